@@ -1,0 +1,40 @@
+"""Which kind of device a run will use, found without importing torch.
+
+Keys hold the device kind, and `check` works keys out in under a second, so the answer
+comes from the installed torch build and from the devices the system shows.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def device_kind(name: str = "auto") -> str:
+    """Return "cpu", "cuda" or "mps" for a device name; ``auto`` takes a GPU where there is one.
+
+    Examples
+    --------
+    >>> device_kind("cuda:1")
+    'cuda'
+    """
+    return _auto_kind() if name == "auto" else name.split(":")[0]
+
+
+@lru_cache(maxsize=1)
+def _auto_kind() -> str:
+    try:
+        build = version("torch")
+    except PackageNotFoundError:
+        return "cpu"
+    if "+cpu" in build:
+        return "cpu"
+    if platform.system() == "Darwin":
+        return "mps" if platform.machine() == "arm64" else "cpu"
+    return (
+        "cuda"
+        if any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg"))
+        else "cpu"
+    )

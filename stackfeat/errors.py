@@ -1,0 +1,105 @@
+"""What can go wrong, a class for each kind.
+
+User errors say what must hold, what was got, and what to do. Every class is also a
+standard exception, so code that does not know stackfeat can catch it. `exit_code` is
+what the command line returns for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class StackfeatError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a config: where it is, and what to do about it."""
+
+    where: str
+    message: str
+    file: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = (
+            f"{self.file}:{self.line}: " if self.line is not None else f"{self.file}: " if self.file else ""
+        )
+        return f"{place}{self.where}: {self.message}" if self.where else f"{place}{self.message}"
+
+
+class ConfigError(StackfeatError, ValueError):
+    """A config that cannot run; lists every problem at once."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[Problem]) -> None:
+        self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UsageError(StackfeatError, ValueError):
+    """A command or call that makes no sense as given."""
+
+    exit_code = 2
+
+
+class TrustError(ConfigError):
+    """Code named by a config that the user has not agreed to run."""
+
+
+class DataError(StackfeatError, ValueError):
+    """Input files that cannot be used; names files, columns and rows."""
+
+    exit_code = 3
+
+
+class MissingExtraError(StackfeatError, ImportError):
+    """An optional package is needed; names the extra that installs it."""
+
+    exit_code = 2
+
+
+class LayerNotFoundError(StackfeatError, LookupError):
+    """A tap names a layer that the module does not have."""
+
+    exit_code = 2
+
+
+class TapError(StackfeatError, ValueError):
+    """A layer exists but cannot be read as asked."""
+
+    exit_code = 2
+
+
+class StoreError(StackfeatError, OSError):
+    """The store cannot be read or written: full, read-only, no permission."""
+
+
+class DamagedEntryError(StoreError):
+    """A stored entry does not match its manifest; it has been put aside."""
+
+
+class MemberError(StackfeatError, RuntimeError):
+    """A member could not be fitted; the others go on."""
+
+
+class NaNLossError(MemberError):
+    """Training diverged at every learning rate tried."""
+
+
+class RunFailed(StackfeatError, RuntimeError):
+    """No member was left to make an ensemble of."""
+
+
+class LeakWarning(UserWarning):
+    """Something makes the out-of-fold scores look better than new data will be."""
+
+
+class DataWarning(UserWarning):
+    """Input files can be used, but something in them looks wrong."""

@@ -1,0 +1,21 @@
+"""The base of every options class: frozen, nothing extra, comparable, one JSON form.
+
+Each stage keeps its own options in its folder (`data/options.py`, `nets/options.py`, ...);
+`config` puts them together. None of these files imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Immutable settings of one stage; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, with the names used in a config file."""
+        return self.model_dump(mode="json", by_alias=True)
