@@ -1,0 +1,275 @@
+"""Turn a name of a config into an object, and say beforehand whether that will work.
+
+In:  a name ("mlp", "sklearn.linear_model.Ridge" or "my_pkg.nets:Net"), a table of short names,
+     the packages that need no trust.
+Out: the object (`resolve`), or nothing but the same errors without importing anything (`check_name`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from stackfeat.errors import ConfigError, MissingExtraError, TrustError
+from stackfeat.source import ModuleFile, find_module, hash_sources, local_modules, names_defined, submodules
+from stackfeat.tables import TRUSTED_PACKAGES
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest option, or an empty string.
+
+    Examples
+    --------
+    >>> suggest("acuracy", ["accuracy", "rmse"])
+    " Did you mean 'accuracy'?"
+    >>> suggest("zzz", ["accuracy"])
+    ''
+    """
+    by_lower_case = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
+    return f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
+
+
+def is_user_code(name: str, table: Mapping[str, str], packages: Iterable[str] = TRUSTED_PACKAGES) -> bool:
+    """Whether `name` is a path to code outside the table and the trusted packages."""
+    if name in table:
+        return False
+    module, attribute = _split(name)
+    return bool(attribute) and module.partition(".")[0] not in tuple(packages)
+
+
+def check_name(
+    name: str,
+    table: Mapping[str, str],
+    what: str,
+    *,
+    packages: Iterable[str] = TRUSTED_PACKAGES,
+    trust_code: bool = False,
+    search_path: Path | None = None,
+) -> None:
+    """Raise what `resolve` would raise, without importing anything.
+
+    Parameters
+    ----------
+    name : str
+        A key of `table`, ``package.module.Name`` of a trusted package, or ``pkg.mod:Name``.
+    table : mapping of str to str
+        Short names to paths.
+    what : str
+        What the name stands for, for messages: "net", "estimator", "metric".
+    packages : iterable of str
+        Top-level packages that need no trust.
+    trust_code : bool
+        Whether other code may be named.
+    search_path : Path or None
+        Folder searched before the installed packages: the config's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the name, its module or its attribute does not exist.
+    TrustError
+        If the name is user code and `trust_code` is false, or if a file in `search_path`
+        takes the place of a trusted package.
+    MissingExtraError
+        If the trusted package is not installed.
+    """
+    if name in table:
+        return
+    _check_source(name, table, what, tuple(packages), trust_code, search_path)
+
+
+def resolve(
+    name: str,
+    table: Mapping[str, str],
+    what: str,
+    *,
+    packages: Iterable[str] = TRUSTED_PACKAGES,
+    trust_code: bool = False,
+    search_path: Path | None = None,
+) -> object:
+    """Return the object that `name` stands for; parameters and errors as in `check_name`.
+
+    What comes from a trusted package must also be defined there: a name that a trusted package
+    merely imported from elsewhere is refused.
+    """
+    packages = tuple(packages)
+    if name in table:
+        return _attribute(importlib.import_module(_split(table[name])[0]), _split(table[name])[1], name, what)
+    found = _check_source(name, table, what, packages, trust_code, search_path)
+    module_name, attribute = _split(name)
+    if is_user_code(name, table, packages):
+        return _attribute(_import_user_module(module_name, found, what, search_path), attribute, name, what)
+    value = _attribute(importlib.import_module(module_name), attribute, name, what)
+    home = getattr(value, "__module__", None)
+    if not callable(value) or not isinstance(home, str) or home.partition(".")[0] not in packages:
+        raise TrustError(
+            f"{what} must be a class of {_either(packages)}; got {name!r}, "
+            f"which is defined in {home or 'no module'}. Name the class where it is defined."
+        )
+    return value
+
+
+def source_hash(name: str, search_path: Path | None = None) -> str:
+    """Return the SHA-256 of the source behind ``pkg.mod:Name`` without importing it.
+
+    Modules that this file imports and that lie beside it (in `search_path`, or in the same package)
+    count too, so a change in them is seen.
+
+    Raises
+    ------
+    ConfigError
+        If the module cannot be found.
+    """
+    module_name, _ = _split(name)
+    found = find_module(module_name, search_path)
+    if found is None:
+        raise ConfigError(_no_module(module_name, name, "user code", search_path))
+    return hash_sources(found, search_path)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return (module, attribute); the attribute is empty for a plain name."""
+    separator = ":" if ":" in name else "."
+    module, _, attribute = name.rpartition(separator)
+    return (module, attribute) if module else (name, "")
+
+
+def _either(values: Iterable[str]) -> str:
+    return ", ".join(values) or "nothing"
+
+
+def _check_source(
+    name: str,
+    table: Mapping[str, str],
+    what: str,
+    packages: tuple[str, ...],
+    trust_code: bool,
+    search_path: Path | None,
+) -> ModuleFile:
+    """Check a name that is not in the table; return where its module lies."""
+    module_name, attribute = _split(name)
+    if not attribute or not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        raise ConfigError(_unknown(name, table, what, packages))
+    top = module_name.partition(".")[0]
+    if top in packages:
+        _check_installed(top, name, what, search_path)
+        search_path = None
+    elif not trust_code:
+        near = suggest(name, table) or suggest(top, packages)
+        raise TrustError(
+            f"{what} {name!r} is code that a config alone may not run.{near} "
+            "Read it, then agree to it with --trust-code (trust_code=True)."
+        )
+    elif ":" not in name:
+        raise ConfigError(
+            f"{what} must be written 'package.module:Name'; got {name!r}. Write '{module_name}:{attribute}'."
+        )
+    found = find_module(module_name, search_path)
+    if found is None:
+        raise ConfigError(_no_module(module_name, name, what, search_path))
+    known = names_defined(found)
+    if known is not None and attribute not in known:
+        raise ConfigError(
+            f"{what} {name!r} does not exist: module {module_name!r} has no {attribute!r}."
+            f"{suggest(attribute, known)}"
+        )
+    return found
+
+
+def _check_installed(top: str, name: str, what: str, search_path: Path | None) -> None:
+    """The trusted package must be installed, and not be replaced by a file beside the config."""
+    if search_path is not None:
+        for shadow in (search_path / f"{top}.py", search_path / top):
+            if shadow.exists():
+                raise TrustError(
+                    f"{what} {name!r} must come from the installed package {top!r}; got {str(shadow)!r}, "
+                    "which would take its place. Rename that file or folder."
+                )
+    if find_module(top, None) is None:
+        raise MissingExtraError(
+            f"{what} {name!r} needs package {top!r}, which is not installed. "
+            f"Install it: pip install {_distribution(top)}"
+        )
+
+
+def _distribution(top: str) -> str:
+    return {"sklearn": "scikit-learn"}.get(top, top)
+
+
+def _unknown(name: str, table: Mapping[str, str], what: str, packages: tuple[str, ...]) -> str:
+    near = suggest(name, table)
+    paths = f", a path such as '{packages[0]}.module.Name'" if packages else ""
+    return (
+        f"{what} must be one of {_either(sorted(table))}{paths} or 'package.module:Name'; got {name!r}.{near}"
+    )
+
+
+def _no_module(module_name: str, name: str, what: str, search_path: Path | None) -> str:
+    parent, _, last = module_name.rpartition(".")
+    near = suggest(last, submodules(parent, search_path))
+    if last == "py":
+        near = f" Write '{name.replace('.py:', ':', 1)}', without '.py'."
+    where = f" Looked in {str(search_path)!r} and the installed packages." if search_path is not None else ""
+    return f"{what} {name!r} cannot be found: there is no module {module_name!r}.{near}{where}"
+
+
+def _attribute(module: ModuleType, attribute: str, name: str, what: str) -> object:
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ConfigError(
+            f"{what} {name!r} does not exist: module {module.__name__!r} has no {attribute!r}."
+            f"{suggest(attribute, dir(module))}"
+        ) from None
+
+
+def _import_user_module(
+    module_name: str, found: ModuleFile, what: str, search_path: Path | None
+) -> ModuleType:
+    """Import user code as it is on disk now, not a namesake or an older text imported before."""
+    digest = hash_sources(found, search_path)
+    local = local_modules(found, search_path)
+    loaded = sys.modules.get(module_name)
+    is_older_text = loaded is not None and getattr(loaded, "__stackfeat_source__", digest) != digest
+    if is_older_text or any(_is_namesake(module) for module in local):
+        for module in local:
+            sys.modules.pop(module.name, None)
+    with _first_on_path(search_path):
+        try:
+            imported = importlib.import_module(module_name)
+        except Exception as error:
+            got = f"got {type(error).__name__}: {error}. Repair {found.path}."
+            raise ConfigError(f"{what} module {module_name!r} must be importable; {got}") from error
+    # The module itself remembers the text that was run, so that a later edit is noticed.
+    imported.__dict__["__stackfeat_source__"] = digest
+    return imported
+
+
+def _is_namesake(module: ModuleFile) -> bool:
+    """Whether another file was imported under this module's name."""
+    origin = getattr(sys.modules.get(module.name), "__file__", None)
+    return origin is not None and Path(origin).resolve() != module.path.resolve()
+
+
+@contextmanager
+def _first_on_path(folder: Path | None) -> Iterator[None]:
+    """Import from `folder` first, and leave no byte code there: its time stamps are too coarse to trust."""
+    if folder is None:
+        yield
+        return
+    entry, writes_nothing = str(folder.resolve()), sys.dont_write_bytecode
+    sys.path.insert(0, entry)
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = writes_nothing
+        sys.path.remove(entry)

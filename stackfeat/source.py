@@ -1,0 +1,162 @@
+"""Find the source of a module and read it as text, without importing it.
+
+In:  a dotted module name, and the folder that is searched before the installed packages.
+Out: its file, the names it defines, the hash of it and of the local modules it imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import importlib.util
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ModuleFile:
+    """A module on disk.
+
+    Attributes
+    ----------
+    name : str
+        Dotted name.
+    path : Path
+        Source or extension file; the folder for a package without ``__init__.py``.
+    locations : tuple of str
+        Where submodules are searched; empty for a plain module.
+    """
+
+    name: str
+    path: Path
+    locations: tuple[str, ...] = ()
+
+
+def find_module(name: str, search_path: Path | None) -> ModuleFile | None:
+    """Return where module `name` lies, or None; `search_path` goes before the installed packages."""
+    top, _, rest = name.partition(".")
+    found = _find_top(top, search_path)
+    for part in rest.split(".") if rest else ():
+        if found is None:
+            return None
+        found = _find_in(f"{found.name}.{part}", found.locations)
+    return found
+
+
+def submodules(parent: str, search_path: Path | None) -> list[str]:
+    """Return the names of the modules in package `parent`, or of the top level for an empty name."""
+    if parent:
+        found = find_module(parent, search_path)
+        folders: Sequence[str] = found.locations if found else ()
+    else:
+        folders = [str(search_path)] if search_path is not None else []
+    return sorted(module.name for module in pkgutil.iter_modules(folders))
+
+
+def names_defined(module: ModuleFile) -> set[str] | None:
+    """Return the names a module's text defines or imports; None where the text does not tell."""
+    if module.path.suffix != ".py":
+        return None
+    tree = _parse(module.path)
+    if tree is None:
+        return None
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return None if names & {"*", "__getattr__"} else names
+
+
+def hash_sources(module: ModuleFile, search_path: Path | None) -> str:
+    """Return the SHA-256 of a module's file, or of the hashes of it and the local modules it imports."""
+    digests = {
+        found.name: hashlib.sha256(found.path.read_bytes() if found.path.is_file() else b"").hexdigest()
+        for found in local_modules(module, search_path)
+    }
+    if len(digests) == 1:
+        return digests[module.name]
+    listing = "\n".join(f"{name} {digest}" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def local_modules(module: ModuleFile, search_path: Path | None) -> list[ModuleFile]:
+    """Return `module` and, step by step, the modules it imports from beside it."""
+    top = module.name.partition(".")[0]
+    known, waiting = {module.name: module}, [module]
+    while waiting:
+        current = waiting.pop()
+        for name in _imported_names(current):
+            is_local = name.partition(".")[0] == top or (
+                search_path is not None and _find_in(name.partition(".")[0], (str(search_path),)) is not None
+            )
+            found = find_module(name, search_path) if is_local and name not in known else None
+            if found is not None:
+                known[name] = found
+                waiting.append(found)
+    return list(known.values())
+
+
+def _find_top(top: str, search_path: Path | None) -> ModuleFile | None:
+    if search_path is not None:
+        local = _find_in(top, (str(search_path),))
+        if local is not None:
+            return local
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ValueError, ImportError):
+        return None
+    return _as_module_file(top, spec)
+
+
+def _find_in(name: str, locations: Sequence[str]) -> ModuleFile | None:
+    if not locations:
+        return None
+    importlib.invalidate_caches()
+    return _as_module_file(name, importlib.machinery.PathFinder.find_spec(name, locations))
+
+
+def _as_module_file(name: str, spec: importlib.machinery.ModuleSpec | None) -> ModuleFile | None:
+    if spec is None:
+        return None
+    locations = tuple(spec.submodule_search_locations or ())
+    if spec.has_location and spec.origin:
+        return ModuleFile(name, Path(spec.origin), locations)
+    return ModuleFile(name, Path(locations[0]), locations) if locations else None
+
+
+def _parse(path: Path) -> ast.Module | None:
+    """Return the syntax tree, or None where importing the file will say what is wrong with it."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _imported_names(module: ModuleFile) -> set[str]:
+    """Return the dotted names that a module's import statements may mean."""
+    tree = _parse(module.path) if module.path.suffix == ".py" else None
+    if tree is None:
+        return set()
+    package = module.name if module.locations else module.name.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, package)
+            names.update([base, *(f"{base}.{alias.name}" for alias in node.names)] if base else [])
+    return names
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*parents, *([node.module] if node.module else [])])
