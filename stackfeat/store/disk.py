@@ -1,0 +1,102 @@
+"""The store's calls to the file system, with errors that say what to do.
+
+In:  paths and bytes.
+Out: files whose SHA-256 is known and that survive a power cut, or a StoreError and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stackfeat.errors import StoreError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
+_Bytes = bytes | bytearray | memoryview
+
+
+def store_error(error: OSError, path: Path, n_bytes: int | None = None) -> StoreError:
+    """Return the StoreError that says what could not be done where, and what to do about it."""
+    if error.errno in _NO_SPACE:
+        advice = "free disk space, run `stackfeat clean`, or set `store` to a folder on another disk"
+    elif error.errno in _NO_ACCESS:
+        advice = (
+            "make the folder writable, set `store` to another folder, or use cache: readonly to read only"
+        )
+    else:
+        advice = "check the disk, or set `store` to another folder"
+    wanted = "" if n_bytes is None else f" ({n_bytes} bytes wanted)"
+    reason = f"{error.strerror or error} (errno={error.errno})"
+    failure = StoreError(f"the store must be able to use {path}{wanted}; got {reason}; {advice}")
+    failure.errno = error.errno
+    return failure
+
+
+@contextmanager
+def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+    """Turn every OSError of the block into a StoreError about `path`."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise store_error(error, path, n_bytes) from error
+
+
+class HashedFile:
+    """A new file that is hashed while it is written, so no byte is read twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(
+            path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o644
+        )
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: _Bytes) -> int:
+        rest = memoryview(data).cast("B")
+        n_bytes = len(rest)
+        self._sha256.update(rest)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self.size += n_bytes
+        return n_bytes
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync folders and say so with EINVAL.
+        if not (error.errno == errno.EINVAL and path.is_dir()):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents (never world-writable), and make them durable."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=0o775, exist_ok=True)
+    sync(path.parent)

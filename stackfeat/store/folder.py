@@ -1,0 +1,169 @@
+"""Entries as folders: writing one file by file, and reading one without trusting a byte.
+
+In:  arrays, JSON values, bytes; a folder nobody else writes to.
+Out: files, ``manifest.json`` with their sizes and SHA-256, and ``DONE`` with the manifest's own
+SHA-256; when read, every file is hashed before any parser sees it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from stackfeat.errors import StoreError
+from stackfeat.store.disk import HashedFile, explained, hash_file, sync
+from stackfeat.store.entry import Entry, EntryWriter, claim, plain_array
+from stackfeat.store.names import DONE, MANIFEST, safe_name
+
+_Stamp = tuple[int, int, int, str]
+_VERIFIED: dict[str, _Stamp] = {}
+"""Files this process has hashed: path to (size, mtime_ns, inode, sha256)."""
+
+_TICK_NS = 50_000_000
+"""File times move in steps of up to some milliseconds; a younger file could change unseen."""
+
+
+class FolderWriter(EntryWriter):
+    """Writes the files of one entry into a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def array(self, name: str, values: Any) -> None:
+        array = plain_array(values, name)
+        with self._new_file(f"{name}.npy", array.nbytes) as sink:
+            np.lib.format.write_array(sink, array, allow_pickle=False)
+
+    def bytes(self, name: str, data: builtins.bytes) -> None:
+        with self._new_file(name, len(data)) as sink:
+            sink.write(data)
+
+    def file(self, name: str) -> Path:
+        claim(name, self._files)
+        self._files[name] = {}
+        return self.folder / safe_name(name)
+
+    def finish(self, head: dict[str, Any]) -> None:
+        """Write manifest and marker, and wait until everything is on the disk."""
+        with explained(self.folder):
+            for name, listed in self._files.items():
+                if not listed:
+                    self._files[name] = self._describe(name)
+                sync(self.folder / safe_name(name))
+            text = json.dumps({**head, "files": self._files}, indent=1).encode()
+            self._write_own(MANIFEST, text)
+            self._write_own(DONE, hashlib.sha256(text).hexdigest().encode())
+            sync(self.folder)
+
+    @contextmanager
+    def _new_file(self, name: str, n_bytes: int) -> Iterator[HashedFile]:
+        claim(name, self._files)
+        path = self.folder / safe_name(name)
+        with explained(path, n_bytes):
+            sink = HashedFile(path)
+            try:
+                yield sink
+            finally:
+                sink.close()
+        self._files[name] = {"size": sink.size, "sha256": sink.hexdigest()}
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        """Return size and hash of a file that somebody else wrote."""
+        path = self.folder / safe_name(name)
+        if not path.is_file():
+            raise StoreError(
+                f"a file asked for with file({name!r}) must be written before the block ends; "
+                f"got nothing at {path}; write it, or do not ask for it"
+            )
+        return {"size": path.stat().st_size, "sha256": hash_file(path)}
+
+    def _write_own(self, name: str, data: builtins.bytes) -> None:
+        sink = HashedFile(self.folder / name)
+        try:
+            sink.write(data)
+        finally:
+            sink.close()
+        sync(self.folder / name)
+
+
+class FolderEntry(Entry):
+    """Reads one entry from its folder."""
+
+    def __init__(
+        self, key: str, path: Path, manifest: dict[str, Any], damaged: Callable[[str, str], NoReturn]
+    ) -> None:
+        super().__init__(key, path, manifest)
+        self._damaged = damaged
+
+    def array(self, name: str, *, mmap: bool = False) -> np.ndarray:
+        path = self.file(f"{name}.npy")
+        with explained(path):
+            array: np.ndarray = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        return array
+
+    def bytes(self, name: str) -> builtins.bytes:
+        path = self.file(name)
+        with explained(path):
+            return path.read_bytes()
+
+    def file(self, name: str) -> Path:
+        listed = self._listed(name)
+        path = self.path / safe_name(name)
+        with explained(path):
+            fault = find_fault(path, listed["size"], listed["sha256"])
+        if fault:
+            self._damaged(self.key, f"{name}: {fault}")
+        return path
+
+
+def read_manifest(folder: Path, key: str) -> dict[str, Any] | str:
+    """Return the manifest of an entry, or what is wrong with it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the entry has no marker, so it does not exist.
+    """
+    marker = (folder / DONE).read_bytes()
+    try:
+        text = (folder / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    if hashlib.sha256(text).hexdigest().encode() != marker:
+        return f"{MANIFEST} does not match the hash in {DONE}"
+    manifest: dict[str, Any] = json.loads(text)
+    if manifest["key"] != key:
+        return f"{MANIFEST} is that of entry {manifest['key']}"
+    return manifest
+
+
+def find_fault(path: Path, size: int, sha256: str) -> str:
+    """Return how a file differs from what was written, or "" where it does not.
+
+    A file is hashed once per process, and again when its size, time or inode has changed.
+    """
+    try:
+        status = path.stat()
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ino, sha256)
+        if _VERIFIED.get(os.fspath(path)) == stamp:
+            return ""
+        if status.st_size != size:
+            return f"must have {size} bytes, got {status.st_size}"
+        found = hash_file(path)
+    except FileNotFoundError:
+        return "is missing"
+    if found != sha256:
+        return f"must have SHA-256 {sha256[:12]}..., got {found[:12]}..."
+    if time.time_ns() - status.st_mtime_ns > _TICK_NS:
+        _VERIFIED[os.fspath(path)] = stamp
+    return ""

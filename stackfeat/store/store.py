@@ -1,0 +1,293 @@
+"""The store on disk: finished results by key, complete or not there at all.
+
+In:  a key, what it is a key of, and files written inside a ``with`` block.
+Out: entries that other processes and later runs read. An entry is written under a temporary name,
+synced, and renamed, so a crash leaves nothing half done; what is damaged later is put aside.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import re
+import shutil
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from stackfeat.errors import DamagedEntryError, StoreError
+from stackfeat.store.cleaning import CleanReport, clean_entries, clean_leftovers, unique_name
+from stackfeat.store.disk import explained, make_folder, store_error
+from stackfeat.store.entry import Entry, EntryWriter
+from stackfeat.store.folder import FolderEntry, FolderWriter, read_manifest
+from stackfeat.store.moving import publish, put_aside
+from stackfeat.store.names import DONE, safe_name
+from stackfeat.store.recipe import canonical_json, differences
+
+logger = logging.getLogger(__name__)
+
+Cache = Literal["auto", "refresh", "readonly"]
+_KEY = re.compile(r"[0-9a-z_-]{3,128}")
+
+
+class Store:
+    """Entries in a folder, shared by processes and runs.
+
+    Parameters
+    ----------
+    root : Path or str
+        The store's folder; created (for this user alone) by the first write.
+    cache : {"auto", "refresh", "readonly"}
+        ``refresh``: entries older than this object do not count, and are replaced.
+        ``readonly``: nothing is written, put aside or cleaned.
+    started : str, optional
+        ``refresh``: since when entries count, the `started` of another Store. Worker processes
+        need the one of their parent.
+
+    Raises
+    ------
+    StoreError
+        If everybody may write to the folder: then anybody could plant results.
+    """
+
+    def __init__(self, root: Path | str, cache: Cache = "auto", *, started: str | None = None) -> None:
+        self.root = Path(root)
+        self.cache = cache
+        self.started = started or now()
+        self.fresh: set[str] = set()
+        self._refuse_world_writable()
+
+    def has(self, key: str) -> bool:
+        """Return whether there is a finished entry (``refresh``: a new one)."""
+        marker = self._folder(key) / DONE
+        with explained(marker):
+            finished = marker.is_file()
+        if not finished or self.cache != "refresh" or key in self.fresh:
+            return finished
+        manifest = self._manifest_or_none(key)
+        return manifest is not None and manifest["created"] >= self.started
+
+    def read(self, key: str) -> Entry:
+        """Return a finished entry; its files are verified when they are asked for.
+
+        Raises
+        ------
+        StoreError
+            If there is no such entry, or it cannot be read.
+        DamagedEntryError
+            If its manifest is damaged; the entry has been put aside.
+        """
+        folder = self._folder(key)
+        with explained(folder):
+            try:
+                manifest = read_manifest(folder, key)
+            except (FileNotFoundError, NotADirectoryError):
+                raise StoreError(
+                    f"entry {key} must be in the store {self.root}; got none; compute it first"
+                ) from None
+        if isinstance(manifest, str):
+            self._put_aside(key, manifest)
+        return FolderEntry(key, folder, manifest, self._put_aside)
+
+    def verify(self, key: str) -> bool:
+        """Return whether there is an entry and all its files are intact; a damaged one is put aside."""
+        if not self.has(key):
+            return False
+        try:
+            entry = self.read(key)
+            for name in entry.manifest["files"]:
+                entry.file(name)
+        except DamagedEntryError:
+            return False
+        return True
+
+    @contextmanager
+    def write(self, key: str, kind: str, recipe: Mapping[str, Any]) -> Iterator[EntryWriter]:
+        """Write an entry: it exists when the block ends well, and leaves nothing when it does not.
+
+        Two writers of one key both end well; the first one's entry stays.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, read-only or not allowed, or the store is ``readonly``.
+        TypeError, ValueError
+            If the recipe is not plain JSON.
+        """
+        head = {"key": key, "kind": kind, "recipe": json.loads(canonical_json(recipe)), "created": ""}
+        self._folder(key)
+        folder = self._new_temporary()
+        try:
+            with explained(folder):
+                folder.mkdir(mode=0o775)
+            writer = FolderWriter(folder)
+            try:
+                yield writer
+            except OSError as error:
+                if _is_about(error, folder):
+                    raise store_error(error, folder) from error
+                raise
+            writer.finish({**head, "created": now()})
+            with explained(self._folder(key)):
+                if publish(folder, self._folder(key), lambda: self.has(key)):
+                    self.fresh.add(key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keys(self, kind: str | None = None) -> list[str]:
+        """Return the keys of all finished entries, sorted; of one kind where it is given."""
+        keys = sorted(path.parent.name for path in (self.root / "entries").glob(f"*/*/{DONE}"))
+        if kind is None:
+            return keys
+        manifests = {key: self._manifest_or_none(key) for key in keys}
+        return [key for key, manifest in manifests.items() if manifest and manifest["kind"] == kind]
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """Return what an entry was made of; raises as `read`."""
+        return self.read(key).manifest
+
+    def nearest(self, recipe: Mapping[str, Any], kind: str) -> tuple[str, list[str]] | None:
+        """Return the other entry of a kind whose recipe differs least, and what differs.
+
+        Returns
+        -------
+        tuple of (str, list of str) or None
+            Its key, and lines such as ``member.train.lr: 0.001 -> 0.01`` (stored -> given).
+            An entry of exactly this recipe does not count. None: there is no other entry.
+        """
+        wanted = json.loads(canonical_json(recipe))
+        found: list[tuple[int, str, list[str]]] = []
+        for key in self.keys():
+            manifest = self._manifest_or_none(key)
+            if manifest and manifest["kind"] == kind and manifest["recipe"] != wanted:
+                changes = differences(manifest["recipe"], wanted)
+                found.append((len(changes), key, changes))
+        if not found:
+            return None
+        _, key, changes = min(found)
+        return key, changes
+
+    def clean(self, *, older_than_days: float | None = None, keep: Container[str] = ()) -> CleanReport:
+        """Remove what dead writers left, damaged entries, and entries past an age.
+
+        Parameters
+        ----------
+        older_than_days : float, optional
+            Entries created longer ago are removed; without it none is.
+        keep : container of str
+            Keys that stay whatever their age.
+        """
+        self._refuse_readonly()
+        with explained(self.root):
+            report = clean_leftovers(self.root)
+            if older_than_days is None:
+                return report
+            manifests = {key: self._manifest_or_none(key) for key in self.keys() if key not in keep}
+            created = {
+                self._folder(key): manifest["created"] for key, manifest in manifests.items() if manifest
+            }
+            n_entries, n_bytes = clean_entries(self.root, created, older_than_days)
+            return replace(report, entries=n_entries, bytes=report.bytes + n_bytes)
+
+    def write_job(self, key: str, job: Mapping[str, Any]) -> None:
+        """Write what a worker needs to know to compute a key; replaces an older job."""
+        text = json.dumps(job).encode()
+        path = self._job_path(key)
+        temporary = self._new_temporary()
+        try:
+            with explained(path, len(text)):
+                make_folder(path.parent)
+                # Not synced: after a power cut the run writes its jobs again.
+                temporary.write_bytes(text)
+                temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def read_job(self, key: str) -> dict[str, Any]:
+        """Return a job; StoreError if there is none."""
+        path = self._job_path(key)
+        with explained(path):
+            text = path.read_bytes()
+        try:
+            job: dict[str, Any] = json.loads(text)
+        except ValueError:
+            raise StoreError(
+                f"job {path} must be JSON; got {text[:40]!r}; run again to write it anew"
+            ) from None
+        return job
+
+    def remove_job(self, key: str) -> None:
+        """Remove a job; no error if there is none."""
+        self._refuse_readonly()
+        with explained(self._job_path(key)):
+            self._job_path(key).unlink(missing_ok=True)
+
+    def _folder(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"a key must be 3 to 128 of 0-9 a-z _ -; got key={key!r}; use hash_recipe")
+        return self.root / "entries" / key[:2] / key
+
+    def _job_path(self, key: str) -> Path:
+        return self.root / "jobs" / f"{safe_name(key)}.json"
+
+    def _manifest_or_none(self, key: str) -> dict[str, Any] | None:
+        """Return a manifest, or None where the entry is gone, damaged or not readable."""
+        try:
+            manifest = read_manifest(self._folder(key), key)
+        except OSError:
+            return None
+        return manifest if isinstance(manifest, dict) else None
+
+    def _new_temporary(self) -> Path:
+        self._refuse_readonly()
+        with explained(self.root):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._refuse_world_writable()
+            make_folder(self.root / "tmp")
+        return self.root / "tmp" / unique_name()
+
+    def _put_aside(self, key: str, fault: str) -> NoReturn:
+        """Move a damaged entry to quarantine, so that it is computed again, and raise."""
+        self.fresh.discard(key)
+        if self.cache == "readonly":
+            outcome = "it stays, because the store is readonly; use cache: auto to compute it anew"
+        else:
+            outcome = put_aside(self._folder(key), self.root / "quarantine")
+        message = f"a stored entry must be as it was written; got damage in {key}: {fault}; {outcome}"
+        logger.warning(message)
+        raise DamagedEntryError(message)
+
+    def _refuse_readonly(self) -> None:
+        if self.cache == "readonly":
+            raise StoreError(
+                f"cache: readonly must only read the store {self.root}; got a write; "
+                "use cache: auto, or run what is missing on a store that can be written"
+            )
+
+    def _refuse_world_writable(self) -> None:
+        with explained(self.root):
+            if not self.root.exists():
+                return
+            mode = self.root.stat().st_mode
+        if mode & 0o002:
+            raise StoreError(
+                f"the store {self.root} must not be writable by everybody, who could plant results in it; "
+                f"got mode={mode & 0o7777:04o}; run chmod o-w {self.root}"
+            )
+
+
+def now() -> str:
+    """Return the time as text that sorts by time."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Return whether other code failed to write into a folder, and not at something of its own."""
+    if isinstance(error, StoreError):
+        return False
+    return str(error.filename or "").startswith(str(folder)) or error.errno in (errno.ENOSPC, errno.EDQUOT)

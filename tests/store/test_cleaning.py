@@ -1,0 +1,89 @@
+"""What else a store does: finds the nearest entry, keeps jobs, cleans up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stackfeat.errors import StoreError
+from stackfeat.store import Store, hash_recipe
+
+Put = Callable[..., None]
+RECIPE = {"member": {"train": {"lr": 0.001}}, "fold": 0}
+KEY = hash_recipe(RECIPE)
+
+
+def files_below(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_nearest_is_the_entry_with_the_fewest_differences(store: Store, put: Put) -> None:
+    wanted = {"member": {"train": {"lr": 0.01, "epochs": 5}}, "fold": 0}
+    near = {"member": {"train": {"lr": 0.001, "epochs": 5}}, "fold": 0}
+    far = {"member": {"train": {"lr": 0.001, "epochs": 9}}, "fold": 1}
+    assert store.nearest(wanted, "block") is None
+    for recipe in (near, far, wanted):
+        put(store, hash_recipe(recipe), recipe=recipe)
+    put(store, "c" * 64, recipe={**wanted, "fold": 7}, kind="other")
+    assert store.nearest(wanted, "block") == (hash_recipe(near), ["member.train.lr: 0.001 -> 0.01"])
+
+
+def test_jobs_are_written_replaced_read_and_removed(store: Store) -> None:
+    store.write_job(KEY, {"member": "mlp"})
+    store.write_job(KEY, {"member": "gbm"})
+    assert store.read_job(KEY) == {"member": "gbm"}
+    assert files_below(store.root) == [f"jobs/{KEY}.json"]
+    store.remove_job(KEY)
+    store.remove_job(KEY)
+    with pytest.raises(StoreError, match="No such file"):
+        store.read_job(KEY)
+
+
+def test_a_broken_job_file_is_a_store_error(store: Store) -> None:
+    store.write_job(KEY, {})
+    (store.root / "jobs" / f"{KEY}.json").write_text("{")
+    with pytest.raises(StoreError, match="must be JSON"):
+        store.read_job(KEY)
+
+
+def test_clean_removes_old_entries_but_not_those_to_keep(
+    store: Store, monkeypatch: pytest.MonkeyPatch, put: Put
+) -> None:
+    past = (datetime.now(UTC) - timedelta(days=3)).isoformat(timespec="microseconds")
+    with monkeypatch.context() as patch:
+        patch.setattr("stackfeat.store.store.now", lambda: past)
+        put(store, "a" * 64)
+        put(store, "b" * 64)
+    put(store, "c" * 64)
+    assert store.clean().entries == 0
+    assert store.clean(older_than_days=4).entries == 0
+    report = store.clean(older_than_days=2, keep={"b" * 64})
+    assert report.entries == 1
+    assert report.bytes > 100
+    assert store.keys() == ["b" * 64, "c" * 64]
+
+
+def test_clean_spares_writers_that_are_alive(store: Store) -> None:
+    with store.write(KEY, "x", {}) as writer:
+        writer.bytes("a", b"x")
+        assert Store(store.root).clean().temporaries == 0
+    assert store.verify(KEY)
+
+
+def test_clean_spares_young_temporaries_of_other_machines(store: Store, put: Put) -> None:
+    put(store)
+    folder = store.root / "tmp" / "elsewhere~1~00"
+    folder.mkdir()
+    assert store.clean().temporaries == 0
+    week_ago = time.time() - 8 * 24 * 3600
+    os.utime(folder, (week_ago, week_ago))
+    assert store.clean().temporaries == 1
+
+
+def test_cleaning_a_store_that_does_not_exist_removes_nothing(store: Store) -> None:
+    assert store.clean(older_than_days=0).bytes == 0

@@ -1,0 +1,142 @@
+"""Damaged entries: found before any parser runs, put aside, computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stackfeat.errors import DamagedEntryError
+from stackfeat.store import Store, hash_recipe
+from stackfeat.store import folder as folder_module
+
+Put = Callable[..., None]
+RECIPE = {"member": {"train": {"lr": 0.001}}, "fold": 0}
+KEY = hash_recipe(RECIPE)
+
+
+def damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+    elif how == "truncate":
+        path.write_bytes(data[:-1])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "longer":
+        path.write_bytes(data + b"x")
+    else:
+        path.unlink()
+
+
+def read_everything(store: Store) -> float:
+    entry = store.read(KEY)
+    entry.json("report")
+    entry.bytes("net.safetensors")
+    entry.file("more.csv")
+    return float(entry.array("base/mlp/proba")[0, 0])
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "empty", "longer", "remove"])
+@pytest.mark.parametrize(
+    "name", ["base%2Fmlp%2Fproba.npy", "report.json", "net.safetensors", "more.csv", "manifest.json", "DONE"]
+)
+def test_every_damage_is_found_put_aside_and_computed_again(
+    store: Store,
+    name: str,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    put: Put,
+) -> None:
+    put(store)
+    assert store.verify(KEY)
+    damage(store.root / "entries" / KEY[:2] / KEY / name, how)
+
+    def no_parser(*_: object, **__: object) -> None:
+        pytest.fail("a parser saw bytes that were not verified")
+
+    monkeypatch.setattr(np, "load", no_parser)
+    if not (name == "DONE" and how == "remove"):
+        with pytest.raises(DamagedEntryError, match=r"must be as it was written.*run again"):
+            read_everything(store)
+        assert len(list((store.root / "quarantine").iterdir())) == 1
+        assert len(caplog.records) == 1
+    monkeypatch.undo()
+    assert not store.has(KEY)
+    assert not store.verify(KEY)
+    put(store)
+    assert read_everything(store) == 1.0
+    assert store.clean().quarantined == len(caplog.records)
+    assert read_everything(store) == 1.0
+
+
+def test_an_entry_under_the_key_of_another_is_damage(store: Store, put: Put) -> None:
+    put(store, "ab" + "0" * 62)
+    (store.root / "entries/ab" / ("ab" + "0" * 62)).rename(store.root / "entries/ab" / ("ab" + "1" * 62))
+    with pytest.raises(DamagedEntryError, match="is that of entry ab000"):
+        store.read("ab" + "1" * 62)
+
+
+def test_a_file_is_hashed_once_per_process_and_again_when_it_changes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, put: Put
+) -> None:
+    put(store)
+    n_hashed = []
+    monkeypatch.setattr(folder_module, "hash_file", lambda path: n_hashed.append(path) or hash_of(path))
+    time.sleep(0.06)
+    for _ in range(3):
+        Store(store.root).read(KEY).array("base/mlp/proba")
+    assert len(n_hashed) == 1
+    path = store.read(KEY).file("base/mlp/proba.npy")
+    os.utime(path)
+    store.read(KEY).array("base/mlp/proba")
+    assert len(n_hashed) == 2
+
+
+def test_damage_within_a_tick_of_the_clock_is_found(store: Store, put: Put) -> None:
+    put(store)
+    path = store.root / "entries" / KEY[:2] / KEY / "net.safetensors"
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    assert store.verify(KEY)
+    damage(path, "flip")
+    os.utime(path, ns=times)
+    assert not store.verify(KEY)
+
+
+def test_damage_in_a_readonly_store_is_told_and_stays(store: Store, put: Put) -> None:
+    put(store)
+    damage(store.root / "entries" / KEY[:2] / KEY / "more.csv", "flip")
+    with pytest.raises(DamagedEntryError, match="it stays, because the store is readonly"):
+        Store(store.root, "readonly").read(KEY).file("more.csv")
+    assert (store.root / "entries" / KEY[:2] / KEY / "DONE").exists()
+
+
+def test_an_entry_without_marker_does_not_exist_and_is_replaced(store: Store, put: Put) -> None:
+    folder = store.root / "entries" / KEY[:2] / KEY
+    folder.mkdir(parents=True)
+    (folder / "half").write_text("x")
+    assert not store.has(KEY)
+    put(store)
+    assert store.verify(KEY)
+    assert not (folder / "half").exists()
+
+
+def test_one_warning_per_damaged_entry(store: Store, caplog: pytest.LogCaptureFixture, put: Put) -> None:
+    put(store)
+    damage(store.root / "entries" / KEY[:2] / KEY / "more.csv", "flip")
+    with caplog.at_level(logging.WARNING):
+        assert not store.verify(KEY)
+        assert not store.verify(KEY)
+    assert len(caplog.records) == 1
