@@ -1,0 +1,187 @@
+"""Deaths, stops and interrupts: only the guilty job is lost, and no worker stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stackfeat.errors import MemberError, UsageError
+from stackfeat.executors import Executor, InlineExecutor, Outcome, make_executor
+
+# Jobs are made inside functions, so that they travel by value: workers need not import this file.
+
+
+def run(executor: Executor, job: Callable[[str], object], keys: list[str]) -> dict[str, Outcome]:
+    outcomes = list(executor.submit(job, keys))
+    assert sorted(outcome.key for outcome in outcomes) == sorted(keys)
+    return {outcome.key: outcome for outcome in outcomes}
+
+
+def tried(folder: Path, key: str) -> int:
+    """Return how often a job noted that it began."""
+    return len(list(folder.glob(f"{key}.*")))
+
+
+def make_deadly_job(folder: Path, deaths: dict[str, int]) -> Callable[[str], int]:
+    """A job that kills its worker the first times it is given some keys."""
+
+    def job(key: str) -> int:
+        n_before = len(list(folder.glob(f"{key}.*")))
+        (folder / f"{key}.{n_before}").touch()
+        time.sleep(0.05)
+        if n_before < deaths.get(key, 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return n_before
+
+    return job
+
+
+def test_a_killed_worker_costs_its_job_one_try(tmp_path: Path) -> None:
+    with make_executor("loky", 2, 1, retries=2) as executor:
+        outcomes = run(executor, make_deadly_job(tmp_path, {"c": 2}), list("abcdef"))
+    assert [outcome.error for outcome in outcomes.values()] == [None] * 6
+    assert outcomes["c"].value == 2
+    assert tried(tmp_path, "c") == 3
+    assert all(tried(tmp_path, key) <= 2 for key in "abdef")
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_job_that_always_kills_is_given_up_and_only_that(tmp_path: Path, retries: int) -> None:
+    with make_executor("loky", 2, 1, retries) as executor:
+        outcomes = run(executor, make_deadly_job(tmp_path, {"b": 99}), list("abcd"))
+        assert type(outcomes["b"].error) is MemberError
+        assert "worker died" in str(outcomes["b"].error)
+        assert "out of memory?" in str(outcomes["b"].error)
+        assert [outcomes[key].error for key in "acd"] == [None] * 3
+        assert retries + 1 <= tried(tmp_path, "b") <= max(2, retries + 1)
+        assert run(executor, lambda key: key, ["later"])["later"].value == "later"
+
+
+def test_a_crash_in_native_code_costs_that_job_alone() -> None:
+    def job(key: str) -> str:
+        import ctypes
+
+        return str(ctypes.string_at(0)) if key == "poison" else key
+
+    with make_executor("loky", 1, 1, retries=0) as executor:
+        outcomes = run(executor, job, ["poison", "fine"])
+    assert isinstance(outcomes["poison"].error, MemberError)
+    assert outcomes["fine"].value == "fine"
+
+
+def test_an_idle_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
+    with make_executor("loky", 1, 1, retries=0) as executor:
+        pid = run(executor, lambda key: os.getpid(), ["a"])["a"].value
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(pid))
+        time.sleep(0.2)
+        assert run(executor, lambda key: key, ["b"])["b"].value == "b"
+
+
+@pytest.mark.parametrize("kind", ["inline", "loky"])
+def test_stop_lets_running_jobs_end_and_begins_no_more(kind: str) -> None:
+    with make_executor(kind, 2) as executor:
+        outcomes = []
+        for outcome in executor.submit(lambda key: time.sleep(0.05), [str(i) for i in range(40)]):
+            outcomes.append(outcome)
+            executor.stop()
+        assert 1 <= len(outcomes) <= 4
+        assert [outcome.value for outcome in executor.submit(lambda key: key, ["more"])] == ["more"]
+
+
+def test_leaving_the_loop_early_ends_running_jobs_and_the_engine_stays_usable(tmp_path: Path) -> None:
+    def job(key: str) -> int:
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(0 if key == "0" else 60)
+        return os.getpid()
+
+    with make_executor("loky", 2) as executor:
+        started = time.monotonic()
+        for _ in executor.submit(job, ["0", "1", "2", "3"]):
+            break
+        assert time.monotonic() - started < 30
+        wait_until(lambda: not any(is_alive(int(path.name)) for path in tmp_path.iterdir()))
+        assert run(executor, lambda key: key, ["a"])["a"].value == "a"
+
+
+def test_a_second_submit_before_the_end_of_the_first_is_refused() -> None:
+    with make_executor("loky", 1) as executor:
+        first = executor.submit(lambda key: key, ["a", "b"])
+        next(first)
+        with pytest.raises(UsageError, match="one submit at a time"):
+            next(executor.submit(lambda key: key, ["c"]))
+        assert [outcome.key for outcome in first] == ["b"]
+
+
+def test_an_interrupt_inline_goes_to_the_caller() -> None:
+    def job(key: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(InlineExecutor().submit(job, ["a"]))
+
+
+SCRIPT = """
+    import os, sys, time
+    from pathlib import Path
+    from stackfeat.executors import make_executor
+
+    if __name__ == "__main__":
+        folder = sys.argv[1]
+        def job(key, folder=folder):
+            (Path(folder) / str(os.getpid())).touch()
+            time.sleep(60)
+        with make_executor("loky", 2) as executor:
+            for outcome in executor.submit(job, ["a", "b", "c"]):
+                print("outcome", outcome)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False)]
+)
+def test_no_worker_outlives_a_parent_that_is_interrupted_or_killed(
+    tmp_path: Path, number: signal.Signals, whole_group: bool
+) -> None:
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", pids],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
+    )  # fmt: skip
+    try:
+        wait_until(lambda: len(list(pids.iterdir())) == 2)
+        time.sleep(0.2)
+        os.killpg(parent.pid, number) if whole_group else os.kill(parent.pid, number)
+        wait_until(lambda: not any(is_alive(int(path.name)) for path in pids.iterdir()))
+        output, errors = parent.communicate(timeout=20)
+    finally:
+        parent.kill()
+    assert output == ""
+    assert parent.returncode != 0
+    if number == signal.SIGINT:
+        assert "KeyboardInterrupt" in errors
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+    limit = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < limit, "waited too long"
+        time.sleep(0.05)
