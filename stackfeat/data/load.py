@@ -1,0 +1,234 @@
+"""Load: from the paths in a config to training and test `Samples`.
+
+In:  `DataOptions`, the folder its paths are relative to, the task and the metric.
+Out: `LoadedData`; or, for later files, `Samples` read the way the training file was.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stackfeat.data.describe import check_roles, input_columns, role_columns, type_columns
+from stackfeat.data.fingerprint import fingerprint as fingerprint
+from stackfeat.data.loaders import BUILTIN, Part, read_frame
+from stackfeat.data.options import DataOptions
+from stackfeat.data.phrases import name_values
+from stackfeat.data.rows import build_table, read_fold, read_group, read_ids, read_time, read_weight
+from stackfeat.data.samples import Samples, Table
+from stackfeat.data.schema import Schema
+from stackfeat.data.targets import read_target
+from stackfeat.errors import DataError, DataWarning
+from stackfeat.task import Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_ROLE_READERS = {"group": read_group, "time": read_time, "weight": read_weight, "fold": read_fold}
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """All that the data files of a config hold.
+
+    Attributes
+    ----------
+    train : Samples
+    test : Samples or None
+        Without y, group, time, weight and fold.
+    schema : Schema
+    notes : tuple of str
+        What a person should know of how the files were read, a line each.
+    sample_submission : DataFrame or None
+        As text where it is a csv file.
+    """
+
+    train: Samples
+    test: Samples | None
+    schema: Schema
+    notes: tuple[str, ...]
+    sample_submission: pd.DataFrame | None
+
+
+def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> LoadedData:
+    """Read the files of a config.
+
+    Parameters
+    ----------
+    options : DataOptions
+    folder : Path
+        What the paths in `options` are relative to.
+    task_kind : {"binary", "multiclass", "regression"}
+    metric : str
+        ``rmsle`` makes members learn ``log1p`` of the target.
+
+    Returns
+    -------
+    LoadedData
+
+    Raises
+    ------
+    DataError
+        If a file cannot be used; names the file, columns and rows.
+
+    Warns
+    -----
+    DataWarning
+        If free text is left out, ids are both in train and test, or test has columns that train has not.
+    """
+    train, schema = _load_train(options, folder, task_kind, metric)
+    test = None
+    if options.test is not None:
+        test = _read_rows(find_file(options.test, folder), schema, options, "test")
+        _warn_of_shared_ids(train, test, schema)
+    sample = None
+    if options.sample_submission is not None:
+        sample = read_frame(find_file(options.sample_submission, folder), options, "test")
+    notes = _notes(train, test, schema)
+    for note in notes:
+        logger.info(note)
+    return LoadedData(train=train, test=test, schema=schema, notes=notes, sample_submission=sample)
+
+
+def find_file(name: str, folder: Path) -> Path | str:
+    """Return a path relative to the folder; names of built-in sets stay as they are."""
+    return name if name.startswith(BUILTIN) else Path(folder) / name
+
+
+def load_rows(path: Path | str, schema: Schema, options: DataOptions) -> Samples:
+    """Read later data the way the training file was read; a target column is ignored.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or holds what it did not hold in training.
+    """
+    return _read_rows(path, schema, options, "test")
+
+
+def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> tuple[Samples, Schema]:
+    path = find_file(options.train, folder)
+    frame = read_frame(path, options, "train")
+    _check_width(frame, str(path))
+    check_roles(frame, options, str(path))
+    inputs = input_columns(frame, options, str(path))
+    names = [name for name in frame.columns if any(name in chosen for chosen in inputs.values())]
+    task, label_type, y = read_target(
+        frame[options.target], options, task_kind, metric, f"{path}: column {options.target!r}"
+    )
+    typed = type_columns(frame, names, options, str(path))
+    kept = {column.name for column in typed.columns}
+    roles = {role: name for role, name in role_columns(options).items() if role in _ROLE_READERS}
+    schema = Schema(
+        task=task,
+        label_type=label_type,
+        id=options.id,
+        target=options.target,
+        roles=roles,
+        columns=typed.columns,
+        inputs={
+            name: tuple(column for column in chosen if column in kept) for name, chosen in inputs.items()
+        },
+        left_out=typed.left_out,
+    )
+    given = {
+        role: _ROLE_READERS[role](frame[name], f"{path}: column {name!r}") for role, name in roles.items()
+    }
+    ids = read_ids(frame, options.id, str(path))
+    return Samples(ids=ids, inputs=_tables(schema, typed.values, len(frame)), y=y, task=task, **given), schema
+
+
+def _check_width(frame: pd.DataFrame, where: str) -> None:
+    if frame.shape[1] < 2:
+        raise DataError(
+            f"{where}: training data must have a target and another column; got one column, "
+            f"{frame.columns[0]!r}; "
+            "if it holds several, set data.separator"
+        )
+
+
+def _tables(schema: Schema, values: Mapping[str, np.ndarray], n_rows: int) -> dict[str, Table | np.ndarray]:
+    tables: dict[str, Table | np.ndarray] = {}
+    for name, chosen in schema.inputs.items():
+        if not chosen:
+            raise DataError(
+                f"data.inputs.{name}: an input must have a column; got none but constants and text; add one"
+            )
+        tables[name] = build_table(
+            [column for column in schema.columns if column.name in chosen], values, n_rows
+        )
+    return tables
+
+
+def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Part) -> Samples:
+    frame = read_frame(path, options, part)
+    _check_columns(frame, schema, options, str(path))
+    values = {}
+    problems = []
+    for column in schema.columns:
+        try:
+            values[column.name] = column.read(frame[column.name], f"{path}: column {column.name!r}")
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+    ids = read_ids(frame, schema.id, str(path))
+    return Samples(ids=ids, inputs=_tables(schema, values, len(frame)), y=None, task=schema.task)
+
+
+def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
+    needed = [column.name for column in schema.columns] + ([schema.id] if schema.id is not None else [])
+    missing = [name for name in needed if name not in frame.columns]
+    known = {*needed, schema.target, *schema.roles.values(), *schema.left_out}
+    extra = [name for name in frame.columns if name not in known]
+    if missing:
+        hint = f"; set data.separator if {extra[0]!r} holds several columns" if frame.shape[1] == 1 else ""
+        raise DataError(
+            f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "
+            f"only here: {name_values(extra) or 'none'}{hint}; rename or add them"
+        )
+    if extra and options.inputs is None and not options.drop:
+        warnings.warn(
+            f"{where}: columns that the training file has not are ignored: {name_values(extra)}",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_shared_ids(train: Samples, test: Samples, schema: Schema) -> None:
+    if schema.id is None:
+        return
+    shared = test.ids[np.isin(test.ids, train.ids)].tolist()
+    if len(shared):
+        warnings.warn(
+            f"{len(shared)} ids are in both the training and the test file, such as "
+            f"{name_values(map(repr, shared))}; "
+            "if they are the same rows, test scores will look better than new data will be",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, ...]:
+    counts = Counter(column.type for column in schema.columns)
+    columns = ", ".join(f"{count} {type_}" for type_, count in sorted(counts.items()))
+    rows = f"{train.n_rows} training rows" + (f", {test.n_rows} test rows" if test is not None else "")
+    notes = [f"{rows}; columns: {columns}"]
+    if schema.left_out:
+        notes.append(
+            "left out: " + ", ".join(f"{name} ({reason})" for name, reason in schema.left_out.items())
+        )
+    if schema.task.kind == "binary":
+        notes.append(f"positive class: {schema.task.classes[schema.task.positive]!r}")
+    if schema.task.transform != "none":
+        notes.append(f"members learn {schema.task.transform} of the target")
+    return tuple(notes)

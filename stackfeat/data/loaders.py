@@ -1,0 +1,167 @@
+"""One file in, one DataFrame out; the format is told by the suffix.
+
+In:  a path to csv, tsv, txt, parquet, feather or npz, or ``sklearn:NAME``.
+Out: a DataFrame with distinct, named columns. Text formats give every cell as text, so ids such as
+     ``007`` stay as they are; typing is the work of `columns`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from stackfeat.data.csv_text import read_csv
+from stackfeat.data.options import DataOptions
+from stackfeat.data.phrases import name_values
+from stackfeat.errors import DataError, MissingExtraError
+from stackfeat.lookup import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Part = Literal["train", "test"]
+
+BUILTIN = "sklearn:"
+BUILTIN_SETS = ("digits", "iris", "wine", "breast_cancer", "diabetes")
+
+
+def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> pd.DataFrame:
+    """Read one file.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file, or ``sklearn:digits`` (iris, wine, breast_cancer, diabetes): 75 % of its rows are the
+        training part, 25 % the test part, always the same ones.
+    options : DataOptions
+        `encoding` and `separator` of text files; `id` and `target` name the columns of npz files and
+        built-in sets.
+    part : {"train", "test"}
+        Which part of a built-in set.
+
+    Returns
+    -------
+    DataFrame
+        Text formats: dtype ``str`` everywhere.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is empty, or has duplicate column names.
+    MissingExtraError
+        If parquet or feather is read without pyarrow.
+    """
+    if str(path).startswith(BUILTIN):
+        return _read_builtin(str(path), options, part)
+    path = Path(path)
+    readers: dict[str, Callable[[Path, DataOptions], pd.DataFrame]] = {
+        ".csv": read_csv,
+        ".tsv": read_csv,
+        ".txt": read_csv,
+        ".parquet": _read_arrow,
+        ".feather": _read_arrow,
+        ".npz": _read_npz,
+    }
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise DataError(
+            f"{path}: the suffix must be one of {', '.join(readers)}; got {suffix!r}; convert the file"
+        )
+    if not path.is_file():
+        near = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise DataError(f"{path}: there is no such file.{suggest(path.name, near)}")
+    frame = readers[suffix](path, options)
+    frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+    doubled = frame.columns[frame.columns.duplicated()].unique()
+    if len(doubled):
+        raise DataError(
+            f"{path}: column names must differ; got more than one {name_values(map(repr, doubled))}; rename "
+            "them"
+        )
+    if frame.empty:
+        raise DataError(
+            f"{path}: the file must have rows; got {len(frame)} rows, {frame.shape[1]} columns; check the "
+            "path"
+        )
+    return frame
+
+
+def _read_arrow(path: Path, options: DataOptions) -> pd.DataFrame:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{path}: reading {path.suffix[1:]} needs pyarrow; install it with: pip install "
+            "'stackfeat[parquet]'"
+        ) from error
+    try:
+        frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_feather(path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: must be a readable {path.suffix[1:]} file; got: {error}; write it again"
+        ) from error
+    named = [name for name in frame.index.names if name is not None]
+    return frame.reset_index() if named else frame.reset_index(drop=True)
+
+
+def _read_npz(path: Path, options: DataOptions) -> pd.DataFrame:
+    arrays = _load_arrays(path)
+    if "X" not in arrays:
+        raise DataError(
+            f"{path}: must hold a 2-D array 'X'; got arrays {name_values(map(repr, arrays))}; rename one to X"
+        )
+    X = arrays.pop("X")
+    if X.ndim != 2:
+        raise DataError(
+            f"{path}: X must be 2-D (rows, columns); got shape {X.shape}; images and sequences are not built "
+            "yet"
+        )
+    if "is_test" in arrays:
+        raise DataError(
+            f"{path}: holds both training and test rows ('is_test'); write them into two files without it"
+        )
+    roles = {"y": options.target, "id": options.id or "id"}
+    columns: dict[str, Any] = {f"x{j}": X[:, j] for j in range(X.shape[1])}
+    for name, values in arrays.items():
+        if values.ndim == 1 and len(values) == len(X):
+            columns[roles.get(name, name)] = values
+        elif name in roles:
+            raise DataError(
+                f"{path}: {name} must have one value for each of {len(X)} rows; got shape {values.shape}"
+            )
+    return pd.DataFrame(columns)
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read every array; object arrays are refused, because reading them runs code."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: must be an npz file of plain arrays; got: {error}; write it with numpy.savez"
+        ) from error
+
+
+def _read_builtin(name: str, options: DataOptions, part: Part) -> pd.DataFrame:
+    from sklearn import datasets
+
+    known = name.removeprefix(BUILTIN)
+    if known not in BUILTIN_SETS:
+        raise DataError(
+            f"{name}: must be one of sklearn:{', sklearn:'.join(BUILTIN_SETS)}.{suggest(known, BUILTIN_SETS)}"
+        )
+    bunch = getattr(datasets, f"load_{known}")()
+    frame = pd.DataFrame(bunch.data, columns=[str(feature) for feature in bunch.feature_names])
+    frame[options.target] = bunch.target
+    if options.id is not None:
+        frame.insert(0, options.id, np.arange(len(frame)))
+    # RandomState's permutation is frozen by numpy's compatibility policy; Generator's is not.
+    shuffled = np.random.RandomState(0).permutation(len(frame))
+    n_train = round(0.75 * len(frame))
+    rows = np.sort(shuffled[:n_train] if part == "train" else shuffled[n_train:])
+    return frame.iloc[rows].reset_index(drop=True)

@@ -1,0 +1,89 @@
+"""Options of `data`, `folds` in a config; torch-free."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from stackfeat.options import Options
+
+ColumnType = Literal["numeric", "categorical", "boolean", "date", "text"]
+FoldKind = Literal["auto", "kfold", "stratified", "group", "stratified_group", "time", "column"]
+
+
+class InputOptions(Options):
+    """One named input: columns of the table, or an array."""
+
+    columns: tuple[str, ...] | None = Field(None, description="Column names or globs of the table.")
+    array: str | None = Field(None, description="An array's name in an npz file.")
+    column: str | None = Field(None, description="A column of image paths.")
+    root: str | None = None
+    size: int | None = None
+    mode: str | None = None
+    resize: str | None = None
+    normalize: str | None = None
+
+    @model_validator(mode="after")
+    def exactly_one_source(self) -> InputOptions:
+        given = [name for name in ("columns", "array", "column") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"an input has exactly one of columns, array, column; got {', '.join(given) or 'none'}"
+            )
+        return self
+
+
+class DataOptions(Options):
+    """Where rows come from and what their columns are for."""
+
+    train: str = Field(description="Training file (csv, parquet, feather, npz) or 'sklearn:NAME'.")
+    test: str | None = Field(None, description="File with the rows to predict.")
+    sample_submission: str | None = Field(None, description="The submission is checked against this file.")
+    id: str | None = Field(None, description="Column that names each row; row numbers without it.")
+    target: str = Field("target", description="Column to predict.")
+    group: str | None = Field(None, description="Rows of one group never stand on both sides of a fold.")
+    time: str | None = Field(None, description="Column that orders rows in time.")
+    weight: str | None = Field(None, description="Column of row weights.")
+    fold: str | None = Field(None, description="Column of given fold numbers.")
+    drop: tuple[str, ...] = Field((), description="Columns (or globs) that are not read.")
+    inputs: dict[str, InputOptions] | None = Field(None, description="Named inputs; default: one `table`.")
+    positive: str | int | float | bool | None = Field(
+        None, description="Binary: the class whose probability counts."
+    )
+    types: dict[str, ColumnType] = Field({}, description="Column types where guessing is wrong.")
+    target_transform: Literal["auto", "none", "log1p"] = "auto"
+    encoding: str | None = Field(None, description="Text encoding of csv files; default: detected.")
+    separator: str | None = Field(None, description="Separator of csv files; default: detected.")
+
+    @field_validator("drop", mode="before")
+    @classmethod
+    def one_name_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class FoldOptions(Options):
+    """How training rows are split."""
+
+    kind: str = Field(
+        "auto",
+        description="auto, kfold, stratified, group, stratified_group, time, column or pkg.mod:Splitter.",
+    )
+    n: int = Field(5, ge=2, le=100, description="Number of folds.")
+    repeats: int = Field(1, ge=1, le=100, description="Complete stacks on newly drawn folds.")
+    repeats_as: Literal["stacks", "blocks"] = Field(
+        "stacks", description="blocks: same folds, other seeds, rows averaged."
+    )
+    seed: int = 42
+    gap: int = Field(0, ge=0, description="Time folds: rows left out between training and prediction.")
+    test_size: int | None = Field(None, ge=1, description="Time folds: rows predicted per fold.")
+    max_train_size: int | None = Field(None, ge=1, description="Time folds: training rows at most.")
+    allow_leak: bool = Field(False, description="Accept folds that ignore a group or time column.")
+
+    @field_validator("kind")
+    @classmethod
+    def known_kind(cls, value: str) -> str:
+        kinds = FoldKind.__args__  # type: ignore[attr-defined]
+        if value not in kinds and ":" not in value:
+            raise ValueError(f"must be one of {', '.join(kinds)}, or pkg.mod:Splitter; got {value!r}")
+        return value

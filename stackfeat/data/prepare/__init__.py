@@ -1,0 +1,11 @@
+"""Fold-local preprocessing: typed columns in, what a kind of learner wants out.
+
+Belongs here: a class per kind of learner, fitted on the training rows of one fold alone and
+written as bytes (`to_bytes`, `from_bytes`). Does not belong here: typing of columns, which looks
+at the whole training file but never at labels.
+"""
+
+from stackfeat.data.prepare.net import NetPrepare as NetPrepare
+from stackfeat.data.prepare.plain import NoPrepare as NoPrepare
+from stackfeat.data.prepare.scaled import ScaledPrepare as ScaledPrepare
+from stackfeat.data.prepare.trees import TreePrepare as TreePrepare

@@ -1,0 +1,146 @@
+"""Columns for nets: numbers near a standard normal, category codes with 0 for unknown.
+
+In:  the `Table` rows of one fold's training part.
+Out: float32 numbers (a missing-value indicator where values were missing) and int64 codes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+from scipy.special import ndtri
+
+from stackfeat.data.prepare.categories import renumber, seen_levels
+from stackfeat.data.prepare.state import dump_state, load_state
+from stackfeat.data.samples import Table
+from stackfeat.errors import UsageError
+
+Scaling = Literal["quantile", "standard"]
+
+_MOST_ROWS = 100_000
+_MOST_KNOTS = 1000
+
+
+class NetPrepare:
+    """Fold-local preprocessing for nets.
+
+    ``scaling="quantile"`` maps each number through its empirical distribution to a normal one. Equal
+    values share the middle of their ranks, so a column of many zeros has no far-off peak, as it has
+    with scikit-learn's `QuantileTransformer`. ``scaling="standard"`` subtracts the mean and divides
+    by the spread. Missing numbers become 0, with an indicator column where any were missing in `fit`.
+
+    Attributes
+    ----------
+    cardinalities : tuple of int
+        Codes of each categorical column: the levels seen in `fit`, and 0 for unknown or missing.
+    n_numeric : int
+        Columns of numbers, indicators included.
+    """
+
+    def __init__(self) -> None:
+        self.scaling: Scaling = "quantile"
+        self.knots: list[np.ndarray] = []
+        self.heights: list[np.ndarray] = []
+        self.shift = np.zeros(0)
+        self.spread = np.ones(0)
+        self.indicated = np.zeros(0, dtype=np.int64)
+        self.seen: list[np.ndarray] = []
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        return tuple(len(seen) + 1 for seen in self.seen)
+
+    @property
+    def n_numeric(self) -> int:
+        return len(self.shift) + len(self.indicated)
+
+    @property
+    def n_one_hot(self) -> int:
+        """Columns of `one_hot`."""
+        return sum(self.cardinalities)
+
+    def fit(self, table: Table, scaling: Scaling = "quantile", seed: int = 0) -> Self:
+        """Learn distributions, missing columns and levels from these rows alone.
+
+        Parameters
+        ----------
+        table : Table
+        scaling : {"quantile", "standard"}
+        seed : int
+            Picks the rows that quantiles are taken from where there are more than 100,000.
+        """
+        if scaling not in ("quantile", "standard"):
+            raise UsageError(f"scaling must be 'quantile' or 'standard'; got {scaling!r}")
+        self.scaling = scaling
+        missing = np.isnan(table.numeric)
+        share = missing.mean(axis=0)
+        self.indicated = np.flatnonzero((share > 0) & (share < 1))
+        self.knots, self.heights = [], []
+        if scaling == "quantile":
+            self._fit_quantiles(table.numeric, seed)
+        values = self._curved(table.numeric)
+        present = np.maximum((~missing).sum(axis=0), 1)
+        self.shift = np.where(missing, 0.0, values).sum(axis=0) / present
+        variance = np.where(missing, 0.0, (values - self.shift) ** 2).sum(axis=0) / present
+        # The rounding error of a sum leaves a constant column a spread near, but not at, zero.
+        dead = np.sqrt(variance) <= 1e-12 * np.maximum(np.abs(self.shift), 1e-300)
+        self.spread = np.where(dead, np.inf, np.sqrt(variance))
+        self.seen = [seen_levels(table.codes[:, j]) for j in range(table.codes.shape[1])]
+        return self
+
+    def _fit_quantiles(self, numeric: np.ndarray, seed: int) -> None:
+        if len(numeric) > _MOST_ROWS:
+            numeric = numeric[
+                np.sort(np.random.default_rng(seed).choice(len(numeric), _MOST_ROWS, replace=False))
+            ]
+        for j in range(numeric.shape[1]):
+            column = numeric[:, j]
+            knots, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+            heights = ndtri((np.cumsum(counts) - counts / 2) / max(counts.sum(), 1))
+            if len(knots) > _MOST_KNOTS:
+                kept = np.unique(
+                    np.searchsorted(np.cumsum(counts), np.linspace(1, counts.sum(), _MOST_KNOTS))
+                )
+                knots, heights = knots[kept], heights[kept]
+            self.knots.append(knots)
+            self.heights.append(heights)
+
+    def _curved(self, numeric: np.ndarray) -> np.ndarray:
+        """Return numbers mapped through their distributions, where that is asked for."""
+        if self.scaling == "standard":
+            return numeric
+        curved = np.zeros(numeric.shape)
+        for j, (knots, heights) in enumerate(zip(self.knots, self.heights, strict=True)):
+            if len(knots):
+                curved[:, j] = np.interp(numeric[:, j], knots, heights)
+        return curved
+
+    def transform(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Return float32 numbers (n_rows, n_numeric) and int64 codes (n_rows, n_categorical)."""
+        missing = np.isnan(table.numeric)
+        scaled = np.where(missing, 0.0, (self._curved(table.numeric) - self.shift) / self.spread)
+        numeric = np.hstack([scaled, missing[:, self.indicated]]).astype(np.float32)
+        codes = np.zeros(table.codes.shape, dtype=np.int64)
+        for j, seen in enumerate(self.seen):
+            codes[:, j] = renumber(table.codes[:, j], seen) + 1
+        return numeric, codes
+
+    def one_hot(self, codes: np.ndarray) -> np.ndarray:
+        """Return a column per code of each categorical column, float32 of shape (n_rows, n_one_hot)."""
+        columns = np.zeros((len(codes), self.n_one_hot), dtype=np.float32)
+        starts = np.cumsum([0, *self.cardinalities[:-1]])[: len(self.seen)]
+        for j, start in enumerate(starts):
+            columns[np.arange(len(codes)), start + codes[:, j]] = 1.0
+        return columns
+
+    def to_bytes(self) -> bytes:
+        return dump_state("net", vars(self))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        state = load_state("net", content)
+        preparer = cls()
+        for name in vars(preparer):
+            setattr(preparer, name, state[name])
+        return preparer

@@ -1,0 +1,184 @@
+"""Samples: the rows of one file as arrays that every later stage reads.
+
+In:  typed columns from `load`, or a stored entry.
+Out: `Table` (numbers and category codes) and `Samples` (ids, inputs, labels, roles), row-aligned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from stackfeat.errors import UsageError
+from stackfeat.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING_CODE = -1
+UNSEEN_CODE = -2
+
+
+class ArrayWriter(Protocol):
+    """Where arrays and JSON values go: a store's entry being written."""
+
+    def array(self, name: str, values: np.ndarray) -> None: ...
+
+    def json(self, name: str, value: Any) -> None: ...
+
+
+class ArrayReader(Protocol):
+    """Where arrays and JSON values come from: a finished entry of a store."""
+
+    def array(self, name: str) -> np.ndarray: ...
+
+    def json(self, name: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """Typed columns of one input, row-aligned.
+
+    Attributes
+    ----------
+    numeric : ndarray of shape (n_rows, n_numeric), float64
+        NaN where a value is missing.
+    numeric_names : tuple of str
+    codes : ndarray of shape (n_rows, n_categorical), int32
+        Index into `levels`; -1 where missing, -2 where the level is not one of the training file.
+    code_names : tuple of str
+    levels : tuple of tuple of str
+        Categories of each coded column, sorted, from the training file.
+    """
+
+    numeric: np.ndarray
+    numeric_names: tuple[str, ...]
+    codes: np.ndarray
+    code_names: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        assert self.numeric.ndim == 2 and self.numeric.shape[1] == len(self.numeric_names)
+        assert self.codes.ndim == 2 and self.codes.shape[1] == len(self.code_names) == len(self.levels)
+        assert len(self.numeric) == len(self.codes)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.numeric)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns, numeric ones first."""
+        return (*self.numeric_names, *self.code_names)
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Return these rows, in this order."""
+        return replace(self, numeric=self.numeric[rows], codes=self.codes[rows])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame with the original names; coded columns are categorical, unseen levels NaN."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {name: self.numeric[:, j] for j, name in enumerate(self.numeric_names)}
+        for j, name in enumerate(self.code_names):
+            codes = np.where(self.codes[:, j] < len(self.levels[j]), np.maximum(self.codes[:, j], -1), -1)
+            columns[name] = pd.Categorical.from_codes(
+                codes, categories=pd.Index(self.levels[j], dtype=object)
+            )
+        return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of one file: what is read, what is to be predicted, and what decides the folds.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_rows,), str
+    inputs : dict of str to Table or ndarray
+        Named inputs, each with a row per sample.
+    y : ndarray of shape (n_rows,) or None
+        Classification: int64 indices into ``task.classes``. Regression: float64 on the scale that
+        members learn (``task.transform`` applied). None for rows to predict.
+    weight, time : ndarray of shape (n_rows,), float64, or None
+    group, fold : ndarray of shape (n_rows,), int64, or None
+    task : Task
+    """
+
+    ids: np.ndarray
+    inputs: dict[str, Table | np.ndarray]
+    y: np.ndarray | None
+    task: Task
+    weight: np.ndarray | None = None
+    group: np.ndarray | None = None
+    time: np.ndarray | None = None
+    fold: np.ndarray | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """`y`, for rows that must have it."""
+        if self.y is None:
+            raise UsageError("these rows must have a target; got rows to predict; use the training rows")
+        return self.y
+
+    def take(self, rows: np.ndarray) -> Samples:
+        """Return these rows, in this order."""
+        inputs = {name: v.take(rows) if isinstance(v, Table) else v[rows] for name, v in self.inputs.items()}
+        return replace(
+            self, ids=self.ids[rows], inputs=inputs, **{name: v[rows] for name, v in self._roles()}
+        )
+
+    def _roles(self) -> list[tuple[str, np.ndarray]]:
+        """Row-aligned arrays that are present, by field name."""
+        names = [field.name for field in fields(self) if field.name not in ("ids", "inputs", "task")]
+        return [(name, value) for name in names if (value := getattr(self, name)) is not None]
+
+
+def save_samples(samples: Samples, writer: ArrayWriter) -> None:
+    """Write the rows into a store entry, as arrays and one JSON value."""
+    inputs: list[dict[str, Any]] = []
+    for j, (name, values) in enumerate(samples.inputs.items()):
+        if isinstance(values, Table):
+            writer.array(f"input{j}.numeric", values.numeric)
+            writer.array(f"input{j}.codes", values.codes)
+            names = {"numeric_names": values.numeric_names, "code_names": values.code_names}
+            inputs.append({"name": name, "table": {**names, "levels": values.levels}})
+        else:
+            writer.array(f"input{j}", values)
+            inputs.append({"name": name, "table": None})
+    writer.array("ids", samples.ids)
+    roles = samples._roles()
+    for role, array in roles:
+        writer.array(role, array)
+    writer.json(
+        "samples", {"task": samples.task.to_json(), "inputs": inputs, "roles": [name for name, _ in roles]}
+    )
+
+
+def load_samples(entry: ArrayReader) -> Samples:
+    """Read rows written by `save_samples`."""
+    described = entry.json("samples")
+    inputs: dict[str, Table | np.ndarray] = {}
+    for j, item in enumerate(described["inputs"]):
+        inputs[item["name"]] = (
+            entry.array(f"input{j}") if item["table"] is None else _read_table(entry, j, item["table"])
+        )
+    roles = {role: entry.array(role) for role in described["roles"]}
+    task = Task.from_json(described["task"])
+    return Samples(ids=entry.array("ids"), inputs=inputs, y=roles.pop("y", None), task=task, **roles)
+
+
+def _read_table(entry: ArrayReader, index: int, described: dict[str, Any]) -> Table:
+    return Table(
+        numeric=entry.array(f"input{index}.numeric"),
+        numeric_names=tuple(described["numeric_names"]),
+        codes=entry.array(f"input{index}.codes"),
+        code_names=tuple(described["code_names"]),
+        levels=tuple(tuple(levels) for levels in described["levels"]),
+    )

@@ -1,0 +1,131 @@
+"""The target column: labels with the type they have in the file, or numbers on the scale to learn.
+
+In:  the target column of the training file, the kind of task, `positive`, the transform.
+Out: a `Task` with its classes, and `y` as `Samples` holds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stackfeat.data.columns import BOOLEANS, is_text, to_numbers, to_text
+from stackfeat.data.options import DataOptions
+from stackfeat.data.phrases import name_rows, name_values
+from stackfeat.data.schema import LabelType
+from stackfeat.errors import DataError
+from stackfeat.lookup import suggest
+from stackfeat.task import Kind, Task
+
+_INTEGER = r"-?(0|[1-9]\d{0,17})"
+_FLOAT = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
+_MOST_CLASSES = 50
+
+
+def read_target(
+    values: pd.Series, options: DataOptions, task_kind: Kind, metric: str, where: str
+) -> tuple[Task, LabelType, np.ndarray]:
+    """Return the task, the type of its labels, and y (int64 codes, or float64 on the scale to learn).
+
+    Raises
+    ------
+    DataError
+        If values are missing, constant, of the wrong kind, or negative where the metric forbids it.
+    """
+    missing = to_text(values).isna().to_numpy()
+    if missing.any():
+        raise DataError(
+            f"{where}: every training row must have a target; got none in {name_rows(missing)}; remove these "
+            "rows"
+        )
+    if task_kind == "regression":
+        return _read_numbers(values, options, metric, where)
+    classes, codes, label_type = _read_labels(values)
+    _check_classes(classes, len(values), task_kind, where)
+    positive = _find_positive(classes, options.positive, task_kind, where)
+    return Task(kind=task_kind, classes=classes, positive=positive), label_type, codes
+
+
+def _read_numbers(
+    values: pd.Series, options: DataOptions, metric: str, where: str
+) -> tuple[Task, LabelType, np.ndarray]:
+    if options.positive is not None:
+        raise DataError(
+            f"data.positive is for binary tasks; got positive={options.positive!r}, task=regression; remove "
+            "it"
+        )
+    y = to_numbers(values, where)
+    if y.min() == y.max():
+        raise DataError(
+            f"{where}: the target must have different values; got {y[0]} in every row; check data.target"
+        )
+    log = options.target_transform == "log1p" or (options.target_transform == "auto" and metric == "rmsle")
+    if (log or metric == "rmsle") and (y < 0).any():
+        reason = "metric rmsle" if metric == "rmsle" else "target_transform: log1p"
+        raise DataError(
+            f"{where}: {reason} needs a target of at least 0; got {y[y < 0][0]} in {name_rows(y < 0)}; use "
+            "rmse"
+        )
+    return Task(kind="regression", transform="log1p" if log else "none"), "float", np.log1p(y) if log else y
+
+
+def _read_labels(values: pd.Series) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:
+    """Return the classes in ``np.unique`` order, int64 codes, and the type of the labels."""
+    if is_text(values):
+        codes, unique = pd.factorize(to_text(values))
+        labels, label_type = _type_labels([str(label) for label in unique])
+    else:
+        codes, unique = pd.factorize(values)
+        label_type = "bool" if values.dtype.kind == "b" else "float" if values.dtype.kind == "f" else "int"
+        labels = np.array([{"bool": bool, "float": float, "int": int}[label_type](label) for label in unique])
+    # Two texts may be one number ("1.0" and "1.00"), so codes go through the typed labels.
+    classes, rank = np.unique(labels, return_inverse=True)
+    return tuple(classes.tolist()), rank[codes].astype(np.int64), label_type
+
+
+def _type_labels(texts: list[str]) -> tuple[np.ndarray, LabelType]:
+    """Return labels with the type all of them can be written in without loss; ``007`` stays text."""
+    series = pd.Series(texts, dtype="str")
+    if series.str.fullmatch(_INTEGER).all():
+        return np.array([int(text) for text in texts], dtype=np.int64), "int"
+    if series.str.fullmatch(_FLOAT).all():
+        return np.array([float(text) for text in texts]), "float"
+    if series.isin(BOOLEANS).all():
+        return np.array([BOOLEANS[text] == 1.0 for text in texts]), "bool"
+    return np.array(texts), "str"
+
+
+def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where: str) -> None:
+    shown = name_values(map(repr, classes))
+    if len(classes) == 1:
+        raise DataError(
+            f"{where}: the target must have at least 2 classes; got {shown} in every row; check data.target"
+        )
+    if task_kind == "binary" and len(classes) != 2:
+        raise DataError(
+            f"{where}: task binary needs exactly 2 classes; got {len(classes)}: {shown}; use task: multiclass"
+        )
+    if len(classes) > max(_MOST_CLASSES, n_rows // 2):
+        raise DataError(
+            f"{where}: a class must have many rows; got {len(classes)} classes in {n_rows} rows; "
+            "use task: regression, or check data.target"
+        )
+
+
+def _find_positive(classes: tuple[Any, ...], positive: Any, task_kind: Kind, where: str) -> int:
+    """Return the index of the class whose probability counts; the greater label if none is named."""
+    if positive is None:
+        return 1
+    if task_kind != "binary":
+        raise DataError(
+            f"data.positive is for binary tasks; got positive={positive!r}, task={task_kind}; remove it"
+        )
+    texts = [str(label) for label in classes]
+    if str(positive) not in texts:
+        raise DataError(
+            f"{where}: data.positive must be one of {name_values(map(repr, classes))}; got {positive!r}."
+            f"{suggest(str(positive), texts)}"
+        )
+    return texts.index(str(positive))

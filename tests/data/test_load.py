@@ -1,0 +1,267 @@
+"""What files become: types, labels, ids, separators, encodings, schema, store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stackfeat.data.columns import guess_type, to_text
+from stackfeat.data.csv_text import find_separator
+from stackfeat.data.load import LoadedData, load, load_rows
+from stackfeat.data.options import DataOptions
+from stackfeat.data.samples import Samples, Table, load_samples, save_samples
+from stackfeat.data.schema import Schema
+from stackfeat.errors import DataWarning
+
+
+def _load(
+    folder: Path, train: str | bytes, test: str | None = None, task: str = "binary", **options: Any
+) -> LoadedData:
+    (folder / "train.csv").write_bytes(train.encode() if isinstance(train, str) else train)
+    if test is not None:
+        (folder / "test.csv").write_text(test)
+    given = {"train": "train.csv", "test": None if test is None else "test.csv", "target": "y", **options}
+    return load(DataOptions.model_validate(given), folder, task, "log_loss")
+
+
+def _table(samples: Samples) -> Table:
+    table = samples.inputs["table"]
+    assert isinstance(table, Table)
+    return table
+
+
+class Entry:
+    """A store entry in memory."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self.values: dict[str, str] = {}
+
+    def array(self, name: str, values: np.ndarray | None = None) -> Any:
+        if values is None:
+            return self.arrays[name]
+        self.arrays[name] = values
+        return None
+
+    def json(self, name: str, *value: Any) -> Any:
+        if not value:
+            return json.loads(self.values[name])
+        self.values[name] = json.dumps(value[0])
+        return None
+
+
+MIXED = (
+    "id,n,flag,c,day,y\n007,1.5,True,red,2024-01-05,no\n008,?,False,blue,2024-02-06,yes\n"
+    "NA,3,,red,2023-03-07,no\n9007199254740993,4,True,,2024-04-01,yes\n"
+)
+
+
+def test_columns_are_typed_and_ids_stay_verbatim(tmp_path: Path) -> None:
+    train = _load(tmp_path, MIXED, id="id").train
+    table = _table(train)
+    assert train.ids.tolist() == ["007", "008", "NA", "9007199254740993"]
+    assert table.numeric_names == ("n", "flag", "day.year", "day.month", "day.day", "day.weekday", "day.days")
+    np.testing.assert_array_equal(table.numeric[:, 0], [1.5, np.nan, 3, 4])
+    np.testing.assert_array_equal(table.numeric[:, 1], [1, 0, np.nan, 1])
+    assert table.numeric[0, 2:].tolist() == [2024, 1, 5, 4, 19727]
+    assert table.levels == (("blue", "red"),)
+    assert table.codes[:, 0].tolist() == [1, 0, 1, -1]
+    assert train.task.classes == ("no", "yes")
+    assert train.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_level_unseen_in_training_is_minus_two(tmp_path: Path) -> None:
+    test = _load(
+        tmp_path, MIXED, "id,n,flag,c,day\na,1,,green,\nb,2,True,,2024-01-01\nc,,,red,2024-01-01\n", id="id"
+    ).test
+    assert test is not None
+    assert _table(test).codes[:, 0].tolist() == [-2, -1, 1]
+    assert np.isnan(_table(test).numeric[0, 1:]).all()
+    assert _table(test).to_frame()["c"].tolist()[2] == "red"
+    assert _table(test).to_frame()["c"].isna().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["0", "1"], (0, 1)),
+        (["10", "9"], (9, 10)),
+        (["007", "8"], ("007", "8")),
+        (["True", "False"], (False, True)),
+        (["0.5", "1.5"], (0.5, 1.5)),
+        (["b", "a"], ("a", "b")),
+        (["1", "a"], ("1", "a")),
+    ],
+)
+def test_labels_keep_the_type_of_the_file(
+    labels: list[str], classes: tuple[Any, ...], tmp_path: Path
+) -> None:
+    text = "a,y\n" + "".join(f"{i},{labels[i % 2]}\n" for i in range(6))
+    train = _load(tmp_path, text).train
+    assert train.task.classes == classes
+    assert [type(label) for label in train.task.classes] == [type(label) for label in classes]
+    assert [str(train.task.classes[code]) for code in train.labels[:2]] == labels
+
+
+def test_positive_is_the_greater_label_unless_named(tmp_path: Path) -> None:
+    assert _load(tmp_path, MIXED, id="id").schema.task.positive == 1
+    assert _load(tmp_path, MIXED, id="id", positive="no").schema.task.positive == 0
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_separators_and_byte_order_marks_are_found(separator: str, encoding: str, tmp_path: Path) -> None:
+    text = "näme,b,y\n" + "".join(f"{i},ö{i % 3},{i % 2}\n" for i in range(8))
+    table = _table(_load(tmp_path, text.replace(",", separator).encode(encoding)).train)
+    assert table.numeric_names == ("näme",)
+    assert table.levels == (("ö0", "ö1", "ö2"),)
+
+
+def test_decimal_commas_do_not_hide_the_separator() -> None:
+    assert find_separator("a;b;c\n1,5;2,5;3\n4,5;5,5;6,5\n") == ";"
+    assert find_separator('a,b\n"x;y;z",2\n"u;v;w",3\n') == ","
+
+
+def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
+    text = 'a,c,y\n1,"x, ""y""",0\n2,"line\nend",1\n3,"x, ""y""",0\n4,"line\nend",1\n'
+    assert _table(_load(tmp_path, text).train).levels == (("line\nend", 'x, "y"'),)
+
+
+def test_declared_types_win(tmp_path: Path) -> None:
+    text = "zip,y\n" + "".join(f"0{i % 3},{i % 2}\n" for i in range(6))
+    assert _table(_load(tmp_path, text).train).numeric_names == ("zip",)
+    table = _table(_load(tmp_path, text, types={"zip": "categorical"}).train)
+    assert table.levels == (("00", "01", "02"),)
+
+
+def test_free_text_and_constants_are_left_out(tmp_path: Path) -> None:
+    rows = "".join(f"{i},a long story number {i},5,{i % 2}\n" for i in range(30))
+    with pytest.warns(DataWarning, match="free text.*: story"):
+        data = _load(tmp_path, "a,story,k,y\n" + rows)
+    assert data.schema.left_out == {"story": "free text", "k": "constant"}
+    assert "left out: story (free text), k (constant)" in data.notes
+    kept = _load(tmp_path, "a,story,k,y\n" + rows, types={"story": "categorical"})
+    assert _table(kept.train).code_names == ("story",)
+
+
+def test_guesses() -> None:
+    assert guess_type(pd.Series(["1", "2.5", "", "NA"])) == "numeric"
+    assert guess_type(pd.Series(["true", "false", "?"])) == "boolean"
+    assert guess_type(pd.Series(["2024-01-01 10:00", "2024/01/02"])) == "date"
+    assert guess_type(pd.Series(["20240101", "20240102"])) == "numeric"
+    assert guess_type(pd.Series([f"T{i % 30}" for i in range(40)])) == "categorical"
+    assert guess_type(pd.Series([f"T{i}" for i in range(40)])) == "text"
+    assert guess_type(pd.Series([1, 2])) == "numeric"
+    assert to_text(pd.Series([1.0, np.nan, 3.0])).tolist()[::2] == ["1", "3"]
+
+
+def test_inputs_take_globs_and_roles_only_by_name(tmp_path: Path) -> None:
+    text = "id,num_a,num_b,other,g,y\n" + "".join(
+        f"{i},{i},{i + 1},{i % 5},{i % 3},{i % 2}\n" for i in range(9)
+    )
+    inputs = {"nums": {"columns": ["num_*"]}, "all": {"columns": ["*"]}, "role": {"columns": ["g"]}}
+    samples = _load(tmp_path, text, id="id", group="g", drop="other", inputs=inputs).train
+    assert {name: t.names for name, t in samples.inputs.items() if isinstance(t, Table)} == {
+        "nums": ("num_a", "num_b"),
+        "all": ("num_a", "num_b"),
+        "role": ("g",),
+    }
+    assert samples.group is not None
+    assert samples.group.tolist() == [0, 1, 2] * 3
+
+
+def test_roles_are_read(tmp_path: Path) -> None:
+    text = "a,w,t,f,y\n" + "".join(f"{i},{i / 2},2024-01-0{9 - i},{i % 3 + 1},{i % 2}\n" for i in range(9))
+    train = _load(tmp_path, text, weight="w", time="t", fold="f").train
+    assert train.weight is not None and train.time is not None and train.fold is not None
+    assert train.weight.tolist() == [i / 2 for i in range(9)]
+    assert (np.diff(train.time) == -86400).all()
+    assert train.fold.tolist() == [0, 1, 2] * 3
+    assert train.take(np.array([4, 1])).fold.tolist() == [1, 1]  # type: ignore[union-attr]
+
+
+def test_shared_ids_and_extra_test_columns_warn(tmp_path: Path) -> None:
+    with pytest.warns(DataWarning) as caught:
+        _load(tmp_path, MIXED, "id,n,flag,c,day,z\n007,1,,red,,1\n", id="id")
+    messages = " ".join(str(warning.message) for warning in caught)
+    assert "training file has not are ignored: z" in messages
+    assert "1 ids are in both the training and the test file, such as '007'" in messages
+
+
+def test_rmsle_learns_the_logarithm(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("a,y\n1,0\n2,3\n3,10\n")
+    data = load(DataOptions(train="train.csv", target="y"), tmp_path, "regression", "rmsle")
+    assert data.train.task.transform == "log1p"
+    np.testing.assert_allclose(data.train.task.to_target_scale(data.train.labels), [0, 3, 10])
+
+
+def test_schema_goes_through_json_and_reads_later_files(tmp_path: Path) -> None:
+    data = _load(tmp_path, MIXED, MIXED.replace("007", "1"), id="id")
+    schema = Schema.from_json(json.loads(json.dumps(data.schema.to_json())))
+    assert schema == data.schema
+    later = load_rows(tmp_path / "test.csv", schema, DataOptions(train="x", target="y", id="id"))
+    assert data.test is not None and later.y is None
+    np.testing.assert_array_equal(_table(later).numeric, _table(data.train).numeric)
+    np.testing.assert_array_equal(_table(later).codes, _table(data.train).codes)
+
+
+def test_samples_go_through_a_store_entry(tmp_path: Path) -> None:
+    train = _load(tmp_path, MIXED, id="id").train
+    entry = Entry()
+    save_samples(train, entry)
+    back = load_samples(entry)
+    assert back.task == train.task and back.ids.tolist() == train.ids.tolist()
+    assert _table(back).levels == _table(train).levels and _table(back).names == _table(train).names
+    np.testing.assert_array_equal(_table(back).numeric, _table(train).numeric)
+    np.testing.assert_array_equal(back.labels, train.labels)
+    assert back.weight is None
+
+
+def test_npz_columns_are_numbered(tmp_path: Path) -> None:
+    X, y = np.arange(12.0).reshape(6, 2), np.arange(6) % 2
+    np.savez(tmp_path / "train.npz", X=X, y=y, id=np.arange(6) + 100, label_names=np.array(["a", "b"]))
+    data = load(DataOptions(train="train.npz", target="label", id="id"), tmp_path, "binary", "log_loss")
+    assert _table(data.train).numeric_names == ("x0", "x1")
+    assert data.train.ids.tolist() == ["100", "101", "102", "103", "104", "105"]
+    np.testing.assert_array_equal(data.train.labels, y)
+
+
+def test_built_in_sets_split_into_disjoint_parts() -> None:
+    options = DataOptions(train="sklearn:digits", test="sklearn:digits", id="id")
+    data = load(options, Path(), "multiclass", "log_loss")
+    assert data.test is not None
+    assert data.train.n_rows + data.test.n_rows == 1797
+    assert not set(data.train.ids) & set(data.test.ids)
+    assert data.train.task.classes == tuple(range(10))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_csv_and_arrow_files_of_one_frame_are_read_alike(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "a": rng.normal(size=50) * 10.0 ** rng.integers(-9, 9, 50),
+            "b": pd.array(rng.integers(0, 9, 50), dtype="Int64"),
+            "c": rng.choice(["u", "v", None], 50),
+            "d": rng.random(50) > 0.5,
+            "t": pd.date_range("2024-01-01", periods=50, freq="7h"),
+            "y": rng.integers(0, 2, 50),
+        }
+    )
+    frame.loc[3, "b"] = pd.NA
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    getattr(frame, f"to_{suffix}")(tmp_path / f"train.{suffix}")
+    a, b = (
+        load(DataOptions(train=f"train.{s}", target="y"), tmp_path, "binary", "log_loss")
+        for s in ("csv", suffix)
+    )
+    assert a.schema == b.schema
+    np.testing.assert_array_equal(_table(a.train).numeric, _table(b.train).numeric)
+    np.testing.assert_array_equal(_table(a.train).codes, _table(b.train).codes)
+    np.testing.assert_array_equal(_table(a.train).numeric[:, 0], frame["a"])
