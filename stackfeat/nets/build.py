@@ -1,0 +1,139 @@
+"""From a class and its params to a module.
+
+In:  a module class or factory, params from the config, and what the data is like.
+Out: a module; of `n_features`, `n_outputs`, `cardinalities` and `shapes` the constructor gets
+     those that its signature names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from torch import nn
+
+from stackfeat.errors import MemberError
+
+Output = Literal["auto", "logits", "proba", "log_proba", "value"]
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """What a net is made of, without its weights.
+
+    Attributes
+    ----------
+    cls : type or callable
+        Returns an `nn.Module`.
+    params : mapping
+        Handed to `cls` verbatim; JSON values, so that a fitted net can be stored.
+    n_features : int
+        Columns of the float tensor a table becomes (numeric ones alone where categories have codes).
+    n_outputs : int
+        Classes, or 1.
+    cardinalities : tuple of int
+        Codes per categorical column, the code 0 (unknown) included.
+    shapes : mapping of str to tuple of int
+        Shape of a row of each input.
+    input_names : tuple of str
+        A name for each array; where all are arguments of ``forward``, arrays go by name.
+    output : {"auto", "logits", "proba", "log_proba", "value"}
+        What ``forward`` returns; ``auto`` looks at the output of a few rows.
+    """
+
+    cls: Callable[..., nn.Module]
+    params: Mapping[str, Any]
+    n_features: int
+    n_outputs: int
+    cardinalities: tuple[int, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    input_names: tuple[str, ...] = ()
+    output: Output = "auto"
+
+    @property
+    def accepts_categories(self) -> bool:
+        return accepts_categories(self.cls)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the class."""
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cls"}
+        return values | {"params": dict(self.params), "shapes": dict(self.shapes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], net: Callable[..., nn.Module]) -> NetSpec:
+        """Put the class back."""
+        lists = {key: tuple(values[key]) for key in ("cardinalities", "input_names")}
+        shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
+        return cls(net, **{**values, **lists, "shapes": shapes})
+
+    def build(self) -> nn.Module:
+        """Return a new module with random weights drawn from torch's global generator."""
+        return build_net(
+            self.cls,
+            self.params,
+            n_features=self.n_features,
+            n_outputs=self.n_outputs,
+            cardinalities=self.cardinalities,
+            shapes=self.shapes,
+        )
+
+
+def accepts_categories(cls: Callable[..., nn.Module]) -> bool:
+    """Say whether a table reaches the net as ``(numeric, codes)``; otherwise as one float tensor."""
+    return bool(getattr(cls, "accepts_categories", False))
+
+
+def build_net(
+    cls: Callable[..., nn.Module],
+    params: Mapping[str, Any],
+    *,
+    n_features: int,
+    n_outputs: int,
+    cardinalities: Sequence[int] = (),
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> nn.Module:
+    """Call `cls` with `params` and those of the four facts that its signature names.
+
+    Raises
+    ------
+    MemberError
+        If the constructor refuses its arguments or does not return a module.
+    """
+    facts = {
+        "n_features": n_features,
+        "n_outputs": n_outputs,
+        "cardinalities": tuple(cardinalities),
+        "shapes": dict(shapes or {}),
+    }
+    name = getattr(cls, "__name__", repr(cls))
+    named = inspect.signature(cls).parameters
+    arguments = {key: value for key, value in facts.items() if key in named} | dict(params)
+    try:
+        inspect.signature(cls).bind(**arguments)
+    except TypeError as error:
+        raise MemberError(
+            f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(arguments)} ({error}); "
+            "correct the member's params"
+        ) from error
+    module = cls(**arguments)
+    if not isinstance(module, nn.Module):
+        raise MemberError(
+            f"{name} must return a torch.nn.Module; got {type(module).__name__}; "
+            "name a module class or factory"
+        )
+    return module
+
+
+def input_order(module: nn.Module, input_names: Sequence[str]) -> list[int]:
+    """Return which array goes where: by name where ``forward`` has all names, else as given."""
+    as_given = list(range(len(input_names)))
+    arguments = [
+        name
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if set(arguments[: len(input_names)]) != set(input_names):
+        return as_given
+    return [list(input_names).index(name) for name in arguments[: len(input_names)]]

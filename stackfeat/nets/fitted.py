@@ -1,0 +1,187 @@
+"""A trained net: predictions, features, bytes.
+
+In:  what `fit_net` made, or bytes that `FittedNet.state_bytes` wrote.
+Out: float64 predictions and float32 features with a row per sample, the same bits for a row
+     whatever rows come with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stackfeat.errors import MemberError, TapError, UsageError
+from stackfeat.nets.build import NetSpec, input_order
+from stackfeat.nets.inference import forward_rows
+from stackfeat.nets.outputs import Head
+from stackfeat.nets.runtime import fixed_arithmetic, pick_device, pinned
+from stackfeat.nets.state import pack_state, unpack_state
+from stackfeat.nets.taps import Tap, layer_names
+from stackfeat.nets.training import TrainReport
+from stackfeat.task import Task
+
+PENULTIMATE = "penultimate"
+
+Arrays = Sequence[np.ndarray]
+Taps = Sequence[str | Tap] | Mapping[str, str | Tap]
+
+
+@dataclass(frozen=True)
+class FittedNet:
+    """A trained net and how to read it.
+
+    Attributes
+    ----------
+    module : nn.Module
+    spec : NetSpec
+    task : Task
+    head : Head
+        What the output means.
+    penultimate : Tap or None
+        Where the last features are; None where that could not be told.
+    penultimate_problem : str
+        Why not.
+    report : TrainReport
+    device : torch.device
+    threads : int or None
+        Threads of torch while it predicts; None leaves them as they are.
+    """
+
+    module: nn.Module
+    spec: NetSpec
+    task: Task
+    head: Head
+    penultimate: Tap | None
+    penultimate_problem: str
+    report: TrainReport
+    device: torch.device
+    threads: int | None
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        """Names of the layers that a tap may name."""
+        return layer_names(self.module)
+
+    def predict(self, arrays: Arrays) -> np.ndarray:
+        """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64."""
+        return self.read(arrays, ())[0]
+
+    def embed(self, arrays: Arrays, taps: Taps) -> dict[str, np.ndarray]:
+        """Return activations, float32 (n_rows, n_columns), by tap; see `read`."""
+        return self.read(arrays, taps)[1]
+
+    def read(self, arrays: Arrays, taps: Taps) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return predictions and activations from one pass over the rows.
+
+        Parameters
+        ----------
+        arrays : sequence of ndarray
+            As in `fit_net`.
+        taps : sequence or mapping
+            Taps, or taps by the key they get in the answer. ``"penultimate"`` is the net's own.
+
+        Raises
+        ------
+        LayerNotFoundError, TapError
+            If a tap cannot be read.
+        """
+        named = dict(taps) if isinstance(taps, Mapping) else {str(tap): tap for tap in taps}
+        resolved = {key: self.resolve(tap) for key, tap in named.items()}
+        tensors = arrange(self.module, self.spec, arrays)
+        with fixed_arithmetic(self.threads, on_cuda=self.device.type == "cuda"):
+            output, caught = forward_rows(self.module, tensors, resolved, device=self.device)
+        return self.head.predictions(output), caught
+
+    def resolve(self, tap: str | Tap) -> Tap:
+        """Return the tap that is meant by a text, or by ``Tap("penultimate", pool=...)``."""
+        wanted = Tap.parse(tap) if isinstance(tap, str) else tap
+        if wanted.layer != PENULTIMATE or PENULTIMATE in self.tap_names:
+            return wanted
+        if self.penultimate is None:
+            raise TapError(self.penultimate_problem)
+        return replace(self.penultimate, pool=wanted.pool)
+
+    def state_bytes(self) -> bytes:
+        """Return weights and all else that `from_state` needs, without the class."""
+        header = {
+            "spec": self.spec.to_json(),
+            "task": self.task.to_json(),
+            "head": self.head.to_json(),
+            "penultimate": None if self.penultimate is None else str(self.penultimate),
+            "penultimate_problem": self.penultimate_problem,
+            "report": asdict(self.report),
+        }
+        return pack_state(self.module.state_dict(), header)
+
+    @classmethod
+    def from_state(
+        cls,
+        data: bytes,
+        net: Callable[..., nn.Module],
+        *,
+        device: str | torch.device = "cpu",
+        threads: int | None = None,
+    ) -> FittedNet:
+        """Rebuild a net from its bytes and its class.
+
+        Raises
+        ------
+        MemberError
+            If the bytes are damaged, or are not of this class.
+        """
+        header, state = unpack_state(data)
+        spec = NetSpec.from_json(header["spec"], net)
+        with pinned(0):
+            module = spec.build()
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise MemberError(
+                f"stored weights must be of {type(module).__name__}; got others ({error}); "
+                "train the member again"
+            ) from error
+        place = pick_device(device) if isinstance(device, str) else device
+        where = header["penultimate"]
+        return cls(
+            module=module.to(place).eval(),
+            spec=spec,
+            task=Task.from_json(header["task"]),
+            head=Head(**header["head"]),
+            penultimate=None if where is None else Tap.parse(where),
+            penultimate_problem=header["penultimate_problem"],
+            report=TrainReport.from_json(header["report"]),
+            device=place,
+            threads=threads,
+        )
+
+
+def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Tensor, ...]:
+    """Return arrays as tensors in the order of ``forward``'s arguments.
+
+    Raises
+    ------
+    UsageError
+        If arrays differ in their number of rows, or from `spec.input_names` in number.
+    """
+    lengths = [len(array) for array in arrays]
+    if not lengths or len(set(lengths)) > 1:
+        raise UsageError(f"arrays must have equally many rows; got n_rows={lengths}; give a row per sample")
+    if spec.input_names and len(spec.input_names) != len(arrays):
+        raise UsageError(
+            f"there must be an array for each of {list(spec.input_names)}; got {len(arrays)} arrays; "
+            "give them in that order"
+        )
+    order = input_order(module, spec.input_names) if spec.input_names else range(len(arrays))
+    return tuple(to_tensor(arrays[index]) for index in order)
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """Return floats and booleans as float32, integers as int64."""
+    dtype: Any = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
+    values = np.ascontiguousarray(array, dtype=dtype)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())

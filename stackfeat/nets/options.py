@@ -1,0 +1,113 @@
+"""Options of `net` members; the one file of this folder that is free of torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from stackfeat.options import Options
+
+Encoding = Literal["geometry", "aligned", "reference", "relative", "raw"]
+DEFAULT_ENCODINGS: tuple[Encoding, ...] = ("geometry", "aligned")
+
+
+class TrainOptions(Options):
+    """How a net is trained in every fold."""
+
+    epochs: int = Field(60, ge=1, le=100_000)
+    batch_size: int = Field(256, ge=1)
+    lr: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: Literal["cosine", "onecycle", "constant"] = "cosine"
+    warmup: float = Field(0.0, ge=0, lt=1, description="Share of all steps with a rising learning rate.")
+    clip_norm: float | None = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weight: Literal["none", "balanced"] = "none"
+    loss: Literal["auto", "cross_entropy", "mse", "mae", "huber"] = "auto"
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Early stopping on an inner split after this many epochs without a better loss.",
+    )
+    early_stopping: Literal["auto", "fixed", "refit", "inner"] = Field(
+        "auto",
+        description="fixed: all epochs; refit: best epoch of an inner split, then all rows; inner: keep that model.",
+    )
+    validation_fraction: float = Field(0.15, gt=0, lt=0.9)
+    amp: Literal["auto", "off"] = "auto"
+
+    @model_validator(mode="after")
+    def patience_fits(self) -> TrainOptions:
+        if self.patience is not None and self.early_stopping == "fixed":
+            raise ValueError(
+                "early_stopping: fixed trains all epochs; remove patience, or use refit or inner"
+            )
+        if self.patience is None and self.early_stopping in ("refit", "inner"):
+            raise ValueError(f"early_stopping: {self.early_stopping} needs patience, a number of epochs")
+        return self
+
+    @property
+    def stopping(self) -> Literal["fixed", "refit", "inner"]:
+        """`early_stopping` with `auto` resolved: refit where patience is given, else fixed."""
+        if self.early_stopping == "auto":
+            return "fixed" if self.patience is None else "refit"
+        return self.early_stopping
+
+
+class TapOptions(Options):
+    """A layer to read, and how its activations become columns."""
+
+    tap: str = Field(description="'penultimate', or a layer's name with optional :input, [item], #call.")
+    name: str | None = None
+    last: int | None = Field(None, ge=1)
+    combine: Literal["concat", "mean", "stack"] = "concat"
+    pool: Literal["auto", "none", "flatten", "mean", "max", "cls", "last"] = "auto"
+    encode: tuple[Encoding, ...] = DEFAULT_ENCODINGS
+    reduce: int | None = Field(None, ge=1, description="aligned: keep this many principal directions.")
+
+    @field_validator("encode", mode="before")
+    @classmethod
+    def one_encoding_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+EmitItem = str | TapOptions
+
+
+class NetOptions(Options):
+    """A member whose learner is a PyTorch net."""
+
+    net: str = Field(description="A name of the table NETS, or 'pkg.mod:Class'.")
+    params: dict[str, Any] = {}
+    inputs: tuple[str, ...] | None = None
+    train: TrainOptions = TrainOptions()
+    emit: tuple[EmitItem, ...] | Literal["auto"] = "auto"
+    seeds: int = Field(1, ge=1, le=100, description="Nets per fold; their predictions are averaged.")
+    scaling: Literal["quantile", "standard"] = "quantile"
+    output: Literal["auto", "logits", "proba", "log_proba", "value"] = "auto"
+    output_item: int = 0
+    classes: tuple[str | int | float | bool, ...] | None = None
+    weights: str | None = None
+    folds: str | None = None
+    frozen: bool = False
+    state_key: str | None = None
+    head: Literal["keep", "reset"] = "keep"
+    freeze: tuple[str, ...] = ()
+
+    @field_validator("emit", "inputs", "freeze", mode="before")
+    @classmethod
+    def one_item_is_a_list(cls, value: Any) -> Any:
+        return value if value is None or value == "auto" or isinstance(value, list | tuple) else (value,)
+
+    def taps(self) -> list[TapOptions]:
+        """The layers that are read, `emit: auto` resolved."""
+        if self.emit == "auto":
+            return [TapOptions(tap="penultimate")]
+        taps = []
+        for item in self.emit:
+            if isinstance(item, TapOptions):
+                taps.append(item)
+            elif item not in ("proba", "prediction"):
+                taps.append(TapOptions(tap=item))
+        return taps

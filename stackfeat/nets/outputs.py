@@ -1,0 +1,130 @@
+"""What a net's output means: how it is trained, and how it becomes predictions.
+
+In:  the raw output (n_rows, n_outputs) of a net.
+Out: a loss per row while training; probabilities or values in float64 afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stackfeat.errors import MemberError
+from stackfeat.task import Task
+
+OutputKind = Literal["logits", "proba", "log_proba", "value"]
+Loss = Literal["cross_entropy", "mse", "mae", "huber"]
+SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class Head:
+    """How to read the output.
+
+    Attributes
+    ----------
+    kind : {"logits", "proba", "log_proba", "value"}
+    one_column : bool
+        Binary, with one output that speaks for the positive class.
+    positive : int
+        That class.
+    mean, scale : float
+        Regression: the training rows' target is ``scale * output + mean``.
+    """
+
+    kind: OutputKind
+    one_column: bool = False
+    positive: int = 1
+    mean: float = 0.0
+    scale: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def log_scores(self, output: Tensor) -> Tensor:
+        """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""
+        if self.kind == "logits":
+            return self.two_columns(torch.zeros_like(output), output) if self.one_column else output
+        if self.kind == "log_proba" and not self.one_column:
+            return output
+        shares = output.exp() if self.kind == "log_proba" else output
+        if self.one_column:
+            shares = self.two_columns(1 - shares, shares)
+        return shares.clamp_min(SMALLEST_PROBABILITY).log()
+
+    def two_columns(self, negative: Tensor, positive: Tensor) -> Tensor:
+        return torch.cat([negative, positive] if self.positive == 1 else [positive, negative], dim=1)
+
+    def predictions(self, output: np.ndarray) -> np.ndarray:
+        """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64."""
+        if self.kind == "value":
+            return output.astype(np.float64) * self.scale + self.mean
+        if self.kind == "proba" and not self.one_column:
+            shares = np.maximum(output.astype(np.float64), 0.0)
+        else:
+            scores = self.log_scores(torch.from_numpy(output.astype(np.float64))).numpy()
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        proba: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
+        return proba
+
+
+def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Task) -> Head:
+    """Decide what an untrained net's output means.
+
+    Parameters
+    ----------
+    declared : {"auto", "logits", "proba", "log_proba", "value"}
+    output, amplified : ndarray of shape (n_rows, n_outputs)
+        For a few rows, and for the same rows with large inputs: an untrained net's logits may lie
+        between 0 and 1 by chance, but not for those.
+    task : Task
+
+    Raises
+    ------
+    MemberError
+        If the number of columns does not fit the task.
+    """
+    n_columns = output.shape[1]
+    one_column = task.kind == "binary" and n_columns == 1
+    if n_columns != task.n_outputs and not one_column:
+        raise MemberError(
+            f"a net must return {task.n_outputs} columns for this {task.kind} task; got {n_columns} columns; "
+            "take n_outputs in the constructor and use it for the last layer"
+        )
+    if not task.is_classification:
+        if declared not in ("auto", "value"):
+            raise MemberError(f"output must be 'value' in regression; got output={declared!r}; remove it")
+        return Head("value")
+    if declared == "value":
+        raise MemberError("output must not be 'value' in classification; got output='value'; try 'logits'")
+    kind = look_at(output, amplified) if declared == "auto" else declared
+    return Head(kind, one_column, task.positive)  # type: ignore[arg-type]
+
+
+def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
+    both = np.concatenate([output, amplified]).astype(np.float64)
+    if both.shape[1] == 1:
+        return "proba" if (both >= 0).all() and (both <= 1).all() else "logits"
+    if (both >= 0).all() and np.allclose(both.sum(axis=1), 1, atol=1e-3):
+        return "proba"
+    if (both <= 1e-6).all() and np.allclose(np.exp(both).sum(axis=1), 1, atol=1e-3):
+        return "log_proba"
+    return "logits"
+
+
+def row_losses(head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    """Return the loss of each row, float32 of shape (n_rows,)."""
+    output = output.float()
+    if loss == "cross_entropy":
+        return F.cross_entropy(head.log_scores(output), y, reduction="none", label_smoothing=label_smoothing)
+    values = output[:, 0]
+    if loss == "mse":
+        return F.mse_loss(values, y, reduction="none")
+    if loss == "mae":
+        return F.l1_loss(values, y, reduction="none")
+    return F.huber_loss(values, y, reduction="none")
