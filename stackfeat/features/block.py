@@ -1,0 +1,82 @@
+"""FeatureBlock: what a member hands on, one OOF row per sample and test rows per pipeline.
+
+In:  places (entry key, array name) in a store.
+Out: arrays, assembled fold by fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from stackfeat.data.folds import Folds
+from stackfeat.store import Entry
+
+
+class Reader(Protocol):
+    """What a block needs of a store."""
+
+    def read(self, key: str) -> Entry: ...
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """Columns of one member's output, aligned with the training rows.
+
+    Attributes
+    ----------
+    name : str
+        ``level/member/output``.
+    oof : ndarray of shape (n_rows, n_columns)
+        NaN where a time split never predicts the row.
+    covered : ndarray of bool, shape (n_rows,)
+    views : list of ndarray of shape (n_test, n_columns)
+        One for each pipeline; averaged at the very end only.
+    """
+
+    name: str
+    oof: np.ndarray
+    covered: np.ndarray
+    views: list[np.ndarray]
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names, such as ``base/cnn/fc.1@aligned#007``."""
+        width = max(3, len(str(self.oof.shape[1] - 1)))
+        return [f"{self.name}#{j:0{width}d}" for j in range(self.oof.shape[1])]
+
+
+def read_oof(
+    store: Reader, block: Mapping[str, Any], folds: Folds, repeat: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the OOF rows of a block reference and which rows are covered.
+
+    Returns
+    -------
+    values : ndarray of shape (n_rows, n_columns)
+        NaN in rows that no fold predicts.
+    covered : ndarray of bool, shape (n_rows,)
+    """
+    return assemble(store, block["oof"], folds, repeat)
+
+
+def assemble(
+    store: Reader, places: Sequence[Sequence[str] | None], folds: Folds, repeat: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the folds' OOF rows where they belong."""
+    values: np.ndarray | None = None
+    covered = np.zeros(folds.n_rows, dtype=bool)
+    for fold, place in enumerate(places):
+        if place is None:
+            continue
+        part = store.read(place[0]).array(place[1])
+        rows = folds.splits[repeat][fold][1]
+        if values is None:
+            values = np.full((folds.n_rows, part.shape[1]), np.nan, dtype=part.dtype)
+        values[rows] = part
+        covered[rows] = True
+    assert values is not None
+    return values, covered

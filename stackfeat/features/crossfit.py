@@ -1,0 +1,138 @@
+"""cross_fit: the one loop over folds. Every member of every level goes through it.
+
+In:  jobs, each one (member, repeat, fold), and the store that results go to.
+Out: which jobs are done; what failed, with its error. Finished jobs are in the store, so
+     a run that is killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stackfeat.executors import Executor
+
+logger = logging.getLogger(__name__)
+
+
+class StepLike(Protocol):
+    """One store entry that a job makes."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def recipe(self) -> dict[str, Any]: ...
+
+
+class JobLike(Protocol):
+    """A unit of work."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def member(self) -> str: ...
+
+    @property
+    def steps(self) -> Sequence[StepLike]: ...
+
+
+class JobStore(Protocol):
+    """Where results are looked for and orders are left for workers."""
+
+    def has(self, key: str) -> bool: ...
+
+    def write_job(self, key: str, job: dict[str, Any]) -> None: ...
+
+    def remove_job(self, key: str) -> None: ...
+
+
+class Progress(Protocol):
+    """Told what happens, so that it can be shown."""
+
+    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None: ...
+
+    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None: ...
+
+
+@dataclass
+class CrossFit:
+    """What became of the jobs.
+
+    Attributes
+    ----------
+    computed : dict of str to float
+        Job key to seconds.
+    failed : dict of str to BaseException
+        Member to its first error.
+    left : list
+        Jobs that were not started, because time ran out.
+    """
+
+    computed: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, BaseException] = field(default_factory=dict)
+    left: list[JobLike] = field(default_factory=list)
+
+
+def pending(jobs: Iterable[JobLike], store: JobStore) -> list[JobLike]:
+    """Return the jobs with a step that is not in the store."""
+    return [job for job in jobs if not all(store.has(step.key) for step in job.steps)]
+
+
+def cross_fit(
+    jobs: Sequence[JobLike],
+    store: JobStore,
+    executor: Executor,
+    worker: Callable[[str], Any],
+    *,
+    progress: Progress | None = None,
+    deadline: float | None = None,
+) -> CrossFit:
+    """Run the jobs whose results are not stored yet.
+
+    Parameters
+    ----------
+    worker : callable
+        Takes a job's key; must be picklable for process executors.
+    deadline : float, optional
+        `time.monotonic()` after which no new job is started; running ones finish.
+    """
+    todo = pending(jobs, store)
+    by_key = {job.key: job for job in todo}
+    result = CrossFit()
+    if progress is not None:
+        progress.plan(jobs, todo)
+    if deadline is not None and time.monotonic() >= deadline:
+        result.left = todo
+        return result
+    for job in todo:
+        store.write_job(job.key, {"steps": [{"key": step.key, "recipe": step.recipe} for step in job.steps]})
+    try:
+        for outcome in executor.submit(worker, list(by_key)):
+            job = by_key.pop(outcome.key)
+            _note(job, outcome.seconds, outcome.error, result)
+            if progress is not None:
+                progress.done(job, outcome.seconds, outcome.error)
+            if deadline is not None and time.monotonic() >= deadline:
+                executor.stop()
+    finally:
+        for job in todo:
+            store.remove_job(job.key)
+    result.left = list(by_key.values())
+    return result
+
+
+def _note(job: JobLike, seconds: float, error: BaseException | None, result: CrossFit) -> None:
+    if error is None:
+        result.computed[job.key] = seconds
+        logger.info("%s: %.1f s", job.label, seconds)
+    else:
+        result.failed.setdefault(job.member, error)
+        logger.error("%s failed: %s", job.label, error)

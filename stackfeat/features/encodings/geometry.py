@@ -1,0 +1,228 @@
+"""Geometry of a row within the embedding of its own fold model.
+
+In:  the fold's training rows (embedding and labels), then any other rows of the same model.
+Out: columns that mean the same in every fold: class shares among neighbours, distances to
+     centroids, Mahalanobis distances; for regression neighbours' targets and ridge read-outs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+
+from stackfeat.errors import MemberError, UsageError
+from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, unit_rows
+from stackfeat.task import Task
+
+NEIGHBOURS = (10, 30)
+READ_OUTS = (0.1, 10.0)
+BLOCK_ROWS = 256  # queries go in padded blocks of one size, so a row's bytes do not depend on its company
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Statistics of rows within one embedding, learnt from that fold's training rows.
+
+    Attributes
+    ----------
+    task : Task
+    neighbours : Neighbours
+    sizes : tuple of int
+        Neighbours counted: 10 and 30, or a quarter of the rows where that is fewer.
+    centre : float64 array of shape (d,)
+        Mean embedding.
+    linear : float64 array of shape (d, c)
+        Classification: whitens rows (d, d). Regression: ridge read-outs (d, 2).
+    centroids : float64 array of shape (n_classes, d)
+        NaN for classes without rows; empty for regression.
+    spread : float
+        Root of the mean squared distance to the centre.
+    level : float
+        Mean target; 0 for classes.
+
+    Examples
+    --------
+    >>> task = Task("binary", classes=(0, 1))
+    >>> rng = np.random.default_rng(0)
+    >>> embedding, y = rng.normal(size=(80, 4)), np.arange(80) % 2
+    >>> Geometry.fit(embedding, y, task, seed=0).transform(embedding[:3]).shape
+    (3, 10)
+    """
+
+    task: Task
+    neighbours: Neighbours
+    sizes: tuple[int, ...]
+    centre: np.ndarray
+    linear: np.ndarray
+    centroids: np.ndarray
+    spread: float
+    level: float
+
+    @classmethod
+    def fit(cls, embedding: np.ndarray, y: np.ndarray, task: Task, *, seed: int) -> Geometry:
+        """Learn from a fold's training rows.
+
+        Parameters
+        ----------
+        embedding : float array of shape (n, d)
+        y : array of shape (n,)
+            Class codes, or targets.
+        task : Task
+        seed : int
+            Chooses the neighbours kept where there are more than 50,000 rows.
+
+        Raises
+        ------
+        UsageError
+            If the shapes do not fit.
+        MemberError
+            If an activation is not finite.
+        """
+        rows = _checked(embedding, None)
+        if len(rows) != len(y) or not len(rows):
+            raise UsageError(
+                f"embedding and y must have the same rows, at least one; got {rows.shape=}, {len(y)=}"
+            )
+        kept = reference_rows(y if task.is_classification else None, len(rows), seed)
+        level = 0.0 if task.is_classification else float(np.mean(y))
+        values = y.astype(np.int64) if task.is_classification else y.astype(np.float64) - level
+        n_classes = task.n_outputs if task.is_classification else 0
+        centre = rows.mean(axis=0, dtype=np.float64)
+        centred = rows - centre
+        spread = float(np.sqrt(np.mean(np.einsum("ij,ij->i", centred, centred)))) or 1.0
+        if task.is_classification:
+            centroids = _centroids(rows, values, n_classes)
+            linear = _whitening(rows, values, centroids)
+        else:
+            centroids, linear = np.empty((0, rows.shape[1])), _read_outs(centred, values)
+        sizes = tuple(min(k, max(1, len(rows) // 4)) for k in NEIGHBOURS)
+        near = Neighbours(unit_rows(rows[kept]), values[kept], n_classes)
+        return cls(
+            task, near, tuple(min(k, len(kept)) for k in sizes), centre, linear, centroids, spread, level
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of `transform`."""
+        if self.task.is_classification:
+            kinds = ["centroid", "mahalanobis", *(f"knn{k}" for k in NEIGHBOURS)]
+            names = [f"{kind}:{label}" for kind in kinds for label in self.task.classes]
+        else:
+            names = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
+            names += [f"readout:{penalty:g}" for penalty in READ_OUTS]
+        return (*names, *(f"radius{k}" for k in NEIGHBOURS))
+
+    def transform(self, embedding: np.ndarray) -> np.ndarray:
+        """Describe rows that the fold model did not see.
+
+        Parameters
+        ----------
+        embedding : float array of shape (n, d)
+
+        Returns
+        -------
+        float32 array of shape (n, c)
+        """
+        rows = _checked(embedding, len(self.centre))
+        out = np.empty((len(rows), len(self.columns)), dtype=np.float32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = rows[start : start + BLOCK_ROWS]
+            padded = np.zeros((BLOCK_ROWS, rows.shape[1]), dtype=np.float32)
+            padded[: len(block)] = block
+            out[start : start + BLOCK_ROWS] = self._describe(padded)[: len(block)]
+        return out
+
+    def _describe(self, rows: np.ndarray) -> np.ndarray:
+        means, radius = self.neighbours.look_up(unit_rows(rows), self.sizes)
+        if not self.task.is_classification:
+            parts = []
+            for mean in means:
+                variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
+                parts += [mean[:, :1] + self.level, np.sqrt(variance)[:, None]]
+            return np.hstack([*parts, (rows - self.centre) @ self.linear + self.level, radius])
+        d = rows.shape[1]
+        centred, centroids = rows - self.centre, self.centroids - self.centre
+        plain = _distances(centred, centroids) / self.spread
+        whitened = _distances(centred @ self.linear, centroids @ self.linear) / np.sqrt(d)
+        return np.hstack([plain, whitened, *means, radius])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything learnt, as arrays that `from_arrays` reads."""
+        return {
+            "reference": self.neighbours.reference,
+            "values": self.neighbours.values,
+            "sizes": np.asarray(self.sizes, dtype=np.int64),
+            "centre": self.centre,
+            "linear": self.linear,
+            "centroids": self.centroids,
+            "scalars": np.asarray([self.spread, self.level]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], task: Task) -> Geometry:
+        """Rebuild what `arrays` gave."""
+        n_classes = task.n_outputs if task.is_classification else 0
+        near = Neighbours(arrays["reference"], arrays["values"], n_classes)
+        spread, level = (float(value) for value in arrays["scalars"])
+        sizes = tuple(int(k) for k in arrays["sizes"])
+        return cls(task, near, sizes, arrays["centre"], arrays["linear"], arrays["centroids"], spread, level)
+
+
+def _checked(embedding: np.ndarray, width: int | None) -> np.ndarray:
+    """Return float32 rows, or say what is wrong with them."""
+    rows = np.asarray(embedding, dtype=np.float32)
+    if rows.ndim != 2 or (width is not None and rows.shape[1] != width):
+        raise UsageError(f"embedding must have shape (n, {width or 'd'}); got {rows.shape}")
+    if not np.isfinite(rows).all():
+        n_bad = int((~np.isfinite(rows).all(axis=1)).sum())
+        raise MemberError(
+            f"an embedding must be finite; got NaN or infinite activations in {n_bad} of {len(rows)} rows. "
+            "Lower the learning rate or clip the inputs of the net."
+        )
+    return rows
+
+
+def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
+    centroids = np.full((n_classes, rows.shape[1]), np.nan)
+    for code in np.unique(codes):
+        centroids[code] = rows[codes == code].mean(axis=0, dtype=np.float64)
+    return centroids
+
+
+def _whitening(rows: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Matrix W with W W' = S^-1, S = .9 Sw + .1 tr(Sw)/d I and Sw the covariance within classes."""
+    d = rows.shape[1]
+    within = rows - centroids[codes]
+    covariance = within.T @ within / len(rows)
+    mean_variance = np.trace(covariance) / d
+    if mean_variance <= np.finfo(np.float64).tiny:
+        return np.eye(d)
+    lower = cholesky(0.9 * covariance + 0.1 * mean_variance * np.eye(d), lower=True)
+    return np.ascontiguousarray(solve_triangular(lower, np.eye(d), lower=True).T)
+
+
+def _read_outs(centred: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Ridge coefficients (d, 2), the penalty in units of the mean squared column."""
+    gram, moment = centred.T @ centred, centred.T @ target
+    mean_square = np.trace(gram) / len(gram)
+    if mean_square <= np.finfo(np.float64).tiny:
+        return np.zeros((len(gram), len(READ_OUTS)))
+    factors = (cho_factor(gram + penalty * mean_square * np.eye(len(gram))) for penalty in READ_OUTS)
+    return np.column_stack([cho_solve(factor, moment) for factor in factors])
+
+
+def _distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Euclidean distances (n, n_classes); a class without a centroid is as far as the farthest one."""
+    known = np.isfinite(centroids).all(axis=1)
+    present = centroids[known]
+    squared = (
+        np.einsum("ij,ij->i", rows, rows)[:, None]
+        - 2.0 * rows @ present.T
+        + np.einsum("ij,ij->i", present, present)[None, :]
+    )
+    out = np.empty((len(rows), len(centroids)))
+    out[:, known] = np.sqrt(np.maximum(squared, 0.0))
+    out[:, ~known] = out[:, known].max(axis=1, keepdims=True)
+    return out

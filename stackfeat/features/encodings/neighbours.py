@@ -1,0 +1,137 @@
+"""Nearest neighbours by cosine, found by blocked matrix products.
+
+In:  reference rows of one embedding, with class codes or target values.
+Out: for query rows, the mean of what their neighbours hold, and the distance to the k-th.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+MAX_REFERENCE = 50_000
+TIE = 1e-6  # similarities closer than this are equal: float32 cannot order them
+
+
+def unit_rows(embedding: np.ndarray) -> np.ndarray:
+    """Scale rows to length one, float32; rows of zeros stay zero."""
+    rows = np.asarray(embedding, dtype=np.float32)
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return (rows / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32)
+
+
+def reference_rows(
+    strata: np.ndarray | None, n_rows: int, seed: int, limit: int = MAX_REFERENCE
+) -> np.ndarray:
+    """Choose at most `limit` rows, each class in its share and none left out.
+
+    Parameters
+    ----------
+    strata : int array of shape (n_rows,) or None
+        Class codes; None draws from all rows alike.
+    n_rows, seed, limit : int
+
+    Returns
+    -------
+    int64 array, sorted
+    """
+    if n_rows <= limit:
+        return np.arange(n_rows)
+    order = np.random.default_rng(seed).permutation(n_rows)
+    if strata is None:
+        return np.sort(order[:limit])
+    # Rank every row within its class, then take rows in order of (rank / class size):
+    # any prefix holds the classes in their shares, and the first row of each class comes early.
+    codes = strata[order]
+    by_class = np.argsort(codes, kind="stable")
+    _, starts, sizes = np.unique(codes[by_class], return_index=True, return_counts=True)
+    rank = np.arange(n_rows) - np.repeat(starts, sizes)
+    share = rank / np.repeat(sizes, sizes)
+    chosen = by_class[np.argsort(share, kind="stable")[:limit]]
+    return np.sort(order[chosen])
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Reference rows that know what they hold.
+
+    Attributes
+    ----------
+    reference : float32 array of shape (m, d)
+        Rows of length one.
+    values : array of shape (m,)
+        int64 class codes (`n_classes` > 0), or float64 targets.
+    n_classes : int
+        0 for regression.
+    """
+
+    reference: np.ndarray
+    values: np.ndarray
+    n_classes: int
+
+    def _held(self) -> Any:
+        """What each reference row holds, (m, c): one-hot classes, or the target and its square."""
+        if self.n_classes:
+            m = len(self.values)
+            return sparse.csr_array((np.ones(m), (np.arange(m), self.values)), shape=(m, self.n_classes))
+        return np.column_stack([self.values, self.values**2])
+
+    def look_up(self, queries: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Average what the nearest rows hold.
+
+        Rows equally far from the query as its k-th neighbour share the remaining places,
+        so the order of the reference rows does not matter.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n, d)
+            Rows of length one.
+        sizes : tuple of int
+            Numbers of neighbours, each at most m.
+
+        Returns
+        -------
+        means : list of float64 arrays of shape (n, c)
+            One for each size: class shares, or the mean of the target and of its square.
+        radius : float64 array of shape (n, len(sizes))
+            1 - cosine to the k-th neighbour.
+        """
+        similarity = queries @ self.reference.T
+        nearest, close = _top(similarity, min(max(sizes) + 1, similarity.shape[1]))
+        held = self._held()
+        means, radius = [], []
+        for k in sizes:
+            means.append(self._mean(nearest[:, :k]))
+            radius.append(1.0 - close[:, k - 1].astype(np.float64))
+            if close.shape[1] > k:
+                tied = np.flatnonzero(close[:, k - 1] - close[:, k] <= TIE)
+                means[-1][tied] = _share_places(similarity[tied], close[tied, k - 1], k) @ held
+        return means, np.column_stack(radius)
+
+    def _mean(self, nearest: np.ndarray) -> np.ndarray:
+        held = self.values[nearest]
+        if not self.n_classes:
+            return np.column_stack([held.mean(axis=1), (held**2).mean(axis=1)])
+        n, k = nearest.shape
+        cells = held + self.n_classes * np.arange(n)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=n * self.n_classes)
+        return np.asarray(counts.reshape(n, self.n_classes) / k)
+
+
+def _top(similarity: np.ndarray, n_top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the `n_top` greatest values of every row, greatest first, and the values."""
+    columns = np.argpartition(similarity, -n_top, axis=1)[:, -n_top:]
+    values = np.take_along_axis(similarity, columns, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _share_places(similarity: np.ndarray, at_k: np.ndarray, k: int) -> np.ndarray:
+    """Weights over reference rows, summing to one: ties at the k-th place share what is left."""
+    closer = similarity > at_k[:, None] + TIE
+    tied = ~closer & (similarity >= at_k[:, None] - TIE)
+    left = (k - closer.sum(axis=1)) / tied.sum(axis=1)
+    return np.asarray((closer + tied * left[:, None]) / k)

@@ -1,0 +1,201 @@
+"""Recipes: everything a stored result depends on, as plain data whose hash is its key.
+
+A recipe is also the whole order for the work: a worker that reads it needs nothing else.
+Options that cannot change results (job count, verbosity) stay out of it. `VERSION` of a
+stage goes up when its results change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from stackfeat.store import hash_recipe
+
+Recipe = dict[str, Any]
+
+VERSIONS = {
+    "samples": 1,
+    "folds": 1,
+    "fit": 1,
+    "emit": 1,
+    "align": 1,
+    "align_emit": 1,
+    "score": 1,
+    "diagnose": 1,
+}
+
+
+def key_of(recipe: Mapping[str, Any]) -> str:
+    """Return the key (64 hex digits) of a recipe."""
+    return hash_recipe(recipe)
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of packages, read from their metadata (nothing is imported)."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _stage(name: str, **values: Any) -> Recipe:
+    return {"stage": name, "version": VERSIONS[name], **values}
+
+
+def samples_recipe(
+    file: str, options: Mapping[str, Any], task: str, part: str, train: str | None = None
+) -> Recipe:
+    """Rows of a file, typed; test rows also depend on the training file's schema (`train`, its key)."""
+    libraries = (
+        library_versions("pandas", "scikit-learn")
+        if file.startswith("sklearn:")
+        else library_versions("pandas")
+    )
+    return _stage(
+        "samples", file=file, options=dict(options), task=task, part=part, train=train, libraries=libraries
+    )
+
+
+def folds_recipe(samples: str, options: Mapping[str, Any], code: str | None) -> Recipe:
+    """Index arrays of every fold of every repeat."""
+    return _stage(
+        "folds", samples=samples, options=dict(options), code=code, libraries=library_versions("scikit-learn")
+    )
+
+
+def block_reference(
+    name: str, kind: str, encoding: str | None, oof: Sequence[tuple[str, str] | None]
+) -> Recipe:
+    """Where the OOF rows of a block stand: for each fold (entry key, array name), or None if not predicted."""
+    return {
+        "name": name,
+        "kind": kind,
+        "encoding": encoding,
+        "oof": [list(place) if place else None for place in oof],
+    }
+
+
+def fit_recipe(
+    *,
+    member: Mapping[str, Any],
+    samples: str,
+    folds: str,
+    repeat: int,
+    fold: int | str,
+    seed: int,
+    raw: Sequence[str],
+    blocks: Sequence[Recipe],
+    settings: Mapping[str, Any],
+    libraries: Mapping[str, str],
+    code: str | None,
+) -> Recipe:
+    """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
+    return _stage(
+        "fit",
+        member=dict(member),
+        samples=samples,
+        folds=folds,
+        repeat=repeat,
+        fold=fold,
+        seed=seed,
+        raw=list(raw),
+        blocks=list(blocks),
+        settings=dict(settings),
+        libraries=dict(libraries),
+        code=code,
+    )
+
+
+def emit_recipe(
+    fit: str, samples: str, raw: Sequence[str], views: Mapping[int, Sequence[tuple[str, str]]]
+) -> Recipe:
+    """What a fitted member says of other rows; `views` holds, by pipeline, the place of each block it reads."""
+    listed = [{"fold": fold, "blocks": [list(place) for place in places]} for fold, places in views.items()]
+    return _stage("emit", fit=fit, samples=samples, raw=list(raw), views=listed)
+
+
+def align_recipe(
+    *,
+    fits: Sequence[str],
+    emits: Sequence[str] | None,
+    tap: str,
+    folds: str,
+    repeat: int,
+    reduce: int | None,
+    seed: int,
+) -> Recipe:
+    """Orthogonal maps that bring one tap's fold spaces together; with `emits`, anchors are test rows."""
+    return _stage(
+        "align",
+        fits=list(fits),
+        emits=None if emits is None else list(emits),
+        tap=tap,
+        folds=folds,
+        repeat=repeat,
+        reduce=reduce,
+        seed=seed,
+        libraries=library_versions("numpy", "scipy"),
+    )
+
+
+def align_emit_recipe(align: str, emit: str, tap: str, fold: int) -> Recipe:
+    """Other rows' activations of one fold model, mapped."""
+    return _stage("align_emit", align=align, emit=emit, tap=tap, fold=fold)
+
+
+def score_recipe(
+    *,
+    block: str,
+    places: Sequence[Sequence[tuple[str, str] | None]],
+    samples: str,
+    folds: str,
+    metric: str,
+    metric_code: str | None,
+    decision: str,
+    average: str,
+    first_fold: int,
+    seed: int,
+) -> Recipe:
+    """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members)."""
+    listed = [[list(place) if place else None for place in repeat] for repeat in places]
+    return _stage(
+        "score",
+        block=block,
+        places=listed,
+        samples=samples,
+        folds=folds,
+        metric=metric,
+        metric_code=metric_code,
+        decision=decision,
+        average=average,
+        first_fold=first_fold,
+        seed=seed,
+        libraries=library_versions("numpy", "scikit-learn"),
+    )
+
+
+def diagnose_recipe(
+    *,
+    block: str,
+    oof: Sequence[tuple[str, str] | None],
+    views: Sequence[tuple[str, str]],
+    align: str | None,
+    folds: str,
+    seed: int,
+) -> Recipe:
+    """How far a block's folds, and its OOF and test rows, can be told apart."""
+    return _stage(
+        "diagnose",
+        block=block,
+        oof=[list(place) if place else None for place in oof],
+        views=[list(place) for place in views],
+        align=align,
+        folds=folds,
+        seed=seed,
+        libraries=library_versions("numpy", "scikit-learn"),
+    )

@@ -1,0 +1,99 @@
+"""Member: the protocol of anything that learns, and the rows it is given.
+
+A member is fitted on some rows and then says something of other rows: predictions, and
+for nets the encodings and activations of their taps. Nets, estimators and votes all
+follow it, so there is one loop over folds for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from stackfeat.data.samples import Table
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.task import Task
+
+
+@dataclass(frozen=True)
+class BlockRows:
+    """Rows of one block that a member reads.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+        float64 for predictions, float32 for features.
+    """
+
+    name: str
+    kind: Literal["prediction", "feature"]
+    encoding: str | None
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a member reads of a set of rows: raw inputs by name, and blocks in config order."""
+
+    n_rows: int
+    inputs: Mapping[str, Table | np.ndarray]
+    blocks: tuple[BlockRows, ...] = ()
+
+    def predictions(self) -> list[np.ndarray]:
+        """Values of the prediction blocks."""
+        return [block.values for block in self.blocks if block.kind == "prediction"]
+
+    def features(self) -> list[BlockRows]:
+        """The feature blocks."""
+        return [block for block in self.blocks if block.kind == "feature"]
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit knows besides its rows.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_rows,)
+        int64 class codes, or float64 targets on the members' scale.
+    fold_of : ndarray of shape (n_rows,) or None
+        Above the first level: the fold each row belongs to, for choices made by
+        cross-validation grouped on folds.
+    inner : callable
+        ``inner(fraction)`` gives (fit positions, validation positions) inside these rows,
+        split the same way as the folds.
+    settings : mapping
+        Threads, device, loss, metric, ... as in the recipe of the unit.
+    """
+
+    task: Task
+    y: np.ndarray
+    weight: np.ndarray | None
+    fold_of: np.ndarray | None
+    inner: Callable[[float], tuple[np.ndarray, np.ndarray]]
+    seed: int
+    settings: Mapping[str, Any]
+
+
+class FittedMember(Protocol):
+    """A member after `fit`."""
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return arrays by output name; ``tap/NAME/SEED`` are activations kept for alignment."""
+
+    def save(self, writer: EntryWriter) -> None:
+        """Write the state, so that `load` gives an equal member. Raises if it cannot be saved."""
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON: what was chosen in the fit."""
+
+
+class Member(Protocol):
+    """Something that learns, before `fit`."""
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedMember: ...
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedMember: ...

@@ -1,0 +1,32 @@
+"""Reference rows of the neighbour search."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, unit_rows
+
+
+def test_few_rows_are_all_kept():
+    np.testing.assert_array_equal(reference_rows(None, 5, seed=0, limit=10), np.arange(5))
+
+
+def test_classes_keep_their_shares_and_none_is_lost():
+    codes = np.repeat([0, 1, 2], [9000, 990, 10])
+    kept = reference_rows(codes, len(codes), seed=0, limit=1000)
+    assert len(kept) == 1000
+    assert np.all(np.diff(kept) > 0)
+    np.testing.assert_allclose(np.bincount(codes[kept]), [900, 99, 1], atol=1)
+
+
+def test_the_seed_chooses_the_rows():
+    first, again, other = (reference_rows(None, 1000, seed=seed, limit=10) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+def test_a_row_of_zeros_sees_every_class_in_its_share():
+    reference = unit_rows(np.random.default_rng(0).normal(size=(40, 3)))
+    near = Neighbours(reference, np.repeat([0, 1], [30, 10]), 2)
+    (shares,), radius = near.look_up(np.zeros((1, 3), np.float32), (10,))
+    np.testing.assert_allclose(shares, [[0.75, 0.25]])
+    np.testing.assert_allclose(radius, [[1.0]])
