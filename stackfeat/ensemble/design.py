@@ -1,0 +1,105 @@
+"""Feature blocks beside predictions: what a linear member reads, on comparable scales.
+
+In:  a base (predictions, as centred log-probabilities or values) and feature blocks.
+Out: centred and scaled columns; dead columns become zero. Fitted scales are plain arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stackfeat.errors import MemberError, UsageError
+
+Scaling = Literal["scalar", "zscore", "none"]
+SMALLEST_PROBA = 1e-7
+DEAD = 1e-6  # a column whose sd is below this share of its size is constant in float32
+
+
+@dataclass(frozen=True)
+class Block:
+    """A feature block that a gate may let in.
+
+    Attributes
+    ----------
+    name : str
+    values : float array of shape (n, c)
+    scaling : {"scalar", "zscore", "none"}
+        One factor for all columns (aligned features, whose small columns are the noisy ones),
+        one for each, or the values as they are.
+    """
+
+    name: str
+    values: np.ndarray
+    scaling: Scaling = "zscore"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Centre and factor of every column; a factor of zero switches a dead column off.
+
+    Attributes
+    ----------
+    centre, factor : float64 arrays of shape (c,)
+    """
+
+    centre: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def fit(cls, values: np.ndarray, scaling: Scaling) -> Scale:
+        """Measure columns; live ones get a mean square of one, each or together."""
+        rows = np.asarray(values)
+        if scaling == "none":
+            return cls(np.zeros(rows.shape[1]), np.ones(rows.shape[1]))
+        centre = rows.mean(axis=0, dtype=np.float64)
+        sd = rows.std(axis=0, dtype=np.float64)
+        live = sd > np.maximum(DEAD * np.abs(centre), np.finfo(np.float32).tiny)
+        if scaling == "scalar" and live.any():
+            common = np.sqrt(np.mean(sd[live] ** 2))
+            live &= sd > DEAD * common
+            factor = np.full(len(sd), 1.0 / common)
+        else:
+            factor = 1.0 / np.where(live, sd, 1.0)
+        return cls(centre, np.where(live, factor, 0.0))
+
+    def apply(self, values: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
+        """Centre and scale, (n, c)."""
+        scaled = (np.asarray(values, dtype=np.float64) - self.centre) * self.factor
+        return np.asarray(scaled, dtype=dtype)
+
+
+def centred_log_proba(proba: np.ndarray) -> np.ndarray:
+    """Log-probabilities less their row mean: what a softmax regression reads of a classifier.
+
+    Parameters
+    ----------
+    proba : float array of shape (n, n_classes)
+
+    Returns
+    -------
+    float64 array of shape (n, n_classes)
+        Probabilities below 1e-7 count as 1e-7.
+    """
+    logs = np.log(np.clip(np.asarray(proba, dtype=np.float64), SMALLEST_PROBA, None))
+    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+
+
+def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:
+    """Raise where rows differ, names repeat, or a number is not finite."""
+    names = [block.name for block in blocks]
+    if len(set(names)) < len(names):
+        raise UsageError(f"blocks must have different names; got {names}")
+    for name, values in [("base", np.asarray(base)), *((block.name, block.values) for block in blocks)]:
+        if values.ndim != 2 or len(values) != len(base):
+            raise UsageError(
+                f"{name} must have shape ({len(base)}, c), one row for each row of base; got {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            n_bad = int((~np.isfinite(values)).any(axis=1).sum())
+            raise MemberError(
+                f"{name} must be finite; got NaN or infinite values in {n_bad} rows. Leave this input out."
+            )

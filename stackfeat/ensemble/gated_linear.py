@@ -1,0 +1,288 @@
+"""The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
+
+In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
+     targets, and the fold each row was held out in.
+Out: predictions, and a report of what each block gained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stackfeat.ensemble.design import Block, Scale, check_design
+from stackfeat.ensemble.gate_rules import MAX_BLOCKS, SCALES
+from stackfeat.ensemble.linear_gate import GateOptions, choose
+from stackfeat.ensemble.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
+from stackfeat.ensemble.penalty_search import PENALTIES
+from stackfeat.errors import UsageError
+from stackfeat.task import Task
+
+MAX_DOUBLE_CELLS = 50_000_000  # a final design above this is solved in float32
+CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class FittedLinear:
+    """What `GatedLinear.fit` learnt.
+
+    Attributes
+    ----------
+    task : Task
+    classes : int64 array
+        Class codes that occurred, in order of the coefficients' columns.
+    base_scale : Scale
+    block_scales : dict of str to Scale
+        Of the accepted blocks, the gate's scale included.
+    coefficients : float64 array of shape (d + 1, n_outputs)
+    target : tuple of float
+        Regression: mean and sd of the target.
+    report : dict
+        JSON values.
+    """
+
+    task: Task
+    classes: np.ndarray
+    base_scale: Scale
+    block_scales: dict[str, Scale]
+    coefficients: np.ndarray
+    target: tuple[float, float]
+    report: dict[str, Any]
+
+
+class GatedLinear:
+    """Multinomial logistic or ridge regression with gated feature blocks.
+
+    Parameters
+    ----------
+    penalties : sequence of float, optional
+        Tried by cross-validation over the given folds; default 0.1 to 100,000 in decades, refined by half
+        decades. For three or more classes a penalty is 1 / C of scikit-learn, in regression it is alpha.
+    scales : sequence of float
+        Scales a block may enter with; a block of scale s has a penalty of penalty / s^2.
+    max_blocks : int
+        At most this many blocks enter.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> feature = rng.normal(size=(300, 4))
+    >>> y = (feature[:, 0] + 0.3 * rng.normal(size=300) > 0).astype(int)
+    >>> model = GatedLinear().fit(
+    ...     np.zeros((300, 2)), [Block("net/fc", feature)], y, np.arange(300) % 5, Task("binary", (0, 1)),
+    ...     gate_se=0.5, seed=0,
+    ... )
+    >>> list(model.report()["scales"])
+    ['net/fc']
+    >>> model.predict(np.zeros((2, 2)), [Block("net/fc", feature[:2])]).shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        penalties: Sequence[float] | None = None,
+        scales: Sequence[float] = SCALES,
+        max_blocks: int = MAX_BLOCKS,
+    ) -> None:
+        self.penalties = penalties
+        self.scales = scales
+        self.max_blocks = max_blocks
+
+    def fit(
+        self,
+        base: np.ndarray,
+        blocks: Sequence[Block],
+        y: np.ndarray,
+        folds: np.ndarray,
+        task: Task,
+        *,
+        gate_se: float,
+        weight: np.ndarray | None = None,
+        seed: int,
+    ) -> GatedLinear:
+        """Choose the penalty and the blocks, then fit on all rows.
+
+        Parameters
+        ----------
+        base : float array of shape (n, b)
+            Always in; see `centred_log_proba` for classifiers' predictions.
+        blocks : sequence of Block
+        y : array of shape (n,)
+            Class codes, or values.
+        folds : int array of shape (n,)
+            The fold each row was held out in; splits of the penalty and the gate keep folds whole.
+        task : Task
+        gate_se : float
+            Standard errors that a block must gain; more are asked where there are many blocks.
+        weight : float array of shape (n,), optional
+        seed : int
+            Used where there is only one fold id, and for more than 50,000 rows.
+
+        Raises
+        ------
+        UsageError
+            If shapes do not fit or block names repeat.
+        MemberError
+            If a value is not finite.
+        """
+        base = np.asarray(base)
+        check_design(base, blocks)
+        if len(y) != len(base) or len(folds) != len(base):
+            raise UsageError(f"y and folds must have {len(base)} entries; got {len(y)=}, {len(folds)=}")
+        weights = _mean_one(weight, len(base))
+        classes, target, problem = _pose(np.asarray(y), task)
+        base_scale = Scale.fit(base, "zscore")
+        scales = [Scale.fit(block.values, block.scaling) for block in blocks]
+        penalties = (
+            PENALTIES if self.penalties is None else tuple(float(penalty) for penalty in self.penalties)
+        )
+        options = GateOptions(gate_se, penalties, tuple(sorted(self.scales)), self.max_blocks, seed)
+        penalty, entered, report = choose(
+            problem, base_scale.apply(base), blocks, scales, weights, np.asarray(folds), options
+        )
+        chosen = {
+            blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
+            for number, scale in entered.items()
+        }
+        report = {"n_rows": len(base), **report}
+        entering = [blocks[number] for number in entered]
+        coefficients = _solve(problem, base, entering, [base_scale, *chosen.values()], weights, penalty)
+        self.fitted_ = FittedLinear(task, classes, base_scale, chosen, coefficients, target, report)
+        return self
+
+    def predict(self, base: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
+        """Predict rows.
+
+        Parameters
+        ----------
+        base : float array of shape (n, b)
+        blocks : sequence of Block
+            At least the accepted ones, found by name.
+
+        Returns
+        -------
+        float64 array of shape (n, n_classes) or (n, 1)
+
+        Raises
+        ------
+        UsageError
+            If an accepted block is missing.
+        """
+        fitted = self.fitted_
+        base = np.asarray(base)
+        by_name = {block.name: block for block in blocks}
+        missing = [name for name in fitted.block_scales if name not in by_name]
+        if missing:
+            raise UsageError(
+                f"predict must get every accepted block; missing {missing}, got {sorted(by_name)}"
+            )
+        needed = [by_name[name] for name in fitted.block_scales]
+        check_design(base, needed)
+        out = np.empty((len(base), fitted.task.n_outputs))
+        for start in range(0, len(base), CHUNK):
+            part = slice(start, start + CHUNK)
+            columns = [fitted.base_scale.apply(base[part])]
+            columns += [fitted.block_scales[block.name].apply(block.values[part]) for block in needed]
+            out[part] = _finish(with_intercept(np.hstack(columns)) @ fitted.coefficients, fitted)
+        return out
+
+    def report(self) -> dict[str, Any]:
+        """Penalty, scale of every block, gains with standard errors, losses; JSON values.
+
+        Losses are log-losses, or squared errors in units of the target's variance.
+        """
+        return self.fitted_.report
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Fitted arrays; with `to_json` all that `from_arrays` needs."""
+        fitted = self.fitted_
+        out = {
+            "classes": fitted.classes,
+            "coefficients": fitted.coefficients,
+            "target": np.asarray(fitted.target),
+            "base_centre": fitted.base_scale.centre,
+            "base_factor": fitted.base_scale.factor,
+        }
+        for number, scale in enumerate(fitted.block_scales.values()):
+            out[f"block{number}_centre"], out[f"block{number}_factor"] = scale.centre, scale.factor
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """Task, names of accepted blocks, and the report."""
+        fitted = self.fitted_
+        return {"task": fitted.task.to_json(), "blocks": list(fitted.block_scales), "report": fitted.report}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> GatedLinear:
+        """Rebuild a fitted model from what `arrays` and `to_json` gave."""
+        model = cls()
+        mean, sd = (float(value) for value in arrays["target"])
+        model.fitted_ = FittedLinear(
+            Task.from_json(values["task"]),
+            arrays["classes"],
+            Scale(arrays["base_centre"], arrays["base_factor"]),
+            {
+                name: Scale(arrays[f"block{number}_centre"], arrays[f"block{number}_factor"])
+                for number, name in enumerate(values["blocks"])
+            },
+            arrays["coefficients"],
+            (mean, sd),
+            values["report"],
+        )
+        return model
+
+
+def _mean_one(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+    if weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(weight, dtype=np.float64)
+    if weights.shape != (n_rows,) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise UsageError(
+            f"weight must be {n_rows} finite numbers, none negative, not all zero; got {weights.shape=}"
+        )
+    return np.asarray(weights / weights.mean())
+
+
+def _pose(y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Problem]:
+    """Classes that occur, mean and sd of the target, and the problem to solve."""
+    if task.is_classification:
+        classes, codes = np.unique(y.astype(np.int64), return_inverse=True)
+        return classes, (0.0, 1.0), Softmax(codes.reshape(-1), len(classes))
+    values = y.astype(np.float64)
+    mean, sd = float(values.mean()), float(values.std()) or 1.0
+    return np.empty(0, dtype=np.int64), (mean, sd), Squares((values - mean) / sd)
+
+
+def _finish(scores: np.ndarray, fitted: FittedLinear) -> np.ndarray:
+    """Probabilities of all classes, or values on the target's scale.
+
+    A class that no row had gets half a row's share, so that no log-loss is infinite.
+    """
+    if not fitted.task.is_classification:
+        mean, sd = fitted.target
+        return scores * sd + mean
+    n_classes, n_absent = fitted.task.n_outputs, fitted.task.n_outputs - len(fitted.classes)
+    share = 0.5 / (fitted.report["n_rows"] + n_classes)
+    out = np.full((len(scores), n_classes), share)
+    out[:, fitted.classes] = softmax(scores) * (1.0 - n_absent * share)
+    return out
+
+
+def _solve(
+    problem: Problem,
+    base: np.ndarray,
+    blocks: Sequence[Block],
+    scales: Sequence[Scale],
+    weight: np.ndarray,
+    penalty: float,
+) -> np.ndarray:
+    """Fit all rows to convergence."""
+    columns = [base, *(block.values for block in blocks)]
+    n_cells = len(base) * sum(values.shape[1] for values in columns)
+    dtype: type[np.floating] = np.float64 if n_cells <= MAX_DOUBLE_CELLS else np.float32
+    scaled = [scale.apply(values, dtype) for scale, values in zip(scales, columns, strict=True)]
+    design = with_intercept(np.hstack(scaled))
+    return problem.fit(design, np.full(design.shape[1] - 1, penalty), weight)

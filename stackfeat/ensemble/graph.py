@@ -1,0 +1,284 @@
+"""Graph: members and the blocks between them, worked out from names alone.
+
+In:  the levels of a config and the kind of task.
+Out: nodes in the order of computing, each with the blocks it reads and hands on, and
+     every problem found on the way (patterns that match nothing, votes over features).
+Nothing is imported or loaded here, so `check` is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
+from stackfeat.ensemble.outputs import Output, outputs_of
+from stackfeat.ensemble.patterns import match_block, match_segment
+from stackfeat.lookup import suggest
+from stackfeat.nets.options import NetOptions
+
+Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
+FITTED_VOTES = ("weighted", "rank", "greedy")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One member as it will be computed.
+
+    Attributes
+    ----------
+    raw : tuple of str
+        Raw inputs it reads.
+    blocks : tuple of str
+        Full names of the blocks it reads, such as ``base/mlp/proba``.
+    first_fold : int
+        Time folds: the first fold it predicts; every fitted level covers one fold fewer.
+    path : str
+        Where it stands in the config.
+    """
+
+    level: str
+    name: str
+    options: Options
+    raw: tuple[str, ...]
+    blocks: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    first_fold: int
+    path: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.level}/{self.name}"
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it reads raw inputs only, so its folds train on the splitter's rows."""
+        return not self.blocks
+
+    def block(self, output: Output) -> str:
+        return f"{self.full_name}/{output.name}"
+
+    @property
+    def prediction(self) -> str | None:
+        """Full name of the block of its predictions; None where `emit` leaves them out."""
+        return next((self.block(output) for output in self.outputs if output.kind == "prediction"), None)
+
+
+@dataclass
+class Graph:
+    """Nodes in the order of computing, and what is wrong with them."""
+
+    nodes: list[Node] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def node(self, full_name: str) -> Node:
+        return next(node for node in self.nodes if node.full_name == full_name)
+
+    def blocks(self) -> dict[str, tuple[Node, Output]]:
+        """Every block by its full name."""
+        return {node.block(output): (node, output) for node in self.nodes for output in node.outputs}
+
+    def levels(self) -> dict[str, list[Node]]:
+        levels: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            levels.setdefault(node.level, []).append(node)
+        return levels
+
+    def upstream(self, full_name: str) -> list[Node]:
+        """Return the node and everything it reads, directly or not, in order of computing."""
+        needed = {full_name}
+        for node in reversed(self.nodes):
+            if node.full_name in needed:
+                needed.update("/".join(block.split("/")[:2]) for block in node.blocks)
+        return [node for node in self.nodes if node.full_name in needed]
+
+
+def build_graph(
+    levels: Mapping[str, Mapping[str, Options]],
+    task_kind: str,
+    input_names: Iterable[str] = ("table",),
+    *,
+    excluded: Container[str] = (),
+) -> Graph:
+    """Resolve patterns and `each` level by level.
+
+    Parameters
+    ----------
+    levels : mapping
+        Level name to members by name, as in the config.
+    task_kind : {"binary", "multiclass", "regression"}
+    input_names : iterable of str
+        Raw inputs that members may read.
+    excluded : container of str
+        Full names of members to leave out (they failed, or time is short); a member
+        that loses all its inputs is left out too.
+    """
+    graph = Graph()
+    names = tuple(input_names)
+    for position, (level, members) in enumerate(levels.items()):
+        earlier = graph.blocks()
+        for name, options in members.items():
+            path = f"levels.{level}.{name}"
+            builder = _NodeBuilder(
+                graph, earlier, level, name, path, options, task_kind, names, position, bool(excluded)
+            )
+            for node in builder.nodes():
+                if node.full_name not in excluded:
+                    graph.nodes.append(node)
+    return graph
+
+
+def graph_problems(config: Any) -> list[tuple[str, str]]:
+    """Return (config path, message) for all that is wrong with the levels of a RunConfig."""
+    inputs = tuple(config.data.inputs) if config.data.inputs else ("table",)
+    graph = build_graph(config.levels, config.task, inputs)
+    problems = graph.problems
+    if config.folds.kind == "time" or (
+        config.folds.kind == "auto" and config.data.time and not config.data.fold
+    ):
+        deepest = max((node.first_fold for node in graph.nodes), default=0)
+        if deepest >= config.folds.n:
+            problems.append(
+                (
+                    "folds.n",
+                    f"time folds need one fold more than fitted levels above the first; got n={config.folds.n} for "
+                    f"{deepest} such levels. Use folds.n of at least {deepest + 1}, or fewer levels",
+                )
+            )
+    known = [node.name for node in graph.nodes] + [node.full_name for node in graph.nodes]
+    if config.submit != "auto" and config.submit not in known and not problems:
+        problems.append(
+            ("submit", f"must be 'auto' or a member; got {config.submit!r}.{suggest(config.submit, known)}")
+        )
+    return problems
+
+
+@dataclass
+class _NodeBuilder:
+    """Turns one member's options into nodes (several for `each`)."""
+
+    graph: Graph
+    earlier: Mapping[str, tuple[Node, Output]]
+    level: str
+    name: str
+    path: str
+    options: Options
+    task_kind: str
+    input_names: tuple[str, ...]
+    position: int
+    lenient: bool
+
+    def nodes(self) -> list[Node]:
+        options = self.options
+        if isinstance(options, EstimatorOptions) and options.each is not None:
+            return self._each(options, options.each)
+        raw, blocks = self._inputs()
+        if self.lenient and not blocks and self._patterns():
+            return []
+        return [self._node(self.name, raw, blocks)]
+
+    def _node(self, name: str, raw: tuple[str, ...], blocks: tuple[str, ...]) -> Node:
+        first = max((self.earlier[block][0].first_fold for block in blocks), default=0)
+        fitted = not isinstance(self.options, VoteOptions) or self.options.vote in FITTED_VOTES
+        outputs = outputs_of(self.options, self.task_kind, self._problem)
+        return Node(
+            self.level, name, self.options, raw, blocks, outputs, first + bool(blocks and fitted), self.path
+        )
+
+    def _problem(self, path: str, message: str) -> None:
+        self.graph.problems.append((f"{self.path}.{path}" if path else self.path, message))
+
+    def _patterns(self) -> list[str]:
+        return [item for item in getattr(self.options, "inputs", None) or () if "/" in item]
+
+    def _inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return raw input names and block names, in the order they are named."""
+        items = getattr(self.options, "inputs", None)
+        if isinstance(self.options, PredictionsOptions):
+            return (), ()
+        if items is None:
+            if self.position > 0:
+                self._problem(
+                    "inputs",
+                    f"a member above the first level names its inputs. Blocks there are: {self._listing()}",
+                )
+            return self.input_names, ()
+        raw: list[str] = []
+        blocks: list[str] = []
+        for place, item in enumerate(items):
+            if "/" not in item:
+                self._add_raw(item, place, raw)
+                continue
+            found = self._matches(item, f"inputs.{place}")
+            blocks.extend(block for block in found if block not in blocks)
+        self._check_kinds(raw, blocks)
+        return tuple(raw), tuple(blocks)
+
+    def _add_raw(self, item: str, place: int, raw: list[str]) -> None:
+        if item not in self.input_names:
+            hint = suggest(item, self.input_names)
+            self._problem(
+                f"inputs.{place}",
+                f"must be an input ({', '.join(self.input_names)}) or a pattern level/member/output; "
+                f"got {item!r}.{hint}",
+            )
+        elif item not in raw:
+            raw.append(item)
+
+    def _matches(self, pattern: str, path: str) -> list[str]:
+        found = match_block(pattern, self.earlier)
+        if not found and not self.lenient:
+            self._problem(
+                path, f"pattern {pattern!r} matches no block of an earlier level.{self._why_none(pattern)}"
+            )
+        return found
+
+    def _why_none(self, pattern: str) -> str:
+        wrong = {"regression": "proba"}.get(self.task_kind, "prediction")
+        right = "prediction" if wrong == "proba" else "proba"
+        if pattern.split("/")[-1] == wrong:
+            return f" In a {self.task_kind} task the output is {right!r}. Blocks there are: {self._listing()}"
+        return f"{suggest(pattern, self.earlier)} Blocks there are: {self._listing()}"
+
+    def _listing(self) -> str:
+        return ", ".join(self.earlier) or "none (this is the first level)"
+
+    def _check_kinds(self, raw: list[str], blocks: list[str]) -> None:
+        if isinstance(self.options, NetOptions) and blocks:
+            self._problem(
+                "inputs", "nets that read blocks are not built yet; name raw inputs, or use an estimator"
+            )
+        if not isinstance(self.options, VoteOptions):
+            return
+        if raw:
+            self._problem("inputs", f"a vote combines predictions; got the raw input {raw[0]!r}. Remove it")
+        features = [block for block in blocks if self.earlier[block][1].kind == "feature"]
+        if features:
+            self._problem(
+                "inputs",
+                f"a vote takes predictions only; got the feature block {features[0]!r}. "
+                "Put a meta-learner on it first (each: makes one for every block) and vote over that",
+            )
+
+    def _each(self, options: EstimatorOptions, pattern: str) -> list[Node]:
+        raw, shared = self._inputs() if options.inputs else ((), ())
+        found = [block for block in self._matches(pattern, "each") if block not in shared]
+        short = [".".join(block.split("/")[1:]) for block in found]
+        names = [
+            block.replace("/", ".") if short.count(brief) > 1 else brief
+            for block, brief in zip(found, short, strict=True)
+        ]
+        return [
+            self._node(f"{self.name}:{name}", raw, (*shared, block))
+            for name, block in zip(names, found, strict=True)
+        ]
+
+
+def select_members(pattern: str, graph: Graph) -> list[Node]:
+    """Return the nodes whose name, or level/name, matches the pattern."""
+    return [
+        node
+        for node in graph.nodes
+        if match_segment(pattern, node.name) or match_segment(pattern, node.full_name)
+    ]

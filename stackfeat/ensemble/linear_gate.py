@@ -1,0 +1,142 @@
+"""The gate of the linear member: which penalty, which blocks, at which scale.
+
+In:  the problem, scaled base columns, blocks with their scales, fold ids.
+Out: the penalty, accepted block numbers with their scales, and a report in JSON values.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stackfeat.ensemble.design import Block, Scale
+from stackfeat.ensemble.forward_selection import Selection, select_blocks
+from stackfeat.ensemble.gate_rules import inner_folds, paired_gain, random_folds, threshold
+from stackfeat.ensemble.linear_solver import Problem, Softmax
+from stackfeat.ensemble.penalty_search import CrossValidation, Trial, search_penalty
+
+logger = logging.getLogger(__name__)
+
+MAX_GATE_ROWS = 50_000
+FEWEST_ROWS = 10
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """How strict the gate is, and what it may try.
+
+    Attributes
+    ----------
+    gate_se : float
+    penalties, scales : tuples of float
+    max_blocks : int
+    seed : int
+    """
+
+    gate_se: float
+    penalties: tuple[float, ...]
+    scales: tuple[float, ...]
+    max_blocks: int
+    seed: int
+
+
+def choose(
+    problem: Problem,
+    base: np.ndarray,
+    blocks: Sequence[Block],
+    scales: Sequence[Scale],
+    weight: np.ndarray,
+    folds: np.ndarray,
+    options: GateOptions,
+) -> tuple[float, dict[int, float], dict[str, Any]]:
+    """Cross-validate penalties and blocks.
+
+    Parameters
+    ----------
+    problem : Softmax or Squares
+    base : float64 array of shape (n, b)
+        Already scaled.
+    blocks, scales : sequences of Block and of their Scale
+    weight : float64 array of shape (n,)
+    folds : int array of shape (n,)
+    options : GateOptions
+
+    Returns
+    -------
+    penalty : float
+    entered : dict of int to float
+        Accepted block numbers, in order of entry, with their scales.
+    report : dict
+    """
+    limit = threshold(options.gate_se, len(blocks))
+    report: dict[str, Any] = {
+        "threshold_se": limit,
+        "scales": {block.name: 0.0 for block in blocks},
+        "steps": [],
+    }
+    if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
+        logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
+        penalty = max(options.penalties)
+        return penalty, {}, {**report, "penalty": penalty}
+    cv = _cross_validation(problem, base, blocks, scales, weight, folds, options.seed)
+    alone = search_penalty(cv, options.penalties)
+    found = select_blocks(
+        cv,
+        alone,
+        [block.name for block in blocks],
+        limit=limit,
+        scales=options.scales,
+        penalties=options.penalties,
+        max_blocks=options.max_blocks,
+    )
+    entered = dict(found.trial.choice.scales)
+    report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
+    return found.trial.choice.penalty, entered, {**report, **_measured(cv, alone, found, options.seed)}
+
+
+def _cross_validation(
+    problem: Problem,
+    base: np.ndarray,
+    blocks: Sequence[Block],
+    scales: Sequence[Scale],
+    weight: np.ndarray,
+    folds: np.ndarray,
+    seed: int,
+) -> CrossValidation:
+    """Rows and live columns that the gate works on."""
+    rows = np.arange(len(base))
+    if len(rows) > MAX_GATE_ROWS:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MAX_GATE_ROWS])
+        logger.info("gated_linear: gate and penalty use %d of %d rows", len(rows), len(base))
+    values = tuple(
+        np.ascontiguousarray(scale.apply(block.values[rows], np.float32)[:, scale.factor > 0])
+        for block, scale in zip(blocks, scales, strict=True)
+    )
+    inner = inner_folds(folds[rows], seed, "gated_linear")
+    return CrossValidation(problem.take(rows), base[rows], values, weight[rows], inner)
+
+
+def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) -> dict[str, Any]:
+    """Losses and gains, and how much better random CV looks than fold-grouped CV."""
+    trial = found.trial
+    gain, gain_se = paired_gain(alone.losses, trial.losses, cv.weight)
+    dealt = CrossValidation(
+        cv.problem, cv.base, cv.blocks, cv.weight, random_folds(len(cv.weight), cv.n_folds, seed)
+    ).run(trial.choice, trial)
+    random_gain, random_se = paired_gain(trial.losses, dealt.losses, cv.weight)
+    return {
+        "penalty": trial.choice.penalty,
+        "base_penalty": alone.choice.penalty,
+        "base_loss": alone.loss,
+        "loss": trial.loss,
+        "gain": gain,
+        "gain_se": gain_se,
+        "random_cv_loss": dealt.loss,
+        "random_cv_gain": random_gain,
+        "random_cv_se": random_se,
+        "steps": [step.to_json() for step in found.steps],
+    }

@@ -1,0 +1,208 @@
+"""Softmax regression and ridge regression, fast enough to be fitted hundreds of times.
+
+In:  a design, targets, a penalty and row weights (zero leaves a row out).
+Out: coefficients (d + 1, n_outputs), the intercept last and never penalised.
+
+Softmax minimises  sum_i w_i nll_i + 1/2 sum_j penalty_j |W_j|^2, which is scikit-learn's
+LogisticRegression(C=1/penalty) for three or more classes, and C=2/penalty for two (there
+scikit-learn has one weight where a softmax has two opposite ones). Ridge minimises
+1/2 sum_i w_i |y_i - f_i|^2 + 1/2 sum_j penalty_j |W_j|^2: scikit-learn's Ridge(alpha=penalty).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+
+def with_intercept(design: np.ndarray) -> np.ndarray:
+    """Append a column of ones, (n, d + 1)."""
+    return np.hstack([design, np.ones((len(design), 1), dtype=design.dtype)])
+
+
+def weighted_gram(design: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """X' diag(weight) X as float64, the intercept column included."""
+    return np.asarray(design.T @ (design * weight[:, None].astype(design.dtype)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Multinomial logistic regression on class codes 0 .. n_outputs - 1.
+
+    Attributes
+    ----------
+    target : int64 array of shape (n,)
+    n_outputs : int
+    """
+
+    target: np.ndarray
+    n_outputs: int
+
+    def row_loss(self, scores: np.ndarray) -> np.ndarray:
+        """Negative log-likelihood of each row, float64 (n,)."""
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
+        return np.asarray(log_sum - shifted[np.arange(len(scores)), self.target])
+
+    def residual(self, scores: np.ndarray) -> np.ndarray:
+        """Minus the gradient of the row losses: one-hot target less probability, (n, n_outputs)."""
+        out = -softmax(scores)
+        out[np.arange(len(out)), self.target] += 1
+        return out
+
+    def curvature(self, scores: np.ndarray, weight: np.ndarray) -> float:
+        """Mean second derivative of a row's loss in one score."""
+        proba = softmax(scores).astype(np.float64)
+        rows = np.mean(proba * (1 - proba), axis=1)
+        return max(float(np.average(rows, weights=weight)), 1e-3)
+
+    def take(self, rows: np.ndarray) -> Softmax:
+        return Softmax(self.target[rows], self.n_outputs)
+
+    def start(self, weight: np.ndarray) -> np.ndarray:
+        """Intercepts that give the class shares, (n_outputs,)."""
+        counts = np.bincount(self.target, weights=weight, minlength=self.n_outputs) + 0.5
+        logs = np.log(counts)
+        return np.asarray(logs - logs.mean())
+
+    def fit(
+        self,
+        design: np.ndarray,
+        penalty: np.ndarray,
+        weight: np.ndarray,
+        *,
+        gram: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+        tolerance: float = 1e-10,
+        max_steps: int = 500,
+    ) -> np.ndarray:
+        """Minimise by L-BFGS in coordinates where the Hessian is near the identity.
+
+        Parameters
+        ----------
+        design : float32 or float64 array of shape (n, d + 1)
+            From `with_intercept`; all products are made in its dtype.
+        penalty : float64 array of shape (d,)
+        weight : float64 array of shape (n,)
+        gram : float64 array of shape (d + 1, d + 1), optional
+            `weighted_gram(design, weight)`, where it is known.
+        start : float64 array of shape (d + 1, n_outputs), optional
+        tolerance : float
+            Stop when a step lowers the mean loss by less than this share.
+        max_steps : int
+
+        Returns
+        -------
+        float64 array of shape (d + 1, n_outputs)
+        """
+        if start is None:
+            start = np.zeros((design.shape[1], self.n_outputs))
+            start[-1] = self.start(weight)
+        total = float(weight.sum())
+        ridge = np.r_[penalty, 0.0][:, None] / total
+        gram = weighted_gram(design, weight) if gram is None else gram
+        lower = _factor(
+            gram / total * self.curvature(design @ start.astype(design.dtype), weight), ridge[:, 0]
+        )
+        row_weight = (weight / total).astype(design.dtype)[:, None]
+
+        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
+            value, residual = self._value_and_residual(
+                design @ coefficients.astype(design.dtype), weight / total
+            )
+            value += 0.5 * float(np.sum(ridge * coefficients**2))
+            residual *= row_weight
+            slope = ridge * coefficients - (design.T @ residual).astype(np.float64)
+            return value, solve_triangular(lower, slope, lower=True).ravel()
+
+        options = {
+            "maxiter": max_steps,
+            "ftol": tolerance,
+            "gtol": 1e-9,
+            "maxcor": 10,
+            "maxfun": 3 * max_steps,
+        }
+        found = minimize(loss, (lower.T @ start).ravel(), jac=True, method="L-BFGS-B", options=options)
+        return np.asarray(solve_triangular(lower, found.x.reshape(start.shape), lower=True, trans=1))
+
+    def _value_and_residual(self, scores: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+        """Weighted loss and residuals from one pass of exponentials; overwrites `scores`."""
+        rows = np.arange(len(scores))
+        scores -= scores.max(axis=1, keepdims=True)
+        at_target = scores[rows, self.target].astype(np.float64)
+        np.exp(scores, out=scores)
+        sums = scores.sum(axis=1)
+        scores /= -sums[:, None]
+        scores[rows, self.target] += 1
+        return float(weight @ (np.log(sums.astype(np.float64)) - at_target)), scores
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Ridge regression on values.
+
+    Attributes
+    ----------
+    target : float64 array of shape (n,)
+    """
+
+    target: np.ndarray
+    n_outputs: int = 1
+
+    def row_loss(self, scores: np.ndarray) -> np.ndarray:
+        """Squared error of each row, float64 (n,)."""
+        return np.asarray((self.target - scores[:, 0]) ** 2)
+
+    def residual(self, scores: np.ndarray) -> np.ndarray:
+        """Target less prediction, (n, 1)."""
+        return np.asarray(self.target[:, None] - scores)
+
+    def curvature(self, scores: np.ndarray, weight: np.ndarray) -> float:
+        """Second derivative of a row's loss: one."""
+        return 1.0
+
+    def take(self, rows: np.ndarray) -> Squares:
+        return Squares(self.target[rows])
+
+    def fit(
+        self,
+        design: np.ndarray,
+        penalty: np.ndarray,
+        weight: np.ndarray,
+        *,
+        gram: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+        tolerance: float = 0.0,
+        max_steps: int = 0,
+    ) -> np.ndarray:
+        """Solve the normal equations; arguments as `Softmax.fit`, the last three without effect."""
+        gram = weighted_gram(design, weight) if gram is None else gram
+        moment = design.T.astype(np.float64, copy=False) @ (weight * self.target)
+        lower = _factor(gram, np.r_[penalty, 0.0])
+        return np.asarray(cho_solve((lower, True), moment)[:, None])
+
+
+Problem = Softmax | Squares
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities (n, n_outputs) in the dtype of the scores."""
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _factor(gram: np.ndarray, penalty: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of gram + diag(penalty), with just enough jitter to exist."""
+    matrix = gram + np.diag(penalty)
+    largest = float(np.max(np.diag(matrix)))
+    for jitter in (0.0, 1e-10, 1e-7, 1e-5):
+        try:
+            factor = cho_factor(matrix + jitter * largest * np.eye(len(matrix)), lower=True)[0]
+        except np.linalg.LinAlgError:
+            continue
+        return np.tril(factor)
+    raise np.linalg.LinAlgError("the design is not finite")

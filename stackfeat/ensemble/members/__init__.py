@@ -1,0 +1,36 @@
+"""Members: what each kind of member does when it is fitted.
+
+Belongs here: a class for each kind (net, estimator, gated linear, vote) that follows the
+protocol of `features.member`. Not here: how rows are split, where results are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
+
+if TYPE_CHECKING:
+    from stackfeat.features.member import Member
+
+
+def make_member(values: Mapping[str, Any], trust_code: bool = False) -> Member:
+    """Return the member that a recipe's options describe."""
+    if "vote" in values:
+        from stackfeat.ensemble.members.vote import VoteMember
+
+        return VoteMember(VoteOptions(**{"inputs": (), **values}), trust_code)
+    if "net" in values:
+        from stackfeat.ensemble.members.net import NetMember
+        from stackfeat.nets.options import NetOptions
+
+        return NetMember(NetOptions(**values), trust_code)
+    options = EstimatorOptions(**values)
+    if options.estimator == "gated_linear":
+        from stackfeat.ensemble.members.gated import GatedMember
+
+        return GatedMember(options)
+    from stackfeat.ensemble.members.estimator import EstimatorMember
+
+    return EstimatorMember(options, trust_code)

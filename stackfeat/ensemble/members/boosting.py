@@ -1,0 +1,62 @@
+"""Early stopping for boosted trees: rounds from an inner split, then a refit on all rows.
+
+The held-out fold is never looked at; stopping on it would make its score optimistic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from stackfeat.ensemble.columns import take_rows
+from stackfeat.ensemble.members.predict import fit_estimator
+from stackfeat.errors import MemberError
+
+_ROUNDS = ("n_estimators", "iterations")
+
+
+def fit_early_stopped(
+    estimator: Any,
+    columns: Any,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    parts: tuple[np.ndarray, np.ndarray],
+) -> Any:
+    """Find the number of rounds on (fit rows, validation rows), then fit that many on all rows.
+
+    Raises
+    ------
+    MemberError
+        If the estimator does not tell its best round.
+    """
+    fit_rows, valid_rows = parts
+    probe = clone(estimator)
+    extra = {} if weight is None else {"sample_weight": weight[fit_rows]}
+    validation = (take_rows(columns, valid_rows), y[valid_rows])
+    quiet = {"verbose": False} if not type(probe).__name__.startswith("LGBM") else {}
+    probe.fit(take_rows(columns, fit_rows), y[fit_rows], eval_set=[validation], **extra, **quiet)
+    final = clone(estimator).set_params(
+        early_stopping_rounds=None, **{_rounds_name(estimator): best_rounds(probe)}
+    )
+    return fit_estimator(final, columns, y, weight)
+
+
+def best_rounds(estimator: Any) -> int:
+    """Return the number of boosting rounds that early stopping kept."""
+    for name, offset in (("best_iteration_", 0), ("best_iteration", 1)):
+        value = getattr(estimator, name, None)
+        if value is not None:
+            # LightGBM counts rounds, XGBoost and CatBoost give the index of the best one.
+            is_index = offset == 1 or type(estimator).__name__.startswith("CatBoost")
+            return max(1, int(value) + int(is_index))
+    raise MemberError(
+        f"early_stopping_rounds needs an estimator that tells its best round; got {type(estimator).__name__}. "
+        "Remove it from params"
+    )
+
+
+def _rounds_name(estimator: Any) -> str:
+    params = estimator.get_params()
+    return next(name for name in _ROUNDS if name in params)

@@ -1,0 +1,80 @@
+"""Construct: an estimator out of a path and params, seeded, with its threads set.
+
+In:  'lightgbm.LGBMClassifier' and params, possibly nested {estimator, params}.
+Out: an unfitted scikit-learn style estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from stackfeat.errors import ConfigError
+from stackfeat.lookup import resolve
+from stackfeat.tables import ESTIMATORS, TRUSTED_PACKAGES
+
+_TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
+_THREADS = ("n_jobs", "thread_count", "nthread")
+
+
+def is_tree_model(path: str) -> bool:
+    """Whether an estimator takes native categories and missing values."""
+    return path.replace(":", ".").rsplit(".", 1)[-1].startswith(_TREES)
+
+
+def construct(
+    path: str, params: Mapping[str, Any], *, seed: int, threads: int, trust_code: bool = False
+) -> Any:
+    """Return the estimator; `random_state` and thread counts are set where `params` does not.
+
+    Raises
+    ------
+    ConfigError
+        If the class does not take one of the params.
+    """
+    estimator = _build(path, params, trust_code)
+    _set_defaults(estimator, params, seed, threads)
+    return estimator
+
+
+def _build(path: str, params: Mapping[str, Any], trust_code: bool) -> Any:
+    cls = cast(Any, resolve(path, ESTIMATORS, "estimator", packages=TRUSTED_PACKAGES, trust_code=trust_code))
+    values = {name: _value(value, trust_code) for name, value in params.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(
+            f"{path} must take its params; got {sorted(values)}: {error}. Look up the parameters of {path}"
+        ) from error
+
+
+def _value(value: Any, trust_code: bool) -> Any:
+    if isinstance(value, Mapping) and "estimator" in value and set(value) <= {"estimator", "params"}:
+        return _build(value["estimator"], value.get("params") or {}, trust_code)
+    if isinstance(value, list):
+        return [_value(item, trust_code) for item in value]
+    return value
+
+
+def _is_scikit_learn(estimator: Any) -> bool:
+    # None is one thread there, and all cores in the boosting libraries.
+    return type(estimator).__module__.startswith("sklearn.")
+
+
+def _set_defaults(estimator: Any, params: Mapping[str, Any], seed: int, threads: int) -> None:
+    settings: dict[str, Any] = {}
+    for name, value in estimator.get_params(deep=True).items():
+        last = name.rsplit("__", 1)[-1]
+        if name in params:
+            continue
+        if last == "random_state" and value is None:
+            settings[name] = seed
+        elif last in _THREADS and (value == -1 or (value is None and not _is_scikit_learn(estimator))):
+            settings[name] = threads
+    if type(estimator).__name__ == "LogisticRegression" and "max_iter" not in params:
+        settings["max_iter"] = 1000
+    if type(estimator).__name__.startswith("LGBM") and "verbosity" not in params and "verbose" not in params:
+        settings["verbosity"] = -1
+    if type(estimator).__name__.startswith("CatBoost"):
+        settings |= {"verbose": 0, "allow_writing_files": False} if "verbose" not in params else {}
+    estimator.set_params(**settings)

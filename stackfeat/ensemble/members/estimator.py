@@ -1,0 +1,170 @@
+"""Estimators as members: any scikit-learn style class over raw columns and blocks.
+
+In:  raw tables and blocks of earlier levels.
+Out: one prediction. Feature blocks are gated, and a linear model above the first level
+     without a given penalty gets one by cross-validation grouped on the folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stackfeat.ensemble.columns import Columns, combine
+from stackfeat.ensemble.gate import gate_blocks
+from stackfeat.ensemble.members import persist
+from stackfeat.ensemble.members.boosting import fit_early_stopped
+from stackfeat.ensemble.members.construct import construct, is_tree_model
+from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
+from stackfeat.ensemble.options import EstimatorOptions
+from stackfeat.ensemble.penalty import choose_penalty, has_free_penalty
+from stackfeat.features.member import FitContext, Rows
+from stackfeat.seeds import derive_seed
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.task import Task
+
+
+@dataclass(frozen=True)
+class EstimatorMember:
+    """An estimator before `fit`."""
+
+    options: EstimatorOptions
+    trust_code: bool = False
+
+    @property
+    def prepare(self) -> str:
+        """`prepare` with ``auto`` resolved."""
+        if self.options.prepare != "auto":
+            return self.options.prepare
+        return "trees" if is_tree_model(self.options.estimator) else "scaled"
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedEstimator:
+        reader = Columns.fit(rows, context.task, prepare=self.prepare, read_as=self.options.read_as)
+        base, features = reader.base(rows), reader.features(rows)
+        choice = self._choose(base, features, rows, context)
+        columns = combine(base, features, choice.scales)
+        fitted = [self._fit_one(columns, context, choice.params, seed) for seed in self._seeds(context)]
+        names = [block.name for block in rows.features()]
+        return FittedEstimator(context.task, reader, tuple(fitted), choice.scales, choice.report(names))
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedEstimator:
+        state = entry.json("estimator")
+        extra = state["types"] if self.trust_code else ()
+        fitted = tuple(
+            persist.from_bytes(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state["n"])
+        )
+        return FittedEstimator(
+            task, Columns.load(entry, task), fitted, tuple(state["scales"]), state["report"]
+        )
+
+    def _seeds(self, context: FitContext) -> list[int]:
+        n_seeds = int(context.settings.get("seeds", self.options.seeds))
+        return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]
+
+    def _make(self, context: FitContext, params: Mapping[str, Any], seed: int | None = None) -> Any:
+        return construct(
+            self.options.estimator,
+            {**self.options.params, **params},
+            seed=context.seed if seed is None else seed,
+            threads=int(context.settings["threads"]),
+            trust_code=self.trust_code,
+        )
+
+    def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: FitContext) -> Choice:
+        """Choose the penalty on the base, gate the blocks with it, choose it again with what came in."""
+        choice = Choice((1.0,) * len(features), {}, None)
+        if context.fold_of is None:
+            return choice
+        free = has_free_penalty(self.options.estimator, self.options.params)
+        gated = self.options.gate and bool(features) and np.shape(base)[1] > 0
+        if free:
+            columns = base if gated else combine(base, features, choice.scales)
+            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
+        if not gated:
+            return choice
+        gate = gate_blocks(
+            lambda: self._make(context, choice.params | self._without_stopping()),
+            base,
+            features,
+            context.y,
+            context.fold_of,
+            context.task,
+            gate_se=float(context.settings["gate_se"]),
+            weight=context.weight,
+            linear=self.prepare == "scaled",
+            seed=context.seed,
+        )
+        choice = Choice(tuple(gate.scales), choice.params, gate.report)
+        if free and any(scale > 0 for scale in choice.scales):
+            columns = combine(base, features, choice.scales)
+            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
+        return choice
+
+    def _without_stopping(self) -> dict[str, Any]:
+        # Trials of the gate use all rounds: their held-out fold must not stop them early.
+        return {"early_stopping_rounds": None} if "early_stopping_rounds" in self.options.params else {}
+
+    def _penalty(self, columns: Any, fold_of: np.ndarray, context: FitContext) -> dict[str, Any]:
+        return choose_penalty(
+            lambda params: self._make(context, params),
+            self.options.estimator,
+            columns,
+            context.y,
+            fold_of,
+            context.task,
+            weight=context.weight,
+            seed=context.seed,
+        )
+
+    def _fit_one(self, columns: Any, context: FitContext, params: Mapping[str, Any], seed: int) -> Any:
+        estimator = self._make(context, params, seed)
+        if self.options.params.get("early_stopping_rounds"):
+            parts = context.inner(self.options.early_stopping_fraction)
+            return fit_early_stopped(estimator, columns, context.y, context.weight, parts)
+        return fit_estimator(estimator, columns, context.y, context.weight)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen by cross-validation on the folds before the fit."""
+
+    scales: tuple[float, ...]
+    params: dict[str, Any]
+    gate: Any
+
+    def report(self, names: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {"params": self.params} if self.params else {}
+        if self.gate is not None:
+            found["gate"] = {"scales": dict(zip(names, self.scales, strict=True)), "trials": self.gate}
+        return found
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """Estimators of one fold (one per seed) behind one reader of columns."""
+
+    task: Task
+    reader: Columns
+    estimators: tuple[Any, ...]
+    scales: tuple[float, ...]
+    choices: dict[str, Any]
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        columns = combine(self.reader.base(rows), self.reader.features(rows), self.scales)
+        predictions = [predict_rows(estimator, columns, self.task) for estimator in self.estimators]
+        return {self.task.output: np.mean(predictions, axis=0)}
+
+    def save(self, writer: EntryWriter) -> None:
+        data = [persist.to_bytes(estimator) for estimator in self.estimators]
+        for i, content in enumerate(data):
+            writer.bytes(f"estimator.{i}.skops", content)
+        types = sorted({f"{type(e).__module__}.{type(e).__qualname__}" for e in self.estimators})
+        state = {"n": len(data), "scales": list(self.scales), "report": self.choices, "types": types}
+        writer.json("estimator", state)
+        self.reader.save(writer)
+
+    def report(self) -> dict[str, Any]:
+        return self.choices

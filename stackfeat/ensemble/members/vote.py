@@ -1,0 +1,113 @@
+"""Votes as members: weights, ranks and picks are fitted inside each fold pipeline.
+
+In:  prediction blocks.
+Out: one prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stackfeat.ensemble.options import VoteOptions
+from stackfeat.ensemble.rank_vote import RankVote
+from stackfeat.ensemble.selection import greedy_selection
+from stackfeat.ensemble.voting import hard_vote, soft_vote
+from stackfeat.ensemble.weights import fit_simplex_weights
+from stackfeat.errors import MemberError
+from stackfeat.features.member import FitContext, Rows
+from stackfeat.metrics import get_metric
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.task import Task
+
+
+@dataclass(frozen=True)
+class VoteMember:
+    """A vote before its weights are known."""
+
+    options: VoteOptions
+    trust_code: bool = False
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedVote:
+        predictions = rows.predictions()
+        names = [block.name for block in rows.blocks]
+        given = self.options.weights
+        if given is not None and len(given) != len(predictions):
+            raise MemberError(
+                f"a vote needs one weight for each input; got {len(given)} weights for {len(predictions)} "
+                f"inputs {names}. Correct weights"
+            )
+        fit = {"weighted": self._weighted, "greedy": self._greedy, "rank": self._rank}.get(
+            self.options.vote, self._plain
+        )
+        return FittedVote(self.options, context.task, names, fit(predictions, context))
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedVote:
+        state = entry.json("vote")
+        return FittedVote(self.options, task, state["names"], state["fitted"])
+
+    def _plain(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:
+        weights = self.options.weights or (1.0,) * len(predictions)
+        state: dict[str, Any] = {"weights": [weight / sum(weights) for weight in weights]}
+        if context.task.is_classification:
+            state["priors"] = np.bincount(context.y, minlength=context.task.n_outputs).astype(float).tolist()
+        return state
+
+    def _weighted(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:
+        metric = get_metric(context.settings["metric"], context.task.kind, trust_code=self.trust_code)
+        weights = fit_simplex_weights(
+            predictions, context.y, metric, context.task, weight=context.weight, seed=context.seed
+        )
+        return {"weights": weights.tolist()}
+
+    def _greedy(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:
+        metric = get_metric(context.settings["metric"], context.task.kind, trust_code=self.trust_code)
+        selection = greedy_selection(
+            predictions,
+            context.y,
+            metric,
+            context.task,
+            picks=self.options.picks,
+            bags=self.options.bags,
+            start=self.options.start,
+            seed=context.seed,
+            weight=context.weight,
+        )
+        return {"weights": np.asarray(selection.weights, dtype=float).tolist()}
+
+    def _rank(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:
+        return {"rank": RankVote.fit(predictions, context.task).to_json()}
+
+
+@dataclass(frozen=True)
+class FittedVote:
+    """A vote with everything fitted that it needs."""
+
+    options: VoteOptions
+    task: Task
+    names: list[str]
+    fitted: dict[str, Any]
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        return {self.task.output: self._combine(rows.predictions())}
+
+    def _combine(self, predictions: list[np.ndarray]) -> np.ndarray:
+        if self.options.vote == "rank":
+            return RankVote.from_json(self.fitted["rank"]).combine(predictions)
+        weights = self.fitted["weights"]
+        if self.options.vote == "hard":
+            return hard_vote(
+                predictions, weights, tie=self.options.tie, priors=self.fitted["priors"], smooth=1.0
+            )
+        return soft_vote(predictions, weights)
+
+    def save(self, writer: EntryWriter) -> None:
+        writer.json("vote", {"names": self.names, "fitted": self.fitted})
+
+    def report(self) -> dict[str, Any]:
+        if "weights" not in self.fitted:
+            return {}
+        return {"weights": dict(zip(self.names, self.fitted["weights"], strict=True))}

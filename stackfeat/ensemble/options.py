@@ -1,0 +1,83 @@
+"""Options of `estimator`, `vote` and `predictions` members and of `stack`; torch-free."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from stackfeat.options import Options
+
+ReadAs = Literal["auto", "proba", "logit", "rank"]
+
+
+class EstimatorOptions(Options):
+    """A member whose learner is a scikit-learn style estimator."""
+
+    estimator: str = Field(
+        description="'lightgbm.LGBMClassifier', 'sklearn...', 'gated_linear' or 'pkg.mod:Class'."
+    )
+    params: dict[str, Any] = {}
+    inputs: tuple[str, ...] | None = Field(None, description="Raw inputs by name, blocks by pattern.")
+    each: str | None = Field(None, description="One member for every matching block.")
+    prepare: Literal["auto", "trees", "scaled", "none"] = "auto"
+    gate: bool = True
+    seeds: int = Field(1, ge=1, le=100, description="Fits per fold; their predictions are averaged.")
+    read_as: ReadAs = Field("auto", alias="as", description="How predictions of earlier levels are read.")
+    early_stopping_fraction: float = Field(
+        0.15, gt=0, lt=0.9, description="Inner rows for early_stopping_rounds."
+    )
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def one_item_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class VoteOptions(Options):
+    """A member that combines predictions."""
+
+    vote: Literal["soft", "hard", "weighted", "rank", "greedy"]
+    inputs: tuple[str, ...]
+    weights: tuple[float, ...] | None = Field(
+        None, description="soft, hard: one weight for each input, in order."
+    )
+    tie: Literal["soft", "prior", "lowest"] = "soft"
+    picks: int = Field(50, ge=1, le=100, description="greedy: models picked at most, with replacement.")
+    bags: int = Field(5, ge=1, le=50, description="greedy: bags of inputs.")
+    start: int = Field(3, ge=1, description="greedy: starts from this many of the best inputs.")
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def one_item_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class PredictionFiles(Options):
+    """Files of somebody else's predictions."""
+
+    oof: str
+    test: str | None = None
+    folds: str | None = None
+
+
+class PredictionsOptions(Options):
+    """A member read from files."""
+
+    predictions: PredictionFiles
+    allow_early: bool = False
+
+
+class StackOptions(Options):
+    """How the K fold pipelines are run and averaged."""
+
+    averaging: Literal["late", "early", "refit"] = "late"
+    average: Literal["mean", "logit", "rank"] = Field(
+        "mean", description="How pipelines are averaged at the end."
+    )
+    meta_fit: Literal["fold", "all"] = "fold"
+    views: Literal["auto", "all", "last"] = Field(
+        "auto", description="Pipelines used for test rows; auto: last for time folds."
+    )
+    gate_se: float = Field(0.5, ge=0, description="Standard errors a feature block must gain.")
+    holdout: float = Field(0.0, ge=0, lt=0.9)

@@ -1,0 +1,164 @@
+"""Cross-validate linear fits, and find the penalty that predicts held-out folds best.
+
+In:  a problem (softmax or ridge), scaled columns, inner folds.
+Out: `Trial`s: the loss of every row held out, and coefficients to start the next fit from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stackfeat.ensemble.linear_solver import Problem, Softmax, weighted_gram, with_intercept
+
+PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
+TOLERANCE = 1e-6
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A penalty, and blocks with their scales in order of entry.
+
+    Attributes
+    ----------
+    penalty : float
+    scales : mapping of int to float
+        Block number to scale.
+    """
+
+    penalty: float
+    scales: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What cross-validation of one choice gave.
+
+    Attributes
+    ----------
+    choice : Choice
+    losses : float64 array of shape (n,)
+        Of each row, from the fit that left its fold out.
+    loss : float
+        Their weighted mean.
+    coefficients : tuple of float64 arrays of shape (d + 1, n_outputs)
+        One for each fold.
+    """
+
+    choice: Choice
+    losses: np.ndarray
+    loss: float
+    coefficients: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Rows, columns and folds that trials share.
+
+    Attributes
+    ----------
+    problem : Softmax or Squares
+    base : float64 array of shape (n, b)
+    blocks : tuple of float32 arrays of shape (n, c)
+        Scaled to a mean square of one.
+    weight : float64 array of shape (n,)
+        Mean one.
+    fold_of : int64 array of shape (n,)
+    """
+
+    problem: Problem
+    base: np.ndarray
+    blocks: tuple[np.ndarray, ...]
+    weight: np.ndarray
+    fold_of: np.ndarray
+
+    @property
+    def n_folds(self) -> int:
+        return int(self.fold_of.max()) + 1
+
+    def parts(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to fit on and rows held out."""
+        held_out = self.fold_of == fold
+        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    def design(self, choice: Choice) -> np.ndarray:
+        """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
+        dtype = np.float32 if isinstance(self.problem, Softmax) else np.float64
+        parts = [self.base.astype(dtype)]
+        parts += [
+            np.multiply(self.blocks[number], scale, dtype=dtype) for number, scale in choice.scales.items()
+        ]
+        return with_intercept(np.hstack(parts))
+
+    def run(self, choice: Choice, start: Trial | None = None) -> Trial:
+        """Fit without each fold in turn and score the fold left out."""
+        design = self.design(choice)
+        grams = [
+            weighted_gram(design[rows], self.weight[rows]) for _, rows in map(self.parts, range(self.n_folds))
+        ]
+        total = np.sum(grams, axis=0)
+        penalty = np.full(design.shape[1] - 1, choice.penalty)
+        losses, coefficients = np.empty(len(design)), []
+        for fold in range(self.n_folds):
+            fitted, held_out = self.parts(fold)
+            found = self.problem.take(fitted).fit(
+                design[fitted],
+                penalty,
+                self.weight[fitted],
+                gram=total - grams[fold],
+                start=None if start is None else self._carry(start, fold, choice),
+                tolerance=TOLERANCE,
+                max_steps=STEPS,
+            )
+            scores = design[held_out] @ found.astype(design.dtype)
+            losses[held_out] = self.problem.take(held_out).row_loss(scores)
+            coefficients.append(found)
+        return Trial(choice, losses, float(np.average(losses, weights=self.weight)), tuple(coefficients))
+
+    def _carry(self, start: Trial, fold: int, choice: Choice) -> np.ndarray:
+        """Coefficients of an earlier trial in the columns of this choice; new blocks start at zero."""
+        old = start.coefficients[fold]
+        n_base = self.base.shape[1]
+        where, at = {}, n_base
+        for number in start.choice.scales:
+            width = self.blocks[number].shape[1]
+            where[number], at = old[at : at + width], at + width
+        parts = [old[:n_base]]
+        for number, scale in choice.scales.items():
+            if number in where:
+                parts.append(where[number] * (start.choice.scales[number] / scale))
+            else:
+                parts.append(np.zeros((self.blocks[number].shape[1], old.shape[1])))
+        return np.vstack([*parts, old[-1:]])
+
+
+def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES) -> Trial:
+    """Walk from the strongest penalty down until the loss has risen twice, then look half a step around.
+
+    Returns
+    -------
+    Trial
+        Of the best penalty, without blocks.
+    """
+    best = trial = None
+    n_worse = 0
+    for penalty in sorted(penalties, reverse=True):
+        trial = cv.run(Choice(penalty), trial)
+        if best is None or trial.loss < best.loss:
+            best, n_worse = trial, 0
+        else:
+            n_worse += 1
+        if n_worse == 2:
+            break
+    assert best is not None
+    return refine_penalty(cv, best) if len(penalties) > 1 else best
+
+
+def refine_penalty(cv: CrossValidation, trial: Trial) -> Trial:
+    """Try half a decade up and down."""
+    penalties = [trial.choice.penalty * factor for factor in (10.0**0.5, 10.0**-0.5)]
+    others = [cv.run(Choice(penalty, trial.choice.scales), trial) for penalty in penalties]
+    return min([trial, *others], key=lambda other: other.loss)

@@ -1,0 +1,251 @@
+"""Plan: the graph with a key for every unit of work, so it is known what is in the store.
+
+In:  a graph, and the keys of rows and folds.
+Out: waves of jobs. A job is one (member, repeat, fold): fit it, then emit for test rows;
+     a wave's jobs depend on earlier waves only. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stackfeat.ensemble.graph import Graph, Node
+from stackfeat.ensemble.outputs import Output
+from stackfeat.ensemble.settings import member_code, member_json, member_libraries, member_settings
+from stackfeat.features.keys import (
+    Recipe,
+    align_emit_recipe,
+    align_recipe,
+    block_reference,
+    emit_recipe,
+    fit_recipe,
+    key_of,
+)
+from stackfeat.seeds import derive_seed
+
+Fold = int | Literal["all"]
+Chain = Literal["fold", "all"]
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One store entry to be made."""
+
+    key: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Steps that share what they hold in memory; done in order, each skipped if stored."""
+
+    member: str
+    repeat: int
+    fold: Fold
+    steps: tuple[Step, ...]
+    what: Literal["fit", "align", "score", "diagnose"] = "fit"
+
+    @property
+    def key(self) -> str:
+        return self.steps[0].key
+
+    @property
+    def label(self) -> str:
+        fold = "all folds" if self.fold == "all" else f"fold {self.fold}"
+        repeat = f"repeat {self.repeat} " if self.repeat else ""
+        return f"{self.member} {repeat}{fold if self.what == 'fit' else self.what}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Keys of the rows and folds that a plan is for, and what else keys depend on.
+
+    Attributes
+    ----------
+    samples, test : str
+        Keys of training and test rows; `test` is None without a test file.
+    n_folds, n_repeats : int
+    seed : int
+        Root seed.
+    settings : mapping
+        Threads, device kind, metric, ...: see `ensemble.settings`.
+    source_hash : callable
+        Hash of the source of user code by name; None for code of known packages.
+    """
+
+    samples: str
+    test: str | None
+    folds: str
+    n_folds: int
+    n_repeats: int
+    is_time: bool
+    seed: int
+    settings: Mapping[str, Any]
+    source_hash: Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How pipelines become one prediction: `stack` of a config, resolved.
+
+    Attributes
+    ----------
+    average : {"mean", "logit", "rank"}
+    chain : {"fold", "all"}
+        Whether test view k went through the meta-learners fitted without fold k, or on all rows.
+    last_view : bool
+        Use the last pipeline alone (time folds).
+    """
+
+    average: str
+    chain: Chain
+    last_view: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"average": self.average, "chain": self.chain, "last_view": self.last_view}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Averaging:
+        return cls(**values)
+
+
+@dataclass
+class Plan:
+    """Every unit's key, and the waves of jobs."""
+
+    graph: Graph
+    sources: Sources
+    fits: dict[tuple[str, int, Fold], str] = field(default_factory=dict)
+    emits: dict[tuple[str, int, Fold], str] = field(default_factory=dict)
+    aligns: dict[tuple[str, int], str] = field(default_factory=dict)
+    align_emits: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    waves: dict[str, list[list[Job]]] = field(default_factory=dict)
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job, wave by wave."""
+        for waves in self.waves.values():
+            for wave in waves:
+                yield from wave
+
+    def folds_of(self, node: Node) -> range:
+        """Folds that a member predicts: with time folds every fitted level covers one fewer."""
+        return range(node.first_fold if self.sources.is_time else 0, self.sources.n_folds)
+
+    def oof_places(self, block: str, repeat: int) -> list[Place | None]:
+        """Where the OOF rows of each fold of a block stand."""
+        node, output = self.graph.blocks()[block]
+        covered = self.folds_of(node)
+        return [
+            self._oof_place(node, output, repeat, k) if k in covered else None
+            for k in range(self.sources.n_folds)
+        ]
+
+    def _oof_place(self, node: Node, output: Output, repeat: int, fold: int) -> Place:
+        if output.encoding == "aligned":
+            return self.aligns[node.block(output), repeat], f"oof/{fold}"
+        return self.fits[node.full_name, repeat, fold], f"oof/{output.name}"
+
+    def view_place(self, block: str, repeat: int, fold: int, chain: Chain) -> Place:
+        """Where the test rows of pipeline `fold` stand, for ``meta_fit: fold`` or ``all``."""
+        node, output = self.graph.blocks()[block]
+        if output.encoding == "aligned":
+            return self.align_emits[block, repeat, fold], f"view{fold}"
+        unit: Fold = fold if chain == "fold" or node.is_base else "all"
+        return self.emits[node.full_name, repeat, unit], f"view{fold}/{output.name}"
+
+
+def make_plan(graph: Graph, sources: Sources) -> Plan:
+    """Work out every key in the order of computing."""
+    plan = Plan(graph, sources)
+    for level, nodes in graph.levels().items():
+        fits = [job for node in nodes for job in _fit_jobs(plan, node)]
+        aligns = [job for node in nodes for job in _align_jobs(plan, node)]
+        plan.waves[level] = [wave for wave in (fits, aligns) if wave]
+    return plan
+
+
+def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
+    """Return the step that emits a fitted member's test rows, and note its key in the plan."""
+    if plan.sources.test is None:
+        return None
+    folds = plan.folds_of(node) if fold == "all" else [fold]
+    chain: Chain = "all" if fold == "all" else "fold"
+    views = {k: [plan.view_place(block, repeat, k, chain) for block in node.blocks] for k in folds}
+    step = _step(emit_recipe(plan.fits[node.full_name, repeat, fold], plan.sources.test, node.raw, views))
+    plan.emits[node.full_name, repeat, fold] = step.key
+    return step
+
+
+def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int) -> list[Step]:
+    """Return the steps that map the test activations of each fold model."""
+    if plan.sources.test is None:
+        return []
+    steps = []
+    for fold in plan.folds_of(node):
+        align, emit = plan.aligns[node.block(output), repeat], plan.emits[node.full_name, repeat, fold]
+        step = _step(align_emit_recipe(align, emit, output.name.removesuffix("@aligned"), fold))
+        plan.align_emits[node.block(output), repeat, fold] = step.key
+        steps.append(step)
+    return steps
+
+
+def _step(recipe: Recipe) -> Step:
+    return Step(key_of(recipe), recipe)
+
+
+def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
+    for repeat in range(plan.sources.n_repeats):
+        folds: list[Fold] = list(plan.folds_of(node))
+        for fold in folds if node.is_base else [*folds, "all"]:
+            fit = _step(_fit_recipe(plan, node, repeat, fold))
+            plan.fits[node.full_name, repeat, fold] = fit.key
+            emit = emit_step(plan, node, repeat, fold)
+            yield Job(node.full_name, repeat, fold, (fit,) if emit is None else (fit, emit))
+
+
+def _fit_recipe(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
+    sources = plan.sources
+    blocks = []
+    for name in node.blocks:
+        output = plan.graph.blocks()[name][1]
+        blocks.append(block_reference(name, output.kind, output.encoding, plan.oof_places(name, repeat)))
+    return fit_recipe(
+        member=member_json(node.options),
+        samples=sources.samples,
+        folds=sources.folds,
+        repeat=repeat,
+        fold=fold,
+        seed=derive_seed(sources.seed, node.full_name, repeat, fold),
+        raw=node.raw,
+        blocks=blocks,
+        settings=member_settings(node, sources.settings),
+        libraries=member_libraries(node.options),
+        code=member_code(node.options, sources.source_hash),
+    )
+
+
+def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
+    for output in node.outputs:
+        if output.encoding != "aligned":
+            continue
+        for repeat in range(plan.sources.n_repeats):
+            folds = plan.folds_of(node)
+            has_test = plan.sources.test is not None and not plan.sources.is_time
+            align = _step(
+                align_recipe(
+                    fits=[plan.fits[node.full_name, repeat, k] for k in folds],
+                    emits=[plan.emits[node.full_name, repeat, k] for k in folds] if has_test else None,
+                    tap=output.name.removesuffix("@aligned"),
+                    folds=plan.sources.folds,
+                    repeat=repeat,
+                    reduce=output.tap.reduce if output.tap else None,
+                    seed=derive_seed(plan.sources.seed, "anchors"),
+                )
+            )
+            plan.aligns[node.block(output), repeat] = align.key
+            yield Job(
+                node.full_name, repeat, "all", (align, *align_emit_steps(plan, node, output, repeat)), "align"
+            )

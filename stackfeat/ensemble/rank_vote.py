@@ -1,0 +1,131 @@
+"""RankVote: average ranks instead of values, for members whose scales do not agree.
+
+In:  out-of-fold predictions to learn each input's distribution from; binary or regression.
+Out: a fitted vote. Each value becomes its rank among the out-of-fold values of its input, so a new row's
+rank does not depend on which other rows come with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from stackfeat.errors import UsageError
+from stackfeat.task import Task
+
+MAX_POINTS = 10_001
+"""Points kept of a distribution."""
+
+Curve = tuple[tuple[float, ...], tuple[float, ...]]
+"""A monotone function through points (x, y), x strictly increasing."""
+
+
+@dataclass(frozen=True)
+class RankVote:
+    """Mean of ranks, on the scale of a prediction.
+
+    Binary: the mean rank r in (0, 1) of the positive column, as ``[1 - r, r]``: good for ranking metrics,
+    not a calibrated probability. Regression: the mean rank goes through the monotone map that gives
+    the out-of-fold rows the distribution of the plain mean of inputs.
+
+    Attributes
+    ----------
+    ranks : tuple of curves
+        Value to rank, one for each input.
+    values : curve or None
+        Regression: mean rank to value.
+    positive : int or None
+        Binary: the positive column.
+    """
+
+    ranks: tuple[Curve, ...]
+    values: Curve | None
+    positive: int | None
+
+    @classmethod
+    def fit(cls, inputs: Sequence[np.ndarray], task: Task) -> RankVote:
+        """Learn the distribution of every input.
+
+        Parameters
+        ----------
+        inputs : sequence of float arrays (n, 2) or (n, 1)
+        task : Task
+
+        Raises
+        ------
+        UsageError
+            If the task is multiclass: ranks of classes cannot be compared.
+        """
+        if task.kind == "multiclass":
+            raise UsageError("rank vote needs a binary or regression task; got multiclass. Use vote: soft.")
+        positive = task.positive if task.kind == "binary" else None
+        columns = [_column(values, positive) for values in inputs]
+        ranks = tuple(_rank_curve(column, is_proba=positive is not None) for column in columns)
+        if positive is not None:
+            return cls(ranks, None, positive)
+        mean_rank = np.sort(_mean_rank(columns, ranks))
+        mean_value = np.sort(np.mean(columns, axis=0))
+        return cls(ranks, _curve(_thin(mean_rank), _thin(mean_value)), None)
+
+    def combine(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the vote, float64 (n, 2) or (n, 1)."""
+        if len(inputs) != len(self.ranks):
+            raise UsageError(f"rank vote was fitted on {len(self.ranks)} inputs; got {len(inputs)}.")
+        mean_rank = _mean_rank([_column(values, self.positive) for values in inputs], self.ranks)
+        if self.values is not None:
+            return np.asarray(np.interp(mean_rank, *self.values))[:, None]
+        proba = np.empty((len(mean_rank), 2))
+        proba[:, self.positive or 0] = mean_rank
+        proba[:, 1 - (self.positive or 0)] = 1.0 - mean_rank
+        return proba
+
+    def to_json(self) -> dict[str, Any]:
+        return {"vote": "rank", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RankVote:
+        curves = tuple((tuple(x), tuple(y)) for x, y in values["ranks"])
+        back = values["values"]
+        return cls(curves, None if back is None else (tuple(back[0]), tuple(back[1])), values["positive"])
+
+
+def _column(values: np.ndarray, positive: int | None) -> np.ndarray:
+    column: np.ndarray = values[:, 0 if positive is None else positive]
+    return column.astype(np.float64)
+
+
+def _mean_rank(columns: Sequence[np.ndarray], ranks: Sequence[Curve]) -> np.ndarray:
+    total = np.zeros(len(columns[0]))
+    for column, (x, y) in zip(columns, ranks, strict=True):
+        total += np.interp(column, x, y)
+    mean: np.ndarray = total / len(ranks)
+    return mean
+
+
+def _rank_curve(column: np.ndarray, is_proba: bool) -> Curve:
+    """Mid-ranks in (0, 1) of the values; probabilities beyond the ones seen still differ in rank."""
+    ordered = np.sort(column)
+    x, y = _curve(_thin(ordered), _thin((np.arange(len(ordered)) + 0.5) / len(ordered)))
+    if is_proba and x[0] > 0.0:
+        x, y = (0.0, *x), (0.0, *y)
+    if is_proba and x[-1] < 1.0:
+        x, y = (*x, 1.0), (*y, 1.0)
+    return x, y
+
+
+def _thin(ordered: np.ndarray) -> np.ndarray:
+    """Keep at most MAX_POINTS of sorted values, evenly by position, both ends included."""
+    if len(ordered) <= MAX_POINTS:
+        return ordered
+    kept: np.ndarray = ordered[np.linspace(0, len(ordered) - 1, MAX_POINTS).round().astype(np.int64)]
+    return kept
+
+
+def _curve(x: np.ndarray, y: np.ndarray) -> Curve:
+    """Join points of equal x at their mean y."""
+    unique, place = np.unique(x, return_inverse=True)
+    means = np.bincount(place, weights=y) / np.bincount(place)
+    return tuple(unique.tolist()), tuple(means.tolist())

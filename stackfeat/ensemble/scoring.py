@@ -1,0 +1,141 @@
+"""Scoring: what a member's OOF rows are worth, with a standard error.
+
+In:  the places of OOF rows for every repeat, and the metric.
+Out: the pooled score, its bootstrap, a score for each fold, and for label metrics the
+     decision rule: fitted for fold k on the rows of the other folds only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stackfeat.data.folds import Folds
+from stackfeat.data.samples import Samples
+from stackfeat.ensemble.decision import Decision
+from stackfeat.ensemble.predictions import oof_prediction
+from stackfeat.features.block import Reader, assemble
+from stackfeat.features.diagnostics import BlockDiagnostics, fold_id_accuracy, two_sample_auc
+from stackfeat.metrics import Metric, get_metric
+from stackfeat.task import Task
+
+N_RESAMPLES = 200
+
+
+def score_member(
+    store: Reader, recipe: Mapping[str, Any], samples: Samples, folds: Folds, *, trust_code: bool = False
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Score one member's OOF predictions.
+
+    Returns
+    -------
+    scored : dict
+        ``score``, ``se`` (row bootstrap), ``folds`` (None where not covered), ``fold_mean``,
+        ``n_rows``, ``decision`` (for test rows) or None.
+    bootstrap : ndarray of shape (n_resamples,)
+        Scores on resampled rows, the same rows for all members of a run.
+    """
+    task = samples.task
+    metric = get_metric(recipe["metric"], task.kind, trust_code=trust_code)
+    prediction, covered = oof_prediction(store, recipe["places"], folds, task, recipe["average"])
+    fold_of = folds.fold_of(0)
+    rows = np.flatnonzero(covered & (fold_of >= recipe["first_fold"]))
+    y = task.to_target_scale(samples.labels)[rows]
+    weight = None if samples.weight is None else samples.weight[rows]
+    decided, decision = _decide(
+        metric, y, task.to_target_scale(prediction[rows]), fold_of[rows], folds, task, recipe, weight
+    )
+    bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe["seed"])[
+        :, 0
+    ]
+    by_fold = [
+        _fold_score(metric, y, decided, fold_of[rows] == k, task, weight) for k in range(folds.n_folds)
+    ]
+    known = [value for value in by_fold if value is not None]
+    scored = {
+        "score": metric.score(y, decided, task, weight),
+        "se": float(np.nanstd(bootstrap, ddof=1)),
+        "folds": by_fold,
+        "fold_mean": float(np.mean(known)) if known else None,
+        "n_rows": len(rows),
+        "decision": None if decision is None else decision.to_json(),
+    }
+    return scored, bootstrap
+
+
+def _fold_score(
+    metric: Metric,
+    y: np.ndarray,
+    decided: np.ndarray,
+    inside: np.ndarray,
+    task: Task,
+    weight: np.ndarray | None,
+) -> float | None:
+    if not inside.any():
+        return None
+    # A fold can lack a class, which leaves ranking metrics undefined there.
+    try:
+        value = metric.score(y[inside], decided[inside], task, None if weight is None else weight[inside])
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _decide(
+    metric: Metric,
+    y: np.ndarray,
+    prediction: np.ndarray,
+    fold_of: np.ndarray,
+    folds: Folds,
+    task: Task,
+    recipe: Mapping[str, Any],
+    weight: np.ndarray | None,
+) -> tuple[np.ndarray, Decision | None]:
+    """Turn predictions into labels where the metric wants them, each fold by a rule from the others."""
+    if metric.needs != "label":
+        return prediction, None
+    decided = np.empty(len(y), dtype=np.float64 if not task.is_classification else np.int64)
+    rules = []
+    for fold in np.unique(fold_of):
+        inside = fold_of == fold
+        outside = fold_of < fold if folds.is_time else ~inside
+        rule = _fit_rule(metric, y, prediction, outside, task, recipe["decision"], weight)
+        decided[inside] = rule.apply(prediction[inside])
+        rules.append(rule)
+    return decided, Decision.average(rules[-1:] if folds.is_time else rules)
+
+
+def _fit_rule(
+    metric: Metric,
+    y: np.ndarray,
+    prediction: np.ndarray,
+    rows: np.ndarray,
+    task: Task,
+    kind: Any,
+    weight: np.ndarray | None,
+) -> Decision:
+    # The first fold of a time split has no earlier rows to fit a rule on.
+    if not rows.any():
+        rows, kind = np.ones_like(rows), "argmax"
+    return Decision.fit(
+        metric, y[rows], prediction[rows], task, kind, None if weight is None else weight[rows]
+    )
+
+
+def diagnose_block(store: Reader, recipe: Mapping[str, Any], folds: Folds) -> dict[str, Any]:
+    """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
+    values, covered = assemble(store, recipe["oof"], folds, 0)
+    rows = np.flatnonzero(covered)
+    views = [store.read(key).array(name) for key, name in recipe["views"]]
+    report = store.read(recipe["align"]).json("report") if recipe["align"] else {}
+    found = BlockDiagnostics(
+        name=recipe["block"],
+        n_folds=folds.n_folds,
+        fold_id=fold_id_accuracy(values[rows], folds.fold_of(0)[rows], recipe["seed"]),
+        auc=two_sample_auc(values[rows], views, recipe["seed"]) if views else None,
+        anchor_cosine=report.get("anchor_cosine"),
+        held_out_cosine=report.get("held_out_cosine"),
+    )
+    return {**found.to_json(), "warnings": list(found.warnings()), "anchors": report.get("reason")}
