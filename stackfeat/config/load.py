@@ -1,0 +1,206 @@
+"""Turn a config file, or a dict, into a RunConfig that can run; or say everything that is wrong.
+
+In:  a YAML file, `--set` arguments, and what the user allows (code, data folders).
+Out: LoadedConfig, or one ConfigError with every problem, its file and its line.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stackfeat.config.checks import config_findings
+from stackfeat.config.fields import Key, names_of, value_at
+from stackfeat.config.overrides import apply_overrides
+from stackfeat.config.path_checks import Allowed, data_roots_from
+from stackfeat.config.problems import Finding, Places, findings_of, show
+from stackfeat.config.run_config import RunConfig
+from stackfeat.config.yaml_file import join_path, read_yaml
+from stackfeat.errors import ConfigError, Problem, TrustError
+
+# What lets the other checks go on where a required option is missing or wrong.
+_STAND_INS: dict[tuple[Key, ...], Any] = {
+    ("task",): "multiclass",
+    ("metric",): "log_loss",
+    ("data",): {"train": "sklearn:iris"},
+    ("data", "train"): "sklearn:iris",
+    ("levels",): {"base": {"gbm": {"estimator": "lightgbm.LGBMClassifier"}}},
+}
+_N_REPAIRS = 4
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config without problems, and where it came from.
+
+    Attributes
+    ----------
+    config : RunConfig
+    path : Path or None
+        The file; None for a dict.
+    folder : Path
+        Absolute; all paths in the config are relative to it.
+    lines : mapping of str to int
+        Path such as ``levels.base.mlp.train.lr`` to its line in the file.
+    """
+
+    config: RunConfig
+    path: Path | None
+    folder: Path
+    lines: Mapping[str, int]
+
+
+def load_config(
+    path: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+    data_roots: Sequence[Path] = (),
+) -> LoadedConfig:
+    """Read and check a config file.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file.
+    overrides : sequence of str
+        ``a.b.c=value`` each; values are read as YAML.
+    trust_code : bool
+        Whether the config may name code outside the tables and trusted packages.
+    data_roots : sequence of Path
+        Folders outside the config's that its paths may lead to, beside STACKFEAT_DATA_ROOTS.
+
+    Raises
+    ------
+    ConfigError
+        With all problems found, in `problems`.
+    TrustError
+        If the only problems are code that was not agreed to.
+    """
+    path = Path(path)
+    document = read_yaml(path)
+    allowed = Allowed(path.absolute().parent, data_roots_from(data_roots), trust_code)
+    config = _checked(document.values, overrides, Places(str(path), document.lines), allowed)
+    return LoadedConfig(config, path, allowed.folder, document.lines)
+
+
+def config_from_dict(
+    values: Mapping[str, Any],
+    folder: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+    data_roots: Sequence[Path] = (),
+) -> LoadedConfig:
+    """Check a config given as a dict; as `load_config`, with paths relative to `folder`."""
+    allowed = Allowed(Path(folder).absolute(), data_roots_from(data_roots), trust_code)
+    config = _checked(dict(values), overrides, Places(), allowed)
+    return LoadedConfig(config, None, allowed.folder, {})
+
+
+def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: Allowed) -> RunConfig:
+    if not isinstance(values, dict):
+        got = "an empty file" if values is None else show(values)
+        required = ", ".join(
+            name for name in names_of(RunConfig) if RunConfig.model_fields[name].is_required()
+        )
+        message = f"a config must be a mapping with {required}; got {got}"
+        raise ConfigError([Problem("", message, places.file, 1 if places.file else None)])
+    overridden = apply_overrides(values, overrides)
+    places = Places(places.file, places.lines, overridden.arguments)
+    allowed = Allowed(allowed.folder, allowed.data_roots, allowed.trust_code, tuple(overridden.arguments))
+    config, findings = _validated(overridden.values, allowed)
+    problems = overridden.problems + [places.problem(finding) for finding in findings]
+    if problems or config is None:
+        only_trust = not overridden.problems and all(finding.trust for finding in findings)
+        raise (TrustError if only_trust else ConfigError)(_in_order(problems))
+    return config
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Sort by line; what has none comes first."""
+    return sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | None, list[Finding]]:
+    """Return the config and all findings; where values are wrong, the rest is checked without them."""
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        findings = findings_of(error, values)
+    else:
+        numbers = list(_truth_as_number(values, config.to_json(), ""))
+        return config, numbers + config_findings(config, allowed)
+    repaired, removed = _repaired(values, [finding.keys for finding in findings])
+    if repaired is None:
+        return None, findings
+    roots = {keys[0] for keys in removed}
+    further = config_findings(repaired, allowed, with_graph=not roots & {"levels", "data", "folds", "task"})
+    paths = [_text(keys) for keys in removed]
+    for finding in further:
+        is_known = any(finding.path == path or finding.path.startswith(f"{path}.") for path in paths)
+        if not is_known and not ("task" in roots and "task" in finding.message):
+            findings.append(finding)
+    return None, findings
+
+
+def _repaired(
+    values: dict[str, Any], wrong: Sequence[tuple[Key, ...]]
+) -> tuple[RunConfig | None, list[tuple[Key, ...]]]:
+    """Return a config without what is wrong, and the paths removed; None where nothing sensible is left."""
+    values, removed = copy.deepcopy(values), []
+    for _ in range(_N_REPAIRS):
+        for keys in wrong:
+            place = _to_remove(keys, values)
+            if place in _STAND_INS:
+                value_at(values, place[:-1])[place[-1]] = copy.deepcopy(_STAND_INS[place])
+            elif place and isinstance(value_at(values, place[:-1]), dict):
+                value_at(values, place[:-1]).pop(place[-1], None)
+            removed.append(place or keys)
+        _drop_empty_levels(values)
+        try:
+            return RunConfig.model_validate(values), removed
+        except ValidationError as error:
+            wrong = [finding.keys for finding in findings_of(error, values)]
+    return None, removed
+
+
+def _drop_empty_levels(values: dict[str, Any]) -> None:
+    """Take out levels whose members were all taken out."""
+    levels = values.get("levels")
+    if isinstance(levels, dict):
+        kept = {name: members for name, members in levels.items() if members != {}}
+        values["levels"] = kept or copy.deepcopy(_STAND_INS[("levels",)])
+
+
+def _to_remove(keys: tuple[Key, ...], values: dict[str, Any]) -> tuple[Key, ...]:
+    """Return what to take out: the option itself, the list around an item, the owner of a missing option."""
+    first_index = next((place for place, key in enumerate(keys) if isinstance(key, int)), len(keys))
+    keys = keys[:first_index]
+    parent = value_at(values, keys[:-1])
+    is_missing = not isinstance(parent, dict) or keys[-1] not in parent
+    return keys[:-1] if is_missing and keys not in _STAND_INS else keys
+
+
+def _truth_as_number(given: Any, read: Any, path: str) -> Iterator[Finding]:
+    """Find true and false where a number was read: pydantic takes true for 1."""
+    if isinstance(given, bool) and not isinstance(read, bool) and isinstance(read, int | float):
+        yield Finding(path, f"must be a number; got {show(given)}")
+    elif isinstance(given, dict) and isinstance(read, dict):
+        for key, value in given.items():
+            yield from _truth_as_number(value, read.get(key), join_path(path, key))
+    elif isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
+        for place, (value, found) in enumerate(zip(given, read, strict=True)):
+            yield from _truth_as_number(value, found, join_path(path, place))
+
+
+def _text(keys: Sequence[Key]) -> str:
+    path = ""
+    for key in keys:
+        path = join_path(path, key)
+    return path

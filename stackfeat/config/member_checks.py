@@ -1,0 +1,158 @@
+"""Check members one by one: names of nets and estimators, options against task and kind.
+
+In:  a RunConfig, the config's folder, whether code may be named.
+Out: findings. Names are looked up without importing what they name; patterns between members
+     are the graph's to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stackfeat.config.fields import is_set
+from stackfeat.config.path_checks import Allowed
+from stackfeat.config.problems import Finding
+from stackfeat.config.run_config import RunConfig
+from stackfeat.config.yaml_file import join_path
+from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
+from stackfeat.errors import StackfeatError, TrustError
+from stackfeat.lookup import check_name
+from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
+
+VOTE_OPTIONS = {"weights": ("soft", "hard"), "tie": ("hard",)} | dict.fromkeys(
+    ("picks", "bags", "start"), ("greedy",)
+)
+
+
+def member_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
+    """Return all findings about single members, and about code the folds name."""
+    findings = []
+    if ":" in config.folds.kind:
+        findings += _name_findings("folds.kind", config.folds.kind, {}, "splitter", (), allowed)
+    for position, (level, members) in enumerate(config.levels.items()):
+        for name, options in members.items():
+            path = f"levels.{level}.{name}"
+            if isinstance(options, NetOptions):
+                findings += _net_findings(path, options, config.task, allowed)
+            elif isinstance(options, EstimatorOptions):
+                findings += _estimator_findings(path, options, config.task, allowed)
+            elif isinstance(options, VoteOptions):
+                findings += _vote_findings(path, options, config, is_first=position == 0)
+    return findings
+
+
+def _name_findings(
+    path: str, name: str, table: Mapping[str, str], what: str, packages: tuple[str, ...], allowed: Allowed
+) -> list[Finding]:
+    try:
+        check_name(
+            name, table, what, packages=packages, trust_code=allowed.trust_code, search_path=allowed.folder
+        )
+    except StackfeatError as error:
+        return [Finding(path, str(error), trust=isinstance(error, TrustError))]
+    return []
+
+
+def _net_findings(path: str, options: NetOptions, task: str, allowed: Allowed) -> list[Finding]:
+    findings = _name_findings(f"{path}.net", options.net, NETS, "net", (), allowed)
+    if options.emit == ():
+        message = f"must name at least one output; got none. Name {_output(task)}, or a layer"
+        findings.append(Finding(f"{path}.emit", message))
+    for place, item in enumerate(options.emit if options.emit != "auto" else ()):
+        if isinstance(item, TapOptions):
+            findings += _tap_findings(f"{path}.emit.{place}", item)
+    wrong_output = ("value",) if task != "regression" else ("logits", "proba", "log_proba")
+    if options.output in wrong_output:
+        right = "auto or value" if task == "regression" else "auto, logits, proba or log_proba"
+        message = f"must be {right} for task {task}; got {options.output}"
+        findings.append(Finding(f"{path}.output", message))
+    return findings + _train_findings(f"{path}.train", options, task)
+
+
+def _output(task: str) -> str:
+    return "prediction" if task == "regression" else "proba"
+
+
+def _tap_findings(path: str, tap: TapOptions) -> list[Finding]:
+    if not tap.encode:
+        return [
+            Finding(f"{path}.encode", "must name at least one encoding; got none. Remove it for the default")
+        ]
+    if tap.reduce is not None and "aligned" not in tap.encode:
+        message = f"only aligned is reduced; got encode={list(tap.encode)}. Remove reduce, or add aligned"
+        return [Finding(f"{path}.reduce", message)]
+    return []
+
+
+def _train_findings(path: str, options: NetOptions, task: str) -> list[Finding]:
+    train, findings = options.train, []
+    is_regression = task == "regression"
+    losses = ("mse", "mae", "huber") if is_regression else ("cross_entropy",)
+    if train.loss not in ("auto", *losses):
+        message = f"must be auto or {' or '.join(losses)} for task {task}; got {train.loss}"
+        findings.append(Finding(f"{path}.loss", message))
+    for name in ("class_weight", "label_smoothing"):
+        if is_regression and is_set(train, name):
+            message = f"needs classes; got task=regression, {name}={getattr(train, name)}. Remove it"
+            findings.append(Finding(f"{path}.{name}", message))
+    return findings
+
+
+def _estimator_findings(path: str, options: EstimatorOptions, task: str, allowed: Allowed) -> list[Finding]:
+    findings = []
+    for place, name in _estimator_names(path, options):
+        found = _name_findings(place, name, ESTIMATORS, "estimator", TRUSTED_PACKAGES, allowed)
+        findings += found or _kind_findings(place, name, task)
+    return findings
+
+
+def _estimator_names(path: str, options: EstimatorOptions) -> Iterator[tuple[str, str]]:
+    yield f"{path}.estimator", options.estimator
+    yield from _nested_names(f"{path}.params", options.params)
+
+
+def _nested_names(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the estimators inside arguments, written {estimator: ..., params: ...} at any depth."""
+    if isinstance(value, dict):
+        name = value.get("estimator")
+        if isinstance(name, str) and set(value) <= {"estimator", "params"}:
+            yield join_path(path, "estimator"), name
+        for key, item in value.items():
+            yield from _nested_names(join_path(path, key), item)
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _nested_names(join_path(path, place), item)
+
+
+def _kind_findings(path: str, name: str, task: str) -> list[Finding]:
+    """Find a regressor in a classification task, or the reverse, by the names these packages use."""
+    wrong, right = ("Classifier", "Regressor") if task == "regression" else ("Regressor", "Classifier")
+    if path.count(".") > 3 or not name.endswith(wrong) or name.split(".")[0] not in TRUSTED_PACKAGES:
+        return []
+    message = f"must be a {right.lower()} for task {task}; got {name}. Try {name.removesuffix(wrong)}{right}"
+    return [Finding(path, message)]
+
+
+def _vote_findings(path: str, options: VoteOptions, config: RunConfig, *, is_first: bool) -> list[Finding]:
+    findings = []
+    if is_first:
+        findings.append(
+            Finding(f"{path}.vote", "the first level has nothing to vote on. Move the vote to a later level")
+        )
+    if options.vote == "hard" and config.task == "regression":
+        message = "hard counts votes for classes; got task=regression. Use soft, weighted, rank or greedy"
+        findings.append(Finding(f"{path}.vote", message))
+    if options.vote == "rank" and config.task == "multiclass":
+        message = "rank orders one column of values; got task=multiclass. Use soft, hard, weighted or greedy"
+        findings.append(Finding(f"{path}.vote", message))
+    for name, kinds in VOTE_OPTIONS.items():
+        if options.vote not in kinds and is_set(options, name):
+            message = f"is for {' and '.join(kinds)} votes; got vote={options.vote}. Remove it"
+            findings.append(Finding(f"{path}.{name}", message))
+    weights = options.weights
+    if weights is not None and (any(weight < 0 for weight in weights) or sum(weights) <= 0):
+        message = f"must be at least 0 and not all 0; got {list(weights)}"
+        findings.append(Finding(f"{path}.weights", message))
+    return findings

@@ -1,0 +1,121 @@
+"""Check the files and folders a config names: they stay inside its folder, and inputs exist.
+
+In:  a RunConfig, and the folders the user allows (never the config).
+Out: findings. Links are followed before a place is judged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackfeat.config.problems import Finding
+from stackfeat.config.run_config import RunConfig
+from stackfeat.lookup import suggest
+
+ROOTS_VARIABLE = "STACKFEAT_DATA_ROOTS"
+FOLDERS = ("outputs.dir", "store")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What the user allows, beside the config.
+
+    Attributes
+    ----------
+    folder : Path
+        The config's folder; paths are relative to it.
+    data_roots : tuple of Path
+        Further folders that paths may lead to.
+    trust_code : bool
+        Whether the config may name code outside the tables and trusted packages.
+    overridden : collection of str
+        Paths given with ``--set``: the user's own words, so folders to write to may lie anywhere.
+    """
+
+    folder: Path
+    data_roots: tuple[Path, ...] = ()
+    trust_code: bool = False
+    overridden: Collection[str] = ()
+
+    def resolve(self, path: str) -> Path | None:
+        """Return the absolute path behind all links, or None where it leaves the allowed folders."""
+        found = (self.folder / path).resolve()
+        roots = [self.folder, *self.data_roots]
+        return found if any(found.is_relative_to(root.resolve()) for root in roots) else None
+
+
+def data_roots_from(roots: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Return `roots` and those of the environment variable STACKFEAT_DATA_ROOTS, made absolute."""
+    named = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
+    paths = [Path(root) for root in roots] + [Path(root) for root in named if root]
+    return tuple(path.expanduser().resolve() for path in paths)
+
+
+def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
+    """Return all findings about files to read and folders to write."""
+    findings = []
+    for role in ("train", "test", "sample_submission"):
+        path = getattr(config.data, role)
+        if path is not None and not path.startswith("sklearn:"):
+            findings += _file_findings(f"data.{role}", path, allowed)
+    for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
+        findings += _folder_findings(place, path, allowed)
+    if not findings and _same(config.run_dir, config.store, allowed):
+        message = f"results and store need folders of their own; got {config.run_dir!r} for both"
+        findings.append(Finding("outputs.dir", message))
+    return findings
+
+
+def _same(first: str, second: str, allowed: Allowed) -> bool:
+    return (allowed.folder / first).resolve() == (allowed.folder / second).resolve()
+
+
+def _file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+    try:
+        found = allowed.resolve(path)
+        is_file = found is not None and found.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        return [Finding(place, f"must be the path of a file; got {path[:80]!r} ({_reason(error)})")]
+    if found is None:
+        return [Finding(place, _outside(path, allowed))]
+    if is_file:
+        return []
+    if found.is_dir():
+        return [Finding(place, f"must be a file; got the folder {path!r}. Name a file in it")]
+    beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
+    message = f"there is no file {path!r} in {allowed.folder}.{suggest(found.name, beside)}"
+    return [Finding(place, message)]
+
+
+def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+    try:
+        found = (allowed.folder / path).resolve()
+        is_inside, is_file = allowed.resolve(path) is not None, found.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        return [Finding(place, f"must be the path of a folder; got {path[:80]!r} ({_reason(error)})")]
+    is_own_word = any(place == name or place.startswith(f"{name}.") for name in allowed.overridden)
+    if not is_inside and not is_own_word:
+        remedy = f", or give it on the command line: --set {place}={path}"
+        return [Finding(place, _outside(path, allowed) + remedy)]
+    if is_file:
+        return [Finding(place, f"must be a folder; got the file {path!r}. Choose another name")]
+    # A run replaces its own files, config.yaml among them, and removes stale ones.
+    if found == allowed.folder.resolve():
+        return [
+            Finding(place, f"must be a folder of its own; got the config's folder ({path!r}). Name one in it")
+        ]
+    return []
+
+
+def _reason(error: Exception) -> str:
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+
+
+def _outside(path: str, allowed: Allowed) -> str:
+    return (
+        f"paths stay inside the config's folder ({allowed.folder}), links followed; got {path!r}. "
+        f"Move it there, or allow its folder with --data-root DIR or {ROOTS_VARIABLE}"
+    )

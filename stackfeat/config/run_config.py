@@ -1,0 +1,104 @@
+"""RunConfig: the options of all stages put together; what `config.yaml` holds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from stackfeat.config.members import MemberOptions
+from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.ensemble.options import StackOptions
+from stackfeat.options import Options
+from stackfeat.output.options import OutputOptions
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s?)?")
+_SECONDS = (86400, 3600, 60, 1)
+
+
+class ExecutorOptions(Options):
+    """Where jobs run."""
+
+    kind: Literal["inline", "loky", "dask", "ray", "slurm"] = "loky"
+    jobs: int | Literal["auto"] = Field("auto", description="Worker processes; auto: one for each core.")
+    threads_per_job: int = Field(1, ge=1)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$")
+    retries: int = Field(2, ge=0, description="Times a job is given again after its worker died.")
+
+    @field_validator("jobs")
+    @classmethod
+    def at_least_one_job(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"must be 'auto' or at least 1; got {value}")
+        return value
+
+
+class LimitOptions(Options):
+    """What a run may use."""
+
+    time: str | int | float | None = Field(None, description="Such as 8h30m, 10m, 90s, or seconds.")
+    memory: str | None = None
+    disk: str | None = None
+
+    @field_validator("time")
+    @classmethod
+    def readable_time(cls, value: str | int | float | None) -> str | int | float | None:
+        if value is not None and parse_seconds(value) <= 0:
+            raise ValueError(f"must be a time above zero; got {value}")
+        return value
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit in seconds."""
+        return None if self.time is None else parse_seconds(self.time)
+
+
+def parse_seconds(value: str | int | float) -> float:
+    """Turn ``8h30m``, ``10m``, ``90s`` or a number into seconds."""
+    if isinstance(value, int | float):
+        return float(value)
+    match = _TIME.fullmatch(value.replace(" ", ""))
+    if not match or not any(match.groups()):
+        raise ValueError(f"must look like 8h30m, 10m or 90s; got {value!r}")
+    return sum(float(part) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True) if part)
+
+
+class RunConfig(Options):
+    """Everything a run needs to know."""
+
+    name: str = Field("run", min_length=1)
+    task: Literal["binary", "multiclass", "regression"]
+    metric: str = Field(description="A name of METRICS, or 'pkg.mod:function'.")
+    seed: int = Field(42, ge=0)
+    data: DataOptions
+    folds: FoldOptions = FoldOptions()
+    levels: dict[str, dict[str, MemberOptions]] = Field(description="Level name to members by name.")
+    submit: str = Field("auto", description="A member's name, or auto: the best out-of-fold score.")
+    decision: Literal["auto", "argmax", "threshold"] = "auto"
+    outputs: OutputOptions = OutputOptions()
+    executor: ExecutorOptions = ExecutorOptions()
+    limits: LimitOptions = LimitOptions()
+    store: str = ".stackfeat"
+    cache: Literal["auto", "refresh", "readonly"] = "auto"
+    stack: StackOptions = StackOptions()
+
+    @field_validator("levels")
+    @classmethod
+    def names_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not value:
+            raise ValueError("must name at least one level with one member")
+        for level, members in value.items():
+            if not members:
+                raise ValueError(f"level {level!r} has no members")
+            for name in (level, *members):
+                if not _NAME.fullmatch(name):
+                    raise ValueError(f"names use letters, digits, '.', '_' and '-' only; got {name!r}")
+        return value
+
+    @property
+    def run_dir(self) -> str:
+        """Folder of the results, relative to the config file."""
+        return self.outputs.dir or f"runs/{self.name}"

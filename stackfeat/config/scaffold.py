@@ -1,0 +1,229 @@
+"""Write the first config of a project from its training file, for `init`.
+
+In:  a training file and its target; the test file, sample submission and id column if there are any.
+Out: commented YAML that runs as it is: two nets, trees, meta-learners, votes. What was guessed
+     (task, metric, id, group) is said in a comment beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackfeat.data.options import DataOptions
+from stackfeat.errors import DataError
+from stackfeat.lookup import suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_CLASSES = 30
+_ID_NAME = re.compile(r"(^|[_ -])(id|Id|ID|key|index|uuid)$|[a-z]I[dD]$")
+_GROUPS = "group|patient|subject|person|user|customer|client|owner|household|family|site"
+_GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})s?(_?(id|no|number|code|key))?$", re.IGNORECASE)
+_DULL_NAMES = ("train", "training", "data")
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """What the files tell, each with the reason that goes into a comment."""
+
+    task: str
+    task_reason: str
+    id: str | None
+    group: str | None
+    group_reason: str
+
+
+def scaffold_config(
+    train: Path,
+    target: str,
+    test: Path | None = None,
+    sample_submission: Path | None = None,
+    id: str | None = None,
+    *,
+    folder: Path | None = None,
+) -> str:
+    """Return a commented config that loads without problems.
+
+    Parameters
+    ----------
+    train : Path
+        Training file, or ``sklearn:NAME``.
+    target : str
+        Column to predict.
+    test, sample_submission : Path or None
+        Written into the config as given.
+    id : str or None
+        Column that names rows; guessed if None.
+    folder : Path or None
+        Where the config will stand, and its paths start from; the training file's folder if None.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or `target` or `id` is no column of it.
+    """
+    from stackfeat.data.loaders import read_frame
+
+    # A built-in name arrives from a command line as Path("sklearn:digits").
+    source = str(train)
+    frame = read_frame(source, DataOptions(train=source, target=target, id=id))
+    for name in (target, id):
+        if name is not None and name not in frame.columns:
+            columns = [str(column) for column in frame.columns]
+            hint = suggest(name, columns)
+            raise DataError(f"{train} must have the column {name!r}; it has {', '.join(columns[:20])}.{hint}")
+    guess = _guess(frame, target, id, sample_submission)
+    start = (folder or train.parent).absolute()
+    paths = {"train": train, "test": test, "sample_submission": sample_submission}
+    files = {role: _relative(path, start) for role, path in paths.items() if path is not None}
+    name = start.name if train.stem.lower() in _DULL_NAMES else train.stem
+    return _text(re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run", target, files, guess)
+
+
+def _relative(path: Path, start: Path) -> str:
+    if str(path).startswith("sklearn:"):
+        return str(path)
+    return Path(os.path.relpath(path.absolute(), start)).as_posix()
+
+
+def _guess(frame: pd.DataFrame, target: str, id: str | None, sample_submission: Path | None) -> _Guess:
+    task, reason = _guess_task(frame[target])
+    id = id or _guess_id(frame, target, sample_submission)
+    others = [str(column) for column in frame.columns if column not in (target, id)]
+    group, group_reason = _guess_group(frame, others)
+    return _Guess(task, reason, id, group, group_reason)
+
+
+def _guess_task(column: pd.Series) -> tuple[str, str]:
+    """Guess from the distinct values: few or text means classes."""
+    from stackfeat.data.columns import MISSING
+
+    values = [str(value) for value in column.tolist() if str(value) not in MISSING]
+    distinct = set(values)
+    n_distinct = len(distinct)
+    if n_distinct == 2:
+        return "binary", f"two values: {' and '.join(sorted(distinct))}"
+    is_number = all(_is_number(value) for value in distinct)
+    is_whole = is_number and all(float(value).is_integer() for value in distinct)
+    if not is_number or (is_whole and n_distinct <= MAX_CLASSES and n_distinct * 10 <= len(values)):
+        return "multiclass", f"{n_distinct} classes"
+    return "regression", f"numbers, {n_distinct} distinct values"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:
+    """Return the sample submission's first column, else a column called id with a value for each row."""
+    if sample_submission is not None:
+        from stackfeat.data.loaders import read_frame
+
+        options = DataOptions(train=str(sample_submission), target=target)
+        first = str(read_frame(sample_submission, options).columns[0])
+        if first in frame.columns:
+            return first
+    for column in map(str, frame.columns):
+        if column != target and _ID_NAME.search(column) and frame[column].astype(str).is_unique:
+            return column
+    return None
+
+
+def _guess_group(frame: pd.DataFrame, columns: list[str]) -> tuple[str | None, str]:
+    """Return a column named like a group whose values repeat but are many."""
+    for column in columns:
+        n_distinct = int(frame[column].astype(str).nunique())
+        if _GROUP_NAME.search(column) and 10 <= n_distinct <= len(frame) / 2:
+            return column, f"{n_distinct} distinct values in {len(frame)} rows"
+    return None, ""
+
+
+def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
+    is_regression = guess.task == "regression"
+    output = "prediction" if is_regression else "proba"
+    kind = "Regressor" if is_regression else "Classifier"
+    metric = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}[guess.task]
+    plain = "sklearn.linear_model.Ridge" if is_regression else "sklearn.linear_model.LogisticRegression"
+    inputs = f'inputs: ["meta/*", "base/*/{output}"]'
+    vote = (
+        f"weighted: {{vote: weighted, {inputs}}}   # weights fitted in every fold"
+        if is_regression
+        else f"hard: {{vote: hard, {inputs}}}   # each casts a vote for a class"
+    )
+    lines = [
+        f"name: {_quoted(name)}",
+        f"task: {guess.task}   # guessed: {_comment(guess.task_reason)}",
+        f"metric: {metric}   # what decides; `stackfeat schema` and the docs list the others",
+        "seed: 42",
+        "data:",
+        *(f"  {role}: {_quoted(path)}" for role, path in files.items()),
+        *_role_lines(target, guess),
+        "folds: {kind: auto, n: 5}   # auto: by time, group, class, whichever the data have",
+        "levels:",
+        "  base:   # trained on the columns",
+        "    mlp_wide:",
+        "      net: mlp",
+        "      params: {hidden: [256, 128], dropout: 0.1}",
+        "      train: {epochs: 60, patience: 10}",
+        f"      emit: [{output}, penultimate]   # predictions, and features of the last hidden layer",
+        "    mlp_small:",
+        "      net: mlp",
+        "      params: {hidden: [96], dropout: 0.2}",
+        "      train: {epochs: 60, patience: 10}",
+        "      seeds: 2   # two nets in every fold, averaged",
+        f"      emit: [{output}, penultimate]",
+        "    gbm:",
+        f"      estimator: lightgbm.LGBM{kind}",
+        "      params: {n_estimators: 400, learning_rate: 0.05}",
+        "  meta:   # trained on rows that the base members did not see",
+        '    gated: {estimator: gated_linear, inputs: ["base/*/*"]}   # features enter only where they help',
+        f'    plain: {{estimator: {plain}, inputs: ["base/*/{output}"]}}',
+        "    trees:",
+        f"      estimator: lightgbm.LGBM{kind}",
+        "      params: {n_estimators: 200, learning_rate: 0.05, num_leaves: 15}",
+        '      inputs: ["base/*/*"]',
+        "  final:   # votes",
+        f"    soft: {{vote: soft, {inputs}}}   # the mean",
+        f"    {vote}",
+        f'    greedy: {{vote: greedy, inputs: ["*/*/{output}"]}}   # picks models one by one',
+        "submit: auto   # the best out-of-fold score",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _role_lines(target: str, guess: _Guess) -> list[str]:
+    lines = [f"  target: {_quoted(target)}"]
+    if guess.id is not None:
+        lines.append(f"  id: {_quoted(guess.id)}")
+    if guess.group is not None:
+        reason = f"guessed: {guess.group_reason}; its rows stay together in folds"
+        lines.append(f"  group: {_quoted(guess.group)}   # {reason}. Remove the line if rows are independent")
+    else:
+        lines.append(
+            "  # group: COLUMN   # rows that belong together (one patient, one owner) stay in one fold"
+        )
+    return lines
+
+
+def _quoted(text: str) -> str:
+    """Return the text as YAML, quoted where a plain word could be read otherwise."""
+    is_plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in (
+        "true",
+        "false",
+        "null",
+    )
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())[:80]

@@ -1,0 +1,96 @@
+"""Name the options that a config may already hold but that nothing acts on yet.
+
+In:  a RunConfig.
+Out: findings "X is not built yet; remove it ...": an option is never silently ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from stackfeat.config.fields import is_set
+from stackfeat.config.problems import Finding, show
+from stackfeat.config.run_config import RunConfig
+from stackfeat.ensemble.options import PredictionsOptions
+from stackfeat.nets.options import NetOptions, TapOptions
+
+NET_OPTIONS = ("weights", "folds", "frozen", "state_key", "head", "freeze", "output_item", "classes")
+IMAGE_OPTIONS = ("array", "column")
+ENCODINGS = ("reference", "relative")
+
+
+def unbuilt_findings(config: RunConfig) -> list[Finding]:
+    """Return a finding for each option in use that is not built yet."""
+    return [
+        *_general(config),
+        *_inputs(config),
+        *(
+            finding
+            for level, members in config.levels.items()
+            for finding in _members(f"levels.{level}", members)
+        ),
+    ]
+
+
+def _unbuilt(path: str, what: str, remedy: str = "remove it") -> Finding:
+    return Finding(path, f"{what} is not built yet; {remedy}")
+
+
+def _general(config: RunConfig) -> Iterator[Finding]:
+    if config.executor.kind not in ("inline", "loky"):
+        yield _unbuilt("executor.kind", config.executor.kind, "use loky or inline")
+    for name in ("memory", "disk"):
+        if getattr(config.limits, name) is not None:
+            yield _unbuilt(f"limits.{name}", f"limits.{name}")
+    if config.stack.averaging != "late":
+        yield _unbuilt("stack.averaging", f"averaging: {config.stack.averaging}", "use late")
+    if config.stack.holdout > 0:
+        yield _unbuilt("stack.holdout", "stack.holdout", "remove it, or set it to 0")
+
+
+def _inputs(config: RunConfig) -> Iterator[Finding]:
+    for name, options in (config.data.inputs or {}).items():
+        for source in IMAGE_OPTIONS:
+            if getattr(options, source) is not None:
+                remedy = "name columns of the table, or remove the input"
+                yield _unbuilt(f"data.inputs.{name}.{source}", f"an input of kind {source!r}", remedy)
+    for column, kind in config.data.types.items():
+        if kind == "text":
+            yield _unbuilt(
+                f"data.types.{column}", "type text", "use categorical, or add the column to data.drop"
+            )
+
+
+def _members(path: str, members: Mapping[str, object]) -> Iterator[Finding]:
+    for name, options in members.items():
+        if isinstance(options, PredictionsOptions):
+            yield _unbuilt(
+                f"{path}.{name}.predictions", "a member of kind 'predictions'", "remove the member"
+            )
+        if isinstance(options, NetOptions):
+            for option in NET_OPTIONS:
+                if is_set(options, option):
+                    what = f"net option {option}={show(getattr(options, option))}"
+                    yield _unbuilt(f"{path}.{name}.{option}", what)
+            yield from _emitted(f"{path}.{name}.emit", options)
+
+
+def _emitted(path: str, options: NetOptions) -> Iterator[Finding]:
+    for place, item in enumerate(options.emit if options.emit != "auto" else ()):
+        tap = item if isinstance(item, TapOptions) else TapOptions(tap=item)
+        tap_path = f"{path}.{place}.tap" if isinstance(item, TapOptions) else f"{path}.{place}"
+        if re.search(r"[*?]", tap.tap):
+            yield _unbuilt(tap_path, f"a tap with wildcards ({tap.tap!r})", "name one layer")
+        if ":grad" in tap.tap:
+            yield _unbuilt(tap_path, f"a tap of gradients ({tap.tap!r})")
+        if tap.tap.endswith("#all"):
+            yield _unbuilt(tap_path, f"a tap of all calls ({tap.tap!r})", "name one call, such as #0 or #-1")
+        for option in ("last", "combine"):
+            if is_set(tap, option):
+                yield _unbuilt(f"{path}.{place}.{option}", f"tap option {option!r}")
+        for encoding in ENCODINGS:
+            if encoding in tap.encode:
+                yield _unbuilt(
+                    f"{path}.{place}.encode", f"encoding {encoding!r}", "use geometry, aligned or raw"
+                )

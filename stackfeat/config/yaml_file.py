@@ -1,0 +1,253 @@
+"""Read a YAML text as plain data, with the line of every key.
+
+In:  a file, or a text such as the value of `--set`.
+Out: a Document: dicts, lists and scalars, and a line number for every path in them.
+YAML 1.2 only. What makes YAML dangerous or ambiguous is refused, with its line: aliases, anchors,
+tags, merge keys, duplicate keys, more than one document, large or deep texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamStartEvent,
+)
+from ruamel.yaml.nodes import ScalarNode
+
+from stackfeat.errors import ConfigError, Problem
+from stackfeat.lookup import suggest
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 50
+_TAGS = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed text.
+
+    Attributes
+    ----------
+    values : object
+        Nested dicts, lists and scalars; dates stay text.
+    lines : dict of str to int
+        Path such as ``levels.base.mlp.emit.0`` to line, counted from 1.
+    """
+
+    values: Any
+    lines: dict[str, int] = field(default_factory=dict)
+
+
+def join_path(parent: str, key: object) -> str:
+    """Return the path of `key` (a name or a list index) below `parent`."""
+    return f"{parent}.{key}" if parent else str(key)
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a config file.
+
+    Parameters
+    ----------
+    path : Path
+        At most 1 MB of UTF-8 text.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or as `parse_yaml`.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([Problem("", _unreadable(path, error), str(path))]) from error
+    if len(data) > MAX_BYTES:
+        message = (
+            f"a config must be at most {MAX_BYTES:,} bytes; this one is larger. Keep data in other files"
+        )
+        raise ConfigError([Problem("", message, str(path))])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        got = f"byte 0x{data[error.start]:02x} at position {error.start}"
+        message = f"a config must be UTF-8 text; got {got}. Save it as UTF-8"
+        raise ConfigError([Problem("", message, str(path), line)]) from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, file: str = "", path: str = "") -> Document:
+    """Parse a YAML 1.2 text that was given as `file` and stands at `path` of a config.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not YAML, or holds what is refused; every duplicate key, alias and tag at once.
+    """
+    return _Reader(file, path).read(text)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    if path.is_dir():
+        return "a config must be a file; got a folder. Name the YAML file in it"
+    if isinstance(error, FileNotFoundError):
+        names = [found.name for found in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        return f"there is no such config file.{suggest(path.name, names)}"
+    return f"the config cannot be read: {error.strerror or error}"
+
+
+class _Reader:
+    """Builds plain data from the parser's events, so that nothing is composed or constructed unseen."""
+
+    def __init__(self, file: str, path: str) -> None:
+        self.file = file
+        self.path = path
+        self.lines: dict[str, int] = {}
+        self.problems: list[Problem] = []
+        self.yaml = YAML(typ="safe", pure=True)
+        self.events: Iterator[Any] = iter(())
+
+    def read(self, text: str) -> Document:
+        try:
+            self.events = iter(self.yaml.parse(text))
+            values = self._document()
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            self._refuse(
+                "", f"this is not valid YAML: {_syntax_text(error)}", mark.line + 1 if mark else None
+            )
+        except YAMLError as error:
+            self._refuse("", f"this is not valid YAML: {' '.join(str(error).split())}", None)
+        if self.problems:
+            raise ConfigError(self.problems)
+        return Document(values, self.lines)
+
+    def _refuse(self, path: str, message: str, line: int | None) -> None:
+        self.problems.append(Problem(path, message, self.file, line))
+
+    def _document(self) -> Any:
+        values: Any = None
+        n_documents = 0
+        for event in self.events:
+            if isinstance(event, StreamStartEvent | DocumentEndEvent):
+                continue
+            if isinstance(event, DocumentStartEvent):
+                n_documents += 1
+                if n_documents > 1:
+                    self._refuse("", "a config is one YAML document. Remove the '---' line", _line(event))
+                    break
+                if event.version not in (None, (1, 2)):
+                    self._refuse("", "a config is YAML 1.2. Remove the %YAML line", _line(event))
+                continue
+            if isinstance(event, ScalarEvent | SequenceStartEvent | MappingStartEvent | AliasEvent):
+                values = self._value(event, self.path, 1)
+        return values
+
+    def _value(self, event: Any, path: str, depth: int) -> Any:
+        self._refuse_references(event, path)
+        if depth > MAX_DEPTH:
+            self._refuse(
+                "", f"a config nests at most {MAX_DEPTH} levels deep; this one goes deeper", _line(event)
+            )
+            raise ConfigError(self.problems)
+        if isinstance(event, MappingStartEvent):
+            return self._mapping(path, depth)
+        if isinstance(event, SequenceStartEvent):
+            return self._sequence(path, depth)
+        return self._scalar(event, path) if isinstance(event, ScalarEvent) else None
+
+    def _refuse_references(self, event: Any, path: str) -> None:
+        if isinstance(event, AliasEvent):
+            self._refuse(
+                path, f"aliases are not read; got *{event.anchor}. Write the value out", _line(event)
+            )
+        elif event.anchor is not None:
+            self._refuse(path, f"anchors are not read; got &{event.anchor}. Remove it", _line(event))
+        if not isinstance(event, AliasEvent) and event.ctag is not None:
+            self._refuse(path, f"tags are not read; got {event.ctag}. Remove it", _line(event))
+
+    def _mapping(self, path: str, depth: int) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        first_lines: dict[str, int] = {}
+        for event in self.events:
+            if isinstance(event, MappingEndEvent):
+                break
+            key = self._key(event, path, depth)
+            place, line = join_path(path, key), _line(event)
+            value_event = next(self.events)
+            if str(key) in first_lines:
+                first = f"first on line {first_lines[str(key)]}"
+                self._refuse(
+                    place, f"each key stands once; got {str(key)!r} again ({first}). Remove one", line
+                )
+            else:
+                first_lines[str(key)] = self.lines[place] = line
+            value = self._value(value_event, place, depth + 1)
+            found.setdefault(key, value)
+        return found
+
+    def _key(self, event: Any, path: str, depth: int) -> Any:
+        if not isinstance(event, ScalarEvent):
+            self._refuse(path, "a key is one word; got a list, a mapping or an alias", _line(event))
+            if not isinstance(event, AliasEvent):
+                self._value(event, path, depth + 1)
+            return ""
+        if event.value == "<<" and event.implicit[0]:
+            self._refuse(path, "merge keys are not read; got <<. Write the values out", _line(event))
+            return "<<"
+        # Whole numbers stay numbers in arguments (class_weight: {0: 1, 1: 5}); elsewhere they are names.
+        key = self._scalar(event, path) if "params" in path.split(".") else event.value
+        return key if type(key) is int and str(key) == event.value else event.value
+
+    def _sequence(self, path: str, depth: int) -> list[Any]:
+        found: list[Any] = []
+        for event in self.events:
+            if isinstance(event, SequenceEndEvent):
+                break
+            place = join_path(path, len(found))
+            self.lines[place] = _line(event)
+            found.append(self._value(event, place, depth + 1))
+        return found
+
+    def _scalar(self, event: ScalarEvent, path: str) -> Any:
+        text: str = event.value
+        tag = str(self.yaml.resolver.resolve(ScalarNode, text, event.implicit)).removeprefix(_TAGS)
+        if tag not in ("int", "float", "bool", "null"):
+            return text
+        try:
+            value = self.yaml.constructor.construct_object(ScalarNode(_TAGS + tag, text))
+        except (ValueError, OverflowError):
+            value = math.nan
+        if isinstance(value, float) and not math.isfinite(value):
+            self._refuse(
+                path, f"numbers must be finite; got {text[:40]}. Use null for a value not given", _line(event)
+            )
+        return value
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _syntax_text(error: MarkedYAMLError) -> str:
+    text = " ".join(str(part) for part in (error.context, error.problem) if part)
+    if "'\\t'" in text:
+        text += ". Indent with spaces, not tabs"
+    if "mapping values are not allowed" in text:
+        text += ". Quote text that holds ': '"
+    return text

@@ -1,0 +1,73 @@
+"""The saved predictor: models of every pipeline up to the submitted member, nothing else.
+
+In:  a finished plan, the store, how data are read and how a submission looks.
+Out: the folder `predictor/` of a run, complete or not there; it needs neither store nor config.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from stackfeat.ensemble.plan import Averaging, Plan
+from stackfeat.ensemble.predictor import describe, needed_fits
+from stackfeat.output.files import write_json
+from stackfeat.store import EntryStore, Store
+from stackfeat.task import Task
+
+_NOT_NEEDED = ("oof/", "anchor/")
+
+
+def write_predictor(
+    folder: Path,
+    plan: Plan,
+    member: str,
+    averaging: Averaging,
+    task: Task,
+    store: EntryStore,
+    extra: dict[str, Any],
+) -> None:
+    """Write everything that later rows need.
+
+    Parameters
+    ----------
+    extra : dict
+        JSON kept beside the wiring: the schema of the data, the form of a submission, the decision.
+    """
+    fits, aligns = needed_fits(plan, member, averaging)
+    keys = [plan.fits[unit] for unit in fits] + [plan.aligns[unit] for unit in aligns]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".predictor-"))
+    try:
+        models = Store(temporary / "models")
+        for key in keys:
+            _copy_state(store, models, key)
+        names = {plan.fits[unit]: unit[0] for unit in fits}
+        description = describe(plan, member, averaging, task) | extra
+        write_json(temporary / "predictor.json", description | {"unsaved": _unsaved(store, names)})
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy_state(source: EntryStore, target: Store, key: str) -> None:
+    entry = source.read(key)
+    if target.has(key):
+        return
+    with target.write(key, entry.kind, entry.manifest["recipe"]) as writer:
+        for name in entry.manifest["files"]:
+            if not name.startswith(_NOT_NEEDED):
+                writer.bytes(name, entry.bytes(name))
+
+
+def _unsaved(store: EntryStore, names: dict[str, str]) -> dict[str, str]:
+    problems = {}
+    for key, member in names.items():
+        problem = store.read(key).json("info")["unsaved"]
+        if problem:
+            problems[member] = problem
+    return problems

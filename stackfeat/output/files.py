@@ -1,0 +1,85 @@
+"""Files of a run: written whole or not at all, stale ones removed.
+
+In:  the run folder and what belongs in each file.
+Out: files on disk, the same bytes for the same results.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stackfeat.errors import StoreError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename it into place.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full or the folder may not be written to; the old file stays.
+    """
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise StoreError(
+            f"{path} must be written ({len(data)} bytes); got {error.strerror or error}. "
+            "Free some space or choose another outputs.dir"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON with sorted keys."""
+    write_bytes(
+        path,
+        (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+    )
+
+
+def write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
+    """Write columns; floats in the shortest form that reads back to the same number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(zip(*[[_cell(value) for value in column] for column in columns], strict=True))
+    write_bytes(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return ""
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    return value
+
+
+def remove_stale(folder: Path, keep: Iterable[str]) -> None:
+    """Remove files of an earlier run from one of our own folders."""
+    wanted = set(keep)
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,176 @@
+"""The submission: test predictions in the form that the competition wants.
+
+In:  averaged test predictions, ids, and a sample submission if there is one.
+Out: a header and columns, checked: ids, order, column names, NaN, range, row sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stackfeat.errors import DataError
+from stackfeat.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Column = Sequence[Any] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A table ready to be written.
+
+    Attributes
+    ----------
+    header : tuple of str
+    columns : tuple of sequences
+        Ids first, as text.
+    """
+
+    header: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a submission looks like; kept with the predictor, so later files look the same.
+
+    Attributes
+    ----------
+    id_name, target_name : str
+    as_labels : bool
+        Whether the metric wants labels rather than probabilities.
+    sample_header : tuple of str or None
+        Column names of the sample submission.
+    """
+
+    id_name: str
+    target_name: str
+    as_labels: bool
+    sample_header: tuple[str, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        sample = None if self.sample_header is None else list(self.sample_header)
+        return {
+            "id_name": self.id_name,
+            "target_name": self.target_name,
+            "as_labels": self.as_labels,
+            "sample_header": sample,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Form:
+        sample = values["sample_header"]
+        return cls(
+            values["id_name"],
+            values["target_name"],
+            values["as_labels"],
+            None if sample is None else tuple(sample),
+        )
+
+
+def make_submission(
+    ids: np.ndarray, prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form
+) -> Submission:
+    """Put predictions into columns.
+
+    Parameters
+    ----------
+    ids : ndarray of str, shape (n_rows,)
+    prediction : ndarray of shape (n_rows, n_outputs)
+        Probabilities, or values on the scale of the target.
+    labels : ndarray of shape (n_rows,) or None
+        Decided class codes (or rounded values), where the metric wants labels.
+
+    Raises
+    ------
+    DataError
+        If the sample's columns fit neither classes nor one target.
+    """
+    header = form.sample_header or _default_header(task, form)
+    single = len(header) == 2
+    if single:
+        columns: list[Column] = [_single_column(prediction, labels, task, form)]
+    else:
+        order = _class_columns(header[1:], task)
+        columns = [prediction[:, place] for place in order]
+    submission = Submission(tuple(header), (ids.tolist(), *columns))
+    _check_values(submission, prediction, task, single)
+    return submission
+
+
+def _default_header(task: Task, form: Form) -> tuple[str, ...]:
+    if task.kind == "multiclass" and not form.as_labels:
+        return (form.id_name, *[str(label) for label in task.classes])
+    return (form.id_name, form.target_name)
+
+
+def _single_column(prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form) -> Column:
+    if not task.is_classification:
+        return labels if form.as_labels and labels is not None else prediction[:, 0]
+    if form.as_labels or task.kind == "multiclass":
+        codes = labels if labels is not None else prediction.argmax(axis=1)
+        return [task.classes[int(code)] for code in codes]
+    return prediction[:, task.positive]
+
+
+def _class_columns(names: Sequence[str], task: Task) -> list[int]:
+    """Match a sample's columns with classes: by the label itself, or by a common prefix before it."""
+    labels = [str(label) for label in task.classes]
+    if sorted(names) == sorted(labels):
+        return [labels.index(name) for name in names]
+    ending = [[place for place, label in enumerate(labels) if name.endswith(label)] for name in names]
+    best = [max(places, key=lambda place: len(labels[place]), default=-1) for places in ending]
+    if task.is_classification and sorted(best) == list(range(len(labels))):
+        return best
+    raise DataError(
+        f"the sample submission's columns must be an id and one column, or an id and a column for each class; "
+        f"got {list(names)} for the classes {labels}. Check data.sample_submission and data.target"
+    )
+
+
+def _check_values(submission: Submission, prediction: np.ndarray, task: Task, single: bool) -> None:
+    if not np.isfinite(prediction).all():
+        raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
+    if task.is_classification and (prediction.min() < 0 or prediction.max() > 1 + 1e-9):
+        raise DataError(f"probabilities must lie in [0, 1]; got [{prediction.min()}, {prediction.max()}]")
+    if task.is_classification and not single and np.abs(prediction.sum(axis=1) - 1).max() > 1e-6:
+        raise DataError("probabilities of a row must sum to 1; got rows that do not")
+
+
+def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submission:
+    """Return the rows in the sample's order.
+
+    Raises
+    ------
+    DataError
+        If the sample names ids that are not predicted, twice, or too few; says which.
+    """
+    wanted = sample.iloc[:, 0].astype(str).tolist()
+    ids = list(submission.columns[0])
+    places = {identity: place for place, identity in enumerate(ids)}
+    missing = [identity for identity in wanted if identity not in places]
+    if missing:
+        raise DataError(
+            f"every id of the sample submission must be in the test file; got {len(missing)} that are not, "
+            f"such as {', '.join(missing[:5])}. Check data.id and data.test"
+        )
+    if len(set(wanted)) != len(wanted):
+        twice = [identity for place, identity in enumerate(wanted) if identity in wanted[:place]][:5]
+        raise DataError(f"ids of the sample submission must differ; got {', '.join(twice)} more than once")
+    if len(wanted) < len(ids):
+        absent = sorted(set(ids) - set(wanted))[:5]
+        raise DataError(
+            f"the sample submission must name every test row; got {len(wanted)} ids for {len(ids)} rows, "
+            f"without {', '.join(absent)}. Check data.sample_submission"
+        )
+    rows = [places[identity] for identity in wanted]
+    return Submission(
+        submission.header, tuple([column[row] for row in rows] for column in submission.columns)
+    )

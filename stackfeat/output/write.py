@@ -1,0 +1,192 @@
+"""Write: the run folder, file by file.
+
+In:  a finished run and its folder.
+Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, submission.csv,
+     predictor/, report.html. A rerun replaces its own files and removes stale ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stackfeat.output.artifact import write_predictor
+from stackfeat.output.files import remove_stale, write_bytes, write_csv, write_json
+from stackfeat.output.finished import Finished
+from stackfeat.output.report import render_report
+from stackfeat.output.scores import Score
+from stackfeat.output.submission import Form, make_submission, order_like_sample
+from stackfeat.store import safe_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_run(
+    folder: Path,
+    finished: Finished,
+    *,
+    config_yaml: str,
+    form: Form,
+    sample: pd.DataFrame | None,
+    description: dict[str, Any],
+    title: str,
+) -> Path | None:
+    """Write every file of a run; the submission is checked before the first byte is written.
+
+    Parameters
+    ----------
+    description : dict
+        JSON kept with the predictor: how to read later data.
+
+    Returns
+    -------
+    Path or None
+        The submission, if there is a test file.
+    """
+    submission = None
+    if finished.test is not None:
+        prediction = finished.test_rows(finished.chosen)
+        labels = finished.labels(finished.chosen, prediction)
+        submission = make_submission(finished.test.ids, prediction, labels, finished.task, form)
+        submission = submission if sample is None else order_like_sample(submission, sample)
+    write_bytes(folder / "config.yaml", config_yaml.encode())
+    _write_folds(folder, finished)
+    _write_predictions(folder, finished)
+    write_leaderboard(folder / "leaderboard.csv", finished)
+    write_json(folder / "scores.json", scores_json(finished))
+    extra = {**description, "form": form.to_json(), "decision": finished.chosen.decision}
+    write_predictor(
+        folder / "predictor",
+        finished.plan,
+        finished.chosen.node.full_name,
+        finished.averaging,
+        finished.task,
+        finished.store,
+        extra,
+    )
+    write_bytes(folder / "report.html", render_report(finished, title).encode())
+    path = folder / "submission.csv"
+    if submission is None:
+        path.unlink(missing_ok=True)
+        return None
+    write_csv(path, submission.header, submission.columns)
+    return path
+
+
+def _write_folds(folder: Path, finished: Finished) -> None:
+    ids = finished.train.ids
+    repeats = range(finished.folds.n_repeats)
+    write_csv(
+        folder / "folds.csv",
+        ("id", "repeat", "fold"),
+        (
+            [identity for _ in repeats for identity in ids.tolist()],
+            [repeat for repeat in repeats for _ in ids],
+            [int(fold) for repeat in repeats for fold in finished.folds.fold_of(repeat)],
+        ),
+    )
+
+
+def _write_predictions(folder: Path, finished: Finished) -> None:
+    header = ("id", *([str(label) for label in finished.task.classes] or ["prediction"]))
+    names = []
+    for score in finished.scores:
+        name = file_name(score)
+        names.append(name)
+        oof = finished.oof(score)
+        write_csv(folder / "oof" / name, header, (finished.train.ids.tolist(), *oof.T.tolist()))
+        if finished.test is not None:
+            test = finished.test_rows(score)
+            write_csv(folder / "test" / name, header, (finished.test.ids.tolist(), *test.T.tolist()))
+    remove_stale(folder / "oof", names)
+    remove_stale(folder / "test", names if finished.test is not None else ())
+
+
+def file_name(score: Score) -> str:
+    """Return the name of a member's files: ``level.member.csv``, percent-encoded where needed."""
+    return f"{safe_name(f'{score.node.level}.{score.node.name}')}.csv"
+
+
+def leaderboard(finished: Finished) -> tuple[list[str], list[list[Any]]]:
+    """Return the header and rows of the leaderboard, best member first."""
+    n_folds = finished.folds.n_folds
+    header = [
+        "level",
+        "member",
+        "metric",
+        "score",
+        "se",
+        "fold_mean",
+        *[f"fold_{k}" for k in range(n_folds)],
+        "seconds",
+        "cached",
+    ]
+    rows = []
+    for score in sorted(finished.scores, key=lambda s: finished.metric.signed(s.score)):
+        node = score.node
+        seconds = round(finished.seconds[node.full_name], 3)
+        cached = node.full_name not in finished.computed
+        values = [score.score, score.se, score.fold_mean, *score.folds]
+        rows.append([node.level, node.name, finished.metric.name, *values, seconds, cached])
+    return header, rows
+
+
+def write_leaderboard(path: Path, finished: Finished) -> None:
+    """Write leaderboard.csv."""
+    header, rows = leaderboard(finished)
+    write_csv(path, header, list(zip(*rows, strict=True)))
+
+
+def scores_json(finished: Finished) -> dict[str, Any]:
+    """Return what scores.json holds; nothing in it depends on time or on what was cached."""
+    members = {
+        score.node.full_name: {
+            "score": score.score,
+            "se": score.se,
+            "fold_mean": score.fold_mean,
+            "folds": score.folds,
+            "n_rows": score.n_rows,
+            "decision": score.decision,
+            "file": file_name(score),
+            "reports": _fit_reports(finished, score),
+        }
+        for score in finished.scores
+    }
+    return {
+        "metric": finished.metric.name,
+        "greater_is_better": finished.metric.greater_is_better,
+        "submitted": finished.chosen.node.full_name,
+        "averaging": finished.averaging.to_json(),
+        "members": members,
+        "blocks": finished.diagnoses,
+        "failed": sorted(finished.failed),
+        "left_out": sorted(finished.left_out),
+        "warnings": finished.warnings,
+    }
+
+
+def _fit_reports(finished: Finished, score: Score) -> dict[str, Any]:
+    """What the fits chose (penalties, gates, weights), by repeat and fold."""
+    reports = {}
+    for (member, repeat, fold), key in finished.plan.fits.items():
+        if member == score.node.full_name:
+            report = finished.store.read(key).json("info")["report"]
+            if report:
+                reports[f"{repeat}/{fold}"] = _plain(report)
+    return reports
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars and non-finite numbers into what JSON has."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
