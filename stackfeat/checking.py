@@ -1,0 +1,63 @@
+"""check: the plan of a config as text, without computing anything.
+
+In:  a loaded config.
+Out: members with what they read and hand on, and how many units are stored already.
+"""
+
+from __future__ import annotations
+
+from stackfeat.config import LoadedConfig
+from stackfeat.ensemble.graph import Node
+from stackfeat.ensemble.plan import Plan
+from stackfeat.features.keys import key_of
+from stackfeat.planning import Planner, make_planner, open_store
+from stackfeat.store import Store
+from stackfeat.task import Task
+
+
+def describe_plan(loaded: LoadedConfig) -> str:
+    """Return the plan as lines of text."""
+    store = open_store(loaded)
+    planner = make_planner(loaded, store)
+    plan = planner.plan()
+    lines = [f"{loaded.config.name}: {loaded.config.task}, {loaded.config.metric}, {_folds(planner, plan)}"]
+    lines += _classes(planner)
+    n_missing = 0
+    for level, nodes in plan.graph.levels().items():
+        lines.append(f"{level}:")
+        for node in nodes:
+            n_units, n_stored = _units(plan, node, store)
+            n_missing += n_units - n_stored
+            lines += _member_lines(node, n_units, n_stored)
+    lines.append(f"{n_missing} units to compute; results go to {loaded.folder / loaded.config.run_dir}")
+    return "\n".join(lines)
+
+
+def _folds(planner: Planner, plan: Plan) -> str:
+    repeats = f" x {plan.sources.n_repeats} repeats" if plan.sources.n_repeats > 1 else ""
+    return f"{plan.sources.n_folds} folds ({planner.recipes.kind}){repeats}"
+
+
+def _classes(planner: Planner) -> list[str]:
+    """Classes and the positive one, once the training file has been read."""
+    key = key_of(planner.recipes.samples)
+    if not planner.store.has(key):
+        return []
+    task = Task.from_json(planner.store.read(key).json("samples")["task"])
+    if not task.is_classification:
+        return []
+    positive = f"; the probability of {task.classes[task.positive]!r} counts" if task.kind == "binary" else ""
+    return [f"classes: {', '.join(map(str, task.classes))}{positive}"]
+
+
+def _units(plan: Plan, node: Node, store: Store) -> tuple[int, int]:
+    jobs = [job for job in plan.jobs() if job.member == node.full_name]
+    stored = [job for job in jobs if all(store.has(step.key) for step in job.steps)]
+    return len(jobs), len(stored)
+
+
+def _member_lines(node: Node, n_units: int, n_stored: int) -> list[str]:
+    reads = ", ".join((*node.raw, *node.blocks))
+    gives = ", ".join(output.name for output in node.outputs)
+    state = "stored" if n_stored == n_units else f"{n_units - n_stored} of {n_units} units to compute"
+    return [f"  {node.name}: {state}", f"    reads {reads}", f"    gives {gives}"]

@@ -1,0 +1,196 @@
+"""The command line: arguments in, one call, printed lines out; no logic of its own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from stackfeat.errors import StackfeatError, UsageError
+
+app = typer.Typer(
+    name="stackfeat",
+    help="Honest stacking and voting over the probabilities and hidden features of nets and estimators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A config file (YAML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override an option, such as seed=1; repeatable."),
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
+]
+DataRoots = Annotated[
+    list[Path] | None,
+    typer.Option("--data-root", help="A folder outside the config's that paths may lead to; repeatable."),
+]
+StorePath = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    set_: Overrides = None,
+    trust_code: TrustCode = False,
+    data_root: DataRoots = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+) -> None:
+    """Compute what is not stored yet, and write the run folder."""
+    from rich.console import Console
+
+    from stackfeat.config import load_config
+    from stackfeat.terminal import TerminalProgress, print_result
+
+    loaded = load_config(config, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ())
+    from stackfeat.run import run as run_config
+
+    with TerminalProgress(quiet=quiet) as progress:
+        result = run_config(loaded, trust_code=trust_code, progress=progress)
+    print_result(result, Console())
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def check(
+    config: ConfigPath, set_: Overrides = None, trust_code: TrustCode = False, data_root: DataRoots = None
+) -> None:
+    """Validate a config and print the plan: blocks, and what would be computed."""
+    from stackfeat.checking import describe_plan
+    from stackfeat.config import load_config
+
+    loaded = load_config(config, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ())
+    typer.echo(describe_plan(loaded))
+
+
+@app.command()
+def init(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Training file.")],
+    target: Annotated[str, typer.Option("--target", help="Column to predict.")],
+    test: Annotated[Path | None, typer.Option("--test", help="File with the rows to predict.")] = None,
+    sample_submission: Annotated[
+        Path | None, typer.Option("--sample-submission", help="The submission is checked against it.")
+    ] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="Column that names rows; default: guessed.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Config file to write.")] = Path(
+        "config.yaml"
+    ),
+) -> None:
+    """Write a good first config for a training file."""
+    from stackfeat.config.scaffold import scaffold_config
+    from stackfeat.output.files import write_bytes
+
+    if output.exists():
+        raise UsageError(f"{output} exists already; choose another file with --output, or remove it")
+    folder = output.absolute().parent
+    text = scaffold_config(train, target, test, sample_submission, id_, folder=folder)
+    write_bytes(output, text.encode())
+    typer.echo(f"wrote {output}\nnext: stackfeat check {output}; stackfeat run {output}")
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    trust_code: TrustCode = False,
+) -> None:
+    """Predict later rows with the models of a run; for the test file this gives the submission."""
+    from stackfeat.prediction import predict_file
+
+    n_rows = predict_file(run_folder, data, output, trust_code=trust_code)
+    typer.echo(f"wrote {output} ({n_rows} rows)")
+
+
+@app.command()
+def show(
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="A key's beginning, or a kind of entry.")
+    ] = "",
+    store: StorePath = Path(".stackfeat"),
+    why: Annotated[
+        str, typer.Option("--why", metavar="KEY", help="What differs from the nearest entry.")
+    ] = "",
+) -> None:
+    """List what is in a store, or say why an entry was made anew."""
+    from stackfeat.inspection import explain_entry, list_entries
+
+    typer.echo(explain_entry(store, why) if why else list_entries(store, pattern))
+
+
+@app.command()
+def doctor(
+    full: Annotated[bool, typer.Option("--full", help="Also import torch and try it.")] = False,
+) -> None:
+    """Say what of the environment stackfeat can use."""
+    from stackfeat.doctor import examine
+
+    typer.echo(examine(full=full))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a config, for editors."""
+    import json
+
+    from stackfeat.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def clean(
+    store: StorePath = Path(".stackfeat"),
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", help="Also remove entries of this age.")
+    ] = None,
+) -> None:
+    """Remove leftovers of killed runs and damaged entries from a store."""
+    from stackfeat.inspection import clean_store
+
+    typer.echo(clean_store(store, older_than))
+
+
+def main() -> NoReturn:
+    """Run the command line; errors made on purpose become a message and an exit code."""
+    # A terminate signal ends a run as Ctrl-C does: workers stop, finished units stay.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=False)
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        _fail("interrupted; finished units are stored: run the same command to go on", INTERRUPTED)
+    except StackfeatError as error:
+        _fail(f"error: {error}", error.exit_code)
+    except Exception as error:
+        _fail(*_usage_or_raise(error))
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _usage_or_raise(error: Exception) -> tuple[str, int]:
+    """Return message and code of a wrong command line; anything else is our bug and keeps its traceback."""
+    code = getattr(error, "exit_code", None)
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if code is None:
+        raise error
+    return (f"error: {text}" if code else "", int(code))
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if message:
+        print(message, file=sys.stderr)
+    sys.exit(code)

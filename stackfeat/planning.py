@@ -1,0 +1,135 @@
+"""Planning: from a config to a plan with all keys, without computing or importing anything heavy.
+
+In:  a loaded config and its store.
+Out: a Plan; `check` prints it, `run` carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from stackfeat.config import LoadedConfig
+from stackfeat.config.run_config import RunConfig
+from stackfeat.device import device_kind
+from stackfeat.ensemble.graph import Graph, build_graph
+from stackfeat.ensemble.plan import Averaging, Plan, Sources, make_plan
+from stackfeat.features.keys import key_of
+from stackfeat.features.rows import RowRecipes, ensure_rows, n_folds, row_recipes
+from stackfeat.lookup import is_user_code, resolve, source_hash
+from stackfeat.metrics import METRICS
+from stackfeat.store import Store
+from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes plans for one config; a plan without some members is made when they fail."""
+
+    loaded: LoadedConfig
+    store: Store
+    recipes: RowRecipes
+
+    @property
+    def config(self) -> RunConfig:
+        return self.loaded.config
+
+    def graph(self, excluded: Container[str] = ()) -> Graph:
+        """Return the graph of members, less the excluded ones and what reads nothing else."""
+        inputs = tuple(self.config.data.inputs) if self.config.data.inputs else ("table",)
+        return build_graph(self.config.levels, self.config.task, inputs, excluded=excluded)
+
+    def plan(self, excluded: Container[str] = ()) -> Plan:
+        """Return a plan with every key."""
+        return make_plan(self.graph(excluded), self._sources())
+
+    def _sources(self) -> Sources:
+        config = self.config
+        blocks = config.folds.repeats_as == "blocks"
+        return Sources(
+            samples=key_of(self.recipes.samples),
+            test=None if self.recipes.test is None else key_of(self.recipes.test),
+            folds=key_of(self.recipes.folds),
+            n_folds=n_folds(self.recipes, config.folds, self.store),
+            n_repeats=1 if blocks else config.folds.repeats,
+            is_time=self.recipes.is_time,
+            seed=config.seed,
+            settings=run_settings(self.loaded),
+            source_hash=lambda name: code_hash(name, self.loaded.folder),
+        )
+
+    def read_rows(self, trust_code: bool) -> list[str]:
+        """Put rows and folds into the store; return the notes on them."""
+        config = self.config
+        splitter = None
+        if self.recipes.kind == "custom":
+            factory = cast(Any, resolve(config.folds.kind, {}, "splitter", trust_code=trust_code))
+            splitter = factory(n_splits=config.folds.n)
+        folds = config.folds.model_copy(update={"repeats": self._sources().n_repeats})
+        return ensure_rows(
+            self.recipes,
+            config.data,
+            folds,
+            self.loaded.folder,
+            config.task,
+            config.metric,
+            self.store,
+            splitter,
+        )
+
+
+def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
+    """Hash the data files and return the planner."""
+    config = loaded.config
+    folds = config.folds
+    if folds.repeats_as == "blocks":
+        folds = folds.model_copy(update={"repeats": 1})
+    recipes = row_recipes(
+        config.data,
+        folds,
+        loaded.folder,
+        config.task,
+        config.metric,
+        memory=store.root / "file-hashes.json" if store.root.is_dir() else None,
+        source_hash=lambda name: code_hash(name, loaded.folder),
+    )
+    return Planner(loaded, store, recipes)
+
+
+def open_store(loaded: LoadedConfig, cache: str | None = None) -> Store:
+    """Open the store that a config names."""
+    return Store(loaded.folder / loaded.config.store, cast(Any, cache or loaded.config.cache))
+
+
+def run_settings(loaded: LoadedConfig) -> dict[str, Any]:
+    """Return what results depend on beside data, folds and member options."""
+    config = loaded.config
+    default_loss = (
+        "cross_entropy" if config.task != "regression" else "mae" if config.metric == "mae" else "mse"
+    )
+    return {
+        "threads": config.executor.threads_per_job,
+        "device": device_kind(config.executor.device),
+        "loss": default_loss,
+        "gate_se": config.stack.gate_se,
+        "metric": config.metric,
+        "metric_code": None if config.metric in METRICS else code_hash(config.metric, loaded.folder),
+        "seed_copies": config.folds.repeats if config.folds.repeats_as == "blocks" else 1,
+    }
+
+
+def code_hash(name: str, folder: Path) -> str | None:
+    """Return the hash of the user's source behind a name; None for tables and known packages."""
+    table = {**NETS, **ESTIMATORS}
+    if not is_user_code(name, table, TRUSTED_PACKAGES):
+        return None
+    return source_hash(name, folder)
+
+
+def averaging_of(loaded: LoadedConfig, recipes: RowRecipes) -> Averaging:
+    """Return how pipelines are averaged, ``views: auto`` resolved."""
+    stack = loaded.config.stack
+    last = stack.views == "last" or (stack.views == "auto" and recipes.is_time)
+    return Averaging(stack.average, stack.meta_fit, last)

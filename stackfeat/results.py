@@ -1,0 +1,158 @@
+"""Results: scores and diagnostics of a computed plan collected, the run folder written.
+
+In:  a planner, a plan whose members are done, how to run the scoring jobs.
+Out: a Finished value; then files and a RunResult.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stackfeat.config import dump_config
+from stackfeat.data.folds import load_folds
+from stackfeat.data.load import find_file
+from stackfeat.data.loaders import read_frame
+from stackfeat.data.samples import load_samples
+from stackfeat.ensemble.level import LevelReport
+from stackfeat.ensemble.plan import Job, Plan
+from stackfeat.errors import DamagedEntryError, RunFailed
+from stackfeat.features.crossfit import CrossFit
+from stackfeat.features.keys import key_of
+from stackfeat.metrics import get_metric
+from stackfeat.output.finished import Finished
+from stackfeat.output.result import RunResult
+from stackfeat.output.scores import (
+    choose_submission,
+    diagnose_jobs,
+    fold_scale_warning,
+    read_scores,
+    score_jobs,
+)
+from stackfeat.output.submission import Form
+from stackfeat.output.write import leaderboard, write_run
+from stackfeat.planning import Planner, averaging_of
+from stackfeat.store import EntryStore
+
+
+def collect(
+    planner: Planner,
+    plan: Plan,
+    report: LevelReport,
+    notes: Sequence[str],
+    run_jobs: Callable[[list[Job]], CrossFit],
+    trust_code: bool,
+) -> Finished:
+    """Score every member, diagnose every feature block, choose the submission."""
+    config, store = planner.config, planner.store
+    metric = get_metric(config.metric, config.task, trust_code=trust_code, search_path=planner.loaded.folder)
+    scoring = score_jobs(plan, config.metric, config.decision, config.stack.average)
+    diagnosing = diagnose_jobs(plan)
+    outcome = run_jobs([*scoring.values(), *diagnosing.values()])
+    _raise_damaged(outcome)
+    scores = read_scores(store, plan.graph, scoring)
+    if not scores:
+        raise RunFailed(f"no member could be scored: {'; '.join(map(str, outcome.failed.values()))}")
+    diagnoses = {
+        name: store.read(job.key).json("diagnosis") for name, job in diagnosing.items() if store.has(job.key)
+    }
+    warnings = [text for found in diagnoses.values() for text in found["warnings"]]
+    warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store)]
+    wanted = config.submit
+    if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
+        warnings.append(
+            f"submit: {wanted} is not among the finished members; the best score was submitted instead"
+        )
+        wanted = "auto"
+    failed = {name: str(error) for name, error in (report.failed | outcome.failed).items()}
+    test_key = plan.sources.test
+    return Finished(
+        plan=plan,
+        store=store,
+        folds=load_folds(store.read(plan.sources.folds)),
+        train=load_samples(store.read(plan.sources.samples)),
+        test=None if test_key is None else load_samples(store.read(test_key)),
+        metric=metric,
+        averaging=averaging_of(planner.loaded, planner.recipes),
+        scores=scores,
+        chosen=choose_submission(scores, metric, wanted),
+        seconds=_seconds(plan, planner.store),
+        computed={job.member for job in plan.jobs() if job.key in report.computed},
+        diagnoses=diagnoses,
+        failed=failed,
+        left_out=report.left_out,
+        notes=list(notes),
+        warnings=[*_data_warnings(notes), *warnings],
+    )
+
+
+def _raise_damaged(outcome: CrossFit) -> None:
+    for error in outcome.failed.values():
+        if isinstance(error, DamagedEntryError):
+            raise error
+
+
+def _data_warnings(notes: Sequence[str]) -> list[str]:
+    return [note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")]
+
+
+def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
+    """What libraries warned of while members were fitted, once for each member."""
+    texts = [
+        f"{unit[0]}: {text}"
+        for unit, key in plan.fits.items()
+        for text in store.read(key).json("info")["warnings"]
+    ]
+    return list(dict.fromkeys(texts))
+
+
+def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for (member, _, _), key in plan.fits.items():
+        seconds[member] = seconds.get(member, 0.0) + store.read(key).json("info")["seconds"]
+    return seconds
+
+
+def write_results(planner: Planner, finished: Finished, n_computed: int) -> RunResult:
+    """Write the run folder and return where everything is."""
+    import pandas as pd
+
+    config, loaded = planner.config, planner.loaded
+    sample = None
+    if config.data.sample_submission is not None:
+        sample = read_frame(find_file(config.data.sample_submission, loaded.folder), config.data, "test")
+    form = Form(
+        id_name=config.data.id or "id",
+        target_name=config.data.target,
+        as_labels=finished.metric.needs == "label",
+        sample_header=None if sample is None else tuple(str(name) for name in sample.columns),
+    )
+    folder = loaded.folder / config.run_dir
+    submission = write_run(
+        folder,
+        finished,
+        config_yaml=dump_config(config),
+        form=form,
+        sample=sample,
+        description=_reading(planner),
+        title=config.name,
+    )
+    header, rows = leaderboard(finished)
+    return RunResult(
+        folder=folder,
+        leaderboard=pd.DataFrame(rows, columns=header),
+        submitted=finished.chosen.node.full_name,
+        score=finished.chosen.score,
+        submission=submission,
+        n_computed=n_computed,
+        n_cached=len(list(finished.plan.jobs())) - n_computed,
+        failed=finished.failed,
+        left_out=finished.left_out,
+        warnings=finished.warnings,
+    )
+
+
+def _reading(planner: Planner) -> dict[str, Any]:
+    """How the predictor reads later files."""
+    schema = planner.store.read(key_of(planner.recipes.samples)).json("schema")
+    return {"schema": schema, "data": planner.config.data.to_json(), "metric": planner.config.metric}

@@ -1,0 +1,144 @@
+"""The whole flow on one page: a config in, a run folder out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stackfeat.config import LoadedConfig, load_config
+from stackfeat.ensemble.budget import Deadlines
+from stackfeat.ensemble.level import LevelReport, Workplace, run_level
+from stackfeat.ensemble.plan import Job, Plan
+from stackfeat.ensemble.work import Worker
+from stackfeat.errors import DamagedEntryError, RunFailed
+from stackfeat.executors import Executor, make_executor, resolve_jobs
+from stackfeat.features.crossfit import CrossFit, Progress, cross_fit
+from stackfeat.output.finished import Finished
+from stackfeat.output.result import RunResult
+from stackfeat.planning import Planner, make_planner, open_store
+from stackfeat.results import collect, write_results
+from stackfeat.run_log import logging_to
+
+logger = logging.getLogger(__name__)
+
+_N_REPAIRS = 3
+
+
+def run(
+    config: str | Path | LoadedConfig,
+    *,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+    data_roots: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> RunResult:
+    """Compute what a config asks for and is not stored yet, and write the run folder.
+
+    Parameters
+    ----------
+    config : path or LoadedConfig
+        A YAML file.
+    overrides : sequence of str
+        Such as ``levels.base.mlp.train.lr=1e-4``.
+    trust_code : bool
+        Whether classes outside the tables and trusted packages may be imported.
+    data_roots : sequence of Path
+        Folders outside the config's that its paths may lead to.
+    progress : Progress, optional
+        Told of every finished unit.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before anything is computed or written.
+    RunFailed
+        If no member is left to make an ensemble of.
+    KeyboardInterrupt
+        Finished units are stored; the same call goes on from there.
+
+    Examples
+    --------
+    >>> result = run("configs/quickstart.yaml")  # doctest: +SKIP
+    >>> result.leaderboard.head()                # doctest: +SKIP
+    """
+    started = time.monotonic()
+    if isinstance(config, LoadedConfig):
+        loaded = config
+    else:
+        loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
+    planner = make_planner(loaded, open_store(loaded))
+    notes = planner.read_rows(trust_code)
+    log = loaded.folder / loaded.config.run_dir / "run.log"
+    with logging_to(log), _executor(loaded, trust_code) as executor:
+        place = _workplace(planner, executor, progress, trust_code, started)
+        finished, n_computed = _compute(planner, place, notes, trust_code)
+        return write_results(planner, finished, n_computed)
+
+
+def _executor(loaded: LoadedConfig, trust_code: bool) -> Executor:
+    options = loaded.config.executor
+    # A file beside the config could hide an installed package; only trusted code may look there.
+    paths = (loaded.folder,) if trust_code else ()
+    return make_executor(options.kind, options.jobs, options.threads_per_job, options.retries, paths=paths)
+
+
+def _workplace(
+    planner: Planner, executor: Executor, progress: Progress | None, trust_code: bool, started: float
+) -> Workplace:
+    options, store = planner.config.executor, planner.store
+    worker = Worker(str(store.root), store.cache, store.started, trust_code)
+    n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
+    deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
+    return Workplace(store, executor, worker, n_parallel, progress, deadlines)
+
+
+def _compute(planner: Planner, place: Workplace, notes: list[str], trust_code: bool) -> tuple[Finished, int]:
+    """Run all levels and score them; an entry found damaged on the way was put aside and is made again."""
+    computed: dict[str, float] = {}
+    for attempt in range(_N_REPAIRS + 1):
+        try:
+            plan, report = run_levels(planner, place)
+            computed |= report.computed
+            report = replace(report, computed=computed)
+            finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, place), trust_code)
+            return finished, len(computed)
+        except DamagedEntryError as error:
+            if attempt == _N_REPAIRS:
+                raise
+            logger.warning("%s; computing it again", error)
+    raise AssertionError("unreachable")
+
+
+def run_levels(planner: Planner, place: Workplace) -> tuple[Plan, LevelReport]:
+    """Run level after level; members that fail, or do not fit the time, leave with what needs them."""
+    whole = LevelReport()
+    plan = planner.plan()
+    for level in planner.config.levels:
+        if level not in plan.waves:
+            continue
+        report = run_level(plan, level, place)
+        damaged = [error for error in report.failed.values() if isinstance(error, DamagedEntryError)]
+        if damaged:
+            raise damaged[0]
+        whole = LevelReport(
+            whole.computed | report.computed, whole.failed | report.failed, whole.left_out + report.left_out
+        )
+        if report.gone:
+            plan = planner.plan(excluded=whole.gone)
+        if not any(node.prediction for node in plan.graph.nodes):
+            reasons = (
+                "; ".join(f"{name}: {error}" for name, error in whole.failed.items()) or "the time limit"
+            )
+            raise RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
+    return plan, whole
+
+
+def _score(jobs: Sequence[Job], place: Workplace) -> CrossFit:
+    return cross_fit(jobs, place.store, place.executor, place.worker)
