@@ -10,17 +10,18 @@ from pathlib import Path
 
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.ensemble.budget import Deadlines
+from stackfeat.ensemble.forewarn import forewarn
 from stackfeat.ensemble.level import LevelReport, Workplace, run_level
 from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.ensemble.work import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.executors import Executor, make_executor, resolve_jobs
-from stackfeat.features.crossfit import CrossFit, Progress, cross_fit
+from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
+from stackfeat.log import logging_to
 from stackfeat.output.finished import Finished
 from stackfeat.output.result import RunResult
 from stackfeat.planning import Planner, make_planner, open_store
 from stackfeat.results import collect, write_results
-from stackfeat.run_log import logging_to
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def run(
     log = loaded.folder / loaded.config.run_dir / "run.log"
     with logging_to(log), _executor(loaded, trust_code) as executor:
         place = _workplace(planner, executor, progress, trust_code, started)
+        notes += _forewarnings(planner, trust_code)
         finished, n_computed = _compute(planner, place, notes, trust_code)
         return write_results(planner, finished, n_computed)
 
@@ -97,6 +99,12 @@ def _workplace(
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
     return Workplace(store, executor, worker, n_parallel, progress, deadlines)
+
+
+def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
+    plan = planner.plan()
+    to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
+    return [f"warning: {text}" for text in forewarn(plan.graph, to_compute, trust_code=trust_code)]
 
 
 def _compute(planner: Planner, place: Workplace, notes: list[str], trust_code: bool) -> tuple[Finished, int]:

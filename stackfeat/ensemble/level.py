@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from stackfeat.ensemble.budget import Deadlines, admit, first_folds
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.executors import Executor
-from stackfeat.features.crossfit import CrossFit, JobStore, Progress, cross_fit, pending
+from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
+from stackfeat.store import EntryStore
 
 
 @dataclass
 class Workplace:
     """Where and how jobs run."""
 
-    store: JobStore
+    store: EntryStore
     executor: Executor
-    worker: Callable[[str], Any]
+    worker: Callable[[str], Sequence[str] | None]
     n_parallel: int
     progress: Progress | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -70,7 +70,7 @@ def run_level(plan: Plan, level: str, place: Workplace) -> LevelReport:
     is_first = level == next(iter(plan.waves))
     for wave in plan.waves[level]:
         jobs = [job for job in wave if job.member not in report.gone]
-        if is_first and place.deadlines.base is not None:
+        if is_first and place.deadlines.base is not None and jobs and jobs[0].what == "fit":
             _run_with_budget(jobs, place, report, place.deadlines.base)
         elif place.deadlines.later is not None:
             votes = [job for job in jobs if isinstance(plan.graph.node(job.member).options, VoteOptions)]
@@ -91,15 +91,14 @@ def _run(jobs: Sequence[Job], place: Workplace, report: LevelReport, deadline: f
 
 
 def _run_with_budget(jobs: Sequence[Job], place: Workplace, report: LevelReport, deadline: float) -> None:
-    first = first_folds([job for job in jobs if not _is_started(job, jobs, place)])
+    first = first_folds(jobs)
     _run(first, place, report, deadline)
-    seconds = {job.member: report.computed[job.key] for job in first if job.key in report.computed}
-    todo = [job for job in pending(jobs, place.store) if job.member not in report.gone]
-    admitted, left_out = admit(todo, seconds, place.n_parallel, deadline - time.monotonic())  # type: ignore[arg-type]
+    seconds = {
+        job.member: place.store.read(job.key).json("info")["seconds"]
+        for job in first
+        if place.store.has(job.key)
+    }
+    todo = [job for job in jobs if job.member not in report.gone and pending([job], place.store)]
+    admitted, left_out = admit(todo, seconds, place.n_parallel, deadline - time.monotonic())
     report.leave_out(left_out)
     _run(admitted, place, report, deadline)
-
-
-def _is_started(job: Job, jobs: Sequence[Job], place: Workplace) -> bool:
-    """Whether the member has nothing left to compute, so that no first fold is needed."""
-    return not pending([other for other in jobs if other.member == job.member], place.store)

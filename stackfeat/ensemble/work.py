@@ -25,6 +25,7 @@ from stackfeat.features.alignment import align_fold_spaces, map_activations
 from stackfeat.features.block import read_oof
 from stackfeat.features.encodings.anchors import anchor_rows
 from stackfeat.features.member import BlockRows, FitContext, FittedMember, Rows
+from stackfeat.log import collected_lines
 from stackfeat.store import EntryStore, EntryWriter, Store
 from stackfeat.task import Task
 
@@ -52,9 +53,12 @@ class Worker:
     started: str | None = None
     trust_code: bool = False
 
-    def __call__(self, key: str) -> None:
+    def __call__(self, key: str) -> list[str]:
+        """Do the job; return what was logged on the way."""
         store = Store(Path(self.root), self.cache, started=self.started)
-        run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
+        with collected_lines() as lines:
+            run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
+        return lines
 
 
 def run_steps(store: EntryStore, steps: Sequence[Mapping[str, Any]], *, trust_code: bool = False) -> None:
@@ -68,12 +72,13 @@ def run_steps(store: EntryStore, steps: Sequence[Mapping[str, Any]], *, trust_co
 def _run_fit(
     store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
 ) -> None:
+    # Making the member imports its library, which is no cost of the fit.
+    member = make_member(recipe["member"], trust_code)
     started = time.perf_counter()
     samples = _samples(store, recipe["samples"])
     folds = _folds(store, recipe["folds"])
     blocks = [(block, *read_oof(store, block, folds, recipe["repeat"])) for block in recipe["blocks"]]
     train, held_out = _row_sets(recipe, folds, [covered for _, _, covered in blocks])
-    member = make_member(recipe["member"], trust_code)
     context = _context(recipe, samples, folds, train)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -104,21 +109,21 @@ def _row_sets(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the rows to fit on and the rows to predict (None for the fit on all OOF rows).
 
-    A base member trains on the splitter's rows. A later one trains on OOF rows outside its
-    fold (time: before it) that all its blocks cover.
+    A base member trains on the splitter's rows. A later one trains on those of them that all
+    its blocks cover: a splitter's gaps and windows hold at every level.
     """
     repeat, fold = recipe["repeat"], recipe["fold"]
-    if not covered:
-        train, held_out = folds.splits[repeat][fold]
-        return train, held_out
-    usable = np.logical_and.reduce(covered)
+    usable = np.logical_and.reduce(covered) if covered else np.ones(folds.n_rows, dtype=bool)
     if fold == "all":
         return np.flatnonzero(usable), None
-    fold_of = folds.fold_of(repeat)
-    outside = fold_of < fold if folds.is_time else fold_of != fold
-    # A row can be left out by a splitter's gap; the splitter's training rows decide where they can.
-    train = np.flatnonzero(usable & outside & (fold_of >= 0))
-    return train, folds.splits[repeat][fold][1]
+    train, held_out = folds.splits[repeat][fold]
+    train = train[usable[train]]
+    if not len(train):
+        raise MemberError(
+            f"fold {fold} must have training rows that all inputs predict; got none. "
+            "Use fewer levels, more folds, or a larger folds.max_train_size"
+        )
+    return train, held_out
 
 
 def _context(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray) -> FitContext:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stackfeat.executors import Executor
+from stackfeat.executors import Executor, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def cross_fit(
     jobs: Sequence[JobLike],
     store: JobStore,
     executor: Executor,
-    worker: Callable[[str], Any],
+    worker: Callable[[str], Sequence[str] | None],
     *,
     progress: Progress | None = None,
     deadline: float | None = None,
@@ -100,7 +100,7 @@ def cross_fit(
     Parameters
     ----------
     worker : callable
-        Takes a job's key; must be picklable for process executors.
+        Takes a job's key, returns lines for the log; must be picklable for process executors.
     deadline : float, optional
         `time.monotonic()` after which no new job is started; running ones finish.
     """
@@ -117,7 +117,7 @@ def cross_fit(
     try:
         for outcome in executor.submit(worker, list(by_key)):
             job = by_key.pop(outcome.key)
-            _note(job, outcome.seconds, outcome.error, result)
+            _note(job, outcome, result)
             if progress is not None:
                 progress.done(job, outcome.seconds, outcome.error)
             if deadline is not None and time.monotonic() >= deadline:
@@ -129,10 +129,13 @@ def cross_fit(
     return result
 
 
-def _note(job: JobLike, seconds: float, error: BaseException | None, result: CrossFit) -> None:
-    if error is None:
-        result.computed[job.key] = seconds
-        logger.info("%s: %.1f s", job.label, seconds)
+def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
+    for line in outcome.value or ():
+        logger.info("%s: %s", job.label, line)
+    if outcome.error is None:
+        result.computed[job.key] = outcome.seconds
+        logger.info("%s: %.1f s", job.label, outcome.seconds)
     else:
-        result.failed.setdefault(job.member, error)
-        logger.error("%s failed: %s", job.label, error)
+        result.failed.setdefault(job.member, outcome.error)
+        notes = "\n".join(getattr(outcome.error, "__notes__", ()))
+        logger.error("%s failed: %s\n%s", job.label, outcome.error, notes)

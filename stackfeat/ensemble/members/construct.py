@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from stackfeat.errors import ConfigError
-from stackfeat.lookup import resolve
+from stackfeat.lookup import resolve, suggest
 from stackfeat.tables import ESTIMATORS, TRUSTED_PACKAGES
+from stackfeat.task import Task
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
 _THREADS = ("n_jobs", "thread_count", "nthread")
@@ -54,6 +55,26 @@ def _value(value: Any, trust_code: bool) -> Any:
     if isinstance(value, list):
         return [_value(item, trust_code) for item in value]
     return value
+
+
+def with_class_codes(params: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return params with the labels in `class_weight` replaced by the codes that estimators are fitted on.
+
+    Raises
+    ------
+    ConfigError
+        If a label is not a class.
+    """
+    weights = params.get("class_weight")
+    if not isinstance(weights, Mapping):
+        return dict(params)
+    codes = {str(label): code for code, label in enumerate(task.classes)}
+    unknown = [str(label) for label in weights if str(label) not in codes]
+    if unknown:
+        raise ConfigError(
+            f"class_weight must name classes ({', '.join(codes)}); got {unknown[0]!r}.{suggest(unknown[0], codes)}"
+        )
+    return {**params, "class_weight": {codes[str(label)]: value for label, value in weights.items()}}
 
 
 def _is_scikit_learn(estimator: Any) -> bool:

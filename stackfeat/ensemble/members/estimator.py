@@ -17,7 +17,7 @@ from stackfeat.ensemble.columns import Columns, combine
 from stackfeat.ensemble.gate import gate_blocks
 from stackfeat.ensemble.members import persist
 from stackfeat.ensemble.members.boosting import fit_early_stopped
-from stackfeat.ensemble.members.construct import construct, is_tree_model
+from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
 from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.ensemble.penalty import choose_penalty, has_free_penalty
@@ -67,7 +67,7 @@ class EstimatorMember:
     def _make(self, context: FitContext, params: Mapping[str, Any], seed: int | None = None) -> Any:
         return construct(
             self.options.estimator,
-            {**self.options.params, **params},
+            with_class_codes({**self.options.params, **params}, context.task),
             seed=context.seed if seed is None else seed,
             threads=int(context.settings["threads"]),
             trust_code=self.trust_code,

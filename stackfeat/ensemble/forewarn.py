@@ -1,0 +1,53 @@
+"""Forewarn: what can be said of a plan before anything is computed.
+
+In:  a plan, and which of its members have something to compute.
+Out: warnings: raw activations of different folds, members that cannot score later data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from stackfeat.ensemble.graph import Graph
+from stackfeat.ensemble.options import EstimatorOptions
+from stackfeat.errors import StackfeatError
+
+
+def forewarn(graph: Graph, to_compute: Collection[str], *, trust_code: bool) -> list[str]:
+    """Return the warnings on a graph.
+
+    Parameters
+    ----------
+    to_compute : collection of str
+        Full names of members; only these are constructed and tried, which takes imports.
+    """
+    found = [
+        f"{node.block(output)}: activations of different folds share no columns, so a meta-learner is misled. "
+        "Use encode: [geometry, aligned]"
+        for node in graph.nodes
+        for output in node.outputs
+        if output.encoding == "raw"
+    ]
+    tried: dict[str, str | None] = {}
+    for node in graph.nodes:
+        if node.full_name in to_compute and isinstance(node.options, EstimatorOptions):
+            problem = _unsaveable(node.options, tried, trust_code)
+            if problem:
+                found.append(f"{node.full_name} cannot score later data: {problem}")
+    return found
+
+
+def _unsaveable(options: EstimatorOptions, tried: dict[str, str | None], trust_code: bool) -> str | None:
+    from stackfeat.ensemble.members.construct import construct
+    from stackfeat.ensemble.members.persist import unsaveable
+
+    if options.estimator == "gated_linear":
+        return None
+    if options.estimator not in tried:
+        try:
+            estimator = construct(options.estimator, {}, seed=0, threads=1, trust_code=trust_code)
+        except (StackfeatError, ImportError, TypeError):
+            # What is wrong with the class itself is said when it is fitted.
+            return None
+        tried[options.estimator] = unsaveable(estimator)
+    return tried[options.estimator]

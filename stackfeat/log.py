@@ -1,0 +1,56 @@
+"""The log of a run: a line for each (member, fold), what fits say, and every warning.
+
+Lines logged inside a job, in whatever process, travel back with its outcome, so that the
+log file is written by one process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = "stackfeat"
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Append the package's log to a file for as long as the block lasts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package = logging.getLogger(PACKAGE)
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        handler.close()
+
+
+class _Collector(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextmanager
+def collected_lines() -> Iterator[list[str]]:
+    """Collect what the package logs inside the block instead of passing it on."""
+    package = logging.getLogger(PACKAGE)
+    before = package.handlers, package.level, package.propagate
+    lines: list[str] = []
+    package.handlers, package.propagate = [_Collector(lines)], False
+    package.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        package.handlers, package.propagate = before[0], before[2]
+        package.setLevel(before[1])
