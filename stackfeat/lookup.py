@@ -241,7 +241,7 @@ def _import_user_module(
     if is_older_text or any(_is_namesake(module) for module in local):
         for module in local:
             sys.modules.pop(module.name, None)
-    with _first_on_path(search_path):
+    with first_on_path(search_path):
         try:
             imported = importlib.import_module(module_name)
         except Exception as error:
@@ -259,7 +259,7 @@ def _is_namesake(module: ModuleFile) -> bool:
 
 
 @contextmanager
-def _first_on_path(folder: Path | None) -> Iterator[None]:
+def first_on_path(folder: Path | None) -> Iterator[None]:
     """Import from `folder` first, and leave no byte code there: its time stamps are too coarse to trust."""
     if folder is None:
         yield

@@ -65,8 +65,9 @@ class Planner:
         config = self.config
         splitter = None
         if self.recipes.kind == "custom":
-            factory = cast(Any, resolve(config.folds.kind, {}, "splitter", trust_code=trust_code))
-            splitter = factory(n_splits=config.folds.n)
+            folder = self.loaded.folder
+            found = resolve(config.folds.kind, {}, "splitter", trust_code=trust_code, search_path=folder)
+            splitter = cast(Any, found)(n_splits=config.folds.n)
         folds = config.folds.model_copy(update={"repeats": self._sources().n_repeats})
         return ensure_rows(
             self.recipes,

@@ -11,6 +11,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.schema import Schema
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.predictor import load_predictor
+from stackfeat.lookup import first_on_path
 from stackfeat.output.files import write_csv
 from stackfeat.output.submission import Form, make_submission
 
@@ -35,7 +36,8 @@ def predict_file(run_folder: Path, data: Path, output: Path, *, trust_code: bool
     predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=trust_code)
     schema = Schema.from_json(values["schema"])
     samples = load_rows(Path(data), schema, DataOptions(**values["data"]))
-    prediction = np.asarray(predictor.task.to_target_scale(predictor.predict(samples)))
+    with first_on_path(Path(run_folder) / values["code"] if trust_code else None):
+        prediction = np.asarray(predictor.task.to_target_scale(predictor.predict(samples)))
     labels = None if values["decision"] is None else Decision.from_json(values["decision"]).apply(prediction)
     form = Form.from_json(values["form"])
     submission = make_submission(samples.ids, prediction, labels, predictor.task, form)

@@ -6,8 +6,12 @@ Out: a Finished value; then files and a RunResult.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stackfeat.config import dump_config
 from stackfeat.data.folds import load_folds
@@ -29,10 +33,13 @@ from stackfeat.output.scores import (
     read_scores,
     score_jobs,
 )
-from stackfeat.output.submission import Form
+from stackfeat.output.submission import Form, make_submission, order_like_sample
 from stackfeat.output.write import leaderboard, write_run
 from stackfeat.planning import Planner, averaging_of
 from stackfeat.store import EntryStore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def collect(
@@ -113,20 +120,50 @@ def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:
     return seconds
 
 
-def write_results(planner: Planner, finished: Finished, n_computed: int) -> RunResult:
-    """Write the run folder and return where everything is."""
+def check_rows(planner: Planner, trust_code: bool) -> None:
+    """Read the data files, and see that the sample submission fits them, before anything is computed.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be used.
+    """
+    planner.read_rows(trust_code)
+    sample, test = _read_sample(planner), planner.recipes.test
+    if sample is None or test is None:
+        return
+    rows = load_samples(planner.store.read(key_of(test)))
+    even = np.full((rows.n_rows, rows.task.n_outputs), 1 / rows.task.n_outputs)
+    form = _form(planner, sample, as_labels=False)
+    order_like_sample(make_submission(rows.ids, even, None, rows.task, form), sample)
+
+
+def _read_sample(planner: Planner) -> pd.DataFrame | None:
+    data = planner.config.data
+    if data.sample_submission is None:
+        return None
+    return read_frame(find_file(data.sample_submission, planner.loaded.folder), data, "test")
+
+
+def _form(planner: Planner, sample: pd.DataFrame | None, *, as_labels: bool) -> Form:
+    data = planner.config.data
+    return Form(
+        id_name=data.id or "id",
+        target_name=data.target,
+        as_labels=as_labels,
+        sample_header=None if sample is None else tuple(str(name) for name in sample.columns),
+    )
+
+
+def write_results(planner: Planner, finished: Finished, computed: Container[str]) -> RunResult:
+    """Write the run folder and return where everything is; `computed` holds keys of jobs."""
     import pandas as pd
 
     config, loaded = planner.config, planner.loaded
-    sample = None
-    if config.data.sample_submission is not None:
-        sample = read_frame(find_file(config.data.sample_submission, loaded.folder), config.data, "test")
-    form = Form(
-        id_name=config.data.id or "id",
-        target_name=config.data.target,
-        as_labels=finished.metric.needs == "label",
-        sample_header=None if sample is None else tuple(str(name) for name in sample.columns),
-    )
+    sample = _read_sample(planner)
+    form = _form(planner, sample, as_labels=finished.metric.needs == "label")
+    n_jobs = len(list(finished.plan.jobs()))
+    n_computed = sum(job.key in computed for job in finished.plan.jobs())
     folder = loaded.folder / config.run_dir
     submission = write_run(
         folder,
@@ -145,7 +182,7 @@ def write_results(planner: Planner, finished: Finished, n_computed: int) -> RunR
         score=finished.chosen.score,
         submission=submission,
         n_computed=n_computed,
-        n_cached=len(list(finished.plan.jobs())) - n_computed,
+        n_cached=n_jobs - n_computed,
         failed=finished.failed,
         left_out=finished.left_out,
         warnings=finished.warnings,
@@ -155,4 +192,11 @@ def write_results(planner: Planner, finished: Finished, n_computed: int) -> RunR
 def _reading(planner: Planner) -> dict[str, Any]:
     """How the predictor reads later files."""
     schema = planner.store.read(key_of(planner.recipes.samples)).json("schema")
-    return {"schema": schema, "data": planner.config.data.to_json(), "metric": planner.config.metric}
+    # User code is looked for beside the config; a relative path is the same on every machine.
+    code = os.path.relpath(planner.loaded.folder, planner.loaded.folder / planner.config.run_dir)
+    return {
+        "schema": schema,
+        "data": planner.config.data.to_json(),
+        "metric": planner.config.metric,
+        "code": Path(code).as_posix(),
+    }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.ensemble.budget import Deadlines
@@ -18,14 +19,15 @@ from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
 from stackfeat.log import logging_to
-from stackfeat.output.finished import Finished
 from stackfeat.output.result import RunResult
 from stackfeat.planning import Planner, make_planner, open_store
-from stackfeat.results import collect, write_results
+from stackfeat.results import check_rows, collect, write_results
 
 logger = logging.getLogger(__name__)
 
-_N_REPAIRS = 3
+Result = TypeVar("Result")
+
+_N_REPAIRS = 20
 
 
 def run(
@@ -75,13 +77,13 @@ def run(
     else:
         loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
     planner = make_planner(loaded, open_store(loaded))
-    notes = planner.read_rows(trust_code)
+    _repairing(lambda: check_rows(planner, trust_code))
     log = loaded.folder / loaded.config.run_dir / "run.log"
     with logging_to(log), _executor(loaded, trust_code) as executor:
         place = _workplace(planner, executor, progress, trust_code, started)
-        notes += _forewarnings(planner, trust_code)
-        finished, n_computed = _compute(planner, place, notes, trust_code)
-        return write_results(planner, finished, n_computed)
+        notes = _forewarnings(planner, trust_code)
+        computed: dict[str, float] = {}
+        return _repairing(lambda: _compute(planner, place, computed, notes, trust_code))
 
 
 def _executor(loaded: LoadedConfig, trust_code: bool) -> Executor:
@@ -107,21 +109,26 @@ def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
     return [f"warning: {text}" for text in forewarn(plan.graph, to_compute, trust_code=trust_code)]
 
 
-def _compute(planner: Planner, place: Workplace, notes: list[str], trust_code: bool) -> tuple[Finished, int]:
-    """Run all levels and score them; an entry found damaged on the way was put aside and is made again."""
-    computed: dict[str, float] = {}
-    for attempt in range(_N_REPAIRS + 1):
+def _repairing(work: Callable[[], Result]) -> Result:
+    """Return what the work gives; an entry found damaged on the way was put aside and is made again."""
+    for _ in range(_N_REPAIRS):
         try:
-            plan, report = run_levels(planner, place)
-            computed |= report.computed
-            report = replace(report, computed=computed)
-            finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, place), trust_code)
-            return finished, len(computed)
+            return work()
         except DamagedEntryError as error:
-            if attempt == _N_REPAIRS:
-                raise
             logger.warning("%s; computing it again", error)
-    raise AssertionError("unreachable")
+    return work()
+
+
+def _compute(
+    planner: Planner, place: Workplace, computed: dict[str, float], notes: list[str], trust_code: bool
+) -> RunResult:
+    """Run all levels, score them and write the run folder; `computed` remembers what earlier tries did."""
+    notes = [*planner.read_rows(trust_code), *notes]
+    plan, report = run_levels(planner, place)
+    computed |= report.computed
+    report = replace(report, computed=computed)
+    finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, place), trust_code)
+    return write_results(planner, finished, computed)
 
 
 def run_levels(planner: Planner, place: Workplace) -> tuple[Plan, LevelReport]:

@@ -6,6 +6,7 @@ one plain line for each finished unit, so logs stay readable.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -107,7 +108,8 @@ def print_result(result: RunResult, console: Console) -> None:
     for row in result.leaderboard.to_dict("records"):
         full_name = f"{row['level']}/{row['member']}"
         note = "submitted" if full_name == result.submitted else "cached" if row["cached"] else ""
-        values = [f"{row['score']:.6g}", f"{row['se']:.2g}", f"{row['seconds']:.1f}"]
+        places = _places_worth(row["se"])
+        values = [f"{row['score']:.{places}f}", f"{row['se']:.{places}f}", f"{row['seconds']:.1f}"]
         table.add_row(row["level"], row["member"], *values, note)
     console.print(table, markup=False)
     for text in result.warnings:
@@ -119,6 +121,11 @@ def print_result(result: RunResult, console: Console) -> None:
     console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
     for name, path in _places(result).items():
         console.print(f"{name + ':':<13}{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _places_worth(error: float) -> int:
+    """Return how many decimals show two digits of a standard error."""
+    return 4 if not error > 0 else min(max(1 - math.floor(math.log10(error)), 0), 8)
 
 
 def _places(result: RunResult) -> dict[str, Any]:

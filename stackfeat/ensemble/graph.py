@@ -20,6 +20,7 @@ from stackfeat.nets.options import NetOptions
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 FITTED_VOTES = ("weighted", "rank", "greedy")
+PLAIN_VOTES = ("soft", "hard")
 
 
 @dataclass(frozen=True)

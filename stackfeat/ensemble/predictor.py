@@ -7,6 +7,7 @@ Out: predictions: each row goes through all K fold pipelines, averaged at the en
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ class Predictor:
         depend on the rows it comes with.
         """
         memory = MemoryStore()
-        recipe = {"stage": "samples", "part": "later", "n_rows": samples.n_rows}
+        # A name of its own for every call: what was read under a key is remembered in a process.
+        recipe = {"stage": "samples", "part": "later", "call": uuid.uuid4().hex}
         with memory.write(key_of(recipe), "samples", recipe) as writer:
             save_samples(samples, writer)
         plan = replace(

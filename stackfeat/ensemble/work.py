@@ -18,6 +18,7 @@ import numpy as np
 from stackfeat.data.folds import Folds, load_folds
 from stackfeat.data.inner import inner_split
 from stackfeat.data.samples import Samples, load_samples
+from stackfeat.ensemble.graph import PLAIN_VOTES
 from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.scoring import diagnose_block, score_member
 from stackfeat.errors import MemberError
@@ -118,7 +119,7 @@ def _row_sets(
         return np.flatnonzero(usable), None
     train, held_out = folds.splits[repeat][fold]
     train = train[usable[train]]
-    if not len(train):
+    if not len(train) and recipe["member"].get("vote") not in PLAIN_VOTES:
         raise MemberError(
             f"fold {fold} must have training rows that all inputs predict; got none. "
             "Use fewer levels, more folds, or a larger folds.max_train_size"

@@ -63,7 +63,7 @@ class BlockDiagnostics:
             found.append(
                 f"{self.name}: a row gives away its fold (balanced accuracy {self.fold_id:.2f}, chance "
                 f"{1 / self.n_folds:.2f}, limit {limit:.2f}), so columns of different folds are not "
-                "comparable. Use encode: geometry, or aligned with reduce: 16."
+                f"comparable. Use {self._remedy()}."
             )
         if self.auc is not None and self.auc > HIGHEST_AUC:
             found.append(
@@ -73,6 +73,12 @@ class BlockDiagnostics:
             )
         found += self._cosine_warnings()
         return tuple(found)
+
+    def _remedy(self) -> str:
+        """Name an encoding other than the one that the block has."""
+        if self.name.endswith("@geometry"):
+            return "encode: aligned, or leave it to a gated member"
+        return "encode: geometry, or aligned with reduce: 16"
 
     def _cosine_warnings(self) -> list[str]:
         held_out, anchor = self.held_out_cosine, self.anchor_cosine

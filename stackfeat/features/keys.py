@@ -8,6 +8,7 @@ stage goes up when its results change.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -34,13 +35,16 @@ def key_of(recipe: Mapping[str, Any]) -> str:
 
 def library_versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of packages, read from their metadata (nothing is imported)."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return {package: _library_version(package) for package in packages}
+
+
+@cache
+def _library_version(package: str) -> str:
+    # A plan names the same packages in every recipe, and parsing metadata takes milliseconds.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def _stage(name: str, **values: Any) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.ensemble.columns import take_rows
 from stackfeat.ensemble.members.predict import fit_estimator
@@ -34,13 +35,20 @@ def fit_early_stopped(
     fit_rows, valid_rows = parts
     probe = clone(estimator)
     extra = {} if weight is None else {"sample_weight": weight[fit_rows]}
-    validation = (take_rows(columns, valid_rows), y[valid_rows])
+    validation = _validation(probe, take_rows(columns, valid_rows), y[valid_rows])
     quiet = {"verbose": False} if not type(probe).__name__.startswith("LGBM") else {}
-    probe.fit(take_rows(columns, fit_rows), y[fit_rows], eval_set=[validation], **extra, **quiet)
+    probe.fit(take_rows(columns, fit_rows), y[fit_rows], **validation, **extra, **quiet)
     final = clone(estimator).set_params(
         early_stopping_rounds=None, **{_rounds_name(estimator): best_rounds(probe)}
     )
     return fit_estimator(final, columns, y, weight)
+
+
+def _validation(estimator: Any, columns: Any, y: np.ndarray) -> dict[str, Any]:
+    """Return validation rows as `fit` wants them; LightGBM deprecates eval_set from 4.7 on."""
+    if has_fit_parameter(estimator, "eval_X"):
+        return {"eval_X": columns, "eval_y": y}
+    return {"eval_set": [(columns, y)]}
 
 
 def best_rounds(estimator: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.columns import Columns, combine
+from stackfeat.ensemble.design import Block
 from stackfeat.ensemble.gate import gate_blocks
 from stackfeat.ensemble.members import persist
 from stackfeat.ensemble.members.boosting import fit_early_stopped
@@ -88,7 +89,7 @@ class EstimatorMember:
         gate = gate_blocks(
             lambda: self._make(context, choice.params | self._without_stopping()),
             base,
-            features,
+            [Block(b.name, v, "none") for b, v in zip(rows.features(), features, strict=True)],
             context.y,
             context.fold_of,
             context.task,

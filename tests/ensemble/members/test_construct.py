@@ -1,0 +1,63 @@
+"""Estimators by path and params: seeded, with threads set, nested, with messages for mistakes."""
+
+from __future__ import annotations
+
+import pytest
+
+from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
+from stackfeat.errors import ConfigError, TrustError
+from stackfeat.task import Task
+
+
+def test_seed_and_threads_are_set_where_params_do_not() -> None:
+    model = construct("lightgbm.LGBMClassifier", {"n_estimators": 3}, seed=7, threads=2)
+    assert (model.random_state, model.n_jobs, model.n_estimators) == (7, 2, 3)
+    assert construct("lightgbm.LGBMClassifier", {"random_state": 1}, seed=7, threads=2).random_state == 1
+
+
+def test_scikit_learn_estimators_keep_no_jobs_which_is_one_thread() -> None:
+    assert construct("sklearn.linear_model.LogisticRegression", {}, seed=7, threads=2).n_jobs is None
+
+
+def test_params_may_hold_estimators() -> None:
+    inner = {"estimator": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": 2}}
+    model = construct("sklearn.ensemble.BaggingClassifier", {"estimator": inner}, seed=7, threads=1)
+    assert model.estimator.max_depth == 2
+    assert model.estimator.random_state == 7
+
+
+def test_a_wrong_param_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"must take its params; got \['n_trees'\]"):
+        construct("sklearn.ensemble.ExtraTreesClassifier", {"n_trees": 3}, seed=0, threads=1)
+
+
+def test_code_outside_the_trusted_packages_is_refused() -> None:
+    with pytest.raises(TrustError, match="--trust-code"):
+        construct("subprocess:Popen", {}, seed=0, threads=1)
+
+
+def test_class_weights_are_given_by_label_and_reach_the_estimator_by_code() -> None:
+    task = Task("binary", ("bad", "good"))
+    assert with_class_codes({"class_weight": {"good": 2.0}}, task) == {"class_weight": {1: 2.0}}
+    assert with_class_codes({"class_weight": "balanced"}, task) == {"class_weight": "balanced"}
+    with pytest.raises(ConfigError, match="got 'goood'. Did you mean 'good'"):
+        with_class_codes({"class_weight": {"goood": 2.0}}, task)
+
+
+def test_number_labels_survive_json_keys() -> None:
+    assert with_class_codes({"class_weight": {"3": 2.0}}, Task("binary", (3, 5))) == {
+        "class_weight": {0: 2.0}
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("lightgbm.LGBMRegressor", True),
+        ("sklearn.ensemble.HistGradientBoostingClassifier", True),
+        ("sklearn.ensemble.RandomForestClassifier", False),
+        ("gated_linear", False),
+    ],
+)
+def test_models_with_native_categories_are_known(path: str, expected: bool) -> None:
+    assert is_tree_model(path) is expected

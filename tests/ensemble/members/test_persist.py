@@ -1,0 +1,81 @@
+"""Estimators are saved without pickle, and only known types are constructed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+)
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import LogisticRegression, RidgeCV, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, SVR
+
+from stackfeat.ensemble.members import persist
+from stackfeat.errors import MemberError, TrustError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(80, 4))
+CODES = (X[:, 0] + RNG.normal(size=80) > 0).astype(int)
+
+MODELS = [
+    LGBMClassifier(n_estimators=3, verbosity=-1, min_child_samples=5),
+    LGBMRegressor(n_estimators=3, verbosity=-1),
+    LogisticRegression(),
+    RidgeCV(),
+    SGDClassifier(loss="log_loss"),
+    ExtraTreesClassifier(5),
+    RandomForestClassifier(5),
+    GradientBoostingRegressor(n_estimators=3),
+    HistGradientBoostingClassifier(max_iter=3),
+    HistGradientBoostingRegressor(max_iter=3),
+    KNeighborsClassifier(),
+    GaussianNB(),
+    GaussianProcessRegressor(),
+    MLPClassifier((5,), max_iter=10),
+    SVC(),
+    SVR(),
+    CalibratedClassifierCV(LogisticRegression(), cv=2),
+    make_pipeline(StandardScaler(), LogisticRegression()),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_loaded_estimators_predict_the_same_bits(model: object) -> None:
+    fitted = model.fit(X, CODES)  # type: ignore[attr-defined]
+    loaded = persist.from_bytes(persist.to_bytes(fitted))
+    method = "predict_proba" if hasattr(fitted, "predict_proba") else "predict"
+    np.testing.assert_array_equal(getattr(loaded, method)(X), getattr(fitted, method)(X))
+
+
+class Own(LogisticRegression):
+    """A user's class."""
+
+
+def test_other_types_need_trust() -> None:
+    data = persist.to_bytes(Own().fit(X, CODES))
+    with pytest.raises(TrustError, match="must hold known types only; got .*Own.*--trust-code"):
+        persist.from_bytes(data)
+    name = f"{Own.__module__}.{Own.__qualname__}"
+    assert type(persist.from_bytes(data, [name])).__name__ == "Own"
+
+
+def test_an_estimator_that_cannot_be_saved_says_so_before_the_run() -> None:
+    broken = LogisticRegression(C=open)  # type: ignore[arg-type]
+    broken.hook = (line for line in "generators cannot be saved")
+    assert "cannot be saved" in (persist.unsaveable(broken) or "")
+    assert persist.unsaveable(LogisticRegression()) is None
+    with pytest.raises(MemberError, match="cannot be saved by skops"):
+        persist.to_bytes(broken)

@@ -1,0 +1,145 @@
+"""Keys: what a unit depends on is in its key, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stackfeat.config import RunConfig
+from stackfeat.ensemble.graph import build_graph
+from stackfeat.ensemble.plan import Plan, Sources, make_plan
+
+LEVELS: dict[str, Any] = {
+    "base": {
+        "mlp": {"net": "mlp", "train": {"epochs": 5}},
+        "gbm": {"estimator": "lightgbm.LGBMClassifier"},
+    },
+    "meta": {"m": {"estimator": "gated_linear", "inputs": ["base/*/*"]}},
+    "final": {
+        "soft": {"vote": "soft", "inputs": ["meta/*"]},
+        "best": {"vote": "greedy", "inputs": ["*/*/proba"]},
+    },
+}
+SETTINGS = {
+    "threads": 1,
+    "device": "cpu",
+    "loss": "cross_entropy",
+    "gate_se": 0.5,
+    "metric": "log_loss",
+    "metric_code": None,
+    "seed_copies": 1,
+}
+
+
+def plan(levels: dict[str, Any] = LEVELS, settings: dict[str, Any] | None = None, **sources: Any) -> Plan:
+    config = RunConfig(task="multiclass", metric="log_loss", data={"train": "a.csv"}, levels=levels)
+    values = {
+        "samples": "s",
+        "test": "t",
+        "folds": "f",
+        "n_folds": 3,
+        "n_repeats": 1,
+        "is_time": False,
+        "seed": 42,
+    }
+    given = Sources(settings=SETTINGS | (settings or {}), source_hash=lambda name: None, **(values | sources))
+    return make_plan(build_graph(config.levels, "multiclass"), given)
+
+
+def with_option(path: str, value: Any) -> dict[str, Any]:
+    import copy
+
+    levels = copy.deepcopy(LEVELS)
+    *owners, last = path.split(".")
+    place = levels
+    for name in owners:
+        place = place[name]
+    place[last] = value
+    return levels
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    return {
+        member
+        for (member, repeat, fold), key in before.fits.items()
+        if after.fits.get((member, repeat, fold)) != key
+    }
+
+
+def test_every_unit_has_a_key_of_its_own() -> None:
+    made = plan()
+    keys = [*made.fits.values(), *made.emits.values(), *made.aligns.values(), *made.align_emits.values()]
+    assert len(set(keys)) == len(keys)
+    assert set(made.fits) >= {("base/mlp", 0, 2), ("meta/m", 0, "all"), ("final/best", 0, 0)}
+    assert ("base/mlp", 0, "all") not in made.fits
+
+
+def test_jobs_come_after_all_that_they_read() -> None:
+    made = plan()
+    done = {"s", "t", "f"}
+    for wave in (wave for waves in made.waves.values() for wave in waves):
+        for job in wave:
+            for step in job.steps:
+                needed = [
+                    place[0] for block in step.recipe.get("blocks", ()) for place in block["oof"] if place
+                ]
+                needed += [place[0] for view in step.recipe.get("views", ()) for place in view["blocks"]]
+                needed += step.recipe.get("fits", []) + (step.recipe.get("emits") or [])
+                assert set(needed) <= done
+        done |= {step.key for job in wave for step in job.steps}
+
+
+def test_an_option_of_a_member_changes_it_and_what_reads_it() -> None:
+    assert changed(plan(), plan(with_option("base.gbm.params", {"n_estimators": 7}))) == {
+        "base/gbm",
+        "meta/m",
+        "final/soft",
+        "final/best",
+    }
+
+
+def test_training_keys_do_not_depend_on_test_rows() -> None:
+    before, after = plan(), plan(test="other")
+    # Aligned blocks have test rows as anchors, so what reads them does depend on them.
+    assert changed(before, after) == {"meta/m", "final/soft", "final/best"}
+    assert before.emits["base/mlp", 0, 0] != after.emits["base/mlp", 0, 0]
+
+
+def test_the_metric_is_in_the_keys_of_fitted_votes_only() -> None:
+    assert changed(plan(), plan(settings={"metric": "accuracy"})) == {"final/best"}
+
+
+def test_the_gate_is_in_the_keys_of_meta_learners_only() -> None:
+    assert changed(plan(), plan(settings={"gate_se": 2.0})) == {"meta/m", "final/soft", "final/best"}
+
+
+def test_another_member_changes_nothing_but_its_readers() -> None:
+    import copy
+
+    levels = copy.deepcopy(LEVELS)
+    levels["base"]["more"] = {"estimator": "sklearn.svm.SVC"}
+    assert changed(plan(), plan(levels)) == {"meta/m", "final/soft", "final/best"}
+
+
+def test_options_that_a_vote_does_not_use_are_not_in_its_key() -> None:
+    assert changed(plan(), plan(with_option("final.soft.picks", 7))) == set()
+    assert changed(plan(), plan(with_option("final.best.picks", 7))) == {"final/best"}
+
+
+def test_seeds_differ_by_member_repeat_and_fold() -> None:
+    made = plan(n_repeats=2)
+    seeds = [job.steps[0].recipe["seed"] for job in made.jobs() if job.what == "fit"]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_without_test_rows_nothing_is_emitted_and_anchors_are_training_rows() -> None:
+    made = plan(test=None)
+    assert not made.emits and not made.align_emits
+    aligned = next(job for job in made.jobs() if job.what == "align")
+    assert aligned.steps[0].recipe["emits"] is None
+
+
+def test_time_folds_lose_one_fold_for_each_fitted_level() -> None:
+    made = plan(is_time=True)
+    folds = {fold for member, _, fold in made.fits if member == "final/best" and fold != "all"}
+    assert folds == {2}
+    assert made.oof_places("meta/m/proba", 0)[0] is None
