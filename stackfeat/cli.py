@@ -165,16 +165,19 @@ def main() -> NoReturn:
     # A terminate signal ends a run as Ctrl-C does: workers stop, finished units stay.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=False)
+        # Outside its standalone mode click returns the code of typer.Exit instead of raising it.
+        code = app(standalone_mode=False)
     except SystemExit:
         raise
-    except KeyboardInterrupt:
-        _fail("interrupted; finished units are stored: run the same command to go on", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except StackfeatError as error:
         _fail(f"error: {error}", error.exit_code)
     except Exception as error:
         _fail(*_usage_or_raise(error))
-    sys.exit(0)
+    if code == INTERRUPTED:
+        _fail("interrupted; finished units are stored: run the same command to go on", INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

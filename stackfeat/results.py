@@ -18,6 +18,7 @@ from stackfeat.data.folds import load_folds
 from stackfeat.data.load import find_file
 from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
+from stackfeat.ensemble.forewarn import warn_of_raw
 from stackfeat.ensemble.level import LevelReport
 from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.errors import DamagedEntryError, RunFailed
@@ -64,7 +65,7 @@ def collect(
         name: store.read(job.key).json("diagnosis") for name, job in diagnosing.items() if store.has(job.key)
     }
     warnings = [text for found in diagnoses.values() for text in found["warnings"]]
-    warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store)]
+    warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store), *warn_of_raw(plan.graph)]
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
         warnings.append(
@@ -105,11 +106,12 @@ def _data_warnings(notes: Sequence[str]) -> list[str]:
 
 def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
     """What libraries warned of while members were fitted, once for each member."""
-    texts = [
-        f"{unit[0]}: {text}"
-        for unit, key in plan.fits.items()
-        for text in store.read(key).json("info")["warnings"]
-    ]
+    texts = []
+    for (member, _, _), key in plan.fits.items():
+        info = store.read(key).json("info")
+        texts += [f"{member}: {text}" for text in info["warnings"]]
+        if info["unsaved"]:
+            texts.append(f"{member} cannot score later data: {info['unsaved']}")
     return list(dict.fromkeys(texts))
 
 

@@ -81,9 +81,10 @@ def run(
     log = loaded.folder / loaded.config.run_dir / "run.log"
     with logging_to(log), _executor(loaded, trust_code) as executor:
         place = _workplace(planner, executor, progress, trust_code, started)
-        notes = _forewarnings(planner, trust_code)
+        for text in _forewarnings(planner, trust_code):
+            logger.warning(text)
         computed: dict[str, float] = {}
-        return _repairing(lambda: _compute(planner, place, computed, notes, trust_code))
+        return _repairing(lambda: _compute(planner, place, computed, trust_code))
 
 
 def _executor(loaded: LoadedConfig, trust_code: bool) -> Executor:
@@ -106,7 +107,7 @@ def _workplace(
 def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
     plan = planner.plan()
     to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
-    return [f"warning: {text}" for text in forewarn(plan.graph, to_compute, trust_code=trust_code)]
+    return forewarn(plan.graph, to_compute, trust_code=trust_code)
 
 
 def _repairing(work: Callable[[], Result]) -> Result:
@@ -119,11 +120,9 @@ def _repairing(work: Callable[[], Result]) -> Result:
     return work()
 
 
-def _compute(
-    planner: Planner, place: Workplace, computed: dict[str, float], notes: list[str], trust_code: bool
-) -> RunResult:
+def _compute(planner: Planner, place: Workplace, computed: dict[str, float], trust_code: bool) -> RunResult:
     """Run all levels, score them and write the run folder; `computed` remembers what earlier tries did."""
-    notes = [*planner.read_rows(trust_code), *notes]
+    notes = planner.read_rows(trust_code)
     plan, report = run_levels(planner, place)
     computed |= report.computed
     report = replace(report, computed=computed)

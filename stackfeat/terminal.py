@@ -124,8 +124,8 @@ def print_result(result: RunResult, console: Console) -> None:
 
 
 def _places_worth(error: float) -> int:
-    """Return how many decimals show two digits of a standard error."""
-    return 4 if not error > 0 else min(max(1 - math.floor(math.log10(error)), 0), 8)
+    """Return how many decimals show three digits of a standard error."""
+    return 4 if not error > 0 else min(max(2 - math.floor(math.log10(error)), 0), 8)
 
 
 def _places(result: RunResult) -> dict[str, Any]:

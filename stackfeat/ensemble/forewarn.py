@@ -21,13 +21,7 @@ def forewarn(graph: Graph, to_compute: Collection[str], *, trust_code: bool) -> 
     to_compute : collection of str
         Full names of members; only these are constructed and tried, which takes imports.
     """
-    found = [
-        f"{node.block(output)}: activations of different folds share no columns, so a meta-learner is misled. "
-        "Use encode: [geometry, aligned]"
-        for node in graph.nodes
-        for output in node.outputs
-        if output.encoding == "raw"
-    ]
+    found = warn_of_raw(graph)
     tried: dict[str, str | None] = {}
     for node in graph.nodes:
         if node.full_name in to_compute and isinstance(node.options, EstimatorOptions):
@@ -35,6 +29,17 @@ def forewarn(graph: Graph, to_compute: Collection[str], *, trust_code: bool) -> 
             if problem:
                 found.append(f"{node.full_name} cannot score later data: {problem}")
     return found
+
+
+def warn_of_raw(graph: Graph) -> list[str]:
+    """Return a warning for every block of raw activations."""
+    return [
+        f"{node.block(output)}: activations of different folds share no columns, so a meta-learner is misled. "
+        "Use encode: [geometry, aligned]"
+        for node in graph.nodes
+        for output in node.outputs
+        if output.encoding == "raw"
+    ]
 
 
 def _unsaveable(options: EstimatorOptions, tried: dict[str, str | None], trust_code: bool) -> str | None:

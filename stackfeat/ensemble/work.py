@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stackfeat.data.folds import Folds, load_folds
+from stackfeat.data.folds import Folds
 from stackfeat.data.inner import inner_split
-from stackfeat.data.samples import Samples, load_samples
+from stackfeat.data.samples import Samples
 from stackfeat.ensemble.graph import PLAIN_VOTES
 from stackfeat.ensemble.members import make_member
+from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
 from stackfeat.errors import MemberError
 from stackfeat.features.alignment import align_fold_spaces, map_activations
@@ -76,8 +77,8 @@ def _run_fit(
     # Making the member imports its library, which is no cost of the fit.
     member = make_member(recipe["member"], trust_code)
     started = time.perf_counter()
-    samples = _samples(store, recipe["samples"])
-    folds = _folds(store, recipe["folds"])
+    samples = samples_of(store, recipe["samples"])
+    folds = folds_of(store, recipe["folds"])
     blocks = [(block, *read_oof(store, block, folds, recipe["repeat"])) for block in recipe["blocks"]]
     train, held_out = _row_sets(recipe, folds, [covered for _, _, covered in blocks])
     context = _context(recipe, samples, folds, train)
@@ -101,7 +102,10 @@ def _run_fit(
 
 def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
     """First lines of what a fit warned of, each once: a library repeats itself for every trial."""
-    texts = (f"{warning.category.__name__}: {str(warning.message).splitlines()[0]}" for warning in caught)
+    useful = (
+        warning for warning in caught if not issubclass(warning.category, FutureWarning | DeprecationWarning)
+    )
+    texts = (f"{warning.category.__name__}: {str(warning.message).splitlines()[0]}" for warning in useful)
     return list(dict.fromkeys(texts))
 
 
@@ -193,7 +197,7 @@ def _run_emit(
     store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
 ) -> None:
     fitted = held.get(recipe["fit"]) or load_fitted(store, recipe["fit"], trust_code)
-    samples = _samples(store, recipe["samples"])
+    samples = samples_of(store, recipe["samples"])
     described = store.read(recipe["fit"]).manifest["recipe"]["blocks"]
     arrays = {}
     for view in recipe["views"]:
@@ -210,7 +214,7 @@ def _run_emit(
 def _run_align(
     store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
 ) -> None:
-    folds = _folds(store, recipe["folds"])
+    folds = folds_of(store, recipe["folds"])
     arrays, report = align_fold_spaces(store, recipe, folds)
     with store.write(key, "align", recipe) as writer:
         for name, values in arrays.items():
@@ -231,8 +235,8 @@ def _run_score(
     scored, bootstrap = score_member(
         store,
         recipe,
-        _samples(store, recipe["samples"]),
-        _folds(store, recipe["folds"]),
+        samples_of(store, recipe["samples"]),
+        folds_of(store, recipe["folds"]),
         trust_code=trust_code,
     )
     with store.write(key, "score", recipe) as writer:
@@ -243,7 +247,7 @@ def _run_score(
 def _run_diagnose(
     store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
 ) -> None:
-    found = diagnose_block(store, recipe, _folds(store, recipe["folds"]))
+    found = diagnose_block(store, recipe, folds_of(store, recipe["folds"]))
     with store.write(key, "diagnose", recipe) as writer:
         writer.json("diagnosis", found)
 
@@ -264,35 +268,3 @@ STAGES: dict[str, Stage] = {
     "score": _run_score,
     "diagnose": _run_diagnose,
 }
-
-
-# Rows and folds are read once per process, because hundreds of jobs share them.
-
-
-def _samples(store: EntryStore, key: str) -> Samples:
-    samples: Samples = _remembered("samples", store, key)
-    return samples
-
-
-def _folds(store: EntryStore, key: str) -> Folds:
-    folds: Folds = _remembered("folds", store, key)
-    return folds
-
-
-class _Once:
-    """Reads an entry of a key once; the store is no part of the key, since keys name contents."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.values: dict[tuple[str, str], Any] = {}
-
-    def __call__(self, kind: str, store: EntryStore, key: str) -> Any:
-        if (kind, key) not in self.values:
-            while len(self.values) >= self.size:
-                self.values.pop(next(iter(self.values)))
-            entry = store.read(key)
-            self.values[kind, key] = load_samples(entry) if kind == "samples" else load_folds(entry)
-        return self.values[kind, key]
-
-
-_remembered = _Once(size=8)

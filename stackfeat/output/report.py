@@ -15,6 +15,7 @@ from stackfeat.output.finished import Finished
 from stackfeat.output.scores import Score
 
 _STRIP_WIDTH = 160
+_LEAST_WEIGHT = 0.0005
 
 
 def render_report(finished: Finished, title: str) -> str:
@@ -62,7 +63,7 @@ def page_values(finished: Finished, title: str) -> dict[str, Any]:
 
 def _verdict(finished: Finished) -> str:
     chosen, metric = finished.chosen, finished.metric
-    text = f"{chosen.node.full_name} scores {_short(chosen.score)} ± {_short(chosen.se)} ({metric.name}, out of fold)"
+    text = f"{chosen.node.full_name} scores {_short(chosen.score)} ± {chosen.se:.2g} ({metric.name}, out of fold)"
     base = [score for score in finished.scores if score.node.is_base]
     if not base or chosen.node.is_base:
         return f"{text}."
@@ -70,9 +71,7 @@ def _verdict(finished: Finished) -> str:
     gain = metric.signed(single.score) - metric.signed(chosen.score)
     se = float(np.nanstd(single.bootstrap - chosen.bootstrap, ddof=1))
     word = "better than" if gain >= 0 else "worse than"
-    return (
-        f"{text}: {_short(abs(gain))} ± {_short(se)} {word} the best single model, {single.node.full_name}."
-    )
+    return f"{text}: {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.node.full_name}."
 
 
 def _row(score: Score, finished: Finished, low: float, high: float) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def _row(score: Score, finished: Finished, low: float, high: float) -> dict[str,
         "level": score.node.level,
         "member": score.node.name,
         "score": _short(score.score),
-        "se": _short(score.se),
+        "se": f"{score.se:.2g}",
         "fold_mean": "" if score.fold_mean is None else _short(score.fold_mean),
         "folds": [
             (place, f"fold {k}: {_short(value)}")
@@ -110,7 +109,8 @@ def _weights(finished: Finished) -> list[dict[str, Any]]:
         report = finished.store.read(keys[-1]).json("info")["report"] if keys else {}
         if "weights" in report:
             items = sorted(report["weights"].items(), key=lambda item: -item[1])
-            tables.append({"member": name, "items": [(block, f"{weight:.3f}") for block, weight in items]})
+            shown = [(block, f"{weight:.3f}") for block, weight in items if weight >= _LEAST_WEIGHT]
+            tables.append({"member": name, "items": shown})
     return tables
 
 

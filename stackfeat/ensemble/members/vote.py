@@ -108,6 +108,6 @@ class FittedVote:
         writer.json("vote", {"names": self.names, "fitted": self.fitted})
 
     def report(self) -> dict[str, Any]:
-        if "weights" not in self.fitted:
+        if self.options.vote not in ("weighted", "greedy"):
             return {}
         return {"weights": dict(zip(self.names, self.fitted["weights"], strict=True))}

@@ -40,7 +40,7 @@ def test_class_weights_are_given_by_label_and_reach_the_estimator_by_code() -> N
     task = Task("binary", ("bad", "good"))
     assert with_class_codes({"class_weight": {"good": 2.0}}, task) == {"class_weight": {1: 2.0}}
     assert with_class_codes({"class_weight": "balanced"}, task) == {"class_weight": "balanced"}
-    with pytest.raises(ConfigError, match="got 'goood'. Did you mean 'good'"):
+    with pytest.raises(ConfigError, match=r"got 'goood'\. Did you mean 'good'"):
         with_class_codes({"class_weight": {"goood": 2.0}}, task)
 
 

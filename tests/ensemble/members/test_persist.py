@@ -66,7 +66,7 @@ class Own(LogisticRegression):
 
 def test_other_types_need_trust() -> None:
     data = persist.to_bytes(Own().fit(X, CODES))
-    with pytest.raises(TrustError, match="must hold known types only; got .*Own.*--trust-code"):
+    with pytest.raises(TrustError, match=r"must hold known types only; got .*Own.*--trust-code"):
         persist.from_bytes(data)
     name = f"{Own.__module__}.{Own.__qualname__}"
     assert type(persist.from_bytes(data, [name])).__name__ == "Own"

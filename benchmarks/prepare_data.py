@@ -1,0 +1,88 @@
+"""Turn the benchmark data sets into the files a user would have.
+
+In:  a folder of data sets, each NAME/data.parquet with the columns id, split (train or test),
+     features and target.
+Out: OUTPUT/NAME/train.csv, test.csv (without target) and sample_submission.csv.
+
+    python benchmarks/prepare_data.py [NAME ...] [--source ../shared/data] [--output work/data]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROLES = ("id", "split")
+
+
+def main() -> None:
+    """Prepare the data sets named on the command line, or all of them."""
+    parser = argparse.ArgumentParser(description="Turn the benchmark data sets into csv files.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; default: all tables in SOURCE")
+    parser.add_argument("--source", type=Path, default=REPOSITORY / "../shared/data")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "work/data")
+    arguments = parser.parse_args()
+    available = tables(arguments.source)
+    unknown = sorted(set(arguments.names) - set(available))
+    if unknown or not available:
+        sys.exit(
+            f"data sets must be folders of {arguments.source} with a data.parquet; got {unknown or 'none'}; "
+            f"there are: {', '.join(available) or 'none'}. Name another folder with --source"
+        )
+    for name in arguments.names or available:
+        n_train, n_test = prepare(arguments.source / name / "data.parquet", arguments.output / name)
+        print(f"{name}: {n_train} training rows, {n_test} test rows in {arguments.output / name}")
+
+
+def tables(source: Path) -> list[str]:
+    """Return the names of the data sets that are tables."""
+    return sorted(path.parent.name for path in source.glob("*/data.parquet"))
+
+
+def prepare(source: Path, folder: Path) -> tuple[int, int]:
+    """Write the three files of one data set; return how many rows train and test have.
+
+    Raises
+    ------
+    ValueError
+        If the target cannot be told from the file.
+    """
+    frame = pd.read_parquet(source)
+    target = find_target(frame)
+    features = [name for name in frame.columns if name not in (*ROLES, target)]
+    train = frame.loc[frame["split"] == "train", ["id", *features, target]].dropna(subset=[target])
+    test = frame.loc[frame["split"] == "test", ["id", *features]]
+    folder.mkdir(parents=True, exist_ok=True)
+    train.to_csv(folder / "train.csv", index=False)
+    test.to_csv(folder / "test.csv", index=False)
+    sample_submission(test["id"], train[target]).to_csv(folder / "sample_submission.csv", index=False)
+    return len(train), len(test)
+
+
+def find_target(frame: pd.DataFrame) -> str:
+    """Return the one column that is empty on all test rows and full on all training rows."""
+    is_test = frame["split"] == "test"
+    found = [
+        str(name)
+        for name in frame.columns
+        if frame.loc[is_test, name].isna().all() and frame.loc[~is_test, name].notna().all()
+    ]
+    if len(found) != 1:
+        raise ValueError(f"one column must be null on exactly the test rows; got {found or 'none'}")
+    return found[0]
+
+
+def sample_submission(ids: pd.Series, target: pd.Series) -> pd.DataFrame:
+    """Return ids with a dummy value: a column for each class of 3 to 100, else one named like the target."""
+    classes = sorted(target.unique())
+    is_multiclass = 2 < len(classes) <= 100 and not pd.api.types.is_float_dtype(target)
+    names = [str(label) for label in classes] if is_multiclass else [str(target.name)]
+    return pd.DataFrame({"id": ids.to_numpy(), **dict.fromkeys(names, 0.0)})
+
+
+if __name__ == "__main__":
+    main()
