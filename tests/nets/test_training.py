@@ -118,7 +118,7 @@ def test_a_loss_that_stays_nan_is_an_error_and_leaves_the_first_weights() -> Non
     before = {name: values.clone() for name, values in net.state_dict().items()}
     rows = Rows((torch.full((20, 4), math.nan),), torch.zeros(20, dtype=torch.int64))
     with pytest.raises(NaNLossError, match=r"must stay finite; got NaN or infinity at lr=0\.001"):
-        train_net(net, rows, options=TrainOptions(epochs=2), loss=cross_entropy, seed=0, device=CPU)
+        train_net(net, rows, options=TrainOptions(epochs=2, lr=1e-3), loss=cross_entropy, seed=0, device=CPU)
     assert all(torch.equal(values, before[name]) for name, values in net.state_dict().items())
 
 
