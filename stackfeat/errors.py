@@ -97,6 +97,12 @@ class RunFailed(StackfeatError, RuntimeError):
     """No member was left to make an ensemble of."""
 
 
+class TimeLimitReached(RunFailed):
+    """The time limit came before any member was finished; the same command goes on."""
+
+    exit_code = 5
+
+
 class LeakWarning(UserWarning):
     """Something makes the out-of-fold scores look better than new data will be."""
 

@@ -15,7 +15,7 @@ from stackfeat.ensemble.forewarn import forewarn
 from stackfeat.ensemble.level import LevelReport, Workplace, run_level
 from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.ensemble.work import Worker
-from stackfeat.errors import DamagedEntryError, RunFailed
+from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
 from stackfeat.log import logging_to
@@ -147,11 +147,19 @@ def run_levels(planner: Planner, place: Workplace) -> tuple[Plan, LevelReport]:
         if report.gone:
             plan = planner.plan(excluded=whole.gone)
         if not any(node.prediction for node in plan.graph.nodes):
-            reasons = (
-                "; ".join(f"{name}: {error}" for name, error in whole.failed.items()) or "the time limit"
-            )
-            raise RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
+            raise _nothing_left(whole)
     return plan, whole
+
+
+def _nothing_left(report: LevelReport) -> RunFailed:
+    reasons = "; ".join(f"{name}: {error}" for name, error in report.failed.items())
+    if report.left_out:
+        failed = f" Failed: {reasons}" if reasons else ""
+        return TimeLimitReached(
+            f"at least one member must be finished within limits.time; got none. Finished folds are stored: "
+            f"run the same command to go on, or give more time.{failed}"
+        )
+    return RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
 
 
 def _score(jobs: Sequence[Job], place: Workplace) -> CrossFit:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from stackfeat.config.members import MemberOptions
 from stackfeat.data.options import DataOptions, FoldOptions
@@ -17,6 +17,16 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s?)?")
 _SECONDS = (86400, 3600, 60, 1)
+
+
+def plain_name(name: str) -> str:
+    """Refuse a level's or member's name that a pattern or a file name would have to escape."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"names use letters, digits, '.', '_' and '-' only; got {name!r}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(plain_name)]
 
 
 class ExecutorOptions(Options):
@@ -75,7 +85,7 @@ class RunConfig(Options):
     seed: int = Field(42, ge=0)
     data: DataOptions
     folds: FoldOptions = FoldOptions()
-    levels: dict[str, dict[str, MemberOptions]] = Field(description="Level name to members by name.")
+    levels: dict[Name, dict[Name, MemberOptions]] = Field(description="Level name to members by name.")
     submit: str = Field("auto", description="A member's name, or auto: the best out-of-fold score.")
     decision: Literal["auto", "argmax", "threshold"] = "auto"
     outputs: OutputOptions = OutputOptions()
@@ -87,15 +97,12 @@ class RunConfig(Options):
 
     @field_validator("levels")
     @classmethod
-    def names_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def levels_have_members(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if not value:
             raise ValueError("must name at least one level with one member")
         for level, members in value.items():
             if not members:
                 raise ValueError(f"level {level!r} has no members")
-            for name in (level, *members):
-                if not _NAME.fullmatch(name):
-                    raise ValueError(f"names use letters, digits, '.', '_' and '-' only; got {name!r}")
         return value
 
     @property

@@ -34,7 +34,8 @@ def problems_at(load: Load, text: str, line: int) -> str:
         load(text)
     texts = [str(problem) for problem in error.value.problems if problem.line == line]
     assert all(re.search(rf"c\.yaml:{line}: ", text) for text in texts)
-    return "\n".join(texts) or f"nothing at line {line}: {error.value}"
+    assert texts, f"nothing at line {line}: {error.value}"
+    return "\n".join(texts)
 
 
 @pytest.mark.parametrize("row", table("wrong_configs.yaml"))

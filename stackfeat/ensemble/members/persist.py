@@ -6,6 +6,8 @@ parser sees them (LightGBM's text parser ends the process on damaged files).
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,9 +61,21 @@ def to_bytes(estimator: Any) -> bytes:
     from skops.io import dumps
 
     try:
-        return bytes(dumps(estimator))
+        data = bytes(dumps(estimator))
     except Exception as error:
         raise MemberError(f"{type(estimator).__name__} cannot be saved by skops: {error}") from error
+    if _holds_nameless(data):
+        raise MemberError(
+            f"{type(estimator).__name__} cannot be saved by skops: it holds a lambda or a local function or class, "
+            "which no import can find again. Define it at the top of a module"
+        )
+    return data
+
+
+def _holds_nameless(data: bytes) -> bool:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        schema = file.read("schema.json")
+    return b"<lambda>" in schema or b"<locals>" in schema
 
 
 def from_bytes(data: bytes, extra: Iterable[str] = ()) -> Any:

@@ -1,0 +1,254 @@
+"""A spy in every place of a stack: which rows and labels each fit was given.
+
+The spy is user code beside the config. It knows rows by a column of row numbers, and its predictions
+are the number of the fit they came from, so that an OOF file tells which fit made each row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stackfeat.ensemble.work import STAGES
+
+SPY = '''
+"""Writes down every row it is given."""
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+
+
+class Base(BaseEstimator):
+    def __init__(self, log="", tag="", random_state=None, n_estimators=10, early_stopping_rounds=None):
+        self.log, self.tag, self.random_state = log, tag, random_state
+        self.n_estimators, self.early_stopping_rounds = n_estimators, early_stopping_rounds
+
+    def fit(self, X, y, sample_weight=None, eval_set=(), verbose=None):
+        log = Path(self.log)
+        self.number_ = len(log.read_text().splitlines())
+        self.feature_importances_ = np.ones(X.shape[1])
+        self.best_iteration_ = 3
+        parts = {"rows": X["rowno"].tolist(), "labels": np.asarray(y).tolist(), "held": [], "held_labels": []}
+        for rows, labels in eval_set:
+            parts["held"], parts["held_labels"] = rows["rowno"].tolist(), np.asarray(labels).tolist()
+        with log.open("a") as file:
+            file.write(json.dumps({"fit": self.number_, "tag": self.tag, **parts}) + "\\n")
+        return self
+
+
+class SpyClassifier(ClassifierMixin, Base):
+    def fit(self, X, y, **given):
+        self.classes_ = np.unique(y)
+        return super().fit(X, y, **given)
+
+    def predict_proba(self, X):
+        first = np.full(len(X), (self.number_ + 1) / 10_000)
+        return np.column_stack([first, *[(1 - first) / (len(self.classes_) - 1)] * (len(self.classes_) - 1)])
+
+
+class SpyRegressor(RegressorMixin, Base):
+    def predict(self, X):
+        return np.full(len(X), (self.number_ + 1) / 10_000)
+'''
+
+
+class Witness:
+    """Notes in the spy's file which unit (member, repeat, fold) the fits that follow belong to."""
+
+    def __init__(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log = log
+        log.write_text("")
+        inner = STAGES["fit"]
+
+        def noted(store: Any, key: str, recipe: Any, held: Any, trust_code: bool) -> None:
+            unit = {
+                "repeat": recipe["repeat"],
+                "fold": recipe["fold"],
+                "tag": recipe["member"].get("params", {}).get("tag"),
+            }
+            with log.open("a") as file:
+                file.write(json.dumps({"unit": unit}) + "\n")
+            inner(store, key, recipe, held, trust_code)
+
+        monkeypatch.setitem(STAGES, "fit", noted)
+
+    def member(self, tag: str, kind: str = "SpyClassifier", **options: Any) -> dict[str, Any]:
+        params = {"log": str(self.log), "tag": tag, **options.pop("params", {})}
+        return {"estimator": f"spies:{kind}", "prepare": "none", "params": params, **options}
+
+    def units(self) -> Iterator[tuple[str, int, Any, list[dict[str, Any]]]]:
+        """Yield (tag, repeat, fold, its fits in order)."""
+        unit, fits = None, []
+        for line in [*self.log.read_text().splitlines(), '{"unit": null}']:
+            event = json.loads(line)
+            if "unit" not in event:
+                fits.append(event)
+                continue
+            if unit is not None and unit["tag"] is not None:
+                yield unit["tag"], unit["repeat"], unit["fold"], fits
+            unit, fits = event["unit"], []
+
+
+@pytest.fixture
+def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Witness:
+    return Witness(tmp_path / "spy.jsonl", monkeypatch)
+
+
+def spied_levels(witness: Witness, kind: str = "SpyClassifier") -> dict[str, Any]:
+    """Three levels of spies: plain, stopped early, gated with feature blocks of a net."""
+    early = {"n_estimators": 20, "early_stopping_rounds": 2}
+    net = {
+        "net": "mlp",
+        "params": {"hidden": [4]},
+        "train": {"epochs": 2, "patience": 1},
+        "emit": [{"tap": "penultimate", "encode": ["geometry", "raw"]}],
+    }
+    output = "prediction" if kind == "SpyRegressor" else "proba"
+    return {
+        "base": {
+            "plain": witness.member("base.plain", kind),
+            "early": witness.member("base.early", kind, params=early),
+            "net": net,
+        },
+        "meta": {
+            "plain": witness.member("meta.plain", kind, inputs=[f"base/*/{output}", "table"]),
+            "early": witness.member("meta.early", kind, inputs=["base/plain/*", "table"], params=early),
+            "gated": witness.member("meta.gated", kind, inputs=["base/*/*", "table"]),
+        },
+        "top": {"plain": witness.member("top.plain", kind, inputs=["meta/*", "table"])},
+    }
+
+
+def rows_of(n_rows: int, n_classes: int) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {"id": [f"r{i}" for i in range(n_rows)], "rowno": np.arange(n_rows), "x": rng.normal(size=n_rows)}
+    )
+    frame["y"] = rng.permutation(np.arange(n_rows) % n_classes) if n_classes else rng.normal(size=n_rows)
+    frame["owner"] = rng.integers(0, n_rows // 5, n_rows)
+    frame["when"] = rng.integers(0, n_rows // 2, n_rows)
+    frame["given"] = rng.permutation(np.arange(n_rows) % 3)
+    return frame
+
+
+ROLES = ("owner", "when", "given")
+CASES: dict[str, dict[str, Any]] = {
+    "stratified": {"task": "multiclass"},
+    "kfold": {"task": "regression"},
+    "stratified_group": {"data": {"group": "owner"}},
+    "time": {"data": {"time": "when"}, "task": "regression"},
+    "time_and_group": {"data": {"time": "when", "group": "owner"}},
+    "time_with_gap": {"data": {"time": "when"}, "folds": {"n": 4, "gap": 5}},
+    "column": {"data": {"fold": "given"}},
+    "repeats": {"folds": {"n": 2, "repeats": 2}},
+    "repeats_as_blocks": {"folds": {"n": 2, "repeats": 2, "repeats_as": "blocks"}},
+}
+SLOW_CASES: dict[str, dict[str, Any]] = {
+    "stratified_binary": {},
+    "group": {"data": {"group": "owner"}, "task": "regression"},
+    "time_binary": {"data": {"time": "when"}},
+    "window_of_time": {"data": {"time": "when"}, "folds": {"n": 4, "max_train_size": 40}},
+    "repeats_of_groups": {"data": {"group": "owner"}, "folds": {"n": 3, "repeats": 2}},
+}
+MARKED = [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)]
+
+
+@pytest.mark.parametrize("case", MARKED)
+def test_no_oof_row_comes_from_a_fit_on_that_row(case: str, witness: Witness, arena: Any) -> None:
+    options = {"task": "binary", "folds": {"n": 3}, "data": {}, **(CASES | SLOW_CASES)[case]}
+    regression = options["task"] == "regression"
+    frame = rows_of(120, {"binary": 2, "multiclass": 3, "regression": 0}[options["task"]])
+    data = {**options["data"], "drop": [role for role in ROLES if role not in options["data"].values()]}
+    is_time = "time" in data
+    if is_time:
+        options["folds"] = {**options["folds"], "n": 4}
+    ran = arena.run(
+        spied_levels(witness, "SpyRegressor" if regression else "SpyClassifier"),
+        frame,
+        data=data,
+        folds=options["folds"],
+        task=options["task"],
+        metric="rmse" if regression else "log_loss",
+        code={"spies": SPY},
+    )
+    folds = ran.folds
+    made_by: dict[tuple[str, int, Any], set[int]] = {}
+    levels = {"base": 0, "meta": 1, "top": 2}
+    for tag, repeat, fold, fits in witness.units():
+        made_by[tag, repeat, fold] = {fit["fit"] for fit in fits}
+        level = levels[tag.split(".")[0]]
+        allowed = allowed_rows(frame, data, folds, repeat, fold, level)
+        for fit in fits:
+            seen = np.array(fit["rows"] + fit["held"], dtype=int)
+            assert set(seen) <= set(allowed), f"{tag} {fold} saw rows it must not see"
+            assert len(set(seen)) == len(seen), f"{tag} {fold}: a row stands on both sides of a split"
+            np.testing.assert_allclose(frame["y"].to_numpy()[seen], fit["labels"] + fit["held_labels"])
+            check_inner_split(frame, data, fit)
+        assert set(fits[-1]["rows"]) == set(allowed), f"{tag} {fold}: the last fit uses every allowed row"
+        if "early" in tag:
+            assert any(fit["held"] for fit in fits)
+        if "gated" in tag:
+            assert len(fits) > 3, "the gate made trials"
+    assert {tag for tag, _, _ in made_by} == set(ran.members)
+    check_values(ran, made_by, is_time)
+
+
+def check_inner_split(frame: pd.DataFrame, data: dict[str, Any], fit: dict[str, Any]) -> None:
+    """Rows that stop a fit early share no group with its rows, and are not earlier than them."""
+    rows, held = (frame.iloc[np.array(fit[name], dtype=int)] for name in ("rows", "held"))
+    if "group" in data:
+        assert not set(rows["owner"]) & set(held["owner"])
+    if "time" in data and len(held):
+        assert rows["when"].max() < held["when"].min()
+
+
+def allowed_rows(
+    frame: pd.DataFrame, data: dict[str, Any], folds: Any, repeat: int, fold: Any, level: int
+) -> np.ndarray:
+    """The rows that may train pipeline `fold`, worked out from the data alone (and the fold of each row)."""
+    fold_of = folds.fold_of(repeat)
+    # Time: the base predicts folds from 0 on, each later level one fewer, and some rows never.
+    usable = fold_of >= level - 1 if level and "time" in data else np.ones(len(frame), dtype=bool)
+    if fold == "all":
+        return np.flatnonzero(usable)
+    predicted = fold_of == fold
+    if "time" not in data:
+        allowed = ~predicted
+    else:
+        when = frame["when"].to_numpy()
+        allowed = when < when[predicted].min()
+        # A gap, or a window's start, takes more rows away; at every level.
+        allowed &= np.isin(np.arange(len(frame)), folds.splits[repeat][fold][0])
+    if "group" in data:
+        owner = frame["owner"].to_numpy()
+        allowed &= ~np.isin(owner, owner[predicted])
+    return np.flatnonzero(allowed & usable)
+
+
+def check_values(ran: Any, made_by: dict[tuple[str, int, Any], set[int]], is_time: bool) -> None:
+    """The OOF rows of fold k carry the number of a fit of unit k (and of its last one)."""
+    folds = ran.folds
+    output = "prediction" if ran.planner.config.task == "regression" else "proba"
+    for tag in {tag for tag, _, _ in made_by}:
+        level, member = tag.split(".")
+        means = np.zeros(folds.n_rows)
+        for repeat in range(folds.n_repeats):
+            for fold in range(folds.n_folds):
+                if (tag, repeat, fold) not in made_by:
+                    assert is_time
+                    continue
+                values = ran.stored(f"{level}/{member}", repeat, fold, output)
+                numbers = np.rint(values[:, 0] * 10_000 - 1)
+                assert set(numbers) <= made_by[tag, repeat, fold]
+                means[folds.splits[repeat][fold][1]] += values[:, 0] / folds.n_repeats
+        written = ran.oof(tag).iloc[:, 0].to_numpy()
+        covered = np.isfinite(written)
+        np.testing.assert_allclose(written[covered], means[covered], rtol=1e-12)

@@ -1,0 +1,90 @@
+"""Stacks over time folds: what is covered, what is left empty, which pipeline predicts the test rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+COLUMNS = [f"x{j}" for j in range(5)]
+KNN = {"estimator": "sklearn.neighbors.KNeighborsClassifier", "prepare": "none"}
+TREE = {
+    "estimator": "sklearn.tree.DecisionTreeClassifier",
+    "params": {"max_depth": 3, "random_state": 0},
+    "prepare": "none",
+}
+LEVELS: dict[str, Any] = {
+    "base": {"knn": KNN, "tree": TREE},
+    "meta": {
+        "knn": {**KNN, "inputs": ["base/*/proba"]},
+        "soft": {"vote": "soft", "inputs": ["base/*/proba"]},
+    },
+    "top": {"tree": {**TREE, "inputs": ["meta/knn/proba", "base/*/proba"]}},
+    "final": {"hard": {"vote": "hard", "inputs": ["meta/knn/proba", "top/*", "base/*/proba"]}},
+}
+FIRST_FOLD = {"base.knn": 0, "base.tree": 0, "meta.knn": 1, "meta.soft": 0, "top.tree": 2, "final.hard": 2}
+
+
+@pytest.fixture
+def timed(make_rows: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    train, test = make_rows(120, 1), make_rows(30, 2, prefix="t").drop(columns="y")
+    train["when"] = np.random.default_rng(0).permutation(len(train))
+    test["when"] = 1000
+    return train, test
+
+
+def test_every_fitted_level_covers_one_fold_fewer_and_empty_rows_stay_empty(arena: Any, timed: Any) -> None:
+    train, test = timed
+    ran = arena.run(LEVELS, train, test, data={"time": "when"}, folds={"n": 4})
+    fold_of = ran.fold_of.loc[train["id"]].to_numpy()
+    # 120 rows, 4 folds of 24, the first 24 rows in time are only trained on.
+    np.testing.assert_array_equal(fold_of, train["when"] // 24 - 1)
+    assert (fold_of == -1).sum() == 24
+    for member, first in FIRST_FOLD.items():
+        oof = ran.oof(member).loc[train["id"]].to_numpy()
+        np.testing.assert_array_equal(np.isfinite(oof).all(axis=1), fold_of >= first)
+        assert np.isnan(oof[fold_of < first]).all()
+    text = (ran.result.folder / "oof" / "base.knn.csv").read_text().splitlines()
+    assert sum(line.endswith(",,") for line in text) == 24
+
+
+def test_members_are_scored_on_the_rows_that_all_of_them_cover(arena: Any, timed: Any) -> None:
+    train, test = timed
+    ran = arena.run(LEVELS, train, test, data={"time": "when"}, folds={"n": 4}, metric="accuracy")
+    fold_of = ran.fold_of.loc[train["id"]].to_numpy()
+    common = fold_of >= 2
+    for member in FIRST_FOLD:
+        found = ran.scores["members"][member.replace(".", "/")]
+        decided = ran.oof(member).loc[train["id"]].to_numpy()[common].argmax(axis=1)
+        assert found["n_rows"] == common.sum() == 48
+        assert found["score"] == pytest.approx(np.mean(decided == train["y"].to_numpy()[common]))
+        assert found["folds"][:2] == [None, None]
+
+
+@pytest.mark.parametrize(("views", "used"), [("auto", [3]), ("last", [3]), ("all", [1, 2, 3])])
+def test_test_rows_go_through_the_last_pipeline_unless_all_are_asked_for(
+    arena: Any, timed: Any, views: str, used: list[int]
+) -> None:
+    train, test = timed
+    levels = {"base": {"knn": KNN, "tree": TREE}, "meta": {"knn": {**KNN, "inputs": ["base/*/proba"]}}}
+    ran = arena.run(levels, train, test, data={"time": "when"}, folds={"n": 4}, stack={"views": views})
+    X, y, when = train[COLUMNS].to_numpy(), train["y"].to_numpy(), train["when"].to_numpy()
+    fold_of = when // 24 - 1
+    oof, tests = np.full((len(X), 4), np.nan), []
+    for k in range(4):
+        earlier = fold_of < k
+        models = [
+            KNeighborsClassifier().fit(X[earlier], y[earlier]),
+            DecisionTreeClassifier(max_depth=3, random_state=0).fit(X[earlier], y[earlier]),
+        ]
+        oof[fold_of == k] = np.hstack([model.predict_proba(X[fold_of == k]) for model in models])
+        tests.append(np.hstack([model.predict_proba(test[COLUMNS].to_numpy()) for model in models]))
+    expected = []
+    for k in used:
+        rows = (fold_of >= 0) & (fold_of < k)
+        expected.append(KNeighborsClassifier().fit(oof[rows], y[rows]).predict_proba(tests[k]))
+    np.testing.assert_allclose(ran.test("meta.knn").to_numpy(), np.mean(expected, axis=0), atol=1e-9)

@@ -1,0 +1,98 @@
+"""Members that fail leave the others to make the ensemble, and are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+Project = Any
+NAN = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+class Nan(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+    def predict_proba(self, X):
+        return np.full((len(X), len(self.classes_)), np.nan)
+"""
+
+
+def add(project: Project, name: str, member: dict[str, Any], level: str = "base") -> Project:
+    config = project.config()
+    config["levels"][level][name] = member
+    return project.write(config)
+
+
+def test_a_member_that_fails_leaves_an_ensemble_of_the_others(quick: Project) -> None:
+    before = quick.outputs()
+    bad = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": -1.0}}
+    said = add(quick, "bad", bad).run()
+    assert said.code == 4
+    assert "failed: base/bad: " in said.out and "'C'" in said.out
+    assert "Traceback" not in said.err + said.out
+    scores = quick.scores()
+    assert scores["failed"] == ["base/bad"]
+    assert set(scores["members"]) == {"base/gbm", "base/linear", "meta/gated", "final/soft", "final/greedy"}
+    assert quick.outputs()["submission.csv"] == before["submission.csv"]
+    assert "base/bad" in (quick.run_folder / "report.html").read_text()
+    log = (quick.run_folder / "run.log").read_text()
+    assert "ERROR base/bad fold 0 failed" in log and "InvalidParameterError" in log
+
+
+def test_a_failed_run_fails_the_same_way_again(quick: Project) -> None:
+    bad = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"nonsense": 1}}
+    assert add(quick, "bad", bad).run().code == 4
+    before = quick.outputs()
+    said = quick.run()
+    assert said.code == 4 and "nonsense" in said.out
+    assert quick.outputs() == before
+
+
+def test_predictions_that_are_not_finite_fail_the_member(quick: Project) -> None:
+    (quick.folder / "odd.py").write_text(NAN)
+    said = add(quick, "nan", {"estimator": "odd:Nan"}).run("--trust-code")
+    assert said.code == 4
+    assert "failed: base/nan: Nan must predict finite numbers; got" in said.out
+
+
+def test_a_meta_member_that_fails_leaves_the_base(quick: Project) -> None:
+    bad = {"estimator": "gated_linear", "params": {"penalty": 3}, "inputs": ["base/*/proba"]}
+    config = quick.config()
+    config["levels"]["meta"] = {"gated": bad}
+    said = quick.write(config).run()
+    assert said.code == 4 and "failed: meta/gated: gated_linear takes penalties" in said.out
+    assert "final/soft" in quick.scores()["members"]
+
+
+def test_what_read_only_the_failed_member_is_left_out_and_said(quick: Project) -> None:
+    bad = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": -1.0}}
+    add(quick, "bad", bad)
+    add(quick, "reader", {"estimator": "gated_linear", "inputs": ["base/bad/proba"]}, "meta")
+    said = quick.run("--set", "submit=meta/reader")
+    assert said.code == 4
+    assert "meta/reader" not in quick.scores()["members"]
+    assert "submit: meta/reader is not among the finished members" in said.out.replace("\n", " ")
+
+
+def test_a_repaired_member_joins_without_refitting_the_others(quick: Project, fits: list[str]) -> None:
+    bad = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": -1.0}}
+    assert add(quick, "bad", bad).run().code == 4
+    fits.clear()
+    assert add(quick, "bad", {**bad, "params": {"C": 0.3}}).run().code == 0
+    assert fits.count("sklearn.linear_model.LogisticRegression") == 3
+    assert "lightgbm.LGBMClassifier" not in fits
+
+
+@pytest.mark.parametrize("kind", ["inline", "loky"])
+def test_a_run_without_any_member_left_fails(kind: str, quick: Project) -> None:
+    config = quick.config()
+    for member in config["levels"]["base"].values():
+        member["estimator"], member["params"] = "sklearn.linear_model.LogisticRegression", {"C": -1.0}
+    said = quick.write(config).run("--set", f"executor={{kind: {kind}, jobs: 2}}", "--set", "name=dead")
+    assert said.code == 1
+    assert "error: at least one member must be left" in said.err
+    assert "base/gbm" in said.err and "base/linear" in said.err and "Traceback" not in said.err
+    assert {path.name for path in (quick.folder / "runs" / "dead").iterdir()} == {"run.log"}
