@@ -8,7 +8,7 @@ NETS: dict[str, str] = {
 """Nets by short name; a path names a class that is built in every fold."""
 
 ESTIMATORS: dict[str, str] = {
-    "gated_linear": "stackfeat.ensemble.gated_linear:GatedLinear",
+    "gated_linear": "stackfeat.ensemble.gating.gated_linear:GatedLinear",
 }
 """Estimators by short name; others are named by a path such as ``sklearn.svm.SVC``."""
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Table
-from stackfeat.ensemble.design import Scale, Scaling, centred_log_proba
+from stackfeat.ensemble.gating.blocks import Scale, Scaling, centred_log_proba
 from stackfeat.errors import MemberError
 from stackfeat.features.member import BlockRows, Rows
 from stackfeat.store import Entry, EntryWriter

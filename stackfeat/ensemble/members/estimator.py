@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.columns import Columns, combine
-from stackfeat.ensemble.design import Block
-from stackfeat.ensemble.gate import gate_blocks
+from stackfeat.ensemble.gating.blocks import Block
+from stackfeat.ensemble.gating.gate import gate_blocks
+from stackfeat.ensemble.gating.penalty import choose_penalty, has_free_penalty
 from stackfeat.ensemble.members import persist
 from stackfeat.ensemble.members.boosting import fit_early_stopped
 from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
 from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
 from stackfeat.ensemble.options import EstimatorOptions
-from stackfeat.ensemble.penalty import choose_penalty, has_free_penalty
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter

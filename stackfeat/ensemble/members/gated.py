@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.columns import Columns, scaling_of
-from stackfeat.ensemble.design import Block
-from stackfeat.ensemble.gated_linear import GatedLinear
+from stackfeat.ensemble.gating.blocks import Block
+from stackfeat.ensemble.gating.gated_linear import GatedLinear
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import ConfigError
 from stackfeat.features.member import FitContext, Rows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from stackfeat.ensemble.linear_solver import Softmax, Squares, softmax, with_intercept
+from stackfeat.ensemble.gating.linear_solver import Softmax, Squares, softmax, with_intercept
 
 
 def sample(n=400, d=7, n_classes=4, seed=0):

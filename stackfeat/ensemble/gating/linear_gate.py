@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.ensemble.design import Block, Scale
-from stackfeat.ensemble.forward_selection import Selection, select_blocks
-from stackfeat.ensemble.gate_rules import inner_folds, paired_gain, random_folds, threshold
-from stackfeat.ensemble.linear_solver import Problem, Softmax
-from stackfeat.ensemble.penalty_search import CrossValidation, Trial, search_penalty
+from stackfeat.ensemble.gating.blocks import Block, Scale
+from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
+from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
+from stackfeat.ensemble.gating.penalty_search import CrossValidation, Trial, search_penalty
+from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from stackfeat.ensemble.design import Block, Scale, centred_log_proba
-from stackfeat.ensemble.gate_rules import passes, threshold
-from stackfeat.ensemble.gated_linear import GatedLinear
+from stackfeat.ensemble.gating.blocks import Block, Scale, centred_log_proba
+from stackfeat.ensemble.gating.gated_linear import GatedLinear
+from stackfeat.ensemble.gating.rules import passes, threshold
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.task import Task
 

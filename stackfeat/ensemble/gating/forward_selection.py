@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackfeat.ensemble.gate_rules import GateStep, paired_gain, passes
-from stackfeat.ensemble.penalty_search import Choice, CrossValidation, Trial, refine_penalty
+from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, refine_penalty
+from stackfeat.ensemble.gating.rules import GateStep, paired_gain, passes
 
 FITTED_A_ROUND = 3
 KEPT_AFTER_SCREENING = 10

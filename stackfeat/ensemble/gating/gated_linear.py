@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.ensemble.design import Block, Scale, check_design
-from stackfeat.ensemble.gate_rules import MAX_BLOCKS, SCALES
-from stackfeat.ensemble.linear_gate import GateOptions, choose
-from stackfeat.ensemble.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
-from stackfeat.ensemble.penalty_search import PENALTIES
+from stackfeat.ensemble.gating.blocks import Block, Scale, check_design
+from stackfeat.ensemble.gating.linear_gate import GateOptions, choose
+from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
+from stackfeat.ensemble.gating.penalty_search import PENALTIES
+from stackfeat.ensemble.gating.rules import MAX_BLOCKS, SCALES
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import has_fit_parameter
 
-from stackfeat.ensemble.design import SMALLEST_PROBA, Block, Scale
+from stackfeat.ensemble.gating.blocks import SMALLEST_PROBA, Block, Scale
 from stackfeat.task import Task
 
 logger = logging.getLogger(__name__)

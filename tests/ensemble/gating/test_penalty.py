@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
-from stackfeat.ensemble.penalty import choose_penalty, has_free_penalty
+from stackfeat.ensemble.gating.penalty import choose_penalty, has_free_penalty
 from stackfeat.task import Task
 
 RNG = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stackfeat.ensemble.design import Block, Scale, check_design
-from stackfeat.ensemble.gate_rules import (
+from stackfeat.ensemble.gating.blocks import Block, Scale, check_design
+from stackfeat.ensemble.gating.rules import (
     MAX_BLOCKS,
     MAX_TRIALS,
     SCALES,
@@ -26,7 +26,7 @@ from stackfeat.ensemble.gate_rules import (
     passes,
     threshold,
 )
-from stackfeat.ensemble.gate_trials import EstimatorTrials, join
+from stackfeat.ensemble.gating.trials import EstimatorTrials, join
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.columns import take_rows
-from stackfeat.ensemble.gate_rules import inner_folds
+from stackfeat.ensemble.gating.rules import inner_folds
 from stackfeat.ensemble.members.predict import fit_estimator, predict_rows, row_losses
 from stackfeat.task import Task
 

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from stackfeat.ensemble.design import Block
-from stackfeat.ensemble.gate import GateResult, gate_blocks
+from stackfeat.ensemble.gating.blocks import Block
+from stackfeat.ensemble.gating.gate import GateResult, gate_blocks
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
 

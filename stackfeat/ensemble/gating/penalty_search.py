@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stackfeat.ensemble.linear_solver import Problem, Softmax, weighted_gram, with_intercept
+from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, weighted_gram, with_intercept
 
 PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
 TOLERANCE = 1e-6
