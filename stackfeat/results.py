@@ -18,7 +18,7 @@ from stackfeat.data.folds import load_folds
 from stackfeat.data.load import find_file
 from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
-from stackfeat.ensemble.forewarn import warn_of_raw
+from stackfeat.ensemble.forewarn import warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
 from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.errors import DamagedEntryError, RunFailed
@@ -65,7 +65,9 @@ def collect(
         name: store.read(job.key).json("diagnosis") for name, job in diagnosing.items() if store.has(job.key)
     }
     warnings = [text for found in diagnoses.values() for text in found["warnings"]]
-    warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store), *warn_of_raw(plan.graph)]
+    train = load_samples(store.read(plan.sources.samples))
+    warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store)]
+    warnings += warn_of_inputs(plan.graph, train.n_rows)
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
         warnings.append(
@@ -78,7 +80,7 @@ def collect(
         plan=plan,
         store=store,
         folds=load_folds(store.read(plan.sources.folds)),
-        train=load_samples(store.read(plan.sources.samples)),
+        train=train,
         test=None if test_key is None else load_samples(store.read(test_key)),
         metric=metric,
         averaging=averaging_of(planner.loaded, planner.recipes),

@@ -14,6 +14,7 @@ from stackfeat.ensemble.budget import Deadlines
 from stackfeat.ensemble.forewarn import forewarn
 from stackfeat.ensemble.level import LevelReport, Workplace, run_level
 from stackfeat.ensemble.plan import Job, Plan
+from stackfeat.ensemble.remembered import samples_of
 from stackfeat.ensemble.work import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.executors import Executor, make_executor, resolve_jobs
@@ -107,7 +108,8 @@ def _workplace(
 def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
     plan = planner.plan()
     to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
-    return forewarn(plan.graph, to_compute, trust_code=trust_code)
+    n_rows = samples_of(planner.store, plan.sources.samples).n_rows
+    return forewarn(plan.graph, to_compute, n_rows, trust_code=trust_code)
 
 
 def _repairing(work: Callable[[], Result]) -> Result:

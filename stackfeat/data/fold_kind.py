@@ -57,6 +57,14 @@ def resolve_kind(
     return kind
 
 
+def is_time_kind(kind: str, has_time: bool, allow_leak: bool) -> bool:
+    """Return whether folds follow time: later rows never train a model of earlier ones.
+
+    A user's splitter does where there is a time column, because its splits are checked against it.
+    """
+    return kind == "time" or (kind == "custom" and has_time and not allow_leak)
+
+
 def _automatic(classes: bool, has_group: bool, has_time: bool, has_fold: bool) -> str:
     if has_fold:
         return "column"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.data.duplicates import share_of_split_duplicates
+from stackfeat.data.fold_kind import is_time_kind
 from stackfeat.data.fold_kind import resolve_kind as resolve_kind
 from stackfeat.data.phrases import name_values
 from stackfeat.data.samples import ArrayReader, ArrayWriter, Samples
@@ -110,7 +111,8 @@ def make_folds(options: FoldOptions, samples: Samples, splitter: object | None =
     seeds = [options.seed, *(derive_seed(options.seed, "folds", repeat) for repeat in range(1, n_draws))]
     drawn = [_checked_split(kind, options, samples, seed, splitter) for seed in seeds]
     splits = tuple(drawn) if len(drawn) == options.repeats else tuple(drawn * options.repeats)
-    folds = Folds(kind=kind, splits=splits, n_rows=samples.n_rows)
+    runs_in_time = is_time_kind(kind, samples.time is not None, options.allow_leak)
+    folds = Folds(kind="time" if runs_in_time else kind, splits=splits, n_rows=samples.n_rows)
     if kind in ("time", "column") and options.repeats > 1:
         logger.info(
             "folds of kind %s are the same in all %d repeats; only seeds differ", kind, options.repeats

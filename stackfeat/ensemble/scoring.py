@@ -45,7 +45,7 @@ def score_member(
     y = task.to_target_scale(samples.labels)[rows]
     weight = None if samples.weight is None else samples.weight[rows]
     decided, decision = _decide(
-        metric, y, task.to_target_scale(prediction[rows]), fold_of[rows], folds, task, recipe, weight
+        metric, y, task.to_target_scale(prediction[rows]), rows, folds, task, recipe["decision"], weight
     )
     bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe["seed"])[
         :, 0
@@ -87,21 +87,22 @@ def _decide(
     metric: Metric,
     y: np.ndarray,
     prediction: np.ndarray,
-    fold_of: np.ndarray,
+    row_numbers: np.ndarray,
     folds: Folds,
     task: Task,
-    recipe: Mapping[str, Any],
+    kind: str,
     weight: np.ndarray | None,
 ) -> tuple[np.ndarray, Decision | None]:
-    """Turn predictions into labels where the metric wants them, each fold by a rule from the others."""
+    """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
     if metric.needs != "label":
         return prediction, None
     decided = np.empty(len(y), dtype=np.float64 if not task.is_classification else np.int64)
     rules = []
+    fold_of = folds.fold_of(0)[row_numbers]
     for fold in np.unique(fold_of):
         inside = fold_of == fold
-        outside = fold_of < fold if folds.is_time else ~inside
-        rule = _fit_rule(metric, y, prediction, outside, task, recipe["decision"], weight)
+        train_rows = np.isin(row_numbers, folds.splits[0][fold][0])
+        rule = _fit_rule(metric, y, prediction, train_rows, task, kind, weight)
         decided[inside] = rule.apply(prediction[inside])
         rules.append(rule)
     return decided, Decision.average(rules[-1:] if folds.is_time else rules)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.data.fingerprint import fingerprint
-from stackfeat.data.fold_kind import resolve_kind
+from stackfeat.data.fold_kind import is_time_kind, resolve_kind
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.errors import DataWarning, LeakWarning
 from stackfeat.features.keys import Recipe, folds_recipe, key_of, samples_recipe
@@ -34,16 +34,15 @@ class RowRecipes:
     test : dict or None
     kind : str
         Kind of the folds, ``auto`` resolved.
+    is_time : bool
+        Whether folds follow time.
     """
 
     samples: Recipe
     test: Recipe | None
     folds: Recipe
     kind: str
-
-    @property
-    def is_time(self) -> bool:
-        return self.kind == "time"
+    is_time: bool
 
 
 def row_recipes(
@@ -76,14 +75,15 @@ def row_recipes(
         )
     kind = resolve_kind(folds, task, data.group is not None, data.time is not None, data.fold is not None)
     described = {**folds.to_json(), "kind": folds.kind if kind == "custom" else kind}
-    for name in (
-        "allow_leak",
-        "repeats_as",
-        *(() if kind == "time" else ("gap", "test_size", "max_train_size")),
-    ):
+    unused = ["repeats_as"]
+    unused += ["gap", "test_size", "max_train_size"] if kind != "time" else []
+    # Whether a user's splitter has to follow time decides how its folds are used.
+    unused += ["allow_leak"] if kind != "custom" else []
+    for name in unused:
         described.pop(name)
     code = source_hash(folds.kind) if kind == "custom" else None
-    return RowRecipes(samples, test, folds_recipe(key_of(samples), described, code), kind)
+    is_time = is_time_kind(kind, data.time is not None, folds.allow_leak)
+    return RowRecipes(samples, test, folds_recipe(key_of(samples), described, code), kind, is_time)
 
 
 def _identity(name: str, folder: Path, data: DataOptions, memory: Path | None) -> str:

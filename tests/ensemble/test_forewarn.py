@@ -1,0 +1,34 @@
+"""What a plan makes optimistic or unsaveable is said before it is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stackfeat.config import RunConfig
+from stackfeat.ensemble.forewarn import forewarn, warn_of_inputs
+from stackfeat.ensemble.graph import Graph, build_graph
+
+BASE: dict[str, Any] = {"mlp": {"net": "mlp"}, "gbm": {"estimator": "lightgbm.LGBMClassifier"}}
+
+
+def graph(levels: dict[str, Any]) -> Graph:
+    config = RunConfig(task="multiclass", metric="log_loss", data={"train": "a.csv"}, levels=levels)
+    return build_graph(config.levels, "multiclass")
+
+
+def test_raw_activations_are_warned_of_with_the_remedy() -> None:
+    levels = {"base": {"mlp": {"net": "mlp", "emit": ["proba", {"tap": "penultimate", "encode": "raw"}]}}}
+    assert "base/mlp/penultimate@raw: activations of different folds" in warn_of_inputs(graph(levels), 500)[0]
+
+
+def test_raw_columns_beside_predictions_are_warned_of_on_few_rows_only() -> None:
+    trees = {"estimator": "lightgbm.LGBMClassifier", "inputs": ["base/*/proba", "table"]}
+    made = graph({"base": BASE, "meta": {"trees": trees, "plain": trees | {"inputs": ["base/*/proba"]}}})
+    (text,) = warn_of_inputs(made, 500)
+    assert text.startswith("meta/trees: raw columns beside predictions make an out-of-fold score optimistic")
+    assert not warn_of_inputs(made, 100_000)
+
+
+def test_a_plain_stack_has_nothing_to_warn_of() -> None:
+    made = graph({"base": BASE, "meta": {"m": {"estimator": "gated_linear", "inputs": ["base/*/*"]}}})
+    assert forewarn(made, ["base/gbm"], 500, trust_code=False) == []
