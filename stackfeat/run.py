@@ -12,7 +12,7 @@ from typing import TypeVar
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.ensemble.budget import Deadlines
 from stackfeat.ensemble.forewarn import forewarn
-from stackfeat.ensemble.level import LevelReport, Workplace, run_level
+from stackfeat.ensemble.level import LevelReport, Workshop, run_level
 from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.ensemble.remembered import samples_of
 from stackfeat.ensemble.work import Worker
@@ -81,7 +81,7 @@ def run(
     _repairing(lambda: check_rows(planner, trust_code))
     log = loaded.folder / loaded.config.run_dir / "run.log"
     with logging_to(log), _executor(loaded, trust_code) as executor:
-        place = _workplace(planner, executor, progress, trust_code, started)
+        place = _workshop(planner, executor, progress, trust_code, started)
         for text in _forewarnings(planner, trust_code):
             logger.warning(text)
         computed: dict[str, float] = {}
@@ -95,14 +95,14 @@ def _executor(loaded: LoadedConfig, trust_code: bool) -> Executor:
     return make_executor(options.kind, options.jobs, options.threads_per_job, options.retries, paths=paths)
 
 
-def _workplace(
+def _workshop(
     planner: Planner, executor: Executor, progress: Progress | None, trust_code: bool, started: float
-) -> Workplace:
+) -> Workshop:
     options, store = planner.config.executor, planner.store
     worker = Worker(str(store.root), store.cache, store.started, trust_code)
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
-    return Workplace(store, executor, worker, n_parallel, progress, deadlines)
+    return Workshop(store, executor, worker, n_parallel, progress, deadlines)
 
 
 def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
@@ -122,7 +122,7 @@ def _repairing(work: Callable[[], Result]) -> Result:
     return work()
 
 
-def _compute(planner: Planner, place: Workplace, computed: dict[str, float], trust_code: bool) -> RunResult:
+def _compute(planner: Planner, place: Workshop, computed: dict[str, float], trust_code: bool) -> RunResult:
     """Run all levels, score them and write the run folder; `computed` remembers what earlier tries did."""
     notes = planner.read_rows(trust_code)
     plan, report = run_levels(planner, place)
@@ -132,7 +132,7 @@ def _compute(planner: Planner, place: Workplace, computed: dict[str, float], tru
     return write_results(planner, finished, computed)
 
 
-def run_levels(planner: Planner, place: Workplace) -> tuple[Plan, LevelReport]:
+def run_levels(planner: Planner, place: Workshop) -> tuple[Plan, LevelReport]:
     """Run level after level; members that fail, or do not fit the time, leave with what needs them."""
     whole = LevelReport()
     plan = planner.plan()
@@ -164,5 +164,5 @@ def _nothing_left(report: LevelReport) -> RunFailed:
     return RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
 
 
-def _score(jobs: Sequence[Job], place: Workplace) -> CrossFit:
+def _score(jobs: Sequence[Job], place: Workshop) -> CrossFit:
     return cross_fit(jobs, place.store, place.executor, place.worker)

@@ -19,7 +19,7 @@ from stackfeat.store import EntryStore
 
 
 @dataclass
-class Workplace:
+class Workshop:
     """Where and how jobs run."""
 
     store: EntryStore
@@ -64,7 +64,7 @@ class LevelReport:
         return set(self.failed) | set(self.left_out)
 
 
-def run_level(plan: Plan, level: str, place: Workplace) -> LevelReport:
+def run_level(plan: Plan, level: str, place: Workshop) -> LevelReport:
     """Run a level's waves in order; a member that fails takes part in no later wave."""
     report = LevelReport()
     is_first = level == next(iter(plan.waves))
@@ -82,7 +82,7 @@ def run_level(plan: Plan, level: str, place: Workplace) -> LevelReport:
     return report
 
 
-def _run(jobs: Sequence[Job], place: Workplace, report: LevelReport, deadline: float | None) -> None:
+def _run(jobs: Sequence[Job], place: Workshop, report: LevelReport, deadline: float | None) -> None:
     if not jobs:
         return
     report.add(
@@ -90,7 +90,7 @@ def _run(jobs: Sequence[Job], place: Workplace, report: LevelReport, deadline: f
     )
 
 
-def _run_with_budget(jobs: Sequence[Job], place: Workplace, report: LevelReport, deadline: float) -> None:
+def _run_with_budget(jobs: Sequence[Job], place: Workshop, report: LevelReport, deadline: float) -> None:
     first = first_folds(jobs)
     _run(first, place, report, deadline)
     seconds = {
