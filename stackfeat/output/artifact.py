@@ -6,8 +6,10 @@ Out: the folder `predictor/` of a run, complete or not there; it needs neither s
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,32 @@ def write_predictor(
     """
     fits, aligns = needed_fits(plan, member, averaging)
     keys = [plan.fits[unit] for unit in fits] + [plan.aligns[unit] for unit in aligns]
+    names = {plan.fits[unit]: unit[0] for unit in fits}
+    description = describe(plan, member, averaging, task) | extra | {"unsaved": _unsaved(store, names)}
+    if _is_current(folder, description, keys):
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".predictor-"))
     try:
         models = Store(temporary / "models")
         for key in keys:
             _copy_state(store, models, key)
-        names = {plan.fits[unit]: unit[0] for unit in fits}
-        description = describe(plan, member, averaging, task) | extra
-        write_json(temporary / "predictor.json", description | {"unsaved": _unsaved(store, names)})
+        write_json(temporary / "predictor.json", description)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_current(folder: Path, description: dict[str, Any], keys: Sequence[str]) -> bool:
+    """Whether the folder holds this very predictor, every byte as it was written."""
+    try:
+        there = json.loads((folder / "predictor.json").read_bytes())
+        models = Store(folder / "models", "readonly")
+        return there == json.loads(json.dumps(description)) and all(models.verify(key) for key in keys)
+    except (OSError, ValueError):
+        return False
 
 
 def _copy_state(source: EntryStore, target: Store, key: str) -> None:

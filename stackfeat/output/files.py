@@ -61,8 +61,19 @@ def write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(zip(*[[_cell(value) for value in column] for column in columns], strict=True))
+    writer.writerows(zip(*[_cells(column) for column in columns], strict=True))
     write_bytes(path, text.getvalue().encode())
+
+
+def _cells(column: Iterable[Any]) -> list[Any]:
+    if isinstance(column, np.ndarray) and column.dtype == np.float64:
+        # Millions of numbers: the usual column, without a look at the type of each.
+        missing = np.isnan(column)
+        texts: list[Any] = list(map(repr, column.tolist()))
+        for row in np.flatnonzero(missing):
+            texts[row] = ""
+        return texts
+    return [_cell(value) for value in column]
 
 
 def _cell(value: Any) -> Any:

@@ -11,7 +11,7 @@ from stackfeat.data.folds import Folds
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.plan import Averaging, Plan
-from stackfeat.ensemble.predictions import oof_prediction, test_prediction
+from stackfeat.ensemble.predictions import oof_prediction, test_prediction, view_places
 from stackfeat.metrics import Metric
 from stackfeat.output.scores import Score
 from stackfeat.store import EntryStore
@@ -57,14 +57,31 @@ class Finished:
     def task(self) -> Task:
         return self.train.task
 
-    def oof(self, score: Score) -> np.ndarray:
-        """OOF predictions on the scale of the target; NaN rows were never predicted."""
+    def oof_recipe(self, score: Score) -> dict[str, Any]:
+        """What the OOF predictions of a member are made of."""
         block = score.node.prediction
         assert block is not None
-        places = [self.plan.oof_places(block, repeat) for repeat in range(self.plan.sources.n_repeats)]
-        prediction, covered = oof_prediction(
-            self.store, places, self.folds, self.task, self.averaging.average
-        )
+        return {
+            "places": [self.plan.oof_places(block, repeat) for repeat in range(self.plan.sources.n_repeats)],
+            "average": self.averaging.average,
+            "samples": self.plan.sources.samples,
+            "folds": self.plan.sources.folds,
+        }
+
+    def test_recipe(self, score: Score) -> dict[str, Any]:
+        """What the test predictions of a member are made of."""
+        block = score.node.prediction
+        assert block is not None
+        return {
+            "places": view_places(self.plan, block, self.averaging),
+            "averaging": self.averaging.to_json(),
+            "samples": self.plan.sources.test,
+        }
+
+    def oof(self, score: Score) -> np.ndarray:
+        """OOF predictions on the scale of the target; NaN rows were never predicted."""
+        places, average = self.oof_recipe(score)["places"], self.averaging.average
+        prediction, covered = oof_prediction(self.store, places, self.folds, self.task, average)
         values = np.full(prediction.shape, np.nan)
         values[covered] = self.task.to_target_scale(prediction[covered])
         return values

@@ -7,17 +7,20 @@ Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, submissi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackfeat.data.samples import Samples
 from stackfeat.output.artifact import write_predictor
 from stackfeat.output.files import remove_stale, write_bytes, write_csv, write_json
 from stackfeat.output.finished import Finished
 from stackfeat.output.report import render_report
 from stackfeat.output.scores import Score
 from stackfeat.output.submission import Form, make_submission, order_like_sample
+from stackfeat.output.written import Written
 from stackfeat.store import safe_name
 
 if TYPE_CHECKING:
@@ -93,16 +96,34 @@ def _write_folds(folder: Path, finished: Finished) -> None:
 def _write_predictions(folder: Path, finished: Finished) -> None:
     header = ("id", *([str(label) for label in finished.task.classes] or ["prediction"]))
     names = []
+    written = Written(folder)
     for score in finished.scores:
         name = file_name(score)
         names.append(name)
-        oof = finished.oof(score)
-        write_csv(folder / "oof" / name, header, (finished.train.ids.tolist(), *oof.T.tolist()))
+        _write_rows(
+            written, f"oof/{name}", finished.oof_recipe(score), header, finished.train, finished.oof, score
+        )
         if finished.test is not None:
-            test = finished.test_rows(score)
-            write_csv(folder / "test" / name, header, (finished.test.ids.tolist(), *test.T.tolist()))
+            recipe = finished.test_recipe(score)
+            _write_rows(written, f"test/{name}", recipe, header, finished.test, finished.test_rows, score)
+    written.save()
     remove_stale(folder / "oof", names)
     remove_stale(folder / "test", names if finished.test is not None else ())
+
+
+def _write_rows(
+    written: Written,
+    name: str,
+    made_of: Any,
+    header: Sequence[str],
+    samples: Samples,
+    predict: Callable[[Score], np.ndarray],
+    score: Score,
+) -> None:
+    if written.is_current(name, made_of):
+        return
+    write_csv(written.folder / name, header, (samples.ids.tolist(), *np.ascontiguousarray(predict(score).T)))
+    written.note(name, made_of)
 
 
 def file_name(score: Score) -> str:

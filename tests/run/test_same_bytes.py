@@ -58,6 +58,7 @@ def test_another_seed_gives_other_bytes(quick: Project) -> None:
 def test_the_run_folder_holds_what_it_promises(net_run: Project) -> None:
     names = {path.name for path in net_run.run_folder.iterdir()}
     assert names == {
+        ".written.json",
         "config.yaml",
         "folds.csv",
         "leaderboard.csv",
@@ -102,3 +103,17 @@ def test_running_into_a_folder_of_another_run_leaves_nothing_stale(quick: Projec
     assert quick.write(config).run().code == 0
     names = {path.name for path in (quick.run_folder / "oof").iterdir()}
     assert "base.renamed.csv" in names and "base.linear.csv" not in names
+
+
+def test_a_rerun_leaves_whole_files_alone_and_mends_edited_ones(quick: Project) -> None:
+    before = quick.outputs()
+    oof = quick.run_folder / "oof" / "base.gbm.csv"
+    models = quick.run_folder / "predictor" / "predictor.json"
+    times = oof.stat().st_mtime_ns, models.stat().st_mtime_ns
+    assert quick.run().code == 0
+    assert (oof.stat().st_mtime_ns, models.stat().st_mtime_ns) == times
+    oof.write_text(oof.read_text().replace("0", "1", 1))
+    models.write_text("{}")
+    assert quick.run().code == 0
+    assert quick.outputs() == before
+    assert "nodes" in models.read_text()

@@ -22,6 +22,7 @@ from stackfeat.ensemble.members.boosting import fit_early_stopped
 from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
 from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
 from stackfeat.ensemble.options import EstimatorOptions
+from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
@@ -49,7 +50,9 @@ class EstimatorMember:
         columns = combine(base, features, choice.scales)
         fitted = [self._fit_one(columns, context, choice.params, seed) for seed in self._seeds(context)]
         names = [block.name for block in rows.features()]
-        return FittedEstimator(context.task, reader, tuple(fitted), choice.scales, choice.report(names))
+        return FittedEstimator(
+            context.task, reader, tuple(fitted), choice.scales, choice.report(names), self.trust_code
+        )
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedEstimator:
         state = entry.json("estimator")
@@ -152,6 +155,7 @@ class FittedEstimator:
     estimators: tuple[Any, ...]
     scales: tuple[float, ...]
     choices: dict[str, Any]
+    trust_code: bool = False
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         columns = combine(self.reader.base(rows), self.reader.features(rows), self.scales)
@@ -160,9 +164,14 @@ class FittedEstimator:
 
     def save(self, writer: EntryWriter) -> None:
         data = [persist.to_bytes(estimator) for estimator in self.estimators]
+        types = sorted({name for content in data for name in persist.unknown_types(content)})
+        if types and not self.trust_code:
+            raise MemberError(
+                f"{type(self.estimators[0]).__name__} holds types that are not on the list of known ones: "
+                f"{', '.join(types)}. Run and predict with --trust-code, if you trust them"
+            )
         for i, content in enumerate(data):
             writer.bytes(f"estimator.{i}.skops", content)
-        types = sorted({f"{type(e).__module__}.{type(e).__qualname__}" for e in self.estimators})
         state = {"n": len(data), "scales": list(self.scales), "report": self.choices, "types": types}
         writer.json("estimator", state)
         self.reader.save(writer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -79,3 +80,13 @@ def test_an_estimator_that_cannot_be_saved_says_so_before_the_run() -> None:
     assert persist.unsaveable(LogisticRegression()) is None
     with pytest.raises(MemberError, match="cannot be saved by skops"):
         persist.to_bytes(broken)
+
+
+def test_boosting_over_native_categories_is_saved_and_loaded() -> None:
+    frame = pd.DataFrame({"x": X[:, 0], "c": pd.Categorical.from_codes(CODES, ["a", "b"])})
+    for model in (HistGradientBoostingClassifier(max_iter=3), LGBMClassifier(n_estimators=3, verbosity=-1)):
+        data = persist.to_bytes(model.fit(frame, CODES))
+        assert persist.unknown_types(data) == []
+        np.testing.assert_array_equal(
+            persist.from_bytes(data).predict_proba(frame), model.predict_proba(frame)
+        )
