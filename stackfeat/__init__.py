@@ -19,24 +19,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stackfeat.config import RunConfig, load_config
-    from stackfeat.nets.penultimate import find_penultimate
-    from stackfeat.nets.taps import Tap, tapped
+    from stackfeat.nets.extraction.extract import extract
+    from stackfeat.nets.pictures import plot_feature_maps, plot_filters
+    from stackfeat.nets.reading.listing import list_layers
+    from stackfeat.nets.reading.penultimate import find_penultimate
+    from stackfeat.nets.taps import Extractor, Tap, mark, tapped
     from stackfeat.output.result import RunResult
     from stackfeat.run import run
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Extractor": "stackfeat.nets.taps",
     "RunConfig": "stackfeat.config",
     "RunResult": "stackfeat.output.result",
     "Tap": "stackfeat.nets.taps",
-    "find_penultimate": "stackfeat.nets.penultimate",
+    "extract": "stackfeat.nets.extraction.extract",
+    "find_penultimate": "stackfeat.nets.reading.penultimate",
+    "list_layers": "stackfeat.nets.reading.listing",
     "load_config": "stackfeat.config",
+    "mark": "stackfeat.nets.taps",
+    "plot_feature_maps": "stackfeat.nets.pictures",
+    "plot_filters": "stackfeat.nets.pictures",
     "run": "stackfeat.run",
     "tapped": "stackfeat.nets.taps",
 }
 
-__all__ = ["RunConfig", "RunResult", "Tap", "__version__", "find_penultimate", "load_config", "run", "tapped"]
+__all__ = [
+    "Extractor",
+    "RunConfig",
+    "RunResult",
+    "Tap",
+    "__version__",
+    "extract",
+    "find_penultimate",
+    "list_layers",
+    "load_config",
+    "mark",
+    "plot_feature_maps",
+    "plot_filters",
+    "run",
+    "tapped",
+]
 
 
 def __getattr__(name: str) -> Any:

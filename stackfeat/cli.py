@@ -111,6 +111,83 @@ def predict(
     typer.echo(f"wrote {output} ({n_rows} rows)")
 
 
+NetParams = Annotated[
+    str, typer.Option("--params", metavar="JSON", help="Arguments of the class, as JSON or a file of it.")
+]
+NetWeights = Annotated[
+    Path | None, typer.Option("--weights", help="State dict: .safetensors, or .pt with tensors only.")
+]
+
+
+@app.command()
+def extract(
+    net: Annotated[str, typer.Argument(metavar="NET", help="The net's class or factory: pkg.mod:Net.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="npy, or npz by names of forward; repeatable: by position.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write to.")],
+    taps: Annotated[
+        list[str] | None, typer.Option("--taps", help="Where to read; repeatable. Default: penultimate.")
+    ] = None,
+    weights: NetWeights = None,
+    params: NetParams = "",
+    file_format: Annotated[str, typer.Option("--format", help="npy, npz, mat, parquet or csv.")] = "npy",
+    batch_size: Annotated[
+        str, typer.Option("--batch-size", help="Rows of a pass; auto: by timing.")
+    ] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    pool: Annotated[
+        str, typer.Option("--pool", help="auto, none, flatten, mean, max, cls or last.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="float32, bf16 or autocast.")] = "float32",
+    trust_code: TrustCode = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the files only.")] = False,
+) -> None:
+    """Read layers of a trained net for every row of a file; a killed call goes on where it stopped."""
+    from stackfeat.extraction import NetSource, extract_files
+
+    source = NetSource(net, params, weights, trust_code)
+    lines = extract_files(
+        source,
+        data,
+        taps or ["penultimate"],
+        output,
+        file_format=file_format,
+        batch_size=batch_size,
+        device=device,
+        pool=pool,
+        precision=precision,
+        progress=not quiet,
+    )
+    typer.echo("\n".join(lines))
+
+
+@app.command()
+def layers(
+    net: Annotated[str, typer.Argument(metavar="NET", help="A config file, or a class: pkg.mod:Net.")],
+    member: Annotated[str, typer.Argument(metavar="[MEMBER]", help="A net member of the config.")] = "",
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="SHAPE", help="Such as 2x3x224x224 or 2x16:int64; repeatable."),
+    ] = None,
+    weights: NetWeights = None,
+    params: NetParams = "",
+    set_: Overrides = None,
+    trust_code: TrustCode = False,
+    data_root: DataRoots = None,
+) -> None:
+    """List the layers of a net: what each gives in a dry run, or why it cannot be tapped."""
+    from stackfeat.extraction import NetSource, describe_layers, describe_member_layers
+
+    if member:
+        text = describe_member_layers(
+            Path(net), member, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ()
+        )
+    else:
+        text = describe_layers(NetSource(net, params, weights, trust_code), input_ or ())
+    typer.echo(text)
+
+
 @app.command()
 def show(
     pattern: Annotated[

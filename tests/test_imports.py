@@ -19,6 +19,7 @@ FLOW = {
     "planning": 1,
     "checking": 2,
     "doctor": 1,
+    "extraction": 2,
     "inspection": 1,
     "prediction": 1,
     "results": 2,

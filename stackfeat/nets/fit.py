@@ -21,7 +21,7 @@ from stackfeat.nets.fitted import Arrays, FittedNet, arrange
 from stackfeat.nets.inference import check_rows_independent, output_rows
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.outputs import Head, Loss, find_head, row_losses
-from stackfeat.nets.penultimate import find_penultimate
+from stackfeat.nets.reading.penultimate import find_penultimate
 from stackfeat.nets.runtime import evaluating, pick_device, pinned, plain_transformers
 from stackfeat.nets.taps import Tap
 from stackfeat.nets.training import Rows, TrainReport, train_net

@@ -8,15 +8,17 @@ Out: float32 arrays with a row per sample, bitwise the same however rows are chu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import MemberError
-from stackfeat.nets.pooling import pool_rows
+from stackfeat.errors import MemberError, TapError
+from stackfeat.nets.reading.examine import Examination, examine
+from stackfeat.nets.reading.rows import RowReading
 from stackfeat.nets.runtime import evaluating, plain_transformers
-from stackfeat.nets.taps import Tap, first_tensor, tapped
+from stackfeat.nets.taps import Tap, first_tensor, resolve_taps
 
 BATCH_SIZE = 256
 
@@ -54,22 +56,47 @@ def forward_rows(
         If the output has not one row per sample.
     """
     n_rows = len(inputs[0])
+    rows = slice(0, 0)
     output: np.ndarray | None = None
     caught: dict[str, np.ndarray] = {}
-    with (
-        evaluating(module),
-        torch.inference_mode(),
-        plain_transformers(),
-        tapped(module, list(dict.fromkeys(taps.values()))) as read,
-    ):
+
+    def deliver(key: str, values: Tensor) -> None:
+        if values.ndim != 2:
+            raise TapError(
+                f"pool: none must have (rows, columns); got shape={tuple(values.shape)} at tap {key!r}; "
+                "use pool: auto or flatten"
+            )
+        caught[key] = fill(caught.get(key), values, rows, n_rows)
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(module))
+        stack.enter_context(plain_transformers())
+        examination = examine_taps(module, inputs, taps, device) if taps else None
+        stack.enter_context(torch.inference_mode())
+        reading = (
+            stack.enter_context(RowReading(module, examination, deliver, stop_early=False))
+            if examination
+            else None
+        )
         for start in range(0, max(n_rows, 1), batch_size):
-            batch = [pad_rows(values[start : start + batch_size], batch_size).to(device) for values in inputs]
+            batch = tuple(
+                pad_rows(values[start : start + batch_size], batch_size).to(device) for values in inputs
+            )
             rows = slice(start, min(start + batch_size, n_rows))
-            output = fill(output, output_rows(module(*batch), batch_size), rows, n_rows)
-            for key, tap in taps.items():
-                caught[key] = fill(caught.get(key), pool_rows(read[str(tap)], tap, batch_size), rows, n_rows)
+            value = reading.run(batch, n_rows=batch_size) if reading else module(*batch)
+            output = fill(output, output_rows(value, batch_size), rows, n_rows)
     assert output is not None
     return output, caught
+
+
+def examine_taps(
+    module: nn.Module, inputs: Sequence[Tensor], taps: Mapping[str, Tap], device: torch.device
+) -> Examination:
+    """Dry-run the taps on the first rows; refuse those that cannot be read row by row."""
+    few = tuple(pad_rows(values[:3], 3).to(device) for values in inputs)
+    examination = examine(module, resolve_taps(module, taps), few)
+    examination.check()
+    return examination
 
 
 def pad_rows(values: Tensor, n_rows: int) -> Tensor:

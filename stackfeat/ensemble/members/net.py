@@ -68,6 +68,17 @@ class NetMember:
         geometry = tuple(self._geometry(net, arrays, context) for net in nets)
         return replace(fitted, geometry=geometry)
 
+    def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, list[np.ndarray]]:
+        """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
+        cls = self._class()
+        prepare = {
+            name: NetPrepare().fit(table, scaling=self.options.scaling, seed=seed)
+            for name, table in rows.inputs.items()
+            if isinstance(table, Table)
+        }
+        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
+        return self._spec(cls, prepare, arrays, names, task).build(), arrays
+
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
         state = entry.json("net")
         prepare = {name: NetPrepare.from_bytes(entry.bytes(f"prepare.{name}")) for name in state["prepare"]}

@@ -1,0 +1,119 @@
+"""How many rows a forward pass should take.
+
+In:  a function that runs a batch of a given size, and how many rows there are.
+Out: a batch size: doubled until throughput is flat, and never so large that trying it out costs
+     more than a few percent of the work. On a CPU caches decide, not memory.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CACHE_BYTES = 2 << 20
+SMALLEST, LARGEST_CPU, LARGEST_GPU = 16, 1024, 16384
+SHARE_OF_ROWS = 0.03
+STREAM_ROWS = 100_000
+GAIN = 1.03
+MULTIPLE = 16
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out: CUDA has a class for it, the CPU a plain RuntimeError."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(part in text for part in ("can't allocate memory", "not enough memory", "out of memory"))
+    )
+
+
+def choose_batch_size(
+    run: Callable[[int], None], n_rows: int | None, row_bytes: int, device: torch.device
+) -> tuple[int, bool]:
+    """Return a batch size, and whether timing chose it.
+
+    Parameters
+    ----------
+    run : callable
+        Runs a batch of so many rows.
+    n_rows : int or None
+        How many there are in all; None: not known.
+    row_bytes : int
+        The largest value inside the net, per row.
+    device : torch.device
+    """
+    on_cpu = device.type == "cpu"
+    largest = LARGEST_CPU if on_cpu else LARGEST_GPU
+    guess = 2 ** max(0, int(math.log2(CACHE_BYTES / max(row_bytes, 1)))) if row_bytes < CACHE_BYTES else 1
+    guess = min(max(guess, SMALLEST), largest)
+    n_left = int(SHARE_OF_ROWS * (STREAM_ROWS if n_rows is None else n_rows))
+    size = max(guess // 2, SMALLEST) if on_cpu else min(64, largest)
+    best, best_rate = guess, 0.0
+    while size <= largest and 2 * size <= n_left:
+        try:
+            rate = throughput(run, size, device)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        n_left -= 2 * size
+        if rate < best_rate * GAIN:
+            break
+        best, best_rate, size = size, rate, size * 2
+    return best, best_rate > 0.0
+
+
+def throughput(run: Callable[[int], None], size: int, device: torch.device) -> float:
+    """Return rows per second, the better of two passes: the first may still warm up."""
+    # The thread's own time where it does all the work: other processes do not disturb it.
+    clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    best = math.inf
+    for _ in range(2):
+        started = clock()
+        run(size)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, clock() - started)
+    return size / max(best, 1e-9)
+
+
+def fit_batches(size: int, n_rows: int) -> int:
+    """Make batches of few rows even, so that little of the last one is padding."""
+    n_batches = max(1, math.ceil(n_rows / size))
+    if n_batches > 16:
+        return size
+    even = math.ceil(math.ceil(n_rows / n_batches) / MULTIPLE) * MULTIPLE
+    return max(min(even, size), 1)
+
+
+def tile_rows(columns: list[Tensor], n_rows: int) -> list[Tensor]:
+    """Repeat example rows until there are `n_rows`."""
+    return [column[torch.arange(n_rows) % len(column)] for column in columns]
+
+
+class LargestValue:
+    """Measures the largest tensor any layer returns, in bytes per row."""
+
+    def __init__(self, model: nn.Module, n_rows: int) -> None:
+        self.model = model
+        self.n_rows = n_rows
+        self.bytes = 0
+
+    def __enter__(self) -> LargestValue:
+        self.handles = [
+            part.register_forward_hook(self.look) for part in self.model.modules() if not any(part.children())
+        ]
+        return self
+
+    def look(self, _layer: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self.bytes = max(self.bytes, output.numel() * output.element_size() // self.n_rows)
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()

@@ -1,0 +1,125 @@
+"""Which axes of a layer's values hold the samples and which the features.
+
+In:  the values of two dry runs, on b rows and on the same rows and one more.
+Out: the batch axis, how many values there are per row, whether rows influence each other.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stackfeat.nets.taps.values import first_tensor
+
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.Upsample,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+)
+FEATURES_LAST = (
+    nn.Linear,
+    nn.Embedding,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the samples are.
+
+    Attributes
+    ----------
+    batch_axis : int or None
+        None where no axis grows with the batch.
+    fold : int
+        How many values of that axis belong to one sample.
+    step_major : bool
+        Whether those of one sample are apart (all samples of step 0 first) rather than side by side.
+    influenced : bool
+        Whether the values of a row changed with the other rows of its batch.
+    """
+
+    batch_axis: int | None
+    fold: int = 1
+    step_major: bool = False
+    influenced: bool = False
+
+
+def find_layout(few: Tensor, more: Tensor, n_rows: int) -> Layout:
+    """Compare the values of `n_rows` rows with those of the same rows and one more."""
+    if few.ndim != more.ndim:
+        return Layout(None)
+    grown = [
+        (axis, size // n_rows)
+        for axis, (size, larger) in enumerate(zip(few.shape, more.shape, strict=True))
+        if size % n_rows == 0 and size > 0 and larger == size // n_rows * (n_rows + 1)
+    ]
+    if not grown:
+        return Layout(None)
+    axis, fold = min(grown, key=lambda pair: (pair[1], pair[0]))
+    first, second = few.movedim(axis, 0), more.movedim(axis, 0)
+    if first.shape[1:] != second.shape[1:]:
+        return Layout(axis, fold)  # padded to the longest row: nothing to compare
+    if is_close(first, second[: len(first)]):
+        return Layout(axis, fold)
+    if fold > 1:
+        apart = second.reshape(fold, n_rows + 1, *second.shape[1:])[:, :n_rows]
+        if is_close(first.reshape(fold, n_rows, *first.shape[1:]), apart):
+            return Layout(axis, fold, step_major=True)
+    return Layout(axis, fold, influenced=True)
+
+
+def is_close(left: Tensor, right: Tensor) -> bool:
+    """Whether values agree up to what another batch size may change in their last digits."""
+    if not left.is_floating_point():
+        return bool(torch.equal(left, right))
+    relative = 5e-2 if left.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    left, right = left.double(), right.double()
+    known = left[left.isfinite()]
+    size = float(known.abs().max()) if known.numel() else 0.0
+    return bool(torch.allclose(left, right, rtol=10 * relative, atol=relative * size + 1e-6, equal_nan=True))
+
+
+class FeatureAxes:
+    """Which axis holds the features, by shape, as the layers passed so far have it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.axes: dict[tuple[int, ...], int] = {}
+
+    def attach(self, stack: ExitStack) -> None:
+        """Hook the layers that tell, until `stack` is closed."""
+        for layer in self.model.modules():
+            axis = features_axis(layer)
+            if axis is not None:
+
+                def after(_layer: nn.Module, _args: tuple[Any, ...], output: Any, axis: int = axis) -> None:
+                    tensor = first_tensor(output)
+                    if tensor is not None and not tensor.is_nested:
+                        self.axes[tuple(tensor.shape)] = axis
+
+                stack.callback(layer.register_forward_hook(after).remove)
+
+    def find(self, values: Tensor) -> int | None:
+        return self.axes.get(tuple(values.shape))
+
+
+def features_axis(layer: nn.Module) -> int | None:
+    """Return the axis of the features in what a layer returns, where its class says so."""
+    if isinstance(layer, nn.LayerNorm):
+        return -1 if len(layer.normalized_shape) == 1 else None
+    if isinstance(layer, FEATURES_LAST):
+        return -1
+    return 1 if isinstance(layer, CHANNELS_FIRST) else None

@@ -1,0 +1,172 @@
+"""The layers of a net by name, whatever wraps it.
+
+In:  a module, a name or a pattern.
+Out: layers and their names without ``_orig_mod.`` and ``module.``, other names of shared layers
+     included.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from stackfeat.errors import LayerNotFoundError, TapError
+
+WRAPPED = ("_orig_mod", "module")
+
+
+def inner(module: nn.Module) -> nn.Module | None:
+    """Return the module inside a compiled, data-parallel or averaged one, or None."""
+    if isinstance(
+        module, nn.DataParallel | nn.parallel.DistributedDataParallel | torch.optim.swa_utils.AveragedModel
+    ):
+        wrapped: Any = module.module
+        return wrapped if isinstance(wrapped, nn.Module) else None
+    if isinstance(module, torch.jit.ScriptModule):
+        return None
+    original = module._modules.get("_orig_mod")
+    return original if isinstance(original, nn.Module) else None
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside all wrappers: what hooks see and what can be read.
+
+    Raises
+    ------
+    TapError
+        If it is scripted or traced: hooks do not run there.
+    """
+    while (wrapped := inner(model)) is not None:
+        model = wrapped
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TapError(
+            f"the model must not be scripted or traced: hooks do not run inside; got {type(model).__name__}; "
+            "pass the module it was made from"
+        )
+    return model
+
+
+def walk(module: nn.Module, name: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every name of every layer, wrappers left out, parents first."""
+    while (wrapped := inner(module)) is not None:
+        module = wrapped
+    yield name, module
+    if isinstance(module, torch.jit.ScriptModule):
+        return
+    for key, child in module._modules.items():
+        # A child that is also a parent would go round in circles.
+        if child is not None and id(child) not in above:
+            yield from walk(child, f"{name}.{key}" if name else key, (*above, id(module)))
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return all layers by all their names; the model itself is ``""``."""
+    return dict(walk(model))
+
+
+def canonical_names(layers: dict[str, nn.Module]) -> dict[int, str]:
+    """Return the first name of each layer by its id."""
+    names: dict[int, str] = {}
+    for name, layer in layers.items():
+        names.setdefault(id(layer), name)
+    return names
+
+
+def layer_names(model: nn.Module) -> tuple[str, ...]:
+    """Return every name a tap may have, other names of shared layers included."""
+    return tuple(name for name in named_layers(model) if name)
+
+
+def match_name(layers: dict[str, nn.Module], name: str) -> str | None:
+    """Return the name in `layers` that `name` means, with or without the prefixes of wrappers."""
+    if name in layers:
+        return name
+    segments = name.split(".")
+    for dropped in (WRAPPED[:1], WRAPPED):
+        shorter = ".".join(segment for segment in segments if segment not in dropped)
+        if shorter and shorter in layers:
+            return shorter
+    return None
+
+
+def match_pattern(pattern: str, names: Iterator[str] | list[str]) -> list[str]:
+    """Return the names that a pattern means, in order.
+
+    ``*`` and ``?`` stay within one segment; the segment ``**`` is any number of segments.
+    """
+    regex = ""
+    for segment in pattern.split("."):
+        if segment == "**":
+            regex += r"(?:[^.]+\.)*"
+        else:
+            regex += re.escape(segment).replace(r"\*", "[^.]*").replace(r"\?", "[^.]") + r"\."
+    compiled = re.compile(regex)
+    return [name for name in names if name and compiled.fullmatch(f"{name}.")]
+
+
+def not_found(
+    model: nn.Module, name: str, layers: dict[str, nn.Module], marks: tuple[str, ...] = ()
+) -> LayerNotFoundError:
+    """Return the error for an unknown name; it names the nearest ones."""
+    known = [*(known for known in layers if known), *marks]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [other for other in known if other.endswith(f".{name}") and other not in near][:3]
+    if near:
+        hint = f"Did you mean {' or '.join(map(repr, near))}?"
+    elif re.search(r"[*?]", name):
+        hint = f"'*' stands for one segment, '**' for several. Layers: {shorten(known)}"
+    else:
+        hint = f"Layers: {shorten(known)}"
+    return LayerNotFoundError(
+        f"a tap must name a layer of {type(model).__name__}; got layer={name!r}. {hint}"
+    )
+
+
+def shorten(names: list[str], n_characters: int = 300) -> str:
+    text = ", ".join(names)
+    return (
+        text if len(text) <= n_characters else f"{text[:n_characters]}... (stackfeat.list_layers shows all)"
+    )
+
+
+def never_called(layers: dict[str, nn.Module], name: str) -> str | None:
+    """Say why no forward pass can ever call this layer, or None where one might.
+
+    Containers have no forward of their own; multi-head attention uses the weights of its
+    ``out_proj`` without calling it.
+    """
+    layer = layers[name]
+    above, _, last = name.rpartition(".")
+    parent = layers.get(above) if name else None
+    if isinstance(layer, torch.jit.ScriptModule):
+        return "is scripted: hooks do not run there; tap the module before scripting"
+    if isinstance(parent, nn.MultiheadAttention) and type(parent).forward is nn.MultiheadAttention.forward:
+        place = f"{above}[0]" if above else ":output[0]"
+        return (
+            f"is never called: the attention around it uses its weights directly (F.multi_head_attention_forward); "
+            f"tap '{place}', which is what {last} returns"
+        )
+    if type(layer).forward is nn.Module.forward:
+        inside = [
+            other
+            for other in layers
+            if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1
+        ]
+        hint = (
+            f"tap what is inside: {', '.join(inside[:4])}{', ...' if len(inside) > 4 else ''}"
+            if inside
+            else "remove it"
+        )
+        return f"is a container ({type(layer).__name__}) that is never called itself; {hint}"
+    return None
+
+
+def is_compiled_anywhere() -> bool:
+    """Whether anything in this process may have been compiled by torch."""
+    return "torch._dynamo" in sys.modules

@@ -1,0 +1,223 @@
+"""Set hooks, hear every call, remove the hooks.
+
+In:  a module, what to read, a function that takes the values.
+Out: calls of that function while the net runs. It gets the live tensor: whoever keeps it clones it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stackfeat.errors import TapError
+from stackfeat.nets.taps.layers import is_compiled_anywhere, unwrap
+from stackfeat.nets.taps.marking import RUNNING
+from stackfeat.nets.taps.resolve import Read
+from stackfeat.nets.taps.values import Leaf, pick, pick_argument
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """One call of a layer: its name, which call of it, which of all calls heard in this pass."""
+
+    layer: str
+    call: int
+    sequence: int
+
+
+Take = Callable[[Read, Fired, Leaf], None]
+
+
+class Reading:
+    """Hooks at the layers of a net, for as long as the block lasts.
+
+    Parameters
+    ----------
+    model : nn.Module
+    reads : sequence of Read
+    take : callable
+        Gets a read, the call, and the live value there (of a gradient: the gradient).
+    on_start, on_end : callable, optional
+        Called when a forward pass of the model begins and when it is complete.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        reads: Sequence[Read],
+        take: Take,
+        *,
+        on_start: Callable[[], None] | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        self.wrapped = model
+        self.model = unwrap(model)
+        self.reads = tuple(reads)
+        self.marks = [read for read in self.reads if read.is_mark]
+        self.take = take
+        self.on_start = on_start
+        self.on_end = on_end
+        self.counts: Counter[tuple[int, str]] = Counter()
+        self.n_fired = 0
+        self.marks_heard: list[str] = []
+        self.blind: set[str] = set()
+        self.stack = ExitStack()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a forward pass of the whole model is under way."""
+        return self in RUNNING.listeners
+
+    def count(self, read: Read, layer: str) -> int:
+        """How often a layer of `read` was called in this pass."""
+        index = -1 - self.marks.index(read) if read.is_mark else self.reads.index(read)
+        return self.counts[index, layer]
+
+    def __enter__(self) -> Reading:
+        with ExitStack() as stack:
+            stack.callback(self.stop_listening)
+            stack.enter_context(eager(self.wrapped))
+            start = self.model.register_forward_pre_hook(self.start, prepend=True)
+            stack.callback(start.remove)
+            for index, read in enumerate(self.reads):
+                for name, layer in zip(read.layers, read.modules, strict=False):
+                    stack.callback(self.attach(index, read, name, layer).remove)
+            end = self.model.register_forward_hook(self.end, always_call=True)
+            stack.callback(end.remove)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+    def attach(
+        self, index: int, read: Read, name: str, layer: nn.Module
+    ) -> torch.utils.hooks.RemovableHandle:
+        if read.tap.side == "input":
+            # A pre-hook: behind an in-place layer a forward hook would see its input overwritten.
+            def before(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                if not in_backward():
+                    self.fire(
+                        index, read, name, pick_argument(layer, args, kwargs, read.tap.path, read.where)
+                    )
+
+            return layer.register_forward_pre_hook(before, with_kwargs=True)
+
+        def after(_layer: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            if not in_backward():
+                self.fire(index, read, name, pick(output, read.tap.path, read.where))
+
+        return layer.register_forward_hook(after)
+
+    def hear(self, name: str, value: Any) -> None:
+        """Take a marked value."""
+        self.marks_heard.append(name)
+        for index, read in enumerate(self.marks):
+            if read.layers[0] == name and not in_backward():
+                # Behind the indices of the hooked reads: a counter of its own.
+                self.fire(-1 - index, read, name, pick(value, read.tap.path, read.where))
+
+    def fire(self, index: int, read: Read, name: str, leaf: Leaf) -> None:
+        call = self.counts[index, name]
+        self.counts[index, name] += 1
+        self.n_fired += 1
+        wanted = read.tap.call
+        if read.tap.side == "grad":
+            self.await_gradient(index, read, Fired(name, call, self.n_fired), leaf)
+        elif wanted == "all" or wanted < 0 or wanted == call:
+            self.take(read, Fired(name, call, self.n_fired), leaf)
+
+    def await_gradient(self, index: int, read: Read, fired: Fired, leaf: Leaf) -> None:
+        """Take the gradient at this output once it has been computed."""
+        tensor = leaf if isinstance(leaf, Tensor) else leaf.data
+        if not tensor.requires_grad:
+            self.blind.add(read.key)
+            return
+        counts = self.counts
+
+        def arrive(gradient: Tensor) -> None:
+            wanted, n_calls = read.tap.call, counts[index, fired.layer]
+            if wanted == "all" or fired.call == (wanted if wanted >= 0 else n_calls + wanted):
+                self.take(read, fired, gradient)
+
+        tensor.register_hook(arrive)  # type: ignore[no-untyped-call]
+
+    def start(self, _model: nn.Module, _args: tuple[Any, ...]) -> None:
+        if in_backward():
+            return
+        self.counts = Counter()
+        self.n_fired = 0
+        self.marks_heard.clear()
+        self.blind.clear()
+        if self not in RUNNING.listeners:
+            RUNNING.listeners.append(self)
+        if self.on_start is not None:
+            self.on_start()
+
+    def end(self, _model: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        self.stop_listening()
+        if self.on_end is not None and not in_backward():
+            self.on_end()
+
+    def stop_listening(self) -> None:
+        RUNNING.listeners[:] = [listener for listener in RUNNING.listeners if listener is not self]
+
+
+def in_backward() -> bool:
+    """Whether autograd runs: checkpointed layers are called again then, with values already heard."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Run compiled parts as they were written and parallel parts on one device, where hooks are heard."""
+    replicated = [
+        (part, part.device_ids)
+        for part in model.modules()
+        if isinstance(part, nn.DataParallel) and len(part.device_ids) > 1
+    ]
+    with ExitStack() as stack:
+        if is_compiled_anywhere():
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for part, device_ids in replicated:
+                part.device_ids = device_ids[:1]
+            yield
+        finally:
+            for part, device_ids in replicated:
+                part.device_ids = device_ids
+
+
+def never_fired(read: Read, reading: Reading) -> TapError:
+    """Return the error for a tap that nothing came through."""
+    if read.key in reading.blind:
+        return TapError(
+            f"a gradient at {read.where} must exist; got a tensor without one at tap {read.key!r}; run the net with "
+            "gradients on (no torch.no_grad), on inputs or weights that require them"
+        )
+    if read.tap.side == "grad":
+        return TapError(
+            f"tap {read.key!r} must be read after backward(); got no gradient; call loss.backward() in the block"
+        )
+    if read.is_mark:
+        heard = ", ".join(dict.fromkeys(reading.marks_heard)) or "none"
+        return TapError(
+            f"tap {read.key!r} must name a layer or a mark that the net passes; got marks {heard}; "
+            "stackfeat.list_layers(model, *example) shows both"
+        )
+    called = max((n for (_, name), n in reading.counts.items() if name in read.layers), default=0)
+    got = f"{called} calls" if called else "no call"
+    return TapError(
+        f"the layer of tap {read.key!r} must be called (as often as the tap says) in a forward pass; got {got}; "
+        "layers used through their weights alone, and layers called by .forward(), cannot be read: tap the "
+        "layer around it. stackfeat.list_layers(model, *example) says which layers run"
+    )

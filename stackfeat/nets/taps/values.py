@@ -1,0 +1,151 @@
+"""Find a tensor in what a layer is given or returns.
+
+In:  tensors, tuples, lists, dicts, dataclasses, nested and packed sequences, in any nesting.
+Out: plain tensors with a row per sample, and how long each row is where that is known.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from stackfeat.errors import TapError
+
+Leaf = Tensor | PackedSequence
+
+
+def leaves(value: Any) -> Iterator[Leaf]:
+    """Yield every tensor and packed sequence inside `value`, in order."""
+    if isinstance(value, Tensor | PackedSequence):
+        yield value
+    else:
+        for part in parts(value):
+            yield from leaves(part)
+
+
+def parts(value: Any) -> list[Any]:
+    """Return the values of a container in order; nothing for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple):
+        return list(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name) for field in fields(value)]
+    return []
+
+
+def first_tensor(value: Any) -> Any:
+    """Return the first tensor in a tensor, tuple, list, dict or dataclass, or None."""
+    leaf = next(leaves(value), None)
+    return leaf.data if isinstance(leaf, PackedSequence) else leaf
+
+
+def all_tensors(value: Any) -> list[Tensor]:
+    """Return every tensor inside `value`, those of packed sequences too."""
+    return [leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves(value)]
+
+
+def pick(value: Any, path: tuple[int | str, ...], where: str) -> Leaf:
+    """Return what `path` means inside `value`; the first tensor there.
+
+    Raises
+    ------
+    TapError
+        If there is no tensor there. `where` says in words what `value` is.
+    """
+    picked = value
+    for key in path:
+        try:
+            picked = step_into(picked, key)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise TapError(
+                f"[{key}] must exist in {where}; got {describe(picked)}; correct the tap's [item]"
+            ) from error
+    leaf = next(leaves(picked), None)
+    if leaf is None:
+        raise TapError(
+            f"{where} must hold a tensor{''.join(f'[{key}]' for key in path) and ' at the item'}; got "
+            f"{describe(picked)}{f' in {describe(value)}' if path else ''}; choose an [item] that is a tensor"
+        )
+    return leaf
+
+
+def step_into(value: Any, key: int | str) -> Any:
+    """Return one value of a tuple, list, dict or dataclass, by position, key or attribute."""
+    if isinstance(value, Mapping):
+        if key in value:
+            return value[key]
+        if str(key) in value:
+            return value[str(key)]
+        return list(value.values())[key] if isinstance(key, int) else value[key]
+    if isinstance(key, str):
+        return getattr(value, key)
+    if is_dataclass(value):
+        return parts(value)[key]
+    if isinstance(value, list | tuple) and not isinstance(value, PackedSequence):
+        return value[key]
+    raise TypeError(f"{type(value).__name__} has no items")
+
+
+def pick_argument(
+    layer: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    path: tuple[int | str, ...],
+    where: str,
+) -> Leaf:
+    """Return one argument of a call: by position or name, however it was passed; by default the first tensor."""
+    if not path:
+        return pick((*args, kwargs), (), where)
+    if isinstance(path[0], int) and -len(args) <= path[0] < len(args):
+        return pick(args, path, where)
+    named: dict[str, Any] = {**dict(kwargs)}
+    try:
+        bound = inspect.signature(layer.forward).bind(*args, **kwargs)
+        named = {**bound.arguments, **named}
+    except (TypeError, ValueError):
+        pass  # a forward that takes anything: only what was passed by name has a name
+    return pick(named, path, where)
+
+
+def describe(value: Any) -> str:
+    """Say in a few words what `value` is."""
+    if isinstance(value, Mapping):
+        return f"a dict with keys {list(value)}"
+    if isinstance(value, PackedSequence):
+        return "a PackedSequence"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {[type(part).__name__ for part in value]}"
+    if is_dataclass(value):
+        return f"a {type(value).__name__} with fields {[field.name for field in fields(value)]}"
+    return type(value).__name__
+
+
+def plain(leaf: Leaf) -> tuple[Tensor, Tensor | None]:
+    """Return a strided tensor, and the lengths of its rows where the leaf knows them.
+
+    Nested tensors and packed sequences are padded with zeros: ``(n_rows, n_steps, ...)``.
+    """
+    if isinstance(leaf, PackedSequence):
+        values, lengths = pad_packed_sequence(leaf, batch_first=True)
+        return values, lengths
+    if leaf.is_nested:
+        sizes = torch.tensor([len(row) for row in leaf.unbind()])
+        return torch.nested.to_padded_tensor(leaf, 0.0), sizes
+    if leaf.is_quantized:
+        return leaf.dequantize(), None
+    return (leaf.to_dense() if leaf.layout != torch.strided else leaf), None
+
+
+def copied(values: Tensor, *, detach: bool = True) -> Tensor:
+    """Return a copy that nothing overwrites and that may enter autograd, also out of inference mode."""
+    if detach and values.is_inference():
+        with torch.inference_mode(False):
+            return values.detach().clone()
+    return values.detach().clone() if detach else values.clone()

@@ -1,0 +1,139 @@
+"""Extracted features as files that other programs read.
+
+In:  float32 arrays by tap, usually memmaps.
+Out: one npz or mat file with all taps, or a parquet or csv file for each, written in pieces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from stackfeat.errors import MissingExtraError, StoreError, UsageError
+from stackfeat.store.names import safe_name
+
+FORMATS = ("npy", "npz", "mat", "parquet", "csv")
+ROWS_AT_ONCE = 8192
+MAT_BYTES = 2**31 - 1
+
+
+def write_features(arrays: Mapping[str, np.ndarray], folder: Path, kind: str) -> list[Path]:
+    """Write `arrays` as `kind`; ``npy`` files are there already.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    UsageError
+        If the format cannot hold them.
+    StoreError
+        If the disk is full or the folder may not be written to.
+    """
+    try:
+        if kind in ("npz", "mat"):
+            path = folder / f"features.{kind}"
+            whole = {"npz": write_npz, "mat": write_mat}[kind]
+            return [written(path, lambda part: whole(arrays, part))]
+        each = {"parquet": write_parquet, "csv": write_csv}[kind]
+        return [
+            written(folder / f"{safe_name(key)}.{kind}", partial(each, flat(values)))
+            for key, values in arrays.items()
+        ]
+    except OSError as error:
+        if isinstance(error, StoreError | MissingExtraError):
+            raise
+        raise StoreError(
+            f"extract must be able to write {folder}; got {error.strerror or error}; free disk space, or "
+            "choose another folder"
+        ) from error
+
+
+def written(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write under another name first, so that a file with the right name is whole."""
+    part = path.with_name(f"part.{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+
+
+def write_mat(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a MATLAB file; its variables have letters, digits and underscores only."""
+    from scipy.io import savemat
+
+    names = mat_names(list(arrays))
+    for key, values in arrays.items():
+        if values.nbytes > MAT_BYTES:
+            raise UsageError(
+                f"a mat file holds arrays below 2 GiB; got {values.nbytes} bytes for {key!r}; use --format npy"
+            )
+    savemat(
+        path, {names[key]: values for key, values in arrays.items()}, appendmat=False, do_compression=False
+    )
+
+
+def mat_names(keys: list[str]) -> dict[str, str]:
+    """Return a different legal variable name for each key.
+
+    Examples
+    --------
+    >>> mat_names(["fc.1", "0:input"])
+    {'fc.1': 'fc_1', '0:input': 'x0_input'}
+    """
+    names: dict[str, str] = {}
+    for key in keys:
+        name = re.sub(r"\W+", "_", key, flags=re.ASCII).strip("_")[:28] or "x"
+        name = name if name[0].isalpha() else f"x{name}"
+        taken, number = set(names.values()), 2
+        base = name
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        names[key] = name
+    return names
+
+
+def flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1) if values.ndim != 2 else values
+
+
+def column_names(n_columns: int) -> list[str]:
+    width = len(str(max(n_columns - 1, 0)))
+    return [f"f{index:0{width}d}" for index in range(n_columns)]
+
+
+def write_parquet(values: np.ndarray, path: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtraError(
+            "--format parquet needs pyarrow; install it: pip install 'stackfeat[parquet]'"
+        ) from None
+    names = column_names(values.shape[1])
+    schema = pa.schema([(name, pa.float32()) for name in names])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(values), ROWS_AT_ONCE):
+            piece = np.asarray(values[start : start + ROWS_AT_ONCE])
+            writer.write_table(pa.table([np.ascontiguousarray(c) for c in piece.T], schema=schema))
+
+
+def write_csv(values: np.ndarray, path: Path) -> None:
+    """Write numbers in the shortest form that reads back to the same float32."""
+    with path.open("w", encoding="ascii", newline="") as file:
+        file.write(",".join(column_names(values.shape[1])) + "\n")
+        for start in range(0, len(values), ROWS_AT_ONCE):
+            piece = np.asarray(values[start : start + ROWS_AT_ONCE], dtype=np.float32)
+            file.writelines(",".join(map(str, row)) + "\n" for row in piece)

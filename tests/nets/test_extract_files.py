@@ -1,0 +1,234 @@
+"""Files of `extract`: the same bytes as in memory, after a kill too; a full disk is an error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from stackfeat.errors import DataWarning, StoreError, UsageError
+from stackfeat.nets.extraction import files as extract_files
+from stackfeat.nets.extraction import resume as extract_resume
+from stackfeat.nets.extraction.extract import extract
+
+ROOT = Path(__file__).resolve().parents[2]
+X = torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
+
+
+class Counting(nn.Module):
+    def __init__(self, stop_at: int = 10**9) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.line = nn.Linear(6, 9)
+        self.head = nn.Linear(9, 2)
+        self.stop_at = stop_at
+        self.n_rows = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.n_rows > self.stop_at:
+            raise KeyboardInterrupt
+        self.n_rows += len(x)
+        return self.head(self.line(x))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract_resume, "CHUNK_BYTES", 1000)
+
+
+def test_files_hold_the_bytes_of_memory(tmp_path: Path) -> None:
+    expected = extract(Counting(), X, ["line", "head:input"], batch_size=16)
+    found = extract(Counting(), X, ["line", "head:input"], batch_size=16, out=tmp_path / "new" / "folder")
+    for key, values in expected.items():
+        assert isinstance(found[key], np.memmap)
+        assert found[key].tobytes() == values.tobytes()
+    names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert names == ["extraction.json", "head%3Ainput.npy", "line.npy"]
+    assert np.load(tmp_path / "new" / "folder" / "line.npy").tobytes() == expected["line"].tobytes()
+
+
+def test_a_stream_of_unknown_length_is_written_too(tmp_path: Path) -> None:
+    class Stream(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return iter(X)
+
+    expected = extract(Counting(), X, "line", batch_size=16)["line"]
+    for out in (None, tmp_path):
+        assert (
+            extract(Counting(), Stream(), "line", batch_size=16, out=out)["line"].tobytes()
+            == expected.tobytes()
+        )
+
+
+def test_no_rows_give_a_file_without_rows(tmp_path: Path) -> None:
+    assert extract(Counting(), X[:0], "line", out=tmp_path)["line"].shape == (0, 9)
+    assert np.load(tmp_path / "line.npy").shape == (0, 9)
+
+
+@pytest.mark.parametrize("as_loader", [False, True])
+def test_an_interrupted_call_goes_on_with_the_same_bytes(tmp_path: Path, as_loader: bool) -> None:
+    inputs = DataLoader(TensorDataset(X), batch_size=7) if as_loader else X
+    net = Counting(stop_at=300)
+    with pytest.raises(KeyboardInterrupt):
+        extract(net, inputs, "line", batch_size=16, out=tmp_path)
+    assert not (tmp_path / "line.npy").exists()
+    done = json.loads((tmp_path / "extraction.json").read_text("utf-8"))["n_done"]
+    assert 200 < done < 320
+    net.stop_at, net.n_rows = 10**9, 0
+    found = extract(Counting(), inputs, "line", batch_size=16, out=tmp_path)["line"]
+    assert found.tobytes() == extract(Counting(), X, "line", batch_size=16)["line"].tobytes()
+
+
+def test_only_the_missing_rows_are_computed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        extract(Counting(stop_at=300), X, "line", batch_size=16, out=tmp_path)
+    net = Counting()
+    extract(net, X, "line", batch_size=16, out=tmp_path)
+    assert net.n_rows < 300
+    net.n_rows = 0
+    extract(net, X, "line", batch_size=16, out=tmp_path)
+    assert net.n_rows < 20, "a finished folder is opened, not computed"
+
+
+@pytest.mark.parametrize("what", ["rows", "weights", "batch_size", "reboot", "record", "file"])
+def test_what_does_not_agree_starts_anew_and_says_so(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        extract(Counting(stop_at=300), X, "line", batch_size=16, out=tmp_path)
+    net, rows, size = Counting(), X.clone(), 16
+    if what == "rows":
+        rows[100, 0] += 1
+    if what == "weights":
+        nn.init.ones_(net.line.bias)
+    if what == "batch_size":
+        size = 32
+    if what == "reboot":
+        monkeypatch.setattr(extract_resume, "boot_id", lambda: "another")
+    if what == "record":
+        (tmp_path / "extraction.json").write_text("{", "utf-8")
+    if what == "file":
+        (tmp_path / "line.npy.part").unlink()
+    if what == "reboot":
+        found = extract(net, rows, "line", batch_size=size, out=tmp_path)["line"]
+    else:
+        with pytest.warns(DataWarning, match="starts from the first row"):
+            found = extract(net, rows, "line", batch_size=size, out=tmp_path)["line"]
+    assert found.tobytes() == extract(net, rows, "line", batch_size=size)["line"].tobytes()
+
+
+KILLED = """
+import sys, time, torch
+from torch import nn
+from stackfeat.nets.extraction import resume as extract_resume
+from stackfeat.nets.extraction.extract import extract
+extract_resume.CHUNK_BYTES = 1000
+torch.manual_seed(0)
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(6, 9)
+    def forward(self, x):
+        time.sleep(float(sys.argv[2]))
+        return self.line(x)
+x = torch.randn(2000, 6, generator=torch.Generator().manual_seed(1))
+extract(Slow(), x, "line", batch_size=16, out=sys.argv[1])
+"""
+
+
+def test_a_killed_process_leaves_what_the_next_one_finishes(tmp_path: Path) -> None:
+    def start(folder: str, pause: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / folder), pause], env=environment
+        )
+
+    killed, record = start("killed", "0.02"), tmp_path / "killed" / "extraction.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if record.exists() and json.loads(record.read_text("utf-8"))["n_done"] > 300:
+            break
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert 300 < json.loads(record.read_text("utf-8"))["n_done"] < 2000
+    assert start("killed", "0").wait() == 0
+    assert start("whole", "0").wait() == 0
+    assert (tmp_path / "killed/line.npy").read_bytes() == (tmp_path / "whole/line.npy").read_bytes()
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
+def test_a_full_disk_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(extract_files.os, call, full)
+    with pytest.raises(StoreError, match=r"bytes wanted.*No space left.*free disk space") as caught:
+        extract(Counting(), X, "line", out=tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    assert not (tmp_path / "line.npy").exists()
+    monkeypatch.undo()
+    assert extract(Counting(), X, "line", out=tmp_path)["line"].shape == (500, 9)
+
+
+def test_out_must_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="must be a folder"):
+        extract(Counting(), X, out=tmp_path / "file")
+
+
+MEASURED = """
+import os, resource, sys
+import numpy as np, torch
+from torch import nn
+from stackfeat.nets.extraction.extract import extract
+n, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+net = nn.Sequential(nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+extract(net, torch.randn(100, 100))
+idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+x = np.load(folder + "/x.npy", mmap_mode="r")
+extract(net, x, out=folder)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024)
+"""
+
+
+def peak_megabytes(n_rows: int, folder: Path) -> float:
+    rows = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=(n_rows, 100))
+    generator = np.random.default_rng(0)
+    for start in range(0, n_rows, 50_000):
+        part = rows[start : start + 50_000]
+        part[:] = generator.standard_normal(part.shape, dtype=np.float32)
+    rows.flush()
+    del rows
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(n_rows), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    assert peak_megabytes(100_000, tmp_path) < 80  # the files have 40 and 102 MB
+
+
+@pytest.mark.slow
+def test_a_million_rows_need_little_memory(tmp_path: Path) -> None:
+    assert peak_megabytes(1_000_000, tmp_path) < 150  # the files have 400 and 1,024 MB
