@@ -110,8 +110,8 @@ def extract_files(
     for path in data:
         if not path.is_file():
             raise UsageError(f"--data must be an npy or npz file; got {path}, which is not there")
-    from stackfeat.nets.extract import extract
-    from stackfeat.nets.extract_files import open_arrays
+    from stackfeat.nets.extraction.extract import extract
+    from stackfeat.nets.extraction.files import open_arrays
 
     model = net.build()
     inputs = data[0] if len(data) == 1 else tuple(open_arrays(path) for path in data)
@@ -130,7 +130,7 @@ def extract_files(
     )
     shapes = {key: "×".join(map(str, values.shape)) for key, values in arrays.items()}
     if file_format == "npy":
-        from stackfeat.nets.extract_files import final_path
+        from stackfeat.nets.extraction.files import final_path
 
         return [f"{final_path(folder, key)}  {shape}" for key, shape in shapes.items()]
     paths = write_features(arrays, folder, file_format)
@@ -148,7 +148,7 @@ def describe_layers(net: NetSource, shapes: Sequence[str]) -> str:
         raise UsageError("--input must say what forward takes, such as --input 2x3x224x224; got none")
     parsed = [_shape(text) for text in shapes]
     from stackfeat.nets.examples import made_up_input
-    from stackfeat.nets.listing import list_layers
+    from stackfeat.nets.reading.listing import list_layers
 
     return str(list_layers(net.build(), *(made_up_input(shape, kind) for shape, kind in parsed)))
 
@@ -184,7 +184,7 @@ def describe_member_layers(
     from stackfeat.ensemble.members.net import NetMember
     from stackfeat.features.member import Rows
     from stackfeat.nets.examples import to_tensors
-    from stackfeat.nets.listing import list_layers
+    from stackfeat.nets.reading.listing import list_layers
 
     options = nets[member]
     data = load(loaded.config.data, loaded.folder, loaded.config.task, loaded.config.metric)

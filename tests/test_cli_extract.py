@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat import cli
-from stackfeat.nets.extract import extract
+from stackfeat.nets.extraction.extract import extract
 
 SOURCE = """
 from torch import nn
