@@ -42,7 +42,7 @@ def _classes(planner: Planner) -> list[str]:
     """Classes and the positive one, once the training file has been read."""
     key = key_of(planner.recipes.samples)
     if not planner.store.has(key):
-        return []
+        return ["the data files were not read: columns are checked when the config is run"]
     task = Task.from_json(planner.store.read(key).json("samples")["task"])
     if not task.is_classification:
         return []

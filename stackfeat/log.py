@@ -11,14 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stackfeat.errors import StoreError
+
 PACKAGE = "stackfeat"
 
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Append the package's log to a file for as long as the block lasts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"the run folder {path.parent} must be a place that can be written; got {error.strerror or error}. "
+            "Choose another outputs.dir"
+        ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     package = logging.getLogger(PACKAGE)
     level = package.level

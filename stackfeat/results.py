@@ -24,7 +24,7 @@ from stackfeat.ensemble.plan import Job, Plan
 from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.keys import key_of
-from stackfeat.metrics import get_metric
+from stackfeat.metrics import Metric, get_metric
 from stackfeat.output.finished import Finished
 from stackfeat.output.result import RunResult
 from stackfeat.output.scores import (
@@ -38,6 +38,7 @@ from stackfeat.output.submission import Form, make_submission, order_like_sample
 from stackfeat.output.write import leaderboard, write_run
 from stackfeat.planning import Planner, averaging_of
 from stackfeat.store import EntryStore
+from stackfeat.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ def collect(
     warnings = [text for found in diagnoses.values() for text in found["warnings"]]
     train = load_samples(store.read(plan.sources.samples))
     warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store)]
-    warnings += warn_of_inputs(plan.graph, train.n_rows)
+    warnings += [*warn_of_inputs(plan.graph, train.n_rows), *_order_warnings(metric, train.task)]
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
         warnings.append(
@@ -115,6 +116,17 @@ def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
         if info["unsaved"]:
             texts.append(f"{member} cannot score later data: {info['unsaved']}")
     return list(dict.fromkeys(texts))
+
+
+def _order_warnings(metric: Metric, task: Task) -> list[str]:
+    """Say in which order classes count as near each other, where their labels do not say it."""
+    if metric.name != "quadratic_weighted_kappa" or not any(isinstance(label, str) for label in task.classes):
+        return []
+    order = ", ".join(map(str, task.classes))
+    return [
+        f"{metric.name} takes the classes in the order of their texts: {order}. "
+        "If another order is meant, number the labels of the target"
+    ]
 
 
 def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:

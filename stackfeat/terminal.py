@@ -113,9 +113,9 @@ def print_result(result: RunResult, console: Console) -> None:
         table.add_row(row["level"], row["member"], *values, note)
     console.print(table, markup=False)
     for text in result.warnings:
-        console.print(f"warning: {text}", style="yellow", markup=False)
+        console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
     for name, reason in result.failed.items():
-        console.print(f"failed: {name}: {reason}", style="red", markup=False)
+        console.print(f"failed: {name}: {reason}", style="red", markup=False, soft_wrap=True)
     for name in result.left_out:
         console.print(f"left out for lack of time: {name}", style="yellow", markup=False)
     console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)

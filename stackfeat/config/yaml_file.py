@@ -174,7 +174,9 @@ class _Reader:
     def _refuse_references(self, event: Any, path: str) -> None:
         if isinstance(event, AliasEvent):
             self._refuse(
-                path, f"aliases are not read; got *{event.anchor}. Write the value out", _line(event)
+                path,
+                f"aliases are not read; got *{event.anchor}. Write the value out, or quote it if it is a pattern",
+                _line(event),
             )
         elif event.anchor is not None:
             self._refuse(path, f"anchors are not read; got &{event.anchor}. Remove it", _line(event))

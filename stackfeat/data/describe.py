@@ -23,6 +23,13 @@ from stackfeat.lookup import suggest
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 
 
+_MOST = 0.9
+_DISGUISES = (
+    ("numbers with a decimal comma", "write them with a point", r"[+-]?\d+,\d+"),
+    ("dates that are not ISO (2026-11-21)", "write them so", r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"),
+)
+
+
 @dataclass(frozen=True)
 class TypedColumns:
     """Columns of the training file that are read, their values, and why others are not."""
@@ -129,12 +136,32 @@ def type_columns(frame: pd.DataFrame, names: Sequence[str], options: DataOptions
             DataWarning,
             stacklevel=4,
         )
+    _warn_of_disguised(columns, where)
     if not columns:
         raise DataError(
             f"{where}: there must be a column to learn from; got none but {name_values(names) or 'roles'}; "
             "add one"
         )
     return TypedColumns(tuple(columns), values, left_out)
+
+
+def _warn_of_disguised(columns: Sequence[Column], where: str) -> None:
+    """Warn of categories that look like numbers or dates written in another way."""
+    for what, remedy, expression in _DISGUISES:
+        named = [
+            column.name for column in columns if column.levels and _most_match(column.levels, expression)
+        ]
+        if named:
+            warnings.warn(
+                f"{where}: {what} are read as categories, one for each text: {name_values(named)}; {remedy}",
+                DataWarning,
+                stacklevel=5,
+            )
+
+
+def _most_match(levels: Sequence[str], expression: str) -> bool:
+    n_matching = sum(re.fullmatch(expression, level.strip()) is not None for level in levels)
+    return n_matching > _MOST * len(levels)
 
 
 def _type_column(values: pd.Series, name: str, options: DataOptions, place: str) -> tuple[Column | None, str]:

@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,10 +192,13 @@ def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, wh
     known = {*needed, schema.target, *schema.roles.values(), *schema.left_out}
     extra = [name for name in frame.columns if name not in known]
     if missing:
+        unexpected = [
+            name for name in extra if not any(fnmatchcase(name, pattern) for pattern in options.drop)
+        ]
         hint = f"; set data.separator if {extra[0]!r} holds several columns" if frame.shape[1] == 1 else ""
         raise DataError(
             f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "
-            f"only here: {name_values(extra) or 'none'}{hint}; rename or add them"
+            f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them"
         )
     if extra and options.inputs is None and not options.drop:
         warnings.warn(

@@ -44,7 +44,7 @@ def score_member(
     rows = np.flatnonzero(covered & (fold_of >= recipe["first_fold"]))
     y = task.to_target_scale(samples.labels)[rows]
     weight = None if samples.weight is None else samples.weight[rows]
-    decided, decision = _decide(
+    decided, rules, decision = _decide(
         metric, y, task.to_target_scale(prediction[rows]), rows, folds, task, recipe["decision"], weight
     )
     bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe["seed"])[
@@ -61,6 +61,7 @@ def score_member(
         "fold_mean": float(np.mean(known)) if known else None,
         "n_rows": len(rows),
         "decision": None if decision is None else decision.to_json(),
+        "fold_decisions": {str(fold): rule.to_json() for fold, rule in rules.items()},
     }
     return scored, bootstrap
 
@@ -92,20 +93,21 @@ def _decide(
     task: Task,
     kind: str,
     weight: np.ndarray | None,
-) -> tuple[np.ndarray, Decision | None]:
+) -> tuple[np.ndarray, dict[int, Decision], Decision | None]:
     """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
     if metric.needs != "label":
-        return prediction, None
+        return prediction, {}, None
     decided = np.empty(len(y), dtype=np.float64 if not task.is_classification else np.int64)
-    rules = []
+    rules: dict[int, Decision] = {}
     fold_of = folds.fold_of(0)[row_numbers]
     for fold in np.unique(fold_of):
         inside = fold_of == fold
         train_rows = np.isin(row_numbers, folds.splits[0][fold][0])
         rule = _fit_rule(metric, y, prediction, train_rows, task, kind, weight)
         decided[inside] = rule.apply(prediction[inside])
-        rules.append(rule)
-    return decided, Decision.average(rules[-1:] if folds.is_time else rules)
+        rules[int(fold)] = rule
+    listed = list(rules.values())
+    return decided, rules, Decision.average(listed[-1:] if folds.is_time else listed)
 
 
 def _fit_rule(

@@ -23,7 +23,7 @@ VERSIONS = {
     "emit": 1,
     "align": 1,
     "align_emit": 1,
-    "score": 1,
+    "score": 2,
     "diagnose": 1,
 }
 

@@ -44,7 +44,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
         raise StoreError(
             f"{path} must be written ({len(data)} bytes); got {error.strerror or error}. "
-            "Free some space or choose another outputs.dir"
+            "Free some space, or choose a place that can be written"
         ) from error
 
 

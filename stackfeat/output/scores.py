@@ -36,7 +36,9 @@ class Score:
     folds : list of float or None
         None for folds that are not covered.
     decision : dict or None
-        For label metrics: the rule that turns predictions into labels.
+        For label metrics: the rule that turns test predictions into labels.
+    fold_decisions : dict
+        The rule of each fold, fitted on the other folds, by which its OOF rows are scored.
     bootstrap : ndarray of shape (n_resamples,)
         Scores on resampled rows, the same rows for every member.
     """
@@ -48,6 +50,7 @@ class Score:
     folds: list[float | None]
     n_rows: int
     decision: dict[str, Any] | None
+    fold_decisions: dict[str, dict[str, Any]]
     bootstrap: np.ndarray
 
 

@@ -171,6 +171,7 @@ def scores_json(finished: Finished) -> dict[str, Any]:
             "folds": score.folds,
             "n_rows": score.n_rows,
             "decision": score.decision,
+            "fold_decisions": score.fold_decisions,
             "file": file_name(score),
             "reports": _fit_reports(finished, score),
         }

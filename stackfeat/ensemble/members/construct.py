@@ -6,6 +6,8 @@ Out: an unfitted scikit-learn style estimator.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from stackfeat.tables import ESTIMATORS, TRUSTED_PACKAGES
 from stackfeat.task import Task
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
+_NEAR = 0.85
 _THREADS = ("n_jobs", "thread_count", "nthread")
 
 
@@ -39,14 +42,45 @@ def construct(
 
 
 def _build(path: str, params: Mapping[str, Any], trust_code: bool) -> Any:
-    cls = cast(Any, resolve(path, ESTIMATORS, "estimator", packages=TRUSTED_PACKAGES, trust_code=trust_code))
+    cls: Any = cast(
+        Any, resolve(path, ESTIMATORS, "estimator", packages=TRUSTED_PACKAGES, trust_code=trust_code)
+    )
     values = {name: _value(value, trust_code) for name, value in params.items()}
+    _refuse_misspelt(path, cls, params)
     try:
         return cls(**values)
     except TypeError as error:
         raise ConfigError(
             f"{path} must take its params; got {sorted(values)}: {error}. Look up the parameters of {path}"
         ) from error
+
+
+def _refuse_misspelt(path: str, cls: Any, params: Mapping[str, Any]) -> None:
+    """Refuse names that nearly are a parameter: boosting libraries swallow any name without a word."""
+    signature = inspect.signature(cls)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        return
+    known = {
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    known |= _lightgbm_names() if cls.__module__.startswith("lightgbm.") else set()
+    for name in params:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
+        if name not in known and near:
+            raise ConfigError(f"{path} has no parameter {name!r}. Did you mean {near[0]!r}?")
+
+
+def _lightgbm_names() -> set[str]:
+    """Every name and alias that LightGBM knows; its list is private, so it may be absent."""
+    try:
+        from lightgbm.basic import _ConfigAliases
+
+        aliases = _ConfigAliases._get_all_param_aliases()
+    except (ImportError, AttributeError):
+        return set()
+    return {str(name) for names in aliases.values() for name in names} | set(aliases)
 
 
 def _value(value: Any, trust_code: bool) -> Any:

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 HEAD_ROWS = 8
 
+# Matrix kernels take rows in blocks of up to 16; in a part of a block a row's bits depend on its place.
+KERNEL_ROWS = 16
+
 
 def extract(
     model: nn.Module,
@@ -67,9 +70,9 @@ def extract(
     taps : str, Tap, sequence of them, or mapping of name to tap
         ``"penultimate"`` is the input of the last weighted layer.
     batch_size : int or "auto"
-        Every pass has so many rows, the last one padded: with a given size a row's bytes do not
-        depend on the rows around it. ``auto`` chooses by timing; then they agree to about 1e-5.
-        Halved when memory runs out.
+        Every pass has so many rows (above 1 rounded up to a multiple of 16), the last one padded: with
+        a given size a row's bytes do not depend on the rows around it. ``auto`` chooses by timing;
+        then they agree to about 1e-5. Halved when memory runs out.
     device : str
         ``auto``: a GPU where there is one.
     pool : {"auto", "none", "flatten", "mean", "max", "cls", "last"}
@@ -183,7 +186,7 @@ class Job:
 
     def choose_size(self, batch_size: int | Literal["auto"]) -> int:
         if batch_size != "auto":
-            return batch_size
+            return batch_size if batch_size == 1 else -(-batch_size // KERNEL_ROWS) * KERNEL_ROWS
         n_rows = self.source.n_rows
         size = self.plan.choose_size(self.model, self.head, n_rows)
         return size if n_rows is None else fit_batches(size, n_rows)

@@ -61,3 +61,10 @@ def test_number_labels_survive_json_keys() -> None:
 )
 def test_models_with_native_categories_are_known(path: str, expected: bool) -> None:
     assert is_tree_model(path) is expected
+
+
+def test_names_that_boosting_libraries_would_swallow_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no parameter 'n_estimatrs'\. Did you mean 'n_estimators'"):
+        construct("lightgbm.LGBMClassifier", {"n_estimatrs": 40}, seed=0, threads=1)
+    known = {"num_iterations": 5, "early_stopping_rounds": 3, "bagging_fraction": 0.5, "lambda_l1": 1.0}
+    construct("lightgbm.LGBMClassifier", known, seed=0, threads=1)
