@@ -15,7 +15,8 @@ from stackfeat.config import LoadedConfig
 from stackfeat.config.run_config import RunConfig
 from stackfeat.device import device_kind
 from stackfeat.ensemble.graph import Graph, build_graph
-from stackfeat.ensemble.plan import Averaging, Plan, Sources, make_plan
+from stackfeat.ensemble.plan import Plan, make_plan
+from stackfeat.ensemble.units import Averaging, Sources
 from stackfeat.features.keys import key_of
 from stackfeat.features.rows import RowRecipes, ensure_rows, n_folds, row_recipes
 from stackfeat.lookup import is_user_code, resolve, source_hash
@@ -58,7 +59,13 @@ class Planner:
             seed=config.seed,
             settings=run_settings(self.loaded),
             source_hash=lambda name: code_hash(name, self.loaded.folder),
+            n_rows=self._n_rows(),
         )
+
+    def _n_rows(self) -> int | None:
+        """Training rows; None before the files have been read."""
+        key = key_of(self.recipes.samples)
+        return int(self.store.read(key).json("n_rows")) if self.store.has(key) else None
 
     def read_rows(self, trust_code: bool) -> list[str]:
         """Put rows and folds into the store; return the notes on them."""

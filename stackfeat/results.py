@@ -20,7 +20,8 @@ from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
 from stackfeat.ensemble.forewarn import warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
-from stackfeat.ensemble.plan import Job, Plan
+from stackfeat.ensemble.plan import Plan
+from stackfeat.ensemble.units import Job
 from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.keys import key_of

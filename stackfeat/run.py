@@ -13,8 +13,9 @@ from stackfeat.config import LoadedConfig, load_config
 from stackfeat.ensemble.budget import Deadlines
 from stackfeat.ensemble.forewarn import forewarn
 from stackfeat.ensemble.level import LevelReport, Workshop, run_level
-from stackfeat.ensemble.plan import Job, Plan
+from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.remembered import samples_of
+from stackfeat.ensemble.units import Job
 from stackfeat.ensemble.work import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.executors import Executor, make_executor, resolve_jobs

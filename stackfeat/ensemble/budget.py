@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stackfeat.ensemble.plan import Job
+from stackfeat.ensemble.units import Job
 
 RESERVE_SHARE = 0.15
 RESERVE_SECONDS = 30.0

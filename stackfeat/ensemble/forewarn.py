@@ -50,11 +50,18 @@ def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
         for output in node.outputs
         if output.encoding == "raw"
     ]
-    readers = [node.full_name for node in graph.nodes if node.raw and node.blocks]
+    readers = [
+        node.full_name
+        for node in graph.nodes
+        if node.raw
+        and node.blocks
+        and isinstance(node.options, EstimatorOptions)
+        and node.options.nested is False
+    ]
     if readers and n_rows < _ENOUGH_ROWS:
         found.append(
             f"{', '.join(readers)}: raw columns beside predictions make an out-of-fold score optimistic on few rows "
-            f"({n_rows}). Compare with a member that reads blocks only before you trust it"
+            f"({n_rows}). Remove nested: false, or compare with a member that reads blocks only"
         )
     return found
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from stackfeat.ensemble.budget import Deadlines, admit, first_folds
 from stackfeat.ensemble.options import VoteOptions
-from stackfeat.ensemble.plan import Job, Plan
+from stackfeat.ensemble.plan import Plan
+from stackfeat.ensemble.units import Job
 from stackfeat.executors import Executor
 from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
 from stackfeat.store import EntryStore

@@ -22,6 +22,11 @@ class EstimatorOptions(Options):
     each: str | None = Field(None, description="One member for every matching block.")
     prepare: Literal["auto", "trees", "scaled", "none"] = "auto"
     gate: bool = True
+    nested: bool | Literal["auto"] = Field(
+        "auto",
+        description="Raw columns beside predictions: train on predictions of models that saw neither fold; auto: "
+        "below 10,000 rows.",
+    )
     seeds: int = Field(1, ge=1, le=100, description="Fits per fold; their predictions are averaged.")
     read_as: ReadAs = Field("auto", alias="as", description="How predictions of earlier levels are read.")
     early_stopping_fraction: float = Field(

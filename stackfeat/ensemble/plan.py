@@ -7,13 +7,15 @@ Out: waves of jobs. A job is one (member, repeat, fold): fit it, then emit for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import combinations
 
 from stackfeat.ensemble.graph import Graph, Node
+from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.settings import member_code, member_json, member_libraries, member_settings
+from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step
 from stackfeat.features.keys import (
     Recipe,
     align_emit_recipe,
@@ -25,91 +27,7 @@ from stackfeat.features.keys import (
 )
 from stackfeat.seeds import derive_seed
 
-Fold = int | Literal["all"]
-Chain = Literal["fold", "all"]
-Place = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One store entry to be made."""
-
-    key: str
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
-class Job:
-    """Steps that share what they hold in memory; done in order, each skipped if stored."""
-
-    member: str
-    repeat: int
-    fold: Fold
-    steps: tuple[Step, ...]
-    what: Literal["fit", "align", "score", "diagnose"] = "fit"
-
-    @property
-    def key(self) -> str:
-        return self.steps[0].key
-
-    @property
-    def label(self) -> str:
-        fold = "all folds" if self.fold == "all" else f"fold {self.fold}"
-        repeat = f"repeat {self.repeat} " if self.repeat else ""
-        return f"{self.member} {repeat}{fold if self.what == 'fit' else self.what}"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Keys of the rows and folds that a plan is for, and what else keys depend on.
-
-    Attributes
-    ----------
-    samples, test : str
-        Keys of training and test rows; `test` is None without a test file.
-    n_folds, n_repeats : int
-    seed : int
-        Root seed.
-    settings : mapping
-        Threads, device kind, metric, ...: see `ensemble.settings`.
-    source_hash : callable
-        Hash of the source of user code by name; None for code of known packages.
-    """
-
-    samples: str
-    test: str | None
-    folds: str
-    n_folds: int
-    n_repeats: int
-    is_time: bool
-    seed: int
-    settings: Mapping[str, Any]
-    source_hash: Callable[[str], str | None]
-
-
-@dataclass(frozen=True)
-class Averaging:
-    """How pipelines become one prediction: `stack` of a config, resolved.
-
-    Attributes
-    ----------
-    average : {"mean", "logit", "rank"}
-    chain : {"fold", "all"}
-        Whether test view k went through the meta-learners fitted without fold k, or on all rows.
-    last_view : bool
-        Use the last pipeline alone (time folds).
-    """
-
-    average: str
-    chain: Chain
-    last_view: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {"average": self.average, "chain": self.chain, "last_view": self.last_view}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Averaging:
-        return cls(**values)
+NESTED_BELOW = 10_000
 
 
 @dataclass
@@ -148,6 +66,36 @@ class Plan:
             return self.aligns[node.block(output), repeat], f"oof/{fold}"
         return self.fits[node.full_name, repeat, fold], f"oof/{output.name}"
 
+    def is_nested(self, node: Node) -> bool:
+        """Whether a member trains on predictions of models that saw neither the row's fold nor its own.
+
+        A meta-learner over raw columns and predictions finds labels of fold k again in predictions of
+        other folds, whose models saw them. On few rows that shows, and the extra fits cost little.
+        """
+        options = node.options
+        if (
+            not isinstance(options, EstimatorOptions)
+            or not (node.raw and node.blocks)
+            or self.sources.is_time
+        ):
+            return False
+        if options.nested != "auto":
+            return options.nested and self.sources.n_folds > 2
+        n_rows = self.sources.n_rows
+        return n_rows is not None and n_rows < NESTED_BELOW and self.sources.n_folds > 2
+
+    def nested_places(self, block: str, repeat: int, fold: int) -> list[Place | None]:
+        """Where the rows of a block stand that fit `fold` of a nested member is trained on."""
+        node, output = self.graph.blocks()[block]
+        places = self.oof_places(block, repeat)
+        if not node.is_base or output.encoding == "aligned":
+            return places
+        for other in self.folds_of(node):
+            if other != fold:
+                key = self.fits[node.full_name, repeat, pair_name(fold, other)]
+                places[other] = key, f"oof{other}/{output.name}"
+        return places
+
     def view_place(self, block: str, repeat: int, fold: int, chain: Chain) -> Place:
         """Where the test rows of pipeline `fold` stand, for ``meta_fit: fold`` or ``all``."""
         node, output = self.graph.blocks()[block]
@@ -157,11 +105,18 @@ class Plan:
         return self.emits[node.full_name, repeat, unit], f"view{fold}/{output.name}"
 
 
+def pair_name(one: int, other: int) -> str:
+    """Return the name of the fit that leaves two folds out."""
+    return f"{min(one, other)}-{max(one, other)}"
+
+
 def make_plan(graph: Graph, sources: Sources) -> Plan:
     """Work out every key in the order of computing."""
     plan = Plan(graph, sources)
+    paired = _paired_members(plan)
     for level, nodes in graph.levels().items():
         fits = [job for node in nodes for job in _fit_jobs(plan, node)]
+        fits += [job for node in nodes if node.full_name in paired for job in _pair_jobs(plan, node)]
         aligns = [job for node in nodes for job in _align_jobs(plan, node)]
         plan.waves[level] = [wave for wave in (fits, aligns) if wave]
     return plan
@@ -173,7 +128,7 @@ def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
         return None
     folds = plan.folds_of(node) if fold == "all" else [fold]
     chain: Chain = "all" if fold == "all" else "fold"
-    views = {k: [plan.view_place(block, repeat, k, chain) for block in node.blocks] for k in folds}
+    views = {int(k): [plan.view_place(block, repeat, int(k), chain) for block in node.blocks] for k in folds}
     step = _step(emit_recipe(plan.fits[node.full_name, repeat, fold], plan.sources.test, node.raw, views))
     plan.emits[node.full_name, repeat, fold] = step.key
     return step
@@ -206,12 +161,31 @@ def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
             yield Job(node.full_name, repeat, fold, (fit,) if emit is None else (fit, emit))
 
 
+def _paired_members(plan: Plan) -> set[str]:
+    """Return the base members that a nested member reads."""
+    blocks = plan.graph.blocks()
+    read = [blocks[name] for node in plan.graph.nodes if plan.is_nested(node) for name in node.blocks]
+    return {node.full_name for node, output in read if node.is_base and output.encoding != "aligned"}
+
+
+def _pair_jobs(plan: Plan, node: Node) -> Iterator[Job]:
+    for repeat in range(plan.sources.n_repeats):
+        for one, other in combinations(plan.folds_of(node), 2):
+            fold = pair_name(one, other)
+            fit = _step(_fit_recipe(plan, node, repeat, fold))
+            plan.fits[node.full_name, repeat, fold] = fit.key
+            yield Job(node.full_name, repeat, fold, (fit,))
+
+
 def _fit_recipe(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
     sources = plan.sources
     blocks = []
     for name in node.blocks:
         output = plan.graph.blocks()[name][1]
-        blocks.append(block_reference(name, output.kind, output.encoding, plan.oof_places(name, repeat)))
+        places = plan.oof_places(name, repeat)
+        if isinstance(fold, int) and plan.is_nested(node):
+            places = plan.nested_places(name, repeat, fold)
+        blocks.append(block_reference(name, output.kind, output.encoding, places))
     return fit_recipe(
         member=member_json(node.options),
         samples=sources.samples,

@@ -8,7 +8,8 @@ import numpy as np
 
 from stackfeat.data.folds import Folds
 from stackfeat.ensemble.averaging import average_views, rank_within_folds
-from stackfeat.ensemble.plan import Averaging, Place, Plan
+from stackfeat.ensemble.plan import Plan
+from stackfeat.ensemble.units import Averaging, Place
 from stackfeat.features.block import FeatureBlock, Reader, assemble
 from stackfeat.task import Task
 

@@ -17,8 +17,9 @@ import numpy as np
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.ensemble.graph import Graph, Node, Options
 from stackfeat.ensemble.outputs import Output
-from stackfeat.ensemble.plan import Averaging, Chain, Fold, Plan, Sources, align_emit_steps, emit_step
+from stackfeat.ensemble.plan import Plan, align_emit_steps, emit_step
 from stackfeat.ensemble.predictions import test_prediction
+from stackfeat.ensemble.units import Averaging, Chain, Fold, Sources
 from stackfeat.ensemble.work import run_steps
 from stackfeat.errors import DataError, StackfeatError
 from stackfeat.executors import pinned_threads

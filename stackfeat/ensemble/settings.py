@@ -23,7 +23,7 @@ _GREEDY_ONLY = ("picks", "bags", "start")
 def member_json(options: Options) -> dict[str, Any]:
     """Return the options that can change what a fit gives."""
     values = options.to_json()
-    for name in ("inputs", "each", "seeds", "folds"):
+    for name in ("inputs", "each", "seeds", "folds", "nested"):
         values.pop(name, None)
     if isinstance(options, NetOptions):
         values["emit"] = [tap.to_json() for tap in options.taps()]

@@ -89,13 +89,24 @@ def _run_fit(
     if held_out is not None:
         emitted = fitted.emit(_rows(samples, recipe["raw"], blocks, held_out))
         arrays = {f"oof/{name}": values for name, values in emitted.items()}
-    arrays |= _anchor_arrays(fitted, recipe, samples)
+    left_out = _left_out(recipe["fold"])
+    for fold in left_out:
+        rows = folds.splits[recipe["repeat"]][fold][1]
+        emitted = fitted.emit(_rows(samples, recipe["raw"], blocks, rows))
+        arrays |= {
+            f"oof{fold}/{name}": values for name, values in emitted.items() if not name.startswith("tap/")
+        }
+    arrays |= {} if left_out else _anchor_arrays(fitted, recipe, samples)
     seconds = time.perf_counter() - started
     with store.write(key, "fit", recipe) as writer:
         for name, values in arrays.items():
             writer.array(name, values)
         writer.json("task", samples.task.to_json())
-        info = {"seconds": seconds, "report": fitted.report(), "unsaved": _save(fitted, writer)}
+        info = {
+            "seconds": seconds,
+            "report": fitted.report(),
+            "unsaved": None if left_out else _save(fitted, writer),
+        }
         writer.json("info", {**info, "warnings": _texts(caught)})
     held[key] = fitted
 
@@ -121,6 +132,10 @@ def _row_sets(
     usable = np.logical_and.reduce(covered) if covered else np.ones(folds.n_rows, dtype=bool)
     if fold == "all":
         return np.flatnonzero(usable), None
+    left_out = _left_out(fold)
+    if left_out:
+        one, other = (folds.splits[repeat][k][0] for k in left_out)
+        return np.intersect1d(one, other), None
     train, held_out = folds.splits[repeat][fold]
     train = train[usable[train]]
     if not len(train) and recipe["member"].get("vote") not in PLAIN_VOTES:
@@ -129,6 +144,11 @@ def _row_sets(
             "Use fewer levels, more folds, or a larger folds.max_train_size"
         )
     return train, held_out
+
+
+def _left_out(fold: int | str) -> list[int]:
+    """Return the two folds that a nested fit leaves out, such as "0-1"; none for other fits."""
+    return [int(part) for part in fold.split("-")] if isinstance(fold, str) and "-" in fold else []
 
 
 def _context(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray) -> FitContext:

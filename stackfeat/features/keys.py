@@ -17,7 +17,7 @@ from stackfeat.store import hash_recipe
 Recipe = dict[str, Any]
 
 VERSIONS = {
-    "samples": 1,
+    "samples": 2,
     "folds": 1,
     "fit": 1,
     "emit": 1,

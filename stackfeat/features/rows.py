@@ -145,6 +145,7 @@ def _read_and_split(
     with store.write(key_of(recipes.samples), "samples", recipes.samples) as writer:
         save_samples(loaded.train, writer)
         writer.json("schema", loaded.schema.to_json())
+        writer.json("n_rows", loaded.train.n_rows)
         writer.json("notes", read_notes)
     if recipes.test is not None and loaded.test is not None:
         with store.write(key_of(recipes.test), "samples", recipes.test) as writer:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stackfeat.ensemble.plan import Averaging, Plan
+from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.predictor import describe, needed_fits
+from stackfeat.ensemble.units import Averaging
 from stackfeat.output.files import write_json
 from stackfeat.store import EntryStore, Store
 from stackfeat.task import Task

@@ -10,8 +10,9 @@ import numpy as np
 from stackfeat.data.folds import Folds
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.decision import Decision
-from stackfeat.ensemble.plan import Averaging, Plan
+from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.predictions import oof_prediction, test_prediction, view_places
+from stackfeat.ensemble.units import Averaging
 from stackfeat.metrics import Metric
 from stackfeat.output.scores import Score
 from stackfeat.store import EntryStore

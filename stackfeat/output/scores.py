@@ -14,7 +14,8 @@ import numpy as np
 
 from stackfeat.ensemble.graph import Graph, Node
 from stackfeat.ensemble.options import VoteOptions
-from stackfeat.ensemble.plan import Job, Plan, Step
+from stackfeat.ensemble.plan import Plan
+from stackfeat.ensemble.units import Job, Step
 from stackfeat.features.keys import diagnose_recipe, key_of, score_recipe
 from stackfeat.metrics import Metric
 from stackfeat.seeds import derive_seed

@@ -194,7 +194,7 @@ def _fit_reports(finished: Finished, score: Score) -> dict[str, Any]:
     """What the fits chose (penalties, gates, weights), by repeat and fold."""
     reports = {}
     for (member, repeat, fold), key in finished.plan.fits.items():
-        if member == score.node.full_name:
+        if member == score.node.full_name and "-" not in str(fold):
             report = finished.store.read(key).json("info")["report"]
             if report:
                 reports[f"{repeat}/{fold}"] = _plain(report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stackfeat.ensemble.budget import Deadlines, admit, first_folds
-from stackfeat.ensemble.plan import Job, Step
+from stackfeat.ensemble.units import Job, Step
 
 
 def jobs(*members: str, n: int = 3) -> list[Job]:

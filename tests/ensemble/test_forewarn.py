@@ -21,8 +21,10 @@ def test_raw_activations_are_warned_of_with_the_remedy() -> None:
     assert "base/mlp/penultimate@raw: activations of different folds" in warn_of_inputs(graph(levels), 500)[0]
 
 
-def test_raw_columns_beside_predictions_are_warned_of_on_few_rows_only() -> None:
-    trees = {"estimator": "lightgbm.LGBMClassifier", "inputs": ["base/*/proba", "table"]}
+def test_raw_columns_beside_predictions_are_warned_of_on_few_rows_unless_nested() -> None:
+    trees = {"estimator": "lightgbm.LGBMClassifier", "inputs": ["base/*/proba", "table"], "nested": False}
+    honest = graph({"base": BASE, "meta": {"trees": trees | {"nested": "auto"}}})
+    assert not warn_of_inputs(honest, 500)
     made = graph({"base": BASE, "meta": {"trees": trees, "plain": trees | {"inputs": ["base/*/proba"]}}})
     (text,) = warn_of_inputs(made, 500)
     assert text.startswith("meta/trees: raw columns beside predictions make an out-of-fold score optimistic")

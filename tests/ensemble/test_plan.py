@@ -6,7 +6,8 @@ from typing import Any
 
 from stackfeat.config import RunConfig
 from stackfeat.ensemble.graph import build_graph
-from stackfeat.ensemble.plan import Plan, Sources, make_plan
+from stackfeat.ensemble.plan import Plan, make_plan
+from stackfeat.ensemble.units import Sources
 
 LEVELS: dict[str, Any] = {
     "base": {
@@ -143,3 +144,39 @@ def test_time_folds_lose_one_fold_for_each_fitted_level() -> None:
     folds = {fold for member, _, fold in made.fits if member == "final/best" and fold != "all"}
     assert folds == {2}
     assert made.oof_places("meta/m/proba", 0)[0] is None
+
+
+NESTED = {
+    "base": LEVELS["base"],
+    "meta": {"m": {"estimator": "lightgbm.LGBMClassifier", "inputs": ["base/*/proba", "table"]}},
+}
+
+
+def test_a_nested_member_trains_on_models_that_saw_neither_fold() -> None:
+    made = plan(NESTED, n_rows=500)
+    pairs = {made.fits[unit]: unit for unit in made.fits if "-" in str(unit[2])}
+    assert {unit[2] for unit in pairs.values()} == {"0-1", "0-2", "1-2"}
+    for job in made.jobs():
+        if job.member != "meta/m" or job.fold == "all":
+            continue
+        for block in job.steps[0].recipe["blocks"]:
+            for fold, (key, array) in enumerate(block["oof"]):
+                if fold == job.fold:
+                    assert key == made.fits[block["name"].rsplit("/", 1)[0], 0, fold]
+                else:
+                    left_out = pairs[key][2].split("-")
+                    assert {str(fold), str(job.fold)} == set(left_out) and array == f"oof{fold}/proba"
+
+
+def test_members_are_nested_on_few_rows_or_when_asked() -> None:
+    def has_pairs(nested: object, **sources: Any) -> bool:
+        import copy
+
+        levels = copy.deepcopy(NESTED)
+        levels["meta"]["m"]["nested"] = nested
+        return any("-" in str(fold) for _, _, fold in plan(levels, **sources).fits)
+
+    assert has_pairs("auto", n_rows=500) and has_pairs(True, n_rows=50_000) and has_pairs(True)
+    assert not has_pairs("auto", n_rows=50_000) and not has_pairs("auto") and not has_pairs(False, n_rows=500)
+    assert not has_pairs(True, n_rows=500, is_time=True) and not has_pairs(True, n_rows=500, n_folds=2)
+    assert not any("-" in str(fold) for _, _, fold in plan(n_rows=500).fits), "no raw columns, nothing nested"

@@ -37,7 +37,10 @@ KNN = member("neighbors.KNeighborsClassifier")
 TREE = member("tree.DecisionTreeClassifier", max_depth=4, random_state=0)
 BASE = {"knn": KNN, "tree": TREE}
 BASE_BY_HAND = (KNeighborsClassifier(), DecisionTreeClassifier(max_depth=4, random_state=0))
-META = member("linear_model.LogisticRegression", "base/*/proba", "table", C=0.5, max_iter=1000)
+META = {
+    **member("linear_model.LogisticRegression", "base/*/proba", "table", C=0.5, max_iter=1000),
+    "nested": False,
+}
 META_BY_HAND = LogisticRegression(C=0.5, max_iter=1000)
 
 

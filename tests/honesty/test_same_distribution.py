@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.folds import Folds
-from stackfeat.ensemble.plan import Averaging
 from stackfeat.ensemble.predictions import load_block
+from stackfeat.ensemble.units import Averaging
 from stackfeat.features.two_sample import domain_auc
 
 N_ROWS = 1200

@@ -105,6 +105,8 @@ def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Witness:
 def spied_levels(witness: Witness, kind: str = "SpyClassifier") -> dict[str, Any]:
     """Three levels of spies: plain, stopped early, gated with feature blocks of a net."""
     early = {"n_estimators": 20, "early_stopping_rounds": 2}
+    # Pairs of folds left out are looked at by the plan's own tests.
+    plain = {"nested": False}
     net = {
         "net": "mlp",
         "params": {"hidden": [4]},
@@ -119,11 +121,12 @@ def spied_levels(witness: Witness, kind: str = "SpyClassifier") -> dict[str, Any
             "net": net,
         },
         "meta": {
-            "plain": witness.member("meta.plain", kind, inputs=[f"base/*/{output}", "table"]),
-            "early": witness.member("meta.early", kind, inputs=["base/plain/*", "table"], params=early),
-            "gated": witness.member("meta.gated", kind, inputs=["base/*/*", "table"]),
+            "plain": witness.member("meta.plain", kind, inputs=[f"base/*/{output}", "table"]) | plain,
+            "early": witness.member("meta.early", kind, inputs=["base/plain/*", "table"], params=early)
+            | plain,
+            "gated": witness.member("meta.gated", kind, inputs=["base/*/*", "table"]) | plain,
         },
-        "top": {"plain": witness.member("top.plain", kind, inputs=["meta/*", "table"])},
+        "top": {"plain": witness.member("top.plain", kind, inputs=["meta/*", "table"]) | plain},
     }
 
 

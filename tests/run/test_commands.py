@@ -33,8 +33,8 @@ def test_check_after_a_run_finds_everything_stored(net: Project) -> None:
     assert said.code == 0
     assert "\n0 units to compute" in said.out and "classes: high, low, mid" in said.out
     said = net.cli("check", net.folder / "c.yaml", "--set", "levels.base.mlp.train.lr=0.1")
-    # The net, its alignment, and all that reads them: two meta-learners and two votes.
-    assert re.search(r"\n20 units to compute", said.out), said.out
+    # The net, its pairs of folds, its alignment, and what reads them: two meta-learners and two votes.
+    assert re.search(r"\n23 units to compute", said.out), said.out
     assert "gbm: stored" in said.out
 
 

@@ -1,0 +1,99 @@
+"""Units of work and what their keys are made from: the values that a plan consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stackfeat.features.keys import Recipe
+
+# A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
+Fold = int | str
+Chain = Literal["fold", "all"]
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One store entry to be made."""
+
+    key: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Steps that share what they hold in memory; done in order, each skipped if stored."""
+
+    member: str
+    repeat: int
+    fold: Fold
+    steps: tuple[Step, ...]
+    what: Literal["fit", "align", "score", "diagnose"] = "fit"
+
+    @property
+    def key(self) -> str:
+        return self.steps[0].key
+
+    @property
+    def label(self) -> str:
+        fold = "all folds" if self.fold == "all" else f"fold {self.fold}"
+        repeat = f"repeat {self.repeat} " if self.repeat else ""
+        return f"{self.member} {repeat}{fold if self.what == 'fit' else self.what}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Keys of the rows and folds that a plan is for, and what else keys depend on.
+
+    Attributes
+    ----------
+    samples, test : str
+        Keys of training and test rows; `test` is None without a test file.
+    n_folds, n_repeats : int
+    seed : int
+        Root seed.
+    settings : mapping
+        Threads, device kind, metric, ...: see `ensemble.settings`.
+    source_hash : callable
+        Hash of the source of user code by name; None for code of known packages.
+    n_rows : int or None
+        Training rows, where they are known: members may be nested on few rows.
+    """
+
+    samples: str
+    test: str | None
+    folds: str
+    n_folds: int
+    n_repeats: int
+    is_time: bool
+    seed: int
+    n_rows: int | None = field(default=None, kw_only=True)
+    settings: Mapping[str, Any]
+    source_hash: Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How pipelines become one prediction: `stack` of a config, resolved.
+
+    Attributes
+    ----------
+    average : {"mean", "logit", "rank"}
+    chain : {"fold", "all"}
+        Whether test view k went through the meta-learners fitted without fold k, or on all rows.
+    last_view : bool
+        Use the last pipeline alone (time folds).
+    """
+
+    average: str
+    chain: Chain
+    last_view: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"average": self.average, "chain": self.chain, "last_view": self.last_view}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Averaging:
+        return cls(**values)
