@@ -172,6 +172,7 @@ def test_keyword_inputs_wrappers_and_nets_without_gradients() -> None:
         def forward(self, *, values: Tensor) -> Tensor:
             return self.last(self.first(values)).argmax(1)
 
+    torch.manual_seed(0)  # of some random nets the largest output is the same for all rows
     net, mlp = Quiet(), MLP(3, 2, hidden=(5, 4))
     assert str(find_penultimate(nn.DataParallel(net), values=torch.randn(64, 3))) == "last:input"
     with torch.inference_mode():
