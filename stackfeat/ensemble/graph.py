@@ -14,7 +14,7 @@ from typing import Any
 
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
 from stackfeat.ensemble.outputs import Output, outputs_of
-from stackfeat.ensemble.patterns import match_block, match_segment
+from stackfeat.ensemble.patterns import match_block
 from stackfeat.lookup import suggest
 from stackfeat.nets.options import NetOptions
 
@@ -274,12 +274,3 @@ class _NodeBuilder:
             self._node(f"{self.name}:{name}", raw, (*shared, block))
             for name, block in zip(names, found, strict=True)
         ]
-
-
-def select_members(pattern: str, graph: Graph) -> list[Node]:
-    """Return the nodes whose name, or level/name, matches the pattern."""
-    return [
-        node
-        for node in graph.nodes
-        if match_segment(pattern, node.name) or match_segment(pattern, node.full_name)
-    ]

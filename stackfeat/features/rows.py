@@ -18,7 +18,7 @@ from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.errors import DataWarning, LeakWarning
 from stackfeat.features.keys import Recipe, folds_recipe, key_of, samples_recipe
 from stackfeat.store import EntryStore, Store
-from stackfeat.task import Kind, Task
+from stackfeat.task import Kind
 
 _FILES = ("train", "test", "sample_submission")
 
@@ -166,11 +166,6 @@ def _texts(caught: list[warnings.WarningMessage]) -> list[str]:
         else:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
     return ours
-
-
-def read_task(store: EntryStore, recipes: RowRecipes) -> Task:
-    """Return the task with its classes, as the training rows say."""
-    return Task.from_json(store.read(key_of(recipes.samples)).json("samples")["task"])
 
 
 def n_folds(recipes: RowRecipes, folds: FoldOptions, store: EntryStore) -> int:
