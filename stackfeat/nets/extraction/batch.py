@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 CACHE_BYTES = 2 << 20
+WEIGHT_SHARE = 8
 SMALLEST, LARGEST_CPU, LARGEST_GPU = 16, 1024, 16384
 SHARE_OF_ROWS = 0.03
 STREAM_ROWS = 100_000
@@ -33,7 +34,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def choose_batch_size(
-    run: Callable[[int], None], n_rows: int | None, row_bytes: int, device: torch.device
+    run: Callable[[int], None],
+    n_rows: int | None,
+    row_bytes: int,
+    device: torch.device,
+    weight_bytes: int = 0,
 ) -> tuple[int, bool]:
     """Return a batch size, and whether timing chose it.
 
@@ -46,11 +51,14 @@ def choose_batch_size(
     row_bytes : int
         The largest value inside the net, per row.
     device : torch.device
+    weight_bytes : int
+        All weights: each pass reads them once, so a pass of few rows does little else in a large net.
     """
     on_cpu = device.type == "cpu"
     largest = LARGEST_CPU if on_cpu else LARGEST_GPU
-    guess = 2 ** max(0, int(math.log2(CACHE_BYTES / max(row_bytes, 1)))) if row_bytes < CACHE_BYTES else 1
-    guess = min(max(guess, SMALLEST), largest)
+    row_bytes = max(row_bytes, 1)
+    n_fitting = max(CACHE_BYTES / row_bytes, weight_bytes / (WEIGHT_SHARE * row_bytes), 1.0)
+    guess = min(max(2 ** int(math.log2(n_fitting)), SMALLEST), largest)
     n_left = int(SHARE_OF_ROWS * (STREAM_ROWS if n_rows is None else n_rows))
     size = max(guess // 2, SMALLEST) if on_cpu else min(64, largest)
     best, best_rate = guess, 0.0

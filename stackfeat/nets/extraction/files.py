@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from stackfeat.errors import StoreError, UsageError
+from stackfeat.nets.extraction.spare import spare_array
 from stackfeat.store.names import safe_name
 
 HEADER_BYTES = 256
@@ -46,8 +47,7 @@ class MemoryOutputs:
             parts.append(values.copy())
             return
         if key not in self.arrays:
-            # numpy asks for huge pages, torch does not: a third less time on large arrays.
-            self.arrays[key] = np.empty((self.n_rows, *values.shape[1:]), dtype=np.float32)
+            self.arrays[key] = spare_array((self.n_rows, *values.shape[1:]))
         self.arrays[key][start : start + len(values)] = values
 
     def n_parts(self, key: str, start: int) -> int:
@@ -59,7 +59,10 @@ class MemoryOutputs:
         return n_parts
 
     def finish(self, n_rows: int) -> dict[str, np.ndarray]:
-        return self.arrays | {key: np.concatenate(parts) for key, parts in self.parts.items()}
+        # Hooks may keep this object alive for a while: the arrays are the caller's alone.
+        arrays, self.arrays = self.arrays, {}
+        parts, self.parts = self.parts, {}
+        return arrays | {key: np.concatenate(values) for key, values in parts.items()}
 
 
 class FileOutputs:

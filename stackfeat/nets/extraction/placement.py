@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Literal, get_args
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stackfeat.errors import UsageError
+from stackfeat.nets.extraction.lean import lean_layers, takes_ordered_weights
 from stackfeat.nets.runtime import fast_matmul_is_exact, pick_device
 
 Precision = Literal["float32", "bf16", "autocast"]
@@ -32,13 +35,19 @@ class Placement:
     channels_last: bool = False
     plain_attention: bool = False
 
+    @property
+    def is_lean(self) -> bool:
+        """Whether layers of torch run without their detours."""
+        return self.device.type == "cpu" and self.precision == "float32" and fast_matmul_is_exact()
+
     @contextmanager
     def apply(self, model: nn.Module) -> Iterator[None]:
         """Move weights and buffers; on the way out they are the tensors they were, bit for bit."""
+        keep_freed_memory()
         swapped: list[tuple[Tensor, Tensor]] = []
         try:
             with torch.no_grad():
-                for tensor, is_image_weight in stored_tensors(model):
+                for tensor, is_image_weight in stored_tensors(model, skip_ordered=self.is_lean):
                     moved = self.move(tensor.data, image=is_image_weight)
                     if moved is not tensor.data:
                         swapped.append((tensor, tensor.data))
@@ -47,6 +56,8 @@ class Placement:
                 stack.enter_context(matmul_path(self.device))
                 if self.plain_attention:
                     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+                if self.is_lean:
+                    stack.enter_context(lean_layers(model, attention=self.plain_attention))
                 if self.precision == "autocast":
                     stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
                 yield
@@ -72,6 +83,17 @@ class Placement:
         return filled(tensor, n_missing) if n_missing else tensor
 
 
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Free one large block, so that the C library stops giving every large block back to the system.
+
+    glibc learns from what is freed: after a block of up to 32 MB such blocks come from memory the
+    process keeps (at most twice as much). Until then each activation and each moved weight is made of
+    fresh pages, which costs more than computing it in small nets.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
+
+
 def filled(tensor: Tensor, n_missing: int) -> Tensor:
     """Repeat the last row, or zeros where there is none: values of another kind could overflow."""
     if len(tensor) == 0:
@@ -82,9 +104,13 @@ def filled(tensor: Tensor, n_missing: int) -> Tensor:
     return joined.contiguous(memory_format=torch.channels_last) if is_image else joined
 
 
-def stored_tensors(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
-    """Yield every weight and buffer once, and whether it is the kernel of a convolution over images."""
-    kernels = {id(part.weight) for part in model.modules() if isinstance(part, CONVOLUTIONS)}
+def stored_tensors(model: nn.Module, *, skip_ordered: bool) -> Iterator[tuple[Tensor, bool]]:
+    """Yield every weight and buffer once, and whether it should lie as the images do."""
+    kernels = {
+        id(part.weight)
+        for part in model.modules()
+        if isinstance(part, CONVOLUTIONS) and not (skip_ordered and takes_ordered_weights(part))
+    }
     for tensor in (*model.parameters(), *model.buffers()):
         yield tensor, id(tensor) in kernels and tensor.ndim == 4
 
@@ -96,7 +122,8 @@ def float_dtype(model: nn.Module) -> torch.dtype:
 
 def choose_device(model: nn.Module, name: str) -> torch.device:
     """Return the device to run on; ``auto`` leaves a net on a GPU where it is."""
-    here = next((tensor.device for tensor, _ in stored_tensors(model)), torch.device("cpu"))
+    tensors = chain(model.parameters(), model.buffers())
+    here = next((tensor.device for tensor in tensors), torch.device("cpu"))
     return here if name == "auto" and here.type != "cpu" else pick_device(name)
 
 

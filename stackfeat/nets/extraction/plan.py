@@ -93,7 +93,10 @@ class Plan:
                 args, kwargs = self.feed(tile_rows(head, size), size)
                 reading.run(args, kwargs, n_rows=size)
 
-            size, was_timed = choose_batch_size(run, n_rows, row_bytes, self.placement.device)
+            weight_bytes = sum(weight.nbytes for weight in model.parameters())
+            size, was_timed = choose_batch_size(
+                run, n_rows, row_bytes, self.placement.device, weight_bytes=weight_bytes
+            )
         self.tuned = size if was_timed else None
         return size
 

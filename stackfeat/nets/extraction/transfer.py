@@ -68,17 +68,20 @@ class Delivery:
         self.progress = progress
         self.on_cuda = device.type == "cuda"
         self.columns: Columns = []
+        self.n_rows = 0
         self.start = progress.n_done
         self.waiting: list[tuple[str, int, Tensor]] = []
         self.behind: tuple[Any, list[tuple[str, int, Tensor]], Columns] | None = None
 
     def begin(self, columns: Columns) -> None:
         self.columns = columns
+        self.n_rows = len(columns[0])
         self.waiting = []
 
     def take(self, key: str, rows: Tensor) -> None:
         """Take the rows of one tap; they are valid during the call only."""
-        rows = rows[: len(self.columns[0])]
+        if len(rows) != self.n_rows:
+            rows = rows[: self.n_rows]
         if not self.on_cuda:
             self.outputs.write(key, self.start, rows.to("cpu", torch.float32))
             return
@@ -88,7 +91,7 @@ class Delivery:
 
     def end(self) -> None:
         """Close a batch; on CUDA the one before it is written while this one computes."""
-        self.start += len(self.columns[0])
+        self.start += self.n_rows
         if not self.on_cuda:
             self.progress(self.columns)
             return

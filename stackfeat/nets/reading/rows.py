@@ -58,6 +58,9 @@ class RowReading:
         self.n_wanted = sum(findings[read.key].n_taken for read in examination.reads)
         self.stops = stop_early and examination.stoppable and self.n_wanted > 0
         self.masks = MaskWatch(self.model, self.retry)
+        self.needs_masks = any(
+            read.tap.pool in MASKED_POOLS and len(findings[read.key].shape) != 2 for read in examination.reads
+        )
         self.collectors: dict[str, Collector[Tensor]] = {
             read.key: Collector(read.tap) for read in examination.reads if is_held(read)
         }
@@ -71,7 +74,7 @@ class RowReading:
 
     def __enter__(self) -> RowReading:
         with ExitStack() as stack:
-            if any(read.tap.pool in MASKED_POOLS for read in self.examination.reads):
+            if self.needs_masks:
                 self.masks.attach(stack)
             stack.enter_context(self.reading)
             self.stack = stack.pop_all()
@@ -114,7 +117,8 @@ class RowReading:
         self.waiting.clear()
         for collector in self.collectors.values():
             collector.clear()
-        self.masks.restart(args, kwargs or {}, mask, lengths)
+        if self.needs_masks:
+            self.masks.restart(args, kwargs or {}, mask, lengths)
         output = None
         self.is_running = True
         try:

@@ -59,6 +59,8 @@ def pick(value: Any, path: tuple[int | str, ...], where: str) -> Leaf:
     TapError
         If there is no tensor there. `where` says in words what `value` is.
     """
+    if not path and isinstance(value, Tensor):
+        return value
     picked = value
     for key in path:
         try:
@@ -102,7 +104,7 @@ def pick_argument(
 ) -> Leaf:
     """Return one argument of a call: by position or name, however it was passed; by default the first tensor."""
     if not path:
-        return pick((*args, kwargs), (), where)
+        return args[0] if args and isinstance(args[0], Tensor) else pick((*args, kwargs), (), where)
     if isinstance(path[0], int) and -len(args) <= path[0] < len(args):
         return pick(args, path, where)
     named: dict[str, Any] = {**dict(kwargs)}
