@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CACHE_BYTES = 2 << 20
-WEIGHT_SHARE = 8
+CACHE_BYTES = 4 << 20
+WEIGHT_SHARE = 4
 SMALLEST, LARGEST_CPU, LARGEST_GPU = 16, 1024, 16384
 SHARE_OF_ROWS = 0.03
 STREAM_ROWS = 100_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,7 @@ from stackfeat.nets.taps.resolve import Taps
 logger = logging.getLogger(__name__)
 
 HEAD_ROWS = 8
+FEW_ROWS = 128
 
 # Matrix kernels take rows in blocks of up to 16; in a part of a block a row's bits depend on its place.
 KERNEL_ROWS = 16
@@ -112,6 +114,7 @@ def extract(
     placement = Placement(choose_device(net, device), check_precision(precision))
     with untouched(net), quiet(net):
         source = open_inputs(net, inputs)
+        placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
         head = source.head(HEAD_ROWS)
         plan = find_plan(net, source.names, head, taps, pool, placement)
         with plan.placement.apply(net):

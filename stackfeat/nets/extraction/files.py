@@ -73,6 +73,7 @@ class FileOutputs:
         self.n_rows = n_rows
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.descriptors: dict[str, int] = {}
+        self.paths: dict[str, Path] = {}
 
     def write(self, key: str, start: int, rows: Tensor) -> None:
         """Put float32 rows in their place of the file."""
@@ -99,7 +100,9 @@ class FileOutputs:
             os.pwrite(self.descriptors[key], npy_header((n_rows, *shape)), 0)
 
     def part(self, key: str) -> Path:
-        return self.folder / f"{safe_name(key)}.npy.part"
+        if key not in self.paths:
+            self.paths[key] = self.folder / f"{safe_name(key)}.npy.part"
+        return self.paths[key]
 
     def n_bytes(self, n_rows: int) -> int:
         """Return the size of so many rows in all files."""

@@ -27,7 +27,7 @@ ONEDNN_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 @contextmanager
-def lean_layers(model: nn.Module, *, attention: bool = True) -> Iterator[None]:
+def lean_layers(model: nn.Module, *, attention: bool = True, order_weights: bool = True) -> Iterator[None]:
     """Replace the forward of torch's own layers, and activations that nobody else sees.
 
     Parameters
@@ -35,11 +35,13 @@ def lean_layers(model: nn.Module, *, attention: bool = True) -> Iterator[None]:
     model : nn.Module
     attention : bool
         False leaves attention as it is: products need memory for steps x steps.
+    order_weights : bool
+        False leaves convolutions as they are: for a pass or two it does not pay.
     """
     parts = list(model.modules())
     replaced: list[tuple[Any, Any]] = [
         *((part, linear) for part in parts if is_own(part, nn.Linear) and ONEDNN_LINEAR is not None),
-        *((part, Convolution()) for part in parts if takes_ordered_weights(part)),
+        *((part, Convolution()) for part in parts if order_weights and takes_ordered_weights(part)),
     ]
     layers: list[Any] = []
     if attention:

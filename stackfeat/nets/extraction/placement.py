@@ -19,6 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stackfeat.errors import UsageError
 from stackfeat.nets.extraction.lean import lean_layers, takes_ordered_weights
+from stackfeat.nets.extraction.sequence import overwriting_chains
+from stackfeat.nets.extraction.spare import spare_array
 from stackfeat.nets.runtime import fast_matmul_is_exact, pick_device
 
 Precision = Literal["float32", "bf16", "autocast"]
@@ -34,6 +36,12 @@ class Placement:
     precision: Precision = "float32"
     channels_last: bool = False
     plain_attention: bool = False
+    few_rows: bool = False
+
+    @property
+    def orders_weights(self) -> bool:
+        """Whether convolutions get weights in oneDNN's order: that takes as long as it saves in one pass."""
+        return self.is_lean and not self.few_rows
 
     @property
     def is_lean(self) -> bool:
@@ -47,7 +55,7 @@ class Placement:
         swapped: list[tuple[Tensor, Tensor]] = []
         try:
             with torch.no_grad():
-                for tensor, is_image_weight in stored_tensors(model, skip_ordered=self.is_lean):
+                for tensor, is_image_weight in stored_tensors(model, skip_ordered=self.orders_weights):
                     moved = self.move(tensor.data, image=is_image_weight)
                     if moved is not tensor.data:
                         swapped.append((tensor, tensor.data))
@@ -57,7 +65,10 @@ class Placement:
                 if self.plain_attention:
                     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
                 if self.is_lean:
-                    stack.enter_context(lean_layers(model, attention=self.plain_attention))
+                    stack.enter_context(overwriting_chains(model))
+                    stack.enter_context(
+                        lean_layers(model, attention=self.plain_attention, order_weights=self.orders_weights)
+                    )
                 if self.precision == "autocast":
                     stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
                 yield
@@ -67,6 +78,8 @@ class Placement:
                     tensor.data = data
 
     def move(self, tensor: Tensor, *, image: bool) -> Tensor:
+        if image and self.channels_last and tensor.device == self.device and self.precision != "bf16":
+            return as_channels_last(tensor)
         dtype = torch.bfloat16 if self.precision == "bf16" and tensor.is_floating_point() else tensor.dtype
         layout = torch.channels_last if image and self.channels_last else torch.preserve_format
         return tensor.to(self.device, dtype, memory_format=layout)
@@ -81,6 +94,16 @@ class Placement:
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
         n_missing = n_rows - len(tensor)
         return filled(tensor, n_missing) if n_missing else tensor
+
+
+def as_channels_last(weight: Tensor) -> Tensor:
+    """Return a weight in the layout of the images, in memory that the process already has."""
+    is_plain = weight.device.type == "cpu" and weight.dtype is torch.float32
+    if not is_plain or weight.is_contiguous(memory_format=torch.channels_last):
+        return weight.contiguous(memory_format=torch.channels_last)
+    n_out, n_in, height, width = weight.shape
+    last = torch.from_numpy(spare_array((n_out, height, width, n_in))).permute(0, 3, 1, 2)
+    return last.copy_(weight)
 
 
 @lru_cache(maxsize=1)

@@ -86,7 +86,7 @@ class Plan:
             rows.to("cpu", torch.float32, copy=True)
 
         # Convolutions work through an image piece by piece: larger batches still fit the cache.
-        row_bytes = self.row_bytes // 4 if self.placement.channels_last else self.row_bytes
+        row_bytes = self.row_bytes // 2 if self.placement.channels_last else self.row_bytes
         with self.read(model, copy_out) as reading:
 
             def run(size: int) -> None:
