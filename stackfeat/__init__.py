@@ -65,7 +65,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        # Importing the module `stackfeat.run` has just set a name of the same spelling to the module.
+        globals()[name] = value
+        return value
     from stackfeat.lookup import suggest
 
     raise AttributeError(f"module 'stackfeat' has no attribute {name!r}.{suggest(name, _PUBLIC)}")

@@ -167,3 +167,9 @@ def test_torch_is_not_loaded_by_the_command(arguments: list[str]) -> None:
     loaded = [line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "|" in line]
     assert "stackfeat.cli" in loaded
     assert "torch" not in loaded
+
+
+def test_run_is_the_function_however_it_is_asked_for():
+    code = "import stackfeat; stackfeat.run; from stackfeat import run; print(callable(run), callable(stackfeat.run))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "True"]
