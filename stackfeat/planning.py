@@ -60,6 +60,7 @@ class Planner:
             settings=run_settings(self.loaded),
             source_hash=lambda name: code_hash(name, self.loaded.folder),
             n_rows=self._n_rows(),
+            averaging=config.stack.averaging,
         )
 
     def _n_rows(self) -> int | None:
@@ -140,4 +141,6 @@ def averaging_of(loaded: LoadedConfig, recipes: RowRecipes) -> Averaging:
     """Return how pipelines are averaged, ``views: auto`` resolved."""
     stack = loaded.config.stack
     last = stack.views == "last" or (stack.views == "auto" and recipes.is_time)
+    if stack.averaging != "late":
+        return Averaging(stack.average, "all", False, stack.averaging)
     return Averaging(stack.average, stack.meta_fit, last)

@@ -18,7 +18,7 @@ from stackfeat.data.folds import load_folds
 from stackfeat.data.load import find_file
 from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
-from stackfeat.ensemble.forewarn import warn_of_inputs
+from stackfeat.ensemble.forewarn import warn_of_averaging, warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
 from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.units import Job
@@ -70,6 +70,7 @@ def collect(
     train = load_samples(store.read(plan.sources.samples))
     warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store)]
     warnings += [*warn_of_inputs(plan.graph, train.n_rows), *_order_warnings(metric, train.task)]
+    warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
         warnings.append(

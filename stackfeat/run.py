@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.ensemble.budget import Deadlines
-from stackfeat.ensemble.forewarn import forewarn
+from stackfeat.ensemble.forewarn import forewarn, warn_of_averaging
 from stackfeat.ensemble.level import LevelReport, Workshop, run_level
 from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.remembered import samples_of
@@ -110,7 +110,8 @@ def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
     plan = planner.plan()
     to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
     n_rows = samples_of(planner.store, plan.sources.samples).n_rows
-    return forewarn(plan.graph, to_compute, n_rows, trust_code=trust_code)
+    found = forewarn(plan.graph, to_compute, n_rows, trust_code=trust_code)
+    return [*found, *warn_of_averaging(plan.graph, plan.sources.averaging)]
 
 
 def _repairing(work: Callable[[], Result]) -> Result:

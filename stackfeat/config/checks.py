@@ -13,6 +13,7 @@ from stackfeat.config.member_checks import member_findings
 from stackfeat.config.path_checks import Allowed, path_findings
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
+from stackfeat.config.stack_checks import block_findings, stack_findings
 from stackfeat.config.unbuilt import unbuilt_findings
 from stackfeat.ensemble.graph import build_graph, graph_problems
 from stackfeat.ensemble.options import VoteOptions
@@ -37,6 +38,7 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
         *data_findings(config),
         *path_findings(config, allowed),
         *member_findings(config, allowed),
+        *stack_findings(config),
     ]
     if with_graph:
         findings += _graph_findings(config, {finding.path for finding in findings})
@@ -66,7 +68,7 @@ def _graph_findings(config: RunConfig, paths: Collection[str]) -> list[Finding]:
 def _vote_and_submit_findings(config: RunConfig) -> list[Finding]:
     """Check what needs the resolved blocks: numbers of weights, and the member that is submitted."""
     graph = build_graph(config.levels, config.task, tuple(config.data.inputs or ("table",)))
-    findings = []
+    findings = block_findings(config.stack.averaging, graph)
     for node in graph.nodes:
         options = node.options
         weights = options.weights if isinstance(options, VoteOptions) else None

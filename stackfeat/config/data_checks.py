@@ -96,13 +96,6 @@ def _task_findings(config: RunConfig) -> list[Finding]:
     if config.data.target_transform == "log1p" and config.task != "regression":
         message = f"log1p needs a numeric target; got task={config.task}. Use auto or none"
         findings.append(Finding("data.target_transform", message))
-    if config.stack.average == "logit" and config.task == "regression":
-        message = "logit averages probabilities; got task=regression. Use mean"
-        findings.append(Finding("stack.average", message))
-    if config.stack.average == "rank" and config.task != "binary":
-        other = "mean or logit" if config.task == "multiclass" else "mean"
-        message = f"rank averages one column of probabilities, in a binary task; got task={config.task}. Use {other}"
-        findings.append(Finding("stack.average", message))
     return findings
 
 

@@ -24,8 +24,20 @@ def average_views(views: Sequence[np.ndarray], task: Task, average: str) -> np.n
     ----------
     views : sequence of ndarray of shape (n_rows, n_outputs)
     average : {"mean", "logit", "rank"}
-        ``rank`` (binary only) puts every pipeline's scores on one scale by their order.
+        ``logit`` (classes) averages centred log-probabilities: the normalised geometric mean.
+        ``rank`` puts every pipeline on one scale by the order of these rows. Binary: the mean rank
+        stands for the probability. Regression: the mean rank goes through the mean of the pipelines'
+        quantiles, back to a value.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs)
+        float64.
     """
+    if average == "rank" and not task.is_classification:
+        mean_rank = np.mean([_ranks(view[:, 0]) for view in views], axis=0)
+        quantiles = np.mean([np.sort(view[:, 0]) for view in views], axis=0)
+        return _at_ranks(mean_rank, quantiles)[:, None]
     if average == "rank":
         views = [to_ranks(view, task) for view in views]
     if average == "logit" and task.is_classification:
@@ -36,7 +48,7 @@ def average_views(views: Sequence[np.ndarray], task: Task, average: str) -> np.n
 
 def to_ranks(prediction: np.ndarray, task: Task) -> np.ndarray:
     """Replace a binary prediction by the share of rows it stands above, between 0 and 1."""
-    positive = (rankdata(prediction[:, task.positive]) - 0.5) / len(prediction)
+    positive = _ranks(prediction[:, task.positive])
     columns = np.empty_like(prediction)
     columns[:, task.positive] = positive
     columns[:, 1 - task.positive] = 1 - positive
@@ -44,10 +56,29 @@ def to_ranks(prediction: np.ndarray, task: Task) -> np.ndarray:
 
 
 def rank_within_folds(oof: np.ndarray, fold_of: np.ndarray, task: Task) -> np.ndarray:
-    """Rank OOF rows within the fold whose pipeline made them; uncovered rows stay NaN."""
+    """Rank OOF rows within the fold whose pipeline made them; uncovered rows stay NaN.
+
+    In regression a rank becomes the value that has it among all OOF rows, so every fold gets
+    one distribution.
+    """
     ranked = np.array(oof, copy=True)
+    pooled = np.sort(oof[np.isfinite(oof).all(axis=1), 0])
     for fold in np.unique(fold_of[fold_of >= 0]):
         rows = np.flatnonzero((fold_of == fold) & np.isfinite(oof).all(axis=1))
-        if len(rows):
+        if not len(rows):
+            continue
+        if task.is_classification:
             ranked[rows] = to_ranks(oof[rows], task)
+        else:
+            ranked[rows, 0] = _at_ranks(_ranks(oof[rows, 0]), pooled)
     return ranked
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Share of the rows that each value stands above, ties and itself counted half; between 0 and 1."""
+    return np.asarray((rankdata(values) - 0.5) / len(values))
+
+
+def _at_ranks(ranks: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Values of a distribution (its sorted values) at ranks."""
+    return np.asarray(np.interp(ranks, (np.arange(len(ordered)) + 0.5) / len(ordered), ordered))

@@ -76,11 +76,17 @@ class PredictionsOptions(Options):
 class StackOptions(Options):
     """How the K fold pipelines are run and averaged."""
 
-    averaging: Literal["late", "early", "refit"] = "late"
+    averaging: Literal["late", "early", "refit"] = Field(
+        "late",
+        description="late: pipelines stay apart to the end; early: means of fold models; refit: models of all rows.",
+    )
     average: Literal["mean", "logit", "rank"] = Field(
         "mean", description="How pipelines are averaged at the end."
     )
-    meta_fit: Literal["fold", "all"] = "fold"
+    meta_fit: Literal["fold", "all"] = Field(
+        "all",
+        description="averaging late: test view k goes through the fit on all out-of-fold rows, or through fit k.",
+    )
     views: Literal["auto", "all", "last"] = Field(
         "auto", description="Pipelines used for test rows; auto: last for time folds."
     )

@@ -15,11 +15,12 @@ from stackfeat.ensemble.graph import Graph, Node
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.settings import member_code, member_json, member_libraries, member_settings
-from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step
+from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step, View
 from stackfeat.features.keys import (
     Recipe,
     align_emit_recipe,
     align_recipe,
+    align_refit_recipe,
     block_reference,
     emit_recipe,
     fit_recipe,
@@ -39,7 +40,8 @@ class Plan:
     fits: dict[tuple[str, int, Fold], str] = field(default_factory=dict)
     emits: dict[tuple[str, int, Fold], str] = field(default_factory=dict)
     aligns: dict[tuple[str, int], str] = field(default_factory=dict)
-    align_emits: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    align_refits: dict[tuple[str, int], str] = field(default_factory=dict)
+    align_emits: dict[tuple[str, int, View], str] = field(default_factory=dict)
     waves: dict[str, list[list[Job]]] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[Job]:
@@ -96,13 +98,32 @@ class Plan:
                 places[other] = key, f"oof{other}/{output.name}"
         return places
 
-    def view_place(self, block: str, repeat: int, fold: int, chain: Chain) -> Place:
-        """Where the test rows of pipeline `fold` stand, for ``meta_fit: fold`` or ``all``."""
+    @property
+    def test_maps(self) -> dict[tuple[str, int], str]:
+        """Alignments that test activations go through, by block and repeat."""
+        return self.align_refits if self.sources.averaging == "refit" else self.aligns
+
+    def test_views(self, node: Node) -> list[View]:
+        """Views of the test rows in which a member's predictions are stored."""
+        if self.sources.averaging == "refit":
+            return ["refit"]
+        if self.sources.averaging == "early" and not node.is_base:
+            return ["mean"]
+        return list(self.folds_of(node))
+
+    def view_place(self, block: str, repeat: int, view: View, chain: Chain) -> Place:
+        """Where a stored view of the test rows stands, for ``meta_fit: fold`` or ``all``."""
         node, output = self.graph.blocks()[block]
         if output.encoding == "aligned":
-            return self.align_emits[block, repeat, fold], f"view{fold}"
-        unit: Fold = fold if chain == "fold" or node.is_base else "all"
-        return self.emits[node.full_name, repeat, unit], f"view{fold}/{output.name}"
+            return self.align_emits[block, repeat, view], f"view{view}"
+        whole = view == "refit" or (chain == "all" and not node.is_base)
+        return self.emits[node.full_name, repeat, "all" if whole else view], f"view{view}/{output.name}"
+
+    def read_places(self, block: str, repeat: int, view: View, chain: Chain) -> list[Place]:
+        """Where the rows stand that a later member reads: one place, or several to be averaged first."""
+        node = self.graph.blocks()[block][0]
+        views = self.folds_of(node) if view == "mean" and node.is_base else [view]
+        return [self.view_place(block, repeat, one, chain) for one in views]
 
 
 def pair_name(one: int, other: int) -> str:
@@ -124,25 +145,43 @@ def make_plan(graph: Graph, sources: Sources) -> Plan:
 
 def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
     """Return the step that emits a fitted member's test rows, and note its key in the plan."""
-    if plan.sources.test is None:
+    if plan.sources.test is None or not _sees_test_rows(plan, node, fold):
         return None
-    folds = plan.folds_of(node) if fold == "all" else [fold]
     chain: Chain = "all" if fold == "all" else "fold"
-    views = {int(k): [plan.view_place(block, repeat, int(k), chain) for block in node.blocks] for k in folds}
+    seen = _views_of_fit(plan, node, fold)
+    views = {view: [plan.read_places(block, repeat, view, chain) for block in node.blocks] for view in seen}
     step = _step(emit_recipe(plan.fits[node.full_name, repeat, fold], plan.sources.test, node.raw, views))
     plan.emits[node.full_name, repeat, fold] = step.key
     return step
 
 
+def _sees_test_rows(plan: Plan, node: Node, fold: Fold) -> bool:
+    """Whether what this fit says of test rows is used: by a later member, at the end, or as anchors."""
+    if plan.sources.averaging == "late" or fold == "all":
+        return True
+    if plan.sources.averaging == "early":
+        return node.is_base
+    return not plan.sources.is_time and any(output.encoding == "aligned" for output in node.outputs)
+
+
+def _views_of_fit(plan: Plan, node: Node, fold: Fold) -> list[View]:
+    if fold != "all":
+        return [fold]
+    if plan.sources.averaging == "late":
+        return list(plan.folds_of(node))
+    return ["mean"] if plan.sources.averaging == "early" else ["refit"]
+
+
 def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int) -> list[Step]:
-    """Return the steps that map the test activations of each fold model."""
+    """Return the steps that map the test activations of each fold model, or of the refit."""
     if plan.sources.test is None:
         return []
     steps = []
-    for fold in plan.folds_of(node):
-        align, emit = plan.aligns[node.block(output), repeat], plan.emits[node.full_name, repeat, fold]
-        step = _step(align_emit_recipe(align, emit, output.name.removesuffix("@aligned"), fold))
-        plan.align_emits[node.block(output), repeat, fold] = step.key
+    for view in plan.test_views(node):
+        align = plan.test_maps[node.block(output), repeat]
+        emit = plan.emits[node.full_name, repeat, "all" if view == "refit" else view]
+        step = _step(align_emit_recipe(align, emit, output.name.removesuffix("@aligned"), view))
+        plan.align_emits[node.block(output), repeat, view] = step.key
         steps.append(step)
     return steps
 
@@ -154,7 +193,7 @@ def _step(recipe: Recipe) -> Step:
 def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for repeat in range(plan.sources.n_repeats):
         folds: list[Fold] = list(plan.folds_of(node))
-        for fold in folds if node.is_base else [*folds, "all"]:
+        for fold in folds if node.is_base and plan.sources.averaging != "refit" else [*folds, "all"]:
             fit = _step(_fit_recipe(plan, node, repeat, fold))
             plan.fits[node.full_name, repeat, fold] = fit.key
             emit = emit_step(plan, node, repeat, fold)
@@ -220,6 +259,17 @@ def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
                 )
             )
             plan.aligns[node.block(output), repeat] = align.key
-            yield Job(
-                node.full_name, repeat, "all", (align, *align_emit_steps(plan, node, output, repeat)), "align"
-            )
+            steps = [align, *_align_refit_steps(plan, node, output, repeat, align)]
+            steps += align_emit_steps(plan, node, output, repeat)
+            yield Job(node.full_name, repeat, "all", tuple(steps), "align")
+
+
+def _align_refit_steps(plan: Plan, node: Node, output: Output, repeat: int, align: Step) -> list[Step]:
+    """Return the step that turns the space of a refitted net to the folds' common one."""
+    if plan.sources.averaging != "refit":
+        return []
+    # Where training rows are the anchors, later test rows must not change the map.
+    emit = plan.emits[node.full_name, repeat, "all"] if align.recipe["emits"] else None
+    step = _step(align_refit_recipe(align.recipe, align.key, plan.fits[node.full_name, repeat, "all"], emit))
+    plan.align_refits[node.block(output), repeat] = step.key
+    return [step]

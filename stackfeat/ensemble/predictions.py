@@ -41,12 +41,12 @@ def oof_prediction(
 def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:
     """Where the test rows of all pipelines of a block stand, every repeat's."""
     node = plan.graph.blocks()[block][0]
-    folds = list(plan.folds_of(node))
-    used = folds[-1:] if averaging.last_view else folds
+    views = plan.test_views(node)
+    used = views[-1:] if averaging.last_view else views
     return [
-        plan.view_place(block, repeat, fold, averaging.chain)
+        plan.view_place(block, repeat, view, averaging.chain)
         for repeat in range(plan.sources.n_repeats)
-        for fold in used
+        for view in used
     ]
 
 
@@ -62,6 +62,6 @@ def load_block(store: Reader, plan: Plan, block: str, folds: Folds, averaging: A
     views: list[np.ndarray] = []
     if plan.sources.test is not None:
         node = plan.graph.blocks()[block][0]
-        places = [plan.view_place(block, 0, fold, averaging.chain) for fold in plan.folds_of(node)]
+        places = [plan.view_place(block, 0, view, averaging.chain) for view in plan.test_views(node)]
         views = [store.read(key).array(name) for key, name in places]
     return FeatureBlock(block, oof, covered, views)

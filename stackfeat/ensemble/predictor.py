@@ -1,7 +1,7 @@
 """Predictor: a finished stack that scores later rows with the very models of the run.
 
 In:  the predictor folder of a run, and rows read by the run's schema.
-Out: predictions: each row goes through all K fold pipelines, averaged at the end.
+Out: predictions: each row takes the way that the run's test rows took, averaged as they were.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stackfeat.ensemble.graph import Graph, Node, Options
 from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.plan import Plan, align_emit_steps, emit_step
 from stackfeat.ensemble.predictions import test_prediction
-from stackfeat.ensemble.units import Averaging, Chain, Fold, Sources
+from stackfeat.ensemble.units import Averaging, Fold, Sources
 from stackfeat.ensemble.work import run_steps
 from stackfeat.errors import DataError, StackfeatError
 from stackfeat.executors import pinned_threads
@@ -56,7 +56,7 @@ class Predictor:
         """Return averaged predictions, float64 (n_rows, n_outputs).
 
         The models see rows in batches of one fixed size, so a row's prediction does not
-        depend on the rows it comes with.
+        depend on the rows it comes with, unless ``average: rank`` asks for its rank among them.
         """
         memory = MemoryStore()
         # A name of its own for every call: what was read under a key is remembered in a process.
@@ -68,7 +68,7 @@ class Predictor:
         )
         layered = LayeredStore([memory, self.store])
         with pinned_threads(int(self.plan.sources.settings["threads"])):
-            for steps in _emit_steps(plan, self.averaging.chain):
+            for steps in _emit_steps(plan, self.averaging):
                 run_steps(layered, steps, trust_code=self.trust_code)
         return test_prediction(layered, plan, self.block, self.averaging, self.task)
 
@@ -83,26 +83,29 @@ def needed_fits(
     read = {block for node in nodes for block in node.blocks}
     for node in nodes:
         for repeat in range(plan.sources.n_repeats):
-            folds: list[Fold] = (
-                ["all"] if averaging.chain == "all" and not node.is_base else list(plan.folds_of(node))
-            )
-            fits += [(node.full_name, repeat, fold) for fold in folds]
+            fits += [(node.full_name, repeat, fold) for fold in _folds_used(plan, node, averaging)]
         aligns += [
             (name, repeat)
-            for name, repeat in plan.aligns
+            for name, repeat in plan.test_maps
             if name in read and name.startswith(f"{node.full_name}/")
         ]
     return fits, aligns
 
 
-def _emit_steps(plan: Plan, chain: Chain) -> list[list[dict[str, Any]]]:
+def _folds_used(plan: Plan, node: Node, averaging: Averaging) -> list[Fold]:
+    """Fits that test rows go through."""
+    if averaging.averaging == "refit" or (averaging.chain == "all" and not node.is_base):
+        return ["all"]
+    return list(plan.folds_of(node))
+
+
+def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[dict[str, Any]]]:
     jobs = []
     for node in plan.graph.nodes:
         for repeat in range(plan.sources.n_repeats):
-            folds: list[Fold] = ["all"] if chain == "all" and not node.is_base else list(plan.folds_of(node))
-            steps = [emit_step(plan, node, repeat, fold) for fold in folds]
+            steps = [emit_step(plan, node, repeat, fold) for fold in _folds_used(plan, node, averaging)]
             for output in node.outputs:
-                if (node.block(output), repeat) in plan.aligns:
+                if (node.block(output), repeat) in plan.test_maps:
                     steps += align_emit_steps(plan, node, output, repeat)
             jobs.append([{"key": step.key, "recipe": step.recipe} for step in steps if step is not None])
     return jobs
@@ -117,7 +120,7 @@ def describe(plan: Plan, member: str, averaging: Averaging, task: Task) -> dict[
         "block": plan.graph.node(member).prediction,
         "nodes": [_node_json(node) for node in plan.graph.upstream(member)],
         "fits": [[*unit, plan.fits[unit]] for unit in fits],
-        "aligns": [[*unit, plan.aligns[unit]] for unit in aligns],
+        "aligns": [[*unit, plan.test_maps[unit]] for unit in aligns],
         "n_folds": plan.sources.n_folds,
         "n_repeats": plan.sources.n_repeats,
         "is_time": plan.sources.is_time,
@@ -149,6 +152,7 @@ def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor
     if values.get("unsaved"):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in values["unsaved"].items())
         raise StackfeatError(f"this stack cannot score later data: {reasons}")
+    averaging = Averaging.from_json(values["averaging"])
     sources = Sources(
         samples="",
         test=None,
@@ -159,13 +163,13 @@ def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor
         seed=0,
         settings={"threads": values["threads"]},
         source_hash=lambda name: None,
+        averaging=averaging.averaging,
     )
     plan = Plan(Graph([_node_from_json(node) for node in values["nodes"]]), sources)
     plan.fits.update({(member, repeat, fold): key for member, repeat, fold, key in values["fits"]})
-    plan.aligns.update({(block, repeat): key for block, repeat, key in values["aligns"]})
+    plan.test_maps.update({(block, repeat): key for block, repeat, key in values["aligns"]})
     task = Task.from_json(values["task"])
     store = Store(folder / "models", "readonly")
-    averaging = Averaging.from_json(values["averaging"])
     return Predictor(plan, store, values["block"], averaging, task, trust_code), values
 
 

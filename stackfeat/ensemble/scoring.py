@@ -8,7 +8,7 @@ Out: the pooled score, its bootstrap, a score for each fold, and for label metri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -133,11 +133,12 @@ def diagnose_block(store: Reader, recipe: Mapping[str, Any], folds: Folds) -> di
     rows = np.flatnonzero(covered)
     views = [store.read(key).array(name) for key, name in recipe["views"]]
     report = store.read(recipe["align"]).json("report") if recipe["align"] else {}
+    averaging: Literal["late", "early"] = "early" if recipe.get("averaging") == "early" else "late"
     found = BlockDiagnostics(
         name=recipe["block"],
         n_folds=folds.n_folds,
         fold_id=fold_id_accuracy(values[rows], folds.fold_of(0)[rows], recipe["seed"]),
-        auc=two_sample_auc(values[rows], views, recipe["seed"]) if views else None,
+        auc=two_sample_auc(values[rows], views, recipe["seed"], averaging) if views else None,
         anchor_cosine=report.get("anchor_cosine"),
         held_out_cosine=report.get("held_out_cosine"),
     )

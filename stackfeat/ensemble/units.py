@@ -11,6 +11,9 @@ from stackfeat.features.keys import Recipe
 # A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
 Fold = int | str
 Chain = Literal["fold", "all"]
+AveragingMode = Literal["late", "early", "refit"]
+# How test rows are seen: by the pipeline of a number; as the "mean" over fold models; by one "refit".
+View = int | str
 Place = tuple[str, str]
 
 
@@ -60,6 +63,8 @@ class Sources:
         Hash of the source of user code by name; None for code of known packages.
     n_rows : int or None
         Training rows, where they are known: members may be nested on few rows.
+    averaging : {"late", "early", "refit"}
+        What members above the first level see of test rows. OOF rows are the same in all three.
     """
 
     samples: str
@@ -70,6 +75,7 @@ class Sources:
     is_time: bool
     seed: int
     n_rows: int | None = field(default=None, kw_only=True)
+    averaging: AveragingMode = field(default="late", kw_only=True)
     settings: Mapping[str, Any]
     source_hash: Callable[[str], str | None]
 
@@ -85,14 +91,19 @@ class Averaging:
         Whether test view k went through the meta-learners fitted without fold k, or on all rows.
     last_view : bool
         Use the last pipeline alone (time folds).
+    averaging : {"late", "early", "refit"}
+        Whether pipelines stay apart to the end; otherwise `chain` is ``all``.
     """
 
     average: str
     chain: Chain
     last_view: bool
+    averaging: AveragingMode = "late"
 
     def to_json(self) -> dict[str, Any]:
-        return {"average": self.average, "chain": self.chain, "last_view": self.last_view}
+        values = {"average": self.average, "chain": self.chain, "last_view": self.last_view}
+        # Left out where it is the default, so that files of late runs stay as they were.
+        return values if self.averaging == "late" else {**values, "averaging": self.averaging}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Averaging:

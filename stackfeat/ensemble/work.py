@@ -23,8 +23,8 @@ from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
 from stackfeat.errors import MemberError
-from stackfeat.features.alignment import align_fold_spaces, map_activations
-from stackfeat.features.block import read_oof
+from stackfeat.features.alignment import add_refit_space, align_fold_spaces, map_activations
+from stackfeat.features.block import read_oof, read_view
 from stackfeat.features.encodings.anchors import anchor_rows
 from stackfeat.features.member import BlockRows, FitContext, FittedMember, Rows
 from stackfeat.log import collected_lines
@@ -222,7 +222,7 @@ def _run_emit(
     arrays = {}
     for view in recipe["views"]:
         blocks = tuple(
-            BlockRows(block["name"], block["kind"], block["encoding"], store.read(place[0]).array(place[1]))
+            BlockRows(block["name"], block["kind"], block["encoding"], read_view(store, place))
             for block, place in zip(described, view["blocks"], strict=True)
         )
         rows = Rows(samples.n_rows, {name: samples.inputs[name] for name in recipe["raw"]}, blocks)
@@ -235,8 +235,9 @@ def _run_align(
     store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
 ) -> None:
     folds = folds_of(store, recipe["folds"])
-    arrays, report = align_fold_spaces(store, recipe, folds)
-    with store.write(key, "align", recipe) as writer:
+    fit_maps = align_fold_spaces if recipe["stage"] == "align" else add_refit_space
+    arrays, report = fit_maps(store, recipe, folds)
+    with store.write(key, recipe["stage"], recipe) as writer:
         for name, values in arrays.items():
             writer.array(name, values)
         writer.json("report", report)
@@ -284,6 +285,7 @@ STAGES: dict[str, Stage] = {
     "fit": _run_fit,
     "emit": _run_emit,
     "align": _run_align,
+    "align_refit": _run_align,
     "align_emit": _run_align_emit,
     "score": _run_score,
     "diagnose": _run_diagnose,

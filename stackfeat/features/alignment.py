@@ -16,7 +16,8 @@ import numpy as np
 
 from stackfeat.data.folds import Folds
 from stackfeat.features.block import Reader
-from stackfeat.features.encodings.anchors import choose_anchors
+from stackfeat.features.encodings.added_space import add_space
+from stackfeat.features.encodings.anchors import anchor_rows, choose_anchors
 from stackfeat.features.encodings.procrustes import Alignment, align
 from stackfeat.store import Entry
 
@@ -75,14 +76,51 @@ def align_fold_spaces(
     return arrays, report
 
 
+def add_refit_space(
+    store: Reader, recipe: Recipe, folds: Folds
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Turn the space of a net refitted on all rows to the folds' common one, on the same anchors.
+
+    Test rows alone go through this map: held-out rows keep the maps of their own fold models.
+
+    Returns
+    -------
+    arrays : dict
+        ``map/...``: the alignment of the folds, and behind them the refit's maps, one for each seed.
+    report : dict
+        That of the folds' alignment; ``refit`` is the position of the refit behind the folds.
+    """
+    entry, refit = store.read(recipe["align"]), store.read(recipe["fit"])
+    fits = [store.read(key) for key in recipe["fits"]]
+    report, alignment = entry.json("report"), load_alignment(entry)
+    names = [f"tap/{recipe['tap']}/{seed}" for seed in range(report["n_seeds"])]
+    if report["anchors"] == "test":
+        tests = _test_activations(store, recipe, names)
+        rows = anchor_rows(len(tests[0][0]), seed=ANCHOR_SEED)
+        spaces = [values[rows] for fold in tests for values in fold]
+        emitted = store.read(recipe["emit"])
+        added = [emitted.array(f"viewrefit/{name}")[rows] for name in names]
+        masks = [np.ones(len(rows), dtype=bool)] * len(spaces)
+    else:
+        rows = anchor_rows(folds.n_rows, seed=ANCHOR_SEED)
+        spaces = [fit.array(f"anchor/{name}") for fit in fits for name in names]
+        added = [refit.array(f"anchor/{name}") for name in names]
+        trained = [np.isin(rows, folds.splits[recipe["repeat"]][k][0]) for k in range(len(fits))]
+        masks = [mask for mask in trained for _ in names]
+    for values in added:
+        alignment = add_space(alignment, spaces, masks, values)
+    arrays = {f"map/{name}": values for name, values in alignment.arrays().items()}
+    return arrays, {**report, "refit": len(fits), "maps": sorted(alignment.arrays())}
+
+
 def map_activations(store: Reader, recipe: Recipe) -> np.ndarray:
-    """Return other rows' activations of one fold model in the common columns, float32."""
+    """Return other rows' activations of one fold model, or of the refit, in the common columns, float32."""
     entry, emitted = store.read(recipe["align"]), store.read(recipe["emit"])
     report = entry.json("report")
     alignment = load_alignment(entry)
-    fold = recipe["fold"]
-    values = [emitted.array(f"view{fold}/tap/{recipe['tap']}/{seed}") for seed in range(report["n_seeds"])]
-    return _mean_map(alignment, fold, values)
+    view = recipe["fold"]
+    values = [emitted.array(f"view{view}/tap/{recipe['tap']}/{seed}") for seed in range(report["n_seeds"])]
+    return _mean_map(alignment, report["refit"] if view == "refit" else view, values)
 
 
 def load_alignment(entry: Entry) -> Alignment:

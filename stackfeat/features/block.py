@@ -63,6 +63,17 @@ def read_oof(
     return assemble(store, block["oof"], folds, repeat)
 
 
+def read_view(store: Reader, place: Sequence[Any]) -> np.ndarray:
+    """Return rows that stand at a place, or the mean of the rows at several places (averaging early)."""
+    if isinstance(place[0], str):
+        return store.read(place[0]).array(place[1])
+    first, *others = [store.read(key).array(name) for key, name in place]
+    total = first.astype(np.float64)
+    for values in others:
+        total += values
+    return np.asarray(total / len(place), dtype=first.dtype)
+
+
 def assemble(
     store: Reader, places: Sequence[Sequence[str] | None], folds: Folds, repeat: int
 ) -> tuple[np.ndarray, np.ndarray]:

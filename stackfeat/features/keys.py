@@ -23,6 +23,7 @@ VERSIONS = {
     "emit": 1,
     "align": 1,
     "align_emit": 1,
+    "align_refit": 1,
     "score": 2,
     "diagnose": 1,
 }
@@ -116,11 +117,26 @@ def fit_recipe(
 
 
 def emit_recipe(
-    fit: str, samples: str, raw: Sequence[str], views: Mapping[int, Sequence[tuple[str, str]]]
+    fit: str,
+    samples: str,
+    raw: Sequence[str],
+    views: Mapping[int | str, Sequence[Sequence[tuple[str, str]]]],
 ) -> Recipe:
-    """What a fitted member says of other rows; `views` holds, by pipeline, the place of each block it reads."""
-    listed = [{"fold": fold, "blocks": [list(place) for place in places]} for fold, places in views.items()]
+    """What a fitted member says of other rows.
+
+    `views` holds, by pipeline (or ``mean``, ``refit``), the places of each block it reads: one, or
+    several whose mean is read.
+    """
+    listed = [
+        {"fold": view, "blocks": [_place_or_places(p) for p in places]} for view, places in views.items()
+    ]
     return _stage("emit", fit=fit, samples=samples, raw=list(raw), views=listed)
+
+
+def _place_or_places(places: Sequence[tuple[str, str]]) -> list[Any]:
+    # A single place is written as such, as it was before rows could be averaged early.
+    listed = [list(place) for place in places]
+    return listed[0] if len(listed) == 1 else listed
 
 
 def align_recipe(
@@ -147,8 +163,17 @@ def align_recipe(
     )
 
 
-def align_emit_recipe(align: str, emit: str, tap: str, fold: int) -> Recipe:
-    """Other rows' activations of one fold model, mapped."""
+def align_refit_recipe(align: Mapping[str, Any], key: str, fit: str, emit: str | None) -> Recipe:
+    """Return the recipe of an alignment (recipe and key) with the space of a refitted net added.
+
+    `fit` is the refit on all rows, `emit` what it says of test rows where these are anchors.
+    """
+    shared = {name: align[name] for name in ("fits", "emits", "tap", "folds", "repeat", "libraries")}
+    return _stage("align_refit", align=key, fit=fit, emit=emit, **shared)
+
+
+def align_emit_recipe(align: str, emit: str, tap: str, fold: int | str) -> Recipe:
+    """Other rows' activations of one fold model (or of the refit: fold ``refit``), mapped."""
     return _stage("align_emit", align=align, emit=emit, tap=tap, fold=fold)
 
 
@@ -191,10 +216,14 @@ def diagnose_recipe(
     align: str | None,
     folds: str,
     seed: int,
+    averaging: str = "late",
 ) -> Recipe:
     """How far a block's folds, and its OOF and test rows, can be told apart."""
+    # Left out where it is the default: what late runs have stored is found again.
+    extra = {} if averaging == "late" else {"averaging": averaging}
     return _stage(
         "diagnose",
+        **extra,
         block=block,
         oof=[list(place) if place else None for place in oof],
         views=[list(place) for place in views],

@@ -40,7 +40,7 @@ def write_predictor(
         JSON kept beside the wiring: the schema of the data, the form of a submission, the decision.
     """
     fits, aligns = needed_fits(plan, member, averaging)
-    keys = [plan.fits[unit] for unit in fits] + [plan.aligns[unit] for unit in aligns]
+    keys = [plan.fits[unit] for unit in fits] + [plan.test_maps[unit] for unit in aligns]
     names = {plan.fits[unit]: unit[0] for unit in fits}
     description = describe(plan, member, averaging, task) | extra | {"unsaved": _unsaved(store, names)}
     if _is_current(folder, description, keys):

@@ -89,12 +89,13 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
         recipe = diagnose_recipe(
             block=name,
             oof=plan.oof_places(name, 0),
-            views=[plan.view_place(name, 0, fold, "fold") for fold in plan.folds_of(node)]
+            views=[plan.view_place(name, 0, view, "fold") for view in plan.test_views(node)]
             if has_test
             else [],
             align=plan.aligns.get((name, 0)),
             folds=plan.sources.folds,
             seed=derive_seed(plan.sources.seed, "diagnose"),
+            averaging=plan.sources.averaging,
         )
         jobs[name] = Job(node.full_name, 0, "all", (Step(key_of(recipe), recipe),), "diagnose")
     return jobs

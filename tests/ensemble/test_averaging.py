@@ -48,3 +48,29 @@ def test_oof_rows_are_ranked_inside_their_fold_and_uncovered_rows_stay_missing()
     ranked = rank_within_folds(oof, np.array([0, 0, 1, 1, -1]), BINARY)
     np.testing.assert_allclose(ranked[:4, 1], [0.25, 0.75, 0.25, 0.75])
     assert np.isnan(ranked[4]).all()
+
+
+VALUES_TASK = Task("regression", ())
+
+
+def test_ranks_of_values_go_back_to_values_through_the_mean_quantiles() -> None:
+    views = [np.array([[10.0], [30.0], [20.0], [0.0]]), np.array([[0.1], [0.2], [0.4], [0.3]])]
+    # Places (0-based) 1 3 2 0 and 0 1 3 2; quantiles are means of the sorted columns.
+    quantiles = np.array([0.05, 5.1, 10.15, 15.2])
+    places = np.array([0.5, 2.0, 2.5, 1.0])
+    expected = np.interp(places, np.arange(4), quantiles)
+    np.testing.assert_allclose(average_views(views, VALUES_TASK, "rank")[:, 0], expected)
+
+
+@given(VALUES)
+def test_one_view_of_values_is_its_own_rank_average(values: np.ndarray) -> None:
+    np.testing.assert_allclose(average_views([values[:, None]], VALUES_TASK, "rank")[:, 0], values)
+
+
+def test_oof_values_get_one_distribution_in_every_fold() -> None:
+    oof = np.array([[1.0], [3.0], [2.0], [101.0], [103.0], [102.0], [np.nan]])
+    ranked = rank_within_folds(oof, np.array([0, 0, 0, 1, 1, 1, -1]), VALUES_TASK)
+    np.testing.assert_allclose(ranked[:3], ranked[3:6])
+    # Shares 1/6, 3/6, 5/6 of the pooled values, between places half a row apart.
+    np.testing.assert_allclose(np.sort(ranked[:3, 0]), [1.5, 52.0, 102.5])
+    assert np.isnan(ranked[6]).all()

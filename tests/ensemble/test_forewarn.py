@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stackfeat.config import RunConfig
-from stackfeat.ensemble.forewarn import forewarn, warn_of_inputs
+from stackfeat.ensemble.forewarn import forewarn, warn_of_averaging, warn_of_inputs
 from stackfeat.ensemble.graph import Graph, build_graph
 
 BASE: dict[str, Any] = {"mlp": {"net": "mlp"}, "gbm": {"estimator": "lightgbm.LGBMClassifier"}}
@@ -34,3 +34,24 @@ def test_raw_columns_beside_predictions_are_warned_of_on_few_rows_unless_nested(
 def test_a_plain_stack_has_nothing_to_warn_of() -> None:
     made = graph({"base": BASE, "meta": {"m": {"estimator": "gated_linear", "inputs": ["base/*/*"]}}})
     assert forewarn(made, ["base/gbm"], 500, trust_code=False) == []
+
+
+def test_averaging_that_was_measured_harmful_is_warned_of_with_the_number() -> None:
+    members = {
+        "trees": {"estimator": "lightgbm.LGBMClassifier", "inputs": ["base/*/proba"]},
+        "forest": {"estimator": "sklearn.ensemble.RandomForestClassifier", "inputs": ["base/*/proba"]},
+        "log": {"estimator": "sklearn.linear_model.LogisticRegression", "inputs": ["base/*/proba"]},
+        "gated": {"estimator": "gated_linear", "inputs": ["base/*/*"]},
+    }
+    made = graph({"base": BASE, "meta": members})
+    assert warn_of_averaging(made, "late") == []
+    (early,) = warn_of_averaging(made, "early")
+    assert early.startswith(
+        "meta/trees, meta/forest: with trees as meta-learners averaging: early lost to late"
+    )
+    assert "by 0.001 to 0.115" in early and "Use averaging: late" in early
+    trees, features = warn_of_averaging(made, "refit")
+    assert "averaging: refit lost to late" in trees and "0.18" in trees
+    assert features.startswith("meta/gated: features of a refitted net") and "96 % to 61 %" in features
+    linear = graph({"base": BASE, "meta": {"log": members["log"]}})
+    assert warn_of_averaging(linear, "early") == warn_of_averaging(linear, "refit") == []

@@ -7,7 +7,8 @@ from typing import Any
 from stackfeat.config import RunConfig
 from stackfeat.ensemble.graph import build_graph
 from stackfeat.ensemble.plan import Plan, make_plan
-from stackfeat.ensemble.units import Sources
+from stackfeat.ensemble.units import Averaging, Sources
+from stackfeat.features.keys import align_emit_recipe, diagnose_recipe, emit_recipe, key_of
 
 LEVELS: dict[str, Any] = {
     "base": {
@@ -180,3 +181,47 @@ def test_members_are_nested_on_few_rows_or_when_asked() -> None:
     assert not has_pairs("auto", n_rows=50_000) and not has_pairs("auto") and not has_pairs(False, n_rows=500)
     assert not has_pairs(True, n_rows=500, is_time=True) and not has_pairs(True, n_rows=500, n_folds=2)
     assert not any("-" in str(fold) for _, _, fold in plan(n_rows=500).fits), "no raw columns, nothing nested"
+
+
+def emitted(made: Plan, member: str, fold: object) -> list[dict[str, Any]]:
+    """Views that a fit says something of, as its emit recipe lists them."""
+    key = made.emits[member, 0, fold]
+    (recipe,) = [step.recipe for job in made.jobs() for step in job.steps if step.key == key]
+    return list(recipe["views"])
+
+
+def test_averaging_changes_what_is_said_of_test_rows_and_no_fit_of_a_fold() -> None:
+    late, early, refit = (plan(averaging=mode) for mode in ("late", "early", "refit"))
+    assert late.fits == early.fits and late.aligns == early.aligns == refit.aligns
+    assert set(refit.fits) - set(late.fits) == {("base/mlp", 0, "all"), ("base/gbm", 0, "all")}
+    assert all(refit.fits[unit] == key for unit, key in late.fits.items())
+    assert {unit for unit in early.emits if unit[0] == "meta/m"} == {("meta/m", 0, "all")}
+    keys = [made.emits["meta/m", 0, "all"] for made in (late, early, refit)]
+    assert len(set(keys)) == 3
+
+
+def test_an_early_mean_is_read_where_a_late_run_reads_each_view() -> None:
+    late, early, refit = (plan(averaging=mode) for mode in ("late", "early", "refit"))
+    assert [view["fold"] for view in emitted(late, "meta/m", "all")] == [0, 1, 2]
+    (mean,) = emitted(early, "meta/m", "all")
+    assert mean["fold"] == "mean"
+    assert mean["blocks"][0] == [view["blocks"][0] for view in emitted(late, "meta/m", "all")]
+    (whole,) = emitted(refit, "meta/m", "all")
+    assert whole["fold"] == "refit"
+    assert whole["blocks"][0] == [refit.emits["base/mlp", 0, "all"], "viewrefit/proba"]
+    # Fold nets are read on test rows where these are anchors; boosting has no hidden features.
+    assert ("base/mlp", 0, 0) in refit.emits and ("base/gbm", 0, 0) not in refit.emits
+
+
+def test_keys_of_late_runs_are_those_of_stores_filled_before_other_averages_were_built() -> None:
+    emit = emit_recipe("f", "s", ["table"], {0: [[("k", "a")], [("l", "b")]]})
+    assert key_of(emit) == "f256b942a8faf0c2ac7cb5c111dc6a89b96bdcce742888c90a3f8723d94aa51d"
+    mapped = align_emit_recipe("a", "e", "t", 0)
+    assert key_of(mapped) == "1ad5c67d147e13616095fc5e0b8539de887a631ceb820205da82e2a1f53a84d0"
+    diagnosed = diagnose_recipe(block="b", oof=[("k", "a")], views=[], align=None, folds="f", seed=1)
+    assert "averaging" not in diagnosed
+    assert Averaging("mean", "all", False).to_json() == {
+        "average": "mean",
+        "chain": "all",
+        "last_view": False,
+    }

@@ -19,7 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier
 
 from stackfeat.errors import ConfigError
@@ -65,7 +65,7 @@ def cross_fit(
 
 
 def stack_by_hand(
-    X: np.ndarray, y: np.ndarray, X_test: np.ndarray, fold_of: np.ndarray, meta_fit: str = "fold"
+    X: np.ndarray, y: np.ndarray, X_test: np.ndarray, fold_of: np.ndarray, meta_fit: str = "all"
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The two-level stack above: OOF rows, and test rows of each pipeline. Raw columns come first."""
     base, views = cross_fit(BASE_BY_HAND, X, y, X_test, fold_of)
@@ -188,10 +188,8 @@ def test_seeds_and_repeats_as_blocks_average_inside_a_fold(
         oof[inside] = forests(X[~inside], y[~inside], seeds, X[inside])
         views.append(forests(X[~inside], y[~inside], seeds, X_test))
     np.testing.assert_allclose(ran.oof("base.forest").loc[train["id"]], oof, atol=1e-9)
-    tests = []
-    for k in range(3):
-        rows = fold_of != k
-        tests.append(KNeighborsClassifier().fit(oof[rows], y[rows]).predict_proba(views[k]))
+    fitted = KNeighborsClassifier().fit(oof, y)
+    tests = [fitted.predict_proba(view) for view in views]
     np.testing.assert_allclose(ran.test("meta.knn").loc[test["id"]], np.mean(tests, axis=0), atol=1e-9)
 
 
@@ -221,12 +219,30 @@ def test_ranks_are_averaged_where_asked(arena: Any, binary: Any) -> None:
         np.testing.assert_allclose(ran.oof("base.nb").loc[train["id"], "1"][inside], ranks, atol=1e-9)
 
 
-def test_ranks_are_refused_before_anything_is_computed_where_there_is_no_positive_class(
-    arena: Any, make_rows: Callable[..., pd.DataFrame]
+def test_ranks_of_values_are_averaged_where_asked(arena: Any, make_rows: Callable[..., pd.DataFrame]) -> None:
+    train, test = make_rows(90, 1, 0), make_rows(40, 2, 0, prefix="t").drop(columns="y")
+    levels = {"base": {"knn": member("neighbors.KNeighborsRegressor")}}
+    stack = {"average": "rank"}
+    ran = arena.run(levels, train, test, task="regression", metric="pearson", stack=stack)
+    X, y, X_test = arrays(train, test)
+    fold_of = ran.fold_of.loc[train["id"]].to_numpy()
+    oof, views = cross_fit((KNeighborsRegressor(),), X, y, X_test, fold_of)
+    places = np.mean([rankdata(view) - 1 for view in views], axis=0).ravel()
+    quantiles = np.mean([np.sort(view[:, 0]) for view in views], axis=0)
+    expected = np.interp(places, np.arange(40), quantiles)
+    np.testing.assert_allclose(ran.test("base.knn").loc[test["id"], "prediction"], expected, atol=1e-9)
+    for k in range(3):
+        inside = fold_of == k
+        shares = (rankdata(oof[inside, 0]) - 0.5) / inside.sum()
+        values = np.interp(shares * 90 - 0.5, np.arange(90), np.sort(oof[:, 0]))
+        np.testing.assert_allclose(ran.oof("base.knn").loc[train["id"], "prediction"][inside], values)
+
+
+def test_ranks_are_refused_before_anything_is_computed_where_there_are_many_classes(
+    arena: Any, rows: Any
 ) -> None:
-    levels = {"base": {"ridge": member("linear_model.Ridge", alpha=1.0)}}
-    with pytest.raises(ConfigError, match="binary task; got task=regression"):
-        arena.run(levels, make_rows(60, 1, 0), task="regression", metric="rmse", stack={"average": "rank"})
+    with pytest.raises(ConfigError, match="binary or regression task; got task=multiclass"):
+        arena.run({"base": BASE}, *rows, task="multiclass", stack={"average": "rank"})
 
 
 def test_a_class_that_one_fold_never_trained_on_gets_probability_zero_there(arena: Any, rows: Any) -> None:

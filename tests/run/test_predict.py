@@ -44,12 +44,43 @@ def test_predicting_the_test_file_gives_the_submission(member: str, net: Project
     assert predicted(net) == submitted(net)
 
 
-def test_the_fits_on_all_rows_predict_the_submission_too(net: Project) -> None:
+def test_the_fits_of_each_pipeline_predict_the_submission_too(net: Project) -> None:
     assert net.run("--set", "submit=meta/trees").code == 0
-    by_fold = submitted(net)
-    assert net.run("--set", "stack.meta_fit=all", "--set", "submit=meta/trees").code == 0
-    assert submitted(net) != by_fold
+    by_one_fit = submitted(net)
+    assert net.run("--set", "stack.meta_fit=fold", "--set", "submit=meta/trees").code == 0
+    assert submitted(net) != by_one_fit
     assert predicted(net) == submitted(net)
+
+
+@pytest.mark.parametrize("averaging", ["early", "refit"])
+@pytest.mark.parametrize("member", ["final/soft", "meta/trees", "base/mlp"])
+def test_every_averaging_predicts_its_submission(averaging: str, member: str, net: Project) -> None:
+    late = (net.run_folder / "oof" / f"{member.replace('/', '.')}.csv").read_bytes()
+    said = net.run("--set", f"stack.averaging={averaging}", "--set", f"submit={member}")
+    assert said.code == 0, said.err
+    assert net.scores()["averaging"]["averaging"] == averaging
+    assert (net.run_folder / "oof" / f"{member.replace('/', '.')}.csv").read_bytes() == late
+    assert any(f"averaging: {averaging} lost to late" in text for text in net.scores()["warnings"])
+    assert predicted(net) == submitted(net)
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+def test_a_refit_turned_on_training_rows_predicts_later_rows(
+    has_test: bool, build: Any, make_config: Any, add_net: Any
+) -> None:
+    config = add_net(make_config())
+    config["levels"]["base"]["mlp"]["params"]["hidden"] = [32]
+    config["stack"] = {"averaging": "refit"}
+    config["submit"] = "meta/gated"
+    if not has_test:
+        del config["data"]["test"]
+    project = build(config=config)
+    said = project.run()
+    assert said.code == 0, said.err
+    assert "training rows" in project.scores()["blocks"]["base/mlp/penultimate@aligned"]["anchors"]
+    later = predicted(project)
+    assert len(later.splitlines()) == 41
+    assert not has_test or later == submitted(project)
 
 
 def test_a_log_target_is_mapped_back_in_both(build: Any, make_config: Any, add_net: Any) -> None:
@@ -98,10 +129,14 @@ def test_repeats_and_seeds_predict_the_submission(build: Any, make_config: Any) 
     assert predicted(project) == submitted(project)
 
 
-def test_time_folds_predict_the_submission(build: Any, make_config: Any) -> None:
+@pytest.mark.parametrize(
+    "stack", [{}, {"averaging": "refit"}, {"averaging": "early", "views": "all"}], ids=str
+)
+def test_time_folds_predict_the_submission(stack: dict[str, str], build: Any, make_config: Any) -> None:
     config = make_config("binary", "log_loss")
     config["data"]["time"] = "a"
     config["folds"] = {"kind": "time", "n": 4}
+    config["stack"] = stack
     project = build("binary", config)
     lines = (project.folder / "train.csv").read_text().splitlines()
     header, rows = lines[0], [line.split(",") for line in lines[1:]]

@@ -79,8 +79,10 @@ def test_removing_a_member_leaves_the_others_as_they_are(quick: Project, fits: l
         ("name=other", set()),
         ("outputs.dir=elsewhere", set()),
         ("decision=argmax", set()),
-        ("stack.meta_fit=all", set()),
+        ("stack.meta_fit=fold", set()),
         ("stack.average=logit", set()),
+        ("stack.averaging=early", set()),
+        ("stack.averaging=refit", {"lightgbm.LGBMClassifier", "sklearn.linear_model.LogisticRegression"}),
         ("executor.retries=5", set()),
         ("levels.meta.gated.params={max_blocks: 2}", {"gated_linear", "soft", "greedy"}),
         (

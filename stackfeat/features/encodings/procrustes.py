@@ -135,7 +135,7 @@ def align(
     True
     """
     spaces = [np.asarray(rows, dtype=np.float64) for rows in anchors]
-    masks = _masks(spaces, usable)
+    masks = anchor_masks(spaces, usable)
     m = len(spaces[0])
     anchor_cosine = held_out_cosine = float("nan")
     if m >= 10:
@@ -166,7 +166,7 @@ def mean_cosine(alignment: Alignment, spaces: Sequence[np.ndarray], masks: Seque
     return float(np.sum(np.einsum("ij,ij->i", total, total) - own) / n_pairs) if n_pairs else float("nan")
 
 
-def _masks(spaces: Sequence[np.ndarray], usable: Sequence[np.ndarray] | None) -> list[np.ndarray]:
+def anchor_masks(spaces: Sequence[np.ndarray], usable: Sequence[np.ndarray] | None) -> list[np.ndarray]:
     """Check the arrays and return which rows each space is fitted on."""
     if not spaces or any(rows.ndim != 2 or not len(rows) or len(rows) != len(spaces[0]) for rows in spaces):
         shapes = [rows.shape for rows in spaces]
@@ -202,7 +202,7 @@ def _fit(
         np.sqrt(np.mean(np.sum(rows[mask] ** 2, axis=1))) for rows, mask in zip(centred, masks, strict=True)
     ]
     scales = tuple(float(norm) if norm > 0 else 1.0 for norm in norms)
-    bases = [_row_space(rows[mask] / s) for rows, mask, s in zip(centred, masks, scales, strict=True)]
+    bases = [row_space(rows[mask] / s) for rows, mask, s in zip(centred, masks, scales, strict=True)]
     ranks = [basis.shape[1] for basis in bases]
     rank = max([*ranks, 1])
     start = int(np.argmax(ranks)) if reference is None else reference
@@ -240,7 +240,7 @@ def _turn(
     return rotations, consensus, known
 
 
-def _row_space(rows: np.ndarray) -> np.ndarray:
+def row_space(rows: np.ndarray) -> np.ndarray:
     """Principal directions (d, rank) that the rows span; dead and duplicate columns add none."""
     values, vectors = np.linalg.eigh(rows.T @ rows)
     values, vectors = values[::-1], vectors[:, ::-1]

@@ -1,0 +1,43 @@
+"""A space that joins an alignment later falls where the others are, and changes none of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+
+from stackfeat.features.encodings import align
+from stackfeat.features.encodings.added_space import add_space
+
+
+@pytest.mark.parametrize("reduce", [None, 3])
+def test_a_space_that_joins_later_falls_where_the_others_are(reduce):
+    rng = np.random.default_rng(0)
+    rows, new_rows = rng.normal(size=(200, 6)), rng.normal(size=(30, 6))
+    turns = [ortho_group.rvs(6, random_state=i) for i in range(4)]
+    made = align([rows @ turn for turn in turns[:3]], reduce=reduce)
+    spaces, masks = [rows @ turn for turn in turns[:3]], [np.ones(200, dtype=bool)] * 3
+    joined = add_space(made, spaces, masks, 5 * rows @ turns[3] + 2)
+    expected = made.transform(0, new_rows @ turns[0])
+    np.testing.assert_allclose(joined.transform(3, 5 * new_rows @ turns[3] + 2), expected, atol=1e-4)
+    np.testing.assert_array_equal(joined.transform(1, rows), made.transform(1, rows))
+    assert np.linalg.svd(joined.maps[3], compute_uv=False) == pytest.approx(1.0)
+
+
+def test_a_space_of_lower_rank_joins_and_masked_rows_do_not_count():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(200, 6))
+    spaces = [
+        (rows + 0.1 * rng.normal(size=rows.shape)) @ ortho_group.rvs(6, random_state=i) for i in range(3)
+    ]
+    made = align(spaces)
+    flat = spaces[0].copy()
+    flat[:, 2:] = 0
+    masks = [np.arange(200) < 150] * 3
+    joined = add_space(made, spaces, masks, flat)
+    values = np.linalg.svd(joined.maps[3], compute_uv=False)
+    np.testing.assert_allclose(values[:2], 1.0)
+    np.testing.assert_allclose(values[2:], 0.0, atol=1e-12)
+    changed = [np.where((np.arange(200) < 150)[:, None], space, 100.0) for space in spaces]
+    again = add_space(made, changed, masks, flat)
+    np.testing.assert_array_equal(again.maps[3], joined.maps[3])
