@@ -9,6 +9,7 @@ from stackfeat.ensemble.graph import build_graph
 from stackfeat.ensemble.plan import Plan, make_plan
 from stackfeat.ensemble.units import Averaging, Sources
 from stackfeat.features.keys import align_emit_recipe, diagnose_recipe, emit_recipe, key_of
+from stackfeat.output.scores import diagnose_jobs
 
 LEVELS: dict[str, Any] = {
     "base": {
@@ -224,4 +225,18 @@ def test_keys_of_late_runs_are_those_of_stores_filled_before_other_averages_were
         "average": "mean",
         "chain": "all",
         "last_view": False,
+    }
+
+
+def test_a_block_is_diagnosed_on_test_rows_in_the_averaging_in_use() -> None:
+    seen = {}
+    for mode in ("late", "early", "refit"):
+        made = plan(averaging=mode)
+        (step,) = diagnose_jobs(made)["base/mlp/penultimate@geometry"].steps
+        seen[mode] = step.recipe.get("averaging"), [place[1] for place in step.recipe["views"]]
+    folds = [f"view{fold}/penultimate@geometry" for fold in range(3)]
+    assert seen == {
+        "late": (None, folds),
+        "early": ("early", folds),
+        "refit": ("refit", ["viewrefit/penultimate@geometry"]),
     }
