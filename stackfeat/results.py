@@ -68,7 +68,7 @@ def collect(
     }
     warnings = [text for found in diagnoses.values() for text in found["warnings"]]
     train = load_samples(store.read(plan.sources.samples))
-    warnings += [*fold_scale_warning(scores, metric), *_fit_warnings(plan, store)]
+    warnings += [*fold_scale_warning(scores, metric, train.task), *_fit_warnings(plan, store)]
     warnings += [*warn_of_inputs(plan.graph, train.n_rows), *_order_warnings(metric, train.task)]
     warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
     wanted = config.submit

@@ -20,6 +20,7 @@ from stackfeat.features.keys import diagnose_recipe, key_of, score_recipe
 from stackfeat.metrics import Metric
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
+from stackfeat.task import Task
 
 _PREFERENCE = {"greedy": 0, "soft": 1}
 
@@ -148,7 +149,7 @@ def _within_one_se(score: Score, best: Score, metric: Metric) -> bool:
     return gap <= float(np.nanstd(score.bootstrap - best.bootstrap, ddof=1))
 
 
-def fold_scale_warning(scores: Sequence[Score], metric: Metric) -> list[str]:
+def fold_scale_warning(scores: Sequence[Score], metric: Metric, task: Task) -> list[str]:
     """Say where a ranking metric is worse on pooled rows than inside folds: folds are on different scales."""
     if not metric.ranking:
         return []
@@ -160,7 +161,9 @@ def fold_scale_warning(scores: Sequence[Score], metric: Metric) -> list[str]:
     ]
     if not names:
         return []
+    # Ranks of several classes cannot be averaged, and are refused.
+    remedy = "logit" if task.kind == "multiclass" else "rank"
     return [
         f"{metric.name} on pooled rows is more than two standard errors below the mean over folds for "
-        f"{', '.join(names)}: fold models are on different scales. Try stack.average: rank"
+        f"{', '.join(names)}: fold models are on different scales. Try stack.average: {remedy}"
     ]
