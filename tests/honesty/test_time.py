@@ -65,13 +65,15 @@ def test_members_are_scored_on_the_rows_that_all_of_them_cover(arena: Any, timed
         assert found["folds"][:2] == [None, None]
 
 
+@pytest.mark.parametrize("meta_fit", ["fold", "all"])
 @pytest.mark.parametrize(("views", "used"), [("auto", [3]), ("last", [3]), ("all", [1, 2, 3])])
 def test_test_rows_go_through_the_last_pipeline_unless_all_are_asked_for(
-    arena: Any, timed: Any, views: str, used: list[int]
+    arena: Any, timed: Any, views: str, used: list[int], meta_fit: str
 ) -> None:
     train, test = timed
     levels = {"base": {"knn": KNN, "tree": TREE}, "meta": {"knn": {**KNN, "inputs": ["base/*/proba"]}}}
-    ran = arena.run(levels, train, test, data={"time": "when"}, folds={"n": 4}, stack={"views": views})
+    stack = {"views": views, "meta_fit": meta_fit}
+    ran = arena.run(levels, train, test, data={"time": "when"}, folds={"n": 4}, stack=stack)
     X, y, when = train[COLUMNS].to_numpy(), train["y"].to_numpy(), train["when"].to_numpy()
     fold_of = when // 24 - 1
     oof, tests = np.full((len(X), 4), np.nan), []
@@ -85,6 +87,6 @@ def test_test_rows_go_through_the_last_pipeline_unless_all_are_asked_for(
         tests.append(np.hstack([model.predict_proba(test[COLUMNS].to_numpy()) for model in models]))
     expected = []
     for k in used:
-        rows = (fold_of >= 0) & (fold_of < k)
+        rows = (fold_of >= 0) & ((fold_of < k) | (meta_fit == "all"))
         expected.append(KNeighborsClassifier().fit(oof[rows], y[rows]).predict_proba(tests[k]))
     np.testing.assert_allclose(ran.test("meta.knn").to_numpy(), np.mean(expected, axis=0), atol=1e-9)
