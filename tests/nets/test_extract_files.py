@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -21,6 +25,7 @@ from stackfeat.errors import DataWarning, StoreError, UsageError
 from stackfeat.nets.extraction import files as extract_files
 from stackfeat.nets.extraction import resume as extract_resume
 from stackfeat.nets.extraction.extract import extract
+from stackfeat.nets.extraction.sampled import RowSample
 
 ROOT = Path(__file__).resolve().parents[2]
 X = torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
@@ -232,3 +237,124 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_million_rows_need_little_memory(tmp_path: Path) -> None:
     assert peak_megabytes(1_000_000, tmp_path) < 150  # the files have 400 and 1,024 MB
+
+
+class Items(torch.utils.data.Dataset[Tensor]):
+    """Rows made one by one; `asked` tells which."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Tensor:
+        self.asked.append(i)
+        return self.rows[i]
+
+
+class Drawing(torch.utils.data.Sampler[int]):
+    """A sampler of one's own, which nothing can tell from one that keeps the order."""
+
+    n_passes = 0
+
+    def __iter__(self) -> Iterator[int]:
+        Drawing.n_passes += 1
+        return iter(np.random.default_rng(Drawing.n_passes).permutation(len(X)).tolist())
+
+    def __len__(self) -> int:
+        return len(X)
+
+
+def interrupted(inputs: object, folder: Path) -> int:
+    """Stop in the middle; return the number of rows done."""
+    with pytest.raises(KeyboardInterrupt):
+        extract(Counting(stop_at=300), inputs, "line", batch_size=16, out=folder)
+    return int(json.loads((folder / "extraction.json").read_text("utf-8"))["n_done"])
+
+
+@pytest.mark.parametrize("row", [20, 150, 299])
+def test_one_other_row_of_a_loader_starts_anew(tmp_path: Path, row: int) -> None:
+    """Behind the first rows too: the loader is read again from its start in any case."""
+    n_done = interrupted(DataLoader(TensorDataset(X), batch_size=7), tmp_path)
+    assert n_done > 250
+    other = X.clone()
+    other[min(row, n_done - 1), 3] += 1e-3
+    with pytest.warns(DataWarning, match="input rows changed"):
+        found = extract(
+            Counting(), DataLoader(TensorDataset(other), batch_size=7), "line", batch_size=16, out=tmp_path
+        )
+    assert found["line"].tobytes() == extract(Counting(), other, "line", batch_size=16)["line"].tobytes()
+
+
+def test_a_loader_that_draws_starts_anew(tmp_path: Path) -> None:
+    interrupted(DataLoader(TensorDataset(X), sampler=Drawing()), tmp_path)
+    with pytest.warns(DataWarning, match="shuffled or augmented"):
+        found = extract(
+            Counting(), DataLoader(TensorDataset(X), sampler=Drawing()), "line", batch_size=16, out=tmp_path
+        )["line"]
+    # Rows in the order of one pass: none is missing, none is there twice.
+    order = np.random.default_rng(Drawing.n_passes).permutation(len(X))
+    expected = extract(Counting(), X, "line", batch_size=16)["line"]
+    np.testing.assert_allclose(found, expected[order], rtol=1e-5, atol=1e-6)
+
+
+def test_a_loader_is_read_once_to_compare_and_to_go_on(tmp_path: Path) -> None:
+    n_done = interrupted(DataLoader(TensorDataset(X), batch_size=7), tmp_path)
+    items, net = Items(X), Counting()
+    found = extract(net, DataLoader(items, batch_size=9), "line", batch_size=16, out=tmp_path)["line"]
+    assert items.asked == [*range(9), *range(len(X))], "the first batch says what the rows look like"
+    assert net.n_rows < len(X) - n_done + 50
+    assert found.tobytes() == extract(Counting(), X, "line", batch_size=16)["line"].tobytes()
+
+
+def test_of_a_dataset_a_sample_is_compared(tmp_path: Path) -> None:
+    n_done = interrupted(Items(X), tmp_path)
+    items, net = Items(X), Counting()
+    found = extract(net, items, "line", batch_size=16, out=tmp_path)["line"]
+    assert found.tobytes() == extract(Counting(), X, "line", batch_size=16)["line"].tobytes()
+    assert 64 <= sum(i < n_done for i in items.asked) <= 130
+    assert sorted(i for i in items.asked if i >= n_done) == list(range(n_done, len(X)))
+    assert net.n_rows < len(X) - n_done + 50
+
+
+def test_other_rows_of_a_dataset_start_anew(tmp_path: Path) -> None:
+    interrupted(Items(X), tmp_path)
+    other = X.clone()
+    other[100:108] += 1
+    with pytest.warns(DataWarning, match="input rows changed"):
+        found = extract(Counting(), Items(other), "line", batch_size=16, out=tmp_path)["line"]
+    assert found.tobytes() == extract(Counting(), other, "line", batch_size=16)["line"].tobytes()
+
+
+def test_finished_files_of_a_loader_are_opened_if_its_rows_are_the_same(tmp_path: Path) -> None:
+    def loader(rows: Tensor) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(rows), batch_size=7)
+
+    first = extract(Counting(), loader(X), "line", batch_size=16, out=tmp_path)["line"].tobytes()
+    net = Counting()
+    assert extract(net, loader(X), "line", batch_size=16, out=tmp_path)["line"].tobytes() == first
+    assert net.n_rows < 20
+    other = X.clone()
+    other[450] += 1
+    with pytest.warns(DataWarning, match="input rows changed"):
+        changed = extract(Counting(), loader(other), "line", batch_size=16, out=tmp_path)["line"]
+    assert changed.tobytes() == extract(Counting(), other, "line", batch_size=16)["line"].tobytes()
+
+
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=12))
+def test_the_sample_does_not_depend_on_chunks_and_stays_small(sizes: list[int]) -> None:
+    rows = torch.arange(2.0 * sum(sizes)).reshape(-1, 2)
+    whole, cut, start = RowSample(), RowSample(), 0
+    whole.add(0, [rows])
+    for size in sizes:
+        cut.add(start, [rows[start : start + size]])
+        start += size
+    assert cut == whole == RowSample.from_json(json.loads(json.dumps(cut.to_json())))
+    assert cut.rows == list(range(0, len(rows), cut.stride))
+    assert len(cut.rows) <= 128
+    assert cut.stride == 1 or len(cut.rows) > 64
+    assert cut.agrees([rows[cut.rows]])
+    rows[cut.rows[-1], 1] += 1
+    assert not cut.agrees([rows[cut.rows]])

@@ -21,11 +21,12 @@ from stackfeat.errors import UsageError
 from stackfeat.nets.extraction.bar import row_bar
 from stackfeat.nets.extraction.batch import fit_batches, is_out_of_memory
 from stackfeat.nets.extraction.files import FileOutputs, MemoryOutputs
-from stackfeat.nets.extraction.inputs import Columns, Source, open_inputs
+from stackfeat.nets.extraction.inputs import Source, open_inputs
+from stackfeat.nets.extraction.loaders import Columns
+from stackfeat.nets.extraction.padding import with_padding
 from stackfeat.nets.extraction.placement import Placement, Precision, check_precision, choose_device
 from stackfeat.nets.extraction.plan import Plan, find_plan
 from stackfeat.nets.extraction.resume import (
-    checksums,
     finished_outputs,
     hash_weights,
     open_record,
@@ -57,6 +58,8 @@ def extract(
     precision: Precision = "float32",
     out: str | Path | None = None,
     progress: bool = False,
+    mask: Any = None,
+    lengths: Any = None,
 ) -> dict[str, np.ndarray]:
     """Read layers of `model` for every row of `inputs`.
 
@@ -85,6 +88,10 @@ def extract(
         A folder for a file per tap, written as rows come; a killed call goes on where it stopped.
     progress : bool
         Show a bar on a terminal.
+    mask : bool array of shape (n_rows, n_steps), optional
+        True where a step is real, for nets that do not tell: pooling leaves the others out.
+    lengths : int array of shape (n_rows,), optional
+        The same by the number of real steps.
 
     Returns
     -------
@@ -113,7 +120,7 @@ def extract(
     net = unwrap(model)
     placement = Placement(choose_device(net, device), check_precision(precision))
     with untouched(net), quiet(net):
-        source = open_inputs(net, inputs)
+        source = with_padding(open_inputs(net, inputs), mask, lengths)
         placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
         head = source.head(HEAD_ROWS)
         plan = find_plan(net, source.names, head, taps, pool, placement)
@@ -213,7 +220,6 @@ class Job:
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             "inputs": [list(map(str, self.source.names)), shapes, self.source.n_rows],
-            "first_rows": checksums([], self.head),
         }
 
     def run(

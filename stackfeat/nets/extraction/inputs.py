@@ -21,9 +21,14 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from stackfeat.errors import UsageError
 from stackfeat.lookup import suggest
 from stackfeat.nets.extraction.files import open_arrays
+from stackfeat.nets.extraction.loaders import Columns, LoaderSource, Names, pick
 
-Columns = list[Tensor]
-Names = tuple[str | None, ...]
+PIECE_ROWS = 4096
+RANDOM_SAMPLERS = (
+    torch.utils.data.RandomSampler,
+    torch.utils.data.SubsetRandomSampler,
+    torch.utils.data.WeightedRandomSampler,
+)
 
 
 class Source(Protocol):
@@ -49,6 +54,12 @@ class Source(Protocol):
     def chunks(self, start: int, size: int) -> Iterator[Columns]:
         """Yield the rows from `start` on, `size` at a time; the last chunk may be shorter."""
 
+    def again(self, n_rows: int) -> Iterator[Columns]:
+        """Yield the first rows in pieces of any size, to compare them with those of an earlier call."""
+
+    def pick_rows(self, rows: Sequence[int]) -> Columns | None:
+        """Return some rows, or None where reading all of them in order is as cheap or the only way."""
+
 
 @dataclass(frozen=True)
 class ArraySource:
@@ -72,6 +83,13 @@ class ArraySource:
                 for array, view in zip(self.arrays, views, strict=True)
             ]
 
+    def again(self, n_rows: int) -> Iterator[Columns]:
+        for first in range(0, n_rows, PIECE_ROWS):
+            yield [copied(array, first, min(PIECE_ROWS, n_rows - first)) for array in self.arrays]
+
+    def pick_rows(self, rows: Sequence[int]) -> Columns | None:
+        return None
+
 
 def as_tensor(array: np.ndarray | Tensor) -> Tensor | None:
     """Return the array as a tensor on the same memory, or None where each chunk must be copied."""
@@ -93,73 +111,6 @@ def copied(array: Any, first: int, size: int) -> Tensor:
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
     return torch.from_numpy(rows)
-
-
-@dataclass(frozen=True)
-class LoaderSource:
-    """A DataLoader, or a Dataset read through one."""
-
-    names: Names
-    keys: tuple[int | str | None, ...]
-    first: Any
-    n_rows: int | None
-    loader: Any = None
-    dataset: Any = None
-
-    def head(self, n_rows: int) -> Columns:
-        return [to_column(pick(self.first, key))[:n_rows] for key in self.keys]
-
-    def chunks(self, start: int, size: int) -> Iterator[Columns]:
-        if self.dataset is not None:
-            left = torch.utils.data.Subset(self.dataset, range(start, len(self.dataset)))
-            yield from self.merge(torch.utils.data.DataLoader(left, batch_size=size), 0, size)
-        else:
-            yield from self.merge(self.loader, start, size)
-
-    def merge(self, batches: Any, n_skipped: int, size: int) -> Iterator[Columns]:
-        """Cut the loader's batches anew into `size` rows; batches of another row shape are not merged."""
-        waiting: list[Columns] = []
-        for batch in batches:
-            columns = [to_column(pick(batch, key)) for key in self.keys]
-            n_here = len(columns[0])
-            if n_skipped >= n_here:
-                n_skipped -= n_here
-                continue
-            columns, n_skipped = [column[n_skipped:] for column in columns], 0
-            if waiting and any(a.shape[1:] != b.shape[1:] for a, b in zip(waiting[0], columns, strict=True)):
-                yield join(waiting)
-                waiting = []
-            waiting.append(columns)
-            if sum(len(part[0]) for part in waiting) >= size:
-                joined = join(waiting)
-                n_whole = len(joined[0]) // size * size
-                for first in range(0, n_whole, size):
-                    yield [column[first : first + size] for column in joined]
-                rest = [column[n_whole:] for column in joined]
-                waiting = [rest] if len(rest[0]) else []
-        if waiting:
-            yield join(waiting)
-
-
-def join(parts: Sequence[Columns]) -> Columns:
-    if len(parts) == 1:
-        return parts[0]
-    return [torch.cat(columns) for columns in zip(*parts, strict=True)]
-
-
-def pick(batch: Any, key: int | str | None) -> Any:
-    return batch if key is None else batch[key]
-
-
-def to_column(value: Any) -> Tensor:
-    if isinstance(value, Tensor) and not value.is_nested and value.ndim:
-        return value.detach()
-    if isinstance(value, np.ndarray) and value.ndim:
-        return torch.from_numpy(np.array(value))
-    raise UsageError(
-        f"a batch must hold tensors with a row per sample; got {type(value).__name__}; "
-        "give the DataLoader a collate_fn that returns tensors"
-    )
 
 
 def open_inputs(model: nn.Module, inputs: Any) -> Source:
@@ -233,12 +184,12 @@ def loader_source(model: nn.Module, loader: Any) -> LoaderSource:
     sampler = getattr(loader, "sampler", None)
     is_stream = isinstance(loader.dataset, IterableDataset)
     n_rows = len(sampler) if not is_stream and loader.batch_size is not None and sampler is not None else None
-    random = torch.utils.data.RandomSampler | torch.utils.data.WeightedRandomSampler
     inner = getattr(getattr(loader, "batch_sampler", None), "sampler", sampler)
-    if not is_stream and (isinstance(sampler, random) or isinstance(inner, random)):
+    drawn = next((s for s in (sampler, inner) if isinstance(s, RANDOM_SAMPLERS)), None)
+    if not is_stream and drawn is not None:
         raise UsageError(
-            "a DataLoader must keep the order of rows, or features belong to nobody; got shuffle=True; "
-            "make it with shuffle=False"
+            "a DataLoader must keep the order of rows, or features belong to nobody; got shuffle=True or a sampler "
+            f"that draws ({type(drawn).__name__}); make it with shuffle=False"
         )
     if n_rows is not None and loader.drop_last and n_rows % loader.batch_size:
         raise UsageError(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.nets.extraction.batch import LargestValue, choose_batch_size, tile_rows
-from stackfeat.nets.extraction.inputs import Columns, Names
+from stackfeat.nets.extraction.loaders import Columns, Names
 from stackfeat.nets.extraction.placement import (
     Placement,
     float_dtype,
@@ -25,6 +25,8 @@ from stackfeat.nets.extraction.placement import (
     pays_plain_attention,
 )
 from stackfeat.nets.reading.examine import Examination, examine
+from stackfeat.nets.reading.given import check_given
+from stackfeat.nets.reading.masks import split_given
 from stackfeat.nets.reading.penultimate import find_penultimate
 from stackfeat.nets.reading.rows import RowReading
 from stackfeat.nets.taps import Tap
@@ -159,6 +161,7 @@ def make_plan(
         with LargestValue(model, DRY_ROWS) as largest:
             examination = examine(model, reads, args, kwargs)
         examination.check()
+        check_given(model, examination, args, kwargs)
         overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
         plan = Plan(names, placement, examination, dtype, largest.bytes, overwrites)
         plain = read_few(model, plan, few)
@@ -217,7 +220,7 @@ def name_penultimate(
     )
     if PENULTIMATE not in parts or hasattr(model, PENULTIMATE):
         return taps
-    found = find_penultimate(model, *args, **kwargs)
+    found = find_penultimate(model, *args, **split_given(kwargs)[0])
     if isinstance(taps, Mapping):
         return {key: found if tap == PENULTIMATE else tap for key, tap in taps.items()}
     return [found if tap == PENULTIMATE else tap for tap in parts]

@@ -1,8 +1,9 @@
 """What makes a killed extraction go on where it stopped, with the same bytes.
 
 In:  a folder, a recipe (weights, taps, settings) and the input rows as they are read.
-Out: `extraction.json`, replaced after every chunk: the recipe, how many rows are written, and a
-     checksum of the inputs up to there. Another recipe, other rows or a reboot start anew.
+Out: `extraction.json`, replaced after every chunk: the recipe, how many rows are written, and
+     checksums of the inputs up to there, of all of them and of some rows each. Another recipe, other
+     rows or a reboot start anew.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ import json
 import logging
 import time
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import DataWarning, UsageError
 from stackfeat.nets.extraction.files import FileOutputs, explained, final_path, open_output, write_json
 from stackfeat.nets.extraction.inputs import ArraySource, Source
+from stackfeat.nets.extraction.sampled import RowSample, checksums, raw_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ RECORD = "extraction.json"
 FORMAT = 2
 CHUNK_BYTES = 32 << 20
 SECONDS_BETWEEN_SYNCS = 20.0
-REPLAY_ROWS = 4096
 
 
 @dataclass
@@ -47,6 +46,8 @@ class Record:
         CRC-32 of each input column up to `n_done`.
     n_done : int
         Rows written.
+    sample : RowSample
+        Checksums of some of these rows.
     n_synced : int
         Rows known to be on the disk: what is left after a power cut.
     """
@@ -59,10 +60,12 @@ class Record:
     is_finished: bool = False
     synced_at: float = field(default_factory=time.monotonic)
     noted_bytes: int = 0
+    sample: RowSample = field(default_factory=RowSample)
 
     def add(self, columns: Sequence[Tensor]) -> None:
         """Count rows that have been written."""
         self.checksums = checksums(self.checksums, columns)
+        self.sample.add(self.n_done, columns)
         self.n_done += len(columns[0])
 
     def note(self, outputs: FileOutputs, n_bytes: int) -> None:
@@ -82,6 +85,7 @@ class Record:
     def save(self) -> None:
         state = {"format": FORMAT, "recipe": self.recipe, "checksums": self.checksums, "boot": boot_id()}
         rows = {"n_done": self.n_done, "n_synced": self.n_synced, "finished": self.is_finished}
+        state["sample"] = self.sample.to_json()
         write_json(self.folder / RECORD, state | rows)
 
 
@@ -103,8 +107,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def open_record(folder: Path, recipe: dict[str, Any], state: dict[str, Any] | None, source: Source) -> Record:
     """Return the record to go on with: an old one where everything agrees, else a new one."""
     fresh = Record(folder, recipe)
-    if state is None or (state["finished"] and not isinstance(source, ArraySource)):
-        return fresh  # a loader's rows are cheap to compare with nothing but themselves: read them again
+    if state is None or (state["finished"] and source.n_rows is None):
+        return fresh  # a stream may have more rows by now
     changed = [name for name in recipe if state["recipe"].get(name) != recipe[name]]
     if changed:
         restart(folder, f"{', '.join(changed)} changed since the files were begun")
@@ -116,17 +120,15 @@ def open_record(folder: Path, recipe: dict[str, Any], state: dict[str, Any] | No
     if n_done != state["n_done"]:
         restart(folder, "the machine was restarted before all rows were on the disk")
         return fresh
-    found = replay(source, n_done)
-    if found is None:
-        logger.info("%s: the first %d rows are taken as unchanged", folder, n_done)
-    elif found != state["checksums"]:
-        restart(folder, "the input rows changed since the files were begun")
+    if not same_inputs(source, n_done, state):
+        hint = "" if isinstance(source, ArraySource) else " (rows that are shuffled or augmented always do)"
+        restart(folder, f"the input rows changed since the files were begun{hint}")
         return fresh
     if not state["finished"]:
         logger.info("%s: going on after %d rows", folder, n_done)
-    return Record(
-        folder, recipe, list(state["checksums"]), n_done, int(state["n_synced"]), bool(state["finished"])
-    )
+    record = Record(folder, recipe, list(state["checksums"]), n_done, int(state["n_synced"]))
+    record.sample, record.is_finished = RowSample.from_json(state["sample"]), bool(state["finished"])
+    return record
 
 
 def files_hold(folder: Path, recipe: dict[str, Any], *, finished: bool) -> bool:
@@ -147,29 +149,21 @@ def restart(folder: Path, reason: str) -> None:
     warnings.warn(f"{folder}: {reason}: extraction starts from the first row", DataWarning, stacklevel=2)
 
 
-def replay(source: Source, n_rows: int) -> list[int] | None:
-    """Return the checksums of the first rows, or None where reading them again is not cheap."""
-    if not isinstance(source, ArraySource):
-        return None
+def same_inputs(source: Source, n_rows: int, state: dict[str, Any]) -> bool:
+    """Compare the first rows with what `state` says of them.
+
+    All of them, but of a Dataset, where each row may be dear to make, those of the sample.
+    """
+    sample = RowSample.from_json(state["sample"])
+    some = source.pick_rows(sample.rows)
+    if some is not None:
+        return sample.agrees(some)
     sums: list[int] = []
-    n_left = n_rows
-    for columns in source.chunks(0, REPLAY_ROWS):
-        sums = checksums(sums, [column[:n_left] for column in columns])
-        n_left -= min(n_left, len(columns[0]))
-        if n_left == 0:
-            return sums
-    return []
-
-
-def checksums(before: Sequence[int], columns: Sequence[Tensor]) -> list[int]:
-    """Go on with the CRC-32 of each column: quick, and the same however rows are cut into chunks."""
-    values = before or [0] * len(columns)
-    return [zlib.crc32(raw_bytes(column), value) for column, value in zip(columns, values, strict=True)]
-
-
-def raw_bytes(tensor: Tensor) -> memoryview:
-    plain = tensor.detach().cpu().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else memoryview(b"")
+    n_read = 0
+    for columns in source.again(n_rows):
+        sums = checksums(sums, columns)
+        n_read += len(columns[0])
+    return n_read == n_rows and sums == list(state["checksums"])
 
 
 def hash_weights(model: nn.Module) -> str:

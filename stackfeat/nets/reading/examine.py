@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.nets.reading.layout import FeatureAxes, Layout, find_layout
-from stackfeat.nets.reading.masks import MaskWatch
+from stackfeat.nets.reading.masks import MaskWatch, split_given
 from stackfeat.nets.reading.silence import why_silent
 from stackfeat.nets.reading.tiny import Arguments, count_rows, with_rows
 from stackfeat.nets.reading.untouched import untouched
@@ -167,7 +167,7 @@ def examine(
         raise TapError(
             f"gradients must be read while autograd runs; got tap={gradients[0]!r}; use stackfeat.tapped"
         )
-    model, kwargs = unwrap(model), dict(kwargs or {})
+    model, kwargs = unwrap(model), split_given(kwargs or {})[0]
     have = count_rows(args, kwargs, batch_dim)
     n_rows = 2 if have is not None else 0
     with untouched(model), evaluating(model), plain_transformers(), torch.no_grad():
@@ -230,9 +230,9 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
 
 
 def any_mask(masks: MaskWatch, layer: str, values: Tensor) -> bool:
-    """Whether a mask fits values of (rows, steps, features), or of (steps, rows, features)."""
-    n, m = values.shape[:2]
-    return masks.find(layer, n, m) is not None or masks.find(layer, m, n) is not None
+    """Whether a mask fits values of (rows, steps, features), (steps, rows, features), (rows, channels, steps)."""
+    n, m, k = values.shape
+    return any(masks.find(layer, *sizes) is not None for sizes in ((n, m), (m, n), (n, k)))
 
 
 def layout_of(few: DryRun, more: DryRun, key: str, n_rows: int) -> Layout:

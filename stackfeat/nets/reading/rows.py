@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.nets.reading.examine import Examination, Finding
-from stackfeat.nets.reading.masks import MaskWatch
+from stackfeat.nets.reading.layout import steps_axis
+from stackfeat.nets.reading.masks import MASKED_POOLS, MaskWatch, split_given
 from stackfeat.nets.reading.pooling import combine_rows, pool_rows, unfold_rows
 from stackfeat.nets.taps.collecting import Collector, is_many
 from stackfeat.nets.taps.layers import unwrap
@@ -25,7 +26,6 @@ from stackfeat.nets.taps.resolve import Read
 from stackfeat.nets.taps.values import Leaf, plain
 
 Deliver = Callable[[str, Tensor], None]
-MASKED_POOLS = ("auto", "mean", "max", "last")
 
 
 class Stop(BaseException):
@@ -112,17 +112,20 @@ class RowReading:
         TapError
             If a tap did not fire, or its value has not a row per sample.
         """
+        kwargs, given_mask, given_lengths = split_given(kwargs or {})
+        mask = given_mask if mask is None else mask
+        lengths = given_lengths if lengths is None else lengths
         self.n_rows, self.n_taken = n_rows, 0
         self.delivered.clear()
         self.waiting.clear()
         for collector in self.collectors.values():
             collector.clear()
         if self.needs_masks:
-            self.masks.restart(args, kwargs or {}, mask, lengths)
+            self.masks.restart(args, kwargs, mask, lengths)
         output = None
         self.is_running = True
         try:
-            output = self.model(*args, **(kwargs or {}))
+            output = self.model(*args, **kwargs)
         except Stop:
             pass
         finally:
@@ -153,10 +156,17 @@ class RowReading:
         self.count()
 
     def find_mask(self, layer: str, finding: Finding, values: Tensor) -> Tensor | None:
-        if values.ndim != 3 or finding.layout.fold > 1:
+        steps = steps_axis(finding.layout, finding.features_axis, tuple(values.shape))
+        if steps is None:
             return None
-        axis = finding.batch_axis or 0
-        return self.masks.find(layer, values.shape[axis], values.shape[1 - axis] if axis < 2 else 0)
+        mask = self.masks.find(layer, values.shape[finding.batch_axis or 0], values.shape[steps])
+        given = self.masks.given
+        if mask is None and given is not None and not finding.masked:
+            raise TapError(
+                f"mask must have the steps of every batch; got {given.shape[1]} steps, and {values.shape[steps]} at "
+                f"{layer!r}; give lengths instead, or pad all batches alike"
+            )
+        return mask
 
     def retry(self, *, is_over: bool = False) -> None:
         """Hand on what waited for its mask."""
