@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stackfeat.nets.reading.listing import list_layers
     from stackfeat.nets.reading.penultimate import find_penultimate
     from stackfeat.nets.taps import Extractor, Tap, mark, tapped
+    from stackfeat.output.feature_files import save_features
     from stackfeat.output.result import RunResult
     from stackfeat.run import run
 
@@ -42,6 +43,7 @@ _PUBLIC = {
     "plot_feature_maps": "stackfeat.nets.pictures",
     "plot_filters": "stackfeat.nets.pictures",
     "run": "stackfeat.run",
+    "save_features": "stackfeat.output.feature_files",
     "tapped": "stackfeat.nets.taps",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "plot_feature_maps",
     "plot_filters",
     "run",
+    "save_features",
     "tapped",
 ]
 

@@ -1,19 +1,22 @@
 """Extracted features as files that other programs read.
 
-In:  float32 arrays by tap, usually memmaps.
+In:  arrays by tap, usually float32 memmaps.
 Out: one npz or mat file with all taps, or a parquet or csv file for each, written in pieces.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stackfeat.errors import MissingExtraError, StoreError, UsageError
+from stackfeat.lookup import suggest
 from stackfeat.store.names import safe_name
 
 FORMATS = ("npy", "npz", "mat", "parquet", "csv")
@@ -35,21 +38,90 @@ def write_features(arrays: Mapping[str, np.ndarray], folder: Path, kind: str) ->
     StoreError
         If the disk is full or the folder may not be written to.
     """
-    try:
-        if kind in ("npz", "mat"):
-            path = folder / f"features.{kind}"
-            whole = {"npz": write_npz, "mat": write_mat}[kind]
-            return [written(path, lambda part: whole(arrays, part))]
-        each = {"parquet": write_parquet, "csv": write_csv}[kind]
+    with explained(folder):
+        if kind in WHOLE:
+            return [written(folder / f"features.{kind}", lambda part: WHOLE[kind](arrays, part))]
         return [
-            written(folder / f"{safe_name(key)}.{kind}", partial(each, flat(values)))
+            written(folder / f"{safe_name(key)}.{kind}", partial(EACH[kind], flat(values)))
             for key, values in arrays.items()
         ]
+
+
+def save_features(features: Mapping[str, Any], path: str | Path) -> list[Path]:
+    """Save what `extract` or `tapped` gave, for other programs.
+
+    Parameters
+    ----------
+    features : mapping of str to array or tensor of shape (n_rows, ...)
+    path : path
+        Its ending says the format: ``.npz`` and ``.mat`` hold all taps, ``.csv`` and ``.parquet``
+        one, as (n_rows, n_columns); several go to ``STEM-TAP.csv``. In a mat file ``fc.1:input`` is called
+        ``fc_1_input``.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or it cannot hold these arrays.
+    StoreError
+        If the disk is full or the file may not be written.
+
+    Examples
+    --------
+    >>> save_features(extract(net, x, ["fc.1"]), "features.mat")  # doctest: +SKIP
+    [PosixPath('features.mat')]
+    """
+    path = Path(path)
+    kind = path.suffix.removeprefix(".")
+    if kind not in SAVED:
+        raise UsageError(
+            f"features are saved as {', '.join('.' + known for known in SAVED)}; got {path.name!r}."
+            f"{suggest(kind, SAVED)} Give the file such an ending"
+        )
+    if not isinstance(features, Mapping) or not features:
+        got = "an empty one" if isinstance(features, Mapping) else type(features).__name__
+        raise UsageError(
+            f"features must be a dict of arrays by tap; got {got}; give what extract returns, or {{'name': array}}"
+        )
+    arrays = {str(key): to_array(values) for key, values in features.items()}
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind in WHOLE:
+            return [written(path, lambda part: WHOLE[kind](arrays, part))]
+        places = {
+            key: path if len(arrays) == 1 else path.with_stem(f"{path.stem}-{safe_name(key)}")
+            for key in arrays
+        }
+        return [written(places[key], partial(EACH[kind], flat(arrays[key]))) for key in arrays]
+
+
+def to_array(values: Any) -> np.ndarray:
+    """Return an array of an array or tensor, also of one on a GPU or in half precision."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    array = np.asarray(values)
+    if array.ndim == 0 or array.dtype.kind not in "fiub":
+        raise UsageError(
+            f"features must be arrays of numbers with a row per sample; got {type(values).__name__} of "
+            f"{array.dtype}, shape={array.shape}; choose a tap that gives one value, or say how to combine"
+        )
+    return array
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn an OSError into a StoreError that says what to do."""
+    try:
+        yield
     except OSError as error:
         if isinstance(error, StoreError | MissingExtraError):
             raise
         raise StoreError(
-            f"extract must be able to write {folder}; got {error.strerror or error}; free disk space, or "
+            f"features must be written to {folder}; got {error.strerror or error}; free disk space, or "
             "choose another folder"
         ) from error
 
@@ -78,7 +150,7 @@ def write_mat(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     for key, values in arrays.items():
         if values.nbytes > MAT_BYTES:
             raise UsageError(
-                f"a mat file holds arrays below 2 GiB; got {values.nbytes} bytes for {key!r}; use --format npy"
+                f"a mat file holds arrays below 2 GiB; got {values.nbytes} bytes for {key!r}; save it as npy"
             )
     savemat(
         path, {names[key]: values for key, values in arrays.items()}, appendmat=False, do_compression=False
@@ -137,3 +209,8 @@ def write_csv(values: np.ndarray, path: Path) -> None:
         for start in range(0, len(values), ROWS_AT_ONCE):
             piece = np.asarray(values[start : start + ROWS_AT_ONCE], dtype=np.float32)
             file.writelines(",".join(map(str, row)) + "\n" for row in piece)
+
+
+WHOLE = {"npz": write_npz, "mat": write_mat}
+EACH = {"parquet": write_parquet, "csv": write_csv}
+SAVED = (*WHOLE, *EACH)

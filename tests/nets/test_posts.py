@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
+from scipy.io import loadmat
 from torch import Tensor, nn
 
 import stackfeat as sf
@@ -122,14 +126,17 @@ def test_the_nested_fusion_net_with_two_inputs() -> None:
     assert sf.list_layers(net, x, y)["right.shared.0"].calls == 2
 
 
-class SmallVGG(nn.Module):
-    """VGG-16 with an eighth of its channels."""
+VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
 
-    def __init__(self) -> None:
+
+class VGG(nn.Module):
+    """VGG-16, with all of its channels or fewer."""
+
+    def __init__(self, divisor: int = 1, hidden: int = 4096, side: int = 7) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = 3
-        for after in (8, 8, 0, 16, 16, 0, 32, 32, 32, 0, 64, 64, 64, 0, 64, 64, 64, 0):
+        for after in (width // divisor for width in VGG16):
             layers += (
                 [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
                 if after
@@ -137,23 +144,44 @@ class SmallVGG(nn.Module):
             )
             before = after or before
         self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.avgpool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Sequential(
-            nn.Linear(64, 32), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(32, 10)
+            nn.Linear(before * side**2, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, 1000),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-def test_vgg_with_in_place_activations() -> None:
-    net, x = SmallVGG().eval(), torch.randn(2, 3, 32, 32)
+@pytest.mark.parametrize(
+    ("sizes", "n_pixels", "n_weights"),
+    [
+        pytest.param((8, 32, 1), 32, 266_704, id="an eighth"),
+        pytest.param((1, 4096, 7), 224, 138_357_544, id="true width", marks=pytest.mark.slow),
+    ],
+)
+def test_vgg_16_with_in_place_activations(sizes: tuple[int, int, int], n_pixels: int, n_weights: int) -> None:
+    net, x = VGG(*sizes).eval(), torch.randn(2, 3, n_pixels, n_pixels)
+    assert sum(weight.numel() for weight in net.parameters()) == n_weights
     with sf.tapped(net, ["features.5", "features.6:input"]) as caught:
         net(x)
-    same(caught["features.5"], by_hand(net, [net.features[5]], x)[0])
+    before = by_hand(net, [net.features[5]], x)[0]
+    same(caught["features.5"], before)
     assert (caught["features.5"] < 0).any()
     same(caught["features.6:input"], caught["features.5"])
-    assert str(sf.find_penultimate(net, x)) == "classifier.3:input"
+    assert str(sf.find_penultimate(net, x)) == "classifier.6:input"
+    features = sf.extract(net, x, ["features.5", "penultimate"])
+    torch.testing.assert_close(
+        torch.from_numpy(features["features.5"]), before.mean((2, 3)), rtol=1e-4, atol=1e-4
+    )
+    (last,) = by_hand(net, [net.classifier[6]], x, inputs_of=True)
+    torch.testing.assert_close(torch.from_numpy(features["classifier.6:input"]), last, rtol=1e-3, atol=1e-4)
 
 
 class WithFeatures(nn.Module):
@@ -219,3 +247,33 @@ def test_several_inputs_and_outputs() -> None:
     assert torch.equal(caught[":input[codes]"], codes)
     table = sf.list_layers(net, x, y, codes=codes)
     assert table.names == ("a", "b", "c", "mean", "spread")
+
+
+@pytest.mark.parametrize("make", [BatchNormMLP, CNN], ids=lambda make: make.__name__)
+def test_features_are_saved_for_matlab(make: Any, tmp_path: Path) -> None:
+    """Two lines; what MATLAB reads are the rows that a hook gives."""
+    net, x = make().eval(), torch.randn(6, 20) if make is BatchNormMLP else torch.randn(6, 1, 16, 16)
+    layer = "dnn.9" if make is BatchNormMLP else "linear.0"
+    features = sf.extract(net, x, [layer, f"{layer}:input"])
+    (path,) = sf.save_features(features, tmp_path / "features.mat")
+    saved = loadmat(path)
+    name = layer.replace(".", "_")
+    module = net.get_submodule(layer)
+    np.testing.assert_allclose(saved[name], by_hand(net, [module], x)[0], rtol=1e-4, atol=1e-5)
+    expected = by_hand(net, [module], x, inputs_of=True)[0]
+    np.testing.assert_allclose(saved[f"{name}_input"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_and_filters_are_drawn(tmp_path: Path) -> None:
+    net, x = CNN().eval(), torch.randn(2, 1, 16, 16)
+    maps = sf.plot_feature_maps(sf.extract(net, x, "conv2.0", pool="none"), path=tmp_path / "maps.png")
+    filters = sf.plot_filters(net, "conv1.0", path=tmp_path / "filters.png")
+    (by_hook,) = by_hand(net, [net.conv2[0]], x)
+    pictures = [axis.images[0].get_array() for axis in maps.axes if axis.images]
+    assert len(pictures) == 8
+    for picture, channel in zip(pictures, by_hook[0], strict=True):
+        np.testing.assert_allclose(picture, channel, rtol=1e-4, atol=1e-5)
+    kernels = [axis.images[0].get_array() for axis in filters.axes if axis.images]
+    for picture, kernel in zip(kernels, net.conv1[0].weight.detach()[:, 0], strict=True):
+        np.testing.assert_array_equal(np.asarray(picture).reshape(3, 3), kernel)
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("maps.png", "filters.png"))

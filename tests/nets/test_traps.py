@@ -74,6 +74,9 @@ def make_tokens() -> Tensor:
 
 
 ENCODER_TAPS = [
+    "embedding",
+    "encoder",
+    "head:input",
     "encoder.layers.0",
     "encoder.layers.0.linear1",
     "encoder.layers.0.self_attn",
@@ -102,9 +105,13 @@ def test_a_padding_mask_makes_no_nested_tensors() -> None:
     net, tokens = Encoder().eval(), make_tokens()
     with torch.inference_mode(), tapped(net, ENCODER_TAPS) as caught:
         net(tokens)
-    for values in caught.values():
-        assert not values.is_nested
-        assert values.shape[:2] == (5, 7)
+    for key in set(ENCODER_TAPS) - {"head:input"}:
+        assert not caught[key].is_nested
+        assert caught[key].shape[:2] == (5, 7)
+    with tapped(net, ["encoder"]) as with_gradients:
+        net(tokens)
+    assert torch.equal(with_gradients["encoder"], caught["encoder"]), "also where there is padding"
+    assert caught["encoder"][0, 3:].abs().max() > 0
 
 
 def test_nested_values_of_the_net_itself_become_padded() -> None:
@@ -330,21 +337,38 @@ def test_functional_values_are_read_by_a_mark() -> None:
     assert "rectified" in str(look(net, ["no_mark"], x).findings["no_mark"].problem)
 
 
-def test_a_compiled_net_is_read_before_and_after_its_first_call() -> None:
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("way", ["whole", "in place", "part", "inner", "function around"])
+def test_a_compiled_net_is_read_before_and_after_its_first_call(way: str, backend: str) -> None:
+    """Code compiled without hooks never hears those that are set later."""
+    torch.compiler.reset()
     net, x = Twice(), torch.randn(4, 3)
-    compiled = torch.compile(net, backend="eager")
-    for _ in range(2):
-        with tapped(compiled, ["fc", "_orig_mod.fc#0"]) as caught:
-            compiled(x)
-        assert torch.equal(caught["fc"], net(x).detach())
-        assert torch.equal(caught["_orig_mod.fc#0"], net.fc(x).detach())
-        compiled(x)
-    assert list_layers(compiled, x).names == ("fc",)
-    net.compile(backend="eager")
-    net(x)
-    with tapped(net, ["fc"]) as caught:
-        net(x)
-    assert "fc" in caught
+    expected = net(x).detach()
+    model: nn.Module = net
+    call: Any = net
+    if way == "in place":
+        net.compile(backend=backend)
+    elif way == "function around":
+        call = torch.compile(lambda values: net(values), backend=backend)
+    else:
+        call = torch.compile(net, backend=backend)
+        model = net if way == "inner" else call
+    if way == "part":
+        model = call = nn.Sequential(call)
+    fc = "0.fc" if way == "part" else "fc"
+    for n_calls_before in (0, 2):
+        for _ in range(n_calls_before):
+            call(x)
+        with tapped(model, [fc, f"{fc}#0", f"_orig_mod.{fc}"]) as caught:
+            call(x)
+        assert torch.equal(caught[fc], expected)
+        assert torch.equal(caught[f"_orig_mod.{fc}"], expected)
+        assert torch.equal(caught[f"{fc}#0"], net.fc(x).detach())
+        # What was compiled for the values above must not be what the next calls find.
+        torch.compiler.reset()
+        call(x)
+    assert fc in list_layers(model, x).names
+    assert torch.equal(rows_of(model, fc, x)[fc], expected)
 
 
 def test_a_mark_does_nothing_in_compiled_code() -> None:

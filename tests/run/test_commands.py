@@ -111,7 +111,17 @@ def test_help_names_every_command(quick_run: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["check", "c.yaml"], ["doctor"], ["schema"]], ids=" ".join
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["extract", "--help"],
+        ["layers", "--help"],
+        ["check", "c.yaml"],
+        ["doctor"],
+        ["schema"],
+    ],
+    ids=" ".join,
 )
 def test_light_commands_import_nothing_heavy(arguments: list[str], net: Project) -> None:
     program = (

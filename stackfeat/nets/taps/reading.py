@@ -66,8 +66,9 @@ class Reading:
         self.on_end = on_end
         self.counts: Counter[tuple[int, str]] = Counter()
         self.n_fired = 0
+        self.n_passes = 0
         self.marks_heard: list[str] = []
-        self.blind: set[str] = set()
+        self.blind: dict[tuple[str, str], list[Fired]] = {}
         self.stack = ExitStack()
 
     @property
@@ -115,6 +116,8 @@ class Reading:
         def after(_layer: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
             if not in_backward():
                 self.fire(index, read, name, pick(output, read.tap.path, read.where))
+            elif read.tap.side == "grad":
+                self.run_again(index, read, name, pick(output, read.tap.path, read.where))
 
         return layer.register_forward_hook(after)
 
@@ -140,7 +143,7 @@ class Reading:
         """Take the gradient at this output once it has been computed."""
         tensor = leaf if isinstance(leaf, Tensor) else leaf.data
         if not tensor.requires_grad:
-            self.blind.add(read.key)
+            self.blind.setdefault((read.key, fired.layer), []).append(fired)
             return
         counts = self.counts
 
@@ -151,10 +154,21 @@ class Reading:
 
         tensor.register_hook(arrive)  # type: ignore[no-untyped-call]
 
+    def run_again(self, index: int, read: Read, layer: str, leaf: Leaf) -> None:
+        """Wait for the gradient at a value that a reentrant checkpoint made without a graph, and now makes again.
+
+        Segments come back last first, so that of several calls nobody knows which one this is.
+        """
+        calls = self.blind.get((read.key, layer), [])
+        if len(calls) == 1:
+            del self.blind[read.key, layer]
+            self.await_gradient(index, read, calls[0], leaf)
+
     def start(self, _model: nn.Module, _args: tuple[Any, ...]) -> None:
         if in_backward():
             return
         self.counts = Counter()
+        self.n_passes += 1
         self.n_fired = 0
         self.marks_heard.clear()
         self.blind.clear()
@@ -199,14 +213,26 @@ def eager(model: nn.Module) -> Iterator[None]:
 
 def never_fired(read: Read, reading: Reading) -> TapError:
     """Return the error for a tap that nothing came through."""
-    if read.key in reading.blind:
+    blind = max((len(calls) for (key, _), calls in reading.blind.items() if key == read.key), default=0)
+    if blind > 1:
+        return TapError(
+            f"a gradient at {read.where} must belong to one call; got {blind} calls without a graph at tap "
+            f"{read.key!r}; under checkpoint() set use_reentrant=False, else leave torch.no_grad away"
+        )
+    if blind:
         return TapError(
             f"a gradient at {read.where} must exist; got a tensor without one at tap {read.key!r}; run the net with "
-            "gradients on (no torch.no_grad), on inputs or weights that require them"
+            "gradients on (no torch.no_grad), on inputs or weights that require them; under a reentrant checkpoint "
+            "call backward() in the block, and for a mark set use_reentrant=False"
         )
     if read.tap.side == "grad":
         return TapError(
             f"tap {read.key!r} must be read after backward(); got no gradient; call loss.backward() in the block"
+        )
+    if read.is_mark and not reading.n_passes:
+        return TapError(
+            f"tap {read.key!r} must be a mark that is passed while the net is called; got no call of "
+            f"{type(reading.model).__name__} itself; call model(...), not one of its methods or parts"
         )
     if read.is_mark:
         heard = ", ".join(dict.fromkeys(reading.marks_heard)) or "none"
