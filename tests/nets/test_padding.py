@@ -182,6 +182,30 @@ def test_a_batch_without_padding_is_not_taken_for_one_of_padding_alone() -> None
     )
 
 
+def test_a_causal_mask_is_not_taken_for_padding() -> None:
+    class Causal(Head):
+        def forward(self, x: Tensor) -> Tensor:
+            steps = x.shape[1]
+            return self.head(self.body(x, attention_mask=torch.ones(steps, steps).tril())[:, 0])
+
+    net, x = Causal(Backbone("whole")), torch.randn(40, 16, WIDTH)
+    found = extract(net, x, "body", batch_size=16)["body"]
+    np.testing.assert_allclose(found, net.body.line(x).mean(1).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_as_many_steps_as_rows_are_no_trouble() -> None:
+    net, x, lengths = ByLengths(nn.Linear(WIDTH, WIDTH)), torch.randn(40, 16, WIDTH), LENGTHS
+    wanted = masked_mean(net.body(x).detach(), lengths)
+    keep = torch.arange(16)[None] < lengths[:, None]
+    hidden = Hidden(net.body)
+    for found in (
+        extract(net, (x, lengths), "body", batch_size=16),
+        extract(hidden, x, "body", batch_size=16, lengths=lengths),
+        extract(hidden, x, "body", batch_size=16, mask=keep),
+    ):
+        np.testing.assert_allclose(found["body"], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_mask_of_the_source_is_not_taken_for_that_of_the_target() -> None:
     class Translating(nn.Module):
         def __init__(self) -> None:

@@ -161,6 +161,9 @@ class RowReading:
             return None
         mask = self.masks.find(layer, values.shape[finding.batch_axis or 0], values.shape[steps])
         given = self.masks.given
+        is_square = values.shape[finding.batch_axis or 0] == values.shape[steps]
+        if is_square and not finding.masked and given is None and not self.masks.given_lengths:
+            return None  # of (n_steps, n_steps), as for causal attention, in a batch of so many rows
         if mask is None and given is not None and not finding.masked:
             raise TapError(
                 f"mask must have the steps of every batch; got {given.shape[1]} steps, and {values.shape[steps]} at "
