@@ -84,7 +84,15 @@ def test_trying_costs_at_most_three_percent_of_the_rows(monkeypatch: pytest.Monk
     assert sum(clock.sizes) <= 0.03 * n_rows
     assert was_timed == bool(clock.sizes)
     if not clock.sizes:
-        assert size == (2 << 20) // (1 << 14), "without timing the largest value fills the cache"
+        assert size == (4 << 20) // (1 << 14), "without timing the largest value fills the cache"
+
+
+def test_large_weights_make_large_batches() -> None:
+    def choose(weight_bytes: int) -> int:
+        return choose_batch_size(lambda _: None, 10, 1 << 17, CPU, weight_bytes=weight_bytes)[0]
+
+    assert choose(0) == choose(1 << 20) == 32
+    assert choose(1 << 26) == 128
 
 
 @pytest.mark.parametrize("row_bytes", [0, 1, 1000, 1 << 20, 1 << 30])

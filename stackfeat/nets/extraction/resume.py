@@ -13,6 +13,7 @@ import json
 import logging
 import time
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
