@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from stackfeat.errors import LayerNotFoundError, TapError, UsageError
 from stackfeat.nets.extraction.extract import extract
+from stackfeat.nets.runtime import fast_matmul_is_exact
 
 
 def make_net() -> nn.Sequential:
@@ -148,6 +149,22 @@ def test_rows_are_the_same_bits_in_any_order_and_subset(size: int) -> None:
     whole = extract(net, X, batch_size=size)["5:input"]
     chosen = torch.randperm(len(X), generator=torch.Generator().manual_seed(6))[:77]
     assert extract(net, X[chosen], batch_size=size)["5:input"].tobytes() == whole[chosen.numpy()].tobytes()
+
+
+@pytest.mark.skipif(
+    not fast_matmul_is_exact(), reason="torch's own kernels for narrow layers depend on a row's place"
+)
+@pytest.mark.parametrize("n_columns", [3, 7, 50, 61])
+@pytest.mark.parametrize("n_hidden", [1, 7, 30])
+def test_rows_of_narrow_layers_are_the_same_bits(n_columns: int, n_hidden: int) -> None:
+    torch.manual_seed(8)
+    net = nn.Sequential(nn.Linear(n_columns, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 5))
+    rows = torch.randn(300, n_columns)
+    order = torch.randperm(300)
+    for size in (16, 64):
+        whole = extract(net, rows, taps="0", batch_size=size)["0"]
+        assert extract(net, rows[order], taps="0", batch_size=size)["0"].tobytes() == whole[order].tobytes()
+        assert extract(net, rows[:77], taps="0", batch_size=size)["0"].tobytes() == whole[:77].tobytes()
 
 
 def test_nothing_is_left_behind_also_after_an_exception() -> None:
