@@ -35,7 +35,10 @@ def describe_plan(loaded: LoadedConfig) -> str:
 
 def _folds(planner: Planner, plan: Plan) -> str:
     repeats = f" x {plan.sources.n_repeats} repeats" if plan.sources.n_repeats > 1 else ""
-    return f"{plan.sources.n_folds} folds ({planner.recipes.kind}){repeats}"
+    share = planner.config.stack.holdout
+    part = "the rows of fold -1" if isinstance(share, str) else f"{100 * share:g} % of the rows"
+    held = f", {part} held out of all levels" if share else ""
+    return f"{plan.sources.n_folds} folds ({planner.recipes.kind}){repeats}{held}"
 
 
 def _classes(planner: Planner) -> list[str]:

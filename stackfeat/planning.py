@@ -61,6 +61,7 @@ class Planner:
             source_hash=lambda name: code_hash(name, self.loaded.folder),
             n_rows=self._n_rows(),
             averaging=config.stack.averaging,
+            holdout=None if self.recipes.holdout is None else key_of(self.recipes.holdout),
         )
 
     def _n_rows(self) -> int | None:
@@ -103,6 +104,7 @@ def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
         config.metric,
         memory=store.root / "file-hashes.json" if store.root.is_dir() else None,
         source_hash=lambda name: code_hash(name, loaded.folder),
+        holdout=config.stack.holdout,
     )
     return Planner(loaded, store, recipes)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from stackfeat.config import dump_config
 from stackfeat.data.folds import load_folds
+from stackfeat.data.holdout import load_holdout
 from stackfeat.data.load import find_file
 from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
@@ -26,12 +27,15 @@ from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.keys import key_of
 from stackfeat.metrics import Metric, get_metric
-from stackfeat.output.finished import Finished
+from stackfeat.output.finished import Finished, HeldRows
+from stackfeat.output.guard import find_overfit, guard_warnings
 from stackfeat.output.result import RunResult
 from stackfeat.output.scores import (
     choose_submission,
     diagnose_jobs,
     fold_scale_warning,
+    holdout_jobs,
+    read_holdout,
     read_scores,
     score_jobs,
 )
@@ -63,6 +67,11 @@ def collect(
     scores = read_scores(store, plan.graph, scoring)
     if not scores:
         raise RunFailed(f"no member could be scored: {'; '.join(map(str, outcome.failed.values()))}")
+    averaging = averaging_of(planner.loaded, planner.recipes)
+    holding = holdout_jobs(plan, config.metric, averaging, scoring, scores)
+    held_outcome = run_jobs([*holding.values()])
+    _raise_damaged(held_outcome)
+    scores = read_holdout(store, scores, holding)
     diagnoses = {
         name: store.read(job.key).json("diagnosis") for name, job in diagnosing.items() if store.has(job.key)
     }
@@ -77,7 +86,9 @@ def collect(
             f"submit: {wanted} is not among the finished members; the best score was submitted instead"
         )
         wanted = "auto"
-    failed = {name: str(error) for name, error in (report.failed | outcome.failed).items()}
+    overfit = find_overfit(scores, metric)
+    warnings += guard_warnings(overfit, metric, wanted)
+    failed = report.failed | outcome.failed | held_outcome.failed
     test_key = plan.sources.test
     return Finished(
         plan=plan,
@@ -86,17 +97,25 @@ def collect(
         train=train,
         test=None if test_key is None else load_samples(store.read(test_key)),
         metric=metric,
-        averaging=averaging_of(planner.loaded, planner.recipes),
+        averaging=averaging,
         scores=scores,
-        chosen=choose_submission(scores, metric, wanted),
+        chosen=choose_submission(scores, metric, wanted, {item.member.node.full_name for item in overfit}),
         seconds=_seconds(plan, planner.store),
         computed={job.member for job in plan.jobs() if job.key in report.computed},
         diagnoses=diagnoses,
-        failed=failed,
+        failed={name: str(error) for name, error in failed.items()},
         left_out=report.left_out,
+        held=_held_rows(plan, store),
         notes=list(notes),
         warnings=[*_data_warnings(notes), *warnings],
     )
+
+
+def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:
+    if plan.sources.holdout is None:
+        return None
+    entry = store.read(plan.sources.holdout)
+    return HeldRows(load_samples(entry), load_holdout(entry))
 
 
 def _raise_damaged(outcome: CrossFit) -> None:
@@ -198,6 +217,7 @@ def write_results(planner: Planner, finished: Finished, computed: Container[str]
         leaderboard=pd.DataFrame(rows, columns=header),
         submitted=finished.chosen.node.full_name,
         score=finished.chosen.score,
+        holdout=None if finished.chosen.holdout is None else finished.chosen.holdout.score,
         submission=submission,
         n_computed=n_computed,
         n_cached=n_jobs - n_computed,

@@ -102,14 +102,17 @@ def print_result(result: RunResult, console: Console) -> None:
     )
     for name in ("level", "member"):
         table.add_column(name)
-    for name in ("score", "se", "seconds"):
+    held = ("holdout", "holdout_se") if "holdout" in result.leaderboard else ()
+    for name in ("score", "se", *held, "seconds"):
         table.add_column(name, justify="right")
     table.add_column("")
     for row in result.leaderboard.to_dict("records"):
         full_name = f"{row['level']}/{row['member']}"
         note = "submitted" if full_name == result.submitted else "cached" if row["cached"] else ""
         places = _places_worth(row["se"])
-        values = [f"{row['score']:.{places}f}", f"{row['se']:.{places}f}", f"{row['seconds']:.1f}"]
+        numbers = [row[name] for name in ("score", "se", *held)]
+        values = ["" if math.isnan(value) else f"{value:.{places}f}" for value in map(_number, numbers)]
+        values.append(f"{row['seconds']:.1f}")
         table.add_row(row["level"], row["member"], *values, note)
     console.print(table, markup=False)
     for text in result.warnings:
@@ -121,6 +124,10 @@ def print_result(result: RunResult, console: Console) -> None:
     console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
     for name, path in _places(result).items():
         console.print(f"{name + ':':<13}{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _places_worth(error: float) -> int:

@@ -112,4 +112,20 @@ def _fold_findings(config: RunConfig) -> list[Finding]:
         if getattr(folds, name) != type(folds).model_fields[name].default and kind not in ("time", "custom"):
             message = f"only time folds have {name}; got folds of kind {kind}. Remove it, or name data.time"
             findings.append(Finding(f"folds.{name}", message))
-    return findings
+    return findings + _holdout_findings(config, kind)
+
+
+def _holdout_findings(config: RunConfig, kind: str) -> list[Finding]:
+    """Given folds say which rows stand apart but not why, so rows drawn by us could tear groups apart."""
+    share = config.stack.holdout
+    message = ""
+    if kind == "column" and not isinstance(share, str) and share > 0:
+        message = (
+            f"given folds (data.fold) need given held-out rows; got a share, {share:g}. "
+            "Mark the rows with -1 in data.fold and set stack.holdout: column, or use another folds.kind"
+        )
+    elif kind != "column" and isinstance(share, str):
+        message = (
+            f"column needs given folds; got folds of kind {kind}. Name data.fold, or give a share such as 0.1"
+        )
+    return [Finding("stack.holdout", message)] if message else []

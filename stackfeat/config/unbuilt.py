@@ -43,8 +43,6 @@ def _general(config: RunConfig) -> Iterator[Finding]:
     for name in ("memory", "disk"):
         if getattr(config.limits, name) is not None:
             yield _unbuilt(f"limits.{name}", f"limits.{name}")
-    if config.stack.holdout > 0:
-        yield _unbuilt("stack.holdout", "stack.holdout", "remove it, or set it to 0")
 
 
 def _inputs(config: RunConfig) -> Iterator[Finding]:

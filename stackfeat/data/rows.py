@@ -100,18 +100,19 @@ def read_weight(values: pd.Series, where: str) -> np.ndarray:
 
 
 def read_fold(values: pd.Series, where: str) -> np.ndarray:
-    """Return int64 fold numbers 0, 1, ...; a column that counts from 1 is shifted."""
+    """Return int64 fold numbers 0, 1, ...; a column that counts from 1 is shifted. -1 is held out."""
     fold = to_numbers(values, where)
     _refuse_missing(np.isnan(fold), where, "fold")
-    present = np.unique(fold)
-    first = present[0]
+    held_out = fold == -1
+    present = np.unique(fold[~held_out])
+    first = present[0] if len(present) else -1.0
     expected = first + np.arange(len(present))
     if first not in (0.0, 1.0) or len(present) < 2 or not np.array_equal(present, expected):
         raise DataError(
             f"{where}: folds must be numbered 0, 1, ... without gaps, at least two; "
-            f"got {name_values(f'{value:g}' for value in present)}; number them anew"
+            f"got {name_values(f'{value:g}' for value in np.unique(fold))}; number them anew"
         )
-    return np.asarray(fold - first, dtype=np.int64)
+    return np.where(held_out, -1, fold - first).astype(np.int64)
 
 
 def _refuse_missing(missing: np.ndarray, where: str, role: str) -> None:

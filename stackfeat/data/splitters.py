@@ -122,6 +122,11 @@ def _time_splits(options: FoldOptions, samples: Samples) -> Iterable[Split]:
 def _given_splits(samples: Samples) -> Iterable[Split]:
     fold = samples.fold
     assert fold is not None
+    if fold.min() < 0:
+        raise DataError(
+            f"given folds must be numbered 0, 1, ...; got -1 in {int((fold < 0).sum())} rows; -1 marks rows to "
+            "hold out: set stack.holdout: column, or give these rows a fold"
+        )
     for k in range(int(fold.max()) + 1):
         yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from stackfeat.options import Options
 
+LARGEST_HOLDOUT = 0.5
 ReadAs = Literal["auto", "proba", "logit", "rank"]
 
 
@@ -91,4 +92,14 @@ class StackOptions(Options):
         "auto", description="Pipelines used for test rows; auto: last for time folds."
     )
     gate_se: float = Field(0.5, ge=0, description="Standard errors a feature block must gain.")
-    holdout: float = Field(0.0, ge=0, lt=0.9)
+    holdout: float | Literal["column"] = Field(
+        0.0,
+        description="Share of the training rows kept out of all levels to score them; column: given folds of -1.",
+    )
+
+    @field_validator("holdout")
+    @classmethod
+    def at_most_half(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not 0 <= value <= LARGEST_HOLDOUT:
+            raise ValueError(f"must be a share from 0 to {LARGEST_HOLDOUT}, or column; got {value:g}")
+        return value

@@ -8,7 +8,7 @@ Out: waves of jobs. A job is one (member, repeat, fold): fit it, then emit for t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from stackfeat.ensemble.graph import Graph, Node
@@ -33,7 +33,15 @@ NESTED_BELOW = 10_000
 
 @dataclass
 class Plan:
-    """Every unit's key, and the waves of jobs."""
+    """Every unit's key, and the waves of jobs.
+
+    Attributes
+    ----------
+    held : Plan or None
+        The same fits and alignments, with held-out rows in the place of test rows.
+    anchors : bool
+        Whether these rows may be anchors of alignments; held-out rows never are.
+    """
 
     graph: Graph
     sources: Sources
@@ -43,12 +51,18 @@ class Plan:
     align_refits: dict[tuple[str, int], str] = field(default_factory=dict)
     align_emits: dict[tuple[str, int, View], str] = field(default_factory=dict)
     waves: dict[str, list[list[Job]]] = field(default_factory=dict)
+    held: Plan | None = None
+    anchors: bool = True
 
     def jobs(self) -> Iterator[Job]:
         """Every job, wave by wave."""
         for waves in self.waves.values():
             for wave in waves:
                 yield from wave
+
+    def seen_by(self) -> list[Plan]:
+        """This plan, and the plan of the held-out rows: each emits for rows of its own."""
+        return [self] if self.held is None else [self, self.held]
 
     def folds_of(self, node: Node) -> range:
         """Folds that a member predicts: with time folds every fitted level covers one fewer."""
@@ -134,6 +148,9 @@ def pair_name(one: int, other: int) -> str:
 def make_plan(graph: Graph, sources: Sources) -> Plan:
     """Work out every key in the order of computing."""
     plan = Plan(graph, sources)
+    if sources.holdout is not None:
+        rows = replace(sources, test=sources.holdout, holdout=None)
+        plan.held = replace(plan, sources=rows, emits={}, align_emits={}, waves={}, anchors=False)
     paired = _paired_members(plan)
     for level, nodes in graph.levels().items():
         fits = [job for node in nodes for job in _fit_jobs(plan, node)]
@@ -161,7 +178,8 @@ def _sees_test_rows(plan: Plan, node: Node, fold: Fold) -> bool:
         return True
     if plan.sources.averaging == "early":
         return node.is_base
-    return not plan.sources.is_time and any(output.encoding == "aligned" for output in node.outputs)
+    may_be = plan.anchors and not plan.sources.is_time
+    return may_be and any(output.encoding == "aligned" for output in node.outputs)
 
 
 def _views_of_fit(plan: Plan, node: Node, fold: Fold) -> list[View]:
@@ -196,8 +214,8 @@ def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
         for fold in folds if node.is_base and plan.sources.averaging != "refit" else [*folds, "all"]:
             fit = _step(_fit_recipe(plan, node, repeat, fold))
             plan.fits[node.full_name, repeat, fold] = fit.key
-            emit = emit_step(plan, node, repeat, fold)
-            yield Job(node.full_name, repeat, fold, (fit,) if emit is None else (fit, emit))
+            emits = [emit_step(part, node, repeat, fold) for part in plan.seen_by()]
+            yield Job(node.full_name, repeat, fold, (fit, *(step for step in emits if step is not None)))
 
 
 def _paired_members(plan: Plan) -> set[str]:
@@ -260,7 +278,8 @@ def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
             )
             plan.aligns[node.block(output), repeat] = align.key
             steps = [align, *_align_refit_steps(plan, node, output, repeat, align)]
-            steps += align_emit_steps(plan, node, output, repeat)
+            for part in plan.seen_by():
+                steps += align_emit_steps(part, node, output, repeat)
             yield Job(node.full_name, repeat, "all", tuple(steps), "align")
 
 

@@ -33,7 +33,7 @@ class Job:
     repeat: int
     fold: Fold
     steps: tuple[Step, ...]
-    what: Literal["fit", "align", "score", "diagnose"] = "fit"
+    what: Literal["fit", "align", "score", "diagnose", "holdout"] = "fit"
 
     @property
     def key(self) -> str:
@@ -54,6 +54,8 @@ class Sources:
     ----------
     samples, test : str
         Keys of training and test rows; `test` is None without a test file.
+    holdout : str or None
+        Key of the held-out rows, which go through the stack as test rows do.
     n_folds, n_repeats : int
     seed : int
         Root seed.
@@ -76,6 +78,7 @@ class Sources:
     seed: int
     n_rows: int | None = field(default=None, kw_only=True)
     averaging: AveragingMode = field(default="late", kw_only=True)
+    holdout: str | None = field(default=None, kw_only=True)
     settings: Mapping[str, Any]
     source_hash: Callable[[str], str | None]
 

@@ -19,6 +19,7 @@ from stackfeat.data.folds import Folds
 from stackfeat.data.inner import inner_split
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.graph import PLAIN_VOTES
+from stackfeat.ensemble.holdout import run_holdout_score
 from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
@@ -289,4 +290,5 @@ STAGES: dict[str, Stage] = {
     "align_emit": _run_align_emit,
     "score": _run_score,
     "diagnose": _run_diagnose,
+    "holdout_score": run_holdout_score,
 }

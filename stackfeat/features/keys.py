@@ -26,6 +26,8 @@ VERSIONS = {
     "align_refit": 1,
     "score": 2,
     "diagnose": 1,
+    "holdout": 1,
+    "holdout_score": 1,
 }
 
 
@@ -53,16 +55,32 @@ def _stage(name: str, **values: Any) -> Recipe:
 
 
 def samples_recipe(
-    file: str, options: Mapping[str, Any], task: str, part: str, train: str | None = None
+    file: str,
+    options: Mapping[str, Any],
+    task: str,
+    part: str,
+    train: str | None = None,
+    holdout: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Rows of a file, typed; test rows also depend on the training file's schema (`train`, its key)."""
+    """Rows of a file, typed; test rows also depend on the training file's schema (`train`, its key).
+
+    With `holdout` the rows that are kept (`part` train) or held out (`part` holdout) alone.
+    """
+    apart = {} if holdout is None else {"holdout": {"version": VERSIONS["holdout"], **holdout}}
     libraries = (
         library_versions("pandas", "scikit-learn")
         if file.startswith("sklearn:")
         else library_versions("pandas")
     )
     return _stage(
-        "samples", file=file, options=dict(options), task=task, part=part, train=train, libraries=libraries
+        "samples",
+        file=file,
+        options=dict(options),
+        task=task,
+        part=part,
+        train=train,
+        libraries=libraries,
+        **apart,
     )
 
 
@@ -203,6 +221,32 @@ def score_recipe(
         decision=decision,
         average=average,
         first_fold=first_fold,
+        seed=seed,
+        libraries=library_versions("numpy", "scikit-learn"),
+    )
+
+
+def holdout_score_recipe(
+    *,
+    block: str,
+    views: Sequence[tuple[str, str]],
+    average: str,
+    samples: str,
+    score: str,
+    metric: str,
+    metric_code: str | None,
+    seed: int,
+) -> Recipe:
+    """A member's score on held-out rows; `score` is the key of its OOF score, which holds its decision."""
+    return _stage(
+        "holdout_score",
+        block=block,
+        views=[list(place) for place in views],
+        average=average,
+        samples=samples,
+        score=score,
+        metric=metric,
+        metric_code=metric_code,
         seed=seed,
         libraries=library_versions("numpy", "scikit-learn"),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.data.folds import Folds
+from stackfeat.data.holdout import Holdout
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.plan import Plan
@@ -17,6 +18,14 @@ from stackfeat.metrics import Metric
 from stackfeat.output.scores import Score
 from stackfeat.store import EntryStore
 from stackfeat.task import Task
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """Rows that no level has seen, with their labels, and where they stand in the training file."""
+
+    samples: Samples
+    holdout: Holdout
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Finished:
         Members with a unit computed by this run.
     diagnoses : dict of str to dict
         Feature block to its diagnostics.
+    held : HeldRows or None
+        With ``stack.holdout``; `train` and `folds` are then of the other rows.
     """
 
     plan: Plan
@@ -53,6 +64,7 @@ class Finished:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    held: HeldRows | None = None
 
     @property
     def task(self) -> Task:
@@ -71,12 +83,20 @@ class Finished:
 
     def test_recipe(self, score: Score) -> dict[str, Any]:
         """What the test predictions of a member are made of."""
+        return self._recipe_of(self.plan, score)
+
+    def held_recipe(self, score: Score) -> dict[str, Any]:
+        """What the predictions of the held-out rows are made of."""
+        assert self.plan.held is not None
+        return self._recipe_of(self.plan.held, score)
+
+    def _recipe_of(self, plan: Plan, score: Score) -> dict[str, Any]:
         block = score.node.prediction
         assert block is not None
         return {
-            "places": view_places(self.plan, block, self.averaging),
+            "places": view_places(plan, block, self.averaging),
             "averaging": self.averaging.to_json(),
-            "samples": self.plan.sources.test,
+            "samples": plan.sources.test,
         }
 
     def oof(self, score: Score) -> np.ndarray:
@@ -89,9 +109,17 @@ class Finished:
 
     def test_rows(self, score: Score) -> np.ndarray:
         """Test predictions, averaged over pipelines, on the scale of the target."""
+        return self._rows_of(self.plan, score)
+
+    def held_rows(self, score: Score) -> np.ndarray:
+        """Predictions of the held-out rows, averaged over pipelines, on the scale of the target."""
+        assert self.plan.held is not None
+        return self._rows_of(self.plan.held, score)
+
+    def _rows_of(self, plan: Plan, score: Score) -> np.ndarray:
         block = score.node.prediction
         assert block is not None
-        values = test_prediction(self.store, self.plan, block, self.averaging, self.task)
+        values = test_prediction(self.store, plan, block, self.averaging, self.task)
         return np.asarray(self.task.to_target_scale(values))
 
     def labels(self, score: Score, prediction: np.ndarray) -> np.ndarray | None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from stackfeat import __version__
 from stackfeat.output.finished import Finished
-from stackfeat.output.scores import Score
+from stackfeat.output.scores import Score, paired_gap
 
 _STRIP_WIDTH = 160
 _LEAST_WEIGHT = 0.0005
@@ -58,18 +56,20 @@ def page_values(finished: Finished, title: str) -> dict[str, Any]:
         "left_out": finished.left_out,
         "n_train": finished.train.n_rows,
         "n_test": 0 if finished.test is None else finished.test.n_rows,
+        "n_held": 0 if finished.held is None else finished.held.samples.n_rows,
     }
 
 
 def _verdict(finished: Finished) -> str:
     chosen, metric = finished.chosen, finished.metric
     text = f"{chosen.node.full_name} scores {_short(chosen.score)} ± {chosen.se:.2g} ({metric.name}, out of fold)"
+    if chosen.holdout is not None:
+        text += f", {_short(chosen.holdout.score)} ± {chosen.holdout.se:.2g} on held-out rows"
     base = [score for score in finished.scores if score.node.is_base]
     if not base or chosen.node.is_base:
         return f"{text}."
     single = min(base, key=lambda score: metric.signed(score.score))
-    gain = metric.signed(single.score) - metric.signed(chosen.score)
-    se = float(np.nanstd(single.bootstrap - chosen.bootstrap, ddof=1))
+    gain, se = paired_gap(single, chosen, metric)
     word = "better than" if gain >= 0 else "worse than"
     return f"{text}: {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.node.full_name}."
 
@@ -85,6 +85,8 @@ def _row(score: Score, finished: Finished, low: float, high: float) -> dict[str,
         "score": _short(score.score),
         "se": f"{score.se:.2g}",
         "fold_mean": "" if score.fold_mean is None else _short(score.fold_mean),
+        "holdout": "" if score.holdout is None else _short(score.holdout.score),
+        "holdout_se": "" if score.holdout is None else f"{score.holdout.se:.2g}",
         "folds": [
             (place, f"fold {k}: {_short(value)}")
             for k, (place, value) in enumerate(zip(places, score.folds, strict=True))

@@ -20,11 +20,13 @@ class RunResult:
         The run folder.
     leaderboard : DataFrame
         A row for each member: level, member, metric, score, se, fold_mean, a column per fold,
-        seconds, cached.
+        seconds, cached. With ``stack.holdout`` also holdout and holdout_se.
     submitted : str
         Full name of the member behind the submission.
     score : float
         Its out-of-fold score.
+    holdout : float or None
+        Its score on the held-out rows, where there are any.
     submission : Path or None
         None without a test file.
     n_computed, n_cached : int
@@ -46,6 +48,7 @@ class RunResult:
     failed: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    holdout: float | None = None
 
     @property
     def exit_code(self) -> int:

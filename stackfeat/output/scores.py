@@ -6,8 +6,8 @@ Out: a score entry for each member, the leaderboard, the choice for the submissi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,33 @@ import numpy as np
 from stackfeat.ensemble.graph import Graph, Node
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.ensemble.plan import Plan
-from stackfeat.ensemble.units import Job, Step
-from stackfeat.features.keys import diagnose_recipe, key_of, score_recipe
+from stackfeat.ensemble.predictions import view_places
+from stackfeat.ensemble.units import Averaging, Job, Step
+from stackfeat.features.keys import diagnose_recipe, holdout_score_recipe, key_of, score_recipe
 from stackfeat.metrics import Metric
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
 from stackfeat.task import Task
 
 _PREFERENCE = {"greedy": 0, "soft": 1}
+
+
+@dataclass(frozen=True)
+class HeldScore:
+    """How good one member is on the held-out rows, which no level has seen.
+
+    Attributes
+    ----------
+    score, se : float
+        The metric, and its standard error from a bootstrap over rows.
+    bootstrap : ndarray of shape (n_resamples,)
+        Scores on resampled rows, the same rows for every member.
+    """
+
+    score: float
+    se: float
+    n_rows: int
+    bootstrap: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,8 @@ class Score:
         The rule of each fold, fitted on the other folds, by which its OOF rows are scored.
     bootstrap : ndarray of shape (n_resamples,)
         Scores on resampled rows, the same rows for every member.
+    holdout : HeldScore or None
+        None without held-out rows, and where the metric is undefined on them.
     """
 
     node: Node
@@ -54,6 +75,7 @@ class Score:
     decision: dict[str, Any] | None
     fold_decisions: dict[str, dict[str, Any]]
     bootstrap: np.ndarray
+    holdout: HeldScore | None = None
 
 
 def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str, Job]:
@@ -78,6 +100,51 @@ def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str
         )
         jobs[node.full_name] = Job(node.full_name, 0, "all", (Step(key_of(recipe), recipe),), "score")
     return jobs
+
+
+def holdout_jobs(
+    plan: Plan, metric: str, averaging: Averaging, scoring: Mapping[str, Job], scores: Sequence[Score]
+) -> dict[str, Job]:
+    """Return the job that scores each member on the held-out rows; none without them.
+
+    Parameters
+    ----------
+    scoring : mapping
+        The jobs of the OOF scores, by member.
+    scores : sequence of Score
+        The members that have an OOF score.
+    """
+    jobs: dict[str, Job] = {}
+    for node in [score.node for score in scores if plan.held is not None]:
+        assert plan.held is not None and plan.held.sources.test is not None and node.prediction is not None
+        recipe = holdout_score_recipe(
+            block=node.prediction,
+            views=view_places(plan.held, node.prediction, averaging),
+            average=averaging.average,
+            samples=plan.held.sources.test,
+            score=scoring[node.full_name].key,
+            metric=metric,
+            metric_code=plan.sources.settings["metric_code"],
+            seed=derive_seed(plan.sources.seed, "bootstrap", "holdout"),
+        )
+        step = Step(key_of(recipe), recipe)
+        jobs[node.full_name] = Job(node.full_name, 0, "all", (step,), "holdout")
+    return jobs
+
+
+def read_holdout(store: EntryStore, scores: Sequence[Score], jobs: Mapping[str, Job]) -> list[Score]:
+    """Return the scores with those on held-out rows, where there are any."""
+    found = []
+    for score in scores:
+        job = jobs.get(score.node.full_name)
+        held = None
+        if job is not None and store.has(job.key):
+            entry = store.read(job.key)
+            values = entry.json("score")
+            if values["score"] is not None:
+                held = HeldScore(bootstrap=entry.array("bootstrap"), **values)
+        found.append(replace(score, holdout=held))
+    return found
 
 
 def diagnose_jobs(plan: Plan) -> dict[str, Job]:
@@ -113,7 +180,9 @@ def read_scores(store: EntryStore, graph: Graph, jobs: Mapping[str, Job]) -> lis
     return scores
 
 
-def choose_submission(scores: Sequence[Score], metric: Metric, wanted: str) -> Score:
+def choose_submission(
+    scores: Sequence[Score], metric: Metric, wanted: str, refused: Container[str] = ()
+) -> Score:
     """Return the member to submit.
 
     Parameters
@@ -121,32 +190,48 @@ def choose_submission(scores: Sequence[Score], metric: Metric, wanted: str) -> S
     wanted : str
         A member's name, level/name, or ``auto``: the best score; within one standard error of
         the paired difference to the best, greedy votes come first, then soft votes, then
-        lower levels. A hard vote is never chosen under a metric of probabilities.
+        lower levels. A hard vote is never chosen under a metric of probabilities. Where rows were
+        held out, all this is judged on them.
+    refused : container of str
+        Members that ``auto`` passes over: full names.
     """
     if wanted != "auto":
         return next(score for score in scores if wanted in (score.node.full_name, score.node.name))
     levels = list(dict.fromkeys(score.node.level for score in scores))
-    allowed = [
-        score for score in scores if metric.needs == "label" or not _is_vote(score.node, "hard")
-    ] or list(scores)
-    best = min(allowed, key=lambda score: metric.signed(score.score))
-    close = [score for score in allowed if _within_one_se(score, best, metric)]
+    allowed = [score for score in scores if can_be_chosen(score.node, metric)] or list(scores)
+    trusted = [score for score in allowed if score.node.full_name not in refused] or allowed
+    judged = [score for score in trusted if score.holdout is not None] or trusted
+    best = min(judged, key=lambda score: metric.signed(_judged(score).score))
+    close = [score for score in judged if _within_one_se(_judged(score), _judged(best), metric)]
 
     def rank(score: Score) -> tuple[int, int, float]:
         options = score.node.options
         preference = _PREFERENCE.get(options.vote, 2) if isinstance(options, VoteOptions) else 2
-        return preference, levels.index(score.node.level), metric.signed(score.score)
+        return preference, levels.index(score.node.level), metric.signed(_judged(score).score)
 
     return min(close, key=rank)
 
 
-def _is_vote(node: Node, kind: str) -> bool:
-    return isinstance(node.options, VoteOptions) and node.options.vote == kind
+def can_be_chosen(node: Node, metric: Metric) -> bool:
+    """Whether ``submit: auto`` may choose a member: no hard vote under a metric of probabilities."""
+    is_hard = isinstance(node.options, VoteOptions) and node.options.vote == "hard"
+    return metric.needs == "label" or not is_hard
 
 
-def _within_one_se(score: Score, best: Score, metric: Metric) -> bool:
-    gap = metric.signed(score.score) - metric.signed(best.score)
-    return gap <= float(np.nanstd(score.bootstrap - best.bootstrap, ddof=1))
+def _judged(score: Score) -> Score | HeldScore:
+    """The score that decides: on held-out rows where there are any."""
+    return score if score.holdout is None else score.holdout
+
+
+def _within_one_se(score: Score | HeldScore, best: Score | HeldScore, metric: Metric) -> bool:
+    gap, error = paired_gap(score, best, metric)
+    return gap <= error
+
+
+def paired_gap(score: Score | HeldScore, other: Score | HeldScore, metric: Metric) -> tuple[float, float]:
+    """Return by how much a score is worse than another, and the standard error, paired over rows."""
+    gap = metric.signed(score.score) - metric.signed(other.score)
+    return gap, float(np.nanstd(score.bootstrap - other.bootstrap, ddof=1))
 
 
 def fold_scale_warning(scores: Sequence[Score], metric: Metric, task: Task) -> list[str]:

@@ -1,7 +1,7 @@
 """Write: the run folder, file by file.
 
 In:  a finished run and its folder.
-Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, submission.csv,
+Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, holdout/, submission.csv,
      predictor/, report.html. A rerun replaces its own files and removes stale ones.
 """
 
@@ -80,17 +80,31 @@ def write_run(
 
 
 def _write_folds(folder: Path, finished: Finished) -> None:
-    ids = finished.train.ids
+    ids = finished.train.ids if finished.held is None else finished.held.holdout.ids
     repeats = range(finished.folds.n_repeats)
-    write_csv(
-        folder / "folds.csv",
-        ("id", "repeat", "fold"),
-        (
-            [identity for _ in repeats for identity in ids.tolist()],
-            [repeat for repeat in repeats for _ in ids],
-            [int(fold) for repeat in repeats for fold in finished.folds.fold_of(repeat)],
-        ),
-    )
+    header = ["id", "repeat", "fold"]
+    columns: list[Sequence[Any]] = [
+        [identity for _ in repeats for identity in ids.tolist()],
+        [repeat for repeat in repeats for _ in ids],
+        [int(fold) for repeat in repeats for fold in _fold_of_file(finished, repeat)],
+    ]
+    if finished.held is not None:
+        # Rows of fold -1 can also be rows that time folds never predict.
+        is_held = np.isin(np.arange(len(ids)), finished.held.holdout.held)
+        header.append("holdout")
+        columns.append([bool(value) for _ in repeats for value in is_held])
+    write_csv(folder / "folds.csv", header, columns)
+
+
+def _fold_of_file(finished: Finished, repeat: int) -> np.ndarray:
+    """The fold of every row of the training file; -1 for held-out rows and rows never predicted."""
+    fold_of = finished.folds.fold_of(repeat)
+    if finished.held is None:
+        return fold_of
+    holdout = finished.held.holdout
+    whole = np.full(len(holdout.ids), -1, dtype=np.int64)
+    whole[holdout.kept] = fold_of
+    return whole
 
 
 def _write_predictions(folder: Path, finished: Finished) -> None:
@@ -106,9 +120,13 @@ def _write_predictions(folder: Path, finished: Finished) -> None:
         if finished.test is not None:
             recipe = finished.test_recipe(score)
             _write_rows(written, f"test/{name}", recipe, header, finished.test, finished.test_rows, score)
+        if finished.held is not None:
+            recipe, rows = finished.held_recipe(score), finished.held.samples
+            _write_rows(written, f"holdout/{name}", recipe, header, rows, finished.held_rows, score)
     written.save()
     remove_stale(folder / "oof", names)
     remove_stale(folder / "test", names if finished.test is not None else ())
+    remove_stale(folder / "holdout", names if finished.held is not None else ())
 
 
 def _write_rows(
@@ -141,6 +159,7 @@ def leaderboard(finished: Finished) -> tuple[list[str], list[list[Any]]]:
         "score",
         "se",
         "fold_mean",
+        *(() if finished.held is None else ("holdout", "holdout_se")),
         *[f"fold_{k}" for k in range(n_folds)],
         "seconds",
         "cached",
@@ -150,9 +169,26 @@ def leaderboard(finished: Finished) -> tuple[list[str], list[list[Any]]]:
         node = score.node
         seconds = round(finished.seconds[node.full_name], 3)
         cached = node.full_name not in finished.computed
-        values = [score.score, score.se, score.fold_mean, *score.folds]
+        values = [
+            score.score,
+            score.se,
+            score.fold_mean,
+            *holdout_values(finished, score).values(),
+            *score.folds,
+        ]
         rows.append([node.level, node.name, finished.metric.name, *values, seconds, cached])
     return header, rows
+
+
+def holdout_values(finished: Finished, score: Score) -> dict[str, float | None]:
+    """A member's score on the held-out rows and its standard error; nothing in runs without such rows."""
+    if finished.held is None:
+        return {}
+    held = score.holdout
+    return {
+        "holdout": None if held is None else held.score,
+        "holdout_se": None if held is None or not np.isfinite(held.se) else held.se,
+    }
 
 
 def write_leaderboard(path: Path, finished: Finished) -> None:
@@ -168,6 +204,7 @@ def scores_json(finished: Finished) -> dict[str, Any]:
             "score": score.score,
             "se": score.se,
             "fold_mean": score.fold_mean,
+            **holdout_values(finished, score),
             "folds": score.folds,
             "n_rows": score.n_rows,
             "decision": score.decision,
@@ -177,7 +214,9 @@ def scores_json(finished: Finished) -> dict[str, Any]:
         }
         for score in finished.scores
     }
+    held = {} if finished.held is None else {"holdout": {"n_rows": finished.held.samples.n_rows}}
     return {
+        **held,
         "metric": finished.metric.name,
         "greater_is_better": finished.metric.greater_is_better,
         "submitted": finished.chosen.node.full_name,

@@ -255,3 +255,52 @@ def check_values(ran: Any, made_by: dict[tuple[str, int, Any], set[int]], is_tim
         written = ran.oof(tag).iloc[:, 0].to_numpy()
         covered = np.isfinite(written)
         np.testing.assert_allclose(written[covered], means[covered], rtol=1e-12)
+
+
+HELD = {**CASES, "group": SLOW_CASES["group"]}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=() if case in ("stratified", "time_and_group", "repeats") else pytest.mark.slow
+        )
+        for case in HELD
+    ],
+)
+def test_no_fit_of_any_level_is_given_a_held_out_row(case: str, witness: Witness, arena: Any) -> None:
+    options = {"task": "binary", "folds": {"n": 3}, "data": {}, **HELD[case]}
+    regression = options["task"] == "regression"
+    frame = rows_of(150, {"binary": 2, "multiclass": 3, "regression": 0}[options["task"]])
+    frame["owner"] = frame["when"] // 3 if "time" in options["data"] else frame["owner"]
+    frame["given"] = np.random.default_rng(8).permutation(np.arange(150) % 4) - 1
+    data = {**options["data"], "drop": [role for role in ROLES if role not in options["data"].values()]}
+    is_time = "time" in data
+    ran = arena.run(
+        spied_levels(witness, "SpyRegressor" if regression else "SpyClassifier"),
+        frame,
+        frame.drop(columns="y").assign(id=[f"t{i}" for i in range(150)]),
+        data=data,
+        folds={**options["folds"], "n": 4} if is_time else options["folds"],
+        task=options["task"],
+        metric="rmse" if regression else "log_loss",
+        code={"spies": SPY},
+        stack={"holdout": "column" if "fold" in data else 0.2},
+    )
+    folds = pd.read_csv(ran.result.folder / "folds.csv")
+    held = folds["holdout"].to_numpy()[:150]
+    assert 15 <= held.sum() <= 45
+    seen: set[int] = set()
+    for tag, repeat, fold, fits in witness.units():
+        rows = {row for fit in fits for row in (*fit["rows"], *fit["held"])}
+        assert not rows & set(np.flatnonzero(held)), f"{tag} {repeat} {fold} saw a held-out row"
+        seen |= rows
+    apart = frame[held]
+    if "group" in data:
+        assert not set(frame["owner"].iloc[sorted(seen)]) & set(apart["owner"])
+    if is_time:
+        assert frame["when"].iloc[sorted(seen)].max() < apart["when"].min()
+    else:
+        assert seen == set(np.flatnonzero(~held)), "every other row is learnt from"
+    assert ran.result.leaderboard["holdout"].notna().all()
