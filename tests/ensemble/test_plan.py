@@ -240,3 +240,20 @@ def test_a_block_is_diagnosed_on_test_rows_in_the_averaging_in_use() -> None:
         "early": ("early", folds),
         "refit": ("refit", ["viewrefit/penultimate@geometry"]),
     }
+
+
+def test_held_out_rows_take_the_fits_and_views_of_test_rows_and_are_never_anchors() -> None:
+    for mode in ("late", "early", "refit"):
+        alone, made = plan(averaging=mode), plan(averaging=mode, holdout="h")
+        held = made.held
+        assert held is not None and held.sources.test == "h"
+        assert (made.fits, made.aligns, made.emits) == (alone.fits, alone.aligns, alone.emits)
+        assert held.test_maps is made.test_maps and held.align_emits.keys() == made.align_emits.keys()
+        recipes = {step.key: step.recipe for job in made.jobs() for step in job.steps}
+        assert {recipes[key]["samples"] for key in held.emits.values()} == {"h"}
+        for unit, key in held.emits.items():
+            views = [view["fold"] for view in recipes[key]["views"]]
+            assert views == [view["fold"] for view in recipes[made.emits[unit]]["views"]]
+        # Under refit the nets of the folds meet test rows as anchors alone.
+        anchors = {("base/mlp", 0, fold) for fold in range(3)} if mode == "refit" else set()
+        assert made.emits.keys() - held.emits.keys() == anchors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, mean_squared_error
-
-from stackfeat.terminal import print_result
 
 Draw = Callable[..., pd.DataFrame]
 COLUMNS = [f"x{j}" for j in range(5)]
@@ -81,6 +77,12 @@ CASES: dict[str, dict[str, Any]] = {
     "regression": {"task": "regression", "metric": "rmse", "stack": {"holdout": 0.2}},
     "thresholds": {"metric": "f1", "data": {"fold": "given"}, "stack": {"holdout": "column"}},
     "groups": {"task": "regression", "metric": "mae", "data": {"group": "owner"}, "stack": {"holdout": 0.2}},
+    "early": {
+        "metric": "log_loss",
+        "data": {"fold": "given"},
+        "stack": {"holdout": "column", "averaging": "early"},
+    },
+    "refit": {"task": "regression", "metric": "rmse", "stack": {"holdout": 0.2, "averaging": "refit"}},
     "time": {"metric": "log_loss", "data": {"time": "when"}, "folds": {"n": 4}, "stack": {"holdout": 0.2}},
 }
 
@@ -129,7 +131,14 @@ def test_a_stratified_holdout_given_as_a_column_is_the_same_run(arena: Any, make
     assert drawn.oof("base.a").index.tolist() == train.loc[train["given"] >= 0, "id"].tolist()
 
 
-def test_held_out_rows_go_through_k_pipelines_and_are_averaged_last(arena: Any, make_rows: Draw) -> None:
+@pytest.mark.parametrize(
+    "stack",
+    [{}, {"meta_fit": "fold"}, {"averaging": "early"}, {"averaging": "refit"}],
+    ids=["late-all", "late-fold", "early", "refit"],
+)
+def test_held_out_rows_take_the_way_of_test_rows_in_every_averaging(
+    arena: Any, make_rows: Draw, stack: dict[str, str]
+) -> None:
     """Two levels written by hand with scikit-learn, without a test file."""
     train = make_rows(150, 4)
     plain = {"estimator": "sklearn.linear_model.LogisticRegression", "prepare": "none", "as": "proba"}
@@ -137,21 +146,25 @@ def test_held_out_rows_go_through_k_pipelines_and_are_averaged_last(arena: Any, 
         "base": {"a": {**plain, "params": {"C": 1.0}}, "b": {**plain, "params": {"C": 0.001}}},
         "meta": {"m": {**plain, "params": {"C": 10.0}, "inputs": ["base/*/proba"]}},
     }
-    ran = arena.run(levels, train, stack={"holdout": 0.2})
+    ran = arena.run(levels, train, stack={"holdout": 0.2, **stack})
     assert ran.result.submission is None and not (ran.result.folder / "test").exists()
     fold = ran.fold_of.loc[train["id"]].to_numpy()
     X, y = train[COLUMNS].to_numpy(), train["y"].to_numpy()
     kept, held = fold >= 0, fold < 0
-    oof, views = np.full((150, 4), np.nan), []
+
+    def base(rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+        models = [LogisticRegression(C=C).fit(X[rows], y[rows]) for C in (1.0, 0.001)]
+        return np.hstack([model.predict_proba(X[new]) for model in models])
+
+    oof = np.full((150, 4), np.nan)
     for k in range(3):
-        models = [
-            LogisticRegression(C=C).fit(X[kept & (fold != k)], y[kept & (fold != k)]) for C in (1.0, 0.001)
-        ]
-        oof[fold == k] = np.hstack([model.predict_proba(X[fold == k]) for model in models])
-        views.append(np.hstack([model.predict_proba(X[held]) for model in models]))
+        oof[fold == k] = base(kept & (fold != k), fold == k)
+    views = [base(kept & (fold != k), held) for k in range(3)]
+    if "averaging" in stack:
+        views = [base(kept, held) if stack["averaging"] == "refit" else np.mean(views, axis=0)]
     final = []
     for k, view in enumerate(views):
-        rows = kept & (fold != k)
+        rows = kept & (fold != k) if "meta_fit" in stack else kept
         final.append(LogisticRegression(C=10.0).fit(oof[rows], y[rows]).predict_proba(view))
     np.testing.assert_allclose(held_rows(ran, "base.a"), np.mean(views, axis=0)[:, :2], rtol=1e-5)
     np.testing.assert_allclose(held_rows(ran, "meta.m"), np.mean(final, axis=0), rtol=1e-5)
@@ -214,64 +227,6 @@ def test_time_folds_hold_out_the_latest_rows_through_the_last_pipeline(arena: An
     model = LogisticRegression(C=1.0).fit(train.loc[rows, COLUMNS], train.loc[rows, "y"])
     expected = model.predict_proba(train.loc[held, COLUMNS])
     np.testing.assert_allclose(held_rows(ran, "base.a"), expected, rtol=1e-5)
-
-
-LEAKY = '''
-"""A second level that remembers labels over folds, as a stack with a leak does."""
-import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-
-SEEN = {}
-
-
-class Remembers(ClassifierMixin, BaseEstimator):
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        SEEN.update(zip(X["x0"].tolist(), np.asarray(y).tolist()))
-        return self
-
-    def predict_proba(self, X):
-        known = [SEEN.get(value, 0.5 + 0.3 * np.sign(np.sin(1000 * value))) for value in X["x0"].tolist()]
-        p = np.clip(known, 0.02, 0.98)
-        return np.column_stack([1 - p, p])
-'''
-
-
-def leaky_levels() -> dict[str, Any]:
-    leak = {"estimator": "leaky:Remembers", "prepare": "none", "nested": False}
-    return {
-        "base": {"log": {"estimator": "sklearn.linear_model.LogisticRegression"}},
-        "meta": {"leak": {**leak, "inputs": ["base/log/proba", "table"]}},
-        "top": {"greedy": {"vote": "greedy", "inputs": ["*/*/proba"]}},
-    }
-
-
-def test_a_level_that_leaks_is_named_and_the_lower_level_is_submitted(arena: Any, make_rows: Draw) -> None:
-    train, test = make_rows(300, 5), make_rows(50, 6, prefix="t").drop(columns="y")
-    given = {"code": {"leaky": LEAKY}, "folds": {"n": 5}}
-    # It remembers as long as the process lives, so these are other rows.
-    without = arena.run(leaky_levels(), make_rows(300, 7), test, **given)
-    assert without.result.submitted == "meta/leak", "out of fold alone the leak wins"
-    ran = arena.run(leaky_levels(), train, test, stack={"holdout": 0.2}, **given)
-    board = ran.result.leaderboard.set_index("member")
-    assert board.loc["leak", "score"] < board.loc["log", "score"] - 0.1
-    assert board.loc["leak", "holdout"] > board.loc["log", "holdout"] + 0.1
-    assert ran.result.submitted == "base/log"
-    assert ran.submission["y"].tolist() == ran.test("base.log").loc[ran.submission.index, "1"].tolist()
-    texts = [text for text in ran.result.warnings if "held-out rows" in text]
-    assert [text.split(" beats ")[0] for text in texts] == ["meta/leak", "top/greedy"]
-    assert texts == [text for text in ran.scores["warnings"] if "held-out rows" in text]
-    console = Console(file=io.StringIO(), width=200)
-    print_result(ran.result, console)
-    printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert (
-        "meta/leak beats base/log out of fold" in printed
-        and "submit: auto prefers the lower level" in printed
-    )
-    assert "holdout  holdout_se" in printed and f"{board.loc['log', 'holdout']:.4f}" in printed
-    named = arena.run(leaky_levels(), train, test, stack={"holdout": 0.2}, submit="leak", **given)
-    assert named.result.submitted == "meta/leak"
-    assert any("It is submitted because submit names it" in text for text in named.result.warnings)
 
 
 def test_members_that_do_not_leak_are_not_accused(arena: Any, make_rows: Draw) -> None:

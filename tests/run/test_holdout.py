@@ -61,7 +61,7 @@ def test_every_member_has_its_holdout_score_in_every_place(held_run: Project) ->
         found = scores["members"][f"{row['level']}/{row['member']}"]
         assert [found["holdout"], found["holdout_se"]] == [float(row["holdout"]), float(row["holdout_se"])]
         assert f'<td class="number">{found["holdout"]:.5g}</td>' in page
-        assert row["holdout"][:5] in printed
+        assert f"{float(row['holdout']):.4f}" in printed
 
 
 def test_the_files_say_which_rows_were_held_out(held_run: Project) -> None:
@@ -90,9 +90,17 @@ def test_a_second_run_computes_nothing_and_later_rows_get_the_submission(
     assert out.read_bytes() == before["submission.csv"]
 
 
-def test_held_out_rows_are_predicted_as_later_rows_are(held_run: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("averaging", ["late", "early", "refit"])
+def test_held_out_rows_are_predicted_as_later_rows_are(
+    averaging: str, held_run: Project, tmp_path: Path
+) -> None:
     """The saved predictor, which has none of the rows, gives the very numbers of holdout/."""
     project = held_run.copy(tmp_path / "later")
+    before = held_files(project)
+    if averaging != "late":
+        said = project.run("--set", f"stack.averaging={averaging}")
+        assert said.code == 0, said.err
+        assert held_files(project)["meta.trees.csv"] != before["meta.trees.csv"]
     with (project.run_folder / "holdout" / "meta.trees.csv").open(newline="") as file:
         wanted = list(csv.reader(file))
     ids = {row[0] for row in wanted[1:]}
