@@ -18,7 +18,7 @@ from stackfeat.config.yaml_file import join_path
 from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
 from stackfeat.errors import StackfeatError, TrustError
 from stackfeat.lookup import check_name
-from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.nets.options import JOINT, NetOptions, TapOptions
 from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
 
 VOTE_OPTIONS = {"weights": ("soft", "hard"), "tie": ("hard",)} | dict.fromkeys(
@@ -80,10 +80,24 @@ def _tap_findings(path: str, tap: TapOptions) -> list[Finding]:
         return [
             Finding(f"{path}.encode", "must name at least one encoding; got none. Remove it for the default")
         ]
-    if tap.reduce is not None and "aligned" not in tap.encode:
-        message = f"only aligned is reduced; got encode={list(tap.encode)}. Remove reduce, or add aligned"
-        return [Finding(f"{path}.reduce", message)]
-    return []
+    findings = []
+    if tap.reduce is not None and not any(name in JOINT for name in tap.encode):
+        message = f"only {' and '.join(JOINT)} are reduced; got encode={list(tap.encode)}. Remove reduce, or name one"
+        findings.append(Finding(f"{path}.reduce", message))
+    if tap.last is not None and not tap.is_pattern:
+        message = (
+            f"takes the last matches of a pattern; got tap={tap.tap!r}. Remove last, or write * in the tap"
+        )
+        findings.append(Finding(f"{path}.last", message))
+    elif tap.last is not None and tap.name is None:
+        message = f"a block of several layers needs a name; got tap={tap.tap!r}, last={tap.last}. Add name"
+        findings.append(Finding(f"{path}.last", message))
+    if is_set(tap, "combine") and tap.last is None:
+        message = (
+            f"says how several layers become one block; got combine={tap.combine} without last. Remove it"
+        )
+        findings.append(Finding(f"{path}.combine", message))
+    return findings
 
 
 def _train_findings(path: str, options: NetOptions, task: str) -> list[Finding]:

@@ -6,7 +6,6 @@ Out: findings "X is not built yet; remove it ...": an option is never silently i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from stackfeat.config.fields import is_set
@@ -17,7 +16,6 @@ from stackfeat.nets.options import NetOptions, TapOptions
 
 NET_OPTIONS = ("weights", "folds", "frozen", "state_key", "head", "freeze", "output_item", "classes")
 IMAGE_OPTIONS = ("array", "column")
-ENCODINGS = ("reference", "relative")
 
 
 def unbuilt_findings(config: RunConfig) -> list[Finding]:
@@ -76,17 +74,12 @@ def _emitted(path: str, options: NetOptions) -> Iterator[Finding]:
     for place, item in enumerate(options.emit if options.emit != "auto" else ()):
         tap = item if isinstance(item, TapOptions) else TapOptions(tap=item)
         tap_path = f"{path}.{place}.tap" if isinstance(item, TapOptions) else f"{path}.{place}"
-        if re.search(r"[*?]", tap.tap):
-            yield _unbuilt(tap_path, f"a tap with wildcards ({tap.tap!r})", "name one layer")
+        if tap.is_pattern and tap.last is None:
+            what = f"a tap with wildcards and without last ({tap.tap!r})"
+            yield _unbuilt(
+                tap_path, what, "name one layer, or take the last K matches with last: K and a name"
+            )
         if ":grad" in tap.tap:
             yield _unbuilt(tap_path, f"a tap of gradients ({tap.tap!r})")
         if tap.tap.endswith("#all"):
             yield _unbuilt(tap_path, f"a tap of all calls ({tap.tap!r})", "name one call, such as #0 or #-1")
-        for option in ("last", "combine"):
-            if is_set(tap, option):
-                yield _unbuilt(f"{path}.{place}.{option}", f"tap option {option!r}")
-        for encoding in ENCODINGS:
-            if encoding in tap.encode:
-                yield _unbuilt(
-                    f"{path}.{place}.encode", f"encoding {encoding!r}", "use geometry, aligned or raw"
-                )

@@ -5,7 +5,7 @@ Out: `base` (raw columns and predictions, never gated) and one matrix for each f
 
 ``trees``: native categories, missing values kept, probabilities as they are.
 ``scaled``: imputed, one-hot and standardised columns; probabilities as centred clipped
-logs; an aligned or raw feature block divided by one scalar, a geometry block z-scored.
+logs; a feature block divided by one scalar, a geometry block z-scored.
 ``none``: columns as they stand in the file.
 """
 

@@ -21,6 +21,11 @@ class Output:
     tap: TapOptions | None = None
     encoding: str | None = None
 
+    @property
+    def tap_name(self) -> str:
+        """Name of the tap, without the encoding."""
+        return self.name.removesuffix(f"@{self.encoding}")
+
 
 def prediction_name(task_kind: str) -> str:
     return "prediction" if task_kind == "regression" else "proba"

@@ -15,7 +15,7 @@ from stackfeat.ensemble.graph import Graph, Node
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.settings import member_code, member_json, member_libraries, member_settings
-from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step, View
+from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step, View, pair_name
 from stackfeat.features.keys import (
     Recipe,
     align_emit_recipe,
@@ -24,8 +24,9 @@ from stackfeat.features.keys import (
     block_reference,
     emit_recipe,
     fit_recipe,
-    key_of,
+    reference_recipe,
 )
+from stackfeat.nets.options import JOINT
 from stackfeat.seeds import derive_seed
 
 NESTED_BELOW = 10_000
@@ -39,8 +40,6 @@ class Plan:
     ----------
     held : Plan or None
         The same fits and alignments, with held-out rows in the place of test rows.
-    anchors : bool
-        Whether these rows may be anchors of alignments; held-out rows never are.
     """
 
     graph: Graph
@@ -50,9 +49,9 @@ class Plan:
     aligns: dict[tuple[str, int], str] = field(default_factory=dict)
     align_refits: dict[tuple[str, int], str] = field(default_factory=dict)
     align_emits: dict[tuple[str, int, View], str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
     waves: dict[str, list[list[Job]]] = field(default_factory=dict)
     held: Plan | None = None
-    anchors: bool = True
 
     def jobs(self) -> Iterator[Job]:
         """Every job, wave by wave."""
@@ -78,7 +77,7 @@ class Plan:
         ]
 
     def _oof_place(self, node: Node, output: Output, repeat: int, fold: int) -> Place:
-        if output.encoding == "aligned":
+        if output.encoding in JOINT:
             return self.aligns[node.block(output), repeat], f"oof/{fold}"
         return self.fits[node.full_name, repeat, fold], f"oof/{output.name}"
 
@@ -104,7 +103,7 @@ class Plan:
         """Where the rows of a block stand that fit `fold` of a nested member is trained on."""
         node, output = self.graph.blocks()[block]
         places = self.oof_places(block, repeat)
-        if not node.is_base or output.encoding == "aligned":
+        if not node.is_base or output.encoding in JOINT:
             return places
         for other in self.folds_of(node):
             if other != fold:
@@ -128,7 +127,7 @@ class Plan:
     def view_place(self, block: str, repeat: int, view: View, chain: Chain) -> Place:
         """Where a stored view of the test rows stands, for ``meta_fit: fold`` or ``all``."""
         node, output = self.graph.blocks()[block]
-        if output.encoding == "aligned":
+        if output.encoding in JOINT:
             return self.align_emits[block, repeat, view], f"view{view}"
         whole = view == "refit" or (chain == "all" and not node.is_base)
         return self.emits[node.full_name, repeat, "all" if whole else view], f"view{view}/{output.name}"
@@ -140,23 +139,19 @@ class Plan:
         return [self.view_place(block, repeat, one, chain) for one in views]
 
 
-def pair_name(one: int, other: int) -> str:
-    """Return the name of the fit that leaves two folds out."""
-    return f"{min(one, other)}-{max(one, other)}"
-
-
 def make_plan(graph: Graph, sources: Sources) -> Plan:
     """Work out every key in the order of computing."""
     plan = Plan(graph, sources)
     if sources.holdout is not None:
         rows = replace(sources, test=sources.holdout, holdout=None)
-        plan.held = replace(plan, sources=rows, emits={}, align_emits={}, waves={}, anchors=False)
+        plan.held = replace(plan, sources=rows, emits={}, align_emits={}, waves={})
     paired = _paired_members(plan)
     for level, nodes in graph.levels().items():
         fits = [job for node in nodes for job in _fit_jobs(plan, node)]
         fits += [job for node in nodes if node.full_name in paired for job in _pair_jobs(plan, node)]
+        references = [job for node in nodes for job in _reference_jobs(plan, node)]
         aligns = [job for node in nodes for job in _align_jobs(plan, node)]
-        plan.waves[level] = [wave for wave in (fits, aligns) if wave]
+        plan.waves[level] = [wave for wave in (fits, references, aligns) if wave]
     return plan
 
 
@@ -167,19 +162,15 @@ def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
     chain: Chain = "all" if fold == "all" else "fold"
     seen = _views_of_fit(plan, node, fold)
     views = {view: [plan.read_places(block, repeat, view, chain) for block in node.blocks] for view in seen}
-    step = _step(emit_recipe(plan.fits[node.full_name, repeat, fold], plan.sources.test, node.raw, views))
+    step = Step.of(emit_recipe(plan.fits[node.full_name, repeat, fold], plan.sources.test, node.raw, views))
     plan.emits[node.full_name, repeat, fold] = step.key
     return step
 
 
 def _sees_test_rows(plan: Plan, node: Node, fold: Fold) -> bool:
-    """Whether what this fit says of test rows is used: by a later member, at the end, or as anchors."""
-    if plan.sources.averaging == "late" or fold == "all":
-        return True
-    if plan.sources.averaging == "early":
-        return node.is_base
-    may_be = plan.anchors and not plan.sources.is_time
-    return may_be and any(output.encoding == "aligned" for output in node.outputs)
+    """Whether what this fit says of test rows is used: by a later member, or at the end."""
+    averaging = plan.sources.averaging
+    return averaging == "late" or fold == "all" or (averaging == "early" and node.is_base)
 
 
 def _views_of_fit(plan: Plan, node: Node, fold: Fold) -> list[View]:
@@ -198,21 +189,17 @@ def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int) -> lis
     for view in plan.test_views(node):
         align = plan.test_maps[node.block(output), repeat]
         emit = plan.emits[node.full_name, repeat, "all" if view == "refit" else view]
-        step = _step(align_emit_recipe(align, emit, output.name.removesuffix("@aligned"), view))
+        step = Step.of(align_emit_recipe(align, emit, output.tap_name, view))
         plan.align_emits[node.block(output), repeat, view] = step.key
         steps.append(step)
     return steps
-
-
-def _step(recipe: Recipe) -> Step:
-    return Step(key_of(recipe), recipe)
 
 
 def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for repeat in range(plan.sources.n_repeats):
         folds: list[Fold] = list(plan.folds_of(node))
         for fold in folds if node.is_base and plan.sources.averaging != "refit" else [*folds, "all"]:
-            fit = _step(_fit_recipe(plan, node, repeat, fold))
+            fit = Step.of(_fit_recipe(plan, node, repeat, fold))
             plan.fits[node.full_name, repeat, fold] = fit.key
             emits = [emit_step(part, node, repeat, fold) for part in plan.seen_by()]
             yield Job(node.full_name, repeat, fold, (fit, *(step for step in emits if step is not None)))
@@ -222,14 +209,14 @@ def _paired_members(plan: Plan) -> set[str]:
     """Return the base members that a nested member reads."""
     blocks = plan.graph.blocks()
     read = [blocks[name] for node in plan.graph.nodes if plan.is_nested(node) for name in node.blocks]
-    return {node.full_name for node, output in read if node.is_base and output.encoding != "aligned"}
+    return {node.full_name for node, output in read if node.is_base and output.encoding not in JOINT}
 
 
 def _pair_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for repeat in range(plan.sources.n_repeats):
         for one, other in combinations(plan.folds_of(node), 2):
             fold = pair_name(one, other)
-            fit = _step(_fit_recipe(plan, node, repeat, fold))
+            fit = Step.of(_fit_recipe(plan, node, repeat, fold))
             plan.fits[node.full_name, repeat, fold] = fit.key
             yield Job(node.full_name, repeat, fold, (fit,))
 
@@ -258,21 +245,41 @@ def _fit_recipe(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
     )
 
 
+def _reference_jobs(plan: Plan, node: Node) -> Iterator[Job]:
+    """Yield the unit that reads a member's net before any training, where a tap asks for it."""
+    if all(output.encoding != "reference" for output in node.outputs):
+        return
+    sources = plan.sources
+    step = Step.of(
+        reference_recipe(
+            member=member_json(node.options),
+            samples=sources.samples,
+            folds=sources.folds,
+            seed=derive_seed(sources.seed, node.full_name, "reference"),
+            raw=node.raw,
+            settings=member_settings(node, sources.settings),
+            libraries=member_libraries(node.options),
+            code=member_code(node.options, sources.source_hash),
+        )
+    )
+    plan.references[node.full_name] = step.key
+    yield Job(node.full_name, 0, "all", (step,), "reference")
+
+
 def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for output in node.outputs:
-        if output.encoding != "aligned":
+        if output.tap is None or output.encoding not in JOINT:
             continue
         for repeat in range(plan.sources.n_repeats):
-            folds = plan.folds_of(node)
-            has_test = plan.sources.test is not None and not plan.sources.is_time
-            align = _step(
+            align = Step.of(
                 align_recipe(
-                    fits=[plan.fits[node.full_name, repeat, k] for k in folds],
-                    emits=[plan.emits[node.full_name, repeat, k] for k in folds] if has_test else None,
-                    tap=output.name.removesuffix("@aligned"),
+                    fits=[plan.fits[node.full_name, repeat, k] for k in plan.folds_of(node)],
+                    reference=plan.references[node.full_name] if output.encoding == "reference" else None,
+                    tap=output.tap_name,
                     folds=plan.sources.folds,
                     repeat=repeat,
-                    reduce=output.tap.reduce if output.tap else None,
+                    parts=output.tap.parts,
+                    reduce=output.tap.reduce,
                     seed=derive_seed(plan.sources.seed, "anchors"),
                 )
             )
@@ -287,8 +294,6 @@ def _align_refit_steps(plan: Plan, node: Node, output: Output, repeat: int, alig
     """Return the step that turns the space of a refitted net to the folds' common one."""
     if plan.sources.averaging != "refit":
         return []
-    # Where training rows are the anchors, later test rows must not change the map.
-    emit = plan.emits[node.full_name, repeat, "all"] if align.recipe["emits"] else None
-    step = _step(align_refit_recipe(align.recipe, align.key, plan.fits[node.full_name, repeat, "all"], emit))
+    step = Step.of(align_refit_recipe(align.recipe, align.key, plan.fits[node.full_name, repeat, "all"]))
     plan.align_refits[node.block(output), repeat] = step.key
     return [step]

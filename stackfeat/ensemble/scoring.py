@@ -142,4 +142,4 @@ def diagnose_block(store: Reader, recipe: Mapping[str, Any], folds: Folds) -> di
         anchor_cosine=report.get("anchor_cosine"),
         held_out_cosine=report.get("held_out_cosine"),
     )
-    return {**found.to_json(), "warnings": list(found.warnings()), "anchors": report.get("reason")}
+    return {**found.to_json(), "warnings": list(found.warnings()), "n_anchors": report.get("n_anchors")}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stackfeat.features.keys import Recipe
+from stackfeat.features.keys import Recipe, key_of
 
 # A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
 Fold = int | str
@@ -24,6 +24,11 @@ class Step:
     key: str
     recipe: Recipe
 
+    @classmethod
+    def of(cls, recipe: Recipe) -> Step:
+        """Return the step that makes the entry of a recipe."""
+        return cls(key_of(recipe), recipe)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -33,7 +38,7 @@ class Job:
     repeat: int
     fold: Fold
     steps: tuple[Step, ...]
-    what: Literal["fit", "align", "score", "diagnose", "holdout"] = "fit"
+    what: Literal["fit", "reference", "align", "score", "diagnose", "holdout"] = "fit"
 
     @property
     def key(self) -> str:
@@ -111,3 +116,8 @@ class Averaging:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Averaging:
         return cls(**values)
+
+
+def pair_name(one: int, other: int) -> str:
+    """Return the name of the fit that leaves two folds out."""
+    return f"{min(one, other)}-{max(one, other)}"

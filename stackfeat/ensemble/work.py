@@ -11,26 +11,28 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from stackfeat.data.folds import Folds
-from stackfeat.data.inner import inner_split
 from stackfeat.data.samples import Samples
-from stackfeat.ensemble.graph import PLAIN_VOTES
 from stackfeat.ensemble.holdout import run_holdout_score
 from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
+from stackfeat.ensemble.unit_rows import anchors, block_rows, context_of, encodes, left_out_folds, row_sets
 from stackfeat.errors import MemberError
 from stackfeat.features.alignment import add_refit_space, align_fold_spaces, map_activations
 from stackfeat.features.block import read_oof, read_view
-from stackfeat.features.encodings.anchors import anchor_rows
-from stackfeat.features.member import BlockRows, FitContext, FittedMember, Rows
+from stackfeat.features.member import BlockRows, FittedMember, Rows, Tapped
 from stackfeat.log import collected_lines
+from stackfeat.nets.options import JOINT
 from stackfeat.store import EntryStore, EntryWriter, Store
 from stackfeat.task import Task
+
+if TYPE_CHECKING:
+    from stackfeat.ensemble.members.net import NetMember
 
 Recipe = Mapping[str, Any]
 
@@ -81,23 +83,23 @@ def _run_fit(
     samples = samples_of(store, recipe["samples"])
     folds = folds_of(store, recipe["folds"])
     blocks = [(block, *read_oof(store, block, folds, recipe["repeat"])) for block in recipe["blocks"]]
-    train, held_out = _row_sets(recipe, folds, [covered for _, _, covered in blocks])
-    context = _context(recipe, samples, folds, train)
+    train, held_out = row_sets(recipe, folds, [covered for _, _, covered in blocks])
+    context = context_of(recipe, samples, folds, train)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fitted = member.fit(_rows(samples, recipe["raw"], blocks, train), context)
+        fitted = member.fit(block_rows(samples, recipe["raw"], blocks, train), context)
     arrays = {}
     if held_out is not None:
-        emitted = fitted.emit(_rows(samples, recipe["raw"], blocks, held_out))
+        emitted = fitted.emit(block_rows(samples, recipe["raw"], blocks, held_out))
         arrays = {f"oof/{name}": values for name, values in emitted.items()}
-    left_out = _left_out(recipe["fold"])
+    left_out = left_out_folds(recipe["fold"])
     for fold in left_out:
         rows = folds.splits[recipe["repeat"]][fold][1]
-        emitted = fitted.emit(_rows(samples, recipe["raw"], blocks, rows))
+        emitted = fitted.emit(block_rows(samples, recipe["raw"], blocks, rows))
         arrays |= {
             f"oof{fold}/{name}": values for name, values in emitted.items() if not name.startswith("tap/")
         }
-    arrays |= {} if left_out else _anchor_arrays(fitted, recipe, samples)
+    arrays |= {} if left_out else _anchor_arrays(fitted, recipe, samples, folds)
     seconds = time.perf_counter() - started
     with store.write(key, "fit", recipe) as writer:
         for name, values in arrays.items():
@@ -121,71 +123,14 @@ def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _row_sets(
-    recipe: Recipe, folds: Folds, covered: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the rows to fit on and the rows to predict (None for the fit on all OOF rows).
-
-    A base member trains on the splitter's rows. A later one trains on those of them that all
-    its blocks cover: a splitter's gaps and windows hold at every level.
-    """
-    repeat, fold = recipe["repeat"], recipe["fold"]
-    usable = np.logical_and.reduce(covered) if covered else np.ones(folds.n_rows, dtype=bool)
-    if fold == "all":
-        return np.flatnonzero(usable), None
-    left_out = _left_out(fold)
-    if left_out:
-        one, other = (folds.splits[repeat][k][0] for k in left_out)
-        return np.intersect1d(one, other), None
-    train, held_out = folds.splits[repeat][fold]
-    train = train[usable[train]]
-    if not len(train) and recipe["member"].get("vote") not in PLAIN_VOTES:
-        raise MemberError(
-            f"fold {fold} must have training rows that all inputs predict; got none. "
-            "Use fewer levels, more folds, or a larger folds.max_train_size"
-        )
-    return train, held_out
-
-
-def _left_out(fold: int | str) -> list[int]:
-    """Return the two folds that a nested fit leaves out, such as "0-1"; none for other fits."""
-    return [int(part) for part in fold.split("-")] if isinstance(fold, str) and "-" in fold else []
-
-
-def _context(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray) -> FitContext:
-    def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
-        fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe["seed"])
-        return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
-
-    return FitContext(
-        task=samples.task,
-        y=samples.labels[train],
-        weight=None if samples.weight is None else samples.weight[train],
-        fold_of=folds.fold_of(recipe["repeat"])[train] if recipe["blocks"] else None,
-        inner=inner,
-        seed=recipe["seed"],
-        settings=recipe["settings"],
-    )
-
-
-def _rows(
-    samples: Samples, raw: list[str], blocks: list[tuple[Recipe, np.ndarray, np.ndarray]], rows: np.ndarray
-) -> Rows:
-    part = samples.take(rows)
-    read = tuple(
-        BlockRows(block["name"], block["kind"], block["encoding"], values[rows])
-        for block, values, _ in blocks
-    )
-    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read)
-
-
-def _anchor_arrays(fitted: FittedMember, recipe: Recipe, samples: Samples) -> dict[str, np.ndarray]:
-    """Activations of a seeded sample of training rows, the same rows for every fold."""
-    if not any("aligned" in tap["encode"] for tap in recipe["member"].get("emit", ())):
+def _anchor_arrays(
+    fitted: FittedMember, recipe: Recipe, samples: Samples, folds: Folds
+) -> dict[str, np.ndarray]:
+    """Activations of the rows that fold spaces are aligned on."""
+    if not encodes(recipe, JOINT):
         return {}
-    rows = anchor_rows(samples.n_rows)
-    emitted = fitted.emit(_rows(samples, recipe["raw"], [], rows))
-    return {f"anchor/{name}": values for name, values in emitted.items() if name.startswith("tap/")}
+    caught = cast(Tapped, fitted).activations(anchors(recipe, samples, folds), JOINT)
+    return {f"anchor/{name}": values for name, values in caught.items()}
 
 
 def _save(fitted: FittedMember, writer: EntryWriter) -> str | None:
@@ -229,6 +174,16 @@ def _run_emit(
         rows = Rows(samples.n_rows, {name: samples.inputs[name] for name in recipe["raw"]}, blocks)
         for name, values in fitted.emit(rows).items():
             arrays[f"view{view['fold']}/{name}"] = values
+    _write_arrays(store, key, recipe, arrays)
+
+
+def _run_reference(
+    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
+) -> None:
+    member = cast("NetMember", make_member(recipe["member"], trust_code))
+    samples, folds = samples_of(store, recipe["samples"]), folds_of(store, recipe["folds"])
+    rows = anchors(recipe, samples, folds)
+    arrays = member.reference(rows, samples.task, recipe["seed"], recipe["settings"])
     _write_arrays(store, key, recipe, arrays)
 
 
@@ -285,6 +240,7 @@ Stage = Callable[[EntryStore, str, Recipe, dict[str, FittedMember], bool], None]
 STAGES: dict[str, Stage] = {
     "fit": _run_fit,
     "emit": _run_emit,
+    "reference": _run_reference,
     "align": _run_align,
     "align_refit": _run_align,
     "align_emit": _run_align_emit,

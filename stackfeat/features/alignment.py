@@ -1,15 +1,17 @@
 """Alignment of one tap over the folds: activations of K fold models brought to common columns.
 
-In:  stored activations of held-out rows, of test rows, and of a seeded sample of training rows.
-Out: aligned OOF rows by fold and the maps; later rows go through the same maps.
+In:  stored activations of held-out rows and of anchors; for `reference` also an untrained net's.
+Out: OOF rows by fold in common columns, and the maps; later rows go through the same maps.
 
-Source of the method: generalised orthogonal Procrustes analysis (Gower 1975) on unlabelled
-anchor rows. Maps are orthogonal, because flexible ones distil another fold's labels.
+Source of the method: generalised orthogonal Procrustes analysis (Gower 1975) on anchor rows whose
+labels are never asked for. Maps are orthogonal, because flexible ones distil another fold's labels.
+Where folds follow time nothing later than a fold shapes its map: every space is turned to that of the
+earliest fold, whose own training rows give the columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,12 @@ import numpy as np
 from stackfeat.data.folds import Folds
 from stackfeat.features.block import Reader
 from stackfeat.features.encodings.added_space import add_space
-from stackfeat.features.encodings.anchors import anchor_rows, choose_anchors
+from stackfeat.features.encodings.anchors import MAX_ANCHORS, anchor_rows, default_width
+from stackfeat.features.encodings.family import mean_over_nets
 from stackfeat.features.encodings.procrustes import Alignment, align
 from stackfeat.store import Entry
 
 Recipe = Mapping[str, Any]
-ANCHOR_SEED = 0
 
 
 def align_fold_spaces(
@@ -30,48 +32,38 @@ def align_fold_spaces(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Fit one map for each fold model (and seed) and apply it to that fold's held-out rows.
 
+    A tap whose layers are encoded one by one has several parts; each is aligned alone, and their
+    columns stand side by side.
+
     Returns
     -------
     arrays : dict
-        ``oof/K``: float32 (n_rows of fold K, n_columns); ``map/...``: the fitted alignment.
+        ``oof/K``: float32 (n_rows of fold K, n_columns); ``map/PART/...``: the fitted alignments.
     report : dict
-        Which anchors were used and why, and the cosine between folds on held-out anchors.
+        How many anchors there were, and the cosine between folds on anchors left out of a trial.
     """
     fits = [store.read(key) for key in recipe["fits"]]
     n_seeds = int(fits[0].manifest["recipe"]["settings"]["seeds"])
-    names = [f"tap/{recipe['tap']}/{seed}" for seed in range(n_seeds)]
-    oof = [[fit.array(f"oof/{name}") for name in names] for fit in fits]
-    tests = _test_activations(store, recipe, names)
-    anchors = choose_anchors(
-        oof[0][0], tests[0][0] if tests else None, n_train=folds.n_rows, seed=ANCHOR_SEED
-    )
-    if anchors.source == "test":
-        spaces = [values[anchors.rows] for fold in tests for values in fold]
-        usable = None
-    else:
-        spaces = [fit.array(f"anchor/{name}") for fit in fits for name in names]
-        trained = [np.isin(anchors.rows, folds.splits[recipe["repeat"]][k][0]) for k in range(len(fits))]
-        usable = [mask for mask in trained for _ in names]
-    first = 0 if folds.is_time else None
-    alignment = align(
-        spaces,
-        reduce=recipe["reduce"],
-        usable=usable,
-        reference=first,
-        iterations=1 if folds.is_time else 5,
-        seed=recipe["seed"],
-    )
-    arrays = {f"oof/{fold}": _mean_map(alignment, fold, values) for fold, values in enumerate(oof)}
-    arrays |= {f"map/{name}": values for name, values in alignment.arrays().items()}
+    usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
+    n_anchors = int(min(mask.sum() for mask in usable))
+    parts: dict[str, Alignment] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for part in recipe["parts"]:
+        parts[part] = _align_part(store, recipe, part, fits, usable, n_seeds, is_time=folds.is_time)
+        arrays |= {f"map/{part}/{name}": values for name, values in parts[part].arrays().items()}
+    for fold, fit in enumerate(fits):
+        mapped = [
+            _map(alignment, fold, [fit.array(f"oof/tap/{part}/{seed}") for seed in range(n_seeds)])
+            for part, alignment in parts.items()
+        ]
+        arrays[f"oof/{fold}"] = _side_by_side(mapped)
     report = {
-        "anchors": anchors.source,
-        "n_anchors": len(anchors.rows),
-        "enough": bool(anchors.enough),
-        "reason": anchors.reason,
+        "n_anchors": n_anchors,
         "n_seeds": n_seeds,
-        "maps": sorted(alignment.arrays()),
-        "anchor_cosine": _plain(alignment.anchor_cosine),
-        "held_out_cosine": _plain(alignment.held_out_cosine),
+        "n_columns": sum(alignment.n_columns for alignment in parts.values()),
+        "maps": {part: sorted(alignment.arrays()) for part, alignment in parts.items()},
+        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in parts.values()]),
+        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in parts.values()]),
     }
     return arrays, report
 
@@ -81,68 +73,119 @@ def add_refit_space(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Turn the space of a net refitted on all rows to the folds' common one, on the same anchors.
 
-    Test rows alone go through this map: held-out rows keep the maps of their own fold models.
+    Test rows alone go through this map: held-out rows keep the maps of their own fold models. The
+    refit was trained on all anchors, so all of them that a fold knows are used, as each fold uses
+    those it was trained on.
 
     Returns
     -------
     arrays : dict
-        ``map/...``: the alignment of the folds, and behind them the refit's maps, one for each seed.
+        ``map/PART/...``: the alignment of the folds, and behind them the refit's maps, one for each seed.
     report : dict
         That of the folds' alignment; ``refit`` is the position of the refit behind the folds.
     """
     entry, refit = store.read(recipe["align"]), store.read(recipe["fit"])
     fits = [store.read(key) for key in recipe["fits"]]
-    report, alignment = entry.json("report"), load_alignment(entry)
-    names = [f"tap/{recipe['tap']}/{seed}" for seed in range(report["n_seeds"])]
-    if report["anchors"] == "test":
-        tests = _test_activations(store, recipe, names)
-        rows = anchor_rows(len(tests[0][0]), seed=ANCHOR_SEED)
-        spaces = [values[rows] for fold in tests for values in fold]
-        emitted = store.read(recipe["emit"])
-        added = [emitted.array(f"viewrefit/{name}")[rows] for name in names]
-        masks = [np.ones(len(rows), dtype=bool)] * len(spaces)
-    else:
-        rows = anchor_rows(folds.n_rows, seed=ANCHOR_SEED)
-        spaces = [fit.array(f"anchor/{name}") for fit in fits for name in names]
-        added = [refit.array(f"anchor/{name}") for name in names]
-        trained = [np.isin(rows, folds.splits[recipe["repeat"]][k][0]) for k in range(len(fits))]
-        masks = [mask for mask in trained for _ in names]
-    for values in added:
-        alignment = add_space(alignment, spaces, masks, values)
-    arrays = {f"map/{name}": values for name, values in alignment.arrays().items()}
-    return arrays, {**report, "refit": len(fits), "maps": sorted(alignment.arrays())}
+    report = entry.json("report")
+    n_seeds = report["n_seeds"]
+    usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
+    masks = [mask for mask in usable for _ in range(n_seeds)]
+    arrays: dict[str, np.ndarray] = {}
+    maps: dict[str, list[str]] = {}
+    for part, alignment in load_alignments(entry).items():
+        spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=folds.is_time)
+        joined = alignment
+        for seed in range(n_seeds):
+            joined = add_space(joined, spaces, masks, refit.array(f"anchor/tap/{part}/{seed}"), target)
+        named = joined.arrays()
+        maps[part] = sorted(named)
+        arrays |= {f"map/{part}/{name}": values for name, values in named.items()}
+    return arrays, {**report, "refit": len(fits), "maps": maps}
+
+
+def _anchors_of_part(
+    store: Reader, recipe: Recipe, part: str, fits: Sequence[Entry], n_seeds: int, *, is_time: bool
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return the anchors in the space of every fold and seed, and in that which all are turned to, if any."""
+    spaces = [fit.array(f"anchor/tap/{part}/{seed}") for fit in fits for seed in range(n_seeds)]
+    if recipe["reference"] is not None:
+        return spaces, store.read(recipe["reference"]).array(f"tap/{part}")
+    return spaces, spaces[0] if is_time else None
+
+
+def _align_part(
+    store: Reader,
+    recipe: Recipe,
+    part: str,
+    fits: Sequence[Entry],
+    usable: Sequence[np.ndarray],
+    n_seeds: int,
+    *,
+    is_time: bool,
+) -> Alignment:
+    spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=is_time)
+    return align(
+        spaces,
+        reduce=recipe["reduce"] or default_width(int(min(mask.sum() for mask in usable))),
+        usable=[mask for mask in usable for _ in range(n_seeds)],
+        target=target,
+        seed=recipe["seed"],
+    )
+
+
+def anchors_of(folds: Folds, cap: int = MAX_ANCHORS) -> np.ndarray:
+    """Return the rows that fold spaces are compared on: the same for every member, fold and repeat.
+
+    Where folds follow time they are training rows of the earliest fold, so that nothing later than a
+    fold shapes its columns.
+    """
+    rows = folds.splits[0][0][0] if folds.is_time else np.arange(folds.n_rows)
+    return np.asarray(rows[anchor_rows(len(rows), cap)])
+
+
+def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:
+    """Return which anchors each fold's map is fitted on: rows that its model was trained on."""
+    rows = anchors_of(folds)
+    if folds.is_time:
+        # A sliding window may have left them behind, but none of them is later than the fold.
+        return [np.ones(len(rows), dtype=bool) for _ in folds.splits[repeat]]
+    return [np.isin(rows, train) for train, _ in folds.splits[repeat]]
 
 
 def map_activations(store: Reader, recipe: Recipe) -> np.ndarray:
     """Return other rows' activations of one fold model, or of the refit, in the common columns, float32."""
     entry, emitted = store.read(recipe["align"]), store.read(recipe["emit"])
-    report = entry.json("report")
-    alignment = load_alignment(entry)
-    view = recipe["fold"]
-    values = [emitted.array(f"view{view}/tap/{recipe['tap']}/{seed}") for seed in range(report["n_seeds"])]
-    return _mean_map(alignment, report["refit"] if view == "refit" else view, values)
+    report, view = entry.json("report"), recipe["fold"]
+    space = report["refit"] if view == "refit" else view
+    seeds = range(report["n_seeds"])
+    return _side_by_side(
+        [
+            _map(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
+            for part, alignment in load_alignments(entry).items()
+        ]
+    )
 
 
-def load_alignment(entry: Entry) -> Alignment:
-    """Read the maps of a stored alignment."""
-    names = entry.json("report")["maps"]
-    return Alignment.from_arrays({name: entry.array(f"map/{name}") for name in names})
+def load_alignments(entry: Entry) -> dict[str, Alignment]:
+    """Read the maps of a stored alignment, by part of the tap."""
+    return {
+        part: Alignment.from_arrays({name: entry.array(f"map/{part}/{name}") for name in names})
+        for part, names in entry.json("report")["maps"].items()
+    }
 
 
-def _test_activations(store: Reader, recipe: Recipe, names: list[str]) -> list[list[np.ndarray]]:
-    emits = recipe["emits"] or []
-    return [
-        [entry.array(f"view{fold}/{name}") for name in names]
-        for fold, entry in enumerate(store.read(key) for key in emits)
-    ]
-
-
-def _mean_map(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:
+def _map(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:
     """Map every seed's activations by its own map; seeds share the common columns, so they average."""
     n_seeds = len(values)
-    mapped = [alignment.transform(fold * n_seeds + seed, rows) for seed, rows in enumerate(values)]
-    return mapped[0] if n_seeds == 1 else np.asarray(np.mean(mapped, axis=0, dtype=np.float32))
+    return mean_over_nets(
+        [alignment.transform(fold * n_seeds + seed, rows) for seed, rows in enumerate(values)]
+    )
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _side_by_side(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
+
+
+def _mean(values: list[float]) -> float | None:
+    mean = float(np.mean(values))
+    return None if np.isnan(mean) else mean

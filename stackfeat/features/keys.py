@@ -19,11 +19,12 @@ Recipe = dict[str, Any]
 VERSIONS = {
     "samples": 2,
     "folds": 1,
-    "fit": 1,
+    "fit": 2,
     "emit": 1,
-    "align": 1,
-    "align_emit": 1,
-    "align_refit": 1,
+    "reference": 1,
+    "align": 2,
+    "align_emit": 2,
+    "align_refit": 2,
     "score": 2,
     "diagnose": 1,
     "holdout": 1,
@@ -157,22 +158,49 @@ def _place_or_places(places: Sequence[tuple[str, str]]) -> list[Any]:
     return listed[0] if len(listed) == 1 else listed
 
 
+def reference_recipe(
+    *,
+    member: Mapping[str, Any],
+    samples: str,
+    folds: str,
+    seed: int,
+    raw: Sequence[str],
+    settings: Mapping[str, Any],
+    libraries: Mapping[str, str],
+    code: str | None,
+) -> Recipe:
+    """Activations of anchors in a member's net before any training; one for all folds and repeats."""
+    return _stage(
+        "reference",
+        member=dict(member),
+        samples=samples,
+        folds=folds,
+        seed=seed,
+        raw=list(raw),
+        settings=dict(settings),
+        libraries=dict(libraries),
+        code=code,
+    )
+
+
 def align_recipe(
     *,
     fits: Sequence[str],
-    emits: Sequence[str] | None,
+    reference: str | None,
     tap: str,
+    parts: Sequence[str],
     folds: str,
     repeat: int,
     reduce: int | None,
     seed: int,
 ) -> Recipe:
-    """Orthogonal maps that bring one tap's fold spaces together; with `emits`, anchors are test rows."""
+    """Orthogonal maps that bring one tap's fold spaces together, or each to the space of a `reference`."""
     return _stage(
         "align",
         fits=list(fits),
-        emits=None if emits is None else list(emits),
+        reference=reference,
         tap=tap,
+        parts=list(parts),
         folds=folds,
         repeat=repeat,
         reduce=reduce,
@@ -181,13 +209,13 @@ def align_recipe(
     )
 
 
-def align_refit_recipe(align: Mapping[str, Any], key: str, fit: str, emit: str | None) -> Recipe:
+def align_refit_recipe(align: Mapping[str, Any], key: str, fit: str) -> Recipe:
     """Return the recipe of an alignment (recipe and key) with the space of a refitted net added.
 
-    `fit` is the refit on all rows, `emit` what it says of test rows where these are anchors.
+    `fit` is the refit on all rows.
     """
-    shared = {name: align[name] for name in ("fits", "emits", "tap", "folds", "repeat", "libraries")}
-    return _stage("align_refit", align=key, fit=fit, emit=emit, **shared)
+    names = ("fits", "reference", "tap", "folds", "repeat", "libraries")
+    return _stage("align_refit", align=key, fit=fit, **{name: align[name] for name in names})
 
 
 def align_emit_recipe(align: str, emit: str, tap: str, fold: int | str) -> Recipe:

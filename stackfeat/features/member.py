@@ -7,7 +7,7 @@ follow it, so there is one loop over folds for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -67,6 +67,8 @@ class FitContext:
         split the same way as the folds.
     settings : mapping
         Threads, device, loss, metric, ... as in the recipe of the unit.
+    anchors : Rows or None
+        Rows that are the same in every fold, without labels, for encodings that name columns by them.
     """
 
     task: Task
@@ -76,6 +78,7 @@ class FitContext:
     inner: Callable[[float], tuple[np.ndarray, np.ndarray]]
     seed: int
     settings: Mapping[str, Any]
+    anchors: Rows | None = None
 
 
 class FittedMember(Protocol):
@@ -89,6 +92,13 @@ class FittedMember(Protocol):
 
     def report(self) -> dict[str, Any]:
         """Return JSON: what was chosen in the fit."""
+
+
+class Tapped(Protocol):
+    """A fitted member whose layers are read."""
+
+    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
+        """Return ``tap/NAME/SEED`` for the taps that have one of these encodings."""
 
 
 class Member(Protocol):

@@ -94,6 +94,30 @@ def fit_net(
     return FittedNet(module.eval(), spec, task, head, penultimate, problem, report, place, threads)
 
 
+def untrained_net(
+    spec: NetSpec, arrays: Arrays, *, task: Task, seed: int, threads: int | None = 1, device: str = "cpu"
+) -> FittedNet:
+    """Return a net of random weights that can be read as a fitted one; it has seen no label.
+
+    Parameters
+    ----------
+    spec : NetSpec
+    arrays : sequence of ndarray
+        As in `fit_net`; a few rows are run to find the penultimate layer.
+    seed : int
+        The same seed gives the same weights.
+    """
+    place = pick_device(device)
+    with pinned(seed, threads, place):
+        module = spec.build().to(place).eval()
+        few = [array[:DRY_RUN_ROWS] for array in arrays]
+        example = tuple(values.to(place) for values in arrange(module, spec, few))
+        penultimate, problem = locate_penultimate(module, example)
+    head = Head("logits" if task.is_classification else "value")
+    report = TrainReport(epochs=0, best_epoch=0, losses=())
+    return FittedNet(module, spec, task, head, penultimate, problem, report, place, threads)
+
+
 @dataclass(frozen=True)
 class Fold:
     """The training rows of a fold, and how to train on some of them."""

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, TapError, UsageError
 from stackfeat.nets.build import NetSpec, input_order
-from stackfeat.nets.inference import forward_rows
+from stackfeat.nets.inference import forward_rows, pad_rows
 from stackfeat.nets.outputs import Head
+from stackfeat.nets.reading.order import layers_in_order
 from stackfeat.nets.runtime import fixed_arithmetic, pick_device, pinned
 from stackfeat.nets.state import pack_state, unpack_state
 from stackfeat.nets.taps import Tap, layer_names
@@ -96,6 +97,11 @@ class FittedNet:
         with fixed_arithmetic(self.threads, on_cuda=self.device.type == "cuda"):
             output, caught = forward_rows(self.module, tensors, resolved, device=self.device)
         return self.head.predictions(output), caught
+
+    def layers_in_order(self, tap: Tap, arrays: Arrays) -> tuple[Tap, ...]:
+        """Return a tap for every layer that a pattern means, first run first."""
+        few = [pad_rows(values[:3], 3).to(self.device) for values in arrange(self.module, self.spec, arrays)]
+        return layers_in_order(self.module, tap, few)
 
     def resolve(self, tap: str | Tap) -> Tap:
         """Return the tap that is meant by a text, or by ``Tap("penultimate", pool=...)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +11,10 @@ from stackfeat.options import Options
 
 Encoding = Literal["geometry", "aligned", "reference", "relative", "raw"]
 DEFAULT_ENCODINGS: tuple[Encoding, ...] = ("geometry", "aligned")
+JOINT: tuple[Encoding, ...] = (
+    "aligned",
+    "reference",
+)  # fitted over all folds together, in a unit of their own
 
 
 class TrainOptions(Options):
@@ -61,15 +66,42 @@ class TapOptions(Options):
     tap: str = Field(description="'penultimate', or a layer's name with optional :input, [item], #call.")
     name: str | None = None
     last: int | None = Field(None, ge=1)
-    combine: Literal["concat", "mean", "stack"] = "concat"
+    combine: Literal["concat", "mean", "each"] = Field(
+        "concat",
+        description="last: the layers side by side, their mean, or each encoded alone.",
+    )
     pool: Literal["auto", "none", "flatten", "mean", "max", "cls", "last"] = "auto"
     encode: tuple[Encoding, ...] = DEFAULT_ENCODINGS
-    reduce: int | None = Field(None, ge=1, description="aligned: keep this many principal directions.")
+    reduce: int | None = Field(
+        None,
+        ge=1,
+        description="aligned, reference: principal directions kept; by default one for every eight anchors.",
+    )
 
     @field_validator("encode", mode="before")
     @classmethod
     def one_encoding_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @property
+    def key(self) -> str:
+        """What its blocks are called, before the encoding."""
+        return self.name or self.tap
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it may mean several layers."""
+        return bool(re.search(r"[*?]", self.tap))
+
+    @property
+    def n_parts(self) -> int:
+        """How many embeddings are encoded, one beside the other."""
+        return self.last or 1 if self.combine == "each" else 1
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """A key for each of them."""
+        return (self.key,) if self.n_parts == 1 else tuple(f"{self.key}+{i}" for i in range(self.n_parts))
 
 
 EmitItem = str | TapOptions

@@ -119,7 +119,12 @@ def _weights(finished: Finished) -> list[dict[str, Any]]:
 def _diagnosis(name: str, found: dict[str, Any]) -> dict[str, Any]:
     values = {key: found.get(key) for key in ("fold_id", "auc", "anchor_cosine", "held_out_cosine")}
     shown = {key: "–" if value is None else f"{value:.2f}" for key, value in values.items()}
-    return {"name": name, **shown, "anchors": found.get("anchors") or "–", "is_past": bool(found["warnings"])}
+    return {
+        "name": name,
+        **shown,
+        "anchors": found.get("n_anchors") or "–",
+        "is_past": bool(found["warnings"]),
+    }
 
 
 def _short(value: float | None) -> str:

@@ -36,8 +36,10 @@ def test_class_shares_and_radius_agree_with_scikit_learn():
         expected = KNeighborsClassifier(k).fit(unit[0], y).predict_proba(unit[1])
         got = np.column_stack([column(geometry, new, f"knn{k}:{label}") for label in "abc"])
         np.testing.assert_allclose(got, expected, atol=1e-6)
-        far = NearestNeighbors(n_neighbors=k, metric="cosine").fit(rows).kneighbors(new)[0][:, -1]
-        np.testing.assert_allclose(column(geometry, new, f"radius{k}"), far, atol=1e-5)
+        near = NearestNeighbors(n_neighbors=k + 1, metric="cosine").fit(rows)
+        usual = np.median(near.kneighbors(rows)[0][:, k])
+        far = near.kneighbors(new)[0][:, k - 1]
+        np.testing.assert_allclose(column(geometry, new, f"radius{k}"), far / usual, rtol=1e-4)
 
 
 def test_distances_agree_with_their_formulas():
@@ -46,15 +48,33 @@ def test_distances_agree_with_their_formulas():
     geometry = Geometry.fit(rows, y, CLASSES, seed=0)
     x = rows.astype(float)
     means = np.array([x[y == code].mean(axis=0) for code in range(3)])
-    spread = np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1)))
     within = np.cov((x - means[y]).T, bias=True)
     covariance = 0.9 * within + 0.1 * np.trace(within) / 6 * np.eye(6)
+
+    def distances(to, code):
+        away = to - means[code]
+        whitened = np.sqrt(np.einsum("ij,jk,ik->i", away, np.linalg.inv(covariance), away))
+        return np.linalg.norm(away, axis=1), whitened
+
     for code, label in enumerate("abc"):
-        away = new - means[code]
-        plain = np.linalg.norm(away, axis=1) / spread
-        whitened = np.sqrt(np.einsum("ij,jk,ik->i", away, np.linalg.inv(covariance), away) / 6)
-        np.testing.assert_allclose(column(geometry, new, f"centroid:{label}"), plain, rtol=1e-5)
-        np.testing.assert_allclose(column(geometry, new, f"mahalanobis:{label}"), whitened, rtol=1e-5)
+        for kind, expected, own in zip(
+            ("centroid", "mahalanobis"), distances(new, code), distances(x, code), strict=True
+        ):
+            got = column(geometry, new, f"{kind}:{label}")
+            np.testing.assert_allclose(got, expected / own.mean(), rtol=1e-5)
+
+
+def test_a_space_that_is_wider_in_one_fold_gives_the_same_columns():
+    """Units are the fold's own: stretching a net's layer changes nothing, so a row does not tell its fold."""
+    rows, y = embedded()
+    new, _ = embedded(20, seed=1)
+    plain = Geometry.fit(rows, y, CLASSES, seed=0).transform(new)
+    np.testing.assert_allclose(
+        Geometry.fit(9 * rows, y, CLASSES, seed=0).transform(9 * new), plain, rtol=1e-4
+    )
+    assert np.median(Geometry.fit(rows, y, CLASSES, seed=0).transform(rows)[:, :6]) == pytest.approx(
+        1, abs=0.3
+    )
 
 
 def test_regression_reads_out_neighbours_and_ridge():

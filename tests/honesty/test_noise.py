@@ -17,8 +17,6 @@ import pytest
 from scipy.stats import entropy
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 
-from stackfeat.features.encodings.anchors import Anchors, anchor_rows
-
 LIMIT = 3.0
 TWO_SIDED = ("accuracy", "roc_auc")
 
@@ -206,7 +204,7 @@ def test_rows_predicted_by_a_model_that_saw_them_are_caught(
         held_out = None if recipe["fold"] == "all" else folds.splits[recipe["repeat"]][recipe["fold"]][1]
         return np.arange(folds.n_rows), held_out
 
-    monkeypatch.setattr(work, "_row_sets", all_rows)
+    monkeypatch.setattr(work, "row_sets", all_rows)
     harness = Harness(arena, classes=True, n_rows=90, n_test=200).run(5, SMALL_STACK)
     caught = harness.faults()
     assert set(caught["part"]) == {"oof"}
@@ -214,13 +212,17 @@ def test_rows_predicted_by_a_model_that_saw_them_are_caught(
 
 
 def ridge_to_first(spaces: list[np.ndarray], **options: Any) -> Any:
-    """Map every fold's activations onto the first fold's by least squares: knowledge distillation."""
+    """Map every fold's activations onto the first fold's by least squares: knowledge distillation.
+
+    The maps are fitted on all anchors, whichever a fold may use.
+    """
 
     class Ridge:
         anchor_cosine = held_out_cosine = 1.0
 
         def __init__(self, maps: list[np.ndarray]) -> None:
             self.maps = maps
+            self.n_columns = maps[0].shape[1]
 
         def transform(self, space: int, rows: np.ndarray) -> np.ndarray:
             return np.hstack([rows, np.ones((len(rows), 1))]).astype(np.float32) @ self.maps[space]
@@ -245,8 +247,7 @@ def test_a_flexible_map_between_folds_is_caught(
 
     if leaks:
         monkeypatch.setattr(alignment, "align", ridge_to_first)
-        monkeypatch.setattr(alignment, "load_alignment", ridge_loaded)
-        monkeypatch.setattr(alignment, "choose_anchors", all_training_rows)
+        monkeypatch.setattr(alignment, "load_alignments", ridges_loaded)
     net = {
         "net": "mlp",
         "params": {"hidden": [256, 128], "dropout": 0.0},
@@ -264,12 +265,9 @@ def test_a_flexible_map_between_folds_is_caught(
     assert ({"oof"} == set(caught["part"])) if leaks else caught.empty
 
 
-def all_training_rows(oof: np.ndarray, test: Any, *, n_train: int, seed: int) -> Anchors:
-    return Anchors("train", anchor_rows(n_train), True, None, "planted")
-
-
-def ridge_loaded(entry: Any) -> Any:
-    names = sorted(entry.json("report")["maps"], key=int)
-    made = ridge_to_first([np.zeros((1, 1))])
-    made.maps = [entry.array(f"map/{name}") for name in names]
-    return made
+def ridges_loaded(entry: Any) -> dict[str, Any]:
+    loaded = {}
+    for part, names in entry.json("report")["maps"].items():
+        loaded[part] = ridge_to_first([np.zeros((1, 1))])
+        loaded[part].maps = [entry.array(f"map/{part}/{name}") for name in sorted(names, key=int)]
+    return loaded

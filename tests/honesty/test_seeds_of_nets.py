@@ -12,7 +12,7 @@ import pytest
 
 from stackfeat.ensemble.remembered import samples_of
 from stackfeat.ensemble.work import load_fitted
-from stackfeat.features.alignment import load_alignment
+from stackfeat.features.alignment import load_alignments
 from stackfeat.features.member import Rows
 
 NET: dict[str, Any] = {
@@ -33,7 +33,8 @@ def test_every_block_is_the_mean_over_the_nets_of_a_fold(
     levels = {"base": {"mlp": {**NET, "seeds": seeds}}}
     ran = arena.run(levels, train, test, task="multiclass", folds={"n": 3, **folds})
     plan, store = ran.plan, ran.planner.store
-    alignment = load_alignment(store.read(plan.aligns["base/mlp/penultimate@aligned", 0]))
+    aligned = store.read(plan.aligns["base/mlp/penultimate@aligned", 0])
+    alignment = load_alignments(aligned)["penultimate"]
     for fold in range(3):
         fitted = load_fitted(store, plan.fits["base/mlp", 0, fold], False)
         assert len(fitted.nets) == 3
@@ -45,8 +46,8 @@ def test_every_block_is_the_mean_over_the_nets_of_a_fold(
         for kind, samples in sources.items():
             rows = Rows(samples.n_rows, samples.inputs)
             single = [
-                replace(fitted, nets=(net,), geometry=(geometry,)).emit(rows)
-                for net, geometry in zip(fitted.nets, fitted.geometry, strict=True)
+                replace(fitted, nets=(net,), encoders=(encoders,)).emit(rows)
+                for net, encoders in zip(fitted.nets, fitted.encoders, strict=True)
             ]
             mapped = [
                 alignment.transform(3 * fold + i, one["tap/penultimate/0"]) for i, one in enumerate(single)

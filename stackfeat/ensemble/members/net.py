@@ -2,28 +2,35 @@
 
 In:  raw inputs. Tables are prepared fold by fold; a class with ``accepts_categories`` gets
      numbers and category codes, any other class one float tensor.
-Out: predictions; geometry of each tap; activations kept for alignment.
+Out: predictions; each tap encoded within its fold; activations kept for alignment over the folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
 from stackfeat.data.prepare import NetPrepare
 from stackfeat.data.samples import Table
+from stackfeat.ensemble.members.tap_encoders import (
+    Encoders,
+    TapReader,
+    encode,
+    fit_encoders,
+    load_encoders,
+    save_encoders,
+    tap_arrays,
+)
 from stackfeat.errors import MemberError
-from stackfeat.features.encodings.geometry import Geometry
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
 from stackfeat.nets.build import NetSpec, accepts_categories
-from stackfeat.nets.fit import fit_net
+from stackfeat.nets.fit import fit_net, untrained_net
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import NetOptions, TapOptions
-from stackfeat.nets.taps import Tap
+from stackfeat.nets.options import NetOptions
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tables import NETS
@@ -39,11 +46,7 @@ class NetMember:
 
     def fit(self, rows: Rows, context: FitContext) -> FittedNets:
         cls = self._class()
-        prepare = {
-            name: NetPrepare().fit(table, scaling=self.options.scaling, seed=context.seed)
-            for name, table in rows.inputs.items()
-            if isinstance(table, Table)
-        }
+        prepare = self._prepare(rows, context.seed)
         arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
         spec = self._spec(cls, prepare, arrays, names, context.task)
         train = self.options.train
@@ -64,20 +67,40 @@ class NetMember:
             )
             for seed in _seeds(context)
         )
-        fitted = FittedNets(self.options, context.task, prepare, nets, ({},) * len(nets))
-        geometry = tuple(self._geometry(net, arrays, context) for net in nets)
-        return replace(fitted, geometry=geometry)
+        anchors = None
+        if context.anchors is not None:
+            anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
+        encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
+        return FittedNets(self.options, context.task, prepare, nets, encoders)
 
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, list[np.ndarray]]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
+        spec, arrays = self._unfitted(rows, task, seed)
+        return spec.build(), arrays
+
+    def reference(
+        self, rows: Rows, task: Task, seed: int, settings: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Return activations of a net that saw no label, by ``tap/PART``, float32 (n_rows, d)."""
+        spec, arrays = self._unfitted(rows, task, seed)
+        threads, device = int(settings["threads"]), settings["device"]
+        net = untrained_net(spec, arrays, task=task, seed=seed, threads=threads, device=device)
+        caught = TapReader.of(self.options, ("reference",)).read(net, arrays)[1]
+        return {f"tap/{part}": values for part, values in caught.items()}
+
+    def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, list[np.ndarray]]:
+        """Return what a net is made of and its inputs, prepared on these very rows."""
         cls = self._class()
-        prepare = {
+        prepare = self._prepare(rows, seed)
+        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
+        return self._spec(cls, prepare, arrays, names, task), arrays
+
+    def _prepare(self, rows: Rows, seed: int) -> dict[str, NetPrepare]:
+        return {
             name: NetPrepare().fit(table, scaling=self.options.scaling, seed=seed)
             for name, table in rows.inputs.items()
             if isinstance(table, Table)
         }
-        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
-        return self._spec(cls, prepare, arrays, names, task).build(), arrays
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
         state = entry.json("net")
@@ -91,16 +114,8 @@ class NetMember:
             )
             for i in range(state["n"])
         )
-        geometry = tuple(
-            {
-                tap: Geometry.from_arrays(
-                    {name: entry.array(f"geometry/{i}/{tap}/{name}") for name in names}, task
-                )
-                for tap, names in named.items()
-            }
-            for i, named in enumerate(state["geometry"])
-        )
-        return FittedNets(self.options, task, prepare, nets, geometry)
+        encoders = load_encoders(entry, state["encoders"], task)
+        return FittedNets(self.options, task, prepare, nets, encoders)
 
     def _class(self) -> Any:
         return cast(
@@ -129,16 +144,6 @@ class NetMember:
             output=self.options.output,
         )
 
-    def _geometry(self, net: FittedNet, arrays: list[np.ndarray], context: FitContext) -> dict[str, Geometry]:
-        taps = {_key(tap): _tap(tap) for tap in self.options.taps() if "geometry" in tap.encode}
-        if not taps:
-            return {}
-        embeddings = net.embed(arrays, taps)
-        return {
-            key: Geometry.fit(embedding, context.y, context.task, seed=context.seed)
-            for key, embedding in embeddings.items()
-        }
-
 
 @dataclass(frozen=True)
 class FittedNets:
@@ -148,45 +153,31 @@ class FittedNets:
     task: Task
     prepare: dict[str, NetPrepare]
     nets: tuple[FittedNet, ...]
-    geometry: tuple[dict[str, Geometry], ...]
+    encoders: tuple[Encoders, ...]
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        taps = {_key(tap): _tap(tap) for tap in self.options.taps()}
-        read = [net.read(arrays, taps) for net in self.nets]
-        outputs: dict[str, np.ndarray] = {
-            self.task.output: np.mean([prediction for prediction, _ in read], axis=0)
+        reader = TapReader.of(self.options)
+        read = [reader.read(net, arrays) for net in self.nets]
+        prediction = np.mean([prediction for prediction, _ in read], axis=0)
+        return {
+            self.task.output: prediction,
+            **encode(reader.taps, self.encoders, [caught for _, caught in read]),
         }
-        for tap in self.options.taps():
-            outputs |= self._encode(tap, [caught[_key(tap)] for _, caught in read])
-        return outputs
 
-    def _encode(self, tap: TapOptions, embeddings: list[np.ndarray]) -> dict[str, np.ndarray]:
-        key = _key(tap)
-        outputs: dict[str, np.ndarray] = {}
-        if "geometry" in tap.encode:
-            parts = [
-                geometry[key].transform(rows)
-                for geometry, rows in zip(self.geometry, embeddings, strict=True)
-            ]
-            outputs[f"{key}@geometry"] = np.asarray(np.mean(parts, axis=0, dtype=np.float32))
-        if "raw" in tap.encode:
-            outputs[f"{key}@raw"] = np.hstack(embeddings)
-        if "aligned" in tap.encode:
-            outputs |= {f"tap/{key}/{seed}": rows for seed, rows in enumerate(embeddings)}
-        return outputs
+    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
+        """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
+        arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
+        reader = TapReader.of(self.options, encodings)
+        return tap_arrays(reader.taps, [reader.read(net, arrays)[1] for net in self.nets])
 
     def save(self, writer: EntryWriter) -> None:
-        named = [{tap: sorted(g.arrays()) for tap, g in geometry.items()} for geometry in self.geometry]
-        writer.json("net", {"n": len(self.nets), "prepare": list(self.prepare), "geometry": named})
+        encoders = save_encoders(self.encoders, writer)
+        writer.json("net", {"n": len(self.nets), "prepare": list(self.prepare), "encoders": encoders})
         for name, prepare in self.prepare.items():
             writer.bytes(f"prepare.{name}", prepare.to_bytes())
         for i, net in enumerate(self.nets):
             writer.bytes(f"net.{i}.safetensors", net.state_bytes())
-        for i, geometry in enumerate(self.geometry):
-            for tap, fitted in geometry.items():
-                for name, values in fitted.arrays().items():
-                    writer.array(f"geometry/{i}/{tap}/{name}", values)
 
     def report(self) -> dict[str, Any]:
         return {
@@ -226,11 +217,3 @@ def net_arrays(
 def _seeds(context: FitContext) -> list[int]:
     n_seeds = int(context.settings["seeds"])
     return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]
-
-
-def _key(tap: TapOptions) -> str:
-    return tap.name or tap.tap
-
-
-def _tap(tap: TapOptions) -> Tap:
-    return Tap.parse(tap.tap, pool=tap.pool)

@@ -1,14 +1,16 @@
 """Encodings: from the activations of one tap in K fold models to columns that may be stacked.
 
-What belongs here keeps rows honest: statistics of a row within its own fold's embedding
-(`geometry`) and rigid maps between folds (`procrustes`). Flexible maps to another fold's
-space (ridge, CCA) are left out on purpose: they copy what that fold learnt from held-out labels.
+What belongs here keeps rows honest. Encodings within a fold's own space (`geometry`, `relative`,
+`raw`) use that fold model alone; encodings between spaces (`aligned`, `reference`) fit rigid maps
+(`procrustes`). `family` is the table of them and what they have in common. Flexible maps to another
+fold's space (ridge, CCA) are left out on purpose: they copy what that fold learnt from held-out labels.
 """
 
 from __future__ import annotations
 
-from stackfeat.features.encodings.anchors import Anchors, anchor_rows, choose_anchors
+from stackfeat.features.encodings.anchors import anchor_rows, default_width
 from stackfeat.features.encodings.geometry import Geometry
 from stackfeat.features.encodings.procrustes import Alignment, align
+from stackfeat.features.encodings.relative import Relative
 
-__all__ = ["Alignment", "Anchors", "Geometry", "align", "anchor_rows", "choose_anchors"]
+__all__ = ["Alignment", "Geometry", "Relative", "align", "anchor_rows", "default_width"]

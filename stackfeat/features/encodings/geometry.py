@@ -3,6 +3,8 @@
 In:  the fold's training rows (embedding and labels), then any other rows of the same model.
 Out: columns that mean the same in every fold: class shares among neighbours, distances to
      centroids, Mahalanobis distances; for regression neighbours' targets and ridge read-outs.
+     Every distance is in units of the same distance of the fold's own training rows: without
+     that, the distances of a row to all classes give away its fold.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
-from stackfeat.errors import MemberError, UsageError
+from stackfeat.errors import UsageError
 from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, unit_rows
+from stackfeat.features.encodings.rowwise import checked_rows, in_blocks
 from stackfeat.task import Task
 
 NEIGHBOURS = (10, 30)
 READ_OUTS = (0.1, 10.0)
-BLOCK_ROWS = 256  # queries go in padded blocks of one size, so a row's bytes do not depend on its company
+PROBE_ROWS = 1024  # training rows whose distance to their own k-th neighbour is the unit of that column
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Geometry:
         Classification: whitens rows (d, d). Regression: ridge read-outs (d, 2).
     centroids : float64 array of shape (n_classes, d)
         NaN for classes without rows; empty for regression.
-    spread : float
-        Root of the mean squared distance to the centre.
+    units : float64 array of shape (2 * n_classes + 2,)
+        Mean distance of the training rows to each centroid, plain and whitened; median distance
+        of a training row to its k-th neighbour, for both k.
     level : float
         Mean target; 0 for classes.
 
@@ -57,7 +61,7 @@ class Geometry:
     centre: np.ndarray
     linear: np.ndarray
     centroids: np.ndarray
-    spread: float
+    units: np.ndarray
     level: float
 
     @classmethod
@@ -80,7 +84,7 @@ class Geometry:
         MemberError
             If an activation is not finite.
         """
-        rows = _checked(embedding, None)
+        rows = checked_rows(embedding)
         if len(rows) != len(y) or not len(rows):
             raise UsageError(
                 f"embedding and y must have the same rows, at least one; got {rows.shape=}, {len(y)=}"
@@ -91,17 +95,16 @@ class Geometry:
         n_classes = task.n_outputs if task.is_classification else 0
         centre = rows.mean(axis=0, dtype=np.float64)
         centred = rows - centre
-        spread = float(np.sqrt(np.mean(np.einsum("ij,ij->i", centred, centred)))) or 1.0
+        centroids, linear = np.empty((0, rows.shape[1])), None
         if task.is_classification:
             centroids = _centroids(rows, values, n_classes)
             linear = _whitening(rows, values, centroids)
         else:
-            centroids, linear = np.empty((0, rows.shape[1])), _read_outs(centred, values)
-        sizes = tuple(min(k, max(1, len(rows) // 4)) for k in NEIGHBOURS)
+            linear = _read_outs(centred, values)
+        sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
         near = Neighbours(unit_rows(rows[kept]), values[kept], n_classes)
-        return cls(
-            task, near, tuple(min(k, len(kept)) for k in sizes), centre, linear, centroids, spread, level
-        )
+        units = np.r_[_mean_distances(centred, centroids - centre, linear), _radii(near, rows, centre, sizes)]
+        return cls(task, near, sizes, centre, linear, centroids, units, level)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -125,27 +128,22 @@ class Geometry:
         -------
         float32 array of shape (n, c)
         """
-        rows = _checked(embedding, len(self.centre))
-        out = np.empty((len(rows), len(self.columns)), dtype=np.float32)
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = rows[start : start + BLOCK_ROWS]
-            padded = np.zeros((BLOCK_ROWS, rows.shape[1]), dtype=np.float32)
-            padded[: len(block)] = block
-            out[start : start + BLOCK_ROWS] = self._describe(padded)[: len(block)]
-        return out
+        rows = checked_rows(embedding, len(self.centre))
+        return in_blocks(self._describe, rows, len(self.columns))
 
     def _describe(self, rows: np.ndarray) -> np.ndarray:
         means, radius = self.neighbours.look_up(unit_rows(rows), self.sizes)
+        radius = radius / self.units[-len(NEIGHBOURS) :]
         if not self.task.is_classification:
             parts = []
             for mean in means:
                 variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
                 parts += [mean[:, :1] + self.level, np.sqrt(variance)[:, None]]
             return np.hstack([*parts, (rows - self.centre) @ self.linear + self.level, radius])
-        d = rows.shape[1]
         centred, centroids = rows - self.centre, self.centroids - self.centre
-        plain = _distances(centred, centroids) / self.spread
-        whitened = _distances(centred @ self.linear, centroids @ self.linear) / np.sqrt(d)
+        plain_units, whitened_units = np.split(self.units[: 2 * len(centroids)], 2)
+        plain = _distances(centred, centroids, plain_units)
+        whitened = _distances(centred @ self.linear, centroids @ self.linear, whitened_units)
         return np.hstack([plain, whitened, *means, radius])
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -157,7 +155,8 @@ class Geometry:
             "centre": self.centre,
             "linear": self.linear,
             "centroids": self.centroids,
-            "scalars": np.asarray([self.spread, self.level]),
+            "units": self.units,
+            "level": np.asarray([self.level]),
         }
 
     @classmethod
@@ -165,23 +164,11 @@ class Geometry:
         """Rebuild what `arrays` gave."""
         n_classes = task.n_outputs if task.is_classification else 0
         near = Neighbours(arrays["reference"], arrays["values"], n_classes)
-        spread, level = (float(value) for value in arrays["scalars"])
         sizes = tuple(int(k) for k in arrays["sizes"])
-        return cls(task, near, sizes, arrays["centre"], arrays["linear"], arrays["centroids"], spread, level)
-
-
-def _checked(embedding: np.ndarray, width: int | None) -> np.ndarray:
-    """Return float32 rows, or say what is wrong with them."""
-    rows = np.asarray(embedding, dtype=np.float32)
-    if rows.ndim != 2 or (width is not None and rows.shape[1] != width):
-        raise UsageError(f"embedding must have shape (n, {width or 'd'}); got {rows.shape}")
-    if not np.isfinite(rows).all():
-        n_bad = int((~np.isfinite(rows).all(axis=1)).sum())
-        raise MemberError(
-            f"an embedding must be finite; got NaN or infinite activations in {n_bad} of {len(rows)} rows. "
-            "Lower the learning rate or clip the inputs of the net."
+        centre, linear, centroids, units = (
+            arrays[name] for name in ("centre", "linear", "centroids", "units")
         )
-    return rows
+        return cls(task, near, sizes, centre, linear, centroids, units, float(arrays["level"][0]))
 
 
 def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -213,8 +200,36 @@ def _read_outs(centred: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.column_stack([cho_solve(factor, moment) for factor in factors])
 
 
-def _distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Euclidean distances (n, n_classes); a class without a centroid is as far as the farthest one."""
+def _mean_distances(centred: np.ndarray, centroids: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Mean distances (2 * n_classes,) of rows to centroids, plain, then whitened; 1 where there is none."""
+    if not len(centroids):
+        return np.empty(0)
+    spaces = ((centred, centroids), (centred @ linear, centroids @ linear))
+    ones = np.ones(len(centroids))
+    return np.concatenate(
+        [_positive(_distances(rows, middles, ones).mean(axis=0)) for rows, middles in spaces]
+    )
+
+
+def _radii(near: Neighbours, rows: np.ndarray, centre: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Median distance of training rows to their k-th neighbour other than themselves.
+
+    The rows asked are spread evenly over the distances to the centre, which no order of rows changes.
+    """
+    away = np.einsum("ij,ij->i", rows - centre, rows - centre)
+    order = np.argsort(away, kind="stable")
+    probes = order[np.linspace(0, len(order) - 1, min(PROBE_ROWS, len(order))).astype(np.int64)]
+    others = tuple(min(k + 1, len(near.values)) for k in sizes)
+    return _positive(np.median(near.radius(unit_rows(rows[probes]), others), axis=0))
+
+
+def _positive(units: np.ndarray) -> np.ndarray:
+    """Replace units of columns that do not vary at all by one."""
+    return np.where(units > np.finfo(np.float32).eps, units, 1.0)
+
+
+def _distances(rows: np.ndarray, centroids: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Distances (n, n_classes) in `units`; a class without a centroid is as far as the farthest one."""
     known = np.isfinite(centroids).all(axis=1)
     present = centroids[known]
     squared = (
@@ -223,6 +238,6 @@ def _distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
         + np.einsum("ij,ij->i", present, present)[None, :]
     )
     out = np.empty((len(rows), len(centroids)))
-    out[:, known] = np.sqrt(np.maximum(squared, 0.0))
+    out[:, known] = np.sqrt(np.maximum(squared, 0.0)) / units[known]
     out[:, ~known] = out[:, known].max(axis=1, keepdims=True)
     return out

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 MAX_REFERENCE = 50_000
+QUERY_ROWS = 256
 TIE = 1e-6  # similarities closer than this are equal: float32 cannot order them
 
 
@@ -110,6 +111,14 @@ class Neighbours:
                 tied = np.flatnonzero(close[:, k - 1] - close[:, k] <= TIE)
                 means[-1][tied] = _share_places(similarity[tied], close[tied, k - 1], k) @ held
         return means, np.column_stack(radius)
+
+    def radius(self, queries: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+        """Return 1 - cosine to the k-th nearest row, float64 (n, len(sizes)), without what the rows hold."""
+        parts = []
+        for start in range(0, len(queries), QUERY_ROWS):
+            _, close = _top(queries[start : start + QUERY_ROWS] @ self.reference.T, max(sizes))
+            parts.append(1.0 - close[:, [k - 1 for k in sizes]].astype(np.float64))
+        return np.vstack(parts)
 
     def _mean(self, nearest: np.ndarray) -> np.ndarray:
         held = self.values[nearest]

@@ -1,6 +1,6 @@
-"""Generalised orthogonal Procrustes: turn K fold spaces so that they agree on anchor rows.
+"""Orthogonal Procrustes: turn K fold spaces so that they agree on anchor rows.
 
-In:  each fold model's embedding of the same anchor rows.
+In:  each fold model's embedding of the same anchor rows; for a map to a fixed space also its own.
 Out: an `Alignment`, which maps rows of any of the spaces to common columns. Only a shift, one
      scale and an orthogonal map are fitted: they cannot build another fold's directions.
 """
@@ -8,11 +8,12 @@ Out: an `Alignment`, which maps rows of any of the spaces to common columns. Onl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stackfeat.errors import MemberError, UsageError
+from stackfeat.features.encodings.rowwise import in_blocks
 
 MAX_RANK = 1024  # the cost of a step is cubic in the rank; directions past this carry little
 
@@ -29,7 +30,7 @@ class Alignment:
     maps : tuple of float64 arrays of shape (d_k, r)
         Singular values are one on the directions that the anchors span, zero elsewhere.
     directions : float64 array of shape (r, q)
-        Principal directions of the consensus, orthonormal columns.
+        Principal directions of the consensus, or of the target; orthonormal columns.
     anchor_cosine : float
         Mean cosine between two folds' maps of the same anchor, fitted on 80 % of the anchors.
     held_out_cosine : float
@@ -68,7 +69,8 @@ class Alignment:
                 f"embedding of space {space} must have shape (n, {len(centre)}); got {rows.shape}"
             )
         whole = self.maps[space] @ self.directions / self.scales[space]
-        return np.asarray((rows - centre) @ whole, dtype=np.float32)
+        wide = rows.astype(np.float64, copy=False)
+        return in_blocks(lambda block: (block - centre) @ whole, wide, self.n_columns)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything learnt, as arrays that `from_arrays` reads."""
@@ -98,10 +100,10 @@ def align(
     iterations: int = 5,
     reduce: int | None = None,
     usable: Sequence[np.ndarray] | None = None,
-    reference: int | None = None,
+    target: np.ndarray | None = None,
     seed: int = 0,
 ) -> Alignment:
-    """Fit one orthogonal map for each space.
+    """Fit one orthogonal map for each space: to their consensus, or to a target that stays as it is.
 
     Parameters
     ----------
@@ -110,12 +112,13 @@ def align(
     iterations : int, default 5
         Rounds of mapping to the consensus and averaging.
     reduce : int, optional
-        Keep this many principal directions of the consensus.
+        Keep this many principal directions of the consensus, or of the target.
     usable : list of bool arrays of shape (m,), optional
         Rows that space k may be fitted on. Needed where anchors are training rows: those
         that fold model k was trained on, so that its held-out rows shape nothing of space k.
-    reference : int, optional
-        The space the others are first turned to; default: the first of the highest rank.
+    target : float array of shape (m, d), optional
+        The anchors in a space that nothing is learnt about: an untrained net's, or that of
+        the earliest fold where folds follow time. Later spaces then change nothing of earlier maps.
     seed : int, default 0
         Chooses the anchors that `held_out_cosine` is measured on; the maps do not depend on it.
 
@@ -136,18 +139,20 @@ def align(
     """
     spaces = [np.asarray(rows, dtype=np.float64) for rows in anchors]
     masks = anchor_masks(spaces, usable)
+    fixed = None
+    if target is not None:
+        fixed = np.asarray(target, dtype=np.float64)
+        masks = anchor_masks([*spaces, fixed], [*masks, np.ones(len(fixed), dtype=bool)])
     m = len(spaces[0])
     anchor_cosine = held_out_cosine = float("nan")
     if m >= 10:
         held_out = np.zeros(m, dtype=bool)
         held_out[np.random.default_rng(seed).permutation(m)[: m // 5]] = True
-        trial = _fit(spaces, [mask & ~held_out for mask in masks], iterations, reduce, reference)
+        trial = _fit(spaces, [mask & ~held_out for mask in masks], iterations, reduce, fixed)
         anchor_cosine = mean_cosine(trial, spaces, [mask & ~held_out for mask in masks])
         held_out_cosine = mean_cosine(trial, spaces, [mask & held_out for mask in masks])
-    whole = _fit(spaces, masks, iterations, reduce, reference)
-    return Alignment(
-        whole.centres, whole.scales, whole.maps, whole.directions, anchor_cosine, held_out_cosine
-    )
+    whole = _fit(spaces, masks, iterations, reduce, fixed)
+    return replace(whole, anchor_cosine=anchor_cosine, held_out_cosine=held_out_cosine)
 
 
 def mean_cosine(alignment: Alignment, spaces: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> float:
@@ -155,7 +160,7 @@ def mean_cosine(alignment: Alignment, spaces: Sequence[np.ndarray], masks: Seque
     n_rows = len(spaces[0])
     total, count = np.zeros((n_rows, alignment.n_columns)), np.zeros(n_rows)
     own = np.zeros(n_rows)
-    for space, (rows, mask) in enumerate(zip(spaces, masks, strict=True)):
+    for space, (rows, mask) in enumerate(zip(spaces, masks, strict=False)):
         mapped = alignment.transform(space, rows).astype(np.float64)
         length = np.linalg.norm(mapped, axis=1)
         unit = mapped / np.where(length > 0, length, 1.0)[:, None] * mask[:, None]
@@ -188,33 +193,68 @@ def anchor_masks(spaces: Sequence[np.ndarray], usable: Sequence[np.ndarray] | No
     return masks
 
 
+@dataclass(frozen=True)
+class Own:
+    """A space in its own principal coordinates: `coordinates` (m, r) of all anchors, `basis` (d, r)."""
+
+    centre: np.ndarray
+    scale: float
+    basis: np.ndarray
+    coordinates: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray, mask: np.ndarray) -> Own:
+        centre = rows[mask].mean(axis=0) if mask.any() else np.zeros(rows.shape[1])
+        centred = rows - centre
+        norm = float(np.sqrt(np.mean(np.sum(centred[mask] ** 2, axis=1)))) if mask.any() else 0.0
+        scale = norm if norm > 0 else 1.0
+        basis = row_space(centred[mask] / scale)
+        return cls(centre, scale, basis, centred @ basis / scale)
+
+
 def _fit(
     spaces: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
     iterations: int,
     reduce: int | None,
-    reference: int | None,
+    target: np.ndarray | None,
 ) -> Alignment:
-    """Fit maps without measuring them."""
-    centres = tuple(rows[mask].mean(axis=0) for rows, mask in zip(spaces, masks, strict=True))
-    centred = [rows - centre for rows, centre in zip(spaces, centres, strict=True)]
-    norms = [
-        np.sqrt(np.mean(np.sum(rows[mask] ** 2, axis=1))) for rows, mask in zip(centred, masks, strict=True)
-    ]
-    scales = tuple(float(norm) if norm > 0 else 1.0 for norm in norms)
-    bases = [row_space(rows[mask] / s) for rows, mask, s in zip(centred, masks, scales, strict=True)]
-    ranks = [basis.shape[1] for basis in bases]
-    rank = max([*ranks, 1])
-    start = int(np.argmax(ranks)) if reference is None else reference
-    # Each space in its own principal coordinates, filled up with zeros to the common rank.
-    own = [
-        np.pad(rows @ basis / s, ((0, 0), (0, rank - basis.shape[1])))
-        for rows, basis, s in zip(centred, bases, scales, strict=True)
-    ]
-    rotations, consensus, known = _turn(own, masks, start, iterations)
-    maps = tuple(basis @ turn[: basis.shape[1]] for basis, turn in zip(bases, rotations, strict=True))
-    directions = _principal(consensus[known])
-    return Alignment(centres, scales, maps, directions[:, : min(reduce or rank, rank)])
+    """Fit maps without measuring them; with a target its mask comes last."""
+    own = [Own.of(rows, mask) for rows, mask in zip(spaces, masks, strict=False)]
+    if target is not None:
+        wanted = target_coordinates(target, masks[-1])
+        rank = wanted.shape[1]
+        turns = [
+            nearest_rotation(space.coordinates[rows].T @ wanted[rows])
+            for space, rows in zip(own, masks, strict=False)
+        ]
+        # The target is in principal coordinates already, the widest first.
+        directions = np.eye(rank)
+    else:
+        rank = max(1, *(space.basis.shape[1] for space in own))
+        # Filled up with zeros to the common rank.
+        padded = [np.pad(s.coordinates, ((0, 0), (0, rank - s.basis.shape[1]))) for s in own]
+        start = int(np.argmax([space.basis.shape[1] for space in own]))
+        turns, consensus, known = _turn(padded, masks, start, iterations)
+        directions = _principal(consensus[known])
+    maps = tuple(space.basis @ turn[: space.basis.shape[1]] for space, turn in zip(own, turns, strict=True))
+    kept = directions[:, : min(reduce or rank, rank)]
+    return Alignment(tuple(s.centre for s in own), tuple(s.scale for s in own), maps, kept)
+
+
+def target_coordinates(target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """All anchors (m, r) in the principal coordinates of a target, by the rows of a mask; at least one column."""
+    fixed = Own.of(target, mask)
+    missing = max(1 - fixed.basis.shape[1], 0)
+    return np.pad(fixed.coordinates, ((0, 0), (0, missing)))
+
+
+def nearest_rotation(moment: np.ndarray) -> np.ndarray:
+    """Solve orthogonal Procrustes (Schonemann 1966); directions that find no counterpart map to nothing."""
+    left, values, right = np.linalg.svd(moment, full_matrices=False)
+    # Pairs of directions without common variance would be matched by rounding.
+    met = values > values[:1] * np.finfo(np.float32).eps
+    return np.asarray(left[:, met] @ right[met])
 
 
 def _turn(
@@ -230,8 +270,7 @@ def _turn(
         rotations = []
         for rows, mask in zip(own, masks, strict=True):
             both = mask & known
-            left, _values, right = np.linalg.svd(rows[both].T @ consensus[both])
-            rotations.append(left @ right)
+            rotations.append(nearest_rotation(rows[both].T @ consensus[both]))
         count = np.sum(masks, axis=0)
         total = sum(
             (rows * mask[:, None]) @ turn for rows, mask, turn in zip(own, masks, rotations, strict=True)
