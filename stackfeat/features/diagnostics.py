@@ -78,7 +78,9 @@ class BlockDiagnostics:
         """Name an encoding other than the one that the block has."""
         if self.name.endswith("@geometry"):
             return "encode: aligned, or leave it to a gated member"
-        return "encode: geometry, or aligned with reduce: 16"
+        if self.name.endswith(("@aligned", "@reference")):
+            return "a smaller reduce, or encode: geometry"
+        return "encode: geometry or aligned"
 
     def _cosine_warnings(self) -> list[str]:
         held_out, anchor = self.held_out_cosine, self.anchor_cosine
@@ -88,13 +90,13 @@ class BlockDiagnostics:
             return [
                 f"{self.name}: aligned folds agree little on rows they were not aligned on "
                 f"(cosine {held_out:.2f}, limit {LOWEST_COSINE}). "
-                "Use encode: geometry, or give more unlabelled test rows."
+                "Use encode: geometry, or a smaller reduce."
             ]
         if anchor - held_out > COSINE_GAP:
             return [
                 f"{self.name}: aligned folds agree better on their anchors (cosine {anchor:.2f}) than on "
                 f"other rows ({held_out:.2f}): too few anchors for the width. "
-                "Set reduce, or give more unlabelled test rows."
+                "Set a smaller reduce."
             ]
         return []
 

@@ -59,8 +59,6 @@ def test_every_key_of_the_documented_example_is_read_or_named_as_not_built(folde
     assert all("is not built yet; " in message for message in not_built.values())
     assert set(not_built) == {
         "data.inputs.image.array",
-        "levels.base.mlp.emit.2.tap",
-        "levels.base.mlp.emit.2.last",
         "levels.base.old.weights",
         "levels.base.old.folds",
         "levels.base.vgg.weights",

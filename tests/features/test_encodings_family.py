@@ -174,6 +174,20 @@ def test_new_rows_change_no_map_and_no_row_depends_on_its_company(name: str) -> 
     assert one[120].tobytes() == with_later[120].tobytes()
 
 
+@pytest.mark.parametrize("d", [6, 14, 64])
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_the_place_of_a_row_among_others_does_not_matter(name: str, d: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.maximum(rng.normal(size=(300, d)), 0).astype(np.float32)
+    if name in JOINT:
+        alignment = align([rows[:100]], target=rng.normal(size=(100, 5)) if name == "reference" else None)
+        whole, few = (alignment.transform(0, some) for some in (rows, rows[[7, 3, 211]]))
+    else:
+        fitted = OWN[name].fit(FoldSpace(rows[:100], np.arange(100) % 3, rows[:60]), make_task(3), 0)
+        whole, few = (fitted.transform(some) for some in (rows, rows[[7, 3, 211]]))
+    assert few.tobytes() == whole[[7, 3, 211]].tobytes()
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_activations_that_are_not_finite_are_refused(name: str) -> None:
     spaces, y, _, task = case("plain", 3)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, unit_rows
+from stackfeat.features.encodings.neighbours import (
+    Neighbours,
+    reference_rows,
+    search_directions,
+    unit_rows,
+)
 
 
 def test_few_rows_are_all_kept():
@@ -30,3 +35,25 @@ def test_a_row_of_zeros_sees_every_class_in_its_share():
     (shares,), radius = near.look_up(np.zeros((1, 3), np.float32), (10,))
     np.testing.assert_allclose(shares, [[0.75, 0.25]])
     np.testing.assert_allclose(radius, [[1.0]])
+
+
+def test_neighbours_among_many_rows_are_those_of_a_full_sort():
+    rng = np.random.default_rng(0)
+    reference, queries = unit_rows(rng.normal(size=(9001, 5))), unit_rows(rng.normal(size=(40, 5)))
+    values = rng.normal(size=9001)
+    (means,), radius = Neighbours(reference, values, 0).look_up(queries, (30,))
+    similarity = queries.astype(float) @ reference.T.astype(float)
+    nearest = np.argsort(-similarity, axis=1)[:, :30]
+    np.testing.assert_allclose(means[:, 0], values[nearest].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(radius[:, 0], 1 - np.sort(similarity, axis=1)[:, -30], atol=1e-6)
+
+
+def test_the_search_keeps_the_widest_directions():
+    rng = np.random.default_rng(0)
+    rows = unit_rows(
+        rng.normal(size=(300, 10)) @ rng.normal(size=(10, 200)) + 1e-3 * rng.normal(size=(300, 200))
+    )
+    searched = search_directions(rows)
+    assert searched.shape == (200, 64)
+    np.testing.assert_allclose((rows @ searched) @ (rows @ searched).T, rows @ rows.T, atol=1e-4)
+    np.testing.assert_array_equal(search_directions(rows[:, :5]), np.eye(5))

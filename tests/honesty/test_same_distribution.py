@@ -36,7 +36,10 @@ def levels() -> dict[str, Any]:
                 "net": "mlp",
                 "params": {"hidden": [32, 16]},
                 "train": {"epochs": 10, "batch_size": 64},
-                "emit": ["proba", {"tap": "penultimate", "encode": ["geometry", "aligned", "raw"]}],
+                "emit": [
+                    "proba",
+                    {"tap": "penultimate", "encode": ["geometry", "aligned", "reference", "relative", "raw"]},
+                ],
             },
             "gbm": {"estimator": "lightgbm.LGBMClassifier", "params": {"n_estimators": 40}},
             "log": {"estimator": "sklearn.linear_model.LogisticRegression"},

@@ -10,6 +10,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from stackfeat.features.block import assemble
+
 COLUMNS = [f"x{j}" for j in range(5)]
 KNN = {"estimator": "sklearn.neighbors.KNeighborsClassifier", "prepare": "none"}
 TREE = {
@@ -90,3 +92,29 @@ def test_test_rows_go_through_the_last_pipeline_unless_all_are_asked_for(
         rows = (fold_of >= 0) & ((fold_of < k) | (meta_fit == "all"))
         expected.append(KNeighborsClassifier().fit(oof[rows], y[rows]).predict_proba(tests[k]))
     np.testing.assert_allclose(ran.test("meta.knn").to_numpy(), np.mean(expected, axis=0), atol=1e-9)
+
+
+def test_rows_of_a_later_fold_change_nothing_of_earlier_columns(arena: Any, timed: Any) -> None:
+    train, test = timed
+    net = {
+        "net": "mlp",
+        "params": {"hidden": [8]},
+        "train": {"epochs": 2, "batch_size": 16},
+        "emit": ["proba", {"tap": "penultimate", "encode": ["aligned", "reference", "relative", "geometry"]}],
+    }
+    changed = train.copy()
+    last = train["when"] >= 96
+    changed.loc[last, COLUMNS] = 5 * changed.loc[last, COLUMNS].to_numpy()[::-1]
+    blocks = []
+    for rows in (train, changed):
+        ran = arena.run({"base": {"mlp": net}}, rows, test, data={"time": "when"}, folds={"n": 4})
+        blocks.append({name: oof_of(ran, name) for name in ran.plan.graph.blocks()})
+    earlier = (~last & (train["when"] >= 24)).to_numpy()
+    for name, oof in blocks[0].items():
+        assert np.isfinite(oof[earlier]).all()
+        np.testing.assert_array_equal(blocks[1][name][earlier], oof[earlier])
+        assert not np.array_equal(blocks[1][name][last], oof[last])
+
+
+def oof_of(ran: Any, name: str) -> np.ndarray:
+    return assemble(ran.planner.store, ran.plan.oof_places(name, 0), ran.folds, 0)[0]

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from stackfeat.errors import UsageError
-from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, unit_rows
+from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, search_directions, unit_rows
 from stackfeat.features.encodings.rowwise import checked_rows, in_blocks
 from stackfeat.task import Task
 
@@ -32,6 +32,8 @@ class Geometry:
     ----------
     task : Task
     neighbours : Neighbours
+    searched : float32 array of shape (d, min(d, 64))
+        Directions in which neighbours are searched: the widest of the rows of length one.
     sizes : tuple of int
         Neighbours counted: 10 and 30, or a quarter of the rows where that is fewer.
     centre : float64 array of shape (d,)
@@ -57,6 +59,7 @@ class Geometry:
 
     task: Task
     neighbours: Neighbours
+    searched: np.ndarray
     sizes: tuple[int, ...]
     centre: np.ndarray
     linear: np.ndarray
@@ -102,9 +105,14 @@ class Geometry:
         else:
             linear = _read_outs(centred, values)
         sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
-        near = Neighbours(unit_rows(rows[kept]), values[kept], n_classes)
-        units = np.r_[_mean_distances(centred, centroids - centre, linear), _radii(near, rows, centre, sizes)]
-        return cls(task, near, sizes, centre, linear, centroids, units, level)
+        unit = unit_rows(rows)
+        searched = search_directions(unit)
+        near = Neighbours(unit[kept] @ searched, values[kept], n_classes)
+        units = np.r_[
+            _mean_distances(centred, centroids - centre, linear),
+            _radii(near, unit @ searched, centred, sizes),
+        ]
+        return cls(task, near, searched, sizes, centre, linear, centroids, units, level)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ class Geometry:
         return in_blocks(self._describe, rows, len(self.columns))
 
     def _describe(self, rows: np.ndarray) -> np.ndarray:
-        means, radius = self.neighbours.look_up(unit_rows(rows), self.sizes)
+        means, radius = self.neighbours.look_up(unit_rows(rows) @ self.searched, self.sizes)
         radius = radius / self.units[-len(NEIGHBOURS) :]
         if not self.task.is_classification:
             parts = []
@@ -151,6 +159,7 @@ class Geometry:
         return {
             "reference": self.neighbours.reference,
             "values": self.neighbours.values,
+            "searched": self.searched,
             "sizes": np.asarray(self.sizes, dtype=np.int64),
             "centre": self.centre,
             "linear": self.linear,
@@ -165,10 +174,11 @@ class Geometry:
         n_classes = task.n_outputs if task.is_classification else 0
         near = Neighbours(arrays["reference"], arrays["values"], n_classes)
         sizes = tuple(int(k) for k in arrays["sizes"])
-        centre, linear, centroids, units = (
-            arrays[name] for name in ("centre", "linear", "centroids", "units")
+        searched, centre, linear, centroids, units = (
+            arrays[name] for name in ("searched", "centre", "linear", "centroids", "units")
         )
-        return cls(task, near, sizes, centre, linear, centroids, units, float(arrays["level"][0]))
+        level = float(arrays["level"][0])
+        return cls(task, near, searched, sizes, centre, linear, centroids, units, level)
 
 
 def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -211,16 +221,15 @@ def _mean_distances(centred: np.ndarray, centroids: np.ndarray, linear: np.ndarr
     )
 
 
-def _radii(near: Neighbours, rows: np.ndarray, centre: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+def _radii(near: Neighbours, unit: np.ndarray, centred: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     """Median distance of training rows to their k-th neighbour other than themselves.
 
     The rows asked are spread evenly over the distances to the centre, which no order of rows changes.
     """
-    away = np.einsum("ij,ij->i", rows - centre, rows - centre)
-    order = np.argsort(away, kind="stable")
+    order = np.argsort(np.einsum("ij,ij->i", centred, centred), kind="stable")
     probes = order[np.linspace(0, len(order) - 1, min(PROBE_ROWS, len(order))).astype(np.int64)]
     others = tuple(min(k + 1, len(near.values)) for k in sizes)
-    return _positive(np.median(near.radius(unit_rows(rows[probes]), others), axis=0))
+    return _positive(np.median(near.radius(unit[probes], others), axis=0))
 
 
 def _positive(units: np.ndarray) -> np.ndarray:

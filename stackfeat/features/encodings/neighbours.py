@@ -13,7 +13,9 @@ import numpy as np
 from scipy import sparse
 
 MAX_REFERENCE = 50_000
-QUERY_ROWS = 256
+MAX_WIDTH = 64  # the search is as fast as it is narrow, and a trained layer has few wide directions
+QUERY_ROWS = 64  # similarities to 50,000 rows then fit into memory that is used again, not asked for anew
+GROUP = 64
 TIE = 1e-6  # similarities closer than this are equal: float32 cannot order them
 
 
@@ -22,6 +24,21 @@ def unit_rows(embedding: np.ndarray) -> np.ndarray:
     rows = np.asarray(embedding, dtype=np.float32)
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     return (rows / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32)
+
+
+def search_directions(unit: np.ndarray, n_most: int = MAX_WIDTH) -> np.ndarray:
+    """Return the directions that keep most of the cosines between rows, float32 (d, min(d, n_most)).
+
+    Parameters
+    ----------
+    unit : float32 array of shape (n, d)
+        Rows of length one.
+    """
+    d = unit.shape[1]
+    if d <= n_most:
+        return np.eye(d, dtype=np.float32)
+    vectors = np.linalg.eigh((unit.T @ unit).astype(np.float64))[1]
+    return np.ascontiguousarray(vectors[:, ::-1][:, :n_most], dtype=np.float32)
 
 
 def reference_rows(
@@ -62,7 +79,7 @@ class Neighbours:
     Attributes
     ----------
     reference : float32 array of shape (m, d)
-        Rows of length one.
+        Rows of length one, in the directions that are searched.
     values : array of shape (m,)
         int64 class codes (`n_classes` > 0), or float64 targets.
     n_classes : int
@@ -100,16 +117,27 @@ class Neighbours:
         radius : float64 array of shape (n, len(sizes))
             1 - cosine to the k-th neighbour.
         """
+        held = self._held()
+        parts = [
+            self._look_up(queries[start : start + QUERY_ROWS], sizes, held)
+            for start in range(0, len(queries), QUERY_ROWS)
+        ]
+        means = [np.vstack([part[0][i] for part in parts]) for i in range(len(sizes))]
+        return means, np.vstack([part[1] for part in parts])
+
+    def _look_up(
+        self, queries: np.ndarray, sizes: tuple[int, ...], held: Any
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         similarity = queries @ self.reference.T
         nearest, close = _top(similarity, min(max(sizes) + 1, similarity.shape[1]))
-        held = self._held()
         means, radius = [], []
         for k in sizes:
             means.append(self._mean(nearest[:, :k]))
             radius.append(1.0 - close[:, k - 1].astype(np.float64))
             if close.shape[1] > k:
                 tied = np.flatnonzero(close[:, k - 1] - close[:, k] <= TIE)
-                means[-1][tied] = _share_places(similarity[tied], close[tied, k - 1], k) @ held
+                if len(tied):
+                    means[-1][tied] = _share_places(similarity[tied], close[tied, k - 1], k) @ held
         return means, np.column_stack(radius)
 
     def radius(self, queries: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
@@ -132,6 +160,19 @@ class Neighbours:
 
 def _top(similarity: np.ndarray, n_top: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the `n_top` greatest values of every row, greatest first, and the values."""
+    n_groups = similarity.shape[1] // GROUP
+    if n_groups > 4 * n_top:
+        # The greatest values lie in the groups with the greatest maxima; the last columns form no group.
+        whole = n_groups * GROUP
+        maxima = similarity[:, :whole].reshape(len(similarity), GROUP, n_groups).max(axis=1)
+        groups = np.argpartition(maxima, -n_top, axis=1)[:, -n_top:]
+        members = (groups[:, :, None] + n_groups * np.arange(GROUP)).reshape(len(similarity), -1)
+        tail = np.broadcast_to(
+            np.arange(whole, similarity.shape[1]), (len(similarity), similarity.shape[1] - whole)
+        )
+        candidates = np.hstack([members, tail])
+        inside, values = _top(np.take_along_axis(similarity, candidates, axis=1), n_top)
+        return np.take_along_axis(candidates, inside, axis=1), values
     columns = np.argpartition(similarity, -n_top, axis=1)[:, -n_top:]
     values = np.take_along_axis(similarity, columns, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")

@@ -100,7 +100,8 @@ class Relative:
         return in_blocks(self._compare, checked_rows(embedding, len(self.centre)), len(self.anchors))
 
     def _compare(self, rows: np.ndarray) -> np.ndarray:
-        cosine = unit_rows(rows - self.centre) @ self.anchors.T
+        # In double precision, because a float32 product rounds a row by its place in the block.
+        cosine = unit_rows(rows - self.centre).astype(np.float64) @ self.anchors.T.astype(np.float64)
         return np.asarray(np.where(cosine > 1.0 - TIE, self.nearest, cosine) - self.level)
 
     def arrays(self) -> dict[str, np.ndarray]:
