@@ -174,7 +174,7 @@ def test_new_rows_change_no_map_and_no_row_depends_on_its_company(name: str) -> 
     assert one[120].tobytes() == with_later[120].tobytes()
 
 
-@pytest.mark.parametrize("d", [6, 14, 64])
+@pytest.mark.parametrize("d", [6, 14, 64, 100])
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_the_place_of_a_row_among_others_does_not_matter(name: str, d: int) -> None:
     rng = np.random.default_rng(0)

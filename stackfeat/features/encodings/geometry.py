@@ -15,7 +15,13 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from stackfeat.errors import UsageError
-from stackfeat.features.encodings.neighbours import Neighbours, reference_rows, search_directions, unit_rows
+from stackfeat.features.encodings.neighbours import (
+    Neighbours,
+    project,
+    reference_rows,
+    search_directions,
+    unit_rows,
+)
 from stackfeat.features.encodings.rowwise import checked_rows, in_blocks
 from stackfeat.task import Task
 
@@ -107,10 +113,11 @@ class Geometry:
         sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
         unit = unit_rows(rows)
         searched = search_directions(unit)
-        near = Neighbours(unit[kept] @ searched, values[kept], n_classes)
+        unit = project(unit, searched)
+        near = Neighbours(unit[kept], values[kept], n_classes)
         units = np.r_[
             _mean_distances(centred, centroids - centre, linear),
-            _radii(near, unit @ searched, centred, sizes),
+            _radii(near, unit, centred, sizes),
         ]
         return cls(task, near, searched, sizes, centre, linear, centroids, units, level)
 
@@ -140,7 +147,7 @@ class Geometry:
         return in_blocks(self._describe, rows, len(self.columns))
 
     def _describe(self, rows: np.ndarray) -> np.ndarray:
-        means, radius = self.neighbours.look_up(unit_rows(rows) @ self.searched, self.sizes)
+        means, radius = self.neighbours.look_up(project(unit_rows(rows), self.searched), self.sizes)
         radius = radius / self.units[-len(NEIGHBOURS) :]
         if not self.task.is_classification:
             parts = []

@@ -41,6 +41,13 @@ def search_directions(unit: np.ndarray, n_most: int = MAX_WIDTH) -> np.ndarray:
     return np.ascontiguousarray(vectors[:, ::-1][:, :n_most], dtype=np.float32)
 
 
+def project(unit: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return rows in some directions, float32; in double precision on the way, as in `Neighbours`."""
+    if directions.shape[0] == directions.shape[1]:
+        return unit
+    return np.asarray(unit.astype(np.float64) @ directions.astype(np.float64), dtype=np.float32)
+
+
 def reference_rows(
     strata: np.ndarray | None, n_rows: int, seed: int, limit: int = MAX_REFERENCE
 ) -> np.ndarray:
@@ -129,23 +136,38 @@ class Neighbours:
         self, queries: np.ndarray, sizes: tuple[int, ...], held: Any
     ) -> tuple[list[np.ndarray], np.ndarray]:
         similarity = queries @ self.reference.T
-        nearest, close = _top(similarity, min(max(sizes) + 1, similarity.shape[1]))
+        nearest, close = self._nearest(queries, similarity, min(max(sizes) + 1, similarity.shape[1]))
         means, radius = [], []
         for k in sizes:
             means.append(self._mean(nearest[:, :k]))
-            radius.append(1.0 - close[:, k - 1].astype(np.float64))
+            radius.append(1.0 - close[:, k - 1])
             if close.shape[1] > k:
                 tied = np.flatnonzero(close[:, k - 1] - close[:, k] <= TIE)
                 if len(tied):
                     means[-1][tied] = _share_places(similarity[tied], close[tied, k - 1], k) @ held
         return means, np.column_stack(radius)
 
+    def _nearest(
+        self, queries: np.ndarray, similarity: np.ndarray, n_top: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the nearest rows and their cosines, in double precision, nearest first.
+
+        A float32 product rounds a row by its place among the others, and results must not.
+        """
+        columns = _top(similarity, n_top)[0]
+        close = np.einsum(
+            "ij,ikj->ik", queries.astype(np.float64), self.reference[columns].astype(np.float64)
+        )
+        order = np.argsort(-close, axis=1, kind="stable")
+        return np.take_along_axis(columns, order, axis=1), np.take_along_axis(close, order, axis=1)
+
     def radius(self, queries: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
         """Return 1 - cosine to the k-th nearest row, float64 (n, len(sizes)), without what the rows hold."""
         parts = []
         for start in range(0, len(queries), QUERY_ROWS):
-            _, close = _top(queries[start : start + QUERY_ROWS] @ self.reference.T, max(sizes))
-            parts.append(1.0 - close[:, [k - 1 for k in sizes]].astype(np.float64))
+            block = queries[start : start + QUERY_ROWS]
+            _, close = self._nearest(block, block @ self.reference.T, max(sizes))
+            parts.append(1.0 - close[:, [k - 1 for k in sizes]])
         return np.vstack(parts)
 
     def _mean(self, nearest: np.ndarray) -> np.ndarray:
