@@ -19,7 +19,7 @@ Recipe = dict[str, Any]
 VERSIONS = {
     "samples": 2,
     "folds": 1,
-    "fit": 2,
+    "fit": 3,
     "emit": 1,
     "reference": 1,
     "align": 2,

@@ -74,18 +74,21 @@ def block_of(project: Project, name: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("task", ["multiclass", "regression"])
+@pytest.mark.parametrize(
+    ("task", "averaging"),
+    [("multiclass", "late"), ("regression", "late"), ("multiclass", "early"), ("multiclass", "refit")],
+)
 @pytest.mark.parametrize(("seeds", "repeats"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_every_encoding_predicts_later_rows_as_it_did_test_rows(
-    task: str, seeds: int, repeats: int, build: Any
+    task: str, averaging: str, seeds: int, repeats: int, build: Any
 ) -> None:
     taps = [
-        {"tap": "penultimate", "encode": [*ACROSS, "raw"]},
+        {"tap": "penultimate", "encode": [*ACROSS, *(["raw"] if averaging != "early" else [])]},
         {**LAYERS, "name": "together", "encode": [*ACROSS]},
         {**LAYERS, "name": "alone", "combine": "each", "encode": [*ACROSS], "reduce": 3},
     ]
     project = project_of(build, task, taps, seeds=seeds, folds={"n": 3, "repeats": repeats})
-    said = project.run()
+    said = project.run("--set", f"stack.averaging={averaging}")
     assert said.code == 0, said.err
     assert (
         project.cli(

@@ -3,7 +3,7 @@
 Anchors are training rows, the same in every fold; a fold's map is fitted on those of them that the
 fold model was trained on. So neither the out-of-fold rows nor the test rows of a fold are anchors of
 its map, and the two look alike. Test rows as anchors fit their maps better than any other rows do:
-telling them from out-of-fold rows gave an AUC of up to 0.96 (docs/decisions/0005-encodings.md).
+telling them from out-of-fold rows gave an AUC of up to 0.96 (docs/decisions/0006-encodings.md).
 """
 
 from __future__ import annotations

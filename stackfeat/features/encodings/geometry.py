@@ -38,8 +38,9 @@ class Geometry:
     ----------
     task : Task
     neighbours : Neighbours
-    searched : float32 array of shape (d, min(d, 64))
-        Directions in which neighbours are searched: the widest of the rows of length one.
+    searched : float32 array of shape (d, 64) or None
+        Directions in which neighbours are searched, the widest of the rows of length one; None for
+        all: with at most 20,000 reference rows, or 64 columns.
     sizes : tuple of int
         Neighbours counted: 10 and 30, or a quarter of the rows where that is fewer.
     centre : float64 array of shape (d,)
@@ -65,7 +66,7 @@ class Geometry:
 
     task: Task
     neighbours: Neighbours
-    searched: np.ndarray
+    searched: np.ndarray | None
     sizes: tuple[int, ...]
     centre: np.ndarray
     linear: np.ndarray
@@ -112,7 +113,7 @@ class Geometry:
             linear = _read_outs(centred, values)
         sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
         unit = unit_rows(rows)
-        searched = search_directions(unit)
+        searched = search_directions(unit, len(kept))
         unit = project(unit, searched)
         near = Neighbours(unit[kept], values[kept], n_classes)
         units = np.r_[
@@ -163,10 +164,10 @@ class Geometry:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything learnt, as arrays that `from_arrays` reads."""
-        return {
+        searched = {} if self.searched is None else {"searched": self.searched}
+        return searched | {
             "reference": self.neighbours.reference,
             "values": self.neighbours.values,
-            "searched": self.searched,
             "sizes": np.asarray(self.sizes, dtype=np.int64),
             "centre": self.centre,
             "linear": self.linear,
@@ -181,11 +182,11 @@ class Geometry:
         n_classes = task.n_outputs if task.is_classification else 0
         near = Neighbours(arrays["reference"], arrays["values"], n_classes)
         sizes = tuple(int(k) for k in arrays["sizes"])
-        searched, centre, linear, centroids, units = (
-            arrays[name] for name in ("searched", "centre", "linear", "centroids", "units")
+        centre, linear, centroids, units = (
+            arrays[name] for name in ("centre", "linear", "centroids", "units")
         )
         level = float(arrays["level"][0])
-        return cls(task, near, searched, sizes, centre, linear, centroids, units, level)
+        return cls(task, near, arrays.get("searched"), sizes, centre, linear, centroids, units, level)
 
 
 def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:

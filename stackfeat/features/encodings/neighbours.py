@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 MAX_REFERENCE = 50_000
+MAX_EXACT = 20_000  # with more reference rows than this a wide search costs too much beside training
 MAX_WIDTH = 64  # the search is as fast as it is narrow, and a trained layer has few wide directions
 QUERY_ROWS = 64  # similarities to 50,000 rows then fit into memory that is used again, not asked for anew
 GROUP = 64
@@ -26,24 +27,32 @@ def unit_rows(embedding: np.ndarray) -> np.ndarray:
     return (rows / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32)
 
 
-def search_directions(unit: np.ndarray, n_most: int = MAX_WIDTH) -> np.ndarray:
-    """Return the directions that keep most of the cosines between rows, float32 (d, min(d, n_most)).
+def search_directions(
+    unit: np.ndarray, n_reference: int, *, n_most: int = MAX_WIDTH, n_exact: int = MAX_EXACT
+) -> np.ndarray | None:
+    """Return the directions that keep most of the cosines between rows; None where all are searched.
 
     Parameters
     ----------
     unit : float32 array of shape (n, d)
         Rows of length one.
+    n_reference : int
+        Rows that are searched. The full width costs quality nothing, so up to `n_exact` rows keep it.
+    n_most, n_exact : int
+
+    Returns
+    -------
+    float32 array of shape (d, n_most), or None
     """
-    d = unit.shape[1]
-    if d <= n_most:
-        return np.eye(d, dtype=np.float32)
+    if n_reference <= n_exact or unit.shape[1] <= n_most:
+        return None
     vectors = np.linalg.eigh((unit.T @ unit).astype(np.float64))[1]
     return np.ascontiguousarray(vectors[:, ::-1][:, :n_most], dtype=np.float32)
 
 
-def project(unit: np.ndarray, directions: np.ndarray) -> np.ndarray:
+def project(unit: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
     """Return rows in some directions, float32; in double precision on the way, as in `Neighbours`."""
-    if directions.shape[0] == directions.shape[1]:
+    if directions is None:
         return unit
     return np.asarray(unit.astype(np.float64) @ directions.astype(np.float64), dtype=np.float32)
 

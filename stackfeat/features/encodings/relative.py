@@ -4,7 +4,7 @@ In:  one fold model's embedding of its training rows and of the anchors, the sam
 Out: a column for each anchor. Nothing is fitted across folds: the anchors name the columns.
 
 Source: Moschella and others 2023, *Relative representations enable zero-shot latent space
-communication*. Two changes, both measured (docs/decisions/0005-encodings.md): rows are centred before
+communication*. Two changes, both measured (docs/decisions/0006-encodings.md): rows are centred before
 the cosine, and every column is less its mean over the fold's training rows. Without them a row gives
 away its fold.
 """
