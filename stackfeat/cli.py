@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from stackfeat import cli_audit
 from stackfeat.errors import StackfeatError, UsageError
 
 app = typer.Typer(
@@ -235,6 +236,9 @@ def clean(
     from stackfeat.inspection import clean_store
 
     typer.echo(clean_store(store, older_than))
+
+
+app.command()(cli_audit.audit)
 
 
 def main() -> NoReturn:

@@ -27,8 +27,11 @@ from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.keys import key_of
 from stackfeat.metrics import Metric, get_metric
+from stackfeat.output.files import write_json
 from stackfeat.output.finished import Finished, HeldRows
 from stackfeat.output.guard import find_overfit, guard_warnings
+from stackfeat.output.provenance import FILE as PROVENANCE_FILE
+from stackfeat.output.provenance import provenance_json
 from stackfeat.output.result import RunResult
 from stackfeat.output.scores import (
     choose_submission,
@@ -211,6 +214,7 @@ def write_results(planner: Planner, finished: Finished, computed: Container[str]
         description=_reading(planner),
         title=config.name,
     )
+    write_json(folder / PROVENANCE_FILE, provenance_json(finished) | _origin(planner, folder))
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,
@@ -225,6 +229,12 @@ def write_results(planner: Planner, finished: Finished, computed: Container[str]
         left_out=finished.left_out,
         warnings=finished.warnings,
     )
+
+
+def _origin(planner: Planner, folder: Path) -> dict[str, str]:
+    """Where the store and the config's folder are, seen from the run folder."""
+    places = {"store": planner.store.root, "folder": planner.loaded.folder}
+    return {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in places.items()}
 
 
 def _reading(planner: Planner) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from stackfeat.data.folds import Folds
 from stackfeat.data.samples import Samples
+from stackfeat.ensemble.fitted_rows import write_fitted_rows
 from stackfeat.ensemble.holdout import run_holdout_score
 from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
@@ -104,6 +105,7 @@ def _run_fit(
     with store.write(key, "fit", recipe) as writer:
         for name, values in arrays.items():
             writer.array(name, values)
+        write_fitted_rows(writer, train, folds.n_rows)
         writer.json("task", samples.task.to_json())
         info = {
             "seconds": seconds,

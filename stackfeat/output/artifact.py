@@ -20,7 +20,7 @@ from stackfeat.output.files import write_json
 from stackfeat.store import EntryStore, Store
 from stackfeat.task import Task
 
-_NOT_NEEDED = ("oof/", "anchor/")
+_NOT_NEEDED = ("oof/", "anchor/", "rows/")
 
 
 def write_predictor(

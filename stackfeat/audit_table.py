@@ -1,0 +1,173 @@
+"""What a person sees of an audit: a bar while the reruns work, then two tables and a verdict.
+
+In:  progress of jobs; an Audit.
+Out: printed lines. Off a terminal there is no bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stackfeat.features.crossfit import JobLike
+
+if TYPE_CHECKING:
+    from stackfeat.auditing import Audit
+    from stackfeat.ensemble.chance import Part, Verdict
+    from stackfeat.ensemble.proof import Fault
+    from stackfeat.permuting import Null
+
+MOST_FAULTS = 20
+FILE_WIDTH = 160
+
+
+class AuditProgress:
+    """A bar over all units of all reruns; a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.bar.add_task("permuted labels", total=None, visible=False)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+        """Take note of all units there are."""
+        self.bar.update(self.task, total=len(jobs), visible=True)
+
+    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+        """Move on by one unit."""
+        self.bar.advance(self.task)
+
+
+def print_audit(found: Audit, console: Console | None = None) -> None:
+    """Print what was proven, what the reruns showed, every fault, and the verdict."""
+    console = console or _console()
+    console.print(_proof_table(found), markup=False)
+    if found.null is not None:
+        console.print(_null_table(found.null), markup=False)
+        for name, reason in found.null.failed.items():
+            console.print(f"not judged: {name}: {reason}", style="yellow", markup=False, soft_wrap=True)
+    faults = found.provenance.faults
+    for fault in faults[:MOST_FAULTS]:
+        console.print(f"fault: {describe_fault(fault)}", style="red", markup=False, soft_wrap=True)
+    if len(faults) > MOST_FAULTS:
+        console.print(
+            f"and {len(faults) - MOST_FAULTS} faults more, in audit.json", style="red", markup=False
+        )
+    console.print(verdict_line(found), style="green" if found.passed else "red", markup=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for whole lines in a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
+def _proof_table(found: Audit) -> Table:
+    proof = found.provenance
+    title = f"from the store: {proof.n_rows} rows, {proof.n_fits} fits, {proof.n_noted} with their own note of rows"
+    table = _table(title, ("block", "OOF rows", "own label, group, time", "indirectly"), ("OOF rows",))
+    for block in proof.blocks:
+        n_faults = len(block.faults)
+        state = f"{n_faults} {'fault' if n_faults == 1 else 'faults'}" if n_faults else "proven"
+        table.add_row(block.name, str(block.n_rows), state, "; ".join(block.indirect) or "nothing else")
+    return table
+
+
+def _null_table(null: Null) -> Table:
+    title = (
+        f"on permuted labels ({null.n_reruns} reruns, {null.n_train} rows, {null.n_held_out} held out): score less "
+        "chance ± 95 %, above 0 is better"
+    )
+    numbers = ("out of fold", "held out", "difference")
+    table = _table(title, ("member", "measure", *numbers, "verdict"), numbers)
+    for verdict in worst_of_each(null.verdicts):
+        parts = [_interval(part) for part in (verdict.oof, verdict.held_out, verdict.gap)]
+        table.add_row(verdict.member, verdict.measure, *parts, _word(verdict))
+    return table
+
+
+def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(box=None, title=title, title_justify="left")
+    for place, name in enumerate(names):
+        # The first column names what a line is about: folded where there is no room, never cut.
+        table.add_column(
+            name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=place == 0
+        )
+    return table
+
+
+def worst_of_each(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return each member's verdict by the measure that is furthest towards (or past) its limit."""
+    worst: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        known = worst.get(verdict.member)
+        if known is None or _excess(verdict) > _excess(known):
+            worst[verdict.member] = verdict
+    return list(worst.values())
+
+
+def _excess(verdict: Verdict) -> float:
+    return max(verdict.oof.z / verdict.oof.limit, verdict.held_out.z / verdict.held_out.limit)
+
+
+def _interval(part: Part) -> str:
+    return f"{part.mean:+.4f} ± {part.high - part.mean:.4f}"
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.verdict == "at chance":
+        return verdict.verdict
+    part = max((verdict.oof, verdict.held_out), key=lambda part: part.z / part.limit)
+    return f"above chance ({part.z:.1f} se, limit {part.limit:.1f})"
+
+
+def describe_fault(fault: Fault) -> str:
+    """Return a fault as one line."""
+    unit = f"{fault.member} {fault.fold}, " if fault.member else ""
+    if not fault.is_leak:
+        return f"{unit}{fault.where}: {fault.kind}: {fault.detail}"
+    seen = {"own label": "their own labels", "group": "rows of their group", "later rows": "later rows"}[
+        fault.kind
+    ]
+    more = ", ..." if fault.n_rows > len(fault.ids) else ""
+    return (
+        f"{unit}{fault.where}: {fault.n_rows} rows that it emits out of fold were fitted on {seen}: "
+        f"ids {', '.join(fault.ids)}{more}"
+    )
+
+
+def verdict_line(found: Audit) -> str:
+    """Return the verdict as one sentence."""
+    proof, null = found.provenance, found.null
+    if found.passed:
+        checked = f"{len(proof.blocks)} blocks are proven from what is stored"
+        judged = (
+            "not rerun on permuted labels"
+            if null is None
+            else "no member is better than chance on permuted labels"
+        )
+        return f"pass: {checked}; {judged}"
+    parts = []
+    leaks = sum(fault.is_leak for fault in proof.faults)
+    if leaks:
+        parts.append(f"{leaks} fits saw what the rows they emit must not come from")
+    if len(proof.faults) > leaks:
+        parts.append(f"{len(proof.faults) - leaks} entries or files cannot be proven")
+    if null is not None and null.above:
+        parts.append(f"better than chance on permuted labels: {', '.join(null.above)}")
+    return f"fail: {'; '.join(parts)}"

@@ -1,0 +1,298 @@
+"""Audit: is a finished run honest? A proof from what is stored, and a rerun on permuted labels.
+
+In:  a run folder.
+Out: `Audit`: what was proven of every block, which members beat chance on labels that mean nothing; `audit.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stackfeat.config.run_config import RunConfig
+from stackfeat.config.yaml_file import read_yaml
+from stackfeat.data.folds import Folds, load_folds
+from stackfeat.data.samples import Samples, load_samples
+from stackfeat.ensemble.proof import Fault, Prover, indirect
+from stackfeat.ensemble.units import Averaging
+from stackfeat.errors import DataError, StoreError, TrustError, UsageError
+from stackfeat.features.crossfit import Progress
+from stackfeat.log import logging_to
+from stackfeat.options import Options
+from stackfeat.output.files import write_json
+from stackfeat.output.provenance import FILE, FORMAT
+from stackfeat.output.written import Written
+from stackfeat.permuting import Null, permutation_null
+from stackfeat.planning import code_hash
+from stackfeat.store import Store
+
+RESULT = "audit.json"
+FEWEST_ROWS = 50
+
+
+@dataclass(frozen=True)
+class BlockProof:
+    """What was proven of one block.
+
+    Attributes
+    ----------
+    n_rows : int
+        Out-of-fold rows of all repeats that were checked.
+    faults : list of Fault
+        Its own, and those of every fit that its rows went through.
+    indirect : list of str
+        Other ways on which labels could have come; none is a fault.
+    """
+
+    name: str
+    n_rows: int
+    faults: list[Fault]
+    indirect: list[str]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was proven from the store.
+
+    Attributes
+    ----------
+    n_fits, n_noted : int
+        Fits behind the blocks, and those among them that noted their rows themselves.
+    file_faults : list of Fault
+        OOF files of the run folder that are not what the run wrote.
+    """
+
+    n_rows: int
+    n_fits: int
+    n_noted: int
+    blocks: list[BlockProof]
+    file_faults: list[Fault]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All faults, each once."""
+        found = [fault for block in self.blocks for fault in block.faults]
+        return list(dict.fromkeys([*found, *self.file_faults]))
+
+    def to_json(self) -> dict[str, Any]:
+        blocks = {
+            block.name: {
+                "n_rows": block.n_rows,
+                "proven": not block.faults,
+                "faults": [fault.to_json() for fault in block.faults],
+                "indirect": block.indirect,
+            }
+            for block in self.blocks
+        }
+        counts = {"n_rows": self.n_rows, "n_fits": self.n_fits, "n_noted": self.n_noted}
+        return {**counts, "blocks": blocks, "files": [fault.to_json() for fault in self.file_faults]}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of an audit.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder, which now holds ``audit.json``.
+    null : Null or None
+        None where it was not asked for.
+    """
+
+    folder: Path
+    provenance: Provenance
+    null: Null | None
+
+    @property
+    def passed(self) -> bool:
+        return not self.provenance.faults and not (self.null and self.null.above)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing was found, else 1."""
+        return 0 if self.passed else 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": "pass" if self.passed else "fail",
+            "provenance": self.provenance.to_json(),
+            "null": None if self.null is None else self.null.to_json(),
+        }
+
+
+def audit(
+    run_folder: str | Path,
+    *,
+    null: bool = True,
+    permutations: int = 5,
+    rows: int = 2000,
+    jobs: int | None = None,
+    seed: int = 0,
+    store: str | Path | None = None,
+    trust_code: bool = False,
+    progress: Progress | None = None,
+) -> Audit:
+    """Prove from the store that no row's features saw its label, and rerun the stack on permuted labels.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a finished run.
+    null : bool
+        Whether to rerun; without it nothing is computed and no code of the run is imported.
+    permutations : int
+        Reruns, each on other permuted labels.
+    rows : int
+        Training rows of a rerun at most; half as many are held out.
+    jobs : int, optional
+        Worker processes; as the run's config says without it.
+    seed : int
+        Of rows and permutations.
+    store : path, optional
+        Where the run's store is now, if it was moved.
+    trust_code : bool
+        Needed for the rerun where the run needed it.
+    progress : Progress, optional
+        Told of the units of the reruns.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    UsageError
+        If the folder is no run's, or an option is out of range.
+    TrustError
+        If members are user code and `trust_code` is false.
+    DataError
+        If the run's rows, folds or store are gone or damaged, or too few for a rerun.
+    KeyboardInterrupt
+        Nothing is left behind; an older ``audit.json`` stays.
+
+    Examples
+    --------
+    >>> audit("configs/runs/quickstart", permutations=3).passed  # doctest: +SKIP
+    True
+    """
+    for name, value, least in (
+        ("permutations", permutations, 1),
+        ("rows", rows, FEWEST_ROWS),
+        ("jobs", jobs, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
+    folder = Path(run_folder)
+    index = read_index(folder)
+    home = folder / index["folder"]
+    config = _read_config(folder)
+    if null:
+        _refuse_untrusted(config, home, trust_code)
+    entries = _open(folder / index["store"] if store is None else Path(store))
+    samples, folds = _rows_of(entries, index)
+    with logging_to(folder / "audit.log"):
+        proven = prove(entries, index, samples, folds, folder)
+        judged = None
+        if null:
+            averaging = Averaging.from_json(index["averaging"])
+            judged = permutation_null(
+                config,
+                home.resolve(),
+                samples,
+                folds,
+                averaging,
+                permutations=permutations,
+                rows=rows,
+                jobs=jobs,
+                seed=seed,
+                trust_code=trust_code,
+                progress=progress,
+            )
+    found = Audit(folder, proven, judged)
+    options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
+    write_json(folder / RESULT, {**found.to_json(), "options": options})
+    return found
+
+
+def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds, folder: Path) -> Provenance:
+    """Check every place of every block of a run, and its OOF files."""
+    names = {key: (member, unit) for member, units in index["fits"].items() for unit, key in units.items()}
+    prover = Prover(store, samples, folds, names, (index["samples"], index["folds"]))
+    blocks = []
+    for block in index["blocks"]:
+        faults: list[Fault] = []
+        n_rows = 0
+        for repeat, places in enumerate(block["oof"]):
+            for fold, place in enumerate(places):
+                if place is not None:
+                    faults += prover.place(place, repeat, fold)
+                    n_rows += len(prover.predicted(repeat, fold))
+        ways = indirect(prover, block["oof"])
+        blocks.append(BlockProof(block["name"], n_rows, list(dict.fromkeys(faults)), ways))
+    written = Written(folder)
+    changed = [name for name, made_of in index["files"].items() if not written.is_current(name, made_of)]
+    file_faults = [
+        Fault("mismatch", name, detail="it is not the file that the run wrote from its entries")
+        for name in changed
+    ]
+    return Provenance(samples.n_rows, prover.n_fits, prover.n_noted, blocks, file_faults)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return what `provenance.json` of a run folder says."""
+    path = folder / FILE
+    try:
+        index: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"RUN must be the folder of a finished run, with {FILE}; got {folder}. "
+            "Run its config with this version first: what is stored is not computed again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} must be as the run wrote it; got {error}; run the config again") from None
+    known = {"store", "folder", "samples", "folds", "fits", "blocks", "files", "averaging"}
+    if not isinstance(index, dict) or index.get("format") != FORMAT or not known <= set(index):
+        raise DataError(f"{path} must be in format {FORMAT}; got another one; run the config again")
+    return index
+
+
+def _read_config(folder: Path) -> RunConfig:
+    path = folder / "config.yaml"
+    try:
+        return RunConfig.model_validate(read_yaml(path).values)
+    except ValueError as error:
+        raise DataError(f"{path} must be as the run wrote it; got {error}; run the config again") from None
+
+
+def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
+    members: list[Options] = [member for level in config.levels.values() for member in level.values()]
+    named = [
+        getattr(member, kind) for member in members for kind in ("net", "estimator") if hasattr(member, kind)
+    ]
+    named += [config.metric] if ":" in config.metric else []
+    named += [config.folds.kind] if ":" in config.folds.kind else []
+    own = [] if trust_code else [name for name in named if code_hash(name, home) is not None]
+    if own:
+        raise TrustError(
+            f"code outside scikit-learn, lightgbm, xgboost and catboost must be agreed to; got {', '.join(own)}; "
+            "read it, then give --trust-code (or --no-null: the proof from the store runs no code)"
+        )
+
+
+def _open(path: Path) -> Store:
+    if not path.is_dir():
+        raise DataError(f"the run's store must be there; got no folder {path}; say where it is with --store")
+    return Store(path, "readonly")
+
+
+def _rows_of(store: Store, index: Mapping[str, Any]) -> tuple[Samples, Folds]:
+    try:
+        return load_samples(store.read(index["samples"])), load_folds(store.read(index["folds"]))
+    except StoreError as error:
+        raise DataError(
+            f"the rows and folds of the run must be in its store; {error}; run the config again"
+        ) from None
