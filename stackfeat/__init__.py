@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stackfeat.auditing import audit
     from stackfeat.config import RunConfig, load_config
     from stackfeat.nets.extraction.extract import extract
     from stackfeat.nets.pictures import plot_feature_maps, plot_filters
@@ -35,6 +36,7 @@ _PUBLIC = {
     "RunConfig": "stackfeat.config",
     "RunResult": "stackfeat.output.result",
     "Tap": "stackfeat.nets.taps",
+    "audit": "stackfeat.auditing",
     "extract": "stackfeat.nets.extraction.extract",
     "find_penultimate": "stackfeat.nets.reading.penultimate",
     "list_layers": "stackfeat.nets.reading.listing",
@@ -53,6 +55,7 @@ __all__ = [
     "RunResult",
     "Tap",
     "__version__",
+    "audit",
     "extract",
     "find_penultimate",
     "list_layers",

@@ -6,8 +6,9 @@ Out: a Finished value; then files and a RunResult.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.units import Job
 from stackfeat.errors import DamagedEntryError, RunFailed
 from stackfeat.features.crossfit import CrossFit
+from stackfeat.features.diagnostics import block_warnings
 from stackfeat.features.keys import key_of
 from stackfeat.metrics import Metric, get_metric
 from stackfeat.output.files import write_json
@@ -50,6 +52,8 @@ from stackfeat.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 
 def collect(
@@ -78,10 +82,16 @@ def collect(
     diagnoses = {
         name: store.read(job.key).json("diagnosis") for name, job in diagnosing.items() if store.has(job.key)
     }
-    warnings = [text for found in diagnoses.values() for text in found["warnings"]]
     train = load_samples(store.read(plan.sources.samples))
+    of_inputs = warn_of_inputs(plan.graph, train.n_rows)
+    # What a block's encoding alone says is said once.
+    measured = {
+        name: found for name, found in diagnoses.items() if not any(name in text for text in of_inputs)
+    }
+    warnings = block_warnings({name: found["warnings"] for name, found in measured.items()})
+    _log_blocks(diagnoses, warnings)
     warnings += [*fold_scale_warning(scores, metric, train.task), *_fit_warnings(plan, store)]
-    warnings += [*warn_of_inputs(plan.graph, train.n_rows), *_order_warnings(metric, train.task)]
+    warnings += [*of_inputs, *_order_warnings(metric, train.task)]
     warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
@@ -119,6 +129,14 @@ def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:
         return None
     entry = store.read(plan.sources.holdout)
     return HeldRows(load_samples(entry), load_holdout(entry))
+
+
+def _log_blocks(diagnoses: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> None:
+    for name, found in diagnoses.items():
+        measured = [f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float)]
+        logger.info("%s: %s", name, ", ".join(measured))
+    for text in warnings:
+        logger.warning(text)
 
 
 def _raise_damaged(outcome: CrossFit) -> None:

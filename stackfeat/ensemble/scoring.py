@@ -17,7 +17,13 @@ from stackfeat.data.samples import Samples
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.predictions import oof_prediction
 from stackfeat.features.block import Reader, assemble
-from stackfeat.features.diagnostics import BlockDiagnostics, fold_id_accuracy, two_sample_auc
+from stackfeat.features.diagnostics import (
+    BlockDiagnostics,
+    compare_random_cv,
+    fold_id_accuracy,
+    two_sample_auc,
+)
+from stackfeat.features.probe import probe_losses
 from stackfeat.metrics import Metric, get_metric
 from stackfeat.task import Task
 
@@ -127,19 +133,43 @@ def _fit_rule(
     )
 
 
-def diagnose_block(store: Reader, recipe: Mapping[str, Any], folds: Folds) -> dict[str, Any]:
+def diagnose_block(
+    store: Reader, recipe: Mapping[str, Any], samples: Samples, folds: Folds
+) -> dict[str, Any]:
     """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
     values, covered = assemble(store, recipe["oof"], folds, 0)
-    rows = np.flatnonzero(covered)
+    rows, fold_of = np.flatnonzero(covered), folds.fold_of(0)
     views = [store.read(key).array(name) for key, name in recipe["views"]]
-    report = store.read(recipe["align"]).json("report") if recipe["align"] else {}
     averaging: Literal["late", "early"] = "early" if recipe.get("averaging") == "early" else "late"
+    report = store.read(recipe["align"]).json("report") if recipe["align"] else {}
+    gain, error = _random_cv(values, rows, samples, folds, recipe["seed"])
     found = BlockDiagnostics(
         name=recipe["block"],
         n_folds=folds.n_folds,
-        fold_id=fold_id_accuracy(values[rows], folds.fold_of(0)[rows], recipe["seed"]),
+        fold_id=fold_id_accuracy(values[rows], fold_of[rows], recipe["seed"]),
         auc=two_sample_auc(values[rows], views, recipe["seed"], averaging) if views else None,
         anchor_cosine=report.get("anchor_cosine"),
         held_out_cosine=report.get("held_out_cosine"),
+        n_anchors=report.get("n_anchors"),
+        width=values.shape[1] if report else None,
+        random_cv_gain=gain,
+        random_cv_se=error,
     )
-    return {**found.to_json(), "warnings": list(found.warnings()), "n_anchors": report.get("n_anchors")}
+    return {**found.to_json(), "warnings": list(found.warnings())}
+
+
+def _random_cv(
+    values: np.ndarray, rows: np.ndarray, samples: Samples, folds: Folds, seed: int
+) -> tuple[float | None, float | None]:
+    """Gain of random over fold-grouped cross-validation; time folds have no random counterpart."""
+    losses = None
+    if not folds.is_time:
+        losses = probe_losses(
+            values[rows],
+            samples.labels[rows],
+            folds.fold_of(0)[rows],
+            is_classification=samples.task.is_classification,
+            group=None if samples.group is None else samples.group[rows],
+            seed=seed,
+        )
+    return (None, None) if losses is None else compare_random_cv(*losses)

@@ -226,7 +226,8 @@ def _run_score(
 def _run_diagnose(
     store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
 ) -> None:
-    found = diagnose_block(store, recipe, folds_of(store, recipe["folds"]))
+    samples = samples_of(store, recipe["samples"])
+    found = diagnose_block(store, recipe, samples, folds_of(store, recipe["folds"]))
     with store.write(key, "diagnose", recipe) as writer:
         writer.json("diagnosis", found)
 

@@ -1,12 +1,12 @@
 """What a feature block gives away: are folds, and OOF and test rows, comparable?
 
 In:  a block's OOF rows, its test views, and what the alignment and the meta-learner measured.
-Out: `BlockDiagnostics`: numbers, and for each past its threshold a sentence with the remedy.
+Out: `BlockDiagnostics`: numbers, and what is past its threshold; one warning an encoding, with the remedy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -25,6 +25,23 @@ LOWEST_COSINE = 0.5
 COSINE_GAP = 0.1
 HIGHEST_AUC = 0.6
 RANDOM_CV_SE = 2.0
+LEAST_CV_GAIN = 0.02
+"""Share of the target's variance: a smaller gain of random over grouped folds is not worth a warning."""
+ANCHORS_PER_COLUMN = 2
+
+_ROTATED = "Set reduce at the tap: fewer directions than now; 16 is a good try"
+_GATED = (
+    "Let only gated members read it (gate: true, gated_linear: they leave it out where it does not help), "
+    "or take it out of encode"
+)
+_REMEDIES = {
+    "raw": "Activations of different fold models share no columns: use encode: [geometry, aligned]",
+    "aligned": _ROTATED,
+    "reference": _ROTATED,
+}
+_SHIFTED = (
+    "Where test rows look unlike in every block of a tap, the data have shifted: drop the columns that shift"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,11 @@ class BlockDiagnostics:
         Two-sample AUC of OOF rows against test rows, in the averaging in use.
     anchor_cosine, held_out_cosine : float or None
         Agreement of aligned folds on the anchors they were fitted on, and on others.
+    n_anchors, width : int or None
+        Anchor rows, and aligned columns that are kept (`reduce`).
+    random_cv_gain, random_cv_se : float or None
+        How much lower the loss of a probe is in random than in fold-grouped cross-validation, as a
+        share of the target's variance, and its standard error over rows.
     """
 
     name: str
@@ -49,6 +71,10 @@ class BlockDiagnostics:
     auc: float | None = None
     anchor_cosine: float | None = None
     held_out_cosine: float | None = None
+    n_anchors: int | None = None
+    width: int | None = None
+    random_cv_gain: float | None = None
+    random_cv_se: float | None = None
 
     def to_json(self) -> dict[str, str | int | float | None]:
         """Plain values; NaN becomes None."""
@@ -56,49 +82,67 @@ class BlockDiagnostics:
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
     def warnings(self) -> tuple[str, ...]:
-        """What is past its threshold, and what to do about it."""
+        """What is past its threshold, a phrase each; `block_warnings` says what to do about it."""
         found = []
         limit = fold_id_limit(self.n_folds)
         if self.fold_id is not None and self.fold_id > limit:
             found.append(
-                f"{self.name}: a row gives away its fold (balanced accuracy {self.fold_id:.2f}, chance "
-                f"{1 / self.n_folds:.2f}, limit {limit:.2f}), so columns of different folds are not "
-                f"comparable. Use {self._remedy()}."
+                f"rows give away their fold (accuracy {self.fold_id:.2f}, chance {1 / self.n_folds:.2f}, "
+                f"limit {limit:.2f})"
             )
         if self.auc is not None and self.auc > HIGHEST_AUC:
+            found.append(f"test rows look unlike OOF rows (AUC {self.auc:.2f}, limit {HIGHEST_AUC})")
+        if self.n_anchors is not None and self.width is not None:
+            least = ANCHORS_PER_COLUMN * self.width
+            if self.n_anchors < least:
+                found.append(
+                    f"{self.n_anchors} anchors for {self.width} columns (at least {least} are needed)"
+                )
+        found += self._cosine_phrases()
+        gain, error = self.random_cv_gain, self.random_cv_se
+        if gain is not None and error is not None and gain > max(RANDOM_CV_SE * error, LEAST_CV_GAIN):
             found.append(
-                f"{self.name}: test rows look unlike out-of-fold rows (two-sample AUC {self.auc:.2f}, limit "
-                f"{HIGHEST_AUC}). Use averaging: late; if it is in use, the data themselves have shifted: "
-                "drop the columns that shift, or make folds that shift alike."
+                f"rows of the same fold help each other (random CV better by {gain:.3f} ± {error:.3f})"
             )
-        found += self._cosine_warnings()
         return tuple(found)
 
-    def _remedy(self) -> str:
-        """Name an encoding other than the one that the block has."""
-        if self.name.endswith("@geometry"):
-            return "encode: aligned, or leave it to a gated member"
-        if self.name.endswith(("@aligned", "@reference")):
-            return "a smaller reduce, or encode: geometry"
-        return "encode: geometry or aligned"
-
-    def _cosine_warnings(self) -> list[str]:
+    def _cosine_phrases(self) -> list[str]:
         held_out, anchor = self.held_out_cosine, self.anchor_cosine
         if held_out is None or anchor is None:
             return []
         if held_out < LOWEST_COSINE:
             return [
-                f"{self.name}: aligned folds agree little on rows they were not aligned on "
-                f"(cosine {held_out:.2f}, limit {LOWEST_COSINE}). "
-                "Use encode: geometry, or a smaller reduce."
+                f"folds agree little on rows outside the anchors (cosine {held_out:.2f}, limit {LOWEST_COSINE})"
             ]
         if anchor - held_out > COSINE_GAP:
             return [
-                f"{self.name}: aligned folds agree better on their anchors (cosine {anchor:.2f}) than on "
-                f"other rows ({held_out:.2f}): too few anchors for the width. "
-                "Set a smaller reduce."
+                f"folds agree better on anchors (cosine {anchor:.2f}) than on other rows ({held_out:.2f})"
             ]
         return []
+
+
+def block_warnings(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one warning for each encoding with blocks past a threshold, with the one remedy of that encoding.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of str
+        Blocks and their `BlockDiagnostics.warnings`. A remedy never names another encoding that could be
+        past its threshold itself, so no two warnings contradict each other.
+    """
+    by_encoding: dict[str, list[str]] = {}
+    for name, phrases in found.items():
+        if phrases:
+            by_encoding.setdefault(name.rpartition("@")[2], []).append(f"{name}: {', '.join(phrases)}")
+    return [
+        f"{'; '.join(lines)}. {_remedy(encoding, any('unlike OOF' in line for line in lines))}"
+        for encoding, lines in by_encoding.items()
+    ]
+
+
+def _remedy(encoding: str, is_unlike: bool) -> str:
+    remedy = _REMEDIES.get(encoding, _GATED)
+    return f"{remedy}. {_SHIFTED}" if is_unlike else remedy
 
 
 def fold_id_limit(n_folds: int) -> float:
@@ -170,14 +214,3 @@ def compare_random_cv(grouped: np.ndarray, random: np.ndarray) -> tuple[float, f
     """
     gain = np.asarray(grouped, dtype=np.float64) - np.asarray(random, dtype=np.float64)
     return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
-
-
-def random_cv_warning(name: str, gain: float, standard_error: float) -> str | None:
-    """A sentence where random CV is better than fold-grouped CV past two standard errors."""
-    if not gain > RANDOM_CV_SE * standard_error:
-        return None
-    return (
-        f"{name}: rows of the same fold help each other (random CV is better than fold-grouped CV by "
-        f"{gain:.4f}, {standard_error:.4f} standard error): its features are not comparable between folds. "
-        "Use encode: geometry instead of raw."
-    )

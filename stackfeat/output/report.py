@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stackfeat import __version__
+from stackfeat.features.diagnostics import fold_id_limit
 from stackfeat.output.finished import Finished
 from stackfeat.output.scores import Score, paired_gap
 
@@ -49,6 +50,8 @@ def page_values(finished: Finished, title: str) -> dict[str, Any]:
         "low": _short(low),
         "high": _short(high),
         "weights": _weights(finished),
+        "fold_chance": f"{1 / finished.folds.n_folds:.2f}",
+        "fold_limit": f"{fold_id_limit(finished.folds.n_folds):.2f}",
         "diagnoses": [_diagnosis(name, found) for name, found in finished.diagnoses.items()],
         "warnings": finished.warnings,
         "notes": [note for note in finished.notes if not note.startswith("warning: ")],
@@ -119,10 +122,13 @@ def _weights(finished: Finished) -> list[dict[str, Any]]:
 def _diagnosis(name: str, found: dict[str, Any]) -> dict[str, Any]:
     values = {key: found.get(key) for key in ("fold_id", "auc", "anchor_cosine", "held_out_cosine")}
     shown = {key: "–" if value is None else f"{value:.2f}" for key, value in values.items()}
+    gain, error, n_anchors = (found.get(key) for key in ("random_cv_gain", "random_cv_se", "n_anchors"))
     return {
         "name": name,
         **shown,
-        "anchors": found.get("n_anchors") or "–",
+        "random_cv": "–" if gain is None else f"{gain:+.3f} ± {error:.3f}",
+        "anchors": "–" if n_anchors is None else f"{n_anchors} for {found['width']} columns",
+        "words": "; ".join(found["warnings"]) or "comparable",
         "is_past": bool(found["warnings"]),
     }
 

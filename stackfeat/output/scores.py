@@ -161,6 +161,7 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
             if has_test
             else [],
             align=plan.aligns.get((name, 0)),
+            samples=plan.sources.samples,
             folds=plan.sources.folds,
             seed=derive_seed(plan.sources.seed, "diagnose"),
             averaging=plan.sources.averaging,

@@ -224,7 +224,9 @@ def test_keys_of_late_runs_are_those_of_stores_filled_before_other_averages_were
     assert (
         key_of({**mapped, "version": 1}) == "1ad5c67d147e13616095fc5e0b8539de887a631ceb820205da82e2a1f53a84d0"
     )
-    diagnosed = diagnose_recipe(block="b", oof=[("k", "a")], views=[], align=None, folds="f", seed=1)
+    diagnosed = diagnose_recipe(
+        block="b", oof=[("k", "a")], views=[], align=None, samples="s", folds="f", seed=1
+    )
     assert "averaging" not in diagnosed
     assert Averaging("mean", "all", False).to_json() == {
         "average": "mean",

@@ -1,0 +1,63 @@
+"""What a run measures of its feature blocks stands in scores.json, the log and the report, and warns once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+Project = Any
+
+
+def test_every_feature_block_is_measured_and_shown(net: Project) -> None:
+    blocks = net.scores()["blocks"]
+    assert set(blocks) == {"base/mlp/penultimate@geometry", "base/mlp/penultimate@aligned"}
+    report = (net.run_folder / "report.html").read_text()
+    log = (net.run_folder / "run.log").read_text()
+    for name, found in blocks.items():
+        for measure in ("fold_id", "auc", "random_cv_gain", "random_cv_se"):
+            assert isinstance(found[measure], float), (name, measure)
+            assert f"{measure} {found[measure]:.3g}" in log
+        assert (found["n_anchors"] is not None) == name.endswith("@aligned")
+        row = re.search(rf"<tr[^>]*><td>{re.escape(name)}</td>.*?</tr>", report)
+        assert row and f">{found['fold_id']:.2f}<" in row[0] and f"{found['random_cv_gain']:+.3f}" in row[0]
+        words = found["warnings"] or ["comparable"]
+        assert all(text in row[0] for text in words)
+    assert "0.33 is guessing; above 0.67" in report
+
+
+def test_raw_activations_are_found_and_warned_of_once(
+    build: Callable[..., Project], make_config: Callable[..., Any]
+) -> None:
+    config = make_config()
+    net = {
+        "net": "mlp",
+        "params": {"hidden": [64]},
+        "train": {"epochs": 25, "batch_size": 16},
+        "emit": ["proba", {"tap": "penultimate", "encode": ["raw", "geometry"]}],
+    }
+    config["levels"] = {"base": {"mlp": net}}
+    project = build(config=config, n_rows=240)
+    assert project.run().code == 0
+    scores = project.scores()
+    found = scores["blocks"]["base/mlp/penultimate@raw"]
+    assert found["fold_id"] > 0.67
+    assert (
+        found["random_cv_gain"] > 0.05 > scores["blocks"]["base/mlp/penultimate@geometry"]["random_cv_gain"]
+    )
+    assert len(found["warnings"]) >= 2
+    assert len([text for text in scores["warnings"] if "penultimate@raw" in text]) == 1
+
+
+def test_a_time_split_has_no_random_counterpart(
+    build: Callable[..., Project], add_net: Any, make_config: Any
+) -> None:
+    config = add_net(make_config())
+    config["levels"].pop("meta")
+    config["levels"].pop("final")
+    config["data"]["time"] = "row_id"
+    config["data"].pop("id")
+    project = build(config=config)
+    assert project.run().code == 0
+    assert {found["random_cv_gain"] for found in project.scores()["blocks"].values()} == {None}
+    assert "–" in (project.run_folder / "report.html").read_text()
