@@ -17,6 +17,7 @@ import pytest
 from scipy.stats import entropy
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 
+from stackfeat.auditing import audit
 LIMIT = 3.0
 TWO_SIDED = ("accuracy", "roc_auc")
 
@@ -271,3 +272,49 @@ def ridges_loaded(entry: Any) -> dict[str, Any]:
         loaded[part] = ridge_to_first([np.zeros((1, 1))])
         loaded[part].maps = [entry.array(f"map/{part}/{name}") for name in sorted(names, key=int)]
     return loaded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leaks", [True, False], ids=["ridge", "orthogonal"])
+def test_an_audit_finds_a_flexible_map_between_folds(
+    arena: Any, monkeypatch: pytest.MonkeyPatch, leaks: bool
+) -> None:
+    from stackfeat.features import alignment
+
+    if leaks:
+        monkeypatch.setattr(alignment, "align", ridge_to_first)
+        monkeypatch.setattr(alignment, "load_alignments", ridges_loaded)
+    net = {
+        "net": "mlp",
+        "params": {"hidden": [256, 128], "dropout": 0.0},
+        "train": {"epochs": 30, "batch_size": 64, "lr": 0.003, "weight_decay": 0.0},
+        "emit": ["proba", {"tap": "penultimate", "encode": ["aligned"]}],
+    }
+    levels = {
+        "base": {"mlp": net},
+        "meta": {"per": {**LOGISTIC, "params": {"C": 0.1}, "each": "base/*/*@*"}},
+    }
+    rows = noise_rows(750, 20, 0, True, "r")
+    test = noise_rows(250, 20, 0, True, "t").drop(columns="y")
+    ran = arena.run(levels, rows, test, folds={"n": 5})
+    found = audit(ran.result.folder, rows=500, permutations=6)
+    assert found.null is not None
+    print(*found.null.verdicts, sep="\n")
+    assert not found.provenance.faults, "maps see no rows that they must not: only the rerun can tell"
+    assert found.null.above == (["meta/per:mlp.penultimate@aligned"] if leaks else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nested", [False, "auto"])
+def test_an_audit_finds_trees_over_predictions_and_raw_columns_that_are_not_nested(
+    arena: Any, nested: Any
+) -> None:
+    levels = noise_levels(True, trees=50)
+    gbm = {**levels["meta"]["gbm"], "inputs": ["base/*/proba", "table"], "nested": nested}
+    base = {name: levels["base"][name] for name in ("gbm", "log")}
+    levels = {"base": base, "meta": {"gbm": gbm, "log": levels["meta"]["log"]}}
+    ran = arena.run(levels, noise_rows(600, 6, 0, True, "r"), folds={"n": 5})
+    found = audit(ran.result.folder, rows=400, permutations=12)
+    assert found.null is not None
+    print(*found.null.verdicts, sep="\n")
+    assert found.null.above == (["meta/gbm"] if nested is False else [])

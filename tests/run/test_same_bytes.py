@@ -62,6 +62,7 @@ def test_the_run_folder_holds_what_it_promises(net_run: Project) -> None:
         "config.yaml",
         "folds.csv",
         "leaderboard.csv",
+        "provenance.json",
         "scores.json",
         "oof",
         "test",
