@@ -200,6 +200,7 @@ def _prepare(
         settings=run_settings(loaded),
         source_hash=lambda name: code_hash(name, loaded.folder),
         n_rows=train.n_rows,
+        averaging=loaded.config.stack.averaging,
     )
     return Rerun(sources, folds, train, labels[len(parts[0]) :], seed)
 

@@ -23,6 +23,7 @@ FLOW = {
     "inspection": 1,
     "small": 1,
     "permuting": 2,
+    "proving": 2,
     "auditing": 3,
     "audit_table": 4,
     "cli_audit": 5,

@@ -132,7 +132,10 @@ class Prover:
         emitted = int(match[1]) if match and match[1] else fold
         wrong = _misplaced(recipe, repeat, emitted)
         if wrong:
-            return [self._entry_fault("mismatch", key, wrong)]
+            faults = [self.entry_fault("mismatch", key, wrong)]
+            # A fit on all rows has seen the labels of every row it could stand for.
+            is_whole = recipe["stage"] == "fit" and recipe["fold"] == "all"
+            return [*faults, *self._emits(key, repeat, fold)] if is_whole else faults
         if recipe["stage"] != "fit":
             return self._emits(recipe["fits"][emitted], repeat, emitted)
         faults = self._emits(key, repeat, emitted)
@@ -157,22 +160,22 @@ class Prover:
             recipe = entry.manifest["recipe"]
             rows = read_fitted_rows(entry) if recipe.get("stage") == "fit" else None
         except DamagedEntryError as error:
-            return Checked(None, faults=[self._entry_fault("damaged", key, str(error))])
+            return Checked(None, faults=[self.entry_fault("damaged", key, str(error))])
         except StoreError as error:
-            return Checked(None, faults=[self._entry_fault("missing", key, str(error))])
+            return Checked(None, faults=[self.entry_fault("missing", key, str(error))])
         if key_of(recipe) != key or entry.manifest["kind"] != recipe.get("stage"):
             return Checked(
-                None, faults=[self._entry_fault("mismatch", key, "its recipe is not that of its key")]
+                None, faults=[self.entry_fault("mismatch", key, "its recipe is not that of its key")]
             )
         if recipe["stage"] != "fit":
             return Checked(entry)
         if (recipe["samples"], recipe["folds"]) != self.keys:
             return Checked(
-                None, faults=[self._entry_fault("mismatch", key, "it was fitted on other rows or folds")]
+                None, faults=[self.entry_fault("mismatch", key, "it was fitted on other rows or folds")]
             )
         return Checked(entry, self._implied(recipe) if rows is None else rows, rows is not None)
 
-    def _entry_fault(self, kind: Kind, key: str, detail: str) -> Fault:
+    def entry_fault(self, kind: Kind, key: str, detail: str) -> Fault:
         member, fold = self.names.get(key, ("", ""))
         return Fault(kind, f"entry {key[:12]}", member, fold, detail=detail)
 
@@ -202,9 +205,9 @@ class Prover:
         if self.samples.time is not None and fitted.any():
             late = self.samples.time[fitted].max() > self.samples.time[rows]
             found.append(("later rows", late & ~own))
-        return [self._row_fault(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
+        return [self.row_fault(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
 
-    def _row_fault(self, kind: Kind, key: str, rows: np.ndarray) -> Fault:
+    def row_fault(self, kind: Kind, key: str, rows: np.ndarray) -> Fault:
         member, fold = self.names.get(key, ("", ""))
         ids = tuple(str(identity) for identity in self.samples.ids[rows[:N_EXAMPLES]])
         return Fault(kind, f"fit {key[:12]}", member, fold, len(rows), ids)
@@ -225,7 +228,8 @@ class Prover:
 def _misplaced(recipe: Mapping[str, Any], repeat: int, fold: int) -> str:
     """Say why an entry cannot be the one that emitted these rows; empty where it can."""
     if recipe["stage"] != "fit":
-        return "" if "fits" in recipe else f"an entry of stage {recipe['stage']!r} emits no out-of-fold rows"
+        is_align = recipe["stage"] == "align"
+        return "" if is_align else f"an entry of stage {recipe['stage']!r} emits no out-of-fold rows"
     if recipe["repeat"] != repeat or str(fold) not in str(recipe["fold"]).split("-"):
         stands = f"repeat {recipe['repeat']}, fold {recipe['fold']}"
         return f"it was fitted for {stands} and stands for repeat {repeat}, fold {fold}"

@@ -65,7 +65,12 @@ def key_of_fit(project: Project, member: str, unit: str) -> str:
     return str(provenance(project)["fits"][member][unit])
 
 
-def forge(project: Project, key: str, change: Callable[[np.ndarray], np.ndarray | None]) -> None:
+def forge(
+    project: Project,
+    key: str,
+    change: Callable[[np.ndarray], np.ndarray | None],
+    **extra: np.ndarray,
+) -> None:
     """Write an entry anew, with other noted rows, as somebody would who knows how to sign it."""
     store = Store(project.folder / ".stackfeat")
     entry = store.read(key)
@@ -77,6 +82,8 @@ def forge(project: Project, key: str, change: Callable[[np.ndarray], np.ndarray 
             writer.bytes(name, data)
         if rows is not None:
             writer.array(NAME, rows)
+        for name, values in extra.items():
+            writer.array(name, values)
 
 
 def folds_csv(project: Project) -> list[tuple[str, int]]:
@@ -165,6 +172,54 @@ def test_a_fit_of_another_fold_in_the_place_of_one_fails(quick: Project) -> None
     path.write_text(json.dumps(index))
     said = audited(quick, "--no-null")
     assert said.code == 1 and "was fitted for repeat 0, fold 2 and stands for repeat 0, fold 1" in said.out
+
+
+def test_a_fit_on_all_rows_in_the_place_of_a_fold_fails(quick: Project) -> None:
+    path, index = quick.run_folder / "provenance.json", provenance(quick)
+    block = next(block for block in index["blocks"] if block["name"] == "meta/gated/proba")
+    block["oof"][0][1][0] = key_of_fit(quick, "meta/gated", "0/all")
+    path.write_text(json.dumps(index))
+    said = audited(quick, "--no-null")
+    n_rows = sum(fold == 1 for _, fold in folds_csv(quick))
+    assert said.code == 1 and "was fitted for repeat 0, fold all and stands for repeat 0, fold 1" in said.out
+    assert f"{n_rows} rows that it emits out of fold were fitted on their own labels" in said.out
+
+
+@pytest.mark.parametrize("averaging", ["late", "early", "refit"])
+def test_fits_on_all_rows_are_proven_to_emit_no_row_of_a_fold(
+    averaging: str, build: Build, make_config: Any, add_net: Any
+) -> None:
+    config = add_net(make_config())
+    config["stack"] = {"averaging": averaging}
+    project = build(config=config)
+    assert project.run().code == 0
+    assert audited(project, "--no-null").code == 0
+    whole = {name for name, units in provenance(project)["fits"].items() if "0/all" in units}
+    assert ("base/mlp" in whole) == (averaging == "refit") and "meta/gated" in whole
+    assert result(project)["provenance"]["n_fits"] == sum(map(len, provenance(project)["fits"].values()))
+    member = "base/mlp" if averaging == "refit" else "meta/gated"
+    forge(
+        project, key_of_fit(project, member, "0/all"), lambda packed: packed, **{"oof/proba": np.zeros(160)}
+    )
+    said = audited(project, "--no-null")
+    assert said.code == 1, said.out
+    assert f"fault: {member} 0/all" in said.out
+    assert "160 rows that it emits out of fold were fitted on their own labels" in said.out
+
+
+def test_reruns_average_as_the_run_does(quick: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    made = permuting.make_plan
+
+    def noted(graph: Any, sources: Any) -> Any:
+        seen.add(sources.averaging)
+        return made(graph, sources)
+
+    monkeypatch.setattr(permuting, "make_plan", noted)
+    assert quick.run("--set", "stack.averaging=refit").code == 0
+    said = audited(quick, "--permutations", 2, "--rows", 90)
+    assert said.code == 0, said.out + said.err
+    assert seen == {"refit"} and result(quick)["null"]["failed"] == {}
 
 
 def test_a_changed_oof_file_fails(quick: Project) -> None:
