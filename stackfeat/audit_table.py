@@ -80,12 +80,17 @@ def _console() -> Console:
 def _proof_table(found: Audit) -> Table:
     proof = found.provenance
     title = f"from the store: {proof.n_rows} rows, {proof.n_fits} fits, {proof.n_noted} with their own note of rows"
-    table = _table(title, ("block", "OOF rows", "own label, group, time", "indirectly"), ("OOF rows",))
+    table = _table(title, ("block", "rows", "own label, group, time", "indirectly"), ("rows",))
     for block in proof.blocks:
-        n_faults = len(block.faults)
-        state = f"{n_faults} {'fault' if n_faults == 1 else 'faults'}" if n_faults else "proven"
-        table.add_row(block.name, str(block.n_rows), state, "; ".join(block.indirect) or "nothing else")
+        ways = "; ".join(block.indirect) or "nothing else"
+        table.add_row(block.name, str(block.n_rows), _state(block.faults), ways)
+    if proof.n_held is not None:
+        table.add_row("held-out rows", str(proof.n_held), _state(proof.held_faults), "in no fit of any level")
     return table
+
+
+def _state(faults: Sequence[Fault]) -> str:
+    return f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}" if faults else "proven"
 
 
 def _null_table(null: Null) -> Table:
@@ -145,8 +150,9 @@ def describe_fault(fault: Fault) -> str:
         fault.kind
     ]
     more = ", ..." if fault.n_rows > len(fault.ids) else ""
+    whose = fault.detail or "that it emits out of fold"
     return (
-        f"{unit}{fault.where}: {fault.n_rows} rows that it emits out of fold were fitted on {seen}: "
+        f"{unit}{fault.where}: {fault.n_rows} rows {whose} were fitted on {seen}: "
         f"ids {', '.join(fault.ids)}{more}"
     )
 

@@ -171,7 +171,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} must be as the run wrote it; got {error}; run the config again") from None
-    known = {"store", "folder", "samples", "folds", "fits", "blocks", "files", "averaging"}
+    known = {"store", "folder", "samples", "holdout", "folds", "fits", "blocks", "files", "averaging"}
     if not isinstance(index, dict) or index.get("format") != FORMAT or not known <= set(index):
         raise DataError(f"{path} must be in format {FORMAT}; got another one; run the config again")
     return index

@@ -7,14 +7,16 @@ Out: `Provenance`: the faults of every block and of the files that show their ro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stackfeat.data.folds import Folds
-from stackfeat.data.samples import Samples
+from stackfeat.data.holdout import load_holdout
+from stackfeat.data.samples import Samples, load_samples
 from stackfeat.ensemble.proof import Fault, Prover, indirect
 from stackfeat.ensemble.proof_emitted import whole_fit
+from stackfeat.ensemble.proof_held import HeldProver
 from stackfeat.output.written import Written
 from stackfeat.store import Store
 
@@ -45,10 +47,14 @@ class Provenance:
 
     Attributes
     ----------
+    n_held : int or None
+        Held-out rows, with ``stack.holdout``.
     n_fits, n_noted : int
         Fits behind the blocks, and those among them that noted their rows themselves.
     file_faults : list of Fault
-        OOF files of the run folder that are not what the run wrote.
+        Files of the run folder with rows out of fold or held out that are not what the run wrote.
+    held_faults : list of Fault
+        Held-out rows that some fit was given, or whose way through the stack cannot be proven.
     """
 
     n_rows: int
@@ -56,12 +62,14 @@ class Provenance:
     n_noted: int
     blocks: list[BlockProof]
     file_faults: list[Fault]
+    n_held: int | None = None
+    held_faults: list[Fault] = field(default_factory=list)
 
     @property
     def faults(self) -> list[Fault]:
         """All faults, each once."""
         found = [fault for block in self.blocks for fault in block.faults]
-        return list(dict.fromkeys([*found, *self.file_faults]))
+        return list(dict.fromkeys([*found, *self.held_faults, *self.file_faults]))
 
     def to_json(self) -> dict[str, Any]:
         blocks = {
@@ -74,11 +82,16 @@ class Provenance:
             for block in self.blocks
         }
         counts = {"n_rows": self.n_rows, "n_fits": self.n_fits, "n_noted": self.n_noted}
-        return {**counts, "blocks": blocks, "files": [fault.to_json() for fault in self.file_faults]}
+        held = None
+        if self.n_held is not None:
+            faults = [fault.to_json() for fault in self.held_faults]
+            held = {"n_rows": self.n_held, "proven": not faults, "faults": faults}
+        files = [fault.to_json() for fault in self.file_faults]
+        return {**counts, "blocks": blocks, "holdout": held, "files": files}
 
 
 def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds, folder: Path) -> Provenance:
-    """Check every place of every block of a run, and its OOF files."""
+    """Check every place of every block of a run, its held-out rows, and the files that show both."""
     names = {key: (member, unit) for member, units in index["fits"].items() for unit, key in units.items()}
     prover = Prover(store, samples, folds, names, (index["samples"], index["folds"]))
     blocks = []
@@ -100,4 +113,22 @@ def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds
         Fault("mismatch", name, detail="it is not the file that the run wrote from its entries")
         for name in changed
     ]
-    return Provenance(samples.n_rows, prover.n_fits, prover.n_noted, blocks, file_faults)
+    n_held, held_faults = _prove_held(prover, index)
+    return Provenance(samples.n_rows, prover.n_fits, prover.n_noted, blocks, file_faults, n_held, held_faults)
+
+
+def _prove_held(prover: Prover, index: Mapping[str, Any]) -> tuple[int | None, list[Fault]]:
+    """Check the held-out rows, if there are any, against every fit of the run and every one behind them."""
+    key = index["holdout"]
+    if key is None:
+        return None, []
+    entry = prover.checked(key).entry
+    if entry is None:
+        return 0, prover.checked(key).faults
+    rows = load_samples(entry)
+    held = HeldProver(prover, rows, load_holdout(entry), key)
+    faults = [*held.rows(), *held.fits(prover.names)]
+    for name, made_of in index["files"].items():
+        for place in made_of["places"] if name.startswith("holdout/") else ():
+            faults += held.place(place)
+    return rows.n_rows, list(dict.fromkeys(faults))

@@ -84,12 +84,7 @@ def collect(
     }
     train = load_samples(store.read(plan.sources.samples))
     of_inputs = warn_of_inputs(plan.graph, train.n_rows)
-    # What a block's encoding alone says is said once.
-    measured = {
-        name: found for name, found in diagnoses.items() if not any(name in text for text in of_inputs)
-    }
-    warnings = block_warnings({name: found["warnings"] for name, found in measured.items()})
-    _log_blocks(diagnoses, warnings)
+    warnings = _warn_of_blocks(diagnoses, of_inputs)
     warnings += [*fold_scale_warning(scores, metric, train.task), *_fit_warnings(plan, store)]
     warnings += [*of_inputs, *_order_warnings(metric, train.task)]
     warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
@@ -131,12 +126,21 @@ def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:
     return HeldRows(load_samples(entry), load_holdout(entry))
 
 
-def _log_blocks(diagnoses: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> None:
+def _warn_of_blocks(diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Sequence[str]) -> list[str]:
+    """Log what was measured of blocks, and warn of it where `of_inputs` does not name the block already."""
+    warnings = block_warnings(
+        {
+            name: found["warnings"]
+            for name, found in diagnoses.items()
+            if not any(name in text for text in of_inputs)
+        }
+    )
     for name, found in diagnoses.items():
         measured = [f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float)]
         logger.info("%s: %s", name, ", ".join(measured))
     for text in warnings:
         logger.warning(text)
+    return warnings
 
 
 def _raise_damaged(outcome: CrossFit) -> None:

@@ -43,6 +43,8 @@ class Fault:
         Emitted rows concerned.
     ids : tuple of str
         A few of them.
+    detail : str
+        What is wrong; of rows, which they are where they are not those emitted out of fold.
     """
 
     kind: Kind
@@ -207,10 +209,13 @@ class Prover:
             found.append(("later rows", late & ~own))
         return [self.row_fault(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
 
-    def row_fault(self, kind: Kind, key: str, rows: np.ndarray) -> Fault:
+    def row_fault(
+        self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""
+    ) -> Fault:
+        """Return a fault of rows: training rows, or those of other `ids`, and then `whose` says which."""
         member, fold = self.names.get(key, ("", ""))
-        ids = tuple(str(identity) for identity in self.samples.ids[rows[:N_EXAMPLES]])
-        return Fault(kind, f"fit {key[:12]}", member, fold, len(rows), ids)
+        named = (self.samples.ids if ids is None else ids)[rows[:N_EXAMPLES]]
+        return Fault(kind, f"fit {key[:12]}", member, fold, len(rows), tuple(map(str, named)), whose)
 
     def saw_labels(self, key: str, repeat: int, fold: int) -> bool:
         """Whether a fit (or one behind an alignment) was given labels of a fold's rows."""

@@ -16,14 +16,16 @@ FORMAT = 1
 
 
 def provenance_json(finished: Finished) -> dict[str, Any]:
-    """Return keys of rows, folds and fits, the places of every block, and what OOF files are made of.
+    """Return keys of rows, folds and fits, the places of every block, and what files of
+    rows out of fold, and of held-out rows, are made of.
 
     Returns
     -------
     dict
         ``blocks``, in the order of computing: name, member, encoding, what it reads, and for each repeat
         and fold the entry and the array of its OOF rows. ``fits``: by member, keys by ``repeat/fold``
-        (fold ``all``: fitted on all rows; ``0-1``: two folds left out).
+        (fold ``all``: fitted on all rows; ``0-1``: two folds left out). ``holdout``: key of the
+        held-out rows, or None.
     """
     plan = finished.plan
     fits: dict[str, dict[str, str]] = {}
@@ -40,15 +42,19 @@ def provenance_json(finished: Finished) -> dict[str, Any]:
         }
         for name, (node, output) in plan.graph.blocks().items()
     ]
+    files = {f"oof/{file_name(score)}": finished.oof_recipe(score) for score in finished.scores}
+    if finished.held is not None:
+        files |= {f"holdout/{file_name(score)}": finished.held_recipe(score) for score in finished.scores}
     return {
         "format": FORMAT,
         "samples": plan.sources.samples,
         "test": plan.sources.test,
+        "holdout": plan.sources.holdout,
         "folds": plan.sources.folds,
         "n_folds": plan.sources.n_folds,
         "n_repeats": plan.sources.n_repeats,
         "averaging": finished.averaging.to_json(),
         "fits": fits,
         "blocks": blocks,
-        "files": {f"oof/{file_name(score)}": finished.oof_recipe(score) for score in finished.scores},
+        "files": files,
     }
