@@ -291,4 +291,4 @@ def _trained_on(
 def _maps(entry: Entry) -> str:
     report = entry.json("report")
     n_fits = len(entry.manifest["recipe"]["fits"])
-    return f"orthogonal maps between {n_fits} fold spaces, on {report['n_anchors']} {report['anchors']} rows"
+    return f"orthogonal maps between {n_fits} fold spaces, on {report['n_anchors']} training rows each"

@@ -18,6 +18,7 @@ from scipy.stats import entropy
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 
 from stackfeat.auditing import audit
+
 LIMIT = 3.0
 TWO_SIDED = ("accuracy", "roc_auc")
 
