@@ -146,6 +146,7 @@ def audit(
                 samples,
                 folds,
                 averaging,
+                key=index["samples"],
                 permutations=permutations,
                 rows=rows,
                 jobs=jobs,

@@ -19,7 +19,6 @@ import numpy as np
 from stackfeat.config import LoadedConfig
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.folds import Folds, load_folds, make_folds, save_folds
-from stackfeat.data.inner import inner_split
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.ensemble.chance import Skill, Verdict, judge, measure_skill
@@ -36,11 +35,8 @@ from stackfeat.lookup import resolve
 from stackfeat.metrics import get_metric
 from stackfeat.planning import code_hash, run_settings
 from stackfeat.seeds import derive_seed
-from stackfeat.small import small_config
+from stackfeat.small import small_config, small_rows
 from stackfeat.store import Store
-
-HELD_OUT = 1 / 3
-"""Share of the rows that take no part in a rerun, as test rows."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +106,7 @@ def permutation_null(
     folds: Folds,
     averaging: Averaging,
     *,
+    key: str,
     permutations: int,
     rows: int,
     jobs: int | None,
@@ -127,6 +124,8 @@ def permutation_null(
         The config's, where user code is looked for.
     samples : Samples
         All training rows of the run; at most `rows` train, half as many are held out.
+    key : str
+        Of these rows in the run's store; what is derived from them is named after it.
     folds : Folds
         Of the run: rows are drawn the way it splits them (by group, by time).
     jobs : int or None
@@ -139,11 +138,12 @@ def permutation_null(
     """
     small = small_config(config)
     loaded = LoadedConfig(small, None, folder, {})
-    parts = draw_rows(samples, folds.kind, rows, seed)
+    parts = small_rows(samples, folds.kind, rows, seed)
+    origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
     with tempfile.TemporaryDirectory(prefix="stackfeat-audit-") as place:
         store = Store(Path(place) / "store")
         reruns = [
-            _prepare(loaded, store, samples, parts, derive_seed(seed, "permutation", n), trust_code)
+            _prepare(loaded, store, samples, parts, derive_seed(seed, "permutation", n), origin, trust_code)
             for n in range(permutations)
         ]
         options = small.executor
@@ -156,24 +156,19 @@ def permutation_null(
     return Null(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
 
 
-def draw_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows to train on and rows to hold out, drawn as the folds split: stratified, by group, the latest."""
-    n_wanted = round(rows / (1 - HELD_OUT))
-    chosen = np.arange(samples.n_rows)
-    if n_wanted < samples.n_rows:
-        _, chosen = inner_split(samples, chosen, kind, n_wanted / samples.n_rows, seed)
-    return inner_split(samples, chosen, kind, HELD_OUT, seed)
-
-
 def _prepare(
     loaded: LoadedConfig,
     store: Store,
     samples: Samples,
     parts: tuple[np.ndarray, np.ndarray],
     seed: int,
+    origin: dict[str, Any],
     trust_code: bool,
 ) -> Rerun:
-    """Permute the labels of all rows drawn, and put the rows and their folds into the store."""
+    """Permute the labels of all rows drawn, and put the rows and their folds into the store.
+
+    Keys name contents (`origin` and `seed` say all of them): rows are remembered by key alone.
+    """
     drawn = np.concatenate(parts)
     labels = samples.labels[np.random.default_rng(seed).permutation(drawn)]
     train = replace(samples.take(parts[0]), y=labels[: len(parts[0])])
@@ -181,11 +176,11 @@ def _prepare(
     folds = _make_folds(loaded, train, len(train.ids) / samples.n_rows, seed, trust_code)
     keys = {}
     for name, rows in (("train", train), ("test", held_out)):
-        recipe = {"stage": "samples", "version": 0, "permuted": seed, "part": name}
+        recipe = {"stage": "samples", "version": 0, "permuted": seed, **origin, "part": name}
         keys[name] = key_of(recipe)
         with store.write(keys[name], "samples", recipe) as writer:
             save_samples(rows, writer)
-    recipe = {"stage": "folds", "version": 0, "permuted": seed}
+    recipe = {"stage": "folds", "version": 0, "permuted": seed, **origin}
     with store.write(key_of(recipe), "folds", recipe) as writer:
         save_folds(folds, writer)
     folds = load_folds(store.read(key_of(recipe)))

@@ -1,17 +1,23 @@
-"""Small: a config with the same members on a budget of seconds.
+"""Small: a config with the same members on a budget of seconds, and few rows for it.
 
-In:  a config.
-Out: the same levels and wiring with few epochs, trees, seeds and repeats.
+In:  a config; rows.
+Out: the same levels and wiring with few epochs, trees, seeds and repeats; rows to train and to hold out.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from stackfeat.config.run_config import RunConfig
+from stackfeat.data.inner import inner_split
+from stackfeat.data.samples import Samples
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.nets.options import NetOptions
 
+HELD_OUT = 1 / 3
+"""Share of the rows that take no part in a rerun, as test rows."""
 MOST_EPOCHS = 20
 MOST_BATCH = 64
 MOST_TREES = 50
@@ -56,3 +62,12 @@ def _few_trees(options: EstimatorOptions) -> dict[str, Any]:
         return options.params
     given = options.params.get(count, MOST_TREES)
     return {**options.params, count: min(given, MOST_TREES) if isinstance(given, int) else given}
+
+
+def small_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows to train on and rows to hold out, drawn as the folds split: stratified, by group, the latest."""
+    n_wanted = round(rows / (1 - HELD_OUT))
+    chosen = np.arange(samples.n_rows)
+    if n_wanted < samples.n_rows:
+        _, chosen = inner_split(samples, chosen, kind, n_wanted / samples.n_rows, seed)
+    return inner_split(samples, chosen, kind, HELD_OUT, seed)

@@ -108,7 +108,7 @@ class HeldProver:
         return faults
 
     def _maps(self, key: str) -> list[Fault]:
-        """Maps are fitted on anchors, of which no row may be held out."""
+        """Maps are fitted on what fits emit for anchors, which are rows that these fits were given."""
         if ("maps", key) in self.done:
             return []
         self.done.add(("maps", key))
@@ -120,12 +120,17 @@ class HeldProver:
             return [self._mismatch(key, "it holds no maps")]
         faults = self._maps(recipe["align"]) if "align" in recipe else []
         faults += self.fits([*recipe["fits"], *([recipe["fit"]] if "fit" in recipe else [])])
-        for emit in [*(recipe["emits"] or []), *([recipe["emit"]] if recipe.get("emit") else [])]:
-            anchors = self.prover.checked(emit)
-            faults += anchors.faults
-            if anchors.entry is not None and anchors.entry.manifest["recipe"]["samples"] == self.key:
-                faults.append(self._mismatch(key, "held-out rows are among its anchors"))
-        return faults
+        return faults if recipe["reference"] is None else faults + self._reference(recipe["reference"])
+
+    def _reference(self, key: str) -> list[Fault]:
+        """An untrained net is read on anchors too; which rows those are follows from its recipe."""
+        checked = self.prover.checked(key)
+        if checked.entry is None:
+            return list(checked.faults)
+        recipe = checked.entry.manifest["recipe"]
+        if (recipe.get("samples"), recipe.get("folds")) != self.prover.keys:
+            return [self._mismatch(key, "its anchors are not rows that the run trained on")]
+        return []
 
     def _mismatch(self, key: str, detail: str) -> Fault:
         return self.prover.entry_fault("mismatch", key, detail)

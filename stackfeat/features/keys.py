@@ -51,7 +51,8 @@ def _library_version(package: str) -> str:
         return "absent"
 
 
-def _stage(name: str, **values: Any) -> Recipe:
+def stage_recipe(name: str, **values: Any) -> Recipe:
+    """Return a recipe of a stage, its version included."""
     return {"stage": name, "version": VERSIONS[name], **values}
 
 
@@ -73,7 +74,7 @@ def samples_recipe(
         if file.startswith("sklearn:")
         else library_versions("pandas")
     )
-    return _stage(
+    return stage_recipe(
         "samples",
         file=file,
         options=dict(options),
@@ -87,7 +88,7 @@ def samples_recipe(
 
 def folds_recipe(samples: str, options: Mapping[str, Any], code: str | None) -> Recipe:
     """Index arrays of every fold of every repeat."""
-    return _stage(
+    return stage_recipe(
         "folds", samples=samples, options=dict(options), code=code, libraries=library_versions("scikit-learn")
     )
 
@@ -119,7 +120,7 @@ def fit_recipe(
     code: str | None,
 ) -> Recipe:
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
-    return _stage(
+    return stage_recipe(
         "fit",
         member=dict(member),
         samples=samples,
@@ -149,7 +150,7 @@ def emit_recipe(
     listed = [
         {"fold": view, "blocks": [_place_or_places(p) for p in places]} for view, places in views.items()
     ]
-    return _stage("emit", fit=fit, samples=samples, raw=list(raw), views=listed)
+    return stage_recipe("emit", fit=fit, samples=samples, raw=list(raw), views=listed)
 
 
 def _place_or_places(places: Sequence[tuple[str, str]]) -> list[Any]:
@@ -170,7 +171,7 @@ def reference_recipe(
     code: str | None,
 ) -> Recipe:
     """Activations of anchors in a member's net before any training; one for all folds and repeats."""
-    return _stage(
+    return stage_recipe(
         "reference",
         member=dict(member),
         samples=samples,
@@ -195,7 +196,7 @@ def align_recipe(
     seed: int,
 ) -> Recipe:
     """Orthogonal maps that bring one tap's fold spaces together, or each to the space of a `reference`."""
-    return _stage(
+    return stage_recipe(
         "align",
         fits=list(fits),
         reference=reference,
@@ -215,94 +216,9 @@ def align_refit_recipe(align: Mapping[str, Any], key: str, fit: str) -> Recipe:
     `fit` is the refit on all rows.
     """
     names = ("fits", "reference", "tap", "folds", "repeat", "libraries")
-    return _stage("align_refit", align=key, fit=fit, **{name: align[name] for name in names})
+    return stage_recipe("align_refit", align=key, fit=fit, **{name: align[name] for name in names})
 
 
 def align_emit_recipe(align: str, emit: str, tap: str, fold: int | str) -> Recipe:
     """Other rows' activations of one fold model (or of the refit: fold ``refit``), mapped."""
-    return _stage("align_emit", align=align, emit=emit, tap=tap, fold=fold)
-
-
-def score_recipe(
-    *,
-    block: str,
-    places: Sequence[Sequence[tuple[str, str] | None]],
-    samples: str,
-    folds: str,
-    metric: str,
-    metric_code: str | None,
-    decision: str,
-    average: str,
-    first_fold: int,
-    seed: int,
-) -> Recipe:
-    """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members)."""
-    listed = [[list(place) if place else None for place in repeat] for repeat in places]
-    return _stage(
-        "score",
-        block=block,
-        places=listed,
-        samples=samples,
-        folds=folds,
-        metric=metric,
-        metric_code=metric_code,
-        decision=decision,
-        average=average,
-        first_fold=first_fold,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
-    )
-
-
-def holdout_score_recipe(
-    *,
-    block: str,
-    views: Sequence[tuple[str, str]],
-    average: str,
-    samples: str,
-    score: str,
-    metric: str,
-    metric_code: str | None,
-    seed: int,
-) -> Recipe:
-    """A member's score on held-out rows; `score` is the key of its OOF score, which holds its decision."""
-    return _stage(
-        "holdout_score",
-        block=block,
-        views=[list(place) for place in views],
-        average=average,
-        samples=samples,
-        score=score,
-        metric=metric,
-        metric_code=metric_code,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
-    )
-
-
-def diagnose_recipe(
-    *,
-    block: str,
-    oof: Sequence[tuple[str, str] | None],
-    views: Sequence[tuple[str, str]],
-    align: str | None,
-    samples: str,
-    folds: str,
-    seed: int,
-    averaging: str = "late",
-) -> Recipe:
-    """How far a block's folds, and its OOF and test rows, can be told apart."""
-    # Left out where it is the default: what late runs have stored is found again.
-    extra = {} if averaging == "late" else {"averaging": averaging}
-    return _stage(
-        "diagnose",
-        **extra,
-        block=block,
-        oof=[list(place) if place else None for place in oof],
-        views=[list(place) for place in views],
-        align=align,
-        samples=samples,
-        folds=folds,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
-    )
+    return stage_recipe("align_emit", align=align, emit=emit, tap=tap, fold=fold)

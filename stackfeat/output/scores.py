@@ -17,7 +17,8 @@ from stackfeat.ensemble.options import VoteOptions
 from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.predictions import view_places
 from stackfeat.ensemble.units import Averaging, Job, Step
-from stackfeat.features.keys import diagnose_recipe, holdout_score_recipe, key_of, score_recipe
+from stackfeat.features.keys import key_of
+from stackfeat.features.score_keys import diagnose_recipe, holdout_score_recipe, score_recipe
 from stackfeat.metrics import Metric
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore

@@ -98,8 +98,8 @@ def test_there_is_one_warning_for_each_encoding_and_remedies_agree():
         assert text.count(f"base/a/fc@{encoding}: rows give away") == 1
         assert text.count(f"base/b/fc@{encoding}: rows give away") == 1
         assert text.count("the data have shifted") == 1
-    assert "Set reduce" in texts["aligned"] and "unlabelled test rows" in texts["aligned"]
-    assert "gated members" in texts["geometry"]
+    assert "Set reduce" in texts["aligned"] and "Set reduce" in texts["reference"]
+    assert "gated members" in texts["geometry"] and "gated members" in texts["relative"]
     assert "use encode: [geometry, aligned]" in texts["raw"]
     for encoding in ("geometry", "aligned"):
         assert not re.search(r"encode: \S*(geometry|aligned)", texts[encoding]), (

@@ -143,9 +143,10 @@ def test_held_out_rows_as_anchors_fail(held: Project) -> None:
         if store.read(entry["recipe"]["emit"]).manifest["recipe"]["samples"] == index["holdout"]
     )
     maps = store.read(emitted["align"]).manifest["recipe"]
-    align = {**maps, "emits": [emitted["emit"]] * 3}
+    untrained = {"stage": "reference", "samples": index["holdout"], "folds": maps["folds"]}
+    align = {**maps, "reference": key_of(untrained)}
     emitted = {**emitted, "align": key_of(align)}
-    for kind, recipe in ((align["stage"], align), ("align_emit", emitted)):
+    for kind, recipe in (("reference", untrained), (align["stage"], align), ("align_emit", emitted)):
         with store.write(key_of(recipe), kind, recipe) as writer:
             writer.array("any", np.zeros(1))
     index["files"]["holdout/meta.trees.csv"]["places"][0][0] = key_of(emitted)
@@ -153,7 +154,7 @@ def test_held_out_rows_as_anchors_fail(held: Project) -> None:
     said, proof = audited(held)
     assert said.code == 1
     details = [fault["detail"] for fault in proof["holdout"]["faults"]]
-    assert details == ["held-out rows are among its anchors"]
+    assert details == ["its anchors are not rows that the run trained on"]
 
 
 def test_a_damaged_way_of_held_out_rows_is_named(held: Project) -> None:
