@@ -132,6 +132,7 @@ CASES = {
     "wide": Case("MLP 300-1024-256-10", lambda: mlp(300, 1024, 256, 10), (300,), 40_000, "5", "2"),
     "cnn": Case("CNN 1x28x28", cnn, (1, 28, 28), 3_000, "10", "3"),
     "resnet": Case("ResNet-18-like 3x64x64", resnet, (3, 64, 64), 64, "13", "7"),
+    "resnet512": Case("ResNet-18-like 3x64x64", resnet, (3, 64, 64), 512, "13", "7"),
     "transformer": Case(
         "TransformerEncoder 4L d128 s64", Encoder, (64, 128), 768, "encoder", "encoder.layers.1"
     ),
