@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stackfeat.auditing import audit
     from stackfeat.config import RunConfig, load_config
+    from stackfeat.features.similarity import similarity
     from stackfeat.nets.extraction.extract import extract
     from stackfeat.nets.pictures import plot_feature_maps, plot_filters
     from stackfeat.nets.reading.listing import list_layers
@@ -46,6 +47,7 @@ _PUBLIC = {
     "plot_filters": "stackfeat.nets.pictures",
     "run": "stackfeat.run",
     "save_features": "stackfeat.output.feature_files",
+    "similarity": "stackfeat.features.similarity",
     "tapped": "stackfeat.nets.taps",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "plot_filters",
     "run",
     "save_features",
+    "similarity",
     "tapped",
 ]
 
