@@ -83,14 +83,12 @@ def _named(values: Features) -> dict[str, np.ndarray]:
     found = values if isinstance(values, Mapping) else {"values": values}
     arrays = {name: np.asarray(array, dtype=np.float64) for name, array in found.items()}
     return {
-        name: array.reshape(len(array), -1) if array.ndim and array.size else array
-        for name, array in arrays.items()
+        name: array.reshape(len(array), -1) if array.size > 1 else array for name, array in arrays.items()
     }
 
 
 def _check(named: list[dict[str, np.ndarray]]) -> None:
-    sizes = {name: array.shape for part in named for name, array in part.items()}
-    if not all(named) or any(not shape or 0 in shape for shape in sizes.values()):
+    if not all(named) or any(array.ndim < 2 for part in named for array in part.values()):
         raise UsageError(
             "features must be arrays with a row for each sample; got none; give first and second"
         )
