@@ -7,7 +7,7 @@ Out: a Plan; `check` prints it, `run` carries it out.
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from stackfeat.lookup import is_user_code, resolve, source_hash
 from stackfeat.metrics import METRICS
 from stackfeat.store import Store
 from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
+from stackfeat.tap_patterns import find_layers, with_layers
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
     folds = config.folds
     if folds.repeats_as == "blocks":
         folds = folds.model_copy(update={"repeats": 1})
+
+    def hashed(name: str) -> str | None:
+        return code_hash(name, loaded.folder)
+
     recipes = row_recipes(
         config.data,
         folds,
@@ -103,10 +108,21 @@ def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
         config.task,
         config.metric,
         memory=store.root / "file-hashes.json" if store.root.is_dir() else None,
-        source_hash=lambda name: code_hash(name, loaded.folder),
+        source_hash=hashed,
         holdout=config.stack.holdout,
     )
-    return Planner(loaded, store, recipes)
+    return Planner(with_layers(loaded, store, key_of(recipes.samples), hashed), store, recipes)
+
+
+def find_tapped_layers(planner: Planner, trust_code: bool) -> Planner:
+    """Return the planner with every tap pattern replaced by the layers that it means in the net."""
+    loaded, store, samples = planner.loaded, planner.store, key_of(planner.recipes.samples)
+
+    def hashed(name: str) -> str | None:
+        return code_hash(name, loaded.folder)
+
+    find_layers(loaded, store, samples, hashed, trust_code=trust_code)
+    return replace(planner, loaded=with_layers(loaded, store, samples, hashed))
 
 
 def open_store(loaded: LoadedConfig, cache: str | None = None) -> Store:

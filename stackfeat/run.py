@@ -22,7 +22,7 @@ from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
 from stackfeat.log import logging_to
 from stackfeat.output.result import RunResult
-from stackfeat.planning import Planner, make_planner, open_store
+from stackfeat.planning import Planner, find_tapped_layers, make_planner, open_store
 from stackfeat.results import check_rows, collect, write_results
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def run(
     _repairing(lambda: check_rows(planner, trust_code))
     log = loaded.folder / loaded.config.run_dir / "run.log"
     with logging_to(log), _executor(loaded, trust_code) as executor:
+        planner = find_tapped_layers(planner, trust_code)
         place = _workshop(planner, executor, progress, trust_code, started)
         for text in _forewarnings(planner, trust_code):
             logger.warning(text)

@@ -92,6 +92,12 @@ def _tap_findings(path: str, tap: TapOptions) -> list[Finding]:
     elif tap.last is not None and tap.name is None:
         message = f"a block of several layers needs a name; got tap={tap.tap!r}, last={tap.last}. Add name"
         findings.append(Finding(f"{path}.last", message))
+    elif tap.is_open and tap.name is not None:
+        message = (
+            f"a pattern without last gives a block for every layer, named after it; got name={tap.name!r} for "
+            f"tap={tap.tap!r}. Remove name, or add last"
+        )
+        findings.append(Finding(f"{path}.name", message))
     if is_set(tap, "combine") and tap.last is None:
         message = (
             f"says how several layers become one block; got combine={tap.combine} without last. Remove it"

@@ -74,11 +74,6 @@ def _emitted(path: str, options: NetOptions) -> Iterator[Finding]:
     for place, item in enumerate(options.emit if options.emit != "auto" else ()):
         tap = item if isinstance(item, TapOptions) else TapOptions(tap=item)
         tap_path = f"{path}.{place}.tap" if isinstance(item, TapOptions) else f"{path}.{place}"
-        if tap.is_pattern and tap.last is None:
-            what = f"a tap with wildcards and without last ({tap.tap!r})"
-            yield _unbuilt(
-                tap_path, what, "name one layer, or take the last K matches with last: K and a name"
-            )
         if ":grad" in tap.tap:
             yield _unbuilt(tap_path, f"a tap of gradients ({tap.tap!r})")
         if tap.tap.endswith("#all"):

@@ -24,7 +24,10 @@ def match_segment(pattern: str, text: str) -> bool:
     >>> match_segment("lstm[0]", "lstm0")
     False
     """
-    return _compiled(pattern).fullmatch(text) is not None
+    if _compiled(pattern).fullmatch(text) is not None:
+        return True
+    # A block of a tap pattern stands for blocks that are not known yet, and any of them may be meant.
+    return ("*" in text or "?" in text) and _compiled(text).fullmatch(pattern) is not None
 
 
 def match_block(pattern: str, blocks: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ Recipe = dict[str, Any]
 VERSIONS = {
     "samples": 2,
     "folds": 1,
+    "layers": 1,
     "fit": 3,
     "emit": 1,
     "reference": 1,

@@ -94,6 +94,11 @@ class TapOptions(Options):
         return bool(re.search(r"[*?]", self.tap))
 
     @property
+    def is_open(self) -> bool:
+        """Whether it means one block for every layer that matches, which only the net can tell."""
+        return self.is_pattern and self.last is None
+
+    @property
     def n_parts(self) -> int:
         """How many embeddings are encoded, one beside the other."""
         return self.last or 1 if self.combine == "each" else 1

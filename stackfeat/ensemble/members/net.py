@@ -24,13 +24,14 @@ from stackfeat.ensemble.members.tap_encoders import (
     save_encoders,
     tap_arrays,
 )
-from stackfeat.errors import MemberError
+from stackfeat.errors import MemberError, TapError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
 from stackfeat.nets.build import NetSpec, accepts_categories
 from stackfeat.nets.fit import fit_net, untrained_net
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
+from stackfeat.nets.taps import Tap
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tables import NETS
@@ -77,6 +78,25 @@ class NetMember:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
         spec, arrays = self._unfitted(rows, task, seed)
         return spec.build(), arrays
+
+    def layers_of_patterns(self, rows: Rows, task: Task, seed: int) -> dict[str, list[str]]:
+        """Return the layers that each tap pattern without `last` means, first run first.
+
+        Raises
+        ------
+        TapError
+            If none of the layers that match runs.
+        """
+        spec, arrays = self._unfitted(rows, task, seed)
+        net = untrained_net(spec, arrays, task=task, seed=seed)
+        patterns = [tap.tap for tap in self.options.taps() if tap.is_open]
+        found = {
+            text: [str(tap) for tap in net.layers_in_order(Tap.parse(text), arrays)] for text in patterns
+        }
+        for text, layers in found.items():
+            if not layers:
+                raise TapError(f"a tap must mean a layer that runs; got {text!r}, which means none")
+        return found
 
     def reference(
         self, rows: Rows, task: Task, seed: int, settings: Mapping[str, Any]
