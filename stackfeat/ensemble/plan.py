@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from stackfeat.ensemble.graph import Graph, Node
-from stackfeat.ensemble.options import EstimatorOptions
+from stackfeat.ensemble.nesting import is_nested
 from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.settings import member_code, member_json, member_libraries, member_settings
 from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step, View, pair_name
@@ -28,8 +28,6 @@ from stackfeat.features.keys import (
 )
 from stackfeat.nets.options import JOINT
 from stackfeat.seeds import derive_seed
-
-NESTED_BELOW = 10_000
 
 
 @dataclass
@@ -82,22 +80,8 @@ class Plan:
         return self.fits[node.full_name, repeat, fold], f"oof/{output.name}"
 
     def is_nested(self, node: Node) -> bool:
-        """Whether a member trains on predictions of models that saw neither the row's fold nor its own.
-
-        A meta-learner over raw columns and predictions finds labels of fold k again in predictions of
-        other folds, whose models saw them. On few rows that shows, and the extra fits cost little.
-        """
-        options = node.options
-        if (
-            not isinstance(options, EstimatorOptions)
-            or not (node.raw and node.blocks)
-            or self.sources.is_time
-        ):
-            return False
-        if options.nested != "auto":
-            return options.nested and self.sources.n_folds > 2
-        n_rows = self.sources.n_rows
-        return n_rows is not None and n_rows < NESTED_BELOW and self.sources.n_folds > 2
+        """Whether a member trains on predictions of models that saw neither the row's fold nor its own."""
+        return is_nested(node, self.graph, self.sources)
 
     def nested_places(self, block: str, repeat: int, fold: int) -> list[Place | None]:
         """Where the rows of a block stand that fit `fold` of a nested member is trained on."""

@@ -27,7 +27,9 @@ def test_raw_columns_beside_predictions_are_warned_of_on_few_rows_unless_nested(
     assert not warn_of_inputs(honest, 500)
     made = graph({"base": BASE, "meta": {"trees": trees, "plain": trees | {"inputs": ["base/*/proba"]}}})
     (text,) = warn_of_inputs(made, 500)
-    assert text.startswith("meta/trees: raw columns beside predictions make an out-of-fold score optimistic")
+    assert text.startswith(
+        "meta/trees: raw columns or ungated activations beside predictions make an out-of-fold score optimistic"
+    )
     assert not warn_of_inputs(made, 100_000)
 
 

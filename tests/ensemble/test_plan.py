@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from stackfeat.config import RunConfig
 from stackfeat.ensemble.graph import build_graph
 from stackfeat.ensemble.plan import Plan, make_plan
@@ -185,6 +187,24 @@ def test_members_are_nested_on_few_rows_or_when_asked() -> None:
     assert not has_pairs("auto", n_rows=50_000) and not has_pairs("auto") and not has_pairs(False, n_rows=500)
     assert not has_pairs(True, n_rows=500, is_time=True) and not has_pairs(True, n_rows=500, n_folds=2)
     assert not any("-" in str(fold) for _, _, fold in plan(n_rows=500).fits), "no raw columns, nothing nested"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "gate", "is_nested"),
+    [
+        (["base/*/proba", "base/*/*@aligned"], False, True),
+        (["base/*/proba", "base/*/*@aligned"], True, False),
+        (["base/*/proba", "base/*/*@geometry"], False, False),
+        (["base/*/*@aligned"], False, False),
+        (["base/*/proba"], False, False),
+    ],
+)
+def test_ungated_activations_beside_predictions_are_nested_as_raw_columns_are(
+    inputs: list[str], gate: bool, is_nested: bool
+) -> None:
+    member = {"estimator": "sklearn.linear_model.LogisticRegression", "inputs": inputs, "gate": gate}
+    made = plan({"base": LEVELS["base"], "meta": {"m": member}}, n_rows=500)
+    assert any("-" in str(fold) for _, _, fold in made.fits) is is_nested
 
 
 def emitted(made: Plan, member: str, fold: object) -> list[dict[str, Any]]:

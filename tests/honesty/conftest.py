@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import entropy
+from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 
 from stackfeat.config import load_config
 from stackfeat.data.folds import Folds, load_folds
@@ -132,6 +135,113 @@ class Arena:
 @pytest.fixture
 def arena(tmp_path: Path) -> Arena:
     return Arena(tmp_path)
+
+
+LIMIT = 3.0
+TWO_SIDED = ("accuracy", "roc_auc")
+
+
+def noise_rows(n_rows: int, n_columns: int, seed: int, classes: bool, prefix: str) -> pd.DataFrame:
+    rng = np.random.default_rng([seed, n_rows, prefix == "t"])
+    X = rng.normal(size=(n_rows, n_columns))
+    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(n_columns)])
+    frame.insert(0, "id", [f"{prefix}{i}" for i in range(n_rows)])
+    frame["y"] = rng.integers(0, 2, n_rows) if classes else rng.normal(size=n_rows)
+    return frame
+
+
+def measure_noise(y: np.ndarray, prediction: np.ndarray, shares: np.ndarray | None) -> dict[str, float]:
+    """Scores less chance, higher is better."""
+    if shares is None:
+        return {"r2": r2_score(y, prediction[:, 0])}
+    return {
+        "accuracy": accuracy_score(y, prediction.argmax(axis=1)) - 0.5,
+        "roc_auc": roc_auc_score(y, prediction[:, 1]) - 0.5,
+        "log_loss": entropy(shares) - log_loss(y, prediction),
+    }
+
+
+def null_se(metric: str, n_rows: int) -> float:
+    """Standard error of the metric at chance, for predictions that know nothing."""
+    return {"accuracy": 0.5, "roc_auc": 12**-0.5 * 2, "log_loss": 0.0, "r2": 0.0}[metric] / n_rows**0.5
+
+
+class Harness:
+    """Scores of every member over seeds, on OOF rows and on test rows."""
+
+    def __init__(self, arena: Any, *, classes: bool, n_rows: int, n_test: int, n_columns: int = 6) -> None:
+        self.arena, self.classes, self.n_columns = arena, classes, n_columns
+        self.n_rows, self.n_test = n_rows, n_test
+        self.found: dict[tuple[str, str, str], list[float]] = {}
+
+    def run(
+        self,
+        n_seeds: int,
+        levels: Mapping[str, Any],
+        plant: Callable[[pd.DataFrame, bool], pd.DataFrame] = lambda frame, is_train: frame,
+        **options: Any,
+    ) -> Harness:
+        for seed in range(n_seeds):
+            train = plant(noise_rows(self.n_rows, self.n_columns, seed, self.classes, "r"), True)
+            test = plant(noise_rows(self.n_test, self.n_columns, seed, self.classes, "t"), False)
+            ran = self.arena.run(
+                levels,
+                train,
+                test.drop(columns="y"),
+                task="binary" if self.classes else "regression",
+                metric="log_loss" if self.classes else "rmse",
+                seed=seed,
+                **options,
+            )
+            shares = np.bincount(train["y"], minlength=2) / len(train) if self.classes else None
+            for member in ran.members:
+                for part, frame, rows in (("oof", train, ran.oof(member)), ("test", test, ran.test(member))):
+                    scores = measure_noise(frame["y"].to_numpy(), rows.loc[frame["id"]].to_numpy(), shares)
+                    for metric, value in scores.items():
+                        self.found.setdefault((member, part, metric), []).append(value)
+        return self
+
+    def table(self) -> pd.DataFrame:
+        """Mean over seeds, its standard error (not below that of knowing nothing), and their ratio."""
+        lines = []
+        for (member, part, metric), values in self.found.items():
+            n_rows = self.n_rows if part == "oof" else self.n_test
+            spread = max(float(np.std(values, ddof=1)), null_se(metric, n_rows))
+            error = spread / len(values) ** 0.5
+            lines.append(
+                (member, part, metric, float(np.mean(values)), error, float(np.mean(values)) / error)
+            )
+        return pd.DataFrame(lines, columns=["member", "part", "metric", "mean", "se", "z"])
+
+    def gaps(self) -> pd.DataFrame:
+        """How much better OOF scores are than test scores: mean over seeds, its standard error, their ratio."""
+        lines = []
+        for member, metric in dict.fromkeys((member, metric) for member, _, metric in self.found):
+            oof, test = (np.array(self.found[member, part, metric]) for part in ("oof", "test"))
+            at_chance = (null_se(metric, self.n_rows) ** 2 + null_se(metric, self.n_test) ** 2) ** 0.5
+            error = max(float(np.std(oof - test, ddof=1)), at_chance) / len(oof) ** 0.5
+            gap = float(np.mean(oof - test))
+            lines.append((member, metric, gap, error, gap / error))
+        return pd.DataFrame(lines, columns=["member", "metric", "gap", "se", "z"])
+
+    def faults(self) -> pd.DataFrame:
+        """What is better than chance, or (test rows, two-sided metrics) not at chance."""
+        table = self.table()
+        better = table["z"] > LIMIT
+        away = (table["part"] == "test") & table["metric"].isin(TWO_SIDED) & (table["z"] < -LIMIT)
+        return table[better | away]
+
+
+@pytest.fixture
+def draw_noise() -> Callable[..., pd.DataFrame]:
+    """A function that draws rows whose labels mean nothing."""
+    return noise_rows
+
+
+@pytest.fixture
+def make_harness(arena: Arena) -> Callable[..., Harness]:
+    """A function that makes a harness for labels of noise."""
+    return partial(Harness, arena)
 
 
 @pytest.fixture(autouse=True)
