@@ -25,8 +25,8 @@ class EstimatorOptions(Options):
     gate: bool = True
     nested: bool | Literal["auto"] = Field(
         "auto",
-        description="Raw columns or ungated activations beside predictions: train on predictions of models that saw neither fold; auto: "
-        "below 10,000 rows.",
+        description="Raw columns or ungated activations beside predictions: train on predictions of models "
+        "that saw neither fold; auto: below 10,000 rows.",
     )
     seeds: int = Field(1, ge=1, le=100, description="Fits per fold; their predictions are averaged.")
     read_as: ReadAs = Field("auto", alias="as", description="How predictions of earlier levels are read.")

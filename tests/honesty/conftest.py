@@ -224,11 +224,11 @@ class Harness:
             lines.append((member, metric, gap, error, gap / error))
         return pd.DataFrame(lines, columns=["member", "metric", "gap", "se", "z"])
 
-    def faults(self) -> pd.DataFrame:
+    def faults(self, limit: float = LIMIT) -> pd.DataFrame:
         """What is better than chance, or (test rows, two-sided metrics) not at chance."""
         table = self.table()
-        better = table["z"] > LIMIT
-        away = (table["part"] == "test") & table["metric"].isin(TWO_SIDED) & (table["z"] < -LIMIT)
+        better = table["z"] > limit
+        away = (table["part"] == "test") & table["metric"].isin(TWO_SIDED) & (table["z"] < -limit)
         return table[better | away]
 
 

@@ -71,6 +71,7 @@ def test_noise_stays_at_chance(make_harness: Any, classes: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("classes", [True, False], ids=["classification", "regression"])
 def test_noise_stays_at_chance_with_more_rows_and_longer_training(make_harness: Any, classes: bool) -> None:
     harness = make_harness(classes=classes, n_rows=400, n_test=600)
@@ -80,6 +81,7 @@ def test_noise_stays_at_chance_with_more_rows_and_longer_training(make_harness: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_noise_stays_at_chance_for_trees_over_predictions_and_raw_columns(make_harness: Any) -> None:
     levels = noise_levels(True, hidden=32, epochs=25, trees=60)
     levels = {
@@ -128,6 +130,7 @@ def test_rows_predicted_by_a_model_that_saw_them_are_caught(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("nested", [False, "auto"])
 def test_an_audit_finds_trees_over_predictions_and_raw_columns_that_are_not_nested(
     arena: Any, draw_noise: Any, nested: Any

@@ -48,6 +48,9 @@ def ridges_loaded(entry: Any) -> dict[str, Any]:
     return loaded
 
 
+LIMIT_OF_MANY = 4.0
+"""Five tables hold some 300 comparisons with chance; three standard errors would be passed by one of them by chance."""
+
 LOGISTIC = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": 0.1}}
 TREES = {
     "estimator": "lightgbm.LGBMClassifier",
@@ -92,7 +95,8 @@ def test_no_meta_learner_over_an_encoding_looks_better_than_on_test_rows(
     print(harness.table().to_string())
     better = harness.gaps().query("z > 3")
     assert better.empty, better.to_string()
-    assert harness.faults().empty, harness.faults().to_string()
+    faults = harness.faults(LIMIT_OF_MANY)
+    assert faults.empty, faults.to_string()
 
 
 @pytest.mark.slow
