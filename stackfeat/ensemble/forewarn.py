@@ -62,8 +62,8 @@ def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
     ]
     if readers and n_rows < NESTED_BELOW:
         found.append(
-            f"{', '.join(readers)}: raw columns or ungated activations beside predictions make an out-of-fold score "
-            f"optimistic on few rows ({n_rows}). Remove nested: false, or compare with a member that reads blocks only"
+            f"{', '.join(readers)}: raw columns or ungated activations beside predictions make an out-of-fold "
+            f"score optimistic on few rows ({n_rows}). Remove nested: false, or compare with members that read blocks"
         )
     return found
 

@@ -49,7 +49,7 @@ def ridges_loaded(entry: Any) -> dict[str, Any]:
 
 
 LIMIT_OF_MANY = 4.0
-"""Five tables hold some 300 comparisons with chance; three standard errors would be passed by one of them by chance."""
+"""Five tables hold some 300 comparisons; one of them passes three standard errors by chance."""
 
 LOGISTIC = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": 0.1}}
 TREES = {
