@@ -29,6 +29,9 @@ _CORE = (
 )
 _OPTIONAL = {
     "pyarrow": "parquet and feather files (extra: parquet)",
+    "tabm": "net tabm (extra: tabular)",
+    "rtdl_revisiting_models": "nets resnet_tabular, ft_transformer (extra: tabular)",
+    "rtdl_num_embeddings": "embedded numbers of tabular nets (extra: tabular)",
     "xgboost": "xgboost members",
     "catboost": "catboost members",
 }

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stackfeat.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class ModuleFile:
@@ -72,6 +74,31 @@ def names_defined(module: ModuleFile) -> set[str] | None:
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
     return None if names & {"*", "__getattr__"} else names
+
+
+def class_literal(path: Path, class_name: str, attribute: str) -> object:
+    """Return the value of an attribute that a class's own text sets to a plain literal, or None.
+
+    Raises
+    ------
+    ConfigError
+        If the text sets it to an expression: nothing is run to find its value.
+    """
+    tree = _parse(path) if path.suffix == ".py" else None
+    classes = [node for node in (tree.body if tree else ()) if isinstance(node, ast.ClassDef)]
+    for line in (line for node in classes if node.name == class_name for line in node.body):
+        if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
+            continue
+        targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+        if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+            try:
+                return ast.literal_eval(line.value)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"{attribute} of {class_name} must be a plain value; got "
+                    f"{ast.unparse(line.value)!r} in {path.name}; write numbers, texts, lists and dicts"
+                ) from error
+    return None
 
 
 def hash_sources(module: ModuleFile, search_path: Path | None) -> str:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 NETS: dict[str, str] = {
     "mlp": "stackfeat.nets.mlp:MLP",
+    "realmlp": "stackfeat.nets.zoo.realmlp:RealMLP",
+    "tabm": "stackfeat.nets.zoo.tabm:TabM",
+    "resnet_tabular": "stackfeat.nets.zoo.resnet_tabular:ResNetTabular",
+    "ft_transformer": "stackfeat.nets.zoo.ft_transformer:FTTransformer",
 }
 """Nets by short name; a path names a class that is built in every fold."""
+
+NET_PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "tabm": ("tabular", ("tabm", "rtdl_num_embeddings")),
+    "resnet_tabular": ("tabular", ("rtdl_revisiting_models", "rtdl_num_embeddings")),
+    "ft_transformer": ("tabular", ("rtdl_revisiting_models",)),
+}
+"""Nets that need more than the core: the extra that brings it, and its packages."""
 
 ESTIMATORS: dict[str, str] = {
     "gated_linear": "stackfeat.ensemble.gating.gated_linear:GatedLinear",

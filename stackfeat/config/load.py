@@ -22,6 +22,8 @@ from stackfeat.config.problems import Finding, Places, findings_of, show
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path, read_yaml
 from stackfeat.errors import ConfigError, Problem, TrustError
+from stackfeat.nets.declared import with_declared
+from stackfeat.nets.options import NetOptions
 
 # What lets the other checks go on where a required option is missing or wrong.
 _STAND_INS: dict[tuple[Key, ...], Any] = {
@@ -135,7 +137,8 @@ def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | No
         findings = findings_of(error, values)
     else:
         numbers = list(_truth_as_number(values, config.to_json(), ""))
-        return config, numbers + config_findings(config, allowed)
+        config, declared = _with_declared(config, allowed)
+        return config, numbers + declared + config_findings(config, allowed)
     repaired, removed = _repaired(values, [finding.keys for finding in findings])
     if repaired is None:
         return None, findings
@@ -147,6 +150,21 @@ def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | No
         if not is_known and not ("task" in roots and "task" in finding.message):
             findings.append(finding)
     return None, findings
+
+
+def _with_declared(config: RunConfig, allowed: Allowed) -> tuple[RunConfig, list[Finding]]:
+    """Fill in the training options that nets declare; a resolved config has none left to fill."""
+    levels: dict[str, dict[str, Any]] = {}
+    findings = []
+    for level, members in config.levels.items():
+        levels[level] = dict(members)
+        for name, options in members.items():
+            if isinstance(options, NetOptions):
+                try:
+                    levels[level][name] = with_declared(options, config.task, allowed.folder)
+                except ConfigError as error:
+                    findings.append(Finding(f"levels.{level}.{name}.net", str(error)))
+    return config.model_copy(update={"levels": levels}), findings
 
 
 def _repaired(

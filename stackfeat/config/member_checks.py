@@ -19,7 +19,8 @@ from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
 from stackfeat.errors import StackfeatError, TrustError
 from stackfeat.lookup import check_name
 from stackfeat.nets.options import JOINT, NetOptions, TapOptions
-from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
+from stackfeat.source import find_module
+from stackfeat.tables import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
 
 VOTE_OPTIONS = {"weights": ("soft", "hard"), "tie": ("hard",)} | dict.fromkeys(
     ("picks", "bags", "start"), ("greedy",)
@@ -57,6 +58,7 @@ def _name_findings(
 
 def _net_findings(path: str, options: NetOptions, task: str, allowed: Allowed) -> list[Finding]:
     findings = _name_findings(f"{path}.net", options.net, NETS, "net", (), allowed)
+    findings += _package_findings(f"{path}.net", options.net)
     if options.emit == ():
         message = f"must name at least one output; got none. Name {_output(task)}, or a layer"
         findings.append(Finding(f"{path}.emit", message))
@@ -69,6 +71,18 @@ def _net_findings(path: str, options: NetOptions, task: str, allowed: Allowed) -
         message = f"must be {right} for task {task}; got {options.output}"
         findings.append(Finding(f"{path}.output", message))
     return findings + _train_findings(f"{path}.train", options, task)
+
+
+def _package_findings(path: str, net: str) -> Iterator[Finding]:
+    """Find packages that a net of the table needs and that are not installed."""
+    extra, packages = NET_PACKAGES.get(net, ("", ()))
+    missing = [package for package in packages if find_module(package, None) is None]
+    if missing:
+        message = (
+            f"net {net!r} needs {' and '.join(missing)}, not installed here. "
+            f'Install: pip install "stackfeat[{extra}]"'
+        )
+        yield Finding(path, message)
 
 
 def _output(task: str) -> str:

@@ -14,6 +14,7 @@ from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, Vot
 from stackfeat.errors import ConfigError
 from stackfeat.features.keys import library_versions
 from stackfeat.nets.options import NetOptions
+from stackfeat.tables import NET_PACKAGES
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 
@@ -52,7 +53,8 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
 def member_libraries(options: Options) -> dict[str, str]:
     """Return the versions of the libraries whose change may change a fit."""
     if isinstance(options, NetOptions):
-        return library_versions("torch", "numpy", "scikit-learn")
+        _, packages = NET_PACKAGES.get(options.net, ("", ()))
+        return library_versions("torch", "numpy", "scikit-learn", *packages)
     if isinstance(options, EstimatorOptions):
         package = options.estimator.replace(":", ".").split(".")[0]
         named = {"sklearn": "scikit-learn", "gated_linear": "scipy"}.get(package, package)

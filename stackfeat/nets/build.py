@@ -1,17 +1,18 @@
 """From a class and its params to a module.
 
 In:  a module class or factory, params from the config, and what the data is like.
-Out: a module; of `n_features`, `n_outputs`, `cardinalities` and `shapes` the constructor gets
-     those that its signature names.
+Out: a module; of `n_features`, `n_outputs`, `cardinalities`, `shapes` and `prepared` the constructor
+     gets those that its signature names.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+import numpy as np
 from torch import nn
 
 from stackfeat.errors import MemberError
@@ -41,6 +42,8 @@ class NetSpec:
         A name for each array; where all are arguments of ``forward``, arrays go by name.
     output : {"auto", "logits", "proba", "log_proba", "value"}
         What ``forward`` returns; ``auto`` looks at the output of a few rows.
+    prepared : mapping, optional
+        What the class learned of the training rows before it was built; see `on_rows`.
     """
 
     cls: Callable[..., nn.Module]
@@ -51,6 +54,7 @@ class NetSpec:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     input_names: tuple[str, ...] = ()
     output: Output = "auto"
+    prepared: Mapping[str, Any] | None = None
 
     @property
     def accepts_categories(self) -> bool:
@@ -68,6 +72,23 @@ class NetSpec:
         shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
         return cls(net, **{**values, **lists, "shapes": shapes})
 
+    def on_rows(self, arrays: Sequence[np.ndarray]) -> NetSpec:
+        """Return the spec with what its class wants to know of the rows it will be trained on.
+
+        A class whose constructor names ``prepared`` may have a classmethod
+        ``prepare(arrays, params)`` that returns JSON values: quantiles, bin edges. They are handed
+        to the constructor and stored with the fitted net, so that the same module is built again.
+
+        Parameters
+        ----------
+        arrays : sequence of ndarray
+            The rows of `fit_net`, without the target: nothing a label says can enter.
+        """
+        prepare = getattr(self.cls, "prepare", None)
+        if not inspect.ismethod(prepare) or "prepared" not in inspect.signature(self.cls).parameters:
+            return self
+        return replace(self, prepared=prepare(arrays, dict(self.params)))
+
     def build(self) -> nn.Module:
         """Return a new module with random weights drawn from torch's global generator."""
         return build_net(
@@ -77,6 +98,7 @@ class NetSpec:
             n_outputs=self.n_outputs,
             cardinalities=self.cardinalities,
             shapes=self.shapes,
+            prepared=self.prepared,
         )
 
 
@@ -93,8 +115,9 @@ def build_net(
     n_outputs: int,
     cardinalities: Sequence[int] = (),
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    prepared: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Call `cls` with `params` and those of the four facts that its signature names.
+    """Call `cls` with `params` and those of the five facts that its signature names.
 
     Raises
     ------
@@ -106,6 +129,7 @@ def build_net(
         "n_outputs": n_outputs,
         "cardinalities": tuple(cardinalities),
         "shapes": dict(shapes or {}),
+        "prepared": prepared,
     }
     name = getattr(cls, "__name__", repr(cls))
     named = inspect.signature(cls).parameters

@@ -86,6 +86,7 @@ def fit_net(
             f"early_stopping: {options.stopping} must have an inner split; got inner=None; give one"
         )
     weights = row_weights(y, weight, options, task)
+    spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
         fold = Fold(spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop)
         module, head, report = fold.fit(inner)
@@ -108,6 +109,7 @@ def untrained_net(
         The same seed gives the same weights.
     """
     place = pick_device(device)
+    spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
         module = spec.build().to(place).eval()
         few = [array[:DRY_RUN_ROWS] for array in arrays]

@@ -108,10 +108,10 @@ def pad_rows(values: Tensor, n_rows: int) -> Tensor:
     return torch.cat([values, values.new_zeros(n_rows, *values.shape[1:]) if filler is None else filler])
 
 
-def output_rows(value: object, n_rows: int) -> Tensor:
-    """Return the net's output as (n_rows, n_outputs)."""
+def output_rows(value: object, n_rows: int, *, several: bool = False) -> Tensor:
+    """Return the net's output as (n_rows, n_outputs); with `several` (n_rows, k, n_outputs) may stay."""
     output = first_tensor(value)
-    if output is None or output.ndim not in (1, 2) or len(output) != n_rows:
+    if output is None or output.ndim not in ((1, 2, 3) if several else (1, 2)) or len(output) != n_rows:
         got = "no tensor" if output is None else f"shape={tuple(output.shape)} for {n_rows} rows"
         raise MemberError(
             f"a net must return a tensor of shape (n_rows, n_outputs); got {got}; "

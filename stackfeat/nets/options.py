@@ -24,7 +24,7 @@ class TrainOptions(Options):
     batch_size: int = Field(256, ge=1)
     lr: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
-    schedule: Literal["cosine", "onecycle", "constant"] = "cosine"
+    schedule: Literal["cosine", "onecycle", "constant", "coslog4"] = "cosine"
     warmup: float = Field(0.0, ge=0, lt=1, description="Share of all steps with a rising learning rate.")
     clip_norm: float | None = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -118,8 +118,16 @@ def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
 
 
 def row_losses(head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-    """Return the loss of each row, float32 of shape (n_rows,)."""
+    """Return the loss of each row, float32 of shape (n_rows,).
+
+    An output (n_rows, k, n_outputs) is k predictions a row: its loss is the mean of their losses, not
+    the loss of their mean, which would train them as one.
+    """
     output = output.float()
+    if output.ndim == 3:
+        n_rows, k, _ = output.shape
+        each = row_losses(head, loss, output.flatten(0, 1), y.repeat_interleave(k, dim=0), label_smoothing)
+        return each.view(n_rows, k).mean(1)
     if loss == "cross_entropy":
         return F.cross_entropy(head.log_scores(output), y, reduction="none", label_smoothing=label_smoothing)
     values = output[:, 0]

@@ -7,6 +7,7 @@ import math
 ONECYCLE_RISE = 0.3
 ONECYCLE_START = 0.04
 ONECYCLE_END = 1e-3
+COSLOG_CYCLES = 4
 
 
 def rate_factor(step: int, n_steps: int, schedule: str, warmup: float = 0.0) -> float:
@@ -16,8 +17,9 @@ def rate_factor(step: int, n_steps: int, schedule: str, warmup: float = 0.0) -> 
     ----------
     step, n_steps : int
         Position, and length of the whole training.
-    schedule : {"cosine", "onecycle", "constant"}
-        cosine falls from 1 to nearly 0; onecycle rises over the first 30 % of the steps, then falls.
+    schedule : {"cosine", "onecycle", "constant", "coslog4"}
+        cosine falls from 1 to nearly 0; onecycle rises over the first 30 % of the steps, then falls;
+        coslog4 rises and falls four times, each time over twice as many steps (Holzmüller et al. 2024).
     warmup : float
         Share of the steps over which the factor rises linearly (cosine and constant).
 
@@ -31,6 +33,9 @@ def rate_factor(step: int, n_steps: int, schedule: str, warmup: float = 0.0) -> 
         if progress < ONECYCLE_RISE:
             return between(ONECYCLE_START, 1.0, progress / ONECYCLE_RISE)
         return between(1.0, ONECYCLE_END, (progress - ONECYCLE_RISE) / (1 - ONECYCLE_RISE))
+    if schedule == "coslog4":
+        cycles = math.log2(1 + (2**COSLOG_CYCLES - 1) * progress)
+        return (1 - math.cos(2 * math.pi * cycles)) / 2
     if progress < warmup:
         return (step + 1) / (warmup * n_steps + 1)
     if schedule == "constant":

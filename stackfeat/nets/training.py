@@ -219,7 +219,7 @@ class Attempt:
 
     def mean_loss(self, rows: Rows) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            output = output_rows(self.module(*rows.inputs), len(rows))
+            output = output_rows(self.module(*rows.inputs), len(rows), several=True)
         losses = self.loss(output, rows.y, self.options.label_smoothing)
         return losses.mean() if rows.weight is None else (losses * rows.weight).mean()
 

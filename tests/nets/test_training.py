@@ -174,3 +174,13 @@ def test_schedules_start_peak_and_end_where_they_should() -> None:
         False,
         False,
     ]
+
+
+def test_coslog4_falls_to_zero_four_times_each_after_twice_as_many_steps() -> None:
+    rates = [rate_factor(step, 1500, "coslog4") for step in range(1500)]
+    zeros = [0, 100, 300, 700]
+    assert [rates[step] for step in zeros] == pytest.approx([0] * 4, abs=1e-9)
+    assert rates[-1] < 1e-4
+    # Half-way on a logarithmic scale: 1 + 15 t = 2^(cycle + 1/2).
+    peaks = [round((2 ** (cycle + 0.5) - 1) * 100) for cycle in range(4)]
+    assert [rates[step] for step in peaks] == pytest.approx([1] * 4, abs=1e-3)

@@ -77,7 +77,7 @@ class NetMember:
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, list[np.ndarray]]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
         spec, arrays = self._unfitted(rows, task, seed)
-        return spec.build(), arrays
+        return spec.on_rows(arrays).build(), arrays
 
     def layers_of_patterns(self, rows: Rows, task: Task, seed: int) -> dict[str, list[str]]:
         """Return the layers that each tap pattern without `last` means, first run first.

@@ -1,0 +1,90 @@
+"""Training options that a net's class declares: they hold where the config says nothing.
+
+In:  the name of a net, the task, the options that a config gave.
+Out: the options with what the class declares filled in. The class is read as text, not imported,
+     so a config resolves without torch and without running code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stackfeat.errors import ConfigError
+from stackfeat.lookup import suggest
+from stackfeat.nets.options import NetOptions, TrainOptions
+from stackfeat.source import class_literal, find_module
+from stackfeat.tables import NETS
+
+ATTRIBUTE = "train_defaults"
+TASKS = ("classification", "regression")
+
+
+def with_declared(options: NetOptions, task: str, folder: Path | None = None) -> NetOptions:
+    """Return `options` with the net's own training defaults where `train` was not given them.
+
+    A class declares them as a plain dict, ``train_defaults = {"lr": 0.04, "schedule": "coslog4"}``;
+    under ``classification`` and ``regression`` stand those of one kind of task.
+
+    Parameters
+    ----------
+    options : NetOptions
+    task : {"binary", "multiclass", "regression"}
+    folder : Path, optional
+        Searched before the installed packages: the config's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the class declares what is no option of training, or what does not go with those given.
+    """
+    declared = train_defaults(options.net, task, folder)
+    given = options.train.model_fields_set
+    missing = {name: value for name, value in declared.items() if name not in given}
+    if not missing:
+        return options
+    values = missing | {name: getattr(options.train, name) for name in given}
+    try:
+        train = TrainOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "train"
+        raise ConfigError(
+            f"{ATTRIBUTE} of net {options.net!r} must fit the options of train; got {missing} "
+            f"({place}: {first['msg']}); correct the class, or set the option in the config"
+        ) from error
+    return options.model_copy(update={"train": train})
+
+
+def train_defaults(net: str, task: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return what the class of a net declares for a task; nothing where it declares nothing."""
+    module, _, name = NETS.get(net, net).partition(":")
+    found = find_module(module, None if net in NETS else folder) if name else None
+    if found is None:
+        return {}
+    declared = _literal(found.path, found.path.stat().st_mtime_ns, name)
+    if declared is None:
+        return {}
+    if not isinstance(declared, Mapping):
+        raise ConfigError(
+            f"{ATTRIBUTE} of net {net!r} must be a dict of training options; got {declared!r}; correct the class"
+        )
+    kind = "regression" if task == "regression" else "classification"
+    common = {name: value for name, value in declared.items() if name not in TASKS}
+    special = declared.get(kind, {})
+    for option in {**common, **special}:
+        if option not in TrainOptions.model_fields:
+            raise ConfigError(
+                f"{ATTRIBUTE} of net {net!r} must name options of train; got {option!r}."
+                f"{suggest(str(option), [*TrainOptions.model_fields, *TASKS])} Correct the class"
+            )
+    return {**common, **special}
+
+
+@lru_cache(maxsize=64)
+def _literal(path: Path, changed: int, name: str) -> Any:
+    return class_literal(path, name, ATTRIBUTE)

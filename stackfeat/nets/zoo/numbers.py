@@ -1,0 +1,118 @@
+"""Numbers as several columns each: piecewise-linear or periodic embeddings.
+
+In:  float columns (n_rows, n_features); for piecewise-linear ones, bins of the training rows.
+Out: (n_rows, n_features, width), or the numbers themselves, width 1.
+
+Source: Y. Gorishniy, I. Rubachev, A. Babenko, "On embeddings for numerical features in tabular deep
+learning", NeurIPS 2022, arXiv:2203.05556; package rtdl_num_embeddings.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stackfeat.errors import UsageError
+from stackfeat.nets.zoo.packages import import_extra
+from stackfeat.nets.zoo.sizes import check_at_least, check_one_of
+
+KINDS = ("none", "piecewise_linear", "periodic")
+MOST_ROWS = 100_000
+
+
+class NumberColumns(nn.Module):
+    """Embed each number.
+
+    Parameters
+    ----------
+    n_features : int
+    kind : {"none", "piecewise_linear", "periodic"}
+    width : int
+        Columns each number becomes.
+    frequency_scale : float
+        ``periodic``: standard deviation of the initial frequencies, its most important setting.
+    prepared : mapping, optional
+        ``piecewise_linear``: what `find_bins` returned.
+    net : str
+        For messages.
+
+    **Shape**
+
+    (n_rows, n_features) gives (n_rows, n_features * self.width).
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        kind: str,
+        width: int,
+        frequency_scale: float,
+        prepared: Mapping[str, Any] | None,
+        net: str,
+    ) -> None:
+        super().__init__()
+        check_one_of("num_embeddings", kind, KINDS)
+        check_at_least(1, num_embedding_width=width)
+        self.embed: nn.Module | None = None
+        self.width = 1
+        if kind == "none" or n_features == 0:
+            return
+        package = import_extra("rtdl_num_embeddings", net, "tabular")
+        self.width = width
+        if kind == "periodic":
+            self.embed = package.PeriodicEmbeddings(
+                n_features, width, frequency_init_scale=frequency_scale, lite=False
+            )
+            return
+        bins = (prepared or {}).get("bins")
+        if bins is None or len(bins) != n_features:
+            raise UsageError(
+                f"piecewise-linear embeddings must have bins for {n_features} columns; got "
+                f"{'none' if bins is None else len(bins)}; train the net with fit_net or a run, which find them"
+            )
+        with warnings.catch_warnings():
+            # An indicator has two values, thus one bin: the package warns of each.
+            warnings.filterwarnings("ignore", message=".*just two bin edges.*")
+            edges = [torch.tensor(edge, dtype=torch.float32) for edge in bins]
+            self.embed = package.PiecewiseLinearEmbeddings(edges, width, activation=False, version="B")
+
+    def forward(self, numeric: Tensor) -> Tensor:
+        if self.embed is None:
+            return numeric
+        columns: Tensor = self.embed(numeric)
+        return columns.flatten(1)
+
+
+def find_bins(arrays: Sequence[np.ndarray], params: Mapping[str, Any], net: str) -> dict[str, Any]:
+    """Return ``{"bins": edges per column}`` where the params ask for piecewise-linear embeddings, else {}.
+
+    Parameters
+    ----------
+    arrays : (numeric, codes)
+        Rows that the net will be trained on; edges are their quantiles, labels have no say.
+    params : mapping
+        ``num_embeddings`` and ``n_bins`` of the net.
+    """
+    numeric = arrays[0]
+    if params.get("num_embeddings", "none") != "piecewise_linear" or not numeric.shape[1]:
+        return {}
+    package = import_extra("rtdl_num_embeddings", net, "tabular")
+    n_bins = params.get("n_bins", 48)
+    check_at_least(2, n_bins=n_bins)
+    rows = np.linspace(0, len(numeric) - 1, min(len(numeric), MOST_ROWS)).astype(np.int64)
+    few = min(n_bins, len(rows) - 1)
+    bins = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*just two bin edges.*")
+        for column in torch.from_numpy(np.ascontiguousarray(numeric[rows].T, dtype=np.float32)):
+            if few < 2 or bool((column == column[0]).all()):
+                middle = float(column[0])
+                bins.append([min(middle, float(column.min())) - 0.5, max(middle, float(column.max())) + 0.5])
+            else:
+                bins.append(package.compute_bins(column[:, None], n_bins=few)[0].tolist())
+    return {"bins": bins}

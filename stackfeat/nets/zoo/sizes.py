@@ -1,0 +1,40 @@
+"""Refuse sizes that no net can be made of, before torch does so in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from stackfeat.errors import UsageError
+from stackfeat.lookup import suggest
+
+
+def check_columns(net: str, n_features: int, cardinalities: Sequence[int]) -> None:
+    """Refuse a table without columns."""
+    if n_features < 1 and not cardinalities:
+        raise UsageError(
+            f"{net} must have at least one input column; got n_features={n_features}, cardinalities=(); "
+            "check the member's inputs"
+        )
+
+
+def check_widths(hidden: Sequence[int]) -> None:
+    """Refuse hidden layers without units."""
+    if not hidden or any(n_units < 1 for n_units in hidden):
+        raise UsageError(f"hidden must be widths of at least 1; got hidden={list(hidden)}; try [256, 128]")
+
+
+def check_at_least(least: int, **sizes: int) -> None:
+    """Refuse sizes below `least`."""
+    for name, size in sizes.items():
+        if size < least:
+            raise UsageError(f"{name} must be at least {least}; got {name}={size}; raise it")
+
+
+def check_one_of(name: str, value: str, names: Iterable[str]) -> None:
+    """Refuse a name that is not offered."""
+    known = list(names)
+    if value not in known:
+        raise UsageError(
+            f"{name} must be one of {', '.join(known)}; got {name}={value!r}.{suggest(value, known)} "
+            "Correct the member's params"
+        )

@@ -1,0 +1,129 @@
+"""TabM: k MLPs in one, which share most weights and are trained side by side.
+
+In:  numeric columns, float32, and category codes, int64, where 0 means unknown or missing.
+Out: in training (n_rows, k, n_outputs), each of the k predictions with a loss of its own; in eval
+     mode (n_rows, n_outputs), the logarithm of the mean probability, or the mean value.
+
+Source: Y. Gorishniy, A. Kotelnikov, A. Babenko, "TabM: advancing tabular deep learning with
+parameter-efficient ensembling", ICLR 2025, arXiv:2410.24210; package tabm (extra: tabular).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stackfeat.nets.zoo.categories import CategoryColumns
+from stackfeat.nets.zoo.numbers import NumberColumns, find_bins
+from stackfeat.nets.zoo.packages import import_extra
+from stackfeat.nets.zoo.sizes import check_at_least, check_columns, check_one_of
+
+ARCHITECTURES = ("tabm", "tabm-mini", "tabm-packed")
+
+
+class TabM(nn.Module):
+    """Embedded numbers and categories, a backbone of k MLPs, k heads.
+
+    Parameters
+    ----------
+    n_features : int
+        Numeric columns; may be 0 where there are categories.
+    n_outputs : int
+        Classes, or 1 for a value.
+    cardinalities : sequence of int
+        Codes per categorical column, the code 0 (unknown) included.
+    prepared : mapping, optional
+        Bins that `prepare` found in the training rows.
+    k : int
+        MLPs; 32 in the paper, 16 here: on a processor time grows with k.
+    hidden : int
+        Width of each layer; 512 in the paper.
+    n_blocks : int
+        Layers.
+    dropout : float
+    architecture : {"tabm", "tabm-mini", "tabm-packed"}
+        How much is shared: all but scales, all but the first scale, nothing.
+    num_embeddings : {"none", "piecewise_linear", "periodic"}
+        What becomes of each number first.
+    num_embedding_width, n_bins, frequency_scale
+        Columns for each number; ``piecewise_linear``: bins; ``periodic``: spread of frequencies.
+    embedding, max_one_hot : int
+        Columns of a category with more than `max_one_hot` codes; others are one-hot.
+
+    **Shape**
+
+    ``numeric`` (n_rows, n_features) and ``codes`` (n_rows, len(cardinalities)) give
+    (n_rows, k, n_outputs) in training, (n_rows, n_outputs) in eval mode. The penultimate tap is the
+    input of ``head``, (n_rows, k, hidden), pooled to its mean over the k.
+    """
+
+    accepts_categories = True
+    train_defaults = {"lr": 2e-3, "weight_decay": 3e-4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        cardinalities: Sequence[int] = (),
+        prepared: Mapping[str, Any] | None = None,
+        k: int = 16,
+        hidden: int = 256,
+        n_blocks: int = 3,
+        dropout: float = 0.1,
+        architecture: str = "tabm",
+        num_embeddings: str = "none",
+        num_embedding_width: int = 16,
+        n_bins: int = 48,
+        frequency_scale: float = 0.01,
+        embedding: int = 8,
+        max_one_hot: int = 32,
+    ) -> None:
+        super().__init__()
+        package = import_extra("tabm", "tabm", "tabular")
+        check_columns("a TabM", n_features, cardinalities)
+        check_at_least(1, k=k, hidden=hidden, n_blocks=n_blocks)
+        check_at_least(2, n_bins=n_bins)  # used by `prepare`
+        check_one_of("architecture", architecture, ARCHITECTURES)
+        self.numbers = NumberColumns(
+            n_features, num_embeddings, num_embedding_width, frequency_scale, prepared, "tabm"
+        )
+        self.categories = CategoryColumns(cardinalities, embedding, max_one_hot, std=0.5)
+        # Columns of one feature get the same random scale.
+        chunks = [self.numbers.width] * n_features + self.categories.widths
+        has_embeddings = self.numbers.embed is not None
+        is_packed = architecture == "tabm-packed"
+        self.view = package.EnsembleView(k=k)
+        self.backbone = package.make_tabm_backbone(
+            d_in=sum(chunks),
+            n_blocks=n_blocks,
+            d_block=hidden,
+            dropout=dropout,
+            k=k,
+            arch_type=architecture,
+            start_scaling_init=None if is_packed else "normal" if has_embeddings else "random-signs",
+            start_scaling_init_chunks=None if is_packed else chunks,
+        )
+        self.head = package.LinearEnsemble(hidden, n_outputs, k=k)
+
+    @classmethod
+    def prepare(cls, arrays: Sequence[np.ndarray], params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the bins that piecewise-linear embeddings need; see `find_bins`."""
+        return find_bins(arrays, params, "tabm")
+
+    def forward(self, numeric: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Return k predictions a row in training, their mean in eval mode."""
+        x = self.view(self.categories(self.numbers(numeric), codes))
+        scores: Tensor = self.head(self.backbone(x))
+        return scores if self.training else mean_prediction(scores)
+
+
+def mean_prediction(scores: Tensor) -> Tensor:
+    """Return log of the mean probability of (n_rows, k, n_classes) scores, or the mean of values."""
+    if scores.shape[2] == 1:
+        return scores.mean(1)
+    return torch.logsumexp(torch.log_softmax(scores, dim=2), dim=1) - math.log(scores.shape[1])
