@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CLASSES = 30
+LEAST_FOR_REALMLP = 5000
 _ID_NAME = re.compile(r"(^|[_ -])(id|Id|ID|key|index|uuid)$|[a-z]I[dD]$")
 _GROUPS = "group|patient|subject|person|user|customer|client|owner|household|family|site"
 _GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})s?(_?(id|no|number|code|key))?$", re.IGNORECASE)
@@ -37,6 +38,7 @@ class _Guess:
     id: str | None
     group: str | None
     group_reason: str
+    n_rows: int
 
 
 def scaffold_config(
@@ -97,7 +99,7 @@ def _guess(frame: pd.DataFrame, target: str, id: str | None, sample_submission: 
     id = id or _guess_id(frame, target, sample_submission)
     others = [str(column) for column in frame.columns if column not in (target, id)]
     group, group_reason = _guess_group(frame, others)
-    return _Guess(task, reason, id, group, group_reason)
+    return _Guess(task, reason, id, group, group_reason, len(frame))
 
 
 def _guess_task(column: pd.Series) -> tuple[str, str]:
@@ -171,10 +173,7 @@ def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
         "folds: {kind: auto, n: 5}   # auto: by time, group, class, whichever the data have",
         "levels:",
         "  base:   # trained on the columns",
-        "    mlp_wide:",
-        "      net: mlp",
-        "      params: {hidden: [256, 128], dropout: 0.1}",
-        "      train: {epochs: 60, patience: 10}",
+        *_wide_net(guess.n_rows),
         f"      emit: [{output}, penultimate]   # predictions, and features of the last hidden layer",
         "    mlp_small:",
         "      net: mlp",
@@ -199,6 +198,22 @@ def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
         "submit: auto   # the best out-of-fold score",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _wide_net(n_rows: int) -> list[str]:
+    """Return the member that is worth most time: RealMLP's recipe pays where there are rows enough."""
+    if n_rows < LEAST_FOR_REALMLP:
+        return [
+            "    mlp_wide:",
+            "      net: mlp   # realmlp is better from some thousand rows on; docs/nets.md has others",
+            "      params: {hidden: [256, 128], dropout: 0.1}",
+            "      train: {epochs: 60, patience: 10}",
+        ]
+    return [
+        "    realmlp:",
+        "      net: realmlp   # brings its own learning rate and schedule; docs/nets.md has others",
+        "      train: {epochs: 60, patience: 20}",
+    ]
 
 
 def _role_lines(target: str, guess: _Guess) -> list[str]:

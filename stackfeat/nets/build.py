@@ -8,6 +8,7 @@ Out: a module; of `n_features`, `n_outputs`, `cardinalities`, `shapes` and `prep
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -83,11 +84,25 @@ class NetSpec:
         ----------
         arrays : sequence of ndarray
             The rows of `fit_net`, without the target: nothing a label says can enter.
+
+        Raises
+        ------
+        MemberError
+            If ``prepare`` returns what JSON cannot hold.
         """
         prepare = getattr(self.cls, "prepare", None)
         if not inspect.ismethod(prepare) or "prepared" not in inspect.signature(self.cls).parameters:
             return self
-        return replace(self, prepared=prepare(arrays, dict(self.params)))
+        prepared = prepare(arrays, dict(self.params))
+        try:
+            # As it will be read back, so that a stored net is built of the very same values.
+            prepared = json.loads(json.dumps(prepared, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise MemberError(
+                f"prepare of {self.cls.__name__} must return plain JSON values; got {error}; "
+                "use finite numbers, texts, lists and dicts, such as array.tolist()"
+            ) from error
+        return replace(self, prepared=prepared)
 
     def build(self) -> nn.Module:
         """Return a new module with random weights drawn from torch's global generator."""

@@ -9,6 +9,7 @@ import pytest
 from stackfeat.config import RunConfig, load_config
 from stackfeat.config.scaffold import scaffold_config
 from stackfeat.errors import DataError
+from stackfeat.nets.options import NetOptions
 
 
 def loaded(folder: Path, text: str) -> RunConfig:
@@ -91,3 +92,13 @@ def test_a_wrong_target_names_the_nearest_column(folder: Path) -> None:
         scaffold_config(folder / "train.csv", "lable")
     with pytest.raises(DataError, match="must have the column 'nr'"):
         scaffold_config(folder / "train.csv", "label", id="nr")
+
+
+@pytest.mark.parametrize(("n_rows", "net"), [(4999, "mlp"), (5000, "realmlp")])
+def test_rows_enough_get_the_better_net(n_rows: int, net: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "x,y", [f"{i % 97},{i % 2}" for i in range(n_rows)])
+    members = loaded(tmp_path, scaffold_config(path, "y")).levels["base"]
+    first = next(iter(members.values()))
+    assert isinstance(first, NetOptions) and first.net == net
+    assert first.train.schedule == ("coslog4" if net == "realmlp" else "cosine")
+    assert first.train.patience is not None

@@ -25,6 +25,7 @@ from stackfeat.nets.zoo.categories import CategoryColumns
 from stackfeat.nets.zoo.sizes import check_columns, check_one_of, check_widths
 
 ACTIVATIONS = {"selu": F.selu, "mish": F.mish}
+MOST = 1e6
 
 
 class RealMLP(nn.Module):
@@ -163,7 +164,8 @@ class RobustClip(nn.Module):
         self.register_buffer("factor", torch.tensor(values["scale"], dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        scaled = (x - self.center) * self.factor
+        # The square of a huge number is infinite, which would bring it to 0.
+        scaled = ((x - self.center) * self.factor).clamp(-MOST, MOST)
         return scaled * torch.rsqrt(1 + (scaled / 3) ** 2)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -180,3 +182,21 @@ def test_what_is_learnt_of_rows_beforehand_is_stored_with_the_net(variant: str) 
     first, second = (fit(variant, task, rows, epochs=1).spec.prepared for rows in (example, other))
     assert first == spec_of(variant, task, example).prepared
     assert first in (None, {}) or first != second
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if NET_KINDS[VARIANTS[name][0]] == "table"])
+@pytest.mark.parametrize("part", ["numbers", "categories"])
+def test_a_table_may_have_numbers_or_categories_alone(variant: str, part: str) -> None:
+    whole = example_of(variant)
+    numeric, codes = whole.arrays
+    keep = (slice(None), slice(0)) if part == "numbers" else (slice(0), slice(None))
+    some = replace(
+        whole,
+        arrays=(numeric[:, keep[0]], codes[:, keep[1]]),
+        odd=(whole.odd[0][:, keep[0]], whole.odd[1][:, keep[1]]),
+        cardinalities=whole.cardinalities[keep[1]],
+    )
+    net = fit(variant, TASKS["multiclass"], some, epochs=40, lr=rate(variant))
+    assert net.report.losses[-1] < 0.9 * net.report.losses[0]
+    assert np.isfinite(net.predict(some.odd)).all()
+    assert len(net.embed(some.arrays, ["penultimate"])["penultimate"]) == 64
