@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CLASSES = 30
-LEAST_FOR_REALMLP = 5000
+LEAST_FOR_REALMLP = 10_000
 _ID_NAME = re.compile(r"(^|[_ -])(id|Id|ID|key|index|uuid)$|[a-z]I[dD]$")
 _GROUPS = "group|patient|subject|person|user|customer|client|owner|household|family|site"
 _GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})s?(_?(id|no|number|code|key))?$", re.IGNORECASE)
@@ -205,7 +205,7 @@ def _wide_net(n_rows: int) -> list[str]:
     if n_rows < LEAST_FOR_REALMLP:
         return [
             "    mlp_wide:",
-            "      net: mlp   # realmlp is better from some thousand rows on; docs/nets.md has others",
+            "      net: mlp   # realmlp is better from about 10,000 rows on; docs/nets.md has others",
             "      params: {hidden: [256, 128], dropout: 0.1}",
             "      train: {epochs: 60, patience: 10}",
         ]

@@ -94,7 +94,7 @@ def test_a_wrong_target_names_the_nearest_column(folder: Path) -> None:
         scaffold_config(folder / "train.csv", "label", id="nr")
 
 
-@pytest.mark.parametrize(("n_rows", "net"), [(4999, "mlp"), (5000, "realmlp")])
+@pytest.mark.parametrize(("n_rows", "net"), [(9999, "mlp"), (10_000, "realmlp")])
 def test_rows_enough_get_the_better_net(n_rows: int, net: str, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", "x,y", [f"{i % 97},{i % 2}" for i in range(n_rows)])
     members = loaded(tmp_path, scaffold_config(path, "y")).levels["base"]
