@@ -13,7 +13,7 @@ Config = dict[str, Any]
 
 SMALL = {
     "realmlp": {"hidden": [8]},
-    "tabm": {"hidden": 8, "k": 2, "n_blocks": 1, "num_embeddings": "piecewise_linear", "n_bins": 4},
+    "tabm": {"hidden": 8, "k": 2, "n_blocks": 1, "n_bins": 4},
     "resnet_tabular": {"hidden": 8, "n_blocks": 1, "num_embeddings": "periodic"},
     "ft_transformer": {"hidden": 8, "heads": 2, "n_blocks": 1},
 }

@@ -44,7 +44,7 @@ class TabM(nn.Module):
     hidden : int
         Width of each layer; 512 in the paper.
     n_blocks : int
-        Layers.
+        Layers; the package takes 2 with embedded numbers, 3 without.
     dropout : float
     architecture : {"tabm", "tabm-mini", "tabm-packed"}
         How much is shared: all but scales, all but the first scale, nothing.
@@ -72,11 +72,11 @@ class TabM(nn.Module):
         cardinalities: Sequence[int] = (),
         prepared: Mapping[str, Any] | None = None,
         k: int = 16,
-        hidden: int = 256,
-        n_blocks: int = 3,
+        hidden: int = 128,
+        n_blocks: int = 2,
         dropout: float = 0.1,
         architecture: str = "tabm",
-        num_embeddings: str = "none",
+        num_embeddings: str = "piecewise_linear",
         num_embedding_width: int = 16,
         n_bins: int = 48,
         frequency_scale: float = 0.01,
@@ -113,7 +113,7 @@ class TabM(nn.Module):
     @classmethod
     def prepare(cls, arrays: Sequence[np.ndarray], params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the bins that piecewise-linear embeddings need; see `find_bins`."""
-        return find_bins(arrays, params, "tabm")
+        return find_bins(arrays, {"num_embeddings": "piecewise_linear", **params}, "tabm")
 
     def forward(self, numeric: Tensor, codes: Tensor | None = None) -> Tensor:
         """Return k predictions a row in training, their mean in eval mode."""

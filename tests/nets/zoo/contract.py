@@ -87,9 +87,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, SMALL.get(name, {})) for name in NETS},
     "realmlp, numbers as they are": ("realmlp", SMALL["realmlp"] | {"frequencies": 0}),
     **{
-        f"{net}, {kind}": (net, SMALL[net] | {"num_embeddings": kind, "num_embedding_width": 4})
+        f"{net}, numbers {kind}": (net, SMALL[net] | {"num_embeddings": kind, "num_embedding_width": 4})
         for net in ("tabm", "resnet_tabular")
-        for kind in ("piecewise_linear", "periodic")
+        for kind in ("none", "piecewise_linear", "periodic")
     },
     "tabm, mini": ("tabm", SMALL["tabm"] | {"architecture": "tabm-mini"}),
     "tabm, packed": ("tabm", SMALL["tabm"] | {"architecture": "tabm-packed"}),

@@ -33,7 +33,7 @@ NO_CODES = np.zeros((50, 0), dtype=np.int64)
 def test_tabm_is_the_packages(architecture: str) -> None:
     settings = {"k": 3, "n_blocks": 2, "dropout": 0.0}
     with pinned(0):
-        ours = TabM(4, 2, hidden=8, architecture=architecture, **settings).train()  # type: ignore[arg-type]
+        ours = TabM(4, 2, hidden=8, architecture=architecture, num_embeddings="none", **settings).train()  # type: ignore[arg-type]
     with pinned(0):
         theirs = tabm.TabM.make(
             n_num_features=4, d_out=2, d_block=8, arch_type=architecture, **settings
@@ -47,7 +47,7 @@ def test_tabm_predicts_the_mean_of_the_k_probabilities_or_values() -> None:
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     for n_outputs in (3, 1):
         with pinned(0):
-            net = TabM(4, n_outputs, k=3, hidden=8, dropout=0.0)
+            net = TabM(4, n_outputs, k=3, hidden=8, dropout=0.0, num_embeddings="none")
         each, mean = net.train()(x), net.eval()(x)
         assert mean.shape == (6, n_outputs)
         expected = each.softmax(2).mean(1) if n_outputs > 1 else each.mean(1)
@@ -70,7 +70,7 @@ def test_the_loss_of_k_predictions_is_the_mean_of_their_losses() -> None:
 def test_training_a_tabm_takes_the_step_of_the_paper() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(0, 2, 50)
-    params = {"k": 4, "hidden": 8, "n_blocks": 1, "dropout": 0.0}
+    params = {"k": 4, "hidden": 8, "n_blocks": 1, "dropout": 0.0, "num_embeddings": "none"}
     options = TrainOptions(epochs=1, batch_size=50, lr=0.01, weight_decay=0.0, clip_norm=None)
     net = fit_net(
         NetSpec(TabM, params, 3, 2),
@@ -133,7 +133,7 @@ def test_bins_are_quantiles_of_the_rows_given(cls: Any) -> None:
     expected = np.quantile(numeric[:, 0].astype(np.float32), np.linspace(0, 1, 9))
     np.testing.assert_allclose(bins[0], expected, rtol=1e-5, atol=1e-6)
     assert bins[1:] == [[0.0, 1.0], [1.5, 2.5]]
-    assert cls.prepare((numeric, NO_CODES), {}) == {}
+    assert cls.prepare((numeric, NO_CODES), {"num_embeddings": "none"}) == {}
     two_rows = cls.prepare((numeric[:2].astype(np.float32), NO_CODES[:2]), params)["bins"]
     assert all(len(edges) == 2 and edges[0] < edges[1] for edges in two_rows)
 
@@ -174,7 +174,7 @@ def test_a_fitted_net_keeps_the_bins_of_its_training_rows() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TabM(2, 2, num_embeddings="piecewise_linear"), "must have bins for 2 columns; got none"),
+        (lambda: TabM(2, 2), "must have bins for 2 columns; got none"),
         (lambda: TabM(2, 2, num_embeddings="piecewise"), "Did you mean 'piecewise_linear'"),
         (lambda: TabM(2, 2, architecture="tabm-mimi"), "Did you mean 'tabm-mini'"),
         (lambda: TabM(2, 2, k=0), "k must be at least 1; got k=0"),
