@@ -127,7 +127,7 @@ def _train_findings(path: str, options: NetOptions, task: str) -> list[Finding]:
     if train.loss not in ("auto", *losses):
         message = f"must be auto or {' or '.join(losses)} for task {task}; got {train.loss}"
         findings.append(Finding(f"{path}.loss", message))
-    for name in ("class_weight", "label_smoothing"):
+    for name in ("class_weight", "label_smoothing", "mixup", "cutmix"):
         if is_regression and is_set(train, name):
             message = f"needs classes; got task=regression, {name}={getattr(train, name)}. Remove it"
             findings.append(Finding(f"{path}.{name}", message))

@@ -20,6 +20,7 @@ from stackfeat.features.alignment import anchors_of
 from stackfeat.features.encodings.anchors import MAX_ANCHORS
 from stackfeat.features.encodings.relative import N_ANCHORS
 from stackfeat.features.member import BlockRows, FitContext, Rows
+from stackfeat.store import Scratch
 
 Recipe = Mapping[str, Any]
 
@@ -53,7 +54,9 @@ def left_out_folds(fold: int | str) -> list[int]:
     return [int(part) for part in fold.split("-")] if isinstance(fold, str) and "-" in fold else []
 
 
-def context_of(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray) -> FitContext:
+def context_of(
+    recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray, scratch: Scratch | None = None
+) -> FitContext:
     def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
         fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe["seed"])
         return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
@@ -67,6 +70,7 @@ def context_of(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray
         seed=recipe["seed"],
         settings=recipe["settings"],
         anchors=anchors(recipe, samples, folds, N_ANCHORS) if encodes(recipe, ("relative",)) else None,
+        scratch=scratch,
     )
 
 

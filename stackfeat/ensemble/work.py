@@ -85,7 +85,8 @@ def _run_fit(
     folds = folds_of(store, recipe["folds"])
     blocks = [(block, *read_oof(store, block, folds, recipe["repeat"])) for block in recipe["blocks"]]
     train, held_out = row_sets(recipe, folds, [covered for _, _, covered in blocks])
-    context = context_of(recipe, samples, folds, train)
+    scratch = store.scratch(key)
+    context = context_of(recipe, samples, folds, train, scratch)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fitted = member.fit(block_rows(samples, recipe["raw"], blocks, train), context)
@@ -113,6 +114,8 @@ def _run_fit(
             "unsaved": None if left_out else _save(fitted, writer),
         }
         writer.json("info", {**info, "warnings": _texts(caught)})
+    if scratch is not None:
+        scratch.remove()
     held[key] = fitted
 
 

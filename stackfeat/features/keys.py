@@ -20,7 +20,7 @@ VERSIONS = {
     "samples": 2,
     "folds": 1,
     "layers": 1,
-    "fit": 3,
+    "fit": 4,
     "emit": 1,
     "reference": 1,
     "align": 2,

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from stackfeat.data.samples import Table
-from stackfeat.store import Entry, EntryWriter
+from stackfeat.store import Entry, EntryWriter, Scratch
 from stackfeat.task import Task
 
 
@@ -69,6 +69,8 @@ class FitContext:
         Threads, device, loss, metric, ... as in the recipe of the unit.
     anchors : Rows or None
         Rows that are the same in every fold, without labels, for encodings that name columns by them.
+    scratch : Scratch or None
+        Where a long fit notes how far it is; what it finds there must not change what it gives.
     """
 
     task: Task
@@ -79,6 +81,7 @@ class FitContext:
     seed: int
     settings: Mapping[str, Any]
     anchors: Rows | None = None
+    scratch: Scratch | None = None
 
 
 class FittedMember(Protocol):

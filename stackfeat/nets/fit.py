@@ -19,12 +19,16 @@ from stackfeat.errors import MemberError, StackfeatError, TapError, UsageError
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
 from stackfeat.nets.inference import check_rows_independent, output_rows
+from stackfeat.nets.lazy import LazyColumn, select
+from stackfeat.nets.mixing import check_mixing
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.outputs import Head, Loss, find_head, row_losses
 from stackfeat.nets.reading.penultimate import find_penultimate
+from stackfeat.nets.report import TrainReport
 from stackfeat.nets.runtime import evaluating, pick_device, pinned, plain_transformers
+from stackfeat.nets.snapshots import Snapshots
 from stackfeat.nets.taps import Tap
-from stackfeat.nets.training import Rows, TrainReport, train_net
+from stackfeat.nets.training import Rows, train_net
 from stackfeat.seeds import derive_seed
 from stackfeat.task import Task
 
@@ -52,6 +56,7 @@ def fit_net(
     device: str | torch.device = "cpu",
     inner: InnerSplit | None = None,
     should_stop: Callable[[], bool] | None = None,
+    snapshots: Snapshots | None = None,
 ) -> FittedNet:
     """Build and train a net.
 
@@ -60,6 +65,7 @@ def fit_net(
     spec : NetSpec
     arrays : sequence of ndarray
         What ``forward`` takes, each with n_rows rows: ``(numeric, codes)`` or ``(x,)`` for a table.
+        A memmap or another lazy array (see `stackfeat.nets.lazy`) is read batch by batch.
     y : ndarray of shape (n_rows,)
         int64 class codes, or float64 values.
     weight : ndarray of shape (n_rows,), optional
@@ -71,13 +77,15 @@ def fit_net(
         Positions of fitting and of validation rows among those given; needed for early stopping.
     should_stop : callable, optional
         Asked after every epoch; True ends training with what is there.
+    snapshots : Snapshots, optional
+        Where the state is kept between epochs, for a killed training to go on from.
 
     Raises
     ------
     MemberError
         If the net cannot be built, run, or trained (`NaNLossError`).
     UsageError
-        If early stopping is asked for without `inner`, or the loss does not fit the task.
+        If early stopping is asked for without `inner`, or the loss or mixing does not fit the task.
     """
     place = pick_device(device) if isinstance(device, str) else device
     loss = choose_loss(options, metric_loss, task)
@@ -85,10 +93,11 @@ def fit_net(
         raise UsageError(
             f"early_stopping: {options.stopping} must have an inner split; got inner=None; give one"
         )
+    check_mixing(options, task)
     weights = row_weights(y, weight, options, task)
     spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
-        fold = Fold(spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop)
+        fold = Fold(spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop, snapshots)
         module, head, report = fold.fit(inner)
         penultimate, problem = locate_penultimate(module, fold.example(module, np.arange(len(y))))
     logger.info("%s: %d epochs, loss %.5f", type(module).__name__, report.epochs, report.losses[-1])
@@ -112,8 +121,7 @@ def untrained_net(
     spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
         module = spec.build().to(place).eval()
-        few = [array[:DRY_RUN_ROWS] for array in arrays]
-        example = tuple(values.to(place) for values in arrange(module, spec, few))
+        example = tuple(values[:DRY_RUN_ROWS].to(place) for values in arrange(module, spec, arrays))
         penultimate, problem = locate_penultimate(module, example)
     head = Head("logits" if task.is_classification else "value")
     report = TrainReport(epochs=0, best_epoch=0, losses=())
@@ -134,23 +142,24 @@ class Fold:
     seed: int
     device: torch.device
     should_stop: Callable[[], bool] | None
+    snapshots: Snapshots | None = None
 
     def fit(self, inner: InnerSplit | None) -> Trained:
         """Train as ``options.stopping`` says."""
         everything = np.arange(len(self.y))
         if inner is None or self.options.stopping == "fixed":
             return self.train(everything, None, self.options)
-        trained = self.train(*inner, self.options)
+        trained = self.train(*inner, self.options, "inner")
         if self.options.stopping == "inner":
             return trained
         fixed = {"epochs": trained[2].best_epoch, "patience": None, "early_stopping": "fixed"}
         return self.train(everything, None, self.options.model_copy(update=fixed))
 
-    def train(self, rows: np.ndarray, validation: np.ndarray | None, options: TrainOptions) -> Trained:
-        """Train a fresh net on `rows`; the head's mean and scale come from these rows alone."""
-        torch.manual_seed(derive_seed(self.seed, "init"))
-        module = self.spec.build().to(self.device)
-        head = self.inspect(module, rows)
+    def train(
+        self, rows: np.ndarray, validation: np.ndarray | None, options: TrainOptions, name: str = "all"
+    ) -> Trained:
+        """Train a fresh net on `rows`."""
+        module, head = self.start(rows)
         report = train_net(
             module,
             self.take(module, rows, head),
@@ -160,12 +169,19 @@ class Fold:
             device=self.device,
             validation=None if validation is None else self.take(module, validation, head),
             should_stop=self.should_stop,
+            snapshots=None if self.snapshots is None else self.snapshots.part(name),
         )
         return module, head, report
 
+    def start(self, rows: np.ndarray) -> tuple[nn.Module, Head]:
+        """Return a fresh net; the head's mean and scale come from `rows` alone."""
+        torch.manual_seed(derive_seed(self.seed, "init"))
+        module = self.spec.build().to(self.device)
+        return module, self.inspect(module, rows)
+
     def take(self, module: nn.Module, rows: np.ndarray, head: Head) -> Rows:
         """Return `rows` as tensors on the device, the target on the net's scale, weights of mean 1."""
-        inputs = arrange(module, self.spec, [array[rows] for array in self.arrays])
+        inputs = arrange(module, self.spec, [select(array, rows) for array in self.arrays])
         y = self.y[rows]
         target = y.astype(np.int64) if self.task.is_classification else (y - head.mean) / head.scale
         dtype = torch.int64 if self.task.is_classification else torch.float32
@@ -174,14 +190,14 @@ class Fold:
             chosen = self.weights[rows]
             weight = torch.tensor(chosen / chosen.mean(), dtype=torch.float32, device=self.device)
         return Rows(
-            tuple(values.to(self.device) for values in inputs),
+            tuple(x if isinstance(x, LazyColumn) else x.to(self.device) for x in inputs),
             torch.tensor(target, dtype=dtype, device=self.device),
             weight,
         )
 
     def example(self, module: nn.Module, rows: np.ndarray) -> tuple[Tensor, ...]:
-        few = [array[rows[:DRY_RUN_ROWS]] for array in self.arrays]
-        return tuple(values.to(self.device) for values in arrange(module, self.spec, few))
+        few = [select(array, rows[:DRY_RUN_ROWS]) for array in self.arrays]
+        return tuple(values[:].to(self.device) for values in arrange(module, self.spec, few))
 
     def inspect(self, module: nn.Module, rows: np.ndarray) -> Head:
         """Run a few rows through the untrained net to learn what its output means."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stackfeat.errors import MemberError, TapError, UsageError
 from stackfeat.nets.build import NetSpec, input_order
 from stackfeat.nets.inference import forward_rows, pad_rows
+from stackfeat.nets.lazy import Column, to_column
 from stackfeat.nets.outputs import Head
 from stackfeat.nets.reading.order import layers_in_order
+from stackfeat.nets.report import TrainReport
 from stackfeat.nets.runtime import fixed_arithmetic, pick_device, pinned
 from stackfeat.nets.state import pack_state, unpack_state
 from stackfeat.nets.taps import Tap, layer_names
-from stackfeat.nets.training import TrainReport
 from stackfeat.task import Task
 
 PENULTIMATE = "penultimate"
@@ -166,8 +166,8 @@ class FittedNet:
         )
 
 
-def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Tensor, ...]:
-    """Return arrays as tensors in the order of ``forward``'s arguments.
+def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Column, ...]:
+    """Return arrays as tensors (lazy ones unread) in the order of ``forward``'s arguments.
 
     Raises
     ------
@@ -183,11 +183,4 @@ def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Tensor, .
             "give them in that order"
         )
     order = input_order(module, spec.input_names) if spec.input_names else range(len(arrays))
-    return tuple(to_tensor(arrays[index]) for index in order)
-
-
-def to_tensor(array: np.ndarray) -> Tensor:
-    """Return floats and booleans as float32, integers as int64."""
-    dtype: Any = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
-    values = np.ascontiguousarray(array, dtype=dtype)
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
+    return tuple(to_column(arrays[index]) for index in order)

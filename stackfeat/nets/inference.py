@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, TapError
+from stackfeat.nets.lazy import Column
 from stackfeat.nets.reading.examine import Examination, examine
 from stackfeat.nets.reading.rows import RowReading
 from stackfeat.nets.runtime import evaluating, plain_transformers
@@ -25,7 +26,7 @@ BATCH_SIZE = 256
 
 def forward_rows(
     module: nn.Module,
-    inputs: Sequence[Tensor],
+    inputs: Sequence[Column],
     taps: Mapping[str, Tap],
     *,
     device: torch.device,
@@ -37,7 +38,7 @@ def forward_rows(
     ----------
     module : nn.Module
         Already on `device`; its mode and hooks are as before afterwards.
-    inputs : sequence of Tensor
+    inputs : sequence of Tensor or LazyColumn
         Positional arguments of ``forward``, each with n_rows rows.
     taps : mapping of str to Tap
         What to read, by the key it gets in the answer.
@@ -90,7 +91,7 @@ def forward_rows(
 
 
 def examine_taps(
-    module: nn.Module, inputs: Sequence[Tensor], taps: Mapping[str, Tap], device: torch.device
+    module: nn.Module, inputs: Sequence[Column], taps: Mapping[str, Tap], device: torch.device
 ) -> Examination:
     """Dry-run the taps on the first rows; refuse those that cannot be read row by row."""
     few = tuple(pad_rows(values[:3], 3).to(device) for values in inputs)

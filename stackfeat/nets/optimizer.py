@@ -7,12 +7,18 @@ Out: an optimizer with the same updates as `torch.optim.AdamW`, at the cost of o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from stackfeat.errors import MemberError
 
 UNDECAYED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.EmbeddingBag)
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+FUSED = ("cpu", "cuda")
 
 
 class FlatAdamW:
@@ -21,64 +27,161 @@ class FlatAdamW:
     While it lives, the module's parameters are views into its buffers; `release` gives each one
     its own memory again.
 
+    Parameters
+    ----------
+    module : nn.Module
+    lr : float
+        Peak learning rate.
+    weight_decay : float
+    channels_last : bool
+        Whether the weights of 2-D convolutions lie with the channels last.
+
     Raises
     ------
     MemberError
         If nothing in the module can be trained.
     """
 
-    def __init__(self, module: nn.Module, *, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, module: nn.Module, *, lr: float, weight_decay: float, channels_last: bool = False
+    ) -> None:
         self.lr = lr
-        self.groups = [FlatGroup(members) for members in parameter_groups(module).values()]
-        if not self.groups:
+        by_dtype: dict[torch.dtype, list[tuple[float, list[nn.Parameter]]]] = {}
+        for (decayed, dtype), members in parameter_groups(module).items():
+            by_dtype.setdefault(dtype, []).append((weight_decay if decayed else 0.0, members))
+        if not by_dtype:
             raise MemberError(
                 f"a net must have trainable parameters; got none in {type(module).__name__}; "
                 "set requires_grad or use an estimator member"
             )
-        decays = [weight_decay if decayed else 0.0 for decayed, _ in parameter_groups(module)]
-        fused = self.groups[0].flat.device.type in ("cpu", "cuda")
-        self.adamw = torch.optim.AdamW(
-            [
-                {"params": [group.flat], "weight_decay": decay}
-                for group, decay in zip(self.groups, decays, strict=True)
-            ],
-            lr=lr,
-            fused=fused,
-        )
+        self.buffers = [FlatBuffer(groups, channels_last) for groups in by_dtype.values()]
+
+    @property
+    def values(self) -> list[Tensor]:
+        """All trainable parameters, a tensor for each dtype."""
+        return [buffer.flat for buffer in self.buffers]
 
     def zero_grad(self) -> None:
-        for group in self.groups:
-            group.gradient.zero_()
+        for buffer in self.buffers:
+            buffer.gradient.zero_()
 
     def step(self, *, factor: float, clip_norm: float | None) -> None:
         """Clip the gradient's norm over all parameters, then update at ``lr * factor``."""
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_([group.flat for group in self.groups], clip_norm)
-        for settings in self.adamw.param_groups:
-            settings["lr"] = self.lr * factor
-        self.adamw.step()
+        scale = None if clip_norm is None else excess(self.buffers, clip_norm)
+        for buffer in self.buffers:
+            buffer.update(self.lr * factor, scale)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return moments and step counts, by name; `load_state` takes them."""
+        return {
+            f"{i}.{part}.{name}": values
+            for i, buffer in enumerate(self.buffers)
+            for part, section in enumerate(buffer.sections)
+            for name, values in section.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        for name, values in self.state().items():
+            values.copy_(state[name])
 
     def release(self) -> None:
-        for group in self.groups:
-            for parameter in group.parameters:
-                parameter.data = parameter.data.clone()
+        for buffer in self.buffers:
+            for parameter in buffer.parameters:
+                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
                 parameter.grad = None
 
 
-class FlatGroup:
-    """Parameters of one dtype and one weight decay, and their gradients, in two buffers."""
+class Section:
+    """Neighbouring parameters of one weight decay, and their moments."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self.flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
-        self.gradient: Tensor = torch.zeros_like(self.flat)
-        self.flat.grad = self.gradient
+    def __init__(self, flat: Tensor, gradient: Tensor, weight_decay: float) -> None:
+        self.flat = flat
+        self.gradient = gradient
+        self.weight_decay = weight_decay
+        self.fused = flat.device.type in FUSED
+        self.first = torch.zeros_like(flat)
+        self.second = torch.zeros_like(flat)
+        self.steps = torch.zeros((), dtype=torch.float32, device=flat.device if self.fused else "cpu")
+
+    def state(self) -> dict[str, Tensor]:
+        return {"first": self.first, "second": self.second, "steps": self.steps}
+
+    def update(self, lr: float, scale: Tensor | None) -> None:
+        """Make a step; the fused kernel divides the gradient by `scale` on the way."""
+        if scale is not None and not self.fused:
+            self.gradient.div_(scale)
+        adamw(
+            [self.flat],
+            [self.gradient],
+            [self.first],
+            [self.second],
+            [],
+            [self.steps],
+            foreach=False,
+            fused=self.fused,
+            grad_scale=scale if self.fused else None,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=lr,
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+
+
+class FlatBuffer:
+    """Parameters of one dtype and their gradients, in two tensors; those of one decay side by side."""
+
+    def __init__(
+        self, groups: Sequence[tuple[float, list[nn.Parameter]]], channels_last: bool = False
+    ) -> None:
+        self.parameters = [parameter for _, members in groups for parameter in members]
+        self.flat = torch.cat([flatten(values.detach(), channels_last) for values in self.parameters])
+        self.gradient = torch.zeros_like(self.flat)
+        self.sections: list[Section] = []
         start = 0
-        for parameter in parameters:
-            end = start + parameter.numel()
-            parameter.data = self.flat.data[start:end].view(parameter.shape)
-            parameter.grad = self.gradient[start:end].view(parameter.shape)
-            start = end
+        for decay, members in groups:
+            first = start
+            for parameter in members:
+                end = start + parameter.numel()
+                shape = parameter.shape
+                parameter.data = unflatten(self.flat[start:end], shape, channels_last)
+                parameter.grad = unflatten(self.gradient[start:end], shape, channels_last)
+                start = end
+            self.sections.append(Section(self.flat[first:start], self.gradient[first:start], decay))
+
+    def update(self, lr: float, scale: Tensor | None) -> None:
+        for section in self.sections:
+            section.update(lr, scale)
+
+
+def excess(buffers: Sequence[FlatBuffer], clip_norm: float) -> Tensor | None:
+    """Return what the gradient must be divided by so that its norm is at most `clip_norm`.
+
+    None: by nothing, as far as this can be told without waiting.
+    """
+    norms = [torch.linalg.vector_norm(buffer.gradient).float() for buffer in buffers]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    # 1e-6 as in torch's clip_grad_norm_.
+    if norm.device.type == "cpu" and float(norm) + 1e-6 <= clip_norm:
+        return None  # Looking at a number costs nothing here; on a GPU it would wait for the step.
+    scale: Tensor = norm.add_(1e-6).div_(clip_norm).clamp_(min=1.0)
+    return scale
+
+
+def flatten(values: Tensor, channels_last: bool) -> Tensor:
+    if channels_last and values.ndim == 4:
+        values = values.permute(0, 2, 3, 1)
+    return values.reshape(-1)
+
+
+def unflatten(flat: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
+    """Undo `flatten`, as a view."""
+    if channels_last and len(shape) == 4:
+        n_out, n_in, height, width = shape
+        return flat.view(n_out, height, width, n_in).permute(0, 3, 1, 2)
+    return flat.view(shape)
 
 
 def parameter_groups(module: nn.Module) -> dict[tuple[bool, torch.dtype], list[nn.Parameter]]:

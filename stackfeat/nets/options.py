@@ -40,7 +40,24 @@ class TrainOptions(Options):
         description="fixed: all epochs; refit: best epoch of an inner split, then all rows; inner: keep that model.",
     )
     validation_fraction: float = Field(0.15, gt=0, lt=0.9)
-    amp: Literal["auto", "off"] = "auto"
+    amp: Literal["auto", "on", "off"] = Field(
+        "auto", description="bfloat16 in matrix products and convolutions; auto: on CUDA."
+    )
+    channels_last: Literal["auto", "off"] = Field(
+        "auto", description="Channels of images last in memory; auto: nets with 2-D convolutions on images."
+    )
+    folds_at_once: Literal["auto", "off"] = Field(
+        "auto", description="Small nets of one shape are trained as one batched net, where that is faster."
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of a moving average of the weights, which becomes the net."
+    )
+    mixup: float | None = Field(
+        None, gt=0, description="Rows blended with others, by shares drawn from Beta(mixup, mixup)."
+    )
+    cutmix: float | None = Field(
+        None, gt=0, description="Boxes of other images pasted in, of areas drawn from Beta(cutmix, cutmix)."
+    )
 
     @model_validator(mode="after")
     def patience_fits(self) -> TrainOptions:

@@ -20,6 +20,7 @@ from stackfeat.task import Task
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 Loss = Literal["cross_entropy", "mse", "mae", "huber"]
 SMALLEST_PROBABILITY = 1e-7
+FEW_CLASSES = 32
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,10 @@ def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
     return "logits"
 
 
-def row_losses(head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-    """Return the loss of each row, float32 of shape (n_rows,).
+def row_losses(
+    head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothing: float, reduction: str = "none"
+) -> Tensor:
+    """Return the loss of each row, float32 of shape (n_rows,); with ``reduction="sum"`` their sum.
 
     An output (n_rows, k, n_outputs) is k predictions a row: its loss is the mean of their losses, not
     the loss of their mean, which would train them as one.
@@ -127,12 +130,18 @@ def row_losses(head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothin
     if output.ndim == 3:
         n_rows, k, _ = output.shape
         each = row_losses(head, loss, output.flatten(0, 1), y.repeat_interleave(k, dim=0), label_smoothing)
-        return each.view(n_rows, k).mean(1)
+        means = each.view(n_rows, k).mean(1)
+        return means.sum() if reduction == "sum" else means
     if loss == "cross_entropy":
-        return F.cross_entropy(head.log_scores(output), y, reduction="none", label_smoothing=label_smoothing)
+        scores = head.log_scores(output)
+        if scores.shape[1] <= FEW_CLASSES and scores.device.type == "cpu":
+            # With the classes next to each other a CPU computes the logarithms one by one.
+            scores, y = scores.t().contiguous()[None], y[None]
+        losses = F.cross_entropy(scores, y, reduction=reduction, label_smoothing=label_smoothing)
+        return losses if reduction == "sum" else losses.view(-1)
     values = output[:, 0]
     if loss == "mse":
-        return F.mse_loss(values, y, reduction="none")
+        return F.mse_loss(values, y, reduction=reduction)
     if loss == "mae":
-        return F.l1_loss(values, y, reduction="none")
-    return F.huber_loss(values, y, reduction="none")
+        return F.l1_loss(values, y, reduction=reduction)
+    return F.huber_loss(values, y, reduction=reduction)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -17,7 +17,9 @@ import torch
 from torch import nn
 
 from stackfeat.errors import UsageError
+from stackfeat.nets.lazy import Column
 
+IMAGE_DIMENSIONS = 4
 DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
 
 
@@ -56,6 +58,27 @@ def try_device(name: str) -> str:
 def has_amp(device: torch.device) -> bool:
     """Say whether training may run in bfloat16 on `device`: CUDA that supports it."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def use_amp(amp: str, device: torch.device) -> bool:
+    """Resolve the option `amp`: by the type of the device, never by timing.
+
+    Raises
+    ------
+    UsageError
+        If it is asked for on a GPU that cannot compute in bfloat16.
+    """
+    if amp == "on" and device.type == "cuda" and not has_amp(device):
+        raise UsageError(
+            "amp: on must run on a device that computes in bfloat16; got one that does not; use amp: auto"
+        )
+    return amp == "on" or (amp == "auto" and has_amp(device))
+
+
+def use_channels_last(option: str, module: nn.Module, inputs: Sequence[Column]) -> bool:
+    """Resolve the option `channels_last`: for 2-D convolutions over images, on CPU and CUDA alike."""
+    has_images = any(x.ndim == IMAGE_DIMENSIONS for x in inputs)
+    return option == "auto" and has_images and any(isinstance(p, nn.Conv2d) for p in module.modules())
 
 
 @lru_cache(maxsize=1)

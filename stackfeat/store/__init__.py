@@ -10,6 +10,7 @@ from stackfeat.store.entry import Entry, EntryStore, EntryWriter
 from stackfeat.store.memory import LayeredStore, MemoryStore
 from stackfeat.store.names import from_safe_name, safe_name
 from stackfeat.store.recipe import canonical_json, hash_recipe
+from stackfeat.store.scratch import Scratch
 from stackfeat.store.store import Store
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "EntryWriter",
     "LayeredStore",
     "MemoryStore",
+    "Scratch",
     "Store",
     "canonical_json",
     "from_safe_name",

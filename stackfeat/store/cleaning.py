@@ -11,10 +11,12 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from stackfeat.store.scratch import PARTIAL
 
 _WEEK_SECONDS = 7 * 24 * 3600.0
 
@@ -34,10 +36,14 @@ def unique_name() -> str:
     return f"{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}"
 
 
-def clean_leftovers(root: Path) -> CleanReport:
-    """Remove temporaries of dead writers, jobs older than a week, and all of quarantine."""
+def clean_leftovers(root: Path, is_finished: Callable[[str], bool]) -> CleanReport:
+    """Remove temporaries of dead writers, jobs older than a week, and all of quarantine.
+
+    Snapshots of a unit go when it is finished, or when nobody has added to them for a week.
+    """
     stale = [path for path in _children(root / "tmp") if _is_stale(path)]
     stale += [path for path in _children(root / "jobs") if _is_old(path)]
+    stale += [path for path in _children(root / PARTIAL) if is_finished(path.name) or _is_old(path)]
     damaged = list(_children(root / "quarantine"))
     return CleanReport(len(stale), len(damaged), 0, sum(_remove(path) for path in [*stale, *damaged]))
 

@@ -48,6 +48,13 @@ def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         raise store_error(error, path, n_bytes) from error
 
 
+def is_about(error: OSError, folder: Path) -> bool:
+    """Return whether other code failed to write into a folder, and not at something of its own."""
+    if isinstance(error, StoreError):
+        return False
+    return str(error.filename or "").startswith(str(folder)) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class HashedFile:
     """A new file that is hashed while it is written, so no byte is read twice."""
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from stackfeat.errors import StoreError
+from stackfeat.store.scratch import Scratch
 
 
 class Entry(ABC):
@@ -127,6 +128,7 @@ class EntryStore(Protocol):
     def write_job(self, key: str, job: Mapping[str, Any]) -> None: ...
     def read_job(self, key: str) -> dict[str, Any]: ...
     def remove_job(self, key: str) -> None: ...
+    def scratch(self, key: str) -> Scratch | None: ...
 
 
 def plain_array(values: Any, name: str) -> np.ndarray:

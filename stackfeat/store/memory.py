@@ -21,6 +21,7 @@ from stackfeat.errors import StoreError
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, claim, plain_array
 from stackfeat.store.names import safe_name
 from stackfeat.store.recipe import canonical_json
+from stackfeat.store.scratch import Scratch
 from stackfeat.store.store import now
 
 _Content = np.ndarray | bytes
@@ -78,6 +79,9 @@ class MemoryStore:
         """Remove a job; no error if there is none."""
         self._jobs.pop(key, None)
 
+    def scratch(self, key: str) -> None:
+        """Return None: nothing here outlives the process."""
+
 
 class LayeredStore:
     """Several stores as one: reads from the first that has an entry, writes to the first.
@@ -124,6 +128,10 @@ class LayeredStore:
     def remove_job(self, key: str) -> None:
         """Remove a job from the first store."""
         self.stores[0].remove_job(key)
+
+    def scratch(self, key: str) -> Scratch | None:
+        """Return where the first store's unit of this key notes how far it is."""
+        return self.stores[0].scratch(key)
 
     def _holder(self, key: str) -> EntryStore:
         return next((store for store in self.stores if store.has(key)), self.stores[0])

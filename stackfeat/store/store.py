@@ -7,7 +7,6 @@ synced, and renamed, so a crash leaves nothing half done; what is damaged later 
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import re
@@ -21,12 +20,13 @@ from typing import Any, Literal, NoReturn
 
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.cleaning import CleanReport, clean_entries, clean_leftovers, unique_name
-from stackfeat.store.disk import explained, make_folder, store_error
+from stackfeat.store.disk import explained, is_about, make_folder, store_error
 from stackfeat.store.entry import Entry, EntryWriter
 from stackfeat.store.folder import FolderEntry, FolderWriter, read_manifest
 from stackfeat.store.moving import publish, put_aside
 from stackfeat.store.names import DONE, safe_name
 from stackfeat.store.recipe import canonical_json, differences
+from stackfeat.store.scratch import PARTIAL, Scratch
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Store:
             try:
                 yield writer
             except OSError as error:
-                if _is_about(error, folder):
+                if is_about(error, folder):
                     raise store_error(error, folder) from error
                 raise
             writer.finish({**head, "created": now()})
@@ -183,7 +183,7 @@ class Store:
         """
         self._refuse_readonly()
         with explained(self.root):
-            report = clean_leftovers(self.root)
+            report = clean_leftovers(self.root, self.has)
             if older_than_days is None:
                 return report
             manifests = {key: self._manifest_or_none(key) for key in self.keys() if key not in keep}
@@ -226,6 +226,14 @@ class Store:
         self._refuse_readonly()
         with explained(self._job_path(key)):
             self._job_path(key).unlink(missing_ok=True)
+
+    def scratch(self, key: str) -> Scratch | None:
+        """Return where the unit of this key notes how far it is; None in a store that is only read."""
+        if self.cache == "readonly":
+            return None
+        self._folder(key)
+        since = self.started if self.cache == "refresh" else None
+        return Scratch(self.root / PARTIAL / key, self._new_temporary, since)
 
     def _folder(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -284,10 +292,3 @@ class Store:
 def now() -> str:
     """Return the time as text that sorts by time."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _is_about(error: OSError, folder: Path) -> bool:
-    """Return whether other code failed to write into a folder, and not at something of its own."""
-    if isinstance(error, StoreError):
-        return False
-    return str(error.filename or "").startswith(str(folder)) or error.errno in (errno.ENOSPC, errno.EDQUOT)

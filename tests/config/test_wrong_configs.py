@@ -55,6 +55,8 @@ def test_an_option_that_is_not_built_is_named(row: Row, load: Load, good: str) -
     [
         ("vote: soft", "vote: hard", "hard counts votes for classes; got task=regression"),
         ("lr: 1e-3", "class_weight: balanced", "needs classes; got task=regression"),
+        ("lr: 1e-3", "mixup: 0.2", "needs classes; got task=regression, mixup=0.2"),
+        ("lr: 1e-3", "cutmix: 1.0", "needs classes; got task=regression, cutmix=1.0"),
         ("lr: 1e-3", "loss: cross_entropy", "must be auto or mse or mae or huber"),
         ("emit: [prediction", "emit: [proba", "in a regression task the output is 'prediction'; got 'proba'"),
         ("base/mlp/prediction", "base/mlp/proba", "In a regression task the output is 'prediction'"),

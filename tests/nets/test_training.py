@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError, NaNLossError
+from stackfeat.nets.batches import batch_sizes
 from stackfeat.nets.optimizer import FlatAdamW
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.schedule import rate_factor
-from stackfeat.nets.training import Rows, split_batches, train_net
+from stackfeat.nets.training import Rows, train_net
 
 CPU = torch.device("cpu")
 
 
-def cross_entropy(output: Tensor, y: Tensor, smoothing: float) -> Tensor:
-    return F.cross_entropy(output, y, reduction="none", label_smoothing=smoothing)
+def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str = "none") -> Tensor:
+    return F.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
 
 
 def make_rows(n_rows: int = 65, seed: int = 0) -> Rows:
@@ -149,8 +150,9 @@ def test_should_stop_ends_training_after_the_epoch() -> None:
 
 
 def test_a_last_batch_of_one_row_joins_its_neighbour() -> None:
-    assert [len(batch) for batch in split_batches(torch.arange(65), 32)] == [32, 33]
-    assert [len(batch) for batch in split_batches(torch.arange(66), 32)] == [32, 32, 2]
+    assert batch_sizes(65, 32) == [32, 33]
+    assert batch_sizes(66, 32) == [32, 32, 2]
+    assert [batch_sizes(n, 32) for n in (1, 2, 31, 32, 33)] == [[1], [2], [31], [32], [33]]
 
 
 def test_one_row_and_nothing_to_train_are_errors() -> None:

@@ -27,10 +27,12 @@ from stackfeat.ensemble.members.tap_encoders import (
 from stackfeat.errors import MemberError, TapError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
+from stackfeat.nets.at_once import Job, fit_nets_at_once
 from stackfeat.nets.build import NetSpec, accepts_categories
-from stackfeat.nets.fit import fit_net, untrained_net
+from stackfeat.nets.fit import untrained_net
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
+from stackfeat.nets.snapshots import Snapshots
 from stackfeat.nets.taps import Tap
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
@@ -52,21 +54,19 @@ class NetMember:
         spec = self._spec(cls, prepare, arrays, names, context.task)
         train = self.options.train
         inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
+        jobs = [Job(arrays, context.y, seed, context.weight) for seed in _seeds(context)]
         nets = tuple(
-            fit_net(
+            fit_nets_at_once(
                 spec,
-                arrays,
-                context.y,
-                context.weight,
+                jobs,
                 options=train,
                 task=context.task,
                 metric_loss=context.settings["loss"],
-                seed=seed,
                 threads=int(context.settings["threads"]),
                 device=context.settings["device"],
                 inner=inner,
+                snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
             )
-            for seed in _seeds(context)
         )
         anchors = None
         if context.anchors is not None:
