@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from stackfeat.config.data_checks import data_findings
+from stackfeat.config.input_checks import input_findings
 from stackfeat.config.member_checks import member_findings
 from stackfeat.config.path_checks import Allowed, path_findings
 from stackfeat.config.problems import Finding
@@ -36,6 +37,7 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
         *unbuilt_findings(config),
         *_metric_findings(config, allowed),
         *data_findings(config),
+        *input_findings(config, allowed),
         *path_findings(config, allowed),
         *member_findings(config, allowed),
         *stack_findings(config),

@@ -6,7 +6,6 @@ Out: findings. No file is opened here; columns are checked against the files whe
 
 from __future__ import annotations
 
-import re
 import warnings
 
 from stackfeat.config.problems import Finding
@@ -24,7 +23,6 @@ def data_findings(config: RunConfig) -> list[Finding]:
     """Return all findings about `data` and `folds`."""
     return [
         *_role_findings(config),
-        *_input_findings(config),
         *_built_in_findings(config),
         *_task_findings(config),
         *_fold_findings(config),
@@ -48,23 +46,6 @@ def _role_findings(config: RunConfig) -> list[Finding]:
                 f"{column!r} is dropped and is data.{roles[column]}. Roles are no features: remove it here"
             )
             findings.append(Finding(f"data.drop.{place}", message))
-    return findings
-
-
-def _input_findings(config: RunConfig) -> list[Finding]:
-    if config.data.inputs is None:
-        return []
-    if not config.data.inputs:
-        return [
-            Finding("data.inputs", "must name at least one input; got none. Remove it for one input `table`")
-        ]
-    findings = []
-    for name, options in config.data.inputs.items():
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-            message = f"names use letters, digits, '.', '_' and '-' only; got {name!r}"
-            findings.append(Finding(f"data.inputs.{name}", message))
-        if options.columns == ():
-            findings.append(Finding(f"data.inputs.{name}.columns", "must name at least one column; got none"))
     return findings
 
 

@@ -80,7 +80,7 @@ def _file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
     except (OSError, ValueError, RuntimeError) as error:
         return [Finding(place, f"must be the path of a file; got {path[:80]!r} ({_reason(error)})")]
     if found is None:
-        return [Finding(place, _outside(path, allowed))]
+        return [Finding(place, outside(path, allowed))]
     if is_file:
         return []
     if found.is_dir():
@@ -99,7 +99,7 @@ def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
     is_own_word = any(place == name or place.startswith(f"{name}.") for name in allowed.overridden)
     if not is_inside and not is_own_word:
         remedy = f", or give it on the command line: --set {place}={path}"
-        return [Finding(place, _outside(path, allowed) + remedy)]
+        return [Finding(place, outside(path, allowed) + remedy)]
     if is_file:
         return [Finding(place, f"must be a folder; got the file {path!r}. Choose another name")]
     # A run replaces its own files, config.yaml among them, and removes stale ones.
@@ -114,7 +114,8 @@ def _reason(error: Exception) -> str:
     return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
-def _outside(path: str, allowed: Allowed) -> str:
+def outside(path: str, allowed: Allowed) -> str:
+    """Return what is said of a path that leaves the allowed folders."""
     return (
         f"paths stay inside the config's folder ({allowed.folder}), links followed; got {path!r}. "
         f"Move it there, or allow its folder with --data-root DIR or {ROOTS_VARIABLE}"

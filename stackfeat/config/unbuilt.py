@@ -15,14 +15,13 @@ from stackfeat.ensemble.options import PredictionsOptions
 from stackfeat.nets.options import NetOptions, TapOptions
 
 NET_OPTIONS = ("weights", "folds", "frozen", "state_key", "head", "freeze", "output_item", "classes")
-IMAGE_OPTIONS = ("array", "column")
 
 
 def unbuilt_findings(config: RunConfig) -> list[Finding]:
     """Return a finding for each option in use that is not built yet."""
     return [
         *_general(config),
-        *_inputs(config),
+        *_types(config),
         *(
             finding
             for level, members in config.levels.items()
@@ -43,12 +42,7 @@ def _general(config: RunConfig) -> Iterator[Finding]:
             yield _unbuilt(f"limits.{name}", f"limits.{name}")
 
 
-def _inputs(config: RunConfig) -> Iterator[Finding]:
-    for name, options in (config.data.inputs or {}).items():
-        for source in IMAGE_OPTIONS:
-            if getattr(options, source) is not None:
-                remedy = "name columns of the table, or remove the input"
-                yield _unbuilt(f"data.inputs.{name}.{source}", f"an input of kind {source!r}", remedy)
+def _types(config: RunConfig) -> Iterator[Finding]:
     for column, kind in config.data.types.items():
         if kind == "text":
             yield _unbuilt(

@@ -62,11 +62,14 @@ def check_roles(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
 
 
 def input_columns(frame: pd.DataFrame, options: DataOptions, where: str) -> dict[str, list[str]]:
-    """Return the column names of each input, in the order of the file.
+    """Return the column names of each input that is made of columns, in the order of the file.
 
     Columns with a role, and dropped ones, belong to an input only where it names them without a wildcard.
     """
     kept_out = set(role_columns(options).values())
+    # Paths of images and lengths of sequences are about another input; they are no features by a wildcard.
+    for given in (options.inputs or {}).values():
+        kept_out.update(name for name in (given.column, given.lengths) if name is not None)
     for pattern in options.drop:
         kept_out.update(_match(pattern, frame.columns, "data.drop", where))
     free = [name for name in frame.columns if name not in kept_out]
@@ -75,7 +78,7 @@ def input_columns(frame: pd.DataFrame, options: DataOptions, where: str) -> dict
     inputs = {}
     for name, given in options.inputs.items():
         if given.columns is None:
-            raise DataError(f"data.inputs.{name}: array and column are not built yet; use columns")
+            continue
         chosen: set[str] = set()
         for pattern in given.columns:
             literal = pattern in frame.columns
@@ -137,7 +140,7 @@ def type_columns(frame: pd.DataFrame, names: Sequence[str], options: DataOptions
             stacklevel=4,
         )
     _warn_of_disguised(columns, where)
-    if not columns:
+    if not columns and (names or options.inputs is None):
         raise DataError(
             f"{where}: there must be a column to learn from; got none but {name_values(names) or 'roles'}; "
             "add one"

@@ -6,18 +6,21 @@ Out: a share of rows. Rows are compared by a 64-bit hash of all their values.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from stackfeat.data.samples import Table
+from stackfeat.data.arrays import ArrayInput
+from stackfeat.data.lazy import chunk_rows
+from stackfeat.data.samples import Input, Table
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _SHIFT = np.uint64(31)
 
 
-def share_of_split_duplicates(inputs: Mapping[str, Table | np.ndarray], fold_of: np.ndarray) -> float:
+def share_of_split_duplicates(inputs: Mapping[str, Input], fold_of: np.ndarray) -> float:
     """Return the share of predicted rows with an equal row in another fold."""
     predicted = fold_of >= 0
     _, copy_of = np.unique(hash_rows(inputs)[predicted], return_inverse=True)
@@ -29,19 +32,43 @@ def share_of_split_duplicates(inputs: Mapping[str, Table | np.ndarray], fold_of:
     return float(np.mean((lowest < highest)[copy_of]))
 
 
-def hash_rows(inputs: Mapping[str, Table | np.ndarray]) -> np.ndarray:
+def hash_rows(inputs: Mapping[str, Input]) -> np.ndarray:
     """Return a uint64 per row; rows with equal values (missing ones included) get equal hashes."""
-    parts: list[np.ndarray] = []
+    n_rows = next(len(v.numeric) if isinstance(v, Table) else len(v) for v in inputs.values())
+    hashes = np.zeros(n_rows, dtype=np.uint64)
     for values in inputs.values():
-        parts += (
-            [values.numeric, values.codes] if isinstance(values, Table) else [values.reshape(len(values), -1)]
-        )
-    hashes = np.zeros(len(parts[0]), dtype=np.uint64)
-    for part in parts:
-        for j in range(part.shape[1]):
-            # Adding 0.0 turns -0.0 into 0.0; every NaN gets the bits of one NaN.
-            column = part[:, j].astype(np.float64) + 0.0
-            column[np.isnan(column)] = np.nan
-            hashes = (hashes ^ column.view(np.uint64)) * _MIX + _STEP
-            hashes ^= hashes >> _SHIFT
+        if isinstance(values, Table):
+            for part in (values.numeric, values.codes):
+                for j in range(part.shape[1]):
+                    hashes = _mix(hashes, same_zero_and_nan(part[:, j].astype(np.float64)).view(np.uint64))
+        else:
+            hashes = _mix(hashes, _hash_array(values))
+    return hashes
+
+
+def _mix(hashes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    mixed: np.ndarray = (hashes ^ values) * _MIX + _STEP
+    shifted: np.ndarray = mixed ^ (mixed >> _SHIFT)
+    return shifted
+
+
+def same_zero_and_nan(values: np.ndarray) -> np.ndarray:
+    """Turn -0.0 into 0.0, and every NaN into the bits of one NaN."""
+    values = values + values.dtype.type(0)
+    values[np.isnan(values)] = np.nan
+    return values
+
+
+def _hash_array(values: ArrayInput | np.ndarray) -> np.ndarray:
+    """Return a uint64 per row of an array of any shape: padding is left out, lengths count."""
+    hashes = np.zeros(len(values), dtype=np.uint64)
+    lengths = values.lengths if isinstance(values, ArrayInput) else None
+    size = chunk_rows(values.shape[1:])
+    for start in range(0, len(values), size):
+        chunk = np.ascontiguousarray(values[start : start + size])
+        chunk = same_zero_and_nan(chunk) if chunk.dtype.kind == "f" else chunk
+        for i, row in enumerate(chunk):
+            real = row if lengths is None else row[: lengths[start + i]]
+            digest = hashlib.blake2b(np.ascontiguousarray(real).data, digest_size=8).digest()
+            hashes[start + i] = int.from_bytes(digest, "little")
     return hashes

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
@@ -25,16 +27,20 @@ _FILES = {"train", "test", "sample_submission"}
 _remembered: dict[str, str] = {}
 
 
-def fingerprint(path: Path | str, options: DataOptions, memory: Path | None = None) -> str:
+def fingerprint(
+    path: Path | str, options: DataOptions, memory: Path | None = None, folder: Path | None = None
+) -> str:
     """Return the SHA-256 of a file's bytes together with the options that change how it is read.
 
     Parameters
     ----------
     path : Path or str
     options : DataOptions
-        The names of its files do not count.
+        The names of its files do not count; the bytes of the npy and image files that its inputs name do.
     memory : Path, optional
         A JSON file that remembers hashes between processes. It may be absent, damaged or read-only.
+    folder : Path, optional
+        What roots of image files are relative to; by default the folder of `path`.
 
     Returns
     -------
@@ -43,29 +49,62 @@ def fingerprint(path: Path | str, options: DataOptions, memory: Path | None = No
     """
     described = {key: value for key, value in options.to_json().items() if key not in _FILES}
     if str(path).startswith("sklearn:"):
-        content = f"{path} {version('scikit-learn')}"
+        content: Any = f"{path} {version('scikit-learn')}"
     else:
-        content = _hash_file(Path(path), memory)
+        content = _hash_files([Path(path)], memory)[0]
+        beside = _files_of_inputs(Path(path), options, Path(path).parent if folder is None else folder)
+        if beside:
+            content = [content, _hash_files(beside, memory)]
     text = json.dumps([VERSION, content, described], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _hash_file(path: Path, memory: Path | None) -> str:
-    try:
-        status = path.stat()
-        identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
-        if identity not in _remembered and memory is not None:
-            _remembered.update(_read_memory(memory))
-        if identity not in _remembered:
-            with path.open("rb") as file:
-                _remembered[identity] = hashlib.file_digest(file, "sha256").hexdigest()
-            if memory is not None:
-                _write_memory(memory, identity)
-    except OSError as error:
-        raise DataError(
-            f"{path}: the file must be readable; got: {error.strerror}; check the path"
-        ) from error
-    return _remembered[identity]
+def _files_of_inputs(path: Path, options: DataOptions, folder: Path) -> list[Path]:
+    """Return the npy files and images that the rows of a file name, in the order of the rows."""
+    files: list[Path] = []
+    named = options.inputs or {}
+    for given in named.values():
+        arrays = [name for name in (given.array, given.lengths) if name is not None and name.endswith(".npy")]
+        files += [path.parent / name.replace("{name}", path.stem) for name in arrays]
+    if any(given.column is not None for given in named.values()):
+        # Only the rows say which images count: a folder may hold those of other files too.
+        from stackfeat.data.loaders import read_frame
+
+        frame = read_frame(path, options)
+        for given in named.values():
+            if given.column in frame.columns:
+                root = folder / (given.root or ".")
+                files += [root / str(name) for name in frame[given.column]]
+    return files
+
+
+def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
+    """Return the hash of each file; of one among several "" where it cannot be read."""
+    hashes, fresh = [], []
+    is_read = memory is None
+    for path in paths:
+        try:
+            status = path.stat()
+            identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+            if identity not in _remembered and not is_read and memory is not None:
+                _remembered.update(_read_memory(memory))
+                is_read = True
+            if identity not in _remembered:
+                with path.open("rb") as file:
+                    _remembered[identity] = hashlib.file_digest(file, "sha256").hexdigest()
+                fresh.append(identity)
+            hashes.append(_remembered[identity])
+        except OSError as error:
+            # A missing image is a matter of the loader, which names all of them.
+            if len(paths) > 1:
+                hashes.append("")
+                continue
+            raise DataError(
+                f"{path}: the file must be readable; got: {error.strerror}; check the path"
+            ) from error
+    if fresh and memory is not None:
+        _write_memory(memory, fresh)
+    return hashes
 
 
 def _read_memory(memory: Path) -> dict[str, str]:
@@ -79,10 +118,12 @@ def _read_memory(memory: Path) -> dict[str, str]:
     return values if is_whole else {}
 
 
-def _write_memory(memory: Path, identity: str) -> None:
-    """Add one hash. Two processes may overwrite each other's: the loser's file is hashed again."""
-    values = {**_read_memory(memory), identity: _remembered[identity]}
-    temporary = memory.with_name(f"{memory.name}.{hashlib.sha256(identity.encode()).hexdigest()[:8]}.tmp")
+def _write_memory(memory: Path, identities: Sequence[str]) -> None:
+    """Add hashes. Two processes may overwrite each other's: the loser's files are hashed again."""
+    values = {**_read_memory(memory), **{identity: _remembered[identity] for identity in identities}}
+    temporary = memory.with_name(
+        f"{memory.name}.{hashlib.sha256(identities[0].encode()).hexdigest()[:8]}.tmp"
+    )
     try:
         temporary.write_text(json.dumps(values, indent=0))
         temporary.replace(memory)

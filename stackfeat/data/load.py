@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,10 +19,11 @@ import numpy as np
 from stackfeat.data.describe import check_roles, input_columns, role_columns, type_columns
 from stackfeat.data.fingerprint import fingerprint as fingerprint
 from stackfeat.data.loaders import BUILTIN, Part, read_frame
+from stackfeat.data.named_inputs import array_options, combined, describe_arrays, read_arrays
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
-from stackfeat.data.rows import build_table, read_fold, read_group, read_ids, read_time, read_weight
-from stackfeat.data.samples import Samples, Table
+from stackfeat.data.rows import read_fold, read_group, read_ids, read_time, read_weight
+from stackfeat.data.samples import Samples
 from stackfeat.data.schema import Schema
 from stackfeat.data.targets import read_target
 from stackfeat.errors import DataError, DataWarning
@@ -89,7 +89,7 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     train, schema = _load_train(options, folder, task_kind, metric)
     test = None
     if options.test is not None:
-        test = _read_rows(find_file(options.test, folder), schema, options, "test")
+        test = _read_rows(find_file(options.test, folder), schema, options, "test", folder)
         _warn_of_shared_ids(train, test, schema)
     sample = None
     if options.sample_submission is not None:
@@ -105,21 +105,30 @@ def find_file(name: str, folder: Path) -> Path | str:
     return name if name.startswith(BUILTIN) else Path(folder) / name
 
 
-def load_rows(path: Path | str, schema: Schema, options: DataOptions) -> Samples:
+def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Path | None = None) -> Samples:
     """Read later data the way the training file was read; a target column is ignored.
+
+    Parameters
+    ----------
+    path : Path or str
+    schema : Schema
+        Of the training file.
+    options : DataOptions
+    folder : Path, optional
+        What `root` of image files is relative to; by default the folder of `path`.
 
     Raises
     ------
     DataError
         If a column is missing, or holds what it did not hold in training.
     """
-    return _read_rows(path, schema, options, "test")
+    return _read_rows(path, schema, options, "test", Path(path).parent if folder is None else folder)
 
 
 def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> tuple[Samples, Schema]:
     path = find_file(options.train, folder)
     frame = read_frame(path, options, "train")
-    _check_width(frame, str(path))
+    _check_width(frame, options, str(path))
     check_roles(frame, options, str(path))
     inputs = input_columns(frame, options, str(path))
     names = [name for name in frame.columns if any(name in chosen for chosen in inputs.values())]
@@ -128,6 +137,7 @@ def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str
     )
     typed = type_columns(frame, names, options, str(path))
     kept = {column.name for column in typed.columns}
+    arrays, array_schemas = read_arrays(frame, options, path, folder)
     roles = {role: name for role, name in role_columns(options).items() if role in _ROLE_READERS}
     schema = Schema(
         task=task,
@@ -140,16 +150,18 @@ def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str
             name: tuple(column for column in chosen if column in kept) for name, chosen in inputs.items()
         },
         left_out=typed.left_out,
+        arrays=array_schemas,
     )
     given = {
         role: _ROLE_READERS[role](frame[name], f"{path}: column {name!r}") for role, name in roles.items()
     }
     ids = read_ids(frame, options.id, str(path))
-    return Samples(ids=ids, inputs=_tables(schema, typed.values, len(frame)), y=y, task=task, **given), schema
+    read = combined(schema.inputs, schema.columns, typed.values, arrays, options, len(frame))
+    return Samples(ids=ids, inputs=read, y=y, task=task, **given), schema
 
 
-def _check_width(frame: pd.DataFrame, where: str) -> None:
-    if frame.shape[1] < 2:
+def _check_width(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
+    if frame.shape[1] < 2 and not array_options(options):
         raise DataError(
             f"{where}: training data must have a target and another column; got one column, "
             f"{frame.columns[0]!r}; "
@@ -157,20 +169,7 @@ def _check_width(frame: pd.DataFrame, where: str) -> None:
         )
 
 
-def _tables(schema: Schema, values: Mapping[str, np.ndarray], n_rows: int) -> dict[str, Table | np.ndarray]:
-    tables: dict[str, Table | np.ndarray] = {}
-    for name, chosen in schema.inputs.items():
-        if not chosen:
-            raise DataError(
-                f"data.inputs.{name}: an input must have a column; got none but constants and text; add one"
-            )
-        tables[name] = build_table(
-            [column for column in schema.columns if column.name in chosen], values, n_rows
-        )
-    return tables
-
-
-def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Part) -> Samples:
+def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Part, folder: Path) -> Samples:
     frame = read_frame(path, options, part)
     _check_columns(frame, schema, options, str(path))
     values = {}
@@ -183,7 +182,9 @@ def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Par
     if problems:
         raise DataError("\n".join(problems))
     ids = read_ids(frame, schema.id, str(path))
-    return Samples(ids=ids, inputs=_tables(schema, values, len(frame)), y=None, task=schema.task)
+    arrays, _ = read_arrays(frame, options, path, folder, schema.arrays)
+    inputs = combined(schema.inputs, schema.columns, values, arrays, options, len(frame))
+    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task)
 
 
 def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
@@ -226,7 +227,7 @@ def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, .
     counts = Counter(column.type for column in schema.columns)
     columns = ", ".join(f"{count} {type_}" for type_, count in sorted(counts.items()))
     rows = f"{train.n_rows} training rows" + (f", {test.n_rows} test rows" if test is not None else "")
-    notes = [f"{rows}; columns: {columns}"]
+    notes = [f"{rows}; columns: {columns}" if columns else rows, *describe_arrays(train.inputs)]
     if schema.left_out:
         notes.append(
             "left out: " + ", ".join(f"{name} ({reason})" for name, reason in schema.left_out.items())

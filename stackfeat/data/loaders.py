@@ -7,13 +7,13 @@ Out: a DataFrame with distinct, named columns. Text formats give every cell as t
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from stackfeat.data.array_files import array_inputs_of, read_npz_frame
 from stackfeat.data.csv_text import read_csv
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
@@ -64,7 +64,7 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
         ".txt": read_csv,
         ".parquet": _read_arrow,
         ".feather": _read_arrow,
-        ".npz": _read_npz,
+        ".npz": read_npz_frame,
     }
     suffix = path.suffix.lower()
     if suffix not in readers:
@@ -82,7 +82,7 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
             f"{path}: column names must differ; got more than one {name_values(map(repr, doubled))}; rename "
             "them"
         )
-    if frame.empty:
+    if len(frame) == 0 or (frame.shape[1] == 0 and not array_inputs_of(options)):
         raise DataError(
             f"{path}: the file must have rows; got {len(frame)} rows, {frame.shape[1]} columns; check the "
             "path"
@@ -106,45 +106,6 @@ def _read_arrow(path: Path, options: DataOptions) -> pd.DataFrame:
         ) from error
     named = [name for name in frame.index.names if name is not None]
     return frame.reset_index() if named else frame.reset_index(drop=True)
-
-
-def _read_npz(path: Path, options: DataOptions) -> pd.DataFrame:
-    arrays = _load_arrays(path)
-    if "X" not in arrays:
-        raise DataError(
-            f"{path}: must hold a 2-D array 'X'; got arrays {name_values(map(repr, arrays))}; rename one to X"
-        )
-    X = arrays.pop("X")
-    if X.ndim != 2:
-        raise DataError(
-            f"{path}: X must be 2-D (rows, columns); got shape {X.shape}; images and sequences are not built "
-            "yet"
-        )
-    if "is_test" in arrays:
-        raise DataError(
-            f"{path}: holds both training and test rows ('is_test'); write them into two files without it"
-        )
-    roles = {"y": options.target, "id": options.id or "id"}
-    columns: dict[str, Any] = {f"x{j}": X[:, j] for j in range(X.shape[1])}
-    for name, values in arrays.items():
-        if values.ndim == 1 and len(values) == len(X):
-            columns[roles.get(name, name)] = values
-        elif name in roles:
-            raise DataError(
-                f"{path}: {name} must have one value for each of {len(X)} rows; got shape {values.shape}"
-            )
-    return pd.DataFrame(columns)
-
-
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read every array; object arrays are refused, because reading them runs code."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: must be an npz file of plain arrays; got: {error}; write it with numpy.savez"
-        ) from error
 
 
 def _read_builtin(name: str, options: DataOptions, part: Part) -> pd.DataFrame:

@@ -12,17 +12,39 @@ ColumnType = Literal["numeric", "categorical", "boolean", "date", "text"]
 FoldKind = Literal["auto", "kfold", "stratified", "group", "stratified_group", "time", "column"]
 
 
+ArrayKind = Literal["auto", "table", "image", "sequence", "tokens", "array"]
+Normalize = Literal["auto", "standard", "imagenet", "unit", "none"]
+
+
 class InputOptions(Options):
-    """One named input: columns of the table, or an array."""
+    """One named input: columns of the table, an array, or image files."""
 
     columns: tuple[str, ...] | None = Field(None, description="Column names or globs of the table.")
-    array: str | None = Field(None, description="An array's name in an npz file.")
+    array: str | None = Field(
+        None, description="An array's name in the npz file, or a npy file such as '{name}_images.npy'."
+    )
     column: str | None = Field(None, description="A column of image paths.")
-    root: str | None = None
-    size: int | None = None
-    mode: str | None = None
-    resize: str | None = None
-    normalize: str | None = None
+    kind: ArrayKind = Field("auto", description="array: what its axes mean.")
+    lengths: str | None = Field(
+        None, description="array: the array or column that holds how many steps of each row are real."
+    )
+    channels: Literal["auto", "first", "last"] = Field("auto", description="Where an image array has them.")
+    normalize: Normalize = Field("auto", description="How numbers of arrays and images are scaled.")
+    stream: bool | None = Field(
+        None, description="Leave rows on disk until they are needed; by default where they are large."
+    )
+    root: str | None = Field(None, description="column: the folder that image paths are relative to.")
+    size: int | None = Field(None, ge=4, le=2048, description="column: images become size x size pixels.")
+    mode: Literal["RGB", "L"] = Field("RGB", description="column: colour, or grey.")
+    resize: Literal["short_side", "stretch", "pad"] = Field(
+        "short_side", description="column: how an image becomes square."
+    )
+    broken: Literal["warn", "error"] = Field("warn", description="column: what unreadable files lead to.")
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def one_column_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def exactly_one_source(self) -> InputOptions:

@@ -7,10 +7,13 @@ Out: `Table` (numbers and category codes) and `Samples` (ids, inputs, labels, ro
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from stackfeat.data.arrays import ArrayInput
+from stackfeat.data.lazy import LazyArray, chunk_rows
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
 
@@ -26,13 +29,15 @@ class ArrayWriter(Protocol):
 
     def array(self, name: str, values: np.ndarray) -> None: ...
 
+    def file(self, name: str) -> Path: ...
+
     def json(self, name: str, value: Any) -> None: ...
 
 
 class ArrayReader(Protocol):
     """Where arrays and JSON values come from: a finished entry of a store."""
 
-    def array(self, name: str) -> np.ndarray: ...
+    def array(self, name: str, *, mmap: bool = False) -> np.ndarray: ...
 
     def json(self, name: str) -> Any: ...
 
@@ -90,6 +95,10 @@ class Table:
         return pd.DataFrame(columns)
 
 
+Input = Table | ArrayInput | np.ndarray
+"""What one named input is."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Rows of one file: what is read, what is to be predicted, and what decides the folds.
@@ -97,8 +106,8 @@ class Samples:
     Attributes
     ----------
     ids : ndarray of shape (n_rows,), str
-    inputs : dict of str to Table or ndarray
-        Named inputs, each with a row per sample.
+    inputs : dict of str to Table, ArrayInput or ndarray
+        Named inputs of any shape, each with a row per sample.
     y : ndarray of shape (n_rows,) or None
         Classification: int64 indices into ``task.classes``. Regression: float64 on the scale that
         members learn (``task.transform`` applied). None for rows to predict.
@@ -108,7 +117,7 @@ class Samples:
     """
 
     ids: np.ndarray
-    inputs: dict[str, Table | np.ndarray]
+    inputs: dict[str, Input]
     y: np.ndarray | None
     task: Task
     weight: np.ndarray | None = None
@@ -129,7 +138,9 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> Samples:
         """Return these rows, in this order."""
-        inputs = {name: v.take(rows) if isinstance(v, Table) else v[rows] for name, v in self.inputs.items()}
+        inputs = {
+            name: v[rows] if isinstance(v, np.ndarray) else v.take(rows) for name, v in self.inputs.items()
+        }
         return replace(
             self, ids=self.ids[rows], inputs=inputs, **{name: v[rows] for name, v in self._roles()}
         )
@@ -149,6 +160,8 @@ def save_samples(samples: Samples, writer: ArrayWriter) -> None:
             writer.array(f"input{j}.codes", values.codes)
             names = {"numeric_names": values.numeric_names, "code_names": values.code_names}
             inputs.append({"name": name, "table": {**names, "levels": values.levels}})
+        elif isinstance(values, ArrayInput):
+            inputs.append({"name": name, "table": None, "array": _save_array(values, j, writer)})
         else:
             writer.array(f"input{j}", values)
             inputs.append({"name": name, "table": None})
@@ -164,11 +177,14 @@ def save_samples(samples: Samples, writer: ArrayWriter) -> None:
 def load_samples(entry: ArrayReader) -> Samples:
     """Read rows written by `save_samples`."""
     described = entry.json("samples")
-    inputs: dict[str, Table | np.ndarray] = {}
+    inputs: dict[str, Input] = {}
     for j, item in enumerate(described["inputs"]):
-        inputs[item["name"]] = (
-            entry.array(f"input{j}") if item["table"] is None else _read_table(entry, j, item["table"])
-        )
+        if item["table"] is not None:
+            inputs[item["name"]] = _read_table(entry, j, item["table"])
+        elif item.get("array") is not None:
+            inputs[item["name"]] = _read_array(entry, j, item["array"])
+        else:
+            inputs[item["name"]] = entry.array(f"input{j}")
     roles = {role: entry.array(role) for role in described["roles"]}
     task = Task.from_json(described["task"])
     return Samples(ids=entry.array("ids"), inputs=inputs, y=roles.pop("y", None), task=task, **roles)
@@ -181,4 +197,38 @@ def _read_table(entry: ArrayReader, index: int, described: dict[str, Any]) -> Ta
         codes=entry.array(f"input{index}.codes"),
         code_names=tuple(described["code_names"]),
         levels=tuple(tuple(levels) for levels in described["levels"]),
+    )
+
+
+def _save_array(values: ArrayInput, index: int, writer: ArrayWriter) -> dict[str, Any]:
+    """Write an array input; rows that are on disk are copied piece by piece."""
+    if isinstance(values.values, LazyArray):
+        path = writer.file(f"input{index}.npy")
+        target = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=values.shape)
+        size = chunk_rows(values.shape[1:])
+        for start in range(0, len(values), size):
+            target[start : start + size] = values[start : start + size]
+        target.flush()
+    else:
+        writer.array(f"input{index}", values.values)
+    if values.lengths is not None:
+        writer.array(f"input{index}.lengths", values.lengths)
+    return {
+        "kind": values.kind,
+        "scaling": values.scaling,
+        "n_tokens": values.n_tokens,
+        "has_lengths": values.lengths is not None,
+        "is_lazy": values.is_lazy,
+    }
+
+
+def _read_array(entry: ArrayReader, index: int, described: dict[str, Any]) -> ArrayInput:
+    name = f"input{index}"
+    is_lazy = described["is_lazy"]
+    return ArrayInput(
+        values=LazyArray(entry.array(name, mmap=True)) if is_lazy else entry.array(name),
+        kind=described["kind"],
+        scaling=described["scaling"],
+        lengths=entry.array(f"{name}.lengths") if described["has_lengths"] else None,
+        n_tokens=described["n_tokens"],
     )

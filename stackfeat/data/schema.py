@@ -6,12 +6,13 @@ Out: a value that goes to JSON and back.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
+    from stackfeat.data.array_inputs import ArraySchema
     from stackfeat.data.columns import Column
 
 LabelType = Literal["int", "float", "bool", "str"]
@@ -38,6 +39,8 @@ class Schema:
         Names of the columns of each input.
     left_out : dict of str to str
         Columns that are not read, and why.
+    arrays : dict of str to ArraySchema
+        How each input that is an array or made of image files is read.
     """
 
     task: Task
@@ -48,6 +51,7 @@ class Schema:
     columns: tuple[Column, ...]
     inputs: dict[str, tuple[str, ...]]
     left_out: dict[str, str]
+    arrays: dict[str, ArraySchema] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -56,6 +60,7 @@ class Schema:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Schema:
         """Return the schema that `to_json` described."""
+        from stackfeat.data.array_inputs import ArraySchema
         from stackfeat.data.columns import Column
 
         columns = tuple(
@@ -63,4 +68,6 @@ class Schema:
             for column in values["columns"]
         )
         inputs = {name: tuple(names) for name, names in values["inputs"].items()}
-        return cls(**{**values, "task": Task.from_json(values["task"]), "columns": columns, "inputs": inputs})
+        arrays = {name: ArraySchema.from_json(item) for name, item in values.get("arrays", {}).items()}
+        task = Task.from_json(values["task"])
+        return cls(**{**values, "task": task, "columns": columns, "inputs": inputs, "arrays": arrays})

@@ -65,7 +65,8 @@ class Columns:
         for name, table in rows.inputs.items():
             if not isinstance(table, Table):
                 raise MemberError(
-                    f"estimators read tables; the input {name!r} is an array of shape {table.shape}"
+                    f"estimators read tables; got the input {name!r}, an array of rows of shape "
+                    f"{tuple(table.shape[1:])}; name others in the member's inputs, or give the array kind: table"
                 )
             tables[name] = PREPARERS[prepare]().fit(table)
         if read_as == "auto":

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from stackfeat.data.samples import Table
+from stackfeat.data.samples import Input
 from stackfeat.store import Entry, EntryWriter, Scratch
 from stackfeat.task import Task
 
@@ -39,7 +39,7 @@ class Rows:
     """What a member reads of a set of rows: raw inputs by name, and blocks in config order."""
 
     n_rows: int
-    inputs: Mapping[str, Table | np.ndarray]
+    inputs: Mapping[str, Input]
     blocks: tuple[BlockRows, ...] = ()
 
     def predictions(self) -> list[np.ndarray]:

@@ -113,7 +113,7 @@ def _holdout_options(holdout: float | str, kind: str, folds: FoldOptions) -> dic
 def _identity(name: str, folder: Path, data: DataOptions, memory: Path | None) -> str:
     if name.startswith("sklearn:"):
         return name
-    return fingerprint(folder / name, data, memory)
+    return fingerprint(folder / name, data, memory, folder)
 
 
 def ensure_rows(

@@ -1,7 +1,7 @@
 """From a class and its params to a module.
 
 In:  a module class or factory, params from the config, and what the data is like.
-Out: a module; of `n_features`, `n_outputs`, `cardinalities`, `shapes` and `prepared` the constructor
+Out: a module; of `n_features`, `n_outputs`, `cardinalities`, `shapes`, `vocabulary` and `prepared` the constructor
      gets those that its signature names.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from stackfeat.errors import MemberError
+from stackfeat.nets.named_inputs import bind_inputs
 
 Output = Literal["auto", "logits", "proba", "log_proba", "value"]
 
@@ -39,8 +40,12 @@ class NetSpec:
         Codes per categorical column, the code 0 (unknown) included.
     shapes : mapping of str to tuple of int
         Shape of a row of each input.
+    vocabulary : mapping of str to int
+        Inputs of tokens: how many there are; later files may hold others, of any number.
     input_names : tuple of str
         A name for each array; where all are arguments of ``forward``, arrays go by name.
+    optional : tuple of str
+        Those that are left out where ``forward`` has no argument of the name: lengths of sequences.
     output : {"auto", "logits", "proba", "log_proba", "value"}
         What ``forward`` returns; ``auto`` looks at the output of a few rows.
     prepared : mapping, optional
@@ -53,7 +58,9 @@ class NetSpec:
     n_outputs: int
     cardinalities: tuple[int, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
     input_names: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     output: Output = "auto"
     prepared: Mapping[str, Any] | None = None
 
@@ -64,12 +71,13 @@ class NetSpec:
     def to_json(self) -> dict[str, Any]:
         """Return everything but the class."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cls"}
-        return values | {"params": dict(self.params), "shapes": dict(self.shapes)}
+        facts = {"shapes": dict(self.shapes), "vocabulary": dict(self.vocabulary)}
+        return values | {"params": dict(self.params)} | facts
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], net: Callable[..., nn.Module]) -> NetSpec:
         """Put the class back."""
-        lists = {key: tuple(values[key]) for key in ("cardinalities", "input_names")}
+        lists = {key: tuple(values.get(key, ())) for key in ("cardinalities", "input_names", "optional")}
         shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
         return cls(net, **{**values, **lists, "shapes": shapes})
 
@@ -106,7 +114,7 @@ class NetSpec:
 
     def build(self) -> nn.Module:
         """Return a new module with random weights drawn from torch's global generator."""
-        return build_net(
+        module = build_net(
             self.cls,
             self.params,
             n_features=self.n_features,
@@ -114,7 +122,11 @@ class NetSpec:
             cardinalities=self.cardinalities,
             shapes=self.shapes,
             prepared=self.prepared,
+            vocabulary=self.vocabulary,
         )
+        if self.input_names:
+            bind_inputs(module, self.input_names, self.optional)
+        return module
 
 
 def accepts_categories(cls: Callable[..., nn.Module]) -> bool:
@@ -131,8 +143,9 @@ def build_net(
     cardinalities: Sequence[int] = (),
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     prepared: Mapping[str, Any] | None = None,
+    vocabulary: Mapping[str, int] | None = None,
 ) -> nn.Module:
-    """Call `cls` with `params` and those of the five facts that its signature names.
+    """Call `cls` with `params` and those of the six facts that its signature names.
 
     Raises
     ------
@@ -145,6 +158,7 @@ def build_net(
         "cardinalities": tuple(cardinalities),
         "shapes": dict(shapes or {}),
         "prepared": prepared,
+        "vocabulary": dict(vocabulary or {}),
     }
     name = getattr(cls, "__name__", repr(cls))
     named = inspect.signature(cls).parameters
@@ -163,16 +177,3 @@ def build_net(
             "name a module class or factory"
         )
     return module
-
-
-def input_order(module: nn.Module, input_names: Sequence[str]) -> list[int]:
-    """Return which array goes where: by name where ``forward`` has all names, else as given."""
-    as_given = list(range(len(input_names)))
-    arguments = [
-        name
-        for name, parameter in inspect.signature(module.forward).parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    if set(arguments[: len(input_names)]) != set(input_names):
-        return as_given
-    return [list(input_names).index(name) for name in arguments[: len(input_names)]]

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from stackfeat.errors import MemberError, TapError, UsageError
-from stackfeat.nets.build import NetSpec, input_order
+from stackfeat.nets.build import NetSpec
 from stackfeat.nets.inference import forward_rows, pad_rows
 from stackfeat.nets.lazy import Column, to_column
+from stackfeat.nets.named_inputs import input_order
 from stackfeat.nets.outputs import Head
 from stackfeat.nets.reading.order import layers_in_order
 from stackfeat.nets.report import TrainReport
@@ -182,5 +183,5 @@ def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Column, .
             f"there must be an array for each of {list(spec.input_names)}; got {len(arrays)} arrays; "
             "give them in that order"
         )
-    order = input_order(module, spec.input_names) if spec.input_names else range(len(arrays))
+    order = input_order(module, spec.input_names, spec.optional) if spec.input_names else range(len(arrays))
     return tuple(to_column(arrays[index]) for index in order)

@@ -197,7 +197,7 @@ def _wrong_npz(path: Path, **arrays: Any) -> str:
 def test_npz_files_hold_a_plain_2d_X(tmp_path: Path) -> None:
     X, y = np.random.default_rng(0).normal(size=(8, 2)), np.arange(8) % 2
     assert "must hold a 2-D array 'X'; got arrays 'Z', 'y'" in _wrong_npz(tmp_path, Z=X, y=y)
-    assert "got shape (8, 2, 1); images and sequences are not built yet" in _wrong_npz(
+    assert "got shape (8, 2, 1); for images and sequences name an input" in _wrong_npz(
         tmp_path, X=X[:, :, None], y=y
     )
     assert "y must have one value for each of 8 rows; got shape (7,)" in _wrong_npz(tmp_path, X=X, y=y[:7])

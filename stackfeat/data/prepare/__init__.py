@@ -5,6 +5,7 @@ written as bytes (`to_bytes`, `from_bytes`). Does not belong here: typing of col
 at the whole training file but never at labels.
 """
 
+from stackfeat.data.prepare.array import ArrayPrepare as ArrayPrepare
 from stackfeat.data.prepare.net import NetPrepare as NetPrepare
 from stackfeat.data.prepare.plain import NoPrepare as NoPrepare
 from stackfeat.data.prepare.scaled import ScaledPrepare as ScaledPrepare

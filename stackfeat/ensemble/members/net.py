@@ -1,7 +1,7 @@
 """Nets as members: trained in every fold, read at their taps, encoded within their own fold.
 
-In:  raw inputs. Tables are prepared fold by fold; a class with ``accepts_categories`` gets
-     numbers and category codes, any other class one float tensor.
+In:  raw inputs. Tables and arrays are prepared fold by fold; a class with ``accepts_categories`` gets
+     numbers and category codes of a table, any other class one float tensor.
 Out: predictions; each tap encoded within its fold; activations kept for alignment over the folds.
 """
 
@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from stackfeat.data.prepare import NetPrepare
+from stackfeat.data.arrays import ArrayInput
+from stackfeat.data.prepare import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import Table
 from stackfeat.ensemble.members.tap_encoders import (
     Encoders,
@@ -39,6 +40,9 @@ from stackfeat.store import Entry, EntryWriter
 from stackfeat.tables import NETS
 from stackfeat.task import Task
 
+Prepared = dict[str, NetPrepare | ArrayPrepare]
+Arrays = list[np.ndarray]
+
 
 @dataclass(frozen=True)
 class NetMember:
@@ -51,7 +55,7 @@ class NetMember:
         cls = self._class()
         prepare = self._prepare(rows, context.seed)
         arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
-        spec = self._spec(cls, prepare, arrays, names, context.task)
+        spec = self._spec(cls, rows, prepare, arrays, names, context.task)
         train = self.options.train
         inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
         jobs = [Job(arrays, context.y, seed, context.weight) for seed in _seeds(context)]
@@ -74,7 +78,7 @@ class NetMember:
         encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
         return FittedNets(self.options, context.task, prepare, nets, encoders)
 
-    def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, list[np.ndarray]]:
+    def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, Arrays]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
         spec, arrays = self._unfitted(rows, task, seed)
         return spec.on_rows(arrays).build(), arrays
@@ -108,23 +112,29 @@ class NetMember:
         caught = TapReader.of(self.options, ("reference",)).read(net, arrays)[1]
         return {f"tap/{part}": values for part, values in caught.items()}
 
-    def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, list[np.ndarray]]:
+    def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays]:
         """Return what a net is made of and its inputs, prepared on these very rows."""
         cls = self._class()
         prepare = self._prepare(rows, seed)
         arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
-        return self._spec(cls, prepare, arrays, names, task), arrays
+        return self._spec(cls, rows, prepare, arrays, names, task), arrays
 
-    def _prepare(self, rows: Rows, seed: int) -> dict[str, NetPrepare]:
-        return {
-            name: NetPrepare().fit(table, scaling=self.options.scaling, seed=seed)
-            for name, table in rows.inputs.items()
-            if isinstance(table, Table)
-        }
+    def _prepare(self, rows: Rows, seed: int) -> Prepared:
+        prepare: Prepared = {}
+        for name, values in rows.inputs.items():
+            if isinstance(values, Table):
+                prepare[name] = NetPrepare().fit(values, scaling=self.options.scaling, seed=seed)
+            elif isinstance(values, ArrayInput):
+                prepare[name] = ArrayPrepare().fit(values)
+        return prepare
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
         state = entry.json("net")
-        prepare = {name: NetPrepare.from_bytes(entry.bytes(f"prepare.{name}")) for name in state["prepare"]}
+        arrays = set(state.get("arrays", ()))
+        prepare: Prepared = {
+            name: (ArrayPrepare if name in arrays else NetPrepare).from_bytes(entry.bytes(f"prepare.{name}"))
+            for name in state["prepare"]
+        }
         nets = tuple(
             FittedNet.from_state(
                 entry.bytes(f"net.{i}.safetensors"),
@@ -145,22 +155,36 @@ class NetMember:
     def _spec(
         self,
         cls: Any,
-        prepare: Mapping[str, NetPrepare],
-        arrays: list[np.ndarray],
+        rows: Rows,
+        prepare: Prepared,
+        arrays: Arrays,
         names: tuple[str, ...],
         task: Task,
     ) -> NetSpec:
         takes_codes = accepts_categories(cls)
-        cardinalities = tuple(c for p in prepare.values() for c in p.cardinalities) if takes_codes else ()
-        widths = [p.n_numeric if takes_codes else p.n_numeric + p.n_one_hot for p in prepare.values()]
+        tables = [p for p in prepare.values() if isinstance(p, NetPrepare)]
+        cardinalities = tuple(c for p in tables for c in p.cardinalities) if takes_codes else ()
+        widths = [p.n_numeric if takes_codes else p.n_numeric + p.n_one_hot for p in tables]
+        optional = tuple(lengths_names(rows).values())
+        tokens = {
+            name: v.n_tokens
+            for name, v in rows.inputs.items()
+            if isinstance(v, ArrayInput) and v.kind == "tokens"
+        }
         return NetSpec(
             cls=cls,
             params=self.options.params,
             n_features=sum(widths),
             n_outputs=task.n_outputs,
             cardinalities=cardinalities,
-            shapes={name: tuple(array.shape[1:]) for name, array in zip(names, arrays, strict=True)},
+            shapes={
+                name: tuple(array.shape[1:])
+                for name, array in zip(names, arrays, strict=True)
+                if name not in optional
+            },
+            vocabulary=tokens,
             input_names=() if takes_codes else names,
+            optional=optional,
             output=self.options.output,
         )
 
@@ -171,7 +195,7 @@ class FittedNets:
 
     options: NetOptions
     task: Task
-    prepare: dict[str, NetPrepare]
+    prepare: Prepared
     nets: tuple[FittedNet, ...]
     encoders: tuple[Encoders, ...]
 
@@ -193,7 +217,9 @@ class FittedNets:
 
     def save(self, writer: EntryWriter) -> None:
         encoders = save_encoders(self.encoders, writer)
-        writer.json("net", {"n": len(self.nets), "prepare": list(self.prepare), "encoders": encoders})
+        arrays = [name for name, prepare in self.prepare.items() if isinstance(prepare, ArrayPrepare)]
+        state = {"n": len(self.nets), "prepare": list(self.prepare), "encoders": encoders}
+        writer.json("net", state | ({"arrays": arrays} if arrays else {}))
         for name, prepare in self.prepare.items():
             writer.bytes(f"prepare.{name}", prepare.to_bytes())
         for i, net in enumerate(self.nets):
@@ -208,9 +234,13 @@ class FittedNets:
         }
 
 
-def net_arrays(
-    rows: Rows, prepare: Mapping[str, NetPrepare], takes_codes: bool
-) -> tuple[list[np.ndarray], tuple[str, ...]]:
+def lengths_names(rows: Rows) -> dict[str, str]:
+    """Return what the lengths of each padded input are called: ``lengths``, or ``NAME_lengths`` of several."""
+    padded = [n for n, v in rows.inputs.items() if isinstance(v, ArrayInput) and v.lengths is not None]
+    return {name: "lengths" if len(padded) == 1 else f"{name}_lengths" for name in padded}
+
+
+def net_arrays(rows: Rows, prepare: Prepared, takes_codes: bool) -> tuple[Arrays, tuple[str, ...]]:
     """Return what ``forward`` is given, and a name for each array.
 
     Raises
@@ -224,14 +254,30 @@ def net_arrays(
                 f"a net that accepts categories reads one table; got the inputs {sorted(rows.inputs)}"
             )
         ((name, fitted),) = prepare.items()
+        if not isinstance(fitted, NetPrepare):
+            raise MemberError(
+                f"a net that accepts categories reads a table; got the array {name!r}; use a net for arrays, or "
+                f"kind: table"
+            )
         return list(fitted.transform(cast(Table, rows.inputs[name]))), ("numeric", "codes")
-    arrays = []
+    arrays: Arrays = []
+    names: list[str] = []
+    lengths = lengths_names(rows)
     for name, values in rows.inputs.items():
-        if isinstance(values, Table):
-            numeric, codes = prepare[name].transform(values)
-            values = np.hstack([numeric, prepare[name].one_hot(codes)]) if codes.shape[1] else numeric
-        arrays.append(values)
-    return arrays, tuple(rows.inputs)
+        names.append(name)
+        own = prepare.get(name)
+        if isinstance(values, Table) and isinstance(own, NetPrepare):
+            numeric, codes = own.transform(values)
+            arrays.append(np.hstack([numeric, own.one_hot(codes)]) if codes.shape[1] else numeric)
+        elif isinstance(values, ArrayInput) and isinstance(own, ArrayPrepare):
+            # A lazy view is indexed like an array; training reads it piece by piece.
+            arrays.append(cast(np.ndarray, own.transform(values)))
+            if values.lengths is not None:
+                names.append(lengths[name])
+                arrays.append(values.lengths)
+        else:
+            arrays.append(cast(np.ndarray, values))
+    return arrays, tuple(names)
 
 
 def _seeds(context: FitContext) -> list[int]:
