@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from stackfeat.errors import ConfigError, MissingExtraError, TrustError
+from stackfeat.families import check_family, in_family, made_by_family
 from stackfeat.source import ModuleFile, find_module, hash_sources, local_modules, names_defined, submodules
 from stackfeat.tables import TRUSTED_PACKAGES
 
@@ -38,7 +39,7 @@ def suggest(name: str, options: Iterable[str]) -> str:
 
 def is_user_code(name: str, table: Mapping[str, str], packages: Iterable[str] = TRUSTED_PACKAGES) -> bool:
     """Whether `name` is a path to code outside the table and the trusted packages."""
-    if name in table:
+    if name in table or in_family(name, table):
         return False
     module, attribute = _split(name)
     return bool(attribute) and module.partition(".")[0] not in tuple(packages)
@@ -82,6 +83,9 @@ def check_name(
     """
     if name in table:
         return
+    if in_family(name, table):
+        check_family(name, what)
+        return
     _check_source(name, table, what, tuple(packages), trust_code, search_path)
 
 
@@ -102,6 +106,9 @@ def resolve(
     packages = tuple(packages)
     if name in table:
         return _attribute(importlib.import_module(_split(table[name])[0]), _split(table[name])[1], name, what)
+    if in_family(name, table):
+        check_family(name, what)
+        return made_by_family(name)
     found = _check_source(name, table, what, packages, trust_code, search_path)
     module_name, attribute = _split(name)
     if is_user_code(name, table, packages):

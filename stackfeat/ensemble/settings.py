@@ -14,7 +14,7 @@ from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, Vot
 from stackfeat.errors import ConfigError
 from stackfeat.features.keys import library_versions
 from stackfeat.nets.options import NetOptions
-from stackfeat.tables import NET_PACKAGES
+from stackfeat.tables import NET_FAMILIES, NET_PACKAGES
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 
@@ -54,7 +54,9 @@ def member_libraries(options: Options) -> dict[str, str]:
     """Return the versions of the libraries whose change may change a fit."""
     if isinstance(options, NetOptions):
         _, packages = NET_PACKAGES.get(options.net, ("", ()))
-        return library_versions("torch", "numpy", "scikit-learn", *packages)
+        family = options.net.partition(":")[0]
+        more = (family,) if family in NET_FAMILIES else packages
+        return library_versions("torch", "numpy", "scikit-learn", *more)
     if isinstance(options, EstimatorOptions):
         package = options.estimator.replace(":", ".").split(".")[0]
         named = {"sklearn": "scikit-learn", "gated_linear": "scipy"}.get(package, package)

@@ -71,14 +71,18 @@ class NetSpec:
     def to_json(self) -> dict[str, Any]:
         """Return everything but the class."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cls"}
-        facts = {"shapes": dict(self.shapes), "vocabulary": dict(self.vocabulary)}
+        # Pairs: the order of inputs is part of what a net is, and a stored header sorts its keys.
+        facts = {
+            "shapes": [[name, list(shape)] for name, shape in self.shapes.items()],
+            "vocabulary": dict(self.vocabulary),
+        }
         return values | {"params": dict(self.params)} | facts
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], net: Callable[..., nn.Module]) -> NetSpec:
         """Put the class back."""
         lists = {key: tuple(values.get(key, ())) for key in ("cardinalities", "input_names", "optional")}
-        shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
+        shapes = {name: tuple(shape) for name, shape in values["shapes"]}
         return cls(net, **{**values, **lists, "shapes": shapes})
 
     def on_rows(self, arrays: Sequence[np.ndarray]) -> NetSpec:
