@@ -1,8 +1,9 @@
 """Turn the benchmark data sets into the files a user would have.
 
-In:  a folder of data sets, each NAME/data.parquet with the columns id, split (train or test),
-     features and target.
-Out: OUTPUT/NAME/train.csv, test.csv (without target) and sample_submission.csv.
+In:  a folder of data sets: NAME/data.parquet with the columns id, split (train or test), features and
+     target; or NAME/data.npz with the arrays id, is_test, y (-1 on test rows) and others.
+Out: OUTPUT/NAME/train.csv, test.csv (without target) and sample_submission.csv; of arrays train.npz and
+     test.npz instead of the csv files.
 
     python benchmarks/prepare_data.py [NAME ...] [--source ../shared/data] [--output work/data]
 """
@@ -13,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,25 +24,42 @@ ROLES = ("id", "split")
 def main() -> None:
     """Prepare the data sets named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description="Turn the benchmark data sets into csv files.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; default: all tables in SOURCE")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; default: all in SOURCE")
     parser.add_argument("--source", type=Path, default=REPOSITORY / "../shared/data")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "work/data")
     arguments = parser.parse_args()
-    available = tables(arguments.source)
+    available = data_sets(arguments.source)
     unknown = sorted(set(arguments.names) - set(available))
     if unknown or not available:
         sys.exit(
-            f"data sets must be folders of {arguments.source} with a data.parquet; got {unknown or 'none'}; "
-            f"there are: {', '.join(available) or 'none'}. Name another folder with --source"
+            f"data sets must be folders of {arguments.source} with data.parquet or data.npz; got "
+            f"{unknown or 'none'}; there are: {', '.join(available) or 'none'}. Name another folder with --source"
         )
     for name in arguments.names or available:
-        n_train, n_test = prepare(arguments.source / name / "data.parquet", arguments.output / name)
+        path = arguments.source / name / available[name]
+        make = prepare if path.suffix == ".parquet" else prepare_arrays
+        n_train, n_test = make(path, arguments.output / name)
         print(f"{name}: {n_train} training rows, {n_test} test rows in {arguments.output / name}")
 
 
-def tables(source: Path) -> list[str]:
-    """Return the names of the data sets that are tables."""
-    return sorted(path.parent.name for path in source.glob("*/data.parquet"))
+def data_sets(source: Path) -> dict[str, str]:
+    """Return the data sets by name, and the file of each."""
+    return {path.parent.name: path.name for path in sorted(source.glob("*/data.*"))}
+
+
+def prepare_arrays(source: Path, folder: Path) -> tuple[int, int]:
+    """Write train.npz, test.npz (without y) and a sample submission; return how many rows each has."""
+    with np.load(source) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    is_test = arrays.pop("is_test")
+    held = {name: values for name, values in arrays.items() if len(values) == len(is_test)}
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "train.npz", **{name: values[~is_test] for name, values in held.items()})
+    test = {name: values[is_test] for name, values in held.items() if name != "y"}
+    np.savez_compressed(folder / "test.npz", **test)
+    target = pd.Series(held["y"][~is_test], name="y")
+    sample_submission(pd.Series(test["id"]), target).to_csv(folder / "sample_submission.csv", index=False)
+    return int((~is_test).sum()), int(is_test.sum())
 
 
 def prepare(source: Path, folder: Path) -> tuple[int, int]:

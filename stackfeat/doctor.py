@@ -32,6 +32,9 @@ _OPTIONAL = {
     "tabm": "net tabm (extra: tabular)",
     "rtdl_revisiting_models": "nets resnet_tabular, ft_transformer (extra: tabular)",
     "rtdl_num_embeddings": "embedded numbers of tabular nets (extra: tabular)",
+    "pillow": "image files (extra: images)",
+    "timm": "nets timm:NAME (extra: vision)",
+    "torchvision": "nets torchvision:NAME (extra: vision)",
     "xgboost": "xgboost members",
     "catboost": "catboost members",
 }
@@ -78,7 +81,7 @@ def _torchvision_trap() -> str | None:
     if torch and torchvision and "+cpu" in torch and "+cpu" not in torchvision:
         return (
             f"torchvision  {torchvision} is built for CUDA, torch {torch} for the CPU: importing it fails. "
-            "Install torchvision's CPU build, or remove it; stackfeat does not need it"
+            "Install torchvision's CPU build, or remove it; only nets timm:NAME and torchvision:NAME need it"
         )
     return None
 
