@@ -57,6 +57,7 @@ class GRU(nn.Module):
         sizes = [width] + [2 * width] * (depth - 1)
         self.forwards = nn.ModuleList(nn.GRU(size, width, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(nn.GRU(size, width, batch_first=True) for size in sizes)
+        self.input_dropout = nn.Dropout(dropout)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(4 * width)
         self.head = nn.Linear(4 * width, n_outputs)
@@ -65,7 +66,7 @@ class GRU(nn.Module):
         """Return scores of shape (n_rows, n_outputs)."""
         mask = real_steps(lengths, x)
         reverse = reversed_positions(mask)[:, :, None]
-        steps = self.dropout(self.reader(x))
+        steps = self.input_dropout(self.reader(x))
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
             mirrored = torch.gather(steps, 1, reverse.expand_as(steps))
             first, second = ahead(steps)[0], back(mirrored)[0]

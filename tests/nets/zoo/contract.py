@@ -64,7 +64,40 @@ def table(n_rows: int, seed: int) -> Example:
     return Example((numeric, codes), signal, (odd_numeric, odd_codes), cardinalities)
 
 
-EXAMPLES: dict[str, Callable[[int, int], Example]] = {"table": table}
+def image(n_rows: int, seed: int) -> Example:
+    """Grey images with stripes whose contrast is the signal."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=n_rows)
+    stripes = np.where(np.arange(12) // 2 % 2, 1.0, -1.0)
+    x = rng.normal(size=(n_rows, 1, 12, 12)) * 0.3 + signal[:, None, None, None] * stripes
+    odd = np.stack([np.zeros((1, 12, 12)), np.full((1, 12, 12), 50.0)])
+    return Example((x.astype(np.float32),), signal, (odd.astype(np.float32),), input_names=("image",))
+
+
+def sequence(n_rows: int, seed: int) -> Example:
+    """Steps of two channels, the first around the signal."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=n_rows)
+    x = rng.normal(size=(n_rows, 9, 2)) * 0.3
+    x[:, :, 0] += signal[:, None]
+    odd = np.stack([np.zeros((9, 2)), np.full((9, 2), -50.0)])
+    return Example((x.astype(np.float32),), signal, (odd.astype(np.float32),), input_names=("x",))
+
+
+def several(n_rows: int, seed: int) -> Example:
+    """A sequence and a vector, each with half of the signal."""
+    steps, vector = sequence(n_rows, seed), np.random.default_rng(seed + 1).normal(size=(n_rows, 3))
+    arrays = (steps.arrays[0], vector.astype(np.float32))
+    odd = (steps.odd[0], np.array([[0, 0, 0], [9, -9, 50]], dtype=np.float32))
+    return Example(arrays, (steps.signal + vector[:, 0]) / 1.4, odd, input_names=("steps", "vector"))
+
+
+EXAMPLES: dict[str, Callable[[int, int], Example]] = {
+    "table": table,
+    "image": image,
+    "sequence": sequence,
+    "several": several,
+}
 
 NET_KINDS = {
     "mlp": "table",
@@ -72,6 +105,12 @@ NET_KINDS = {
     "tabm": "table",
     "resnet_tabular": "table",
     "ft_transformer": "table",
+    "cnn": "image",
+    "transformer_encoder": "sequence",
+    "gru": "sequence",
+    "tcn": "sequence",
+    "inception_time": "sequence",
+    "fusion": "several",
 }
 """Which kind of rows each net of the table reads."""
 
@@ -81,6 +120,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "tabm": {"k": 4, "hidden": 48, "n_blocks": 2},
     "resnet_tabular": {"hidden": 48},
     "ft_transformer": {"hidden": 16, "heads": 4},
+    "cnn": {"width": 8, "stages": 2, "augment": {}, "dropout": 0.0},
+    "transformer_encoder": {"width": 16, "depth": 1, "dropout": 0.0},
+    "gru": {"width": 16, "depth": 1, "dropout": 0.0},
+    "tcn": {"width": 16, "depth": 2, "kernel": 3, "dropout": 0.0},
+    "inception_time": {"filters": 8, "depth": 3, "kernel": 8, "dropout": 0.0},
+    "fusion": {
+        "width": 16,
+        "hidden": 32,
+        "dropout": 0.0,
+        "encoders": {
+            "steps": {"net": "tcn", "width": 8, "depth": 1, "dropout": 0.0},
+            "vector": {"net": "vector", "hidden": [16], "dropout": 0.0},
+        },
+    },
 }
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
