@@ -115,7 +115,7 @@ def rate(variant: str) -> float:
 
 @every_net
 def test_it_trains_in_bfloat16(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackfeat.nets.training.has_amp", lambda device: True)
+    monkeypatch.setattr("stackfeat.nets.runtime.has_amp", lambda device: True)
     example = example_of(variant)
     net = fit(variant, TASKS["multiclass"], example, epochs=30, lr=rate(variant))
     assert all(values.dtype == torch.float32 for values in net.module.parameters())
