@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from stackfeat.config.fields import is_set
 from stackfeat.config.problems import Finding, show
 from stackfeat.config.run_config import RunConfig
-from stackfeat.ensemble.options import PredictionsOptions
 from stackfeat.nets.options import NetOptions, TapOptions
 
 NET_OPTIONS = ("weights", "folds", "frozen", "state_key", "head", "freeze", "output_item", "classes")
@@ -58,10 +57,6 @@ def _inputs(config: RunConfig) -> Iterator[Finding]:
 
 def _members(path: str, members: Mapping[str, object]) -> Iterator[Finding]:
     for name, options in members.items():
-        if isinstance(options, PredictionsOptions):
-            yield _unbuilt(
-                f"{path}.{name}.predictions", "a member of kind 'predictions'", "remove the member"
-            )
         if isinstance(options, NetOptions):
             for option in NET_OPTIONS:
                 if is_set(options, option):

@@ -45,12 +45,13 @@ def fingerprint(path: Path | str, options: DataOptions, memory: Path | None = No
     if str(path).startswith("sklearn:"):
         content = f"{path} {version('scikit-learn')}"
     else:
-        content = _hash_file(Path(path), memory)
+        content = hash_file(Path(path), memory)
     text = json.dumps([VERSION, content, described], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _hash_file(path: Path, memory: Path | None) -> str:
+def hash_file(path: Path, memory: Path | None = None) -> str:
+    """Return the SHA-256 of a file's bytes, remembered as `fingerprint` does."""
     try:
         status = path.stat()
         identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"

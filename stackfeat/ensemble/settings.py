@@ -11,7 +11,6 @@ from typing import Any
 
 from stackfeat.ensemble.graph import FITTED_VOTES, Node
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.errors import ConfigError
 from stackfeat.features.keys import library_versions
 from stackfeat.nets.options import NetOptions
 from stackfeat.tables import NET_PACKAGES
@@ -22,7 +21,9 @@ _GREEDY_ONLY = ("picks", "bags", "start")
 
 
 def member_json(options: Options) -> dict[str, Any]:
-    """Return the options that can change what a fit gives."""
+    """Return the options that can change what a fit gives; files count by their contents (`sources`)."""
+    if isinstance(options, PredictionsOptions):
+        return {"predictions": {}}
     values = options.to_json()
     for name in ("inputs", "each", "seeds", "folds", "nested"):
         values.pop(name, None)
@@ -68,8 +69,4 @@ def member_code(options: Options, source_hash: Callable[[str], str | None]) -> s
         return source_hash(options.net)
     if isinstance(options, EstimatorOptions):
         return source_hash(options.estimator)
-    if isinstance(options, PredictionsOptions):
-        raise ConfigError(
-            "members read from prediction files are not built yet; remove the member with `predictions`"
-        )
     return None

@@ -20,6 +20,7 @@ from stackfeat.features.alignment import anchors_of
 from stackfeat.features.encodings.anchors import MAX_ANCHORS
 from stackfeat.features.encodings.relative import N_ANCHORS
 from stackfeat.features.member import BlockRows, FitContext, Rows
+from stackfeat.store import Entry
 
 Recipe = Mapping[str, Any]
 
@@ -53,7 +54,11 @@ def left_out_folds(fold: int | str) -> list[int]:
     return [int(part) for part in fold.split("-")] if isinstance(fold, str) and "-" in fold else []
 
 
-def context_of(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray) -> FitContext:
+def context_of(
+    recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray, sources: Mapping[str, Entry]
+) -> FitContext:
+    """Return what a fit on the rows `train` knows besides them."""
+
     def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
         fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe["seed"])
         return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
@@ -67,18 +72,21 @@ def context_of(recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray
         seed=recipe["seed"],
         settings=recipe["settings"],
         anchors=anchors(recipe, samples, folds, N_ANCHORS) if encodes(recipe, ("relative",)) else None,
+        fold=recipe["fold"],
+        sources=sources,
     )
 
 
 def block_rows(
     samples: Samples, raw: list[str], blocks: list[tuple[Recipe, np.ndarray, np.ndarray]], rows: np.ndarray
 ) -> Rows:
+    """Return what a member reads of the training rows with these numbers."""
     part = samples.take(rows)
     read = tuple(
         BlockRows(block["name"], block["kind"], block["encoding"], values[rows])
         for block, values, _ in blocks
     )
-    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read)
+    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read, part.ids, rows)
 
 
 def encodes(recipe: Recipe, encodings: Collection[str]) -> bool:

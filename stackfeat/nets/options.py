@@ -137,6 +137,11 @@ class NetOptions(Options):
     def one_item_is_a_list(cls, value: Any) -> Any:
         return value if value is None or value == "auto" or isinstance(value, list | tuple) else (value,)
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether training starts from given weights, and is not just left out."""
+        return self.weights is not None and "train" in self.model_fields_set
+
     def taps(self) -> list[TapOptions]:
         """The layers that are read, `emit: auto` resolved."""
         if self.emit == "auto":
