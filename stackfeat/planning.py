@@ -15,6 +15,7 @@ from stackfeat.config import LoadedConfig
 from stackfeat.config.run_config import RunConfig
 from stackfeat.device import device_kind
 from stackfeat.ensemble.graph import Graph, build_graph
+from stackfeat.ensemble.imports.checkpoints import CheckpointRows, checkpoint_nodes, ensure_checkpoints
 from stackfeat.ensemble.imports.member_files import MemberFiles
 from stackfeat.ensemble.options import PredictionsOptions
 from stackfeat.ensemble.plan import Plan, make_plan
@@ -115,13 +116,27 @@ class Planner:
         )
 
     def _read_files(self, trust_code: bool) -> list[str]:
-        nodes = [node for node in self.graph().nodes if isinstance(node.options, PredictionsOptions)]
-        if not nodes:
-            return []
+        nodes = self.graph().nodes
+        notes = (
+            ensure_checkpoints(nodes, self.files(), self._checkpoint_rows(), self.store)
+            if checkpoint_nodes(nodes)
+            else []
+        )
+        if not any(isinstance(node.options, PredictionsOptions) for node in nodes):
+            return notes
         # Checking takes scikit-learn, which a plan does without.
         from stackfeat.ensemble.imports.stored import ensure_imported
 
-        return ensure_imported(nodes, self.files(), self.run_rows(trust_code), self.store)
+        return notes + ensure_imported(nodes, self.files(), self.run_rows(trust_code), self.store)
+
+    def _checkpoint_rows(self) -> CheckpointRows:
+        recipes = self.recipes
+        held = None if recipes.holdout is None else samples_of(self.store, key_of(recipes.holdout))
+        train, folds = (
+            samples_of(self.store, key_of(recipes.samples)),
+            folds_of(self.store, key_of(recipes.folds)),
+        )
+        return CheckpointRows(train, folds, 0 if held is None else held.n_rows)
 
     def run_rows(self, trust_code: bool) -> RunRows:
         """Return the rows and folds, which must be in the store, as imported predictions are checked by."""

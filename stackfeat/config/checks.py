@@ -16,6 +16,7 @@ from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.stack_checks import block_findings, stack_findings
 from stackfeat.config.unbuilt import unbuilt_findings
+from stackfeat.config.weights_checks import weights_findings
 from stackfeat.ensemble.graph import build_graph, graph_problems
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.errors import ConfigError, TrustError
@@ -40,6 +41,7 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
         *path_findings(config, allowed),
         *member_findings(config, allowed),
         *import_findings(config, allowed),
+        *weights_findings(config, allowed),
         *stack_findings(config),
     ]
     if with_graph:

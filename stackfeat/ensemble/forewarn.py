@@ -51,7 +51,7 @@ def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
         "Use encode: [geometry, aligned]"
         for node in graph.nodes
         for output in node.outputs
-        if output.encoding == "raw"
+        if output.encoding == "raw" and not getattr(node.options, "frozen", False)
     ]
     readers = [
         node.full_name

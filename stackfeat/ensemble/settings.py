@@ -28,6 +28,8 @@ def member_json(options: Options) -> dict[str, Any]:
     for name in ("inputs", "each", "seeds", "folds", "nested"):
         values.pop(name, None)
     if isinstance(options, NetOptions):
+        # The file counts by its bytes, not by its name.
+        values["weights"] = None if options.weights is None else "given"
         values["emit"] = [tap.to_json() for tap in options.taps()]
     if isinstance(options, VoteOptions):
         for name in _GREEDY_ONLY if options.vote != "greedy" else ("tie",):
@@ -43,6 +45,8 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
         chosen["seeds"] = options.seeds * settings["seed_copies"]
     if isinstance(options, NetOptions):
         chosen["device"] = settings["device"]
+        if options.weights is not None:
+            chosen["predicts"] = node.prediction is not None
         chosen["loss"] = options.train.loss if options.train.loss != "auto" else settings["loss"]
     if isinstance(options, EstimatorOptions) and node.blocks:
         chosen["gate_se"] = settings["gate_se"]

@@ -72,6 +72,7 @@ def context_of(
         seed=recipe["seed"],
         settings=recipe["settings"],
         anchors=anchors(recipe, samples, folds, N_ANCHORS) if encodes(recipe, ("relative",)) else None,
+        repeat=recipe["repeat"],
         fold=recipe["fold"],
         sources=sources,
     )

@@ -79,6 +79,7 @@ class FitContext:
         Threads, device, loss, metric, ... as in the recipe of the unit.
     anchors : Rows or None
         Rows that are the same in every fold, without labels, for encodings that name columns by them.
+    repeat : int
     fold : int or str
         Which fold is left out; ``all`` for a fit on all rows.
     sources : mapping of str to Entry
@@ -93,6 +94,7 @@ class FitContext:
     seed: int
     settings: Mapping[str, Any]
     anchors: Rows | None = None
+    repeat: int = 0
     fold: int | str = "all"
     sources: Mapping[str, Entry] = field(default_factory=dict)
 

@@ -23,6 +23,7 @@ from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.outputs import Head, Loss, find_head, row_losses
 from stackfeat.nets.reading.penultimate import find_penultimate
 from stackfeat.nets.runtime import evaluating, pick_device, pinned, plain_transformers
+from stackfeat.nets.start import Start
 from stackfeat.nets.taps import Tap
 from stackfeat.nets.training import Rows, TrainReport, train_net
 from stackfeat.seeds import derive_seed
@@ -52,6 +53,7 @@ def fit_net(
     device: str | torch.device = "cpu",
     inner: InnerSplit | None = None,
     should_stop: Callable[[], bool] | None = None,
+    start: Start | None = None,
 ) -> FittedNet:
     """Build and train a net.
 
@@ -71,6 +73,8 @@ def fit_net(
         Positions of fitting and of validation rows among those given; needed for early stopping.
     should_stop : callable, optional
         Asked after every epoch; True ends training with what is there.
+    start : Start, optional
+        Fine-tuning: the weights to start from, and what of them stays.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def fit_net(
     weights = row_weights(y, weight, options, task)
     spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
-        fold = Fold(spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop)
+        fold = Fold(spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop, start)
         module, head, report = fold.fit(inner)
         penultimate, problem = locate_penultimate(module, fold.example(module, np.arange(len(y))))
     logger.info("%s: %d epochs, loss %.5f", type(module).__name__, report.epochs, report.losses[-1])
@@ -134,6 +138,7 @@ class Fold:
     seed: int
     device: torch.device
     should_stop: Callable[[], bool] | None
+    start: Start | None = None
 
     def fit(self, inner: InnerSplit | None) -> Trained:
         """Train as ``options.stopping`` says."""
@@ -149,8 +154,13 @@ class Fold:
     def train(self, rows: np.ndarray, validation: np.ndarray | None, options: TrainOptions) -> Trained:
         """Train a fresh net on `rows`; the head's mean and scale come from these rows alone."""
         torch.manual_seed(derive_seed(self.seed, "init"))
-        module = self.spec.build().to(self.device)
+        module = self.spec.build()
+        if self.start is not None:
+            self.start.prepare(module)
+        module = module.to(self.device)
         head = self.inspect(module, rows)
+        if self.start is not None:
+            head = self.start.read_by(head)
         report = train_net(
             module,
             self.take(module, rows, head),

@@ -35,7 +35,9 @@ class FlatAdamW:
                 f"a net must have trainable parameters; got none in {type(module).__name__}; "
                 "set requires_grad or use an estimator member"
             )
-        decays = [weight_decay if decayed else 0.0 for decayed, _ in parameter_groups(module)]
+        described = list(parameter_groups(module))
+        decays = [weight_decay if decayed else 0.0 for decayed, _, _ in described]
+        self.factors = [factor for _, _, factor in described]
         fused = self.groups[0].flat.device.type in ("cpu", "cuda")
         self.adamw = torch.optim.AdamW(
             [
@@ -54,8 +56,8 @@ class FlatAdamW:
         """Clip the gradient's norm over all parameters, then update at ``lr * factor``."""
         if clip_norm is not None:
             nn.utils.clip_grad_norm_([group.flat for group in self.groups], clip_norm)
-        for settings in self.adamw.param_groups:
-            settings["lr"] = self.lr * factor
+        for settings, own in zip(self.adamw.param_groups, self.factors, strict=True):
+            settings["lr"] = self.lr * factor * own
         self.adamw.step()
 
     def release(self) -> None:
@@ -81,17 +83,21 @@ class FlatGroup:
             start = end
 
 
-def parameter_groups(module: nn.Module) -> dict[tuple[bool, torch.dtype], list[nn.Parameter]]:
-    """Return trainable parameters by (has weight decay, dtype), in the module's order."""
+def parameter_groups(module: nn.Module) -> dict[tuple[bool, torch.dtype, float], list[nn.Parameter]]:
+    """Return trainable parameters by (has weight decay, dtype, factor of the rate), in the module's order.
+
+    The factor is the attribute ``lr_factor`` of a parameter, 1 where it has none.
+    """
     undecayed = {
         id(parameter)
         for part in module.modules()
         if isinstance(part, UNDECAYED)
         for parameter in part.parameters(recurse=False)
     }
-    groups: dict[tuple[bool, torch.dtype], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, torch.dtype, float], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
             decayed = parameter.ndim > 1 and id(parameter) not in undecayed
-            groups.setdefault((decayed, parameter.dtype), []).append(parameter)
+            factor = float(getattr(parameter, "lr_factor", 1.0))
+            groups.setdefault((decayed, parameter.dtype, factor), []).append(parameter)
     return groups

@@ -49,7 +49,14 @@ def test_a_dict_is_checked_like_a_file(folder: Path) -> None:
 
 def test_every_key_of_the_documented_example_is_read_or_named_as_not_built(folder: Path) -> None:
     (folder / "c.yaml").write_text(EXAMPLE.read_text())
-    for name in ("sample_submission.csv", "mine.csv", "mate_oof.csv", "mate_test.csv"):
+    for name in (
+        "sample_submission.csv",
+        "mine.csv",
+        "mate_oof.csv",
+        "mate_test.csv",
+        "vgg.safetensors",
+        *(f"best_model{fold}.pt" for fold in range(5)),
+    ):
         (folder / name).write_text("id\n1\n")
     (folder / "my_pkg").mkdir()
     (folder / "my_pkg" / "nets.py").write_text("class DNN: ...\nclass VGG: ...\n")
@@ -61,10 +68,6 @@ def test_every_key_of_the_documented_example_is_read_or_named_as_not_built(folde
     assert all("is not built yet; " in message for message in not_built.values())
     assert set(not_built) == {
         "data.inputs.image.array",
-        "levels.base.old.weights",
-        "levels.base.old.folds",
-        "levels.base.vgg.weights",
-        "levels.base.vgg.frozen",
         "limits.memory",
         "limits.disk",
     }

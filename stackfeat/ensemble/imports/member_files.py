@@ -11,15 +11,16 @@ from pathlib import Path
 
 from stackfeat.data.fingerprint import hash_file
 from stackfeat.ensemble.graph import Node
+from stackfeat.ensemble.imports.roles import FOLDS, PREDICTIONS, weights_role
 from stackfeat.ensemble.options import PredictionFiles, PredictionsOptions
 from stackfeat.ensemble.units import Fold
-from stackfeat.features.file_keys import imported_recipe
+from stackfeat.features.file_keys import checkpoint_recipe, fold_file_recipe, imported_recipe
 from stackfeat.features.keys import Recipe, key_of
+from stackfeat.nets.options import NetOptions
 from stackfeat.placeholders import fill, has_fold
 
 MOST_FOLDS = 100
 ABSENT = "absent"
-PREDICTIONS = "predictions"
 
 
 @dataclass(frozen=True)
@@ -79,4 +80,22 @@ class MemberFiles:
         """Return the keys of the entries that a unit reads, by role; none for most members."""
         if isinstance(node.options, PredictionsOptions):
             return {PREDICTIONS: key_of(self.imported(node.options.predictions))}
+        if isinstance(node.options, NetOptions) and node.options.weights is not None:
+            return self._checkpoints(node.options, node.options.weights, repeat, fold)
         return {}
+
+    def _checkpoints(self, options: NetOptions, pattern: str, repeat: int, fold: Fold) -> dict[str, str]:
+        """Return the checkpoints of one fold; with predictions alone and a folds file, those of all."""
+        of_all = has_fold(pattern) and options.folds is not None and not options.taps()
+        roles: dict[str, str] = {FOLDS: key_of(self.fold_file(options.folds or ""))} if of_all else {}
+        folds = range(len(self.of_folds(pattern, repeat))) if of_all else (None,)
+        for one in folds:
+            for seed in range(options.seeds):
+                number = one if one is not None else fold if isinstance(fold, int) else 0
+                name = fill(pattern, fold=number, repeat=repeat, seed=seed)
+                roles[weights_role(seed, one)] = key_of(checkpoint_recipe(self.hash(name)))
+        return roles
+
+    def fold_file(self, name: str) -> Recipe:
+        """Return the recipe of the folds of checkpoints."""
+        return fold_file_recipe(self.hash(name), self.samples, self.folds, self.id_name)

@@ -30,8 +30,13 @@ def make_member(values: Mapping[str, Any], trust_code: bool = False) -> Member:
 
         return VoteMember(VoteOptions(**{"inputs": (), **values}), trust_code)
     if "net" in values:
-        from stackfeat.ensemble.members.net import NetMember
         from stackfeat.nets.options import NetOptions
+
+        if values.get("weights") is not None:
+            from stackfeat.ensemble.members.checkpoint import CheckpointMember
+
+            return CheckpointMember(NetOptions(**values), trust_code)
+        from stackfeat.ensemble.members.net import NetMember
 
         return NetMember(NetOptions(**values), trust_code)
     options = EstimatorOptions(**values)

@@ -14,7 +14,7 @@ import numpy as np
 
 from stackfeat.data.phrases import name_values
 from stackfeat.ensemble.imports.aligned import Aligned, positions
-from stackfeat.ensemble.imports.member_files import PREDICTIONS
+from stackfeat.ensemble.imports.roles import PREDICTIONS
 from stackfeat.errors import DataError, MemberError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.store import Entry, EntryWriter

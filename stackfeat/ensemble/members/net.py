@@ -28,9 +28,10 @@ from stackfeat.errors import MemberError, TapError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
 from stackfeat.nets.build import NetSpec, accepts_categories
-from stackfeat.nets.fit import fit_net, untrained_net
+from stackfeat.nets.fit import InnerSplit, fit_net, untrained_net
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
+from stackfeat.nets.start import Start
 from stackfeat.nets.taps import Tap
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
@@ -53,26 +54,44 @@ class NetMember:
         train = self.options.train
         inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
         nets = tuple(
-            fit_net(
-                spec,
-                arrays,
-                context.y,
-                context.weight,
-                options=train,
-                task=context.task,
-                metric_loss=context.settings["loss"],
-                seed=seed,
-                threads=int(context.settings["threads"]),
-                device=context.settings["device"],
-                inner=inner,
-            )
-            for seed in _seeds(context)
+            self.make_net(spec, arrays, context, inner, number, seed)
+            for number, seed in enumerate(_seeds(context))
         )
         anchors = None
         if context.anchors is not None:
             anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
         encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
-        return FittedNets(self.options, context.task, prepare, nets, encoders)
+        predicts = bool(context.settings.get("predicts", True))
+        return FittedNets(self.options, context.task, prepare, nets, encoders, predicts)
+
+    def make_net(
+        self,
+        spec: NetSpec,
+        arrays: list[np.ndarray],
+        context: FitContext,
+        inner: InnerSplit | None,
+        number: int,
+        seed: int,
+    ) -> FittedNet:
+        """Return the net of one seed: `number` counts them from 0."""
+        return fit_net(
+            spec,
+            arrays,
+            context.y,
+            context.weight,
+            options=self.options.train,
+            task=context.task,
+            metric_loss=context.settings["loss"],
+            seed=seed,
+            threads=int(context.settings["threads"]),
+            device=context.settings["device"],
+            inner=inner,
+            start=self.start(context, number),
+        )
+
+    def start(self, context: FitContext, number: int) -> Start | None:
+        """Return what training starts from; random weights where there is nothing."""
+        return None
 
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, list[np.ndarray]]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
@@ -117,7 +136,7 @@ class NetMember:
 
     def _prepare(self, rows: Rows, seed: int) -> dict[str, NetPrepare]:
         return {
-            name: NetPrepare().fit(table, scaling=self.options.scaling, seed=seed)
+            name: NetPrepare().fit(table, scaling=self.options.chosen_scaling, seed=seed)
             for name, table in rows.inputs.items()
             if isinstance(table, Table)
         }
@@ -135,7 +154,8 @@ class NetMember:
             for i in range(state["n"])
         )
         encoders = load_encoders(entry, state["encoders"], task)
-        return FittedNets(self.options, task, prepare, nets, encoders)
+        predicts = bool(settings.get("predicts", True))
+        return FittedNets(self.options, task, prepare, nets, encoders, predicts)
 
     def _class(self) -> Any:
         return cast(
@@ -162,6 +182,7 @@ class NetMember:
             shapes={name: tuple(array.shape[1:]) for name, array in zip(names, arrays, strict=True)},
             input_names=() if takes_codes else names,
             output=self.options.output,
+            output_item=self.options.output_item,
         )
 
 
@@ -174,16 +195,16 @@ class FittedNets:
     prepare: dict[str, NetPrepare]
     nets: tuple[FittedNet, ...]
     encoders: tuple[Encoders, ...]
+    predicts: bool = True
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
         reader = TapReader.of(self.options)
         read = [reader.read(net, arrays) for net in self.nets]
-        prediction = np.mean([prediction for prediction, _ in read], axis=0)
-        return {
-            self.task.output: prediction,
-            **encode(reader.taps, self.encoders, [caught for _, caught in read]),
-        }
+        columns = encode(reader.taps, self.encoders, [caught for _, caught in read])
+        if not self.predicts:
+            return columns
+        return {self.task.output: np.mean([prediction for prediction, _ in read], axis=0), **columns}
 
     def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
         """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
@@ -204,7 +225,7 @@ class FittedNets:
             "penultimate": str(self.nets[0].penultimate) if self.nets[0].penultimate else None,
             "epochs": [net.report.epochs for net in self.nets],
             "retries": [net.report.retries for net in self.nets],
-            "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets],
+            "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets if net.report.losses],
         }
 
 
