@@ -566,3 +566,53 @@ def test_an_audit_does_not_prove_what_was_trained_elsewhere(mine: Project) -> No
     assert mine.cli("audit", mine.run_folder, "--no-null").code == 0
     blocks = json.loads((mine.run_folder / "audit.json").read_text())["provenance"]["blocks"]
     assert all(block["made_elsewhere"] and not block["proven"] for block in blocks.values())
+
+
+def test_nets_trained_on_the_folds_of_a_run_join_it_repeat_by_repeat(mine: Project, world: World) -> None:
+    config = with_folds(mine, kind="stratified", n=2, repeats=2).config()
+    checkpoints = config["levels"]["base"].pop("old")
+    config["levels"]["base"]["plain"] = {"estimator": "sklearn.linear_model.LogisticRegression"}
+    run(mine.write(config))
+    rows = read_rows(mine.run_folder / "folds.csv")
+    (mine.folder / "mine.csv").write_bytes((mine.run_folder / "folds.csv").read_bytes())
+    nets = {}
+    for repeat in range(2):
+        fold_of = np.array([int(row["fold"]) for row in rows if int(row["repeat"]) == repeat])
+        for fold in range(2):
+            seen = fold_of != fold
+            nets[repeat, fold] = train(world.train_X[seen], world.codes[:N_ROWS][seen], 7)
+            torch.save(named(nets[repeat, fold]), mine.folder / f"r{repeat}_f{fold}.pt")
+    config["levels"]["base"]["old"] = {**checkpoints, "weights": "r{repeat}_f{fold}.pt"}
+    run(mine.write(config))
+    wanted = np.zeros((N_ROWS, 3))
+    for repeat in range(2):
+        fold_of = np.array([int(row["fold"]) for row in rows if int(row["repeat"]) == repeat])
+        for i, fold in enumerate(fold_of):
+            with torch.no_grad():
+                wanted[i] += (
+                    nets[repeat, int(fold)](torch.tensor(world.train_X[i : i + 1])).softmax(1)[0].numpy() / 2
+                )
+    assert np.allclose(proba(mine, "oof"), wanted, atol=1e-6)
+    run(changed(mine, weights="r0_f{fold}.pt"), code=2)
+
+
+def test_values_are_those_of_the_checkpoint(mine: Project, world: World) -> None:
+    for name in ("train.csv", "test.csv"):
+        listed = read_rows(mine.folder / name)
+        for row in listed:
+            row.pop("label", None)
+            row |= {"price": str(100 + 5 * float(row["a"]))} if name == "train.csv" else {}
+        write_rows(mine.folder / name, list(listed[0]), [list(row.values()) for row in listed])
+    torch.manual_seed(0)
+    nets = [net(1) for _ in range(N_FOLDS)]
+    for fold, module in enumerate(nets):
+        nn.init.constant_(module[1].bias, 100.0)
+        torch.save(named(module), mine.folder / f"best_model{fold}.pt")
+    config = changed(mine, emit=["prediction"]).config()
+    config["data"]["target"] = "price"
+    run(mine.write({**config, "task": "regression", "metric": "rmse"}))
+    got = np.array([float(row["prediction"]) for row in read_rows(mine.run_folder / "oof" / "base.old.csv")])
+    for fold, module in enumerate(nets):
+        rows = np.flatnonzero(world.fold_of == fold)
+        with torch.no_grad():
+            assert np.allclose(got[rows], module(torch.tensor(world.train_X[rows]))[:, 0].numpy(), atol=1e-4)

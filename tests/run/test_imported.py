@@ -374,3 +374,30 @@ def test_an_audit_says_what_it_cannot_prove_and_judges_the_rest(mate: Project) -
     assert "made from files" in found["null"]["failed"]["base/mate"]
     assert {v["member"] for v in found["null"]["verdicts"]} >= {"base/gbm", "final/soft"}
     assert "not provable" in said.out
+
+
+def test_one_row_for_all_folds_is_noted_with_its_likeness(mate: Project) -> None:
+    assert mate.run().code == 0
+    report = (mate.run_folder / "report.html").read_text()
+    assert "one test file: its row stands for the models of all folds" in report
+    assert "base/mate: OOF like test: two-sample AUC 0." in report
+
+
+def test_rows_that_no_time_fold_predicts_need_not_be_there(mate: Project) -> None:
+    config = mate.config()
+    config["data"] |= {"time": "a"}
+    for name in ("train.csv", "test.csv"):
+        rows = read_rows(mate.folder / name)
+        write_rows(mate.folder / name, [{**row, "a": str(i)} for i, row in enumerate(rows)])
+    # The first quarter is never predicted.
+    kept = {row["row_id"] for row in read_rows(mate.folder / "train.csv")[40:]}
+    change(mate, "oof", lambda rows: [row for row in rows if row["row_id"] in kept])
+    said = mate.write(config).run("--set", "folds.n=3")
+    assert said.code == 0, said.err
+    assert mate.scores()["failed"] == [] and "base/mate" in mate.scores()["members"]
+
+
+def test_a_plan_is_made_without_reading_the_files(mate: Project) -> None:
+    said = mate.cli("check", mate.folder / "c.yaml", "--set", "store=new")
+    assert said.code == 0, said.err
+    assert "mate: 3 of 3 units to compute" in said.out and not (mate.folder / "new").exists()
