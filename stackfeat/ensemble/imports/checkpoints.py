@@ -74,7 +74,7 @@ def ensure_checkpoints(
             found = _fold_problem(node.options, file, rows)
             problems += [f"{node.full_name}: {found}"] if found else []
             notes += [f"warning: {node.full_name}: {text}" for text in _fold_notes(file)] if not found else []
-            n_folds = max(n_folds, file.n_folds) if not file.is_identical else n_folds
+            n_folds = n_folds if file.is_identical else file.n_folds
         for name in _needed(node.options, n_folds, rows.folds.n_repeats):
             problem = _ensure_bytes(name, files, store)
             problems += [f"{node.full_name}: {problem}"] if problem else []
