@@ -58,6 +58,7 @@ def load_net(
         If the weights do not fit, or the output is not that of this task, or not finite.
     """
     place = pick_device(device)
+    spec = spec.on_rows(arrays)
     spec = spec if predicts else replace(spec, output="none")
     with pinned(seed, threads, place):
         torch.manual_seed(derive_seed(seed, "init"))
