@@ -83,7 +83,8 @@ def _proof_table(found: Audit) -> Table:
     table = _table(title, ("block", "rows", "own label, group, time", "indirectly"), ("rows",))
     for block in proof.blocks:
         ways = "; ".join(block.indirect) or "nothing else"
-        table.add_row(block.name, str(block.n_rows), _state(block.faults), ways)
+        state = "not provable" if block.is_elsewhere and not block.faults else _state(block.faults)
+        table.add_row(block.name, str(block.n_rows), state, ways)
     if proof.n_held is not None:
         table.add_row("held-out rows", str(proof.n_held), _state(proof.held_faults), "in no fit of any level")
     return table
@@ -161,7 +162,9 @@ def verdict_line(found: Audit) -> str:
     """Return the verdict as one sentence."""
     proof, null = found.provenance, found.null
     if found.passed:
-        checked = f"{len(proof.blocks)} blocks are proven from what is stored"
+        elsewhere = [block.name for block in proof.blocks if block.is_elsewhere]
+        checked = f"{len(proof.blocks) - len(elsewhere)} blocks are proven from what is stored"
+        checked += f"; made elsewhere and not provable: {', '.join(elsewhere)}" if elsewhere else ""
         judged = (
             "not rerun on permuted labels"
             if null is None

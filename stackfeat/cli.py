@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stackfeat import cli_audit
+from stackfeat import cli_audit, cli_import
 from stackfeat.errors import StackfeatError, UsageError
 
 app = typer.Typer(
@@ -103,12 +103,16 @@ def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="MEMBER", help="A member that votes do without; repeatable."),
+    ] = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Predict later rows with the models of a run; for the test file this gives the submission."""
     from stackfeat.prediction import predict_file
 
-    n_rows = predict_file(run_folder, data, output, trust_code=trust_code)
+    n_rows = predict_file(run_folder, data, output, trust_code=trust_code, without=without or ())
     typer.echo(f"wrote {output} ({n_rows} rows)")
 
 
@@ -239,6 +243,7 @@ def clean(
 
 
 app.command()(cli_audit.audit)
+app.command("import")(cli_import.import_)
 
 
 def main() -> NoReturn:

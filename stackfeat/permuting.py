@@ -35,7 +35,7 @@ from stackfeat.lookup import resolve
 from stackfeat.metrics import get_metric
 from stackfeat.planning import code_hash, run_settings
 from stackfeat.seeds import derive_seed
-from stackfeat.small import small_config, small_rows
+from stackfeat.small import made_elsewhere, small_config, small_rows
 from stackfeat.store import Store
 
 
@@ -231,7 +231,7 @@ def _run(
     progress: Progress | None,
 ) -> tuple[list[Plan], dict[str, str]]:
     """Work off the waves of all reruns together; a member that fails in one is left out of all."""
-    failed: dict[str, str] = {}
+    failed = made_elsewhere(small)
     plans = _plans(small, reruns, failed)
     everything: list[Job] = [job for plan in plans for job in plan.jobs()]
     if progress is not None:

@@ -9,21 +9,29 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from stackfeat.config import LoadedConfig
 from stackfeat.config.run_config import RunConfig
 from stackfeat.device import device_kind
 from stackfeat.ensemble.graph import Graph, build_graph
+from stackfeat.ensemble.imports.checkpoints import CheckpointRows, checkpoint_nodes, ensure_checkpoints
+from stackfeat.ensemble.imports.member_files import MemberFiles
+from stackfeat.ensemble.options import PredictionsOptions
 from stackfeat.ensemble.plan import Plan, make_plan
+from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.units import Averaging, Sources
 from stackfeat.features.keys import key_of
 from stackfeat.features.rows import RowRecipes, ensure_rows, n_folds, row_recipes
 from stackfeat.lookup import is_user_code, resolve, source_hash
-from stackfeat.metrics import METRICS
+from stackfeat.metrics import METRICS, get_metric
+from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
 from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
 from stackfeat.tap_patterns import find_layers, with_layers
+
+if TYPE_CHECKING:
+    from stackfeat.ensemble.imports.stored import RunRows
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,19 @@ class Planner:
             n_rows=self._n_rows(),
             averaging=config.stack.averaging,
             holdout=None if self.recipes.holdout is None else key_of(self.recipes.holdout),
+            files=self.files().sources,
+        )
+
+    def files(self) -> MemberFiles:
+        """Return where files of predictions and checkpoints are, and how they are named in keys."""
+        data = self.config.data
+        return MemberFiles(
+            folder=self.loaded.folder,
+            memory=_hash_memory(self.store),
+            samples=key_of(self.recipes.samples),
+            folds=key_of(self.recipes.folds),
+            id_name=data.id or "id",
+            target=data.target,
         )
 
     def _n_rows(self) -> int | None:
@@ -71,6 +92,10 @@ class Planner:
         return int(self.store.read(key).json("n_rows")) if self.store.has(key) else None
 
     def read_rows(self, trust_code: bool) -> list[str]:
+        """Put rows, folds and what members are made of into the store; return the notes on them."""
+        return [*self.read_own_rows(trust_code), *self._read_files(trust_code)]
+
+    def read_own_rows(self, trust_code: bool) -> list[str]:
         """Put rows and folds into the store; return the notes on them."""
         config = self.config
         splitter = None
@@ -90,6 +115,51 @@ class Planner:
             splitter,
         )
 
+    def _read_files(self, trust_code: bool) -> list[str]:
+        nodes = self.graph().nodes
+        notes = (
+            ensure_checkpoints(nodes, self.files(), self._checkpoint_rows(), self.store)
+            if checkpoint_nodes(nodes)
+            else []
+        )
+        if not any(isinstance(node.options, PredictionsOptions) for node in nodes):
+            return notes
+        # Checking takes scikit-learn, which a plan does without.
+        from stackfeat.ensemble.imports.stored import ensure_imported
+
+        return notes + ensure_imported(nodes, self.files(), self.run_rows(trust_code), self.store)
+
+    def _checkpoint_rows(self) -> CheckpointRows:
+        recipes = self.recipes
+        held = None if recipes.holdout is None else samples_of(self.store, key_of(recipes.holdout))
+        train, folds = (
+            samples_of(self.store, key_of(recipes.samples)),
+            folds_of(self.store, key_of(recipes.folds)),
+        )
+        return CheckpointRows(train, folds, 0 if held is None else held.n_rows)
+
+    def run_rows(self, trust_code: bool) -> RunRows:
+        """Return the rows and folds, which must be in the store, as imported predictions are checked by."""
+        from stackfeat.ensemble.imports.stored import RunRows
+
+        metric, recipes = self.config.metric, self.recipes
+        test, held = (
+            None if recipe is None else key_of(recipe) for recipe in (recipes.test, recipes.holdout)
+        )
+        return RunRows(
+            train=samples_of(self.store, key_of(recipes.samples)),
+            test=None if test is None else samples_of(self.store, test),
+            held=None if held is None else samples_of(self.store, held),
+            folds=folds_of(self.store, key_of(recipes.folds)),
+            metric=get_metric(
+                metric, self.config.task, trust_code=trust_code, search_path=self.loaded.folder
+            ),
+            metric_code=None if metric in METRICS else code_hash(metric, self.loaded.folder),
+            test_key=test,
+            held_key=held,
+            seed=derive_seed(self.config.seed, "import"),
+        )
+
 
 def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
     """Hash the data files and return the planner."""
@@ -107,7 +177,7 @@ def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
         loaded.folder,
         config.task,
         config.metric,
-        memory=store.root / "file-hashes.json" if store.root.is_dir() else None,
+        memory=_hash_memory(store),
         source_hash=hashed,
         holdout=config.stack.holdout,
     )
@@ -123,6 +193,12 @@ def find_tapped_layers(planner: Planner, trust_code: bool) -> Planner:
 
     find_layers(loaded, store, samples, hashed, trust_code=trust_code)
     return replace(planner, loaded=with_layers(loaded, store, samples, hashed))
+
+
+def _hash_memory(store: Store) -> Path | None:
+    # A dry run keeps its entries in memory, which has no folder.
+    root: Path | None = getattr(store, "root", None)
+    return root / "file-hashes.json" if root is not None and root.is_dir() else None
 
 
 def open_store(loaded: LoadedConfig, cache: str | None = None) -> Store:

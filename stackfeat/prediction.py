@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from stackfeat.output.files import write_csv
 from stackfeat.output.submission import Form, make_submission
 
 
-def predict_file(run_folder: Path, data: Path, output: Path, *, trust_code: bool = False) -> int:
+def predict_file(
+    run_folder: Path, data: Path, output: Path, *, trust_code: bool = False, without: Sequence[str] = ()
+) -> int:
     """Predict the rows of a file; return how many there are.
 
     Parameters
@@ -27,6 +30,8 @@ def predict_file(run_folder: Path, data: Path, output: Path, *, trust_code: bool
         A file with the columns of the training file; a target column is ignored.
     output : Path
         A csv file like the submission of the run.
+    without : sequence of str
+        Members that votes shall do without, such as imported ones that do not know these rows.
 
     Raises
     ------
@@ -34,6 +39,7 @@ def predict_file(run_folder: Path, data: Path, output: Path, *, trust_code: bool
         If there is no predictor, or the file's columns do not fit.
     """
     predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=trust_code)
+    predictor = predictor.leave_out(without) if without else predictor
     schema = Schema.from_json(values["schema"])
     samples = load_rows(Path(data), schema, DataOptions(**values["data"]))
     with first_on_path(Path(run_folder) / values["code"] if trust_code else None):

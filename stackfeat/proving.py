@@ -33,12 +33,19 @@ class BlockProof:
         Its own, and those of every fit that its rows went through.
     indirect : list of str
         Other ways on which labels could have come; none is a fault.
+    is_elsewhere : bool
+        Whether its member was made from files: which rows its models saw, the store cannot tell.
     """
 
     name: str
     n_rows: int
     faults: list[Fault]
     indirect: list[str]
+    is_elsewhere: bool = False
+
+    @property
+    def is_proven(self) -> bool:
+        return not self.faults and not self.is_elsewhere
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ class Provenance:
         blocks = {
             block.name: {
                 "n_rows": block.n_rows,
-                "proven": not block.faults,
+                "proven": block.is_proven,
+                "made_elsewhere": block.is_elsewhere,
                 "faults": [fault.to_json() for fault in block.faults],
                 "indirect": block.indirect,
             }
@@ -95,6 +103,7 @@ def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds
     names = {key: (member, unit) for member, units in index["fits"].items() for unit, key in units.items()}
     prover = Prover(store, samples, folds, names, (index["samples"], index["folds"]))
     blocks = []
+    elsewhere = made_elsewhere(prover, index)
     for block in index["blocks"]:
         faults: list[Fault] = []
         n_rows = 0
@@ -105,8 +114,9 @@ def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds
                     n_rows += len(prover.predicted(repeat, fold))
         for unit, key in index["fits"].get(block["member"], {}).items():
             faults += whole_fit(prover, key) if unit.endswith("/all") else []
-        ways = indirect(prover, block["oof"])
-        blocks.append(BlockProof(block["name"], n_rows, list(dict.fromkeys(faults)), ways))
+        ways = [*indirect(prover, block["oof"]), *_ways_from_elsewhere(block, elsewhere)]
+        is_elsewhere = block["member"] in elsewhere[block["member"]]
+        blocks.append(BlockProof(block["name"], n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
     written = Written(folder)
     changed = [name for name, made_of in index["files"].items() if not written.is_current(name, made_of)]
     file_faults = [
@@ -115,6 +125,29 @@ def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds
     ]
     n_held, held_faults = _prove_held(prover, index)
     return Provenance(samples.n_rows, prover.n_fits, prover.n_noted, blocks, file_faults, n_held, held_faults)
+
+
+def made_elsewhere(prover: Prover, index: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return, by member, which members made from files are behind it, itself included."""
+    found: dict[str, list[str]] = {}
+    for block in index["blocks"]:
+        member = block["member"]
+        entries = [prover.checked(key).entry for key in index["fits"].get(member, {}).values()]
+        own = any(entry is not None and "sources" in entry.manifest["recipe"]["member"] for entry in entries)
+        read = [name for item in block["reads"] for name in found.get("/".join(item.split("/")[:2]), ())]
+        found[member] = sorted({*read, *([member] if own else ())})
+    return found
+
+
+def _ways_from_elsewhere(block: Mapping[str, Any], elsewhere: Mapping[str, list[str]]) -> list[str]:
+    member = block["member"]
+    ways = (
+        ["made from files: which labels its models saw is not known here"]
+        if member in elsewhere[member]
+        else []
+    )
+    others = [name for name in elsewhere[member] if name != member]
+    return [*ways, *([f"through {', '.join(others)}, made elsewhere"] if others else [])]
 
 
 def _prove_held(prover: Prover, index: Mapping[str, Any]) -> tuple[int | None, list[Fault]]:

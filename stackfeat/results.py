@@ -31,6 +31,7 @@ from stackfeat.features.keys import key_of
 from stackfeat.metrics import Metric, get_metric
 from stackfeat.output.files import write_json
 from stackfeat.output.finished import Finished, HeldRows
+from stackfeat.output.foreign import foreign_warnings
 from stackfeat.output.guard import find_overfit, guard_warnings
 from stackfeat.output.provenance import FILE as PROVENANCE_FILE
 from stackfeat.output.provenance import provenance_json
@@ -88,6 +89,8 @@ def collect(
     warnings += [*fold_scale_warning(scores, metric, train.task), *_fit_warnings(plan, store)]
     warnings += [*of_inputs, *_order_warnings(metric, train.task)]
     warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
+    folds = load_folds(store.read(plan.sources.folds))
+    warnings += foreign_warnings(plan, store, scores, train, folds, metric)
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
         warnings.append(
@@ -101,7 +104,7 @@ def collect(
     return Finished(
         plan=plan,
         store=store,
-        folds=load_folds(store.read(plan.sources.folds)),
+        folds=folds,
         train=train,
         test=None if test_key is None else load_samples(store.read(test_key)),
         metric=metric,

@@ -13,7 +13,7 @@ import numpy as np
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.inner import inner_split
 from stackfeat.data.samples import Samples
-from stackfeat.ensemble.options import EstimatorOptions
+from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions
 from stackfeat.nets.options import NetOptions
 
 HELD_OUT = 1 / 3
@@ -71,3 +71,14 @@ def small_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.nd
     if n_wanted < samples.n_rows:
         _, chosen = inner_split(samples, chosen, kind, n_wanted / samples.n_rows, seed)
     return inner_split(samples, chosen, kind, HELD_OUT, seed)
+
+
+def made_elsewhere(config: RunConfig) -> dict[str, str]:
+    """Return members that no rerun can fit on permuted labels, and why."""
+    return {
+        f"{level}/{name}": "it is made from files, which do not know the permuted labels"
+        for level, members in config.levels.items()
+        for name, options in members.items()
+        if isinstance(options, PredictionsOptions)
+        or (getattr(options, "weights", None) is not None and isinstance(options, NetOptions))
+    }

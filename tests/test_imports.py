@@ -21,6 +21,8 @@ FLOW = {
     "checking": 3,
     "doctor": 1,
     "extraction": 2,
+    "importing": 2,
+    "cli_import": 5,
     "inspection": 1,
     "small": 1,
     "permuting": 3,

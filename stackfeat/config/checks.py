@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from stackfeat.config.data_checks import data_findings
+from stackfeat.config.import_checks import import_findings, reader_findings
 from stackfeat.config.input_checks import input_findings
 from stackfeat.config.member_checks import member_findings
 from stackfeat.config.path_checks import Allowed, path_findings
@@ -16,6 +17,7 @@ from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.stack_checks import block_findings, stack_findings
 from stackfeat.config.unbuilt import unbuilt_findings
+from stackfeat.config.weights_checks import weights_findings
 from stackfeat.ensemble.graph import build_graph, graph_problems
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.errors import ConfigError, TrustError
@@ -40,6 +42,8 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
         *input_findings(config, allowed),
         *path_findings(config, allowed),
         *member_findings(config, allowed),
+        *import_findings(config, allowed),
+        *weights_findings(config, allowed),
         *stack_findings(config),
     ]
     if with_graph:
@@ -70,7 +74,7 @@ def _graph_findings(config: RunConfig, paths: Collection[str]) -> list[Finding]:
 def _vote_and_submit_findings(config: RunConfig) -> list[Finding]:
     """Check what needs the resolved blocks: numbers of weights, and the member that is submitted."""
     graph = build_graph(config.levels, config.task, tuple(config.data.inputs or ("table",)))
-    findings = block_findings(config.stack.averaging, graph)
+    findings = [*block_findings(config.stack.averaging, graph), *reader_findings(graph)]
     for node in graph.nodes:
         options = node.options
         weights = options.weights if isinstance(options, VoteOptions) else None

@@ -60,7 +60,7 @@ def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
     for role in ("train", "test", "sample_submission"):
         path = getattr(config.data, role)
         if path is not None and not path.startswith("sklearn:"):
-            findings += _file_findings(f"data.{role}", path, allowed)
+            findings += file_findings(f"data.{role}", path, allowed)
     for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
         findings += _folder_findings(place, path, allowed)
     if not findings and _same(config.run_dir, config.store, allowed):
@@ -73,7 +73,8 @@ def _same(first: str, second: str, allowed: Allowed) -> bool:
     return (allowed.folder / first).resolve() == (allowed.folder / second).resolve()
 
 
-def _file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+def file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+    """Return what is wrong with the file at `path`, named at `place` of a config."""
     try:
         found = allowed.resolve(path)
         is_file = found is not None and found.is_file()

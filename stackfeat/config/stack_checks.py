@@ -84,7 +84,11 @@ def block_findings(averaging: str, graph: Graph) -> list[Finding]:
     blocks = graph.blocks()
     findings = []
     for node in graph.nodes:
-        raw = [name for name in node.blocks if blocks[name][1].encoding == "raw"]
+        raw = [
+            name
+            for name in node.blocks
+            if blocks[name][1].encoding == "raw" and not getattr(blocks[name][0].options, "frozen", False)
+        ]
         if raw:
             message = (
                 f"{node.full_name} reads {raw[0]!r}; got averaging: early with encode: raw, and the mean of "

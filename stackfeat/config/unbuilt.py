@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from stackfeat.config.fields import is_set
-from stackfeat.config.problems import Finding, show
+from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
-from stackfeat.ensemble.options import PredictionsOptions
 from stackfeat.nets.options import NetOptions, TapOptions
-
-NET_OPTIONS = ("weights", "folds", "frozen", "state_key", "head", "freeze", "output_item", "classes")
 
 
 def unbuilt_findings(config: RunConfig) -> list[Finding]:
@@ -52,15 +48,7 @@ def _types(config: RunConfig) -> Iterator[Finding]:
 
 def _members(path: str, members: Mapping[str, object]) -> Iterator[Finding]:
     for name, options in members.items():
-        if isinstance(options, PredictionsOptions):
-            yield _unbuilt(
-                f"{path}.{name}.predictions", "a member of kind 'predictions'", "remove the member"
-            )
         if isinstance(options, NetOptions):
-            for option in NET_OPTIONS:
-                if is_set(options, option):
-                    what = f"net option {option}={show(getattr(options, option))}"
-                    yield _unbuilt(f"{path}.{name}.{option}", what)
             yield from _emitted(f"{path}.{name}.emit", options)
 
 

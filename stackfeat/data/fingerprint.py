@@ -78,6 +78,11 @@ def _files_of_inputs(path: Path, options: DataOptions, folder: Path) -> list[Pat
     return files
 
 
+def hash_file(path: Path, memory: Path | None = None) -> str:
+    """Return the SHA-256 of a file's bytes, remembered as `fingerprint` does."""
+    return _hash_files([path], memory)[0]
+
+
 def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
     """Return the hash of each file; of one among several "" where it cannot be read."""
     hashes, fresh = [], []

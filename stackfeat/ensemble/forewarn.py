@@ -51,7 +51,7 @@ def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
         "Use encode: [geometry, aligned]"
         for node in graph.nodes
         for output in node.outputs
-        if output.encoding == "raw"
+        if output.encoding == "raw" and not getattr(node.options, "frozen", False)
     ]
     readers = [
         node.full_name
@@ -80,7 +80,7 @@ def warn_of_averaging(graph: Graph, averaging: str) -> list[str]:
         for node in graph.nodes
         if node.blocks and isinstance(node.options, EstimatorOptions)
     ]
-    trees = [node.full_name for node, path in readers if _TREES.search(path.rsplit(".", 1)[-1])]
+    trees = [node.full_name for node, path in readers if is_tree_learner(path)]
     found = []
     if trees:
         found.append(
@@ -101,6 +101,11 @@ def warn_of_averaging(graph: Graph, averaging: str) -> list[str]:
             "took accuracy on digits from 96 % to 61 %. Use averaging: late, or let members read predictions only"
         )
     return found
+
+
+def is_tree_learner(path: str) -> bool:
+    """Whether an estimator is made of trees, by its name."""
+    return bool(_TREES.search(path.replace(":", ".").rsplit(".", 1)[-1]))
 
 
 def _unsaveable(options: EstimatorOptions, tried: dict[str, str | None], trust_code: bool) -> str | None:

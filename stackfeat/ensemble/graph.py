@@ -17,6 +17,7 @@ from stackfeat.ensemble.outputs import Output, outputs_of
 from stackfeat.ensemble.patterns import match_block
 from stackfeat.lookup import suggest
 from stackfeat.nets.options import NetOptions
+from stackfeat.placeholders import has_fold
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 FITTED_VOTES = ("weighted", "rank", "greedy")
@@ -37,6 +38,8 @@ class Node:
         Time folds: the first fold it predicts; every fitted level covers one fold fewer.
     path : str
         Where it stands in the config.
+    without : tuple of str
+        Blocks that it was fitted with and that later rows go without.
     """
 
     level: str
@@ -47,6 +50,7 @@ class Node:
     outputs: tuple[Output, ...]
     first_fold: int
     path: str
+    without: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -56,6 +60,13 @@ class Node:
     def is_base(self) -> bool:
         """Whether it reads raw inputs only, so its folds train on the splitter's rows."""
         return not self.blocks
+
+    @property
+    def is_given(self) -> bool:
+        """Whether its fold models were made elsewhere: there is none that saw neither of two folds."""
+        if isinstance(self.options, NetOptions):
+            return self.options.weights is not None and has_fold(self.options.weights)
+        return isinstance(self.options, PredictionsOptions)
 
     def block(self, output: Output) -> str:
         return f"{self.full_name}/{output.name}"

@@ -62,16 +62,24 @@ class VoteOptions(Options):
 class PredictionFiles(Options):
     """Files of somebody else's predictions."""
 
-    oof: str
-    test: str | None = None
-    folds: str | None = None
+    oof: str = Field(description="Out-of-fold rows: csv, parquet or npy, aligned by id.")
+    test: str | None = Field(None, description="Test rows; {fold} in the name: a file of each fold's model.")
+    folds: str | None = Field(None, description="csv of id and fold: the folds of these rows.")
+    oof_ids: str | None = Field(None, description="npy: a file with an id for each row of oof.")
+    test_ids: str | None = Field(None, description="npy: a file with an id for each row of test.")
+    classes: tuple[str | int | float | bool, ...] | None = Field(
+        None, description="npy: the order of its columns; the sorted order without it."
+    )
+    score: float | None = Field(None, description="What the sender says it scores by the metric of the run.")
 
 
 class PredictionsOptions(Options):
     """A member read from files."""
 
     predictions: PredictionFiles
-    allow_early: bool = False
+    allow_early: bool = Field(
+        False, description="Let trees read it though one test file stands for all fold models."
+    )
 
 
 class StackOptions(Options):

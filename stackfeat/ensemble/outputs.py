@@ -40,7 +40,7 @@ def outputs_of(
     if not isinstance(options, NetOptions):
         return tuple(outputs)
     _check_emitted_names(options, name, task_kind, report)
-    if options.emit != "auto" and name not in options.emit:
+    if not options.emits(name):
         outputs = []
     seen: set[str] = set()
     for tap in options.taps():

@@ -14,17 +14,13 @@ from itertools import combinations
 from stackfeat.ensemble.graph import Graph, Node
 from stackfeat.ensemble.nesting import is_nested
 from stackfeat.ensemble.outputs import Output
-from stackfeat.ensemble.settings import member_code, member_json, member_libraries, member_settings
+from stackfeat.ensemble.unit_recipes import fit_recipe_of, reference_recipe_of
 from stackfeat.ensemble.units import Chain, Fold, Job, Place, Sources, Step, View, pair_name
 from stackfeat.features.keys import (
-    Recipe,
     align_emit_recipe,
     align_recipe,
     align_refit_recipe,
-    block_reference,
     emit_recipe,
-    fit_recipe,
-    reference_recipe,
 )
 from stackfeat.nets.options import JOINT
 from stackfeat.seeds import derive_seed
@@ -87,7 +83,7 @@ class Plan:
         """Where the rows of a block stand that fit `fold` of a nested member is trained on."""
         node, output = self.graph.blocks()[block]
         places = self.oof_places(block, repeat)
-        if not node.is_base or output.encoding in JOINT:
+        if not node.is_base or node.is_given or output.encoding in JOINT:
             return places
         for other in self.folds_of(node):
             if other != fold:
@@ -146,7 +142,8 @@ def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
     chain: Chain = "all" if fold == "all" else "fold"
     seen = _views_of_fit(plan, node, fold)
     views = {view: [plan.read_places(block, repeat, view, chain) for block in node.blocks] for view in seen}
-    step = Step.of(emit_recipe(plan.fits[node.full_name, repeat, fold], plan.sources.test, node.raw, views))
+    fit, without = plan.fits[node.full_name, repeat, fold], node.without
+    step = Step.of(emit_recipe(fit, plan.sources.test, node.raw, views, without))
     plan.emits[node.full_name, repeat, fold] = step.key
     return step
 
@@ -183,7 +180,7 @@ def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for repeat in range(plan.sources.n_repeats):
         folds: list[Fold] = list(plan.folds_of(node))
         for fold in folds if node.is_base and plan.sources.averaging != "refit" else [*folds, "all"]:
-            fit = Step.of(_fit_recipe(plan, node, repeat, fold))
+            fit = Step.of(fit_recipe_of(plan, node, repeat, fold))
             plan.fits[node.full_name, repeat, fold] = fit.key
             emits = [emit_step(part, node, repeat, fold) for part in plan.seen_by()]
             yield Job(node.full_name, repeat, fold, (fit, *(step for step in emits if step is not None)))
@@ -193,59 +190,27 @@ def _paired_members(plan: Plan) -> set[str]:
     """Return the base members that a nested member reads."""
     blocks = plan.graph.blocks()
     read = [blocks[name] for node in plan.graph.nodes if plan.is_nested(node) for name in node.blocks]
-    return {node.full_name for node, output in read if node.is_base and output.encoding not in JOINT}
+    return {
+        node.full_name
+        for node, output in read
+        if node.is_base and not node.is_given and output.encoding not in JOINT
+    }
 
 
 def _pair_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for repeat in range(plan.sources.n_repeats):
         for one, other in combinations(plan.folds_of(node), 2):
             fold = pair_name(one, other)
-            fit = Step.of(_fit_recipe(plan, node, repeat, fold))
+            fit = Step.of(fit_recipe_of(plan, node, repeat, fold))
             plan.fits[node.full_name, repeat, fold] = fit.key
             yield Job(node.full_name, repeat, fold, (fit,))
-
-
-def _fit_recipe(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
-    sources = plan.sources
-    blocks = []
-    for name in node.blocks:
-        output = plan.graph.blocks()[name][1]
-        places = plan.oof_places(name, repeat)
-        if isinstance(fold, int) and plan.is_nested(node):
-            places = plan.nested_places(name, repeat, fold)
-        blocks.append(block_reference(name, output.kind, output.encoding, places))
-    return fit_recipe(
-        member=member_json(node.options),
-        samples=sources.samples,
-        folds=sources.folds,
-        repeat=repeat,
-        fold=fold,
-        seed=derive_seed(sources.seed, node.full_name, repeat, fold),
-        raw=node.raw,
-        blocks=blocks,
-        settings=member_settings(node, sources.settings),
-        libraries=member_libraries(node.options),
-        code=member_code(node.options, sources.source_hash),
-    )
 
 
 def _reference_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     """Yield the unit that reads a member's net before any training, where a tap asks for it."""
     if all(output.encoding != "reference" for output in node.outputs):
         return
-    sources = plan.sources
-    step = Step.of(
-        reference_recipe(
-            member=member_json(node.options),
-            samples=sources.samples,
-            folds=sources.folds,
-            seed=derive_seed(sources.seed, node.full_name, "reference"),
-            raw=node.raw,
-            settings=member_settings(node, sources.settings),
-            libraries=member_libraries(node.options),
-            code=member_code(node.options, sources.source_hash),
-        )
-    )
+    step = Step.of(reference_recipe_of(plan, node))
     plan.references[node.full_name] = step.key
     yield Job(node.full_name, 0, "all", (step,), "reference")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import numpy as np
 
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.ensemble.graph import Graph, Node, Options
+from stackfeat.ensemble.members.imported import FittedImport, missing_text
+from stackfeat.ensemble.options import VoteOptions
 from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.plan import Plan, align_emit_steps, emit_step
 from stackfeat.ensemble.predictions import test_prediction
 from stackfeat.ensemble.units import Averaging, Fold, Sources
-from stackfeat.ensemble.work import run_steps
+from stackfeat.ensemble.without import graph_without
+from stackfeat.ensemble.work import load_fitted, run_steps
 from stackfeat.errors import DataError, StackfeatError
 from stackfeat.executors import pinned_threads
 from stackfeat.features.keys import key_of
@@ -58,6 +62,7 @@ class Predictor:
         The models see rows in batches of one fixed size, so a row's prediction does not
         depend on the rows it comes with, unless ``average: rank`` asks for its rank among them.
         """
+        self._refuse_unknown(samples.ids)
         memory = MemoryStore()
         # A name of its own for every call: what was read under a key is remembered in a process.
         recipe = {"stage": "samples", "part": "later", "call": uuid.uuid4().hex}
@@ -71,6 +76,37 @@ class Predictor:
             for steps in _emit_steps(plan, self.averaging):
                 run_steps(layered, steps, trust_code=self.trust_code)
         return test_prediction(layered, plan, self.block, self.averaging, self.task)
+
+    def _refuse_unknown(self, ids: np.ndarray) -> None:
+        """Raise where imported members have no prediction of some rows; what they have is looked up by id."""
+        absent: dict[str, np.ndarray] = {}
+        for (member, _, _), key in self.plan.fits.items():
+            is_needed = member in [node.full_name for node in self.plan.graph.nodes]
+            if is_needed and member not in absent and self.store.read(key).has("import.json"):
+                fitted = load_fitted(self.store, key, self.trust_code)
+                assert isinstance(fitted, FittedImport)
+                absent[member] = fitted.missing(ids)
+        members = [member for member, missing in absent.items() if len(missing)]
+        if members:
+            missing = np.unique(np.concatenate([absent[member] for member in members]))
+            raise DataError(missing_text(members, missing))
+
+    def leave_out(self, members: Sequence[str]) -> Predictor:
+        """Return a predictor without some members: votes do without them, nothing else can.
+
+        Parameters
+        ----------
+        members : sequence of str
+            ``level/member`` or a member's name.
+
+        Raises
+        ------
+        UsageError
+            If there is no such member, or a fitted member reads it.
+        """
+        return replace(
+            self, plan=replace(self.plan, graph=graph_without(self.plan.graph, members, self.block))
+        )
 
 
 def needed_fits(
@@ -183,10 +219,12 @@ def _node_json(node: Node) -> dict[str, Any]:
         "blocks": list(node.blocks),
         "outputs": outputs,
         "first_fold": node.first_fold,
+        **({"vote": True} if isinstance(node.options, VoteOptions) else {}),
     }
 
 
 _NO_OPTIONS: Options = NetOptions(net="mlp")
+_ANY_VOTE: Options = VoteOptions(vote="soft", inputs=())
 
 
 def _node_from_json(values: dict[str, Any]) -> Node:
@@ -197,7 +235,7 @@ def _node_from_json(values: dict[str, Any]) -> Node:
     return Node(
         level=values["level"],
         name=values["name"],
-        options=_NO_OPTIONS,
+        options=_ANY_VOTE if values.get("vote") else _NO_OPTIONS,
         raw=tuple(values["raw"]),
         blocks=tuple(values["blocks"]),
         outputs=outputs,

@@ -8,7 +8,7 @@ rank does not depend on which other rows come with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class RankVote:
         mean_rank = np.sort(_mean_rank(columns, ranks))
         mean_value = np.sort(np.mean(columns, axis=0))
         return cls(ranks, _curve(_thin(mean_rank), _thin(mean_value)), None)
+
+    def subset(self, places: Sequence[int]) -> RankVote:
+        """Return the vote of some of its inputs; each keeps the distribution learnt."""
+        return replace(self, ranks=tuple(self.ranks[place] for place in places))
 
     def combine(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Return the vote, float64 (n, 2) or (n, 1)."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from stackfeat.ensemble.graph import FITTED_VOTES, Node
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.errors import ConfigError
 from stackfeat.features.keys import library_versions
 from stackfeat.nets.options import NetOptions
 from stackfeat.tables import NET_FAMILIES, NET_PACKAGES
@@ -22,11 +21,15 @@ _GREEDY_ONLY = ("picks", "bags", "start")
 
 
 def member_json(options: Options) -> dict[str, Any]:
-    """Return the options that can change what a fit gives."""
+    """Return the options that can change what a fit gives; files count by their contents (`sources`)."""
+    if isinstance(options, PredictionsOptions):
+        return {"predictions": {}}
     values = options.to_json()
     for name in ("inputs", "each", "seeds", "folds", "nested"):
         values.pop(name, None)
     if isinstance(options, NetOptions):
+        # The file counts by its bytes, not by its name.
+        values["weights"] = None if options.weights is None else "given"
         values["emit"] = [tap.to_json() for tap in options.taps()]
     if isinstance(options, VoteOptions):
         for name in _GREEDY_ONLY if options.vote != "greedy" else ("tie",):
@@ -42,6 +45,8 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
         chosen["seeds"] = options.seeds * settings["seed_copies"]
     if isinstance(options, NetOptions):
         chosen["device"] = settings["device"]
+        if options.weights is not None:
+            chosen["predicts"] = node.prediction is not None
         chosen["loss"] = options.train.loss if options.train.loss != "auto" else settings["loss"]
     if isinstance(options, EstimatorOptions) and node.blocks:
         chosen["gate_se"] = settings["gate_se"]
@@ -70,8 +75,4 @@ def member_code(options: Options, source_hash: Callable[[str], str | None]) -> s
         return source_hash(options.net)
     if isinstance(options, EstimatorOptions):
         return source_hash(options.estimator)
-    if isinstance(options, PredictionsOptions):
-        raise ConfigError(
-            "members read from prediction files are not built yet; remove the member with `predictions`"
-        )
     return None

@@ -20,7 +20,7 @@ from stackfeat.features.alignment import anchors_of
 from stackfeat.features.encodings.anchors import MAX_ANCHORS
 from stackfeat.features.encodings.relative import N_ANCHORS
 from stackfeat.features.member import BlockRows, FitContext, Rows
-from stackfeat.store import Scratch
+from stackfeat.store import Entry, Scratch
 
 Recipe = Mapping[str, Any]
 
@@ -55,8 +55,15 @@ def left_out_folds(fold: int | str) -> list[int]:
 
 
 def context_of(
-    recipe: Recipe, samples: Samples, folds: Folds, train: np.ndarray, scratch: Scratch | None = None
+    recipe: Recipe,
+    samples: Samples,
+    folds: Folds,
+    train: np.ndarray,
+    sources: Mapping[str, Entry],
+    scratch: Scratch | None = None,
 ) -> FitContext:
+    """Return what a fit on the rows `train` knows besides them."""
+
     def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
         fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe["seed"])
         return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
@@ -71,18 +78,22 @@ def context_of(
         settings=recipe["settings"],
         anchors=anchors(recipe, samples, folds, N_ANCHORS) if encodes(recipe, ("relative",)) else None,
         scratch=scratch,
+        repeat=recipe["repeat"],
+        fold=recipe["fold"],
+        sources=sources,
     )
 
 
 def block_rows(
     samples: Samples, raw: list[str], blocks: list[tuple[Recipe, np.ndarray, np.ndarray]], rows: np.ndarray
 ) -> Rows:
+    """Return what a member reads of the training rows with these numbers."""
     part = samples.take(rows)
     read = tuple(
         BlockRows(block["name"], block["kind"], block["encoding"], values[rows])
         for block, values, _ in blocks
     )
-    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read)
+    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read, part.ids, rows)
 
 
 def encodes(recipe: Recipe, encodings: Collection[str]) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stackfeat.features.keys import Recipe, key_of
+
+if TYPE_CHECKING:
+    from stackfeat.ensemble.graph import Node
 
 # A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
 Fold = int | str
@@ -68,6 +71,8 @@ class Sources:
         Threads, device kind, metric, ...: see `ensemble.settings`.
     source_hash : callable
         Hash of the source of user code by name; None for code of known packages.
+    files : callable
+        Keys of the entries of files that a unit (member, repeat, fold) is made of, by role.
     n_rows : int or None
         Training rows, where they are known: members may be nested on few rows.
     averaging : {"late", "early", "refit"}
@@ -86,6 +91,7 @@ class Sources:
     holdout: str | None = field(default=None, kw_only=True)
     settings: Mapping[str, Any]
     source_hash: Callable[[str], str | None]
+    files: Callable[[Node, int, Fold], dict[str, str]] = field(default=lambda *unit: {}, kw_only=True)
 
 
 @dataclass(frozen=True)

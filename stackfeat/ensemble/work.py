@@ -86,7 +86,8 @@ def _run_fit(
     blocks = [(block, *read_oof(store, block, folds, recipe["repeat"])) for block in recipe["blocks"]]
     train, held_out = row_sets(recipe, folds, [covered for _, _, covered in blocks])
     scratch = store.scratch(key)
-    context = context_of(recipe, samples, folds, train, scratch)
+    sources = {role: store.read(source) for role, source in recipe["member"].get("sources", {}).items()}
+    context = context_of(recipe, samples, folds, train, sources, scratch)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fitted = member.fit(block_rows(samples, recipe["raw"], blocks, train), context)
@@ -169,14 +170,17 @@ def _run_emit(
 ) -> None:
     fitted = held.get(recipe["fit"]) or load_fitted(store, recipe["fit"], trust_code)
     samples = samples_of(store, recipe["samples"])
-    described = store.read(recipe["fit"]).manifest["recipe"]["blocks"]
+    without = recipe.get("without", ())
+    blocks_of_fit = store.read(recipe["fit"]).manifest["recipe"]["blocks"]
+    described = [block for block in blocks_of_fit if block["name"] not in without]
     arrays = {}
     for view in recipe["views"]:
         blocks = tuple(
             BlockRows(block["name"], block["kind"], block["encoding"], read_view(store, place))
             for block, place in zip(described, view["blocks"], strict=True)
         )
-        rows = Rows(samples.n_rows, {name: samples.inputs[name] for name in recipe["raw"]}, blocks)
+        raw = {name: samples.inputs[name] for name in recipe["raw"]}
+        rows = Rows(samples.n_rows, raw, blocks, samples.ids)
         for name, values in fitted.emit(rows).items():
             arrays[f"view{view['fold']}/{name}"] = values
     _write_arrays(store, key, recipe, arrays)

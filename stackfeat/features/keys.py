@@ -30,6 +30,10 @@ VERSIONS = {
     "diagnose": 2,
     "holdout": 1,
     "holdout_score": 1,
+    "imported": 1,
+    "import_check": 1,
+    "checkpoint": 1,
+    "fold_file": 1,
 }
 
 
@@ -142,16 +146,18 @@ def emit_recipe(
     samples: str,
     raw: Sequence[str],
     views: Mapping[int | str, Sequence[Sequence[tuple[str, str]]]],
+    without: Sequence[str] = (),
 ) -> Recipe:
     """What a fitted member says of other rows.
 
     `views` holds, by pipeline (or ``mean``, ``refit``), the places of each block it reads: one, or
-    several whose mean is read.
+    several whose mean is read. `without` names blocks that it was fitted with and does not get.
     """
     listed = [
         {"fold": view, "blocks": [_place_or_places(p) for p in places]} for view, places in views.items()
     ]
-    return stage_recipe("emit", fit=fit, samples=samples, raw=list(raw), views=listed)
+    left_out = {"without": list(without)} if without else {}
+    return stage_recipe("emit", fit=fit, samples=samples, raw=list(raw), views=listed, **left_out)
 
 
 def _place_or_places(places: Sequence[tuple[str, str]]) -> list[Any]:

@@ -8,7 +8,7 @@ follow it, so there is one loop over folds for all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -36,11 +36,21 @@ class BlockRows:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a member reads of a set of rows: raw inputs by name, and blocks in config order."""
+    """What a member reads of a set of rows: raw inputs by name, and blocks in config order.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_rows,), str, or None
+    numbers : ndarray of shape (n_rows,), int64, or None
+        Where they stand among the training rows; None for other rows. What was made elsewhere is
+        looked up by these two; a learner reads neither.
+    """
 
     n_rows: int
     inputs: Mapping[str, Input]
     blocks: tuple[BlockRows, ...] = ()
+    ids: np.ndarray | None = None
+    numbers: np.ndarray | None = None
 
     def predictions(self) -> list[np.ndarray]:
         """Values of the prediction blocks."""
@@ -71,6 +81,11 @@ class FitContext:
         Rows that are the same in every fold, without labels, for encodings that name columns by them.
     scratch : Scratch or None
         Where a long fit notes how far it is; what it finds there must not change what it gives.
+    repeat : int
+    fold : int or str
+        Which fold is left out; ``all`` for a fit on all rows.
+    sources : mapping of str to Entry
+        Entries of files that the member is made of, by role.
     """
 
     task: Task
@@ -82,6 +97,9 @@ class FitContext:
     settings: Mapping[str, Any]
     anchors: Rows | None = None
     scratch: Scratch | None = None
+    repeat: int = 0
+    fold: int | str = "all"
+    sources: Mapping[str, Entry] = field(default_factory=dict)
 
 
 class FittedMember(Protocol):

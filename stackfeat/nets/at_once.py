@@ -172,7 +172,7 @@ class Nets:
         for job in jobs:
             weights = row_weights(job.y, job.weight, options, task)
             fold = Fold(spec, tuple(job.arrays), job.y, weights, options, task, loss, job.seed, device, None)
-            module, head = fold.start(np.arange(len(job.y)))
+            module, head = fold.fresh(np.arange(len(job.y)))
             same = (*(id(array) for array in job.arrays), id(job.y), id(job.weight))
             if same not in held:
                 held[same] = (fold.take(module, np.arange(len(job.y)), head), n_held)

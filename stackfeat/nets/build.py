@@ -11,6 +11,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch import nn
 
 from stackfeat.errors import MemberError
 from stackfeat.nets.named_inputs import bind_inputs
+from stackfeat.nets.taps.values import first_tensor
 
-Output = Literal["auto", "logits", "proba", "log_proba", "value"]
+Output = Literal["auto", "logits", "proba", "log_proba", "value", "none"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class NetSpec:
     optional : tuple of str
         Those that are left out where ``forward`` has no argument of the name: lengths of sequences.
     output : {"auto", "logits", "proba", "log_proba", "value"}
-        What ``forward`` returns; ``auto`` looks at the output of a few rows.
+        What ``forward`` returns; ``auto`` looks at the output of a few rows. ``none``: it is not read,
+        and may have any shape.
+    output_item : int or str
+        Which item is the output, where ``forward`` returns several.
     prepared : mapping, optional
         What the class learned of the training rows before it was built; see `on_rows`.
     """
@@ -63,6 +68,7 @@ class NetSpec:
     optional: tuple[str, ...] = ()
     output: Output = "auto"
     prepared: Mapping[str, Any] | None = None
+    output_item: int | str = 0
 
     @property
     def accepts_categories(self) -> bool:
@@ -130,7 +136,35 @@ class NetSpec:
         )
         if self.input_names:
             bind_inputs(module, self.input_names, self.optional)
+        if self.output_item != 0 or self.output == "none":
+            # On the module itself, so that training, inference and taps all meet the same output.
+            module.register_forward_hook(partial(pick_output, self.output_item, self.output == "none"))
         return module
+
+
+def pick_output(item: int | str, is_unread: bool, module: nn.Module, given: Any, output: Any) -> Any:
+    """Forward hook: return one item of the output; of an output that nobody reads, a column.
+
+    Raises
+    ------
+    MemberError
+        If there is no such item.
+    """
+    if item != 0:
+        try:
+            output = output[item]
+        except (KeyError, IndexError, TypeError) as error:
+            named = list(output) if isinstance(output, Mapping) else None
+            got = f"keys {named}" if named else f"{type(output).__name__}"
+            got += f" of {len(output)}" if isinstance(output, tuple | list) else ""
+            raise MemberError(
+                f"output_item must be in what {type(module).__name__} returns; got output_item={item!r}, {got}; "
+                "correct it"
+            ) from error
+    if not is_unread:
+        return output
+    tensor = first_tensor(output)
+    return output if tensor is None or tensor.ndim < 2 else tensor.flatten(1)[:, :1]
 
 
 def accepts_categories(cls: Callable[..., nn.Module]) -> bool:

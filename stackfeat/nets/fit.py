@@ -27,6 +27,7 @@ from stackfeat.nets.reading.penultimate import find_penultimate
 from stackfeat.nets.report import TrainReport
 from stackfeat.nets.runtime import evaluating, pick_device, pinned, plain_transformers
 from stackfeat.nets.snapshots import Snapshots
+from stackfeat.nets.start import Start
 from stackfeat.nets.taps import Tap
 from stackfeat.nets.training import Rows, train_net
 from stackfeat.seeds import derive_seed
@@ -57,6 +58,7 @@ def fit_net(
     inner: InnerSplit | None = None,
     should_stop: Callable[[], bool] | None = None,
     snapshots: Snapshots | None = None,
+    start: Start | None = None,
 ) -> FittedNet:
     """Build and train a net.
 
@@ -79,6 +81,8 @@ def fit_net(
         Asked after every epoch; True ends training with what is there.
     snapshots : Snapshots, optional
         Where the state is kept between epochs, for a killed training to go on from.
+    start : Start, optional
+        Fine-tuning: the weights to start from, and what of them stays.
 
     Raises
     ------
@@ -97,7 +101,9 @@ def fit_net(
     weights = row_weights(y, weight, options, task)
     spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
-        fold = Fold(spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop, snapshots)
+        fold = Fold(
+            spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop, snapshots, start
+        )
         module, head, report = fold.fit(inner)
         penultimate, problem = locate_penultimate(module, fold.example(module, np.arange(len(y))))
     logger.info("%s: %d epochs, loss %.5f", type(module).__name__, report.epochs, report.losses[-1])
@@ -143,6 +149,7 @@ class Fold:
     device: torch.device
     should_stop: Callable[[], bool] | None
     snapshots: Snapshots | None = None
+    start: Start | None = None
 
     def fit(self, inner: InnerSplit | None) -> Trained:
         """Train as ``options.stopping`` says."""
@@ -159,7 +166,7 @@ class Fold:
         self, rows: np.ndarray, validation: np.ndarray | None, options: TrainOptions, name: str = "all"
     ) -> Trained:
         """Train a fresh net on `rows`."""
-        module, head = self.start(rows)
+        module, head = self.fresh(rows)
         report = train_net(
             module,
             self.take(module, rows, head),
@@ -173,11 +180,15 @@ class Fold:
         )
         return module, head, report
 
-    def start(self, rows: np.ndarray) -> tuple[nn.Module, Head]:
-        """Return a fresh net; the head's mean and scale come from `rows` alone."""
+    def fresh(self, rows: np.ndarray) -> tuple[nn.Module, Head]:
+        """Return a net before its training; the head's mean and scale come from `rows` alone."""
         torch.manual_seed(derive_seed(self.seed, "init"))
-        module = self.spec.build().to(self.device)
-        return module, self.inspect(module, rows)
+        module = self.spec.build()
+        if self.start is not None:
+            self.start.prepare(module)
+        module = module.to(self.device)
+        head = self.inspect(module, rows)
+        return module, head if self.start is None else self.start.read_by(head)
 
     def take(self, module: nn.Module, rows: np.ndarray, head: Head) -> Rows:
         """Return `rows` as tensors on the device, the target on the net's scale, weights of mean 1."""

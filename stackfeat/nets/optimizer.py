@@ -20,6 +20,9 @@ BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 FUSED = ("cpu", "cuda")
 
+Group = tuple[float, float, list[nn.Parameter]]
+"""Weight decay, factor of the learning rate, and the parameters of both."""
+
 
 class FlatAdamW:
     """AdamW with weight decay on weight matrices alone, not on norms, biases and embeddings.
@@ -46,9 +49,9 @@ class FlatAdamW:
         self, module: nn.Module, *, lr: float, weight_decay: float, channels_last: bool = False
     ) -> None:
         self.lr = lr
-        by_dtype: dict[torch.dtype, list[tuple[float, list[nn.Parameter]]]] = {}
-        for (decayed, dtype), members in parameter_groups(module).items():
-            by_dtype.setdefault(dtype, []).append((weight_decay if decayed else 0.0, members))
+        by_dtype: dict[torch.dtype, list[Group]] = {}
+        for (decayed, dtype, lr_factor), members in parameter_groups(module).items():
+            by_dtype.setdefault(dtype, []).append((weight_decay if decayed else 0.0, lr_factor, members))
         if not by_dtype:
             raise MemberError(
                 f"a net must have trainable parameters; got none in {type(module).__name__}; "
@@ -92,12 +95,13 @@ class FlatAdamW:
 
 
 class Section:
-    """Neighbouring parameters of one weight decay, and their moments."""
+    """Neighbouring parameters of one weight decay and one factor of the learning rate, and their moments."""
 
-    def __init__(self, flat: Tensor, gradient: Tensor, weight_decay: float) -> None:
+    def __init__(self, flat: Tensor, gradient: Tensor, weight_decay: float, lr_factor: float = 1.0) -> None:
         self.flat = flat
         self.gradient = gradient
         self.weight_decay = weight_decay
+        self.lr_factor = lr_factor
         self.fused = flat.device.type in FUSED
         self.first = torch.zeros_like(flat)
         self.second = torch.zeros_like(flat)
@@ -123,7 +127,7 @@ class Section:
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
-            lr=lr,
+            lr=lr * self.lr_factor,
             weight_decay=self.weight_decay,
             eps=EPSILON,
             maximize=False,
@@ -133,15 +137,13 @@ class Section:
 class FlatBuffer:
     """Parameters of one dtype and their gradients, in two tensors; those of one decay side by side."""
 
-    def __init__(
-        self, groups: Sequence[tuple[float, list[nn.Parameter]]], channels_last: bool = False
-    ) -> None:
-        self.parameters = [parameter for _, members in groups for parameter in members]
+    def __init__(self, groups: Sequence[Group], channels_last: bool = False) -> None:
+        self.parameters = [parameter for *_, members in groups for parameter in members]
         self.flat = torch.cat([flatten(values.detach(), channels_last) for values in self.parameters])
         self.gradient = torch.zeros_like(self.flat)
         self.sections: list[Section] = []
         start = 0
-        for decay, members in groups:
+        for decay, lr_factor, members in groups:
             first = start
             for parameter in members:
                 end = start + parameter.numel()
@@ -149,7 +151,9 @@ class FlatBuffer:
                 parameter.data = unflatten(self.flat[start:end], shape, channels_last)
                 parameter.grad = unflatten(self.gradient[start:end], shape, channels_last)
                 start = end
-            self.sections.append(Section(self.flat[first:start], self.gradient[first:start], decay))
+            self.sections.append(
+                Section(self.flat[first:start], self.gradient[first:start], decay, lr_factor)
+            )
 
     def update(self, lr: float, scale: Tensor | None) -> None:
         for section in self.sections:
@@ -184,17 +188,21 @@ def unflatten(flat: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
     return flat.view(shape)
 
 
-def parameter_groups(module: nn.Module) -> dict[tuple[bool, torch.dtype], list[nn.Parameter]]:
-    """Return trainable parameters by (has weight decay, dtype), in the module's order."""
+def parameter_groups(module: nn.Module) -> dict[tuple[bool, torch.dtype, float], list[nn.Parameter]]:
+    """Return trainable parameters by (has weight decay, dtype, factor of the rate), in the module's order.
+
+    The factor is the attribute ``lr_factor`` of a parameter, 1 where it has none.
+    """
     undecayed = {
         id(parameter)
         for part in module.modules()
         if isinstance(part, UNDECAYED)
         for parameter in part.parameters(recurse=False)
     }
-    groups: dict[tuple[bool, torch.dtype], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, torch.dtype, float], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
             decayed = parameter.ndim > 1 and id(parameter) not in undecayed
-            groups.setdefault((decayed, parameter.dtype), []).append(parameter)
+            factor = float(getattr(parameter, "lr_factor", 1.0))
+            groups.setdefault((decayed, parameter.dtype, factor), []).append(parameter)
     return groups

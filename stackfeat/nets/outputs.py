@@ -6,6 +6,7 @@ Out: a loss per row while training; probabilities or values in float64 afterward
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ class Head:
         That class.
     mean, scale : float
         Regression: the training rows' target is ``scale * output + mean``.
+    order : sequence of int
+        Which column holds each class, in a net of another order of classes; empty where it is ours.
     """
 
     kind: OutputKind
@@ -43,12 +46,14 @@ class Head:
     positive: int = 1
     mean: float = 0.0
     scale: float = 1.0
+    order: Sequence[int] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def log_scores(self, output: Tensor) -> Tensor:
         """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""
+        output = output[:, list(self.order)] if self.order else output
         if self.kind == "logits":
             return self.two_columns(torch.zeros_like(output), output) if self.one_column else output
         if self.kind == "log_proba" and not self.one_column:
@@ -66,7 +71,8 @@ class Head:
         if self.kind == "value":
             return output.astype(np.float64) * self.scale + self.mean
         if self.kind == "proba" and not self.one_column:
-            shares = np.maximum(output.astype(np.float64), 0.0)
+            ordered = output[:, list(self.order)] if self.order else output
+            shares = np.maximum(ordered.astype(np.float64), 0.0)
         else:
             scores = self.log_scores(torch.from_numpy(output.astype(np.float64))).numpy()
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))

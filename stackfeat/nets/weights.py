@@ -1,11 +1,12 @@
 """Weights from a checkpoint into a module; no pickle is ever run.
 
-In:  a module, a safetensors file or one that `torch.save` wrote from a state dict.
+In:  a module, a safetensors file or one that `torch.save` wrote from a state dict, or their bytes.
 Out: the module with these weights, or an error that names what does not fit.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,10 @@ from stackfeat.lookup import suggest
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "net")
 PREFIXES = ("_orig_mod.", "module.", "model.")
+COUNTERS = ("n_averaged",)
+"""What averaged models keep beside their weights."""
 SHOWN = 8
+ADVICE = "Give the params the net was trained with (--params), or another file"
 
 
 def load_weights(model: nn.Module, path: Path, state_key: str | None = None) -> None:
@@ -38,79 +42,151 @@ def load_weights(model: nn.Module, path: Path, state_key: str | None = None) -> 
     UsageError
         If the file is no checkpoint, or keys are missing, unexpected or of another shape.
     """
-    state = strip_prefixes(find_state(read_checkpoint(path), path, state_key), model)
-    wanted = model.state_dict()
-    missing = [name for name in wanted if name not in state]
-    unexpected = [name for name in state if name not in wanted]
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and isinstance(wanted[name], Tensor) and state[name].shape != wanted[name].shape
-    ]
+    fit_weights(model, read_checkpoint(path), path.name, state_key=state_key)
+
+
+def fit_weights(
+    model: nn.Module,
+    loaded: Any,
+    name: str,
+    *,
+    state_key: str | None = None,
+    resets_head: bool = False,
+    advice: str = ADVICE,
+) -> list[str]:
+    """Put the weights of a parsed checkpoint into a model.
+
+    Parameters
+    ----------
+    loaded : object
+        What `parse_checkpoint` returned.
+    name : str
+        Name of the file, for messages.
+    resets_head : bool
+        Whether last layers that do not fit stay as they are.
+    advice : str
+        What to do where keys do not fit.
+
+    Returns
+    -------
+    list of str
+        Names of the model that were not loaded; empty unless `resets_head`.
+
+    Raises
+    ------
+    UsageError
+        If there is no state dict, or keys are missing, unexpected or of another shape.
+    """
+    state = strip_prefixes(find_state(loaded, name, state_key), model)
+    wanted = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    shapes = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    left = [key for key in wanted if key in missing or key in shapes]
+    if resets_head and not _beyond_head(left, list(wanted)) and not _beyond_head(unexpected, list(state)):
+        fitting = {key: value for key, value in state.items() if key in wanted and key not in shapes}
+        model.load_state_dict(fitting, strict=False)
+        return left
     if missing or unexpected or shapes:
+        other = [f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}" for key in shapes]
+        found = [("missing", missing), ("unexpected", unexpected), ("of another shape", other)]
+        got = "; ".join(f"{kind}: {shorten(keys)}" for kind, keys in found if keys)
         near = suggest(unexpected[0], missing) if unexpected and missing else ""
-        found = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-        got = "; ".join(f"{kind}: {shorten(names)}" for kind, names in found if names)
+        last = "only last layers can be reset (head: reset); " if resets_head else ""
         raise UsageError(
-            f"weights must fit {type(model).__name__}; got {path.name} with keys {got}.{near} "
-            "Give the params the net was trained with (--params), or another file"
+            f"weights must fit {type(model).__name__}; got {name} with keys {got}.{near} {last}{advice}"
         )
     model.load_state_dict(state)
+    return []
+
+
+def _beyond_head(keys: list[str], everything: list[str]) -> bool:
+    """Whether keys are of other layers than the last ones, or of all layers."""
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in everything))
+    odd = {key.rpartition(".")[0] for key in keys}
+    return odd != set(layers[len(layers) - len(odd) :]) or len(odd) == len(layers)
 
 
 def read_checkpoint(path: Path) -> Any:
+    """Return what is in a checkpoint file; see `parse_checkpoint`."""
     if not path.is_file():
         raise UsageError(f"weights must be a file; got {path}, which is not there; correct the path")
-    if path.suffix == ".safetensors":
+    return parse_checkpoint(path.read_bytes(), str(path))
+
+
+def parse_checkpoint(data: bytes, name: str) -> Any:
+    """Return what is in the bytes of a checkpoint.
+
+    Parameters
+    ----------
+    name : str
+        The file's name; ``.safetensors`` at its end says the format.
+
+    Raises
+    ------
+    UsageError
+        If it holds anything but tensors and plain values.
+    """
+    if name.endswith(".safetensors"):
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         try:
-            return load_file(path)
+            return load(data)
         except (SafetensorError, OSError) as error:
             raise UsageError(
-                f"{path} must be a whole safetensors file; got {error}; copy it again"
+                f"{name} must be a whole safetensors file; got {error}; copy it again"
             ) from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"{path} must hold tensors only; got {first[:200]}; save model.state_dict(), not the model: "
+            f"{name} must hold tensors only; got {first[:200]}; save model.state_dict(), not the model: "
             "a pickled module can run any code when it is loaded"
         ) from error
 
 
-def find_state(loaded: Any, path: Path, state_key: str | None) -> dict[str, Tensor]:
+def find_state(loaded: Any, name: str, state_key: str | None) -> dict[str, Tensor]:
     """Return the state dict in what was loaded."""
     if state_key is not None:
         if not isinstance(loaded, Mapping) or state_key not in loaded:
             keys = list(loaded) if isinstance(loaded, Mapping) else []
             raise UsageError(
-                f"state_key must be in {path.name}; got {state_key!r}, not among {shorten(list(map(str, keys)))}."
+                f"state_key must be in {name}; got {state_key!r}, not among {shorten(list(map(str, keys)))}."
                 f"{suggest(state_key, map(str, keys))}"
             )
         loaded = loaded[state_key]
     elif isinstance(loaded, Mapping) and not any(isinstance(value, Tensor) for value in loaded.values()):
         loaded = next((loaded[key] for key in NESTED if isinstance(loaded.get(key), Mapping)), loaded)
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(k, str) for k in loaded):
+    tensors = (
+        {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
+        if isinstance(loaded, Mapping)
+        else {}
+    )
+    if not tensors or not all(isinstance(key, str) for key in tensors):
+        held = f" with {shorten(list(map(str, loaded)))}" if isinstance(loaded, Mapping) else ""
         raise UsageError(
-            f"{path.name} must hold a state dict; got {type(loaded).__name__}; save model.state_dict(), "
-            "or name the key it is under"
+            f"{name} must hold a state dict; got {type(loaded).__name__}{held}; save model.state_dict(), "
+            "or name the key it is under (state_key)"
         )
-    return {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+    return tensors
 
 
 def strip_prefixes(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Take away what compiling or DataParallel put in front of every name."""
+    """Take away what compiling, DataParallel, averaging or a trainer put in front of names."""
     wanted = set(model.state_dict())
     for _ in range(len(PREFIXES)):
         for prefix in PREFIXES:
-            if state and all(name.startswith(prefix) for name in state) and not wanted & set(state):
-                state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+            renamed = {key.removeprefix(prefix): value for key, value in state.items()}
+            fits_better = len(wanted & set(renamed)) > len(wanted & set(state))
+            is_everywhere = bool(state) and all(key.startswith(prefix) for key in state)
+            if len(renamed) == len(state) and (fits_better or (is_everywhere and not wanted & set(state))):
+                state = renamed
+    return {key: value for key, value in state.items() if key not in COUNTERS or key in wanted}
 
 
 def shorten(names: list[str]) -> str:
+    """Join the first names, and say how many more there are."""
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + rest if names else "none"

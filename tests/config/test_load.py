@@ -49,21 +49,25 @@ def test_a_dict_is_checked_like_a_file(folder: Path) -> None:
 
 def test_every_key_of_the_documented_example_is_read_or_named_as_not_built(folder: Path) -> None:
     (folder / "c.yaml").write_text(EXAMPLE.read_text())
-    for name in ("sample_submission.csv", "mine.csv", "mate_oof.csv", "mate_test.csv"):
+    for name in (
+        "sample_submission.csv",
+        "mine.csv",
+        "mate_oof.csv",
+        "mate_test.csv",
+        "vgg.safetensors",
+        *(f"best_model{fold}.pt" for fold in range(5)),
+    ):
         (folder / name).write_text("id\n1\n")
     (folder / "my_pkg").mkdir()
     (folder / "my_pkg" / "nets.py").write_text("class DNN: ...\nclass VGG: ...\n")
     with pytest.warns(DataWarning, match="data.positive"), pytest.raises(ConfigError) as error:
         load_config(folder / "c.yaml", trust_code=True)
-    not_built = {problem.where: problem.message for problem in error.value.problems}
-    assert "names an array of a npz file; got 'X' and train.csv" in not_built.pop("data.inputs.image.array")
+    found = {problem.where: problem.message for problem in error.value.problems}
+    assert "allow_early: true" in found.pop("levels.meta.gbm2.inputs")
+    assert "names an array of a npz file; got 'X' and train.csv" in found.pop("data.inputs.image.array")
+    not_built = found
     assert all("is not built yet; " in message for message in not_built.values())
     assert set(not_built) == {
-        "levels.base.old.weights",
-        "levels.base.old.folds",
-        "levels.base.vgg.weights",
-        "levels.base.vgg.frozen",
-        "levels.base.mate.predictions",
         "limits.memory",
         "limits.disk",
     }

@@ -189,3 +189,18 @@ def test_foreign_bytes_are_not_constructed() -> None:
         load_state("net", foreign)
     with pytest.raises(UsageError, match="scaling must be"):
         NetPrepare().fit(_table(10, 0), scaling="other")  # type: ignore[arg-type]
+
+
+def test_columns_are_handed_to_a_net_as_they_are_without_scaling() -> None:
+    numeric = np.array([[1.5, np.nan], [700.0, -2.0], [0.0, 3.0]])
+    no_codes = np.zeros((3, 0), dtype=np.int32)
+    table = Table(numeric, ("a", "b"), no_codes, (), ())
+    prepare = NetPrepare().fit(table, scaling="none")
+    again = NetPrepare.from_bytes(prepare.to_bytes())
+    for one in (prepare, again):
+        values, codes = one.transform(table)
+        assert np.array_equal(values, numeric.astype(np.float32), equal_nan=True)
+        assert codes.shape == (3, 0) and one.n_numeric == 2 and one.n_one_hot == 0
+    coded = Table(numeric, ("a", "b"), np.zeros((3, 1), dtype=np.int32), ("colour",), (("x",),))
+    with pytest.raises(UsageError, match="must be numbers; got the categories colour"):
+        NetPrepare().fit(coded, scaling="none")

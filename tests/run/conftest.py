@@ -268,7 +268,9 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def make_counted(values: Any, trust_code: bool = False) -> Any:
         member = made(values, trust_code)
-        return Counted(member, values.get("net") or values.get("estimator") or values["vote"], fitted)
+        kinds = ("net", "estimator", "vote", "predictions")
+        name = next(str(values[kind]) for kind in kinds if kind in values)
+        return Counted(member, name, fitted)
 
     monkeypatch.setattr(work, "make_member", make_counted)
     return fitted

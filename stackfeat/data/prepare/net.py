@@ -16,7 +16,7 @@ from stackfeat.data.prepare.state import dump_state, load_state
 from stackfeat.data.samples import Table
 from stackfeat.errors import UsageError
 
-Scaling = Literal["quantile", "standard"]
+Scaling = Literal["quantile", "standard", "none"]
 
 _MOST_ROWS = 100_000
 _MOST_KNOTS = 1000
@@ -29,6 +29,7 @@ class NetPrepare:
     values share the middle of their ranks, so a column of many zeros has no far-off peak, as it has
     with scikit-learn's `QuantileTransformer`. ``scaling="standard"`` subtracts the mean and divides
     by the spread. Missing numbers become 0, with an indicator column where any were missing in `fit`.
+    ``scaling="none"`` leaves numbers, and missing ones, as they are.
 
     Attributes
     ----------
@@ -66,13 +67,16 @@ class NetPrepare:
         Parameters
         ----------
         table : Table
-        scaling : {"quantile", "standard"}
+        scaling : {"quantile", "standard", "none"}
         seed : int
             Picks the rows that quantiles are taken from where there are more than 100,000.
         """
-        if scaling not in ("quantile", "standard"):
-            raise UsageError(f"scaling must be 'quantile' or 'standard'; got {scaling!r}")
+        if scaling not in ("quantile", "standard", "none"):
+            raise UsageError(f"scaling must be 'quantile', 'standard' or 'none'; got {scaling!r}")
         self.scaling = scaling
+        if scaling == "none":
+            self._fit_nothing(table)
+            return self
         missing = np.isnan(table.numeric)
         share = missing.mean(axis=0)
         self.indicated = np.flatnonzero((share > 0) & (share < 1))
@@ -88,6 +92,16 @@ class NetPrepare:
         self.spread = np.where(dead, np.inf, np.sqrt(variance))
         self.seen = [seen_levels(table.codes[:, j]) for j in range(table.codes.shape[1])]
         return self
+
+    def _fit_nothing(self, table: Table) -> None:
+        """Refuse categories: which number stands for which, only the one who trained the net knows."""
+        if table.code_names:
+            raise UsageError(
+                f"scaling: none hands columns on as they are, so they must be numbers; got the categories "
+                f"{', '.join(table.code_names[:5])}; name the numeric columns as an input of their own "
+                "(data.inputs), or write the numbers that the net was trained on into the file"
+            )
+        self.shift = np.zeros(table.numeric.shape[1])
 
     def _fit_quantiles(self, numeric: np.ndarray, seed: int) -> None:
         if len(numeric) > _MOST_ROWS:
@@ -108,7 +122,7 @@ class NetPrepare:
 
     def _curved(self, numeric: np.ndarray) -> np.ndarray:
         """Return numbers mapped through their distributions, where that is asked for."""
-        if self.scaling == "standard":
+        if self.scaling != "quantile":
             return numeric
         curved = np.zeros(numeric.shape)
         for j, (knots, heights) in enumerate(zip(self.knots, self.heights, strict=True)):
@@ -118,6 +132,8 @@ class NetPrepare:
 
     def transform(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Return float32 numbers (n_rows, n_numeric) and int64 codes (n_rows, n_categorical)."""
+        if self.scaling == "none":
+            return table.numeric.astype(np.float32), np.zeros(table.codes.shape, dtype=np.int64)
         missing = np.isnan(table.numeric)
         scaled = np.where(missing, 0.0, (self._curved(table.numeric) - self.shift) / self.spread)
         numeric = np.hstack([scaled, missing[:, self.indicated]]).astype(np.float32)

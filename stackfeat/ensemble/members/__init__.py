@@ -1,6 +1,6 @@
 """Members: what each kind of member does when it is fitted.
 
-Belongs here: a class for each kind (net, estimator, gated linear, vote) that follows the
+Belongs here: a class for each kind (net, estimator, gated linear, vote, imported) that follows the
 protocol of `features.member`. Not here: how rows are split, where results are kept.
 """
 
@@ -16,14 +16,27 @@ if TYPE_CHECKING:
 
 
 def make_member(values: Mapping[str, Any], trust_code: bool = False) -> Member:
-    """Return the member that a recipe's options describe."""
+    """Return the member that a recipe's options describe.
+
+    `values` may also hold ``sources``, the keys of files that the fit reads.
+    """
+    values = {name: value for name, value in values.items() if name != "sources"}
+    if "predictions" in values:
+        from stackfeat.ensemble.members.imported import ImportedMember
+
+        return ImportedMember()
     if "vote" in values:
         from stackfeat.ensemble.members.vote import VoteMember
 
         return VoteMember(VoteOptions(**{"inputs": (), **values}), trust_code)
     if "net" in values:
-        from stackfeat.ensemble.members.net import NetMember
         from stackfeat.nets.options import NetOptions
+
+        if values.get("weights") is not None:
+            from stackfeat.ensemble.members.checkpoint import CheckpointMember
+
+            return CheckpointMember(NetOptions(**values), trust_code)
+        from stackfeat.ensemble.members.net import NetMember
 
         return NetMember(NetOptions(**values), trust_code)
     options = EstimatorOptions(**values)

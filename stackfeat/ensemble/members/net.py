@@ -8,7 +8,7 @@ Out: predictions; each tap encoded within its fold; activations kept for alignme
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +30,7 @@ from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
 from stackfeat.nets.at_once import Job, fit_nets_at_once
 from stackfeat.nets.build import NetSpec, accepts_categories
-from stackfeat.nets.fit import untrained_net
+from stackfeat.nets.fit import InnerSplit, untrained_net
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
 from stackfeat.nets.snapshots import Snapshots
@@ -58,25 +58,31 @@ class NetMember:
         spec = self._spec(cls, rows, prepare, arrays, names, context.task)
         train = self.options.train
         inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
-        jobs = [Job(arrays, context.y, seed, context.weight) for seed in _seeds(context)]
-        nets = tuple(
-            fit_nets_at_once(
-                spec,
-                jobs,
-                options=train,
-                task=context.task,
-                metric_loss=context.settings["loss"],
-                threads=int(context.settings["threads"]),
-                device=context.settings["device"],
-                inner=inner,
-                snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
-            )
-        )
+        nets = self.make_nets(spec, arrays, context, inner)
         anchors = None
         if context.anchors is not None:
             anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
         encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
-        return FittedNets(self.options, context.task, prepare, nets, encoders)
+        predicts = bool(context.settings.get("predicts", True))
+        return FittedNets(self.options, context.task, prepare, nets, encoders, predicts)
+
+    def make_nets(
+        self, spec: NetSpec, arrays: Arrays, context: FitContext, inner: InnerSplit | None
+    ) -> tuple[FittedNet, ...]:
+        """Return a trained net for each seed."""
+        jobs = [Job(arrays, context.y, seed, context.weight) for seed in seeds_of(context)]
+        nets = fit_nets_at_once(
+            spec,
+            jobs,
+            options=self.options.train,
+            task=context.task,
+            metric_loss=context.settings["loss"],
+            threads=int(context.settings["threads"]),
+            device=context.settings["device"],
+            inner=inner,
+            snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
+        )
+        return tuple(nets)
 
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, Arrays]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
@@ -123,9 +129,11 @@ class NetMember:
         prepare: Prepared = {}
         for name, values in rows.inputs.items():
             if isinstance(values, Table):
-                prepare[name] = NetPrepare().fit(values, scaling=self.options.scaling, seed=seed)
+                prepare[name] = NetPrepare().fit(values, scaling=self.options.chosen_scaling, seed=seed)
             elif isinstance(values, ArrayInput):
-                prepare[name] = ArrayPrepare().fit(values)
+                # Given weights know arrays as they are, or scaled by constants; not by moments of this fold.
+                is_given = self.options.chosen_scaling == "none" and values.scaling == "standard"
+                prepare[name] = ArrayPrepare().fit(replace(values, scaling="none") if is_given else values)
         return prepare
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
@@ -145,7 +153,8 @@ class NetMember:
             for i in range(state["n"])
         )
         encoders = load_encoders(entry, state["encoders"], task)
-        return FittedNets(self.options, task, prepare, nets, encoders)
+        predicts = bool(settings.get("predicts", True))
+        return FittedNets(self.options, task, prepare, nets, encoders, predicts)
 
     def _class(self) -> Any:
         return cast(
@@ -186,6 +195,7 @@ class NetMember:
             input_names=() if takes_codes else names,
             optional=optional,
             output=self.options.output,
+            output_item=self.options.output_item,
         )
 
 
@@ -198,16 +208,16 @@ class FittedNets:
     prepare: Prepared
     nets: tuple[FittedNet, ...]
     encoders: tuple[Encoders, ...]
+    predicts: bool = True
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
         reader = TapReader.of(self.options)
         read = [reader.read(net, arrays) for net in self.nets]
-        prediction = np.mean([prediction for prediction, _ in read], axis=0)
-        return {
-            self.task.output: prediction,
-            **encode(reader.taps, self.encoders, [caught for _, caught in read]),
-        }
+        columns = encode(reader.taps, self.encoders, [caught for _, caught in read])
+        if not self.predicts:
+            return columns
+        return {self.task.output: np.mean([prediction for prediction, _ in read], axis=0), **columns}
 
     def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
         """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
@@ -230,7 +240,7 @@ class FittedNets:
             "penultimate": str(self.nets[0].penultimate) if self.nets[0].penultimate else None,
             "epochs": [net.report.epochs for net in self.nets],
             "retries": [net.report.retries for net in self.nets],
-            "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets],
+            "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets if net.report.losses],
         }
 
 
@@ -280,6 +290,7 @@ def net_arrays(rows: Rows, prepare: Prepared, takes_codes: bool) -> tuple[Arrays
     return arrays, tuple(names)
 
 
-def _seeds(context: FitContext) -> list[int]:
+def seeds_of(context: FitContext) -> list[int]:
+    """Return a seed for each net of a fold."""
     n_seeds = int(context.settings["seeds"])
     return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]

@@ -92,12 +92,21 @@ class FittedVote:
     fitted: dict[str, Any]
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
-        return {self.task.output: self._combine(rows.predictions())}
+        """Combine the inputs that are there; where some are left out the others share their weight."""
+        given = [block.name for block in rows.blocks]
+        return {
+            self.task.output: self._combine(rows.predictions(), [self.names.index(name) for name in given])
+        }
 
-    def _combine(self, predictions: list[np.ndarray]) -> np.ndarray:
+    def _combine(self, predictions: list[np.ndarray], places: list[int]) -> np.ndarray:
         if self.options.vote == "rank":
-            return RankVote.from_json(self.fitted["rank"]).combine(predictions)
-        weights = self.fitted["weights"]
+            return RankVote.from_json(self.fitted["rank"]).subset(places).combine(predictions)
+        weights = [self.fitted["weights"][place] for place in places]
+        if not sum(weights) > 0:
+            raise MemberError(
+                "a vote needs an input with a weight above 0; all of those left have none. Leave out fewer members"
+            )
+        weights = [weight / sum(weights) for weight in weights] if len(places) < len(self.names) else weights
         if self.options.vote == "hard":
             return hard_vote(
                 predictions, weights, tie=self.options.tie, priors=self.fitted["priors"], smooth=1.0
