@@ -46,6 +46,14 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def device_or_cpu(name: str) -> torch.device:
+    """Return the device called `name`, or the CPU where this machine has none such."""
+    try:
+        return pick_device(name)
+    except UsageError:
+        return torch.device("cpu")
+
+
 def try_device(name: str) -> str:
     """Run a small product on a device and say what happened; used by ``doctor --full``."""
     device = pick_device(name)

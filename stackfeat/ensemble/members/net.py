@@ -8,7 +8,7 @@ Out: predictions; each tap encoded within its fold; activations kept for alignme
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
 from stackfeat.nets.at_once import Job, fit_nets_at_once
 from stackfeat.nets.build import NetSpec, accepts_categories
+from stackfeat.nets.copies import ModuleCopies
 from stackfeat.nets.fit import untrained_net
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
@@ -42,23 +43,37 @@ from stackfeat.task import Task
 
 @dataclass(frozen=True)
 class NetMember:
-    """A net before `fit`."""
+    """A net before `fit`.
+
+    Attributes
+    ----------
+    options : NetOptions
+    trust_code : bool
+    factory : callable or None
+        What builds the net, where it is given as an object and ``options.net`` is no more than its name.
+    start : FittedNets or None
+        Nets that training goes on from, with the preparation of rows that they learnt.
+    """
 
     options: NetOptions
     trust_code: bool = False
+    factory: Any = None
+    start: FittedNets | None = None
 
     def fit(self, rows: Rows, context: FitContext) -> FittedNets:
         cls = self._class()
-        prepare = self._prepare(rows, context.seed)
+        prepare = self._prepare(rows, context.seed) if self.start is None else self.start.prepare
         arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
         spec = self._spec(cls, prepare, arrays, names, context.task)
         train = self.options.train
         inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
         jobs = [Job(arrays, context.y, seed, context.weight) for seed in _seeds(context)]
         nets = tuple(
-            fit_nets_at_once(
-                spec,
-                jobs,
+            net
+            for one, part in self._starts(spec, jobs)
+            for net in fit_nets_at_once(
+                one,
+                part,
                 options=train,
                 task=context.task,
                 metric_loss=context.settings["loss"],
@@ -73,6 +88,16 @@ class NetMember:
             anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
         encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
         return FittedNets(self.options, context.task, prepare, nets, encoders)
+
+    def _starts(self, spec: NetSpec, jobs: list[Job]) -> list[tuple[NetSpec, list[Job]]]:
+        """Return jobs with the net they start from: a fresh one for all, or each that of an earlier fit."""
+        if self.start is None:
+            return [(spec, jobs)]
+        before = [net.module for net in self.start.nets]
+        return [
+            (replace(spec, cls=ModuleCopies(before[i % len(before)]), params={}), [job])
+            for i, job in enumerate(jobs)
+        ]
 
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, list[np.ndarray]]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
@@ -138,6 +163,8 @@ class NetMember:
         return FittedNets(self.options, task, prepare, nets, encoders)
 
     def _class(self) -> Any:
+        if self.factory is not None:
+            return self.factory
         return cast(
             Any, resolve(self.options.net, NETS, "net", packages=("stackfeat",), trust_code=self.trust_code)
         )

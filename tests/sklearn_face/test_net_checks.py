@@ -1,0 +1,28 @@
+"""scikit-learn's own checks over nets, in several settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import stackfeat as sf
+
+TINY: dict[str, Any] = {"net_params": {"hidden": [16]}, "epochs": 20, "batch_size": 32, "random_state": 0}
+NETS = [
+    sf.NetClassifier(**TINY),
+    sf.NetClassifier(**TINY | {"epochs": 12}, seeds=2, scaling="standard", class_weight="balanced", lr=0.02),
+    sf.NetClassifier(**TINY, patience=8, early_stopping="inner", validation_fraction=0.2, lr=0.02),
+    sf.NetRegressor(**TINY),
+    sf.NetRegressor(**TINY, loss="huber", scaling="standard", patience=10),
+]
+
+
+@parametrize_with_checks(NETS, expected_failed_checks=sf.expected_failed_checks)
+def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_nets_are_expected_to_fail_one_check_at_most() -> None:
+    for net in NETS:
+        assert list(sf.expected_failed_checks(net)) == ["check_sample_weight_equivalence_on_dense_data"]
