@@ -1,0 +1,162 @@
+"""What an estimator hands on of some rows: scikit-learn's prediction, and the layers of its net.
+
+In:  a fitted estimator, rows, `emit` and `encode` in the user's words.
+Out: predictions as the method gives them, all classes in order; taps read and encoded as in the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import _check_response_method
+
+from stackfeat.lookup import suggest
+from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, NetOptions, TapOptions
+from stackfeat.sklearn.net_base import BaseNet
+
+PREDICTIONS = ("proba", "prediction", "decision")
+ENCODINGS = ("geometry", "aligned", "relative", "raw")
+METHODS = {
+    "proba": ("predict_proba",),
+    "decision": ("decision_function",),
+    "prediction": ("predict",),
+    "auto": ("predict_proba", "decision_function", "predict"),
+}
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What one estimator is read for.
+
+    Attributes
+    ----------
+    method : str or None
+        Name of the method whose output is handed on.
+    taps : tuple of TapOptions
+    """
+
+    method: str | None
+    taps: tuple[TapOptions, ...] = ()
+
+    @property
+    def options(self) -> NetOptions:
+        """The taps as the pipeline's options of a net."""
+        return NetOptions(net="mlp", emit=self.taps)
+
+    def has(self, *encodings: str) -> bool:
+        """Whether a tap has one of these encodings."""
+        return any(name in encodings for tap in self.taps for name in tap.encode)
+
+
+def plan_emission(
+    name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto", *, has_labels: bool
+) -> Emission:
+    """Work out what an estimator hands on, before anything is fitted.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the estimator.
+    emit : "auto", str, TapOptions-like dict, or sequence of them
+        ``auto``: the prediction, and of nets the penultimate layer.
+    encode : "auto", str, or sequence of str
+        Encodings of taps that do not name theirs.
+    method : {"auto", "predict_proba", "decision_function", "predict"}
+        For ``auto`` in `emit`, which method gives the prediction.
+    has_labels : bool
+        Whether y are classes.
+
+    Raises
+    ------
+    ValueError
+        If the estimator cannot do what is asked for.
+    """
+    net = find_net(estimator)
+    items = _listed(emit)
+    encodings = _encodings(encode)
+    if items == ["auto"]:
+        taps = (TapOptions(tap="penultimate", encode=encodings),) if net is not None else ()
+        return Emission(choose_method(name, estimator, method), taps)
+    said = [item for item in items if isinstance(item, str) and item in PREDICTIONS]
+    if len(said) > 1:
+        raise ValueError(f"emit must name one of {', '.join(PREDICTIONS)} at most; got {said} for {name}")
+    _check_words(name, items, net, has_labels=has_labels)
+    taps = tuple(_tap(item, encodings) for item in items if item not in said)
+    return Emission(choose_method(name, estimator, said[0]) if said else None, taps)
+
+
+def choose_method(name: str, estimator: Any, wanted: str) -> str:
+    """Return the first method that an estimator has of those that a word of `emit`, or a method's name, means."""
+    methods = METHODS.get(wanted, (wanted,))
+    try:
+        return str(_check_response_method(estimator, list(methods)).__name__)
+    except AttributeError as error:
+        raise ValueError(f"Underlying estimator {name} does not implement the method {wanted}.") from error
+
+
+def find_net(estimator: Any) -> BaseNet | None:
+    """Return the net of an estimator whose layers can be read: itself, or the last step of its pipeline."""
+    if isinstance(estimator, Pipeline):
+        return find_net(estimator.steps[-1][1])
+    return estimator if isinstance(estimator, BaseNet) else None
+
+
+def net_input(estimator: Any, X: Any) -> Any:
+    """Return what the net of an estimator is given for X."""
+    if isinstance(estimator, Pipeline):
+        before = estimator[:-1]
+        return net_input(estimator.steps[-1][1], before.transform(X) if len(before.steps) else X)
+    return X
+
+
+def _listed(emit: Any) -> list[Any]:
+    return list(emit) if isinstance(emit, Sequence) and not isinstance(emit, str) else [emit]
+
+
+def _encodings(encode: Any) -> tuple[Any, ...]:
+    names = DEFAULT_ENCODINGS if isinstance(encode, str) and encode == "auto" else tuple(_listed(encode))
+    for name in names:
+        if name == "reference":
+            raise ValueError("encode: reference is not built for scikit-learn's classes; use 'aligned'")
+        if name not in ENCODINGS:
+            raise ValueError(
+                f"encode must be 'auto' or of {', '.join(ENCODINGS)}; got {name!r}.{suggest(str(name), ENCODINGS)}"
+            )
+    return names
+
+
+def _tap(item: Any, encodings: tuple[Any, ...]) -> TapOptions:
+    if isinstance(item, TapOptions):
+        tap = item
+    elif isinstance(item, dict):
+        tap = TapOptions(**{"encode": encodings, **item})
+    else:
+        tap = TapOptions(tap=str(item), encode=encodings)
+    _encodings(tap.encode)
+    return tap
+
+
+def _check_words(name: str, items: list[Any], net: BaseNet | None, *, has_labels: bool) -> None:
+    for item in items:
+        if not has_labels and item in ("proba", "decision"):
+            raise ValueError(f"in regression the output is 'prediction'; got emit={item!r} for {name}")
+        if item not in PREDICTIONS and net is None:
+            hint = suggest(item, PREDICTIONS) if isinstance(item, str) else ""
+            raise ValueError(
+                f"emit must be of {', '.join(PREDICTIONS)} for an estimator that is no net; "
+                f"got {item!r} for {name}.{hint}"
+            )
+
+
+def encodings_of(emission: Emission) -> list[tuple[TapOptions, str]]:
+    """Return every tap with each of its encodings, in order."""
+    return [(tap, name) for tap in emission.taps for name in tap.encode]
+
+
+def is_joint(encoding: str) -> bool:
+    """Whether an encoding is fitted over all folds together."""
+    return encoding in JOINT
