@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from stackfeat.sklearn.expected import expected_failed_checks
     from stackfeat.sklearn.net_classifier import NetClassifier
     from stackfeat.sklearn.net_regressor import NetRegressor
+    from stackfeat.sklearn.oof_features import OutOfFoldFeatures
+    from stackfeat.sklearn.stacking import StackingClassifier, StackingRegressor
+    from stackfeat.sklearn.tap_features import TapFeatures
+    from stackfeat.sklearn.voting import VotingClassifier, VotingRegressor
 
 __version__ = "0.1.0"
 
@@ -40,9 +44,15 @@ _PUBLIC = {
     "Extractor": "stackfeat.nets.taps",
     "NetClassifier": "stackfeat.sklearn.net_classifier",
     "NetRegressor": "stackfeat.sklearn.net_regressor",
+    "OutOfFoldFeatures": "stackfeat.sklearn.oof_features",
     "RunConfig": "stackfeat.config",
     "RunResult": "stackfeat.output.result",
+    "StackingClassifier": "stackfeat.sklearn.stacking",
+    "StackingRegressor": "stackfeat.sklearn.stacking",
     "Tap": "stackfeat.nets.taps",
+    "TapFeatures": "stackfeat.sklearn.tap_features",
+    "VotingClassifier": "stackfeat.sklearn.voting",
+    "VotingRegressor": "stackfeat.sklearn.voting",
     "audit": "stackfeat.auditing",
     "expected_failed_checks": "stackfeat.sklearn.expected",
     "extract": "stackfeat.nets.extraction.extract",
@@ -62,9 +72,15 @@ __all__ = [
     "Extractor",
     "NetClassifier",
     "NetRegressor",
+    "OutOfFoldFeatures",
     "RunConfig",
     "RunResult",
+    "StackingClassifier",
+    "StackingRegressor",
     "Tap",
+    "TapFeatures",
+    "VotingClassifier",
+    "VotingRegressor",
     "__version__",
     "audit",
     "expected_failed_checks",

@@ -40,3 +40,8 @@ def on_cpu(net: object) -> object:
         return net
     tensors = [*net.parameters(), *net.buffers()]
     return net if all(values.device.type == "cpu" for values in tensors) else copy.deepcopy(net).cpu()
+
+
+def is_module(net: object) -> bool:
+    """Whether something is an ``nn.Module``, already built."""
+    return isinstance(net, nn.Module)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_response_method
 
@@ -79,8 +78,9 @@ def plan_emission(
     items = _listed(emit)
     encodings = _encodings(encode)
     if items == ["auto"]:
-        taps = (TapOptions(tap="penultimate", encode=encodings),) if net is not None else ()
-        return Emission(choose_method(name, estimator, method), taps)
+        layers = ["penultimate"] if net is not None else []
+        found = tuple(TapOptions(tap=layer, encode=encodings) for layer in layers)
+        return Emission(choose_method(name, estimator, method), found)
     said = [item for item in items if isinstance(item, str) and item in PREDICTIONS]
     if len(said) > 1:
         raise ValueError(f"emit must name one of {', '.join(PREDICTIONS)} at most; got {said} for {name}")

@@ -30,7 +30,6 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     dict of str to str
     """
     from stackfeat.sklearn.net_base import BaseNet
-
     from stackfeat.sklearn.oof_features import OutOfFoldFeatures
 
     expected: dict[str, str] = {}

@@ -114,25 +114,28 @@ class FoldJob:
 
 @dataclass(frozen=True)
 class FoldWorker:
-    """A picklable function from a job's key to its `FoldFit`."""
+    """A picklable function from a job's key to its `FoldFit`; `folds` is None for fits on all rows alone."""
 
     estimators: Mapping[str, Any]
     emissions: Mapping[str, Emission]
     params: Mapping[str, Mapping[str, Any]]
     X: Any
     y: Any
-    folds: Folds
+    folds: Folds | None
     task: Task | None
     n_classes: int | list[int]
+    messages: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, key: str) -> FoldFit:
         name, _, fold = key.rpartition("/")
-        train, held_out = (None, None) if fold == ALL else self.folds.splits[0][int(fold)]
+        train, held_out = (None, None) if fold == ALL else self._folds.splits[0][int(fold)]
         fitted = _fit_single_estimator(
             clone(self.estimators[name]),
             take(self.X, train),
             take(self.y, train),
             take_params(self.X, self.params.get(name, {}), train),
+            message_clsname="Voting",
+            message=self.messages.get(name) if fold == ALL else None,
         )
         emission = self.emissions[name]
         encoders = self._encoders(fitted, emission, train)
@@ -144,6 +147,11 @@ class FoldWorker:
             reading = read(fitted, emission, encoders, take(self.X, held_out), self.n_classes)
         return FoldFit(fitted, encoders, reading, anchors)
 
+    @property
+    def _folds(self) -> Folds:
+        assert self.folds is not None
+        return self.folds
+
     def _encoders(self, fitted: Any, emission: Emission, train: np.ndarray | None) -> tuple[Encoders, ...]:
         net = find_net(fitted)
         if not emission.taps or net is None:
@@ -151,7 +159,7 @@ class FoldWorker:
         assert self.task is not None
         anchors = None
         if emission.has("relative"):
-            rows = anchors_of(self.folds, N_ANCHORS)
+            rows = anchors_of(self._folds, N_ANCHORS)
             anchors = net.arrays(net_input(fitted, take(self.X, rows)))
         arrays = net.arrays(net_input(fitted, take(self.X, train)))
         y = np.asarray(take(self.y, train))
@@ -163,7 +171,7 @@ class FoldWorker:
     def _anchors(self, fitted: Any, emission: Emission) -> dict[str, np.ndarray]:
         net = find_net(fitted)
         assert net is not None
-        arrays = net.arrays(net_input(fitted, take(self.X, anchors_of(self.folds))))
+        arrays = net.arrays(net_input(fitted, take(self.X, anchors_of(self._folds))))
         reader = TapReader.of(emission.options, JOINT)
         return tap_arrays(reader.taps, [_caught(reader, one, arrays) for one in net.fitted_.nets])
 
@@ -173,7 +181,7 @@ def fit_folds(worker: FoldWorker, *, n_jobs: int | None, verbose: int = 0, whole
 
     Errors of estimators are raised as they are.
     """
-    labels = [str(fold) for fold in range(worker.folds.n_folds)]
+    labels = [str(fold) for fold in range(worker.folds.n_folds if worker.folds else 0)]
     labels += [ALL] if whole else []
     jobs = [FoldJob(name, fold) for name in worker.estimators for fold in labels]
     results = KeptResults()

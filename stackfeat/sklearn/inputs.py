@@ -129,29 +129,31 @@ def numeric_table(values: np.ndarray) -> Table:
     return Table(values.astype(np.float64), names, codes, (), ())
 
 
-def check_inputs(X: Any, n_least: int) -> Any:
+def check_inputs(X: Any, n_least: int, *, allow_nan: bool = True) -> Any:
     """Return X with its arrays checked as scikit-learn does; DataFrames with text stay as they are.
 
     Parameters
     ----------
     n_least : int
         Rows that there must be.
+    allow_nan : bool
+        Whether somebody fills in missing numbers later.
     """
     if is_dict(X):
         if not X:
             raise UsageError("a dict X must have at least one input; got {}; give name=array")
-        return {name: _checked(values, f"X[{name!r}]", n_least) for name, values in X.items()}
-    return _checked(X, "X", n_least)
+        return {name: _checked(values, f"X[{name!r}]", n_least, allow_nan) for name, values in X.items()}
+    return _checked(X, "X", n_least, allow_nan)
 
 
-def _checked(values: Any, name: str, n_least: int) -> Any:
+def _checked(values: Any, name: str, n_least: int, allow_nan: bool) -> Any:
     if has_text(values):
         return values
     return check_array(
         values,
         dtype="numeric",
         allow_nd=True,
-        ensure_all_finite="allow-nan",
+        ensure_all_finite="allow-nan" if allow_nan else True,
         ensure_min_samples=n_least,
         input_name=name,
     )

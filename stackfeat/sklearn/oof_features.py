@@ -7,7 +7,6 @@ Out: in `fit_transform` one row per sample by the model of its fold; in `transfo
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -24,9 +23,8 @@ from stackfeat.errors import LeakWarning
 from stackfeat.sklearn.block_report import diagnose_outputs
 from stackfeat.sklearn.emission import Emission, plan_emission
 from stackfeat.sklearn.folding import FoldWorker, fit_folds
-from stackfeat.sklearn.inputs import is_dict
 from stackfeat.sklearn.routing import metadata_of, route
-from stackfeat.sklearn.rows import as_rows, check_width, count, first_fold_of, split_folds
+from stackfeat.sklearn.rows import as_rows, check_width, fingerprint, first_fold_of, split_folds
 from stackfeat.sklearn.views import Views
 from stackfeat.task import Task
 
@@ -175,7 +173,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         self.columns_ = {name: values.shape[1] for name, values in outputs.items()}
         self.oof_ = np.hstack(list(outputs.values()))
         self.diagnostics_ = diagnose_outputs(outputs, self.fits_)
-        self._fitted_rows = _fingerprint(X)
+        self._fitted_rows = fingerprint(X)
         return self.oof_.copy()
 
     def transform(self, X: Any) -> np.ndarray:
@@ -197,7 +195,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = as_rows(X)
         check_width(self, X, reset=False)
-        if _fingerprint(X) == self._fitted_rows:
+        if fingerprint(X) == self._fitted_rows:
             warnings.warn(
                 "transform got the rows it was fitted on: most fold models saw their labels, so these features "
                 "are in-sample; use fit_transform, or oof_",
@@ -294,16 +292,3 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
 
 def _output_name(method: str) -> str:
     return {"predict_proba": "proba", "decision_function": "decision"}.get(method, "prediction")
-
-
-def _fingerprint(X: Any) -> str:
-    """Return a hash by which the same rows are known again, in whatever container of the same kind."""
-    digest = hashlib.sha256()
-    parts = X.items() if is_dict(X) else [("", X)]
-    for name, values in parts:
-        digest.update(f"{name}{count(values)}{np.shape(values)}".encode())
-        array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
-        data = repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
-        digest.update(data)
-    return digest.hexdigest()
-

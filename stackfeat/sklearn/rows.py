@@ -6,6 +6,7 @@ Out: parts of them, and `Folds` as the rest of the package knows them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -146,3 +147,17 @@ def first_fold_of(folds: Folds) -> np.ndarray:
     for fold, (_, rows) in reversed(list(enumerate(folds.splits[0]))):
         fold_of[rows] = fold
     return fold_of
+
+
+def fingerprint(X: Any) -> str:
+    """Return a hash by which the same rows are known again, in whatever container of the same kind."""
+    digest = hashlib.sha256()
+    parts = X.items() if is_dict(X) else [("", X)]
+    for name, values in parts:
+        digest.update(f"{name}{count(values)}{np.shape(values)}".encode())
+        array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+        data = (
+            repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
+        )
+        digest.update(data)
+    return digest.hexdigest()

@@ -7,7 +7,6 @@ Out: predictions of K pipelines, averaged last. All that is not named here is `s
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,13 +14,13 @@ from sklearn import ensemble
 from sklearn.base import _fit_context
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metadata_routing import _manual_routing, _routing_enabled, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _estimator_has, column_or_1d
+from sklearn.utils.validation import _estimator_has, check_is_fitted, column_or_1d
 
 from stackfeat.errors import LeakWarning
 from stackfeat.sklearn.nested import diagnose_stack
+from stackfeat.sklearn.pipelines import mean, most_voted, route_predict
 from stackfeat.sklearn.stacking_base import FoldStacking
 from stackfeat.task import Task
 
@@ -100,6 +99,9 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         **STACK_CONSTRAINTS,
     }
 
+    _label_encoder: Any
+    classes_: Any
+
     def __init__(
         self,
         estimators: Any,
@@ -154,11 +156,11 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
             n_classes = [len(classes) for classes in self.classes_]
             self._fit_stack(X, codes, None, n_classes, fit_params)
             return self
-        self._label_encoder = LabelEncoder().fit(y)
-        self.classes_ = self._label_encoder.classes_
+        encoder = LabelEncoder().fit(y)
+        self._label_encoder, self.classes_ = encoder, encoder.classes_
         kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
-        task = Task(kind, tuple(self.classes_.tolist()))
-        self._fit_stack(X, self._label_encoder.transform(y), task, len(self.classes_), fit_params)
+        task = Task(kind, tuple(encoder.classes_.tolist()))
+        self._fit_stack(X, encoder.transform(y), task, len(self.classes_), fit_params)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
@@ -173,6 +175,7 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         A final estimator without probabilities is asked for decisions, else for votes; parameters
         go to its `predict`, whose votes are then counted.
         """
+        check_is_fitted(self)
         params = route_predict(self, predict_params)
         codes = self._codes(X, params)
         if isinstance(self._label_encoder, list):
@@ -180,12 +183,19 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
             return np.array([encoder.inverse_transform(column) for encoder, column in pairs]).T
         return np.asarray(self._label_encoder.inverse_transform(codes))
 
+    @property
+    def _has_pipelines(self) -> bool:
+        """Whether several pipelines are averaged, of one label a row."""
+        single = not isinstance(self._label_encoder, list)
+        return single and bool(self.fits_) and self.averaging == "late"
+
     def _codes(self, X: Any, params: dict[str, Any]) -> np.ndarray:
         final = self.final_estimator_
-        single = not isinstance(self._label_encoder, list)
-        if single and not params and len(self.fits_) and self.averaging == "late":
+        if self._has_pipelines and not params:
             if hasattr(final, "predict_proba"):
-                return np.asarray(final.classes_[mean(self._final_outputs("predict_proba", X)).argmax(axis=1)])
+                return np.asarray(
+                    final.classes_[mean(self._final_outputs("predict_proba", X)).argmax(axis=1)]
+                )
             if hasattr(final, "decision_function"):
                 scores = mean(self._final_outputs("decision_function", X))
                 chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
@@ -202,8 +212,16 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
 
     @available_if(_estimator_has("decision_function", delegates=_FINAL))
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return decision values of the final estimator, the mean over pipelines."""
-        return mean(self._final_outputs("decision_function", X))
+        """Return decision values of the final estimator.
+
+        Over several pipelines they are log-odds (or log-probabilities) of the mean probabilities, so that
+        they agree with `predict_proba`; a final estimator without probabilities gives mean decisions.
+        """
+        check_is_fitted(self)
+        if not self._has_pipelines or not hasattr(self.final_estimator_, "predict_proba"):
+            return mean(self._final_outputs("decision_function", X))
+        logs = np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
+        return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs
 
     @property
     def diagnostics_(self) -> dict[str, Any]:
@@ -273,34 +291,3 @@ class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
     def diagnostics_(self) -> dict[str, Any]:
         """What the gate did, what blocks give away, and the nested score."""
         return diagnose_stack(self)
-
-
-def route_predict(stack: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """Return what the final estimator's `predict` is given."""
-    route: Callable[..., Any] = _manual_routing
-    routed = (
-        process_routing(stack, "predict", **params)
-        if _routing_enabled()
-        else route({"final_estimator_": {"predict": params}})
-    )
-    return dict(routed.final_estimator_["predict"])
-
-
-def mean(outputs: Sequence[Any]) -> Any:
-    """Return the mean over pipelines, also of tuples (values, spreads) and of lists (one a label)."""
-    first = outputs[0]
-    if len(outputs) == 1:
-        return first
-    if isinstance(first, tuple | list):
-        return type(first)(mean([output[i] for output in outputs]) for i in range(len(first)))
-    return np.mean(outputs, axis=0)
-
-
-def most_voted(outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Return what most pipelines say of each row (and label); the lowest code of equals."""
-    if len(outputs) == 1:
-        return np.asarray(outputs[0])
-    votes = np.stack(outputs)
-    codes = np.unique(votes)
-    counts = np.stack([(votes == code).sum(axis=0) for code in codes])
-    return np.asarray(codes[counts.argmax(axis=0)])

@@ -63,9 +63,7 @@ class FoldStacking(_BaseStacking):
             items = [emit] if isinstance(emit, str) else list(emit)
             emit = [item for item in items if isinstance(item, str) and item in PREDICTIONS] or "auto"
         encode = _of(name, self.encode, self.estimators)
-        plan = plan_emission(
-            name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self)
-        )
+        plan = plan_emission(name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self))
         if self.cv == "prefit":
             return _of_prefit(name, plan, emit)
         if self._task is None and plan.taps:
@@ -132,9 +130,11 @@ class FoldStacking(_BaseStacking):
             base = self._concatenate_predictions(passed, said)
         else:
             base = np.zeros((len(next(iter(features.values()))), 0))
-            self._n_feature_outs = []
+            self._n_feature_outs: list[int] = []
         if features and issparse(base):
-            raise ValueError("passthrough of a sparse X beside hidden layers is not possible; use X.toarray()")
+            raise ValueError(
+                "passthrough of a sparse X beside hidden layers is not possible; use X.toarray()"
+            )
         return base, features
 
     def _fit_final(
@@ -236,13 +236,16 @@ class FoldStacking(_BaseStacking):
             names += [f"{prefix}_{name}#{i:03d}" for i in range(width)]
         return np.asarray(names, dtype=object)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
     def get_metadata_routing(self) -> MetadataRouter:
         """Say who asks for which metadata, the splitter included."""
         router = super().get_metadata_routing()
         if hasattr(self.cv, "split"):
-            router.add(
-                splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split")
-            )
+            router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
 
 
@@ -282,7 +285,5 @@ def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[s
     if len(views) == 1:
         return views[0]
     base = sum(base for base, _ in views[1:]) + views[0][0]
-    features = {
-        name: np.mean([features[name] for _, features in views], axis=0) for name in views[0][1]
-    }
+    features = {name: np.mean([features[name] for _, features in views], axis=0) for name in views[0][1]}
     return base / len(views), features
