@@ -17,7 +17,7 @@ NET_CONSTRAINTS: dict[str, Any] = {
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "lr": [_POSITIVE],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "schedule": [StrOptions({"cosine", "onecycle", "constant"})],
+    "schedule": [StrOptions({"cosine", "onecycle", "constant", "coslog4"})],
     "warmup": [_SHARE],
     "clip_norm": [_POSITIVE, None],
     "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber"})],

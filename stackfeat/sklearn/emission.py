@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_response_method
 from stackfeat.lookup import suggest
 from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, NetOptions, TapOptions
 from stackfeat.sklearn.net_base import BaseNet
+from stackfeat.task import Task
 
 PREDICTIONS = ("proba", "prediction", "decision")
 ENCODINGS = ("geometry", "aligned", "relative", "raw")
@@ -87,6 +88,22 @@ def plan_emission(
     _check_words(name, items, net, has_labels=has_labels)
     taps = tuple(_tap(item, encodings) for item in items if item not in said)
     return Emission(choose_method(name, estimator, said[0]) if said else None, taps)
+
+
+def check_targets(name: str, emission: Emission, task: Task | None) -> None:
+    """Refuse encodings that need one label or target a row where there are several (None: labels).
+
+    Raises
+    ------
+    ValueError
+        If a tap has such an encoding.
+    """
+    if task is None and emission.taps:
+        raise ValueError(
+            f"hidden layers need one label a row; got several, and a tap of {name}; set emit='proba'"
+        )
+    if task is not None and task.n_targets > 1 and emission.has("geometry"):
+        raise ValueError(f"geometry needs one target; got several; set encode='aligned' for {name}")
 
 
 def choose_method(name: str, estimator: Any, wanted: str) -> str:

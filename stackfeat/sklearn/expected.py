@@ -14,6 +14,11 @@ CROSS_FITTED = (
     "rows it was fitted on the two differ"
 )
 
+HASHED = (
+    "joblib's hash of an nn.Module differs from that of its deep copy before anything is called, so the check "
+    "takes the module for changed; a test of ours compares weights and hash before and after"
+)
+
 
 def expected_failed_checks(estimator: Any) -> dict[str, str]:
     """Return the checks of scikit-learn that `estimator` fails by design, with the reason of each.
@@ -31,6 +36,7 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     """
     from stackfeat.sklearn.net_base import BaseNet
     from stackfeat.sklearn.oof_features import OutOfFoldFeatures
+    from stackfeat.sklearn.tap_features import TapFeatures
 
     expected: dict[str, str] = {}
     if isinstance(estimator, BaseNet):
@@ -38,4 +44,6 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     if isinstance(estimator, OutOfFoldFeatures):
         for check in ("check_transformer_general", "check_transformer_data_not_an_array"):
             expected[check] = CROSS_FITTED
+    if isinstance(estimator, TapFeatures):
+        expected["check_estimators_overwrite_params"] = HASHED
     return expected

@@ -21,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.errors import LeakWarning
 from stackfeat.sklearn.block_report import diagnose_outputs
-from stackfeat.sklearn.emission import Emission, plan_emission
+from stackfeat.sklearn.emission import Emission, check_targets, plan_emission
 from stackfeat.sklearn.folding import FoldWorker, fit_folds
+from stackfeat.sklearn.picture import label, visual_block
 from stackfeat.sklearn.routing import metadata_of, route
 from stackfeat.sklearn.rows import as_rows, check_width, fingerprint, first_fold_of, split_folds
 from stackfeat.sklearn.views import Views
@@ -153,6 +154,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             self.encode,
             has_labels=task is None or task.is_classification,
         )
+        check_targets(type(self.estimator).__name__, emission, task)
         cv = check_cv(self.cv, codes, classifier=is_classifier(self.estimator))
         folds = split_folds(cv, X, codes, metadata_of(routed, "splitter", "split"))
         worker = FoldWorker(
@@ -277,6 +279,11 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             return shares[:, 1:] if shares.shape[1] == 2 else shares
         columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
         return columns[:, 1:] if method == "predict_proba" and columns.shape[1] == 2 else columns
+
+    def _sk_visual_block_(self) -> Any:
+        """Draw the estimator with what is emitted of it."""
+        name = label(ESTIMATOR, self.estimator, self.emit, self.encode)
+        return visual_block("parallel", [self.estimator], [name])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "oof_")

@@ -21,9 +21,17 @@ from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, _raise_for_params
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from stackfeat.sklearn.emission import PREDICTIONS, Emission, find_net, net_input, plan_emission
+from stackfeat.sklearn.emission import (
+    PREDICTIONS,
+    Emission,
+    check_targets,
+    find_net,
+    net_input,
+    plan_emission,
+)
 from stackfeat.sklearn.final import FinalDesign, GatedFinalClassifier, GatedFinalRegressor, fit_design
 from stackfeat.sklearn.folding import FoldWorker, Reading, fit_folds, read
+from stackfeat.sklearn.picture import label
 from stackfeat.sklearn.routing import check_weights_supported, metadata_of, route
 from stackfeat.sklearn.rows import as_rows, count, first_fold_of, split_folds
 from stackfeat.sklearn.views import Views
@@ -57,22 +65,21 @@ class FoldStacking(_BaseStacking):
         return self
 
     def _plan(self, name: str, estimator: Any) -> Emission:
-        emit = _of(name, self.emit, self.estimators)
-        if self.emit is emit and emit != "auto" and find_net(estimator) is None:
-            # Said for all estimators: layers are those of nets.
-            items = [emit] if isinstance(emit, str) else list(emit)
-            emit = [item for item in items if isinstance(item, str) and item in PREDICTIONS] or "auto"
+        emit = self._emit_of(name, estimator)
         encode = _of(name, self.encode, self.estimators)
         plan = plan_emission(name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self))
         if self.cv == "prefit":
             return _of_prefit(name, plan, emit)
-        if self._task is None and plan.taps:
-            raise ValueError(
-                f"hidden layers need one label a row; got several, and a tap of {name}; set emit='proba'"
-            )
-        if self._task is not None and self._task.n_targets > 1 and plan.has("geometry"):
-            raise ValueError(f"geometry needs one target; got several; set encode='aligned' for {name}")
+        check_targets(name, plan, self._task)
         return plan
+
+    def _emit_of(self, name: str, estimator: Any) -> Any:
+        emit = _of(name, self.emit, self.estimators)
+        if self.emit is not emit or emit == "auto" or find_net(estimator) is not None:
+            return emit
+        # Said for all estimators: layers are those of nets.
+        items = [emit] if isinstance(emit, str) else list(emit)
+        return [item for item in items if isinstance(item, str) and item in PREDICTIONS] or "auto"
 
     def _fit_over_folds(
         self, live: Mapping[str, Any], X: Any, y: Any, routed: Any
@@ -235,6 +242,20 @@ class FoldStacking(_BaseStacking):
         for name, width in self._block_widths.items():
             names += [f"{prefix}_{name}#{i:03d}" for i in range(width)]
         return np.asarray(names, dtype=object)
+
+    def _sk_visual_block_with_final_estimator(self, final_estimator: Any) -> Any:
+        """Draw the levels, and what each estimator hands on to the next."""
+        block = super()._sk_visual_block_with_final_estimator(final_estimator)
+        first, last = block.estimators
+        first.names = [
+            name
+            if isinstance(est, str)
+            else label(name, est, self._emit_of(name, est), _of(name, self.encode, self.estimators))
+            for name, est in self.estimators
+        ]
+        first.names = [f"level 0 / {name}" for name in first.names]
+        last.names = ["level 1 / final_estimator"]
+        return block
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
