@@ -1,8 +1,9 @@
 """Stacks with hidden layers against scikit-learn's stack of the same estimators, on test loss.
 
-Usage: python benchmarks/sklearn_stacks.py [--seeds 5] [--rows 8000] [--out FILE]
+Usage: python benchmarks/sklearn_stacks.py [--data ../shared/data] [--seeds 5] [--rows 8000] [--out FILE]
 
-In:  letter (26 classes; OpenML's file in work/data, or --letter) and california_housing, split anew per seed.
+In:  a folder of data sets, each NAME/data.parquet: letter (26 classes) and california_housing (numeric
+     columns); their labelled rows are split anew for every seed.
 Out: a line for each data set, seed and stack (log-loss, or RMSE), then means with standard errors of the
      paired difference.
 """
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn import ensemble
-from sklearn.datasets import fetch_california_housing
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
@@ -29,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 import stackfeat as sf
 
 TEST_SHARE = 0.3
+TARGETS = {"letter": "class", "california_housing": "median_house_value"}
 
 
 def letter_stacks(seed: int) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def california_stacks(seed: int) -> dict[str, Any]:
     members = [
         ("net", sf.NetRegressor(net_params={"hidden": [256, 128]}, epochs=40, random_state=seed)),
         ("gbm", LGBMRegressor(n_estimators=300, random_state=seed, n_jobs=1, verbosity=-1)),
-        ("line", make_pipeline(StandardScaler(), RidgeCV())),
+        ("line", make_pipeline(SimpleImputer(), StandardScaler(), RidgeCV())),
     ]
     cv = KFold(5, shuffle=True, random_state=seed)
     return {
@@ -62,15 +64,13 @@ def california_stacks(seed: int) -> dict[str, Any]:
     }
 
 
-def load(name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return X and y of a data set."""
-    if name == "california":
-        return fetch_california_housing(return_X_y=True)
-    frame = pd.read_csv(path)
-    target = next(
-        column for column in frame.columns if column.lower() in ("class", "lettr", "letter", "target")
-    )
-    return frame.drop(columns=target).to_numpy(dtype=np.float64), frame[target].to_numpy()
+def load(name: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return X (numeric columns) and y of the labelled rows of a data set."""
+    frame = pd.read_parquet(folder / name / "data.parquet")
+    frame = frame[frame["split"] == "train"]
+    target = TARGETS[name]
+    numeric = frame.drop(columns=["id", "split", target]).select_dtypes("number")
+    return numeric.to_numpy(dtype=np.float64), frame[target].to_numpy()
 
 
 def results(name: str, X: np.ndarray, y: np.ndarray, n_seeds: int, n_rows: int) -> Iterator[dict[str, Any]]:
@@ -117,15 +117,13 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=8000)
-    parser.add_argument("--letter", type=Path, default=Path("work/data/letter.csv"))
-    parser.add_argument(
-        "--data", nargs="+", default=["letter", "california"], choices=["letter", "california"]
-    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
+    parser.add_argument("--only", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows = []
-    for name in arguments.data:
-        X, y = load(name, arguments.letter)
+    for name in arguments.only:
+        X, y = load(name, arguments.data)
         for row in results(name, X, y, arguments.seeds, arguments.rows):
             print(json.dumps(row), flush=True)
             rows.append(row)

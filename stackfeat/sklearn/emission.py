@@ -154,6 +154,11 @@ def _tap(item: Any, encodings: tuple[Any, ...]) -> TapOptions:
     else:
         tap = TapOptions(tap=str(item), encode=encodings)
     _encodings(tap.encode)
+    if tap.is_pattern and tap.last is None:
+        raise ValueError(
+            f"a pattern of layers must say how many of the last it means; got {tap.tap!r}; "
+            f"use {{'tap': {tap.tap!r}, 'last': 2}}"
+        )
     return tap
 
 

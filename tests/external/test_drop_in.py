@@ -33,6 +33,7 @@ def n_passed(output: str) -> int:
     return int(found.group(1))
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("module", "least"), [("test_stacking", 35), ("test_voting", 25)])
 def test_ours_pass_the_tests_of_scikit_learn(module: str, least: int) -> None:
     assert n_passed(run_tests(module, f"not ({SLOW})")) >= least
@@ -42,9 +43,7 @@ def test_ours_pass_the_tests_of_scikit_learn(module: str, least: int) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("module", "least"), [("test_stacking", 28), ("test_voting", 28)])
 def test_ours_pass_all_tests_of_scikit_learn(module: str, least: int) -> None:
-    output = run_tests(module, "test")
-    assert n_passed(output) >= least
-    assert "stackfeat.sklearn" in output or "passed" in output
+    assert n_passed(run_tests(module, "test")) >= least
 
 
 def test_the_plug_in_replaces_the_classes() -> None:

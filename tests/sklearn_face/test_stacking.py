@@ -162,6 +162,7 @@ def test_the_drawing_names_levels_and_taps(small: SimpleNamespace) -> None:
     [
         ({"averaging": "last"}, "'averaging' parameter"),
         ({"emit": {"nett": "proba"}}, "must name estimators"),
+        ({"emit": {"net": "blocks.*"}}, "must say how many of the last"),
         ({"emit": {"tree": "penultimate"}}, "for an estimator that is no net"),
         ({"encode": {"net": "geometri"}}, "Did you mean 'geometry'"),
     ],
