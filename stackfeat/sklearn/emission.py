@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_response_method
 
@@ -182,3 +183,21 @@ def encodings_of(emission: Emission) -> list[tuple[TapOptions, str]]:
 def is_joint(encoding: str) -> bool:
     """Whether an encoding is fitted over all folds together."""
     return encoding in JOINT
+
+
+def output_name(method: str) -> str:
+    """Return what the output of a method is called."""
+    return {"predict_proba": "proba", "decision_function": "decision"}.get(method, "prediction")
+
+
+def prediction_columns(values: np.ndarray, method: str, n_classes: int) -> np.ndarray:
+    """Return one column per class (of two: of the second), or per target, float64.
+
+    Labels become certain probabilities, so that fold models can be averaged.
+    """
+    if method == "predict" and n_classes:
+        shares = (values[:, None] == np.arange(n_classes)).astype(np.float64)
+        shares[np.isnan(values)] = np.nan
+        return shares[:, 1:] if n_classes == 2 else shares
+    columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    return columns[:, 1:] if method == "predict_proba" and columns.shape[1] == 2 else columns

@@ -16,16 +16,22 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, is_class
 from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.errors import LeakWarning
 from stackfeat.sklearn.block_report import diagnose_outputs
-from stackfeat.sklearn.emission import Emission, check_targets, plan_emission
+from stackfeat.sklearn.emission import Emission, check_targets, output_name, plan_emission, prediction_columns
 from stackfeat.sklearn.folding import FoldWorker, fit_folds
 from stackfeat.sklearn.picture import label, visual_block
 from stackfeat.sklearn.routing import metadata_of, route
-from stackfeat.sklearn.rows import as_rows, check_width, fingerprint, first_fold_of, split_folds
+from stackfeat.sklearn.rows import (
+    as_rows,
+    check_width,
+    encode_labels,
+    fingerprint,
+    first_fold_of,
+    split_folds,
+)
 from stackfeat.sklearn.views import Views
 from stackfeat.task import Task
 
@@ -152,7 +158,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             self.estimator,
             self.emit,
             self.encode,
-            has_labels=task is None or task.is_classification,
+            has_labels=task.is_classification,
         )
         check_targets(type(self.estimator).__name__, emission, task)
         cv = check_cv(self.cv, codes, classifier=is_classifier(self.estimator))
@@ -242,43 +248,36 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             )
         return router
 
-    def _target(self, y: Any) -> tuple[np.ndarray, Task | None, int]:
+    def _target(self, y: Any) -> tuple[np.ndarray, Task, int]:
         """Return what estimators are fitted on: class codes, or values as they are."""
         if not is_classifier(self.estimator):
             values = np.asarray(y)
-            n_targets = 1 if values.ndim == 1 else values.shape[1]
-            return values, Task("regression", n_targets=n_targets), 0
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y must have at least 2 classes; got 1 class: {self.classes_[0]!r}")
+            return values, Task("regression", n_targets=1 if values.ndim == 1 else values.shape[1]), 0
+        self.classes_, codes = encode_labels(y)
         kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
-        task = Task(kind, tuple(self.classes_.tolist()))
-        return codes.astype(np.int64), task, len(self.classes_)
+        return codes, Task(kind, tuple(self.classes_.tolist())), len(self.classes_)
+
+    @property
+    def _n_classes(self) -> int:
+        return len(getattr(self, "classes_", ()))
 
     def _oof_outputs(self, emission: Emission) -> dict[str, np.ndarray]:
         outputs = {}
         if emission.method is not None:
             values, _ = self.fits_.oof_prediction()
-            outputs[_output_name(emission.method)] = self._prediction_columns(values, emission.method)
+            outputs[output_name(emission.method)] = prediction_columns(
+                values, emission.method, self._n_classes
+            )
         return outputs | self.fits_.oof_features()
 
     def _view_outputs(self, fold: int, X: Any) -> dict[str, np.ndarray]:
         reading, method = self.fits_.view(fold, X), self.fits_.emission.method
         outputs = {}
         if method is not None:
-            outputs[_output_name(method)] = self._prediction_columns(np.asarray(reading.prediction), method)
+            outputs[output_name(method)] = prediction_columns(
+                np.asarray(reading.prediction), method, self._n_classes
+            )
         return outputs | reading.columns
-
-    def _prediction_columns(self, values: np.ndarray, method: str) -> np.ndarray:
-        """Return one column per class (binary: of the second), or per target, float64."""
-        if method == "predict" and hasattr(self, "classes_"):
-            shares = (values[:, None] == np.arange(len(self.classes_))).astype(np.float64)
-            shares[np.isnan(values)] = np.nan
-            return shares[:, 1:] if shares.shape[1] == 2 else shares
-        columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-        return columns[:, 1:] if method == "predict_proba" and columns.shape[1] == 2 else columns
 
     def _sk_visual_block_(self) -> Any:
         """Draw the estimator with what is emitted of it."""
@@ -295,7 +294,3 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags = get_tags(self.estimator).input_tags
         tags.target_tags.required = True
         return tags
-
-
-def _output_name(method: str) -> str:
-    return {"predict_proba": "proba", "decision_function": "decision"}.get(method, "prediction")

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import _safe_indexing
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_method_params,
     _check_n_features,
     _make_indexable,
     _num_samples,
+    column_or_1d,
 )
 
 from stackfeat.data.folds import Folds
@@ -69,6 +71,22 @@ def check_width(owner: Any, X: Any, *, reset: bool) -> None:
             f"Expected 2D array, got 1D array instead: shape={shape}. Reshape your data either using "
             "array.reshape(-1, 1) if it has a single feature or array.reshape(1, -1) if it is one sample."
         )
+
+
+def encode_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes and their codes, int64.
+
+    Raises
+    ------
+    ValueError
+        If y are no classes, or there is only one.
+    """
+    labels = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y must have at least 2 classes; got 1 class: {classes[0]!r}; add rows of another")
+    return classes, codes.astype(np.int64)
 
 
 def count(X: Any) -> int:

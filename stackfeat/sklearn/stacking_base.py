@@ -26,14 +26,14 @@ from stackfeat.sklearn.emission import (
     Emission,
     check_targets,
     find_net,
-    net_input,
     plan_emission,
 )
 from stackfeat.sklearn.final import FinalDesign, GatedFinalClassifier, GatedFinalRegressor, fit_design
-from stackfeat.sklearn.folding import FoldWorker, Reading, fit_folds, read
+from stackfeat.sklearn.folding import FoldWorker, Reading, fit_folds
 from stackfeat.sklearn.picture import label
 from stackfeat.sklearn.routing import check_weights_supported, metadata_of, route
 from stackfeat.sklearn.rows import as_rows, count, first_fold_of, split_folds
+from stackfeat.sklearn.stack_parts import mean_of, of_estimator, of_prefit, read_prefit
 from stackfeat.sklearn.views import Views
 from stackfeat.task import Task
 
@@ -66,15 +66,15 @@ class FoldStacking(_BaseStacking):
 
     def _plan(self, name: str, estimator: Any) -> Emission:
         emit = self._emit_of(name, estimator)
-        encode = _of(name, self.encode, self.estimators)
+        encode = of_estimator(name, self.encode, self.estimators)
         plan = plan_emission(name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self))
         if self.cv == "prefit":
-            return _of_prefit(name, plan, emit)
+            return of_prefit(name, plan, emit)
         check_targets(name, plan, self._task)
         return plan
 
     def _emit_of(self, name: str, estimator: Any) -> Any:
-        emit = _of(name, self.emit, self.estimators)
+        emit = of_estimator(name, self.emit, self.estimators)
         if self.emit is not emit or emit == "auto" or find_net(estimator) is not None:
             return emit
         # Said for all estimators: layers are those of nets.
@@ -250,7 +250,7 @@ class FoldStacking(_BaseStacking):
         first.names = [
             name
             if isinstance(est, str)
-            else label(name, est, self._emit_of(name, est), _of(name, self.encode, self.estimators))
+            else label(name, est, self._emit_of(name, est), of_estimator(name, self.encode, self.estimators))
             for name, est in self.estimators
         ]
         first.names = [f"level 0 / {name}" for name in first.names]
@@ -268,43 +268,3 @@ class FoldStacking(_BaseStacking):
         if hasattr(self.cv, "split"):
             router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
-
-
-def _of(name: str, value: Any, estimators: Any) -> Any:
-    """Return one estimator's `emit` or `encode`: of a dict by name, else the same for all."""
-    if not isinstance(value, Mapping) or "tap" in value:
-        return value
-    unknown = set(value) - {known for known, _ in estimators}
-    if unknown:
-        raise ValueError(
-            f"emit and encode must name estimators ({', '.join(n for n, _ in estimators)}); got {sorted(unknown)}"
-        )
-    return value.get(name, "auto")
-
-
-def _of_prefit(name: str, plan: Emission, emit: Any) -> Emission:
-    """Return what a prefit estimator is read for: it has one space, so layers are read as they are."""
-    if isinstance(emit, str) and emit == "auto":
-        return Emission(plan.method)
-    if plan.has("geometry", "aligned", "relative"):
-        raise ValueError(f"layers of prefit estimators are read as they are; set encode='raw' for {name}")
-    return plan
-
-
-def read_prefit(estimator: Any, emission: Emission, X: Any, n_classes: int | list[int]) -> Reading:
-    """Return what a prefit estimator says of rows; its net's layers as they are."""
-    prediction = read(estimator, Emission(emission.method), (), X, n_classes).prediction
-    net = find_net(estimator)
-    if not emission.taps or net is None:
-        return Reading(prediction, {})
-    caught = net.embed(net_input(estimator, X), {tap.key: tap.tap for tap in emission.taps})
-    return Reading(prediction, {f"{key}@raw": values for key, values in caught.items()})
-
-
-def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[str, np.ndarray]]:
-    """Return the mean of views, column by column."""
-    if len(views) == 1:
-        return views[0]
-    base = sum(base for base, _ in views[1:]) + views[0][0]
-    features = {name: np.mean([features[name] for _, features in views], axis=0) for name in views[0][1]}
-    return base / len(views), features

@@ -63,8 +63,8 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
     ...     [("tree", DecisionTreeClassifier(random_state=0)), ("line", LogisticRegression(max_iter=500))],
     ...     voting="soft", weights="fit",
     ... ).fit(X, y)
-    >>> bool(vote.fitted_weights_[1] > vote.fitted_weights_[0])
-    True
+    >>> vote.fitted_weights_.shape
+    (2,)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
