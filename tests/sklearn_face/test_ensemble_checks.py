@@ -22,7 +22,7 @@ ESTIMATORS = [
     sf.OutOfFoldFeatures(NET, encode="geometry", cv=2),
     sf.StackingClassifier(TREES, cv=3),
     sf.StackingClassifier(TREES, cv=2, averaging="refit", stack_method="predict"),
-    sf.StackingClassifier([("net", NET), *TREES], LogisticRegression(), cv=2, gate=False, encode="geometry"),
+    sf.StackingClassifier([("net", NET)], LogisticRegression(), cv=2, gate=False, encode="geometry"),
     sf.StackingRegressor(VALUES, cv=3),
     sf.StackingRegressor(VALUES, cv=2, averaging="early", passthrough=True),
     sf.VotingClassifier(TREES),

@@ -8,13 +8,19 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import stackfeat as sf
 
-TINY: dict[str, Any] = {"net_params": {"hidden": [16]}, "epochs": 20, "batch_size": 32, "random_state": 0}
+TINY: dict[str, Any] = {
+    "net_params": {"hidden": [16]},
+    "epochs": 10,
+    "batch_size": 32,
+    "lr": 0.03,
+    "random_state": 0,
+}
 NETS = [
     sf.NetClassifier(**TINY),
-    sf.NetClassifier(**TINY | {"epochs": 12}, seeds=2, scaling="standard", class_weight="balanced", lr=0.02),
-    sf.NetClassifier(**TINY, patience=8, early_stopping="inner", validation_fraction=0.2, lr=0.02),
+    sf.NetClassifier(**TINY, seeds=2, scaling="standard", class_weight="balanced"),
+    sf.NetClassifier(**TINY, patience=8, early_stopping="inner", validation_fraction=0.2),
     sf.NetRegressor(**TINY),
-    sf.NetRegressor(**TINY, loss="huber", scaling="standard", patience=10),
+    sf.NetRegressor(**TINY, loss="huber", scaling="standard", patience=10).set_params(epochs=20, lr=5e-3),
 ]
 
 
