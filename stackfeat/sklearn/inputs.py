@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import _check_sample_weight, check_array
 
 from stackfeat.data.columns import Column, describe_column, guess_type
 from stackfeat.data.rows import build_table
@@ -212,3 +212,11 @@ def _typed(name: str, values: pd.Series) -> Column:
     is_category = isinstance(values.dtype, pd.CategoricalDtype)
     found = "categorical" if is_category else guess_type(values)
     return describe_column(name, values, "categorical" if found == "text" else found, f"X: column {name!r}")
+
+
+def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
+    """Return checked weights as float64, or None."""
+    if sample_weight is None:
+        return None
+    weight: np.ndarray = _check_sample_weight(sample_weight, np.empty((n_rows, 1)), dtype=np.float64)
+    return weight

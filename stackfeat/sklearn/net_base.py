@@ -18,7 +18,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
-    _check_sample_weight,
     check_is_fitted,
 )
 
@@ -60,6 +59,11 @@ class BaseNet(BaseEstimator):
         early_stopping: str | bool = "auto",
         validation_fraction: float = 0.15,
         amp: str = "auto",
+        channels_last: str = "auto",
+        folds_at_once: str = "auto",
+        ema: float | None = None,
+        mixup: float | None = None,
+        cutmix: float | None = None,
         scaling: str = "quantile",
         output: str = "auto",
         seeds: int = 1,
@@ -83,6 +87,11 @@ class BaseNet(BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.amp = amp
+        self.channels_last = channels_last
+        self.folds_at_once = folds_at_once
+        self.ema = ema
+        self.mixup = mixup
+        self.cutmix = cutmix
         self.scaling = scaling
         self.output = output
         self.seeds = seeds
@@ -277,14 +286,6 @@ class BaseNet(BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.three_d_array = True
         return tags
-
-
-def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
-    """Return checked weights as float64, or None."""
-    if sample_weight is None:
-        return None
-    weight: np.ndarray = _check_sample_weight(sample_weight, np.empty((n_rows, 1)), dtype=np.float64)
-    return weight
 
 
 def _name_of(module: Any) -> str:

@@ -16,8 +16,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from stackfeat.sklearn.inputs import n_rows_of
-from stackfeat.sklearn.net_base import BaseNet, check_weight
+from stackfeat.sklearn.inputs import check_weight, n_rows_of
+from stackfeat.sklearn.net_base import BaseNet
 from stackfeat.task import Task
 
 SMALLEST = np.finfo(np.float64).tiny
@@ -35,7 +35,7 @@ class NetClassifier(ClassifierMixin, BaseNet):
     net_params : dict, optional
         Further arguments of the constructor.
     epochs, batch_size, lr, weight_decay, schedule, warmup, clip_norm, label_smoothing, loss, patience, \
-validation_fraction, amp
+validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
         As ``train`` of a config.
     early_stopping : {"auto", "fixed", "refit", "inner"} or bool, default="auto"
         ``auto``: ``refit`` where `patience` is given, else all epochs. ``refit`` finds the best epoch on a
@@ -104,6 +104,11 @@ validation_fraction, amp
         early_stopping: str | bool = "auto",
         validation_fraction: float = 0.15,
         amp: str = "auto",
+        channels_last: str = "auto",
+        folds_at_once: str = "auto",
+        ema: float | None = None,
+        mixup: float | None = None,
+        cutmix: float | None = None,
         scaling: str = "quantile",
         output: str = "auto",
         seeds: int = 1,
@@ -128,6 +133,11 @@ validation_fraction, amp
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             amp=amp,
+            channels_last=channels_last,
+            folds_at_once=folds_at_once,
+            ema=ema,
+            mixup=mixup,
+            cutmix=cutmix,
             scaling=scaling,
             output=output,
             seeds=seeds,

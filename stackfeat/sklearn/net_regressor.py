@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
-from stackfeat.sklearn.inputs import n_rows_of
-from stackfeat.sklearn.net_base import BaseNet, check_weight
+from stackfeat.sklearn.inputs import check_weight, n_rows_of
+from stackfeat.sklearn.net_base import BaseNet
 from stackfeat.task import Task
 
 
@@ -23,7 +23,8 @@ class NetRegressor(RegressorMixin, BaseNet):
     Parameters
     ----------
     module, net_params, epochs, batch_size, lr, weight_decay, schedule, warmup, clip_norm, loss, patience, \
-early_stopping, validation_fraction, amp, scaling, output, seeds, warm_start, device, threads, random_state, verbose
+early_stopping, validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix, \
+scaling, output, seeds, warm_start, device, threads, random_state, verbose
         As in `NetClassifier`; `loss` is ``mse``, ``mae`` or ``huber``, and ``auto`` is ``mse``. With several
         targets a row's loss is the mean over them.
 
