@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import make_classification, make_regression
 
 import stackfeat as sf
@@ -15,6 +16,12 @@ import stackfeat as sf
 def tiny(kind: Any, **changed: Any) -> Any:
     values = {"net_params": {"hidden": [8]}, "epochs": 4, "batch_size": 32, "lr": 0.02, "random_state": 0}
     return kind(**{**values, **changed})
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_every_time() -> None:
+    """Modules that a test builds itself start from the same weights."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from torch import nn
 import stackfeat as sf
 from stackfeat.errors import LayerNotFoundError
 
+torch.manual_seed(0)
 NET = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
 X = np.random.default_rng(0).normal(size=(50, 4))
 
