@@ -7,7 +7,8 @@ The flow, in the order of the folders:
 3. ``features``  every member is cross-fitted; what it hands on are FeatureBlocks, kept in the ``store``
 4. ``ensemble``  levels of members read the blocks of earlier levels; votes are members too
 5. ``output``    scores, report, submission, predictor
-6. ``run``       all of it on one page: ``stackfeat.run("config.yaml")``
+6. ``sklearn``   the same engine as scikit-learn estimators: NetClassifier and its kin
+7. ``run``       all of it on one page: ``stackfeat.run("config.yaml")``
 
 Public names are imported when they are first used, so ``import stackfeat`` is fast.
 """
@@ -29,15 +30,31 @@ if TYPE_CHECKING:
     from stackfeat.output.feature_files import save_features
     from stackfeat.output.result import RunResult
     from stackfeat.run import run
+    from stackfeat.sklearn.expected import expected_failed_checks
+    from stackfeat.sklearn.net_classifier import NetClassifier
+    from stackfeat.sklearn.net_regressor import NetRegressor
+    from stackfeat.sklearn.oof_features import OutOfFoldFeatures
+    from stackfeat.sklearn.stacking import StackingClassifier, StackingRegressor
+    from stackfeat.sklearn.tap_features import TapFeatures
+    from stackfeat.sklearn.voting import VotingClassifier, VotingRegressor
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "Extractor": "stackfeat.nets.taps",
+    "NetClassifier": "stackfeat.sklearn.net_classifier",
+    "NetRegressor": "stackfeat.sklearn.net_regressor",
+    "OutOfFoldFeatures": "stackfeat.sklearn.oof_features",
     "RunConfig": "stackfeat.config",
     "RunResult": "stackfeat.output.result",
+    "StackingClassifier": "stackfeat.sklearn.stacking",
+    "StackingRegressor": "stackfeat.sklearn.stacking",
     "Tap": "stackfeat.nets.taps",
+    "TapFeatures": "stackfeat.sklearn.tap_features",
+    "VotingClassifier": "stackfeat.sklearn.voting",
+    "VotingRegressor": "stackfeat.sklearn.voting",
     "audit": "stackfeat.auditing",
+    "expected_failed_checks": "stackfeat.sklearn.expected",
     "extract": "stackfeat.nets.extraction.extract",
     "find_penultimate": "stackfeat.nets.reading.penultimate",
     "list_layers": "stackfeat.nets.reading.listing",
@@ -53,11 +70,20 @@ _PUBLIC = {
 
 __all__ = [
     "Extractor",
+    "NetClassifier",
+    "NetRegressor",
+    "OutOfFoldFeatures",
     "RunConfig",
     "RunResult",
+    "StackingClassifier",
+    "StackingRegressor",
     "Tap",
+    "TapFeatures",
+    "VotingClassifier",
+    "VotingRegressor",
     "__version__",
     "audit",
+    "expected_failed_checks",
     "extract",
     "find_penultimate",
     "list_layers",

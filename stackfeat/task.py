@@ -24,12 +24,15 @@ class Task:
         Binary: index in `classes` of the class whose probability counts.
     transform : {"none", "log1p"}
         Regression: members learn the target on this scale.
+    n_targets : int
+        Regression: how many values are predicted for a row.
     """
 
     kind: Kind
     classes: tuple[Label, ...] = ()
     positive: int = 1
     transform: Literal["none", "log1p"] = "none"
+    n_targets: int = 1
 
     @property
     def is_classification(self) -> bool:
@@ -37,8 +40,8 @@ class Task:
 
     @property
     def n_outputs(self) -> int:
-        """Columns of a prediction: one per class, or 1."""
-        return len(self.classes) if self.is_classification else 1
+        """Columns of a prediction: one per class, or one per target."""
+        return len(self.classes) if self.is_classification else self.n_targets
 
     @property
     def output(self) -> Literal["proba", "prediction"]:
@@ -52,7 +55,11 @@ class Task:
         return prediction
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "classes": list(self.classes)}
+        values = {**asdict(self), "classes": list(self.classes)}
+        # Left out where it is the default, so that entries of one target stay as they were.
+        if self.n_targets == 1:
+            values.pop("n_targets")
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Task:

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "stackfeat"
 CONFIGS = sorted((PACKAGE.parent / "configs").glob("*.yaml"))
 
-FOLDERS = ("store", "data", "nets", "features", "ensemble", "output", "config")
+FOLDERS = ("store", "data", "nets", "features", "ensemble", "sklearn", "output", "config")
 """A folder may import itself and those before it, beside the root helpers."""
 FLOW = {
     "tap_patterns": 1,

@@ -53,7 +53,7 @@ def align_fold_spaces(
         arrays |= {f"map/{part}/{name}": values for name, values in parts[part].arrays().items()}
     for fold, fit in enumerate(fits):
         mapped = [
-            _map(alignment, fold, [fit.array(f"oof/tap/{part}/{seed}") for seed in range(n_seeds)])
+            map_rows(alignment, fold, [fit.array(f"oof/tap/{part}/{seed}") for seed in range(n_seeds)])
             for part, alignment in parts.items()
         ]
         arrays[f"oof/{fold}"] = _side_by_side(mapped)
@@ -124,12 +124,37 @@ def _align_part(
     is_time: bool,
 ) -> Alignment:
     spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=is_time)
+    return align_spaces(spaces, usable, target=target, reduce=recipe["reduce"], seed=recipe["seed"])
+
+
+def align_spaces(
+    spaces: Sequence[np.ndarray],
+    usable: Sequence[np.ndarray],
+    *,
+    target: np.ndarray | None,
+    reduce: int | None,
+    seed: int,
+) -> Alignment:
+    """Fit one map for each space: those of fold 0's nets, then those of fold 1's, ...
+
+    Parameters
+    ----------
+    spaces : sequence of float arrays of shape (n_anchors, d)
+        The anchors in the space of every fold and net.
+    usable : sequence of bool arrays of shape (n_anchors,)
+        For every fold: the anchors that its map is fitted on.
+    target, seed
+        As in `align`.
+    reduce : int or None
+        Columns kept; by default as many as so many anchors align well.
+    """
+    n_nets = len(spaces) // len(usable)
     return align(
         spaces,
-        reduce=recipe["reduce"] or default_width(int(min(mask.sum() for mask in usable))),
-        usable=[mask for mask in usable for _ in range(n_seeds)],
+        reduce=reduce or default_width(int(min(mask.sum() for mask in usable))),
+        usable=[mask for mask in usable for _ in range(n_nets)],
         target=target,
-        seed=recipe["seed"],
+        seed=seed,
     )
 
 
@@ -160,7 +185,7 @@ def map_activations(store: Reader, recipe: Recipe) -> np.ndarray:
     seeds = range(report["n_seeds"])
     return _side_by_side(
         [
-            _map(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
+            map_rows(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
             for part, alignment in load_alignments(entry).items()
         ]
     )
@@ -174,7 +199,7 @@ def load_alignments(entry: Entry) -> dict[str, Alignment]:
     }
 
 
-def _map(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:
+def map_rows(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:
     """Map every seed's activations by its own map; seeds share the common columns, so they average."""
     n_seeds = len(values)
     return mean_over_nets(

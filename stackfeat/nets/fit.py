@@ -68,7 +68,7 @@ def fit_net(
     arrays : sequence of ndarray
         What ``forward`` takes, each with n_rows rows: ``(numeric, codes)`` or ``(x,)`` for a table.
         A memmap or another lazy array (see `stackfeat.nets.lazy`) is read batch by batch.
-    y : ndarray of shape (n_rows,)
+    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
         int64 class codes, or float64 values.
     weight : ndarray of shape (n_rows,), optional
     metric_loss : {"cross_entropy", "mse", "mae", "huber"}
@@ -194,8 +194,10 @@ class Fold:
         """Return `rows` as tensors on the device, the target on the net's scale, weights of mean 1."""
         inputs = arrange(module, self.spec, [select(array, rows) for array in self.arrays])
         y = self.y[rows]
-        target = y.astype(np.int64) if self.task.is_classification else (y - head.mean) / head.scale
-        dtype = torch.int64 if self.task.is_classification else torch.float32
+        if self.task.is_classification:
+            target, dtype = y.astype(np.int64), torch.int64
+        else:
+            target, dtype = (y - np.asarray(head.mean)) / np.asarray(head.scale), torch.float32
         weight = None
         if self.weights is not None:
             chosen = self.weights[rows]
@@ -223,9 +225,12 @@ class Fold:
             return head
         y = self.y[rows]
         weights = None if self.weights is None else self.weights[rows]
-        mean = float(np.average(y, weights=weights))
-        scale = float(np.sqrt(np.average((y - mean) ** 2, weights=weights)))
-        return Head(head.kind, mean=mean, scale=scale if scale > 0 else 1.0)
+        mean = np.average(y, axis=0, weights=weights)
+        spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
+        scale = np.where(spread > 0, spread, 1.0)
+        if y.ndim == 1:
+            return Head(head.kind, mean=float(mean), scale=float(scale))
+        return Head(head.kind, mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
 
 
 def dry_run(module: nn.Module, example: list[Tensor] | tuple[Tensor, ...]) -> np.ndarray:

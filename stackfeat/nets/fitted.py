@@ -8,7 +8,8 @@ Out: float64 predictions and float32 features with a row per sample, the same bi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from stackfeat.nets.named_inputs import input_order
 from stackfeat.nets.outputs import Head
 from stackfeat.nets.reading.order import layers_in_order
 from stackfeat.nets.report import TrainReport
-from stackfeat.nets.runtime import fixed_arithmetic, pick_device, pinned
+from stackfeat.nets.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
 from stackfeat.nets.state import pack_state, unpack_state
 from stackfeat.nets.taps import Tap, layer_names
 from stackfeat.task import Task
@@ -113,6 +114,20 @@ class FittedNet:
             raise TapError(self.penultimate_problem)
         return replace(self.penultimate, pool=wanted.pool)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: weights as bytes of the CPU, no module and so no hooks."""
+        state = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "module"}
+        return {**state, "device": self.device.type, "weights": pack_state(self.module.state_dict(), {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the module, on the device it was on where this machine has one."""
+        with pinned(0):
+            module = state["spec"].build()
+        module.load_state_dict(unpack_state(state.pop("weights"))[1])
+        place = device_or_cpu(state["device"])
+        for name, value in {**state, "device": place, "module": module.to(place).eval()}.items():
+            object.__setattr__(self, name, value)
+
     def state_bytes(self) -> bytes:
         """Return weights and all else that `from_state` needs, without the class."""
         header = {
@@ -158,7 +173,7 @@ class FittedNet:
             module=module.to(place).eval(),
             spec=spec,
             task=Task.from_json(header["task"]),
-            head=Head(**header["head"]),
+            head=Head.from_json(header["head"]),
             penultimate=None if where is None else Tap.parse(where),
             penultimate_problem=header["penultimate_problem"],
             report=TrainReport.from_json(header["report"]),

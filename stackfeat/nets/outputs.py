@@ -6,7 +6,7 @@ Out: a loss per row while training; probabilities or values in float64 afterward
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ OutputKind = Literal["logits", "proba", "log_proba", "value"]
 Loss = Literal["cross_entropy", "mse", "mae", "huber"]
 SMALLEST_PROBABILITY = 1e-7
 FEW_CLASSES = 32
+VALUE_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Head:
         Binary, with one output that speaks for the positive class.
     positive : int
         That class.
-    mean, scale : float
-        Regression: the training rows' target is ``scale * output + mean``.
+    mean, scale : float, or tuple of float
+        Regression: the training rows' target is ``scale * output + mean``; one for each of several targets.
     order : sequence of int
         Which column holds each class, in a net of another order of classes; empty where it is ours.
     """
@@ -44,12 +45,19 @@ class Head:
     kind: OutputKind
     one_column: bool = False
     positive: int = 1
-    mean: float = 0.0
-    scale: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0
     order: Sequence[int] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Head:
+        several = {
+            name: tuple(values[name]) for name in ("mean", "scale") if isinstance(values[name], list | tuple)
+        }
+        return cls(**{**values, **several})
 
     def log_scores(self, output: Tensor) -> Tensor:
         """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""
@@ -69,7 +77,8 @@ class Head:
     def predictions(self, output: np.ndarray) -> np.ndarray:
         """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64."""
         if self.kind == "value":
-            return output.astype(np.float64) * self.scale + self.mean
+            values: np.ndarray = output.astype(np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
+            return values
         if self.kind == "proba" and not self.one_column:
             ordered = output[:, list(self.order)] if self.order else output
             shares = np.maximum(ordered.astype(np.float64), 0.0)
@@ -130,7 +139,8 @@ def row_losses(
     """Return the loss of each row, float32 of shape (n_rows,); with ``reduction="sum"`` their sum.
 
     An output (n_rows, k, n_outputs) is k predictions a row: its loss is the mean of their losses, not
-    the loss of their mean, which would train them as one.
+    the loss of their mean, which would train them as one. Of several targets, y (n_rows, n_targets), it
+    is the mean over them.
     """
     output = output.float()
     if output.ndim == 3:
@@ -145,9 +155,8 @@ def row_losses(
             scores, y = scores.t().contiguous()[None], y[None]
         losses = F.cross_entropy(scores, y, reduction=reduction, label_smoothing=label_smoothing)
         return losses if reduction == "sum" else losses.view(-1)
-    values = output[:, 0]
-    if loss == "mse":
-        return F.mse_loss(values, y, reduction=reduction)
-    if loss == "mae":
-        return F.l1_loss(values, y, reduction=reduction)
-    return F.huber_loss(values, y, reduction=reduction)
+    if y.ndim == 1:
+        values: Tensor = VALUE_LOSSES[loss](output[:, 0], y, reduction=reduction)
+        return values
+    means = VALUE_LOSSES[loss](output, y, reduction="none").mean(dim=1)
+    return means.sum() if reduction == "sum" else means

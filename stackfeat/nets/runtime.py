@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,6 +21,7 @@ from stackfeat.errors import UsageError
 from stackfeat.nets.lazy import Column
 
 IMAGE_DIMENSIONS = 4
+_ONE_AT_A_TIME = threading.RLock()
 DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
 
 
@@ -44,6 +46,14 @@ def pick_device(name: str = "auto") -> torch.device:
     if missing:
         raise UsageError(f"device must exist on this machine; got device={name!r}; use 'cpu' or 'auto'")
     return torch.device(name)
+
+
+def device_or_cpu(name: str) -> torch.device:
+    """Return the device called `name`, or the CPU where this machine has none such."""
+    try:
+        return pick_device(name)
+    except UsageError:
+        return torch.device("cpu")
 
 
 def try_device(name: str) -> str:
@@ -113,6 +123,12 @@ def pinned(seed: int, threads: int | None = None, device: torch.device | None = 
     device : torch.device, optional
         On CUDA its generator is restored too, and deterministic kernels are used where they exist.
     """
+    with _ONE_AT_A_TIME, _pinned(seed, threads, device):
+        yield
+
+
+@contextmanager
+def _pinned(seed: int, threads: int | None, device: torch.device | None) -> Iterator[None]:
     on_cuda = device is not None and device.type == "cuda"
     cuda_devices = [device.index or 0] if device is not None and on_cuda else []
     python_state = random.getstate()
@@ -130,7 +146,16 @@ def pinned(seed: int, threads: int | None = None, device: torch.device | None = 
 
 @contextmanager
 def fixed_arithmetic(threads: int | None = None, *, on_cuda: bool = False) -> Iterator[None]:
-    """Fix what decides the bytes of a result: threads, matmul path, deterministic kernels on CUDA."""
+    """Fix what decides the bytes of a result: threads, matmul path, deterministic kernels on CUDA.
+
+    All of it, and torch's generators, belong to the process: other threads wait until the block ends.
+    """
+    with _ONE_AT_A_TIME, _fixed(threads, on_cuda=on_cuda):
+        yield
+
+
+@contextmanager
+def _fixed(threads: int | None, *, on_cuda: bool) -> Iterator[None]:
     n_threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
     deterministic = torch.are_deterministic_algorithms_enabled()

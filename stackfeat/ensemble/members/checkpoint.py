@@ -14,12 +14,13 @@ import numpy as np
 from stackfeat.data.prediction_file import class_order
 from stackfeat.ensemble.imports.fold_file import FoldFile
 from stackfeat.ensemble.imports.roles import FOLDS, file_of, weights_role
-from stackfeat.ensemble.members.net import FittedNets, NetMember, seeds_of
+from stackfeat.ensemble.members.fitted_nets import Arrays, FittedNets
+from stackfeat.ensemble.members.net import NetMember, seeds_of
 from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fit import InnerSplit, fit_net
-from stackfeat.nets.fitted import Arrays, FittedNet
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.given import load_net
 from stackfeat.nets.snapshots import Snapshots
 from stackfeat.nets.start import Start

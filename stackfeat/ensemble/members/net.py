@@ -7,7 +7,7 @@ Out: predictions; each tap encoded within its fold; activations kept for alignme
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -16,44 +16,51 @@ import numpy as np
 from stackfeat.data.arrays import ArrayInput
 from stackfeat.data.prepare import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import Table
+from stackfeat.ensemble.members.fitted_nets import Arrays, FittedNets, Prepared, lengths_names, net_arrays
 from stackfeat.ensemble.members.tap_encoders import (
-    Encoders,
     TapReader,
-    encode,
     fit_encoders,
     load_encoders,
-    save_encoders,
-    tap_arrays,
 )
-from stackfeat.errors import MemberError, TapError
+from stackfeat.errors import TapError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.lookup import resolve
 from stackfeat.nets.at_once import Job, fit_nets_at_once
 from stackfeat.nets.build import NetSpec, accepts_categories
+from stackfeat.nets.copies import ModuleCopies
 from stackfeat.nets.fit import InnerSplit, untrained_net
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
 from stackfeat.nets.snapshots import Snapshots
 from stackfeat.nets.taps import Tap
 from stackfeat.seeds import derive_seed
-from stackfeat.store import Entry, EntryWriter
+from stackfeat.store import Entry
 from stackfeat.tables import NETS
 from stackfeat.task import Task
-
-Prepared = dict[str, NetPrepare | ArrayPrepare]
-Arrays = list[np.ndarray]
 
 
 @dataclass(frozen=True)
 class NetMember:
-    """A net before `fit`."""
+    """A net before `fit`.
+
+    Attributes
+    ----------
+    options : NetOptions
+    trust_code : bool
+    factory : callable or None
+        What builds the net, where it is given as an object and ``options.net`` is no more than its name.
+    warm : FittedNets or None
+        Nets that training goes on from, with the preparation of rows that they learnt.
+    """
 
     options: NetOptions
     trust_code: bool = False
+    factory: Any = None
+    warm: FittedNets | None = None
 
     def fit(self, rows: Rows, context: FitContext) -> FittedNets:
         cls = self._class()
-        prepare = self._prepare(rows, context.seed)
+        prepare = self._prepare(rows, context.seed) if self.warm is None else self.warm.prepare
         arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
         spec = self._spec(cls, rows, prepare, arrays, names, context.task)
         train = self.options.train
@@ -71,18 +78,31 @@ class NetMember:
     ) -> tuple[FittedNet, ...]:
         """Return a trained net for each seed."""
         jobs = [Job(arrays, context.y, seed, context.weight) for seed in seeds_of(context)]
-        nets = fit_nets_at_once(
-            spec,
-            jobs,
-            options=self.options.train,
-            task=context.task,
-            metric_loss=context.settings["loss"],
-            threads=int(context.settings["threads"]),
-            device=context.settings["device"],
-            inner=inner,
-            snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
+        return tuple(
+            net
+            for one, part in self._starts(spec, jobs)
+            for net in fit_nets_at_once(
+                one,
+                part,
+                options=self.options.train,
+                task=context.task,
+                metric_loss=context.settings["loss"],
+                threads=int(context.settings["threads"]),
+                device=context.settings["device"],
+                inner=inner,
+                snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
+            )
         )
-        return tuple(nets)
+
+    def _starts(self, spec: NetSpec, jobs: list[Job]) -> list[tuple[NetSpec, list[Job]]]:
+        """Return jobs with the net they start from: a fresh one for all, or each that of an earlier fit."""
+        if self.warm is None:
+            return [(spec, jobs)]
+        before = [net.module for net in self.warm.nets]
+        return [
+            (replace(spec, cls=ModuleCopies(before[i % len(before)]), params={}), [job])
+            for i, job in enumerate(jobs)
+        ]
 
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, Arrays]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
@@ -157,6 +177,8 @@ class NetMember:
         return FittedNets(self.options, task, prepare, nets, encoders, predicts)
 
     def _class(self) -> Any:
+        if self.factory is not None:
+            return self.factory
         return cast(
             Any, resolve(self.options.net, NETS, "net", packages=("stackfeat",), trust_code=self.trust_code)
         )
@@ -197,97 +219,6 @@ class NetMember:
             output=self.options.output,
             output_item=self.options.output_item,
         )
-
-
-@dataclass(frozen=True)
-class FittedNets:
-    """The nets of one fold, one for each seed."""
-
-    options: NetOptions
-    task: Task
-    prepare: Prepared
-    nets: tuple[FittedNet, ...]
-    encoders: tuple[Encoders, ...]
-    predicts: bool = True
-
-    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
-        arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        reader = TapReader.of(self.options)
-        read = [reader.read(net, arrays) for net in self.nets]
-        columns = encode(reader.taps, self.encoders, [caught for _, caught in read])
-        if not self.predicts:
-            return columns
-        return {self.task.output: np.mean([prediction for prediction, _ in read], axis=0), **columns}
-
-    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
-        """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
-        arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        reader = TapReader.of(self.options, encodings)
-        return tap_arrays(reader.taps, [reader.read(net, arrays)[1] for net in self.nets])
-
-    def save(self, writer: EntryWriter) -> None:
-        encoders = save_encoders(self.encoders, writer)
-        arrays = [name for name, prepare in self.prepare.items() if isinstance(prepare, ArrayPrepare)]
-        state = {"n": len(self.nets), "prepare": list(self.prepare), "encoders": encoders}
-        writer.json("net", state | ({"arrays": arrays} if arrays else {}))
-        for name, prepare in self.prepare.items():
-            writer.bytes(f"prepare.{name}", prepare.to_bytes())
-        for i, net in enumerate(self.nets):
-            writer.bytes(f"net.{i}.safetensors", net.state_bytes())
-
-    def report(self) -> dict[str, Any]:
-        return {
-            "penultimate": str(self.nets[0].penultimate) if self.nets[0].penultimate else None,
-            "epochs": [net.report.epochs for net in self.nets],
-            "retries": [net.report.retries for net in self.nets],
-            "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets if net.report.losses],
-        }
-
-
-def lengths_names(rows: Rows) -> dict[str, str]:
-    """Return what the lengths of each padded input are called: ``lengths``, or ``NAME_lengths`` of several."""
-    padded = [n for n, v in rows.inputs.items() if isinstance(v, ArrayInput) and v.lengths is not None]
-    return {name: "lengths" if len(padded) == 1 else f"{name}_lengths" for name in padded}
-
-
-def net_arrays(rows: Rows, prepare: Prepared, takes_codes: bool) -> tuple[Arrays, tuple[str, ...]]:
-    """Return what ``forward`` is given, and a name for each array.
-
-    Raises
-    ------
-    MemberError
-        If a class takes category codes of several tables at once.
-    """
-    if takes_codes:
-        if len(prepare) != 1 or len(rows.inputs) != 1:
-            raise MemberError(
-                f"a net that accepts categories reads one table; got the inputs {sorted(rows.inputs)}"
-            )
-        ((name, fitted),) = prepare.items()
-        if not isinstance(fitted, NetPrepare):
-            raise MemberError(
-                f"a net that accepts categories reads a table; got the array {name!r}; use a net for arrays, or "
-                f"kind: table"
-            )
-        return list(fitted.transform(cast(Table, rows.inputs[name]))), ("numeric", "codes")
-    arrays: Arrays = []
-    names: list[str] = []
-    lengths = lengths_names(rows)
-    for name, values in rows.inputs.items():
-        names.append(name)
-        own = prepare.get(name)
-        if isinstance(values, Table) and isinstance(own, NetPrepare):
-            numeric, codes = own.transform(values)
-            arrays.append(np.hstack([numeric, own.one_hot(codes)]) if codes.shape[1] else numeric)
-        elif isinstance(values, ArrayInput) and isinstance(own, ArrayPrepare):
-            # A lazy view is indexed like an array; training reads it piece by piece.
-            arrays.append(cast(np.ndarray, own.transform(values)))
-            if values.lengths is not None:
-                names.append(lengths[name])
-                arrays.append(values.lengths)
-        else:
-            arrays.append(cast(np.ndarray, values))
-    return arrays, tuple(names)
 
 
 def seeds_of(context: FitContext) -> list[int]:

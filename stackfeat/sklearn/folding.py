@@ -1,0 +1,224 @@
+"""Estimators over folds: fitted without each fold's rows, read on them, kept for rows to come.
+
+In:  estimators by name, X, y, folds, what each estimator is read for.
+Out: `FoldFits`: the estimators of every fold (and of all rows), what they say of held-out rows, and the
+     encodings and alignments that later rows go through. The loop is `features.crossfit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.ensemble._base import _fit_single_estimator
+from sklearn.model_selection._validation import _enforce_prediction_order
+
+from stackfeat.data.folds import Folds
+from stackfeat.ensemble.members.tap_encoders import Encoders, TapReader, encode, fit_encoders, tap_arrays
+from stackfeat.executors.pool import JoblibExecutor
+from stackfeat.features.alignment import anchors_of
+from stackfeat.features.crossfit import cross_fit
+from stackfeat.features.encodings.relative import N_ANCHORS
+from stackfeat.nets.fitted import FittedNet
+from stackfeat.nets.options import JOINT
+from stackfeat.sklearn.emission import Emission, find_net, net_input
+from stackfeat.sklearn.rows import take, take_params
+from stackfeat.task import Task
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an estimator says of some rows: a prediction, and columns or activations by output name."""
+
+    prediction: Any
+    columns: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FoldFit:
+    """One estimator fitted for one fold.
+
+    Attributes
+    ----------
+    estimator : estimator
+    encoders : tuple of Encoders
+        Of every net.
+    held_out : Reading or None
+        None for the fit on all rows.
+    anchors : dict of str to ndarray
+        Activations of the rows that fold spaces are aligned on.
+    """
+
+    estimator: Any
+    encoders: tuple[Encoders, ...]
+    held_out: Reading | None
+    anchors: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class EncodeContext:
+    """What encoders know besides their rows."""
+
+    task: Task
+    seed: int
+
+
+@dataclass
+class KeptResults:
+    """Results in memory by key: the store of `cross_fit` where there is none on disk."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def has(self, key: str) -> bool:
+        return key in self.values
+
+    def keep(self, key: str, value: Any) -> None:
+        """Take a result."""
+        self.values[key] = value
+
+    def write_job(self, key: str, job: dict[str, Any]) -> None:
+        """Nothing: workers have all they need."""
+
+    def remove_job(self, key: str) -> None:
+        """Nothing, as nothing was written."""
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One (estimator, fold), and its only step."""
+
+    member: str
+    fold: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.member}/{self.fold}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.member} {'all rows' if self.fold == ALL else f'fold {self.fold}'}"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return {"member": self.member, "fold": self.fold}
+
+    @property
+    def steps(self) -> tuple[FoldJob, ...]:
+        return (self,)
+
+
+@dataclass(frozen=True)
+class FoldWorker:
+    """A picklable function from a job's key to its `FoldFit`; `folds` is None for fits on all rows alone."""
+
+    estimators: Mapping[str, Any]
+    emissions: Mapping[str, Emission]
+    params: Mapping[str, Mapping[str, Any]]
+    X: Any
+    y: Any
+    folds: Folds | None
+    task: Task | None
+    n_classes: int | list[int]
+    messages: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, key: str) -> FoldFit:
+        name, _, fold = key.rpartition("/")
+        train, held_out = (None, None) if fold == ALL else self._folds.splits[0][int(fold)]
+        fitted = _fit_single_estimator(
+            clone(self.estimators[name]),
+            take(self.X, train),
+            take(self.y, train),
+            take_params(self.X, self.params.get(name, {}), train),
+            message_clsname="Voting",
+            message=self.messages.get(name) if fold == ALL else None,
+        )
+        emission = self.emissions[name]
+        encoders = self._encoders(fitted, emission, train)
+        anchors: dict[str, np.ndarray] = {}
+        if emission.has(*JOINT):
+            anchors = self._anchors(fitted, emission)
+        reading = None
+        if held_out is not None:
+            reading = read(fitted, emission, encoders, take(self.X, held_out), self.n_classes)
+        return FoldFit(fitted, encoders, reading, anchors)
+
+    @property
+    def _folds(self) -> Folds:
+        assert self.folds is not None
+        return self.folds
+
+    def _encoders(self, fitted: Any, emission: Emission, train: np.ndarray | None) -> tuple[Encoders, ...]:
+        net = find_net(fitted)
+        if not emission.taps or net is None:
+            return ()
+        assert self.task is not None
+        anchors = None
+        if emission.has("relative"):
+            rows = anchors_of(self._folds, N_ANCHORS)
+            anchors = net.arrays(net_input(fitted, take(self.X, rows)))
+        arrays = net.arrays(net_input(fitted, take(self.X, train)))
+        y = np.asarray(take(self.y, train))
+        context = EncodeContext(self.task, 0)
+        return tuple(
+            fit_encoders(one, emission.options, arrays, y, anchors, context) for one in net.fitted_.nets
+        )
+
+    def _anchors(self, fitted: Any, emission: Emission) -> dict[str, np.ndarray]:
+        net = find_net(fitted)
+        assert net is not None
+        arrays = net.arrays(net_input(fitted, take(self.X, anchors_of(self._folds))))
+        reader = TapReader.of(emission.options, JOINT)
+        return tap_arrays(reader.taps, [_caught(reader, one, arrays) for one in net.fitted_.nets])
+
+
+def fit_folds(worker: FoldWorker, *, n_jobs: int | None, verbose: int = 0, whole: bool = True) -> KeptResults:
+    """Fit every estimator for every fold, and (`whole`) once on all rows.
+
+    Errors of estimators are raised as they are.
+    """
+    labels = [str(fold) for fold in range(worker.folds.n_folds if worker.folds else 0)]
+    labels += [ALL] if whole else []
+    jobs = [FoldJob(name, fold) for name in worker.estimators for fold in labels]
+    results = KeptResults()
+    with JoblibExecutor(n_jobs, results.keep, verbose=verbose) as executor:
+        cross_fit(jobs, results, executor, worker)  # type: ignore[arg-type]
+    return results
+
+
+def read(
+    fitted: Any, emission: Emission, encoders: Sequence[Encoders], X: Any, n_classes: int | list[int]
+) -> Reading:
+    """Return what a fitted estimator says of rows; activations that are aligned go by ``tap/PART/NET``."""
+    prediction = None
+    if emission.method is not None:
+        prediction = in_order(fitted, getattr(fitted, emission.method)(X), emission.method, n_classes)
+    net = find_net(fitted)
+    if not emission.taps or net is None:
+        return Reading(prediction, {})
+    arrays = net.arrays(net_input(fitted, X))
+    reader = TapReader.of(emission.options)
+    caught = [_caught(reader, one, arrays) for one in net.fitted_.nets]
+    return Reading(prediction, encode(reader.taps, encoders, caught))
+
+
+def in_order(fitted: Any, values: Any, method: str, n_classes: int | list[int]) -> Any:
+    """Give columns to classes that a fold's estimator never saw, as `cross_val_predict` does."""
+    classes = getattr(fitted, "classes_", None)
+    if method == "predict" or classes is None or n_classes == 0:
+        return values
+    if isinstance(n_classes, list):
+        if isinstance(values, list):
+            return [
+                _enforce_prediction_order(classes[i], values[i], n, method) for i, n in enumerate(n_classes)
+            ]
+        return values
+    return _enforce_prediction_order(np.asarray(classes), np.asarray(values), n_classes, method)
+
+
+def _caught(reader: TapReader, net: FittedNet, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return reader.read(net, arrays)[1]

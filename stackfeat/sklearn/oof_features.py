@@ -1,0 +1,296 @@
+"""`OutOfFoldFeatures`: a transformer whose training rows are made by models that never saw their labels.
+
+In:  an estimator, X and y.
+Out: in `fit_transform` one row per sample by the model of its fold; in `transform` rows of new samples
+     by the models of all folds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.validation import check_is_fitted
+
+from stackfeat.errors import LeakWarning
+from stackfeat.sklearn.block_report import diagnose_outputs
+from stackfeat.sklearn.emission import Emission, check_targets, output_name, plan_emission, prediction_columns
+from stackfeat.sklearn.folding import FoldWorker, fit_folds
+from stackfeat.sklearn.picture import label, visual_block
+from stackfeat.sklearn.routing import metadata_of, route
+from stackfeat.sklearn.rows import (
+    as_rows,
+    check_width,
+    encode_labels,
+    fingerprint,
+    first_fold_of,
+    split_folds,
+)
+from stackfeat.sklearn.views import Views
+from stackfeat.task import Task
+
+ESTIMATOR = "estimator"
+
+
+class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
+    """Predictions and hidden layers of an estimator as features that no label leaks into.
+
+    `fit_transform` gives for every row what the model of its fold says, which was fitted without it, as
+    `sklearn.preprocessing.TargetEncoder` does; `transform` is for new rows. So a pipeline that is
+    scored on its training rows, or tuned by cross-validation, is judged honestly.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any of scikit-learn's kind; hidden layers are read of `NetClassifier` and `NetRegressor`, also as the
+        last step of a pipeline.
+    emit : {"auto", "proba", "decision", "prediction"}, tap, dict or sequence of them, default="auto"
+        ``auto``: probabilities (else decision values, else predictions), and of nets the penultimate
+        layer. A dict has the keys of a tap in a config: ``{"tap": "blocks.*", "last": 2, "pool": "mean"}``.
+    encode : "auto", str or sequence of str, default="auto"
+        How a layer becomes columns: ``geometry``, ``aligned``, ``relative``, ``raw``; ``auto`` is the
+        first two. Activations of different folds share no columns unless they are encoded.
+    cv : int, splitter or iterable, default=5
+        Rows that no fold predicts (splitters over time) are NaN in `fit_transform`; rows predicted
+        several times get the mean.
+    views : {"mean", "first"}, default="mean"
+        New rows: the mean over the models of all folds, or the first fold's alone.
+    n_jobs : int or None, default=None
+        Fits at a time, in the joblib backend in use.
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    oof_ : ndarray of shape (n_samples, n_columns)
+        What `fit_transform` returned.
+    folds_ : ndarray of shape (n_samples,)
+        The (first) fold that predicted each row, -1 where none did.
+    estimators_ : list of estimator
+        One for each fold.
+    diagnostics_ : dict
+        Of each output: how well a row's fold can be guessed from it, and what is past its threshold.
+    classes_ : ndarray
+        Classification alone.
+    n_features_in_ : int
+    feature_names_in_ : ndarray
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> features = OutOfFoldFeatures(DecisionTreeClassifier(random_state=0), cv=3)
+    >>> features.fit_transform(X, y).shape
+    (150, 3)
+    >>> features.get_feature_names_out().tolist()
+    ['proba_0', 'proba_1', 'proba_2']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [HasMethods("fit")],
+        "emit": "no_validation",
+        "encode": "no_validation",
+        "cv": ["cv_object"],
+        "views": [StrOptions({"mean", "first"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        emit: Any = "auto",
+        encode: Any = "auto",
+        cv: Any = 5,
+        *,
+        views: str = "mean",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.emit = emit
+        self.encode = encode
+        self.cv = cv
+        self.views = views
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Fit the estimator for every fold; parameters as in `fit_transform`."""
+        self.fit_transform(X, y, **fit_params)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
+        """Fit the estimator for every fold, and return the rows that each says of those it did not see.
+
+        Parameters
+        ----------
+        X : whatever the estimator takes
+        y : array of shape (n_samples,)
+        **fit_params : dict
+            ``sample_weight`` for the estimator and ``groups`` for the splitter; with metadata routing
+            whatever they ask for.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns)
+
+        Raises
+        ------
+        ValueError
+            If y is missing, the splitter cannot be used, or the estimator cannot emit what is asked for.
+        """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        X = as_rows(X)
+        check_width(self, X, reset=True)
+        codes, task, n_classes = self._target(y)
+        routed = route(self, fit_params, [ESTIMATOR])
+        emission = plan_emission(
+            type(self.estimator).__name__,
+            self.estimator,
+            self.emit,
+            self.encode,
+            has_labels=task.is_classification,
+        )
+        check_targets(type(self.estimator).__name__, emission, task)
+        cv = check_cv(self.cv, codes, classifier=is_classifier(self.estimator))
+        folds = split_folds(cv, X, codes, metadata_of(routed, "splitter", "split"))
+        worker = FoldWorker(
+            {ESTIMATOR: self.estimator},
+            {ESTIMATOR: emission},
+            {ESTIMATOR: metadata_of(routed, ESTIMATOR, "fit")},
+            X,
+            codes,
+            folds,
+            task,
+            n_classes,
+        )
+        results = fit_folds(worker, n_jobs=self.n_jobs, verbose=self.verbose, whole=False)
+        self.fits_ = Views.of(ESTIMATOR, emission, folds, results, n_classes)
+        self.estimators_ = [fit.estimator for fit in self.fits_.fits]
+        self.folds_ = first_fold_of(folds)
+        outputs = self._oof_outputs(emission)
+        self.columns_ = {name: values.shape[1] for name, values in outputs.items()}
+        self.oof_ = np.hstack(list(outputs.values()))
+        self.diagnostics_ = diagnose_outputs(outputs, self.fits_)
+        self._fitted_rows = fingerprint(X)
+        return self.oof_.copy()
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of new rows.
+
+        Parameters
+        ----------
+        X : as in `fit_transform`
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns)
+
+        Warns
+        -----
+        LeakWarning
+            If X is what was fitted on: models of other folds saw these rows' labels.
+        """
+        check_is_fitted(self)
+        X = as_rows(X)
+        check_width(self, X, reset=False)
+        if fingerprint(X) == self._fitted_rows:
+            warnings.warn(
+                "transform got the rows it was fitted on: most fold models saw their labels, so these features "
+                "are in-sample; use fit_transform, or oof_",
+                LeakWarning,
+                stacklevel=2,
+            )
+        folds = range(1) if self.views == "first" else range(len(self.estimators_))
+        seen = [self._view_outputs(fold, X) for fold in folds]
+        return np.asarray(np.mean([np.hstack(list(outputs.values())) for outputs in seen], axis=0))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return a name for each column, such as ``proba_1`` or ``penultimate@aligned#007``."""
+        check_is_fitted(self)
+        names: list[str] = []
+        for output, width in self.columns_.items():
+            if output == "proba" and hasattr(self, "classes_"):
+                labels = self.classes_[1:] if width == 1 else self.classes_
+                names += [f"proba_{label}" for label in labels]
+            elif width == 1:
+                names.append(output)
+            else:
+                digits = max(3, len(str(width - 1)))
+                names += [f"{output}#{j:0{digits}d}" for j in range(width)]
+        return np.asarray(names, dtype=object)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say who asks for which metadata: the estimator's `fit`, the splitter's `split`."""
+        router = MetadataRouter(owner=self)
+        router.add(
+            estimator=self.estimator,
+            method_mapping=MethodMapping()
+            .add(caller="fit", callee="fit")
+            .add(caller="fit_transform", callee="fit"),
+        )
+        # Of a number or an iterable nothing can be asked, and a generator would be used up here.
+        if hasattr(self.cv, "split"):
+            router.add(
+                splitter=self.cv,
+                method_mapping=MethodMapping()
+                .add(caller="fit", callee="split")
+                .add(caller="fit_transform", callee="split"),
+            )
+        return router
+
+    def _target(self, y: Any) -> tuple[np.ndarray, Task, int]:
+        """Return what estimators are fitted on: class codes, or values as they are."""
+        if not is_classifier(self.estimator):
+            values = np.asarray(y)
+            return values, Task("regression", n_targets=1 if values.ndim == 1 else values.shape[1]), 0
+        self.classes_, codes = encode_labels(y)
+        kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
+        return codes, Task(kind, tuple(self.classes_.tolist())), len(self.classes_)
+
+    @property
+    def _n_classes(self) -> int:
+        return len(getattr(self, "classes_", ()))
+
+    def _oof_outputs(self, emission: Emission) -> dict[str, np.ndarray]:
+        outputs = {}
+        if emission.method is not None:
+            values, _ = self.fits_.oof_prediction()
+            outputs[output_name(emission.method)] = prediction_columns(
+                values, emission.method, self._n_classes
+            )
+        return outputs | self.fits_.oof_features()
+
+    def _view_outputs(self, fold: int, X: Any) -> dict[str, np.ndarray]:
+        reading, method = self.fits_.view(fold, X), self.fits_.emission.method
+        outputs = {}
+        if method is not None:
+            outputs[output_name(method)] = prediction_columns(
+                np.asarray(reading.prediction), method, self._n_classes
+            )
+        return outputs | reading.columns
+
+    def _sk_visual_block_(self) -> Any:
+        """Draw the estimator with what is emitted of it."""
+        name = label(ESTIMATOR, self.estimator, self.emit, self.encode)
+        return visual_block("parallel", [self.estimator], [name])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "oof_")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import get_tags
+
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        tags.target_tags.required = True
+        return tags

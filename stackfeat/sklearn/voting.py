@@ -1,0 +1,248 @@
+"""`VotingClassifier` and `VotingRegressor`: scikit-learn's votes with fitted weights, ranks and tie rules.
+
+In:  estimators by name.
+Out: one prediction. Weights and ranks are fitted on out-of-fold rows by the loop over folds; how votes
+     are counted is `ensemble.voting`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn import ensemble
+from sklearn.base import _fit_context
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metadata_routing import _raise_for_params
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from stackfeat.ensemble.voting import SAME_SHARE, soft_vote
+from stackfeat.sklearn.rows import as_rows
+from stackfeat.sklearn.voting_base import VOTE_CONSTRAINTS, FoldVoting
+from stackfeat.task import Task
+
+
+class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
+    """scikit-learn's `VotingClassifier`, with fitted weights, votes by rank, and rules for ties.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator)
+        ``"drop"`` leaves one out.
+    voting : {"hard", "soft", "rank"}, default="hard"
+        ``rank``: mean of ranks among out-of-fold probabilities; two classes alone. Good where estimators
+        are on different scales and the metric is one of ranking.
+    weights : array, "fit" or None, default=None
+        ``fit``: the weights of at least 0 and sum 1 that minimise the log-loss of out-of-fold probabilities.
+    n_jobs : int or None, default=None
+    flatten_transform : bool, default=True
+    verbose : bool, default=False
+    tie : {"lowest", "soft", "prior"}, default="lowest"
+        Hard votes that are equal: the lowest class as in scikit-learn, the greatest mean probability, or the
+        most frequent class.
+    cv : int, splitter, iterable or None, default=None
+        Folds for ``weights="fit"`` and ``voting="rank"``.
+
+    Attributes
+    ----------
+    fitted_weights_ : ndarray of shape (n_estimators,) or None
+    rank_vote_ : RankVote or None
+    estimators_, named_estimators_, le_, classes_, n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> vote = VotingClassifier(
+    ...     [("tree", DecisionTreeClassifier(random_state=0)), ("line", LogisticRegression(max_iter=500))],
+    ...     voting="soft", weights="fit",
+    ... ).fit(X, y)
+    >>> vote.fitted_weights_.shape
+    (2,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **ensemble.VotingClassifier._parameter_constraints,
+        **VOTE_CONSTRAINTS,
+        "voting": [StrOptions({"hard", "soft", "rank"})],
+        "tie": [StrOptions({"soft", "prior", "lowest"})],
+    }
+
+    def __init__(
+        self,
+        estimators: Any,
+        *,
+        voting: str = "hard",
+        weights: Any = None,
+        n_jobs: int | None = None,
+        flatten_transform: bool = True,
+        verbose: bool = False,
+        tie: str = "lowest",
+        cv: Any = None,
+    ) -> None:
+        super().__init__(
+            estimators,
+            voting=voting,
+            weights=weights,
+            n_jobs=n_jobs,
+            flatten_transform=flatten_transform,
+            verbose=verbose,
+        )
+        self.tie = tie
+        self.cv = cv
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Fit the estimators on all rows; for fitted weights and ranks also over folds.
+
+        Parameters
+        ----------
+        X : whatever the estimators take
+        y : array of shape (n_samples,)
+        **fit_params : dict
+            ``sample_weight`` and ``groups``; with metadata routing whatever is asked for.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If ``voting="rank"`` and there are more than two classes.
+        """
+        _raise_for_params(fit_params, self, "fit", allow=["sample_weight", "groups"])
+        X = as_rows(X)
+        y_type = type_of_target(y, input_name="y")
+        if y_type in ("unknown", "continuous"):
+            raise ValueError(
+                f"Unknown label type: {y_type}. Maybe you are trying to fit a classifier, which expects discrete "
+                "classes, on a regression target with continuous values."
+            )
+        if y_type not in ("binary", "multiclass"):
+            raise NotImplementedError(
+                f"{type(self).__name__} only supports binary or multiclass classification. Multilabel and "
+                "multi-output classification are not supported."
+            )
+        if self.voting == "rank" and y_type == "multiclass":
+            raise ValueError("voting='rank' must have two classes; got more; use voting='soft'")
+        self.le_ = LabelEncoder().fit(y)
+        self.classes_ = self.le_.classes_
+        codes = self.le_.transform(y)
+        counts = np.bincount(codes, weights=fit_params.get("sample_weight"), minlength=len(self.classes_))
+        self.priors_ = counts / counts.sum()
+        kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
+        self._fit_votes(X, codes, Task(kind, tuple(self.classes_.tolist())), fit_params)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the winner of each row's vote."""
+        check_is_fitted(self)
+        if self.voting != "hard":
+            codes = np.asarray(self.predict_proba(X)).argmax(axis=1)
+            return np.asarray(self.le_.inverse_transform(codes))
+        if self.tie == "lowest":
+            return np.asarray(super().predict(X))
+        return np.asarray(self.le_.inverse_transform(self._hard_codes(X)))
+
+    def _hard_codes(self, X: Any) -> np.ndarray:
+        """Count the labels that estimators give (not their probabilities' greatest), and break ties."""
+        said = np.asarray(self._predict(X))
+        weights = np.ones(said.shape[1]) if self._weights_not_none is None else self._weights_not_none
+        votes = np.zeros((len(said), len(self.classes_)))
+        for column, weight in enumerate(weights):
+            votes[np.arange(len(said)), said[:, column]] += weight
+        is_best = votes >= votes.max(axis=1, keepdims=True) - SAME_SHARE
+        preference: np.ndarray = np.broadcast_to(self.priors_, votes.shape)
+        if self.tie == "soft":
+            preference = soft_vote(list(self._collect_probas(X)), self._weights_not_none)
+        return np.asarray(np.where(is_best, preference, -np.inf).argmax(axis=1))
+
+    def _check_voting(self) -> bool:
+        if self.voting == "hard":
+            raise AttributeError(f"predict_proba is not available when voting={self.voting!r}")
+        return True
+
+    @available_if(_check_voting)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the weighted mean of probabilities, or of ranks, (n_samples, n_classes)."""
+        check_is_fitted(self)
+        if self.rank_vote_ is not None:
+            return np.asarray(self.rank_vote_.combine(list(self._collect_probas(X))))
+        return np.average(self._collect_probas(X), axis=0, weights=self._weights_not_none)
+
+    def transform(self, X: Any) -> Any:
+        """Return what each estimator says: labels (hard), else probabilities."""
+        check_is_fitted(self)
+        if self.voting == "hard":
+            return self._predict(X)
+        probas = self._collect_probas(X)
+        return np.hstack(probas) if self.flatten_transform else probas
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return names of the columns of `transform`."""
+        if self.voting != "rank":
+            return np.asarray(super().get_feature_names_out(input_features))
+        if not self.flatten_transform:
+            raise ValueError("get_feature_names_out must have flatten_transform=True with voting='rank'")
+        live = [name for name, est in self.estimators if not isinstance(est, str)]
+        names = [f"votingclassifier_{name}{i}" for name in live for i in range(len(self.classes_))]
+        return np.asarray(names, dtype=object)
+
+
+class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
+    """scikit-learn's `VotingRegressor`, with fitted weights and votes by rank.
+
+    Parameters
+    ----------
+    estimators, weights, n_jobs, verbose, cv
+        As in `VotingClassifier`; ``weights="fit"`` minimises the squared error of out-of-fold predictions.
+    voting : {"soft", "rank"}, default="soft"
+        The mean of values; or of ranks, which goes through a monotone map back to values.
+
+    Attributes
+    ----------
+    fitted_weights_, rank_vote_, estimators_, named_estimators_
+        As in `VotingClassifier`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **ensemble.VotingRegressor._parameter_constraints,
+        **VOTE_CONSTRAINTS,
+        "voting": [StrOptions({"soft", "rank"})],
+    }
+
+    def __init__(
+        self,
+        estimators: Any,
+        *,
+        weights: Any = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+        voting: str = "soft",
+        cv: Any = None,
+    ) -> None:
+        super().__init__(estimators, weights=weights, n_jobs=n_jobs, verbose=verbose)
+        self.voting = voting
+        self.cv = cv
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Fit the estimators on all rows; for fitted weights and ranks also over folds."""
+        _raise_for_params(fit_params, self, "fit", allow=["sample_weight", "groups"])
+        self._fit_votes(X, column_or_1d(y, warn=True), Task("regression"), fit_params)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the weighted mean of values, or of ranks, (n_samples,)."""
+        check_is_fitted(self)
+        if self.rank_vote_ is not None:
+            columns = np.asarray(self._predict(X), dtype=np.float64).T
+            return self.rank_vote_.combine([column[:, None] for column in columns])[:, 0]
+        return np.asarray(super().predict(X))
