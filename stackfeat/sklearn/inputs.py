@@ -78,7 +78,7 @@ class InputReader:
         self._check_names(named, X)
         for name in self.names:
             inputs[name] = self._frame(name, named[name]) if name in self.frames else self._array(name, named)
-        lengths = {name: len(v) if isinstance(v, np.ndarray) else v.n_rows for name, v in inputs.items()}
+        lengths = {name: v.n_rows if isinstance(v, Table) else len(v) for name, v in inputs.items()}
         if len(set(lengths.values())) > 1:
             raise UsageError(f"inputs must have equally many rows; got {lengths}; give a row per sample")
         return inputs
