@@ -135,10 +135,14 @@ def _find_top(top: str, search_path: Path | None) -> ModuleFile | None:
         local = _find_in(top, (str(search_path),))
         if local is not None:
             return local
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ValueError, ImportError):
-        return None
+    # What sys.path says now comes first: a namesake of another folder may have been imported before.
+    importlib.invalidate_caches()
+    spec = importlib.machinery.PathFinder.find_spec(top)
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ValueError, ImportError):
+            return None
     return _as_module_file(top, spec)
 
 

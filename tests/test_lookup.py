@@ -126,6 +126,15 @@ def test_namesakes_in_two_folders_are_kept_apart(tmp_path):
         assert net.n == size
 
 
+def test_the_first_on_the_path_counts_not_a_namesake_imported_before(tmp_path, monkeypatch):
+    write(tmp_path, "one/samename3.py", "class First:\n    pass\n")
+    write(tmp_path, "two/samename3.py", "class Second:\n    pass\n")
+    for folder, name in (("one", "First"), ("two", "Second")):
+        monkeypatch.syspath_prepend(tmp_path / folder)
+        found = resolve(f"samename3:{name}", TABLE, "estimator", trust_code=True)
+        assert found.__name__ == name
+
+
 def test_an_edited_file_is_read_again_even_within_a_second(tmp_path):
     for size in (1, 2):
         write(tmp_path, "lookup_edited.py", f"class Net:\n    n = {size}\n")

@@ -151,7 +151,8 @@ def test_seeds_are_encoded_one_by_one_and_averaged(build: Any) -> None:
         two, single = block_of(both, f"penultimate@{kind}").oof, block_of(one, f"penultimate@{kind}").oof
         assert two.shape[1] == single.shape[1] * (1 if averaged else 2)
     raw = block_of(both, "penultimate@raw").oof
-    np.testing.assert_array_equal(raw[:, :6], block_of(one, "penultimate@raw").oof)
+    # The seeds of a fold are trained at once: the same nets but for rounding.
+    np.testing.assert_allclose(raw[:, :6], block_of(one, "penultimate@raw").oof, rtol=1e-4, atol=1e-5)
 
 
 def test_check_names_the_block_without_importing_torch(build: Any) -> None:
