@@ -111,8 +111,8 @@ class GatedFinal(BaseEstimator):
     Parameters
     ----------
     task : Task
-    proba : sequence of (int, int)
-        Ranges of columns that are probabilities; read as centred logarithms.
+    predictions : sequence of (int, int)
+        Ranges of columns that are probabilities, read as centred logarithms, or values of the target.
     n_base : int
         Columns that are always in.
     blocks : sequence of (str, int)
@@ -122,12 +122,12 @@ class GatedFinal(BaseEstimator):
     def __init__(
         self,
         task: Task,
-        proba: Sequence[tuple[int, int]] = (),
+        predictions: Sequence[tuple[int, int]] = (),
         n_base: int = 0,
         blocks: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.task = task
-        self.proba = proba
+        self.predictions = predictions
         self.n_base = n_base
         self.blocks = blocks
 
@@ -136,7 +136,15 @@ class GatedFinal(BaseEstimator):
         base, blocks = self._split(X)
         folds = np.zeros(len(base), dtype=np.int64) if fold_of is None else np.asarray(fold_of)
         self.model_ = GatedLinear().fit(
-            base, blocks, np.asarray(y), folds, self.task, gate_se=GATE_SE, weight=sample_weight, seed=0
+            base,
+            blocks,
+            np.asarray(y),
+            folds,
+            self.task,
+            gate_se=GATE_SE,
+            weight=sample_weight,
+            prior=self._vote(base.shape[1]),
+            seed=0,
         )
         self.n_features_in_ = np.shape(X)[1]
         if self.task.is_classification:
@@ -150,7 +158,7 @@ class GatedFinal(BaseEstimator):
     def _split(self, X: Any) -> tuple[np.ndarray, list[Block]]:
         columns = np.asarray(X, dtype=np.float64)
         parts, read = [], 0
-        for start, stop in self.proba:
+        for start, stop in self.predictions if self.task.is_classification else ():
             proba = columns[:, start:stop]
             both = np.column_stack([1 - proba, proba]) if proba.shape[1] == 1 else proba
             parts += [columns[:, read:start], centred_log_proba(both)]
@@ -159,6 +167,19 @@ class GatedFinal(BaseEstimator):
         starts = np.cumsum([self.n_base, *(width for _, width in self.blocks)])
         named = zip(self.blocks, starts, strict=False)
         return base, [Block(n, columns[:, i : i + w], scaling_of(n)) for (n, w), i in named]
+
+    def _vote(self, n_columns: int) -> np.ndarray:
+        """Coefficients of the base that make the mean of all predictions, (n_columns, n_outputs)."""
+        share = np.eye(self.task.n_outputs) / max(len(self.predictions), 1)
+        parts, read = [], 0
+        for start, stop in self.predictions:
+            parts += [np.zeros((start - read, len(share))), share]
+            read = stop
+        out = np.zeros((n_columns, len(share)))
+        if parts:
+            head = np.vstack(parts)
+            out[: len(head)] = head
+        return out
 
 
 class GatedFinalClassifier(ClassifierMixin, GatedFinal):

@@ -193,11 +193,15 @@ class FoldStacking(_BaseStacking):
     def _gated_final(self, base: Any, features: Mapping[str, np.ndarray]) -> Any:
         starts = np.cumsum([0, *self._n_feature_outs])
         ranges = zip(starts, starts[1:], self.stack_method_, strict=False)
-        proba = [(int(a), int(b)) for a, b, method in ranges if method == "predict_proba"]
-        kind = GatedFinalClassifier if is_classifier(self) else GatedFinalRegressor
+        kind, read = (
+            (GatedFinalClassifier, "predict_proba")
+            if is_classifier(self)
+            else (GatedFinalRegressor, "predict")
+        )
+        predictions = [(int(a), int(b)) for a, b, method in ranges if method == read]
         assert self._task is not None
         blocks = [(name, values.shape[1]) for name, values in features.items()]
-        return kind(self._task, proba, int(base.shape[1]), blocks)
+        return kind(self._task, predictions, int(base.shape[1]), blocks)
 
     def _readings(self, X: Any, fold: int = -1) -> dict[str, Reading]:
         """Return what the estimators of one fold (-1: those fitted on all rows) say of new rows."""

@@ -71,6 +71,10 @@ class Scale:
         scaled = (np.asarray(values, dtype=np.float64) - self.centre) * self.factor
         return np.asarray(scaled, dtype=dtype)
 
+    def undo(self, coefficients: np.ndarray) -> np.ndarray:
+        """Turn coefficients of columns, (c, k), into those of scaled columns; zero for dead ones."""
+        return np.asarray(coefficients / np.where(self.factor > 0, self.factor, np.inf)[:, None])
+
 
 def centred_log_proba(proba: np.ndarray) -> np.ndarray:
     """Log-probabilities less their row mean: what a softmax regression reads of a classifier.

@@ -1,5 +1,8 @@
 """The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
 
+Strong penalties lead to a vote of the predictions, not to zero; a fit with blocks counts as far as
+its gain can be told from chance.
+
 In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
      targets, and the fold each row was held out in.
 Out: predictions, and a report of what each block gained.
@@ -16,7 +19,7 @@ import numpy as np
 from stackfeat.ensemble.gating.blocks import Block, Scale, check_design
 from stackfeat.ensemble.gating.linear_gate import GateOptions, choose
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
-from stackfeat.ensemble.gating.penalty_search import PENALTIES
+from stackfeat.ensemble.gating.penalty_search import PENALTIES, extended
 from stackfeat.ensemble.gating.rules import MAX_BLOCKS, SCALES
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
@@ -101,6 +104,7 @@ class GatedLinear:
         *,
         gate_se: float,
         weight: np.ndarray | None = None,
+        prior: np.ndarray | None = None,
         seed: int,
     ) -> GatedLinear:
         """Choose the penalty and the blocks, then fit on all rows.
@@ -118,6 +122,9 @@ class GatedLinear:
         gate_se : float
             Standard errors that a block must gain; more are asked where there are many blocks.
         weight : float array of shape (n,), optional
+        prior : float array of shape (b, n_outputs), optional
+            Coefficients of the base that a strong penalty leads to: those of a vote of its predictions
+            (see `Columns.vote`). Default zero, which leads to the shares of the classes, or the mean.
         seed : int
             Used where there is only one fold id, and for more than 50,000 rows.
 
@@ -140,8 +147,11 @@ class GatedLinear:
             PENALTIES if self.penalties is None else tuple(float(penalty) for penalty in self.penalties)
         )
         options = GateOptions(gate_se, penalties, tuple(sorted(self.scales)), self.max_blocks, seed)
+        if prior is None:
+            prior = np.zeros((base.shape[1], task.n_outputs))
+        vote = base_scale.undo(prior[:, classes] if task.is_classification else prior / target[1])
         penalty, entered, report = choose(
-            problem, base_scale.apply(base), blocks, scales, weights, np.asarray(folds), options
+            problem, base_scale.apply(base), vote, blocks, scales, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
@@ -149,7 +159,10 @@ class GatedLinear:
         }
         report = {"n_rows": len(base), **report}
         entering = [blocks[number] for number in entered]
-        coefficients = _solve(problem, base, entering, [base_scale, *chosen.values()], weights, penalty)
+        coefficients = _solve(problem, base, entering, [base_scale, *chosen.values()], weights, vote, penalty)
+        if entered:
+            alone = _solve(problem, base, [], [base_scale], weights, vote, report["base_penalty"])
+            coefficients = _between(alone, coefficients, report["trust"])
         self.fitted_ = FittedLinear(task, classes, base_scale, chosen, coefficients, target, report)
         return self
 
@@ -277,6 +290,7 @@ def _solve(
     blocks: Sequence[Block],
     scales: Sequence[Scale],
     weight: np.ndarray,
+    prior: np.ndarray,
     penalty: float,
 ) -> np.ndarray:
     """Fit all rows to convergence."""
@@ -285,4 +299,13 @@ def _solve(
     dtype: type[np.floating] = np.float64 if n_cells <= MAX_DOUBLE_CELLS else np.float32
     scaled = [scale.apply(values, dtype) for scale, values in zip(scales, columns, strict=True)]
     design = with_intercept(np.hstack(scaled))
-    return problem.fit(design, np.full(design.shape[1] - 1, penalty), weight)
+    n_columns = design.shape[1] - 1
+    return problem.fit(design, np.full(n_columns, penalty), weight, prior=extended(prior, n_columns))
+
+
+def _between(alone: np.ndarray, joint: np.ndarray, share: float) -> np.ndarray:
+    """Go a share of the way from a fit without blocks to one with them; the intercept is last in both."""
+    out = share * joint
+    out[: len(alone) - 1] += (1 - share) * alone[:-1]
+    out[-1] += (1 - share) * alone[-1]
+    return np.asarray(out)

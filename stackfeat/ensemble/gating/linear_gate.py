@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from stackfeat.ensemble.gating.blocks import Block, Scale
 from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 from stackfeat.ensemble.gating.penalty_search import CrossValidation, Trial, search_penalty
-from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
+from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold, trust
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class GateOptions:
 def choose(
     problem: Problem,
     base: np.ndarray,
+    prior: np.ndarray,
     blocks: Sequence[Block],
     scales: Sequence[Scale],
     weight: np.ndarray,
@@ -60,6 +61,8 @@ def choose(
     problem : Softmax or Squares
     base : float64 array of shape (n, b)
         Already scaled.
+    prior : float64 array of shape (b, n_outputs)
+        What coefficients of the base shrink to.
     blocks, scales : sequences of Block and of their Scale
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
@@ -82,7 +85,7 @@ def choose(
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
         penalty = max(options.penalties)
         return penalty, {}, {**report, "penalty": penalty}
-    cv = _cross_validation(problem, base, blocks, scales, weight, folds, options.seed)
+    cv = _cross_validation(problem, base, prior, blocks, scales, weight, folds, options.seed)
     alone = search_penalty(cv, options.penalties)
     found = select_blocks(
         cv,
@@ -101,6 +104,7 @@ def choose(
 def _cross_validation(
     problem: Problem,
     base: np.ndarray,
+    prior: np.ndarray,
     blocks: Sequence[Block],
     scales: Sequence[Scale],
     weight: np.ndarray,
@@ -117,16 +121,14 @@ def _cross_validation(
         for block, scale in zip(blocks, scales, strict=True)
     )
     inner = inner_folds(folds[rows], seed, "gated_linear")
-    return CrossValidation(problem.take(rows), base[rows], values, weight[rows], inner)
+    return CrossValidation(problem.take(rows), base[rows], values, weight[rows], inner, prior)
 
 
 def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) -> dict[str, Any]:
     """Losses and gains, and how much better random CV looks than fold-grouped CV."""
     trial = found.trial
     gain, gain_se = paired_gain(alone.losses, trial.losses, cv.weight)
-    dealt = CrossValidation(
-        cv.problem, cv.base, cv.blocks, cv.weight, random_folds(len(cv.weight), cv.n_folds, seed)
-    ).run(trial.choice, trial)
+    dealt = replace(cv, fold_of=random_folds(len(cv.weight), cv.n_folds, seed)).run(trial.choice, trial)
     random_gain, random_se = paired_gain(trial.losses, dealt.losses, cv.weight)
     return {
         "penalty": trial.choice.penalty,
@@ -135,6 +137,7 @@ def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) ->
         "loss": trial.loss,
         "gain": gain,
         "gain_se": gain_se,
+        "trust": trust(gain, gain_se),
         "random_cv_loss": dealt.loss,
         "random_cv_gain": random_gain,
         "random_cv_se": random_se,

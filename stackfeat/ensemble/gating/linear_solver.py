@@ -7,6 +7,7 @@ Softmax minimises  sum_i w_i nll_i + 1/2 sum_j penalty_j |W_j|^2, which is sciki
 LogisticRegression(C=1/penalty) for three or more classes, and C=2/penalty for two (there
 scikit-learn has one weight where a softmax has two opposite ones). Ridge minimises
 1/2 sum_i w_i |y_i - f_i|^2 + 1/2 sum_j penalty_j |W_j|^2: scikit-learn's Ridge(alpha=penalty).
+With a prior P both penalise |W_j - P_j|^2: coefficients shrink to P, not to zero.
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ from scipy.optimize import minimize
 def with_intercept(design: np.ndarray) -> np.ndarray:
     """Append a column of ones, (n, d + 1)."""
     return np.hstack([design, np.ones((len(design), 1), dtype=design.dtype)])
+
+
+def with_free_intercept(prior: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    """Return what coefficients (d + 1, n_outputs) shrink to: the prior, and zero for the intercept."""
+    out = np.zeros(shape)
+    if prior is not None:
+        out[:-1] = prior
+    return out
 
 
 def weighted_gram(design: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -76,6 +85,7 @@ class Softmax:
         *,
         gram: np.ndarray | None = None,
         start: np.ndarray | None = None,
+        prior: np.ndarray | None = None,
         tolerance: float = 1e-10,
         max_steps: int = 500,
     ) -> np.ndarray:
@@ -90,6 +100,8 @@ class Softmax:
         gram : float64 array of shape (d + 1, d + 1), optional
             `weighted_gram(design, weight)`, where it is known.
         start : float64 array of shape (d + 1, n_outputs), optional
+        prior : float64 array of shape (d, n_outputs), optional
+            What coefficients shrink to; default zero.
         tolerance : float
             Stop when a step lowers the mean loss by less than this share.
         max_steps : int
@@ -98,8 +110,9 @@ class Softmax:
         -------
         float64 array of shape (d + 1, n_outputs)
         """
+        centre = with_free_intercept(prior, (design.shape[1], self.n_outputs))
         if start is None:
-            start = np.zeros((design.shape[1], self.n_outputs))
+            start = centre.copy()
             start[-1] = self.start(weight)
         total = float(weight.sum())
         ridge = np.r_[penalty, 0.0][:, None] / total
@@ -114,9 +127,10 @@ class Softmax:
             value, residual = self._value_and_residual(
                 design @ coefficients.astype(design.dtype), weight / total
             )
-            value += 0.5 * float(np.sum(ridge * coefficients**2))
+            away = coefficients - centre
+            value += 0.5 * float(np.sum(ridge * away**2))
             residual *= row_weight
-            slope = ridge * coefficients - (design.T @ residual).astype(np.float64)
+            slope = ridge * away - (design.T @ residual).astype(np.float64)
             return value, solve_triangular(lower, slope, lower=True).ravel()
 
         options = {
@@ -176,14 +190,16 @@ class Squares:
         *,
         gram: np.ndarray | None = None,
         start: np.ndarray | None = None,
+        prior: np.ndarray | None = None,
         tolerance: float = 0.0,
         max_steps: int = 0,
     ) -> np.ndarray:
-        """Solve the normal equations; arguments as `Softmax.fit`, the last three without effect."""
+        """Solve the normal equations; arguments as `Softmax.fit`, start and the last two without effect."""
         gram = weighted_gram(design, weight) if gram is None else gram
+        ridge = np.r_[penalty, 0.0]
         moment = design.T.astype(np.float64, copy=False) @ (weight * self.target)
-        lower = _factor(gram, np.r_[penalty, 0.0])
-        return np.asarray(cho_solve((lower, True), moment)[:, None])
+        moment = moment[:, None] + ridge[:, None] * with_free_intercept(prior, (design.shape[1], 1))
+        return np.asarray(cho_solve((_factor(gram, ridge), True), moment))
 
 
 Problem = Softmax | Squares

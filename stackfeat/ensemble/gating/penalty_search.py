@@ -67,6 +67,8 @@ class CrossValidation:
     weight : float64 array of shape (n,)
         Mean one.
     fold_of : int64 array of shape (n,)
+    prior : float64 array of shape (b, n_outputs)
+        What coefficients of the base shrink to; those of blocks shrink to zero.
     """
 
     problem: Problem
@@ -74,6 +76,7 @@ class CrossValidation:
     blocks: tuple[np.ndarray, ...]
     weight: np.ndarray
     fold_of: np.ndarray
+    prior: np.ndarray
 
     @property
     def n_folds(self) -> int:
@@ -101,6 +104,7 @@ class CrossValidation:
         ]
         total = np.sum(grams, axis=0)
         penalty = np.full(design.shape[1] - 1, choice.penalty)
+        prior = extended(self.prior, len(penalty))
         losses, coefficients = np.empty(len(design)), []
         for fold in range(self.n_folds):
             fitted, held_out = self.parts(fold)
@@ -110,6 +114,7 @@ class CrossValidation:
                 self.weight[fitted],
                 gram=total - grams[fold],
                 start=None if start is None else self._carry(start, fold, choice),
+                prior=prior,
                 tolerance=TOLERANCE,
                 max_steps=STEPS,
             )
@@ -133,6 +138,11 @@ class CrossValidation:
             else:
                 parts.append(np.zeros((self.blocks[number].shape[1], old.shape[1])))
         return np.vstack([*parts, old[-1:]])
+
+
+def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
+    """Append zeros for the columns of blocks, (n_columns, n_outputs)."""
+    return np.vstack([prior, np.zeros((n_columns - len(prior), prior.shape[1]))])
 
 
 def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES) -> Trial:

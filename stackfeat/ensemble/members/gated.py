@@ -34,14 +34,16 @@ class GatedMember:
             )
         columns = Columns.fit(rows, context.task, prepare="scaled", read_as=self.options.read_as)
         fold_of = context.fold_of if context.fold_of is not None else np.zeros(rows.n_rows, dtype=np.int64)
+        base = columns.base(rows)
         model = GatedLinear(**self.options.params).fit(
-            columns.base(rows),
+            base,
             _blocks(rows),
             context.y,
             fold_of,
             context.task,
             gate_se=float(context.settings.get("gate_se", 0.5)),
             weight=context.weight,
+            prior=columns.vote(rows, base.shape[1]),
             seed=context.seed,
         )
         return FittedGated(context.task, columns, model)
