@@ -8,7 +8,7 @@ Out: the best `Trial`, and the steps that led there. All blocks are screened by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def select_blocks(
     limit : float
         Standard errors that a block must gain.
     scales, penalties : sequences of float
-        Scales on offer; penalties that may be taken where a block needs a weaker one than the base.
+        Scales on offer; penalties that blocks may have where they need a weaker one than the base.
     max_blocks : int
     """
     current, steps = base, []
@@ -117,7 +117,8 @@ def screen(
     choices = []
     for place in np.argsort(losses.min(axis=1), kind="stable"):
         scale, strength = options[best[place]]
-        choices.append(Choice(strength, {**current.choice.scales, pool[place]: scale}))
+        scales_now = {**current.choice.scales, pool[place]: scale}
+        choices.append(replace(current.choice, penalty=strength, scales=scales_now))
     return choices
 
 
@@ -137,5 +138,5 @@ def _adjust_scale(cv: CrossValidation, trial: Trial, scales: Sequence[float]) ->
     ladder = sorted(scales)
     place = ladder.index(trial.choice.scales[number])
     near = [ladder[other] for other in (place - 1, place + 1) if 0 <= other < len(ladder)]
-    choices = [Choice(trial.choice.penalty, {**trial.choice.scales, number: scale}) for scale in near]
+    choices = [replace(trial.choice, scales={**trial.choice.scales, number: scale}) for scale in near]
     return min([trial, *(cv.run(choice, trial) for choice in choices)], key=lambda found: found.loss)

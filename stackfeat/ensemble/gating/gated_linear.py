@@ -19,7 +19,7 @@ import numpy as np
 from stackfeat.ensemble.gating.blocks import Block, Scale, check_design
 from stackfeat.ensemble.gating.linear_gate import GateOptions, choose
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
-from stackfeat.ensemble.gating.penalty_search import PENALTIES, extended
+from stackfeat.ensemble.gating.penalty_search import PENALTIES, Choice, extended
 from stackfeat.ensemble.gating.rules import MAX_BLOCKS, SCALES
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
@@ -150,19 +150,19 @@ class GatedLinear:
         if prior is None:
             prior = np.zeros((base.shape[1], task.n_outputs))
         vote = base_scale.undo(prior[:, classes] if task.is_classification else prior / target[1])
-        penalty, entered, report = choose(
+        alone, joint, report = choose(
             problem, base_scale.apply(base), vote, blocks, scales, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
-            for number, scale in entered.items()
+            for number, scale in joint.scales.items()
         }
         report = {"n_rows": len(base), **report}
-        entering = [blocks[number] for number in entered]
-        coefficients = _solve(problem, base, entering, [base_scale, *chosen.values()], weights, vote, penalty)
-        if entered:
-            alone = _solve(problem, base, [], [base_scale], weights, vote, report["base_penalty"])
-            coefficients = _between(alone, coefficients, report["trust"])
+        entering = [blocks[number] for number in joint.scales]
+        coefficients = _solve(problem, base, entering, [base_scale, *chosen.values()], weights, vote, joint)
+        if entering:
+            without = _solve(problem, base, [], [base_scale], weights, vote, alone)
+            coefficients = _between(without, coefficients, report["trust"])
         self.fitted_ = FittedLinear(task, classes, base_scale, chosen, coefficients, target, report)
         return self
 
@@ -291,7 +291,7 @@ def _solve(
     scales: Sequence[Scale],
     weight: np.ndarray,
     prior: np.ndarray,
-    penalty: float,
+    choice: Choice,
 ) -> np.ndarray:
     """Fit all rows to convergence."""
     columns = [base, *(block.values for block in blocks)]
@@ -300,7 +300,8 @@ def _solve(
     scaled = [scale.apply(values, dtype) for scale, values in zip(scales, columns, strict=True)]
     design = with_intercept(np.hstack(scaled))
     n_columns = design.shape[1] - 1
-    return problem.fit(design, np.full(n_columns, penalty), weight, prior=extended(prior, n_columns))
+    penalty = choice.strengths(len(prior), n_columns)
+    return problem.fit(design, penalty, weight, prior=extended(prior, n_columns))
 
 
 def _between(alone: np.ndarray, joint: np.ndarray, share: float) -> np.ndarray:

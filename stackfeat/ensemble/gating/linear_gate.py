@@ -1,7 +1,7 @@
 """The gate of the linear member: which penalty, which blocks, at which scale.
 
 In:  the problem, scaled base columns, blocks with their scales, fold ids.
-Out: the penalty, accepted block numbers with their scales, and a report in JSON values.
+Out: penalties, accepted block numbers with their scales, and a report in JSON values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from stackfeat.ensemble.gating.blocks import Block, Scale
 from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
-from stackfeat.ensemble.gating.penalty_search import CrossValidation, Trial, search_penalty
+from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_penalty
 from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold, trust
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def choose(
     weight: np.ndarray,
     folds: np.ndarray,
     options: GateOptions,
-) -> tuple[float, dict[int, float], dict[str, Any]]:
+) -> tuple[Choice, Choice, dict[str, Any]]:
     """Cross-validate penalties and blocks.
 
     Parameters
@@ -70,9 +70,8 @@ def choose(
 
     Returns
     -------
-    penalty : float
-    entered : dict of int to float
-        Accepted block numbers, in order of entry, with their scales.
+    alone, joint : Choice
+        The best without blocks, and the best with those accepted, in order of entry.
     report : dict
     """
     limit = threshold(options.gate_se, len(blocks))
@@ -83,8 +82,8 @@ def choose(
     }
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
-        penalty = max(options.penalties)
-        return penalty, {}, {**report, "penalty": penalty}
+        strongest = Choice(max(options.penalties), max(options.penalties))
+        return strongest, strongest, {**report, "penalty": strongest.penalty}
     cv = _cross_validation(problem, base, prior, blocks, scales, weight, folds, options.seed)
     alone = search_penalty(cv, options.penalties)
     found = select_blocks(
@@ -96,9 +95,9 @@ def choose(
         penalties=options.penalties,
         max_blocks=options.max_blocks,
     )
-    entered = dict(found.trial.choice.scales)
-    report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
-    return found.trial.choice.penalty, entered, {**report, **_measured(cv, alone, found, options.seed)}
+    joint = found.trial.choice
+    report["scales"].update({blocks[number].name: scale for number, scale in joint.scales.items()})
+    return alone.choice, joint, {**report, **_measured(cv, alone, found, options.seed)}
 
 
 def _cross_validation(
@@ -132,6 +131,7 @@ def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) ->
     random_gain, random_se = paired_gain(trial.losses, dealt.losses, cv.weight)
     return {
         "penalty": trial.choice.penalty,
+        "penalty_of_predictions": trial.choice.base_penalty,
         "base_penalty": alone.choice.penalty,
         "base_loss": alone.loss,
         "loss": trial.loss,

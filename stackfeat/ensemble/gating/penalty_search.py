@@ -7,7 +7,7 @@ Out: `Trial`s: the loss of every row held out, and coefficients to start the nex
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,17 +20,26 @@ STEPS = 100
 
 @dataclass(frozen=True)
 class Choice:
-    """A penalty, and blocks with their scales in order of entry.
+    """Penalties, and blocks with their scales in order of entry.
 
     Attributes
     ----------
+    base_penalty : float
+        Of the base's coefficients.
     penalty : float
+        Of the coefficients of a block of scale one.
     scales : mapping of int to float
         Block number to scale.
     """
 
+    base_penalty: float
     penalty: float
     scales: Mapping[int, float] = field(default_factory=dict)
+
+    def strengths(self, n_base: int, n_columns: int) -> np.ndarray:
+        """Penalty of each column, the base's first, (n_columns,)."""
+        blocks = np.full(n_columns - n_base, self.penalty)
+        return np.concatenate([np.full(n_base, self.base_penalty), blocks])
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class CrossValidation:
             weighted_gram(design[rows], self.weight[rows]) for _, rows in map(self.parts, range(self.n_folds))
         ]
         total = np.sum(grams, axis=0)
-        penalty = np.full(design.shape[1] - 1, choice.penalty)
+        penalty = choice.strengths(self.base.shape[1], design.shape[1] - 1)
         prior = extended(self.prior, len(penalty))
         losses, coefficients = np.empty(len(design)), []
         for fold in range(self.n_folds):
@@ -156,7 +165,7 @@ def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES
     best = trial = None
     n_worse = 0
     for penalty in sorted(penalties, reverse=True):
-        trial = cv.run(Choice(penalty), trial)
+        trial = cv.run(Choice(penalty, penalty), trial)
         if best is None or trial.loss < best.loss:
             best, n_worse = trial, 0
         else:
@@ -168,7 +177,11 @@ def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES
 
 
 def refine_penalty(cv: CrossValidation, trial: Trial) -> Trial:
-    """Try half a decade up and down."""
-    penalties = [trial.choice.penalty * factor for factor in (10.0**0.5, 10.0**-0.5)]
-    others = [cv.run(Choice(penalty, trial.choice.scales), trial) for penalty in penalties]
-    return min([trial, *others], key=lambda other: other.loss)
+    """Try half a decade up and down: without blocks one penalty, with blocks each of the two."""
+    choice = trial.choice
+    options = []
+    for factor in (10.0**0.5, 10.0**-0.5):
+        moved = replace(choice, base_penalty=choice.base_penalty * factor)
+        other = replace(choice, penalty=choice.penalty * factor)
+        options += [moved, other] if choice.scales else [replace(moved, penalty=other.penalty)]
+    return min([trial, *(cv.run(option, trial) for option in options)], key=lambda found: found.loss)
