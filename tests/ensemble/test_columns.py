@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from stackfeat.data.samples import Table
 from stackfeat.ensemble.columns import Columns, combine
+from stackfeat.ensemble.gating.blocks import centred_log_proba
 from stackfeat.features.member import BlockRows, Rows
 from stackfeat.store import MemoryStore
 from stackfeat.task import Task
@@ -21,6 +24,10 @@ def table(n: int) -> Table:
     numeric[0, 0] = np.nan
     codes = RNG.integers(0, 3, size=(n, 1)).astype(np.int32)
     return Table(numeric, ("x", "y"), codes, ("c",), (("p", "q", "r"),))
+
+
+def other(n: int) -> np.ndarray:
+    return np.random.default_rng(1).dirichlet(np.ones(3), size=n)
 
 
 def rows(n: int = 40) -> Rows:
@@ -41,6 +48,35 @@ def test_scaled_predictions_are_centred_log_probabilities() -> None:
     logs = np.log(given.predictions()[0])
     np.testing.assert_allclose(base[:, -3:], logs - logs.mean(axis=1, keepdims=True))
     assert np.isfinite(base).all()
+
+
+@pytest.mark.parametrize("read_as", ["auto", "logit"])
+def test_a_vote_of_columns_is_the_mean_of_the_predictions(read_as: str) -> None:
+    given = rows()
+    two = replace(
+        given, blocks=(*given.blocks, replace(given.blocks[0], name="base/o/proba", values=other(40)))
+    )
+    columns = Columns.fit(two, TASK, prepare="scaled", read_as=read_as)
+    base = columns.base(two)
+    mean = np.mean([centred_log_proba(values) for values in two.predictions()], axis=0)
+    np.testing.assert_allclose(base @ columns.vote(two, base.shape[1]), mean, atol=1e-12)
+
+
+def test_a_vote_of_values_is_their_mean_but_for_a_constant() -> None:
+    values = [RNG.normal(size=(40, 1)) * 10 + 500 for _ in range(3)]
+    blocks = tuple(BlockRows(f"base/{i}/prediction", "prediction", None, v) for i, v in enumerate(values))
+    given = Rows(40, {"table": table(40)}, blocks)
+    columns = Columns.fit(given, Task("regression"), prepare="scaled", read_as="auto")
+    base = columns.base(given)
+    away = (base @ columns.vote(given, base.shape[1]) - np.mean(values, axis=0)).ravel()
+    np.testing.assert_allclose(away, away[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("read_as", ["proba", "rank"])
+def test_probabilities_and_ranks_have_no_vote_in_units_of_scores(read_as: str) -> None:
+    given = rows()
+    columns = Columns.fit(given, TASK, prepare="scaled", read_as=read_as)
+    assert not columns.vote(given, columns.base(given).shape[1]).any()
 
 
 def test_trees_get_native_categories_missing_values_and_plain_probabilities() -> None:

@@ -1,7 +1,7 @@
 """The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
 
-Strong penalties lead to a vote of the predictions, not to zero; a fit with blocks counts as far as
-its gain can be told from chance.
+Strong penalties lead to a vote of the predictions or to zero, whichever predicts held-out folds
+better; a fit with blocks counts as far as its gain can be told from chance.
 
 In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
      targets, and the fold each row was held out in.
@@ -123,8 +123,9 @@ class GatedLinear:
             Standard errors that a block must gain; more are asked where there are many blocks.
         weight : float array of shape (n,), optional
         prior : float array of shape (b, n_outputs), optional
-            Coefficients of the base that a strong penalty leads to: those of a vote of its predictions
-            (see `Columns.vote`). Default zero, which leads to the shares of the classes, or the mean.
+            Coefficients of the base that a strong penalty may lead to: those of a vote of its
+            predictions (see `Columns.vote`). Cross-validation chooses between them and zero, which leads
+            to the shares of the classes, or the mean.
         seed : int
             Used where there is only one fold id, and for more than 50,000 rows.
 
@@ -150,18 +151,19 @@ class GatedLinear:
         if prior is None:
             prior = np.zeros((base.shape[1], task.n_outputs))
         vote = base_scale.undo(prior[:, classes] if task.is_classification else prior / target[1])
-        alone, joint, report = choose(
+        found = choose(
             problem, base_scale.apply(base), vote, blocks, scales, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
-            for number, scale in joint.scales.items()
+            for number, scale in found.joint.scales.items()
         }
-        report = {"n_rows": len(base), **report}
-        entering = [blocks[number] for number in joint.scales]
-        coefficients = _solve(problem, base, entering, [base_scale, *chosen.values()], weights, vote, joint)
+        report = {"n_rows": len(base), **found.report}
+        entering = [blocks[number] for number in found.joint.scales]
+        both = [base_scale, *chosen.values()]
+        coefficients = _solve(problem, base, entering, both, weights, found.prior, found.joint)
         if entering:
-            without = _solve(problem, base, [], [base_scale], weights, vote, alone)
+            without = _solve(problem, base, [], [base_scale], weights, found.prior, found.alone)
             coefficients = _between(without, coefficients, report["trust"])
         self.fitted_ = FittedLinear(task, classes, base_scale, chosen, coefficients, target, report)
         return self

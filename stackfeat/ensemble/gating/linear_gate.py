@@ -44,6 +44,26 @@ class GateOptions:
     seed: int
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What cross-validation chose.
+
+    Attributes
+    ----------
+    alone, joint : Choice
+        The best without blocks, and the best with those accepted, in order of entry.
+    prior : float64 array of shape (b, n_outputs)
+        What coefficients of the base shrink to: the prior given, or zero.
+    report : dict
+        JSON values.
+    """
+
+    alone: Choice
+    joint: Choice
+    prior: np.ndarray
+    report: dict[str, Any]
+
+
 def choose(
     problem: Problem,
     base: np.ndarray,
@@ -53,7 +73,7 @@ def choose(
     weight: np.ndarray,
     folds: np.ndarray,
     options: GateOptions,
-) -> tuple[Choice, Choice, dict[str, Any]]:
+) -> Chosen:
     """Cross-validate penalties and blocks.
 
     Parameters
@@ -62,7 +82,7 @@ def choose(
     base : float64 array of shape (n, b)
         Already scaled.
     prior : float64 array of shape (b, n_outputs)
-        What coefficients of the base shrink to.
+        What coefficients of the base may shrink to; zero is tried beside it.
     blocks, scales : sequences of Block and of their Scale
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
@@ -70,9 +90,7 @@ def choose(
 
     Returns
     -------
-    alone, joint : Choice
-        The best without blocks, and the best with those accepted, in order of entry.
-    report : dict
+    Chosen
     """
     limit = threshold(options.gate_se, len(blocks))
     report: dict[str, Any] = {
@@ -83,9 +101,13 @@ def choose(
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
         strongest = Choice(max(options.penalties), max(options.penalties))
-        return strongest, strongest, {**report, "penalty": strongest.penalty}
+        return Chosen(strongest, strongest, prior, {**report, "penalty": strongest.penalty})
     cv = _cross_validation(problem, base, prior, blocks, scales, weight, folds, options.seed)
     alone = search_penalty(cv, options.penalties)
+    if prior.any():
+        plain = replace(cv, prior=np.zeros_like(prior))
+        towards_zero = search_penalty(plain, options.penalties)
+        cv, alone = (plain, towards_zero) if towards_zero.loss < alone.loss else (cv, alone)
     found = select_blocks(
         cv,
         alone,
@@ -97,7 +119,11 @@ def choose(
     )
     joint = found.trial.choice
     report["scales"].update({blocks[number].name: scale for number, scale in joint.scales.items()})
-    return alone.choice, joint, {**report, **_measured(cv, alone, found, options.seed)}
+    report |= {
+        "shrinks_to": "vote" if cv.prior.any() else "zero",
+        **_measured(cv, alone, found, options.seed),
+    }
+    return Chosen(alone.choice, joint, cv.prior, report)
 
 
 def _cross_validation(

@@ -11,11 +11,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from stackfeat.ensemble.gating.blocks import Block, Scale, centred_log_proba
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
-from stackfeat.ensemble.gating.rules import passes, threshold
+from stackfeat.ensemble.gating.linear_solver import softmax
+from stackfeat.ensemble.gating.rules import passes, threshold, trust
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.task import Task
 
 THREE = Task("multiclass", ("a", "b", "c"))
+EIGHT = Task("multiclass", tuple("abcdefgh"))
 VALUES = Task("regression")
 
 
@@ -99,6 +101,49 @@ def test_without_blocks_it_is_scikit_learn_at_the_same_penalty(task):
     else:
         theirs = Ridge(alpha=10.0).fit(X, y).predict(X)[:, None]
     np.testing.assert_allclose(model.predict(base, []), theirs, rtol=1e-4)
+
+
+def test_good_members_of_few_rows_are_left_near_their_vote():
+    rng = np.random.default_rng(0)
+    losses = {"vote": [], "voted": [], "plain": []}
+    for _ in range(5):
+        y = rng.integers(8, size=4200)
+        common = 1.5 * np.eye(8)[y] + rng.normal(size=(len(y), 8))
+        proba = [softmax(1.5 * (common + 0.3 * rng.normal(size=common.shape))) for _ in range(3)]
+        base = np.hstack([centred_log_proba(values) for values in proba])
+        prior, fit, new = np.vstack([np.eye(8) / 3] * 3), slice(0, 200), slice(200, None)
+        for name, given in (("voted", prior), ("plain", None)):
+            model = GatedLinear().fit(
+                base[fit], [], y[fit], np.arange(200) % 5, EIGHT, gate_se=0.5, seed=0, prior=given
+            )
+            losses[name].append(loss_of(EIGHT, y[new], model.predict(base[new], [])))
+            assert model.report()["shrinks_to"] == ("vote" if name == "voted" else "zero")
+        losses["vote"].append(loss_of(EIGHT, y[new], softmax(base[new] @ prior)))
+    vote, voted, plain = (np.mean(losses[name]) for name in ("vote", "voted", "plain"))
+    assert vote < voted < plain  # here nothing beats the vote
+    assert voted - vote < 0.5 * (plain - vote)
+
+
+def test_overconfident_members_that_know_nothing_are_not_left_near_their_vote():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=600)
+    base = centred_log_proba(softmax(3 * rng.normal(size=(600, 3))))
+    model = GatedLinear().fit(base, [], y, np.arange(600) % 5, THREE, gate_se=0.5, seed=0, prior=np.eye(3))
+    assert model.report()["shrinks_to"] == "zero"
+    assert loss_of(THREE, y, model.predict(base, [])) == pytest.approx(np.log(3), abs=0.01)
+
+
+def test_a_block_counts_as_far_as_its_gain_exceeds_its_error():
+    assert trust(0.0, 1.0) == trust(-1.0, 1.0) == 0.0
+    assert trust(1.0, 1.0) == 0.5
+    assert trust(10.0, 1.0) > 0.99
+    assert trust(1.0, 0.0) == 1.0
+    base, useful, _, y, folds = sample(THREE, n=300)
+    weak = Block("useful", useful.values + 4 * np.random.default_rng(1).normal(size=useful.values.shape))
+    model = GatedLinear().fit(base, [weak], y, folds, THREE, gate_se=0.5, seed=0)
+    report = model.report()
+    assert report["scales"]["useful"] > 0 and 0 < report["trust"] < 1
+    assert report["trust"] == trust(report["gain"], report["gain_se"])
 
 
 def test_probabilities_cover_all_classes_even_absent_ones():

@@ -65,3 +65,25 @@ def test_squares_is_ridge_at_alpha_of_the_penalty(penalty):
     theirs = Ridge(alpha=penalty).fit(X, y, sample_weight=weight)
     ours = Squares(y).fit(with_intercept(X), np.full(7, penalty), weight)
     np.testing.assert_allclose(ours[:, 0], np.r_[theirs.coef_, theirs.intercept_], atol=1e-8)
+
+
+def test_squares_with_a_prior_is_ridge_on_what_the_prior_leaves():
+    X, _ = sample()
+    rng = np.random.default_rng(2)
+    y, prior = X @ rng.normal(size=7) + rng.normal(size=len(X)), rng.normal(size=7)
+    theirs = Ridge(alpha=10.0).fit(X, y - X @ prior)
+    ours = Squares(y).fit(with_intercept(X), np.full(7, 10.0), np.ones(len(X)), prior=prior[:, None])
+    np.testing.assert_allclose(ours[:, 0], np.r_[theirs.coef_ + prior, theirs.intercept_], atol=1e-8)
+
+
+@pytest.mark.parametrize("penalty", [0.1, 10.0, 1e6])
+def test_softmax_with_a_prior_has_no_slope_where_it_ends(penalty):
+    X, y = sample()
+    prior = np.random.default_rng(2).normal(size=(7, 4))
+    found = Softmax(y, 4).fit(
+        with_intercept(X), np.full(7, penalty), np.ones(len(y)), prior=prior, tolerance=1e-14
+    )
+    slope = X.T @ (softmax(with_intercept(X) @ found) - np.eye(4)[y]) + penalty * (found[:-1] - prior)
+    np.testing.assert_allclose(slope / (len(y) + penalty), 0, atol=1e-5)
+    if penalty == 1e6:
+        np.testing.assert_allclose(found[:-1], prior, atol=1e-3)
