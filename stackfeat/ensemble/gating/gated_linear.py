@@ -1,7 +1,7 @@
 """The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
 
 Strong penalties lead to a vote of the predictions or to zero, whichever predicts held-out folds
-better; a fit with blocks counts as far as its gain can be told from chance.
+better. Blocks have a penalty of their own.
 
 In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
      targets, and the fold each row was held out in.
@@ -156,15 +156,12 @@ class GatedLinear:
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
-            for number, scale in found.joint.scales.items()
+            for number, scale in found.choice.scales.items()
         }
         report = {"n_rows": len(base), **found.report}
-        entering = [blocks[number] for number in found.joint.scales]
+        entering = [blocks[number] for number in found.choice.scales]
         both = [base_scale, *chosen.values()]
-        coefficients = _solve(problem, base, entering, both, weights, found.prior, found.joint)
-        if entering:
-            without = _solve(problem, base, [], [base_scale], weights, found.prior, found.alone)
-            coefficients = _between(without, coefficients, report["trust"])
+        coefficients = _solve(problem, base, entering, both, weights, found.prior, found.choice)
         self.fitted_ = FittedLinear(task, classes, base_scale, chosen, coefficients, target, report)
         return self
 
@@ -304,11 +301,3 @@ def _solve(
     n_columns = design.shape[1] - 1
     penalty = choice.strengths(len(prior), n_columns)
     return problem.fit(design, penalty, weight, prior=extended(prior, n_columns))
-
-
-def _between(alone: np.ndarray, joint: np.ndarray, share: float) -> np.ndarray:
-    """Go a share of the way from a fit without blocks to one with them; the intercept is last in both."""
-    out = share * joint
-    out[: len(alone) - 1] += (1 - share) * alone[:-1]
-    out[-1] += (1 - share) * alone[-1]
-    return np.asarray(out)

@@ -17,7 +17,7 @@ from stackfeat.ensemble.gating.blocks import Block, Scale
 from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_penalty
-from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold, trust
+from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +50,15 @@ class Chosen:
 
     Attributes
     ----------
-    alone, joint : Choice
-        The best without blocks, and the best with those accepted, in order of entry.
+    choice : Choice
+        Penalties, and accepted blocks in order of entry.
     prior : float64 array of shape (b, n_outputs)
         What coefficients of the base shrink to: the prior given, or zero.
     report : dict
         JSON values.
     """
 
-    alone: Choice
-    joint: Choice
+    choice: Choice
     prior: np.ndarray
     report: dict[str, Any]
 
@@ -101,7 +100,7 @@ def choose(
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
         strongest = Choice(max(options.penalties), max(options.penalties))
-        return Chosen(strongest, strongest, prior, {**report, "penalty": strongest.penalty})
+        return Chosen(strongest, prior, {**report, "penalty": strongest.penalty})
     cv = _cross_validation(problem, base, prior, blocks, scales, weight, folds, options.seed)
     alone = search_penalty(cv, options.penalties)
     if prior.any():
@@ -117,13 +116,13 @@ def choose(
         penalties=options.penalties,
         max_blocks=options.max_blocks,
     )
-    joint = found.trial.choice
-    report["scales"].update({blocks[number].name: scale for number, scale in joint.scales.items()})
+    entered = found.trial.choice.scales
+    report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
     report |= {
         "shrinks_to": "vote" if cv.prior.any() else "zero",
         **_measured(cv, alone, found, options.seed),
     }
-    return Chosen(alone.choice, joint, cv.prior, report)
+    return Chosen(found.trial.choice, cv.prior, report)
 
 
 def _cross_validation(
@@ -163,7 +162,6 @@ def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) ->
         "loss": trial.loss,
         "gain": gain,
         "gain_se": gain_se,
-        "trust": trust(gain, gain_se),
         "random_cv_loss": dealt.loss,
         "random_cv_gain": random_gain,
         "random_cv_se": random_se,

@@ -87,14 +87,3 @@ def passes(gain: float, standard_error: float, limit: float, loss: float) -> boo
     if not (gain > 0 and gain > limit * standard_error):
         return False
     return gain >= SMALLEST_SHARE * abs(loss) or gain >= SURE * standard_error
-
-
-def trust(gain: float, standard_error: float) -> float:
-    """How much of the way to the fit with blocks to go: gain^2 / (gain^2 + standard error^2).
-
-    The share of an estimate's square that is not its error's: near 1 for a gain of many standard
-    errors, 0.5 for a gain of one. A fit that lets a useless block in by chance is halved at least
-    where the gain was small; one that lets in a good one is left as it is.
-    """
-    square = gain**2
-    return square / (square + standard_error**2) if gain > 0 else 0.0

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from stackfeat.ensemble.gating.blocks import Block, Scale, centred_log_proba
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
 from stackfeat.ensemble.gating.linear_solver import softmax
-from stackfeat.ensemble.gating.rules import passes, threshold, trust
+from stackfeat.ensemble.gating.rules import passes, threshold
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.task import Task
 
@@ -133,17 +133,18 @@ def test_overconfident_members_that_know_nothing_are_not_left_near_their_vote():
     assert loss_of(THREE, y, model.predict(base, [])) == pytest.approx(np.log(3), abs=0.01)
 
 
-def test_a_block_counts_as_far_as_its_gain_exceeds_its_error():
-    assert trust(0.0, 1.0) == trust(-1.0, 1.0) == 0.0
-    assert trust(1.0, 1.0) == 0.5
-    assert trust(10.0, 1.0) > 0.99
-    assert trust(1.0, 0.0) == 1.0
-    base, useful, _, y, folds = sample(THREE, n=300)
-    weak = Block("useful", useful.values + 4 * np.random.default_rng(1).normal(size=useful.values.shape))
-    model = GatedLinear().fit(base, [weak], y, folds, THREE, gate_se=0.5, seed=0)
+def test_a_block_may_enter_where_predictions_are_left_at_their_vote():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=400)
+    known = 1.5 * np.eye(3)[y] + rng.normal(size=(400, 3))
+    base = centred_log_proba(softmax(1.5 * known))  # as good as can be: only its vote is needed
+    more = Block("more", (np.eye(3)[y] + rng.normal(size=(400, 3))) @ rng.normal(size=(3, 10)))
+    model = GatedLinear().fit(
+        base, [more], y, np.arange(400) % 5, THREE, gate_se=0.5, seed=0, prior=np.eye(3)
+    )
     report = model.report()
-    assert report["scales"]["useful"] > 0 and 0 < report["trust"] < 1
-    assert report["trust"] == trust(report["gain"], report["gain_se"])
+    assert report["shrinks_to"] == "vote" and report["scales"]["more"] > 0
+    assert report["penalty"] < report["penalty_of_predictions"]
 
 
 def test_probabilities_cover_all_classes_even_absent_ones():
