@@ -229,6 +229,7 @@ def draw_gate(stacked: Spread, path: Path) -> None:
     _pairs(right, names, changes["gated"], changes["ungated"], ("gated", "ungated"))
     right.axvline(0, color="black", lw=1)
     right.set_xlabel("test log-loss less that of predictions alone (below 0 is better)", fontsize=SMALL)
+    right.locator_params(axis="x", nbins=6)
     right.set_title("What it is worth on test rows", fontsize=10)
     for axis in (left, right):
         axis.tick_params(labelsize=SMALL)

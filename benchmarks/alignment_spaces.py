@@ -181,7 +181,10 @@ def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[st
     views = [centred_log_proba(rows) for rows in spaces.proba_test]
 
     def fit(columns: np.ndarray, offered: list[Block]) -> GatedLinear:
-        return GatedLinear().fit(columns, offered, spaces.y, spaces.fold_of, TASK, gate_se=GATE_SE, seed=seed)
+        vote = np.eye(columns.shape[1], len(TASK.classes))  # of the one net's columns, which come first
+        return GatedLinear().fit(
+            columns, offered, spaces.y, spaces.fold_of, TASK, gate_se=GATE_SE, prior=vote, seed=seed
+        )
 
     def loss(predictions: list[np.ndarray]) -> float:
         return float(log_loss(spaces.y_test, np.mean(predictions, axis=0), labels=list(TASK.classes)))
