@@ -207,7 +207,8 @@ def _check_installed(top: str, name: str, what: str, search_path: Path | None) -
 
 
 def _distribution(top: str) -> str:
-    return {"sklearn": "scikit-learn"}.get(top, top)
+    extra = "'stackfeat[boosting]'"
+    return {"sklearn": "scikit-learn", "catboost": extra, "xgboost": extra}.get(top, top)
 
 
 def _unknown(name: str, table: Mapping[str, str], what: str, packages: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import has_fit_parameter
 
+from stackfeat.ensemble.category_columns import as_taken, fit_keywords
 from stackfeat.ensemble.gating.blocks import SMALLEST_PROBA, Block, Scale
 from stackfeat.task import Task
 
@@ -93,15 +94,16 @@ class EstimatorTrials:
     def fit(self, design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> Any:
         """Fit a new estimator on some rows."""
         estimator = self.make_estimator()
-        if not self.weighted:
-            return estimator.fit(_rows(design, rows), self.y[rows])
-        if not has_fit_parameter(estimator, "sample_weight"):
+        keywords = fit_keywords(estimator, design)
+        if self.weighted and has_fit_parameter(estimator, "sample_weight"):
+            keywords["sample_weight"] = self.weight[rows]
+        elif self.weighted:
             logger.info("%s takes no sample_weight; the gate fits it without", type(estimator).__name__)
-            return estimator.fit(_rows(design, rows), self.y[rows])
-        return estimator.fit(_rows(design, rows), self.y[rows], sample_weight=self.weight[rows])
+        return estimator.fit(as_taken(estimator, _rows(design, rows)), self.y[rows], **keywords)
 
     def _loss(self, estimator: Any, design: np.ndarray | pd.DataFrame, y: np.ndarray) -> np.ndarray:
         """Log-loss, or error where there are no probabilities; squared error in regression."""
+        design = as_taken(estimator, design)
         if not self.task.is_classification:
             return np.asarray((y - np.asarray(estimator.predict(design)).reshape(-1)) ** 2, dtype=np.float64)
         if not hasattr(estimator, "predict_proba"):

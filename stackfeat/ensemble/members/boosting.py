@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from stackfeat.ensemble.category_columns import as_taken, fit_keywords, is_catboost
 from stackfeat.ensemble.columns import take_rows
 from stackfeat.ensemble.members.predict import fit_estimator
 from stackfeat.errors import MemberError
@@ -35,9 +36,10 @@ def fit_early_stopped(
     fit_rows, valid_rows = parts
     probe = clone(estimator)
     extra = {} if weight is None else {"sample_weight": weight[fit_rows]}
-    validation = _validation(probe, take_rows(columns, valid_rows), y[valid_rows])
+    validation = _validation(probe, as_taken(probe, take_rows(columns, valid_rows)), y[valid_rows])
     quiet = {"verbose": False} if not type(probe).__name__.startswith("LGBM") else {}
-    probe.fit(take_rows(columns, fit_rows), y[fit_rows], **validation, **extra, **quiet)
+    keywords = {**validation, **extra, **quiet, **fit_keywords(probe, columns)}
+    probe.fit(as_taken(probe, take_rows(columns, fit_rows)), y[fit_rows], **keywords)
     final = clone(estimator).set_params(
         early_stopping_rounds=None, **{_rounds_name(estimator): best_rounds(probe)}
     )
@@ -57,7 +59,7 @@ def best_rounds(estimator: Any) -> int:
         value = getattr(estimator, name, None)
         if value is not None:
             # LightGBM counts rounds, XGBoost and CatBoost give the index of the best one.
-            is_index = offset == 1 or type(estimator).__name__.startswith("CatBoost")
+            is_index = offset == 1 or is_catboost(estimator)
             return max(1, int(value) + int(is_index))
     raise MemberError(
         f"early_stopping_rounds needs an estimator that tells its best round; got {type(estimator).__name__}. "
@@ -66,5 +68,6 @@ def best_rounds(estimator: Any) -> int:
 
 
 def _rounds_name(estimator: Any) -> str:
+    # CatBoost names its parameters only where they were set.
     params = estimator.get_params()
-    return next(name for name in _ROUNDS if name in params)
+    return next((name for name in _ROUNDS if name in params), "iterations")

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
+from stackfeat.ensemble.category_columns import is_catboost
 from stackfeat.errors import ConfigError
 from stackfeat.lookup import resolve, suggest
 from stackfeat.tables import ESTIMATORS, TRUSTED_PACKAGES
@@ -130,6 +131,20 @@ def _set_defaults(estimator: Any, params: Mapping[str, Any], seed: int, threads:
         settings["max_iter"] = 1000
     if type(estimator).__name__.startswith("LGBM") and "verbosity" not in params and "verbose" not in params:
         settings["verbosity"] = -1
-    if type(estimator).__name__.startswith("CatBoost"):
-        settings |= {"verbose": 0, "allow_writing_files": False} if "verbose" not in params else {}
+    if type(estimator).__name__.startswith("XGB") and "enable_categorical" not in params:
+        settings["enable_categorical"] = True
+    if is_catboost(estimator):
+        settings |= _catboost_defaults(params, seed, threads)
     estimator.set_params(**settings)
+
+
+def _catboost_defaults(params: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:
+    """Return what CatBoost, which lists no parameter that was not set, would be left without."""
+    settings: dict[str, Any] = {"allow_writing_files": False}
+    if not {"random_seed", "random_state"} & set(params):
+        settings["random_seed"] = seed
+    if "thread_count" not in params:
+        settings["thread_count"] = threads
+    if not {"verbose", "silent", "logging_level", "verbose_eval"} & set(params):
+        settings["verbose"] = False
+    return {name: value for name, value in settings.items() if name not in params}

@@ -16,6 +16,8 @@ from stackfeat.errors import MemberError, TrustError
 TRUSTED_TYPES = frozenset(
     {
         "builtins.super",
+        "catboost.core.CatBoostClassifier",
+        "catboost.core.CatBoostRegressor",
         "collections.OrderedDict",
         "collections.defaultdict",
         # Holds a function and its arguments without calling it; the function needs trust of its own.

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.utils.validation import has_fit_parameter
 
+from stackfeat.ensemble.category_columns import as_taken, fit_keywords
 from stackfeat.errors import MemberError
 from stackfeat.task import Task
 
@@ -20,14 +21,15 @@ def fit_estimator(estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarra
     MemberError
         If there are weights and the estimator's `fit` does not take them.
     """
+    taken, keywords = as_taken(estimator, columns), fit_keywords(estimator, columns)
     if weight is None:
-        return estimator.fit(columns, y)
+        return estimator.fit(taken, y, **keywords)
     if not has_fit_parameter(estimator, "sample_weight"):
         raise MemberError(
             f"{type(estimator).__name__}.fit must take sample_weight, because data.weight is set; it does not. "
             "Use another estimator, or remove data.weight"
         )
-    return estimator.fit(columns, y, sample_weight=weight)
+    return estimator.fit(taken, y, sample_weight=weight, **keywords)
 
 
 def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:
@@ -37,6 +39,7 @@ def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:
     a decision function goes through the logistic or soft-max function; without that,
     predicted labels become certain probabilities.
     """
+    columns = as_taken(estimator, columns)
     if not task.is_classification:
         values = np.asarray(estimator.predict(columns), dtype=np.float64).reshape(len(columns), -1)
         return _finite(values[:, :1], estimator)

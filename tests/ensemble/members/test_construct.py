@@ -68,3 +68,24 @@ def test_names_that_boosting_libraries_would_swallow_are_refused() -> None:
         construct("lightgbm.LGBMClassifier", {"n_estimatrs": 40}, seed=0, threads=1)
     known = {"num_iterations": 5, "early_stopping_rounds": 3, "bagging_fraction": 0.5, "lambda_l1": 1.0}
     construct("lightgbm.LGBMClassifier", known, seed=0, threads=1)
+
+
+def test_xgboost_is_told_of_categories() -> None:
+    pytest.importorskip("xgboost")
+    assert construct("xgboost.XGBClassifier", {}, seed=7, threads=2).enable_categorical is True
+    given = construct("xgboost.XGBClassifier", {"enable_categorical": False}, seed=7, threads=2)
+    assert given.enable_categorical is False
+
+
+def test_catboost_which_lists_only_what_was_set_gets_a_seed_and_threads() -> None:
+    pytest.importorskip("catboost")
+    model = construct("catboost.CatBoostClassifier", {"iterations": 3}, seed=7, threads=2)
+    assert model.get_params() == {
+        "iterations": 3,
+        "random_seed": 7,
+        "thread_count": 2,
+        "verbose": False,
+        "allow_writing_files": False,
+    }
+    given = construct("catboost.CatBoostRegressor", {"random_state": 1, "silent": True}, seed=7, threads=2)
+    assert "random_seed" not in given.get_params() and "verbose" not in given.get_params()
