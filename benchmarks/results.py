@@ -1,8 +1,8 @@
 """Score a finished run on the labels of its test rows, which the run has never seen.
 
 In:  a run folder, the training file, a file with the true test labels.
-Out: a markdown table: every member's out-of-fold and test scores with bootstrap standard errors,
-     then paired differences between members.
+Out: markdown: a line that sums the run up; every member's out-of-fold and test scores with bootstrap
+     standard errors; paired differences between members.
 
     python benchmarks/results.py configs/runs/adult --train work/data/adult/train.csv \
         --labels ../shared/data/adult/test_labels.parquet [--metric log_loss] [--compare meta/gated meta/logit]
@@ -36,7 +36,7 @@ def main() -> None:
     """Print the table, and write it where ``--output`` says."""
     parser = argparse.ArgumentParser(description="Score a finished run on the labels of its test rows.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--train", type=Path, required=True, help="the run's training file (csv)")
+    parser.add_argument("--train", type=Path, required=True, help="the run's training file (csv or npz)")
     parser.add_argument(
         "--labels", type=Path, required=True, help="true labels of the test rows (parquet or csv)"
     )
@@ -53,7 +53,8 @@ def main() -> None:
     scored = {(m.name, part): getattr(run, part).scores(m, run.task) for m in metrics for part in PARTS}
     names = [metric.name for metric in metrics]
     pairs = [*submitted_against_singles(run, metrics[0], scored), *arguments.compare]
-    text = "\n".join([*score_table(run, names, scored), "", *difference_table(names, scored, pairs)])
+    parts = [summary(run, metrics[0], scored), score_table(run, names, scored)]
+    text = "\n".join(line for part in [*parts, difference_table(names, scored, pairs)] for line in (*part, ""))
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")
@@ -118,10 +119,9 @@ def read_run(folder: Path, train: Path, labels: Path) -> Run:
     config = YAML(typ="safe", pure=True).load(folder / "config.yaml")
     scores = json.loads((folder / "scores.json").read_text())
     options = config["data"]
-    columns = [options["id"], options["target"]]
-    known = pd.read_csv(train, usecols=columns)
-    truth = (pd.read_parquet if labels.suffix == ".parquet" else pd.read_csv)(labels)[columns]
-    task = make_task(config["task"], known[options["target"]], options["positive"])
+    known = read_target(train, options["id"], options["target"])
+    truth = (pd.read_parquet if labels.suffix == ".parquet" else pd.read_csv)(labels)
+    task = make_task(config["task"], known, options["positive"])
     board = pd.read_csv(folder / "leaderboard.csv")
     ranked = [f"{level}/{member}" for level, member in zip(board["level"], board["member"], strict=True)]
     first = next(iter(config["levels"]))
@@ -132,9 +132,17 @@ def read_run(folder: Path, train: Path, labels: Path) -> Run:
         submitted=scores["submitted"],
         members=tuple(ranked),
         singles=tuple(name for name in ranked if name.startswith(f"{first}/")),
-        oof=read_part(folder / "oof", files, known.set_index(columns[0])[columns[1]], task),
-        test=read_part(folder / "test", files, truth.set_index(columns[0])[columns[1]], task),
+        oof=read_part(folder / "oof", files, known, task),
+        test=read_part(folder / "test", files, truth.set_index(options["id"]).iloc[:, 0], task),
     )
+
+
+def read_target(train: Path, row_id: str, target: str) -> pd.Series:
+    """Return the labels of the training rows by id."""
+    if train.suffix == ".npz":
+        with np.load(train) as arrays:
+            return pd.Series(arrays[target], index=arrays[row_id])
+    return pd.read_csv(train, usecols=[row_id, target]).set_index(row_id)[target]
 
 
 def make_task(kind: Any, target: pd.Series, positive: Any) -> Task:
@@ -170,6 +178,31 @@ def submitted_against_singles(run: Run, metric: Metric, scored: Scored) -> list[
         points, _ = scored[metric.name, part]
         best.append(min(run.singles, key=lambda name, points=points: metric.signed(points[name])))  # type: ignore[misc]
     return [[run.submitted, name] for name in dict.fromkeys(best) if name != run.submitted]
+
+
+def summary(run: Run, metric: Metric, scored: Scored) -> list[str]:
+    """Return the lines of a table of one row: the submitted member, out of fold and on test rows.
+
+    ``test - OOF`` is in standard errors of the difference; ``ahead of`` counts the single models that are
+    worse on test rows.
+    """
+    (oof, oof_drawn), (test, test_drawn) = (scored[metric.name, part] for part in PARTS)
+    name = run.submitted
+    error = float(np.hypot(np.nanstd(oof_drawn[name], ddof=1), np.nanstd(test_drawn[name], ddof=1)))
+    best = min(run.singles, key=lambda single: metric.signed(test[single]))
+    n_worse = sum(metric.signed(test[single]) > metric.signed(test[name]) for single in run.singles)
+    cells = [
+        f"{len(run.oof.y):,} / {len(run.test.y):,}",
+        metric.name,
+        with_error(oof[name], oof_drawn[name]),
+        with_error(test[name], test_drawn[name]),
+        f"{(test[name] - oof[name]) / error:+.1f}",
+        f"{best.split('/', 1)[1]} {with_error(test[best], test_drawn[best])}",
+        f"{n_worse} of {len(run.singles)}",
+    ]
+    heads = ["rows train / test", "metric", "submitted, OOF (se)", "test (se)", "test - OOF, in se"]
+    heads += ["best single on test", "ahead of singles"]
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", f"| {' | '.join(cells)} |"]
 
 
 def score_table(run: Run, metrics: list[str], scored: Scored) -> list[str]:
