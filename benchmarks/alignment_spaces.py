@@ -181,9 +181,9 @@ def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[st
     views = [centred_log_proba(rows) for rows in spaces.proba_test]
 
     def fit(columns: np.ndarray, offered: list[Block]) -> GatedLinear:
-        vote = np.eye(columns.shape[1], len(TASK.classes))  # of the one net's columns, which come first
+        votes = {"net": np.eye(columns.shape[1], len(TASK.classes))}  # its columns come first
         return GatedLinear().fit(
-            columns, offered, spaces.y, spaces.fold_of, TASK, gate_se=GATE_SE, prior=vote, seed=seed
+            columns, offered, spaces.y, spaces.fold_of, TASK, gate_se=GATE_SE, votes=votes, seed=seed
         )
 
     def loss(predictions: list[np.ndarray]) -> float:

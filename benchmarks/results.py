@@ -54,7 +54,9 @@ def main() -> None:
     names = [metric.name for metric in metrics]
     pairs = [*submitted_against_singles(run, metrics[0], scored), *arguments.compare]
     parts = [summary(run, metrics[0], scored), score_table(run, names, scored)]
-    text = "\n".join(line for part in [*parts, difference_table(names, scored, pairs)] for line in (*part, ""))
+    text = "\n".join(
+        line for part in [*parts, difference_table(names, scored, pairs)] for line in (*part, "")
+    )
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")

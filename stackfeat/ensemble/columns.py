@@ -104,21 +104,25 @@ class Columns:
             frames.append(pd.DataFrame(values, columns=[f"p{i}" for i in range(values.shape[1])]))
         return pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1)
 
-    def vote(self, rows: Rows, n_columns: int) -> np.ndarray:
-        """Return the coefficients of an array `base` of n_columns that make the mean of all predictions.
+    def votes(self, rows: Rows, n_columns: int) -> dict[str, np.ndarray]:
+        """Return by block the coefficients of an array `base` of n_columns that give its prediction.
 
         Returns
         -------
-        float64 array of shape (n_columns, n_outputs)
-            Zero for raw columns, and for predictions read neither as logarithms nor as values.
+        dict of str to float64 array of shape (n_columns, n_outputs)
+            Up to a constant. Empty where predictions are read neither as logarithms nor as values.
         """
+        if self.read_as != "logit" if self.task.is_classification else self.read_as == "rank":
+            return {}
         predictions = [block for block in rows.blocks if block.kind == "prediction"]
-        in_units = self.read_as == "logit" if self.task.is_classification else self.read_as != "rank"
-        share = np.eye(self.task.n_outputs) * in_units / max(len(predictions), 1)
-        scales = [self.scales.get(block.name) for block in predictions]
-        votes = [share if scale is None else scale.undo(share) for scale in scales]
-        width = sum(map(len, votes))
-        return np.vstack([np.zeros((n_columns - width, self.task.n_outputs)), *votes])
+        one = np.eye(self.task.n_outputs)
+        found, end = {}, n_columns - len(one) * len(predictions)
+        for block in predictions:
+            scale = self.scales.get(block.name)
+            start, end = end, end + len(one)
+            found[block.name] = np.zeros((n_columns, len(one)))
+            found[block.name][start:end] = one if scale is None else scale.undo(one)
+        return found
 
     def features(self, rows: Rows) -> list[np.ndarray]:
         """Return one float32 matrix for each feature block."""

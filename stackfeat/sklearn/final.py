@@ -143,7 +143,7 @@ class GatedFinal(BaseEstimator):
             self.task,
             gate_se=GATE_SE,
             weight=sample_weight,
-            prior=self._vote(base.shape[1]),
+            votes=self._votes(base.shape[1]),
             seed=0,
         )
         self.n_features_in_ = np.shape(X)[1]
@@ -168,18 +168,16 @@ class GatedFinal(BaseEstimator):
         named = zip(self.blocks, starts, strict=False)
         return base, [Block(n, columns[:, i : i + w], scaling_of(n)) for (n, w), i in named]
 
-    def _vote(self, n_columns: int) -> np.ndarray:
-        """Coefficients of the base that make the mean of all predictions, (n_columns, n_outputs)."""
-        share = np.eye(self.task.n_outputs) / max(len(self.predictions), 1)
-        parts, read = [], 0
+    def _votes(self, n_columns: int) -> dict[str, np.ndarray]:
+        """By place the coefficients of the base that give a prediction, (n_columns, n_outputs)."""
+        one, moved = np.eye(self.task.n_outputs), 0
+        found: dict[str, np.ndarray] = {}
         for start, stop in self.predictions:
-            parts += [np.zeros((start - read, len(share))), share]
-            read = stop
-        out = np.zeros((n_columns, len(share)))
-        if parts:
-            head = np.vstack(parts)
-            out[: len(head)] = head
-        return out
+            matrix = np.zeros((n_columns, len(one)))
+            matrix[start + moved : start + moved + len(one)] = one
+            found[str(len(found))] = matrix
+            moved += len(one) - (stop - start)  # two classes have one column in X and two in the base
+        return found
 
 
 class GatedFinalClassifier(ClassifierMixin, GatedFinal):

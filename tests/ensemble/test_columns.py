@@ -51,32 +51,34 @@ def test_scaled_predictions_are_centred_log_probabilities() -> None:
 
 
 @pytest.mark.parametrize("read_as", ["auto", "logit"])
-def test_a_vote_of_columns_is_the_mean_of_the_predictions(read_as: str) -> None:
+def test_votes_read_each_prediction_out_of_the_columns(read_as: str) -> None:
     given = rows()
-    two = replace(
-        given, blocks=(*given.blocks, replace(given.blocks[0], name="base/o/proba", values=other(40)))
-    )
+    added = replace(given.blocks[0], name="base/o/proba", values=other(40))
+    two = replace(given, blocks=(*given.blocks, added))
     columns = Columns.fit(two, TASK, prepare="scaled", read_as=read_as)
     base = columns.base(two)
-    mean = np.mean([centred_log_proba(values) for values in two.predictions()], axis=0)
-    np.testing.assert_allclose(base @ columns.vote(two, base.shape[1]), mean, atol=1e-12)
+    votes = columns.votes(two, base.shape[1])
+    assert list(votes) == ["base/m/proba", "base/o/proba"]
+    for vote, values in zip(votes.values(), two.predictions(), strict=True):
+        np.testing.assert_allclose(base @ vote, centred_log_proba(values), atol=1e-12)
 
 
-def test_a_vote_of_values_is_their_mean_but_for_a_constant() -> None:
-    values = [RNG.normal(size=(40, 1)) * 10 + 500 for _ in range(3)]
+def test_votes_of_values_are_the_values_but_for_a_constant() -> None:
+    values = [RNG.normal(size=(40, 1)) * 10 + 500, np.full((40, 1), 7.0)]
     blocks = tuple(BlockRows(f"base/{i}/prediction", "prediction", None, v) for i, v in enumerate(values))
     given = Rows(40, {"table": table(40)}, blocks)
     columns = Columns.fit(given, Task("regression"), prepare="scaled", read_as="auto")
     base = columns.base(given)
-    away = (base @ columns.vote(given, base.shape[1]) - np.mean(values, axis=0)).ravel()
-    np.testing.assert_allclose(away, away[0], atol=1e-9)
+    for vote, known in zip(columns.votes(given, base.shape[1]).values(), values, strict=True):
+        away = (base @ vote - known).ravel()
+        np.testing.assert_allclose(away, away[0], atol=1e-9)
 
 
 @pytest.mark.parametrize("read_as", ["proba", "rank"])
-def test_probabilities_and_ranks_have_no_vote_in_units_of_scores(read_as: str) -> None:
+def test_probabilities_and_ranks_have_no_votes_in_units_of_scores(read_as: str) -> None:
     given = rows()
     columns = Columns.fit(given, TASK, prepare="scaled", read_as=read_as)
-    assert not columns.vote(given, columns.base(given).shape[1]).any()
+    assert columns.votes(given, columns.base(given).shape[1]) == {}
 
 
 def test_trees_get_native_categories_missing_values_and_plain_probabilities() -> None:

@@ -1,7 +1,7 @@
 """The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
 
-Strong penalties lead to a vote of the predictions or to zero, whichever predicts held-out folds
-better. Blocks have a penalty of their own.
+Strong penalties lead to the best weighted vote of the predictions (`pool`), not to zero. Blocks have a
+penalty of their own.
 
 In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
      targets, and the fold each row was held out in.
@@ -10,7 +10,7 @@ Out: predictions, and a report of what each block gained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ class GatedLinear:
         *,
         gate_se: float,
         weight: np.ndarray | None = None,
-        prior: np.ndarray | None = None,
+        votes: Mapping[str, np.ndarray] | None = None,
         seed: int,
     ) -> GatedLinear:
         """Choose the penalty and the blocks, then fit on all rows.
@@ -122,10 +122,10 @@ class GatedLinear:
         gate_se : float
             Standard errors that a block must gain; more are asked where there are many blocks.
         weight : float array of shape (n,), optional
-        prior : float array of shape (b, n_outputs), optional
-            Coefficients of the base that a strong penalty may lead to: those of a vote of its
-            predictions (see `Columns.vote`). Cross-validation chooses between them and zero, which leads
-            to the shares of the classes, or the mean.
+        votes : mapping of str to float array of shape (b, n_outputs), optional
+            By member the coefficients of the base that give its prediction (see `Columns.votes`). A strong
+            penalty leads to the best weighted vote of them; without votes to the shares of the classes, or
+            the mean.
         seed : int
             Used where there is only one fold id, and for more than 50,000 rows.
 
@@ -148,11 +148,12 @@ class GatedLinear:
             PENALTIES if self.penalties is None else tuple(float(penalty) for penalty in self.penalties)
         )
         options = GateOptions(gate_se, penalties, tuple(sorted(self.scales)), self.max_blocks, seed)
-        if prior is None:
-            prior = np.zeros((base.shape[1], task.n_outputs))
-        vote = base_scale.undo(prior[:, classes] if task.is_classification else prior / target[1])
+        scaled_votes = {
+            name: base_scale.undo(vote[:, classes] if task.is_classification else vote / target[1])
+            for name, vote in (votes or {}).items()
+        }
         found = choose(
-            problem, base_scale.apply(base), vote, blocks, scales, weights, np.asarray(folds), options
+            problem, base_scale.apply(base), scaled_votes, blocks, scales, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)

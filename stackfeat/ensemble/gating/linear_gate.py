@@ -7,7 +7,7 @@ Out: penalties, accepted block numbers with their scales, and a report in JSON v
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from stackfeat.ensemble.gating.blocks import Block, Scale
 from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_penalty
+from stackfeat.ensemble.gating.pool import pool, pooled
 from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Chosen:
     choice : Choice
         Penalties, and accepted blocks in order of entry.
     prior : float64 array of shape (b, n_outputs)
-        What coefficients of the base shrink to: the prior given, or zero.
+        What coefficients of the base shrink to: the best weighted vote.
     report : dict
         JSON values.
     """
@@ -66,7 +67,7 @@ class Chosen:
 def choose(
     problem: Problem,
     base: np.ndarray,
-    prior: np.ndarray,
+    votes: Mapping[str, np.ndarray],
     blocks: Sequence[Block],
     scales: Sequence[Scale],
     weight: np.ndarray,
@@ -80,8 +81,8 @@ def choose(
     problem : Softmax or Squares
     base : float64 array of shape (n, b)
         Already scaled.
-    prior : float64 array of shape (b, n_outputs)
-        What coefficients of the base may shrink to; zero is tried beside it.
+    votes : mapping of str to float64 array of shape (b, n_outputs)
+        By member the coefficients that read its prediction out of the base.
     blocks, scales : sequences of Block and of their Scale
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
@@ -100,13 +101,10 @@ def choose(
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
         strongest = Choice(max(options.penalties), max(options.penalties))
-        return Chosen(strongest, prior, {**report, "penalty": strongest.penalty})
-    cv = _cross_validation(problem, base, prior, blocks, scales, weight, folds, options.seed)
+        zero = np.zeros((base.shape[1], problem.n_outputs))
+        return Chosen(strongest, zero, {**report, "penalty": strongest.penalty})
+    cv = _cross_validation(problem, base, tuple(votes.values()), blocks, scales, weight, folds, options.seed)
     alone = search_penalty(cv, options.penalties)
-    if prior.any():
-        plain = replace(cv, prior=np.zeros_like(prior))
-        towards_zero = search_penalty(plain, options.penalties)
-        cv, alone = (plain, towards_zero) if towards_zero.loss < alone.loss else (cv, alone)
     found = select_blocks(
         cv,
         alone,
@@ -118,17 +116,16 @@ def choose(
     )
     entered = found.trial.choice.scales
     report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
-    report |= {
-        "shrinks_to": "vote" if cv.prior.any() else "zero",
-        **_measured(cv, alone, found, options.seed),
-    }
-    return Chosen(found.trial.choice, cv.prior, report)
+    weights = pool(problem, base, cv.votes, weight)
+    report["vote"] = dict(zip(votes, weights.tolist(), strict=True))
+    prior = pooled(cv.votes, weights, (base.shape[1], problem.n_outputs))
+    return Chosen(found.trial.choice, prior, {**report, **_measured(cv, alone, found, options.seed)})
 
 
 def _cross_validation(
     problem: Problem,
     base: np.ndarray,
-    prior: np.ndarray,
+    votes: tuple[np.ndarray, ...],
     blocks: Sequence[Block],
     scales: Sequence[Scale],
     weight: np.ndarray,
@@ -145,7 +142,7 @@ def _cross_validation(
         for block, scale in zip(blocks, scales, strict=True)
     )
     inner = inner_folds(folds[rows], seed, "gated_linear")
-    return CrossValidation(problem.take(rows), base[rows], values, weight[rows], inner, prior)
+    return CrossValidation(problem.take(rows), base[rows], values, weight[rows], inner, votes)
 
 
 def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) -> dict[str, Any]:

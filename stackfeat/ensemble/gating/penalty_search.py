@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, weighted_gram, with_intercept
+from stackfeat.ensemble.gating.pool import pool, pooled
 
 PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
 TOLERANCE = 1e-6
@@ -76,8 +78,9 @@ class CrossValidation:
     weight : float64 array of shape (n,)
         Mean one.
     fold_of : int64 array of shape (n,)
-    prior : float64 array of shape (b, n_outputs)
-        What coefficients of the base shrink to; those of blocks shrink to zero.
+    votes : tuple of float64 arrays of shape (b, n_outputs)
+        Coefficients that read each member's prediction: those of the base shrink to the best weighted vote of
+        them, those of blocks to zero.
     """
 
     problem: Problem
@@ -85,7 +88,7 @@ class CrossValidation:
     blocks: tuple[np.ndarray, ...]
     weight: np.ndarray
     fold_of: np.ndarray
-    prior: np.ndarray
+    votes: tuple[np.ndarray, ...] = ()
 
     @property
     def n_folds(self) -> int:
@@ -95,6 +98,17 @@ class CrossValidation:
         """Rows to fit on and rows held out."""
         held_out = self.fold_of == fold
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    @cached_property
+    def priors(self) -> list[np.ndarray]:
+        """What coefficients of the base shrink to in the fit without each fold."""
+        shape = (self.base.shape[1], self.problem.n_outputs)
+        priors = []
+        for fold in range(self.n_folds):
+            rows, _ = self.parts(fold)
+            weights = pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows])
+            priors.append(pooled(self.votes, weights, shape))
+        return priors
 
     def design(self, choice: Choice) -> np.ndarray:
         """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
@@ -113,7 +127,6 @@ class CrossValidation:
         ]
         total = np.sum(grams, axis=0)
         penalty = choice.strengths(self.base.shape[1], design.shape[1] - 1)
-        prior = extended(self.prior, len(penalty))
         losses, coefficients = np.empty(len(design)), []
         for fold in range(self.n_folds):
             fitted, held_out = self.parts(fold)
@@ -123,7 +136,7 @@ class CrossValidation:
                 self.weight[fitted],
                 gram=total - grams[fold],
                 start=None if start is None else self._carry(start, fold, choice),
-                prior=prior,
+                prior=extended(self.priors[fold], len(penalty)),
                 tolerance=TOLERANCE,
                 max_steps=STEPS,
             )

@@ -43,7 +43,7 @@ class GatedMember:
             context.task,
             gate_se=float(context.settings.get("gate_se", 0.5)),
             weight=context.weight,
-            prior=columns.vote(rows, base.shape[1]),
+            votes=columns.votes(rows, base.shape[1]),
             seed=context.seed,
         )
         return FittedGated(context.task, columns, model)

@@ -106,31 +106,44 @@ def test_without_blocks_it_is_scikit_learn_at_the_same_penalty(task):
 def test_good_members_of_few_rows_are_left_near_their_vote():
     rng = np.random.default_rng(0)
     losses = {"vote": [], "voted": [], "plain": []}
+    votes = {str(m): np.eye(24, 8, k=-8 * m) for m in range(3)}
     for _ in range(5):
         y = rng.integers(8, size=4200)
         common = 1.5 * np.eye(8)[y] + rng.normal(size=(len(y), 8))
         proba = [softmax(1.5 * (common + 0.3 * rng.normal(size=common.shape))) for _ in range(3)]
         base = np.hstack([centred_log_proba(values) for values in proba])
-        prior, fit, new = np.vstack([np.eye(8) / 3] * 3), slice(0, 200), slice(200, None)
-        for name, given in (("voted", prior), ("plain", None)):
+        fit, new = slice(0, 200), slice(200, None)
+        for name, given in (("voted", votes), ("plain", None)):
             model = GatedLinear().fit(
-                base[fit], [], y[fit], np.arange(200) % 5, EIGHT, gate_se=0.5, seed=0, prior=given
+                base[fit], [], y[fit], np.arange(200) % 5, EIGHT, gate_se=0.5, seed=0, votes=given
             )
             losses[name].append(loss_of(EIGHT, y[new], model.predict(base[new], [])))
-            assert model.report()["shrinks_to"] == ("vote" if name == "voted" else "zero")
-        losses["vote"].append(loss_of(EIGHT, y[new], softmax(base[new] @ prior)))
+        losses["vote"].append(loss_of(EIGHT, y[new], softmax(base[new] @ sum(votes.values()) / 3)))
     vote, voted, plain = (np.mean(losses[name]) for name in ("vote", "voted", "plain"))
     assert vote < voted < plain  # here nothing beats the vote
     assert voted - vote < 0.5 * (plain - vote)
 
 
-def test_overconfident_members_that_know_nothing_are_not_left_near_their_vote():
+def test_overconfident_members_that_know_nothing_have_no_vote():
     rng = np.random.default_rng(0)
     y = rng.integers(3, size=600)
     base = centred_log_proba(softmax(3 * rng.normal(size=(600, 3))))
-    model = GatedLinear().fit(base, [], y, np.arange(600) % 5, THREE, gate_se=0.5, seed=0, prior=np.eye(3))
-    assert model.report()["shrinks_to"] == "zero"
+    model = GatedLinear().fit(
+        base, [], y, np.arange(600) % 5, THREE, gate_se=0.5, seed=0, votes={"m": np.eye(3)}
+    )
+    assert model.report()["vote"]["m"] == pytest.approx(0, abs=0.05)
     assert loss_of(THREE, y, model.predict(base, [])) == pytest.approx(np.log(3), abs=0.01)
+
+
+def test_a_member_without_a_class_still_votes():
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=300) * 2  # the middle one of three never occurs
+    base = centred_log_proba(softmax(2 * np.eye(3)[y] + rng.normal(size=(300, 3))))
+    model = GatedLinear().fit(
+        base, [], y, np.arange(300) % 5, THREE, gate_se=0.5, seed=0, votes={"m": np.eye(3)}
+    )
+    assert model.report()["vote"]["m"] > 0.5
+    assert (model.predict(base, [])[:, 1] < 0.01).all()
 
 
 def test_a_block_may_enter_where_predictions_are_left_at_their_vote():
@@ -140,10 +153,10 @@ def test_a_block_may_enter_where_predictions_are_left_at_their_vote():
     base = centred_log_proba(softmax(1.5 * known))  # as good as can be: only its vote is needed
     more = Block("more", (np.eye(3)[y] + rng.normal(size=(400, 3))) @ rng.normal(size=(3, 10)))
     model = GatedLinear().fit(
-        base, [more], y, np.arange(400) % 5, THREE, gate_se=0.5, seed=0, prior=np.eye(3)
+        base, [more], y, np.arange(400) % 5, THREE, gate_se=0.5, seed=0, votes={"m": np.eye(3)}
     )
     report = model.report()
-    assert report["shrinks_to"] == "vote" and report["scales"]["more"] > 0
+    assert report["scales"]["more"] > 0
     assert report["penalty"] < report["penalty_of_predictions"]
 
 
