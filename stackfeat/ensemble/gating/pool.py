@@ -17,6 +17,9 @@ from scipy.optimize import minimize, nnls
 
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, softmax
 
+MOST_CELLS = 20_000_000
+"""Numbers that members said; of more, a seeded sample of the rows does."""
+
 
 def pool(problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
     """Fit a weight, zero or more, for each vote, with a free intercept.
@@ -34,6 +37,10 @@ def pool(problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight
     """
     if not votes:
         return np.zeros(0)
+    n_fit = max(1, MOST_CELLS // (len(votes) * problem.n_outputs))
+    if n_fit < len(base):
+        rows = np.sort(np.random.default_rng(0).permutation(len(base))[:n_fit])
+        problem, base, weight = problem.take(rows), base[rows], weight[rows]
     said = np.stack([np.asarray(base @ vote, dtype=np.float64) for vote in votes])
     share = weight / weight.sum()
     if not isinstance(problem, Softmax):

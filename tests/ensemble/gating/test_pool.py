@@ -42,6 +42,16 @@ def test_the_better_member_gets_the_greater_weight_and_a_wrong_one_none():
     np.testing.assert_array_equal(pooled(votes, weights, (12, 4))[:4], weights[0] * np.eye(4))
 
 
+def test_a_sample_of_rows_does_where_there_are_many(monkeypatch):
+    base = RNG.normal(size=(4000, 2))
+    y = base @ [0.7, 0.3] + 0.1 * RNG.normal(size=4000)
+    votes, ones = [np.eye(2)[:, [m]] for m in range(2)], np.ones(4000)
+    monkeypatch.setattr("stackfeat.ensemble.gating.pool.MOST_CELLS", 2000)
+    found = pool(Squares(y), base, votes, ones)
+    np.testing.assert_allclose(found, [0.7, 0.3], atol=0.02)
+    assert found.tolist() == pool(Squares(y), base, votes, ones).tolist()
+
+
 def test_no_votes_lead_to_zero():
     assert pool(Softmax(np.array([0, 1]), 2), np.zeros((2, 3)), [], np.ones(2)).shape == (0,)
     assert not pooled([], np.zeros(0), (3, 2)).any()
