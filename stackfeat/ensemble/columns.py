@@ -112,7 +112,8 @@ class Columns:
         dict of str to float64 array of shape (n_columns, n_outputs)
             Up to a constant. Empty where predictions are read neither as logarithms nor as values.
         """
-        if self.read_as != "logit" if self.task.is_classification else self.read_as == "rank":
+        in_units = self.read_as == "logit" if self.task.is_classification else self.read_as != "rank"
+        if not in_units:
             return {}
         predictions = [block for block in rows.blocks if block.kind == "prediction"]
         one = np.eye(self.task.n_outputs)
