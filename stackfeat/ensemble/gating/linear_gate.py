@@ -54,7 +54,7 @@ class Chosen:
     choice : Choice
         Penalties, and accepted blocks in order of entry.
     prior : float64 array of shape (b, n_outputs)
-        What coefficients of the base shrink to: the best weighted vote.
+        What coefficients of the base shrink to: the best weighted vote, or zero.
     report : dict
         JSON values.
     """
@@ -105,6 +105,10 @@ def choose(
         return Chosen(strongest, zero, {**report, "penalty": strongest.penalty})
     cv = _cross_validation(problem, base, tuple(votes.values()), blocks, scales, weight, folds, options.seed)
     alone = search_penalty(cv, options.penalties)
+    if votes:  # that lead nowhere: sure of themselves, and knowing nothing
+        plain = replace(cv, votes=())
+        towards_zero = search_penalty(plain, options.penalties)
+        cv, alone = (plain, towards_zero) if towards_zero.loss < alone.loss else (cv, alone)
     found = select_blocks(
         cv,
         alone,
@@ -116,9 +120,9 @@ def choose(
     )
     entered = found.trial.choice.scales
     report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
-    weights = pool(problem, base, cv.votes, weight)
-    report["vote"] = dict(zip(votes, weights.tolist(), strict=True))
-    prior = pooled(cv.votes, weights, (base.shape[1], problem.n_outputs))
+    shares = pool(problem, base, cv.votes, weight)
+    report["vote"] = dict(zip(votes, shares.tolist(), strict=False))  # empty where zero is better
+    prior = pooled(cv.votes, shares, (base.shape[1], problem.n_outputs))
     return Chosen(found.trial.choice, prior, {**report, **_measured(cv, alone, found, options.seed)})
 
 

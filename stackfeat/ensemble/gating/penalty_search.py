@@ -106,8 +106,8 @@ class CrossValidation:
         priors = []
         for fold in range(self.n_folds):
             rows, _ = self.parts(fold)
-            weights = pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows])
-            priors.append(pooled(self.votes, weights, shape))
+            shares = pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows])
+            priors.append(pooled(self.votes, shares, shape))
         return priors
 
     def design(self, choice: Choice) -> np.ndarray:
