@@ -16,8 +16,8 @@ import numpy as np
 from stackfeat.ensemble.gating.blocks import Block, Scale
 from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
-from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_penalty
-from stackfeat.ensemble.gating.pool import pool, pooled
+from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_prior
+from stackfeat.ensemble.gating.pool import pooled
 from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Chosen:
     choice : Choice
         Penalties, and accepted blocks in order of entry.
     prior : float64 array of shape (b, n_outputs)
-        What coefficients of the base shrink to: the best weighted vote, or zero.
+        What coefficients of the base shrink to: a vote, or zero.
     report : dict
         JSON values.
     """
@@ -104,11 +104,7 @@ def choose(
         zero = np.zeros((base.shape[1], problem.n_outputs))
         return Chosen(strongest, zero, {**report, "penalty": strongest.penalty})
     cv = _cross_validation(problem, base, tuple(votes.values()), blocks, scales, weight, folds, options.seed)
-    alone = search_penalty(cv, options.penalties)
-    if votes:  # that lead nowhere: sure of themselves, and knowing nothing
-        plain = replace(cv, votes=())
-        towards_zero = search_penalty(plain, options.penalties)
-        cv, alone = (plain, towards_zero) if towards_zero.loss < alone.loss else (cv, alone)
+    cv, alone = search_prior(cv, options.penalties)
     found = select_blocks(
         cv,
         alone,
@@ -120,7 +116,7 @@ def choose(
     )
     entered = found.trial.choice.scales
     report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
-    shares = pool(problem, base, cv.votes, weight)
+    shares = cv.shares(np.arange(len(cv.weight)))
     report["vote"] = dict(zip(votes, shares.tolist(), strict=False))  # empty where zero is better
     prior = pooled(cv.votes, shares, (base.shape[1], problem.n_outputs))
     return Chosen(found.trial.choice, prior, {**report, **_measured(cv, alone, found, options.seed)})

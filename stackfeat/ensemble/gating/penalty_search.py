@@ -79,8 +79,10 @@ class CrossValidation:
         Mean one.
     fold_of : int64 array of shape (n,)
     votes : tuple of float64 arrays of shape (b, n_outputs)
-        Coefficients that read each member's prediction: those of the base shrink to the best weighted vote of
-        them, those of blocks to zero.
+        Coefficients that read each member's prediction: those of the base shrink to a vote of them, those of
+        blocks to zero.
+    weighted : bool
+        Whether the vote is the best weighted one, or has equal shares.
     """
 
     problem: Problem
@@ -89,6 +91,7 @@ class CrossValidation:
     weight: np.ndarray
     fold_of: np.ndarray
     votes: tuple[np.ndarray, ...] = ()
+    weighted: bool = True
 
     @property
     def n_folds(self) -> int:
@@ -106,9 +109,14 @@ class CrossValidation:
         priors = []
         for fold in range(self.n_folds):
             rows, _ = self.parts(fold)
-            shares = pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows])
-            priors.append(pooled(self.votes, shares, shape))
+            priors.append(pooled(self.votes, self.shares(rows), shape))
         return priors
+
+    def shares(self, rows: np.ndarray) -> np.ndarray:
+        """Share of each vote by some rows, (len(votes),)."""
+        if not self.weighted:
+            return np.full(len(self.votes), 1 / max(len(self.votes), 1))
+        return pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows])
 
     def design(self, choice: Choice) -> np.ndarray:
         """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
@@ -167,8 +175,27 @@ def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
     return np.vstack([prior, np.zeros((n_columns - len(prior), prior.shape[1]))])
 
 
+def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> tuple[CrossValidation, Trial]:
+    """Choose what coefficients shrink to, a weighted vote, an equal one or zero, and how strongly.
+
+    Returns
+    -------
+    cv : CrossValidation
+        With the votes that were chosen.
+    trial : Trial
+        Of the best penalty, without blocks.
+    """
+    options = [cv] if cv.votes else []
+    if len(cv.votes) > 1:
+        options.append(replace(cv, weighted=False))
+    options.append(replace(cv, votes=()))  # members that are sure of themselves and know nothing
+    found = [(option, search_penalty(option, penalties)) for option in options]
+    chosen, trial = min(found, key=lambda pair: pair[1].loss)
+    return chosen, refine_penalty(chosen, trial) if len(penalties) > 1 else trial
+
+
 def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES) -> Trial:
-    """Walk from the strongest penalty down until the loss has risen twice, then look half a step around.
+    """Walk from the strongest penalty down until the loss has risen twice.
 
     Returns
     -------
@@ -186,7 +213,7 @@ def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES
         if n_worse == 2:
             break
     assert best is not None
-    return refine_penalty(cv, best) if len(penalties) > 1 else best
+    return best
 
 
 def refine_penalty(cv: CrossValidation, trial: Trial) -> Trial:
