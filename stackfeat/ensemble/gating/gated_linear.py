@@ -1,7 +1,7 @@
 """The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
 
-Strong penalties lead to a vote of the predictions, with shares fitted (`pool`) or equal, or to zero:
-whichever predicts held-out folds best. Blocks have a penalty of their own.
+Strong penalties lead to a vote of the predictions, with shares equal or fitted (`pool`), or to zero, as
+the folds decide. Blocks have a penalty of their own.
 
 In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
      targets, and the fold each row was held out in.
@@ -124,7 +124,7 @@ class GatedLinear:
         weight : float array of shape (n,), optional
         votes : mapping of str to float array of shape (b, n_outputs), optional
             By member the coefficients of the base that give its prediction (see `Columns.votes`). A strong
-            penalty leads to a vote of them, with fitted or equal shares; without votes, or where the folds
+            penalty leads to a vote of them, with equal or fitted shares; without votes, or where the folds
             say that it is better, to the shares of the classes, or the mean.
         seed : int
             Used where there is only one fold id, and for more than 50,000 rows.

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, weighted_gram, with_intercept
-from stackfeat.ensemble.gating.pool import pool, pooled
+from stackfeat.ensemble.gating.pool import Shares, pool, pooled
+from stackfeat.ensemble.gating.rules import paired_gain
 
 PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
 TOLERANCE = 1e-6
@@ -81,8 +82,8 @@ class CrossValidation:
     votes : tuple of float64 arrays of shape (b, n_outputs)
         Coefficients that read each member's prediction: those of the base shrink to a vote of them, those of
         blocks to zero.
-    weighted : bool
-        Whether the vote is the best weighted one, or has equal shares.
+    vote : {"equal", "simplex", "free"}
+        What shares the vote has, see `pool`.
     """
 
     problem: Problem
@@ -91,7 +92,7 @@ class CrossValidation:
     weight: np.ndarray
     fold_of: np.ndarray
     votes: tuple[np.ndarray, ...] = ()
-    weighted: bool = True
+    vote: Shares = "equal"
 
     @property
     def n_folds(self) -> int:
@@ -114,9 +115,7 @@ class CrossValidation:
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """Share of each vote by some rows, (len(votes),)."""
-        if not self.weighted:
-            return np.full(len(self.votes), 1 / max(len(self.votes), 1))
-        return pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows])
+        return pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows], self.vote)
 
     def design(self, choice: Choice) -> np.ndarray:
         """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
@@ -176,7 +175,10 @@ def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
 
 
 def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> tuple[CrossValidation, Trial]:
-    """Choose what coefficients shrink to, a weighted vote, an equal one or zero, and how strongly.
+    """Choose what coefficients shrink to, a vote or zero, and how strongly.
+
+    The simplest that is within a standard error of the best, as trees are pruned (Breiman et al., 1984,
+    "Classification and regression trees"): equal shares, a sum of one, any sum, zero.
 
     Returns
     -------
@@ -185,12 +187,17 @@ def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> tuple[Cro
     trial : Trial
         Of the best penalty, without blocks.
     """
-    options = [cv] if cv.votes else []
-    if len(cv.votes) > 1:
-        options.append(replace(cv, weighted=False))
+    kinds: list[Shares] = ["equal", "simplex", "free"] if len(cv.votes) > 1 else ["equal", "free"]
+    options = [replace(cv, vote=kind) for kind in kinds] if cv.votes else []
     options.append(replace(cv, votes=()))  # members that are sure of themselves and know nothing
     found = [(option, search_penalty(option, penalties)) for option in options]
-    chosen, trial = min(found, key=lambda pair: pair[1].loss)
+    best = min((trial for _, trial in found), key=lambda trial: trial.loss)
+
+    def is_near(trial: Trial) -> bool:
+        gain, error = paired_gain(trial.losses, best.losses, cv.weight)
+        return gain <= error
+
+    chosen, trial = next(pair for pair in found if is_near(pair[1]))
     return chosen, refine_penalty(chosen, trial) if len(penalties) > 1 else trial
 
 

@@ -1,17 +1,17 @@
-"""The best weighted vote: a share for each member, as the place that coefficients shrink to.
+"""Shares of a vote: one for each member, as the place that coefficients shrink to.
 
 In:  scaled base columns, and for each member the coefficients that read its prediction out of them.
 Out: coefficients of the base, (b, n_outputs).
 
 Of classes this is a logarithmic opinion pool (Genest & Zidek, 1986, "Combining probability
-distributions"), of values a stacked regression (Breiman, 1996, "Stacked regressions"). Shares add up to
-one: a free sum would be a temperature fitted on out-of-fold rows, which one model predicts, and too
-flat for test rows, which are the mean of several.
+distributions"), of values a stacked regression (Breiman, 1996, "Stacked regressions"). A free sum of the
+shares is a temperature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import LinearConstraint, minimize
@@ -22,8 +22,14 @@ MOST_CELLS = 20_000_000
 """Numbers that members said; of more, a seeded sample of the rows does."""
 
 
-def pool(problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
-    """Fit a share for each vote: zero or more, one in all, with a free intercept.
+Shares = Literal["equal", "simplex", "free"]
+"""All the same; fitted with a sum of one; fitted with any sum."""
+
+
+def pool(
+    problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight: np.ndarray, shares: Shares
+) -> np.ndarray:
+    """Fit a share for each vote, zero or more, with a free intercept.
 
     Parameters
     ----------
@@ -31,13 +37,14 @@ def pool(problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight
     base : float array of shape (n, b)
     votes : sequence of float64 arrays of shape (b, n_outputs)
     weight : float64 array of shape (n,)
+    shares : {"equal", "simplex", "free"}
 
     Returns
     -------
     float64 array of shape (len(votes),)
     """
-    if len(votes) < 2:
-        return np.ones(len(votes))
+    if shares == "equal" or not votes or (shares == "simplex" and len(votes) == 1):
+        return np.full(len(votes), 1 / max(len(votes), 1))
     n_fit = max(1, MOST_CELLS // (len(votes) * problem.n_outputs))
     if n_fit < len(base):
         rows = np.sort(np.random.default_rng(0).permutation(len(base))[:n_fit])
@@ -52,17 +59,16 @@ def pool(problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight
         steps = [np.einsum("mnk,nk->m", said, slope), slope.sum(axis=0)]
         return float(row_share @ problem.row_loss(scores)), np.concatenate(steps)
 
-    found = minimize(
-        loss,
-        np.concatenate([np.full(n_votes, 1 / n_votes), np.zeros(n_outputs)]),
-        jac=True,
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * n_votes + [(None, None)] * n_outputs,
-        constraints=LinearConstraint(np.r_[np.ones(n_votes), np.zeros(n_outputs)], 1.0, 1.0),
-        options={"maxiter": 200, "ftol": 1e-9},
-    )
-    shares = np.clip(found.x[:n_votes], 0.0, None)
-    return np.asarray(shares / shares.sum())
+    start = np.concatenate([np.full(n_votes, 1 / n_votes), np.zeros(n_outputs)])
+    bounds = [(0.0, None)] * n_votes + [(None, None)] * n_outputs
+    if shares == "free":
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
+        return np.asarray(found.x[:n_votes])
+    one = LinearConstraint(np.r_[np.ones(n_votes), np.zeros(n_outputs)], 1.0, 1.0)
+    options = {"maxiter": 200, "ftol": 1e-9}
+    found = minimize(loss, start, jac=True, method="SLSQP", bounds=bounds, constraints=one, options=options)
+    parts = np.clip(found.x[:n_votes], 0.0, None)
+    return np.asarray(parts / parts.sum())
 
 
 def pooled(votes: Sequence[np.ndarray], shares: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
