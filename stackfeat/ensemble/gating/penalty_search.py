@@ -175,10 +175,9 @@ def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
 
 
 def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> tuple[CrossValidation, Trial]:
-    """Choose what coefficients shrink to, a vote or zero, and how strongly.
+    """Choose what coefficients shrink to, the best kind of vote or zero, and how strongly.
 
-    The simplest that is within a standard error of the best, as trees are pruned (Breiman et al., 1984,
-    "Classification and regression trees"): equal shares, a sum of one, any sum, zero.
+    Zero is for members that are sure of themselves and know nothing: it must be better by a standard error.
 
     Returns
     -------
@@ -189,15 +188,13 @@ def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> tuple[Cro
     """
     kinds: list[Shares] = ["equal", "simplex", "free"] if len(cv.votes) > 1 else ["equal", "free"]
     options = [replace(cv, vote=kind) for kind in kinds] if cv.votes else []
-    options.append(replace(cv, votes=()))  # members that are sure of themselves and know nothing
     found = [(option, search_penalty(option, penalties)) for option in options]
-    best = min((trial for _, trial in found), key=lambda trial: trial.loss)
-
-    def is_near(trial: Trial) -> bool:
-        gain, error = paired_gain(trial.losses, best.losses, cv.weight)
-        return gain <= error
-
-    chosen, trial = next(pair for pair in found if is_near(pair[1]))
+    zero = replace(cv, votes=())
+    alone = search_penalty(zero, penalties)
+    chosen, trial = min(found, key=lambda pair: pair[1].loss, default=(zero, alone))
+    gain, error = paired_gain(trial.losses, alone.losses, cv.weight)
+    if gain > error:
+        chosen, trial = zero, alone
     return chosen, refine_penalty(chosen, trial) if len(penalties) > 1 else trial
 
 
