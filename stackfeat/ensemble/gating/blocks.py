@@ -107,3 +107,15 @@ def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:
             raise MemberError(
                 f"{name} must be finite; got NaN or infinite values in {n_bad} rows. Leave this input out."
             )
+
+
+def mean_one(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+    """Return checked row weights of mean one, (n_rows,); ones without any."""
+    if weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(weight, dtype=np.float64)
+    if weights.shape != (n_rows,) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise UsageError(
+            f"weight must be {n_rows} finite numbers, none negative, not all zero; got {weights.shape=}"
+        )
+    return np.asarray(weights / weights.mean())

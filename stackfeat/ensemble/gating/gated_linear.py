@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.ensemble.gating.blocks import Block, Scale, check_design
+from stackfeat.ensemble.gating.blocks import Block, Scale, check_design, mean_one
 from stackfeat.ensemble.gating.linear_gate import GateOptions, choose
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
 from stackfeat.ensemble.gating.penalty_search import PENALTIES, Choice, extended
@@ -140,7 +140,7 @@ class GatedLinear:
         check_design(base, blocks)
         if len(y) != len(base) or len(folds) != len(base):
             raise UsageError(f"y and folds must have {len(base)} entries; got {len(y)=}, {len(folds)=}")
-        weights = _mean_one(weight, len(base))
+        weights = mean_one(weight, len(base))
         classes, target, problem = _pose(np.asarray(y), task)
         base_scale = Scale.fit(base, "zscore")
         scales = [Scale.fit(block.values, block.scaling) for block in blocks]
@@ -246,17 +246,6 @@ class GatedLinear:
             values["report"],
         )
         return model
-
-
-def _mean_one(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
-    if weight is None:
-        return np.ones(n_rows)
-    weights = np.asarray(weight, dtype=np.float64)
-    if weights.shape != (n_rows,) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
-        raise UsageError(
-            f"weight must be {n_rows} finite numbers, none negative, not all zero; got {weights.shape=}"
-        )
-    return np.asarray(weights / weights.mean())
 
 
 def _pose(y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Problem]:
