@@ -1,0 +1,89 @@
+"""Stacks that a config cannot say, made by hand of the blocks of the run.
+
+In:  the stored blocks of the base level.
+Out: test predictions by the name of the stack.
+
+One meta-learner is fitted on all OOF rows; then only the test rows differ. ``late``: the rows of each
+fold model go through it, its predictions are averaged. ``early``: the rows are averaged over fold models
+and go through it once. ``refit``: rows of one model that was fitted on all training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from lightgbm import LGBMClassifier, LGBMRegressor
+
+from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW, meta_params
+from benchmarks.encodings.stored import Block, Stored
+from stackfeat.ensemble.gating.blocks import Block as Gated
+from stackfeat.ensemble.gating.blocks import Scale, centred_log_proba
+from stackfeat.ensemble.gating.gated_linear import GatedLinear
+
+WAYS = ("late", "early", "refit")
+Parts = Sequence[np.ndarray]
+Predict = Callable[[Parts], np.ndarray]
+
+
+def by_hand(stored: Stored, seed: int) -> dict[str, np.ndarray]:
+    """Test predictions of every by-hand stack; ``NAME_late``, ``NAME_early``, ``NAME_refit``."""
+    predictions = stored.predictions()
+    blocks = [stored.blocks[name] for name in (GEOMETRY, ALIGNED)]
+    raw = [stored.blocks[RAW]]
+    stacks = {
+        "one_trees": (boosted, [], False),
+        "one_trees_open": (boosted, blocks, False),
+        "one_trees_raw": (boosted, raw, False),
+        "one_gated": (linear, blocks, True),
+        "one_open": (linear, blocks, False),
+        "one_raw": (linear, raw, False),
+    }
+    found: dict[str, np.ndarray] = {}
+    for name, (fit, features, gate) in stacks.items():
+        parts = [*predictions, *features]
+        predict = fit(stored, [part.oof for part in parts], gate, seed)
+        found |= {f"{name}_{way}": values for way, values in seen(predict, parts).items()}
+    return found
+
+
+def seen(predict: Predict, blocks: Sequence[Block]) -> dict[str, np.ndarray]:
+    """Predictions of the test rows, seen three ways."""
+    views = zip(*(block.views for block in blocks), strict=True)
+    return {
+        "late": np.mean([predict(view) for view in views], axis=0),
+        "early": predict([np.mean(block.views, axis=0) for block in blocks]),
+        "refit": predict([block.refit for block in blocks]),
+    }
+
+
+def boosted(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
+    """LightGBM over predictions and features, as they are."""
+    options = {**meta_params(stored.task.kind), "random_state": seed, "n_jobs": 1, "verbosity": -1}
+    if stored.task.is_classification:
+        classifier = LGBMClassifier(**options).fit(np.hstack(parts), stored.y)
+        return lambda rows: np.asarray(classifier.predict_proba(np.hstack(rows)))
+    regressor = LGBMRegressor(**options).fit(np.hstack(parts), stored.y)
+    return lambda rows: np.asarray(regressor.predict(np.hstack(rows)))[:, None]
+
+
+def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
+    """The solver of `gated_linear`; without a gate all columns share one penalty, chosen over folds."""
+    n_predictions = len(stored.predictions())
+    scalings = ("zscore", "scalar") if len(parts) == n_predictions + 2 else ("scalar",)
+    scales = [Scale.fit(part, how) for part, how in zip(parts[n_predictions:], scalings, strict=True)]
+
+    def design(rows: Parts) -> tuple[np.ndarray, list[Gated]]:
+        base = [_read(part, stored.task.is_classification) for part in rows[:n_predictions]]
+        features = [s.apply(part) for s, part in zip(scales, rows[n_predictions:], strict=True)]
+        if not gate:
+            return np.hstack([*base, *features]), []
+        return np.hstack(base), [Gated(str(j), values, "none") for j, values in enumerate(features)]
+
+    model = GatedLinear()
+    model.fit(*design(parts), stored.y, stored.folds.fold_of(0), stored.task, gate_se=0.5, seed=seed)
+    return lambda rows: model.predict(*design(rows))
+
+
+def _read(prediction: np.ndarray, is_proba: bool) -> np.ndarray:
+    return centred_log_proba(prediction) if is_proba else np.asarray(prediction, dtype=np.float64)

@@ -1,0 +1,131 @@
+"""The blocks of a finished run, read from its store, and the models a refit would use.
+
+In:  the config of a finished run.
+Out: for every output of the base level OOF rows, test rows by fold pipeline, and test rows of one model
+     refitted on all training rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import orthogonal_procrustes
+
+from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
+from stackfeat.config import load_config
+from stackfeat.data.folds import Folds, load_folds
+from stackfeat.data.samples import load_samples
+from stackfeat.ensemble.plan import Plan
+from stackfeat.ensemble.predictions import load_block
+from stackfeat.ensemble.units import Averaging
+from stackfeat.ensemble.work import run_steps
+from stackfeat.features.alignment import align_fold_spaces
+from stackfeat.features.encodings.geometry import Geometry
+from stackfeat.features.keys import emit_recipe, key_of
+from stackfeat.planning import make_planner, open_store
+from stackfeat.seeds import derive_seed
+from stackfeat.store import Store
+from stackfeat.task import Task
+
+
+@dataclass(frozen=True)
+class Block:
+    """One output of a base member.
+
+    Attributes
+    ----------
+    oof : ndarray of shape (n, c)
+    views : list of ndarray of shape (n_test, c)
+        One for each fold model.
+    refit : ndarray of shape (n_test, c)
+        Of a model fitted on all rows.
+    """
+
+    oof: np.ndarray
+    views: list[np.ndarray]
+    refit: np.ndarray
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What by-hand stacks are made of."""
+
+    task: Task
+    y: np.ndarray
+    folds: Folds
+    blocks: Mapping[str, Block]
+    encoding_seconds: Mapping[str, float]
+
+    def predictions(self) -> list[Block]:
+        """Blocks of predictions, the net's first."""
+        return [self.blocks[f"base/{name}/{self.task.output}"] for name in ("mlp", "gbm")]
+
+
+def read_stored(config: Path) -> Stored:
+    """Read blocks, refit both base members, and time the encodings once more."""
+    loaded = load_config(config)
+    store = open_store(loaded)
+    planner = make_planner(loaded, store)
+    plan = planner.plan()
+    samples = load_samples(store.read(plan.sources.samples))
+    folds = load_folds(store.read(plan.sources.folds))
+    task, seed = samples.task, loaded.config.seed
+    net = [task.output, GEOMETRY.split("/")[-1], RAW.split("/")[-1]]
+    refits = _refit(plan, store, "base/mlp", net, seed) | _refit(plan, store, "base/gbm", [task.output], seed)
+    blocks = {}
+    for name in (f"base/mlp/{task.output}", f"base/gbm/{task.output}", GEOMETRY, RAW, ALIGNED):
+        found = load_block(store, plan, name, folds, Averaging("mean", "fold", False))
+        refit = turn_to(refits[RAW], np.mean(found.views, axis=0)) if name == ALIGNED else refits[name]
+        blocks[name] = Block(found.oof, found.views, refit)
+    seconds = _time_encodings(plan, store, folds, blocks[RAW], samples.labels, task)
+    return Stored(task, samples.labels, folds, blocks, seconds)
+
+
+def _refit(plan: Plan, store: Store, member: str, outputs: list[str], seed: int) -> dict[str, np.ndarray]:
+    """Fit a base member as in a fold, but on all rows; return what it says of the test rows."""
+    fit = dict(store.read(plan.fits[member, 0, 0]).manifest["recipe"])
+    fit |= {"fold": "all", "seed": derive_seed(seed, member, 0, "all")}
+    assert plan.sources.test is not None
+    emit = emit_recipe(key_of(fit), plan.sources.test, fit["raw"], {0: []})
+    run_steps(store, [{"key": key_of(recipe), "recipe": recipe} for recipe in (fit, emit)])
+    entry = store.read(key_of(emit))
+    return {f"{member}/{name}": entry.array(f"view0/{name}") for name in outputs}
+
+
+def turn_to(values: np.ndarray, consensus: np.ndarray) -> np.ndarray:
+    """Turn the activations of the refitted net to the mean of the aligned folds, on the test rows.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, d)
+    consensus : ndarray of shape (n, r)
+        r <= d.
+
+    Returns
+    -------
+    float32 array of shape (n, r)
+    """
+    centred = np.asarray(values, dtype=np.float64) - values.mean(axis=0, dtype=np.float64)
+    centred /= np.sqrt(np.mean(np.sum(centred**2, axis=1)))
+    aim = np.zeros_like(centred)
+    aim[:, : consensus.shape[1]] = consensus
+    turn, _ = orthogonal_procrustes(centred, aim)
+    return np.asarray((centred @ turn)[:, : consensus.shape[1]], dtype=np.float32)
+
+
+def _time_encodings(
+    plan: Plan, store: Store, folds: Folds, raw: Block, y: np.ndarray, task: Task
+) -> dict[str, float]:
+    """Seconds of alignment, and of geometry on as many rows of as many columns, in all folds."""
+    started = time.perf_counter()
+    align_fold_spaces(store, store.read(plan.aligns[ALIGNED, 0]).manifest["recipe"], folds)
+    aligned = time.perf_counter()
+    for fold, (train, held_out) in enumerate(folds.splits[0]):
+        fitted = Geometry.fit(raw.oof[train], y[train], task, seed=fold)
+        fitted.transform(raw.oof[held_out])
+        fitted.transform(raw.views[fold])
+    return {"aligned": aligned - started, "geometry": time.perf_counter() - aligned}
