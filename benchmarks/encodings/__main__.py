@@ -55,7 +55,7 @@ UNDER_GATES = (
 UNDER_ALL = (
     '"One fit" is a meta-learner fitted on all out-of-fold rows by hand, so that late, early and refit differ in '
     "nothing but the test rows; the other stacks are those of a run with `meta_fit: {meta_fit}`. "
-    '"No gate" shares one penalty among all columns. With raw columns, `nested: false`: nested fits mend '
+    '"No gate" shares one penalty among all columns. With raw columns or no gate, `nested: false`: nested fits mend '
     "out-of-fold scores, which are not used here."
 )
 PACKAGES = ("torch", "lightgbm", "scikit-learn", "numpy")

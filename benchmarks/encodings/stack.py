@@ -96,7 +96,7 @@ def meta_level(kind: str) -> dict[str, Any]:
         "gated_raw": linear(RAW),
         "trees": trees(),
         "trees_gated": trees(*blocks),
-        "trees_open": trees(*blocks, gate=False),
+        "trees_open": trees(*blocks, gate=False, nested=False),
         # Nested fits would train every base member ten times more; they mend OOF scores, which are not used.
         "trees_gated_columns": trees(*blocks, "table", nested=False),
     }
