@@ -7,7 +7,6 @@ Out: for every output of the base level OOF rows, test rows by fold pipeline, an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,6 @@ from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.predictions import load_block
 from stackfeat.ensemble.units import Averaging
 from stackfeat.ensemble.work import run_steps
-from stackfeat.features.alignment import align_fold_spaces
-from stackfeat.features.encodings.geometry import Geometry
 from stackfeat.features.keys import emit_recipe, key_of
 from stackfeat.planning import make_planner, open_store
 from stackfeat.seeds import derive_seed
@@ -58,7 +55,6 @@ class Stored:
     y: np.ndarray
     folds: Folds
     blocks: Mapping[str, Block]
-    encoding_seconds: Mapping[str, float]
 
     def predictions(self) -> list[Block]:
         """Blocks of predictions, the net's first."""
@@ -66,7 +62,7 @@ class Stored:
 
 
 def read_stored(config: Path) -> Stored:
-    """Read blocks, refit both base members, and time the encodings once more."""
+    """Read blocks, and refit both base members."""
     loaded = load_config(config)
     store = open_store(loaded)
     planner = make_planner(loaded, store)
@@ -81,8 +77,7 @@ def read_stored(config: Path) -> Stored:
         found = load_block(store, plan, name, folds, Averaging("mean", "fold", False))
         refit = turn_to(refits[RAW], np.mean(found.views, axis=0)) if name == ALIGNED else refits[name]
         blocks[name] = Block(found.oof, found.views, refit)
-    seconds = _time_encodings(plan, store, folds, blocks[RAW], samples.labels, task)
-    return Stored(task, samples.labels, folds, blocks, seconds)
+    return Stored(task, samples.labels, folds, blocks)
 
 
 def _refit(plan: Plan, store: Store, member: str, outputs: list[str], seed: int) -> dict[str, np.ndarray]:
@@ -115,17 +110,3 @@ def turn_to(values: np.ndarray, consensus: np.ndarray) -> np.ndarray:
     aim[:, : consensus.shape[1]] = consensus
     turn, _ = orthogonal_procrustes(centred, aim)
     return np.asarray((centred @ turn)[:, : consensus.shape[1]], dtype=np.float32)
-
-
-def _time_encodings(
-    plan: Plan, store: Store, folds: Folds, raw: Block, y: np.ndarray, task: Task
-) -> dict[str, float]:
-    """Seconds of alignment, and of geometry on as many rows of as many columns, in all folds."""
-    started = time.perf_counter()
-    align_fold_spaces(store, store.read(plan.aligns[ALIGNED, 0]).manifest["recipe"], folds)
-    aligned = time.perf_counter()
-    for fold, (train, held_out) in enumerate(folds.splits[0]):
-        fitted = Geometry.fit(raw.oof[train], y[train], task, seed=fold)
-        fitted.transform(raw.oof[held_out])
-        fitted.transform(raw.views[fold])
-    return {"aligned": aligned - started, "geometry": time.perf_counter() - aligned}

@@ -1,4 +1,4 @@
-"""What came out, as markdown: the key table, the two verdicts, the gates and the time.
+"""What came out, as markdown: the key table, the two verdicts, the gates.
 
 In:  a `Results` for each data set.
 Out: lines.
@@ -89,9 +89,9 @@ def key_table(results: Sequence[Results]) -> list[str]:
 
 
 def gated_table(results: Sequence[Results]) -> list[str]:
-    """The gated stack against the probability stack, with both errors, the blocks let in, and the time."""
+    """The gated stack against the probability stack, with both errors, and the blocks let in."""
     heads = ["data set", "rows", "difference", "se over rows", "se over seeds", "in se"]
-    lines = head([*heads, "geometry in", "aligned in", "time added"])
+    lines = head([*heads, "geometry in", "aligned in"])
     for found in results:
         gain = found.between("gated", REFERENCE)
         facts = found.facts[0]
@@ -99,7 +99,7 @@ def gated_table(results: Sequence[Results]) -> list[str]:
         cells += [f"{1000 * value:.2f}" for value in (gain.mean, gain.over_rows, gain.over_seeds)]
         cells += [f"{gain.in_errors:+.1f}"]
         cells += [share_in(found, block) for block in ("geometry", "aligned")]
-        lines.append(row([*cells, f"{100 * time_added(found):.0f} %"]))
+        lines.append(row(cells))
     return lines
 
 
@@ -152,19 +152,6 @@ def share_in(found: Results, encoding: str) -> str:
                 if step["accepted"] and step["block"].endswith(f"@{encoding}"):
                     entered.add((number, step["fit"]))
     return f"{len(entered)} of {len(fits)}"
-
-
-def time_added(found: Results) -> float:
-    """What encodings and gate add to the time of the probability stack, as a share of it."""
-
-    def share(facts: Mapping[str, Any]) -> float:
-        seconds, encodings = facts["seconds"], facts["encoding_seconds"]
-        added = sum(encodings.values()) + seconds["meta/gated"] - seconds["meta/linear"]
-        # The net's own seconds hold its geometry already.
-        bases = seconds["base/mlp"] - encodings["geometry"] + seconds["base/gbm"]
-        return float(added / (bases + seconds["meta/linear"]))
-
-    return float(np.mean([share(facts) for facts in found.facts]))
 
 
 def thousandths(gain: Difference) -> str:
