@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encodings", description=__doc__)
     parser.add_argument("--data", nargs="+", default=list(DATA_SETS), choices=list(DATA_SETS), metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10, 20)))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10, 16)))
     parser.add_argument("--rows", type=int, default=2500, help="training rows")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes of each run")
     parser.add_argument("--source", type=Path, default=REPOSITORY / "../shared/data")

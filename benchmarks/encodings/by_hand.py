@@ -80,8 +80,11 @@ def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
             return np.hstack([*base, *features]), []
         return np.hstack(base), [Gated(str(j), values, "none") for j, values in enumerate(features)]
 
-    model = GatedLinear()
-    model.fit(*design(parts), stored.y, stored.folds.fold_of(0), stored.task, gate_se=0.5, seed=seed)
+    base, features = design(parts)
+    n_outputs = stored.task.n_outputs
+    votes = {str(m): np.eye(base.shape[1], n_outputs, k=-m * n_outputs) for m in range(n_predictions)}
+    model, folds = GatedLinear(), stored.folds.fold_of(0)
+    model.fit(base, features, stored.y, folds, stored.task, gate_se=0.5, votes=votes, seed=seed)
     return lambda rows: model.predict(*design(rows))
 
 
