@@ -105,7 +105,7 @@ def meta_level(kind: str) -> dict[str, Any]:
 def final_level(kind: str) -> dict[str, Any]:
     """Votes over the bases, and over bases and meta-learners."""
     bases = [f"base/*/{output_of(kind)}"]
-    metas = [f"meta/{name}/{output_of(kind)}" for name in ("linear", "gated", "trees_gated")]
+    metas = [f"meta/{name}/{output_of(kind)}" for name in ("linear", "gated")]
     return {
         "soft": {"vote": "soft", "inputs": bases},
         "greedy": {"vote": "greedy", "inputs": bases},
