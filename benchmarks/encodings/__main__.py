@@ -46,8 +46,8 @@ SETTINGS = (
     "whole subjects. higgs_small has 500 test rows; 3,500 rows that no seed trains on join them. No setting was "
     "chosen by data set or by a test score: nets of 256 and 128 units stop early on an inner split, LightGBM has "
     "fewer rounds where there are many classes. scikit-learn stacks its own net of the same widths and the same "
-    "LightGBM over the same folds. Other draws of these data sets, and the same test rows, led to the vote that "
-    "`gated_linear` shrinks to ([decision 8](decisions/0008-shrink-to-the-vote.md)); the draws here came after it.",
+    "LightGBM over the same folds. Draws 0 to 12 of these data sets led to the votes that "
+    "`gated_linear` shrinks to ([decision 8](decisions/0008-weighted-vote.md)), so draws 13 to 15 alone are new to it.",
 )
 UNDER_GATES = (
     '"In" counts the fits (five folds and all rows, every seed) whose gate let the block in. What encodings cost '
