@@ -44,10 +44,10 @@ TITLE = "## Stacks with hidden features"
 SETTINGS = (
     "fashion_mnist is read as 14 x 14 means, uci_har as statistics and band energies of each channel, in folds of "
     "whole subjects. higgs_small has 500 test rows; 3,500 rows that no seed trains on join them. No setting was "
-    "chosen by data set or by a test score: nets of 256 and 128 units stop early on an inner split, LightGBM has "
+    "chosen by data set: nets of 256 and 128 units stop early on an inner split, LightGBM has "
     "fewer rounds where there are many classes. scikit-learn stacks its own net of the same widths and the same "
-    "LightGBM over the same folds. Draws 0 to 12 of these data sets led to the votes that "
-    "`gated_linear` shrinks to ([decision 8](decisions/0008-weighted-vote.md)), so draws 13 to 15 alone are new to it.",
+    "LightGBM over the same folds. Draws 0 to 12, test rows included, led to the votes that `gated_linear` "
+    "shrinks to ([decision 8](decisions/0008-weighted-vote.md)); draws 13 to 15 alone are new to it.",
 )
 UNDER_GATES = (
     '"In" counts the fits (five folds and all rows, every seed) whose gate let the block in. What encodings cost '
