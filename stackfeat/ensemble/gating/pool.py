@@ -20,6 +20,9 @@ from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 
 MOST_CELLS = 20_000_000
 """Numbers that members said; of more, a seeded sample of the rows does."""
+PULL = 10.0
+"""Penalty of shares away from equal ones, beside a sum of losses over rows: where members make no mistake,
+nothing else keeps the sum of shares finite."""
 
 
 Shares = Literal["equal", "simplex", "free"]
@@ -52,12 +55,15 @@ def pool(
     said = np.stack([np.asarray(base @ vote, dtype=np.float64) for vote in votes])
     row_share = weight / weight.sum()
     n_votes, n_outputs = len(votes), problem.n_outputs
+    pull = PULL / len(weight)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         scores = np.tensordot(point[:n_votes], said, axes=1) + point[n_votes:]
         slope = -problem.residual(scores) * (row_share[:, None] * (1 if isinstance(problem, Softmax) else 2))
-        steps = [np.einsum("mnk,nk->m", said, slope), slope.sum(axis=0)]
-        return float(row_share @ problem.row_loss(scores)), np.concatenate(steps)
+        away = point[:n_votes] - 1 / n_votes
+        steps = [np.einsum("mnk,nk->m", said, slope) + pull * away, slope.sum(axis=0)]
+        value = float(row_share @ problem.row_loss(scores)) + 0.5 * pull * float(away @ away)
+        return value, np.concatenate(steps)
 
     start = np.concatenate([np.full(n_votes, 1 / n_votes), np.zeros(n_outputs)])
     bounds = [(0.0, None)] * n_votes + [(None, None)] * n_outputs

@@ -12,7 +12,8 @@ from stackfeat.ensemble.gating.pool import pool, pooled
 RNG = np.random.default_rng(0)
 
 
-def test_shares_of_values_are_the_best_on_the_simplex():
+def test_shares_of_values_are_the_best_on_the_simplex(monkeypatch):
+    monkeypatch.setattr("stackfeat.ensemble.gating.pool.PULL", 0.0)
     base = RNG.normal(size=(500, 3))
     y = base @ [0.7, 0.4, -0.3] + 3 + 0.1 * RNG.normal(size=500)
     weight = RNG.uniform(0.5, 2, size=500)
@@ -44,7 +45,15 @@ def test_members_as_good_as_each_other_have_equal_shares():
     np.testing.assert_allclose(shares, 0.5, atol=0.03)
 
 
-def test_a_free_sum_of_values_is_a_regression_that_may_not_go_below_zero():
+def test_members_that_make_no_mistake_keep_a_finite_sum():
+    y = RNG.integers(3, size=300)
+    base = np.hstack([8 * np.eye(3)[y] + RNG.normal(size=(300, 3)) for _ in range(2)])
+    shares = pool(Softmax(y, 3), base, [np.eye(6, 3), np.eye(6, 3, k=-3)], np.ones(300), "free")
+    assert 0.9 < shares.sum() < 1.5
+
+
+def test_a_free_sum_of_values_is_a_regression_that_may_not_go_below_zero(monkeypatch):
+    monkeypatch.setattr("stackfeat.ensemble.gating.pool.PULL", 0.0)
     base = RNG.normal(size=(500, 3))
     y = base @ [0.7, 0.4, 0.2] + 3 + 0.1 * RNG.normal(size=500)
     weight = RNG.uniform(0.5, 2, size=500)
@@ -54,7 +63,8 @@ def test_a_free_sum_of_values_is_a_regression_that_may_not_go_below_zero():
     np.testing.assert_allclose(pool(Squares(-y), base, votes, weight, "free"), 0, atol=1e-6)
 
 
-def test_a_free_sum_of_one_member_of_two_classes_is_a_logistic_regression_on_its_log_odds():
+def test_a_free_sum_of_one_member_of_two_classes_is_a_logistic_regression_on_its_log_odds(monkeypatch):
+    monkeypatch.setattr("stackfeat.ensemble.gating.pool.PULL", 0.0)
     y = RNG.integers(2, size=2000)
     odds = 1.3 * (2 * y - 1) + 1.5 * RNG.normal(size=2000)
     base = np.column_stack([-odds, odds]) / 2  # centred log-probabilities
