@@ -20,7 +20,7 @@ VERSIONS = {
     "samples": 2,
     "folds": 1,
     "layers": 1,
-    "fit": 4,
+    "fit": 5,
     "emit": 1,
     "reference": 1,
     "align": 2,
