@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,6 +83,8 @@ class Scratch:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+                # A file system stamps files by a coarser clock than `since` comes from: milliseconds behind.
+                os.utime(temporary, ns=(time.time_ns(),) * 2)
                 temporary.replace(path)
                 sync(self.folder)
         finally:
