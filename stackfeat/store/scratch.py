@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
