@@ -17,7 +17,6 @@ from stackfeat.ensemble.gating.blocks import Block, Scale
 from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_prior
-from stackfeat.ensemble.gating.pool import pooled
 from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
 
 logger = logging.getLogger(__name__)
@@ -100,11 +99,11 @@ def choose(
     }
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
-        strongest = Choice(max(options.penalties), max(options.penalties))
+        strongest = Choice(max(options.penalties), max(options.penalties), None)
         zero = np.zeros((base.shape[1], problem.n_outputs))
         return Chosen(strongest, zero, {**report, "penalty": strongest.penalty})
     cv = _cross_validation(problem, base, tuple(votes.values()), blocks, scales, weight, folds, options.seed)
-    cv, alone = search_prior(cv, options.penalties)
+    alone = search_prior(cv, options.penalties)
     found = select_blocks(
         cv,
         alone,
@@ -116,10 +115,12 @@ def choose(
     )
     entered = found.trial.choice.scales
     report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
-    shares = cv.shares(np.arange(len(cv.weight)))
-    report["vote"] = dict(zip(votes, shares.tolist(), strict=False))  # empty where zero is better
-    prior = pooled(cv.votes, shares, (base.shape[1], problem.n_outputs))
-    return Chosen(found.trial.choice, prior, {**report, **_measured(cv, alone, found, options.seed)})
+    vote = alone.choice.vote
+    shares = cv.shares(np.arange(len(cv.weight)), vote)
+    report["vote"] = {} if vote is None else dict(zip(votes, shares.tolist(), strict=True))
+    return Chosen(
+        found.trial.choice, cv.prior(shares), {**report, **_measured(cv, alone, found, options.seed)}
+    )
 
 
 def _cross_validation(

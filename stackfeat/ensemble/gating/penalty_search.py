@@ -31,12 +31,15 @@ class Choice:
         Of the base's coefficients.
     penalty : float
         Of the coefficients of a block of scale one.
+    vote : {"equal", "simplex", "free"} or None
+        Shares of the vote that the base's coefficients shrink to, see `pool`; None: to zero.
     scales : mapping of int to float
         Block number to scale.
     """
 
     base_penalty: float
     penalty: float
+    vote: Shares | None
     scales: Mapping[int, float] = field(default_factory=dict)
 
     def strengths(self, n_base: int, n_columns: int) -> np.ndarray:
@@ -80,10 +83,8 @@ class CrossValidation:
         Mean one.
     fold_of : int64 array of shape (n,)
     votes : tuple of float64 arrays of shape (b, n_outputs)
-        Coefficients that read each member's prediction: those of the base shrink to a vote of them, those of
-        blocks to zero.
-    vote : {"equal", "simplex", "free"}
-        What shares the vote has, see `pool`.
+        Coefficients that read each member's prediction: those of the base may shrink to a vote of them, those
+        of blocks shrink to zero.
     """
 
     problem: Problem
@@ -91,8 +92,7 @@ class CrossValidation:
     blocks: tuple[np.ndarray, ...]
     weight: np.ndarray
     fold_of: np.ndarray
-    votes: tuple[np.ndarray, ...] = ()
-    vote: Shares = "equal"
+    votes: tuple[np.ndarray, ...]
 
     @property
     def n_folds(self) -> int:
@@ -104,18 +104,29 @@ class CrossValidation:
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     @cached_property
-    def priors(self) -> list[np.ndarray]:
-        """What coefficients of the base shrink to in the fit without each fold."""
-        shape = (self.base.shape[1], self.problem.n_outputs)
-        priors = []
-        for fold in range(self.n_folds):
-            rows, _ = self.parts(fold)
-            priors.append(pooled(self.votes, self.shares(rows), shape))
-        return priors
+    def _base_grams(self) -> list[np.ndarray]:
+        return self._grams(self.design(Choice(1.0, 1.0, None)))
 
-    def shares(self, rows: np.ndarray) -> np.ndarray:
+    @cached_property
+    def _priors(self) -> dict[Shares | None, list[np.ndarray]]:
+        return {}
+
+    def priors(self, vote: Shares | None) -> list[np.ndarray]:
+        """Return what coefficients of the base shrink to in the fit without each fold."""
+        if vote not in self._priors:
+            fitted = [self.parts(fold)[0] for fold in range(self.n_folds)]
+            self._priors[vote] = [self.prior(self.shares(rows, vote)) for rows in fitted]
+        return self._priors[vote]
+
+    def prior(self, shares: np.ndarray) -> np.ndarray:
+        """Return the coefficients of a vote with these shares, (b, n_outputs)."""
+        return pooled(self.votes, shares, (self.base.shape[1], self.problem.n_outputs))
+
+    def shares(self, rows: np.ndarray, vote: Shares | None) -> np.ndarray:
         """Share of each vote by some rows, (len(votes),)."""
-        return pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows], self.vote)
+        if vote is None:
+            return np.zeros(len(self.votes))
+        return pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows], vote)
 
     def design(self, choice: Choice) -> np.ndarray:
         """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
@@ -129,9 +140,8 @@ class CrossValidation:
     def run(self, choice: Choice, start: Trial | None = None) -> Trial:
         """Fit without each fold in turn and score the fold left out."""
         design = self.design(choice)
-        grams = [
-            weighted_gram(design[rows], self.weight[rows]) for _, rows in map(self.parts, range(self.n_folds))
-        ]
+        grams = self._grams(design) if choice.scales else self._base_grams
+        priors = self.priors(choice.vote)
         total = np.sum(grams, axis=0)
         penalty = choice.strengths(self.base.shape[1], design.shape[1] - 1)
         losses, coefficients = np.empty(len(design)), []
@@ -143,7 +153,7 @@ class CrossValidation:
                 self.weight[fitted],
                 gram=total - grams[fold],
                 start=None if start is None else self._carry(start, fold, choice),
-                prior=extended(self.priors[fold], len(penalty)),
+                prior=extended(priors[fold], len(penalty)),
                 tolerance=TOLERANCE,
                 max_steps=STEPS,
             )
@@ -151,6 +161,11 @@ class CrossValidation:
             losses[held_out] = self.problem.take(held_out).row_loss(scores)
             coefficients.append(found)
         return Trial(choice, losses, float(np.average(losses, weights=self.weight)), tuple(coefficients))
+
+    def _grams(self, design: np.ndarray) -> list[np.ndarray]:
+        """Gram matrix of the rows of each fold."""
+        folds = map(self.parts, range(self.n_folds))
+        return [weighted_gram(design[rows], self.weight[rows]) for _, rows in folds]
 
     def _carry(self, start: Trial, fold: int, choice: Choice) -> np.ndarray:
         """Coefficients of an earlier trial in the columns of this choice; new blocks start at zero."""
@@ -174,31 +189,26 @@ def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
     return np.vstack([prior, np.zeros((n_columns - len(prior), prior.shape[1]))])
 
 
-def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> tuple[CrossValidation, Trial]:
+def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> Trial:
     """Choose what coefficients shrink to, the best kind of vote or zero, and how strongly.
 
     Zero is for members that are sure of themselves and know nothing: it must be better by a standard error.
 
     Returns
     -------
-    cv : CrossValidation
-        With the votes that were chosen.
-    trial : Trial
-        Of the best penalty, without blocks.
+    Trial
+        Of the best vote and penalty, without blocks.
     """
-    kinds: list[Shares] = ["equal", "simplex", "free"] if len(cv.votes) > 1 else ["equal", "free"]
-    options = [replace(cv, vote=kind) for kind in kinds] if cv.votes else []
-    found = [(option, search_penalty(option, penalties)) for option in options]
-    zero = replace(cv, votes=())
-    alone = search_penalty(zero, penalties)
-    chosen, trial = min(found, key=lambda pair: pair[1].loss, default=(zero, alone))
-    gain, error = paired_gain(trial.losses, alone.losses, cv.weight)
-    if gain > error:
-        chosen, trial = zero, alone
-    return chosen, refine_penalty(chosen, trial) if len(penalties) > 1 else trial
+    kinds: tuple[Shares, ...] = ("equal", "simplex", "free") if len(cv.votes) > 1 else ("equal", "free")
+    found = [search_penalty(cv, penalties, kind) for kind in kinds] if cv.votes else []
+    zero = search_penalty(cv, penalties, None)
+    best = min(found, key=lambda trial: trial.loss, default=zero)
+    gain, error = paired_gain(best.losses, zero.losses, cv.weight)
+    best = zero if gain > error else best
+    return refine_penalty(cv, best) if len(penalties) > 1 else best
 
 
-def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES) -> Trial:
+def search_penalty(cv: CrossValidation, penalties: tuple[float, ...], vote: Shares | None) -> Trial:
     """Walk from the strongest penalty down until the loss has risen twice.
 
     Returns
@@ -209,7 +219,7 @@ def search_penalty(cv: CrossValidation, penalties: tuple[float, ...] = PENALTIES
     best = trial = None
     n_worse = 0
     for penalty in sorted(penalties, reverse=True):
-        trial = cv.run(Choice(penalty, penalty), trial)
+        trial = cv.run(Choice(penalty, penalty, vote), trial)
         if best is None or trial.loss < best.loss:
             best, n_worse = trial, 0
         else:
