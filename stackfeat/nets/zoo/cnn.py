@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
 from stackfeat.nets.zoo.augment import Augment
+from stackfeat.nets.zoo.sizes import only_input
 
 LARGE_SIDE = 48
 SMALLEST_SIDE = 8
@@ -131,16 +132,11 @@ def image_shape(shapes: Mapping[str, Sequence[int]], net: str) -> tuple[int, int
     UsageError
         If there are several inputs, or the one is no image.
     """
-    if len(shapes) != 1:
-        raise UsageError(
-            f"{net} must read one image; got the inputs {', '.join(shapes) or 'none'}; name one in the member's "
-            "inputs, or use net: fusion"
-        )
-    ((name, shape),) = shapes.items()
+    name, shape = only_input(shapes, net, "image")
     if len(shape) != 3 or min(shape[1:]) < SMALLEST_SIDE:
         raise UsageError(
             f"{net} must read images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}, (channels, height, width); got "
-            f"{name} with rows of shape {tuple(shape)}; give the input kind: image, or use another net"
+            f"{name} with rows of shape {shape}; give the input kind: image, or use another net"
         )
     n_channels, height, width = shape
     return n_channels, height, width

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stackfeat.errors import UsageError
 from stackfeat.lookup import resolve, suggest
 from stackfeat.nets.mlp import MLP
-from stackfeat.nets.zoo.steps import check_positive
+from stackfeat.nets.zoo.sizes import check_at_least
 
 ENCODERS = {
     "vector": "stackfeat.nets.mlp:MLP",
@@ -82,7 +82,7 @@ class Fusion(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        check_positive("fusion", width=width, hidden=hidden, heads=heads)
+        check_at_least(1, width=width, hidden=hidden, heads=heads)
         check_choices(shapes, encoders or {}, how, width, heads)
         self.encoders = nn.ModuleDict()
         for name, shape in shapes.items():

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stackfeat.nets.zoo.steps import StepReader, check_positive, pooled, real_steps
+from stackfeat.nets.zoo.sizes import check_at_least
+from stackfeat.nets.zoo.steps import StepReader, pooled, real_steps
 
 
 class GRU(nn.Module):
@@ -52,7 +53,7 @@ class GRU(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        check_positive("gru", width=width, depth=depth)
+        check_at_least(1, width=width, depth=depth)
         self.reader = StepReader(shapes, vocabulary, width, "gru")
         sizes = [width] + [2 * width] * (depth - 1)
         self.forwards = nn.ModuleList(nn.GRU(size, width, batch_first=True) for size in sizes)

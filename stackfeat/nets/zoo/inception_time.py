@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stackfeat.nets.zoo.steps import StepReader, check_positive, real_steps
+from stackfeat.nets.zoo.sizes import check_at_least
+from stackfeat.nets.zoo.steps import StepReader, real_steps
 
 SHORTCUT_EVERY = 3
 
@@ -57,7 +58,7 @@ class InceptionTime(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_positive("inception_time", filters=filters, depth=depth, kernel=kernel)
+        check_at_least(1, filters=filters, depth=depth, kernel=kernel)
         self.reader = StepReader(shapes, vocabulary, filters, "inception_time")
         sizes = [filters] + [4 * filters] * (depth - 1)
         self.blocks = nn.ModuleList(InceptionBlock(size, filters, kernel) for size in sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stackfeat.errors import UsageError
 from stackfeat.lookup import suggest
@@ -15,6 +15,17 @@ def check_columns(net: str, n_features: int, cardinalities: Sequence[int]) -> No
             f"{net} must have at least one input column; got n_features={n_features}, cardinalities=(); "
             "check the member's inputs"
         )
+
+
+def only_input(shapes: Mapping[str, Sequence[int]], net: str, kind: str) -> tuple[str, tuple[int, ...]]:
+    """Return name and row shape of the one input that a net reads; `kind` is what it should be, for the error."""
+    if len(shapes) != 1:
+        raise UsageError(
+            f"{net} must read one {kind}; got the inputs {', '.join(shapes) or 'none'}; name one in the member's "
+            "inputs, or use net: fusion"
+        )
+    ((name, shape),) = shapes.items()
+    return name, tuple(shape)
 
 
 def check_widths(hidden: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
+from stackfeat.nets.zoo.sizes import only_input
 
 
 class StepReader(nn.Module):
@@ -89,18 +90,13 @@ def sequence_shape(
     UsageError
         If there are several inputs, or the one is no sequence.
     """
-    if len(shapes) != 1:
-        raise UsageError(
-            f"{net} must read one sequence; got the inputs {', '.join(shapes) or 'none'}; name one in the member's "
-            "inputs, or use net: fusion"
-        )
-    ((name, shape),) = shapes.items()
+    name, shape = only_input(shapes, net, "sequence")
     if len(shape) not in (1, 2):
         raise UsageError(
-            f"{net} must read (steps, channels) or tokens; got {name} with rows of shape {tuple(shape)}; give the "
+            f"{net} must read (steps, channels) or tokens; got {name} with rows of shape {shape}; give the "
             "input kind: sequence, or use another net"
         )
-    return name, tuple(shape)
+    return name, shape
 
 
 def real_steps(lengths: Tensor | None, x: Tensor) -> Tensor:
@@ -128,11 +124,3 @@ def position_waves(x: Tensor) -> Tensor:
     waves[:, 0::2] = torch.sin(step * rate)
     waves[:, 1::2] = torch.cos(step * rate[: width // 2])
     return waves.to(x.dtype)
-
-
-def check_positive(net: str, **sizes: int) -> None:
-    """Refuse sizes below 1."""
-    wrong = {name: value for name, value in sizes.items() if value < 1}
-    if wrong:
-        name, value = next(iter(wrong.items()))
-        raise UsageError(f"{net}: {name} must be at least 1; got {name}={value}")

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stackfeat.nets.zoo.steps import StepReader, check_positive, pooled, real_steps
+from stackfeat.nets.zoo.sizes import check_at_least
+from stackfeat.nets.zoo.steps import StepReader, pooled, real_steps
 
 
 class TCN(nn.Module):
@@ -55,7 +56,7 @@ class TCN(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_positive("tcn", width=width, depth=depth, kernel=kernel)
+        check_at_least(1, width=width, depth=depth, kernel=kernel)
         self.reader = StepReader(shapes, vocabulary, width, "tcn")
         self.blocks = nn.ModuleList(
             DilatedBlock(width, kernel | 1, 2**index, dropout) for index in range(depth)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.zoo.steps import StepReader, check_positive, pooled, position_waves, real_steps
+from stackfeat.nets.zoo.sizes import check_at_least
+from stackfeat.nets.zoo.steps import StepReader, pooled, position_waves, real_steps
 
 
 class TransformerEncoder(nn.Module):
@@ -51,7 +52,7 @@ class TransformerEncoder(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_positive("transformer_encoder", width=width, heads=heads, depth=depth)
+        check_at_least(1, width=width, heads=heads, depth=depth)
         if width % heads:
             raise UsageError(f"width must be a multiple of heads; got width={width}, heads={heads}")
         self.reader = StepReader(shapes, vocabulary, width, "transformer_encoder")
