@@ -19,7 +19,8 @@ import pandas as pd
 
 from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Table
-from stackfeat.ensemble.gating.blocks import Scale, Scaling, centred_log_proba
+from stackfeat.ensemble.gating.blocks import Scale, centred_log_proba, scaling_of
+from stackfeat.ensemble.gating.pool import vote_at
 from stackfeat.errors import MemberError
 from stackfeat.features.member import BlockRows, Rows
 from stackfeat.store import Entry, EntryWriter
@@ -27,11 +28,6 @@ from stackfeat.task import Task
 
 PREPARERS: dict[str, Any] = {"trees": TreePrepare, "scaled": ScaledPrepare, "none": NoPrepare}
 _N_RANK_POINTS = 1001
-
-
-def scaling_of(block: BlockRows) -> Scaling:
-    """Return how a feature block is scaled: aligned columns share one factor, statistics have their own."""
-    return "zscore" if block.encoding == "geometry" else "scalar"
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,9 @@ class Columns:
         return columns if prepare != "scaled" else replace(columns, scales=columns._fit_scales(rows))
 
     def _fit_scales(self, rows: Rows) -> dict[str, Scale]:
-        scales = {block.name: Scale.fit(block.values, scaling_of(block)) for block in rows.features()}
+        scales = {
+            block.name: Scale.fit(block.values, scaling_of(block.encoding)) for block in rows.features()
+        }
         # Centred logs of all classes share one unit; values of a regression do not.
         if not self.task.is_classification:
             scales |= {
@@ -121,8 +119,7 @@ class Columns:
         for block in predictions:
             scale = self.scales.get(block.name)
             start, end = end, end + len(one)
-            found[block.name] = np.zeros((n_columns, len(one)))
-            found[block.name][start:end] = one if scale is None else scale.undo(one)
+            found[block.name] = vote_at(start, one if scale is None else scale.undo(one), n_columns)
         return found
 
     def features(self, rows: Rows) -> list[np.ndarray]:

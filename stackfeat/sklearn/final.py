@@ -17,9 +17,10 @@ from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
-from stackfeat.ensemble.gating.blocks import Block, Scale, Scaling, centred_log_proba
+from stackfeat.ensemble.gating.blocks import Block, Scale, centred_log_proba, scaling_of
 from stackfeat.ensemble.gating.gate import gate_blocks
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
+from stackfeat.ensemble.gating.pool import vote_at
 from stackfeat.ensemble.members.construct import is_tree_model
 from stackfeat.task import Task
 
@@ -70,7 +71,7 @@ def fit_design(
     make_final : callable
         Returns an unfitted final estimator.
     """
-    blocks = [Block(name, values, scaling_of(name)) for name, values in features.items()]
+    blocks = [_block(name, values) for name, values in features.items()]
     if not blocks:
         return FinalDesign({}, {})
     if not gate or task is None or task.n_outputs == 0:
@@ -94,9 +95,8 @@ def fit_design(
     )
 
 
-def scaling_of(name: str) -> Scaling:
-    """Return how a block is scaled: aligned columns share one factor, statistics have their own."""
-    return "zscore" if name.endswith("@geometry") else "scalar"
+def _block(name: str, values: np.ndarray) -> Block:
+    return Block(name, values, scaling_of(name.rpartition("@")[2]))
 
 
 def is_tree(estimator: Any) -> bool:
@@ -166,16 +166,14 @@ class GatedFinal(BaseEstimator):
         base = np.hstack([*parts, columns[:, read : self.n_base]])
         starts = np.cumsum([self.n_base, *(width for _, width in self.blocks)])
         named = zip(self.blocks, starts, strict=False)
-        return base, [Block(n, columns[:, i : i + w], scaling_of(n)) for (n, w), i in named]
+        return base, [_block(n, columns[:, i : i + w]) for (n, w), i in named]
 
     def _votes(self, n_columns: int) -> dict[str, np.ndarray]:
         """By place the coefficients of the base that give a prediction, (n_columns, n_outputs)."""
         one, moved = np.eye(self.task.n_outputs), 0
         found: dict[str, np.ndarray] = {}
         for start, stop in self.predictions:
-            matrix = np.zeros((n_columns, len(one)))
-            matrix[start + moved : start + moved + len(one)] = one
-            found[str(len(found))] = matrix
+            found[str(len(found))] = vote_at(start + moved, one, n_columns)
             moved += len(one) - (stop - start)  # two classes have one column in X and two in the base
         return found
 

@@ -29,6 +29,13 @@ Shares = Literal["equal", "simplex", "free"]
 """All the same; fitted with a sum of one; fitted with any sum."""
 
 
+def vote_at(start: int, one: np.ndarray, n_columns: int) -> np.ndarray:
+    """Return the coefficients of a vote whose columns begin at `start`: `one` there, zero elsewhere."""
+    return np.vstack(
+        [np.zeros((start, one.shape[1])), one, np.zeros((n_columns - start - len(one), one.shape[1]))]
+    )
+
+
 def pool(
     problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight: np.ndarray, shares: Shares
 ) -> np.ndarray:

@@ -140,11 +140,9 @@ def _set_defaults(estimator: Any, params: Mapping[str, Any], seed: int, threads:
 
 def _catboost_defaults(params: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:
     """Return what CatBoost, which lists no parameter that was not set, would be left without."""
-    settings: dict[str, Any] = {"allow_writing_files": False}
+    settings: dict[str, Any] = {"allow_writing_files": False, "thread_count": threads}
     if not {"random_seed", "random_state"} & set(params):
         settings["random_seed"] = seed
-    if "thread_count" not in params:
-        settings["thread_count"] = threads
     if not {"verbose", "silent", "logging_level", "verbose_eval"} & set(params):
         settings["verbose"] = False
     return {name: value for name, value in settings.items() if name not in params}

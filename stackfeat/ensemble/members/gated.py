@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.ensemble.columns import Columns, scaling_of
-from stackfeat.ensemble.gating.blocks import Block
+from stackfeat.ensemble.columns import Columns
+from stackfeat.ensemble.gating.blocks import Block, scaling_of
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import ConfigError
@@ -77,4 +77,4 @@ class FittedGated:
 
 
 def _blocks(rows: Rows) -> list[Block]:
-    return [Block(block.name, block.values, scaling_of(block)) for block in rows.features()]
+    return [Block(block.name, block.values, scaling_of(block.encoding)) for block in rows.features()]
