@@ -17,10 +17,8 @@ import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 if hasattr(os, "sched_setaffinity"):
@@ -30,6 +28,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from measured import installed, timed  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
@@ -281,19 +280,6 @@ def best_bare(case: Case, net: nn.Module, x: Tensor) -> tuple[Way, str]:
                 found.append((seconds, run, f"batch {size}, {layout}, {path}"))
     _, run, label = min(found, key=lambda item: item[0])
     return run, label
-
-
-def timed(way: Way) -> float:
-    started = time.process_time()
-    way()
-    return time.process_time() - started
-
-
-def installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def measure(case: Case, repeats: int, scale: float) -> dict[str, object]:

@@ -18,11 +18,9 @@ import os
 import platform
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 if hasattr(os, "sched_setaffinity"):
@@ -32,6 +30,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from measured import installed, timed  # noqa: E402
 from sklearn.datasets import make_classification  # noqa: E402
 from sklearn.model_selection import StratifiedKFold  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
@@ -300,19 +299,6 @@ def gflops(data: Data) -> float:
     products = [n_in * n_out for n_in, n_out in itertools.pairwise(widths)]
     per_row = 2 * (3 * sum(products) - products[0])
     return sum(len(train) for train, _, _ in data.nets) * data.case.epochs * per_row / 1e9
-
-
-def timed(way: Callable[[], object]) -> float:
-    started = time.process_time()
-    way()
-    return time.process_time() - started
-
-
-def installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def measure(name: str, ways: dict[str, Way], repeats: int, scale: float) -> dict[str, object]:
