@@ -20,7 +20,7 @@ VERSIONS = {
     "samples": 2,
     "folds": 1,
     "layers": 1,
-    "fit": 5,
+    "fit": 6,
     "emit": 1,
     "reference": 1,
     "align": 2,

@@ -17,7 +17,7 @@ from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
-from stackfeat.ensemble.gating.blocks import Block, Scale, centred_log_proba, scaling_of
+from stackfeat.ensemble.gating.blocks import Block, Scale, centred_log_proba
 from stackfeat.ensemble.gating.gate import gate_blocks
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
 from stackfeat.ensemble.gating.pool import vote_at
@@ -71,7 +71,7 @@ def fit_design(
     make_final : callable
         Returns an unfitted final estimator.
     """
-    blocks = [_block(name, values) for name, values in features.items()]
+    blocks = [_block(name, values, None) for name, values in features.items()]
     if not blocks:
         return FinalDesign({}, {})
     if not gate or task is None or task.n_outputs == 0:
@@ -95,8 +95,8 @@ def fit_design(
     )
 
 
-def _block(name: str, values: np.ndarray) -> Block:
-    return Block(name, values, scaling_of(name.rpartition("@")[2]))
+def _block(name: str, values: np.ndarray, task: Task | None) -> Block:
+    return Block.encoded(name, values, name.rpartition("@")[2], task)
 
 
 def is_tree(estimator: Any) -> bool:
@@ -166,7 +166,7 @@ class GatedFinal(BaseEstimator):
         base = np.hstack([*parts, columns[:, read : self.n_base]])
         starts = np.cumsum([self.n_base, *(width for _, width in self.blocks)])
         named = zip(self.blocks, starts, strict=False)
-        return base, [_block(n, columns[:, i : i + w]) for (n, w), i in named]
+        return base, [_block(n, columns[:, i : i + w], self.task) for (n, w), i in named]
 
     def _votes(self, n_columns: int) -> dict[str, np.ndarray]:
         """By place the coefficients of the base that give a prediction, (n_columns, n_outputs)."""

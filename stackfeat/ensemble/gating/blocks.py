@@ -6,13 +6,15 @@ Out: centred and scaled columns; dead columns become zero. Fitted scales are pla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from stackfeat.errors import MemberError, UsageError
+from stackfeat.features.encodings.read_outs import read_outs
+from stackfeat.task import Task
 
 Scaling = Literal["scalar", "zscore", "none"]
 SMALLEST_PROBA = 1e-7
@@ -35,11 +37,24 @@ class Block:
     scaling : {"scalar", "zscore", "none"}
         One factor for all columns (aligned features, whose small columns are the noisy ones),
         one for each, or the values as they are.
+    read_outs : mapping of str to float64 array of shape (n, n_outputs)
+        What the block says of the target by itself; may be empty.
     """
 
     name: str
     values: np.ndarray
     scaling: Scaling = "zscore"
+    read_outs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def encoded(cls, name: str, values: np.ndarray, encoding: str | None, task: Task | None) -> Block:
+        """Make a block of encoded activations, scaled and read as suits the encoding."""
+        said = {} if task is None else read_outs(encoding, values, task)
+        return cls(name, values, scaling_of(encoding), said)
+
+    def take(self, rows: slice) -> Block:
+        read_outs = {name: said[rows] for name, said in self.read_outs.items()}
+        return Block(self.name, self.values[rows], self.scaling, read_outs)
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,9 @@ def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:
     names = [block.name for block in blocks]
     if len(set(names)) < len(names):
         raise UsageError(f"blocks must have different names; got {names}")
-    for name, values in [("base", np.asarray(base)), *((block.name, block.values) for block in blocks)]:
+    parts = [("base", np.asarray(base)), *((block.name, block.values) for block in blocks)]
+    parts += [(f"{block.name}:{name}", said) for block in blocks for name, said in block.read_outs.items()]
+    for name, values in parts:
         if values.ndim != 2 or len(values) != len(base):
             raise UsageError(
                 f"{name} must have shape ({len(base)}, c), one row for each row of base; got {values.shape}"

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, refine_penalty
+from stackfeat.ensemble.gating.cross_validation import Choice, CrossValidation, Trial
+from stackfeat.ensemble.gating.penalty_search import refine_penalty
 from stackfeat.ensemble.gating.rules import GateStep, paired_gain, passes
 
 FITTED_A_ROUND = 3
@@ -49,7 +50,7 @@ def select_blocks(
     ----------
     cv : CrossValidation
     base : Trial
-        The best fit without blocks.
+        The best fit without columns of blocks.
     names : sequence of str
         Of the blocks, for the report.
     limit : float
@@ -98,13 +99,12 @@ def screen(
     options = [(scale, penalty) for scale in scales]
     options += [(max(scales), weaker) for weaker in penalties if weaker < 0.99 * penalty]
     losses = np.zeros((len(pool), len(options)))
-    design = cv.design(current.choice)
     strengths = np.array([strength / scale**2 for scale, strength in options])
     for fold in range(cv.n_folds):
         fitted, held_out = cv.parts(fold)
-        scores = design @ current.coefficients[fold].astype(design.dtype)
+        scores = cv.scores_of(current, fold)
         problem, weight = cv.problem.take(fitted), cv.weight[fitted]
-        residual = problem.residual(scores[fitted]) * weight[:, None].astype(design.dtype)
+        residual = problem.residual(scores[fitted]) * weight[:, None].astype(scores.dtype)
         curvature = problem.curvature(scores[fitted], weight)
         left_out = cv.problem.take(held_out)
         for place, number in enumerate(pool):

@@ -1,7 +1,8 @@
 """The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
 
 Strong penalties lead to a vote of the predictions, with shares equal or fitted (`pool`), or to zero, as
-the folds decide. Blocks have a penalty of their own.
+the folds decide. Read-outs of blocks may vote too, and blocks enter with all columns, under a penalty of
+their own.
 
 In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
      targets, and the fold each row was held out in.
@@ -11,16 +12,18 @@ Out: predictions, and a report of what each block gained.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stackfeat.ensemble.gating.blocks import Block, Scale, check_design, mean_one
+from stackfeat.ensemble.gating.cross_validation import extended
 from stackfeat.ensemble.gating.linear_gate import GateOptions, choose
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
-from stackfeat.ensemble.gating.penalty_search import PENALTIES, Choice, extended
+from stackfeat.ensemble.gating.penalty_search import PENALTIES
 from stackfeat.ensemble.gating.rules import MAX_BLOCKS, SCALES
+from stackfeat.ensemble.gating.spoken import Spoken, offset_of
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
 
@@ -39,7 +42,9 @@ class FittedLinear:
         Class codes that occurred, in order of the coefficients' columns.
     base_scale : Scale
     block_scales : dict of str to Scale
-        Of the accepted blocks, the gate's scale included.
+        Of the blocks accepted with all columns, the gate's scale included.
+    voters : dict of str to float64 array of shape (r,)
+        By block that votes, what its read-outs are multiplied by.
     coefficients : float64 array of shape (d + 1, n_outputs)
     target : tuple of float
         Regression: mean and sd of the target.
@@ -51,6 +56,7 @@ class FittedLinear:
     classes: np.ndarray
     base_scale: Scale
     block_scales: dict[str, Scale]
+    voters: dict[str, np.ndarray]
     coefficients: np.ndarray
     target: tuple[float, float]
     report: dict[str, Any]
@@ -152,18 +158,26 @@ class GatedLinear:
             name: base_scale.undo(vote[:, classes] if task.is_classification else vote / target[1])
             for name, vote in (votes or {}).items()
         }
+        scaled = base_scale.apply(base)
+        spoken = [Spoken.of(block, classes, len(base)) for block in blocks]
+        factors = [said.factors(scaled, [*scaled_votes.values()], target[1]) for said in spoken]
+        read_outs = [said.scaled(factor, target[0]) for said, factor in zip(spoken, factors, strict=True)]
         found = choose(
-            problem, base_scale.apply(base), scaled_votes, blocks, scales, weights, np.asarray(folds), options
+            problem, scaled, scaled_votes, blocks, scales, read_outs, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
             for number, scale in found.choice.scales.items()
         }
+        voters = {blocks[number].name: share * factors[number] for number, share in found.shares.items()}
         report = {"n_rows": len(base), **found.report}
-        entering = [blocks[number] for number in found.choice.scales]
-        both = [base_scale, *chosen.values()]
-        coefficients = _solve(problem, base, entering, both, weights, found.prior, found.choice)
-        self.fitted_ = FittedLinear(task, classes, base_scale, chosen, coefficients, target, report)
+        fitted = FittedLinear(task, classes, base_scale, chosen, voters, np.empty((0, 0)), target, report)
+        design = with_intercept(np.hstack(_columns(fitted, base, blocks, _dtype(fitted, len(base)))))
+        penalty = found.choice.strengths(base.shape[1], design.shape[1] - 1)
+        prior = extended(found.prior, len(penalty))
+        offset = offset_of(blocks, classes, voters)
+        coefficients = problem.fit(design, penalty, weights, prior=prior, offset=offset)
+        self.fitted_ = replace(fitted, coefficients=coefficients)
         return self
 
     def predict(self, base: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
@@ -186,20 +200,21 @@ class GatedLinear:
         """
         fitted = self.fitted_
         base = np.asarray(base)
-        by_name = {block.name: block for block in blocks}
-        missing = [name for name in fitted.block_scales if name not in by_name]
+        names = {*fitted.voters, *fitted.block_scales}
+        needed = [block for block in blocks if block.name in names]
+        missing = sorted(names.difference(block.name for block in needed))
         if missing:
-            raise UsageError(
-                f"predict must get every accepted block; missing {missing}, got {sorted(by_name)}"
-            )
-        needed = [by_name[name] for name in fitted.block_scales]
+            got = sorted(block.name for block in blocks)
+            raise UsageError(f"predict must get every accepted block; missing {missing}, got {got}")
         check_design(base, needed)
         out = np.empty((len(base), fitted.task.n_outputs))
         for start in range(0, len(base), CHUNK):
             part = slice(start, start + CHUNK)
-            columns = [fitted.base_scale.apply(base[part])]
-            columns += [fitted.block_scales[block.name].apply(block.values[part]) for block in needed]
-            out[part] = _finish(with_intercept(np.hstack(columns)) @ fitted.coefficients, fitted)
+            inside = [block.take(part) for block in needed]
+            design = with_intercept(np.hstack(_columns(fitted, base[part], inside)))
+            offset = offset_of(inside, fitted.classes, fitted.voters)
+            scores = design @ fitted.coefficients
+            out[part] = _finish(scores if offset is None else scores + offset, fitted)
         return out
 
     def report(self) -> dict[str, Any]:
@@ -221,12 +236,13 @@ class GatedLinear:
         }
         for number, scale in enumerate(fitted.block_scales.values()):
             out[f"block{number}_centre"], out[f"block{number}_factor"] = scale.centre, scale.factor
-        return out
+        return out | {f"voter{number}": shares for number, shares in enumerate(fitted.voters.values())}
 
     def to_json(self) -> dict[str, Any]:
         """Task, names of accepted blocks, and the report."""
         fitted = self.fitted_
-        return {"task": fitted.task.to_json(), "blocks": list(fitted.block_scales), "report": fitted.report}
+        names = {"blocks": list(fitted.block_scales), "voters": list(fitted.voters)}
+        return {"task": fitted.task.to_json(), **names, "report": fitted.report}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> GatedLinear:
@@ -241,6 +257,7 @@ class GatedLinear:
                 name: Scale(arrays[f"block{number}_centre"], arrays[f"block{number}_factor"])
                 for number, name in enumerate(values["blocks"])
             },
+            {name: arrays[f"voter{number}"] for number, name in enumerate(values["voters"])},
             arrays["coefficients"],
             (mean, sd),
             values["report"],
@@ -273,21 +290,17 @@ def _finish(scores: np.ndarray, fitted: FittedLinear) -> np.ndarray:
     return out
 
 
-def _solve(
-    problem: Problem,
-    base: np.ndarray,
-    blocks: Sequence[Block],
-    scales: Sequence[Scale],
-    weight: np.ndarray,
-    prior: np.ndarray,
-    choice: Choice,
-) -> np.ndarray:
-    """Fit all rows to convergence."""
-    columns = [base, *(block.values for block in blocks)]
-    n_cells = len(base) * sum(values.shape[1] for values in columns)
-    dtype: type[np.floating] = np.float64 if n_cells <= MAX_DOUBLE_CELLS else np.float32
-    scaled = [scale.apply(values, dtype) for scale, values in zip(scales, columns, strict=True)]
-    design = with_intercept(np.hstack(scaled))
-    n_columns = design.shape[1] - 1
-    penalty = choice.strengths(len(prior), n_columns)
-    return problem.fit(design, penalty, weight, prior=extended(prior, n_columns))
+def _columns(
+    fitted: FittedLinear, base: np.ndarray, blocks: Sequence[Block], dtype: type[np.floating] = np.float64
+) -> list[np.ndarray]:
+    """Scaled columns in order of the coefficients."""
+    values = {block.name: block.values for block in blocks}
+    accepted = [scale.apply(values[name], dtype) for name, scale in fitted.block_scales.items()]
+    return [fitted.base_scale.apply(base, dtype), *accepted]
+
+
+def _dtype(fitted: FittedLinear, n_rows: int) -> type[np.floating]:
+    """Precision in which all rows are solved."""
+    scales = [fitted.base_scale, *fitted.block_scales.values()]
+    n_cells = n_rows * sum(len(scale.factor) for scale in scales)
+    return np.float64 if n_cells <= MAX_DOUBLE_CELLS else np.float32

@@ -1,6 +1,6 @@
-"""The gate of the linear member: which penalty, which blocks, at which scale.
+"""The gate of the linear member: which penalty, which read-outs vote, which blocks at which scale.
 
-In:  the problem, scaled base columns, blocks with their scales, fold ids.
+In:  the problem, scaled base columns, blocks with their read-outs and scales, fold ids.
 Out: penalties, accepted block numbers with their scales, and a report in JSON values.
 """
 
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.gating.blocks import Block, Scale
-from stackfeat.ensemble.gating.forward_selection import Selection, select_blocks
+from stackfeat.ensemble.gating.cross_validation import Choice, CrossValidation, Trial
+from stackfeat.ensemble.gating.forward_selection import select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
-from stackfeat.ensemble.gating.penalty_search import Choice, CrossValidation, Trial, search_prior
-from stackfeat.ensemble.gating.rules import inner_folds, paired_gain, random_folds, threshold
+from stackfeat.ensemble.gating.penalty_search import search_prior
+from stackfeat.ensemble.gating.rules import GateStep, inner_folds, paired_gain, random_folds, threshold
+from stackfeat.ensemble.gating.voters import select_voters
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +56,15 @@ class Chosen:
         Penalties, and accepted blocks in order of entry.
     prior : float64 array of shape (b, n_outputs)
         What coefficients of the base shrink to: a vote, or zero.
+    shares : dict of int to float64 array of shape (r,)
+        By number of a block that votes, what its read-outs are multiplied by.
     report : dict
         JSON values.
     """
 
     choice: Choice
     prior: np.ndarray
+    shares: dict[int, np.ndarray]
     report: dict[str, Any]
 
 
@@ -69,11 +74,12 @@ def choose(
     votes: Mapping[str, np.ndarray],
     blocks: Sequence[Block],
     scales: Sequence[Scale],
+    read_outs: Sequence[np.ndarray],
     weight: np.ndarray,
     folds: np.ndarray,
     options: GateOptions,
 ) -> Chosen:
-    """Cross-validate penalties and blocks.
+    """Cross-validate penalties, votes and blocks.
 
     Parameters
     ----------
@@ -83,6 +89,8 @@ def choose(
     votes : mapping of str to float64 array of shape (b, n_outputs)
         By member the coefficients that read its prediction out of the base.
     blocks, scales : sequences of Block and of their Scale
+    read_outs : sequence of float arrays of shape (r, n, n_outputs)
+        Of each block, as they are added to scores.
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
     options : GateOptions
@@ -95,60 +103,71 @@ def choose(
     report: dict[str, Any] = {
         "threshold_se": limit,
         "scales": {block.name: 0.0 for block in blocks},
+        "voters": [],
         "steps": [],
     }
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
         strongest = Choice(max(options.penalties), max(options.penalties), None)
         zero = np.zeros((base.shape[1], problem.n_outputs))
-        return Chosen(strongest, zero, {**report, "penalty": strongest.penalty})
-    cv = _cross_validation(problem, base, tuple(votes.values()), blocks, scales, weight, folds, options.seed)
+        return Chosen(strongest, zero, {}, {**report, "penalty": strongest.penalty})
+    rows = _gate_rows(len(base), options.seed)
+    cv = CrossValidation(
+        problem.take(rows),
+        base[rows],
+        tuple(votes.values()),
+        tuple(said[:, rows] for said in read_outs),
+        tuple(_live(block, scale, rows) for block, scale in zip(blocks, scales, strict=True)),
+        weight[rows],
+        inner_folds(folds[rows], options.seed, "gated_linear"),
+    )
+    names = [block.name for block in blocks]
     alone = search_prior(cv, options.penalties)
+    voted = select_voters(
+        cv, alone, names, limit=limit, penalties=options.penalties, max_blocks=options.max_blocks
+    )
     found = select_blocks(
         cv,
-        alone,
-        [block.name for block in blocks],
+        voted.trial,
+        names,
         limit=limit,
         scales=options.scales,
         penalties=options.penalties,
         max_blocks=options.max_blocks,
     )
-    entered = found.trial.choice.scales
-    report["scales"].update({blocks[number].name: scale for number, scale in entered.items()})
-    vote = alone.choice.vote
-    shares = cv.shares(np.arange(len(cv.weight)), vote)
-    report["vote"] = {} if vote is None else dict(zip(votes, shares.tolist(), strict=True))
-    return Chosen(
-        found.trial.choice, cv.prior(shares), {**report, **_measured(cv, alone, found, options.seed)}
-    )
+    choice = found.trial.choice
+    shares = cv.shares(np.arange(len(rows)), choice)
+    prior = cv.prior(shares)
+    by_voter, at = {}, len(votes)
+    for number in choice.voters:
+        by_voter[number] = shares[at : at + len(read_outs[number])]
+        at += len(read_outs[number])
+    names_of_votes = [*votes, *(f"{names[n]}:{said}" for n in choice.voters for said in blocks[n].read_outs)]
+    report["vote"] = {} if choice.vote is None else dict(zip(names_of_votes, shares.tolist(), strict=True))
+    report["voters"] = [names[number] for number in choice.voters]
+    report["scales"].update(dict.fromkeys(report["voters"], 1.0))
+    report["scales"].update({names[number]: scale for number, scale in choice.scales.items()})
+    measured = _measured(cv, alone, found.trial, (*voted.steps, *found.steps), options.seed)
+    return Chosen(choice, prior, by_voter, {**report, **measured})
 
 
-def _cross_validation(
-    problem: Problem,
-    base: np.ndarray,
-    votes: tuple[np.ndarray, ...],
-    blocks: Sequence[Block],
-    scales: Sequence[Scale],
-    weight: np.ndarray,
-    folds: np.ndarray,
-    seed: int,
-) -> CrossValidation:
-    """Rows and live columns that the gate works on."""
-    rows = np.arange(len(base))
-    if len(rows) > MAX_GATE_ROWS:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MAX_GATE_ROWS])
-        logger.info("gated_linear: gate and penalty use %d of %d rows", len(rows), len(base))
-    values = tuple(
-        np.ascontiguousarray(scale.apply(block.values[rows], np.float32)[:, scale.factor > 0])
-        for block, scale in zip(blocks, scales, strict=True)
-    )
-    inner = inner_folds(folds[rows], seed, "gated_linear")
-    return CrossValidation(problem.take(rows), base[rows], values, weight[rows], inner, votes)
+def _gate_rows(n_rows: int, seed: int) -> np.ndarray:
+    """Rows that the gate works on."""
+    if n_rows <= MAX_GATE_ROWS:
+        return np.arange(n_rows)
+    logger.info("gated_linear: gate and penalty use %d of %d rows", MAX_GATE_ROWS, n_rows)
+    return np.sort(np.random.default_rng(seed).permutation(n_rows)[:MAX_GATE_ROWS])
 
 
-def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) -> dict[str, Any]:
+def _live(block: Block, scale: Scale, rows: np.ndarray) -> np.ndarray:
+    """Scaled columns of a block that are not dead, float32."""
+    return np.ascontiguousarray(scale.apply(block.values[rows], np.float32)[:, scale.factor > 0])
+
+
+def _measured(
+    cv: CrossValidation, alone: Trial, trial: Trial, steps: Sequence[GateStep], seed: int
+) -> dict[str, Any]:
     """Losses and gains, and how much better random CV looks than fold-grouped CV."""
-    trial = found.trial
     gain, gain_se = paired_gain(alone.losses, trial.losses, cv.weight)
     dealt = replace(cv, fold_of=random_folds(len(cv.weight), cv.n_folds, seed)).run(trial.choice, trial)
     random_gain, random_se = paired_gain(trial.losses, dealt.losses, cv.weight)
@@ -163,5 +182,5 @@ def _measured(cv: CrossValidation, alone: Trial, found: Selection, seed: int) ->
         "random_cv_loss": dealt.loss,
         "random_cv_gain": random_gain,
         "random_cv_se": random_se,
-        "steps": [step.to_json() for step in found.steps],
+        "steps": [step.to_json() for step in steps],
     }

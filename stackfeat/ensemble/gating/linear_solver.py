@@ -7,7 +7,8 @@ Softmax minimises  sum_i w_i nll_i + 1/2 sum_j penalty_j |W_j|^2, which is sciki
 LogisticRegression(C=1/penalty) for three or more classes, and C=2/penalty for two (there
 scikit-learn has one weight where a softmax has two opposite ones). Ridge minimises
 1/2 sum_i w_i |y_i - f_i|^2 + 1/2 sum_j penalty_j |W_j|^2: scikit-learn's Ridge(alpha=penalty).
-With a prior P both penalise |W_j - P_j|^2: coefficients shrink to P, not to zero.
+With a prior P both penalise |W_j - P_j|^2: coefficients shrink to P, not to zero. An offset is added to
+the scores of every row.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Softmax:
         gram: np.ndarray | None = None,
         start: np.ndarray | None = None,
         prior: np.ndarray | None = None,
+        offset: np.ndarray | None = None,
         tolerance: float = 1e-10,
         max_steps: int = 500,
     ) -> np.ndarray:
@@ -102,6 +104,8 @@ class Softmax:
         start : float64 array of shape (d + 1, n_outputs), optional
         prior : float64 array of shape (d, n_outputs), optional
             What coefficients shrink to; default zero.
+        offset : float array of shape (n, n_outputs), optional
+            Added to the scores.
         tolerance : float
             Stop when a step lowers the mean loss by less than this share.
         max_steps : int
@@ -117,16 +121,17 @@ class Softmax:
         total = float(weight.sum())
         ridge = np.r_[penalty, 0.0][:, None] / total
         gram = weighted_gram(design, weight) if gram is None else gram
-        lower = _factor(
-            gram / total * self.curvature(design @ start.astype(design.dtype), weight), ridge[:, 0]
-        )
+
+        def scores_of(coefficients: np.ndarray) -> np.ndarray:
+            scores = design @ coefficients.astype(design.dtype)
+            return np.asarray(scores if offset is None else scores + offset.astype(design.dtype))
+
+        lower = _factor(gram / total * self.curvature(scores_of(start), weight), ridge[:, 0])
         row_weight = (weight / total).astype(design.dtype)[:, None]
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
-            value, residual = self._value_and_residual(
-                design @ coefficients.astype(design.dtype), weight / total
-            )
+            value, residual = self._value_and_residual(scores_of(coefficients), weight / total)
             away = coefficients - centre
             value += 0.5 * float(np.sum(ridge * away**2))
             residual *= row_weight
@@ -191,13 +196,15 @@ class Squares:
         gram: np.ndarray | None = None,
         start: np.ndarray | None = None,
         prior: np.ndarray | None = None,
+        offset: np.ndarray | None = None,
         tolerance: float = 0.0,
         max_steps: int = 0,
     ) -> np.ndarray:
         """Solve the normal equations; arguments as `Softmax.fit`, start and the last two without effect."""
         gram = weighted_gram(design, weight) if gram is None else gram
         ridge = np.r_[penalty, 0.0]
-        moment = design.T.astype(np.float64, copy=False) @ (weight * self.target)
+        left = self.target if offset is None else self.target - offset[:, 0]
+        moment = design.T.astype(np.float64, copy=False) @ (weight * left)
         moment = moment[:, None] + ridge[:, None] * with_free_intercept(prior, (design.shape[1], 1))
         return np.asarray(cho_solve((_factor(gram, ridge), True), moment))
 

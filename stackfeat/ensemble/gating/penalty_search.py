@@ -1,192 +1,18 @@
-"""Cross-validate linear fits, and find the penalty that predicts held-out folds best.
+"""Find the penalty, and what coefficients shrink to, that predict held-out folds best.
 
-In:  a problem (softmax or ridge), scaled columns, inner folds.
-Out: `Trial`s: the loss of every row held out, and coefficients to start the next fit from.
+In:  a `CrossValidation`, penalties on offer.
+Out: the best `Trial`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 
-import numpy as np
-
-from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, weighted_gram, with_intercept
-from stackfeat.ensemble.gating.pool import Shares, pool, pooled
+from stackfeat.ensemble.gating.cross_validation import Choice, CrossValidation, Trial
+from stackfeat.ensemble.gating.pool import Shares
 from stackfeat.ensemble.gating.rules import paired_gain
 
 PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
-TOLERANCE = 1e-6
-STEPS = 100
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Penalties, and blocks with their scales in order of entry.
-
-    Attributes
-    ----------
-    base_penalty : float
-        Of the base's coefficients.
-    penalty : float
-        Of the coefficients of a block of scale one.
-    vote : {"equal", "simplex", "free"} or None
-        Shares of the vote that the base's coefficients shrink to, see `pool`; None: to zero.
-    scales : mapping of int to float
-        Block number to scale.
-    """
-
-    base_penalty: float
-    penalty: float
-    vote: Shares | None
-    scales: Mapping[int, float] = field(default_factory=dict)
-
-    def strengths(self, n_base: int, n_columns: int) -> np.ndarray:
-        """Penalty of each column, the base's first, (n_columns,)."""
-        blocks = np.full(n_columns - n_base, self.penalty)
-        return np.concatenate([np.full(n_base, self.base_penalty), blocks])
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What cross-validation of one choice gave.
-
-    Attributes
-    ----------
-    choice : Choice
-    losses : float64 array of shape (n,)
-        Of each row, from the fit that left its fold out.
-    loss : float
-        Their weighted mean.
-    coefficients : tuple of float64 arrays of shape (d + 1, n_outputs)
-        One for each fold.
-    """
-
-    choice: Choice
-    losses: np.ndarray
-    loss: float
-    coefficients: tuple[np.ndarray, ...]
-
-
-@dataclass(frozen=True)
-class CrossValidation:
-    """Rows, columns and folds that trials share.
-
-    Attributes
-    ----------
-    problem : Softmax or Squares
-    base : float64 array of shape (n, b)
-    blocks : tuple of float32 arrays of shape (n, c)
-        Scaled to a mean square of one.
-    weight : float64 array of shape (n,)
-        Mean one.
-    fold_of : int64 array of shape (n,)
-    votes : tuple of float64 arrays of shape (b, n_outputs)
-        Coefficients that read each member's prediction: those of the base may shrink to a vote of them, those
-        of blocks shrink to zero.
-    """
-
-    problem: Problem
-    base: np.ndarray
-    blocks: tuple[np.ndarray, ...]
-    weight: np.ndarray
-    fold_of: np.ndarray
-    votes: tuple[np.ndarray, ...]
-
-    @property
-    def n_folds(self) -> int:
-        return int(self.fold_of.max()) + 1
-
-    def parts(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to fit on and rows held out."""
-        held_out = self.fold_of == fold
-        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-    @cached_property
-    def _base_grams(self) -> list[np.ndarray]:
-        return self._grams(self.design(Choice(1.0, 1.0, None)))
-
-    @cached_property
-    def _priors(self) -> dict[Shares | None, list[np.ndarray]]:
-        return {}
-
-    def priors(self, vote: Shares | None) -> list[np.ndarray]:
-        """Return what coefficients of the base shrink to in the fit without each fold."""
-        if vote not in self._priors:
-            fitted = [self.parts(fold)[0] for fold in range(self.n_folds)]
-            self._priors[vote] = [self.prior(self.shares(rows, vote)) for rows in fitted]
-        return self._priors[vote]
-
-    def prior(self, shares: np.ndarray) -> np.ndarray:
-        """Return the coefficients of a vote with these shares, (b, n_outputs)."""
-        return pooled(self.votes, shares, (self.base.shape[1], self.problem.n_outputs))
-
-    def shares(self, rows: np.ndarray, vote: Shares | None) -> np.ndarray:
-        """Share of each vote by some rows, (len(votes),)."""
-        if vote is None:
-            return np.zeros(len(self.votes))
-        return pool(self.problem.take(rows), self.base[rows], self.votes, self.weight[rows], vote)
-
-    def design(self, choice: Choice) -> np.ndarray:
-        """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
-        dtype = np.float32 if isinstance(self.problem, Softmax) else np.float64
-        parts = [self.base.astype(dtype)]
-        parts += [
-            np.multiply(self.blocks[number], scale, dtype=dtype) for number, scale in choice.scales.items()
-        ]
-        return with_intercept(np.hstack(parts))
-
-    def run(self, choice: Choice, start: Trial | None = None) -> Trial:
-        """Fit without each fold in turn and score the fold left out."""
-        design = self.design(choice)
-        grams = self._grams(design) if choice.scales else self._base_grams
-        priors = self.priors(choice.vote)
-        total = np.sum(grams, axis=0)
-        penalty = choice.strengths(self.base.shape[1], design.shape[1] - 1)
-        losses, coefficients = np.empty(len(design)), []
-        for fold in range(self.n_folds):
-            fitted, held_out = self.parts(fold)
-            found = self.problem.take(fitted).fit(
-                design[fitted],
-                penalty,
-                self.weight[fitted],
-                gram=total - grams[fold],
-                start=None if start is None else self._carry(start, fold, choice),
-                prior=extended(priors[fold], len(penalty)),
-                tolerance=TOLERANCE,
-                max_steps=STEPS,
-            )
-            scores = design[held_out] @ found.astype(design.dtype)
-            losses[held_out] = self.problem.take(held_out).row_loss(scores)
-            coefficients.append(found)
-        return Trial(choice, losses, float(np.average(losses, weights=self.weight)), tuple(coefficients))
-
-    def _grams(self, design: np.ndarray) -> list[np.ndarray]:
-        """Gram matrix of the rows of each fold."""
-        folds = map(self.parts, range(self.n_folds))
-        return [weighted_gram(design[rows], self.weight[rows]) for _, rows in folds]
-
-    def _carry(self, start: Trial, fold: int, choice: Choice) -> np.ndarray:
-        """Coefficients of an earlier trial in the columns of this choice; new blocks start at zero."""
-        old = start.coefficients[fold]
-        n_base = self.base.shape[1]
-        where, at = {}, n_base
-        for number in start.choice.scales:
-            width = self.blocks[number].shape[1]
-            where[number], at = old[at : at + width], at + width
-        parts = [old[:n_base]]
-        for number, scale in choice.scales.items():
-            if number in where:
-                parts.append(where[number] * (start.choice.scales[number] / scale))
-            else:
-                parts.append(np.zeros((self.blocks[number].shape[1], old.shape[1])))
-        return np.vstack([*parts, old[-1:]])
-
-
-def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
-    """Append zeros for the columns of blocks, (n_columns, n_outputs)."""
-    return np.vstack([prior, np.zeros((n_columns - len(prior), prior.shape[1]))])
 
 
 def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> Trial:
@@ -199,8 +25,9 @@ def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> Trial:
     Trial
         Of the best vote and penalty, without blocks.
     """
-    kinds: tuple[Shares, ...] = ("equal", "simplex", "free") if len(cv.votes) > 1 else ("equal", "free")
-    found = [search_penalty(cv, penalties, kind) for kind in kinds] if cv.votes else []
+    n_members = len(cv.votes)
+    kinds: tuple[Shares, ...] = ("equal", "simplex", "free") if n_members > 1 else ("equal", "free")
+    found = [search_penalty(cv, penalties, kind) for kind in kinds] if n_members else []
     zero = search_penalty(cv, penalties, None)
     best = min(found, key=lambda trial: trial.loss, default=zero)
     gain, error = paired_gain(best.losses, zero.losses, cv.weight)
@@ -208,18 +35,20 @@ def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> Trial:
     return refine_penalty(cv, best) if len(penalties) > 1 else best
 
 
-def search_penalty(cv: CrossValidation, penalties: tuple[float, ...], vote: Shares | None) -> Trial:
+def search_penalty(
+    cv: CrossValidation, penalties: tuple[float, ...], vote: Shares | None, voters: tuple[int, ...] = ()
+) -> Trial:
     """Walk from the strongest penalty down until the loss has risen twice.
 
     Returns
     -------
     Trial
-        Of the best penalty, without blocks.
+        Of the best penalty, without columns of blocks.
     """
     best = trial = None
     n_worse = 0
     for penalty in sorted(penalties, reverse=True):
-        trial = cv.run(Choice(penalty, penalty, vote), trial)
+        trial = cv.run(Choice(penalty, penalty, vote, voters), trial)
         if best is None or trial.loss < best.loss:
             best, n_worse = trial, 0
         else:

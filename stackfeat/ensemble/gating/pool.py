@@ -1,7 +1,7 @@
 """Shares of a vote: one for each member, as the place that coefficients shrink to.
 
-In:  scaled base columns, and for each member the coefficients that read its prediction out of them.
-Out: coefficients of the base, (b, n_outputs).
+In:  what each member, and each read-out of a block, says of the rows.
+Out: a share for each.
 
 Of classes this is a logarithmic opinion pool (Genest & Zidek, 1986, "Combining probability
 distributions"), of values a stacked regression (Breiman, 1996, "Stacked regressions"). A free sum of the
@@ -37,42 +37,46 @@ def vote_at(start: int, one: np.ndarray, n_columns: int) -> np.ndarray:
 
 
 def pool(
-    problem: Problem, base: np.ndarray, votes: Sequence[np.ndarray], weight: np.ndarray, shares: Shares
+    problem: Problem, said: np.ndarray, weight: np.ndarray, shares: Shares, n_members: int | None = None
 ) -> np.ndarray:
     """Fit a share for each vote, zero or more, with a free intercept.
 
     Parameters
     ----------
     problem : Softmax or Squares
-    base : float array of shape (n, b)
-    votes : sequence of float64 arrays of shape (b, n_outputs)
+    said : float array of shape (n_votes, n, n_outputs)
     weight : float64 array of shape (n,)
     shares : {"equal", "simplex", "free"}
+    n_members : int, optional
+        The first votes, which share equally unless rows say otherwise; read-outs behind them, which only free
+        shares know, begin with nothing. Default all.
 
     Returns
     -------
-    float64 array of shape (len(votes),)
+    float64 array of shape (n_votes,)
     """
-    if shares == "equal" or not votes or (shares == "simplex" and len(votes) == 1):
-        return np.full(len(votes), 1 / max(len(votes), 1))
-    n_fit = max(1, MOST_CELLS // (len(votes) * problem.n_outputs))
-    if n_fit < len(base):
-        rows = np.sort(np.random.default_rng(0).permutation(len(base))[:n_fit])
-        problem, base, weight = problem.take(rows), base[rows], weight[rows]
-    said = np.stack([np.asarray(base @ vote, dtype=np.float64) for vote in votes])
+    n_votes, n_rows, n_outputs = said.shape
+    if shares == "equal" or not n_votes or (shares == "simplex" and n_votes == 1):
+        return np.full(n_votes, 1 / max(n_votes, 1))
+    n_fit = max(1, MOST_CELLS // (n_votes * n_outputs))
+    if n_fit < n_rows:
+        rows = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_fit])
+        problem, said, weight = problem.take(rows), said[:, rows], weight[rows]
+    said = np.asarray(said, dtype=np.float64)
     row_share = weight / weight.sum()
-    n_votes, n_outputs = len(votes), problem.n_outputs
     pull = PULL / len(weight)
+    usual = np.zeros(n_votes)
+    usual[:n_members] = 1 / len(usual[:n_members])
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         scores = np.tensordot(point[:n_votes], said, axes=1) + point[n_votes:]
         slope = -problem.residual(scores) * (row_share[:, None] * (1 if isinstance(problem, Softmax) else 2))
-        away = point[:n_votes] - 1 / n_votes
+        away = point[:n_votes] - usual
         steps = [np.einsum("mnk,nk->m", said, slope) + pull * away, slope.sum(axis=0)]
         value = float(row_share @ problem.row_loss(scores)) + 0.5 * pull * float(away @ away)
         return value, np.concatenate(steps)
 
-    start = np.concatenate([np.full(n_votes, 1 / n_votes), np.zeros(n_outputs)])
+    start = np.concatenate([usual, np.zeros(n_outputs)])
     bounds = [(0.0, None)] * n_votes + [(None, None)] * n_outputs
     if shares == "free":
         found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class GateStep:
     standard_error : float
         Of the gain, paired over rows.
     accepted : bool
+    enters : {"columns", "vote"}
+        All columns, or what the block says of the target as further members of a vote.
     """
 
     block: str
@@ -42,6 +45,7 @@ class GateStep:
     gain: float
     standard_error: float
     accepted: bool
+    enters: Literal["columns", "vote"] = "columns"
 
     def to_json(self) -> dict[str, str | float | bool]:
         return asdict(self)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.columns import Columns
-from stackfeat.ensemble.gating.blocks import Block, scaling_of
+from stackfeat.ensemble.gating.blocks import Block
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import ConfigError
@@ -37,7 +37,7 @@ class GatedMember:
         base = columns.base(rows)
         model = GatedLinear(**self.options.params).fit(
             base,
-            _blocks(rows),
+            _blocks(rows, context.task),
             context.y,
             fold_of,
             context.task,
@@ -63,7 +63,7 @@ class FittedGated:
     model: GatedLinear
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
-        return {self.task.output: self.model.predict(self.columns.base(rows), _blocks(rows))}
+        return {self.task.output: self.model.predict(self.columns.base(rows), _blocks(rows, self.task))}
 
     def save(self, writer: EntryWriter) -> None:
         arrays = self.model.arrays()
@@ -76,5 +76,5 @@ class FittedGated:
         return self.model.report()
 
 
-def _blocks(rows: Rows) -> list[Block]:
-    return [Block(block.name, block.values, scaling_of(block.encoding)) for block in rows.features()]
+def _blocks(rows: Rows, task: Task) -> list[Block]:
+    return [Block.encoded(block.name, block.values, block.encoding, task) for block in rows.features()]

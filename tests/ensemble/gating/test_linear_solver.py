@@ -87,3 +87,14 @@ def test_softmax_with_a_prior_has_no_slope_where_it_ends(penalty):
     np.testing.assert_allclose(slope / (len(y) + penalty), 0, atol=1e-5)
     if penalty == 1e6:
         np.testing.assert_allclose(found[:-1], prior, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_an_offset_is_a_part_of_the_scores_that_is_given(classes):
+    X, y = sample()
+    problem = Softmax(y, 4) if classes else Squares(y.astype(float))
+    known = np.random.default_rng(2).normal(size=(7, problem.n_outputs))
+    penalty, ones = np.full(7, 5.0), np.ones(len(y))
+    whole = problem.fit(with_intercept(X), penalty, ones, prior=known, tolerance=1e-14)
+    rest = problem.fit(with_intercept(X), penalty, ones, offset=X @ known, tolerance=1e-14)
+    np.testing.assert_allclose(rest[:-1] + known, whole[:-1], atol=1e-4)
