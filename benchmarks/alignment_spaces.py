@@ -197,8 +197,7 @@ def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[st
         }
     }
     for name, block in blocks.items():
-        scaling = "scalar" if name in ("aligned", "reference") else "zscore"
-        gated = fit(base, [Block(name, block.oof, scaling)])
+        gated = fit(base, [Block.encoded(name, block.oof, name, TASK)])
         step = max(gated.report()["steps"], key=lambda tried: tried["gain"])
         forced = fit(np.hstack([base, block.oof]), [])
         found[name] = {
@@ -207,7 +206,7 @@ def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[st
             "scale": gated.report()["scales"][name],
             "gated": loss(
                 [
-                    gated.predict(rows, [Block(name, view, scaling)])
+                    gated.predict(rows, [Block.encoded(name, view, name, TASK)])
                     for rows, view in zip(views, block.views, strict=True)
                 ]
             ),

@@ -18,7 +18,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW, meta_params
 from benchmarks.encodings.stored import Block, Stored
 from stackfeat.ensemble.gating.blocks import Block as Gated
-from stackfeat.ensemble.gating.blocks import Scale, centred_log_proba
+from stackfeat.ensemble.gating.blocks import Scale, centred_log_proba, scaling_of
 from stackfeat.ensemble.gating.gated_linear import GatedLinear
 
 WAYS = ("late", "early", "refit")
@@ -70,15 +70,17 @@ def boosted(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
 def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
     """The solver of `gated_linear`; without a gate all columns share one penalty, chosen over folds."""
     n_predictions = len(stored.predictions())
-    scalings = ("zscore", "scalar") if len(parts) == n_predictions + 2 else ("scalar",)
-    scales = [Scale.fit(part, how) for part, how in zip(parts[n_predictions:], scalings, strict=True)]
+    names = ("geometry", "aligned") if len(parts) == n_predictions + 2 else ("raw",)
+    scales = [
+        Scale.fit(part, scaling_of(name)) for name, part in zip(names, parts[n_predictions:], strict=True)
+    ]
 
     def design(rows: Parts) -> tuple[np.ndarray, list[Gated]]:
         base = [_read(part, stored.task.is_classification) for part in rows[:n_predictions]]
-        features = [s.apply(part) for s, part in zip(scales, rows[n_predictions:], strict=True)]
+        features = list(zip(names, scales, rows[n_predictions:], strict=True))
         if not gate:
-            return np.hstack([*base, *features]), []
-        return np.hstack(base), [Gated(str(j), values, "none") for j, values in enumerate(features)]
+            return np.hstack([*base, *(scale.apply(part) for _, scale, part in features)]), []
+        return np.hstack(base), [Gated.encoded(name, part, name, stored.task) for name, _, part in features]
 
     base, features = design(parts)
     n_outputs = stored.task.n_outputs
