@@ -3,7 +3,7 @@
 In:  a folder of data sets: NAME/data.parquet with the columns id, split (train or test), features and
      target; or NAME/data.npz with the arrays id, is_test, y (-1 on test rows) and others.
 Out: OUTPUT/NAME/train.csv, test.csv (without target) and sample_submission.csv; of arrays train.npz and
-     test.npz instead of the csv files.
+     test.npz instead of the csv files. uci_har gets an array `statistics` of every window.
 
     python benchmarks/prepare_data.py [NAME ...] [--source ../shared/data] [--output work/data]
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,8 @@ def prepare_arrays(source: Path, folder: Path) -> tuple[int, int]:
     with np.load(source) as archive:
         arrays = {name: archive[name] for name in archive.files}
     is_test = arrays.pop("is_test")
+    if folder.name in DERIVED:
+        arrays |= DERIVED[folder.name](arrays)
     held = {name: values for name, values in arrays.items() if len(values) == len(is_test)}
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "train.npz", **{name: values[~is_test] for name, values in held.items()})
@@ -60,6 +63,51 @@ def prepare_arrays(source: Path, folder: Path) -> tuple[int, int]:
     target = pd.Series(held["y"][~is_test], name="y")
     sample_submission(pd.Series(test["id"]), target).to_csv(folder / "sample_submission.csv", index=False)
     return int((~is_test).sum()), int(is_test.sum())
+
+
+def motion_statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Describe windows of motion, each by itself, as is usual for such data.
+
+    After Anguita et al. (2013), "A public domain dataset for human activity recognition using smartphones":
+    body acceleration, turning rate and whole acceleration in three axes each, their lengths, and the steps of all
+    of these; of each signal where it lies, how it spreads, how it repeats and where its energy is; how axes move
+    together; the direction of gravity.
+    """
+    axes = arrays["X"].astype(np.float32)
+    lengths = [np.linalg.norm(axes[:, :, i : i + 3], axis=2, keepdims=True) for i in (0, 3, 6)]
+    signals = np.concatenate([axes, *lengths], axis=2)
+    steps = np.diff(signals, axis=1)
+    gravity = axes[:, :, 6:9].mean(axis=1)
+    gravity /= np.linalg.norm(gravity, axis=1, keepdims=True)
+    found = np.hstack([describe(signals), describe(steps), gravity, np.arccos(np.clip(gravity, -1, 1))])
+    return {"statistics": found.astype(np.float32)}
+
+
+def describe(signals: np.ndarray) -> np.ndarray:
+    """Statistics of each signal, and of pairs of the first nine, (n, c) of (n, n_steps, n_signals)."""
+    mean, sd = signals.mean(axis=1), signals.std(axis=1)
+    quantiles = np.quantile(signals, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], axis=1)
+    sizes = [sd, (signals**2).mean(axis=1), np.abs(signals).mean(axis=1), quantiles[4] - quantiles[2]]
+    centred = signals - mean[:, None]
+    unit = centred / (sd[:, None] + 1e-6)
+    repeats = [(unit[:, :-lag] * unit[:, lag:]).mean(axis=1) for lag in (1, 2, 3, 5, 8, 13)]
+    power = np.abs(np.fft.rfft(centred, axis=1))[:, 1:] ** 2
+    bands = [part.sum(axis=1) for part in np.array_split(power, 12, axis=1)]
+    shares = power / (power.sum(axis=1, keepdims=True) + 1e-9)
+    frequency = np.arange(power.shape[1])[None, :, None]
+    spectrum = [
+        -(shares * np.log(shares + 1e-12)).sum(axis=1),
+        (shares * frequency).sum(axis=1),
+        power.argmax(axis=1),
+    ]
+    pairs = [(a + i, a + j) for a in (0, 3, 6) for i, j in ((0, 1), (0, 2), (1, 2))]
+    together = [(unit[:, :, i] * unit[:, :, j]).mean(axis=1)[:, None] for i, j in pairs]
+    shape = [(unit**3).mean(axis=1), np.clip((unit**4).mean(axis=1), 0, 30)]
+    logs = [np.log(size + 1e-5) for size in (*sizes, *bands)]
+    return np.hstack([mean, *quantiles, *logs, *shape, *repeats, *spectrum, *together])
+
+
+DERIVED = {"uci_har": motion_statistics}
 
 
 def prepare(source: Path, folder: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from stackfeat.ensemble.graph import FITTED_VOTES, Node
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.features.keys import library_versions
+from stackfeat.features.keys import VERSIONS, library_versions
 from stackfeat.nets.options import NetOptions
 from stackfeat.tables import NET_FAMILIES, NET_PACKAGES
 
@@ -50,6 +50,8 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
         chosen["loss"] = options.train.loss if options.train.loss != "auto" else settings["loss"]
     if isinstance(options, EstimatorOptions) and node.blocks:
         chosen["gate_se"] = settings["gate_se"]
+    if isinstance(options, EstimatorOptions) and options.estimator == "gated_linear":
+        chosen["version"] = VERSIONS["gated_linear"]
     if isinstance(options, VoteOptions) and options.vote in FITTED_VOTES:
         chosen |= {"metric": settings["metric"], "metric_code": settings["metric_code"]}
     return chosen

@@ -10,7 +10,7 @@ from stackfeat.config import RunConfig
 from stackfeat.ensemble.graph import build_graph
 from stackfeat.ensemble.plan import Plan, make_plan
 from stackfeat.ensemble.units import Averaging, Sources
-from stackfeat.features.keys import align_emit_recipe, emit_recipe, key_of
+from stackfeat.features.keys import VERSIONS, align_emit_recipe, emit_recipe, key_of
 from stackfeat.features.score_keys import diagnose_recipe
 from stackfeat.output.scores import diagnose_jobs
 
@@ -69,6 +69,12 @@ def changed(before: Plan, after: Plan) -> set[str]:
         for (member, repeat, fold), key in before.fits.items()
         if after.fits.get((member, repeat, fold)) != key
     }
+
+
+def test_a_new_meta_learner_trains_no_base_member_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan()
+    monkeypatch.setitem(VERSIONS, "gated_linear", VERSIONS["gated_linear"] + 1)
+    assert changed(before, plan()) == {"meta/m", "final/soft", "final/best"}
 
 
 def test_every_unit_has_a_key_of_its_own() -> None:
