@@ -20,7 +20,7 @@ VERSIONS = {
     "samples": 2,
     "folds": 1,
     "layers": 1,
-    "fit": 5,
+    "fit": 6,
     "gated_linear": 2,  # of its fits alone: a new meta-learner trains no net anew
     "emit": 1,
     "reference": 1,

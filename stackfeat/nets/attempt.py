@@ -26,7 +26,7 @@ from stackfeat.nets.mixing import mix
 from stackfeat.nets.optimizer import FlatAdamW
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.report import TrainReport
-from stackfeat.nets.runtime import evaluating, use_amp, use_channels_last
+from stackfeat.nets.runtime import convolves_images, evaluating, use_amp
 from stackfeat.nets.schedule import rate_factor
 from stackfeat.nets.snapshots import (
     Snapshots,
@@ -79,8 +79,9 @@ class Attempt:
         self.loss = loss
         self.device = device
         self.retry = retry
-        self.amp = use_amp(options.amp, device)
-        channels_last = use_channels_last(options.channels_last, module, rows.inputs)
+        images = convolves_images(module, rows.inputs)
+        self.amp = use_amp(options.amp, device, images)
+        channels_last = images and options.channels_last == "auto"
         self.rows = replace(rows, channels_last=channels_last)
         self.optimizer = FlatAdamW(
             module,

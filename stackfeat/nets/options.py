@@ -42,7 +42,9 @@ class TrainOptions(Options):
     )
     validation_fraction: float = Field(0.15, gt=0, lt=0.9)
     amp: Literal["auto", "on", "off"] = Field(
-        "auto", description="bfloat16 in matrix products and convolutions; auto: on CUDA."
+        "auto",
+        description="bfloat16 in matrix products and convolutions; auto: on CUDA, and for 2-D convolutions on images "
+        "on CPUs that have it.",
     )
     channels_last: Literal["auto", "off"] = Field(
         "auto", description="Channels of images last in memory; auto: nets with 2-D convolutions on images."

@@ -61,17 +61,24 @@ def try_device(name: str) -> str:
     device = pick_device(name)
     total = float((torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum())
     state = "right" if total == 512.0 else f"WRONG ({total} instead of 512)"
-    training = "bfloat16" if has_amp(device) else "float32"
+    training = "float32"
+    if has_amp(device):
+        training = "bfloat16" if device.type == "cuda" else "float32, images in bfloat16"
     return f"{device}: product {state}, trains in {training}, torch {torch.__version__}"
 
 
 def has_amp(device: torch.device) -> bool:
-    """Say whether training may run in bfloat16 on `device`: CUDA that supports it."""
+    """Say whether a device computes in bfloat16 by itself; elsewhere it is emulated, and slow."""
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def use_amp(amp: str, device: torch.device) -> bool:
-    """Resolve the option `amp`: by the type of the device, never by timing.
+def use_amp(amp: str, device: torch.device, images: bool = False) -> bool:
+    """Resolve the option `amp`: by the net and the type of the device, never by timing.
+
+    A CPU gains much in convolutions over `images` and little elsewhere (docs/benchmarks.md).
 
     Raises
     ------
@@ -82,13 +89,13 @@ def use_amp(amp: str, device: torch.device) -> bool:
         raise UsageError(
             "amp: on must run on a device that computes in bfloat16; got one that does not; use amp: auto"
         )
-    return amp == "on" or (amp == "auto" and has_amp(device))
+    return amp == "on" or (amp == "auto" and (images or device.type == "cuda") and has_amp(device))
 
 
-def use_channels_last(option: str, module: nn.Module, inputs: Sequence[Column]) -> bool:
-    """Resolve the option `channels_last`: for 2-D convolutions over images, on CPU and CUDA alike."""
+def convolves_images(module: nn.Module, inputs: Sequence[Column]) -> bool:
+    """Say whether a net has 2-D convolutions and gets images."""
     has_images = any(x.ndim == IMAGE_DIMENSIONS for x in inputs)
-    return option == "auto" and has_images and any(isinstance(p, nn.Conv2d) for p in module.modules())
+    return has_images and any(isinstance(part, nn.Conv2d) for part in module.modules())
 
 
 @lru_cache(maxsize=1)

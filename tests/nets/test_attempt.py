@@ -18,7 +18,7 @@ from stackfeat.nets.batches import Rows
 from stackfeat.nets.optimizer import FlatAdamW
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.report import TrainReport
-from stackfeat.nets.runtime import use_amp, use_channels_last
+from stackfeat.nets.runtime import convolves_images, use_amp
 from stackfeat.nets.training import train_net
 
 CPU = torch.device("cpu")
@@ -178,7 +178,20 @@ def test_bfloat16_is_used_where_asked_for_and_the_weights_stay_float32() -> None
     assert set(seen) == {torch.bfloat16}
     assert {values.dtype for values in net.parameters()} == {torch.float32}
     assert report.losses[-1] < 0.7 * report.losses[0]
-    assert (use_amp("auto", CPU), use_amp("off", CPU)) == (False, False)
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_a_cpu_takes_bfloat16_for_images_where_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, capable: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    assert (use_amp("auto", CPU), use_amp("off", CPU, images=True)) == (False, False)
+    assert use_amp("auto", CPU, images=True) is capable
+    seen: list[torch.dtype] = []
+    net = conv()
+    net[0].register_forward_hook(lambda _m, _a, out: seen.append(out.dtype))
+    train(net, make_rows(40, 3, 9, 7))
+    assert set(seen) == {torch.bfloat16 if capable else torch.float32}
 
 
 def test_a_gpu_without_bfloat16_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,20 +207,19 @@ def test_channels_last_gives_the_same_net_and_leaves_no_trace() -> None:
     last[3].register_forward_hook(
         lambda _m, args, _o: layouts.append(args[0].is_contiguous(memory_format=torch.channels_last))
     )
-    train(last, rows)
-    train(first, rows, channels_last="off")
+    train(last, rows, amp="off")
+    train(first, rows, channels_last="off", amp="off")
     assert layouts and all(layouts)
     assert_close(last, first, 1e-4)
     assert all(values.is_contiguous() for values in last.state_dict().values())
     assert all(values.untyped_storage().nbytes() == values.numel() * 4 for values in last.parameters())
 
 
-def test_channels_last_is_for_convolutions_over_images() -> None:
+def test_images_are_told_by_convolutions_over_four_dimensions() -> None:
     images, table = make_rows(4, 3, 8, 8).inputs, make_rows(4).inputs
-    assert use_channels_last("auto", conv(), images)
-    assert not use_channels_last("off", conv(), images)
-    assert not use_channels_last("auto", conv(), table)
-    assert not use_channels_last("auto", linear(), images)
+    assert convolves_images(conv(), images)
+    assert not convolves_images(conv(), table)
+    assert not convolves_images(linear(), images)
 
 
 def test_weight_decay_spares_norms_biases_and_embeddings() -> None:
