@@ -21,7 +21,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -70,7 +72,7 @@ class Case:
 
 CASES = {
     "small": Case((64, 64), 3, 6, 5),
-    "medium": Case((256, 256), 1, 4, 5),
+    "medium": Case((256, 256), 1, 8, 5),
     "wide": Case((1024, 1024), 1, 1, 2),
 }
 
@@ -169,9 +171,9 @@ def sklearn_loop(data: Data) -> list[Predict]:
     return nets
 
 
-def options_of(case: Case) -> TrainOptions:
+def options_of(case: Case, amp: Literal["auto", "on"] = "auto") -> TrainOptions:
     return TrainOptions(
-        epochs=case.epochs, batch_size=BATCH, lr=LR, weight_decay=WEIGHT_DECAY, schedule="onecycle"
+        epochs=case.epochs, batch_size=BATCH, lr=LR, weight_decay=WEIGHT_DECAY, schedule="onecycle", amp=amp
     )
 
 
@@ -179,13 +181,13 @@ def spec_of(case: Case) -> NetSpec:
     return NetSpec(MLP, {"hidden": list(case.hidden), "dropout": 0.0}, N_FEATURES, N_CLASSES)
 
 
-def stackfeat_loop(data: Data) -> list[Predict]:
+def stackfeat_loop(data: Data, amp: Literal["auto", "on"] = "auto") -> list[Predict]:
     """`fit_net` as a run calls it: with its looks at the net, clipping, and all else that is on by default."""
     nets: list[Predict] = []
     for train, _, seed in data.nets:
         net = fit_net(
             spec_of(data.case), (data.x[train],), data.y[train],
-            options=options_of(data.case), task=TASK, metric_loss="cross_entropy", seed=seed,
+            options=options_of(data.case, amp), task=TASK, metric_loss="cross_entropy", seed=seed,
         )  # fmt: skip
         nets.append(predictor(net.module))
     return nets
@@ -271,6 +273,7 @@ WAYS: dict[str, Way] = {
     "skorch": skorch_loop,
     "sklearn": sklearn_loop,
     "stackfeat": stackfeat_loop,
+    "bfloat16": partial(stackfeat_loop, amp="on"),
     "at once": at_once_loop,
     "by hand": hand_loop,
 }
