@@ -11,16 +11,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from alignment_draw import draw_comparable, draw_gate, draw_geometry, draw_late, draw_leak, draw_spaces
-from alignment_leak import leaks
-from alignment_spaces import ENCODINGS, Encoded, FoldSpaces, comparability, digits_spaces, encoded, stacks
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
 
-from stackfeat.ensemble.gating.blocks import centred_log_proba
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from alignment_draw import (  # noqa: E402
+    draw_comparable,
+    draw_gate,
+    draw_geometry,
+    draw_late,
+    draw_leak,
+    draw_spaces,
+)
+from alignment_leak import leaks  # noqa: E402
+from alignment_spaces import (  # noqa: E402
+    ENCODINGS,
+    Encoded,
+    FoldSpaces,
+    comparability,
+    digits_spaces,
+    encoded,
+    stacks,
+)
+
+from stackfeat.ensemble.gating.blocks import centred_log_proba  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs/explanation/pictures"
 NUMBERS = FOLDER / "numbers.json"
