@@ -159,17 +159,19 @@ class GatedLinear:
             for name, vote in (votes or {}).items()
         }
         scaled = base_scale.apply(base)
-        spoken = [Spoken.of(block, classes, len(base)) for block in blocks]
-        factors = [said.factors(scaled, [*scaled_votes.values()], target[1]) for said in spoken]
-        read_outs = [said.scaled(factor, target[0]) for said, factor in zip(spoken, factors, strict=True)]
+        nothing = np.zeros((base.shape[1], problem.n_outputs))
+        mean_vote = scaled @ np.mean([*scaled_votes.values()] or [nothing], axis=0)
+        spoken = [Spoken.of(block, classes, target, mean_vote) for block in blocks]
         found = choose(
-            problem, scaled, scaled_votes, blocks, scales, read_outs, weights, np.asarray(folds), options
+            problem, scaled, scaled_votes, blocks, scales, spoken, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
             for number, scale in found.choice.scales.items()
         }
-        voters = {blocks[number].name: share * factors[number] for number, share in found.shares.items()}
+        voters = {
+            blocks[number].name: share * spoken[number].factors for number, share in found.shares.items()
+        }
         report = {"n_rows": len(base), **found.report}
         fitted = FittedLinear(task, classes, base_scale, chosen, voters, np.empty((0, 0)), target, report)
         design = with_intercept(np.hstack(_columns(fitted, base, blocks, _dtype(fitted, len(base)))))

@@ -19,6 +19,7 @@ from stackfeat.ensemble.gating.forward_selection import select_blocks
 from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 from stackfeat.ensemble.gating.penalty_search import search_prior
 from stackfeat.ensemble.gating.rules import GateStep, inner_folds, paired_gain, random_folds, threshold
+from stackfeat.ensemble.gating.spoken import Spoken
 from stackfeat.ensemble.gating.voters import select_voters
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def choose(
     votes: Mapping[str, np.ndarray],
     blocks: Sequence[Block],
     scales: Sequence[Scale],
-    read_outs: Sequence[np.ndarray],
+    spoken: Sequence[Spoken],
     weight: np.ndarray,
     folds: np.ndarray,
     options: GateOptions,
@@ -89,8 +90,8 @@ def choose(
     votes : mapping of str to float64 array of shape (b, n_outputs)
         By member the coefficients that read its prediction out of the base.
     blocks, scales : sequences of Block and of their Scale
-    read_outs : sequence of float arrays of shape (r, n, n_outputs)
-        Of each block, as they are added to scores.
+    spoken : sequence of Spoken
+        Read-outs of each block.
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
     options : GateOptions
@@ -116,7 +117,7 @@ def choose(
         problem.take(rows),
         base[rows],
         tuple(votes.values()),
-        tuple(said[:, rows] for said in read_outs),
+        tuple(said.take(rows) for said in spoken),
         tuple(_live(block, scale, rows) for block, scale in zip(blocks, scales, strict=True)),
         weight[rows],
         inner_folds(folds[rows], options.seed, "gated_linear"),
@@ -137,18 +138,18 @@ def choose(
     )
     choice = found.trial.choice
     shares = cv.shares(np.arange(len(rows)), choice)
-    prior = cv.prior(shares)
-    by_voter, at = {}, len(votes)
-    for number in choice.voters:
-        by_voter[number] = shares[at : at + len(read_outs[number])]
-        at += len(read_outs[number])
-    names_of_votes = [*votes, *(f"{names[n]}:{said}" for n in choice.voters for said in blocks[n].read_outs)]
-    report["vote"] = {} if choice.vote is None else dict(zip(names_of_votes, shares.tolist(), strict=True))
+    voices = [
+        *votes,
+        *(f"{names[number]}:{said}" for number in choice.voters for said in blocks[number].read_outs),
+    ]
+    report["vote"] = {} if choice.vote is None else dict(zip(voices, shares.tolist(), strict=True))
     report["voters"] = [names[number] for number in choice.voters]
     report["scales"].update(dict.fromkeys(report["voters"], 1.0))
     report["scales"].update({names[number]: scale for number, scale in choice.scales.items()})
     measured = _measured(cv, alone, found.trial, (*voted.steps, *found.steps), options.seed)
-    return Chosen(choice, prior, by_voter, {**report, **measured})
+    ends = np.cumsum([len(votes), *(len(blocks[number].read_outs) for number in choice.voters)])
+    by_voter = dict(zip(choice.voters, np.split(shares, ends[:-1])[1:], strict=True))
+    return Chosen(choice, cv.prior(shares), by_voter, {**report, **measured})
 
 
 def _gate_rows(n_rows: int, seed: int) -> np.ndarray:

@@ -66,7 +66,7 @@ def pool(
     row_share = weight / weight.sum()
     pull = PULL / len(weight)
     usual = np.zeros(n_votes)
-    usual[:n_members] = 1 / len(usual[:n_members])
+    usual[:n_members] = 1 / max(len(usual[:n_members]), 1)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         scores = np.tensordot(point[:n_votes], said, axes=1) + point[n_votes:]

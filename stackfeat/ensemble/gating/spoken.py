@@ -21,37 +21,50 @@ class Spoken:
     Attributes
     ----------
     values : float32 array of shape (r, n, n_outputs)
-    of_classes : bool
+    factors : float64 array of shape (r,)
+        What gives read-outs the size of the members' mean vote, or the unit of the target: the size of a
+        read-out's scores of classes is arbitrary, and all shares are pulled to zero alike.
+    centre : float
+        Mean of the target, which the intercept takes up; 0 of classes.
     """
 
     values: np.ndarray
-    of_classes: bool
+    factors: np.ndarray
+    centre: float
 
     @classmethod
-    def of(cls, block: Block, classes: np.ndarray, n_rows: int) -> Spoken:
-        """Take the classes that occur; without classes, values."""
-        parts = [said[:, classes] if len(classes) else said for said in block.read_outs.values()]
-        none = np.empty((0, n_rows, max(len(classes), 1)), dtype=np.float32)
-        return cls(np.stack(parts) if parts else none, len(classes) > 0)
+    def of(
+        cls, block: Block, classes: np.ndarray, target: tuple[float, float], mean_vote: np.ndarray
+    ) -> Spoken:
+        """Size the read-outs of a block.
 
-    def factors(self, base: np.ndarray, votes: Sequence[np.ndarray], target_sd: float) -> np.ndarray:
-        """Return what gives read-outs the size of the members' mean vote, or the unit of the target; (r,).
-
-        The size of a read-out's scores of classes is arbitrary, and shares are pulled to zero alike.
+        Parameters
+        ----------
+        block : Block
+        classes : int64 array
+            Class codes that occur; empty for values.
+        target : tuple of float
+            Mean and sd of values; 0 and 1 of classes.
+        mean_vote : float array of shape (n, n_outputs)
+            Of the members.
         """
-        if not self.of_classes:
-            return np.full(len(self.values), 1 / target_sd)
-        mean = base @ np.mean(votes, axis=0) if votes else np.zeros(1)
-        size, sizes = (
-            np.sqrt(np.mean(mean**2)),
-            np.sqrt(np.mean(self.values**2, axis=(1, 2), dtype=np.float64)),
-        )
+        parts = [chosen(said, classes) for said in block.read_outs.values()]
+        values = np.stack(parts) if parts else np.empty((0, *mean_vote.shape), dtype=np.float32)
+        if not len(classes):
+            return cls(values, np.full(len(values), 1 / target[1]), target[0])
+        size = np.sqrt(np.mean(mean_vote**2))
+        sizes = np.sqrt(np.mean(values**2, axis=(1, 2), dtype=np.float64))
         known = (sizes > 0) & (size > 0)
-        return np.asarray(np.where(known, size / np.where(known, sizes, 1.0), 1.0))
+        return cls(values, np.where(known, size / np.where(known, sizes, 1.0), 1.0), 0.0)
 
-    def scaled(self, factors: np.ndarray, target_mean: float) -> np.ndarray:
-        """Return read-outs times their factors, (r, n, n_outputs); values less the mean of the target."""
-        return np.asarray((self.values - target_mean) * factors[:, None, None])
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return read-outs of some rows, sized and centred, float64 (r, len(rows), n_outputs)."""
+        return np.asarray((self.values[:, rows] - self.centre) * self.factors[:, None, None])
+
+
+def chosen(said: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the columns of the classes that occur; without classes, all."""
+    return said[:, classes] if len(classes) else said
 
 
 def offset_of(
@@ -70,8 +83,8 @@ def offset_of(
     """
     by_name = {block.name: block for block in blocks}
     parts = [
-        share * values
+        share * chosen(said, classes)
         for name, shares in voters.items()
-        for share, values in zip(shares, Spoken.of(by_name[name], classes, 0).values, strict=True)
+        for share, said in zip(shares, by_name[name].read_outs.values(), strict=True)
     ]
     return np.sum(parts, axis=0) if parts else None

@@ -31,7 +31,7 @@ def select_voters(
 ) -> Selection:
     """Add the block whose read-outs lower the held-out loss most, until none gains `limit` standard errors.
 
-    Where members do not vote (coefficients shrink to zero), neither do read-outs.
+    Members vote beside them with free shares, also where zero was better than a vote of members alone.
 
     Parameters
     ----------
@@ -47,8 +47,6 @@ def select_voters(
     """
     current, steps = base, []
     waiting = [number for number, said in enumerate(cv.read_outs) if len(said)]
-    if base.choice.vote is None:
-        return Selection(base, ())
     while waiting and len(current.choice.voters) < max_blocks:
         waiting = screen_voters(cv, current, waiting)[:KEPT_AFTER_SCREENING]
         trial = _best_of(cv, current, waiting[:FITTED_A_ROUND], penalties)

@@ -93,9 +93,10 @@ def test_read_outs_are_heard_where_members_know_nothing():
     assert vote["net:one"] > 0.3 > 0.2 > vote["m"]
 
 
-def test_without_members_there_is_no_vote():
+def test_read_outs_vote_alone_where_predictions_have_no_units():
     base, _, block, y, folds = sample(SIX)
-    assert fit((base, {}, block, y, folds), SIX).report()["voters"] == []
+    vote = fit((base, {}, block, y, folds), SIX).report()["vote"]
+    assert list(vote) == ["net:one", "net:two"] and vote["net:one"] > 0.3
 
 
 def test_of_many_blocks_the_one_that_knows_most_is_tried_first():
