@@ -45,6 +45,7 @@ def letter_stacks(seed: int) -> dict[str, Any]:
     return {
         "stackfeat": sf.StackingClassifier(members, cv=cv),
         "stackfeat, same final": sf.StackingClassifier(members, final, cv=cv),
+        "stackfeat, same final, no layer": sf.StackingClassifier(members, final, cv=cv, emit="proba"),
         "scikit-learn": ensemble.StackingClassifier(members, final, cv=cv),
     }
 
@@ -60,6 +61,7 @@ def california_stacks(seed: int) -> dict[str, Any]:
     return {
         "stackfeat": sf.StackingRegressor(members, cv=cv),
         "stackfeat, same final": sf.StackingRegressor(members, RidgeCV(), cv=cv),
+        "stackfeat, same final, no layer": sf.StackingRegressor(members, RidgeCV(), cv=cv, emit="prediction"),
         "scikit-learn": ensemble.StackingRegressor(members, RidgeCV(), cv=cv),
     }
 
