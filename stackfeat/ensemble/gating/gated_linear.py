@@ -12,54 +12,23 @@ Out: predictions, and a report of what each block gained.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stackfeat.ensemble.gating.blocks import Block, Scale, check_design, mean_one
 from stackfeat.ensemble.gating.cross_validation import extended
+from stackfeat.ensemble.gating.fitted_linear import FittedLinear
 from stackfeat.ensemble.gating.linear_gate import GateOptions, choose
-from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares, softmax, with_intercept
+from stackfeat.ensemble.gating.linear_solver import Problem, Softmax, Squares
 from stackfeat.ensemble.gating.penalty_search import PENALTIES
 from stackfeat.ensemble.gating.rules import MAX_BLOCKS, SCALES
-from stackfeat.ensemble.gating.spoken import Spoken, offset_of
+from stackfeat.ensemble.gating.spoken import Spoken
 from stackfeat.errors import UsageError
 from stackfeat.task import Task
 
-MAX_DOUBLE_CELLS = 50_000_000  # a final design above this is solved in float32
 CHUNK = 65_536
-
-
-@dataclass(frozen=True)
-class FittedLinear:
-    """What `GatedLinear.fit` learnt.
-
-    Attributes
-    ----------
-    task : Task
-    classes : int64 array
-        Class codes that occurred, in order of the coefficients' columns.
-    base_scale : Scale
-    block_scales : dict of str to Scale
-        Of the blocks accepted with all columns, the gate's scale included.
-    voters : dict of str to float64 array of shape (r,)
-        By block that votes, what its read-outs are multiplied by.
-    coefficients : float64 array of shape (d + 1, n_outputs)
-    target : tuple of float
-        Regression: mean and sd of the target.
-    report : dict
-        JSON values.
-    """
-
-    task: Task
-    classes: np.ndarray
-    base_scale: Scale
-    block_scales: dict[str, Scale]
-    voters: dict[str, np.ndarray]
-    coefficients: np.ndarray
-    target: tuple[float, float]
-    report: dict[str, Any]
 
 
 class GatedLinear:
@@ -174,11 +143,10 @@ class GatedLinear:
         }
         report = {"n_rows": len(base), **found.report}
         fitted = FittedLinear(task, classes, base_scale, chosen, voters, np.empty((0, 0)), target, report)
-        design = with_intercept(np.hstack(_columns(fitted, base, blocks, _dtype(fitted, len(base)))))
+        design = fitted.design(base, blocks, len(base))
         penalty = found.choice.strengths(base.shape[1], design.shape[1] - 1)
         prior = extended(found.prior, len(penalty))
-        offset = offset_of(blocks, classes, voters)
-        coefficients = problem.fit(design, penalty, weights, prior=prior, offset=offset)
+        coefficients = problem.fit(design, penalty, weights, prior=prior, offset=fitted.offset(blocks))
         self.fitted_ = replace(fitted, coefficients=coefficients)
         return self
 
@@ -212,11 +180,7 @@ class GatedLinear:
         out = np.empty((len(base), fitted.task.n_outputs))
         for start in range(0, len(base), CHUNK):
             part = slice(start, start + CHUNK)
-            inside = [block.take(part) for block in needed]
-            design = with_intercept(np.hstack(_columns(fitted, base[part], inside)))
-            offset = offset_of(inside, fitted.classes, fitted.voters)
-            scores = design @ fitted.coefficients
-            out[part] = _finish(scores if offset is None else scores + offset, fitted)
+            out[part] = fitted.emit(base[part], [block.take(part) for block in needed])
         return out
 
     def report(self) -> dict[str, Any]:
@@ -275,34 +239,3 @@ def _pose(y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], P
     values = y.astype(np.float64)
     mean, sd = float(values.mean()), float(values.std()) or 1.0
     return np.empty(0, dtype=np.int64), (mean, sd), Squares((values - mean) / sd)
-
-
-def _finish(scores: np.ndarray, fitted: FittedLinear) -> np.ndarray:
-    """Probabilities of all classes, or values on the target's scale.
-
-    A class that no row had gets half a row's share, so that no log-loss is infinite.
-    """
-    if not fitted.task.is_classification:
-        mean, sd = fitted.target
-        return scores * sd + mean
-    n_classes, n_absent = fitted.task.n_outputs, fitted.task.n_outputs - len(fitted.classes)
-    share = 0.5 / (fitted.report["n_rows"] + n_classes)
-    out = np.full((len(scores), n_classes), share)
-    out[:, fitted.classes] = softmax(scores) * (1.0 - n_absent * share)
-    return out
-
-
-def _columns(
-    fitted: FittedLinear, base: np.ndarray, blocks: Sequence[Block], dtype: type[np.floating] = np.float64
-) -> list[np.ndarray]:
-    """Scaled columns in order of the coefficients."""
-    values = {block.name: block.values for block in blocks}
-    accepted = [scale.apply(values[name], dtype) for name, scale in fitted.block_scales.items()]
-    return [fitted.base_scale.apply(base, dtype), *accepted]
-
-
-def _dtype(fitted: FittedLinear, n_rows: int) -> type[np.floating]:
-    """Precision in which all rows are solved."""
-    scales = [fitted.base_scale, *fitted.block_scales.values()]
-    n_cells = n_rows * sum(len(scale.factor) for scale in scales)
-    return np.float64 if n_cells <= MAX_DOUBLE_CELLS else np.float32
