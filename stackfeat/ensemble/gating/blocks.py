@@ -37,7 +37,7 @@ class Block:
     scaling : {"scalar", "zscore", "none"}
         One factor for all columns (aligned features, whose small columns are the noisy ones),
         one for each, or the values as they are.
-    read_outs : mapping of str to float64 array of shape (n, n_outputs)
+    read_outs : mapping of str to float array of shape (n, n_outputs)
         What the block says of the target by itself; may be empty.
     """
 

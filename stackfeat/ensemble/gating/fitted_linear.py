@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.ensemble.gating.blocks import Block, Scale
-from stackfeat.ensemble.gating.linear_solver import softmax, with_intercept
+from stackfeat.ensemble.gating.linear_solver import linear_scores, softmax, with_intercept
 from stackfeat.ensemble.gating.spoken import offset_of
 from stackfeat.task import Task
 
@@ -68,9 +68,7 @@ class FittedLinear:
 
         A class that no row had gets half a row's share, so that no log-loss is infinite.
         """
-        offset = self.offset(blocks)
-        scores = self.design(base, blocks) @ self.coefficients
-        scores = scores if offset is None else scores + offset
+        scores = linear_scores(self.design(base, blocks), self.coefficients, self.offset(blocks))
         if not self.task.is_classification:
             mean, sd = self.target
             return np.asarray(scores * sd + mean)

@@ -100,19 +100,14 @@ def screen(
     options += [(max(scales), weaker) for weaker in penalties if weaker < 0.99 * penalty]
     losses = np.zeros((len(pool), len(options)))
     strengths = np.array([strength / scale**2 for scale, strength in options])
-    for fold in range(cv.n_folds):
-        fitted, held_out = cv.parts(fold)
-        scores = cv.scores_of(current, fold)
-        problem, weight = cv.problem.take(fitted), cv.weight[fitted]
-        residual = problem.residual(scores[fitted]) * weight[:, None].astype(scores.dtype)
-        curvature = problem.curvature(scores[fitted], weight)
-        left_out = cv.problem.take(held_out)
+    for here in cv.standings(current):
+        residual = here.residual * cv.weight[here.fitted, None].astype(here.scores.dtype)
         for place, number in enumerate(pool):
             block = cv.blocks[number]
-            steps = _ridge_steps(block[fitted], residual, curvature, strengths)
+            steps = _ridge_steps(block[here.fitted], residual, here.curvature, strengths)
             for option, step in enumerate(steps):
-                moved = scores[held_out] + block[held_out] @ step.astype(block.dtype)
-                losses[place, option] += cv.weight[held_out] @ left_out.row_loss(moved)
+                moved = here.scores[here.held_out] + block[here.held_out] @ step.astype(block.dtype)
+                losses[place, option] += cv.held_out_loss(here.held_out, moved)
     best = losses.argmin(axis=1)
     choices = []
     for place in np.argsort(losses.min(axis=1), kind="stable"):

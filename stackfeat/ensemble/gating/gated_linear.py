@@ -184,7 +184,7 @@ class GatedLinear:
         return out
 
     def report(self) -> dict[str, Any]:
-        """Penalty, scale of every block, gains with standard errors, losses; JSON values.
+        """Penalties, shares of the vote, scale of every block, gains with standard errors, losses; JSON values.
 
         Losses are log-losses, or squared errors in units of the target's variance.
         """

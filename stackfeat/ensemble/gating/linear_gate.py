@@ -7,7 +7,7 @@ Out: penalties, accepted block numbers with their scales, and a report in JSON v
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,12 +113,13 @@ def choose(
         zero = np.zeros((base.shape[1], problem.n_outputs))
         return Chosen(strongest, zero, {}, {**report, "penalty": strongest.penalty})
     rows = _gate_rows(len(base), options.seed)
+    live = tuple(_live(block, scale, rows) for block, scale in zip(blocks, scales, strict=True))
     cv = CrossValidation(
         problem.take(rows),
         base[rows],
         tuple(votes.values()),
         tuple(said.take(rows) for said in spoken),
-        tuple(_live(block, scale, rows) for block, scale in zip(blocks, scales, strict=True)),
+        live,
         weight[rows],
         inner_folds(folds[rows], options.seed, "gated_linear"),
     )
@@ -138,18 +139,11 @@ def choose(
     )
     choice = found.trial.choice
     shares = cv.shares(np.arange(len(rows)), choice)
-    voices = [
-        *votes,
-        *(f"{names[number]}:{said}" for number in choice.voters for said in blocks[number].read_outs),
-    ]
-    report["vote"] = {} if choice.vote is None else dict(zip(voices, shares.tolist(), strict=True))
-    report["voters"] = [names[number] for number in choice.voters]
-    report["scales"].update(dict.fromkeys(report["voters"], 1.0))
-    report["scales"].update({names[number]: scale for number, scale in choice.scales.items()})
-    measured = _measured(cv, alone, found.trial, (*voted.steps, *found.steps), options.seed)
+    report |= _entered(choice, shares, votes, blocks)
+    report |= _measured(cv, alone, found.trial, (*voted.steps, *found.steps), options.seed)
     ends = np.cumsum([len(votes), *(len(blocks[number].read_outs) for number in choice.voters)])
     by_voter = dict(zip(choice.voters, np.split(shares, ends[:-1])[1:], strict=True))
-    return Chosen(choice, cv.prior(shares), by_voter, {**report, **measured})
+    return Chosen(choice, cv.prior(shares), by_voter, report)
 
 
 def _gate_rows(n_rows: int, seed: int) -> np.ndarray:
@@ -163,6 +157,22 @@ def _gate_rows(n_rows: int, seed: int) -> np.ndarray:
 def _live(block: Block, scale: Scale, rows: np.ndarray) -> np.ndarray:
     """Scaled columns of a block that are not dead, float32."""
     return np.ascontiguousarray(scale.apply(block.values[rows], np.float32)[:, scale.factor > 0])
+
+
+def _entered(
+    choice: Choice, shares: np.ndarray, votes: Iterable[str], blocks: Sequence[Block]
+) -> dict[str, Any]:
+    """Say who votes with which share, and the scale of every block: 1 for one that votes, 0 for one left out."""
+    voters = [blocks[number] for number in choice.voters]
+    voices = [*votes, *(f"{block.name}:{said}" for block in voters for said in block.read_outs)]
+    scales = dict.fromkeys((block.name for block in blocks), 0.0)
+    scales |= {block.name: 1.0 for block in voters}
+    scales |= {blocks[number].name: scale for number, scale in choice.scales.items()}
+    return {
+        "vote": {} if choice.vote is None else dict(zip(voices, shares.tolist(), strict=True)),
+        "voters": [block.name for block in voters],
+        "scales": scales,
+    }
 
 
 def _measured(

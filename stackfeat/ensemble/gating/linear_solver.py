@@ -33,6 +33,12 @@ def with_free_intercept(prior: np.ndarray | None, shape: tuple[int, int]) -> np.
     return out
 
 
+def linear_scores(design: np.ndarray, coefficients: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
+    """Return design @ coefficients, and an offset of every row where there is one, in the design's dtype."""
+    scores = design @ coefficients.astype(design.dtype)
+    return np.asarray(scores if offset is None else scores + offset.astype(design.dtype))
+
+
 def weighted_gram(design: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """X' diag(weight) X as float64, the intercept column included."""
     return np.asarray(design.T @ (design * weight[:, None].astype(design.dtype)), dtype=np.float64)
@@ -121,17 +127,15 @@ class Softmax:
         total = float(weight.sum())
         ridge = np.r_[penalty, 0.0][:, None] / total
         gram = weighted_gram(design, weight) if gram is None else gram
-
-        def scores_of(coefficients: np.ndarray) -> np.ndarray:
-            scores = design @ coefficients.astype(design.dtype)
-            return np.asarray(scores if offset is None else scores + offset.astype(design.dtype))
-
-        lower = _factor(gram / total * self.curvature(scores_of(start), weight), ridge[:, 0])
+        curvature = self.curvature(linear_scores(design, start, offset), weight)
+        lower = _factor(gram / total * curvature, ridge[:, 0])
         row_weight = (weight / total).astype(design.dtype)[:, None]
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
-            value, residual = self._value_and_residual(scores_of(coefficients), weight / total)
+            value, residual = self._value_and_residual(
+                linear_scores(design, coefficients, offset), weight / total
+            )
             away = coefficients - centre
             value += 0.5 * float(np.sum(ridge * away**2))
             residual *= row_weight

@@ -36,9 +36,13 @@ def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> Trial:
 
 
 def search_penalty(
-    cv: CrossValidation, penalties: tuple[float, ...], vote: Shares | None, voters: tuple[int, ...] = ()
+    cv: CrossValidation,
+    penalties: tuple[float, ...],
+    vote: Shares | None,
+    voters: tuple[int, ...] = (),
+    strongest: Trial | None = None,
 ) -> Trial:
-    """Walk from the strongest penalty down until the loss has risen twice.
+    """Walk from the strongest penalty down until the loss has risen twice; `strongest` where it is known.
 
     Returns
     -------
@@ -48,7 +52,10 @@ def search_penalty(
     best = trial = None
     n_worse = 0
     for penalty in sorted(penalties, reverse=True):
-        trial = cv.run(Choice(penalty, penalty, vote, voters), trial)
+        if trial is None and strongest is not None:
+            trial = strongest
+        else:
+            trial = cv.run(Choice(penalty, penalty, vote, voters), trial)
         if best is None or trial.loss < best.loss:
             best, n_worse = trial, 0
         else:

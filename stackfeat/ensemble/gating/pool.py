@@ -21,8 +21,8 @@ from stackfeat.ensemble.gating.linear_solver import Problem, Softmax
 MOST_CELLS = 20_000_000
 """Numbers that members said; of more, a seeded sample of the rows does."""
 PULL = 10.0
-"""Penalty of shares away from equal ones, beside a sum of losses over rows: where members make no mistake,
-nothing else keeps the sum of shares finite."""
+"""Penalty of shares away from the usual ones (equal for members, none for read-outs), beside a sum of losses
+over rows: where members make no mistake, nothing else keeps the sum of shares finite."""
 
 
 Shares = Literal["equal", "simplex", "free"]
@@ -89,7 +89,7 @@ def pool(
 
 
 def pooled(votes: Sequence[np.ndarray], shares: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the coefficients of a weighted vote, `shape`; zero without votes."""
+    """Return a weighted vote, of coefficients or of what is said, `shape`; zero without votes."""
     out = np.zeros(shape)
     for vote, share in zip(votes, shares, strict=True):
         out += share * vote

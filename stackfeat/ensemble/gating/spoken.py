@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stackfeat.ensemble.gating.blocks import Block
+from stackfeat.ensemble.gating.pool import pooled
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,8 @@ def offset_of(
     voters : mapping of str to float64 array of shape (r,)
         What the read-outs of a block are multiplied by.
     """
+    if not voters:
+        return None
     by_name = {block.name: block for block in blocks}
-    parts = [
-        share * chosen(said, classes)
-        for name, shares in voters.items()
-        for share, said in zip(shares, by_name[name].read_outs.values(), strict=True)
-    ]
-    return np.sum(parts, axis=0) if parts else None
+    said = [chosen(values, classes) for name in voters for values in by_name[name].read_outs.values()]
+    return pooled(said, np.concatenate([*voters.values()]), said[0].shape)

@@ -68,8 +68,8 @@ def _best_of(
     strongest = max(penalties)
     entered = current.choice.voters
     tried = [cv.run(Choice(strongest, strongest, "free", (*entered, number))) for number in candidates]
-    best = min(tried, key=lambda trial: trial.loss).choice.voters
-    found = search_penalty(cv, penalties, "free", best)
+    best = min(tried, key=lambda trial: trial.loss)
+    found = search_penalty(cv, penalties, "free", best.choice.voters, best)
     return refine_penalty(cv, found) if len(penalties) > 1 else found
 
 
@@ -78,20 +78,17 @@ def screen_voters(cv: CrossValidation, current: Trial, candidates: Sequence[int]
     if len(candidates) <= FITTED_A_ROUND:
         return list(candidates)
     losses = np.zeros(len(candidates))
-    for fold in range(cv.n_folds):
-        fitted, held_out = cv.parts(fold)
-        scores = cv.scores_of(current, fold)
-        problem, weight = cv.problem.take(fitted), cv.weight[fitted]
-        residual = problem.residual(scores[fitted]) * weight[:, None]
-        curvature = problem.curvature(scores[fitted], weight)
-        left_out = cv.problem.take(held_out)
+    for here in cv.standings(current):
+        weight = cv.weight[here.fitted]
+        residual = here.residual * weight[:, None]
         for place, number in enumerate(candidates):
-            said = cv.read_outs[number] - cv.read_outs[number][:, fitted].mean(axis=1, keepdims=True)
-            told = said[:, fitted]
-            square = curvature * np.einsum("rnk,snk,n->rs", told, told, weight, optimize=True)
+            spoken = cv.read_outs[number]
+            said = spoken - spoken[:, here.fitted].mean(axis=1, keepdims=True)
+            told = said[:, here.fitted]
+            square = here.curvature * np.einsum("rnk,snk,n->rs", told, told, weight, optimize=True)
             step = np.linalg.solve(
                 square + PULL * np.eye(len(square)), np.einsum("rnk,nk->r", told, residual)
             )
-            moved = scores[held_out] + np.tensordot(np.maximum(step, 0), said[:, held_out], axes=1)
-            losses[place] += cv.weight[held_out] @ left_out.row_loss(moved)
+            moves = np.tensordot(np.maximum(step, 0), said[:, here.held_out], axes=1)
+            losses[place] += cv.held_out_loss(here.held_out, here.scores[here.held_out] + moves)
     return [candidates[place] for place in np.argsort(losses, kind="stable")]
