@@ -104,7 +104,7 @@ def __getattr__(name: str) -> Any:
         # Importing the module `stackfeat.run` has just set a name of the same spelling to the module.
         globals()[name] = value
         return value
-    from stackfeat.lookup import suggest
+    from stackfeat.registry.resolve import suggest
 
     raise AttributeError(f"module 'stackfeat' has no attribute {name!r}.{suggest(name, _PUBLIC)}")
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from stackfeat.errors import ConfigError, UsageError
-from stackfeat.lookup import check_name, first_on_path, resolve, suggest
 from stackfeat.output.feature_files import FORMATS, write_features
-from stackfeat.tables import NETS
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import check_name, first_on_path, resolve, suggest
 
 _SHAPE = re.compile(r"(\d+(?:x\d+)*)(?::(float32|int64))?")
 _PARTS = ".npy"

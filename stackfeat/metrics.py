@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stackfeat.errors import ConfigError, UsageError
-from stackfeat.lookup import check_name, is_user_code, resolve, suggest
+from stackfeat.registry.resolve import check_name, is_user_code, resolve, suggest
 from stackfeat.task import Task
 from stackfeat.user_metric import Needs, wrap_user_function
 

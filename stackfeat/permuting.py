@@ -31,9 +31,9 @@ from stackfeat.errors import DataError
 from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.features.crossfit import JobLike, Progress, cross_fit
 from stackfeat.features.keys import key_of
-from stackfeat.lookup import resolve
 from stackfeat.metrics import get_metric
 from stackfeat.planning import code_hash, run_settings
+from stackfeat.registry.resolve import resolve
 from stackfeat.seeds import derive_seed
 from stackfeat.small import made_elsewhere, small_config, small_rows
 from stackfeat.store import Store

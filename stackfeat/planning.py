@@ -23,11 +23,11 @@ from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.units import Averaging, Sources
 from stackfeat.features.keys import key_of
 from stackfeat.features.rows import RowRecipes, ensure_rows, n_folds, row_recipes
-from stackfeat.lookup import is_user_code, resolve, source_hash
 from stackfeat.metrics import METRICS, get_metric
+from stackfeat.registry.names import ESTIMATORS, NETS, TRUSTED_PACKAGES
+from stackfeat.registry.resolve import is_user_code, resolve, source_hash
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
-from stackfeat.tables import ESTIMATORS, NETS, TRUSTED_PACKAGES
 from stackfeat.tap_patterns import find_layers, with_layers
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.schema import Schema
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.predictor import load_predictor
-from stackfeat.lookup import first_on_path
 from stackfeat.output.files import write_csv
 from stackfeat.output.submission import Form, make_submission
+from stackfeat.registry.resolve import first_on_path
 
 
 def predict_file(

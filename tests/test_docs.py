@@ -14,7 +14,7 @@ from stackfeat import errors
 from stackfeat.config import json_schema, load_config
 from stackfeat.errors import StackfeatError
 from stackfeat.metrics import METRICS
-from stackfeat.tables import ESTIMATORS, NETS
+from stackfeat.registry.names import ESTIMATORS, NETS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [

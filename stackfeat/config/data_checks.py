@@ -12,7 +12,7 @@ from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.fold_kind import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 BUILT_IN = ("digits", "iris", "wine", "breast_cancer", "diabetes")

@@ -15,7 +15,7 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.ensemble.forewarn import is_tree_learner
 from stackfeat.ensemble.graph import Graph
 from stackfeat.ensemble.options import EstimatorOptions, PredictionFiles, PredictionsOptions
-from stackfeat.placeholders import FOLD, fill, has_fold, placeholder_problem
+from stackfeat.registry.file_template import FOLD, fill, has_fold, placeholder_problem
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".npy")
 FOLD_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather")

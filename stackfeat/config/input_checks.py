@@ -15,7 +15,7 @@ from stackfeat.config.path_checks import Allowed, outside
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.options import InputOptions
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 OF_ARRAYS = ("kind", "lengths", "channels")
 OF_IMAGES = ("root", "size", "mode", "resize", "broken")

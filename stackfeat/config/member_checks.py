@@ -17,10 +17,10 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path
 from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
 from stackfeat.errors import StackfeatError, TrustError
-from stackfeat.lookup import check_name
 from stackfeat.nets.options import JOINT, NetOptions, TapOptions
-from stackfeat.source import find_module
-from stackfeat.tables import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
+from stackfeat.registry.names import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
+from stackfeat.registry.resolve import check_name
+from stackfeat.registry.source import find_module
 
 VOTE_OPTIONS = {"weights": ("soft", "hard"), "tie": ("hard",)} | dict.fromkeys(
     ("picks", "bags", "start"), ("greedy",)

@@ -15,7 +15,7 @@ from typing import Any
 from stackfeat.config.fields import Key, names_of, options_class, value_at
 from stackfeat.config.yaml_file import join_path, parse_yaml
 from stackfeat.errors import ConfigError, Problem
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 
 @dataclass(frozen=True)

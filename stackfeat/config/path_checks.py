@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 ROOTS_VARIABLE = "STACKFEAT_DATA_ROOTS"
 FOLDERS = ("outputs.dir", "store")

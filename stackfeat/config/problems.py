@@ -17,7 +17,7 @@ from stackfeat.config.fields import Key, homes_of, kinds_with, names_of, options
 from stackfeat.config.members import KINDS
 from stackfeat.config.yaml_file import join_path
 from stackfeat.errors import Problem
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 LATER_TASKS = ("multilabel", "quantile", "ranking")
 _TYPES = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 if TYPE_CHECKING:
     import pandas as pd

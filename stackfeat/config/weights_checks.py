@@ -14,7 +14,7 @@ from stackfeat.config.path_checks import Allowed, file_findings
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.nets.options import NetOptions
-from stackfeat.placeholders import fill, has_fold, placeholder_problem, placeholders
+from stackfeat.registry.file_template import fill, has_fold, placeholder_problem, placeholders
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 NEED_WEIGHTS = ("folds", "frozen", "state_key", "head", "freeze", "lr_decay", "lrs", "classes")

@@ -30,7 +30,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import ScalarNode
 
 from stackfeat.errors import ConfigError, Problem
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50

@@ -20,7 +20,7 @@ from stackfeat.data.lazy import is_large
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 _UNREADABLE = (

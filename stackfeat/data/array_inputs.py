@@ -27,7 +27,7 @@ from stackfeat.data.lazy import LazyArray, is_large
 from stackfeat.data.options import InputOptions
 from stackfeat.data.samples import Table
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stackfeat.data.columns import Column, describe_column, guess_type, to_text
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
 from stackfeat.errors import DataError, DataWarning
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 

@@ -18,7 +18,7 @@ from stackfeat.data.csv_text import read_csv
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
 from stackfeat.errors import DataError, MissingExtraError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

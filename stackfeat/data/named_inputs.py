@@ -21,7 +21,7 @@ from stackfeat.data.options import DataOptions, InputOptions
 from stackfeat.data.rows import build_table
 from stackfeat.data.samples import Input, Table
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 Arrays = dict[str, Table | ArrayInput]
 

@@ -17,7 +17,7 @@ import numpy as np
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 from stackfeat.task import Task
 
 if TYPE_CHECKING:

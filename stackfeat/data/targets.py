@@ -16,7 +16,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_rows, name_values
 from stackfeat.data.schema import LabelType
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 from stackfeat.task import Kind, Task
 
 _INTEGER = r"-?(0|[1-9]\d{0,17})"

@@ -15,9 +15,9 @@ from typing import Any
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
 from stackfeat.ensemble.outputs import Output, outputs_of
 from stackfeat.ensemble.patterns import match_block
-from stackfeat.lookup import suggest
 from stackfeat.nets.options import NetOptions
-from stackfeat.placeholders import has_fold
+from stackfeat.registry.file_template import has_fold
+from stackfeat.registry.resolve import suggest
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 FITTED_VOTES = ("weighted", "rank", "greedy")

@@ -13,7 +13,7 @@ from stackfeat.ensemble.graph import FITTED_VOTES, Node
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
 from stackfeat.features.keys import VERSIONS, library_versions
 from stackfeat.nets.options import NetOptions
-from stackfeat.tables import NET_FAMILIES, NET_PACKAGES
+from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from stackfeat.ensemble.graph import Graph, Node
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.errors import UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 
 def graph_without(graph: Graph, members: Sequence[str], block: str) -> Graph:

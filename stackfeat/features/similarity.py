@@ -15,7 +15,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 Features = np.ndarray | Mapping[str, np.ndarray]
 METHODS = ("cka", "rsa")

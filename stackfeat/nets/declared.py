@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from stackfeat.errors import ConfigError
-from stackfeat.lookup import suggest
 from stackfeat.nets.options import NetOptions, TrainOptions
-from stackfeat.source import class_literal, find_module
-from stackfeat.tables import NETS
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import suggest
+from stackfeat.registry.source import class_literal, find_module
 
 ATTRIBUTE = "train_defaults"
 TASKS = ("classification", "regression")

@@ -15,9 +15,9 @@ from typing import Any
 from torch import nn
 
 from stackfeat.errors import MemberError
-from stackfeat.lookup import suggest
 from stackfeat.nets.outputs import Head
 from stackfeat.nets.weights import fit_weights, parse_checkpoint
+from stackfeat.registry.resolve import suggest
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 NORMS = (nn.modules.batchnorm._NormBase,)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "net")
 PREFIXES = ("_orig_mod.", "module.", "model.")

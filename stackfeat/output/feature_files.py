@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import MissingExtraError, StoreError, UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 from stackfeat.store.names import safe_name
 
 FORMATS = ("npy", "npz", "mat", "parquet", "csv")

@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_response_method
 
-from stackfeat.lookup import suggest
 from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, NetOptions, TapOptions
+from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn.net_base import BaseNet
 from stackfeat.task import Task
 

@@ -20,7 +20,7 @@ from stackfeat.data.columns import Column, describe_column, guess_type
 from stackfeat.data.rows import build_table
 from stackfeat.data.samples import Input, Table
 from stackfeat.errors import DataError, UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 SINGLE = "table"
 """Name of the input where X is not a dict: that of a config with one table."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from stackfeat.errors import ConfigError
-from stackfeat.lookup import resolve
 from stackfeat.nets.declared import TASKS, train_defaults, with_declared
 from stackfeat.nets.options import NetOptions, TrainOptions
-from stackfeat.tables import NETS
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import resolve
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -19,7 +19,7 @@ from stackfeat.errors import DataError
 from stackfeat.features.file_keys import checkpoint_recipe
 from stackfeat.features.keys import key_of
 from stackfeat.nets.options import NetOptions
-from stackfeat.placeholders import fill, has_fold
+from stackfeat.registry.file_template import fill, has_fold
 from stackfeat.store import EntryStore
 
 

@@ -18,7 +18,7 @@ from stackfeat.data.phrases import name_values
 from stackfeat.data.samples import ArrayReader, ArrayWriter
 from stackfeat.ensemble.imports.aligned import positions
 from stackfeat.errors import DataError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 _MOST_PAIRS = 2000
 

@@ -17,7 +17,7 @@ from stackfeat.ensemble.units import Fold
 from stackfeat.features.file_keys import checkpoint_recipe, fold_file_recipe, imported_recipe
 from stackfeat.features.keys import Recipe, key_of
 from stackfeat.nets.options import NetOptions
-from stackfeat.placeholders import fill, has_fold
+from stackfeat.registry.file_template import fill, has_fold
 
 MOST_FOLDS = 100
 ABSENT = "absent"

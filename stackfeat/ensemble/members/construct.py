@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from stackfeat.ensemble.category_columns import is_catboost
 from stackfeat.errors import ConfigError
-from stackfeat.lookup import resolve, suggest
-from stackfeat.tables import ESTIMATORS, TRUSTED_PACKAGES
+from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
+from stackfeat.registry.resolve import resolve, suggest
 from stackfeat.task import Task
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")

@@ -24,7 +24,6 @@ from stackfeat.ensemble.members.tap_encoders import (
 )
 from stackfeat.errors import TapError
 from stackfeat.features.member import FitContext, Rows
-from stackfeat.lookup import resolve
 from stackfeat.nets.at_once import Job, fit_nets_at_once
 from stackfeat.nets.build import NetSpec, accepts_categories
 from stackfeat.nets.copies import ModuleCopies
@@ -33,9 +32,10 @@ from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
 from stackfeat.nets.snapshots import Snapshots
 from stackfeat.nets.taps import Tap
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import resolve
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry
-from stackfeat.tables import NETS
 from stackfeat.task import Task
 
 

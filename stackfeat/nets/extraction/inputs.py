@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import suggest
 from stackfeat.nets.extraction.files import open_arrays
 from stackfeat.nets.extraction.loaders import Columns, LoaderSource, Names, pick
+from stackfeat.registry.resolve import suggest
 
 PIECE_ROWS = 4096
 RANDOM_SAMPLERS = (

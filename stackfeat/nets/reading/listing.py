@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
-from stackfeat.lookup import suggest
 from stackfeat.nets.reading.examine import INFLUENCE, examine
 from stackfeat.nets.reading.silence import Witness, reason_of, weights_used, witness_pass
 from stackfeat.nets.reading.untouched import untouched
@@ -23,6 +22,7 @@ from stackfeat.nets.runtime import evaluating, plain_transformers
 from stackfeat.nets.taps.layers import canonical_names, named_layers, never_called, unwrap
 from stackfeat.nets.taps.reading import eager
 from stackfeat.nets.taps.values import first_tensor, parts
+from stackfeat.registry.resolve import suggest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 from torch import nn
 
 from stackfeat.errors import TapError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 Side = Literal["output", "input", "grad"]
 Pool = Literal["auto", "none", "flatten", "mean", "max", "cls", "last"]

@@ -13,13 +13,13 @@ from typing import Any
 from torch import nn
 
 from stackfeat.errors import LayerNotFoundError
-from stackfeat.lookup import suggest
 from stackfeat.nets.runtime import plain_transformers
 from stackfeat.nets.taps.collecting import Collector, combine, is_many
 from stackfeat.nets.taps.reading import Fired, Reading, never_fired
 from stackfeat.nets.taps.resolve import Read, Taps, resolve_taps
 from stackfeat.nets.taps.tap import Tap
 from stackfeat.nets.taps.values import Leaf, copied, plain
+from stackfeat.registry.resolve import suggest
 
 
 class Caught(dict[str, Any]):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 NAMES = ("flip", "crop", "rotation", "cutout")
 

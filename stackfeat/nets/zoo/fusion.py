@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import resolve, suggest
 from stackfeat.nets.mlp import MLP
 from stackfeat.nets.zoo.sizes import check_at_least
+from stackfeat.registry.resolve import resolve, suggest
 
 ENCODERS = {
     "vector": "stackfeat.nets.mlp:MLP",

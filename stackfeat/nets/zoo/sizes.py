@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 
 def check_columns(net: str, n_features: int, cardinalities: Sequence[int]) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stackfeat.lookup import resolve
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
-from stackfeat.tables import NETS
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import resolve
 from stackfeat.task import Task
 
 TASKS = {

@@ -12,7 +12,7 @@ from torch import nn
 from stackfeat.nets.fit import FittedNet, untrained_net
 from stackfeat.nets.outputs import Head, row_losses
 from stackfeat.nets.runtime import pinned
-from stackfeat.tables import NETS
+from stackfeat.registry.names import NETS
 
 from .contract import NET_KINDS, TASKS, VARIANTS, Example, example_of, fit, spec_of, target_of, tensors
 

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from stackfeat.errors import ConfigError, MissingExtraError, UsageError
-from stackfeat.families import in_family
-from stackfeat.lookup import check_name, is_user_code, resolve
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.zoo import vision
 from stackfeat.nets.zoo.augment import Augment
 from stackfeat.nets.zoo.cnn import CNN
-from stackfeat.tables import ESTIMATORS, NETS
+from stackfeat.registry.families import in_family
+from stackfeat.registry.names import ESTIMATORS, NETS
+from stackfeat.registry.resolve import check_name, is_user_code, resolve
 from stackfeat.task import Task
 
 TASK = Task("multiclass", ("a", "b", "c"))
@@ -157,7 +157,7 @@ def test_impossible_nets_are_refused(make: Any, message: str) -> None:
 def test_models_of_libraries_are_named_without_trust_and_missing_ones_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from stackfeat import families
+    from stackfeat.registry import families
 
     assert not is_user_code("timm:resnet18", NETS)
     assert not in_family("timm:resnet18", ESTIMATORS) and not in_family("timm:", NETS)

@@ -11,7 +11,6 @@ import torch
 from torch.nn import functional as F
 
 from stackfeat.errors import MissingExtraError, UsageError
-from stackfeat.lookup import resolve
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fit import fit_net
 from stackfeat.nets.options import TrainOptions
@@ -20,7 +19,8 @@ from stackfeat.nets.runtime import pinned
 from stackfeat.nets.zoo.ft_transformer import FTTransformer
 from stackfeat.nets.zoo.resnet_tabular import ResNetTabular
 from stackfeat.nets.zoo.tabm import TabM
-from stackfeat.tables import NET_PACKAGES, NETS
+from stackfeat.registry.names import NET_PACKAGES, NETS
+from stackfeat.registry.resolve import resolve
 from stackfeat.task import Task
 
 tabm = pytest.importorskip("tabm")

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from stackfeat.errors import UsageError
-from stackfeat.lookup import resolve
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.taps import tapped
 from stackfeat.nets.zoo.gru import reversed_positions
 from stackfeat.nets.zoo.steps import TokenEmbedding
-from stackfeat.tables import NETS
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import resolve
 from stackfeat.task import Task
 
 TASK = Task("multiclass", ("a", "b", "c"))

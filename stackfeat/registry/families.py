@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stackfeat.errors import MissingExtraError
-from stackfeat.source import find_module
-from stackfeat.tables import NET_FAMILIES, NETS
+from stackfeat.registry.names import NET_FAMILIES, NETS
+from stackfeat.registry.source import find_module
 
 
 def in_family(name: str, table: Mapping[str, str]) -> bool:

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from stackfeat.errors import ConfigError, MissingExtraError, TrustError
-from stackfeat.lookup import check_name, is_user_code, resolve, source_hash, suggest
-from stackfeat.tables import ESTIMATORS, NETS
+from stackfeat.registry.names import ESTIMATORS, NETS
+from stackfeat.registry.resolve import check_name, is_user_code, resolve, source_hash, suggest
 
 TABLE = {"ridge": "sklearn.linear_model:Ridge"}
 
@@ -175,7 +175,7 @@ def test_user_code_is_what_no_table_and_no_trusted_package_holds(name, expected)
 def test_checking_names_and_metrics_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from stackfeat.lookup import check_name\n"
+        "from stackfeat.registry.resolve import check_name\n"
         "from stackfeat.metrics import get_metric\n"
         "check_name('sklearn.svm.SVC', {}, 'estimator')\n"
         "check_name('lightgbm.LGBMClassifier', {}, 'estimator')\n"

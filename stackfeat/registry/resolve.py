@@ -17,9 +17,16 @@ from pathlib import Path
 from types import ModuleType
 
 from stackfeat.errors import ConfigError, MissingExtraError, TrustError
-from stackfeat.families import check_family, in_family, made_by_family
-from stackfeat.source import ModuleFile, find_module, hash_sources, local_modules, names_defined, submodules
-from stackfeat.tables import TRUSTED_PACKAGES
+from stackfeat.registry.families import check_family, in_family, made_by_family
+from stackfeat.registry.names import TRUSTED_PACKAGES
+from stackfeat.registry.source import (
+    ModuleFile,
+    find_module,
+    hash_sources,
+    local_modules,
+    names_defined,
+    submodules,
+)
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from stackfeat.lookup import suggest
+from stackfeat.registry.resolve import suggest
 
 PLACEHOLDERS = ("fold", "fold1", "repeat", "seed")
 FOLD = ("fold", "fold1")
