@@ -19,6 +19,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
 from stackfeat.errors import DataError, DataWarning
 from stackfeat.registry.resolve import suggest
+from stackfeat.registry.wildcards import matching
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 
@@ -93,9 +94,8 @@ def input_columns(frame: pd.DataFrame, options: DataOptions, where: str) -> dict
 
 def _match(pattern: str, names: Iterable[str], key: str, where: str) -> list[str]:
     """Return the names a pattern matches; only ``*`` and ``?`` are special."""
-    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     listed = list(names)
-    matched = [name for name in listed if re.fullmatch(expression, name, re.DOTALL)]
+    matched = matching(pattern, listed)
     if not matched:
         raise DataError(
             f"{where}: {key} must match a column; got {pattern!r}, which matches "

@@ -10,7 +10,6 @@ import logging
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.schema import Schema
 from stackfeat.data.targets import read_target
 from stackfeat.errors import DataError, DataWarning
+from stackfeat.registry.wildcards import matches
 from stackfeat.task import Kind
 
 if TYPE_CHECKING:
@@ -193,9 +193,7 @@ def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, wh
     known = {*needed, schema.target, *schema.roles.values(), *schema.left_out}
     extra = [name for name in frame.columns if name not in known]
     if missing:
-        unexpected = [
-            name for name in extra if not any(fnmatchcase(name, pattern) for pattern in options.drop)
-        ]
+        unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
         hint = f"; set data.separator if {extra[0]!r} holds several columns" if frame.shape[1] == 1 else ""
         raise DataError(
             f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(letter, re.escape(letter)) for letter in pattern))
+from stackfeat.registry.wildcards import is_pattern, matches
 
 
 def match_segment(pattern: str, text: str) -> bool:
@@ -24,10 +18,8 @@ def match_segment(pattern: str, text: str) -> bool:
     >>> match_segment("lstm[0]", "lstm0")
     False
     """
-    if _compiled(pattern).fullmatch(text) is not None:
-        return True
     # A block of a tap pattern stands for blocks that are not known yet, and any of them may be meant.
-    return ("*" in text or "?" in text) and _compiled(text).fullmatch(pattern) is not None
+    return matches(pattern, text) or (is_pattern(text) and matches(text, pattern))
 
 
 def match_block(pattern: str, blocks: Mapping[str, Any]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from stackfeat.options import Options
+from stackfeat.registry.wildcards import is_pattern
 
 Encoding = Literal["geometry", "aligned", "reference", "relative", "raw"]
 DEFAULT_ENCODINGS: tuple[Encoding, ...] = ("geometry", "aligned")
@@ -111,7 +111,7 @@ class TapOptions(Options):
     @property
     def is_pattern(self) -> bool:
         """Whether it may mean several layers."""
-        return bool(re.search(r"[*?]", self.tap))
+        return is_pattern(self.tap)
 
     @property
     def is_open(self) -> bool:

@@ -6,7 +6,6 @@ Out: the same module with the checkpoint's weights, parameters frozen or given a
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +17,7 @@ from stackfeat.errors import MemberError
 from stackfeat.nets.outputs import Head
 from stackfeat.nets.weights import fit_weights, parse_checkpoint
 from stackfeat.registry.resolve import suggest
+from stackfeat.registry.wildcards import matches
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 NORMS = (nn.modules.batchnorm._NormBase,)
@@ -179,9 +179,7 @@ def match_parameters(module: nn.Module, pattern: str, option: str) -> list[str]:
     """
     names = [name for name, _ in module.named_parameters()]
     found = [
-        name
-        for name in names
-        if name == pattern or name.startswith(f"{pattern}.") or fnmatch.fnmatchcase(name, pattern)
+        name for name in names if name == pattern or name.startswith(f"{pattern}.") or matches(pattern, name)
     ]
     if not found:
         parts = [name for name, _ in module.named_modules() if name]

@@ -442,7 +442,13 @@ def test_two_stars_match_every_name_and_a_name_matches_itself(given_names: list[
         ]
 
 
-@pytest.mark.parametrize("text", ["", "fc:middle", "fc[", "#0", "fc[]", "fc#x"])
+def test_many_stars_between_dots_end_at_once() -> None:
+    assert match_pattern(".".join(["**", "*"] * 20), ["a." * 30 + "a", "a"]) == ["a." * 30 + "a"]
+    assert match_pattern(".".join(["**"] * 50_000), ["a.b", "c"]) == ["a.b", "c"]
+    assert match_pattern("**.*a*a*a*a*a*a*a*a*a*a*a*b", ["a" * 3_000]) == []
+
+
+@pytest.mark.parametrize("text", ["", "fc:middle", "fc[", "#0", "fc[]", "fc#x", f"fc#{'9' * 5_000}"])
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(TapError, match="must"):
         Tap.parse(text)

@@ -8,7 +8,6 @@ Out: layers and their names without ``_orig_mod.`` and ``module.``, other names 
 from __future__ import annotations
 
 import difflib
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.registry.wildcards import is_pattern, matches
 
 WRAPPED = ("_orig_mod", "module")
 
@@ -100,14 +100,29 @@ def match_pattern(pattern: str, names: Iterator[str] | list[str]) -> list[str]:
 
     ``*`` and ``?`` stay within one segment; the segment ``**`` is any number of segments.
     """
-    regex = ""
+    segments: list[str] = []
     for segment in pattern.split("."):
-        if segment == "**":
-            regex += r"(?:[^.]+\.)*"
-        else:
-            regex += re.escape(segment).replace(r"\*", "[^.]*").replace(r"\?", "[^.]") + r"\."
-    compiled = re.compile(regex)
-    return [name for name in names if name and compiled.fullmatch(f"{name}.")]
+        if segment != "**" or segments[-1:] != ["**"]:
+            segments.append(segment)
+    return [name for name in names if name and _segments_match(segments, name.split("."))]
+
+
+def _segments_match(pattern: list[str], name: list[str]) -> bool:
+    """Whether segments match; no two ``**`` follow each other."""
+    if len(pattern) - pattern.count("**") > len(name):
+        return False
+    reached = {0}
+    for segment in [*name, None]:
+        # A "**" may stand for nothing.
+        reached |= {place + 1 for place in reached if pattern[place : place + 1] == ["**"]}
+        if segment is None:
+            break
+        reached = {
+            place + (pattern[place] != "**")
+            for place in reached
+            if place < len(pattern) and (pattern[place] == "**" or matches(pattern[place], segment))
+        }
+    return len(pattern) in reached
 
 
 def not_found(
@@ -119,7 +134,7 @@ def not_found(
     near += [other for other in known if other.endswith(f".{name}") and other not in near][:3]
     if near:
         hint = f"Did you mean {' or '.join(map(repr, near))}?"
-    elif re.search(r"[*?]", name):
+    elif is_pattern(name):
         hint = f"'*' stands for one segment, '**' for several. Layers: {shorten(known)}"
     else:
         hint = f"Layers: {shorten(known)}"

@@ -14,6 +14,7 @@ from torch import nn
 
 from stackfeat.errors import TapError
 from stackfeat.registry.resolve import suggest
+from stackfeat.registry.wildcards import is_pattern
 
 Side = Literal["output", "input", "grad"]
 Pool = Literal["auto", "none", "flatten", "mean", "max", "cls", "last"]
@@ -21,7 +22,7 @@ Combine = Literal["concat", "mean", "stack"]
 Item = int | str | tuple[int | str, ...] | None
 
 GRAMMAR = re.compile(
-    r"(?P<layer>[^:\[\]#]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:#(?P<call>-?\d+|all))?"
+    r"(?P<layer>[^:\[\]#]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:#(?P<call>-?\d{1,9}|all))?"
 )
 FORM = (
     "'layer', 'layer:input', 'layer:grad', 'layer[0]', 'layer[key]', 'layer#0', 'layer#all' or 'block.*.act'"
@@ -121,7 +122,8 @@ class Tap:
                 f"a tap's side must be 'input', 'output' or 'grad'; got tap={text!r}; try '{layer}:input'"
             )
         path = tuple(
-            int(item) if re.fullmatch(r"-?\d+", item) else item for item in re.findall(r"\[([^\]]+)\]", items)
+            int(item) if re.fullmatch(r"-?\d{1,9}", item) else item
+            for item in re.findall(r"\[([^\]]+)\]", items)
         )
         return cls(
             layer=layer,
@@ -141,7 +143,7 @@ class Tap:
     @property
     def is_pattern(self) -> bool:
         """Whether the tap may mean several layers."""
-        return self.layer is None or self.type is not None or bool(re.search(r"[*?]", self.layer))
+        return self.layer is None or self.type is not None or is_pattern(self.layer)
 
     def __str__(self) -> str:
         kind = "" if self.type is None else f"<{self.type.__name__}>"
