@@ -59,6 +59,10 @@ class DataError(StackfeatError, ValueError):
     exit_code = 3
 
 
+class StructureError(DataError):
+    """A value read from a stored file that is not made as this version makes it."""
+
+
 class MissingExtraError(StackfeatError, ImportError):
     """An optional package is needed; names the extra that installs it."""
 
