@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class StackfeatError(Exception):
@@ -81,12 +82,34 @@ class TapError(StackfeatError, ValueError):
     exit_code = 2
 
 
-class StoreError(StackfeatError, OSError):
-    """The store cannot be read or written: full, read-only, no permission."""
+class InfrastructureError(StackfeatError):
+    """The machine failed, not a member: disk, memory, permissions, workers. Ends the run, which can go on."""
+
+
+class StoreError(InfrastructureError, OSError):
+    """The store, or another place that we write to, cannot be used: full, read-only, gone, no permission."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError keeps its number outside of what it pickles.
+        return _with_number, (type(self), self.args, self.errno), self.__dict__
+
+
+def _with_number(kind: type[StoreError], args: tuple[Any, ...], number: int | None) -> StoreError:
+    error = kind(*args)
+    error.errno = number
+    return error
 
 
 class DamagedEntryError(StoreError):
     """A stored entry does not match its manifest; it has been put aside."""
+
+
+class OutOfMemoryError(InfrastructureError, MemoryError):
+    """The machine, or its GPU, has less memory than the jobs that run at once need."""
+
+
+class WorkerLostError(InfrastructureError, RuntimeError):
+    """A job's worker process died at every try."""
 
 
 class MemberError(StackfeatError, RuntimeError):

@@ -15,8 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stackfeat.blame import NO_SPACE
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
+from stackfeat.store.disk import store_error, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +132,12 @@ def _write_memory(memory: Path, identities: Sequence[str]) -> None:
         f"{memory.name}.{hashlib.sha256(identities[0].encode()).hexdigest()[:8]}.tmp"
     )
     try:
-        temporary.write_text(json.dumps(values, indent=0))
+        temporary.unlink(missing_ok=True)
+        write_file(temporary, json.dumps(values, indent=0).encode(), synced=False)
         temporary.replace(memory)
     except OSError as error:
+        if error.errno in NO_SPACE:
+            raise store_error(error, memory) from error
         logger.info("hashes of data files are not remembered: %s", error)
         with suppress(OSError):
             temporary.unlink()

@@ -6,6 +6,7 @@ Out: uint8 of shape (n_rows, channels, size, size); files that cannot be read ar
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from stackfeat.data.lazy import is_large
 from stackfeat.data.options import InputOptions
 from stackfeat.data.phrases import name_rows, name_values
 from stackfeat.errors import DataError, DataWarning, MissingExtraError
+from stackfeat.store.disk import allocate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,6 +135,8 @@ def _empty(shape: tuple[int, ...], stream: bool | None) -> np.ndarray:
     if not on_disk or 0 in shape:
         return np.zeros(shape, dtype=np.uint8)
     with tempfile.TemporaryFile(prefix="stackfeat-") as file:
+        # A memory map of a file without blocks ends the process with SIGBUS where the disk is full.
+        allocate(file.fileno(), math.prod(shape))
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 

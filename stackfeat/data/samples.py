@@ -6,8 +6,8 @@ Out: `Table` (numbers and category codes) and `Samples` (ids, inputs, labels, ro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class ArrayWriter(Protocol):
 
     def array(self, name: str, values: np.ndarray) -> None: ...
 
-    def file(self, name: str) -> Path: ...
+    def pieces(self, name: str, shape: tuple[int, ...], dtype: Any, pieces: Iterable[np.ndarray]) -> None: ...
 
     def json(self, name: str, value: Any) -> None: ...
 
@@ -203,12 +203,9 @@ def _read_table(entry: ArrayReader, index: int, described: dict[str, Any]) -> Ta
 def _save_array(values: ArrayInput, index: int, writer: ArrayWriter) -> dict[str, Any]:
     """Write an array input; rows that are on disk are copied piece by piece."""
     if isinstance(values.values, LazyArray):
-        path = writer.file(f"input{index}.npy")
-        target = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=values.shape)
-        size = chunk_rows(values.shape[1:])
-        for start in range(0, len(values), size):
-            target[start : start + size] = values[start : start + size]
-        target.flush()
+        lazy, size = values, chunk_rows(values.shape[1:])
+        pieces = (np.asarray(lazy[start : start + size]) for start in range(0, len(lazy), size))
+        writer.pieces(f"input{index}", values.shape, values.dtype, pieces)
     else:
         writer.array(f"input{index}", values.values)
     if values.lengths is not None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import StoreError
+from stackfeat.store.cleaning import unique_name
+from stackfeat.store.disk import write_file
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -29,23 +29,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     StoreError
         If the disk is full or the folder may not be written to; the old file stays.
     """
-    temporary = ""
+    temporary = path.with_name(f".{unique_name()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        try:
+            write_file(temporary, data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise StoreError(
+        fault = StoreError(
             f"{path} must be written ({len(data)} bytes); got {error.strerror or error}. "
             "Free some space, or choose a place that can be written"
-        ) from error
+        )
+        fault.errno = error.errno
+        raise fault from error
 
 
 def write_json(path: Path, value: Any) -> None:

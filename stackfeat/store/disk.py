@@ -10,21 +10,20 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from stackfeat.blame import NO_ACCESS, NO_SPACE, machine_fault
 from stackfeat.errors import StoreError
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
 _Bytes = bytes | bytearray | memoryview
 
 
 def store_error(error: OSError, path: Path, n_bytes: int | None = None) -> StoreError:
     """Return the StoreError that says what could not be done where, and what to do about it."""
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         advice = "free disk space, run `stackfeat clean`, or set `store` to a folder on another disk"
-    elif error.errno in _NO_ACCESS:
+    elif error.errno in NO_ACCESS:
         advice = (
             "make the folder writable, set `store` to another folder, or use cache: readonly to read only"
         )
@@ -50,18 +49,47 @@ def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
 
 def is_about(error: OSError, folder: Path) -> bool:
     """Return whether other code failed to write into a folder, and not at something of its own."""
-    if isinstance(error, StoreError):
-        return False
-    return str(error.filename or "").startswith(str(folder)) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return not isinstance(error, StoreError) and machine_fault(error, (folder,)) is not None
+
+
+def write_all(descriptor: int, data: _Bytes, offset: int | None = None) -> None:
+    """Write bytes to an open file: the one function through which all that we write reaches a disk."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        if offset is None:
+            rest = rest[os.write(descriptor, rest) :]
+        else:
+            n_written = os.pwrite(descriptor, rest, offset)
+            rest, offset = rest[n_written:], offset + n_written
+
+
+def create(path: Path) -> int:
+    """Return the descriptor of a new file; it must not be there yet."""
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o644)
+
+
+def write_file(path: Path, *parts: _Bytes, synced: bool = True) -> None:
+    """Write a new file; what there is of it is removed if that fails."""
+    descriptor = create(path)
+    try:
+        try:
+            for data in parts:
+                write_all(descriptor, data)
+            if synced:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 class HashedFile:
     """A new file that is hashed while it is written, so no byte is read twice."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(
-            path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o644
-        )
+        self._descriptor = create(path)
         self._sha256 = hashlib.sha256()
         self.size = 0
 
@@ -69,8 +97,7 @@ class HashedFile:
         rest = memoryview(data).cast("B")
         n_bytes = len(rest)
         self._sha256.update(rest)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        write_all(self._descriptor, rest)
         self.size += n_bytes
         return n_bytes
 
@@ -79,6 +106,16 @@ class HashedFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def allocate(descriptor: int, n_bytes: int) -> None:
+    """Reserve the blocks of a file; where the file system cannot, writing still reports a full disk."""
+    if n_bytes and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+                raise
 
 
 def hash_file(path: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,6 +105,10 @@ class EntryWriter(ABC):
         TypeError
             If the values are Python objects, which could only be stored as code (pickle).
         """
+
+    @abstractmethod
+    def pieces(self, name: str, shape: tuple[int, ...], dtype: Any, pieces: Iterable[np.ndarray]) -> None:
+        """Write an array of this shape as ``NAME.npy``, of which only a piece of rows is in memory at once."""
 
     @abstractmethod
     def bytes(self, name: str, data: builtins.bytes) -> None:

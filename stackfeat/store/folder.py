@@ -10,9 +10,10 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,6 +44,15 @@ class FolderWriter(EntryWriter):
         array = plain_array(values, name)
         with self._new_file(f"{name}.npy", array.nbytes) as sink:
             np.lib.format.write_array(sink, array, allow_pickle=False)
+
+    def pieces(self, name: str, shape: tuple[int, ...], dtype: Any, pieces: Iterable[np.ndarray]) -> None:
+        # Not through a memory map: a full disk would end the process with SIGBUS.
+        dtype = np.dtype(dtype)
+        head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        with self._new_file(f"{name}.npy", math.prod(shape) * dtype.itemsize) as sink:
+            np.lib.format.write_array_header_1_0(sink, head)
+            for piece in pieces:
+                sink.write(np.ascontiguousarray(piece, dtype=dtype).reshape(-1).view(np.uint8).data)
 
     def bytes(self, name: str, data: builtins.bytes) -> None:
         with self._new_file(name, len(data)) as sink:

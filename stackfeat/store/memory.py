@@ -10,14 +10,15 @@ import builtins
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stackfeat.errors import StoreError
+from stackfeat.store.disk import write_file
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, claim, plain_array
 from stackfeat.store.names import safe_name
 from stackfeat.store.recipe import canonical_json
@@ -48,8 +49,8 @@ class MemoryStore:
     def write(self, key: str, kind: str, recipe: Mapping[str, Any]) -> Iterator[EntryWriter]:
         """Write an entry, as `Store.write`."""
         plain_recipe = json.loads(canonical_json(recipe))
-        with tempfile.TemporaryDirectory(prefix="stackfeat-") as folder:
-            writer = MemoryWriter(Path(folder))
+        with ExitStack() as stack:
+            writer = MemoryWriter(stack)
             yield writer
             contents = writer.finish()
         files = {name: {"size": _size(content)} for name, content in contents.items()}
@@ -138,15 +139,24 @@ class LayeredStore:
 
 
 class MemoryWriter(EntryWriter):
-    """Collects the parts of one entry; `folder` is for writers that need a path."""
+    """Collects the parts of one entry; writers that need a path get one, until the stack is closed."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._folder = Path()
         self._contents: dict[str, _Content | None] = {}
 
     def array(self, name: str, values: Any) -> None:
         claim(f"{name}.npy", self._contents)
         kept = plain_array(values, name).copy(order="C")
+        kept.flags.writeable = False
+        self._contents[f"{name}.npy"] = kept
+
+    def pieces(self, name: str, shape: tuple[int, ...], dtype: Any, pieces: Iterable[np.ndarray]) -> None:
+        claim(f"{name}.npy", self._contents)
+        kept = np.concatenate([*pieces, np.empty((0, *shape[1:]), dtype)]).astype(
+            dtype, order="C", copy=False
+        )
         kept.flags.writeable = False
         self._contents[f"{name}.npy"] = kept
 
@@ -156,6 +166,8 @@ class MemoryWriter(EntryWriter):
 
     def file(self, name: str) -> Path:
         claim(name, self._contents)
+        if not any(content is None for content in self._contents.values()):
+            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="stackfeat-")))
         self._contents[name] = None
         return self._folder / safe_name(name)
 
@@ -189,7 +201,8 @@ class MemoryEntry(Entry):
         data = self.bytes(name)
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="stackfeat-")
         path = Path(self._folder.name) / safe_name(name)
-        path.write_bytes(data)
+        path.unlink(missing_ok=True)
+        write_file(path, data, synced=False)
         return path
 
     def _content(self, name: str) -> _Content:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stackfeat.store.disk import explained, make_folder, sync
+from stackfeat.store.disk import explained, make_folder, sync, write_file
 from stackfeat.store.names import safe_name
 
 logger = logging.getLogger(__name__)
@@ -78,11 +78,7 @@ class Scratch:
         try:
             with explained(path, len(data)):
                 make_folder(self.folder)
-                with temporary.open("wb") as file:
-                    file.write(hashlib.sha256(data).hexdigest().encode())
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                write_file(temporary, hashlib.sha256(data).hexdigest().encode(), data)
                 # A file system stamps files by a coarser clock than `since` comes from: milliseconds behind.
                 os.utime(temporary, ns=(time.time_ns(),) * 2)
                 temporary.replace(path)

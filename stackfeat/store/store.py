@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.cleaning import CleanReport, clean_entries, clean_leftovers, unique_name
-from stackfeat.store.disk import explained, is_about, make_folder, store_error
+from stackfeat.store.disk import explained, is_about, make_folder, store_error, write_file
 from stackfeat.store.entry import Entry, EntryWriter
 from stackfeat.store.folder import FolderEntry, FolderWriter, read_manifest
 from stackfeat.store.moving import publish, put_aside
@@ -202,7 +202,7 @@ class Store:
             with explained(path, len(text)):
                 make_folder(path.parent)
                 # Not synced: after a power cut the run writes its jobs again.
-                temporary.write_bytes(text)
+                write_file(temporary, text, synced=False)
                 temporary.replace(path)
         finally:
             with suppress(OSError):

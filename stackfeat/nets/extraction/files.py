@@ -8,7 +8,6 @@ Out: arrays, or files `TAP.npy` in a folder beside `extraction.json`, which says
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import zipfile
@@ -20,8 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from stackfeat.blame import NO_SPACE
 from stackfeat.errors import StoreError, UsageError
 from stackfeat.nets.extraction.spare import spare_array
+from stackfeat.store import disk
 from stackfeat.store.names import safe_name
 
 HEADER_BYTES = 256
@@ -86,7 +87,9 @@ class FileOutputs:
                 "choose a pool that does not depend on the length, such as 'mean'"
             )
         with explained(self.part(key), values.nbytes):
-            write_all(self.descriptors[key], values, HEADER_BYTES + start * row_bytes(self.shapes[key]))
+            disk.write_all(
+                self.descriptors[key], as_bytes(values), HEADER_BYTES + start * row_bytes(self.shapes[key])
+            )
 
     def open(self, key: str, shape: tuple[int, ...], start: int) -> None:
         """Make the file at its full size before the first row, so that a full disk shows now."""
@@ -96,8 +99,8 @@ class FileOutputs:
             flags = os.O_RDWR | os.O_CREAT | (0 if start else os.O_TRUNC)
             self.descriptors[key] = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
             self.shapes[key] = shape
-            allocate(self.descriptors[key], n_bytes)
-            os.pwrite(self.descriptors[key], npy_header((n_rows, *shape)), 0)
+            disk.allocate(self.descriptors[key], n_bytes)
+            disk.write_all(self.descriptors[key], npy_header((n_rows, *shape)), 0)
 
     def part(self, key: str) -> Path:
         if key not in self.paths:
@@ -119,7 +122,7 @@ class FileOutputs:
         for key, descriptor in self.descriptors.items():
             with explained(self.part(key)):
                 os.ftruncate(descriptor, HEADER_BYTES + n_rows * row_bytes(self.shapes[key]))
-                os.pwrite(descriptor, npy_header((n_rows, *self.shapes[key])), 0)
+                disk.write_all(descriptor, npy_header((n_rows, *self.shapes[key])), 0)
                 self.part(key).replace(final_path(self.folder, key))
         keys = list(self.descriptors)
         self.close()
@@ -153,21 +156,8 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
 
 
-def allocate(descriptor: int, n_bytes: int) -> None:
-    """Reserve the blocks of a file; where the file system cannot, writing still reports a full disk."""
-    if n_bytes and hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, 0, n_bytes)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
-                raise
-
-
-def write_all(descriptor: int, values: np.ndarray, offset: int) -> None:
-    rest = memoryview(values.reshape(-1).view(np.uint8).data) if values.size else memoryview(b"")
-    while rest:
-        n_written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[n_written:], offset + n_written
+def as_bytes(values: np.ndarray) -> memoryview:
+    return values.reshape(-1).view(np.uint8).data if values.size else memoryview(b"")
 
 
 @contextmanager
@@ -179,7 +169,7 @@ def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         raise
     except OSError as error:
         wanted = "" if n_bytes is None else f" ({n_bytes} bytes wanted)"
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = error.errno in NO_SPACE
         advice = (
             "free disk space, or set `out` to a folder on another disk" if full else "set `out` elsewhere"
         )
@@ -195,7 +185,8 @@ def write_json(path: Path, value: Any) -> None:
     """Replace a small file at once."""
     with explained(path):
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True), "utf-8")
+        temporary.unlink(missing_ok=True)
+        disk.write_file(temporary, json.dumps(value, indent=1, sort_keys=True).encode(), synced=False)
         temporary.replace(path)
 
 

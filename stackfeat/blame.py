@@ -1,0 +1,176 @@
+"""Whose fault an error is: that of the machine, which ends a run, or that of the code that raised it.
+
+In:  an error from anywhere, the folders that we write to.
+Out: an InfrastructureError that says what to do, or None: then the member, or the user's code, is at fault.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stackfeat.errors import (
+    InfrastructureError,
+    OutOfMemoryError,
+    StackfeatError,
+    StoreError,
+)
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
+_ALWAYS = (*NO_SPACE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+"""Whatever file they are about, no member can help these."""
+_OWN_MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""Kinds of error that a full disk does not lead to."""
+_FULL_BYTES = 64 * 1024
+
+_SAID = {
+    number: re.compile(re.escape(os.strerror(number)), re.IGNORECASE)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EIO)
+}
+_OUT_OF_MEMORY = re.compile(
+    r"bad_?alloc|bad allocation|can't allocate memory|cannot allocate memory|out of memory|OutOfMemoryError",
+    re.IGNORECASE,
+)
+
+
+def machine_fault(error: BaseException, folders: Sequence[Path] = ()) -> InfrastructureError | None:
+    """Return what the machine could not give, where that is what an error comes from.
+
+    Parameters
+    ----------
+    error : BaseException
+        Its causes are looked at too: libraries raise errors of their own about a full disk.
+    folders : sequence of Path
+        Where we write: the store. What fails there is no member's fault, nor is a temporary folder
+        without space.
+
+    Examples
+    --------
+    >>> print(machine_fault(OSError(errno.ENOSPC, "No space left on device", "/data/x")))
+    the machine must have the disk space that a run needs; got /data/x: No space left on device; free some, or ...
+    >>> machine_fault(FileNotFoundError(errno.ENOENT, "No such file or directory", "my_own.txt"))
+    """
+    for link in _chain(error):
+        if isinstance(link, InfrastructureError):
+            return link
+        found = _memory_fault(link) or _file_fault(link, folders)
+        if found is not None:
+            return found
+    return _full_folder(error, folders)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and what that was raised from."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _memory_fault(error: BaseException) -> OutOfMemoryError | None:
+    is_foreign = isinstance(error, RuntimeError) or type(error).__module__ != "builtins"
+    said = f"{type(error).__name__}: {error}" if is_foreign and not isinstance(error, StackfeatError) else ""
+    if not (isinstance(error, MemoryError) or (said and _OUT_OF_MEMORY.search(said))):
+        return None
+    words = _first_line(error)
+    return OutOfMemoryError(
+        f"the machine must have the memory that the jobs of a run need; got {type(error).__name__}"
+        f"{': ' if words else ''}{words}; use fewer executor.jobs, a smaller member or batch, or a machine "
+        "with more memory"
+    )
+
+
+def _file_fault(error: BaseException, folders: Sequence[Path]) -> StoreError | None:
+    """Return what disk, permissions or descriptors did not allow; None where it is about somebody's own file."""
+    number = error.errno if isinstance(error, OSError) else _number_said(error)
+    if number is None:
+        return _no_temporary_folder(error)
+    name = os.fsdecode(error.filename) if isinstance(error, OSError) and _is_path(error.filename) else ""
+    is_ours = bool(name) and any(
+        Path(name).absolute().is_relative_to(folder.absolute()) for folder in folders
+    )
+    if number in _ALWAYS or is_ours:
+        return machine_error(number, name or type(error).__name__, _first_line(error))
+    return _no_temporary_folder(error)
+
+
+def _is_path(filename: object) -> bool:
+    return isinstance(filename, str | bytes | os.PathLike) and bool(filename)
+
+
+def _number_said(error: BaseException) -> int | None:
+    """Return the number of what a library says the system told it, in an error of its own."""
+    if isinstance(error, (StackfeatError, *_OWN_MISTAKES)):
+        return None
+    return next((number for number, said in _SAID.items() if said.search(str(error))), None)
+
+
+def _no_temporary_folder(error: BaseException) -> StoreError | None:
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return machine_error(error.errno or errno.ENOENT, "the temporary folder", _first_line(error))
+    return None
+
+
+def _full_folder(error: BaseException, folders: Sequence[Path]) -> StoreError | None:
+    """Return that a folder has no space left, for an error that can come from it but does not say so."""
+    if isinstance(error, (StackfeatError, *_OWN_MISTAKES)) or not isinstance(error, Exception):
+        return None
+    for folder in (*folders, *_temporary_folder()):
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError:
+            continue
+        if free < _FULL_BYTES:
+            return machine_error(
+                errno.ENOSPC,
+                str(folder),
+                f"{free} bytes left, and {type(error).__name__}: {_first_line(error)}",
+            )
+    return None
+
+
+def _temporary_folder() -> tuple[Path, ...]:
+    try:
+        return (Path(tempfile.gettempdir()),)
+    except OSError:
+        return ()
+
+
+def machine_error(number: int, place: str, words: str) -> StoreError:
+    """Return the error that says what could not be done where, and what to do about it."""
+    if number in NO_SPACE:
+        wanted, advice = (
+            "disk space",
+            "free some, or use a place that has more (`store`, `outputs.dir`, TMPDIR)",
+        )
+    elif number in NO_ACCESS:
+        wanted, advice = (
+            "permissions",
+            "make the place writable, or choose another (`store`, `outputs.dir`, TMPDIR)",
+        )
+    elif number in (errno.EMFILE, errno.ENFILE):
+        wanted, advice = "open files", "raise the limit (`ulimit -n`), or use fewer executor.jobs"
+    elif number == errno.ENOMEM:
+        wanted, advice = "memory", "use fewer executor.jobs or a smaller member"
+    elif number in (errno.ENOENT, errno.ENOTDIR):
+        wanted, advice = "folders", "see that nobody removes it while a run works"
+    else:
+        wanted, advice = "working disk", "check the disk, or use another (`store`, `outputs.dir`, TMPDIR)"
+    fault = StoreError(f"the machine must have the {wanted} that a run needs; got {place}: {words}; {advice}")
+    fault.errno = number
+    return fault
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else ""
