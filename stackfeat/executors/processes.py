@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -27,6 +28,7 @@ from stackfeat.executors.turns import Turns
 
 logger = logging.getLogger(__name__)
 
+SAFE_PATH = "PYTHONSAFEPATH"
 _WATCH_SECONDS = 1.0
 _PASSED_ON_SECONDS = 2.0
 
@@ -160,13 +162,32 @@ def _start_pool(n_jobs: int, n_threads: int, paths: Sequence[str]) -> Any:
 
     # loky renews a worker whose memory has grown, which costs us nothing and needs no warning.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
-    return ProcessPoolExecutor(
-        max_workers=n_jobs,
-        initializer=_begin_worker,
-        initargs=(os.getpid(), tuple(paths)),
-        # Set before the worker imports anything: OpenMP and torch read them once.
-        env=dict.fromkeys(THREAD_VARIABLES, str(n_threads)),
-    )
+    with _safe_path():
+        return ProcessPoolExecutor(
+            max_workers=n_jobs,
+            initializer=_begin_worker,
+            initargs=(os.getpid(), tuple(paths)),
+            # Set before the worker imports anything: OpenMP and torch read them once.
+            env={**dict.fromkeys(THREAD_VARIABLES, str(n_threads)), SAFE_PATH: "1"},
+        )
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Start loky's helper process without the working folder on its path, as workers are by their `env`.
+
+    Both are started with ``python -c`` and ``python -m``, which would import a file called joblib.py
+    of the working folder, and so run code of a folder that somebody sent.
+    """
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(SAFE_PATH, None)
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 def _begin_worker(parent: int, paths: Sequence[str]) -> None:
