@@ -5,22 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import StoreError, UsageError
 from stackfeat.store import Store
+from stackfeat.store.store import Cache
 
 
-def _open(path: Path) -> Store:
+def _open(path: Path, cache: Cache = "auto") -> Store:
     if not path.is_dir():
         raise UsageError(f"--store must be the folder of a store; got {path}, which is not there")
-    return Store(path)
+    return Store(path, cache)
 
 
 def list_entries(path: Path, pattern: str) -> str:
-    """Return a line for each entry: key, kind, time, size, what it is."""
-    store = _open(path)
+    """Return a line for each entry: key, kind, time, size, what it is; of a damaged one, what is wrong."""
+    store = _open(path, "readonly")
     lines = []
-    for key in list(store.keys()):
-        manifest = store.manifest(key)
+    keys = store.keys()
+    for key in keys:
+        try:
+            manifest = store.manifest(key)
+        except StoreError as error:
+            if key.startswith(pattern):
+                lines.append(f"{key[:12]}  damaged: {error}")
+            continue
         if pattern and not key.startswith(pattern) and manifest["kind"] != pattern:
             continue
         size = sum(file["size"] for file in manifest["files"].values())
@@ -33,17 +40,18 @@ def list_entries(path: Path, pattern: str) -> str:
 
 
 def _what(manifest: dict[str, Any]) -> str:
+    """Say what an entry is; its recipe may be anybody's."""
     recipe = manifest["recipe"]
-    if manifest["kind"] == "fit":
-        member = recipe["member"]
+    member = recipe.get("member")
+    if manifest["kind"] == "fit" and isinstance(member, dict):
         name = member.get("net") or member.get("estimator") or f"vote {member.get('vote')}"
-        return f"{name}, repeat {recipe['repeat']}, fold {recipe['fold']}"
+        return f"{name}, repeat {recipe.get('repeat')}, fold {recipe.get('fold')}"
     return str(recipe.get("block") or recipe.get("tap") or recipe.get("part") or "")
 
 
 def explain_entry(path: Path, beginning: str) -> str:
     """Say what differs between an entry and the nearest other one of its kind."""
-    store = _open(path)
+    store = _open(path, "readonly")
     found = [key for key in list(store.keys()) if key.startswith(beginning)]
     if len(found) != 1:
         raise UsageError(

@@ -18,6 +18,7 @@ from stackfeat.errors import StructureError
 
 Built = TypeVar("Built")
 LARGEST_INT = 2**63 - 1
+MOST_LEVELS = 100
 _SHOWN = 60
 
 
@@ -37,7 +38,9 @@ def parse_json(data: bytes, where: str, *, finite: bool = False) -> Any:
         If it is no JSON, or is nested beyond any sense.
     """
     try:
-        return json.loads(data, parse_constant=_refuse_constant if finite else None)
+        value = json.loads(data, parse_constant=_refuse_constant if finite else None)
+        _refuse_deep(value)
+        return value
     except (ValueError, RecursionError) as error:
         raise StructureError(f"{where} must be JSON; got {_first_line(error)}") from error
 
@@ -187,18 +190,28 @@ def _wrong(where: str, what: str, value: object) -> StructureError:
 
 def _show(value: object) -> str:
     """Return a value on one short line, without control characters."""
-    text = "a deeply nested value" if isinstance(value, dict | list) and _depth(value) > 20 else repr(value)
+    text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _depth(value: object, limit: int = 21) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 0 if not limit or not inner else 1 + max(_depth(item, limit - 1) for item in inner)
 
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().partition("\n")[0]
     return text[:200] if text else type(error).__name__
+
+
+def _refuse_deep(value: Any) -> None:
+    """Raise ValueError beyond a depth at which whatever walks the value would run out of stack."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [
+            item
+            for one in level
+            if type(one) in (dict, list)
+            for item in (one.values() if type(one) is dict else one)
+        ]
+        if not level:
+            return
+    raise ValueError(f"more than {MOST_LEVELS} levels")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -84,7 +84,18 @@ def test_no_object_is_no_dataclass(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b"1" * 5000, b"nul"], ids=len
+    "text",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[" * 200 + b"]" * 200,
+        b"1" * 5000,
+        b"nul",
+    ],
+    ids=len,
 )
 def test_what_is_no_json_is_one_error(text: bytes) -> None:
     with pytest.raises(StructureError, match=r"f\.json must be JSON"):

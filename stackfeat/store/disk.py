@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from stackfeat.blame import NO_ACCESS, NO_SPACE, machine_fault
 from stackfeat.errors import StoreError
 
 _Bytes = bytes | bytearray | memoryview
+
+LARGEST_TEXT = 256 << 20
+"""Bytes of a manifest at most."""
 
 
 def store_error(error: OSError, path: Path, n_bytes: int | None = None) -> StoreError:
@@ -116,6 +120,22 @@ def allocate(descriptor: int, n_bytes: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
                 raise
+
+
+def read_text_file(path: Path) -> bytes:
+    """Return the bytes of a file of text; OSError where it is no file, or beyond any sense."""
+    refuse_no_file(path.stat(), path)
+    with path.open("rb") as file:
+        data = file.read(LARGEST_TEXT + 1)
+    if len(data) > LARGEST_TEXT:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST_TEXT >> 20} MiB", str(path))
+    return data
+
+
+def refuse_no_file(status: os.stat_result, path: Path) -> None:
+    """Raise OSError at folders, and at pipes and devices, which could be read for ever."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def hash_file(path: Path) -> str:

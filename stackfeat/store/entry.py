@@ -9,15 +9,16 @@ from __future__ import annotations
 import builtins
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from stackfeat.errors import StoreError
+from stackfeat.errors import StoreError, StructureError
 from stackfeat.store.scratch import Scratch
+from stackfeat.structure import checked, parse_json
 
 
 class Entry(ABC):
@@ -50,7 +51,34 @@ class Entry(ABC):
 
     def json(self, name: str) -> Any:
         """Return the value of the file ``NAME.json``."""
-        return json.loads(self.bytes(f"{name}.json"))
+        return self._parsed(name, lambda value, where: value)
+
+    def structure(self, name: str, kind: Any) -> Any:
+        """Return the value of the file ``NAME.json``, built as an annotation says: a dataclass, a list of them.
+
+        Raises
+        ------
+        DamagedEntryError
+            If it is not made so; the entry has been put aside.
+        """
+        return self._parsed(name, lambda value, where: checked(kind, value, where))
+
+    def _parsed(self, name: str, build: Callable[[Any, str], Any]) -> Any:
+        where, text = f"{name}.json", self.bytes(f"{name}.json")
+        try:
+            return build(parse_json(text, where), where)
+        except StructureError as error:
+            self.refuse(str(error))
+
+    @abstractmethod
+    def refuse(self, fault: str) -> NoReturn:
+        """Put the entry aside, because something in it cannot be what was written.
+
+        Raises
+        ------
+        DamagedEntryError
+            Always.
+        """
 
     @abstractmethod
     def array(self, name: str, *, mmap: bool = False) -> np.ndarray:

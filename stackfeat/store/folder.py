@@ -20,10 +20,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stackfeat.errors import StoreError
-from stackfeat.store.disk import HashedFile, explained, hash_file, sync
+from stackfeat.errors import StoreError, StructureError
+from stackfeat.store.disk import HashedFile, explained, hash_file, read_text_file, refuse_no_file, sync
 from stackfeat.store.entry import Entry, EntryWriter, claim, plain_array
+from stackfeat.store.manifest import checked_manifest
 from stackfeat.store.names import DONE, MANIFEST, safe_name
+from stackfeat.store.npy import load_npy
 
 _Stamp = tuple[int, int, int, str]
 _VERIFIED: dict[str, _Stamp] = {}
@@ -118,8 +120,10 @@ class FolderEntry(Entry):
     def array(self, name: str, *, mmap: bool = False) -> np.ndarray:
         path = self.file(f"{name}.npy")
         with explained(path):
-            array: np.ndarray = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-        return array
+            try:
+                return load_npy(path, f"{name}.npy", mmap=mmap)
+            except StructureError as error:
+                self.refuse(str(error))
 
     def bytes(self, name: str) -> builtins.bytes:
         path = self.file(name)
@@ -132,8 +136,11 @@ class FolderEntry(Entry):
         with explained(path):
             fault = find_fault(path, listed["size"], listed["sha256"])
         if fault:
-            self._damaged(self.key, f"{name}: {fault}")
+            self.refuse(f"{name}: {fault}")
         return path
+
+    def refuse(self, fault: str) -> NoReturn:
+        self._damaged(self.key, fault)
 
 
 def read_manifest(folder: Path, key: str) -> dict[str, Any] | str:
@@ -144,17 +151,17 @@ def read_manifest(folder: Path, key: str) -> dict[str, Any] | str:
     FileNotFoundError
         If the entry has no marker, so it does not exist.
     """
-    marker = (folder / DONE).read_bytes()
+    marker = read_text_file(folder / DONE)
     try:
-        text = (folder / MANIFEST).read_bytes()
+        text = read_text_file(folder / MANIFEST)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     if hashlib.sha256(text).hexdigest().encode() != marker:
         return f"{MANIFEST} does not match the hash in {DONE}"
-    manifest: dict[str, Any] = json.loads(text)
-    if manifest["key"] != key:
-        return f"{MANIFEST} is that of entry {manifest['key']}"
-    return manifest
+    try:
+        return checked_manifest(text, key)
+    except StructureError as error:
+        return str(error)
 
 
 def find_fault(path: Path, size: int, sha256: str) -> str:
@@ -167,6 +174,7 @@ def find_fault(path: Path, size: int, sha256: str) -> str:
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino, sha256)
         if _VERIFIED.get(os.fspath(path)) == stamp:
             return ""
+        refuse_no_file(status, path)
         if status.st_size != size:
             return f"must have {size} bytes, got {status.st_size}"
         found = hash_file(path)

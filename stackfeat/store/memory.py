@@ -13,14 +13,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from stackfeat.errors import StoreError
+from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.disk import write_file
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, claim, plain_array
 from stackfeat.store.names import safe_name
+from stackfeat.store.npy import parse_npy
 from stackfeat.store.recipe import canonical_json
 from stackfeat.store.scratch import Scratch
 from stackfeat.store.store import now
@@ -190,7 +191,7 @@ class MemoryEntry(Entry):
     def array(self, name: str, *, mmap: bool = False) -> np.ndarray:
         content = self._content(f"{name}.npy")
         if not isinstance(content, np.ndarray):
-            content = np.load(io.BytesIO(content), allow_pickle=False)
+            content = parse_npy(content, f"{name}.npy")
         return content if mmap else content.copy()
 
     def bytes(self, name: str) -> builtins.bytes:
@@ -204,6 +205,9 @@ class MemoryEntry(Entry):
         path.unlink(missing_ok=True)
         write_file(path, data, synced=False)
         return path
+
+    def refuse(self, fault: str) -> NoReturn:
+        raise DamagedEntryError(f"entry {self.key} must be as it was written; got {fault}; compute it again")
 
     def _content(self, name: str) -> _Content:
         self._listed(name)

@@ -140,7 +140,8 @@ class Store:
 
     def keys(self, kind: str | None = None) -> list[str]:
         """Return the keys of all finished entries, sorted; of one kind where it is given."""
-        keys = sorted(path.parent.name for path in (self.root / "entries").glob(f"*/*/{DONE}"))
+        names = (path.parent.name for path in (self.root / "entries").glob(f"*/*/{DONE}"))
+        keys = sorted(name for name in names if _KEY.fullmatch(name))
         if kind is None:
             return keys
         manifests = {key: self._manifest_or_none(key) for key in keys}
