@@ -209,7 +209,9 @@ def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int, t
         sizes[name] = None if value is None else max(round(value * share), 1)
     options = options.model_copy(update=sizes)
     if ":" in options.kind:
-        found = resolve(options.kind, {}, "splitter", trust_code=trust_code, search_path=loaded.folder)
+        found = resolve(
+            options.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=loaded.folder
+        )
         splitter = cast(Any, found)(n_splits=options.n)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -101,7 +101,9 @@ class Planner:
         splitter = None
         if self.recipes.kind == "custom":
             folder = self.loaded.folder
-            found = resolve(config.folds.kind, {}, "splitter", trust_code=trust_code, search_path=folder)
+            found = resolve(
+                config.folds.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=folder
+            )
             splitter = cast(Any, found)(n_splits=config.folds.n)
         folds = config.folds.model_copy(update={"repeats": self._sources().n_repeats})
         return ensure_rows(

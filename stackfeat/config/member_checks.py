@@ -45,11 +45,24 @@ def member_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
 
 
 def _name_findings(
-    path: str, name: str, table: Mapping[str, str], what: str, packages: tuple[str, ...], allowed: Allowed
+    path: str,
+    name: str,
+    table: Mapping[str, str],
+    what: str,
+    packages: tuple[str, ...],
+    allowed: Allowed,
+    *,
+    nested: bool = False,
 ) -> list[Finding]:
     try:
         check_name(
-            name, table, what, packages=packages, trust_code=allowed.trust_code, search_path=allowed.folder
+            name,
+            table,
+            what,
+            packages=packages,
+            trust_code=allowed.trust_code,
+            search_path=allowed.folder,
+            nested=nested,
         )
     except StackfeatError as error:
         return [Finding(path, str(error), trust=isinstance(error, TrustError))]
@@ -137,7 +150,8 @@ def _train_findings(path: str, options: NetOptions, task: str) -> list[Finding]:
 def _estimator_findings(path: str, options: EstimatorOptions, task: str, allowed: Allowed) -> list[Finding]:
     findings = []
     for place, name in _estimator_names(path, options):
-        found = _name_findings(place, name, ESTIMATORS, "estimator", TRUSTED_PACKAGES, allowed)
+        nested = place != f"{path}.estimator"
+        found = _name_findings(place, name, ESTIMATORS, "estimator", TRUSTED_PACKAGES, allowed, nested=nested)
         findings += found or _kind_findings(place, name, task)
     return findings
 

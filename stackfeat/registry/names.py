@@ -36,4 +36,4 @@ ESTIMATORS: dict[str, str] = {
 """Estimators by short name; others are named by a path such as ``sklearn.svm.SVC``."""
 
 TRUSTED_PACKAGES: tuple[str, ...] = ("sklearn", "lightgbm", "xgboost", "catboost")
-"""Packages whose classes a config may name without ``--trust-code``."""
+"""Packages whose classes on the allow-list a config may name without ``--trust-code``."""

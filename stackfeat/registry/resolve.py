@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from stackfeat.errors import ConfigError, MissingExtraError, TrustError
+from stackfeat.registry.allowed import allowed_class, check_allowed
 from stackfeat.registry.families import check_family, in_family, made_by_family
 from stackfeat.registry.names import TRUSTED_PACKAGES
 from stackfeat.registry.source import (
@@ -60,6 +61,7 @@ def check_name(
     packages: Iterable[str] = TRUSTED_PACKAGES,
     trust_code: bool = False,
     search_path: Path | None = None,
+    nested: bool = False,
 ) -> None:
     """Raise what `resolve` would raise, without importing anything.
 
@@ -72,19 +74,21 @@ def check_name(
     what : str
         What the name stands for, for messages: "net", "estimator", "metric".
     packages : iterable of str
-        Top-level packages that need no trust.
+        Top-level packages whose classes on the allow-list need no trust.
     trust_code : bool
         Whether other code may be named.
     search_path : Path or None
         Folder searched before the installed packages: the config's folder.
+    nested : bool
+        Whether it is a parameter of another class, where kernels and splitters may stand too.
 
     Raises
     ------
     ConfigError
         If the name, its module or its attribute does not exist.
     TrustError
-        If the name is user code and `trust_code` is false, or if a file in `search_path`
-        takes the place of a trusted package.
+        If the name is not on the allow-list and `trust_code` is false, or if a file in
+        `search_path` takes the place of a trusted package.
     MissingExtraError
         If the trusted package is not installed.
     """
@@ -93,7 +97,10 @@ def check_name(
     if in_family(name, table):
         check_family(name, what)
         return
-    _check_source(name, table, what, tuple(packages), trust_code, search_path)
+    packages = tuple(packages)
+    _check_source(name, table, what, packages, trust_code, search_path)
+    if not trust_code and not is_user_code(name, table, packages):
+        check_allowed(name, what, nested=nested)
 
 
 def resolve(
@@ -104,12 +111,9 @@ def resolve(
     packages: Iterable[str] = TRUSTED_PACKAGES,
     trust_code: bool = False,
     search_path: Path | None = None,
+    nested: bool = False,
 ) -> object:
-    """Return the object that `name` stands for; parameters and errors as in `check_name`.
-
-    What comes from a trusted package must also be defined there: a name that a trusted package
-    merely imported from elsewhere is refused.
-    """
+    """Return the object that `name` stands for; parameters and errors as in `check_name`."""
     packages = tuple(packages)
     if name in table:
         return _attribute(importlib.import_module(_split(table[name])[0]), _split(table[name])[1], name, what)
@@ -120,14 +124,9 @@ def resolve(
     module_name, attribute = _split(name)
     if is_user_code(name, table, packages):
         return _attribute(_import_user_module(module_name, found, what, search_path), attribute, name, what)
-    value = _attribute(importlib.import_module(module_name), attribute, name, what)
-    home = getattr(value, "__module__", None)
-    if not callable(value) or not isinstance(home, str) or home.partition(".")[0] not in packages:
-        raise TrustError(
-            f"{what} must be a class of {_either(packages)}; got {name!r}, "
-            f"which is defined in {home or 'no module'}. Name the class where it is defined."
-        )
-    return value
+    if not trust_code:
+        return allowed_class(name, what, nested=nested)
+    return _attribute(importlib.import_module(module_name), attribute, name, what)
 
 
 def source_hash(name: str, search_path: Path | None = None) -> str:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from stackfeat.ensemble.category_columns import is_catboost
 from stackfeat.errors import ConfigError
-from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
+from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.resolve import resolve, suggest
 from stackfeat.task import Task
 
@@ -42,10 +42,8 @@ def construct(
     return estimator
 
 
-def _build(path: str, params: Mapping[str, Any], trust_code: bool) -> Any:
-    cls: Any = cast(
-        Any, resolve(path, ESTIMATORS, "estimator", packages=TRUSTED_PACKAGES, trust_code=trust_code)
-    )
+def _build(path: str, params: Mapping[str, Any], trust_code: bool, *, nested: bool = False) -> Any:
+    cls = cast(Any, resolve(path, ESTIMATORS, "estimator", trust_code=trust_code, nested=nested))
     values = {name: _value(value, trust_code) for name, value in params.items()}
     _refuse_misspelt(path, cls, params)
     try:
@@ -86,7 +84,7 @@ def _lightgbm_names() -> set[str]:
 
 def _value(value: Any, trust_code: bool) -> Any:
     if isinstance(value, Mapping) and "estimator" in value and set(value) <= {"estimator", "params"}:
-        return _build(value["estimator"], value.get("params") or {}, trust_code)
+        return _build(value["estimator"], value.get("params") or {}, trust_code, nested=True)
     if isinstance(value, list):
         return [_value(item, trust_code) for item in value]
     return value

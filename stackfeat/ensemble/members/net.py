@@ -179,9 +179,7 @@ class NetMember:
     def _class(self) -> Any:
         if self.factory is not None:
             return self.factory
-        return cast(
-            Any, resolve(self.options.net, NETS, "net", packages=("stackfeat",), trust_code=self.trust_code)
-        )
+        return cast(Any, resolve(self.options.net, NETS, "net", packages=(), trust_code=self.trust_code))
 
     def _spec(
         self,
