@@ -116,6 +116,10 @@ class MemberError(StackfeatError, RuntimeError):
     """A member could not be fitted; the others go on."""
 
 
+class JobEnded(StackfeatError):
+    """A job that was ended because the time of the run was up; it is no fault of its member."""
+
+
 class NaNLossError(MemberError):
     """Training diverged at every learning rate tried."""
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from stackfeat.executors.job import Outcome, run_job
+from stackfeat.executors.order import Order, as_order
 
 
 class InlineExecutor:
@@ -24,14 +25,14 @@ class InlineExecutor:
         self._stopped = False
         self._closed = False
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str]) -> Iterator[Outcome]:
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key, in order; KeyboardInterrupt goes to the caller."""
         self._stopped = self._closed
-        for key in keys:
-            if self._stopped:
-                return
+        order = as_order(keys)
+        while not self._stopped and (key := order.take()) is not None:
             with _first_on_path(self.paths):
                 outcome = run_job(function, key, self.threads_per_job)
+            order.ended(key, outcome.seconds, well=outcome.error is None)
             yield outcome
 
     def stop(self) -> None:
