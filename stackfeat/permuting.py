@@ -238,7 +238,7 @@ def _run(
     everything: list[Job] = [job for plan in plans for job in plan.jobs()]
     if progress is not None:
         progress.plan(everything, everything)
-    worker = Worker(str(store.root), store.cache, store.started, trust_code)
+    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
     for level in small.levels:
         for number in range(max((len(plan.waves.get(level, ())) for plan in plans), default=0)):
             jobs = [

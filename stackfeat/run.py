@@ -81,7 +81,7 @@ def run(
     planner = make_planner(loaded, open_store(loaded))
     _repairing(lambda: check_rows(planner, trust_code))
     log = loaded.folder / loaded.config.run_dir / "run.log"
-    with logging_to(log), _executor(loaded, trust_code) as executor:
+    with planner.store.running(), logging_to(log), _executor(loaded, trust_code) as executor:
         planner = find_tapped_layers(planner, trust_code)
         place = _workshop(planner, executor, progress, trust_code, started)
         for text in _forewarnings(planner, trust_code):
@@ -101,7 +101,7 @@ def _workshop(
     planner: Planner, executor: Executor, progress: Progress | None, trust_code: bool, started: float
 ) -> Workshop:
     options, store = planner.config.executor, planner.store
-    worker = Worker(str(store.root), store.cache, store.started, trust_code)
+    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
     return Workshop(store, executor, worker, n_parallel, progress, deadlines)
