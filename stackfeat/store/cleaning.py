@@ -49,7 +49,8 @@ def _machine() -> str:
 
 def clean_dead(root: Path) -> tuple[int, int]:
     """Remove temporaries of dead writers and jobs of dead runs; return how many, and their bytes."""
-    removed = [_remove(path) for path in _children(root / "tmp") if _is_stale(path)]
+    temporaries = [*_children(root / "tmp"), *root.glob("*~*~*.tmp")]
+    removed = [_remove(path) for path in temporaries if _is_stale(path)]
     for folder in _children(root / JOBS):
         with found_dead(folder) as is_dead:
             if is_dead or _is_old(folder):
