@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stackfeat import cli_audit, cli_import
+from stackfeat import cli_audit, cli_import, cli_trust
 from stackfeat.ending import EndOnSignals
 from stackfeat.errors import StackfeatError, UsageError
 
@@ -57,11 +57,13 @@ def run(
     from stackfeat.config import load_config
     from stackfeat.terminal import TerminalProgress, print_result
 
-    loaded = load_config(config, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ())
+    loaded = load_config(
+        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
     from stackfeat.run import run as run_config
 
     with TerminalProgress(quiet=quiet) as progress:
-        result = run_config(loaded, trust_code=trust_code, progress=progress)
+        result = run_config(loaded, progress=progress)
     print_result(result, Console())
     raise typer.Exit(result.exit_code)
 
@@ -74,7 +76,9 @@ def check(
     from stackfeat.checking import describe_plan
     from stackfeat.config import load_config
 
-    loaded = load_config(config, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ())
+    loaded = load_config(
+        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
     typer.echo(describe_plan(loaded))
 
 
@@ -117,7 +121,7 @@ def predict(
     """Predict later rows with the models of a run; for the test file this gives the submission."""
     from stackfeat.prediction import predict_file
 
-    n_rows = predict_file(run_folder, data, output, trust_code=trust_code, without=without or ())
+    n_rows = predict_file(run_folder, data, output, trust_code=trust_code or None, without=without or ())
     typer.echo(f"wrote {output} ({n_rows} rows)")
 
 
@@ -191,7 +195,7 @@ def layers(
 
     if member:
         text = describe_member_layers(
-            Path(net), member, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ()
+            Path(net), member, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
         )
     else:
         text = describe_layers(NetSource(net, params, weights, trust_code), input_ or ())
@@ -249,6 +253,7 @@ def clean(
 
 app.command()(cli_audit.audit)
 app.command("import")(cli_import.import_)
+app.command()(cli_trust.trust)
 
 
 def main() -> NoReturn:

@@ -54,6 +54,10 @@ class TrustError(ConfigError):
     """Code named by a config that the user has not agreed to run."""
 
 
+class ChangedCodeError(TrustError):
+    """A file changed after it was agreed to; ends a run, whatever member met it."""
+
+
 class DataError(StackfeatError, ValueError):
     """Input files that cannot be used; names files, columns and rows."""
 

@@ -27,6 +27,7 @@ from stackfeat.errors import JobEnded, MemberError, StackfeatError, UsageError
 from stackfeat.executors.job import THREAD_VARIABLES, Outcome, to_bytes
 from stackfeat.executors.order import Order, as_order
 from stackfeat.executors.turns import Turns
+from stackfeat.registry.user_code import NO_CODE, Code
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ _SCRIPT = Path(__file__).with_name("worker.py")
 class WorkerProcess:
     """One process that runs one job at a time."""
 
-    def __init__(self, inbox: queue.SimpleQueue[Any], n_threads: int, paths: Sequence[str]) -> None:
+    def __init__(self, inbox: queue.SimpleQueue[Any], n_threads: int, code: Code) -> None:
         self.key: str | None = None
         self.started = 0.0
         self.seen_dead = 0.0
@@ -56,7 +57,8 @@ class WorkerProcess:
         )
         WORKERS.add(self.process.pid)
         threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
-        self._send([*paths, *sys.path])
+        # As bytes: the worker finds our modules only once it has the path.
+        self._send((sys.path, pickle.dumps(code)))
 
     def begin(self, payload: bytes, key: str, n_threads: int) -> None:
         """Give the worker a job; one that has died is found dead later, like one that dies in the job."""
@@ -121,7 +123,7 @@ class ProcessExecutor:
     threads_per_job: int = 1
     retries: int = 2
     timeout: float | None = None
-    paths: tuple[str, ...] = ()
+    code: Code = NO_CODE
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerProcess] = []
@@ -191,7 +193,7 @@ class ProcessExecutor:
             if worker.process.poll() is None:
                 return worker
             self._end(worker)
-        worker = WorkerProcess(self._inbox, self.threads_per_job, self.paths)
+        worker = WorkerProcess(self._inbox, self.threads_per_job, self.code)
         self._workers.append(worker)
         return worker
 

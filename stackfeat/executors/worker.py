@@ -1,6 +1,7 @@
 """A worker process, started as a script: orders come in by standard input, answers leave by standard output.
 
-In:  first the import path; then orders (pickled function, key, threads), pickled by the process that started us.
+In:  first the import path and which code of the user's own may be imported; then orders (pickled function, key,
+     threads), pickled by the process that started us.
 Out: for each order (pickled outcome, error in words). What jobs print goes to standard error.
 When standard input closes, our parent is gone or has no more use for us: the whole process group ends.
 """
@@ -28,9 +29,11 @@ def main() -> NoReturn:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, inbox), daemon=True).start()
-    sys.path[:] = inbox.get()
+    sys.path[:], code = inbox.get()
     from stackfeat.executors.job import work
+    from stackfeat.registry.user_code import import_always
 
+    import_always(pickle.loads(code))
     while True:
         answer = work(*inbox.get())
         try:
