@@ -26,8 +26,6 @@ from stackfeat.output.provenance import FILE, FORMAT
 from stackfeat.permuting import Null, permutation_null
 from stackfeat.planning import code_hash
 from stackfeat.proving import Provenance, prove
-from stackfeat.registry.trust import code_of_run, explaining_refusals
-from stackfeat.registry.user_code import NO_CODE, serving_agreed
 from stackfeat.store import Store
 
 RESULT = "audit.json"
@@ -76,7 +74,7 @@ def audit(
     jobs: int | None = None,
     seed: int = 0,
     store: str | Path | None = None,
-    trust_code: bool | None = None,
+    trust_code: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
     """Prove from the store that no row's features saw its label, and rerun the stack on permuted labels.
@@ -97,9 +95,8 @@ def audit(
         Of rows and permutations.
     store : path, optional
         Where the run's store is now, if it was moved.
-    trust_code : bool, optional
-        Needed for the rerun where the run needed it. None: unless `stackfeat trust` remembers the config
-        that made this very folder; False: not even then.
+    trust_code : bool
+        Needed for the rerun where the run needed it.
     progress : Progress, optional
         Told of the units of the reruns.
 
@@ -134,13 +131,11 @@ def audit(
     index = read_index(folder)
     home = folder / index["folder"]
     config = _read_config(folder)
-    code = code_of_run(folder, trust_code).beside(home.resolve()) if null else NO_CODE
     if null:
-        with explaining_refusals(code):
-            _refuse_untrusted(config, home, code.is_trusted)
+        _refuse_untrusted(config, home, trust_code)
     entries = _open(folder / index["store"] if store is None else Path(store))
     samples, folds = _rows_of(entries, index)
-    with logging_to(folder / "audit.log"), serving_agreed(code):
+    with logging_to(folder / "audit.log"):
         proven = prove(entries, index, samples, folds, folder)
         judged = None
         if null:
@@ -156,7 +151,7 @@ def audit(
                 rows=rows,
                 jobs=jobs,
                 seed=seed,
-                code=code,
+                trust_code=trust_code,
                 progress=progress,
             )
     found = Audit(folder, proven, judged)

@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from stackfeat.errors import (
@@ -19,6 +20,7 @@ from stackfeat.errors import (
     OutOfMemoryError,
     StackfeatError,
     StoreError,
+    StructureError,
 )
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -63,6 +65,33 @@ def machine_fault(error: BaseException, folders: Sequence[Path] = ()) -> Infrast
         if found is not None:
             return found
     return _full_folder(error, folders)
+
+
+@contextmanager
+def as_written(what: str, remedy: str) -> Iterator[None]:
+    """Give every error over something stored in one line: whatever reads it, it is not what a run wrote.
+
+    Raises
+    ------
+    InfrastructureError
+        If the machine is at fault.
+    StructureError
+        If code other than our checks failed: a library at a state that it does not know.
+    """
+    try:
+        yield
+    except StructureError as error:
+        # Our own checks say what is wrong, not yet what to do.
+        raise StructureError(str(error) if remedy in str(error) else f"{error}; {remedy}") from error
+    except StackfeatError:
+        raise
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is not None:
+            raise fault from error
+        words = _first_line(error)
+        got = f"{type(error).__name__}{': ' if words else ''}{words}"
+        raise StructureError(f"{what} must be as a run wrote it; got {got}; {remedy}") from error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from stackfeat.blame import as_written
 from stackfeat.data.load import load_rows
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema import Schema
 from stackfeat.ensemble.decision import Decision
-from stackfeat.ensemble.predictor import load_predictor
+from stackfeat.ensemble.predictor import REMEDY, load_predictor
 from stackfeat.output.files import write_csv
 from stackfeat.output.submission import Form, make_submission
-from stackfeat.registry.trust import code_of_run, explaining_refusals
-from stackfeat.registry.user_code import importing
+from stackfeat.registry.resolve import first_on_path
 
 
 def predict_file(
-    run_folder: Path,
-    data: Path,
-    output: Path,
-    *,
-    trust_code: bool | None = None,
-    without: Sequence[str] = (),
+    run_folder: Path, data: Path, output: Path, *, trust_code: bool = False, without: Sequence[str] = ()
 ) -> int:
     """Predict the rows of a file; return how many there are.
 
@@ -36,9 +33,6 @@ def predict_file(
         A file with the columns of the training file; a target column is ignored.
     output : Path
         A csv file like the submission of the run.
-    trust_code : bool, optional
-        Needed where the run needed it. None: unless `stackfeat trust` remembers the config that made this
-        very folder; False: not even then.
     without : sequence of str
         Members that votes shall do without, such as imported ones that do not know these rows.
 
@@ -47,16 +41,50 @@ def predict_file(
     DataError
         If there is no predictor, or the file's columns do not fit.
     """
-    code = code_of_run(Path(run_folder), trust_code)
-    with explaining_refusals(code):
-        predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
+    predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=trust_code)
     predictor = predictor.leave_out(without) if without else predictor
-    schema = Schema.from_json(values["schema"])
-    samples = load_rows(Path(data), schema, DataOptions(**values["data"]))
-    with explaining_refusals(code), importing(code.beside(Path(run_folder) / values["code"])):
+    way = Reading.from_json(values, f"{predictor.folder}")
+    samples = load_rows(Path(data), way.schema, way.data)
+    with first_on_path(Path(run_folder) / way.code if trust_code else None):
         prediction = np.asarray(predictor.task.to_target_scale(predictor.predict(samples)))
-    labels = None if values["decision"] is None else Decision.from_json(values["decision"]).apply(prediction)
-    form = Form.from_json(values["form"])
-    submission = make_submission(samples.ids, prediction, labels, predictor.task, form)
+    with as_written(f"{predictor.folder}", REMEDY):
+        labels = None if way.decision is None else way.decision.apply(prediction)
+        submission = make_submission(samples.ids, prediction, labels, predictor.task, way.form)
     write_csv(Path(output), submission.header, submission.columns)
     return samples.n_rows
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a predictor reads a file and what it writes.
+
+    Attributes
+    ----------
+    code : str
+        The folder of the user's own code, from the run folder on.
+    """
+
+    schema: Schema
+    data: DataOptions
+    form: Form
+    decision: Decision | None
+    code: str
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str) -> Reading:
+        """Return what the description of a predictor says of files.
+
+        Raises
+        ------
+        StructureError
+            If it is not made as a run makes it.
+        """
+        with as_written(where, REMEDY):
+            decision = values["decision"]
+            return cls(
+                Schema.from_json(values["schema"]),
+                DataOptions(**values["data"]),
+                Form.from_json(values["form"]),
+                None if decision is None else Decision.from_json(decision),
+                str(values["code"]),
+            )

@@ -20,6 +20,7 @@ from stackfeat.data.holdout import load_holdout
 from stackfeat.data.load import find_file
 from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
+from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.ensemble.forewarn import warn_of_averaging, warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
 from stackfeat.ensemble.plan import Plan
@@ -160,10 +161,10 @@ def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
     """What libraries warned of while members were fitted, once for each member."""
     texts = []
     for (member, _, _), key in plan.fits.items():
-        info = store.read(key).json("info")
-        texts += [f"{member}: {text}" for text in info["warnings"]]
-        if info["unsaved"]:
-            texts.append(f"{member} cannot score later data: {info['unsaved']}")
+        info = FitInfo.of(store.read(key))
+        texts += [f"{member}: {text}" for text in info.warnings]
+        if info.unsaved:
+            texts.append(f"{member} cannot score later data: {info.unsaved}")
     return list(dict.fromkeys(texts))
 
 
@@ -181,7 +182,7 @@ def _order_warnings(metric: Metric, task: Task) -> list[str]:
 def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for (member, _, _), key in plan.fits.items():
-        seconds[member] = seconds.get(member, 0.0) + store.read(key).json("info")["seconds"]
+        seconds[member] = seconds.get(member, 0.0) + FitInfo.of(store.read(key)).seconds
     return seconds
 
 

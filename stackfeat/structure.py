@@ -22,7 +22,7 @@ MOST_LEVELS = 100
 _SHOWN = 60
 
 
-def parse_json(data: bytes, where: str, *, finite: bool = False) -> Any:
+def parse_json(data: bytes, where: str, *, finite: bool = False, levels: int = MOST_LEVELS) -> Any:
     """Return the value of a JSON text.
 
     Parameters
@@ -31,6 +31,8 @@ def parse_json(data: bytes, where: str, *, finite: bool = False) -> Any:
         What the text is, for messages.
     finite : bool
         Whether ``NaN`` and ``Infinity``, which are no JSON, are refused.
+    levels : int
+        How deep it may be.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def parse_json(data: bytes, where: str, *, finite: bool = False) -> Any:
     """
     try:
         value = json.loads(data, parse_constant=_refuse_constant if finite else None)
-        _refuse_deep(value)
+        _refuse_deep(value, levels)
         return value
     except (ValueError, RecursionError) as error:
         raise StructureError(f"{where} must be JSON; got {_first_line(error)}") from error
@@ -199,10 +201,10 @@ def _first_line(error: BaseException) -> str:
     return text[:200] if text else type(error).__name__
 
 
-def _refuse_deep(value: Any) -> None:
+def _refuse_deep(value: Any, levels: int) -> None:
     """Raise ValueError beyond a depth at which whatever walks the value would run out of stack."""
     level = [value]
-    for _ in range(MOST_LEVELS):
+    for _ in range(levels):
         level = [
             item
             for one in level
@@ -211,7 +213,7 @@ def _refuse_deep(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"more than {MOST_LEVELS} levels")
+    raise ValueError(f"more than {levels} levels")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stackfeat.structure import must, structured
+
 Kind = Literal["binary", "multiclass", "regression"]
 Label = str | int | float | bool
+MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -62,5 +65,24 @@ class Task:
         return values
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Task:
-        return cls(**{**values, "classes": tuple(values["classes"])})
+    def from_json(cls, values: object, where: str = "task") -> Task:
+        """Return the task that `to_json` described; StructureError if there is no such task."""
+        task = structured(cls, values, where)
+        task.check(where)
+        return task
+
+    def check(self, where: str) -> None:
+        """Raise StructureError unless classes, targets and transform fit the kind."""
+        n_classes = len(self.classes)
+        fewest = {"binary": 2, "multiclass": 2, "regression": 0}[self.kind]
+        most = {"binary": 2, "regression": 0}.get(self.kind, MOST_CLASSES)
+        must(fewest <= n_classes <= most, f"{where}.classes", f"be those of a {self.kind} task", self.classes)
+        must(len(set(map(repr, self.classes))) == n_classes, f"{where}.classes", "differ", self.classes)
+        must(self.positive in (0, 1), f"{where}.positive", "be 0 or 1", self.positive)
+        must(1 <= self.n_targets <= MOST_CLASSES, f"{where}.n_targets", "be 1 or more", self.n_targets)
+        must(
+            self.transform == "none" or not n_classes,
+            f"{where}.transform",
+            "be of a regression",
+            self.transform,
+        )

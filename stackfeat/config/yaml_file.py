@@ -8,10 +8,9 @@ tags, merge keys, duplicate keys, more than one document, large or deep texts.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,10 @@ class Document:
         Nested dicts, lists and scalars; dates stay text.
     lines : dict of str to int
         Path such as ``levels.base.mlp.emit.0`` to line, counted from 1.
-    sha256 : str
-        Of the file's bytes; empty for a text.
     """
 
     values: Any
     lines: dict[str, int] = field(default_factory=dict)
-    sha256: str = ""
 
 
 def join_path(parent: str, key: object) -> str:
@@ -92,7 +88,7 @@ def read_yaml(path: Path) -> Document:
         got = f"byte 0x{data[error.start]:02x} at position {error.start}"
         message = f"a config must be UTF-8 text; got {got}. Save it as UTF-8"
         raise ConfigError([Problem("", message, str(path), line)]) from error
-    return replace(parse_yaml(text, str(path)), sha256=hashlib.sha256(data).hexdigest())
+    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, file: str = "", path: str = "") -> Document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -39,10 +39,6 @@ class ArraySchema:
     scaling: Scaling = "none"
     channels: Literal["none", "first", "last"] = "none"
     n_tokens: int = 0
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ArraySchema:
-        return cls(**{**values, "shape": tuple(values["shape"])})
 
 
 @dataclass(frozen=True)

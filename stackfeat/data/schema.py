@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from stackfeat.structure import must, structured
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
@@ -58,16 +59,15 @@ class Schema:
         return {**asdict(self), "task": self.task.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Schema:
-        """Return the schema that `to_json` described."""
+    def from_json(cls, values: object, where: str = "schema") -> Schema:
+        """Return the schema that `to_json` described; StructureError if it is not made so."""
         from stackfeat.data.array_inputs import ArraySchema
         from stackfeat.data.columns import Column
 
-        columns = tuple(
-            Column(**{**column, "levels": tuple(column["levels"]), "parts": tuple(column["parts"])})
-            for column in values["columns"]
-        )
-        inputs = {name: tuple(names) for name, names in values["inputs"].items()}
-        arrays = {name: ArraySchema.from_json(item) for name, item in values.get("arrays", {}).items()}
-        task = Task.from_json(values["task"])
-        return cls(**{**values, "task": task, "columns": columns, "inputs": inputs, "arrays": arrays})
+        schema = structured(cls, values, where, {"ArraySchema": ArraySchema, "Column": Column})
+        schema.task.check(f"{where}.task")
+        known = {column.name for column in schema.columns}
+        for name, columns in schema.inputs.items():
+            absent = [column for column in columns if column not in known]
+            must(not absent, f"{where}.inputs[{name!r}]", "name columns that are read", absent[:1])
+        return schema

@@ -12,7 +12,7 @@ logs; a feature block divided by one scalar, a geometry block z-scored.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,17 @@ from stackfeat.task import Task
 
 PREPARERS: dict[str, Any] = {"trees": TreePrepare, "scaled": ScaledPrepare, "none": NoPrepare}
 _N_RANK_POINTS = 1001
+
+
+@dataclass(frozen=True)
+class ColumnsState:
+    """What is stored of columns beside their arrays: names of what has a file of its own."""
+
+    prepare: Literal["trees", "scaled", "none"]
+    read_as: Literal["proba", "logit", "rank"]
+    tables: tuple[str, ...]
+    points: tuple[str, ...]
+    scales: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -157,19 +168,17 @@ class Columns:
     @classmethod
     def load(cls, entry: Entry, task: Task) -> Columns:
         """Read what `save` wrote."""
-        state = entry.json("columns")
-        preparer = PREPARERS[state["prepare"]]
+        state = entry.structure("columns", ColumnsState)
+        preparer = PREPARERS[state.prepare]
         return cls(
-            prepare=state["prepare"],
-            read_as=state["read_as"],
+            prepare=state.prepare,
+            read_as=state.read_as,
             task=task,
-            tables={
-                name: preparer.from_bytes(entry.bytes(f"columns.table.{name}")) for name in state["tables"]
-            },
-            points={name: entry.array(f"columns/points/{name}") for name in state["points"]},
+            tables={name: preparer.from_bytes(entry.bytes(f"columns.table.{name}")) for name in state.tables},
+            points={name: entry.array(f"columns/points/{name}") for name in state.points},
             scales={
                 name: Scale(entry.array(f"columns/centre/{name}"), entry.array(f"columns/factor/{name}"))
-                for name in state["scales"]
+                for name in state.scales
             },
         )
 

@@ -18,6 +18,7 @@ from stackfeat.ensemble.decision_search import fit_cuts, fit_offsets, fit_thresh
 from stackfeat.ensemble.row_sample import spread_rows
 from stackfeat.errors import UsageError
 from stackfeat.metrics import Metric
+from stackfeat.structure import must, structured
 from stackfeat.task import Task
 
 Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value"]
@@ -137,8 +138,15 @@ class Decision:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Decision:
-        return cls(values["kind"], tuple(values["numbers"]), tuple(values["labels"]), values["positive"])
+    def from_json(cls, values: object, where: str = "decision") -> Decision:
+        """Return the decision that `to_json` described; StructureError if it is not made so."""
+        decision = structured(cls, values, where)
+        n_numbers, n_labels = len(decision.numbers), len(decision.labels)
+        must(decision.positive in (0, 1), f"{where}.positive", "be 0 or 1", decision.positive)
+        must(decision.kind != "threshold" or n_numbers == 1, f"{where}.numbers", "be one", n_numbers)
+        is_between = decision.kind != "cuts" or n_labels == n_numbers + 1
+        must(is_between, f"{where}.labels", "be one more than cuts", n_labels)
+        return decision
 
     def _cuts_of(self, labels: Sequence[float]) -> list[float]:
         """Return cuts between `labels`, some of which this decision may never have seen.

@@ -110,7 +110,7 @@ def is_tree_learner(path: str) -> bool:
 
 def _unsaveable(options: EstimatorOptions, tried: dict[str, str | None], trust_code: bool) -> str | None:
     from stackfeat.ensemble.members.construct import construct
-    from stackfeat.ensemble.members.persist import unsaveable
+    from stackfeat.store.skops_file import unsaveable
 
     if options.estimator == "gated_linear":
         return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stackfeat.ensemble.budget import Deadlines, admit, first_folds
+from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.units import Job
@@ -95,9 +96,7 @@ def _run_with_budget(jobs: Sequence[Job], place: Workshop, report: LevelReport, 
     first = first_folds(jobs)
     _run(first, place, report, deadline)
     seconds = {
-        job.member: place.store.read(job.key).json("info")["seconds"]
-        for job in first
-        if place.store.has(job.key)
+        job.member: FitInfo.of(place.store.read(job.key)).seconds for job in first if place.store.has(job.key)
     }
     todo = [job for job in jobs if job.member not in report.gone and pending([job], place.store)]
     admitted, left_out = admit(todo, seconds, place.n_parallel, deadline - time.monotonic())

@@ -6,33 +6,38 @@ Out: predictions: each row takes the way that the run's test rows took, averaged
 
 from __future__ import annotations
 
-import json
+import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stackfeat.blame import as_written
 from stackfeat.data.samples import Samples, save_samples
-from stackfeat.ensemble.graph import Graph, Node, Options
 from stackfeat.ensemble.members.imported import FittedImport, missing_text
-from stackfeat.ensemble.options import VoteOptions
-from stackfeat.ensemble.outputs import Output
 from stackfeat.ensemble.plan import Plan, align_emit_steps, emit_step
 from stackfeat.ensemble.predictions import test_prediction
-from stackfeat.ensemble.units import Averaging, Fold, Sources
+from stackfeat.ensemble.units import Averaging
+from stackfeat.ensemble.wiring import Wiring, folds_used
 from stackfeat.ensemble.without import graph_without
 from stackfeat.ensemble.work import load_fitted, run_steps
 from stackfeat.errors import DataError, StackfeatError
 from stackfeat.executors import pinned_threads
 from stackfeat.features.keys import key_of
-from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.store import EntryStore, LayeredStore, MemoryStore, Store
+from stackfeat.store.disk import hash_file
+from stackfeat.store.names import MANIFEST
+from stackfeat.store.pinned import PinnedStore
+from stackfeat.store.sealed import read_sealed, read_written, refuse_other_format, seal
+from stackfeat.structure import checked, must, parse_json, structured
 from stackfeat.task import Task
 
-FORMAT = 1
+FORMAT = 2
+WIRING, HASHES, MODELS = "predictor.json", "hashes.json", "models"
+REMEDY = "run the config again with this version"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Predictor:
     averaging: Averaging
     task: Task
     trust_code: bool = False
+    folder: Path | None = None
 
     def predict(self, samples: Samples) -> np.ndarray:
         """Return averaged predictions, float64 (n_rows, n_outputs).
@@ -62,6 +68,10 @@ class Predictor:
         The models see rows in batches of one fixed size, so a row's prediction does not
         depend on the rows it comes with, unless ``average: rank`` asks for its rank among them.
         """
+        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+            return self._predict(samples)
+
+    def _predict(self, samples: Samples) -> np.ndarray:
         self._refuse_unknown(samples.ids)
         memory = MemoryStore()
         # A name of its own for every call: what was read under a key is remembered in a process.
@@ -109,37 +119,11 @@ class Predictor:
         )
 
 
-def needed_fits(
-    plan: Plan, member: str, averaging: Averaging
-) -> tuple[list[tuple[str, int, Fold]], list[tuple[str, int]]]:
-    """Return which fits and alignments a prediction of `member` goes through."""
-    fits: list[tuple[str, int, Fold]] = []
-    aligns: list[tuple[str, int]] = []
-    nodes = plan.graph.upstream(member)
-    read = {block for node in nodes for block in node.blocks}
-    for node in nodes:
-        for repeat in range(plan.sources.n_repeats):
-            fits += [(node.full_name, repeat, fold) for fold in _folds_used(plan, node, averaging)]
-        aligns += [
-            (name, repeat)
-            for name, repeat in plan.test_maps
-            if name in read and name.startswith(f"{node.full_name}/")
-        ]
-    return fits, aligns
-
-
-def _folds_used(plan: Plan, node: Node, averaging: Averaging) -> list[Fold]:
-    """Fits that test rows go through."""
-    if averaging.averaging == "refit" or (averaging.chain == "all" and not node.is_base):
-        return ["all"]
-    return list(plan.folds_of(node))
-
-
 def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[dict[str, Any]]]:
     jobs = []
     for node in plan.graph.nodes:
         for repeat in range(plan.sources.n_repeats):
-            steps = [emit_step(plan, node, repeat, fold) for fold in _folds_used(plan, node, averaging)]
+            steps = [emit_step(plan, node, repeat, fold) for fold in folds_used(plan, node, averaging)]
             for output in node.outputs:
                 if (node.block(output), repeat) in plan.test_maps:
                     steps += align_emit_steps(plan, node, output, repeat)
@@ -147,98 +131,63 @@ def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[dict[str, Any]]]:
     return jobs
 
 
-def describe(plan: Plan, member: str, averaging: Averaging, task: Task) -> dict[str, Any]:
-    """Return JSON from which `load_predictor` rebuilds the wiring."""
-    fits, aligns = needed_fits(plan, member, averaging)
-    return {
-        "format": FORMAT,
-        "member": member,
-        "block": plan.graph.node(member).prediction,
-        "nodes": [_node_json(node) for node in plan.graph.upstream(member)],
-        "fits": [[*unit, plan.fits[unit]] for unit in fits],
-        "aligns": [[*unit, plan.test_maps[unit]] for unit in aligns],
-        "n_folds": plan.sources.n_folds,
-        "n_repeats": plan.sources.n_repeats,
-        "is_time": plan.sources.is_time,
-        "threads": plan.sources.settings["threads"],
-        "averaging": averaging.to_json(),
-        "task": task.to_json(),
-    }
+def write_hashes(folder: Path, keys: Sequence[str]) -> None:
+    """Write the hash of the wiring, and that of every entry's manifest, which lists the hashes of its files."""
+    models = Store(folder / MODELS, "readonly")
+    entries = {key: hash_file(models.read(key).path / MANIFEST) for key in keys}
+    value = {"format": FORMAT, "wiring": hash_file(folder / WIRING), "entries": entries}
+    (folder / HASHES).write_bytes(seal(value))
 
 
 def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor, dict[str, Any]]:
     """Read a predictor folder; return the predictor and its whole description.
 
+    Every byte is verified before it is parsed: ``hashes.json`` begins with its own hash and holds that of
+    ``predictor.json`` and of every manifest, which holds those of its files. That finds damage; who made
+    the folder it cannot tell, so everything read is checked as well.
+
     Raises
     ------
     DataError
-        If there is no predictor, or it is of another format.
+        If there is no predictor, it is damaged, or it was written by another version.
     """
-    path = folder / "predictor.json"
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder} must hold a predictor; got no readable {path.name} ({error}). Run the config first"
-        ) from error
-    if values["format"] != FORMAT:
-        raise DataError(
-            f"{path} must have format {FORMAT}; got {values['format']}. Run the config again with this version"
-        )
-    if values.get("unsaved"):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in values["unsaved"].items())
+    described, store = read_predictor(folder)
+    where = str(folder / WIRING)
+    if described.get("unsaved"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dict(described["unsaved"]).items())
         raise StackfeatError(f"this stack cannot score later data: {reasons}")
-    averaging = Averaging.from_json(values["averaging"])
-    sources = Sources(
-        samples="",
-        test=None,
-        folds="",
-        n_folds=values["n_folds"],
-        n_repeats=values["n_repeats"],
-        is_time=values["is_time"],
-        seed=0,
-        settings={"threads": values["threads"]},
-        source_hash=lambda name: None,
-        averaging=averaging.averaging,
-    )
-    plan = Plan(Graph([_node_from_json(node) for node in values["nodes"]]), sources)
-    plan.fits.update({(member, repeat, fold): key for member, repeat, fold, key in values["fits"]})
-    plan.test_maps.update({(block, repeat): key for block, repeat, key in values["aligns"]})
-    task = Task.from_json(values["task"])
-    store = Store(folder / "models", "readonly")
-    return Predictor(plan, store, values["block"], averaging, task, trust_code), values
+    with as_written(where, REMEDY):
+        wiring = Wiring.from_json(described, where)
+        absent = [key for key in wiring.keys if key not in store.manifests]
+        must(not absent, str(folder / HASHES), "name every entry", absent[:1])
+        plan = wiring.plan()
+    return Predictor(plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder), described
 
 
-def _node_json(node: Node) -> dict[str, Any]:
-    # Only the wiring: how a member was made stands in the recipes of its fits.
-    outputs = [[output.name, output.kind, output.encoding] for output in node.outputs]
-    return {
-        "level": node.level,
-        "name": node.name,
-        "raw": list(node.raw),
-        "blocks": list(node.blocks),
-        "outputs": outputs,
-        "first_fold": node.first_fold,
-        **({"vote": True} if isinstance(node.options, VoteOptions) else {}),
-    }
+def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:
+    """Return the verified description of a predictor and its entries; raises as `load_predictor`."""
+    path = folder / WIRING
+    try:
+        text = read_written(path, REMEDY)
+        try:
+            hashes = read_sealed(folder / HASHES, FORMAT, REMEDY)
+        except FileNotFoundError:
+            refuse_other_format(text, path, FORMAT, REMEDY)
+            raise
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} must hold a predictor; got no file {Path(error.filename or folder).name}; run the config first"
+        ) from error
+    with as_written(str(folder), REMEDY):
+        own = structured(_Hashes, hashes, str(folder / HASHES))
+        if hashlib.sha256(text).hexdigest() != own.wiring:
+            raise DataError(f"{path} must be as it was written; got contents of another hash; {REMEDY}")
+        described = checked(dict[str, Any], parse_json(text, str(path), finite=True), str(path))
+    return described, PinnedStore(folder / MODELS, own.entries, REMEDY)
 
 
-_NO_OPTIONS: Options = NetOptions(net="mlp")
-_ANY_VOTE: Options = VoteOptions(vote="soft", inputs=())
-
-
-def _node_from_json(values: dict[str, Any]) -> Node:
-    outputs = tuple(
-        Output(name, kind, TapOptions(tap=name) if kind == "feature" else None, encoding)
-        for name, kind, encoding in values["outputs"]
-    )
-    return Node(
-        level=values["level"],
-        name=values["name"],
-        options=_ANY_VOTE if values.get("vote") else _NO_OPTIONS,
-        raw=tuple(values["raw"]),
-        blocks=tuple(values["blocks"]),
-        outputs=outputs,
-        first_fold=values["first_fold"],
-        path="",
-    )
+@dataclass(frozen=True)
+class _Hashes:
+    format: int
+    wiring: str
+    entries: Mapping[str, str]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import UsageError
+from stackfeat.structure import must, structured
 from stackfeat.task import Task
 
 MAX_POINTS = 10_001
@@ -90,10 +91,18 @@ class RankVote:
         return {"vote": "rank", **asdict(self)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> RankVote:
-        curves = tuple((tuple(x), tuple(y)) for x, y in values["ranks"])
-        back = values["values"]
-        return cls(curves, None if back is None else (tuple(back[0]), tuple(back[1])), values["positive"])
+    def from_json(cls, values: object, where: str = "rank vote") -> RankVote:
+        """Return the vote that `to_json` described; StructureError if it is not made so."""
+        own = (
+            {name: part for name, part in values.items() if name != "vote"}
+            if isinstance(values, dict)
+            else values
+        )
+        vote = structured(cls, own, where)
+        must(vote.positive in (None, 0, 1), f"{where}.positive", "be 0, 1 or null", vote.positive)
+        for x, y in (*vote.ranks, *([] if vote.values is None else [vote.values])):
+            must(len(x) == len(y) > 0, where, "have curves of as many x as y", (len(x), len(y)))
+        return vote
 
 
 def _column(values: np.ndarray, positive: int | None) -> np.ndarray:

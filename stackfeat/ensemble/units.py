@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from stackfeat.features.keys import Recipe, key_of
+from stackfeat.structure import structured
 
 if TYPE_CHECKING:
     from stackfeat.ensemble.graph import Node
 
 # A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
 Fold = int | str
+Average = Literal["mean", "logit", "rank"]
 Chain = Literal["fold", "all"]
 AveragingMode = Literal["late", "early", "refit"]
 # How test rows are seen: by the pipeline of a number; as the "mean" over fold models; by one "refit".
@@ -109,7 +111,7 @@ class Averaging:
         Whether pipelines stay apart to the end; otherwise `chain` is ``all``.
     """
 
-    average: str
+    average: Average
     chain: Chain
     last_view: bool
     averaging: AveragingMode = "late"
@@ -120,8 +122,9 @@ class Averaging:
         return values if self.averaging == "late" else {**values, "averaging": self.averaging}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Averaging:
-        return cls(**values)
+    def from_json(cls, values: object, where: str = "averaging") -> Averaging:
+        """Return what `to_json` described; StructureError if it is not made so."""
+        return structured(cls, values, where)
 
 
 def pair_name(one: int, other: int) -> str:

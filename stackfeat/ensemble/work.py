@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from stackfeat.blame import as_written
 from stackfeat.data.folds import Folds
 from stackfeat.data.samples import Samples
+from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.ensemble.fitted_rows import write_fitted_rows
 from stackfeat.ensemble.holdout import run_holdout_score
 from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
 from stackfeat.ensemble.unit_rows import anchors, block_rows, context_of, encodes, left_out_folds, row_sets
-from stackfeat.errors import MemberError
+from stackfeat.errors import MemberError, StructureError
 from stackfeat.features.alignment import add_refit_space, align_fold_spaces, map_activations
 from stackfeat.features.block import read_oof, read_view
+from stackfeat.features.keys import key_of
 from stackfeat.features.member import BlockRows, FittedMember, Rows, Tapped
 from stackfeat.log import collected_lines
 from stackfeat.nets.options import JOINT
 from stackfeat.store import EntryStore, EntryWriter, Store
+from stackfeat.structure import must
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
@@ -52,19 +56,16 @@ class Worker:
         When the run's own store was opened: with ``refresh`` older entries do not count.
     trust_code : bool
         Whether the user agreed to run code that the config names.
-    run : str
-        Id of the run that the jobs belong to.
     """
 
     root: str
     cache: Literal["auto", "refresh", "readonly"] = "auto"
     started: str | None = None
     trust_code: bool = False
-    run: str | None = None
 
     def __call__(self, key: str) -> list[str]:
         """Do the job; return what was logged on the way."""
-        store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
+        store = Store(Path(self.root), self.cache, started=self.started)
         with collected_lines() as lines:
             run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
         return lines
@@ -160,12 +161,18 @@ def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
         If its state could not be saved.
     """
     entry = store.read(key)
-    problem = entry.json("info")["unsaved"]
+    problem = FitInfo.of(entry).unsaved
     if problem:
         raise MemberError(f"this member cannot score other rows, because its state was not saved: {problem}")
     recipe = entry.manifest["recipe"]
-    task = Task.from_json(entry.json("task"))
-    return make_member(recipe["member"], trust_code).load(entry, task, recipe["settings"])
+    try:
+        with as_written("a stored fit", "fit it again"):
+            must(key_of(recipe) == key, "its recipe", "be that of its key", key)
+            must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
+            task = Task.from_json(entry.json("task"))
+            return make_member(recipe["member"], trust_code).load(entry, task, recipe["settings"])
+    except StructureError as error:
+        entry.refuse(str(error))
 
 
 def _run_emit(

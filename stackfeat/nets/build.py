@@ -20,8 +20,10 @@ from torch import nn
 from stackfeat.errors import MemberError
 from stackfeat.nets.named_inputs import bind_inputs
 from stackfeat.nets.taps.values import first_tensor
+from stackfeat.structure import must, structured
 
 Output = Literal["auto", "logits", "proba", "log_proba", "value", "none"]
+MOST_COLUMNS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,12 @@ class NetSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], net: Callable[..., nn.Module]) -> NetSpec:
-        """Put the class back."""
-        lists = {key: tuple(values.get(key, ())) for key in ("cardinalities", "input_names", "optional")}
-        shapes = {name: tuple(shape) for name, shape in values["shapes"]}
-        return cls(net, **{**values, **lists, "shapes": shapes})
+        """Put the class back; StructureError if the values are not those of `to_json`."""
+        said = structured(_Said, values, "spec")
+        facts = {item.name: getattr(said, item.name) for item in fields(_Said)}
+        for name in ("n_features", "n_outputs"):
+            must(0 <= facts[name] <= MOST_COLUMNS, f"spec.{name}", f"be at most {MOST_COLUMNS}", facts[name])
+        return cls(net, **{**facts, "shapes": dict(said.shapes)})
 
     def on_rows(self, arrays: Sequence[np.ndarray]) -> NetSpec:
         """Return the spec with what its class wants to know of the rows it will be trained on.
@@ -140,6 +144,23 @@ class NetSpec:
             # On the module itself, so that training, inference and taps all meet the same output.
             module.register_forward_hook(partial(pick_output, self.output_item, self.output == "none"))
         return module
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What `NetSpec.to_json` writes."""
+
+    params: dict[str, Any]
+    n_features: int
+    n_outputs: int
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    cardinalities: tuple[int, ...] = ()
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
+    input_names: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    output: Output = "auto"
+    prepared: Any = None
+    output_item: int | str = 0
 
 
 def pick_output(item: int | str, is_unread: bool, module: nn.Module, given: Any, output: Any) -> Any:

@@ -26,6 +26,7 @@ from stackfeat.nets.report import TrainReport
 from stackfeat.nets.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
 from stackfeat.nets.state import pack_state, unpack_state
 from stackfeat.nets.taps import Tap, layer_names
+from stackfeat.structure import structured
 from stackfeat.task import Task
 
 PENULTIMATE = "penultimate"
@@ -156,8 +157,9 @@ class FittedNet:
         MemberError
             If the bytes are damaged, or are not of this class.
         """
-        header, state = unpack_state(data)
-        spec = NetSpec.from_json(header["spec"], net)
+        parsed, state = unpack_state(data)
+        header = structured(_Header, parsed, "the header of a net")
+        spec = NetSpec.from_json(header.spec, net)
         with pinned(0):
             module = spec.build()
         try:
@@ -168,18 +170,30 @@ class FittedNet:
                 "train the member again"
             ) from error
         place = pick_device(device) if isinstance(device, str) else device
-        where = header["penultimate"]
+        where = header.penultimate
         return cls(
             module=module.to(place).eval(),
             spec=spec,
-            task=Task.from_json(header["task"]),
-            head=Head.from_json(header["head"]),
+            task=Task.from_json(header.task),
+            head=Head.from_json(header.head),
             penultimate=None if where is None else Tap.parse(where),
-            penultimate_problem=header["penultimate_problem"],
-            report=TrainReport.from_json(header["report"]),
+            penultimate_problem=header.penultimate_problem,
+            report=TrainReport.from_json(header.report),
             device=place,
             threads=threads,
         )
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What `FittedNet.state_bytes` writes beside the weights."""
+
+    spec: dict[str, Any]
+    task: dict[str, Any]
+    head: dict[str, Any]
+    penultimate: str | None
+    penultimate_problem: str
+    report: dict[str, Any]
 
 
 def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Column, ...]:

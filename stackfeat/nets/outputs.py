@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError
+from stackfeat.structure import must, structured
 from stackfeat.task import Task
 
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
@@ -53,11 +54,13 @@ class Head:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Head:
-        several = {
-            name: tuple(values[name]) for name in ("mean", "scale") if isinstance(values[name], list | tuple)
-        }
-        return cls(**{**values, **several})
+    def from_json(cls, values: object) -> Head:
+        """Return the head that `to_json` described; StructureError if it is not made so."""
+        head = structured(cls, values, "head")
+        must(head.positive in (0, 1), "head.positive", "be 0 or 1", head.positive)
+        is_order = sorted(head.order) == list(range(len(head.order)))
+        must(is_order, "head.order", "name each column once", head.order)
+        return head
 
     def log_scores(self, output: Tensor) -> Tensor:
         """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from stackfeat.structure import structured
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,6 @@ class TrainReport:
     n_parts: int = 1
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> TrainReport:
-        lists = {key: tuple(values[key]) for key in ("losses", "validation_losses")}
-        return cls(**{**values, **lists})
+    def from_json(cls, values: object) -> TrainReport:
+        """Return the report whose fields stand in a net's header; StructureError if it is not made so."""
+        return structured(cls, values, "report")

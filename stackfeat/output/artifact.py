@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.ensemble.plan import Plan
-from stackfeat.ensemble.predictor import describe, needed_fits
+from stackfeat.ensemble.predictor import FORMAT, MODELS, WIRING, read_predictor, write_hashes
 from stackfeat.ensemble.units import Averaging
+from stackfeat.ensemble.wiring import Wiring
+from stackfeat.errors import StackfeatError
 from stackfeat.output.files import write_json
 from stackfeat.store import EntryStore, Store
 from stackfeat.task import Task
@@ -39,19 +42,19 @@ def write_predictor(
     extra : dict
         JSON kept beside the wiring: the schema of the data, the form of a submission, the decision.
     """
-    fits, aligns = needed_fits(plan, member, averaging)
-    keys = [plan.fits[unit] for unit in fits] + [plan.test_maps[unit] for unit in aligns]
-    names = {plan.fits[unit]: unit[0] for unit in fits}
-    description = describe(plan, member, averaging, task) | extra | {"unsaved": _unsaved(store, names)}
-    if _is_current(folder, description, keys):
+    wiring = Wiring.of(plan, member, averaging, task)
+    unsaved = _unsaved(store, {key: member for member, _, _, key in wiring.fits})
+    description = {"format": FORMAT} | wiring.to_json() | extra | {"unsaved": unsaved}
+    if _is_current(folder, description, wiring.keys):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".predictor-"))
     try:
-        models = Store(temporary / "models")
-        for key in keys:
+        models = Store(temporary / MODELS)
+        for key in wiring.keys:
             _copy_state(store, models, key)
-        write_json(temporary / "predictor.json", description)
+        write_json(temporary / WIRING, description)
+        write_hashes(temporary, wiring.keys)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -62,10 +65,9 @@ def write_predictor(
 def _is_current(folder: Path, description: dict[str, Any], keys: Sequence[str]) -> bool:
     """Whether the folder holds this very predictor, every byte as it was written."""
     try:
-        there = json.loads((folder / "predictor.json").read_bytes())
-        models = Store(folder / "models", "readonly")
+        there, models = read_predictor(folder)
         return there == json.loads(json.dumps(description)) and all(models.verify(key) for key in keys)
-    except (OSError, ValueError):
+    except (OSError, StackfeatError):
         return False
 
 
@@ -82,7 +84,7 @@ def _copy_state(source: EntryStore, target: Store, key: str) -> None:
 def _unsaved(store: EntryStore, names: dict[str, str]) -> dict[str, str]:
     problems = {}
     for key, member in names.items():
-        problem = store.read(key).json("info")["unsaved"]
+        problem = FitInfo.of(store.read(key)).unsaved
         if problem:
             problems[member] = problem
     return problems

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stackfeat import __version__
+from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.features.diagnostics import fold_id_limit
 from stackfeat.output.finished import Finished
 from stackfeat.output.scores import Score, paired_gap
@@ -111,7 +112,7 @@ def _weights(finished: Finished) -> list[dict[str, Any]]:
             for (member, repeat, fold), key in finished.plan.fits.items()
             if member == name and repeat == 0
         ]
-        report = finished.store.read(keys[-1]).json("info")["report"] if keys else {}
+        report = FitInfo.of(finished.store.read(keys[-1])).report if keys else {}
         if "weights" in report:
             items = sorted(report["weights"].items(), key=lambda item: -item[1])
             shown = [(block, f"{weight:.3f}") for block, weight in items if weight >= _LEAST_WEIGHT]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.errors import DataError
+from stackfeat.structure import structured
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
@@ -65,14 +66,9 @@ class Form:
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Form:
-        sample = values["sample_header"]
-        return cls(
-            values["id_name"],
-            values["target_name"],
-            values["as_labels"],
-            None if sample is None else tuple(sample),
-        )
+    def from_json(cls, values: object, where: str = "form") -> Form:
+        """Return the form that `to_json` described; StructureError if it is not made so."""
+        return structured(cls, values, where)
 
 
 def make_submission(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.data.samples import Samples
+from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.output.artifact import write_predictor
 from stackfeat.output.files import remove_stale, write_bytes, write_csv, write_json
 from stackfeat.output.finished import Finished
@@ -234,7 +235,7 @@ def _fit_reports(finished: Finished, score: Score) -> dict[str, Any]:
     reports = {}
     for (member, repeat, fold), key in finished.plan.fits.items():
         if member == score.node.full_name and "-" not in str(fold):
-            report = finished.store.read(key).json("info")["report"]
+            report = FitInfo.of(finished.store.read(key)).report
             if report:
                 reports[f"{repeat}/{fold}"] = _plain(report)
     return reports

@@ -31,10 +31,10 @@ class PinnedStore(Store):
 
     def __init__(self, root: Path, manifests: Mapping[str, str], remedy: str) -> None:
         super().__init__(root, "readonly")
-        self._manifests, self._remedy = dict(manifests), remedy
+        self.manifests, self._remedy = dict(manifests), remedy
 
     def has(self, key: str) -> bool:
-        return key in self._manifests and super().has(key)
+        return key in self.manifests and super().has(key)
 
     def read(self, key: str) -> Entry:
         if not self.has(key):
@@ -42,7 +42,7 @@ class PinnedStore(Store):
         entry = super().read(key)
         path = entry.path / MANIFEST
         with explained(path):
-            is_packed = hash_file(path) == self._manifests[key]
+            is_packed = hash_file(path) == self.manifests[key]
         if not is_packed:
             entry.refuse(f"{MANIFEST} is another one than was packed")
         return entry

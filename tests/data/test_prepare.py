@@ -18,7 +18,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from stackfeat.data.prepare import NetPrepare, NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.prepare.state import load_state
 from stackfeat.data.samples import Table
-from stackfeat.errors import StoreError, UsageError
+from stackfeat.errors import StructureError, TrustError, UsageError
 
 PREPARERS = [NetPrepare, TreePrepare, ScaledPrepare, NoPrepare]
 
@@ -180,12 +180,12 @@ def test_rare_levels_are_pooled_for_linear_models() -> None:
 
 def test_foreign_bytes_are_not_constructed() -> None:
     content = TreePrepare().fit(_table(10, 0)).to_bytes()
-    with pytest.raises(StoreError, match=re.escape("must be of kind 'net'; got kind='trees'")):
+    with pytest.raises(StructureError, match=re.escape("must be of kind 'net'; got 'trees'")):
         NetPrepare.from_bytes(content)
     foreign = skops.io.dumps(
         {"kind": "net", "version": 1, "x": np.random.mtrand.RandomState(0), "f": pd.Index}
     )
-    with pytest.raises(StoreError, match="known types only"):
+    with pytest.raises(TrustError, match="known types only"):
         load_state("net", foreign)
     with pytest.raises(UsageError, match="scaling must be"):
         NetPrepare().fit(_table(10, 0), scaling="other")  # type: ignore[arg-type]

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackfeat.errors import ConfigError
-from stackfeat.executors import InlineExecutor, ProcessExecutor, make_executor, resolve_jobs
-from stackfeat.executors.order import InOrder
+from stackfeat.executors import InlineExecutor, LokyExecutor, make_executor, resolve_jobs
 from stackfeat.executors.turns import Turns
 
 # Jobs are made inside functions, so that they travel by value: workers need not import this file.
@@ -47,7 +46,7 @@ def test_auto_jobs_are_the_cpus_this_process_may_use(monkeypatch: pytest.MonkeyP
 
 
 def test_an_executor_can_be_chosen_by_its_class() -> None:
-    assert isinstance(make_executor("loky", 2), ProcessExecutor)
+    assert isinstance(make_executor("loky", 2), LokyExecutor)
     assert isinstance(make_executor("inline"), InlineExecutor)
 
 
@@ -60,25 +59,30 @@ def test_an_executor_can_be_chosen_by_its_class() -> None:
 def test_turns_blame_exactly_the_keys_that_die_too_often(
     deaths: list[int], n_jobs: int, retries: int, data: st.DataObject
 ) -> None:
-    """Simulates workers of which the one that runs key i dies the first deaths[i] times, in any order."""
-    turns = Turns(InOrder([str(i) for i in range(len(deaths))]), retries)
+    """Simulates a pool in which key i kills its worker the first deaths[i] times, in any order."""
+    turns = Turns([str(i) for i in range(len(deaths))], n_jobs, retries)
     left = {str(i): n for i, n in enumerate(deaths)}
     running: list[str] = []
     done, given_up = set(), set()
     while True:
-        while len(running) < n_jobs and (key := turns.next_key(len(running))) is not None:
+        while (key := turns.next_key(len(running))) is not None:
             running.append(key)
-            assert turns.deaths[key] == 0 or running == [key], "a suspect runs alone"
+            assert len(running) <= n_jobs
         if not running:
             break
         key = data.draw(st.sampled_from(running))
-        running.remove(key)
         if left[key] == 0:
-            turns.ended(key, 1.0, well=True)
+            running.remove(key)
+            turns.ended(key)
             done.add(key)
             continue
         left[key] -= 1
-        if not turns.died(key):
-            given_up.add(key)
+        blamed = turns.died(running)
+        running = []
+        if blamed is not None:
+            assert blamed == key
+            given_up.add(blamed)
     assert done | given_up == set(left)
-    assert given_up == {key for key in left if deaths[int(key)] > retries}
+    assert all(deaths[int(key)] > retries for key in given_up if n_jobs == 1)
+    assert all(deaths[int(key)] > 0 for key in given_up)
+    assert {key for key in left if deaths[int(key)] > retries + 1} <= given_up

@@ -1,30 +1,20 @@
-"""Bytes of a fitted preparer: a dict of arrays, numbers, texts and scikit-learn parts, by skops.
+"""Bytes of a fitted preparer: a dict of arrays, numbers, texts and scikit-learn parts.
 
 In:  the state of a preparer, or bytes whose SHA-256 the store has checked.
-Out: bytes, or the state. Nothing but the types listed here is ever constructed; no pickle.
+Out: bytes, or the state. Nothing but known types is ever constructed; no pickle.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import skops.io
-
-from stackfeat.errors import StoreError
-
-TRUSTED_TYPES = (
-    "sklearn.impute._base.SimpleImputer",
-    "sklearn.impute._base.MissingIndicator",
-    "sklearn.preprocessing._data.StandardScaler",
-    "sklearn.preprocessing._encoders.OneHotEncoder",
-    "numpy.dtype",
-)
+from stackfeat.errors import StructureError
+from stackfeat.store.skops_file import load_object, save_object
 
 
 def dump_state(kind: str, state: dict[str, Any]) -> bytes:
     """Return the state of a preparer of this kind as bytes."""
-    content: bytes = skops.io.dumps({"kind": kind, "version": 1, **state})
-    return content
+    return save_object({"kind": kind, "version": 1, **state})
 
 
 def load_state(kind: str, content: bytes) -> dict[str, Any]:
@@ -32,17 +22,11 @@ def load_state(kind: str, content: bytes) -> dict[str, Any]:
 
     Raises
     ------
-    StoreError
-        If the bytes hold another kind of preparer, or a type that is not listed.
+    TrustError, StructureError
+        If the bytes hold a type that is not known, or another kind of preparer.
     """
-    untrusted = set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)
-    if untrusted:
-        raise StoreError(
-            f"a stored preparer holds known types only; got {sorted(untrusted)}; it was not loaded"
-        )
-    state: dict[str, Any] = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
-    if state.get("kind") != kind:
-        raise StoreError(
-            f"stored preparer must be of kind {kind!r}; got kind={state.get('kind')!r}; read another entry"
-        )
+    state: dict[str, Any] = load_object(content)
+    if not isinstance(state, dict) or state.get("kind") != kind:
+        found = state.get("kind") if isinstance(state, dict) else type(state).__name__
+        raise StructureError(f"a stored preparer must be of kind {kind!r}; got {str(found)[:60]!r}")
     return state

@@ -12,7 +12,7 @@ Out: predictions, and a report of what each block gained.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from stackfeat.ensemble.gating.penalty_search import PENALTIES
 from stackfeat.ensemble.gating.rules import MAX_BLOCKS, SCALES
 from stackfeat.ensemble.gating.spoken import Spoken
 from stackfeat.errors import UsageError
+from stackfeat.structure import structured
 from stackfeat.task import Task
 
 CHUNK = 65_536
@@ -213,22 +214,32 @@ class GatedLinear:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> GatedLinear:
         """Rebuild a fitted model from what `arrays` and `to_json` gave."""
-        model = cls()
+        model, said = cls(), structured(_Said, values, "gated.json.values")
         mean, sd = (float(value) for value in arrays["target"])
         model.fitted_ = FittedLinear(
-            Task.from_json(values["task"]),
+            Task.from_json(said.task),
             arrays["classes"],
             Scale(arrays["base_centre"], arrays["base_factor"]),
             {
                 name: Scale(arrays[f"block{number}_centre"], arrays[f"block{number}_factor"])
-                for number, name in enumerate(values["blocks"])
+                for number, name in enumerate(said.blocks)
             },
-            {name: arrays[f"voter{number}"] for number, name in enumerate(values["voters"])},
+            {name: arrays[f"voter{number}"] for number, name in enumerate(said.voters)},
             arrays["coefficients"],
             (mean, sd),
-            values["report"],
+            said.report,
         )
         return model
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What `GatedLinear.to_json` writes."""
+
+    task: dict[str, Any]
+    blocks: tuple[str, ...]
+    voters: tuple[str, ...]
+    report: dict[str, Any]
 
 
 def _pose(y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Problem]:

@@ -17,7 +17,6 @@ from stackfeat.ensemble.columns import Columns, combine
 from stackfeat.ensemble.gating.blocks import Block
 from stackfeat.ensemble.gating.gate import gate_blocks
 from stackfeat.ensemble.gating.penalty import choose_penalty, has_free_penalty
-from stackfeat.ensemble.members import persist
 from stackfeat.ensemble.members.boosting import fit_early_stopped
 from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
 from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
@@ -26,6 +25,8 @@ from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
+from stackfeat.store.skops_file import load_object, save_object, unknown_types
+from stackfeat.structure import must
 from stackfeat.task import Task
 
 
@@ -55,14 +56,10 @@ class EstimatorMember:
         )
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedEstimator:
-        state = entry.json("estimator")
-        extra = state["types"] if self.trust_code else ()
-        fitted = tuple(
-            persist.from_bytes(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state["n"])
-        )
-        return FittedEstimator(
-            task, Columns.load(entry, task), fitted, tuple(state["scales"]), state["report"]
-        )
+        state = entry.structure("estimator", EstimatorState)
+        extra = state.types if self.trust_code else ()
+        fitted = tuple(load_object(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state.n))
+        return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
 
     def _seeds(self, context: FitContext) -> list[int]:
         n_seeds = int(context.settings.get("seeds", self.options.seeds))
@@ -132,6 +129,29 @@ class EstimatorMember:
 
 
 @dataclass(frozen=True)
+class EstimatorState:
+    """What is stored beside the estimators of a fold.
+
+    Attributes
+    ----------
+    n : int
+        Estimators.
+    scales : tuple of float
+        With which each feature block came in.
+    types : tuple of str
+        Types in their files that only the user's trust allows.
+    """
+
+    n: int
+    scales: tuple[float, ...]
+    report: dict[str, Any]
+    types: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        must(self.n >= 1, "estimator.json.n", "be 1 or more", self.n)
+
+
+@dataclass(frozen=True)
 class Choice:
     """What was chosen by cross-validation on the folds before the fit."""
 
@@ -163,8 +183,8 @@ class FittedEstimator:
         return {self.task.output: np.mean(predictions, axis=0)}
 
     def save(self, writer: EntryWriter) -> None:
-        data = [persist.to_bytes(estimator) for estimator in self.estimators]
-        types = sorted({name for content in data for name in persist.unknown_types(content)})
+        data = [save_object(estimator) for estimator in self.estimators]
+        types = sorted({name for content in data for name in unknown_types(content)})
         if types and not self.trust_code:
             raise MemberError(
                 f"{type(self.estimators[0]).__name__} holds types that are not on the list of known ones: "

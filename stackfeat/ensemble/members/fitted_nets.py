@@ -6,7 +6,7 @@ Out: predictions; each tap encoded within its fold; activations kept for alignme
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,10 +27,36 @@ from stackfeat.features.member import Rows
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import NetOptions
 from stackfeat.store import EntryWriter
+from stackfeat.structure import must
 from stackfeat.task import Task
 
 Prepared = dict[str, NetPrepare | ArrayPrepare]
 Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class NetState:
+    """What is stored beside the nets of a fold.
+
+    Attributes
+    ----------
+    n : int
+        Nets.
+    prepare : tuple of str
+        Inputs, in their order.
+    encoders : tuple of mapping of str to tuple of str
+        For each net, the arrays of each ``PART@ENCODING``.
+    arrays : tuple of str
+        Inputs that are arrays; the others are tables.
+    """
+
+    n: int
+    prepare: tuple[str, ...]
+    encoders: tuple[Mapping[str, tuple[str, ...]], ...]
+    arrays: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        must(1 <= self.n == len(self.encoders), "net.json", "name encoders of each net", self.n)
 
 
 @dataclass(frozen=True)

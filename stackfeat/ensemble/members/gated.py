@@ -49,9 +49,17 @@ class GatedMember:
         return FittedGated(context.task, columns, model)
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedGated:
-        state = entry.json("gated")
-        arrays = {name: entry.array(f"gated/{name}") for name in state["arrays"]}
-        return FittedGated(task, Columns.load(entry, task), GatedLinear.from_arrays(arrays, state["values"]))
+        state = entry.structure("gated", GatedState)
+        arrays = {name: entry.array(f"gated/{name}") for name in state.arrays}
+        return FittedGated(task, Columns.load(entry, task), GatedLinear.from_arrays(arrays, state.values))
+
+
+@dataclass(frozen=True)
+class GatedState:
+    """What is stored beside the arrays of the model."""
+
+    arrays: tuple[str, ...]
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from stackfeat.ensemble.imports.roles import PREDICTIONS
 from stackfeat.errors import DataError, MemberError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.store import Entry, EntryWriter
+from stackfeat.structure import must
 from stackfeat.task import Task
 
 
@@ -32,9 +33,18 @@ class ImportedMember:
         return FittedImport(context.task, ids, values, aligned.is_one_view, aligned.oof)
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedImport:
-        return FittedImport(
-            task, entry.array("import/ids"), entry.array("import/values"), entry.json("import")["one_view"]
-        )
+        ids, values = entry.array("import/ids"), entry.array("import/values")
+        must(ids.dtype.kind == "U" and ids.ndim == 1, "import/ids", "be texts", ids.dtype.str)
+        is_table = values.dtype == np.float64 and values.shape == (len(ids), task.n_outputs)
+        must(is_table, "import/values", "be a row for each id", values.shape)
+        return FittedImport(task, ids, values, entry.structure("import", ImportState).one_view)
+
+
+@dataclass(frozen=True)
+class ImportState:
+    """What is stored beside the rows."""
+
+    one_view: bool
 
 
 @dataclass(frozen=True)

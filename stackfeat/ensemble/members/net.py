@@ -16,7 +16,14 @@ import numpy as np
 from stackfeat.data.arrays import ArrayInput
 from stackfeat.data.prepare import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import Table
-from stackfeat.ensemble.members.fitted_nets import Arrays, FittedNets, Prepared, lengths_names, net_arrays
+from stackfeat.ensemble.members.fitted_nets import (
+    Arrays,
+    FittedNets,
+    NetState,
+    Prepared,
+    lengths_names,
+    net_arrays,
+)
 from stackfeat.ensemble.members.tap_encoders import (
     TapReader,
     fit_encoders,
@@ -157,11 +164,12 @@ class NetMember:
         return prepare
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
-        state = entry.json("net")
-        arrays = set(state.get("arrays", ()))
+        state = entry.structure("net", NetState)
         prepare: Prepared = {
-            name: (ArrayPrepare if name in arrays else NetPrepare).from_bytes(entry.bytes(f"prepare.{name}"))
-            for name in state["prepare"]
+            name: (ArrayPrepare if name in state.arrays else NetPrepare).from_bytes(
+                entry.bytes(f"prepare.{name}")
+            )
+            for name in state.prepare
         }
         nets = tuple(
             FittedNet.from_state(
@@ -170,9 +178,9 @@ class NetMember:
                 device=settings["device"],
                 threads=int(settings["threads"]),
             )
-            for i in range(state["n"])
+            for i in range(state.n)
         )
-        encoders = load_encoders(entry, state["encoders"], task)
+        encoders = load_encoders(entry, state.encoders, task)
         predicts = bool(settings.get("predicts", True))
         return FittedNets(self.options, task, prepare, nets, encoders, predicts)
 

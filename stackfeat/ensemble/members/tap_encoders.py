@@ -19,6 +19,7 @@ from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import JOINT, NetOptions, TapOptions
 from stackfeat.nets.taps import Tap
 from stackfeat.store import Entry, EntryWriter
+from stackfeat.structure import must
 from stackfeat.task import Task
 
 Encoders = dict[str, Encoder]
@@ -140,9 +141,12 @@ def load_encoders(
     entry: Entry, named: Sequence[Mapping[str, Sequence[str]]], task: Task
 ) -> tuple[Encoders, ...]:
     """Read what `save_encoders` wrote."""
+    for key in (key for fitted in named for key in fitted):
+        encoding = key.rpartition("@")[2]
+        must(encoding in OWN, "net.json.encoders", f"be of {', '.join(OWN)}", key)
     return tuple(
         {
-            key: OWN[key.rsplit("@", 1)[1]].load(
+            key: OWN[key.rpartition("@")[2]].load(
                 {name: entry.array(f"encoder/{i}/{key}/{name}") for name in names}, task
             )
             for key, names in fitted.items()

@@ -21,6 +21,7 @@ from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
 from stackfeat.metrics import get_metric
 from stackfeat.store import Entry, EntryWriter
+from stackfeat.structure import checked, must
 from stackfeat.task import Task
 
 
@@ -46,8 +47,20 @@ class VoteMember:
         return FittedVote(self.options, context.task, names, fit(predictions, context))
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedVote:
-        state = entry.json("vote")
-        return FittedVote(self.options, task, state["names"], state["fitted"])
+        state = entry.structure("vote", VoteState)
+        fitted = state.fitted
+        if self.options.vote == "rank":
+            n_inputs = len(RankVote.from_json(fitted.get("rank")).ranks)
+        else:
+            fitted = {
+                name: list(checked(tuple[float, ...], part, f"vote.json.{name}"))
+                for name, part in fitted.items()
+            }
+            n_inputs = len(fitted.get("weights", ()))
+            is_able = self.options.vote != "hard" or len(fitted.get("priors", ())) == task.n_outputs
+            must(is_able, "vote.json.fitted.priors", "be one for each class", list(fitted))
+        must(n_inputs == len(state.names), "vote.json.fitted", "speak of each input", n_inputs)
+        return FittedVote(self.options, task, list(state.names), fitted)
 
     def _plain(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:
         weights = self.options.weights or (1.0,) * len(predictions)
@@ -80,6 +93,14 @@ class VoteMember:
 
     def _rank(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:
         return {"rank": RankVote.fit(predictions, context.task).to_json()}
+
+
+@dataclass(frozen=True)
+class VoteState:
+    """What is stored of a vote: its inputs, and by kind of vote what was fitted for them."""
+
+    names: tuple[str, ...]
+    fitted: dict[str, Any]
 
 
 @dataclass(frozen=True)

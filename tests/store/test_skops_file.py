@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
-from stackfeat.ensemble.members import persist
 from stackfeat.errors import MemberError, TrustError
+from stackfeat.store import skops_file
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 4))
@@ -56,7 +56,7 @@ MODELS = [
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 def test_loaded_estimators_predict_the_same_bits(model: object) -> None:
     fitted = model.fit(X, CODES)  # type: ignore[attr-defined]
-    loaded = persist.from_bytes(persist.to_bytes(fitted))
+    loaded = skops_file.load_object(skops_file.save_object(fitted))
     method = "predict_proba" if hasattr(fitted, "predict_proba") else "predict"
     np.testing.assert_array_equal(getattr(loaded, method)(X), getattr(fitted, method)(X))
 
@@ -66,27 +66,27 @@ class Own(LogisticRegression):
 
 
 def test_other_types_need_trust() -> None:
-    data = persist.to_bytes(Own().fit(X, CODES))
+    data = skops_file.save_object(Own().fit(X, CODES))
     with pytest.raises(TrustError, match=r"must hold known types only; got .*Own.*--trust-code"):
-        persist.from_bytes(data)
+        skops_file.load_object(data)
     name = f"{Own.__module__}.{Own.__qualname__}"
-    assert type(persist.from_bytes(data, [name])).__name__ == "Own"
+    assert type(skops_file.load_object(data, [name])).__name__ == "Own"
 
 
 def test_an_estimator_that_cannot_be_saved_says_so_before_the_run() -> None:
     broken = LogisticRegression(C=open)  # type: ignore[arg-type]
     broken.hook = (line for line in "generators cannot be saved")
-    assert "cannot be saved" in (persist.unsaveable(broken) or "")
-    assert persist.unsaveable(LogisticRegression()) is None
+    assert "cannot be saved" in (skops_file.unsaveable(broken) or "")
+    assert skops_file.unsaveable(LogisticRegression()) is None
     with pytest.raises(MemberError, match="cannot be saved by skops"):
-        persist.to_bytes(broken)
+        skops_file.save_object(broken)
 
 
 def test_boosting_over_native_categories_is_saved_and_loaded() -> None:
     frame = pd.DataFrame({"x": X[:, 0], "c": pd.Categorical.from_codes(CODES, ["a", "b"])})
     for model in (HistGradientBoostingClassifier(max_iter=3), LGBMClassifier(n_estimators=3, verbosity=-1)):
-        data = persist.to_bytes(model.fit(frame, CODES))
-        assert persist.unknown_types(data) == []
+        data = skops_file.save_object(model.fit(frame, CODES))
+        assert skops_file.unknown_types(data) == []
         np.testing.assert_array_equal(
-            persist.from_bytes(data).predict_proba(frame), model.predict_proba(frame)
+            skops_file.load_object(data).predict_proba(frame), model.predict_proba(frame)
         )

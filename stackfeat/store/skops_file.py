@@ -1,0 +1,253 @@
+"""Fitted estimators as bytes, by skops; of bytes that come back every node is judged before one is built.
+
+In:  estimators, or bytes whose SHA-256 has been checked, which says that they are whole and not who made them.
+Out: bytes, or estimators made of known types alone. No pickle, no function, no method, no import of a
+     module that the file names: a type is found in a table, or it is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from stackfeat.errors import MemberError, StructureError, TrustError
+from stackfeat.registry.allowed import allowed_class, is_allowed_class, is_allowed_path, public_path
+from stackfeat.store.npy import check_header
+from stackfeat.store.skops_types import NODES
+from stackfeat.structure import parse_json
+
+SCHEMA = "schema.json"
+MOST_MEMBERS = 200_000
+MOST_LEVELS = 300
+MOST_BYTES = 16 << 30
+FREE_BYTES = 256 << 20
+"""Up to so many unpacked bytes any ratio will do."""
+MOST_RATIO = 200
+_CHECK_ARRAY = {
+    "__class__": "check_array",
+    "__module__": "sklearn.utils.validation",
+    "__loader__": "FunctionNode",
+}
+
+
+def save_object(value: Any) -> bytes:
+    """Return a value's skops file.
+
+    Raises
+    ------
+    MemberError
+        If skops cannot write a type in it.
+    """
+    from skops.io import dumps
+
+    try:
+        # Forests shrink tenfold at the fastest level, and load faster.
+        data = bytes(dumps(value, compression=zipfile.ZIP_DEFLATED, compresslevel=1))
+    except Exception as error:
+        raise MemberError(f"{type(value).__name__} cannot be saved by skops: {error}") from error
+    schema = _read_schema(data)
+    if b"<lambda>" in schema or b"<locals>" in schema:
+        raise MemberError(
+            f"{type(value).__name__} cannot be saved by skops: it holds a lambda or a local function or class, "
+            "which no import can find again. Define it at the top of a module"
+        )
+    return _without_input_checks(data, schema)
+
+
+def load_object(data: bytes, extra: Collection[str] = ()) -> Any:
+    """Build what `save_object` wrote, after every node was judged.
+
+    Parameters
+    ----------
+    extra : collection of str
+        Types of user code, given only under ``--trust-code``.
+
+    Raises
+    ------
+    TrustError
+        If the file holds another type.
+    StructureError
+        If it is no skops file, or asks for more than there is in it.
+    """
+    from skops.io import loads
+
+    refused, accepted = _judge(data)
+    unknown = sorted(refused - set(extra))
+    if unknown:
+        raise TrustError(
+            f"a saved estimator must hold known types only; got {', '.join(unknown)[:300]}. "
+            "If the class is your own code, give --trust-code"
+        )
+    try:
+        return loads(data, trusted=sorted(accepted | refused))
+    except Exception as error:
+        raise StructureError(
+            f"a saved estimator must be one that this version reads; got {_first_line(error)}"
+        ) from error
+
+
+def unknown_types(data: bytes) -> list[str]:
+    """Return the types in a skops file that need the user's trust, sorted."""
+    return sorted(_judge(data)[0])
+
+
+def unsaveable(estimator: Any) -> str | None:
+    """Say why an unfitted estimator cannot be saved, or None; tried before a run starts."""
+    try:
+        save_object(estimator)
+    except MemberError as error:
+        return str(error)
+    return None
+
+
+def _judge(data: bytes) -> tuple[set[str], set[str]]:
+    """Return the types of a file that are refused, and those that are known."""
+    from skops.io._protocol import PROTOCOL
+
+    schema = parse_json(_read_schema(data), SCHEMA, levels=MOST_LEVELS)
+    found = schema.get("protocol") if isinstance(schema, dict) else None
+    if type(found) is not int or found != PROTOCOL:
+        # Nodes of older protocols are built by older code.
+        raise StructureError(
+            f"a saved estimator must have protocol {PROTOCOL} of skops; got {str(found)[:40]}"
+        )
+    refused, accepted = set[str](), set[str]()
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        for node in _nodes(schema):
+            kind, name = _kind_of(node)
+            if kind in ("NdArrayNode", "SparseMatrixNode") and "file" in node:
+                _check_arrays(file, node["file"], kind)
+            if kind != "CachedNode":
+                (accepted if _is_known(kind, name) else refused).add(name)
+    return refused, accepted
+
+
+def _check_arrays(file: zipfile.ZipFile, name: Any, kind: str) -> None:
+    """Raise StructureError unless a part holds the array, or sparse matrix, that its header says."""
+    if not isinstance(name, str) or name not in file.NameToInfo:
+        raise StructureError(f"a saved estimator must hold its arrays; got none called {str(name)[:60]!r}")
+    size = file.getinfo(name).file_size
+    if kind == "NdArrayNode":
+        with file.open(name) as part:
+            check_header(part, size, name[:60])
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.read(name))) as inner:
+            _check_members(inner, size)
+            for item in inner.namelist():
+                _check_arrays(inner, item, "NdArrayNode")
+    except zipfile.BadZipFile as error:
+        raise StructureError(f"a sparse matrix must be a npz file; got {_first_line(error)}") from error
+
+
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield everything in a schema that skops may take for a node, wherever it stands."""
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "__loader__" in value:
+                yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _kind_of(node: dict[str, Any]) -> tuple[str, str]:
+    words = [node.get(key) for key in ("__loader__", "__module__", "__class__")]
+    if not all(isinstance(word, str) for word in words):
+        raise StructureError(f"a node of a saved estimator must name its type; got {str(words)[:100]}")
+    kind, module, name = (str(word) for word in words)
+    return kind, f"{module}.{name}"
+
+
+def _is_known(kind: str, name: str) -> bool:
+    if kind not in NODES:
+        return False
+    return name in NODES[kind] or (kind == "ObjectNode" and is_known_estimator(name))
+
+
+def is_known_estimator(name: str) -> bool:
+    """Whether a type is an estimator of the allow-list, under the name of the module that defines it.
+
+    The class is looked up where the list has it: the module that the file names is not imported.
+    """
+    path = public_path(name)
+    if not is_allowed_path(path, nested=True):
+        return False
+    try:
+        found = allowed_class(path, nested=True)
+    except (TrustError, ImportError):
+        return False
+    return f"{found.__module__}.{found.__qualname__}" == name and is_allowed_class(found, nested=True)
+
+
+def _read_schema(data: bytes) -> bytes:
+    """Return the schema of a file whose members are what they say, and no more than a file of its size holds."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            _check_members(file, len(data))
+            return file.read(SCHEMA)
+    except StructureError:
+        raise
+    except Exception as error:
+        raise StructureError(f"a saved estimator must be a skops file; got {_first_line(error)}") from error
+
+
+def _check_members(file: zipfile.ZipFile, size: int) -> None:
+    members = file.infolist()
+    if len(members) > MOST_MEMBERS:
+        raise StructureError(f"a saved estimator must have at most {MOST_MEMBERS} parts; got {len(members)}")
+    total = sum(member.file_size for member in members)
+    if total > MOST_BYTES or total > max(FREE_BYTES, MOST_RATIO * size):
+        raise StructureError(f"a saved estimator of {size} bytes must not unpack to {total}")
+    for member in members:
+        if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise StructureError(
+                f"a part of a saved estimator must be deflated; got {member.filename[:60]!r}"
+            )
+
+
+def _without_input_checks(data: bytes, schema: bytes) -> bytes:
+    """Return a file without the functions by which histogram trees check numbers beside categories.
+
+    They are ``functools.partial(check_array, ...)``, which changes no value that we hand over, and a
+    `FunctionTransformer` without a function hands its input on as it is.
+    """
+    if b"PartialNode" not in schema:
+        return data
+    values = json.loads(schema)
+    dropped = {node["__id__"] for node in _nodes(values) if _is_input_check(node)}
+    for node in _nodes(values):
+        if node.get("__class__") == "FunctionTransformer":
+            content = node["content"]["content"]
+            if content["func"].get("__id__") in dropped:
+                content["func"] = {
+                    "__class__": "str",
+                    "__module__": "builtins",
+                    "__loader__": "JsonNode",
+                    "content": "null",
+                    "is_json": True,
+                }
+    rewritten = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as old,
+        zipfile.ZipFile(rewritten, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+    ):
+        for member in old.infolist():
+            text = json.dumps(values, indent=2).encode() if member.filename == SCHEMA else old.read(member)
+            new.writestr(member.filename, text)
+    return rewritten.getvalue()
+
+
+def _is_input_check(node: dict[str, Any]) -> bool:
+    func = node["content"].get("func") if node["__loader__"] == "PartialNode" else None
+    return isinstance(func, dict) and all(func.get(key) == value for key, value in _CHECK_ARRAY.items())
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}{f': {text[:200]}' if text else ''}"
