@@ -6,12 +6,12 @@ Out: `Audit`: what was proven of every block, which members beat chance on label
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stackfeat.blame import as_written
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.folds import Folds, load_folds
@@ -22,7 +22,7 @@ from stackfeat.features.crossfit import Progress
 from stackfeat.log import logging_to
 from stackfeat.options import Options
 from stackfeat.output.files import write_json
-from stackfeat.output.provenance import FILE, FORMAT
+from stackfeat.output.provenance import REMEDY, read_provenance
 from stackfeat.permuting import Null, permutation_null
 from stackfeat.planning import code_hash
 from stackfeat.proving import Provenance, prove
@@ -128,7 +128,7 @@ def audit(
         if value is not None and value < least:
             raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
     folder = Path(run_folder)
-    index = read_index(folder)
+    index = read_provenance(folder)
     home = folder / index["folder"]
     config = _read_config(folder)
     if null:
@@ -136,7 +136,8 @@ def audit(
     entries = _open(folder / index["store"] if store is None else Path(store))
     samples, folds = _rows_of(entries, index)
     with logging_to(folder / "audit.log"):
-        proven = prove(entries, index, samples, folds, folder)
+        with as_written("the entries of the run", REMEDY):
+            proven = prove(entries, index, samples, folds, folder)
         judged = None
         if null:
             averaging = Averaging.from_json(index["averaging"])
@@ -158,24 +159,6 @@ def audit(
     options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
     write_json(folder / RESULT, {**found.to_json(), "options": options})
     return found
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """Return what `provenance.json` of a run folder says."""
-    path = folder / FILE
-    try:
-        index: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(
-            f"RUN must be the folder of a finished run, with {FILE}; got {folder}. "
-            "Run its config with this version first: what is stored is not computed again"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} must be as the run wrote it; got {error}; run the config again") from None
-    known = {"store", "folder", "samples", "holdout", "folds", "fits", "blocks", "files", "averaging"}
-    if not isinstance(index, dict) or index.get("format") != FORMAT or not known <= set(index):
-        raise DataError(f"{path} must be in format {FORMAT}; got another one; run the config again")
-    return index
 
 
 def _read_config(folder: Path) -> RunConfig:
@@ -209,7 +192,8 @@ def _open(path: Path) -> Store:
 
 def _rows_of(store: Store, index: Mapping[str, Any]) -> tuple[Samples, Folds]:
     try:
-        return load_samples(store.read(index["samples"])), load_folds(store.read(index["folds"]))
+        with as_written("the rows and folds of the run", REMEDY):
+            return load_samples(store.read(index["samples"])), load_folds(store.read(index["folds"]))
     except StoreError as error:
         raise DataError(
             f"the rows and folds of the run must be in its store; {error}; run the config again"

@@ -30,12 +30,10 @@ from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.diagnostics import block_warnings
 from stackfeat.features.keys import key_of
 from stackfeat.metrics import Metric, get_metric
-from stackfeat.output.files import write_json
 from stackfeat.output.finished import Finished, HeldRows
 from stackfeat.output.foreign import foreign_warnings
 from stackfeat.output.guard import find_overfit, guard_warnings
-from stackfeat.output.provenance import FILE as PROVENANCE_FILE
-from stackfeat.output.provenance import provenance_json
+from stackfeat.output.provenance import write_provenance
 from stackfeat.output.result import RunResult
 from stackfeat.output.scores import (
     choose_submission,
@@ -240,7 +238,7 @@ def write_results(planner: Planner, finished: Finished, computed: Container[str]
         description=_reading(planner),
         title=config.name,
     )
-    write_json(folder / PROVENANCE_FILE, provenance_json(finished) | _origin(planner, folder))
+    write_provenance(folder, finished, _origin(planner, folder))
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,

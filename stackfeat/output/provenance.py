@@ -6,13 +6,96 @@ Out: plain JSON, written into the run folder, by which `audit` finds everything 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
+from stackfeat.blame import as_written
+from stackfeat.ensemble.units import Averaging
+from stackfeat.errors import UsageError
+from stackfeat.output.files import write_bytes
 from stackfeat.output.finished import Finished
 from stackfeat.output.write import file_name
+from stackfeat.store.sealed import read_sealed, seal
+from stackfeat.structure import must, structured
 
 FILE = "provenance.json"
-FORMAT = 1
+FORMAT = 2
+REMEDY = "run the config again"
+
+
+@dataclass(frozen=True)
+class BlockPlaces:
+    """A block, what it reads, and for each repeat and fold the entry and the array of its OOF rows."""
+
+    name: str
+    member: str
+    kind: Literal["prediction", "feature"]
+    encoding: str | None
+    reads: tuple[str, ...]
+    oof: tuple[tuple[tuple[str, str] | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `provenance.json` holds; see `provenance_json`."""
+
+    format: int
+    store: str
+    folder: str
+    samples: str
+    test: str | None
+    holdout: str | None
+    folds: str
+    n_folds: int
+    n_repeats: int
+    averaging: Averaging
+    fits: Mapping[str, Mapping[str, str]]
+    blocks: tuple[BlockPlaces, ...]
+    files: Mapping[str, dict[str, Any]]
+
+    def check(self, where: str) -> None:
+        """Raise StructureError unless blocks have places for each repeat, and read what is before them."""
+        before: set[str] = set()
+        for block in self.blocks:
+            must(
+                len(block.oof) == self.n_repeats,
+                f"{where}: {block.name}",
+                "have places for each repeat",
+                block.oof,
+            )
+            absent = [name for name in block.reads if "/" in name and name not in before]
+            must(not absent, f"{where}: {block.name}", "read blocks before it", absent[:1])
+            before.add(block.name)
+
+
+def write_provenance(folder: Path, finished: Finished, origin: Mapping[str, str]) -> None:
+    """Write the file; `origin` says where the store and the config's folder are, seen from the run folder."""
+    write_bytes(folder / FILE, seal({**provenance_json(finished), **origin}))
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Return what the file of a run folder says, verified by its own hash and checked.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    DataError
+        If it is damaged, or of another version.
+    """
+    path = folder / FILE
+    try:
+        index = read_sealed(path, FORMAT, REMEDY)
+    except FileNotFoundError:
+        raise UsageError(
+            f"RUN must be the folder of a finished run, with {FILE}; got {folder}. "
+            "Run its config with this version first: what is stored is not computed again"
+        ) from None
+    with as_written(str(path), REMEDY):
+        structured(Index, index, str(path)).check(str(path))
+    return index
 
 
 def provenance_json(finished: Finished) -> dict[str, Any]:

@@ -21,8 +21,9 @@ _SEAL = re.compile(rb'\{"sha256": "([0-9a-f]{64})",')
 
 
 def seal(value: Mapping[str, Any]) -> bytes:
-    """Return the text of a JSON object, sealed; its keys are sorted, and there must be one."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return the text of a JSON object, sealed anew if it was sealed; its keys are sorted."""
+    own = {key: part for key, part in value.items() if key != "sha256"}
+    text = json.dumps(own, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     body = text[1:].encode()
     return b'{"sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'",' + body
 

@@ -12,6 +12,7 @@ import pytest
 
 from stackfeat.ensemble.fitted_rows import NAME, pack_rows, unpack_rows
 from stackfeat.store import Store
+from stackfeat.store.sealed import seal
 
 Project = Any
 Build = Callable[..., Any]
@@ -139,7 +140,7 @@ def test_a_fit_of_another_fold_in_the_place_of_one_fails(quick: Project) -> None
     index = provenance(quick)
     block = next(block for block in index["blocks"] if block["name"] == "base/gbm/proba")
     block["oof"][0][1] = block["oof"][0][2]
-    path.write_text(json.dumps(index))
+    path.write_bytes(seal(index))
     said = audited(quick, "--no-null")
     assert said.code == 1 and "was fitted for repeat 0, fold 2 and stands for repeat 0, fold 1" in said.out
 
@@ -148,7 +149,7 @@ def test_a_fit_on_all_rows_in_the_place_of_a_fold_fails(quick: Project) -> None:
     path, index = quick.run_folder / "provenance.json", provenance(quick)
     block = next(block for block in index["blocks"] if block["name"] == "meta/gated/proba")
     block["oof"][0][1][0] = key_of_fit(quick, "meta/gated", "0/all")
-    path.write_text(json.dumps(index))
+    path.write_bytes(seal(index))
     said = audited(quick, "--no-null")
     n_rows = sum(fold == 1 for _, fold in folds_csv(quick))
     assert said.code == 1 and "was fitted for repeat 0, fold all and stands for repeat 0, fold 1" in said.out

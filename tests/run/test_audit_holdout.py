@@ -16,6 +16,7 @@ from stackfeat.data.samples import Samples, load_samples, save_samples
 from stackfeat.ensemble.fitted_rows import NAME, unpack_rows
 from stackfeat.features.keys import key_of
 from stackfeat.store import Store
+from stackfeat.store.sealed import seal
 
 Project = Any
 MODES = ("late", "early", "refit")
@@ -124,7 +125,7 @@ def test_predictions_that_are_not_of_held_out_rows_fail(held: Project, wrong: st
         "training rows": fit,
         "an alignment": next(entry["key"] for entry in store_entries(store, "align")),
     }[wrong]
-    path.write_text(json.dumps(index))
+    path.write_bytes(seal(index))
     said, proof = audited(held)
     assert said.code == 1 and not proof["holdout"]["proven"]
     part = "it emits other rows than those held out" if wrong == "test rows" else "emits no held-out rows"
@@ -150,7 +151,7 @@ def test_held_out_rows_as_anchors_fail(held: Project) -> None:
         with store.write(key_of(recipe), kind, recipe) as writer:
             writer.array("any", np.zeros(1))
     index["files"]["holdout/meta.trees.csv"]["places"][0][0] = key_of(emitted)
-    path.write_text(json.dumps(index))
+    path.write_bytes(seal(index))
     said, proof = audited(held)
     assert said.code == 1
     details = [fault["detail"] for fault in proof["holdout"]["faults"]]
