@@ -6,6 +6,8 @@ Out: members with what they read and hand on, and how many units are stored alre
 
 from __future__ import annotations
 
+from typing import Any
+
 from stackfeat.config import LoadedConfig
 from stackfeat.ensemble.graph import Node
 from stackfeat.ensemble.plan import Plan
@@ -46,7 +48,7 @@ def _classes(planner: Planner) -> list[str]:
     key = key_of(planner.recipes.samples)
     if not planner.store.has(key):
         return ["the data files were not read: columns are checked when the config is run"]
-    task = Task.from_json(planner.store.read(key).json("samples")["task"])
+    task = Task.from_json(planner.store.read(key).structure("samples", dict[str, Any])["task"])
     if not task.is_classification:
         return []
     positive = f"; the probability of {task.classes[task.positive]!r} counts" if task.kind == "binary" else ""

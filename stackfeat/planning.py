@@ -89,7 +89,7 @@ class Planner:
     def _n_rows(self) -> int | None:
         """Training rows; None before the files have been read."""
         key = key_of(self.recipes.samples)
-        return int(self.store.read(key).json("n_rows")) if self.store.has(key) else None
+        return int(self.store.read(key).structure("n_rows", int)) if self.store.has(key) else None
 
     def read_rows(self, trust_code: bool) -> list[str]:
         """Put rows, folds and what members are made of into the store; return the notes on them."""

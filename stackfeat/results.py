@@ -80,7 +80,9 @@ def collect(
     _raise_damaged(held_outcome)
     scores = read_holdout(store, scores, holding)
     diagnoses = {
-        name: store.read(job.key).json("diagnosis") for name, job in diagnosing.items() if store.has(job.key)
+        name: store.read(job.key).structure("diagnosis", dict[str, Any])
+        for name, job in diagnosing.items()
+        if store.has(job.key)
     }
     train = load_samples(store.read(plan.sources.samples))
     of_inputs = warn_of_inputs(plan.graph, train.n_rows)
@@ -263,7 +265,7 @@ def _origin(planner: Planner, folder: Path) -> dict[str, str]:
 
 def _reading(planner: Planner) -> dict[str, Any]:
     """How the predictor reads later files."""
-    schema = planner.store.read(key_of(planner.recipes.samples)).json("schema")
+    schema = planner.store.read(key_of(planner.recipes.samples)).structure("schema", dict[str, Any])
     # User code is looked for beside the config; a relative path is the same on every machine.
     code = os.path.relpath(planner.loaded.folder, planner.loaded.folder / planner.config.run_dir)
     return {

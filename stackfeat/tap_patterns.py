@@ -45,7 +45,9 @@ def with_layers(loaded: LoadedConfig, store: Store, samples: str, source_hash: S
     for level, name, options in _with_patterns(loaded):
         key = key_of(_recipe(options, samples, source_hash))
         if store.has(key):
-            levels[level][name] = expanded(options, store.read(key).json("layers"))
+            levels[level][name] = expanded(
+                options, store.read(key).structure("layers", dict[str, tuple[str, ...]])
+            )
     config = loaded.config.model_copy(update={"levels": levels})
     return replace(loaded, config=config)
 

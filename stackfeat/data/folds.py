@@ -21,6 +21,8 @@ from stackfeat.data.samples import ArrayReader, ArrayWriter, Samples
 from stackfeat.data.splitters import Split, split_rows
 from stackfeat.errors import DataError, DataWarning, LeakWarning
 from stackfeat.seeds import derive_seed
+from stackfeat.store.entry import reading
+from stackfeat.structure import must
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,13 +232,30 @@ def save_folds(folds: Folds, writer: ArrayWriter) -> None:
 
 def load_folds(entry: ArrayReader) -> Folds:
     """Read folds written by `save_folds`."""
-    described = entry.json("folds")
-    sizes = np.array([size for repeat in described["sizes"] for size in repeat], dtype=np.int64)
-    train = np.split(entry.array("train"), np.cumsum(sizes[:-1, 0]))
-    predicted = np.split(entry.array("predicted"), np.cumsum(sizes[:-1, 1]))
-    flat = iter(zip(train, predicted, strict=True))
-    splits = tuple(tuple(next(flat) for _ in repeat) for repeat in described["sizes"])
-    return Folds(kind=described["kind"], splits=splits, n_rows=described["n_rows"])
+    described: _Described = entry.structure("folds", _Described)
+    rows = [entry.array(name) for name in ("train", "predicted")]
+    with reading(entry):
+        sizes = np.array([size for repeat in described.sizes for size in repeat], dtype=np.int64)
+        for part, numbers in enumerate(rows):
+            is_whole = numbers.ndim == 1 and len(numbers) == sizes[:, part].sum() and (sizes >= 0).all()
+            must(bool(is_whole), "its rows", "be those of each fold", numbers.shape)
+            is_inside = numbers.dtype.kind == "i" and ((numbers >= 0) & (numbers < described.n_rows)).all()
+            must(bool(is_inside), "its rows", "be row numbers", numbers.dtype.str)
+        train, predicted = (
+            np.split(numbers, np.cumsum(sizes[:-1, part])) for part, numbers in enumerate(rows)
+        )
+        flat = iter(zip(train, predicted, strict=True))
+        splits = tuple(tuple(next(flat) for _ in repeat) for repeat in described.sizes)
+    return Folds(kind=described.kind, splits=splits, n_rows=described.n_rows)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What `save_folds` writes beside the row numbers."""
+
+    kind: str
+    n_rows: int
+    sizes: tuple[tuple[tuple[int, int], ...], ...]
 
 
 def folds_frame(folds: Folds, ids: np.ndarray) -> pd.DataFrame:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
-from stackfeat.data.arrays import ArrayInput
+from stackfeat.data.arrays import ArrayInput, Kind, Scaling
 from stackfeat.data.lazy import LazyArray, chunk_rows
 from stackfeat.errors import UsageError
+from stackfeat.store.entry import reading
+from stackfeat.structure import must
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ class ArrayReader(Protocol):
     def array(self, name: str, *, mmap: bool = False) -> np.ndarray: ...
 
     def json(self, name: str) -> Any: ...
+
+    def structure(self, name: str, kind: Any) -> Any: ...
+
+    def refuse(self, fault: str) -> NoReturn: ...
 
 
 @dataclass(frozen=True)
@@ -176,28 +182,87 @@ def save_samples(samples: Samples, writer: ArrayWriter) -> None:
 
 def load_samples(entry: ArrayReader) -> Samples:
     """Read rows written by `save_samples`."""
-    described = entry.json("samples")
+    described: _Described = entry.structure("samples", _Described)
     inputs: dict[str, Input] = {}
-    for j, item in enumerate(described["inputs"]):
-        if item["table"] is not None:
-            inputs[item["name"]] = _read_table(entry, j, item["table"])
-        elif item.get("array") is not None:
-            inputs[item["name"]] = _read_array(entry, j, item["array"])
+    for j, item in enumerate(described.inputs):
+        if item.table is not None:
+            inputs[item.name] = _read_table(entry, j, item.table)
+        elif item.array is not None:
+            inputs[item.name] = _read_array(entry, j, item.array)
         else:
-            inputs[item["name"]] = entry.array(f"input{j}")
-    roles = {role: entry.array(role) for role in described["roles"]}
-    task = Task.from_json(described["task"])
-    return Samples(ids=entry.array("ids"), inputs=inputs, y=roles.pop("y", None), task=task, **roles)
+            inputs[item.name] = entry.array(f"input{j}")
+    roles: dict[str, Any] = {role: entry.array(role) for role in described.roles}
+    task = described.task
+    ids = entry.array("ids")
+    with reading(entry):
+        task.check("samples.json.task")
+        for name, values in [*inputs.items(), *roles.items()]:
+            n_rows = values.n_rows if isinstance(values, Table) else len(values)
+            must(n_rows == len(ids) and ids.ndim == 1, f"its {name}", "have a row for each id", n_rows)
+        for role, values in roles.items():
+            kinds = "iu" if role in ("group", "fold") or (role == "y" and task.is_classification) else "f"
+            must(values.dtype.kind in kinds, f"its {role}", f"be of kind {kinds}", values.dtype.str)
+        if task.is_classification and len(roles.get("y", ())):
+            must(
+                0 <= roles["y"].min() <= roles["y"].max() < task.n_outputs,
+                "its y",
+                "be codes of classes",
+                task.classes,
+            )
+    return Samples(ids=ids, inputs=inputs, y=roles.pop("y", None), task=task, **roles)
 
 
-def _read_table(entry: ArrayReader, index: int, described: dict[str, Any]) -> Table:
-    return Table(
-        numeric=entry.array(f"input{index}.numeric"),
-        numeric_names=tuple(described["numeric_names"]),
-        codes=entry.array(f"input{index}.codes"),
-        code_names=tuple(described["code_names"]),
-        levels=tuple(tuple(levels) for levels in described["levels"]),
-    )
+@dataclass(frozen=True)
+class _DescribedTable:
+    numeric_names: tuple[str, ...]
+    code_names: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class _DescribedArray:
+    kind: Kind
+    scaling: Scaling
+    n_tokens: int
+    has_lengths: bool
+    is_lazy: bool
+
+
+@dataclass(frozen=True)
+class _DescribedInput:
+    name: str
+    table: _DescribedTable | None
+    array: _DescribedArray | None = None
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What `save_samples` writes beside the arrays."""
+
+    task: Task
+    inputs: tuple[_DescribedInput, ...]
+    roles: tuple[Literal["y", "weight", "group", "time", "fold"], ...]
+
+
+def _read_table(entry: ArrayReader, index: int, described: _DescribedTable) -> Table:
+    numeric, codes = entry.array(f"input{index}.numeric"), entry.array(f"input{index}.codes")
+    with reading(entry):
+        must(
+            numeric.dtype == np.float64 and codes.dtype == np.int32,
+            "its table",
+            "hold numbers",
+            numeric.dtype.str,
+        )
+        must(
+            numeric.ndim == codes.ndim == 2
+            and len(numeric) == len(codes)
+            and numeric.shape[1] == len(described.numeric_names)
+            and codes.shape[1] == len(described.code_names) == len(described.levels),
+            "its table",
+            "have a column for each name",
+            numeric.shape,
+        )
+    return Table(numeric, described.numeric_names, codes, described.code_names, described.levels)
 
 
 def _save_array(values: ArrayInput, index: int, writer: ArrayWriter) -> dict[str, Any]:
@@ -219,13 +284,13 @@ def _save_array(values: ArrayInput, index: int, writer: ArrayWriter) -> dict[str
     }
 
 
-def _read_array(entry: ArrayReader, index: int, described: dict[str, Any]) -> ArrayInput:
+def _read_array(entry: ArrayReader, index: int, described: _DescribedArray) -> ArrayInput:
     name = f"input{index}"
-    is_lazy = described["is_lazy"]
+    is_lazy = described.is_lazy
     return ArrayInput(
         values=LazyArray(entry.array(name, mmap=True)) if is_lazy else entry.array(name),
-        kind=described["kind"],
-        scaling=described["scaling"],
-        lengths=entry.array(f"{name}.lengths") if described["has_lengths"] else None,
-        n_tokens=described["n_tokens"],
+        kind=described.kind,
+        scaling=described.scaling,
+        lengths=entry.array(f"{name}.lengths") if described.has_lengths else None,
+        n_tokens=described.n_tokens,
     )

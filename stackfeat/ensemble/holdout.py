@@ -54,7 +54,7 @@ def score_holdout(
     views = [store.read(key).array(name) for key, name in recipe["views"]]
     prediction = np.asarray(task.to_target_scale(average_views(views, task, recipe["average"])))
     # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
-    decision = store.read(recipe["score"]).json("score")["decision"]
+    decision = store.read(recipe["score"]).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)
     y = task.to_target_scale(samples.labels)
     score = metric.score(y, decided, task, samples.weight)

@@ -289,6 +289,6 @@ def _trained_on(
 
 
 def _maps(entry: Entry) -> str:
-    report = entry.json("report")
+    report = entry.structure("report", dict[str, Any])
     n_fits = len(entry.manifest["recipe"]["fits"])
     return f"orthogonal maps between {n_fits} fold spaces, on {report['n_anchors']} training rows each"

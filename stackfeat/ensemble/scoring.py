@@ -141,7 +141,7 @@ def diagnose_block(
     rows, fold_of = np.flatnonzero(covered), folds.fold_of(0)
     views = [store.read(key).array(name) for key, name in recipe["views"]]
     averaging: Literal["late", "early"] = "early" if recipe.get("averaging") == "early" else "late"
-    report = store.read(recipe["align"]).json("report") if recipe["align"] else {}
+    report = store.read(recipe["align"]).structure("report", dict[str, Any]) if recipe["align"] else {}
     gain, error = _random_cv(values, rows, samples, folds, recipe["seed"])
     found = BlockDiagnostics(
         name=recipe["block"],

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from stackfeat.blame import as_written
 from stackfeat.data.folds import Folds
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.fit_info import FitInfo
@@ -25,14 +24,14 @@ from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
 from stackfeat.ensemble.unit_rows import anchors, block_rows, context_of, encodes, left_out_folds, row_sets
-from stackfeat.errors import MemberError, StructureError
+from stackfeat.errors import MemberError
 from stackfeat.features.alignment import add_refit_space, align_fold_spaces, map_activations
 from stackfeat.features.block import read_oof, read_view
 from stackfeat.features.keys import key_of
 from stackfeat.features.member import BlockRows, FittedMember, Rows, Tapped
 from stackfeat.log import collected_lines
 from stackfeat.nets.options import JOINT
-from stackfeat.store import EntryStore, EntryWriter, Store
+from stackfeat.store import EntryStore, EntryWriter, Store, reading
 from stackfeat.structure import must
 from stackfeat.task import Task
 
@@ -165,14 +164,11 @@ def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
     if problem:
         raise MemberError(f"this member cannot score other rows, because its state was not saved: {problem}")
     recipe = entry.manifest["recipe"]
-    try:
-        with as_written("a stored fit", "fit it again"):
-            must(key_of(recipe) == key, "its recipe", "be that of its key", key)
-            must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
-            task = Task.from_json(entry.json("task"))
-            return make_member(recipe["member"], trust_code).load(entry, task, recipe["settings"])
-    except StructureError as error:
-        entry.refuse(str(error))
+    with reading(entry):
+        must(key_of(recipe) == key, "its recipe", "be that of its key", key)
+        must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
+        task = Task.from_json(entry.json("task"))
+        return make_member(recipe["member"], trust_code).load(entry, task, recipe["settings"])
 
 
 def _run_emit(

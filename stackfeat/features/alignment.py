@@ -22,7 +22,8 @@ from stackfeat.features.encodings.added_space import add_space
 from stackfeat.features.encodings.anchors import MAX_ANCHORS, anchor_rows, default_width
 from stackfeat.features.encodings.family import mean_over_nets
 from stackfeat.features.encodings.procrustes import Alignment, align
-from stackfeat.store import Entry
+from stackfeat.store import Entry, reading
+from stackfeat.structure import checked
 
 Recipe = Mapping[str, Any]
 
@@ -86,7 +87,7 @@ def add_refit_space(
     """
     entry, refit = store.read(recipe["align"]), store.read(recipe["fit"])
     fits = [store.read(key) for key in recipe["fits"]]
-    report = entry.json("report")
+    report = entry.structure("report", dict[str, Any])
     n_seeds = report["n_seeds"]
     usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
     masks = [mask for mask in usable for _ in range(n_seeds)]
@@ -180,23 +181,27 @@ def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:
 def map_activations(store: Reader, recipe: Recipe) -> np.ndarray:
     """Return other rows' activations of one fold model, or of the refit, in the common columns, float32."""
     entry, emitted = store.read(recipe["align"]), store.read(recipe["emit"])
-    report, view = entry.json("report"), recipe["fold"]
-    space = report["refit"] if view == "refit" else view
-    seeds = range(report["n_seeds"])
-    return _side_by_side(
-        [
-            map_rows(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
-            for part, alignment in load_alignments(entry).items()
-        ]
-    )
+    view = recipe["fold"]
+    with reading(entry):
+        report = entry.structure("report", dict[str, Any])
+        space = report["refit"] if view == "refit" else view
+        seeds = range(report["n_seeds"])
+        return _side_by_side(
+            [
+                map_rows(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
+                for part, alignment in load_alignments(entry).items()
+            ]
+        )
 
 
 def load_alignments(entry: Entry) -> dict[str, Alignment]:
     """Read the maps of a stored alignment, by part of the tap."""
-    return {
-        part: Alignment.from_arrays({name: entry.array(f"map/{part}/{name}") for name in names})
-        for part, names in entry.json("report")["maps"].items()
-    }
+    with reading(entry):
+        maps = checked(dict[str, tuple[str, ...]], entry.json("report")["maps"], "report.json.maps")
+        return {
+            part: Alignment.from_arrays({name: entry.array(f"map/{part}/{name}") for name in names})
+            for part, names in maps.items()
+        }
 
 
 def map_rows(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:

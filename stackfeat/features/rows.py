@@ -141,7 +141,9 @@ def ensure_rows(
     wanted = [recipes.samples, recipes.folds, *(r for r in (recipes.test, recipes.holdout) if r is not None)]
     if not all(store.has(key_of(recipe)) for recipe in wanted):
         _read_and_split(recipes, data, folds, folder, task, metric, store, splitter)
-    return [note for recipe in wanted for note in store.read(key_of(recipe)).json("notes")]
+    return [
+        note for recipe in wanted for note in store.read(key_of(recipe)).structure("notes", tuple[str, ...])
+    ]
 
 
 def _read_and_split(
@@ -223,5 +225,5 @@ def n_folds(recipes: RowRecipes, folds: FoldOptions, store: EntryStore) -> int:
     """Return how many folds there are: from the options, or from the stored folds where rows decide."""
     key = key_of(recipes.folds)
     if recipes.kind in ("column", "custom") and store.has(key):
-        return int(store.read(key).json("shape")["n_folds"])
+        return int(store.read(key).structure("shape", dict[str, int])["n_folds"])
     return folds.n

@@ -21,7 +21,7 @@ from stackfeat.features.keys import key_of
 from stackfeat.features.score_keys import diagnose_recipe, holdout_score_recipe, score_recipe
 from stackfeat.metrics import Metric
 from stackfeat.seeds import derive_seed
-from stackfeat.store import EntryStore
+from stackfeat.store import EntryStore, reading
 from stackfeat.task import Task
 
 _PREFERENCE = {"greedy": 0, "soft": 1}
@@ -141,9 +141,10 @@ def read_holdout(store: EntryStore, scores: Sequence[Score], jobs: Mapping[str, 
         held = None
         if job is not None and store.has(job.key):
             entry = store.read(job.key)
-            values = entry.json("score")
-            if values["score"] is not None:
-                held = HeldScore(bootstrap=entry.array("bootstrap"), **values)
+            with reading(entry):
+                values = entry.structure("score", dict[str, Any])
+                if values["score"] is not None:
+                    held = HeldScore(bootstrap=entry.array("bootstrap"), **values)
         found.append(replace(score, holdout=held))
     return found
 
@@ -178,7 +179,9 @@ def read_scores(store: EntryStore, graph: Graph, jobs: Mapping[str, Job]) -> lis
         if not store.has(job.key):
             continue
         entry = store.read(job.key)
-        scores.append(Score(node=graph.node(name), bootstrap=entry.array("bootstrap"), **entry.json("score")))
+        with reading(entry):
+            values = entry.structure("score", dict[str, Any])
+            scores.append(Score(node=graph.node(name), bootstrap=entry.array("bootstrap"), **values))
     return scores
 
 

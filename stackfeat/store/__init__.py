@@ -6,7 +6,7 @@ does not: this folder knows no stage of the flow.
 """
 
 from stackfeat.store.cleaning import CleanReport
-from stackfeat.store.entry import Entry, EntryStore, EntryWriter
+from stackfeat.store.entry import Entry, EntryStore, EntryWriter, reading
 from stackfeat.store.memory import LayeredStore, MemoryStore
 from stackfeat.store.names import from_safe_name, safe_name
 from stackfeat.store.recipe import canonical_json, hash_recipe
@@ -25,5 +25,6 @@ __all__ = [
     "canonical_json",
     "from_safe_name",
     "hash_recipe",
+    "reading",
     "safe_name",
 ]

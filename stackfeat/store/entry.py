@@ -9,13 +9,14 @@ from __future__ import annotations
 import builtins
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from stackfeat.blame import as_written
 from stackfeat.errors import StoreError, StructureError
 from stackfeat.store.scratch import Scratch
 from stackfeat.structure import checked, parse_json
@@ -115,6 +116,28 @@ class Entry(ABC):
                 f"{', '.join(sorted(files)) or '(none)'}; ask for one of them"
             )
         return files[name]
+
+
+class Refusing(Protocol):
+    """An entry, as far as `reading` needs one."""
+
+    def refuse(self, fault: str) -> NoReturn: ...
+
+
+@contextmanager
+def reading(entry: Refusing) -> Iterator[None]:
+    """Put an entry aside whatever fails over what it holds: it is not what was written.
+
+    Raises
+    ------
+    DamagedEntryError
+        In the place of any error that is not one of ours already.
+    """
+    try:
+        with as_written("it", "compute it again"):
+            yield
+    except StructureError as error:
+        entry.refuse(str(error))
 
 
 class EntryWriter(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any
 
@@ -19,6 +18,7 @@ from stackfeat.data.inner import inner_split
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, Table
 from stackfeat.errors import ConfigError, DataError, DataWarning, LeakWarning
+from stackfeat.store import MemoryStore
 from stackfeat.task import Task
 
 seeds = st.integers(0, 10_000)
@@ -227,17 +227,11 @@ def test_duplicates_across_folds_warn() -> None:
 
 
 def test_folds_go_through_a_store_entry_and_a_table() -> None:
-    class Memory(dict[str, Any]):
-        def array(self, name: str, *values: Any) -> Any:
-            return self.__setitem__(name, values[0]) if values else self[name]
-
-        def json(self, name: str, *values: Any) -> Any:
-            return self.__setitem__(name, json.dumps(values[0])) if values else json.loads(self[name])
-
     folds = make_folds(FoldOptions(kind="time", n=3, repeats=2), _samples(40, time=np.arange(40.0)))
-    entry = Memory()
-    save_folds(folds, entry)
-    back = load_folds(entry)
+    store = MemoryStore()
+    with store.write("folds", "folds", {}) as writer:
+        save_folds(folds, writer)
+    back = load_folds(store.read("folds"))
     assert (back.kind, back.n_rows, back.n_repeats, back.n_folds) == ("time", 40, 2, 3)
     for ours, theirs in zip(folds.splits[1], back.splits[1], strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])

@@ -17,6 +17,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table, load_samples, save_samples
 from stackfeat.data.schema import Schema
 from stackfeat.errors import DataWarning
+from stackfeat.store import MemoryStore
 
 
 def _load(
@@ -33,26 +34,6 @@ def _table(samples: Samples) -> Table:
     table = samples.inputs["table"]
     assert isinstance(table, Table)
     return table
-
-
-class Entry:
-    """A store entry in memory."""
-
-    def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
-        self.values: dict[str, str] = {}
-
-    def array(self, name: str, values: np.ndarray | None = None) -> Any:
-        if values is None:
-            return self.arrays[name]
-        self.arrays[name] = values
-        return None
-
-    def json(self, name: str, *value: Any) -> Any:
-        if not value:
-            return json.loads(self.values[name])
-        self.values[name] = json.dumps(value[0])
-        return None
 
 
 MIXED = (
@@ -212,9 +193,10 @@ def test_schema_goes_through_json_and_reads_later_files(tmp_path: Path) -> None:
 
 def test_samples_go_through_a_store_entry(tmp_path: Path) -> None:
     train = _load(tmp_path, MIXED, id="id").train
-    entry = Entry()
-    save_samples(train, entry)
-    back = load_samples(entry)
+    store = MemoryStore()
+    with store.write("samples", "samples", {}) as writer:
+        save_samples(train, writer)
+    back = load_samples(store.read("samples"))
     assert back.task == train.task and back.ids.tolist() == train.ids.tolist()
     assert _table(back).levels == _table(train).levels and _table(back).names == _table(train).names
     np.testing.assert_array_equal(_table(back).numeric, _table(train).numeric)

@@ -15,6 +15,8 @@ from stackfeat.data.phrases import name_values
 from stackfeat.data.prediction_file import PredictionRows
 from stackfeat.data.samples import ArrayReader, ArrayWriter
 from stackfeat.errors import DataError
+from stackfeat.store.entry import reading
+from stackfeat.structure import checked
 from stackfeat.task import Task
 
 
@@ -57,11 +59,16 @@ class Aligned:
     @classmethod
     def load(cls, entry: ArrayReader) -> Aligned:
         """Read what `save` wrote."""
-        n_test = entry.json("imported")["n_test"]
-        test = tuple(entry.array(f"test/{fold}") for fold in range(n_test))
-        return cls(
-            entry.array("oof"), entry.array("test_ids"), test, entry.array("other_ids"), entry.array("other")
-        )
+        with reading(entry):
+            n_test = checked(int, entry.json("imported")["n_test"], "n_test")
+            test = tuple(entry.array(f"test/{fold}") for fold in range(n_test))
+            return cls(
+                entry.array("oof"),
+                entry.array("test_ids"),
+                test,
+                entry.array("other_ids"),
+                entry.array("other"),
+            )
 
 
 def align(

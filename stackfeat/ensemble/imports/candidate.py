@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -26,10 +26,6 @@ class Check:
 
     def to_json(self) -> dict[str, str]:
         return {"name": self.name, "state": self.state, "text": self.text}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Check:
-        return cls(**values)
 
 
 @dataclass(frozen=True)

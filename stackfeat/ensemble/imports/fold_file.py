@@ -19,6 +19,8 @@ from stackfeat.data.samples import ArrayReader, ArrayWriter
 from stackfeat.ensemble.imports.aligned import positions
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import suggest
+from stackfeat.store.entry import reading
+from stackfeat.structure import checked, must
 
 _MOST_PAIRS = 2000
 
@@ -83,7 +85,15 @@ class FoldFile:
 
     @classmethod
     def load(cls, entry: ArrayReader) -> FoldFile:
-        return cls(entry.array("fold_of"), entry.array("run"), int(entry.json("fold_file")["n_other"]))
+        with reading(entry):
+            fold_of, run = entry.array("fold_of"), entry.array("run")
+            must(
+                fold_of.dtype.kind == run.dtype.kind == "i" and fold_of.ndim == run.ndim == 2,
+                "its folds",
+                "be numbers",
+                run.shape,
+            )
+            return cls(fold_of, run, checked(int, entry.json("fold_file")["n_other"], "n_other"))
 
 
 def partition_fingerprint(fold_of: np.ndarray) -> str:

@@ -88,7 +88,7 @@ def ensure_member(node: Node, files: MemberFiles, rows: RunRows, store: EntrySto
     imported = files.imported(given)
     recipe = _check_recipe(given, key_of(imported), files, rows)
     if store.has(key_of(imported)) and store.has(key_of(recipe)):
-        return [Check.from_json(values) for values in store.read(key_of(recipe)).json("checks")]
+        return list(store.read(key_of(recipe)).structure("checks", tuple[Check, ...]))
     try:
         candidate = _read(given, files, rows)
     except DataError as error:
