@@ -26,6 +26,8 @@ from stackfeat.output.provenance import REMEDY, read_provenance
 from stackfeat.permuting import Null, permutation_null
 from stackfeat.planning import code_hash
 from stackfeat.proving import Provenance, prove
+from stackfeat.registry.trust import code_of_run, explaining_refusals
+from stackfeat.registry.user_code import NO_CODE, serving_agreed
 from stackfeat.store import Store
 
 RESULT = "audit.json"
@@ -74,7 +76,7 @@ def audit(
     jobs: int | None = None,
     seed: int = 0,
     store: str | Path | None = None,
-    trust_code: bool = False,
+    trust_code: bool | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Prove from the store that no row's features saw its label, and rerun the stack on permuted labels.
@@ -95,8 +97,9 @@ def audit(
         Of rows and permutations.
     store : path, optional
         Where the run's store is now, if it was moved.
-    trust_code : bool
-        Needed for the rerun where the run needed it.
+    trust_code : bool, optional
+        Needed for the rerun where the run needed it. None: unless `stackfeat trust` remembers the config
+        that made this very folder; False: not even then.
     progress : Progress, optional
         Told of the units of the reruns.
 
@@ -131,11 +134,13 @@ def audit(
     index = read_provenance(folder)
     home = folder / index["folder"]
     config = _read_config(folder)
+    code = code_of_run(folder, trust_code).beside(home.resolve()) if null else NO_CODE
     if null:
-        _refuse_untrusted(config, home, trust_code)
+        with explaining_refusals(code):
+            _refuse_untrusted(config, home, code.is_trusted)
     entries = _open(folder / index["store"] if store is None else Path(store))
     samples, folds = _rows_of(entries, index)
-    with logging_to(folder / "audit.log"):
+    with logging_to(folder / "audit.log"), serving_agreed(code):
         with as_written("the entries of the run", REMEDY):
             proven = prove(entries, index, samples, folds, folder)
         judged = None
@@ -152,7 +157,7 @@ def audit(
                 rows=rows,
                 jobs=jobs,
                 seed=seed,
-                trust_code=trust_code,
+                code=code,
                 progress=progress,
             )
     found = Audit(folder, proven, judged)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from stackfeat import cli_audit, cli_import
+from stackfeat import cli_audit, cli_import, cli_trust
+from stackfeat.ending import EndOnSignals
 from stackfeat.errors import StackfeatError, UsageError
 
 app = typer.Typer(
@@ -22,6 +26,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+_RESUME = "interrupted; finished units are stored: run the same command to go on"
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A config file (YAML).")]
 Overrides = Annotated[
@@ -52,11 +57,13 @@ def run(
     from stackfeat.config import load_config
     from stackfeat.terminal import TerminalProgress, print_result
 
-    loaded = load_config(config, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ())
+    loaded = load_config(
+        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
     from stackfeat.run import run as run_config
 
     with TerminalProgress(quiet=quiet) as progress:
-        result = run_config(loaded, trust_code=trust_code, progress=progress)
+        result = run_config(loaded, progress=progress)
     print_result(result, Console())
     raise typer.Exit(result.exit_code)
 
@@ -69,7 +76,9 @@ def check(
     from stackfeat.checking import describe_plan
     from stackfeat.config import load_config
 
-    loaded = load_config(config, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ())
+    loaded = load_config(
+        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
     typer.echo(describe_plan(loaded))
 
 
@@ -112,7 +121,7 @@ def predict(
     """Predict later rows with the models of a run; for the test file this gives the submission."""
     from stackfeat.prediction import predict_file
 
-    n_rows = predict_file(run_folder, data, output, trust_code=trust_code, without=without or ())
+    n_rows = predict_file(run_folder, data, output, trust_code=trust_code or None, without=without or ())
     typer.echo(f"wrote {output} ({n_rows} rows)")
 
 
@@ -186,7 +195,7 @@ def layers(
 
     if member:
         text = describe_member_layers(
-            Path(net), member, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ()
+            Path(net), member, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
         )
     else:
         text = describe_layers(NetSource(net, params, weights, trust_code), input_ or ())
@@ -244,12 +253,24 @@ def clean(
 
 app.command()(cli_audit.audit)
 app.command("import")(cli_import.import_)
+app.command()(cli_trust.trust)
 
 
 def main() -> NoReturn:
     """Run the command line; errors made on purpose become a message and an exit code."""
-    # A terminate signal ends a run as Ctrl-C does: workers stop, finished units stay.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # As a program of its own it ends at once on a signal; called by other Python code it unwinds.
+    if sys._getframe(1).f_globals.get("__name__") == "__main__":
+        ending = EndOnSignals(INTERRUPTED, _RESUME)
+        try:
+            _run_app()
+        except SystemExit as leaving:
+            ending.over(leaving.code if isinstance(leaving.code, int) else 1)
+            raise
+    with _interrupted_by("SIGTERM", "SIGHUP"):
+        _run_app()
+
+
+def _run_app() -> NoReturn:
     try:
         # Outside its standalone mode click returns the code of typer.Exit instead of raising it.
         code = app(standalone_mode=False)
@@ -262,8 +283,23 @@ def main() -> NoReturn:
     except Exception as error:
         _fail(*_usage_or_raise(error))
     if code == INTERRUPTED:
-        _fail("interrupted; finished units are stored: run the same command to go on", INTERRUPTED)
+        _fail(_RESUME, INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _interrupted_by(*names: str) -> Iterator[None]:
+    """Let signals end the block as Ctrl-C does, where the caller may set handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -47,7 +47,7 @@ def audit(
             jobs=jobs,
             seed=seed,
             store=store,
-            trust_code=trust_code,
+            trust_code=trust_code or None,
             progress=progress,
         )
     print_audit(found)

@@ -37,6 +37,6 @@ def import_(
 
     new = None if oof is None else NewFiles(oof, test, folds, score)
     found = check_imports(
-        config, new, overrides=set_ or (), trust_code=trust_code, data_roots=data_root or ()
+        config, new, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
     )
     raise typer.Exit(print_checks(found))

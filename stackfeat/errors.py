@@ -54,6 +54,10 @@ class TrustError(ConfigError):
     """Code named by a config that the user has not agreed to run."""
 
 
+class ChangedCodeError(TrustError):
+    """A file changed after it was agreed to; ends a run, whatever member met it."""
+
+
 class DataError(StackfeatError, ValueError):
     """Input files that cannot be used; names files, columns and rows."""
 
@@ -114,6 +118,10 @@ class WorkerLostError(InfrastructureError, RuntimeError):
 
 class MemberError(StackfeatError, RuntimeError):
     """A member could not be fitted; the others go on."""
+
+
+class JobEnded(StackfeatError):
+    """A job that was ended because the time of the run was up; it is no fault of its member."""
 
 
 class NaNLossError(MemberError):

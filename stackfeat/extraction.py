@@ -17,7 +17,8 @@ from typing import Any, Literal, cast
 from stackfeat.errors import ConfigError, UsageError
 from stackfeat.output.feature_files import FORMATS, write_features
 from stackfeat.registry.names import NETS
-from stackfeat.registry.resolve import check_name, first_on_path, resolve, suggest
+from stackfeat.registry.resolve import check_name, resolve, suggest
+from stackfeat.registry.user_code import importing
 
 _SHAPE = re.compile(r"(\d+(?:x\d+)*)(?::(float32|int64))?")
 _PARTS = ".npy"
@@ -158,7 +159,7 @@ def describe_member_layers(
     member: str,
     *,
     overrides: Sequence[str] = (),
-    trust_code: bool,
+    trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
 ) -> str:
     """Return the table of layers of a config's net member, run on its first training rows."""
@@ -188,11 +189,13 @@ def describe_member_layers(
 
     options = nets[member]
     data = load(loaded.config.data, loaded.folder, loaded.config.task, loaded.config.metric)
-    with first_on_path(loaded.folder if trust_code else None):
+    with importing(loaded.code):
         few = data.train.take(np.arange(min(_ROWS, data.train.n_rows)))
         wanted = [name for name in options.inputs or () if name in few.inputs] or list(few.inputs)
         rows = Rows(few.n_rows, {name: few.inputs[name] for name in wanted})
-        model, arrays = NetMember(options, trust_code).untrained(rows, data.train.task, loaded.config.seed)
+        model, arrays = NetMember(options, loaded.code.is_trusted).untrained(
+            rows, data.train.task, loaded.config.seed
+        )
         return str(list_layers(model, *to_tensors(arrays)))
 
 

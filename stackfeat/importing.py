@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stackfeat.config import load_config
 from stackfeat.errors import DataError, UsageError
 from stackfeat.planning import make_planner, open_store
+from stackfeat.registry.user_code import serving_agreed
 from stackfeat.store import LayeredStore, MemoryStore
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check_imports(
     new: NewFiles | None = None,
     *,
     overrides: Sequence[str] = (),
-    trust_code: bool = False,
+    trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
 ) -> dict[str, list[Check]]:
     """Run the gate on the imported members of a config, or on new files alone.
@@ -83,8 +84,9 @@ def check_imports(
             f"there must be predictions to check; got none in {config}. Give --oof FILE, or add a member "
             "with predictions: {oof: FILE, test: FILE}"
         )
-    planner.read_own_rows(trust_code)
-    rows, files = planner.run_rows(trust_code), planner.files()
+    with serving_agreed(loaded.code):
+        planner.read_own_rows(loaded.code.is_trusted)
+        rows, files = planner.run_rows(loaded.code.is_trusted), planner.files()
     return {
         NEW if node.level == NEW else node.full_name: ensure_member(node, files, rows, planner.store)
         for node in nodes

@@ -34,6 +34,7 @@ from stackfeat.features.keys import key_of
 from stackfeat.metrics import get_metric
 from stackfeat.planning import code_hash, run_settings
 from stackfeat.registry.resolve import resolve
+from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed
 from stackfeat.small import made_elsewhere, small_config, small_rows
 from stackfeat.store import Store
@@ -111,7 +112,7 @@ def permutation_null(
     rows: int,
     jobs: int | None,
     seed: int,
-    trust_code: bool,
+    code: Code,
     progress: Progress | None = None,
 ) -> Null:
     """Rerun a small form of a run's stack on permuted labels, all reruns side by side.
@@ -130,13 +131,15 @@ def permutation_null(
         Of the run: rows are drawn the way it splits them (by group, by time).
     jobs : int or None
         Worker processes; None: as the config says. One works in this process.
+    code : Code
+        What of the user's own may be imported.
 
     Raises
     ------
     DataError
         If there are too few rows to split.
     """
-    small = small_config(config)
+    small, trust_code = small_config(config), code.is_trusted
     loaded = LoadedConfig(small, None, folder, {})
     parts = small_rows(samples, folds.kind, rows, seed)
     origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
@@ -149,8 +152,7 @@ def permutation_null(
         options = small.executor
         n_jobs = resolve_jobs(options.jobs if jobs is None else jobs, options.threads_per_job)
         kind = "inline" if n_jobs == 1 else options.kind if jobs is None else "loky"
-        paths = (folder,) if trust_code else ()
-        with make_executor(kind, n_jobs, options.threads_per_job, options.retries, paths=paths) as executor:
+        with make_executor(kind, n_jobs, options.threads_per_job, options.retries, code=code) as executor:
             plans, failed = _run(small, store, reruns, executor, trust_code, progress)
         verdicts = _judge(loaded, store, reruns, plans, averaging, trust_code)
     return Null(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
@@ -238,7 +240,7 @@ def _run(
     everything: list[Job] = [job for plan in plans for job in plan.jobs()]
     if progress is not None:
         progress.plan(everything, everything)
-    worker = Worker(str(store.root), store.cache, store.started, trust_code)
+    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
     for level in small.levels:
         for number in range(max((len(plan.waves.get(level, ())) for plan in plans), default=0)):
             jobs = [

@@ -17,11 +17,17 @@ from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.predictor import REMEDY, load_predictor
 from stackfeat.output.files import write_csv
 from stackfeat.output.submission import Form, make_submission
-from stackfeat.registry.resolve import first_on_path
+from stackfeat.registry.trust import code_of_run, explaining_refusals
+from stackfeat.registry.user_code import importing
 
 
 def predict_file(
-    run_folder: Path, data: Path, output: Path, *, trust_code: bool = False, without: Sequence[str] = ()
+    run_folder: Path,
+    data: Path,
+    output: Path,
+    *,
+    trust_code: bool | None = None,
+    without: Sequence[str] = (),
 ) -> int:
     """Predict the rows of a file; return how many there are.
 
@@ -33,6 +39,9 @@ def predict_file(
         A file with the columns of the training file; a target column is ignored.
     output : Path
         A csv file like the submission of the run.
+    trust_code : bool, optional
+        Needed where the run needed it. None: unless `stackfeat trust` remembers the config that made this
+        very folder; False: not even then.
     without : sequence of str
         Members that votes shall do without, such as imported ones that do not know these rows.
 
@@ -41,11 +50,13 @@ def predict_file(
     DataError
         If there is no predictor, or the file's columns do not fit.
     """
-    predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=trust_code)
+    code = code_of_run(Path(run_folder), trust_code)
+    with explaining_refusals(code):
+        predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
     predictor = predictor.leave_out(without) if without else predictor
     way = Reading.from_json(values, f"{predictor.folder}")
     samples = load_rows(Path(data), way.schema, way.data)
-    with first_on_path(Path(run_folder) / way.code if trust_code else None):
+    with explaining_refusals(code), importing(code.beside(Path(run_folder) / way.code)):
         prediction = np.asarray(predictor.task.to_target_scale(predictor.predict(samples)))
     with as_written(f"{predictor.folder}", REMEDY):
         labels = None if way.decision is None else way.decision.apply(prediction)

@@ -23,6 +23,8 @@ from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
 from stackfeat.log import logging_to
 from stackfeat.output.result import RunResult
 from stackfeat.planning import Planner, find_tapped_layers, make_planner, open_store
+from stackfeat.registry.trust import remember_run
+from stackfeat.registry.user_code import Code, serving_agreed
 from stackfeat.results import check_rows, collect, write_results
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ def run(
     config: str | Path | LoadedConfig,
     *,
     overrides: Sequence[str] = (),
-    trust_code: bool = False,
+    trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> RunResult:
@@ -48,8 +50,9 @@ def run(
         A YAML file.
     overrides : sequence of str
         Such as ``levels.base.mlp.train.lr=1e-4``.
-    trust_code : bool
-        Whether classes outside the tables and trusted packages may be imported.
+    trust_code : bool, optional
+        Whether classes outside the tables and trusted packages may be imported. None: where
+        `stackfeat trust` remembers it for these very files; False: not even then.
     data_roots : sequence of Path
         Folders outside the config's that its paths may lead to.
     progress : Progress, optional
@@ -78,10 +81,20 @@ def run(
         loaded = config
     else:
         loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
+    code = loaded.code_under(trust_code)
+    with serving_agreed(code):
+        result = _carry_out(loaded, code, progress, started)
+    if code.is_remembered and loaded.path is not None:
+        remember_run(result.folder, loaded.path, code)
+    return result
+
+
+def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, started: float) -> RunResult:
+    trust_code = code.is_trusted
     planner = make_planner(loaded, open_store(loaded))
     _repairing(lambda: check_rows(planner, trust_code))
     log = loaded.folder / loaded.config.run_dir / "run.log"
-    with logging_to(log), _executor(loaded, trust_code) as executor:
+    with planner.store.running(), logging_to(log), _executor(loaded, code) as executor:
         planner = find_tapped_layers(planner, trust_code)
         place = _workshop(planner, executor, progress, trust_code, started)
         for text in _forewarnings(planner, trust_code):
@@ -90,18 +103,17 @@ def run(
         return _repairing(lambda: _compute(planner, place, computed, trust_code))
 
 
-def _executor(loaded: LoadedConfig, trust_code: bool) -> Executor:
+def _executor(loaded: LoadedConfig, code: Code) -> Executor:
     options = loaded.config.executor
     # A file beside the config could hide an installed package; only trusted code may look there.
-    paths = (loaded.folder,) if trust_code else ()
-    return make_executor(options.kind, options.jobs, options.threads_per_job, options.retries, paths=paths)
+    return make_executor(options.kind, options.jobs, options.threads_per_job, options.retries, code=code)
 
 
 def _workshop(
     planner: Planner, executor: Executor, progress: Progress | None, trust_code: bool, started: float
 ) -> Workshop:
     options, store = planner.config.executor, planner.store
-    worker = Worker(str(store.root), store.cache, store.started, trust_code)
+    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
     return Workshop(store, executor, worker, n_parallel, progress, deadlines)

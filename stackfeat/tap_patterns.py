@@ -22,7 +22,7 @@ from stackfeat.errors import ConfigError
 from stackfeat.features.keys import Recipe, key_of, stage_recipe
 from stackfeat.features.member import Rows
 from stackfeat.nets.options import NetOptions, TapOptions
-from stackfeat.registry.resolve import first_on_path
+from stackfeat.registry.user_code import first_on_path
 from stackfeat.store import Store
 
 logger = logging.getLogger(__name__)

@@ -23,6 +23,8 @@ FLOW = {
     "extraction": 2,
     "importing": 2,
     "cli_import": 5,
+    "trusting": 1,
+    "cli_trust": 5,
     "inspection": 1,
     "small": 1,
     "permuting": 3,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from stackfeat.config.checks import config_findings
 from stackfeat.config.fields import Key, names_of, value_at
+from stackfeat.config.needs import needs_of, with_remedy
 from stackfeat.config.overrides import apply_overrides
 from stackfeat.config.path_checks import Allowed, data_roots_from
 from stackfeat.config.problems import Finding, Places, findings_of, show
@@ -24,6 +25,8 @@ from stackfeat.config.yaml_file import join_path, read_yaml
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.nets.declared import with_declared
 from stackfeat.nets.options import NetOptions
+from stackfeat.registry.trust import ConfigFile, Need, recall_config
+from stackfeat.registry.user_code import NO_CODE, Code
 
 # What lets the other checks go on where a required option is missing or wrong.
 _STAND_INS: dict[tuple[Key, ...], Any] = {
@@ -49,19 +52,44 @@ class LoadedConfig:
         Absolute; all paths in the config are relative to it.
     lines : mapping of str to int
         Path such as ``levels.base.mlp.train.lr`` to its line in the file.
+    code : Code
+        Which code of the user's own it may import.
     """
 
     config: RunConfig
     path: Path | None
     folder: Path
     lines: Mapping[str, int]
+    code: Code = NO_CODE
+
+    def code_under(self, trust_code: bool | None) -> Code:
+        """Return the code that a call may import which was given `trust_code`; None: as the config was loaded."""
+        if trust_code is None:
+            return self.code
+        return Code(self.folder) if trust_code else NO_CODE
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What checking a config gave: the config, or problems; and what it needs trust for."""
+
+    config: RunConfig | None
+    problems: list[Problem]
+    needs: list[Need]
+    only_needs: bool
+
+    def raised(self) -> RunConfig:
+        """Return the config, or raise all that is wrong with it."""
+        if self.problems or self.config is None:
+            raise (TrustError if self.only_needs else ConfigError)(_in_order(self.problems))
+        return self.config
 
 
 def load_config(
     path: Path | str,
     *,
     overrides: Sequence[str] = (),
-    trust_code: bool = False,
+    trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
 ) -> LoadedConfig:
     """Read and check a config file.
@@ -72,8 +100,9 @@ def load_config(
         A YAML file.
     overrides : sequence of str
         ``a.b.c=value`` each; values are read as YAML.
-    trust_code : bool
-        Whether the config may name code outside the tables and trusted packages.
+    trust_code : bool, optional
+        Whether the config may name code outside the tables and trusted packages. None: where
+        `stackfeat trust` remembers it for these very files; False: not even then.
     data_roots : sequence of Path
         Folders outside the config's that its paths may lead to, beside STACKFEAT_DATA_ROOTS.
 
@@ -86,9 +115,36 @@ def load_config(
     """
     path = Path(path)
     document = read_yaml(path)
-    allowed = Allowed(path.absolute().parent, data_roots_from(data_roots), trust_code)
-    config = _checked(document.values, overrides, Places(str(path), document.lines), allowed)
-    return LoadedConfig(config, path, allowed.folder, document.lines)
+    allowed = Allowed(path.absolute().parent, data_roots_from(data_roots), bool(trust_code))
+    places = Places(str(path), document.lines)
+    code = Code(allowed.folder) if trust_code else NO_CODE
+    checked = _checked(document.values, overrides, places, allowed)
+    if checked.needs and not trust_code:
+        if trust_code is None:
+            code = recall_config(ConfigFile(path, document.sha256), checked.needs)
+        if code.is_trusted:
+            checked = _checked(document.values, overrides, places, replace(allowed, trust_code=True))
+        else:
+            checked = replace(
+                checked, problems=with_remedy(checked.problems, checked.needs, path, code.why_not)
+            )
+    return LoadedConfig(checked.raised(), path, allowed.folder, document.lines, code)
+
+
+def examine_config(
+    path: Path, data_roots: Sequence[Path] = ()
+) -> tuple[ConfigFile, LoadedConfig, list[Need]]:
+    """Return a config as it would load under trust, and what it needs that trust for; for `stackfeat trust`."""
+    document = read_yaml(path)
+    allowed = Allowed(path.absolute().parent, data_roots_from(data_roots))
+    places = Places(str(path), document.lines)
+    needs = _checked(document.values, (), places, allowed).needs
+    config = _checked(document.values, (), places, replace(allowed, trust_code=True)).raised()
+    return (
+        ConfigFile(path, document.sha256),
+        LoadedConfig(config, path, allowed.folder, document.lines),
+        needs,
+    )
 
 
 def config_from_dict(
@@ -101,11 +157,11 @@ def config_from_dict(
 ) -> LoadedConfig:
     """Check a config given as a dict; as `load_config`, with paths relative to `folder`."""
     allowed = Allowed(Path(folder).absolute(), data_roots_from(data_roots), trust_code)
-    config = _checked(dict(values), overrides, Places(), allowed)
-    return LoadedConfig(config, None, allowed.folder, {})
+    config = _checked(dict(values), overrides, Places(), allowed).raised()
+    return LoadedConfig(config, None, allowed.folder, {}, Code(allowed.folder) if trust_code else NO_CODE)
 
 
-def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: Allowed) -> RunConfig:
+def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: Allowed) -> Checked:
     if not isinstance(values, dict):
         got = "an empty file" if values is None else show(values)
         required = ", ".join(
@@ -118,10 +174,8 @@ def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: All
     allowed = Allowed(allowed.folder, allowed.data_roots, allowed.trust_code, tuple(overridden.arguments))
     config, findings = _validated(overridden.values, allowed)
     problems = overridden.problems + [places.problem(finding) for finding in findings]
-    if problems or config is None:
-        only_trust = not overridden.problems and all(finding.trust for finding in findings)
-        raise (TrustError if only_trust else ConfigError)(_in_order(problems))
-    return config
+    only_needs = not overridden.problems and all(finding.trust for finding in findings)
+    return Checked(config, problems, needs_of(findings, overridden.values), only_needs)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -8,9 +8,10 @@ tags, merge keys, duplicate keys, more than one document, large or deep texts.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,13 @@ class Document:
         Nested dicts, lists and scalars; dates stay text.
     lines : dict of str to int
         Path such as ``levels.base.mlp.emit.0`` to line, counted from 1.
+    sha256 : str
+        Of the file's bytes; empty for a text.
     """
 
     values: Any
     lines: dict[str, int] = field(default_factory=dict)
+    sha256: str = ""
 
 
 def join_path(parent: str, key: object) -> str:
@@ -88,7 +92,7 @@ def read_yaml(path: Path) -> Document:
         got = f"byte 0x{data[error.start]:02x} at position {error.start}"
         message = f"a config must be UTF-8 text; got {got}. Save it as UTF-8"
         raise ConfigError([Problem("", message, str(path), line)]) from error
-    return parse_yaml(text, str(path))
+    return replace(parse_yaml(text, str(path)), sha256=hashlib.sha256(data).hexdigest())
 
 
 def parse_yaml(text: str, file: str = "", path: str = "") -> Document:

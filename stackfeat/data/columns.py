@@ -7,17 +7,15 @@ Out: a `Column` that turns the same column of any later file into floats or cate
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from stackfeat.data.cells import Cells, TextCells, parsed_cells, text_cells
 from stackfeat.data.phrases import name_rows
 from stackfeat.errors import DataError
 
-MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
-BOOLEANS = {"True": 1.0, "true": 1.0, "TRUE": 1.0, "False": 0.0, "false": 0.0, "FALSE": 0.0}
-DATE_PATTERN = r"\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?"
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
 
 _SHARE_OF_DATES = 0.9
@@ -53,54 +51,25 @@ class Column:
             return tuple(f"{self.name}.{part}" for part in self.parts)
         return () if self.type == "categorical" else (self.name,)
 
-    def read(self, values: pd.Series, where: str) -> np.ndarray:
+    def read(self, values: Cells, where: str) -> np.ndarray:
         """Return int32 codes of shape (n_rows,) if categorical, else float64 of shape (n_rows, n_parts)."""
         return self.codes(values) if self.type == "categorical" else self.numbers(values, where)
 
-    def numbers(self, values: pd.Series, where: str) -> np.ndarray:
+    def numbers(self, values: Cells, where: str) -> np.ndarray:
         """Return float64 of shape (n_rows, len(numeric_names)); NaN where missing."""
         if self.type == "date":
             parts = date_parts(to_dates(values))
-            return np.column_stack([parts[part] for part in self.parts])
+            return np.column_stack([np.zeros((len(values), 0)), *(parts[part] for part in self.parts)])
         return to_numbers(values, where, booleans=self.type == "boolean").reshape(-1, 1)
 
-    def codes(self, values: pd.Series) -> np.ndarray:
+    def codes(self, values: Cells) -> np.ndarray:
         """Return int32 of shape (n_rows,): index into `levels`, -1 missing, -2 not a level."""
-        text = to_text(values)
-        codes = (
-            pd.Index(list(self.levels), dtype=object)
-            .get_indexer(pd.Index(text.astype(object)))
-            .astype(np.int32)
-        )
-        codes[codes == -1] = -2
-        codes[text.isna().to_numpy()] = -1
-        return codes
+        cells = text_cells(values)
+        place_of = {level: place for place, level in enumerate(self.levels)}
+        return cells.looked_up([place_of.get(text, -2) for text in cells.texts], -1).astype(np.int32)
 
 
-def to_text(values: pd.Series) -> pd.Series:
-    """Return cells as text with missing tokens as missing; whole floats without ``.0``."""
-    if is_text(values):
-        text = values.astype("str")
-        return text.mask(text.isin(MISSING))
-    missing = values.isna()
-    if pd.api.types.is_float_dtype(values):
-        present = values[~missing].to_numpy(dtype=np.float64)
-        if np.all(present == np.floor(present)) and np.all(np.abs(present) < 2**53):
-            return values.astype("Int64").astype("str").mask(missing)
-    return values.astype("str").mask(missing)
-
-
-def is_text(values: pd.Series) -> bool:
-    """Whether cells are text (or categories, or mixed objects), to be parsed."""
-    dtype = values.dtype
-    return (
-        isinstance(dtype, pd.CategoricalDtype)
-        or dtype == np.dtype(object)
-        or pd.api.types.is_string_dtype(dtype)
-    )
-
-
-def to_numbers(values: pd.Series, where: str, booleans: bool = False) -> np.ndarray:
+def to_numbers(values: Cells, where: str, booleans: bool = False) -> np.ndarray:
     """Return cells as float64, NaN where missing.
 
     Raises
@@ -108,18 +77,20 @@ def to_numbers(values: pd.Series, where: str, booleans: bool = False) -> np.ndar
     DataError
         If a cell is not a number, or is infinite or beyond the range of float32; names the rows.
     """
-    if is_text(values):
-        text = to_text(values)
-        parsed = _parse(text.map({**BOOLEANS, "1": 1.0, "0": 0.0}) if booleans else text)
-        wrong = np.isnan(parsed) & text.notna().to_numpy()
+    cells = parsed_cells(values)
+    if isinstance(cells, TextCells):
+        parsed = cells.booleans() if booleans else cells.numbers()
+        wrong = np.isnan(parsed) & ~cells.is_missing
         if wrong.any():
             what = "True or False" if booleans else "a number"
             raise DataError(
-                f"{where}: every cell must be {what}; got {str(text[wrong].iloc[0])!r} in "
+                f"{where}: every cell must be {what}; got {cells.series[wrong].iloc[0]!r} in "
                 f"{name_rows(wrong)}; repair the cells, or set the column's type in data.types"
             )
+    elif isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "biuf":
+        parsed = np.array(cells, dtype=np.float64)
     else:
-        parsed = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
+        parsed = pd.to_numeric(cells).to_numpy(dtype=np.float64, na_value=np.nan)
     beyond = np.abs(parsed) > _LARGEST
     if beyond.any():
         raise DataError(
@@ -129,80 +100,84 @@ def to_numbers(values: pd.Series, where: str, booleans: bool = False) -> np.ndar
     return parsed
 
 
-def _parse(text: pd.Series) -> np.ndarray:
-    """Return texts as float64, NaN where there is no number."""
-    # Parsing is slow, so columns of few different texts are parsed once for each text.
-    repetitive = len(text) > 1000 and text.iloc[:1000].nunique() < 500
-    codes, unique = pd.factorize(text) if repetitive else (None, text)
-    parsed = pd.to_numeric(pd.Series(unique), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    return parsed if codes is None else np.append(parsed, np.nan)[codes]
+def to_dates(values: Cells) -> np.ndarray:
+    """Return cells as UTC times without a zone, datetime64, NaT where missing or unreadable."""
+    if isinstance(values, pd.Series) and isinstance(values.dtype, pd.DatetimeTZDtype):
+        return values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    if isinstance(values, pd.Series) and pd.api.types.is_datetime64_any_dtype(values):
+        return values.to_numpy(dtype=None if isinstance(values.dtype, np.dtype) else "datetime64[ns]")
+    return text_cells(values).dates()
 
 
-def to_dates(values: pd.Series) -> pd.Series:
-    """Return cells as UTC times without a zone, NaT where missing or unreadable."""
-    if isinstance(values.dtype, pd.DatetimeTZDtype):
-        return pd.Series(values.dt.tz_convert("UTC").dt.tz_localize(None))
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return values
-    text = to_text(values).str.replace("/", "-", regex=False)
-    dates = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-    return pd.Series(dates.dt.tz_localize(None))
-
-
-def date_parts(dates: pd.Series) -> dict[str, np.ndarray]:
+def date_parts(dates: np.ndarray) -> dict[str, np.ndarray]:
     """Return year, month, day, weekday, hour and days since 1970, float64, NaN where there is no date."""
-    days = (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
-    accessor: Any = dates.dt
-    parts = {part: getattr(accessor, part) for part in ("year", "month", "day", "hour")}
-    parts |= {"weekday": accessor.day_of_week, "days": days}
-    return {part: values.to_numpy(dtype=np.float64, na_value=np.nan) for part, values in parts.items()}
+    missing = np.isnat(dates)
+    years, months, whole_days = (dates.astype(f"datetime64[{unit}]") for unit in "YMD")
+    parts = {
+        "year": years.astype(np.int64) + 1970,
+        "month": (months - years).astype(np.int64) + 1,
+        "day": (whole_days - months).astype(np.int64) + 1,
+        "weekday": (whole_days.astype(np.int64) + 3) % 7,
+        "hour": (dates.astype("datetime64[h]") - whole_days).astype(np.int64),
+        "days": days_since_1970(dates),
+    }
+    return {part: np.where(missing, np.nan, values) for part, values in parts.items()}
 
 
-def guess_type(values: pd.Series) -> Type:
+def days_since_1970(dates: np.ndarray) -> np.ndarray:
+    """Return float64, NaN where there is no date."""
+    days: np.ndarray = (dates - np.datetime64(0, "D")) / np.timedelta64(1, "D")
+    return days
+
+
+def guess_type(values: Cells) -> Type:
     """Return the type of a training column that nobody declared."""
-    if pd.api.types.is_bool_dtype(values):
-        return "boolean"
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return "date"
-    if not is_text(values):
+    if isinstance(values, pd.Series):
+        if pd.api.types.is_bool_dtype(values):
+            return "boolean"
+        if pd.api.types.is_datetime64_any_dtype(values):
+            return "date"
+    cells = parsed_cells(values)
+    if not isinstance(cells, TextCells) or cells.is_numeric:
         return "numeric"
-    text = to_text(values).dropna()
-    unique = pd.Series(text.unique(), dtype="str")
-    if unique.isin(BOOLEANS).all():
+    block, distinct = cells.block, cells.distinct
+    if block.is_boolean[distinct].all():
         return "boolean"
-    if pd.to_numeric(unique, errors="coerce").notna().all():
-        return "numeric"
     if (
-        unique.str.fullmatch(DATE_PATTERN).mean() > _SHARE_OF_DATES
-        and to_dates(unique).notna().mean() > _SHARE_OF_DATES
+        block.is_date[distinct].mean() > _SHARE_OF_DATES
+        and np.mean(~np.isnat(cells.distinct_dates)) > _SHARE_OF_DATES
     ):
         return "date"
-    return "text" if _reads_as_text(text, unique) else "categorical"
+    return "text" if _reads_as_text(cells) else "categorical"
 
 
-def _reads_as_text(text: pd.Series, unique: pd.Series) -> bool:
+def _reads_as_text(cells: TextCells) -> bool:
     """Whether a column is prose or a name per row, not categories."""
-    if len(text) < 20 or len(unique) <= _SHARE_UNIQUE * len(text):
+    distinct, n_present = cells.distinct, len(cells) - int(cells.is_missing.sum())
+    if n_present < 20 or len(distinct) <= _SHARE_UNIQUE * n_present:
         return False
-    has_space = unique.str.contains(" ", regex=False).mean()
-    return bool(len(unique) == len(text) or has_space > _SHARE_UNIQUE or unique.str.len().mean() > _LONG_TEXT)
+    return bool(
+        len(distinct) == n_present
+        or cells.block.has_space[distinct].mean() > _SHARE_UNIQUE
+        or cells.block.lengths[distinct].mean() > _LONG_TEXT
+    )
 
 
-def describe_column(name: str, values: pd.Series, type_: Type, where: str) -> Column:
+def describe_column(name: str, values: Cells, type_: Type, where: str) -> Column:
     """Return the typed column, with levels or date parts from the training file."""
     if type_ == "categorical":
-        return Column(name, type_, levels=tuple(sorted(to_text(values).dropna().unique().tolist())))
+        return Column(name, type_, levels=tuple(sorted(text_cells(values).texts)))
     if type_ == "date":
         return Column(name, type_, parts=_parts_that_vary(name, values, where))
     return Column(name, type_)
 
 
-def _parts_that_vary(name: str, values: pd.Series, where: str) -> tuple[str, ...]:
+def _parts_that_vary(name: str, values: Cells, where: str) -> tuple[str, ...]:
     dates = to_dates(values)
-    if dates.isna().all():
+    if np.isnat(dates).all():
         raise DataError(
             f"{where}: a date column must hold dates such as 2024-01-31; got none; change its type in "
             "data.types"
         )
-    parts = date_parts(dates)
-    return tuple(part for part in DATE_PARTS if len(np.unique(parts[part][~np.isnan(parts[part])])) > 1)
+    parts = date_parts(dates[~np.isnat(dates)])
+    return tuple(part for part in DATE_PARTS if np.any(parts[part] != parts[part][0]))

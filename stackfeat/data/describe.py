@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.columns import Column, describe_column, guess_type, to_text
+from stackfeat.data.cells import Cells, TextCells, column_cells
+from stackfeat.data.columns import Column, describe_column, guess_type
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_values
 from stackfeat.errors import DataError, DataWarning
@@ -116,11 +117,11 @@ def type_columns(frame: pd.DataFrame, names: Sequence[str], options: DataOptions
     values: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
     problems = []
-    for name in names:
+    for name, cells in column_cells(frame, names):
         place = f"{where}: column {name!r}"
         try:
-            column, reason = _type_column(frame[name], name, options, place)
-            read = None if column is None else column.read(frame[name], place)
+            column, reason = _type_column(cells, name, options, place)
+            read = None if column is None else column.read(cells, place)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -167,7 +168,7 @@ def _most_match(levels: Sequence[str], expression: str) -> bool:
     return n_matching > _MOST * len(levels)
 
 
-def _type_column(values: pd.Series, name: str, options: DataOptions, place: str) -> tuple[Column | None, str]:
+def _type_column(values: Cells, name: str, options: DataOptions, place: str) -> tuple[Column | None, str]:
     """Return the typed column, or None and why it is left out."""
     declared = options.types.get(name)
     if declared == "text":
@@ -187,9 +188,8 @@ def _type_column(values: pd.Series, name: str, options: DataOptions, place: str)
     return describe_column(name, values, type_, place), ""
 
 
-def _all_missing(values: pd.Series) -> bool:
-    # Almost always the first cells settle it.
-    return bool(to_text(values.iloc[:100]).isna().all() and to_text(values).isna().all())
+def _all_missing(values: Cells) -> bool:
+    return bool((values.is_missing if isinstance(values, TextCells) else values.isna()).all())
 
 
 def _is_constant(column: Column, read: np.ndarray) -> bool:

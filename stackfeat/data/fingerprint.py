@@ -1,7 +1,7 @@
 """Fingerprint of a data file and the options that say how it is read; the root of every key.
 
 In:  a path (or ``sklearn:NAME``) and `DataOptions`.
-Out: a SHA-256. The hash of a large file is remembered while size, time and inode stay the same.
+Out: a SHA-256. The hash of a large file is remembered while its stamp says that it is the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 from stackfeat.blame import NO_SPACE
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
+from stackfeat.store import file_stamp
+from stackfeat.store.cleaning import unique_name
 from stackfeat.store.disk import store_error, write_file
 
 logger = logging.getLogger(__name__)
@@ -91,16 +93,20 @@ def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
     is_read = memory is None
     for path in paths:
         try:
-            status = path.stat()
-            identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+            looked_at = file_stamp.now_ns()
+            stamp = file_stamp.stamp_of(path.stat())
+            identity = "|".join([str(path.resolve()), *map(str, stamp)])
             if identity not in _remembered and not is_read and memory is not None:
                 _remembered.update(_read_memory(memory))
                 is_read = True
-            if identity not in _remembered:
+            found = _remembered.get(identity)
+            if found is None:
                 with path.open("rb") as file:
-                    _remembered[identity] = hashlib.file_digest(file, "sha256").hexdigest()
-                fresh.append(identity)
-            hashes.append(_remembered[identity])
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if file_stamp.is_settled(stamp, looked_at):
+                    _remembered[identity] = found
+                    fresh.append(identity)
+            hashes.append(found)
         except OSError as error:
             # A missing image is a matter of the loader, which names all of them.
             if len(paths) > 1:
@@ -128,11 +134,8 @@ def _read_memory(memory: Path) -> dict[str, str]:
 def _write_memory(memory: Path, identities: Sequence[str]) -> None:
     """Add hashes. Two processes may overwrite each other's: the loser's files are hashed again."""
     values = {**_read_memory(memory), **{identity: _remembered[identity] for identity in identities}}
-    temporary = memory.with_name(
-        f"{memory.name}.{hashlib.sha256(identities[0].encode()).hexdigest()[:8]}.tmp"
-    )
+    temporary = memory.with_name(f"{unique_name()}.tmp")
     try:
-        temporary.unlink(missing_ok=True)
         write_file(temporary, json.dumps(values, indent=0).encode(), synced=False)
         temporary.replace(memory)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.columns import to_text
+from stackfeat.data.cells import to_text
 from stackfeat.data.lazy import is_large
 from stackfeat.data.options import InputOptions
 from stackfeat.data.phrases import name_rows, name_values

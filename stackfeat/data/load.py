@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stackfeat.data.cells import column_cells
 from stackfeat.data.describe import check_roles, input_columns, role_columns, type_columns
 from stackfeat.data.fingerprint import fingerprint as fingerprint
 from stackfeat.data.loaders import BUILTIN, Part, read_frame
@@ -131,7 +132,8 @@ def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str
     _check_width(frame, options, str(path))
     check_roles(frame, options, str(path))
     inputs = input_columns(frame, options, str(path))
-    names = [name for name in frame.columns if any(name in chosen for chosen in inputs.values())]
+    wanted = set().union(*inputs.values())
+    names = [name for name in frame.columns if name in wanted]
     task, label_type, y = read_target(
         frame[options.target], options, task_kind, metric, f"{path}: column {options.target!r}"
     )
@@ -174,9 +176,10 @@ def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Par
     _check_columns(frame, schema, options, str(path))
     values = {}
     problems = []
-    for column in schema.columns:
+    columns = {column.name: column for column in schema.columns}
+    for name, cells in column_cells(frame, list(columns)):
         try:
-            values[column.name] = column.read(frame[column.name], f"{path}: column {column.name!r}")
+            values[name] = columns[name].read(cells, f"{path}: column {name!r}")
         except DataError as error:
             problems.append(str(error))
     if problems:

@@ -131,9 +131,8 @@ def combined(
             raise DataError(
                 f"data.inputs.{name}: an input must have a column; got none but constants and text; add one"
             )
-        inputs[name] = build_table(
-            [column for column in columns if column.name in chosen[name]], values, n_rows
-        )
+        wanted = set(chosen[name])
+        inputs[name] = build_table([column for column in columns if column.name in wanted], values, n_rows)
     return inputs
 
 

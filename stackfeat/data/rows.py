@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.columns import Column, guess_type, is_text, to_dates, to_numbers, to_text
+from stackfeat.data.cells import is_text, to_text
+from stackfeat.data.columns import Column, guess_type, to_dates, to_numbers
 from stackfeat.data.phrases import name_rows, name_values
 from stackfeat.data.samples import Table
 from stackfeat.errors import DataError
@@ -73,9 +74,9 @@ def read_time(values: pd.Series, where: str) -> np.ndarray:
     type_ = guess_type(values)
     if type_ == "date":
         dates = to_dates(values)
-        _refuse_missing(dates.isna().to_numpy(), where, "time")
-        seconds = (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(seconds=1)
-        return seconds.to_numpy(dtype=np.float64)
+        _refuse_missing(np.isnat(dates), where, "time")
+        seconds: np.ndarray = (dates - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+        return seconds
     if type_ != "numeric":
         example = str(values.iloc[0])
         raise DataError(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.columns import BOOLEANS, is_text, to_numbers, to_text
+from stackfeat.data.cells import BOOLEANS, is_text, to_text
+from stackfeat.data.columns import to_numbers
 from stackfeat.data.options import DataOptions
 from stackfeat.data.phrases import name_rows, name_values
 from stackfeat.data.schema import LabelType

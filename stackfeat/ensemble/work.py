@@ -55,16 +55,19 @@ class Worker:
         When the run's own store was opened: with ``refresh`` older entries do not count.
     trust_code : bool
         Whether the user agreed to run code that the config names.
+    run : str
+        Id of the run that the jobs belong to.
     """
 
     root: str
     cache: Literal["auto", "refresh", "readonly"] = "auto"
     started: str | None = None
     trust_code: bool = False
+    run: str | None = None
 
     def __call__(self, key: str) -> list[str]:
         """Do the job; return what was logged on the way."""
-        store = Store(Path(self.root), self.cache, started=self.started)
+        store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
         with collected_lines() as lines:
             run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
         return lines

@@ -8,20 +8,21 @@ and neither do results: they travel through the store.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from stackfeat.errors import ConfigError
 from stackfeat.executors.inline import InlineExecutor
 from stackfeat.executors.job import Executor, Outcome, pinned_threads
-from stackfeat.executors.processes import LokyExecutor
+from stackfeat.executors.order import Order
+from stackfeat.executors.processes import ProcessExecutor
+from stackfeat.registry.user_code import NO_CODE, Code
 
 __all__ = [
     "Executor",
     "InlineExecutor",
-    "LokyExecutor",
+    "Order",
     "Outcome",
+    "ProcessExecutor",
     "make_executor",
     "pinned_threads",
     "resolve_jobs",
@@ -36,7 +37,9 @@ def make_executor(
     threads_per_job: int = 1,
     retries: int = 2,
     *,
-    paths: Sequence[Path | str] = (),
+    timeout: float | None = None,
+    can_end: bool = False,
+    code: Code = NO_CODE,
 ) -> Executor:
     """Return an executor; a context manager that stops its workers at the end.
 
@@ -50,8 +53,13 @@ def make_executor(
         Threads of BLAS, OpenMP and torch in a job. Results may depend on it, on `jobs` they do not.
     retries : int
         Times a key is tried again after the death of its worker.
-    paths : sequence of path
-        Put first on ``sys.path`` while jobs run: the folders of user code.
+    timeout : float, optional
+        Seconds that one job may run; then it is ended, and its outcome is an error.
+    can_end : bool
+        Whether an order must be able to end running jobs. No process can end what runs in itself, so
+        `inline` then has one worker process, as with a `timeout`.
+    code : Code
+        What of the user's own may be imported while jobs run.
 
     Raises
     ------
@@ -70,11 +78,11 @@ def make_executor(
             f"got threads_per_job={threads_per_job}, retries={retries}; use 1 and 2"
         )
     n_jobs = resolve_jobs(jobs, threads_per_job)
-    texts = tuple(os.fspath(path) for path in paths)
-    if kind == "inline":
-        return InlineExecutor(threads_per_job, paths=texts)
-    if kind == "loky":
-        return LokyExecutor(n_jobs, threads_per_job, retries, paths=texts)
+    if kind == "inline" and timeout is None and not can_end:
+        return InlineExecutor(threads_per_job, code)
+    if kind in ("inline", "loky"):
+        n_workers = 1 if kind == "inline" else n_jobs
+        return ProcessExecutor(n_workers, threads_per_job, retries, timeout, code)
     if kind in NOT_BUILT:
         raise ConfigError(
             f"executor.kind must be inline or loky; got kind={kind!r}, which is not built yet; use loky"

@@ -6,32 +6,32 @@ Out: outcomes in the order of the keys.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from stackfeat.executors.job import Outcome, run_job
+from stackfeat.executors.order import Order, as_order
+from stackfeat.registry.user_code import NO_CODE, Code, importing
 
 
 class InlineExecutor:
     """Runs jobs in this process; a crash of a job is a crash of everything."""
 
-    def __init__(self, threads_per_job: int = 1, *, paths: Sequence[str] = ()) -> None:
+    def __init__(self, threads_per_job: int = 1, code: Code = NO_CODE) -> None:
         self.threads_per_job = threads_per_job
-        self.paths = tuple(paths)
+        self.code = code
         self._stopped = False
         self._closed = False
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str]) -> Iterator[Outcome]:
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key, in order; KeyboardInterrupt goes to the caller."""
         self._stopped = self._closed
-        for key in keys:
-            if self._stopped:
-                return
-            with _first_on_path(self.paths):
+        order = as_order(keys)
+        while not self._stopped and (key := order.take()) is not None:
+            with importing(self.code):
                 outcome = run_job(function, key, self.threads_per_job)
+            order.ended(key, outcome.seconds, well=outcome.error is None)
             yield outcome
 
     def stop(self) -> None:
@@ -49,13 +49,3 @@ class InlineExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextmanager
-def _first_on_path(paths: Sequence[str]) -> Iterator[None]:
-    before = list(sys.path)
-    sys.path[:0] = paths
-    try:
-        yield
-    finally:
-        sys.path[:] = before

@@ -13,11 +13,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from stackfeat.errors import MemberError
+from stackfeat.executors.order import Order
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -47,11 +48,11 @@ class Outcome:
 class Executor(Protocol):
     """An engine that runs a function on keys; a context manager."""
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str]) -> Iterator[Outcome]:
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key; yield outcomes as they come.
 
-        A key has no outcome only if it was not begun before `stop`. Leaving the iterator early
-        ends the jobs that are still running.
+        A key has no outcome only if it was not begun before `stop`, or if its order never gave it out.
+        Leaving the iterator early ends the jobs that are still running.
         """
 
     def stop(self) -> None:
@@ -76,6 +77,26 @@ def run_job(function: Callable[[str], Any], key: str, n_threads: int) -> Outcome
     except (Exception, SystemExit) as error:
         return Outcome(key, portable(error), time.perf_counter() - started, None)
     return Outcome(key, None, time.perf_counter() - started, value)
+
+
+def work(payload: bytes, key: str, n_threads: int) -> tuple[bytes, str]:
+    """Run one job in a worker process; return its pickled outcome, and its error in words.
+
+    The function and the outcome travel as bytes: what cannot be unpickled is then an error of
+    this job, and not the end of the worker.
+    """
+    try:
+        function = pickle.loads(payload)
+    except Exception as error:
+        outcome = Outcome(key, portable(error), 0.0, None)
+    else:
+        outcome = run_job(function, key, n_threads)
+    try:
+        packed = to_bytes(outcome)
+    except Exception as error:
+        outcome = replace(outcome, value=None, error=portable(error))
+        packed = to_bytes(outcome)
+    return packed, "" if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from stackfeat.executors.job import Outcome
+from stackfeat.executors.order import Order
 
 
 class JoblibExecutor:
@@ -33,8 +34,9 @@ class JoblibExecutor:
         self.verbose = verbose
         self._stopped = False
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str]) -> Iterator[Outcome]:
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key; scikit-learn's configuration goes along."""
+        assert isinstance(keys, Sequence), "joblib takes jobs as they are listed"
         from joblib import effective_n_jobs
         from sklearn.utils.parallel import Parallel, delayed
 

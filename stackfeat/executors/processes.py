@@ -1,8 +1,8 @@
-"""The engine of local worker processes (loky), with retries after a worker's death.
+"""The engine of local worker processes, with retries after a worker's death.
 
 In:  a function and keys.
-Out: outcomes as they come. A job that crashes its worker (out of memory, a fault in native code)
-costs that job alone, an interrupt of the parent ends all workers, and no worker outlives it.
+Out: outcomes as they come. A job that crashes its worker (out of memory, a fault in native code) or runs
+longer than it may costs that job alone; an interrupt of the parent ends all workers, and none outlives it.
 """
 
 from __future__ import annotations
@@ -10,52 +10,127 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import signal
+import queue
+import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, Self, cast
 
-from stackfeat.errors import MemberError, UsageError
-from stackfeat.executors.job import THREAD_VARIABLES, Outcome, portable, run_job, to_bytes
+from stackfeat.ending import WORKERS, end_worker
+from stackfeat.errors import JobEnded, MemberError, StackfeatError, UsageError
+from stackfeat.executors.job import THREAD_VARIABLES, Outcome, to_bytes
+from stackfeat.executors.order import Order, as_order
 from stackfeat.executors.turns import Turns
+from stackfeat.registry.user_code import NO_CODE, Code
 
 logger = logging.getLogger(__name__)
 
 SAFE_PATH = "PYTHONSAFEPATH"
-_WATCH_SECONDS = 1.0
-_PASSED_ON_SECONDS = 2.0
+"""Keeps the working folder off the path of whatever workers start: it may be one that somebody sent."""
+
+_LOOK_SECONDS = 0.2
+_LAST_ANSWER_SECONDS = 2.0
+_KILL_SECONDS = 5.0
+_SCRIPT = Path(__file__).with_name("worker.py")
 
 
-class Running(NamedTuple):
-    """A key in flight, and since when."""
+class WorkerProcess:
+    """One process that runs one job at a time."""
 
-    key: str
-    started: float
+    def __init__(self, inbox: queue.SimpleQueue[Any], n_threads: int, code: Code) -> None:
+        self.key: str | None = None
+        self.started = 0.0
+        self.seen_dead = 0.0
+        flags = cast(Any, subprocess)._args_from_interpreter_flags()
+        # The last word is for people who read lists of processes.
+        command = [sys.executable, "-P", *flags, str(_SCRIPT), "loky"]
+        # Threads are set before the worker imports anything: OpenMP and torch read them once.
+        environment = {**os.environ, SAFE_PATH: "1", **dict.fromkeys(THREAD_VARIABLES, str(n_threads))}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **_own_group()
+        )
+        WORKERS.add(self.process.pid)
+        threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
+        # As bytes: the worker finds our modules only once it has the path.
+        self._send((sys.path, pickle.dumps(code)))
+
+    def begin(self, payload: bytes, key: str, n_threads: int) -> None:
+        """Give the worker a job; one that has died is found dead later, like one that dies in the job."""
+        self.key, self.started = key, time.perf_counter()
+        self._send((payload, key, n_threads))
+
+    def _send(self, value: object) -> None:
+        with suppress(OSError):
+            pickle.dump(value, cast(IO[bytes], self.process.stdin))
+            cast(IO[bytes], self.process.stdin).flush()
+
+    def _listen(self, inbox: queue.SimpleQueue[Any]) -> None:
+        try:
+            while True:
+                inbox.put((self, pickle.load(cast(IO[bytes], self.process.stdout))))
+        except Exception:
+            # The pipe has ended, perhaps in the middle of an answer.
+            inbox.put((self, None))
+        finally:
+            cast(IO[bytes], self.process.stdout).close()
+
+    @property
+    def seconds(self) -> float:
+        """How long its job has run."""
+        return time.perf_counter() - self.started
+
+    def died_long_ago(self) -> bool:
+        """Whether it died so long ago that its last answer has been read: a child may hold the pipe open."""
+        if self.process.poll() is None:
+            return False
+        self.seen_dead = self.seen_dead or time.monotonic()
+        return time.monotonic() - self.seen_dead > _LAST_ANSWER_SECONDS
+
+    def kill(self) -> None:
+        """End the process and what its jobs began."""
+        end_worker(self.process.pid)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_KILL_SECONDS)
+        WORKERS.discard(self.process.pid)
+        with suppress(OSError):
+            cast(IO[bytes], self.process.stdin).close()
 
 
-class LokyExecutor:
-    """Runs jobs in `n_jobs` worker processes, which stay between calls of `submit`."""
+def _own_group() -> dict[str, Any]:
+    """Options that keep interrupts of the terminal away, and hold together what a job begins."""
+    if os.name == "posix":
+        return {"process_group": 0}
+    return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
 
-    def __init__(
-        self, n_jobs: int, threads_per_job: int = 1, retries: int = 2, *, paths: Sequence[str] = ()
-    ) -> None:
-        self.n_jobs = n_jobs
-        self.threads_per_job = threads_per_job
-        self.retries = retries
-        self.paths = tuple(paths)
-        self._stopped = False
-        self._closed = False
-        self._pool: Any = None
-        self._running: dict[Future[tuple[bytes, str]], Running] = {}
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str]) -> Iterator[Outcome]:
+@dataclass
+class ProcessExecutor:
+    """Runs jobs in `n_jobs` worker processes, which stay between calls of `submit`.
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds that one job may run; then it is ended and its outcome is a MemberError.
+    """
+
+    n_jobs: int
+    threads_per_job: int = 1
+    retries: int = 2
+    timeout: float | None = None
+    code: Code = NO_CODE
+
+    def __post_init__(self) -> None:
+        self._workers: list[WorkerProcess] = []
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stopped = self._closed = self._busy = False
+
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key; never more than `n_jobs` keys are in flight.
 
         Raises
@@ -63,15 +138,15 @@ class LokyExecutor:
         UsageError
             If an earlier call has not been read to its end.
         """
-        if self._running:
+        if self._busy:
             raise UsageError(
                 "an executor must run one submit at a time; got a second one while "
                 f"{len(self._running)} jobs of the first are running; read the first to its end"
             )
-        self._stopped = self._closed
-        payload = to_bytes(function)
-        turns = Turns(keys, self.n_jobs, self.retries)
+        self._busy, self._stopped = True, self._closed
+        turns = Turns(as_order(keys), self.retries)
         try:
+            payload = to_bytes(function)
             self._begin(payload, turns)
             while self._running:
                 outcomes = self._collect(turns)
@@ -79,8 +154,9 @@ class LokyExecutor:
                 self._begin(payload, turns)
                 yield from outcomes
         finally:
-            if self._running:
-                self._end_pool(kill=True)
+            self._busy = False
+            for worker in self._running:
+                self._end(worker)
 
     def stop(self) -> None:
         """Begin no more keys of this `submit`, let running ones finish."""
@@ -89,7 +165,8 @@ class LokyExecutor:
     def close(self) -> None:
         """Kill all workers; nothing is run after this."""
         self._stopped = self._closed = True
-        self._end_pool(kill=True)
+        for worker in list(self._workers):
+            self._end(worker)
 
     def __enter__(self) -> Self:
         return self
@@ -97,134 +174,94 @@ class LokyExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopped = self._closed = True
-        self._end_pool(kill=kind is not None)
+        self.close()
+
+    @property
+    def _running(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers if worker.key is not None]
 
     def _begin(self, payload: bytes, turns: Turns) -> None:
         """Give keys to workers as long as there is room."""
-        while not self._stopped and (key := turns.next_key(len(self._running))) is not None:
-            self._pool = self._pool or _start_pool(self.n_jobs, self.threads_per_job, self.paths)
-            try:
-                future = self._pool.submit(_work, payload, key, self.threads_per_job)
-            except BrokenExecutor:
-                # A worker died while the pool was idle, or a moment ago: this key has not begun.
-                turns.put_back(key)
-                if self._running:
-                    return
-                self._end_pool(kill=True)
-            else:
-                self._running[future] = Running(key, time.perf_counter())
+        while not self._stopped and len(running := self._running) < self.n_jobs:
+            key = turns.next_key(len(running))
+            if key is None:
+                return
+            self._idle_worker().begin(payload, key, self.threads_per_job)
+
+    def _idle_worker(self) -> WorkerProcess:
+        for worker in [worker for worker in self._workers if worker.key is None]:
+            if worker.process.poll() is None:
+                return worker
+            self._end(worker)
+        worker = WorkerProcess(self._inbox, self.threads_per_job, self.code)
+        self._workers.append(worker)
+        return worker
 
     def _collect(self, turns: Turns) -> list[Outcome]:
-        """Wait for some jobs to end, well or badly."""
-        ended, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        if any(isinstance(future.exception(), BrokenExecutor) for future in ended):
-            # All other jobs of this pool end with it.
-            ended, _ = wait(self._running)
-        jobs = [(future, self._running.pop(future)) for future in ended]
-        dead = [job for future, job in jobs if isinstance(future.exception(), BrokenExecutor)]
-        outcomes = [_unpack(*future.result(), job.key) for future, job in jobs if job not in dead]
-        for outcome in outcomes:
-            turns.ended(outcome.key)
-        if dead:
-            self._end_pool(kill=True)
-            outcomes += self._judge(turns, dead)
+        """Wait a moment for a job to end, well or badly; end those that have run for too long."""
+        outcomes: list[Outcome] = []
+        with suppress(queue.Empty):
+            worker, answer = self._inbox.get(timeout=_LOOK_SECONDS)
+            outcomes += self._take_answer(worker, answer, turns)
+        for worker in self._running:
+            if worker.died_long_ago():
+                outcomes += self._take_death(worker, turns)
+        return outcomes + self._end_overdue(turns)
+
+    def _take_answer(self, worker: WorkerProcess, answer: Any, turns: Turns) -> list[Outcome]:
+        if worker not in self._workers:
+            # Ended on purpose; this is the end of its pipe, or an answer that came too late.
+            return []
+        if answer is None:
+            return self._take_death(worker, turns)
+        key, worker.key = cast(str, worker.key), None
+        outcome = _unpack(answer, key)
+        turns.ended(key, outcome.seconds, well=outcome.error is None)
+        return [outcome]
+
+    def _take_death(self, worker: WorkerProcess, turns: Turns) -> list[Outcome]:
+        """Decide what becomes of a job whose worker died."""
+        key, seconds = worker.key, worker.seconds
+        self._end(worker)
+        if key is None:
+            # It died idle, which costs nothing.
+            return []
+        if turns.died(key):
+            logger.warning("a worker died while running %s; trying again, alone", key)
+            return []
+        turns.ended(key, seconds, well=False)
+        error = MemberError(
+            f"a job must leave its worker process alive; got worker died {turns.deaths[key]} times on "
+            f"{key}; out of memory? Use fewer executor.jobs or a smaller model; or did a library crash?"
+        )
+        return [Outcome(key, error, seconds, None)]
+
+    def _end_overdue(self, turns: Turns) -> list[Outcome]:
+        outcomes, overdue = [], turns.order.overdue()
+        for worker in self._running:
+            key, seconds = cast(str, worker.key), worker.seconds
+            error: StackfeatError | None = None
+            if self.timeout is not None and seconds > self.timeout:
+                error = MemberError(
+                    f"a job must end within executor.timeout; got {key} running after "
+                    f"executor.timeout={self.timeout:g} s, and it was ended; give more time, or the member less to do"
+                )
+            elif key in overdue:
+                error = JobEnded(f"ended after {seconds:.0f} s: limits.time leaves no more")
+            if error is not None:
+                self._end(worker)
+                turns.ended(key, seconds, well=False)
+                outcomes.append(Outcome(key, error, seconds, None))
         return outcomes
 
-    def _judge(self, turns: Turns, dead: Sequence[Running]) -> list[Outcome]:
-        """Decide what becomes of the jobs that ran when a worker died."""
-        given_up = turns.died([job.key for job in dead])
-        if given_up is None:
-            logger.warning(
-                "a worker died while running %s; trying again, one at a time", ", ".join(j.key for j in dead)
-            )
-            return []
-        error = MemberError(
-            f"a job must leave its worker process alive; got worker died {turns.deaths[given_up]} times on "
-            f"{given_up}; out of memory? Use fewer executor.jobs or a smaller model; or did a library crash?"
-        )
-        return [Outcome(given_up, error, time.perf_counter() - dead[0].started, None)]
-
-    def _end_pool(self, *, kill: bool) -> None:
-        pool, self._pool = self._pool, None
-        running, self._running = self._running, {}
-        if pool is None:
-            return
-        # loky fails when it is told to kill workers before it has passed on every job.
-        limit = time.monotonic() + _PASSED_ON_SECONDS
-        while kill and time.monotonic() < limit and not all(job.running() or job.done() for job in running):
-            time.sleep(0.001)
-        pool.shutdown(wait=True, kill_workers=kill)
+    def _end(self, worker: WorkerProcess) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+        worker.kill()
 
 
-def _start_pool(n_jobs: int, n_threads: int, paths: Sequence[str]) -> Any:
-    from joblib.externals.loky.process_executor import ProcessPoolExecutor
-
-    # loky renews a worker whose memory has grown, which costs us nothing and needs no warning.
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
-    with _safe_path():
-        return ProcessPoolExecutor(
-            max_workers=n_jobs,
-            initializer=_begin_worker,
-            initargs=(os.getpid(), tuple(paths)),
-            # Set before the worker imports anything: OpenMP and torch read them once.
-            env={**dict.fromkeys(THREAD_VARIABLES, str(n_threads)), SAFE_PATH: "1"},
-        )
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Start loky's helper process without the working folder on its path, as workers are by their `env`.
-
-    Both are started with ``python -c`` and ``python -m``, which would import a file called joblib.py
-    of the working folder, and so run code of a folder that somebody sent.
-    """
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(SAFE_PATH, None)
-        else:
-            os.environ[SAFE_PATH] = before
-
-
-def _begin_worker(parent: int, paths: Sequence[str]) -> None:
-    # An interrupt of the terminal reaches all processes; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.path[:0] = paths
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-
-
-def _die_with(parent: int) -> None:
-    """End this process when its parent is gone: a killed run must not go on in the background."""
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    os._exit(1)
-
-
-def _work(payload: bytes, key: str, n_threads: int) -> tuple[bytes, str]:
-    """Run one job in a worker; return its pickled outcome, and its error in words.
-
-    The function and the outcome travel as bytes: what cannot be unpickled is then an error of
-    this job, and not the end of the pool.
-    """
-    try:
-        function = pickle.loads(payload)
-    except Exception as error:
-        outcome = Outcome(key, portable(error), 0.0, None)
-    else:
-        outcome = run_job(function, key, n_threads)
-    try:
-        packed = to_bytes(outcome)
-    except Exception as error:
-        outcome = replace(outcome, value=None, error=portable(error))
-        packed = to_bytes(outcome)
-    return packed, "" if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}"
-
-
-def _unpack(packed: bytes, words: str, key: str) -> Outcome:
+def _unpack(answer: tuple[bytes, str], key: str) -> Outcome:
+    packed, words = answer
     try:
         outcome: Outcome = pickle.loads(packed)
     except Exception as error:

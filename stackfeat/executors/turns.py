@@ -1,58 +1,48 @@
-"""Whose turn it is: gives out keys, and finds the key that kills its worker.
+"""Whose turn it is when workers die: an order, and the keys to be tried again.
 
-In:  keys, and news of their ends and of deaths of workers.
+In:  an order of keys, and news of their ends and of deaths of workers.
 Out: the next key to run, or none for now; pure bookkeeping.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter
+
+from stackfeat.executors.order import Order
 
 
 class Turns:
-    """Gives out keys, `n_jobs` at a time; after a death, the suspects one at a time.
+    """An order, and the keys whose worker died: these are tried again, each when nothing else runs."""
 
-    When a worker dies, the pool's other jobs die too, and nobody says whose fault it was. So every
-    key that was running is tried again alone: if the worker dies again, it was that key.
-    """
-
-    def __init__(self, keys: Sequence[str], n_jobs: int, retries: int) -> None:
-        self.n_jobs = n_jobs
+    def __init__(self, order: Order, retries: int) -> None:
+        self.order = order
         self.retries = retries
         self.deaths: Counter[str] = Counter()
-        self._waiting = deque(keys)
-        self._suspects: deque[str] = deque()
+        self._held: str | None = None
         self._alone: str | None = None
 
     def next_key(self, n_running: int) -> str | None:
         """Return the key to begin now, or None: none is left, or it must wait."""
-        if self._alone is not None or n_running >= self.n_jobs:
+        if self._alone is not None:
             return None
-        if self._suspects:
-            if n_running == 0:
-                self._alone = self._suspects.popleft()
-            return self._alone
-        return self._waiting.popleft() if self._waiting else None
+        key, self._held = self._held or self.order.take(), None
+        if key is not None and self.deaths[key]:
+            if n_running:
+                self._held = key
+                return None
+            self._alone = key
+        return key
 
-    def put_back(self, key: str) -> None:
-        """Take back a key that was given out but never began."""
-        if key == self._alone:
-            self._alone = None
-            self._suspects.appendleft(key)
-        else:
-            self._waiting.appendleft(key)
-
-    def ended(self, key: str) -> None:
+    def ended(self, key: str, seconds: float, *, well: bool) -> None:
         """Note that a key has an outcome."""
-        if key == self._alone:
-            self._alone = None
+        self._alone = None if key == self._alone else self._alone
+        self.order.ended(key, seconds, well=well)
 
-    def died(self, keys: Sequence[str]) -> str | None:
-        """Note that a worker died while these keys ran; return the key to give up, if any."""
-        self.deaths.update(keys)
-        self._alone = None
-        if len(keys) == 1 and self.deaths[keys[0]] > self.retries:
-            return keys[0]
-        self._suspects.extend(keys)
-        return None
+    def died(self, key: str) -> bool:
+        """Note a death; return whether the key is to be tried again."""
+        self.deaths[key] += 1
+        self._alone = None if key == self._alone else self._alone
+        if self.deaths[key] > self.retries:
+            return False
+        self.order.put_back(key)
+        return True

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from stackfeat.errors import ChangedCodeError
 from stackfeat.executors import Executor, Outcome
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,8 @@ def cross_fit(
 
 
 def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
+    if isinstance(outcome.error, ChangedCodeError):
+        raise outcome.error
     for line in outcome.value or ():
         logger.info("%s: %s", job.label, line)
     if outcome.error is None:

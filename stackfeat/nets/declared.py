@@ -19,6 +19,7 @@ from stackfeat.nets.options import NetOptions, TrainOptions
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
+from stackfeat.store import file_stamp
 
 ATTRIBUTE = "train_defaults"
 TASKS = ("classification", "regression")
@@ -66,7 +67,10 @@ def train_defaults(net: str, task: str, folder: Path | None = None) -> dict[str,
     found = find_module(module, None if net in NETS else folder) if name else None
     if found is None:
         return {}
-    declared = _literal(found.path, found.path.stat().st_mtime_ns, name)
+    looked_at = file_stamp.now_ns()
+    stamp = file_stamp.stamp_of(found.path.stat())
+    read = _literal if file_stamp.is_settled(stamp, looked_at) else _literal.__wrapped__
+    declared = read(found.path, stamp, name)
     if declared is None:
         return {}
     if not isinstance(declared, Mapping):
@@ -86,5 +90,5 @@ def train_defaults(net: str, task: str, folder: Path | None = None) -> dict[str,
 
 
 @lru_cache(maxsize=64)
-def _literal(path: Path, changed: int, name: str) -> Any:
+def _literal(path: Path, stamp: file_stamp.Stamp, name: str) -> Any:
     return class_literal(path, name, ATTRIBUTE)

@@ -11,8 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +27,7 @@ from stackfeat.registry.source import (
     names_defined,
     submodules,
 )
+from stackfeat.registry.user_code import agreed, first_on_path, is_agreed
 
 
 def suggest(name: str, options: Iterable[str]) -> str:
@@ -180,6 +180,11 @@ def _check_source(
             f"{what} {name!r} is code that a config alone may not run.{near} "
             "Read it, then agree to it with --trust-code (trust_code=True)."
         )
+    elif not is_agreed(name):
+        raise TrustError(
+            f"{what} {name!r} is not among the code that was agreed to. Read it, then run `stackfeat trust` again, "
+            "or give --trust-code (trust_code=True)."
+        )
     elif ":" not in name:
         raise ConfigError(
             f"{what} must be written 'package.module:Name'; got {name!r}. Write '{module_name}:{attribute}'."
@@ -250,6 +255,9 @@ def _import_user_module(
     """Import user code as it is on disk now, not a namesake or an older text imported before."""
     digest = hash_sources(found, search_path)
     local = local_modules(found, search_path)
+    finder = agreed()
+    if finder is not None:
+        finder.forget_others()
     loaded = sys.modules.get(module_name)
     is_older_text = loaded is not None and getattr(loaded, "__stackfeat_source__", digest) != digest
     if is_older_text or any(_is_namesake(module) for module in local):
@@ -258,6 +266,8 @@ def _import_user_module(
     with first_on_path(search_path):
         try:
             imported = importlib.import_module(module_name)
+        except TrustError:
+            raise
         except Exception as error:
             got = f"got {type(error).__name__}: {error}. Repair {found.path}."
             raise ConfigError(f"{what} module {module_name!r} must be importable; {got}") from error
@@ -270,20 +280,3 @@ def _is_namesake(module: ModuleFile) -> bool:
     """Whether another file was imported under this module's name."""
     origin = getattr(sys.modules.get(module.name), "__file__", None)
     return origin is not None and Path(origin).resolve() != module.path.resolve()
-
-
-@contextmanager
-def first_on_path(folder: Path | None) -> Iterator[None]:
-    """Import from `folder` first, and leave no byte code there: its time stamps are too coarse to trust."""
-    if folder is None:
-        yield
-        return
-    entry, writes_nothing = str(folder.resolve()), sys.dont_write_bytecode
-    sys.path.insert(0, entry)
-    sys.dont_write_bytecode = True
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = writes_nothing
-        sys.path.remove(entry)

@@ -114,20 +114,28 @@ def hash_sources(module: ModuleFile, search_path: Path | None) -> str:
 
 
 def local_modules(module: ModuleFile, search_path: Path | None) -> list[ModuleFile]:
-    """Return `module` and, step by step, the modules it imports from beside it."""
+    """Return `module` and, step by step, the modules it imports from beside it, and the packages around them."""
     top = module.name.partition(".")[0]
     known, waiting = {module.name: module}, [module]
     while waiting:
         current = waiting.pop()
-        for name in _imported_names(current):
+        # Importing a.b.c runs the packages a and a.b first.
+        names = {part for name in {current.name, *_imported_names(current)} for part in _with_packages(name)}
+        for name in sorted(names - known.keys()):
             is_local = name.partition(".")[0] == top or (
                 search_path is not None and _find_in(name.partition(".")[0], (str(search_path),)) is not None
             )
-            found = find_module(name, search_path) if is_local and name not in known else None
+            found = find_module(name, search_path) if is_local else None
             if found is not None:
                 known[name] = found
                 waiting.append(found)
     return list(known.values())
+
+
+def _with_packages(name: str) -> list[str]:
+    """Return a dotted name and the packages it lies in: a.b gives a and a.b."""
+    parts = name.split(".")
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def _find_top(top: str, search_path: Path | None) -> ModuleFile | None:
@@ -150,7 +158,9 @@ def _find_in(name: str, locations: Sequence[str]) -> ModuleFile | None:
     if not locations:
         return None
     importlib.invalidate_caches()
-    return _as_module_file(name, importlib.machinery.PathFinder.find_spec(name, locations))
+    # By its last part: for a whole name a folder without __init__.py would need its parent to be imported.
+    last = name.rpartition(".")[2]
+    return _as_module_file(name, importlib.machinery.PathFinder.find_spec(last, locations))
 
 
 def _as_module_file(name: str, spec: importlib.machinery.ModuleSpec | None) -> ModuleFile | None:

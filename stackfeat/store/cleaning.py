@@ -12,10 +12,12 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from stackfeat.store.jobs import JOBS, found_dead
 from stackfeat.store.scratch import PARTIAL
 
 _WEEK_SECONDS = 7 * 24 * 3600.0
@@ -33,19 +35,39 @@ class CleanReport:
 
 def unique_name() -> str:
     """Return a new name that tells which process on which machine it belongs to."""
-    return f"{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}"
+    return f"{_machine()}~{os.getpid()}~{secrets.token_hex(8)}"
+
+
+def _machine() -> str:
+    """Return where numbers of processes mean the same: a container may have its host's name, not its numbers."""
+    try:
+        numbers = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()}.{numbers}"
+
+
+def clean_dead(root: Path) -> tuple[int, int]:
+    """Remove temporaries of dead writers and jobs of dead runs; return how many, and their bytes."""
+    temporaries = [*_children(root / "tmp"), *root.glob("*~*~*.tmp")]
+    removed = [_remove(path) for path in temporaries if _is_stale(path)]
+    for folder in _children(root / JOBS):
+        with found_dead(folder) as is_dead:
+            if is_dead or _is_old(folder):
+                removed.append(_remove(folder))
+    return len(removed), sum(removed)
 
 
 def clean_leftovers(root: Path, is_finished: Callable[[str], bool]) -> CleanReport:
-    """Remove temporaries of dead writers, jobs older than a week, and all of quarantine.
+    """Remove temporaries of dead writers, jobs of dead runs, and all of quarantine.
 
     Snapshots of a unit go when it is finished, or when nobody has added to them for a week.
     """
-    stale = [path for path in _children(root / "tmp") if _is_stale(path)]
-    stale += [path for path in _children(root / "jobs") if _is_old(path)]
-    stale += [path for path in _children(root / PARTIAL) if is_finished(path.name) or _is_old(path)]
+    n_dead, n_bytes = clean_dead(root)
+    snapshots = [path for path in _children(root / PARTIAL) if is_finished(path.name) or _is_old(path)]
     damaged = list(_children(root / "quarantine"))
-    return CleanReport(len(stale), len(damaged), 0, sum(_remove(path) for path in [*stale, *damaged]))
+    n_bytes += sum(_remove(path) for path in [*snapshots, *damaged])
+    return CleanReport(n_dead + len(snapshots), len(damaged), 0, n_bytes)
 
 
 def clean_entries(root: Path, created: Mapping[Path, str], older_than_days: float) -> tuple[int, int]:
@@ -70,7 +92,7 @@ def _is_stale(path: Path) -> bool:
     """Return whether a temporary has lost its writer."""
     host, _, rest = path.name.partition("~")
     pid = rest.partition("~")[0]
-    if host == socket.gethostname() and pid.isdecimal() and not _is_alive(int(pid)):
+    if host == _machine() and pid.isdecimal() and not _is_alive(int(pid)):
         return True
     # Another machine's process cannot be asked, and a number may have been given to a new process.
     return _is_old(path)
@@ -94,11 +116,13 @@ def _is_alive(pid: int) -> bool:
 
 
 def _remove(path: Path) -> int:
-    """Remove a file or folder; return the bytes it held."""
-    if not path.is_dir():
-        size = path.stat().st_size if path.exists() else 0
+    """Remove a file or folder; return the bytes it held. Others may be removing the same one."""
+    n_bytes = 0
+    for file in path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]:
+        with suppress(OSError):
+            n_bytes += file.lstat().st_size if file.is_file() else 0
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         path.unlink(missing_ok=True)
-        return size
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    shutil.rmtree(path)
-    return size
+    return n_bytes

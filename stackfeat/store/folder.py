@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,18 +20,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stackfeat.errors import StoreError, StructureError
+from stackfeat.store import file_stamp
 from stackfeat.store.disk import HashedFile, explained, hash_file, read_text_file, refuse_no_file, sync
 from stackfeat.store.entry import Entry, EntryWriter, claim, plain_array
+from stackfeat.store.file_stamp import Stamp, is_settled, stamp_of
 from stackfeat.store.manifest import checked_manifest
 from stackfeat.store.names import DONE, MANIFEST, safe_name
 from stackfeat.store.npy import load_npy
 
-_Stamp = tuple[int, int, int, str]
-_VERIFIED: dict[str, _Stamp] = {}
-"""Files this process has hashed: path to (size, mtime_ns, inode, sha256)."""
-
-_TICK_NS = 50_000_000
-"""File times move in steps of up to some milliseconds; a younger file could change unseen."""
+_VERIFIED: dict[str, tuple[Stamp, str]] = {}
+"""Files this process has hashed: path to stamp and SHA-256."""
 
 
 class FolderWriter(EntryWriter):
@@ -167,12 +164,13 @@ def read_manifest(folder: Path, key: str) -> dict[str, Any] | str:
 def find_fault(path: Path, size: int, sha256: str) -> str:
     """Return how a file differs from what was written, or "" where it does not.
 
-    A file is hashed once per process, and again when its size, time or inode has changed.
+    A file is hashed once per process, and again when its stamp has changed or may hide a change.
     """
     try:
+        looked_at = file_stamp.now_ns()
         status = path.stat()
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ino, sha256)
-        if _VERIFIED.get(os.fspath(path)) == stamp:
+        stamp = stamp_of(status)
+        if _VERIFIED.get(os.fspath(path)) == (stamp, sha256):
             return ""
         refuse_no_file(status, path)
         if status.st_size != size:
@@ -182,6 +180,6 @@ def find_fault(path: Path, size: int, sha256: str) -> str:
         return "is missing"
     if found != sha256:
         return f"must have SHA-256 {sha256[:12]}..., got {found[:12]}..."
-    if time.time_ns() - status.st_mtime_ns > _TICK_NS:
-        _VERIFIED[os.fspath(path)] = stamp
+    if is_settled(stamp, looked_at):
+        _VERIFIED[os.fspath(path)] = stamp, sha256
     return ""

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import shutil
+import uuid
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from stackfeat.errors import DamagedEntryError, StoreError
-from stackfeat.store.cleaning import CleanReport, clean_entries, clean_leftovers, unique_name
-from stackfeat.store.disk import explained, is_about, make_folder, store_error, write_file
+from stackfeat.store.cleaning import CleanReport, clean_dead, clean_entries, clean_leftovers, unique_name
+from stackfeat.store.disk import explained, is_about, make_folder, store_error
 from stackfeat.store.entry import Entry, EntryWriter
 from stackfeat.store.folder import FolderEntry, FolderWriter, read_manifest
+from stackfeat.store.jobs import Jobs
 from stackfeat.store.moving import publish, put_aside
-from stackfeat.store.names import DONE, safe_name
+from stackfeat.store.names import DONE
 from stackfeat.store.recipe import canonical_json, differences
 from stackfeat.store.scratch import PARTIAL, Scratch
 
@@ -47,6 +49,9 @@ class Store:
     started : str, optional
         ``refresh``: since when entries count, the `started` of another Store. Worker processes
         need the one of their parent.
+    run : str, optional
+        Id of the run that jobs belong to, by default a new one. Worker processes need the one of
+        their parent.
 
     Raises
     ------
@@ -54,11 +59,20 @@ class Store:
         If everybody may write to the folder: then anybody could plant results.
     """
 
-    def __init__(self, root: Path | str, cache: Cache = "auto", *, started: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        cache: Cache = "auto",
+        *,
+        started: str | None = None,
+        run: str | None = None,
+    ) -> None:
         self.root = Path(root)
         self.cache = cache
         self.started = started or now()
+        self.run = run or uuid.uuid4().hex
         self.fresh: set[str] = set()
+        self._jobs = Jobs(self.root, self.run, self._new_temporary)
         self._refuse_world_writable()
 
     def has(self, key: str) -> bool:
@@ -195,38 +209,36 @@ class Store:
             return replace(report, entries=n_entries, bytes=report.bytes + n_bytes)
 
     def write_job(self, key: str, job: Mapping[str, Any]) -> None:
-        """Write what a worker needs to know to compute a key; replaces an older job."""
-        text = json.dumps(job).encode()
-        path = self._job_path(key)
-        temporary = self._new_temporary()
-        try:
-            with explained(path, len(text)):
-                make_folder(path.parent)
-                # Not synced: after a power cut the run writes its jobs again.
-                write_file(temporary, text, synced=False)
-                temporary.replace(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        """Write what a worker of this run needs to know to compute a key; replaces an older job."""
+        self._jobs.write(key, job)
 
     def read_job(self, key: str) -> dict[str, Any]:
-        """Return a job; StoreError if there is none."""
-        path = self._job_path(key)
-        with explained(path):
-            text = path.read_bytes()
-        try:
-            job: dict[str, Any] = json.loads(text)
-        except ValueError:
-            raise StoreError(
-                f"job {path} must be JSON; got {text[:40]!r}; run again to write it anew"
-            ) from None
-        return job
+        """Return a job of this run; StoreError if there is none."""
+        return self._jobs.read(key)
 
     def remove_job(self, key: str) -> None:
-        """Remove a job; no error if there is none."""
+        """Remove a job of this run; no error if there is none."""
         self._refuse_readonly()
-        with explained(self._job_path(key)):
-            self._job_path(key).unlink(missing_ok=True)
+        self._jobs.remove(key)
+
+    def sweep(self) -> None:
+        """Remove what provably dead runs and writers have left; nothing in a store that is only read."""
+        if self.cache != "readonly":
+            with suppress(StoreError), explained(self.root):
+                clean_dead(self.root)
+
+    def end_run(self) -> None:
+        """Remove all jobs of this run: it needs no worker any more."""
+        self._jobs.end()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Tidy up after dead runs at first, and after this one in the end."""
+        self.sweep()
+        try:
+            yield
+        finally:
+            self.end_run()
 
     def scratch(self, key: str) -> Scratch | None:
         """Return where the unit of this key notes how far it is; None in a store that is only read."""
@@ -240,9 +252,6 @@ class Store:
         if not _KEY.fullmatch(key):
             raise ValueError(f"a key must be 3 to 128 of 0-9 a-z _ -; got key={key!r}; use hash_recipe")
         return self.root / "entries" / key[:2] / key
-
-    def _job_path(self, key: str) -> Path:
-        return self.root / "jobs" / f"{safe_name(key)}.json"
 
     def _manifest_or_none(self, key: str) -> dict[str, Any] | None:
         """Return a manifest, or None where the entry is gone, damaged or not readable."""

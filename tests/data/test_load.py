@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.columns import guess_type, to_text
+from stackfeat.data.cells import to_text
+from stackfeat.data.columns import guess_type
 from stackfeat.data.csv_text import find_separator
 from stackfeat.data.load import LoadedData, load, load_rows
 from stackfeat.data.options import DataOptions

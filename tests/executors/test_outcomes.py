@@ -15,6 +15,7 @@ import pytest
 
 from stackfeat.errors import MemberError, NaNLossError
 from stackfeat.executors import Executor, Outcome, make_executor
+from stackfeat.registry.user_code import Code
 from stackfeat.store import MemoryStore, Store, hash_recipe
 
 # Jobs are made inside functions, so that they travel by value: workers need not import this file.
@@ -129,7 +130,7 @@ def test_an_error_of_a_module_the_parent_cannot_import_comes_back_in_words(tmp_p
 
         importlib.import_module("only_there").work(key)
 
-    with make_executor("loky", 1, paths=[tmp_path]) as executor:
+    with make_executor("loky", 1, code=Code(tmp_path)) as executor:
         outcomes = run(executor, job, ["a", "b"])
     assert type(outcomes["a"].error) is MemberError
     assert str(outcomes["a"].error) == "Odd: odd a"
@@ -151,7 +152,7 @@ def test_user_code_is_found_on_the_given_paths(tmp_path: Path) -> None:
 
     before = list(sys.path)
     for kind in ("inline", "loky"):
-        with make_executor(kind, 1, paths=[tmp_path]) as executor:
+        with make_executor(kind, 1, code=Code(tmp_path)) as executor:
             assert run(executor, job, ["a"])["a"].value == 42
     assert sys.path == before
     sys.modules.pop("my_pkg_of_test")

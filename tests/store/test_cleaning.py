@@ -37,7 +37,7 @@ def test_jobs_are_written_replaced_read_and_removed(store: Store) -> None:
     store.write_job(KEY, {"member": "mlp"})
     store.write_job(KEY, {"member": "gbm"})
     assert store.read_job(KEY) == {"member": "gbm"}
-    assert files_below(store.root) == [f"jobs/{KEY}.json"]
+    assert files_below(store.root) == [f"jobs/{store.run}/{KEY}.json", f"jobs/{store.run}/lock"]
     store.remove_job(KEY)
     store.remove_job(KEY)
     with pytest.raises(StoreError, match="No such file"):
@@ -46,7 +46,7 @@ def test_jobs_are_written_replaced_read_and_removed(store: Store) -> None:
 
 def test_a_broken_job_file_is_a_store_error(store: Store) -> None:
     store.write_job(KEY, {})
-    (store.root / "jobs" / f"{KEY}.json").write_text("{")
+    (store.root / "jobs" / store.run / f"{KEY}.json").write_text("{")
     with pytest.raises(StoreError, match="must be JSON"):
         store.read_job(KEY)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import DamagedEntryError
-from stackfeat.store import Store, hash_recipe
+from stackfeat.store import Store, file_stamp, hash_recipe
 from stackfeat.store import folder as folder_module
 
 Put = Callable[..., None]
@@ -89,13 +89,18 @@ def test_an_entry_under_the_key_of_another_is_damage(store: Store, put: Put) -> 
         store.read("ab" + "1" * 62)
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be an hour later, so that every file was changed long ago."""
+    monkeypatch.setattr(file_stamp, "now_ns", lambda: time.time_ns() + 3600 * 10**9)
+
+
 def test_a_file_is_hashed_once_per_process_and_again_when_it_changes(
-    store: Store, monkeypatch: pytest.MonkeyPatch, put: Put
+    store: Store, monkeypatch: pytest.MonkeyPatch, put: Put, later: None
 ) -> None:
     put(store)
     n_hashed = []
     monkeypatch.setattr(folder_module, "hash_file", lambda path: n_hashed.append(path) or hash_of(path))
-    time.sleep(0.06)
     for _ in range(3):
         Store(store.root).read(KEY).array("base/mlp/proba")
     assert len(n_hashed) == 1
@@ -105,14 +110,41 @@ def test_a_file_is_hashed_once_per_process_and_again_when_it_changes(
     assert len(n_hashed) == 2
 
 
-def test_damage_within_a_tick_of_the_clock_is_found(store: Store, put: Put) -> None:
+def test_damage_within_a_tick_of_the_clock_is_found(
+    store: Store, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(store)
     path = store.root / "entries" / KEY[:2] / KEY / "net.safetensors"
-    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    # A clock that stands still is the worst that a tick can be: no stamp differs.
+    frozen = file_stamp.stamp_of(path.stat())
+    monkeypatch.setattr(folder_module, "stamp_of", lambda status: frozen)
+    monkeypatch.setattr(file_stamp, "now_ns", lambda: frozen.noted + file_stamp.TICK_NS)
     assert store.verify(KEY)
     damage(path, "flip")
-    os.utime(path, ns=times)
     assert not store.verify(KEY)
+
+
+def test_damage_with_the_times_set_back_is_found(store: Store, put: Put, later: None) -> None:
+    put(store)
+    path = store.root / "entries" / KEY[:2] / KEY / "net.safetensors"
+    before = path.stat()
+    assert store.verify(KEY)
+    while path.stat().st_ctime_ns == before.st_ctime_ns:
+        damage(path, "flip")
+        damage(path, "flip")
+    damage(path, "flip")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert not store.verify(KEY)
+
+
+@pytest.mark.parametrize(("last", "tick"), [(5 * 10**9 + 1, 10**8), (5 * 10**9, 3 * 10**9)])
+def test_a_stamp_counts_after_one_tick_of_its_clock(last: int, tick: int) -> None:
+    """A time in whole seconds may come from a clock that has no others."""
+    for stamp in (file_stamp.Stamp(1, last, 0, 7), file_stamp.Stamp(1, 0, last, 7)):
+        assert not file_stamp.is_settled(stamp, last + tick)
+        assert file_stamp.is_settled(stamp, last + tick + 1)
+        assert not file_stamp.is_settled(stamp, last - tick), "a clock that is ahead of ours"
 
 
 def test_damage_in_a_readonly_store_is_told_and_stays(store: Store, put: Put) -> None:

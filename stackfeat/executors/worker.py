@@ -1,0 +1,62 @@
+"""A worker process, started as a script: orders come in by standard input, answers leave by standard output.
+
+In:  first the import path and which code of the user's own may be imported; then orders (pickled function, key,
+     threads), pickled by the process that started us.
+Out: for each order (pickled outcome, error in words). What jobs print goes to standard error.
+When standard input closes, our parent is gone or has no more use for us: the whole process group ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from typing import IO, Any, NoReturn
+
+
+def main() -> NoReturn:
+    """Work until the parent says, by its end or by ours, that it is enough."""
+    orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    for name in ("SIGINT", "SIGTTIN", "SIGTTOU"):
+        # Keys and rules of the terminal are for the parent alone.
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders, inbox), daemon=True).start()
+    sys.path[:], code = inbox.get()
+    from stackfeat.executors.job import work
+    from stackfeat.registry.user_code import import_always
+
+    import_always(pickle.loads(code))
+    while True:
+        answer = work(*inbox.get())
+        try:
+            pickle.dump(answer, answers)
+            answers.flush()
+        except OSError:
+            _end_group()
+
+
+def _listen(orders: IO[bytes], inbox: queue.SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            inbox.put(pickle.load(orders))
+    finally:
+        _end_group()
+
+
+def _end_group() -> NoReturn:
+    """End this process and all that its jobs began: a killed run must not go on in the background."""
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

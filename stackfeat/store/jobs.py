@@ -1,0 +1,117 @@
+"""Jobs: what the workers of one run need to know, in a folder that is that run's alone.
+
+In:  a run's id, a key and a job.
+Out: ``jobs/RUN/KEY.json``. The folder is locked while its run lives, so that nobody takes it for left over.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stackfeat.errors import StoreError
+from stackfeat.store.disk import explained, make_folder, write_file
+from stackfeat.store.lock import FileLock
+from stackfeat.store.names import safe_name
+
+JOBS = "jobs"
+LOCK = "lock"
+_TRIES = 100
+
+
+class Jobs:
+    """The jobs of one run.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    run : str
+        The run's id.
+    new_temporary : callable
+        Gives a new path on the same file system.
+    """
+
+    def __init__(self, root: Path, run: str, new_temporary: Callable[[], Path]) -> None:
+        self.folder = root / JOBS / safe_name(run)
+        self._new_temporary = new_temporary
+        self._lock: FileLock | None = None
+
+    def write(self, key: str, job: Mapping[str, Any]) -> None:
+        """Write what a worker needs to know to compute a key; replaces an older job."""
+        text = json.dumps(job).encode()
+        path, temporary = self._path(key), self._new_temporary()
+        try:
+            with explained(path, len(text)):
+                self._claim()
+                # Not synced: after a power cut the run writes its jobs again.
+                write_file(temporary, text, synced=False)
+                temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def read(self, key: str) -> dict[str, Any]:
+        """Return a job; StoreError if there is none."""
+        path = self._path(key)
+        with explained(path):
+            text = path.read_bytes()
+        try:
+            job: dict[str, Any] = json.loads(text)
+        except ValueError:
+            raise StoreError(
+                f"job {path} must be JSON; got {text[:40]!r}; run again to write it anew"
+            ) from None
+        return job
+
+    def remove(self, key: str) -> None:
+        """Remove a job; no error if there is none."""
+        with explained(self._path(key)):
+            self._path(key).unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Remove the folder; the run needs no worker any more."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            lock.release()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{safe_name(key)}.json"
+
+    def _claim(self) -> None:
+        """Make the folder and lock it, once: if it is gone later, somebody has removed the store."""
+        if self._lock is not None:
+            return
+        lock = FileLock(self.folder / LOCK)
+        for _ in range(_TRIES):
+            make_folder(self.folder)
+            # Whoever cleans up may have found the folder before it was locked.
+            with suppress(FileNotFoundError):
+                if lock.acquire():
+                    self._lock = lock
+                    return
+        raise StoreError(
+            f"the jobs of a run must be its own; got another user of {self.folder}; run again for a new id"
+        )
+
+
+@contextmanager
+def found_dead(folder: Path) -> Iterator[bool]:
+    """Say whether the run of a folder of jobs is provably over, and keep it so for the block."""
+    if not (folder / LOCK).is_file():
+        yield False
+        return
+    lock = FileLock(folder / LOCK)
+    try:
+        try:
+            is_dead = lock.acquire() and lock.is_proof
+        except OSError:
+            is_dead = False
+        yield is_dead
+    finally:
+        lock.release()
