@@ -20,6 +20,7 @@ from stackfeat.data.holdout import load_holdout
 from stackfeat.data.load import find_file
 from stackfeat.data.loaders import read_frame
 from stackfeat.data.samples import load_samples
+from stackfeat.data.schema import Schema
 from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.ensemble.forewarn import warn_of_averaging, warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
@@ -47,7 +48,7 @@ from stackfeat.output.scores import (
 from stackfeat.output.submission import Form, make_submission, order_like_sample
 from stackfeat.output.write import leaderboard, write_run
 from stackfeat.planning import Planner, averaging_of
-from stackfeat.store import EntryStore
+from stackfeat.store import EntryStore, reading
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
@@ -265,7 +266,10 @@ def _origin(planner: Planner, folder: Path) -> dict[str, str]:
 
 def _reading(planner: Planner) -> dict[str, Any]:
     """How the predictor reads later files."""
-    schema = planner.store.read(key_of(planner.recipes.samples)).structure("schema", dict[str, Any])
+    entry = planner.store.read(key_of(planner.recipes.samples))
+    with reading(entry):
+        schema = entry.json("schema")
+        Schema.from_json(schema)
     # User code is looked for beside the config; a relative path is the same on every machine.
     code = os.path.relpath(planner.loaded.folder, planner.loaded.folder / planner.config.run_dir)
     return {

@@ -166,8 +166,8 @@ class FittedNet:
             module.load_state_dict(state)
         except RuntimeError as error:
             raise MemberError(
-                f"stored weights must be of {type(module).__name__}; got others ({error}); "
-                "train the member again"
+                f"stored weights must be of {type(module).__name__}; got others "
+                f"({' '.join(str(error).split())[:300]}); train the member again"
             ) from error
         place = pick_device(device) if isinstance(device, str) else device
         where = header.penultimate
