@@ -119,7 +119,7 @@ def check_lengths(values: np.ndarray, n_rows: int, where: str) -> np.ndarray:
             f"{where} must hold one number for each of {n_rows} rows; got shape {values.shape}, dtype "
             f"{values.dtype}; correct it"
         )
-    wrong = ~(np.isfinite(values) & (values >= 1) & (values == np.floor(values)))
+    wrong = ~(np.isfinite(values) & (values >= 1) & (values == np.floor(values)) & (values < 2**31))
     if wrong.any():
         raise DataError(
             f"{where} must be whole numbers from 1 on; got {values[wrong][0]} in {name_rows(wrong)}; remove "

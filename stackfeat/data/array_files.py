@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,29 +19,27 @@ import pandas as pd
 
 from stackfeat.data.lazy import is_large
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import cut, name_values, quote_values, quoted
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import suggest
+from stackfeat.store.npy import Header, check_size, load_npy, read_header
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
-_UNREADABLE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    AttributeError,
-    TypeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-)
+MOST_ARRAYS = 100_000
+_SMALL_BYTES = 2**20
+COLUMN_KINDS = "biufSUMm"
+_BOMB_BYTES, _BOMB_RATIO = 2**28, 300
+"""Deflate makes a file of zeros a thousand times smaller, and hardly any data three hundred times."""
 
 
 @dataclass(frozen=True)
-class Header:
-    """Shape and type of an array that has not been read."""
+class Stored:
+    """An array of a npz file that has not been read: where it is, and what its header says."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    member: str
+    header: Header
+    n_bytes: int
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class ArchiveFile:
     Attributes
     ----------
     path : Path
-    headers : dict of str to Header
+    arrays : dict of str to Stored
         Every array by name.
     """
 
     path: Path
-    headers: dict[str, Header]
+    arrays: dict[str, Stored]
 
     @classmethod
     def open(cls, path: Path) -> ArchiveFile:
@@ -64,19 +63,21 @@ class ArchiveFile:
         Raises
         ------
         DataError
-            If it is no npz file.
+            If it is no npz file, or unpacks to far more than its size.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                headers = {}
-                for name in archive.namelist():
-                    with archive.open(name) as member:
-                        headers[name.removesuffix(".npy")] = read_header(member)
-        except _UNREADABLE as error:
-            raise DataError(
-                f"{path}: must be an npz file of plain arrays; got: {error}; write it with numpy.savez"
-            ) from error
-        return cls(path, headers)
+        arrays: dict[str, Stored] = {}
+        with (
+            parsing(path, "must be an npz file of plain arrays", "write it with numpy.savez"),
+            zipfile.ZipFile(path) as archive,
+        ):
+            members = archive.infolist()
+            _refuse_bomb(path, members)
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as stream:
+                    header = read_header(stream, f"{path}: array {quoted(name)}")
+                    arrays[name] = Stored(member.filename, header, member.file_size - stream.tell())
+        return cls(path, arrays)
 
     def header(self, name: str, what: str) -> Header:
         """Return what is known of an array.
@@ -84,62 +85,74 @@ class ArchiveFile:
         Raises
         ------
         DataError
-            If there is no such array, or it holds Python objects.
+            If there is no such array, it holds Python objects, or not what its header says.
         """
-        if name not in self.headers:
+        if name not in self.arrays:
             raise DataError(
-                f"{self.path}: {what} must be an array of the file; got {name!r}; arrays are "
-                f"{name_values(self.headers) or 'none'}.{suggest(name, self.headers)}"
+                f"{self.path}: {what} must be an array of the file; got {quoted(name)}; arrays are "
+                f"{name_values(self.arrays) or 'none'}.{suggest(name, self.arrays)}"
             )
-        header = self.headers[name]
+        header = self.arrays[name].header
         if header.dtype.hasobject:
             raise DataError(
-                f"{self.path}: array {name!r} must hold numbers or text of fixed width; got Python objects, "
+                f"{self.path}: array {quoted(name)} must hold numbers or text of fixed width; got Python objects, "
                 "which are never read, because that can run code; write plain arrays, sequences of different "
                 "lengths end to end beside an array of their lengths"
             )
+        with parsing(self.path, "must be an npz file of plain arrays", "write it again with numpy.savez"):
+            check_size(header, self.arrays[name].n_bytes, f"{self.path}: array {quoted(name)}")
         return header
 
     def read(self, name: str, what: str, *, mapped: bool | None = False) -> np.ndarray:
         """Return an array; with `mapped` (None: where it is large) as a memory-mapped temporary file."""
-        header = self.header(name, what)
-        if mapped is None:
-            mapped = is_large(1, header.shape)
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as member:
-                if mapped and header.dtype.kind in "biuf" and 0 not in header.shape:
-                    return _mapped_copy(member, header)
-                values: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
-                return values
-        except _UNREADABLE as error:
-            raise DataError(
-                f"{self.path}: array {name!r} must be readable; got: {error}; write the file again with "
-                "numpy.savez"
-            ) from error
+        return next(self.read_each([name], what, mapped=mapped))
+
+    def read_each(
+        self, names: Iterable[str], what: str, *, mapped: bool | None = False
+    ) -> Iterator[np.ndarray]:
+        """Yield several arrays; as `read`, with the file opened once."""
+        with parsing(self.path, "must be an npz file of plain arrays", "write it with numpy.savez"):
+            archive = zipfile.ZipFile(self.path)
+        with archive:
+            for name in names:
+                header = self.header(name, what)
+                is_mapped = is_large(1, header.shape) if mapped is None else mapped
+                where = f"{self.path}: array {quoted(name)}"
+                with (
+                    parsing(where, "must be readable", "write the file again with numpy.savez"),
+                    archive.open(self.arrays[name].member) as member,
+                ):
+                    if is_mapped and header.dtype.kind in "biuf" and 0 not in header.shape:
+                        array = _mapped_copy(member, where)
+                    else:
+                        array = np.lib.format.read_array(member, allow_pickle=False)
+                yield array
 
 
-def read_header(stream: IO[bytes]) -> Header:
-    """Return shape and type from the first bytes of a npy file."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    return Header(shape, dtype)
+def _refuse_bomb(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse a file of so many arrays, or so much to unpack, that reading it is an attack or a mistake."""
+    n_bytes, n_packed = sum(member.file_size for member in members), path.stat().st_size
+    if n_bytes > _BOMB_BYTES and n_bytes > _BOMB_RATIO * n_packed:
+        raise DataError(
+            f"{path}: must not unpack to more than {_BOMB_RATIO} times its size; got {n_packed:,} bytes that say "
+            f"they are {n_bytes:,}; write it with numpy.savez, which does not pack"
+        )
+    if len(members) > MOST_ARRAYS:
+        raise DataError(
+            f"{path}: must have at most {MOST_ARRAYS:,} arrays; got {len(members):,}; write the columns as one array"
+        )
 
 
-def _mapped_copy(member: IO[bytes], header: Header) -> np.ndarray:
+def _mapped_copy(member: IO[bytes], where: str) -> np.ndarray:
     """Unpack an array into a temporary file that is gone when nobody uses it any more."""
     with tempfile.TemporaryFile(prefix="stackfeat-") as file:
         shutil.copyfileobj(member, file, 2**22)
         file.seek(0)
-        version = np.lib.format.read_magic(file)
-        reader = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header = read_header(file, where)
+        order: Any = "F" if header.is_fortran else "C"
+        return np.memmap(
+            file, dtype=header.dtype, mode="r", offset=file.tell(), shape=header.shape, order=order
         )
-        shape, is_fortran, dtype = reader(file)
-        order: Any = "F" if is_fortran else "C"
-        return np.memmap(file, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)
 
 
 def read_npy(path: Path, what: str, *, mapped: bool | None = None) -> np.ndarray:
@@ -153,12 +166,8 @@ def read_npy(path: Path, what: str, *, mapped: bool | None = None) -> np.ndarray
     if not path.is_file():
         near = [other.name for other in path.parent.glob("*.npy")] if path.parent.is_dir() else []
         raise DataError(f"{what}: there is no file {path}.{suggest(path.name, near)}")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _UNREADABLE as error:
-        raise DataError(
-            f"{path}: must be a npy file of plain numbers; got: {error}; write it with numpy.save"
-        ) from error
+    with parsing(path, "must be a npy file of plain numbers", "write it with numpy.save"):
+        array = load_npy(path, str(path), mmap=path.stat().st_size > _SMALL_BYTES)
     if mapped is None:
         mapped = is_large(1, array.shape)
     return array if mapped else np.array(array)
@@ -173,23 +182,45 @@ def read_npz_frame(path: Path, options: DataOptions) -> pd.DataFrame:
     archive = ArchiveFile.open(path)
     claimed = _claimed(archive, options)
     n_rows = _count_rows(archive, options)
-    columns: dict[str, Any] = {}
-    if "X" in archive.headers and "X" not in claimed:
+    columns: dict[str, np.ndarray] = {}
+    if "X" in archive.arrays and "X" not in claimed:
         X = _plain_X(archive, options)
         columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
+    found = _arrays_of_columns(archive, options, n_rows, claimed | ({"X"} if columns else set()))
+    columns |= dict(zip(found.values(), archive.read_each(found, "a column"), strict=True))
+    with parsing(path, "must hold columns of numbers, text or dates", "leave the others away"):
+        return pd.DataFrame(columns, index=pd.RangeIndex(n_rows))
+
+
+def _arrays_of_columns(
+    archive: ArchiveFile, options: DataOptions, n_rows: int, others: Collection[str]
+) -> dict[str, str]:
+    """Return which arrays are columns, and what these are called."""
     aliases = {"y": options.target, "id": options.id or "id"}
     named = {getattr(options, role) for role in ROLES}
-    for name, header in archive.headers.items():
-        column = aliases.get(name, name) if aliases.get(name) not in archive.headers else name
-        if name in claimed or (name == "X" and columns):
+    found: dict[str, str] = {}
+    for name, stored in archive.arrays.items():
+        column = aliases.get(name, name) if aliases.get(name) not in archive.arrays else name
+        if name in others:
             continue
-        if header.shape == (n_rows,):
-            columns[column] = archive.read(name, f"array {name!r}")
+        if stored.header.shape == (n_rows,):
+            _check_column(archive, name)
+            found[name] = column
         elif column in named:
             raise DataError(
-                f"{path}: {name} must have one value for each of {n_rows} rows; got shape {header.shape}"
+                f"{archive.path}: {name} must have one value for each of {n_rows} rows; got shape "
+                f"{stored.header.shape}"
             )
-    return pd.DataFrame(columns, index=pd.RangeIndex(n_rows))
+    return found
+
+
+def _check_column(archive: ArchiveFile, name: str) -> None:
+    dtype = archive.header(name, "a column").dtype
+    if dtype.kind not in COLUMN_KINDS or dtype in (np.dtype("M8"), np.dtype("m8")):
+        raise DataError(
+            f"{archive.path}: array {quoted(name)} must hold numbers, text or dates with a unit to be a column; got "
+            f"dtype {cut(str(dtype))}; convert it, or write it to another file"
+        )
 
 
 def array_inputs_of(options: DataOptions) -> dict[str, str]:
@@ -200,12 +231,12 @@ def array_inputs_of(options: DataOptions) -> dict[str, str]:
 def _claimed(archive: ArchiveFile, options: DataOptions) -> set[str]:
     arrays = set(array_inputs_of(options).values())
     lengths = {given.lengths for given in (options.inputs or {}).values() if given.lengths is not None}
-    return (arrays | lengths) & set(archive.headers)
+    return (arrays | lengths) & set(archive.arrays)
 
 
 def _count_rows(archive: ArchiveFile, options: DataOptions) -> int:
     """How many samples there are: one for each length of a ragged input, or each row of an array."""
-    if "is_test" in archive.headers:
+    if "is_test" in archive.arrays:
         raise DataError(
             f"{archive.path}: holds both training and test rows ('is_test'); write them into two files "
             "without it"
@@ -220,19 +251,20 @@ def _count_rows(archive: ArchiveFile, options: DataOptions) -> int:
         if not header.shape:
             raise DataError(f"{archive.path}: {what} must have a row per sample; got one number")
         return header.shape[0]
-    if "X" in archive.headers:
+    if "X" in archive.arrays:
         shape = archive.header("X", "X").shape
         return shape[0] if shape else 0
     if options.inputs is None:
         raise DataError(
-            f"{archive.path}: must hold a 2-D array 'X'; got arrays {name_values(map(repr, archive.headers))}; "
+            f"{archive.path}: must hold a 2-D array 'X'; got arrays {quote_values(archive.arrays)}; "
             "rename one to X, or name inputs: data.inputs: {NAME: {array: ARRAY}}"
         )
-    sizes = [header.shape[0] for header in archive.headers.values() if header.shape]
+    sizes = [stored.header.shape[0] for stored in archive.arrays.values() if stored.header.shape]
     return max(sizes, default=0)
 
 
 def _plain_X(archive: ArchiveFile, options: DataOptions) -> np.ndarray:
+    _check_column(archive, "X")
     X = archive.read("X", "X")
     if X.ndim != 2 and options.inputs is None:
         raise DataError(

@@ -25,6 +25,8 @@ from stackfeat.data.array_files import ArchiveFile, read_npy
 from stackfeat.data.arrays import ArrayInput, Kind, Scaling
 from stackfeat.data.lazy import LazyArray, is_large
 from stackfeat.data.options import InputOptions
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import cut, quoted
 from stackfeat.data.samples import Table
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import suggest
@@ -72,8 +74,8 @@ class ArraySource:
             return read_npy(npy_path(self.path, array), what, mapped=mapped)
         if self.path.suffix.lower() != ".npz":
             raise DataError(
-                f"{self.path}: {what} names an array of a npz file; got {array!r}; use a npz file, or a npy file "
-                f"beside this one: {array}.npy, or '{{name}}_{array}.npy' where {{name}} stands for "
+                f"{self.path}: {what} names an array of a npz file; got {quoted(array)}; use a npz file, or "
+                f"a npy file beside this one: {array}.npy, or '{{name}}_{array}.npy' where {{name}} stands for "
                 f"{self.path.stem}"
             )
         return ArchiveFile.open(self.path).read(array, what, mapped=mapped)
@@ -89,7 +91,7 @@ class ArraySource:
             values = self.read(option, "lengths", mapped=False)
         else:
             raise DataError(
-                f"{self.where}.lengths must be a column of the file; got {option!r}."
+                f"{self.where}.lengths must be a column of the file; got {quoted(option)}."
                 f"{suggest(option, map(str, self.frame.columns))}"
             )
         return check_lengths(values, len(self.frame), f"{self.where}.lengths")
@@ -119,11 +121,15 @@ def read_array_input(
     given, where = source.given, f"{source.where}: array {source.given.array!r}"
     values = source.read(str(given.array), "array", mapped=given.stream)
     lengths = source.lengths()
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{where} must hold numbers; got dtype {values.dtype}; convert it")
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise DataError(
+            f"{where} must hold numbers of at most 64 bits; got dtype {cut(str(values.dtype))}; convert it"
+        )
     if values.ndim == 0:
         raise DataError(f"{where} must have a row per sample; got one number; name another array")
-    values = with_rows(values, lengths, len(source.frame), where)
+    values = with_rows(
+        values.astype(values.dtype.newbyteorder("="), copy=False), lengths, len(source.frame), where
+    )
     kind = schema.kind if schema is not None else guess_kind(values, given, lengths is not None)
     check_kind(values, kind, lengths is not None, where)
     if kind == "table":
@@ -169,7 +175,9 @@ def with_rows(values: np.ndarray, lengths: np.ndarray | None, n_rows: int, where
             f"{where} must have a row for each of {n_rows} samples; got {len(values)} rows{total}; write them in "
             "the order of the samples"
         )
-    padded = np.zeros((n_rows, int(lengths.max(initial=1)), *values.shape[1:]), dtype=values.dtype)
+    shape = (n_rows, int(lengths.max(initial=1)), *values.shape[1:])
+    with parsing(where, f"sequences must fit into memory when padded to shape {shape}", "cut the longest"):
+        padded = np.zeros(shape, dtype=values.dtype)
     is_real = np.arange(padded.shape[1]) < lengths[:, None]
     padded[is_real] = values
     return padded

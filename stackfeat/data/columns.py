@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from stackfeat.data.cells import Cells, TextCells, parsed_cells, text_cells
-from stackfeat.data.phrases import name_rows
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import name_rows, quoted
 from stackfeat.errors import DataError
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
@@ -84,13 +85,14 @@ def to_numbers(values: Cells, where: str, booleans: bool = False) -> np.ndarray:
         if wrong.any():
             what = "True or False" if booleans else "a number"
             raise DataError(
-                f"{where}: every cell must be {what}; got {cells.series[wrong].iloc[0]!r} in "
+                f"{where}: every cell must be {what}; got {quoted(cells.series[wrong].iloc[0])} in "
                 f"{name_rows(wrong)}; repair the cells, or set the column's type in data.types"
             )
     elif isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "biuf":
         parsed = np.array(cells, dtype=np.float64)
     else:
-        parsed = pd.to_numeric(cells).to_numpy(dtype=np.float64, na_value=np.nan)
+        with parsing(where, "every cell must be a number", "set the column's type in data.types"):
+            parsed = pd.to_numeric(cells).to_numpy(dtype=np.float64, na_value=np.nan)
     beyond = np.abs(parsed) > _LARGEST
     if beyond.any():
         raise DataError(

@@ -17,7 +17,7 @@ import pandas as pd
 from stackfeat.data.cells import Cells, TextCells, column_cells
 from stackfeat.data.columns import Column, describe_column, guess_type
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import name_values, quoted
 from stackfeat.errors import DataError, DataWarning
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.wildcards import matching
@@ -52,14 +52,14 @@ def check_roles(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
     for key, name in [*named, *(("data.types", name) for name in options.types)]:
         if name not in frame.columns:
             raise DataError(
-                f"{where}: {key} must be a column of the file; got {name!r}; columns are "
+                f"{where}: {key} must be a column of the file; got {quoted(name)}; columns are "
                 f"{name_values(frame.columns)}.{suggest(name, frame.columns)}"
             )
     names = [name for _, name in named]
     for key, name in named:
         if names.count(name) > 1:
             raise DataError(
-                f"{where}: a column has one role; got {name!r} as {key} and another; name different columns"
+                f"{where}: a column has one role; got {quoted(name)} as {key} and another; name different columns"
             )
 
 
@@ -99,7 +99,7 @@ def _match(pattern: str, names: Iterable[str], key: str, where: str) -> list[str
     matched = matching(pattern, listed)
     if not matched:
         raise DataError(
-            f"{where}: {key} must match a column; got {pattern!r}, which matches "
+            f"{where}: {key} must match a column; got {quoted(pattern)}, which matches "
             f"none.{suggest(pattern, listed)}"
         )
     return matched
@@ -118,7 +118,7 @@ def type_columns(frame: pd.DataFrame, names: Sequence[str], options: DataOptions
     left_out: dict[str, str] = {}
     problems = []
     for name, cells in column_cells(frame, names):
-        place = f"{where}: column {name!r}"
+        place = f"{where}: column {quoted(name)}"
         try:
             column, reason = _type_column(cells, name, options, place)
             read = None if column is None else column.read(cells, place)

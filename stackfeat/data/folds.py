@@ -16,7 +16,7 @@ import numpy as np
 from stackfeat.data.duplicates import share_of_split_duplicates
 from stackfeat.data.fold_kind import is_time_kind
 from stackfeat.data.fold_kind import resolve_kind as resolve_kind
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import name_values, quoted
 from stackfeat.data.samples import ArrayReader, ArrayWriter, Samples
 from stackfeat.data.splitters import Split, split_rows
 from stackfeat.errors import DataError, DataWarning, LeakWarning
@@ -199,7 +199,7 @@ def _check_classes(splits: tuple[Split, ...], samples: Samples) -> None:
                 f"training rows of a fold must hold at least 2 classes; fold {fold} has one; "
                 "use fewer folds (folds.n) or another folds.kind"
             )
-        absent += [f"{classes[c]!r} in fold {fold}" for c in np.flatnonzero(counts == 0)]
+        absent += [f"{quoted(classes[c])} in fold {fold}" for c in np.flatnonzero(counts == 0)]
     if absent:
         warnings.warn(
             f"classes without a training row: {name_values(absent)}; their probability there will be 0; "

@@ -15,7 +15,7 @@ import numpy as np
 
 from stackfeat.data.duplicates import hash_rows
 from stackfeat.data.inner import inner_split
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import name_values, quoted
 from stackfeat.data.samples import ArrayReader, ArrayWriter, Samples
 from stackfeat.data.splitters import Split
 from stackfeat.errors import DataError, LeakWarning
@@ -155,7 +155,8 @@ def _check_classes(samples: Samples, kept: np.ndarray, held: np.ndarray) -> None
     if len(np.unique(samples.labels[held])) < 2:
         raise DataError(
             f"the rows of stack.holdout must hold at least 2 classes; got only "
-            f"{classes[samples.labels[held[0]]]!r} in {len(held)} rows; use a larger stack.holdout, or set it to 0"
+            f"{quoted(classes[samples.labels[held[0]]])} in {len(held)} rows; "
+            "use a larger stack.holdout, or set it to 0"
         )
 
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from stackfeat.blame import machine_fault
 from stackfeat.data.cells import to_text
 from stackfeat.data.lazy import is_large
 from stackfeat.data.options import InputOptions
-from stackfeat.data.phrases import name_rows, name_values
+from stackfeat.data.parsing import parsing, reason
+from stackfeat.data.phrases import cut, name_rows, name_values, quoted
 from stackfeat.errors import DataError, DataWarning, MissingExtraError
 from stackfeat.store.disk import allocate
 
@@ -71,7 +73,10 @@ def read_images(paths: pd.Series, given: InputOptions, root: Path, where: str) -
         try:
             pixels[row] = read_image(file, size, given.mode, given.resize)
         except Exception as error:  # decoders raise whatever they meet in a damaged file
-            broken[str(paths.iloc[row])] = _reason(error)
+            fault = None if isinstance(error, MemoryError) else machine_fault(error)
+            if fault is not None:
+                raise fault from error
+            broken[cut(str(paths.iloc[row]))] = _reason(error)
     if broken:
         _report(broken, len(files), given, root, where)
     return pixels
@@ -119,12 +124,13 @@ def _find_files(paths: pd.Series, root: Path, where: str) -> list[Path]:
         )
     if not root.is_dir():
         raise DataError(f"{where}: root must be a folder; got {root}, which is not there; correct root")
-    base = root.resolve()
-    files = [(base / str(path)).resolve() for path in text]
+    with parsing(where, "every cell must be the path of a file", "correct the cells"):
+        base = root.resolve()
+        files = [(base / str(path)).resolve() for path in text]
     outside = np.array([not file.is_relative_to(base) for file in files])
     if outside.any():
         raise DataError(
-            f"{where}: image paths stay inside {root}, links followed; got {text[outside].iloc[0]!r} in "
+            f"{where}: image paths stay inside {root}, links followed; got {quoted(text[outside].iloc[0])} in "
             f"{name_rows(outside)}; move the files there"
         )
     return files
@@ -141,24 +147,22 @@ def _empty(shape: tuple[int, ...], stream: bool | None) -> np.ndarray:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
     if type(error).__name__ == "UnidentifiedImageError":
         return "not an image of a known format"
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return reason(error)
 
 
 def _report(broken: dict[str, str], n_rows: int, given: InputOptions, root: Path, where: str) -> None:
     by_reason: dict[str, list[str]] = {}
-    for path, reason in broken.items():
-        by_reason.setdefault(reason, []).append(path)
+    for path, why in broken.items():
+        by_reason.setdefault(why, []).append(path)
     if len(broken) > MOST_BROKEN * n_rows:
-        listed = "; ".join(f"{reason}: {name_values(names)}" for reason, names in by_reason.items())
+        listed = "; ".join(f"{why}: {name_values(names)}" for why, names in by_reason.items())
         raise DataError(
             f"{where}: more than half of the images cannot be read ({len(broken)} of {n_rows}) in {root}; got "
             f"{listed}; correct root or the paths"
         )
-    listed = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason.items())
+    listed = "; ".join(f"{why}: {', '.join(names)}" for why, names in by_reason.items())
     message = f"{where}: {len(broken)} of {n_rows} images cannot be read: {listed}"
     if given.broken == "error":
         raise DataError(f"{message}; repair them, or set broken: warn to use black images instead")

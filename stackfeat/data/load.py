@@ -21,7 +21,7 @@ from stackfeat.data.fingerprint import fingerprint as fingerprint
 from stackfeat.data.loaders import BUILTIN, Part, read_frame
 from stackfeat.data.named_inputs import array_options, combined, describe_arrays, read_arrays
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import name_values, quote_values, quoted
 from stackfeat.data.rows import read_fold, read_group, read_ids, read_time, read_weight
 from stackfeat.data.samples import Samples
 from stackfeat.data.schema import Schema
@@ -94,7 +94,13 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
         _warn_of_shared_ids(train, test, schema)
     sample = None
     if options.sample_submission is not None:
-        sample = read_frame(find_file(options.sample_submission, folder), options, "test")
+        path = find_file(options.sample_submission, folder)
+        sample = read_frame(path, options, "test")
+        if sample.shape[1] < 2:
+            raise DataError(
+                f"{path}: a sample submission must have an id and another column; got one column, "
+                f"{quoted(sample.columns[0])}; if it holds several, set data.separator"
+            )
     notes = _notes(train, test, schema)
     for note in notes:
         logger.info(note)
@@ -155,7 +161,8 @@ def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str
         arrays=array_schemas,
     )
     given = {
-        role: _ROLE_READERS[role](frame[name], f"{path}: column {name!r}") for role, name in roles.items()
+        role: _ROLE_READERS[role](frame[name], f"{path}: column {quoted(name)}")
+        for role, name in roles.items()
     }
     ids = read_ids(frame, options.id, str(path))
     read = combined(schema.inputs, schema.columns, typed.values, arrays, options, len(frame))
@@ -166,7 +173,7 @@ def _check_width(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
     if frame.shape[1] < 2 and not array_options(options):
         raise DataError(
             f"{where}: training data must have a target and another column; got one column, "
-            f"{frame.columns[0]!r}; "
+            f"{quoted(frame.columns[0])}; "
             "if it holds several, set data.separator"
         )
 
@@ -179,7 +186,7 @@ def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Par
     columns = {column.name: column for column in schema.columns}
     for name, cells in column_cells(frame, list(columns)):
         try:
-            values[name] = columns[name].read(cells, f"{path}: column {name!r}")
+            values[name] = columns[name].read(cells, f"{path}: column {quoted(name)}")
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -197,7 +204,8 @@ def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, wh
     extra = [name for name in frame.columns if name not in known]
     if missing:
         unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
-        hint = f"; set data.separator if {extra[0]!r} holds several columns" if frame.shape[1] == 1 else ""
+        only = quoted(frame.columns[0])
+        hint = f"; set data.separator if {only} holds several columns" if frame.shape[1] == 1 else ""
         raise DataError(
             f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "
             f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them"
@@ -217,7 +225,7 @@ def _warn_of_shared_ids(train: Samples, test: Samples, schema: Schema) -> None:
     if len(shared):
         warnings.warn(
             f"{len(shared)} ids are in both the training and the test file, such as "
-            f"{name_values(map(repr, shared))}; "
+            f"{quote_values(shared)}; "
             "if they are the same rows, test scores will look better than new data will be",
             DataWarning,
             stacklevel=3,
@@ -234,7 +242,7 @@ def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, .
             "left out: " + ", ".join(f"{name} ({reason})" for name, reason in schema.left_out.items())
         )
     if schema.task.kind == "binary":
-        notes.append(f"positive class: {schema.task.classes[schema.task.positive]!r}")
+        notes.append(f"positive class: {quoted(schema.task.classes[schema.task.positive])}")
     if schema.task.transform != "none":
         notes.append(f"members learn {schema.task.transform} of the target")
     return tuple(notes)

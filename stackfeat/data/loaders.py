@@ -7,6 +7,7 @@ Out: a DataFrame with distinct, named columns. Text formats give every cell as t
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,8 @@ import pandas as pd
 from stackfeat.data.array_files import array_inputs_of, read_npz_frame
 from stackfeat.data.csv_text import read_csv
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import quote_values, quoted
 from stackfeat.errors import DataError, MissingExtraError
 from stackfeat.registry.resolve import suggest
 
@@ -69,7 +71,7 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
     suffix = path.suffix.lower()
     if suffix not in readers:
         raise DataError(
-            f"{path}: the suffix must be one of {', '.join(readers)}; got {suffix!r}; convert the file"
+            f"{path}: the suffix must be one of {', '.join(readers)}; got {quoted(suffix)}; convert the file"
         )
     if not path.is_file():
         near = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
@@ -79,8 +81,7 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
     doubled = frame.columns[frame.columns.duplicated()].unique()
     if len(doubled):
         raise DataError(
-            f"{path}: column names must differ; got more than one {name_values(map(repr, doubled))}; rename "
-            "them"
+            f"{path}: column names must differ; got more than one {quote_values(doubled)}; rename them"
         )
     if len(frame) == 0 or (frame.shape[1] == 0 and not array_inputs_of(options)):
         raise DataError(
@@ -91,21 +92,15 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
 
 
 def _read_arrow(path: Path, options: DataOptions) -> pd.DataFrame:
-    try:
-        import pyarrow
-    except ImportError as error:
+    if importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError(
             f"{path}: reading {path.suffix[1:]} needs pyarrow; install it with: pip install "
             "'stackfeat[parquet]'"
-        ) from error
-    try:
+        )
+    with parsing(path, f"must be a readable {path.suffix[1:]} file", "write it again", states_sizes=True):
         frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_feather(path)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: must be a readable {path.suffix[1:]} file; got: {error}; write it again"
-        ) from error
-    named = [name for name in frame.index.names if name is not None]
-    return frame.reset_index() if named else frame.reset_index(drop=True)
+        named = [name for name in frame.index.names if name is not None]
+        return frame.reset_index() if named else frame.reset_index(drop=True)
 
 
 def _read_builtin(name: str, options: DataOptions, part: Part) -> pd.DataFrame:

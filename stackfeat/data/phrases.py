@@ -1,4 +1,4 @@
-"""How rows and values are named in messages: the first five, then how many more."""
+"""How rows and values are named in messages: the first five, then how many more; long ones are cut."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 SHOWN = 5
+LONGEST = 80
+_LONGEST_LINE = 200
 
 
 def name_rows(bad: np.ndarray) -> str:
@@ -17,6 +19,39 @@ def name_rows(bad: np.ndarray) -> str:
 
 def name_values(values: Iterable[object]) -> str:
     """Join the first five values and say how many more there are."""
-    listed: Sequence[object] = list(values)
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(str(value) for value in listed[:SHOWN]) + more
+    listed = list(values)
+    return _first([cut(str(value)) for value in listed[:SHOWN]], len(listed))
+
+
+def quote_values(values: Iterable[object]) -> str:
+    """Join values as `name_values`, each in quotes."""
+    listed = list(values)
+    return _first([quoted(value) for value in listed[:SHOWN]], len(listed))
+
+
+def _first(shown: Sequence[str], n_values: int) -> str:
+    return ", ".join(shown) + (f" and {n_values - SHOWN} more" if n_values > SHOWN else "")
+
+
+def quoted(value: object) -> str:
+    """Return a value of a file as one writes it in code, cut where it is long.
+
+    Examples
+    --------
+    >>> quoted("red")
+    "'red'"
+    >>> quoted("x" * 100_000)[-25:]
+    "'... (100,000 characters)"
+    """
+    text = value if isinstance(value, str) else repr(value)
+    return repr(value) if len(text) <= LONGEST else f"{text[:LONGEST]!r}... ({len(text):,} characters)"
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return the beginning of a long text."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def one_line(text: str) -> str:
+    """Return the beginning of a text, on one line."""
+    return cut(" ".join(text[: 10 * _LONGEST_LINE].split()), _LONGEST_LINE)

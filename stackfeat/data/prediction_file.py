@@ -7,7 +7,7 @@ Out: `PredictionRows`: ids, and a column per class in the task's order (or one o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import name_values, quote_values, quoted
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import suggest
+from stackfeat.store.npy import load_npy
 from stackfeat.task import Task
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def read_predictions(
         array = _load_array(path)
         if array.dtype.names is None:
             return _from_array(path, array, task, id_name, ids, classes)
-        frame = _frame_of(array)
+        frame = _frame_of(path, {name: array[name] for name in array.dtype.names})
     else:
         from stackfeat.data.loaders import read_frame
 
@@ -97,7 +99,7 @@ def read_predictions(
         )
     column = _id_column(path, frame, id_name)
     names = _value_columns(path, [str(n) for n in frame.columns if n != column], task, target)
-    values = np.column_stack([_numbers(frame[name], f"{path}: column {name!r}") for name in names])
+    values = np.column_stack([_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
     ignored = tuple(str(name) for name in frame.columns if name != column and name not in names)
     return PredictionRows(
         read_ids(frame, column, str(path)), _both_classes(values, task), ignored, by_name=True
@@ -110,14 +112,12 @@ def read_id_file(path: Path, id_name: str) -> np.ndarray:
     from stackfeat.data.rows import read_ids
 
     if path.suffix.lower() == ARRAY:
-        import pandas as pd
-
         array = _load_array(path)
         if array.ndim != 1:
             raise DataError(
                 f"{path}: ids must be one-dimensional; got shape {array.shape}; write one per row"
             )
-        return read_ids(pd.DataFrame({id_name: array}), id_name, str(path))
+        return read_ids(_frame_of(path, {id_name: array}), id_name, str(path))
     frame = read_frame(path, DataOptions(train=str(path)))
     return read_ids(frame, _id_column(path, frame, id_name), str(path))
 
@@ -171,7 +171,7 @@ def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
     unknown = [label for label in given if label not in wanted]
     if unknown:
         raise DataError(
-            f"{where}: classes must be those of the target ({name_values(wanted)}); got {unknown[0]!r}."
+            f"{where}: classes must be those of the target ({name_values(wanted)}); got {quoted(unknown[0])}."
             f"{suggest(unknown[0], wanted)}"
         )
     if sorted(given) != sorted(wanted):
@@ -184,19 +184,15 @@ def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
 
 
 def _load_array(path: Path) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{path}: must be a readable npy file of plain values; got: {error}; write it with numpy.save"
-        ) from error
-    return array
+    with parsing(path, "must be a readable npy file of plain values", "write it with numpy.save"):
+        return load_npy(path, str(path))
 
 
-def _frame_of(array: np.ndarray) -> pd.DataFrame:
+def _frame_of(path: Path, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame({name: array[name] for name in array.dtype.names or ()})
+    with parsing(path, "must hold a number or text for each row and column", "write plain columns"):
+        return pd.DataFrame(dict(columns))
 
 
 def _id_column(path: Path, frame: pd.DataFrame, id_name: str) -> str:
@@ -205,7 +201,7 @@ def _id_column(path: Path, frame: pd.DataFrame, id_name: str) -> str:
         if name in names:
             return name
     raise DataError(
-        f"{path}: must have the id column {id_name!r} (or 'id'); got columns {name_values(map(repr, names))}."
+        f"{path}: must have the id column {quoted(id_name)} (or 'id'); got columns {quote_values(names)}."
         f"{suggest(id_name, names)}"
     )
 
@@ -222,15 +218,19 @@ def _value_columns(path: Path, names: Sequence[str], task: Task, target: str) ->
         if alone:
             return alone[:1]
         if len(names) == 1:
-            alternatives = "'prediction'" if not wanted else f"'prediction' or {wanted[task.positive]!r}"
-            raise DataError(f"{path}: the column must be called {alternatives}; got {names[0]!r}; rename it")
+            alternatives = (
+                "'prediction'" if not wanted else f"'prediction' or {quoted(wanted[task.positive])}"
+            )
+            raise DataError(
+                f"{path}: the column must be called {alternatives}; got {quoted(names[0])}; rename it"
+            )
     missing = [label for label in wanted if label not in names] or ["prediction"]
     near = suggest(missing[0], names)
     raise DataError(
         f"{path}: must have a column per class, called as the classes are ({name_values(wanted)}); missing: "
-        f"{name_values(missing)}; got {name_values(map(repr, names))}.{near}"
+        f"{name_values(missing)}; got {quote_values(names)}.{near}"
         if wanted
-        else f"{path}: must have a column 'prediction'; got {name_values(map(repr, names))}.{near}"
+        else f"{path}: must have a column 'prediction'; got {quote_values(names)}.{near}"
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stackfeat.data.cells import is_text, to_text
 from stackfeat.data.columns import Column, guess_type, to_dates, to_numbers
-from stackfeat.data.phrases import name_rows, name_values
+from stackfeat.data.phrases import name_rows, name_values, quote_values, quoted
 from stackfeat.data.samples import Table
 from stackfeat.errors import DataError
 
@@ -48,14 +48,14 @@ def read_ids(frame: pd.DataFrame, column: str | None, where: str) -> np.ndarray:
     missing = (text.isna() | (text.str.strip() == "")).to_numpy()
     if missing.any():
         raise DataError(
-            f"{where}: every row must have an id in {column!r}; got none in {name_rows(missing)}; fill them "
+            f"{where}: every row must have an id in {quoted(column)}; got none in {name_rows(missing)}; fill them "
             "in"
         )
     doubled = text.duplicated(keep=False)
     if doubled.any():
         repeated = text[doubled].unique()
         raise DataError(
-            f"{where}: ids in {column!r} must be unique; got {name_values(map(repr, repeated))} more than "
+            f"{where}: ids in {quoted(column)} must be unique; got {quote_values(repeated)} more than "
             "once, "
             f"in {name_rows(doubled.to_numpy())}; remove the duplicates, or name another column as data.id"
         )
@@ -80,7 +80,7 @@ def read_time(values: pd.Series, where: str) -> np.ndarray:
     if type_ != "numeric":
         example = str(values.iloc[0])
         raise DataError(
-            f"{where}: time must be numbers or dates such as 2024-01-31; got {example!r}; convert the column"
+            f"{where}: time must be numbers or dates such as 2024-01-31; got {quoted(example)}; convert the column"
         )
     time = to_numbers(values, where)
     _refuse_missing(np.isnan(time), where, "time")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import name_values, quoted
 from stackfeat.data.samples import Samples
 from stackfeat.errors import ConfigError, DataError, Problem
 
@@ -83,7 +83,7 @@ def _check_class_counts(samples: Samples, n_folds: int, by_group: bool) -> None:
         counts, least, unit = np.bincount(pairs[0], minlength=len(classes)), 2, "groups"
     else:
         counts, least, unit = np.bincount(samples.labels, minlength=len(classes)), n_folds, "rows"
-    rare = [f"{classes[c]!r} ({counts[c]})" for c in np.flatnonzero(counts < least)]
+    rare = [f"{quoted(classes[c])} ({counts[c]})" for c in np.flatnonzero(counts < least)]
     if rare:
         raise DataError(
             f"each class must have at least {least} {unit} for folds.n={n_folds}; "

@@ -14,7 +14,7 @@ import pandas as pd
 from stackfeat.data.cells import BOOLEANS, is_text, to_text
 from stackfeat.data.columns import to_numbers
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_rows, name_values
+from stackfeat.data.phrases import name_rows, quote_values
 from stackfeat.data.schema import LabelType
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import suggest
@@ -74,7 +74,7 @@ def _read_numbers(
 
 def _read_labels(values: pd.Series) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:
     """Return the classes in ``np.unique`` order, int64 codes, and the type of the labels."""
-    if is_text(values):
+    if is_text(values) or values.dtype.kind not in "biuf":
         codes, unique = pd.factorize(to_text(values))
         labels, label_type = _type_labels([str(label) for label in unique])
     else:
@@ -99,7 +99,7 @@ def _type_labels(texts: list[str]) -> tuple[np.ndarray, LabelType]:
 
 
 def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where: str) -> None:
-    shown = name_values(map(repr, classes))
+    shown = quote_values(classes)
     if len(classes) == 1:
         raise DataError(
             f"{where}: the target must have at least 2 classes; got {shown} in every row; check data.target"
@@ -126,7 +126,7 @@ def _find_positive(classes: tuple[Any, ...], positive: Any, task_kind: Kind, whe
     texts = [str(label) for label in classes]
     if str(positive) not in texts:
         raise DataError(
-            f"{where}: data.positive must be one of {name_values(map(repr, classes))}; got {positive!r}."
+            f"{where}: data.positive must be one of {quote_values(classes)}; got {positive!r}."
             f"{suggest(str(positive), texts)}"
         )
     return texts.index(str(positive))

@@ -6,6 +6,7 @@ Out: a header and columns, checked: ids, order, column names, NaN, range, row su
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submissio
             f"such as {', '.join(missing[:5])}. Check data.id and data.test"
         )
     if len(set(wanted)) != len(wanted):
-        twice = [identity for place, identity in enumerate(wanted) if identity in wanted[:place]][:5]
+        twice = [identity for identity, count in Counter(wanted).items() if count > 1][:5]
         raise DataError(f"ids of the sample submission must differ; got {', '.join(twice)} more than once")
     if len(wanted) < len(ids):
         absent = sorted(set(ids) - set(wanted))[:5]

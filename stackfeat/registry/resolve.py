@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -29,6 +30,9 @@ from stackfeat.registry.source import (
 )
 from stackfeat.registry.user_code import agreed, first_on_path, is_agreed
 
+LONGEST_SUGGESTED = 200
+MOST_COMPARED = 5_000
+
 
 def suggest(name: str, options: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest option, or an empty string.
@@ -40,7 +44,11 @@ def suggest(name: str, options: Iterable[str]) -> str:
     >>> suggest("zzz", ["accuracy"])
     ''
     """
-    by_lower_case = {option.lower(): option for option in options}
+    if len(name) > LONGEST_SUGGESTED:
+        return ""
+    # A name of twice the length is never near, and comparing long names takes time by the square of it.
+    near = (option for option in options if len(option) <= 2 * len(name) + 8)
+    by_lower_case = {option.lower(): option for option in islice(near, MOST_COMPARED)}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     return f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
 

@@ -6,8 +6,11 @@ bytes can ask for more memory than there is.
 
 from __future__ import annotations
 
+import ast
 import io
 import math
+import operator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +19,21 @@ import numpy as np
 from stackfeat.errors import StructureError
 
 MOST_DIMENSIONS = 32
-_READERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
+LONGEST_HEADER = 10_000
+_MAGIC = b"\x93NUMPY"
+_READERS: dict[int, Any] = {
+    1: np.lib.format.read_array_header_1_0,
+    2: np.lib.format.read_array_header_2_0,
 }
+
+
+@dataclass(frozen=True)
+class Header:
+    """Shape and type of an array that has not been read."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
 
 
 def load_npy(path: Path, where: str, *, mmap: bool = False) -> np.ndarray:
@@ -49,22 +63,56 @@ def parse_npy(data: bytes, where: str) -> np.ndarray:
 
 def check_header(file: IO[bytes], size: int, where: str) -> None:
     """Raise StructureError unless a file of `size` bytes holds what its header says."""
+    header = read_header(file, where)
+    if header.dtype.hasobject:
+        raise StructureError(
+            f"{where} must hold numbers or text, no Python objects; got dtype {_short(header.dtype)}"
+        )
+    check_size(header, size - file.tell(), where)
+
+
+def read_header(file: IO[bytes], where: str) -> Header:
+    """Return what the beginning of a npy file says; the file then stands where its numbers begin.
+
+    Raises
+    ------
+    StructureError
+        If it is no such file.
+    """
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in _READERS:
-            raise ValueError(f"version {version}")
-        reader: Any = _READERS[version]
-        shape, _, dtype = reader(file)
+        start = file.read(10)
+        version = start[len(_MAGIC)] if start.startswith(_MAGIC) and len(start) == 10 else 0
+        start += file.read(2 if version > 1 else 0)
+        # numpy reads as many bytes as a header says it has before it finds that too long.
+        length = int.from_bytes(start[8:], "little")
+        if version not in (1, 2, 3) or length > LONGEST_HEADER:
+            raise ValueError("no header of numpy")
+        text = file.read(length)
+        if version == 3:
+            return _header_of_text(text)
+        return Header(*_READERS[version](io.BytesIO(start[8:] + text)))
     except Exception as error:
         raise StructureError(f"{where} must be a npy file; got {_short(error)}") from error
-    if dtype.hasobject:
-        raise StructureError(f"{where} must hold numbers or text, no Python objects; got dtype {dtype}")
+
+
+def _header_of_text(text: bytes) -> Header:
+    """Return the header of version 3, for names of columns beyond latin-1, which numpy has no function for."""
+    values = ast.literal_eval(text.decode("utf-8"))
+    return Header(
+        tuple(map(operator.index, values["shape"])),
+        bool(values["fortran_order"]),
+        np.lib.format.descr_to_dtype(values["descr"]),
+    )
+
+
+def check_size(header: Header, n_bytes: int, where: str) -> None:
+    """Raise StructureError unless an array has as many bytes as its header says."""
+    shape, dtype = header.shape, header.dtype
     if len(shape) > MOST_DIMENSIONS or any(length < 0 for length in shape) or not dtype.itemsize:
-        raise StructureError(f"{where} must have a shape; got {_short(shape)} of {dtype}")
-    wanted, found = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if wanted != found:
+        raise StructureError(f"{where} must have a shape; got {_short(shape)} of {_short(dtype)}")
+    if math.prod(shape) * dtype.itemsize != n_bytes:
         raise StructureError(
-            f"{where} must have the {_short(shape)} numbers its header says; got {found} bytes"
+            f"{where} must have the {_short(shape)} numbers its header says; got {n_bytes} bytes"
         )
 
 

@@ -234,7 +234,7 @@ LENGTHS = np.full(12, 4)
         ({"array": "imgs"}, {"images": NAN}, r"data.inputs.x.array must be an array of the file; got 'imgs'.*Did you mean 'images'"),
         ({"array": "A"}, {"A": NAN[:10]}, r"y must have one value for each of 10 rows; got shape \(12,\)"),
         ({"array": "A"}, {"A": OBJECTS}, r"array 'A' must hold numbers.*got Python objects.*lengths"),
-        ({"array": "A"}, {"A": np.array(["a"] * 12)}, r"must hold numbers; got dtype <U1"),
+        ({"array": "A"}, {"A": np.array(["a"] * 12)}, r"must hold numbers of at most 64 bits; got dtype <U1"),
         ({"array": "A"}, {"A": NAN}, r"finite values \(no NaN, no infinity\); got others in row 4"),
         ({"array": "A", "kind": "table"}, {"A": NAN}, r"must be 2-D .* to be a table; got shape \(12, 4, 4\)"),
         ({"array": "A", "kind": "image"}, {"A": LENGTHS}, r"must have 3 or 4 dimensions to be of kind image"),

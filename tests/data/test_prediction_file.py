@@ -78,7 +78,7 @@ def test_arrays_are_never_aligned_by_position(tmp_path: Path) -> None:
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="plain values"):
+    with pytest.raises(DataError, match="no Python objects; got dtype object; write it"):
         read_predictions(tmp_path / "a.npy", THREE, "id", ids=tmp_path / "a.npy")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import quote_values
 from stackfeat.data.prediction_file import PredictionRows
 from stackfeat.data.samples import ArrayReader, ArrayWriter
 from stackfeat.errors import DataError
@@ -93,7 +93,7 @@ def align(
             odd = first[places < 0] if (places < 0).any() else rows.ids[positions(first, rows.ids) < 0]
             raise DataError(
                 f"{name}: the test files of all folds must have the same ids; got others than in {test[0][0]}, "
-                f"such as {name_values(map(repr, odd.tolist()))}; write every test row into each"
+                f"such as {quote_values(odd.tolist())}; write every test row into each"
             )
         tables.append(rows.values[places])
     return Aligned(values, first, tuple(tables), oof.ids[is_other], oof.values[is_other])

@@ -14,7 +14,7 @@ import numpy as np
 
 from stackfeat.data.folds import Folds
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import quote_values, quoted
 from stackfeat.data.samples import ArrayReader, ArrayWriter
 from stackfeat.ensemble.imports.aligned import positions
 from stackfeat.errors import DataError
@@ -23,6 +23,7 @@ from stackfeat.store.entry import reading
 from stackfeat.structure import checked, must
 
 _MOST_PAIRS = 2000
+_LARGEST_FOLD = 9_999
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def read_fold_file(path: Path, train_ids: np.ndarray, folds: Folds, id_name: str
     for column, wanted in ((id_column, id_name), ("fold" if "fold" in names else None, "fold")):
         if column is None:
             raise DataError(
-                f"{path}: a folds file has the columns {id_name!r} (or 'id') and 'fold'; got "
-                f"{name_values(map(repr, names))}.{suggest(wanted, names)}"
+                f"{path}: a folds file has the columns {quoted(id_name)} (or 'id') and 'fold'; got "
+                f"{quote_values(names)}.{suggest(wanted, names)}"
             )
     repeats = _whole(to_numbers(frame["repeat"], f"{path}: repeat"), path) if "repeat" in names else None
     n_repeats = 1 if repeats is None else int(repeats.max()) + 1
@@ -140,7 +141,7 @@ def read_fold_file(path: Path, train_ids: np.ndarray, folds: Folds, id_name: str
             absent = train_ids[places < 0]
             raise DataError(
                 f"{path}: every training row must be in the folds file; {len(absent)} are missing, such as ids "
-                f"{name_values(map(repr, absent.tolist()))}; write all rows, with fold -1 for those in no fold"
+                f"{quote_values(absent.tolist())}; write all rows, with fold -1 for those in no fold"
             )
         by_repeat.append(fold[rows][places])
         n_other = int(((positions(train_ids, ids) < 0) & (fold[rows] >= 0)).sum())
@@ -149,10 +150,10 @@ def read_fold_file(path: Path, train_ids: np.ndarray, folds: Folds, id_name: str
 
 
 def _whole(values: np.ndarray, path: Path) -> np.ndarray:
-    wrong = ~(values == np.round(values)) | (values < -1)
+    wrong = ~(values == np.round(values)) | (values < -1) | (values > _LARGEST_FOLD)
     if wrong.any():
         raise DataError(
-            f"{path}: folds must be whole numbers from 0 (-1: in no fold); got {values[wrong][0]:g}; "
-            "number them 0, 1, ..."
+            f"{path}: folds must be whole numbers from 0 to {_LARGEST_FOLD} (-1: in no fold); got "
+            f"{values[wrong][0]:g}; number them 0, 1, ..."
         )
     return values.astype(np.int64)

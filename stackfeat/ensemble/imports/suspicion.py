@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from stackfeat.data.phrases import name_values
+from stackfeat.data.phrases import quote_values
 from stackfeat.features.two_sample import domain_auc
 from stackfeat.task import Task
 
@@ -134,4 +134,4 @@ def far_above(imported: float, own: float, gap: float, error: float, greater_is_
 
 def shown(values: np.ndarray) -> str:
     """Name the first few ids."""
-    return name_values(map(repr, values.tolist()))
+    return quote_values(values.tolist())

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.registry.resolve import LONGEST_SUGGESTED
 from stackfeat.registry.wildcards import is_pattern, matches
 
 WRAPPED = ("_orig_mod", "module")
@@ -130,7 +131,7 @@ def not_found(
 ) -> LayerNotFoundError:
     """Return the error for an unknown name; it names the nearest ones."""
     known = [*(known for known in layers if known), *marks]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) if len(name) <= LONGEST_SUGGESTED else []
     near += [other for other in known if other.endswith(f".{name}") and other not in near][:3]
     if near:
         hint = f"Did you mean {' or '.join(map(repr, near))}?"
