@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ StorePath = Annotated[Path, typer.Option("--store", help="Folder of the store.")
 
 @app.command()
 def run(
+    context: typer.Context,
     config: ConfigPath,
     set_: Overrides = None,
     trust_code: TrustCode = False,
@@ -63,7 +65,7 @@ def run(
     from stackfeat.run import run as run_config
 
     with TerminalProgress(quiet=quiet) as progress:
-        result = run_config(loaded, progress=progress)
+        result = run_config(loaded, progress=progress, started=context.obj)
     print_result(result, Console())
     raise typer.Exit(result.exit_code)
 
@@ -273,7 +275,8 @@ def main() -> NoReturn:
 def _run_app() -> NoReturn:
     try:
         # Outside its standalone mode click returns the code of typer.Exit instead of raising it.
-        code = app(standalone_mode=False)
+        # What it passes on is the time of the start, from which limits.time counts.
+        code = app(standalone_mode=False, obj=time.monotonic())
     except SystemExit:
         raise
     except (KeyboardInterrupt, typer.Abort):

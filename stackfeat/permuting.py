@@ -152,7 +152,10 @@ def permutation_null(
         options = small.executor
         n_jobs = resolve_jobs(options.jobs if jobs is None else jobs, options.threads_per_job)
         kind = "inline" if n_jobs == 1 else options.kind if jobs is None else "loky"
-        with make_executor(kind, n_jobs, options.threads_per_job, options.retries, code=code) as executor:
+        timeout = options.timeout_seconds
+        with make_executor(
+            kind, n_jobs, options.threads_per_job, options.retries, timeout=timeout, code=code
+        ) as executor:
             plans, failed = _run(small, store, reruns, executor, trust_code, progress)
         verdicts = _judge(loaded, store, reruns, plans, averaging, trust_code)
     return Null(permutations, len(parts[0]), len(parts[1]), verdicts, failed)

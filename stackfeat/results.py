@@ -26,7 +26,7 @@ from stackfeat.ensemble.forewarn import warn_of_averaging, warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
 from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.units import Job
-from stackfeat.errors import DamagedEntryError, RunFailed
+from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.diagnostics import block_warnings
 from stackfeat.features.keys import key_of
@@ -73,6 +73,11 @@ def collect(
     outcome = run_jobs([*scoring.values(), *diagnosing.values()])
     _raise_damaged(outcome)
     scores = read_scores(store, plan.graph, scoring)
+    if not scores and not outcome.failed:
+        raise TimeLimitReached(
+            "at least one member must be scored within limits.time; got none. Finished work is stored: run the "
+            "same command to go on, or give more time"
+        )
     if not scores:
         raise RunFailed(f"no member could be scored: {'; '.join(map(str, outcome.failed.values()))}")
     averaging = averaging_of(planner.loaded, planner.recipes)
@@ -117,11 +122,17 @@ def collect(
         computed={job.member for job in plan.jobs() if job.key in report.computed},
         diagnoses=diagnoses,
         failed={name: str(error) for name, error in failed.items()},
-        left_out=report.left_out,
+        left_out=list(dict.fromkeys([*report.left_out, *_not_scored(outcome, scoring)])),
         held=_held_rows(plan, store),
         notes=list(notes),
         warnings=[*_data_warnings(notes), *warnings],
     )
+
+
+def _not_scored(outcome: CrossFit, scoring: Mapping[str, Job]) -> list[str]:
+    """Return the members whose scores time did not allow."""
+    left = {job.key for job in outcome.left}
+    return [name for name, job in scoring.items() if job.key in left]
 
 
 def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from stackfeat.config import LoadedConfig, load_config
-from stackfeat.ensemble.budget import Deadlines
+from stackfeat.ensemble.budget import Deadlines, Schedule
 from stackfeat.ensemble.forewarn import forewarn, warn_of_averaging
-from stackfeat.ensemble.level import LevelReport, Workshop, run_level
+from stackfeat.ensemble.level import LevelReport, Workshop, at_least_grace, run_level
 from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.remembered import samples_of
 from stackfeat.ensemble.units import Job
 from stackfeat.ensemble.work import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.executors import Executor, make_executor, resolve_jobs
-from stackfeat.features.crossfit import CrossFit, Progress, cross_fit, pending
+from stackfeat.features.crossfit import CrossFit, JobLike, Progress, cross_fit, pending
 from stackfeat.log import logging_to
 from stackfeat.output.result import RunResult
 from stackfeat.planning import Planner, find_tapped_layers, make_planner, open_store
@@ -41,6 +41,7 @@ def run(
     trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
     progress: Progress | None = None,
+    started: float | None = None,
 ) -> RunResult:
     """Compute what a config asks for and is not stored yet, and write the run folder.
 
@@ -57,6 +58,8 @@ def run(
         Folders outside the config's that its paths may lead to.
     progress : Progress, optional
         Told of every finished unit.
+    started : float, optional
+        `time.monotonic()` from which ``limits.time`` counts, where loading and imports count too.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def run(
     >>> result = run("configs/quickstart.yaml")  # doctest: +SKIP
     >>> result.leaderboard.head()                # doctest: +SKIP
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     if isinstance(config, LoadedConfig):
         loaded = config
     else:
@@ -106,7 +109,15 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
 def _executor(loaded: LoadedConfig, code: Code) -> Executor:
     options = loaded.config.executor
     # A file beside the config could hide an installed package; only trusted code may look there.
-    return make_executor(options.kind, options.jobs, options.threads_per_job, options.retries, code=code)
+    return make_executor(
+        options.kind,
+        options.jobs,
+        options.threads_per_job,
+        options.retries,
+        timeout=options.timeout_seconds,
+        can_end=loaded.config.limits.seconds is not None,
+        code=code,
+    )
 
 
 def _workshop(
@@ -116,7 +127,8 @@ def _workshop(
     worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
-    return Workshop(store, executor, worker, n_parallel, progress, deadlines)
+    has_timeout = options.timeout is not None
+    return Workshop(store, executor, worker, n_parallel, progress, deadlines, has_timeout)
 
 
 def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
@@ -143,6 +155,7 @@ def _compute(planner: Planner, place: Workshop, computed: dict[str, float], trus
     plan, report = run_levels(planner, place)
     computed |= report.computed
     report = replace(report, computed=computed)
+    notes += [f"warning: {text}" for text in report.notes]
     finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, place), trust_code)
     return write_results(planner, finished, computed)
 
@@ -159,7 +172,10 @@ def run_levels(planner: Planner, place: Workshop) -> tuple[Plan, LevelReport]:
         if damaged:
             raise damaged[0]
         whole = LevelReport(
-            whole.computed | report.computed, whole.failed | report.failed, whole.left_out + report.left_out
+            whole.computed | report.computed,
+            whole.failed | report.failed,
+            whole.left_out + report.left_out,
+            whole.notes + report.notes,
         )
         if report.gone:
             plan = planner.plan(excluded=whole.gone)
@@ -171,13 +187,22 @@ def run_levels(planner: Planner, place: Workshop) -> tuple[Plan, LevelReport]:
 def _nothing_left(report: LevelReport) -> RunFailed:
     reasons = "; ".join(f"{name}: {error}" for name, error in report.failed.items())
     if report.left_out:
+        notes = "".join(f" {text[0].upper()}{text[1:]}." for text in report.notes)
         failed = f" Failed: {reasons}" if reasons else ""
         return TimeLimitReached(
             f"at least one member must be finished within limits.time; got none. Finished folds are stored: "
-            f"run the same command to go on, or give more time.{failed}"
+            f"run the same command to go on, or give more time.{notes}{failed}"
         )
     return RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
 
 
 def _score(jobs: Sequence[Job], place: Workshop) -> CrossFit:
-    return cross_fit(jobs, place.store, place.executor, place.worker)
+    deadline = at_least_grace(place.deadlines.final)
+
+    def scheduled(todo: Sequence[JobLike]) -> Schedule:
+        # Each for itself: a diagnosis that fails takes no score with it.
+        alone = [replace(job, member=job.key) for job in jobs if job in todo]
+        return Schedule(alone, place.n_parallel, cast(float, deadline))
+
+    order = None if deadline is None else scheduled
+    return cross_fit(jobs, place.store, place.executor, place.worker, order=order)

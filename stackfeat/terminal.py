@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from stackfeat.errors import JobEnded
 from stackfeat.features.crossfit import JobLike
 
 if TYPE_CHECKING:
     from stackfeat.output.result import RunResult
 
-_MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗"}
+_MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended": "-"}
 
 
 class TerminalProgress:
@@ -64,11 +65,13 @@ class TerminalProgress:
 
     def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
         """Take note of a finished job."""
-        self.states.setdefault(job.member, {})[job.label] = "done" if error is None else "failed"
+        ended = isinstance(error, JobEnded)
+        state = "done" if error is None else "ended" if ended else "failed"
+        self.states.setdefault(job.member, {})[job.label] = state
         self.seconds.append(seconds)
         self.n_left -= 1
         if self.live is None and not self.quiet:
-            outcome = f"{seconds:.1f} s" if error is None else f"failed: {error}"
+            outcome = f"{seconds:.1f} s" if error is None else str(error) if ended else f"failed: {error}"
             self.console.print(f"{job.label}: {outcome}", markup=False, highlight=False)
 
     def table(self) -> Table:
@@ -87,7 +90,7 @@ class TerminalProgress:
             if self.seconds and self.n_left
             else ""
         )
-        return f"{elapsed:.0f} s{left}   (✓ computed  = cached  · waiting)"
+        return f"{elapsed:.0f} s{left}   (✓ computed  = cached  · waiting  - no time left)"
 
     def _seconds_left(self, elapsed: float) -> float:
         return elapsed / len(self.seconds) * self.n_left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,10 @@ class ExecutorOptions(Options):
     threads_per_job: int = Field(1, ge=1)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$")
     retries: int = Field(2, ge=0, description="Times a job is given again after its worker died.")
+    timeout: str | int | float | None = Field(
+        None,
+        description="The longest that one job may run, such as 10m, 90s, or seconds; then its member fails.",
+    )
 
     @field_validator("jobs")
     @classmethod
@@ -44,6 +49,16 @@ class ExecutorOptions(Options):
         if isinstance(value, int) and value < 1:
             raise ValueError(f"must be 'auto' or at least 1; got {value}")
         return value
+
+    @field_validator("timeout")
+    @classmethod
+    def readable_timeout(cls, value: str | int | float | None) -> str | int | float | None:
+        return _readable_time(value)
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The longest that one job may run, in seconds."""
+        return None if self.timeout is None else parse_seconds(self.timeout)
 
 
 class LimitOptions(Options):
@@ -56,9 +71,7 @@ class LimitOptions(Options):
     @field_validator("time")
     @classmethod
     def readable_time(cls, value: str | int | float | None) -> str | int | float | None:
-        if value is not None and parse_seconds(value) <= 0:
-            raise ValueError(f"must be a time above zero; got {value}")
-        return value
+        return _readable_time(value)
 
     @property
     def seconds(self) -> float | None:
@@ -74,6 +87,12 @@ def parse_seconds(value: str | int | float) -> float:
     if not match or not any(match.groups()):
         raise ValueError(f"must look like 8h30m, 10m or 90s; got {value!r}")
     return sum(float(part) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True) if part)
+
+
+def _readable_time(value: str | int | float | None) -> str | int | float | None:
+    if value is not None and not 0 < parse_seconds(value) < math.inf:
+        raise ValueError(f"must be a time above zero; got {value}")
+    return value
 
 
 class RunConfig(Options):

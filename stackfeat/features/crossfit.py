@@ -8,13 +8,12 @@ Out: which jobs are done; what failed, with its error. Finished jobs are in the 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stackfeat.errors import ChangedCodeError
-from stackfeat.executors import Executor, Outcome
+from stackfeat.errors import ChangedCodeError, JobEnded
+from stackfeat.executors import Executor, Order, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class CrossFit:
     failed : dict of str to BaseException
         Member to its first error.
     left : list
-        Jobs that were not started, because time ran out.
+        Jobs that were not begun, or were ended, because time ran out.
     """
 
     computed: dict[str, float] = field(default_factory=dict)
@@ -94,7 +93,7 @@ def cross_fit(
     worker: Callable[[str], Sequence[str] | None],
     *,
     progress: Progress | None = None,
-    deadline: float | None = None,
+    order: Callable[[Sequence[JobLike]], Order] | None = None,
 ) -> CrossFit:
     """Run the jobs whose results are not stored yet.
 
@@ -102,31 +101,30 @@ def cross_fit(
     ----------
     worker : callable
         Takes a job's key, returns lines for the log; must be picklable for process executors.
-    deadline : float, optional
-        `time.monotonic()` after which no new job is started; running ones finish.
+    order : callable, optional
+        Makes an order of the jobs to be run, which may leave jobs out or end them; without it, all run.
     """
     todo = pending(jobs, store)
     by_key = {job.key: job for job in todo}
     result = CrossFit()
     if progress is not None:
         progress.plan(jobs, todo)
-    if deadline is not None and time.monotonic() >= deadline:
-        result.left = todo
-        return result
     for job in todo:
         store.write_job(job.key, {"steps": [{"key": step.key, "recipe": step.recipe} for step in job.steps]})
     try:
-        for outcome in executor.submit(worker, list(by_key)):
+        for outcome in executor.submit(worker, list(by_key) if order is None else order(todo)):
             job = by_key.pop(outcome.key)
             _note(job, outcome, result)
             if progress is not None:
                 progress.done(job, outcome.seconds, outcome.error)
-            if deadline is not None and time.monotonic() >= deadline:
-                executor.stop()
     finally:
         for job in todo:
             store.remove_job(job.key)
-    result.left = list(by_key.values())
+    not_begun = [job for job in by_key.values() if job.member not in result.failed]
+    result.left += not_begun
+    for job in not_begun:
+        if progress is not None:
+            progress.done(job, 0.0, JobEnded("not begun: limits.time leaves no more"))
     return result
 
 
@@ -138,6 +136,9 @@ def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
     if outcome.error is None:
         result.computed[job.key] = outcome.seconds
         logger.info("%s: %.1f s", job.label, outcome.seconds)
+    elif isinstance(outcome.error, JobEnded):
+        result.left.append(job)
+        logger.warning("%s: %s", job.label, outcome.error)
     else:
         result.failed.setdefault(job.member, outcome.error)
         notes = "\n".join(getattr(outcome.error, "__notes__", ()))

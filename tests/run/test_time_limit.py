@@ -1,109 +1,140 @@
-"""limits.time: a run ends near its limit with what is finished, and can be completed later."""
+"""limits.time and executor.timeout: a run ends near its limit with what is finished, and can be completed later."""
 
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 Project = Any
-SLOW = """
-import time
+HANGS = """
+import os, time
+from pathlib import Path
 from sklearn.linear_model import LogisticRegression
 
-class Slow(LogisticRegression):
+HERE = Path(__file__).parent
+
+class Hangs(LogisticRegression):
     def fit(self, X, y):
-        time.sleep(5)
+        (HERE / f"began.{os.getpid()}").touch()
+        while not (HERE / "awake").exists():
+            time.sleep(0.05)
         return super().fit(X, y)
 """
+INLINE = ("--set", "executor={kind: inline}")
+LOKY = ("--set", "executor={kind: loky, jobs: 2}")
 
 
 @pytest.fixture
-def slow_project(build: Any, make_config: Any) -> Project:
+def hanging(build: Any, make_config: Any) -> Project:
+    """A project whose first member never ends, unless there is a file `awake`."""
     config = make_config()
-    config["levels"]["base"]["slow"] = {"estimator": "slowly:Slow"}
+    config["levels"]["base"] = {"hangs": {"estimator": "hanging:Hangs"}, **config["levels"]["base"]}
     project = build(config=config)
-    (project.folder / "slowly.py").write_text(SLOW)
+    (project.folder / "hanging.py").write_text(HANGS)
     return project
 
 
-@pytest.mark.slow
-def test_a_run_ends_near_its_limit_and_is_completed_later(slow_project: Project, tmp_path: Any) -> None:
-    whole = slow_project.copy(tmp_path / "whole")
+def n_begun(project: Project) -> int:
+    return len(list(project.folder.glob("began.*")))
+
+
+def others_are_done(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Return a function that says whether the hanging fold is all that is left of the base level."""
+    from stackfeat.terminal import TerminalProgress
+
+    done: set[str] = set()
+    show = TerminalProgress.done
+
+    def note(self: TerminalProgress, job: Any, seconds: float, error: BaseException | None) -> None:
+        done.add(job.label)
+        show(self, job, seconds, error)
+
+    monkeypatch.setattr(TerminalProgress, "done", note)
+    return lambda: n_begun(project) > 0 and len(done) >= 6
+
+
+@pytest.mark.parametrize("executor", [INLINE, LOKY], ids=["inline", "loky"])
+def test_a_member_that_hangs_is_ended_the_rest_is_submitted_and_completed_later(
+    executor: tuple[str, str], hanging: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The time for base members is over, by the clock of this process, once all others are done."""
+    (hanging.folder / "awake").touch()
+    whole = hanging.copy(tmp_path / "whole")
     assert whole.run("--trust-code").code == 0
-    started = time.monotonic()
-    said = slow_project.run("--trust-code", "--set", "limits.time=20s")
-    assert time.monotonic() - started < 40
+    (hanging.folder / "awake").unlink()
+    is_over, real = others_are_done(hanging, monkeypatch), time.monotonic
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: real() + 18_000 * is_over())
+        said = hanging.run("--trust-code", "--set", "limits.time=20000s", *executor)
     assert said.code == 5, said.err
-    assert "left out for lack of time: base/slow" in said.out
-    scores = slow_project.scores()
-    assert scores["left_out"] == ["base/slow"]
-    assert {"base/gbm", "base/linear", "final/soft"} <= set(scores["members"])
-    assert len(slow_project.submission()) == 41
-    said = slow_project.run("--trust-code")
+    assert "left out for lack of time: base/hangs" in said.out
+    assert "base/hangs fold 0: ended after" in said.err and "base/hangs fold 1: not begun" in said.err
+    assert n_begun(hanging) == 1, "one fold tells that it takes too long"
+    scores = hanging.scores()
+    assert scores["left_out"] == ["base/hangs"]
+    assert {"base/gbm", "base/linear", "meta/gated", "final/soft"} <= set(scores["members"])
+    assert len(hanging.submission()) == 41
+    (hanging.folder / "awake").touch()
+    said = hanging.run("--trust-code", *executor)
     assert said.code == 0, said.err
-    assert slow_project.outputs() == whole.outputs()
+    assert hanging.outputs() == whole.outputs()
 
 
-def test_members_are_admitted_from_the_cheapest_up(build: Any, make_config: Any, monkeypatch: Any) -> None:
-    """Time is faked: a fit of `dear` takes 100 s, any other 1 s."""
-    from stackfeat.ensemble import work
-
-    config = make_config()
-    dear = {"estimator": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": 2}}
-    config["levels"]["base"] = {"dear": dear, **config["levels"]["base"]}
-    project = build(config=config)
-    clock = FakeClock(work.make_member)
-    monkeypatch.setattr(work, "make_member", clock.make_member)
-    monkeypatch.setattr(time, "monotonic", clock.now)
-    monkeypatch.setattr(time, "perf_counter", clock.now)
-    said = project.run("--set", "limits.time=200s")
-    assert said.code == 5, said.err
-    assert project.scores()["left_out"] == ["base/dear"]
-    assert clock.fitted.count(dear["estimator"]) == 1, "one fold tells what it costs"
-    clock.fitted.clear()
-    assert project.run().code == 0
-    assert clock.fitted.count(dear["estimator"]) == 2, "the first fold was kept"
-    assert "lightgbm.LGBMClassifier" not in clock.fitted
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", [INLINE, LOKY], ids=["inline", "loky"])
+def test_a_member_that_hangs_costs_no_more_than_the_limit(
+    executor: tuple[str, str], hanging: Project
+) -> None:
+    process = hanging.start("run", "c.yaml", "--trust-code", "--set", "limits.time=60s", *executor)
+    started = time.monotonic()
+    process.communicate(timeout=300)
+    assert process.returncode == 5
+    assert time.monotonic() - started < 90
+    assert hanging.scores()["left_out"] == ["base/hangs"] and len(hanging.submission()) == 41
 
 
-class FakeClock:
-    """A clock that only fits of members move on, and members that move it."""
-
-    def __init__(self, make_member: Any) -> None:
-        self.made = make_member
-        self.seconds = 1000.0
-        self.fitted: list[str] = []
-
-    def now(self) -> float:
-        return self.seconds
-
-    def make_member(self, values: Any, trust_code: bool = False) -> Any:
-        member = self.made(values, trust_code)
-        return SimpleNamespace(
-            fit=lambda rows, context: self.fit(member, values, rows, context), load=member.load
-        )
-
-    def fit(self, member: Any, values: Any, rows: Any, context: Any) -> Any:
-        name = values.get("estimator", "")
-        self.fitted.append(name)
-        self.seconds += 100.0 if name.endswith("DecisionTreeClassifier") else 1.0
-        return member.fit(rows, context)
+def test_a_job_beyond_executor_timeout_fails_its_member_and_only_that(
+    hanging: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + 18_000 * n_begun(hanging))
+    said = hanging.run("--trust-code", "--set", "executor={kind: inline, timeout: 5h}")
+    assert said.code == 4, said.err
+    assert "failed: base/hangs: a job must end within executor.timeout" in said.out
+    assert "give more time, or the member less to do" in said.out.replace("\n", " ")
+    assert n_begun(hanging) == 1, "its other folds would hang too"
+    assert {"base/gbm", "base/linear", "final/soft"} <= set(hanging.scores()["members"])
 
 
-def test_a_generous_limit_changes_nothing(quick: Project, fits: list[str]) -> None:
+def test_a_timeout_that_is_never_met_changes_nothing(quick: Project, fits: list[str]) -> None:
     before = quick.outputs()
-    assert quick.run("--set", "limits.time=2h").code == 0
-    assert quick.outputs() == before and fits == []
+    said = quick.run("--set", "executor.timeout=1000m", "--set", "store=new")
+    assert said.code == 0 and fits == [], "inline with a timeout runs jobs in a worker process"
+    assert quick.outputs() == before
 
 
-def test_a_limit_that_allows_nothing_fails_and_says_so(quick: Project) -> None:
-    said = quick.run("--set", "limits.time=0.001s", "--set", "store=new", "--set", "name=none")
+def test_a_generous_limit_changes_nothing(quick: Project) -> None:
+    before = quick.outputs()
+    said = quick.run("--set", "limits.time=200h", "--set", "store=new")
+    assert said.code == 0 and "cached: 0" in said.out
+    assert quick.outputs() == before
+
+
+def test_where_nothing_is_stored_one_job_is_computed_whatever_the_limit(quick: Project) -> None:
+    options = ("--set", "limits.time=0.001s", "--set", "store=new", "--set", "name=none")
+    said = quick.run(*options)
     assert said.code == 5
     assert "run the same command to go on, or give more time" in said.err and "Traceback" not in said.err
+    assert "the first job runs to its end all the same" in said.err
     assert not (quick.folder / "runs" / "none" / "submission.csv").exists()
+    n_tries = 1
+    while said.code == 5 and "left out" not in said.out:
+        said, n_tries = quick.run(*options), n_tries + 1
+        assert n_tries < 10, "every rerun must make progress"
 
 
 def test_finished_work_counts_although_no_time_is_left(quick: Project, fits: list[str]) -> None:
