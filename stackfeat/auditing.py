@@ -21,8 +21,12 @@ from stackfeat.errors import DataError, StoreError, TrustError, UsageError
 from stackfeat.features.crossfit import Progress
 from stackfeat.log import logging_to
 from stackfeat.options import Options
-from stackfeat.output.files import write_json
+from stackfeat.output.files import json_bytes
 from stackfeat.output.provenance import REMEDY, read_provenance
+from stackfeat.output.run_file import AUDIT as RESULT
+from stackfeat.output.run_file import FILE as MARK
+from stackfeat.output.run_file import whole_run
+from stackfeat.output.run_folder import RunFolder
 from stackfeat.permuting import Null, permutation_null
 from stackfeat.planning import code_hash
 from stackfeat.proving import Provenance, prove
@@ -30,7 +34,7 @@ from stackfeat.registry.trust import code_of_run, explaining_refusals
 from stackfeat.registry.user_code import NO_CODE, serving_agreed
 from stackfeat.store import Store
 
-RESULT = "audit.json"
+LOG = "audit.log"
 FEWEST_ROWS = 50
 
 
@@ -131,16 +135,25 @@ def audit(
         if value is not None and value < least:
             raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
     folder = Path(run_folder)
-    index = read_provenance(folder)
-    home = folder / index["folder"]
-    config = _read_config(folder)
+    with whole_run(folder) as marked:
+        index = read_provenance(folder)
+        if marked is None:
+            raise UsageError(
+                f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
+                "Run its config with this version first: what is stored is not computed again"
+            )
+        home = folder / index["folder"]
+        config = _read_config(folder)
     code = code_of_run(folder, trust_code).beside(home.resolve()) if null else NO_CODE
     if null:
         with explaining_refusals(code):
             _refuse_untrusted(config, home, code.is_trusted)
     entries = _open(folder / index["store"] if store is None else Path(store))
     samples, folds = _rows_of(entries, index)
-    with logging_to(folder / "audit.log"), serving_agreed(code):
+    outputs = RunFolder(folder, entries.run)
+    with outputs.claimed(LOG), logging_to(folder / LOG), serving_agreed(code):
+        if read_provenance(folder) != index:
+            raise UsageError(f"{folder} must be one run's while it is audited; got a new one; do it again")
         with as_written("the entries of the run", REMEDY):
             proven = prove(entries, index, samples, folds, folder)
         judged = None
@@ -160,9 +173,9 @@ def audit(
                 code=code,
                 progress=progress,
             )
-    found = Audit(folder, proven, judged)
-    options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
-    write_json(folder / RESULT, {**found.to_json(), "options": options})
+        found = Audit(folder, proven, judged)
+        options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
+        outputs.add(RESULT, json_bytes({**found.to_json(), "options": options}))
     return found
 
 

@@ -15,7 +15,9 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.schema import Schema
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.predictor import REMEDY, load_predictor
+from stackfeat.errors import UsageError
 from stackfeat.output.files import write_csv
+from stackfeat.output.run_file import FILE, is_own_name, whole_run
 from stackfeat.output.submission import Form, make_submission
 from stackfeat.registry.trust import code_of_run, explaining_refusals
 from stackfeat.registry.user_code import importing
@@ -49,9 +51,12 @@ def predict_file(
     ------
     DataError
         If there is no predictor, or the file's columns do not fit.
+    UsageError
+        If the output would replace the data or a file of the run.
     """
+    _refuse_output(Path(output), Path(run_folder), Path(data))
     code = code_of_run(Path(run_folder), trust_code)
-    with explaining_refusals(code):
+    with whole_run(Path(run_folder)), explaining_refusals(code):
         predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
     predictor = predictor.leave_out(without) if without else predictor
     way = Reading.from_json(values, f"{predictor.folder}")
@@ -99,3 +104,12 @@ class Reading:
                 None if decision is None else Decision.from_json(decision),
                 str(values["code"]),
             )
+
+
+def _refuse_output(output: Path, run_folder: Path, data: Path) -> None:
+    """Refuse to replace what is read; any other file that is there was named by the user to be replaced."""
+    place, folder = output.resolve(), run_folder.resolve()
+    name = place.relative_to(folder).as_posix() if place.is_relative_to(folder) else ""
+    if place == data.resolve() or name == FILE or (name and is_own_name(name)) or place.is_dir():
+        what = "DATA itself" if place == data.resolve() else "a folder" if place.is_dir() else "a file of RUN"
+        raise UsageError(f"--output must be a file of its own; got {output}, which is {what}; choose another")

@@ -17,7 +17,7 @@ from stackfeat.data.samples import Samples, load_samples
 from stackfeat.ensemble.proof import Fault, Prover, indirect
 from stackfeat.ensemble.proof_emitted import whole_fit
 from stackfeat.ensemble.proof_held import HeldProver
-from stackfeat.output.written import Written
+from stackfeat.output.run_file import find_run_file
 from stackfeat.store import Store
 
 
@@ -117,8 +117,12 @@ def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds
         ways = [*indirect(prover, block["oof"]), *_ways_from_elsewhere(block, elsewhere)]
         is_elsewhere = block["member"] in elsewhere[block["member"]]
         blocks.append(BlockProof(block["name"], n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
-    written = Written(folder)
-    changed = [name for name, made_of in index["files"].items() if not written.is_current(name, made_of)]
+    written = find_run_file(folder)
+    changed = [
+        name
+        for name, made_of in index["files"].items()
+        if written is None or not written.is_current(folder, name, made_of)
+    ]
     file_faults = [
         Fault("mismatch", name, detail="it is not the file that the run wrote from its entries")
         for name in changed

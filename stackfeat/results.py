@@ -36,6 +36,8 @@ from stackfeat.output.foreign import foreign_warnings
 from stackfeat.output.guard import find_overfit, guard_warnings
 from stackfeat.output.provenance import write_provenance
 from stackfeat.output.result import RunResult
+from stackfeat.output.run_file import PROVENANCE, SUBMISSION
+from stackfeat.output.run_folder import RunFolder
 from stackfeat.output.scores import (
     choose_submission,
     diagnose_jobs,
@@ -233,26 +235,29 @@ def _form(planner: Planner, sample: pd.DataFrame | None, *, as_labels: bool) -> 
     )
 
 
-def write_results(planner: Planner, finished: Finished, computed: Container[str]) -> RunResult:
+def write_results(
+    planner: Planner, finished: Finished, computed: Container[str], outputs: RunFolder
+) -> RunResult:
     """Write the run folder and return where everything is; `computed` holds keys of jobs."""
     import pandas as pd
 
-    config, loaded = planner.config, planner.loaded
+    config = planner.config
     sample = _read_sample(planner)
     form = _form(planner, sample, as_labels=finished.metric.needs == "label")
     n_jobs = len(list(finished.plan.jobs()))
     n_computed = sum(job.key in computed for job in finished.plan.jobs())
-    folder = loaded.folder / config.run_dir
-    submission = write_run(
-        folder,
-        finished,
-        config_yaml=dump_config(config),
-        form=form,
-        sample=sample,
-        description=_reading(planner),
-        title=config.name,
-    )
-    write_provenance(folder, finished, _origin(planner, folder))
+    folder = outputs.folder
+    with outputs.rewriting() as draft:
+        write_run(
+            draft,
+            finished,
+            config_yaml=dump_config(config),
+            form=form,
+            sample=sample,
+            description=_reading(planner),
+            title=config.name,
+        )
+        write_provenance(draft.path(PROVENANCE), finished, _origin(planner, folder))
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,
@@ -260,12 +265,12 @@ def write_results(planner: Planner, finished: Finished, computed: Container[str]
         submitted=finished.chosen.node.full_name,
         score=finished.chosen.score,
         holdout=None if finished.chosen.holdout is None else finished.chosen.holdout.score,
-        submission=submission,
+        submission=None if finished.test is None else folder / SUBMISSION,
         n_computed=n_computed,
         n_cached=n_jobs - n_computed,
         failed=finished.failed,
         left_out=finished.left_out,
-        warnings=finished.warnings,
+        warnings=[*finished.warnings, *draft.set_aside],
     )
 
 

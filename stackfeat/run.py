@@ -22,6 +22,7 @@ from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.features.crossfit import CrossFit, JobLike, Progress, cross_fit, pending
 from stackfeat.log import logging_to
 from stackfeat.output.result import RunResult
+from stackfeat.output.run_folder import RunFolder
 from stackfeat.planning import Planner, find_tapped_layers, make_planner, open_store
 from stackfeat.registry.trust import remember_run
 from stackfeat.registry.user_code import Code, serving_agreed
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+LOG = "run.log"
 _N_REPAIRS = 20
 
 
@@ -94,16 +96,23 @@ def run(
 
 def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, started: float) -> RunResult:
     trust_code = code.is_trusted
-    planner = make_planner(loaded, open_store(loaded))
+    store = open_store(loaded)
+    outputs = RunFolder(loaded.folder / loaded.config.run_dir, store.run)
+    outputs.refuse_foreign()
+    planner = make_planner(loaded, store)
     _repairing(lambda: check_rows(planner, trust_code))
-    log = loaded.folder / loaded.config.run_dir / "run.log"
-    with planner.store.running(), logging_to(log), _executor(loaded, code) as executor:
+    with (
+        outputs.claimed(LOG),
+        store.running(),
+        logging_to(outputs.folder / LOG),
+        _executor(loaded, code) as executor,
+    ):
         planner = find_tapped_layers(planner, trust_code)
         place = _workshop(planner, executor, progress, trust_code, started)
         for text in _forewarnings(planner, trust_code):
             logger.warning(text)
         computed: dict[str, float] = {}
-        return _repairing(lambda: _compute(planner, place, computed, trust_code))
+        return _repairing(lambda: _compute(planner, place, outputs, computed, trust_code))
 
 
 def _executor(loaded: LoadedConfig, code: Code) -> Executor:
@@ -149,7 +158,9 @@ def _repairing(work: Callable[[], Result]) -> Result:
     return work()
 
 
-def _compute(planner: Planner, place: Workshop, computed: dict[str, float], trust_code: bool) -> RunResult:
+def _compute(
+    planner: Planner, place: Workshop, outputs: RunFolder, computed: dict[str, float], trust_code: bool
+) -> RunResult:
     """Run all levels, score them and write the run folder; `computed` remembers what earlier tries did."""
     notes = planner.read_rows(trust_code)
     plan, report = run_levels(planner, place)
@@ -157,7 +168,7 @@ def _compute(planner: Planner, place: Workshop, computed: dict[str, float], trus
     report = replace(report, computed=computed)
     notes += [f"warning: {text}" for text in report.notes]
     finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, place), trust_code)
-    return write_results(planner, finished, computed)
+    return write_results(planner, finished, computed, outputs)
 
 
 def run_levels(planner: Planner, place: Workshop) -> tuple[Plan, LevelReport]:

@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, stale ones removed.
+"""Files of a run: written whole or not at all.
 
 In:  the run folder and what belongs in each file.
 Out: files on disk, the same bytes for the same results.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,10 +47,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON with sorted keys."""
-    write_bytes(
-        path,
-        (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-    )
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return readable JSON with sorted keys."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
@@ -82,13 +83,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     return value
-
-
-def remove_stale(folder: Path, keep: Iterable[str]) -> None:
-    """Remove files of an earlier run from one of our own folders."""
-    wanted = set(keep)
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -16,11 +16,11 @@ from stackfeat.ensemble.units import Averaging
 from stackfeat.errors import UsageError
 from stackfeat.output.files import write_bytes
 from stackfeat.output.finished import Finished
+from stackfeat.output.run_file import PROVENANCE as FILE
 from stackfeat.output.write import file_name
 from stackfeat.store.sealed import read_sealed, seal
 from stackfeat.structure import must, structured
 
-FILE = "provenance.json"
 FORMAT = 2
 REMEDY = "run the config again"
 
@@ -70,9 +70,9 @@ class Index:
             before.add(block.name)
 
 
-def write_provenance(folder: Path, finished: Finished, origin: Mapping[str, str]) -> None:
+def write_provenance(path: Path, finished: Finished, origin: Mapping[str, str]) -> None:
     """Write the file; `origin` says where the store and the config's folder are, seen from the run folder."""
-    write_bytes(folder / FILE, seal({**provenance_json(finished), **origin}))
+    write_bytes(path, seal({**provenance_json(finished), **origin}))
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

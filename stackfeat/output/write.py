@@ -2,7 +2,7 @@
 
 In:  a finished run and its folder.
 Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, holdout/, submission.csv,
-     predictor/, report.html. A rerun replaces its own files and removes stale ones.
+     predictor/, report.html. They are a draft until all of them are there.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.output.artifact import write_predictor
-from stackfeat.output.files import remove_stale, write_bytes, write_csv, write_json
+from stackfeat.output.files import write_bytes, write_csv, write_json
 from stackfeat.output.finished import Finished
 from stackfeat.output.report import render_report
+from stackfeat.output.run_file import SUBMISSION
+from stackfeat.output.run_folder import Draft
 from stackfeat.output.scores import Score
 from stackfeat.output.submission import Form, make_submission, order_like_sample
-from stackfeat.output.written import Written
 from stackfeat.store import safe_name
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def write_run(
-    folder: Path,
+    draft: Draft,
     finished: Finished,
     *,
     config_yaml: str,
@@ -37,33 +38,28 @@ def write_run(
     sample: pd.DataFrame | None,
     description: dict[str, Any],
     title: str,
-) -> Path | None:
+) -> None:
     """Write every file of a run; the submission is checked before the first byte is written.
 
     Parameters
     ----------
     description : dict
         JSON kept with the predictor: how to read later data.
-
-    Returns
-    -------
-    Path or None
-        The submission, if there is a test file.
     """
-    submission = None
     if finished.test is not None:
         prediction = finished.test_rows(finished.chosen)
         labels = finished.labels(finished.chosen, prediction)
         submission = make_submission(finished.test.ids, prediction, labels, finished.task, form)
         submission = submission if sample is None else order_like_sample(submission, sample)
-    write_bytes(folder / "config.yaml", config_yaml.encode())
-    _write_folds(folder, finished)
-    _write_predictions(folder, finished)
-    write_leaderboard(folder / "leaderboard.csv", finished)
-    write_json(folder / "scores.json", scores_json(finished))
+        write_csv(draft.path(SUBMISSION), submission.header, submission.columns)
+    write_bytes(draft.path("config.yaml"), config_yaml.encode())
+    _write_folds(draft.path("folds.csv"), finished)
+    _write_predictions(draft, finished)
+    write_leaderboard(draft.path("leaderboard.csv"), finished)
+    write_json(draft.path("scores.json"), scores_json(finished))
     extra = {**description, "form": form.to_json(), "decision": finished.chosen.decision}
     write_predictor(
-        folder / "predictor",
+        draft,
         finished.plan,
         finished.chosen.node.full_name,
         finished.averaging,
@@ -71,16 +67,10 @@ def write_run(
         finished.store,
         extra,
     )
-    write_bytes(folder / "report.html", render_report(finished, title).encode())
-    path = folder / "submission.csv"
-    if submission is None:
-        path.unlink(missing_ok=True)
-        return None
-    write_csv(path, submission.header, submission.columns)
-    return path
+    write_bytes(draft.path("report.html"), render_report(finished, title).encode())
 
 
-def _write_folds(folder: Path, finished: Finished) -> None:
+def _write_folds(path: Path, finished: Finished) -> None:
     ids = finished.train.ids if finished.held is None else finished.held.holdout.ids
     repeats = range(finished.folds.n_repeats)
     header = ["id", "repeat", "fold"]
@@ -94,7 +84,7 @@ def _write_folds(folder: Path, finished: Finished) -> None:
         is_held = np.isin(np.arange(len(ids)), finished.held.holdout.held)
         header.append("holdout")
         columns.append([bool(value) for _ in repeats for value in is_held])
-    write_csv(folder / "folds.csv", header, columns)
+    write_csv(path, header, columns)
 
 
 def _fold_of_file(finished: Finished, repeat: int) -> np.ndarray:
@@ -108,30 +98,23 @@ def _fold_of_file(finished: Finished, repeat: int) -> np.ndarray:
     return whole
 
 
-def _write_predictions(folder: Path, finished: Finished) -> None:
+def _write_predictions(draft: Draft, finished: Finished) -> None:
     header = ("id", *([str(label) for label in finished.task.classes] or ["prediction"]))
-    names = []
-    written = Written(folder)
     for score in finished.scores:
         name = file_name(score)
-        names.append(name)
         _write_rows(
-            written, f"oof/{name}", finished.oof_recipe(score), header, finished.train, finished.oof, score
+            draft, f"oof/{name}", finished.oof_recipe(score), header, finished.train, finished.oof, score
         )
         if finished.test is not None:
             recipe = finished.test_recipe(score)
-            _write_rows(written, f"test/{name}", recipe, header, finished.test, finished.test_rows, score)
+            _write_rows(draft, f"test/{name}", recipe, header, finished.test, finished.test_rows, score)
         if finished.held is not None:
             recipe, rows = finished.held_recipe(score), finished.held.samples
-            _write_rows(written, f"holdout/{name}", recipe, header, rows, finished.held_rows, score)
-    written.save()
-    remove_stale(folder / "oof", names)
-    remove_stale(folder / "test", names if finished.test is not None else ())
-    remove_stale(folder / "holdout", names if finished.held is not None else ())
+            _write_rows(draft, f"holdout/{name}", recipe, header, rows, finished.held_rows, score)
 
 
 def _write_rows(
-    written: Written,
+    draft: Draft,
     name: str,
     made_of: Any,
     header: Sequence[str],
@@ -139,10 +122,10 @@ def _write_rows(
     predict: Callable[[Score], np.ndarray],
     score: Score,
 ) -> None:
-    if written.is_current(name, made_of):
+    if draft.keeps(name, made_of):
         return
-    write_csv(written.folder / name, header, (samples.ids.tolist(), *np.ascontiguousarray(predict(score).T)))
-    written.note(name, made_of)
+    columns = (samples.ids.tolist(), *np.ascontiguousarray(predict(score).T))
+    write_csv(draft.path(name, made_of), header, columns)
 
 
 def file_name(score: Score) -> str:

@@ -22,9 +22,10 @@ _UNKNOWN = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 _FAR = 2**30
 """The byte that is locked: on Windows a locked byte cannot be read, and the first ones say who has it."""
 
-_HELD: set[str] = set()
-"""Real paths of the locks of this process. The system does not keep its threads apart, and it forgets
-a lock as soon as any handle of its file is closed."""
+_LONGEST = 1000
+_HELD: dict[str, int] = {}
+"""Descriptors by real path of the locks of this process. The system does not keep its threads apart, and it
+forgets a lock as soon as any other handle of its file is closed."""
 _HELD_GUARD = threading.Lock()
 
 
@@ -70,7 +71,7 @@ class FileLock:
                     break
                 # Removed by its last holder between our two steps.
                 os.close(descriptor)
-            _HELD.add(name)
+            _HELD[name] = descriptor
         self._descriptor, self._name = descriptor, name
         return True
 
@@ -88,7 +89,7 @@ class FileLock:
         if descriptor is not None:
             with _HELD_GUARD:
                 os.close(descriptor)
-                _HELD.discard(self._name)
+                _HELD.pop(self._name, None)
 
     def __del__(self) -> None:
         self.release()
@@ -105,6 +106,19 @@ class FileLock:
             self.is_proof = False
             logger.info("%s cannot be locked (%s): nothing tells two users apart", self.path, error.strerror)
         return True
+
+
+def read_note(path: Path) -> bytes:
+    """Return what `FileLock.write` wrote; a lock of this process stays locked, as it would not with `open`."""
+    with _HELD_GUARD:
+        held = _HELD.get(os.path.realpath(path))
+        descriptor = os.open(path, os.O_RDONLY) if held is None else held
+        try:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return os.read(descriptor, _LONGEST)
+        finally:
+            if held is None:
+                os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackfeat.errors import StoreError
-from stackfeat.output.files import remove_stale, write_bytes, write_csv, write_json
+from stackfeat.output.files import write_bytes, write_csv, write_json
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(
@@ -52,10 +52,3 @@ def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     assert list(json.loads((tmp_path / "a.json").read_text())) == ["a", "b"]
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "b.json", {"x": float("nan")})
-
-
-def test_stale_files_go_and_wanted_ones_stay(tmp_path: Path) -> None:
-    for name in ("a.csv", "b.csv"):
-        (tmp_path / name).touch()
-    remove_stale(tmp_path, ["b.csv"])
-    assert [path.name for path in tmp_path.iterdir()] == ["b.csv"]

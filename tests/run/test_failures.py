@@ -95,4 +95,5 @@ def test_a_run_without_any_member_left_fails(kind: str, quick: Project) -> None:
     assert said.code == 1
     assert "error: at least one member must be left" in said.err
     assert "base/gbm" in said.err and "base/linear" in said.err and "Traceback" not in said.err
-    assert {path.name for path in (quick.folder / "runs" / "dead").iterdir()} == {"run.log"}
+    there = {path.name for path in (quick.folder / "runs" / "dead").iterdir()}
+    assert there == {"run.log", "run.json", ".run.lock"}

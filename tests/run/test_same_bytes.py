@@ -58,7 +58,8 @@ def test_another_seed_gives_other_bytes(quick: Project) -> None:
 def test_the_run_folder_holds_what_it_promises(net_run: Project) -> None:
     names = {path.name for path in net_run.run_folder.iterdir()}
     assert names == {
-        ".written.json",
+        ".run.lock",
+        "run.json",
         "config.yaml",
         "folds.csv",
         "leaderboard.csv",

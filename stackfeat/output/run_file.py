@@ -1,0 +1,210 @@
+"""run.json: the mark of a run folder, and the list of what a run has written there.
+
+In:  a run folder.
+Out: `RunFile`: which run, whether its files are whole, the SHA-256 of each. What is not listed is somebody
+     else's, and what has another hash than the listed one was changed by somebody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from stackfeat.errors import DataError, StructureError, UsageError
+from stackfeat.store import hash_recipe
+from stackfeat.store.disk import hash_file
+from stackfeat.store.sealed import read_sealed, seal
+from stackfeat.structure import must, structured
+
+FILE = "run.json"
+FORMAT = 1
+LOGS = ("run.log", "audit.log")
+AUDIT = "audit.json"
+SUBMISSION = "submission.csv"
+PROVENANCE = "provenance.json"
+FILES = frozenset(
+    {
+        "config.yaml",
+        "folds.csv",
+        "leaderboard.csv",
+        "scores.json",
+        "report.html",
+        SUBMISSION,
+        PROVENANCE,
+        AUDIT,
+        *LOGS,
+    }
+)
+"""Files of a run folder that runs write; nothing else there is ever touched."""
+FOLDERS = ("oof", "test", "holdout", "predictor")
+"""Folders of a run folder that hold files of runs alone."""
+REMEDY = (
+    "move the folder away or choose another outputs.dir, and run the config again: finished folds are stored"
+)
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file as it was written; `made_of` is the hash of the recipe of what takes long to write."""
+
+    sha256: str
+    made_of: str = ""
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What ``run.json`` holds.
+
+    Attributes
+    ----------
+    id : str
+        Of the run that wrote the files.
+    state : {"writing", "whole"}
+        ``writing``: some files may be those of `before`, or be missing.
+    files : dict of str to WrittenFile
+    before : dict of str to str
+        While files are replaced, the hashes of those that the run found.
+    logs : tuple of str
+        Files that are added to, and have no hash.
+    """
+
+    id: str
+    version: str
+    state: Literal["writing", "whole"]
+    files: Mapping[str, WrittenFile] = field(default_factory=dict)
+    before: Mapping[str, str] = field(default_factory=dict)
+    logs: Sequence[str] = ()
+    format: int = FORMAT
+
+    @property
+    def names(self) -> set[str]:
+        """All files that runs have written."""
+        return {*self.files, *self.before, *self.logs}
+
+    def is_unchanged(self, name: str, sha256: str) -> bool:
+        """Return whether a file of this hash is one that a run wrote under this name."""
+        return self.before.get(name) == sha256 or (name in self.files and self.files[name].sha256 == sha256)
+
+    def is_current(self, folder: Path, name: str, made_of: Any) -> bool:
+        """Return whether a file, or all files of a folder, are there as this recipe gave them."""
+        wanted = hash_recipe({"made_of": made_of})
+        found = {key: file for key, file in self.files.items() if key == name or key.startswith(f"{name}/")}
+        return bool(found) and all(
+            file.made_of == wanted and hash_of(folder / key) == file.sha256 for key, file in found.items()
+        )
+
+    def sealed(self) -> bytes:
+        """Return the text of the file."""
+        return seal(asdict(self))
+
+
+def find_run_file(folder: Path) -> RunFile | None:
+    """Return what ``run.json`` of a folder says; None where there is none.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or not made as a run makes it.
+    """
+    path = folder / FILE
+    try:
+        if path.is_symlink():
+            raise DataError(f"{path} must be a file that a run wrote; got a link; {REMEDY}")
+        found = structured(RunFile, read_sealed(path, FORMAT, REMEDY), str(path))
+        for name in found.names:
+            must(is_own_name(name), str(path), "list files of a run", name)
+    except FileNotFoundError:
+        return None
+    except StructureError as error:
+        raise DataError(f"{error}; {REMEDY}") from error
+    return found
+
+
+def is_own_name(name: str) -> bool:
+    """Return whether runs write files of this name, relative to the run folder."""
+    path = PurePosixPath(name)
+    if str(path) != name or "\\" in name or "\0" in name or {".", ".."} & set(path.parts):
+        return False
+    return name in FILES or (len(path.parts) > 1 and path.parts[0] in FOLDERS)
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file; "" where it cannot be read or is a link."""
+    try:
+        return "" if path.is_symlink() else hash_file(path)
+    except OSError:
+        return ""
+
+
+@contextmanager
+def whole_run(folder: Path) -> Iterator[RunFile | None]:
+    """See that the files of a run folder are those of one run, from the first one read to the last.
+
+    A folder without ``run.json``, such as a `predictor/` that was copied alone, says nothing of it.
+
+    Raises
+    ------
+    UsageError
+        If files are being written, or a run that wrote them was killed.
+    DataError
+        If ``run.json`` is damaged.
+    """
+    before = _refuse_half(folder)
+    yield before
+    after = _refuse_half(folder)
+    if (before and before.id) != (after and after.id):
+        raise UsageError(f"{folder} must be one run's while it is read; got a new one; do it again")
+
+
+def _refuse_half(folder: Path) -> RunFile | None:
+    found = find_run_file(folder)
+    if found is not None and found.state != "whole":
+        raise UsageError(
+            f"RUN must be the folder of a finished run; got {folder}, whose {FILE} says state=writing: a run "
+            "works on it, or was killed. Wait for it, or run its config again: finished folds are stored"
+        )
+    return found
+
+
+def foreign_files(folder: Path, listed: set[str]) -> list[str]:
+    """Return what stands under names that runs write, and is none of the listed files.
+
+    Links are never ours, nor is what lies behind them.
+    """
+    found = [name for name in sorted(FILES) if os.path.lexists(folder / name)]
+    found = [name for name in found if name not in listed or not _is_plain_file(folder / name)]
+    for name in FOLDERS:
+        place = folder / name
+        if place.is_symlink() or (os.path.lexists(place) and not place.is_dir()):
+            found.append(name)
+        elif place.is_dir():
+            found += _foreign_below(folder, name, listed)
+    return found
+
+
+_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What file managers leave wherever they are; it stays, and is in nobody's way."""
+
+
+def _foreign_below(folder: Path, name: str, listed: set[str]) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder / name, onerror=fail):
+        here = Path(place)
+        for one in (*folders, *files):
+            path = (here / one).relative_to(folder).as_posix()
+            if one in folders:
+                is_ours = not (here / one).is_symlink()
+            else:
+                is_ours = (path in listed or one in _DESKTOP) and _is_plain_file(here / one)
+            if not is_ours:
+                yield path
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()

@@ -1,0 +1,345 @@
+"""The run folder: one run at a time writes it, and only what runs have written there is replaced or removed.
+
+In:  a folder and a run's id.
+Out: files of one run, and ``run.json`` that says whose they are. New files are prepared in a folder of their
+     own beside the old ones; then ``run.json`` says that it is being written, they are put in place, and it
+     says that it is whole. A kill at any moment leaves the old results or such a mark.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stackfeat.errors import DataError, StoreError, UsageError
+from stackfeat.output.files import write_bytes
+from stackfeat.output.run_file import (
+    AUDIT,
+    FILE,
+    PROVENANCE,
+    SUBMISSION,
+    RunFile,
+    WrittenFile,
+    find_run_file,
+    foreign_files,
+    hash_of,
+    is_own_name,
+)
+from stackfeat.store import hash_recipe
+from stackfeat.store.disk import sync
+from stackfeat.store.lock import FileLock, read_note
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".run.lock"
+EDITED = "edited"
+_STAGED = ".writing-"
+_SHOWN = 5
+
+
+class RunFolder:
+    """A run folder as one run sees it.
+
+    Parameters
+    ----------
+    folder : Path
+        It may be missing.
+    run : str
+        Id of the run.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder = folder
+        self.run = run
+        self._staged = folder / f"{_STAGED}{run}"
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder with files of somebody else under the names of ours, or that a run is using.
+
+        Nothing is written.
+
+        Raises
+        ------
+        UsageError
+        """
+        with _explained(self.folder):
+            if not self.folder.is_dir():
+                return
+            self._listed()
+            if (self.folder / LOCK).exists():
+                self._take_lock().release()
+
+    @contextmanager
+    def claimed(self, log: str) -> Iterator[None]:
+        """Keep other runs out for the block; `log` is the file that is added to.
+
+        Raises
+        ------
+        UsageError
+            As `refuse_foreign`.
+        StoreError
+            If the folder cannot be written.
+        """
+        self.refuse_foreign()
+        with _explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = self._take_lock()
+        try:
+            with _explained(self.folder):
+                self._begin(log, may_clean=lock.is_proof)
+            yield
+        finally:
+            shutil.rmtree(self._staged, ignore_errors=True)
+            lock.release()
+
+    @contextmanager
+    def rewriting(self) -> Iterator[Draft]:
+        """Give a draft to write to; when the block ends well, its files are the run folder's.
+
+        Raises
+        ------
+        UsageError
+            If somebody has put files of his own in the way; everything is as before then.
+        StoreError
+            If the folder cannot be written.
+        """
+        place = self._staged / "new"
+        draft = Draft(self.folder, place, self._listed())
+        try:
+            yield draft
+            with _explained(self.folder):
+                self._publish(draft)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def add(self, name: str, data: bytes) -> None:
+        """Add one file to those of a whole run, or replace it."""
+        found = self._listed()
+        new = self._staged / "added"
+        write_bytes(new, data)
+        with _explained(self.folder):
+            before = hash_of(self.folder / name)
+            if before and not found.is_unchanged(name, before):
+                self._set_aside(name)
+            files = {**found.files, name: WrittenFile(hash_of(new))}
+            self._save(replace(found, files=files, before={**found.before, name: before} if before else {}))
+            new.replace(self.folder / name)
+
+    def _listed(self) -> RunFile:
+        """Return what runs have written here; UsageError where there is more in our places."""
+        try:
+            found = find_run_file(self.folder)
+        except DataError as error:
+            raise UsageError(f"outputs.dir must be a folder of its own; {error}") from error
+        listed = found or RunFile(self.run, _version(), "writing")
+        foreign = foreign_files(self.folder, listed.names)
+        if os.path.lexists(self.folder / LOCK) and not _is_lock(self.folder / LOCK):
+            foreign.append(LOCK)
+        if foreign:
+            raise UsageError(_refusal(self.folder, foreign))
+        return listed
+
+    def _take_lock(self) -> FileLock:
+        lock = FileLock(self.folder / LOCK)
+        if not lock.acquire():
+            raise UsageError(
+                f"a run folder must be written by one run at a time; got {self.folder}, which "
+                f"{_holder(self.folder / LOCK)} is using; wait until it has ended, or choose another outputs.dir"
+            )
+        lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "run": self.run}))
+        return lock
+
+    def _begin(self, log: str, *, may_clean: bool) -> None:
+        found = self._listed()
+        if may_clean:
+            for path in self.folder.glob(f"{_STAGED}*"):
+                _remove_staged(path)
+        self._staged.mkdir()
+        # Whose folder this is, if we are killed: see `_remove_staged`.
+        write_bytes(self._staged / FILE, RunFile(self.run, _version(), "writing").sealed())
+        if log not in found.logs:
+            self._save(replace(found, logs=(*found.logs, log)))
+
+    def _publish(self, draft: Draft) -> None:
+        found, new = self._listed(), draft.listed()
+        if AUDIT in found.files and _is_same(found, new, PROVENANCE):
+            new[AUDIT] = found.files[AUDIT]
+        there = {name: draft.hash_of(name) for name in sorted({*found.files, *found.before, *new})}
+        there = {name: sha256 for name, sha256 in there.items() if sha256}
+        edited = [
+            name
+            for name, sha256 in there.items()
+            if not found.is_unchanged(name, sha256) and not (name in new and new[name].sha256 == sha256)
+        ]
+        before = {name: sha256 for name, sha256 in there.items() if name not in edited}
+        half = RunFile(self.run, _version(), "writing", new, before, found.logs)
+        self._save(half)
+        for name in edited:
+            draft.set_aside.append(self._set_aside(name))
+        changed = [name for name in new if there.get(name) != new[name].sha256 or name in edited]
+        stale = [name for name in before if name not in new]
+        # First of all, so that an old one never stands beside newer scores; and last of all.
+        for name in sorted({*stale, *({SUBMISSION} & set(changed))}, key=lambda one: one != SUBMISSION):
+            self._remove(name)
+        for name in sorted(changed, key=lambda one: one == SUBMISSION):
+            place = self.folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (draft.place / name).replace(place)
+        for folder in {(self.folder / name).parent for name in changed}:
+            sync(folder)
+        self._save(replace(half, state="whole", before={}))
+
+    def _remove(self, name: str) -> None:
+        """Remove one of our files, and the folders below ours that are empty without it."""
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            while path.parent != self.folder:
+                path = path.parent
+                path.rmdir()
+
+    def _set_aside(self, name: str) -> str:
+        """Move a file that somebody has edited out of the way."""
+        place = self.folder / EDITED / self.run[:12] / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).replace(place)
+        text = f"{name} was changed after a run had written it: what it was is now {place}"
+        logger.warning(text)
+        return text
+
+    def _save(self, run_file: RunFile) -> None:
+        temporary = self._staged / f"{FILE}.new"
+        write_bytes(temporary, run_file.sealed())
+        temporary.replace(self.folder / FILE)
+        sync(self.folder)
+
+
+class Draft:
+    """New files of a run folder, before they are in place.
+
+    Parameters
+    ----------
+    folder, place : Path
+        The run folder, and where new files are prepared.
+    found : RunFile
+        What is in the run folder.
+    """
+
+    def __init__(self, folder: Path, place: Path, found: RunFile) -> None:
+        self.folder = folder
+        self.place = place
+        self.set_aside: list[str] = []
+        self._found = found
+        self._kept: dict[str, WrittenFile] = {}
+        self._made_of: dict[str, str] = {}
+        self._hashes: dict[str, str] = {}
+
+    def keeps(self, name: str, made_of: Any) -> bool:
+        """Return whether a file, or a folder of files, is there as this recipe gives it; then it stays."""
+        if not self._found.is_current(self.folder, name, made_of):
+            return False
+        files = self._found.files
+        kept = {key: files[key] for key in files if key == name or key.startswith(f"{name}/")}
+        self._kept |= kept
+        self._hashes |= {key: file.sha256 for key, file in kept.items()}
+        return True
+
+    def path(self, name: str, made_of: Any = None) -> Path:
+        """Return where to write a file, or a folder of files."""
+        if made_of is not None:
+            self._made_of[name] = hash_recipe({"made_of": made_of})
+        return self.place / name
+
+    def listed(self) -> dict[str, WrittenFile]:
+        """Return the files that the run folder is to have."""
+        files = dict(self._kept)
+        for path in sorted(self.place.rglob("*")):
+            if path.is_file():
+                name = path.relative_to(self.place).as_posix()
+                assert is_own_name(name), f"{name} must be among FILES or FOLDERS of output.run_file"
+                made_of = self._made_of.get(name) or self._made_of.get(name.partition("/")[0], "")
+                files[name] = WrittenFile(hash_of(path), made_of)
+        return files
+
+    def hash_of(self, name: str) -> str:
+        """Return the hash of a file of the run folder; "" where there is none."""
+        if name not in self._hashes:
+            self._hashes[name] = hash_of(self.folder / name)
+        return self._hashes[name]
+
+
+def _is_same(found: RunFile, new: Mapping[str, WrittenFile], name: str) -> bool:
+    return name in found.files and name in new and found.files[name].sha256 == new[name].sha256
+
+
+def _refusal(folder: Path, foreign: list[str]) -> str:
+    shown = ", ".join(foreign[:_SHOWN]) + (", ..." if len(foreign) > _SHOWN else "")
+    earlier = (
+        " (an earlier version of stackfeat, which wrote .written.json, kept no list of its files)"
+        if (folder / ".written.json").exists()
+        else ""
+    )
+    return (
+        f"outputs.dir must hold no files of yours under the names that a run writes; got {folder} with {shown}, "
+        f"which no run has written{earlier}; choose another outputs.dir, or move them away"
+    )
+
+
+def _is_lock(path: Path) -> bool:
+    """Return whether a file is one that `FileLock.write` wrote, or was about to."""
+    try:
+        text = read_note(path) if path.is_file() and not path.is_symlink() else b"?"
+    except OSError:
+        return False
+    return not text or text.startswith(b'{"pid":')
+
+
+def _holder(path: Path) -> str:
+    try:
+        who = json.loads(read_note(path))
+        return f"process {int(who['pid'])} on {str(who['host'])[:60]!r}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another run"
+
+
+def _remove_staged(path: Path) -> None:
+    """Remove what a killed run had prepared, if its mark is there."""
+    with suppress(DataError, OSError):
+        mark = None if path.is_symlink() else find_run_file(path)
+        if mark is not None and path.name == f"{_STAGED}{mark.id}":
+            shutil.rmtree(path)
+        elif mark is None and not path.is_symlink():
+            # Killed before its mark was there: nothing but the mark's temporary can be in it.
+            for temporary in path.glob(".*~*~*.tmp"):
+                temporary.unlink()
+            path.rmdir()
+
+
+def _version() -> str:
+    from stackfeat import __version__
+
+    return __version__
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn every OSError of the block into a StoreError about the run folder."""
+    try:
+        yield
+    except (StoreError, UsageError):
+        raise
+    except OSError as error:
+        fault = StoreError(
+            f"the run folder {folder} must be a place that can be written; got {error.strerror or error}. "
+            "Free some space, or choose another outputs.dir"
+        )
+        fault.errno = error.errno
+        raise fault from error
