@@ -14,11 +14,12 @@ from stackfeat.data.load import load_rows
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema import Schema
 from stackfeat.ensemble.decision import Decision
-from stackfeat.ensemble.predictor import REMEDY, load_predictor
-from stackfeat.errors import UsageError
+from stackfeat.ensemble.predictor import REMEDY, Predictor, load_predictor
+from stackfeat.errors import TrustError, UsageError
 from stackfeat.output.files import write_csv
 from stackfeat.output.run_file import FILE, is_own_name, whole_run
 from stackfeat.output.submission import Form, make_submission
+from stackfeat.registry.resolve import source_hash
 from stackfeat.registry.trust import code_of_run, explaining_refusals
 from stackfeat.registry.user_code import importing
 
@@ -61,6 +62,8 @@ def predict_file(
     predictor = predictor.leave_out(without) if without else predictor
     way = Reading.from_json(values, f"{predictor.folder}")
     samples = load_rows(Path(data), way.schema, way.data)
+    if code.is_trusted and not code.is_remembered:
+        refuse_changed_code(predictor, Path(run_folder) / way.code)
     with explaining_refusals(code), importing(code.beside(Path(run_folder) / way.code)):
         prediction = np.asarray(predictor.task.to_target_scale(predictor.predict(samples)))
     with as_written(f"{predictor.folder}", REMEDY):
@@ -68,6 +71,22 @@ def predict_file(
         submission = make_submission(samples.ids, prediction, labels, predictor.task, way.form)
     write_csv(Path(output), submission.header, submission.columns)
     return samples.n_rows
+
+
+def refuse_changed_code(predictor: Predictor, folder: Path) -> None:
+    """Raise TrustError unless the user's own code in a folder is that of the run.
+
+    Code that was agreed to and remembered is compared where it is imported.
+    """
+    for key in dict.fromkeys(predictor.plan.fits.values()):
+        recipe = predictor.store.read(key).manifest["recipe"]
+        member, made_with = recipe.get("member"), recipe.get("code")
+        name = (member.get("net") or member.get("estimator")) if isinstance(member, dict) else None
+        if made_with is not None and isinstance(name, str) and source_hash(name, folder) != made_with:
+            raise TrustError(
+                f"the code of a model must be as it was in the run; got {name!r} in {folder}, which is not; "
+                "put it back, or run the config again"
+            )
 
 
 @dataclass(frozen=True)

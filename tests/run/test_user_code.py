@@ -124,6 +124,10 @@ def test_predicting_with_user_code_needs_the_flag_again(
     said = mine.cli(*command, "--trust-code")
     assert said.code == 0, said.err
     assert out.read_bytes() == (mine.run_folder / "submission.csv").read_bytes()
+    path = mine.folder / ("mine.py" if what == "estimator" else "mynets.py")
+    path.write_text(path.read_text() + "\nMORE = 1\n")
+    said = mine.cli(*command, "--trust-code")
+    assert said.code == 2 and "must be as it was in the run" in said.err and "Traceback" not in said.err
 
 
 @pytest.mark.slow

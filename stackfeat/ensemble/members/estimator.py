@@ -23,6 +23,7 @@ from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
+from stackfeat.registry.user_code import agreed_types
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.store.skops_file import load_object, save_object, unknown_types
@@ -57,7 +58,7 @@ class EstimatorMember:
 
     def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedEstimator:
         state = entry.structure("estimator", EstimatorState)
-        extra = state.types if self.trust_code else ()
+        extra = agreed_types(state.types) if self.trust_code else ()
         fitted = tuple(load_object(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state.n))
         return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
 
