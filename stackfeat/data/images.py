@@ -22,7 +22,7 @@ from stackfeat.data.options import InputOptions
 from stackfeat.data.parsing import parsing, reason
 from stackfeat.data.phrases import cut, name_rows, name_values, quoted
 from stackfeat.errors import DataError, DataWarning, MissingExtraError
-from stackfeat.store.disk import allocate
+from stackfeat.store.disk import allocate, refuse_no_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,6 +89,7 @@ def read_image(path: Path, size: int, mode: str = "RGB", resize: str = "short_si
     one and fills with black; ``stretch`` scales both. Photographs are turned the way their camera says.
     """
     image_module, ops = _pillow()
+    refuse_no_file(path.stat(), path)
     with warnings.catch_warnings():
         # A picture that unpacks to gigabytes is an attack or a mistake, not a warning.
         warnings.simplefilter("error", image_module.DecompressionBombWarning)

@@ -7,7 +7,6 @@ Out: the module with these weights, or an error that names what does not fit.
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,23 +127,26 @@ def parse_checkpoint(data: bytes, name: str) -> Any:
         If it holds anything but tensors and plain values.
     """
     if name.endswith(".safetensors"):
-        from safetensors import SafetensorError
         from safetensors.torch import load
 
         try:
             return load(data)
-        except (SafetensorError, OSError) as error:
+        except Exception as error:  # whatever a parser meets in a damaged file
             raise UsageError(
-                f"{name} must be a whole safetensors file; got {error}; copy it again"
+                f"{name} must be a whole safetensors file; got {_first_line(error)}; copy it again"
             ) from error
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:
         raise UsageError(
-            f"{name} must hold tensors only; got {first[:200]}; save model.state_dict(), not the model: "
+            f"{name} must hold tensors only; got {_first_line(error)}; save model.state_dict(), not the model: "
             "a pickled module can run any code when it is loaded"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def find_state(loaded: Any, name: str, state_key: str | None) -> dict[str, Tensor]:
