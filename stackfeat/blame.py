@@ -58,10 +58,12 @@ def machine_fault(error: BaseException, folders: Sequence[Path] = ()) -> Infrast
     the machine must have the disk space that a run needs; got /data/x: No space left on device; free some, or ...
     >>> machine_fault(FileNotFoundError(errno.ENOENT, "No such file or directory", "my_own.txt"))
     """
+    # An error of ours about somebody's file has said whose it is.
+    own_folders = () if isinstance(error, StackfeatError) else folders
     for link in _chain(error):
         if isinstance(link, InfrastructureError):
             return link
-        found = _memory_fault(link) or _file_fault(link, folders)
+        found = _memory_fault(link) or _file_fault(link, own_folders)
         if found is not None:
             return found
     return _full_folder(error, folders)

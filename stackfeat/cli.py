@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from stackfeat import cli_audit, cli_import, cli_trust
+from stackfeat.blame import machine_fault
 from stackfeat.ending import EndOnSignals
-from stackfeat.errors import StackfeatError, UsageError
+from stackfeat.errors import UsageError
 
 app = typer.Typer(
     name="stackfeat",
@@ -64,7 +67,7 @@ def run(
     )
     from stackfeat.run import run as run_config
 
-    with TerminalProgress(quiet=quiet) as progress:
+    with TerminalProgress(quiet=quiet or is_quiet(context)) as progress:
         result = run_config(loaded, progress=progress, started=context.obj)
     print_result(result, Console())
     raise typer.Exit(result.exit_code)
@@ -137,6 +140,7 @@ NetWeights = Annotated[
 
 @app.command()
 def extract(
+    context: typer.Context,
     net: Annotated[str, typer.Argument(metavar="NET", help="The net's class or factory: pkg.mod:Net.")],
     data: Annotated[
         list[Path], typer.Option("--data", help="npy, or npz by names of forward; repeatable: by position.")
@@ -173,7 +177,7 @@ def extract(
         device=device,
         pool=pool,
         precision=precision,
-        progress=not quiet,
+        progress=not (quiet or is_quiet(context)),
     )
     typer.echo("\n".join(lines))
 
@@ -258,8 +262,23 @@ app.command("import")(cli_import.import_)
 app.command()(cli_trust.trust)
 
 
+@app.callback()
+def every_command(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an error; also after the command.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+def is_quiet(context: typer.Context) -> bool:
+    """Return whether --quiet stands before the command."""
+    return bool(context.find_root().params.get("quiet"))
+
+
 def main() -> NoReturn:
-    """Run the command line; errors made on purpose become a message and an exit code."""
+    """Run the command line; errors become a message and an exit code."""
     # As a program of its own it ends at once on a signal; called by other Python code it unwinds.
     if sys._getframe(1).f_globals.get("__name__") == "__main__":
         ending = EndOnSignals(INTERRUPTED, _RESUME)
@@ -273,18 +292,24 @@ def main() -> NoReturn:
 
 
 def _run_app() -> NoReturn:
+    arguments, is_verbose = _verbose_first(sys.argv[1:])
     try:
         # Outside its standalone mode click returns the code of typer.Exit instead of raising it.
         # What it passes on is the time of the start, from which limits.time counts.
-        code = app(standalone_mode=False, obj=time.monotonic())
+        code = app(arguments, standalone_mode=False, obj=time.monotonic())
+        sys.stdout.flush()
     except SystemExit:
         raise
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except StackfeatError as error:
-        _fail(f"error: {error}", error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough: `stackfeat show | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
     except Exception as error:
-        _fail(*_usage_or_raise(error))
+        if is_verbose:
+            traceback.print_exception(error)
+        _fail(*_said_of(error))
     if code == INTERRUPTED:
         _fail(_RESUME, INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
@@ -309,13 +334,31 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _usage_or_raise(error: Exception) -> tuple[str, int]:
-    """Return message and code of a wrong command line; anything else is our bug and keeps its traceback."""
+def _verbose_first(arguments: list[str]) -> tuple[list[str], bool]:
+    """Return the arguments with --verbose before the command, where click wants it, and whether it is there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest = [word for word in arguments[:end] if word not in ("-v", "--verbose")]
+    is_verbose = len(rest) < end
+    return [*(["--verbose"] if is_verbose else []), *rest, *arguments[end:]], is_verbose
+
+
+def _said_of(error: Exception) -> tuple[str, int]:
+    """Return message and exit code of an error: of the machine, of the user, or else a bug of ours."""
+    fault = machine_fault(error)
+    if fault is not None:
+        return f"error: {fault}", fault.exit_code
     code = getattr(error, "exit_code", None)
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
-    if code is None:
-        raise error
-    return (f"error: {text}" if code else "", int(code))
+    if code is not None:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        return (f"error: {text}" if code else "", int(code))
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error).strip().partition("\n")[0][:300]
+    return (
+        f"error: this is a bug in stackfeat: {type(error).__name__}: {text} "
+        f"({Path(last.filename).name}, line {last.lineno}). Run the command again with --verbose for the traceback, "
+        "and report it, please",
+        1,
+    )
 
 
 def _fail(message: str, code: int) -> NoReturn:

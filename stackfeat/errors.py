@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 
 class StackfeatError(Exception):
@@ -89,9 +89,20 @@ class TapError(StackfeatError, ValueError):
 class InfrastructureError(StackfeatError):
     """The machine failed, not a member: disk, memory, permissions, workers. Ends the run, which can go on."""
 
+    def reworded(self, text: str) -> Self:
+        """Return the same error in other words."""
+        error = type(self)(text)
+        error.__dict__.update(self.__dict__)
+        return error
+
 
 class StoreError(InfrastructureError, OSError):
     """The store, or another place that we write to, cannot be used: full, read-only, gone, no permission."""
+
+    def reworded(self, text: str) -> Self:
+        error = super().reworded(text)
+        error.errno = self.errno
+        return error
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError keeps its number outside of what it pickles.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stackfeat.errors import StoreError
@@ -21,7 +21,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """Append the package's log to a file for as long as the block lasts."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _RunLog(path, encoding="utf-8")
     except OSError as error:
         raise StoreError(
             f"the run folder {path.parent} must be a place that can be written; got {error.strerror or error}. "
@@ -37,7 +37,15 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         package.removeHandler(handler)
         package.setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _RunLog(logging.FileHandler):
+    """A log file; what a full disk does not take is lost, and neither ends a run nor is printed."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
 
 
 class _Collector(logging.Handler):

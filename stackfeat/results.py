@@ -74,23 +74,25 @@ def collect(
     diagnosing = diagnose_jobs(plan)
     outcome = run_jobs([*scoring.values(), *diagnosing.values()])
     _raise_damaged(outcome)
-    scores = read_scores(store, plan.graph, scoring)
+    scores = read_scores(store, plan.graph, scoring, _unfinished(outcome))
     if not scores and not outcome.failed:
         raise TimeLimitReached(
             "at least one member must be scored within limits.time; got none. Finished work is stored: run the "
             "same command to go on, or give more time"
         )
     if not scores:
-        raise RunFailed(f"no member could be scored: {'; '.join(map(str, outcome.failed.values()))}")
+        # Usually one reason: a metric that cannot be worked out is no member's fault.
+        reasons = dict.fromkeys(map(str, outcome.failed.values()))
+        raise RunFailed(f"no member could be scored: {'; '.join(reasons)}")
     averaging = averaging_of(planner.loaded, planner.recipes)
     holding = holdout_jobs(plan, config.metric, averaging, scoring, scores)
     held_outcome = run_jobs([*holding.values()])
     _raise_damaged(held_outcome)
-    scores = read_holdout(store, scores, holding)
+    scores = read_holdout(store, scores, holding, _unfinished(held_outcome))
     diagnoses = {
         name: store.read(job.key).structure("diagnosis", dict[str, Any])
         for name, job in diagnosing.items()
-        if store.has(job.key)
+        if job.member not in _unfinished(outcome) or store.has(job.key)
     }
     train = load_samples(store.read(plan.sources.samples))
     of_inputs = warn_of_inputs(plan.graph, train.n_rows)
@@ -159,6 +161,11 @@ def _warn_of_blocks(diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Seque
     for text in warnings:
         logger.warning(text)
     return warnings
+
+
+def _unfinished(outcome: CrossFit) -> set[str]:
+    """Members that may have no result; of all others a missing one means that the store was emptied."""
+    return {*outcome.failed, *(job.member for job in outcome.left)}
 
 
 def _raise_damaged(outcome: CrossFit) -> None:

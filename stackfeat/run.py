@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+from stackfeat.blame import machine_fault
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.ensemble.budget import Deadlines, Schedule
 from stackfeat.ensemble.forewarn import forewarn, warn_of_averaging
@@ -73,6 +75,8 @@ def run(
         Before anything is computed or written.
     RunFailed
         If no member is left to make an ensemble of.
+    InfrastructureError
+        If the machine has not what the run needs: disk, memory, permissions. The same call goes on.
     KeyboardInterrupt
         Finished units are stored; the same call goes on from there.
 
@@ -87,7 +91,7 @@ def run(
     else:
         loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
     code = loaded.code_under(trust_code)
-    with serving_agreed(code):
+    with _resumable(loaded), serving_agreed(code):
         result = _carry_out(loaded, code, progress, started)
     if code.is_remembered and loaded.path is not None:
         remember_run(result.folder, loaded.path, code)
@@ -106,6 +110,7 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
         store.running(),
         logging_to(outputs.folder / LOG),
         _executor(loaded, code) as executor,
+        _end_logged(),
     ):
         planner = find_tapped_layers(planner, trust_code)
         place = _workshop(planner, executor, progress, trust_code, started)
@@ -113,6 +118,28 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
             logger.warning(text)
         computed: dict[str, float] = {}
         return _repairing(lambda: _compute(planner, place, outputs, computed, trust_code))
+
+
+@contextmanager
+def _resumable(loaded: LoadedConfig) -> Iterator[None]:
+    """Say of what the machine could not give that the run can go on, whatever library met it."""
+    places = (loaded.folder / loaded.config.store, loaded.folder / loaded.config.run_dir)
+    try:
+        yield
+    except Exception as error:
+        fault = machine_fault(error, places)
+        if fault is None:
+            raise
+        raise fault.reworded(f"{fault}. Finished folds are stored: run the same command to go on") from error
+
+
+@contextmanager
+def _end_logged() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        logger.error("the run has ended: %s", error, exc_info=error)
+        raise
 
 
 def _executor(loaded: LoadedConfig, code: Code) -> Executor:

@@ -28,7 +28,7 @@ from stackfeat.errors import DataError, StackfeatError
 from stackfeat.executors import pinned_threads
 from stackfeat.features.keys import key_of
 from stackfeat.store import EntryStore, LayeredStore, MemoryStore, Store
-from stackfeat.store.disk import hash_file
+from stackfeat.store.disk import hash_file, write_file
 from stackfeat.store.names import MANIFEST
 from stackfeat.store.pinned import PinnedStore
 from stackfeat.store.sealed import read_sealed, read_written, refuse_other_format, seal
@@ -136,7 +136,7 @@ def write_hashes(folder: Path, keys: Sequence[str]) -> None:
     models = Store(folder / MODELS, "readonly")
     entries = {key: hash_file(models.read(key).path / MANIFEST) for key in keys}
     value = {"format": FORMAT, "wiring": hash_file(folder / WIRING), "entries": entries}
-    (folder / HASHES).write_bytes(seal(value))
+    write_file(folder / HASHES, seal(value))
 
 
 def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor, dict[str, Any]]:

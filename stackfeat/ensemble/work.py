@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from stackfeat.blame import machine_fault
 from stackfeat.data.folds import Folds
 from stackfeat.data.samples import Samples
 from stackfeat.ensemble.fit_info import FitInfo
@@ -69,7 +70,14 @@ class Worker:
         """Do the job; return what was logged on the way."""
         store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
         with collected_lines() as lines:
-            run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
+            try:
+                run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
+            except Exception as error:
+                # Here, because the causes of an error do not travel to another process.
+                fault = machine_fault(error, (store.root,))
+                if fault is None or fault is error:
+                    raise
+                raise fault from error
         return lines
 
 

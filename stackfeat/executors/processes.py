@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from stackfeat.ending import WORKERS, end_worker
-from stackfeat.errors import JobEnded, MemberError, StackfeatError, UsageError
+from stackfeat.errors import JobEnded, MemberError, StackfeatError, UsageError, WorkerLostError
 from stackfeat.executors.job import THREAD_VARIABLES, Outcome, to_bytes
 from stackfeat.executors.order import Order, as_order
 from stackfeat.executors.turns import Turns
@@ -230,7 +230,7 @@ class ProcessExecutor:
             logger.warning("a worker died while running %s; trying again, alone", key)
             return []
         turns.ended(key, seconds, well=False)
-        error = MemberError(
+        error = WorkerLostError(
             f"a job must leave its worker process alive; got worker died {turns.deaths[key]} times on "
             f"{key}; out of memory? Use fewer executor.jobs or a smaller model; or did a library crash?"
         )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stackfeat.errors import ChangedCodeError, JobEnded
+from stackfeat.blame import machine_fault
+from stackfeat.errors import ChangedCodeError, DamagedEntryError, JobEnded, StoreError
 from stackfeat.executors import Executor, Order, Outcome
 
 logger = logging.getLogger(__name__)
@@ -103,15 +105,21 @@ def cross_fit(
         Takes a job's key, returns lines for the log; must be picklable for process executors.
     order : callable, optional
         Makes an order of the jobs to be run, which may leave jobs out or end them; without it, all run.
+
+    Raises
+    ------
+    InfrastructureError
+        At the first job that the machine fails: the others would fail the same way.
     """
     todo = pending(jobs, store)
     by_key = {job.key: job for job in todo}
     result = CrossFit()
     if progress is not None:
         progress.plan(jobs, todo)
-    for job in todo:
-        store.write_job(job.key, {"steps": [{"key": step.key, "recipe": step.recipe} for step in job.steps]})
     try:
+        for job in todo:
+            steps = [{"key": step.key, "recipe": step.recipe} for step in job.steps]
+            store.write_job(job.key, {"steps": steps})
         for outcome in executor.submit(worker, list(by_key) if order is None else order(todo)):
             job = by_key.pop(outcome.key)
             _note(job, outcome, result)
@@ -119,7 +127,9 @@ def cross_fit(
                 progress.done(job, outcome.seconds, outcome.error)
     finally:
         for job in todo:
-            store.remove_job(job.key)
+            # What ended the loop is the news, and not that a broken store cannot be tidied up either.
+            with suppress(StoreError):
+                store.remove_job(job.key)
     not_begun = [job for job in by_key.values() if job.member not in result.failed]
     result.left += not_begun
     for job in not_begun:
@@ -136,10 +146,14 @@ def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
     if outcome.error is None:
         result.computed[job.key] = outcome.seconds
         logger.info("%s: %.1f s", job.label, outcome.seconds)
-    elif isinstance(outcome.error, JobEnded):
+        return
+    if isinstance(outcome.error, JobEnded):
         result.left.append(job)
         logger.warning("%s: %s", job.label, outcome.error)
-    else:
-        result.failed.setdefault(job.member, outcome.error)
-        notes = "\n".join(getattr(outcome.error, "__notes__", ()))
-        logger.error("%s failed: %s\n%s", job.label, outcome.error, notes)
+        return
+    notes = "\n".join(getattr(outcome.error, "__notes__", ()))
+    logger.error("%s failed: %s\n%s", job.label, outcome.error, notes)
+    fault = machine_fault(outcome.error)
+    if fault is not None and not isinstance(fault, DamagedEntryError):
+        raise fault.reworded(f"{job.label}: {fault}") from outcome.error
+    result.failed.setdefault(job.member, fault or outcome.error)

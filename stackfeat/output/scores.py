@@ -133,13 +133,15 @@ def holdout_jobs(
     return jobs
 
 
-def read_holdout(store: EntryStore, scores: Sequence[Score], jobs: Mapping[str, Job]) -> list[Score]:
+def read_holdout(
+    store: EntryStore, scores: Sequence[Score], jobs: Mapping[str, Job], unfinished: Container[str]
+) -> list[Score]:
     """Return the scores with those on held-out rows, where there are any."""
     found = []
     for score in scores:
         job = jobs.get(score.node.full_name)
         held = None
-        if job is not None and store.has(job.key):
+        if job is not None and (store.has(job.key) or score.node.full_name not in unfinished):
             entry = store.read(job.key)
             with reading(entry):
                 values = entry.structure("score", dict[str, Any])
@@ -172,11 +174,13 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
     return jobs
 
 
-def read_scores(store: EntryStore, graph: Graph, jobs: Mapping[str, Job]) -> list[Score]:
-    """Return the scores of the jobs that are done, in the order of computing."""
+def read_scores(
+    store: EntryStore, graph: Graph, jobs: Mapping[str, Job], unfinished: Container[str]
+) -> list[Score]:
+    """Return the scores of members, in the order of computing; unfinished ones may have none."""
     scores = []
     for name, job in jobs.items():
-        if not store.has(job.key):
+        if name in unfinished and not store.has(job.key):
             continue
         entry = store.read(job.key)
         with reading(entry):

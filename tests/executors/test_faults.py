@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stackfeat.errors import JobEnded, MemberError, UsageError
+from stackfeat.errors import JobEnded, MemberError, UsageError, WorkerLostError
 from stackfeat.executors import Executor, InlineExecutor, Outcome, make_executor
 from stackfeat.executors.order import InOrder
 
@@ -58,7 +58,7 @@ def test_a_killed_worker_costs_its_job_one_try(tmp_path: Path) -> None:
 def test_a_job_that_always_kills_is_given_up_and_only_that(tmp_path: Path, retries: int) -> None:
     with make_executor("loky", 2, 1, retries) as executor:
         outcomes = run(executor, make_deadly_job(tmp_path, {"b": 99}), list("abcd"))
-        assert type(outcomes["b"].error) is MemberError
+        assert type(outcomes["b"].error) is WorkerLostError
         assert "worker died" in str(outcomes["b"].error)
         assert "out of memory?" in str(outcomes["b"].error)
         assert [outcomes[key].error for key in "acd"] == [None] * 3
@@ -74,7 +74,7 @@ def test_a_crash_in_native_code_costs_that_job_alone() -> None:
 
     with make_executor("loky", 1, 1, retries=0) as executor:
         outcomes = run(executor, job, ["poison", "fine"])
-    assert isinstance(outcomes["poison"].error, MemberError)
+    assert isinstance(outcomes["poison"].error, WorkerLostError)
     assert outcomes["fine"].value == "fine"
 
 
