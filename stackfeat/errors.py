@@ -116,7 +116,7 @@ def _with_number(kind: type[StoreError], args: tuple[Any, ...], number: int | No
 
 
 class DamagedEntryError(StoreError):
-    """A stored entry does not match its manifest; it has been put aside."""
+    """A stored entry does not match its manifest, and was put aside; or another process removed it."""
 
 
 class OutOfMemoryError(InfrastructureError, MemoryError):

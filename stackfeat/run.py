@@ -112,12 +112,17 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
         _executor(loaded, code) as executor,
         _end_logged(),
     ):
-        planner = find_tapped_layers(planner, trust_code)
+        planner = _repairing(lambda: _with_layers(planner, trust_code))
         place = _workshop(planner, executor, progress, trust_code, started)
         for text in _forewarnings(planner, trust_code):
             logger.warning(text)
         computed: dict[str, float] = {}
         return _repairing(lambda: _compute(planner, place, outputs, computed, trust_code))
+
+
+def _with_layers(planner: Planner, trust_code: bool) -> Planner:
+    planner.read_rows(trust_code)
+    return find_tapped_layers(planner, trust_code)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from stackfeat.store.manifest import checked_manifest
 from stackfeat.store.names import DONE, MANIFEST, safe_name
 from stackfeat.store.npy import load_npy
 
+_Content = TypeVar("_Content")
+_REPLACED_AT_MOST = 3
 _VERIFIED: dict[str, tuple[Stamp, str]] = {}
 """Files this process has hashed: path to stamp and SHA-256."""
 
@@ -106,38 +108,67 @@ class FolderWriter(EntryWriter):
 
 
 class FolderEntry(Entry):
-    """Reads one entry from its folder."""
+    """Reads one entry from its folder.
+
+    Parameters
+    ----------
+    damaged : callable
+        Takes the key, what is wrong, and the manifest that was read; puts the entry aside and raises.
+    newer : callable
+        Takes the key and the manifest that was read; returns that of another entry which has taken its
+        place since, or None. A run with ``cache: refresh`` replaces entries that others are reading.
+    """
 
     def __init__(
-        self, key: str, path: Path, manifest: dict[str, Any], damaged: Callable[[str, str], NoReturn]
+        self,
+        key: str,
+        path: Path,
+        manifest: dict[str, Any],
+        damaged: Callable[[str, str, Any], NoReturn],
+        newer: Callable[[str, dict[str, Any]], dict[str, Any] | None],
     ) -> None:
         super().__init__(key, path, manifest)
         self._damaged = damaged
+        self._newer = newer
 
     def array(self, name: str, *, mmap: bool = False) -> np.ndarray:
-        path = self.file(f"{name}.npy")
-        with explained(path):
-            try:
-                return load_npy(path, f"{name}.npy", mmap=mmap)
-            except StructureError as error:
-                self.refuse(str(error))
+        try:
+            return self._read(f"{name}.npy", lambda path: load_npy(path, f"{name}.npy", mmap=mmap))
+        except StructureError as error:
+            self.refuse(str(error))
 
     def bytes(self, name: str) -> builtins.bytes:
-        path = self.file(name)
-        with explained(path):
-            return path.read_bytes()
+        return self._read(name, Path.read_bytes)
 
     def file(self, name: str) -> Path:
-        listed = self._listed(name)
         path = self.path / safe_name(name)
-        with explained(path):
-            fault = find_fault(path, listed["size"], listed["sha256"])
+        fault = self._fault(name, path)
+        for _ in range(_REPLACED_AT_MOST):
+            newer = self._newer(self.key, self.manifest) if fault else None
+            if newer is None:
+                break
+            self.manifest = newer
+            fault = self._fault(name, path)
         if fault:
             self.refuse(f"{name}: {fault}")
         return path
 
     def refuse(self, fault: str) -> NoReturn:
-        self._damaged(self.key, fault)
+        self._damaged(self.key, fault, self.manifest)
+
+    def _fault(self, name: str, path: Path) -> str:
+        listed = self._listed(name)
+        with explained(path):
+            return find_fault(path, listed["size"], listed["sha256"])
+
+    def _read(self, name: str, read: Callable[[Path], _Content]) -> _Content:
+        path = self.file(name)
+        for _ in range(_REPLACED_AT_MOST):
+            with explained(path), suppress(FileNotFoundError):
+                return read(path)
+            path = self.file(name)
+        with explained(path):
+            return read(path)
 
 
 def read_manifest(folder: Path, key: str) -> dict[str, Any] | str:

@@ -41,6 +41,11 @@ class Jobs:
         self._new_temporary = new_temporary
         self._lock: FileLock | None = None
 
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the folder has been made by this very object; in workers it was made by their parent's."""
+        return self._lock is not None
+
     def write(self, key: str, job: Mapping[str, Any]) -> None:
         """Write what a worker needs to know to compute a key; replaces an older job."""
         text = json.dumps(job).encode()

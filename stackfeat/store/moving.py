@@ -51,12 +51,24 @@ def publish(folder: Path, place: Path, is_taken: Callable[[], bool]) -> bool:
         shutil.rmtree(trash, ignore_errors=True)
 
 
-def put_aside(place: Path, quarantine: Path) -> str:
-    """Move a damaged entry into quarantine, and return what became of it."""
+def put_aside(place: Path, quarantine: Path, is_damaged: Callable[[Path], bool]) -> str:
+    """Move a damaged entry into quarantine, and return what became of it.
+
+    Parameters
+    ----------
+    is_damaged : callable
+        Says whether what was moved is what was found damaged: others may have put it aside and computed
+        it again in the meantime. If not, it is moved back.
+    """
     aside = quarantine / f"{place.name}.{unique_name()}"
     try:
         make_folder(quarantine)
         place.replace(aside)
+        if not is_damaged(aside):
+            # Where one more process was faster, its entry is as good as this one.
+            with suppress(OSError):
+                aside.replace(place)
+            return "another process has computed it anew; run again"
     except FileNotFoundError:
         return "another process has put it aside; run again to compute it anew"
     except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.disk import explained, hash_file
@@ -47,6 +47,9 @@ class PinnedStore(Store):
             entry.refuse(f"{MANIFEST} is another one than was packed")
         return entry
 
-    def _put_aside(self, key: str, fault: str) -> NoReturn:
+    def _newer(self, key: str, seen: dict[str, Any]) -> None:
+        """Nothing: only the entries of the list count."""
+
+    def _put_aside(self, key: str, fault: str, seen: Any) -> NoReturn:
         place = self._folder(key)
         raise DamagedEntryError(f"{place} must be as it was written; got damage: {fault}; {self._remedy}")

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PARTIAL = "partial"
 _HASH_LENGTH = 64
+_TRIES = 10
 
 
 class Scratch:
@@ -77,15 +78,23 @@ class Scratch:
         temporary = self._new_temporary()
         try:
             with explained(path, len(data)):
-                make_folder(self.folder)
                 write_file(temporary, hashlib.sha256(data).hexdigest().encode(), data)
                 # A file system stamps files by a coarser clock than `since` comes from: milliseconds behind.
                 os.utime(temporary, ns=(time.time_ns(),) * 2)
-                temporary.replace(path)
-                sync(self.folder)
+                self._put(temporary, path)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+    def _put(self, temporary: Path, path: Path) -> None:
+        """Rename a file into place; another run that is done with the same unit may remove the folder."""
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):
+                make_folder(self.folder)
+                temporary.replace(path)
+                break
+        with suppress(FileNotFoundError):
+            sync(self.folder)
 
     def remove(self) -> None:
         """Remove all files; no error if there are none."""

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ from stackfeat.store.scratch import PARTIAL, Scratch
 logger = logging.getLogger(__name__)
 
 Cache = Literal["auto", "refresh", "readonly"]
+_TRIES = 20
+_PAUSE_SECONDS = 0.01
 _KEY = re.compile(r"[0-9a-z_-]{3,128}")
 
 
@@ -72,6 +75,7 @@ class Store:
         self.started = started or now()
         self.run = run or uuid.uuid4().hex
         self.fresh: set[str] = set()
+        self._is_running = False
         self._jobs = Jobs(self.root, self.run, self._new_temporary)
         self._refuse_world_writable()
 
@@ -93,19 +97,16 @@ class Store:
         StoreError
             If there is no such entry, or it cannot be read.
         DamagedEntryError
-            If its manifest is damaged; the entry has been put aside.
+            If its manifest is damaged: the entry has been put aside. Or if it is gone while a run works
+            that others share the store with: they have put it aside, or are replacing it.
         """
-        folder = self._folder(key)
-        with explained(folder):
-            try:
-                manifest = read_manifest(folder, key)
-            except (FileNotFoundError, NotADirectoryError):
-                raise StoreError(
-                    f"entry {key} must be in the store {self.root}; got none; compute it first"
-                ) from None
+        manifest = self._patiently(key)
+        if manifest is None:
+            message = f"entry {key} must be in the store {self.root}; got none; compute it first"
+            raise DamagedEntryError(message) if self._is_in_use() else StoreError(message)
         if isinstance(manifest, str):
-            self._put_aside(key, manifest)
-        return FolderEntry(key, folder, manifest, self._put_aside)
+            self._put_aside(key, manifest, manifest)
+        return FolderEntry(key, self._folder(key), manifest, self._put_aside, self._newer)
 
     def verify(self, key: str) -> bool:
         """Return whether there is an entry and all its files are intact; a damaged one is put aside."""
@@ -235,9 +236,11 @@ class Store:
     def running(self) -> Iterator[None]:
         """Tidy up after dead runs at first, and after this one in the end."""
         self.sweep()
+        self._is_running = True
         try:
             yield
         finally:
+            self._is_running = False
             self.end_run()
 
     def scratch(self, key: str) -> Scratch | None:
@@ -269,13 +272,42 @@ class Store:
             make_folder(self.root / "tmp")
         return self.root / "tmp" / unique_name()
 
-    def _put_aside(self, key: str, fault: str) -> NoReturn:
+    def _patiently(self, key: str) -> dict[str, Any] | str | None:
+        """Return what `read_manifest` does, or None: between two renames of a writer there is no entry."""
+        folder = self._folder(key)
+        with explained(folder):
+            for _ in range(_TRIES if self._is_in_use() else 1):
+                try:
+                    return read_manifest(folder, key)
+                except (FileNotFoundError, NotADirectoryError):
+                    time.sleep(_PAUSE_SECONDS)
+        return None
+
+    def _is_in_use(self) -> bool:
+        """Return whether this object works for a run, and its store has not been removed meanwhile."""
+        if self._jobs.is_claimed or not self._is_running:
+            return self._jobs.folder.is_dir()
+        return (self.root / "entries").is_dir()
+
+    def _newer(self, key: str, seen: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the manifest of another entry that has taken the place of the one that was seen."""
+        found = self._patiently(key)
+        return found if isinstance(found, dict) and found != seen else None
+
+    def _put_aside(self, key: str, fault: str, seen: Any) -> NoReturn:
         """Move a damaged entry to quarantine, so that it is computed again, and raise."""
+
+        def is_damaged(aside: Path) -> bool:
+            try:
+                return bool(read_manifest(aside, key) == seen)
+            except OSError:
+                return True
+
         self.fresh.discard(key)
         if self.cache == "readonly":
             outcome = "it stays, because the store is readonly; use cache: auto to compute it anew"
         else:
-            outcome = put_aside(self._folder(key), self.root / "quarantine")
+            outcome = put_aside(self._folder(key), self.root / "quarantine", is_damaged)
         message = f"a stored entry must be as it was written; got damage in {key}: {fault}; {outcome}"
         logger.warning(message)
         raise DamagedEntryError(message)
