@@ -232,7 +232,7 @@ def slow_bootstrap(metric, y, predictions, task, weight, n_resamples, seed, stra
 
 
 @given(seed=st.integers(0, 1000), weighted=st.booleans(), stratified=st.booleans())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_fast_bootstrap_equals_the_slow_one(seed, weighted, stratified):
     for task in (BINARY, MULTI):
         y, p, w = classes(task, n=80, seed=seed)

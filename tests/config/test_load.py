@@ -89,8 +89,8 @@ def test_loading_imports_nothing_heavy_and_is_fast(folder: Path, good: str) -> N
         for _ in range(3)
     ]
     assert not runs[0].stderr
-    # Processor time, twice what was measured, so that a busy machine does not fail it.
-    assert min(float(run.stdout) for run in runs) < 0.8
+    # Processor time, several times what was measured, so that a busy machine does not fail it.
+    assert min(float(run.stdout) for run in runs) < 2.0
 
 
 def test_time_folds_need_one_fold_more_than_fitted_levels(load: Load, good: str) -> None:

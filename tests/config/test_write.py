@@ -54,7 +54,7 @@ def test_the_documented_example_round_trips() -> None:
     assert RunConfig.model_validate(parse_yaml(dump_config(config)).values) == config
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_PARAMS, _TEXT, st.none() | st.booleans() | _NUMBERS | _TEXT)
 def test_any_values_round_trip(params: dict[str, Any], target: str, positive: Any) -> None:
     config = small(params=params, data={"target": target, "positive": positive})

@@ -114,7 +114,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(_VALUES)
 def test_the_reader_agrees_with_ruamel_on_what_ruamel_writes(values: object) -> None:
     stream = io.StringIO()
@@ -124,7 +124,7 @@ def test_the_reader_agrees_with_ruamel_on_what_ruamel_writes(values: object) -> 
     assert parse_yaml(stream.getvalue()).values == yaml.load(stream.getvalue()) == values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text("ab:-[]{}&*!#'\"\n ,?|>%1~<\t", max_size=30))
 def test_any_text_gives_data_or_a_config_error(text: str) -> None:
     try:

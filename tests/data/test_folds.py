@@ -48,7 +48,7 @@ def _check_partition(folds: Folds, complement: bool = True) -> None:
                 assert len(train) + len(held_out) == folds.n_rows == len(predicted)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(40, 120),
     seeds,
@@ -69,7 +69,7 @@ def test_plain_folds_partition_the_rows(n: int, seed: int, n_folds: int, repeats
         assert (folds.fold_of(0) != folds.fold_of(1)).any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(60, 150), seeds, st.sampled_from(["group", "stratified_group"]))
 def test_groups_are_never_on_both_sides(n: int, seed: int, kind: str) -> None:
     group = np.random.default_rng(seed).integers(0, 12, n)
@@ -86,7 +86,7 @@ def test_groups_are_never_on_both_sides(n: int, seed: int, kind: str) -> None:
             np.testing.assert_array_equal(np.union1d(fit, validation), train)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(40, 150), seeds, st.integers(0, 5), st.booleans(), st.booleans())
 def test_training_rows_are_strictly_earlier(n: int, seed: int, gap: int, ties: bool, grouped: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -241,7 +241,7 @@ def test_folds_go_through_a_store_entry_and_a_table() -> None:
     assert frame["fold"].tolist()[:2] == [-1, -1] and frame["fold"].max() == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(4, 200), seeds, st.floats(0.05, 0.6), st.integers(0, 4))
 def test_inner_splits_partition_their_rows(n: int, seed: int, fraction: float, n_classes: int) -> None:
     samples = _samples(n, seed, n_classes=n_classes)
@@ -258,7 +258,7 @@ def test_inner_splits_partition_their_rows(n: int, seed: int, fraction: float, n
             assert abs(np.sum(samples.labels[validation] == label) - expected) < 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(6, 100), seeds, st.floats(0.05, 0.6), st.integers(2, 20))
 def test_inner_time_splits_validate_on_the_last_rows(
     n: int, seed: int, fraction: float, n_times: int

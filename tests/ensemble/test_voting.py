@@ -149,7 +149,7 @@ def test_rank_votes_follow_the_positive_class():
 
 
 @given(st.integers(0, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rank_votes_rise_with_their_inputs_and_take_rows_one_by_one(seed):
     _, inputs = rank_inputs(n=50, seed=seed)
     vote = RankVote.fit(inputs, BINARY)

@@ -34,7 +34,7 @@ def loss_of(weights, predictions, y, metric, task, row_weight=None):
 
 
 @given(seed=st.integers(0, 100), weighted=st.booleans())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_weights_are_on_the_simplex_and_beat_equal_ones(seed, weighted):
     for task in (BINARY, MULTI, VALUE):
         y, predictions = members(task, n=80, seed=seed)

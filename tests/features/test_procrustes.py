@@ -19,7 +19,7 @@ def noisy_spaces(n_spaces=3, m=200, d=6, noise=0.3, seed=0):
     return [(common @ turn + noise * rng.normal(size=(m, d))).astype(np.float32) for turn in turns]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), d=st.integers(2, 12), dead=st.integers(0, 3))
 def test_rotated_permuted_and_scaled_copies_fall_together(seed, d, dead):
     rng = np.random.default_rng(seed)

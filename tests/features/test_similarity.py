@@ -36,7 +36,7 @@ def test_rsa_correlates_distances_of_all_pairs() -> None:
     assert sf.similarity(a, b, method="rsa") == pytest.approx(spearmanr(*far).statistic)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 1000),
     scale=st.floats(0.01, 100),

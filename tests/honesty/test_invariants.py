@@ -35,7 +35,6 @@ LEVELS: dict[str, Any] = {
 }
 QUICK = settings(
     max_examples=3,
-    deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

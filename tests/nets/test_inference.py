@@ -32,7 +32,7 @@ def make_rows(n_rows: int) -> tuple[Tensor, Tensor]:
     return torch.randn(n_rows, 13, generator=generator), torch.randint(0, 3, (n_rows, 2), generator=generator)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 599), min_size=1, max_size=400))
 def test_a_row_gives_the_same_bits_in_any_subset_and_order(chosen: list[int]) -> None:
     net, rows = make_net(), make_rows(600)

@@ -20,7 +20,7 @@ POOLS = {
 }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.sampled_from(sorted(POOLS)), st.booleans())
 def test_padding_changes_nothing(lengths: list[int], pool: Any, steps_first: bool) -> None:
     rows = [torch.randn(n, 3) for n in lengths]

@@ -22,7 +22,7 @@ def matches_simply(pattern: str, name: str) -> bool:
     return bool(name) and pattern[0] in ("?", name[0]) and matches_simply(pattern[1:], name[1:])
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(LETTERS, LETTERS)
 @example("a*b*a", "aba")
 @example("*?", "")
@@ -31,7 +31,6 @@ def test_a_pattern_means_what_trying_every_length_finds(pattern: str, name: str)
     assert matches(pattern, name) == matches_simply(pattern, name)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_a_star_matches_any_text_and_a_text_itself(text: str) -> None:
     assert matches("*", text)

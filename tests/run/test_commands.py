@@ -148,6 +148,6 @@ def test_the_exit_code_and_messages_reach_the_shell(quick: Project) -> None:
     }
     quick.write(config)
     process = quick.start("run", "c.yaml", "--quiet")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 4
     assert "failed: base/bad" in out and "Traceback" not in err

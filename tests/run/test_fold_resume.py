@@ -29,7 +29,7 @@ def net_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait_for_snapshot(process: Any, partial: Any, name: str) -> None:
-    limit = time.monotonic() + 100
+    limit = time.monotonic() + 600
     while not list(partial.glob(f"*/{name}")):
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < limit, "no snapshot"
@@ -47,9 +47,8 @@ def test_a_run_killed_inside_a_fold_resumes_inside_it(
     process = killed.start("run", "c.yaml")
     partial = killed.folder / ".stackfeat" / "partial"
     wait_for_snapshot(process, partial, name)
-    time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert list(partial.glob("*/net.*"))
     said = killed.run()
     assert said.code == 0, said.err
