@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.blame import as_written
+from stackfeat.config.member_checks import trust_findings
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.folds import Folds, load_folds
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.ensemble.units import Averaging
-from stackfeat.errors import DataError, StoreError, TrustError, UsageError
+from stackfeat.errors import DataError, Problem, StoreError, TrustError, UsageError
 from stackfeat.features.crossfit import Progress
 from stackfeat.log import logging_to
 from stackfeat.options import Options
@@ -200,6 +201,9 @@ def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
             f"code outside scikit-learn, lightgbm, xgboost and catboost must be agreed to; got {', '.join(own)}; "
             "read it, then give --trust-code (or --no-null: the proof from the store runs no code)"
         )
+    found = [] if trust_code else trust_findings(config, home)
+    if found:
+        raise TrustError([Problem(finding.path, finding.message, "config.yaml") for finding in found])
 
 
 def _open(path: Path) -> Store:

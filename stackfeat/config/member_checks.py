@@ -7,7 +7,8 @@ Out: findings. Names are looked up without importing what they name; patterns be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from stackfeat.config.fields import is_set
@@ -18,7 +19,13 @@ from stackfeat.config.yaml_file import join_path
 from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
 from stackfeat.errors import StackfeatError, TrustError
 from stackfeat.nets.options import JOINT, NetOptions, TapOptions
+from stackfeat.registry.kinds import nested_estimator
 from stackfeat.registry.names import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
+from stackfeat.registry.parameters import (
+    ParameterProblem,
+    estimator_problems,
+    net_problems,
+)
 from stackfeat.registry.resolve import check_name
 from stackfeat.registry.source import find_module
 
@@ -41,6 +48,31 @@ def member_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
                 findings += _estimator_findings(path, options, config.task, allowed)
             elif isinstance(options, VoteOptions):
                 findings += _vote_findings(path, options, config, is_first=position == 0)
+    return findings
+
+
+def trust_findings(config: RunConfig, folder: Path) -> list[Finding]:
+    """Return what members name, and give as parameters, that needs ``--trust-code``; nothing else."""
+    allowed = Allowed(folder)
+    findings: list[Finding] = []
+    for level, members in config.levels.items():
+        for name, options in members.items():
+            path = f"levels.{level}.{name}"
+            if isinstance(options, NetOptions):
+                findings += _name_findings(f"{path}.net", options.net, NETS, "net", (), allowed)
+                findings += _parameter_findings(path, net_problems(options.net, options.params))
+            elif isinstance(options, EstimatorOptions):
+                findings += _estimator_findings(path, options, config.task, allowed)
+    return [finding for finding in findings if finding.trust]
+
+
+def _parameter_findings(path: str, found: Iterable[ParameterProblem]) -> list[Finding]:
+    findings = []
+    for problem in found:
+        place = f"{path}.params"
+        for key in problem.place:
+            place = join_path(place, key)
+        findings.append(Finding(place, problem.message, trust=True))
     return findings
 
 
@@ -72,6 +104,8 @@ def _name_findings(
 def _net_findings(path: str, options: NetOptions, task: str, allowed: Allowed) -> list[Finding]:
     findings = _name_findings(f"{path}.net", options.net, NETS, "net", (), allowed)
     findings += _package_findings(f"{path}.net", options.net)
+    if not allowed.trust_code and not any(finding.trust for finding in findings):
+        findings += _parameter_findings(path, net_problems(options.net, options.params))
     if options.emit == ():
         message = f"must name at least one output; got none. Name {_output(task)}, or a layer"
         findings.append(Finding(f"{path}.emit", message))
@@ -153,25 +187,29 @@ def _estimator_findings(path: str, options: EstimatorOptions, task: str, allowed
         nested = place != f"{path}.estimator"
         found = _name_findings(place, name, ESTIMATORS, "estimator", TRUSTED_PACKAGES, allowed, nested=nested)
         findings += found or _kind_findings(place, name, task)
+    is_refused = any(finding.trust and finding.path == f"{path}.estimator" for finding in findings)
+    if not allowed.trust_code and not is_refused:
+        known = {finding.path for finding in findings}
+        further = _parameter_findings(path, estimator_problems(options.estimator, options.params))
+        findings += [finding for finding in further if finding.path not in known]
     return findings
 
 
 def _estimator_names(path: str, options: EstimatorOptions) -> Iterator[tuple[str, str]]:
     yield f"{path}.estimator", options.estimator
-    yield from _nested_names(f"{path}.params", options.params)
+    yield from _names_inside(f"{path}.params", options.params)
 
 
-def _nested_names(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def _names_inside(path: str, values: Any) -> Iterator[tuple[str, str]]:
     """Yield the estimators inside arguments, written {estimator: ..., params: ...} at any depth."""
-    if isinstance(value, dict):
-        name = value.get("estimator")
-        if isinstance(name, str) and set(value) <= {"estimator", "params"}:
-            yield join_path(path, "estimator"), name
-        for key, item in value.items():
-            yield from _nested_names(join_path(path, key), item)
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from _nested_names(join_path(path, place), item)
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in items:
+        place = join_path(path, key)
+        if nested_estimator(value):
+            yield join_path(place, "estimator"), value["estimator"]
+            yield from _names_inside(join_path(place, "params"), value.get("params") or {})
+        elif isinstance(value, dict | list | tuple):
+            yield from _names_inside(place, value)
 
 
 def _kind_findings(path: str, name: str, task: str) -> list[Finding]:

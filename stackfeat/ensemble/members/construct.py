@@ -13,8 +13,11 @@ from typing import Any, cast
 
 from stackfeat.ensemble.category_columns import is_catboost
 from stackfeat.errors import ConfigError
+from stackfeat.registry.kinds import nested_estimator
 from stackfeat.registry.names import ESTIMATORS
+from stackfeat.registry.parameters import estimator_problems, library_of, refuse_untrusted
 from stackfeat.registry.resolve import resolve, suggest
+from stackfeat.registry.sklearn_parameters import GRIDS, TUPLES
 from stackfeat.task import Task
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
@@ -36,7 +39,11 @@ def construct(
     ------
     ConfigError
         If the class does not take one of the params.
+    TrustError
+        If the class or one of the params needs ``--trust-code``.
     """
+    if not trust_code:
+        refuse_untrusted(path, estimator_problems(path, params))
     estimator = _build(path, params, trust_code)
     _set_defaults(estimator, params, seed, threads)
     return estimator
@@ -44,7 +51,9 @@ def construct(
 
 def _build(path: str, params: Mapping[str, Any], trust_code: bool, *, nested: bool = False) -> Any:
     cls = cast(Any, resolve(path, ESTIMATORS, "estimator", trust_code=trust_code, nested=nested))
-    values = {name: _value(value, trust_code) for name, value in params.items()}
+    values = {name: _value(name, value, trust_code) for name, value in params.items()}
+    if library_of(path) == "catboost":
+        values.setdefault("allow_writing_files", False)
     _refuse_misspelt(path, cls, params)
     try:
         return cls(**values)
@@ -82,11 +91,14 @@ def _lightgbm_names() -> set[str]:
     return {str(name) for names in aliases.values() for name in names} | set(aliases)
 
 
-def _value(value: Any, trust_code: bool) -> Any:
-    if isinstance(value, Mapping) and "estimator" in value and set(value) <= {"estimator", "params"}:
+def _value(name: str, value: Any, trust_code: bool) -> Any:
+    if nested_estimator(value):
         return _build(value["estimator"], value.get("params") or {}, trust_code, nested=True)
     if isinstance(value, list):
-        return [_value(item, trust_code) for item in value]
+        items = [_value(name, item, trust_code) for item in value]
+        return tuple(items) if name in TUPLES else items
+    if isinstance(value, Mapping) and name in GRIDS:
+        return {key: _value(str(key), item, trust_code) for key, item in value.items()}
     return value
 
 

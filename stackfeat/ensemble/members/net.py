@@ -40,6 +40,7 @@ from stackfeat.nets.options import NetOptions
 from stackfeat.nets.snapshots import Snapshots
 from stackfeat.nets.taps import Tap
 from stackfeat.registry.names import NETS
+from stackfeat.registry.parameters import net_problems, refuse_untrusted
 from stackfeat.registry.resolve import resolve
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry
@@ -187,6 +188,8 @@ class NetMember:
     def _class(self) -> Any:
         if self.factory is not None:
             return self.factory
+        if not self.trust_code:
+            refuse_untrusted(self.options.net, net_problems(self.options.net, self.options.params))
         return cast(Any, resolve(self.options.net, NETS, "net", packages=(), trust_code=self.trust_code))
 
     def _spec(
