@@ -15,6 +15,7 @@ from typing import Any
 
 from stackfeat.errors import MemberError, StructureError, TrustError
 from stackfeat.registry.allowed import allowed_class, is_allowed_class, is_allowed_path, public_path
+from stackfeat.store.native_parts import check_native_parts
 from stackfeat.store.npy import check_header
 from stackfeat.store.skops_types import NODES
 from stackfeat.structure import parse_json
@@ -82,11 +83,13 @@ def load_object(data: bytes, extra: Collection[str] = ()) -> Any:
             "If the class is your own code, give --trust-code"
         )
     try:
-        return loads(data, trusted=sorted(accepted | refused))
+        loaded = loads(data, trusted=sorted(accepted | refused))
     except Exception as error:
         raise StructureError(
             f"a saved estimator must be one that this version reads; got {_first_line(error)}"
         ) from error
+    check_native_parts(loaded)
+    return loaded
 
 
 def unknown_types(data: bytes) -> list[str]:

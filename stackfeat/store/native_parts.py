@@ -1,0 +1,152 @@
+"""Parts of estimators that compiled code follows without looking: trees, neighbours, support vectors, sparse rows.
+
+In:  an estimator that was just built from a file.
+Out: nothing, or a StructureError: an index that leads out of its array would read, or write, whatever
+     memory lies there, and a branch that leads back would never end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from stackfeat.errors import StructureError
+from stackfeat.structure import must
+
+
+def check_native_parts(value: Any) -> None:
+    """Raise StructureError unless every index in the compiled parts of a loaded object leads somewhere sound."""
+    for part in _parts(value):
+        for cls in type(part).__mro__:
+            check = _CHECKS.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
+            if check is not None:
+                _checked(check, part)
+
+
+def _checked(check: Callable[[Any], None], part: Any) -> None:
+    try:
+        check(part)
+    except StructureError:
+        raise
+    except Exception as error:
+        raise StructureError(
+            f"a saved {type(part).__name__} must be whole; got {type(error).__name__}: {str(error)[:100]}"
+        ) from error
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield a value and everything it holds, each once."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str | bytes | bytearray | int | float | None) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        if isinstance(part, dict):
+            waiting.extend(part.values())
+        elif isinstance(part, list | tuple | set):
+            waiting.extend(part)
+        elif isinstance(part, np.ndarray):
+            waiting.extend(part.ravel().tolist() if part.dtype == object else ())
+        elif type(part).__module__.partition(".")[0] in ("sklearn", "lightgbm", "xgboost", "catboost"):
+            waiting.extend(getattr(part, "__dict__", {}).values())
+
+
+def _check_tree(tree: Any) -> None:
+    left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
+    is_inner, places = left != -1, np.arange(len(left))
+    must(tree.node_count == len(left) >= 1, "a saved tree", "have nodes", tree.node_count)
+    must(bool((is_inner == (right != -1)).all()), "a saved tree", "have two branches or none", left[:5])
+    for children in (left[is_inner], right[is_inner]):
+        is_sound = (children > places[is_inner]) & (children < len(left))
+        must(bool(is_sound.all()), "a saved tree", "lead from each node to later ones", children[:5])
+    feature = tree.feature[is_inner]
+    is_column = ((feature >= 0) & (feature < tree.n_features)).all()
+    must(bool(is_column), "a saved tree", "ask for its columns", tree.n_features)
+
+
+def _check_same_columns(model: Any) -> None:
+    """Trees of a forest are given rows that the forest has checked, and check them no more."""
+    n_columns = getattr(model, "n_features_in_", None)
+    members = getattr(model, "estimators_", [])
+    members = members.ravel().tolist() if isinstance(members, np.ndarray) else list(members)
+    trees = [getattr(member, "tree_", None) for member in (model, *members)]
+    for tree in trees:
+        if tree is not None:
+            must(tree.n_features == n_columns, "a saved forest", "have trees of its columns", n_columns)
+
+
+def _check_histogram_trees(model: Any) -> None:
+    for tree in (tree for trees in getattr(model, "_predictors", ()) for tree in trees):
+        nodes, places = tree.nodes, np.arange(len(tree.nodes))
+        is_inner = nodes["is_leaf"] == 0
+        must(len(nodes) >= 1, "a saved tree", "have nodes", len(nodes))
+        for side in ("left", "right"):
+            children = nodes[side].astype(np.int64)[is_inner]
+            is_sound = (children > places[is_inner]) & (children < len(nodes))
+            must(bool(is_sound.all()), "a saved tree", "lead from each node to later ones", children[:5])
+        feature = nodes["feature_idx"][is_inner]
+        is_column = ((feature >= 0) & (feature < model._n_features)).all()
+        must(bool(is_column), "a saved tree", "ask for its columns", model._n_features)
+        by_set = nodes["bitset_idx"][is_inner & (nodes["is_categorical"] != 0)]
+        n_sets = min(len(tree.raw_left_cat_bitsets), len(tree.binned_left_cat_bitsets))
+        must(bool((by_set < n_sets).all()), "a saved tree", "have sets of its categories", n_sets)
+
+
+def _check_neighbours(tree: Any) -> None:
+    data, order, nodes, bounds, *_ = tree.__getstate__()
+    n_rows, n_nodes, places = len(data), len(nodes), np.arange(len(nodes))
+    must(
+        n_rows >= 1 and sorted(order.tolist()) == list(range(n_rows)),
+        "saved neighbours",
+        "name each row once",
+        n_rows,
+    )
+    start, end = nodes["idx_start"], nodes["idx_end"]
+    is_inside = ((start >= 0) & (start <= end) & (end <= n_rows)).all()
+    must(bool(is_inside), "saved neighbours", "stay within their rows", n_rows)
+    is_inner = nodes["is_leaf"] == 0
+    must(bool((2 * places[is_inner] + 2 < n_nodes).all()), "saved neighbours", "lead to nodes", n_nodes)
+    shape = bounds.shape[1:]
+    must(shape == (n_nodes, data.shape[1]), "saved neighbours", "have bounds of each node", shape)
+
+
+def _check_support_vectors(model: Any) -> None:
+    if not hasattr(model, "support_vectors_"):
+        return
+    counts = np.asarray(model._n_support)
+    n_classes, n_vectors = len(counts), model.support_vectors_.shape[0]
+    n_pairs = n_classes * (n_classes - 1) // 2
+    sizes = {
+        "counts": bool((counts >= 0).all()) and int(counts.sum()) in (n_vectors, 2 * n_vectors),
+        "coefficients": model._dual_coef_.shape == (max(n_classes - 1, 1), n_vectors),
+        "intercepts": model._intercept_.shape == (max(n_pairs, 1),),
+        "probabilities": len(model._probA) == len(model._probB) and len(model._probA) in (0, n_pairs),
+        "columns": model.support_vectors_.shape[1] == model.n_features_in_ or model.kernel == "precomputed",
+        "rows": model.support_.shape == (n_vectors,) or not len(model.support_),
+    }
+    for name, holds in sizes.items():
+        must(holds, "saved support vectors", f"have {name} that fit each other", (n_classes, n_vectors))
+
+
+def _check_sparse(matrix: Any) -> None:
+    matrix.check_format(full_check=True)
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "sklearn.Tree": _check_tree,
+    "sklearn.BaseDecisionTree": _check_same_columns,
+    "sklearn.BaseForest": _check_same_columns,
+    "sklearn.BaseGradientBoosting": _check_same_columns,
+    "sklearn.BaseHistGradientBoosting": _check_histogram_trees,
+    "sklearn.BinaryTree64": _check_neighbours,
+    "sklearn.BinaryTree32": _check_neighbours,
+    "sklearn.KDTree": _check_neighbours,
+    "sklearn.BallTree": _check_neighbours,
+    "sklearn.BaseLibSVM": _check_support_vectors,
+    "scipy._cs_matrix": _check_sparse,
+}
+"""By package and class name, bases included."""
