@@ -12,6 +12,7 @@ from stackfeat.config import LoadedConfig
 from stackfeat.ensemble.graph import Node
 from stackfeat.ensemble.plan import Plan
 from stackfeat.features.keys import key_of
+from stackfeat.output.run_folder import RunFolder
 from stackfeat.planning import Planner, make_planner, open_store
 from stackfeat.store import Store
 from stackfeat.task import Task
@@ -31,7 +32,9 @@ def describe_plan(loaded: LoadedConfig) -> str:
             n_units, n_stored = _units(plan, node, store)
             n_missing += n_units - n_stored
             lines += _member_lines(node, n_units, n_stored)
-    lines.append(f"{n_missing} units to compute; results go to {loaded.folder / loaded.config.run_dir}")
+    folder = loaded.folder / loaded.config.run_dir
+    RunFolder(folder, store.run).listed()
+    lines.append(f"{n_missing} units to compute; results go to {folder}")
     return "\n".join(lines)
 
 

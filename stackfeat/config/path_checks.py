@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
+from stackfeat.output.run_file import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
 
 ROOTS_VARIABLE = "STACKFEAT_DATA_ROOTS"
@@ -63,14 +64,20 @@ def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
             findings += file_findings(f"data.{role}", path, allowed)
     for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
         findings += _folder_findings(place, path, allowed)
-    if not findings and _same(config.run_dir, config.store, allowed):
-        message = f"results and store need folders of their own; got {config.run_dir!r} for both"
-        findings.append(Finding("outputs.dir", message))
-    return findings
+    return findings or _nested(config.run_dir, config.store, allowed)
 
 
-def _same(first: str, second: str, allowed: Allowed) -> bool:
-    return (allowed.folder / first).resolve() == (allowed.folder / second).resolve()
+def _nested(run_dir: str, store: str, allowed: Allowed) -> list[Finding]:
+    """Return whether results and store would tidy away each other's files."""
+    results, entries = (allowed.folder / run_dir).resolve(), (allowed.folder / store).resolve()
+    in_results = entries.relative_to(results).parts if entries.is_relative_to(results) else ("",)
+    if results.is_relative_to(entries) or in_results[0] in RUN_FOLDERS:
+        got = (
+            f"{run_dir!r} for both" if results == entries else f"outputs.dir={run_dir!r} and store={store!r}"
+        )
+        message = f"results and store need folders of their own; got {got}. Choose another outputs.dir"
+        return [Finding("outputs.dir", message)]
+    return []
 
 
 def file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:

@@ -73,7 +73,7 @@ class RunFolder:
         with _explained(self.folder):
             if not self.folder.is_dir():
                 return
-            self._listed()
+            self.listed()
             if (self.folder / LOCK).exists():
                 self._take_lock().release()
 
@@ -112,7 +112,7 @@ class RunFolder:
             If the folder cannot be written.
         """
         place = self._staged / "new"
-        draft = Draft(self.folder, place, self._listed())
+        draft = Draft(self.folder, place, self.listed())
         try:
             yield draft
             with _explained(self.folder):
@@ -122,7 +122,7 @@ class RunFolder:
 
     def add(self, name: str, data: bytes) -> None:
         """Add one file to those of a whole run, or replace it."""
-        found = self._listed()
+        found = self.listed()
         new = self._staged / "added"
         write_bytes(new, data)
         with _explained(self.folder):
@@ -133,7 +133,7 @@ class RunFolder:
             self._save(replace(found, files=files, before={**found.before, name: before} if before else {}))
             new.replace(self.folder / name)
 
-    def _listed(self) -> RunFile:
+    def listed(self) -> RunFile:
         """Return what runs have written here; UsageError where there is more in our places."""
         try:
             found = find_run_file(self.folder)
@@ -158,7 +158,7 @@ class RunFolder:
         return lock
 
     def _begin(self, log: str, *, may_clean: bool) -> None:
-        found = self._listed()
+        found = self.listed()
         if may_clean:
             for path in self.folder.glob(f"{_STAGED}*"):
                 _remove_staged(path)
@@ -169,7 +169,7 @@ class RunFolder:
             self._save(replace(found, logs=(*found.logs, log)))
 
     def _publish(self, draft: Draft) -> None:
-        found, new = self._listed(), draft.listed()
+        found, new = self.listed(), draft.listed()
         if AUDIT in found.files and _is_same(found, new, PROVENANCE):
             new[AUDIT] = found.files[AUDIT]
         there = {name: draft.hash_of(name) for name in sorted({*found.files, *found.before, *new})}

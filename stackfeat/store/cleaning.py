@@ -7,6 +7,7 @@ Out: fewer files, and a CleanReport. Folders of writers that are still alive sta
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -21,6 +22,11 @@ from stackfeat.store.jobs import JOBS, found_dead
 from stackfeat.store.scratch import PARTIAL
 
 _WEEK_SECONDS = 7 * 24 * 3600.0
+_TEMPORARY = re.compile(r"[^~]+~[0-9]+~[0-9a-f]{16}(\.tmp)?")
+_QUARANTINED = re.compile(r"[0-9a-z_-]{3,128}\.[^~]+~[0-9]+~[0-9a-f]{16}")
+_RUN = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}\.json")
+_ENTRY = re.compile(r"[0-9a-f]{64}")
+"""Names that a store gives; a file of any other name is not the store's to remove, wherever it stands."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,9 @@ def _machine() -> str:
 
 def clean_dead(root: Path) -> tuple[int, int]:
     """Remove temporaries of dead writers and jobs of dead runs; return how many, and their bytes."""
-    temporaries = [*_children(root / "tmp"), *root.glob("*~*~*.tmp")]
+    temporaries = [*_children(root / "tmp", _TEMPORARY), *_children(root, _TEMPORARY)]
     removed = [_remove(path) for path in temporaries if _is_stale(path)]
-    for folder in _children(root / JOBS):
+    for folder in _children(root / JOBS, _RUN):
         with found_dead(folder) as is_dead:
             if is_dead or _is_old(folder):
                 removed.append(_remove(folder))
@@ -64,8 +70,10 @@ def clean_leftovers(root: Path, is_finished: Callable[[str], bool]) -> CleanRepo
     Snapshots of a unit go when it is finished, or when nobody has added to them for a week.
     """
     n_dead, n_bytes = clean_dead(root)
-    snapshots = [path for path in _children(root / PARTIAL) if is_finished(path.name) or _is_old(path)]
-    damaged = list(_children(root / "quarantine"))
+    snapshots = [
+        path for path in _children(root / PARTIAL, _ENTRY) if is_finished(path.name) or _is_old(path)
+    ]
+    damaged = list(_children(root / "quarantine", _QUARANTINED))
     n_bytes += sum(_remove(path) for path in [*snapshots, *damaged])
     return CleanReport(n_dead + len(snapshots), len(damaged), 0, n_bytes)
 
@@ -84,8 +92,10 @@ def clean_entries(root: Path, created: Mapping[Path, str], older_than_days: floa
     return len(n_bytes), sum(n_bytes)
 
 
-def _children(folder: Path) -> Iterable[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else ()
+def _children(folder: Path, names: re.Pattern[str]) -> Iterable[Path]:
+    if not folder.is_dir() or folder.is_symlink():
+        return ()
+    return sorted(path for path in folder.iterdir() if names.fullmatch(path.name))
 
 
 def _is_stale(path: Path) -> bool:

@@ -87,3 +87,13 @@ def test_results_and_store_leave_the_folder_only_by_the_users_word(
     load(good, overrides=[f"{place}=../other/x"])
     with pytest.raises(ConfigError, match="must be a folder; got the file"):
         load(good, overrides=[f"{place}=train.csv"])
+
+
+@pytest.mark.parametrize(
+    ("results", "store"),
+    [("x", "x"), ("x/tmp", "x"), ("x/entries/a", "x"), ("x", "x/oof"), ("x", "x/predictor/store")],
+)
+def test_results_and_store_are_not_inside_each_other(load: Load, good: str, results: str, store: str) -> None:
+    with pytest.raises(ConfigError, match="results and store need folders of their own"):
+        load(f"{good}\noutputs: {{dir: {results}}}\nstore: {store}\n")
+    load(f"{good}\noutputs: {{dir: x}}\nstore: x/.stackfeat\n")

@@ -68,6 +68,8 @@ def test_a_folder_of_the_users_own_is_refused_before_anything_is_computed(
     assert mine.split("/")[0] in said.err and "choose another outputs.dir" in said.err
     assert contents(quick.folder / "mine") == before
     assert fits == []
+    said = quick.cli("check", quick.folder / "c.yaml", "--set", "outputs.dir=mine")
+    assert said.code == 2 and mine.split("/")[0] in said.err
 
 
 @pytest.mark.parametrize("name", ["oof", "predictor", "submission.csv", "run.log", "run.json", LOCK])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -77,7 +78,7 @@ def test_clean_spares_writers_that_are_alive(store: Store) -> None:
 
 def test_clean_spares_young_temporaries_of_other_machines(store: Store, put: Put) -> None:
     put(store)
-    folder = store.root / "tmp" / "elsewhere~1~00"
+    folder = store.root / "tmp" / f"elsewhere~1~{0:016x}"
     folder.mkdir()
     assert store.clean().temporaries == 0
     week_ago = time.time() - 8 * 24 * 3600
@@ -87,3 +88,36 @@ def test_clean_spares_young_temporaries_of_other_machines(store: Store, put: Put
 
 def test_cleaning_a_store_that_does_not_exist_removes_nothing(store: Store) -> None:
     assert store.clean(older_than_days=0).bytes == 0
+
+
+def test_cleaning_leaves_what_no_store_has_named(store: Store, put: Put) -> None:
+    """Somebody may name a folder of his own as the store."""
+    put(store)
+    mine = [
+        store.root / folder / name
+        for folder in ("tmp", "jobs", "quarantine", "partial", "entries")
+        for name in ("notes.txt", "a/b.csv", "x~y~z.tmp", "lock")
+    ]
+    week_ago = time.time() - 8 * 24 * 3600
+    for path in (*mine, store.root / "old.tmp", store.root / "a~b.tmp"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("precious")
+        os.utime(path, (week_ago, week_ago))
+        os.utime(path.parent, (week_ago, week_ago))
+    store.sweep()
+    report = store.clean(older_than_days=0.0)
+    assert (report.temporaries, report.quarantined, report.entries) == (0, 0, 1)
+    assert all(path.read_text() == "precious" for path in mine)
+
+
+def test_cleaning_does_not_follow_links(store: Store, put: Put, tmp_path: Path) -> None:
+    put(store)
+    precious = tmp_path / "precious" / f"elsewhere~1~{0:016x}"
+    precious.mkdir(parents=True)
+    (precious / "x").write_text("precious")
+    shutil.rmtree(store.root / "tmp")
+    (store.root / "tmp").symlink_to(precious.parent)
+    (store.root / "quarantine").mkdir()
+    (store.root / "quarantine" / f"{KEY}.elsewhere~1~{0:016x}").symlink_to(precious)
+    assert store.clean().quarantined == 1
+    assert (precious / "x").read_text() == "precious"

@@ -21,7 +21,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from stackfeat.store import Store
-store = Store(Path(sys.argv[1]), run="theirs")
+store = Store(Path(sys.argv[1]), run="7" * 32)
 store.write_job("abc", {"of": "theirs"})
 print("ready", flush=True)
 sys.stdin.read()
@@ -63,7 +63,7 @@ def test_jobs_of_a_living_run_are_spared_and_those_of_a_dead_one_go(
 ) -> None:
     store.sweep()
     assert store.clean().temporaries == 0
-    assert Store(store.root, run="theirs").read_job("abc") == {"of": "theirs"}
+    assert Store(store.root, run="7" * 32).read_job("abc") == {"of": "theirs"}
     other_run.kill()
     other_run.wait()
     store.sweep()

@@ -136,8 +136,8 @@ def test_two_that_clean_at_once_do_not_stumble(
     assert not store.verify(KEY)
     children = cleaning._children
 
-    def swept(folder: Path) -> Any:
-        found = list(children(folder))
+    def swept(folder: Path, names: Any) -> Any:
+        found = list(children(folder, names))
         for path in found:
             if folder.name == "quarantine":
                 shutil.rmtree(path)
