@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stackfeat.config.fields import Key, names_of, options_class, value_at
-from stackfeat.config.yaml_file import join_path, parse_yaml
+from stackfeat.config.yaml_file import MAX_DEPTH, MAX_KEY, join_path, parse_yaml
+from stackfeat.data.phrases import cut
 from stackfeat.errors import ConfigError, Problem
 from stackfeat.registry.resolve import suggest
+
+LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> Overrid
             result.arguments[path] = argument
         except ConfigError as error:
             result.problems.extend(
-                Problem(problem.where, problem.message, f"--set {argument}") for problem in error.problems
+                Problem(problem.where, problem.message, f"--set {cut(argument, LONGEST_SHOWN)}")
+                for problem in error.problems
             )
     return result
 
@@ -59,7 +63,12 @@ def _apply(values: dict[str, Any], argument: str) -> str:
     path, separator, text = argument.partition("=")
     path = path.strip()
     if not separator or not all(path.split(".")):
-        raise ConfigError(f"must be written path.to.option=value; got {argument!r}")
+        raise ConfigError(f"must be written path.to.option=value; got {cut(argument, LONGEST_SHOWN)!r}")
+    if len(path) > MAX_KEY or path.count(".") >= MAX_DEPTH:
+        raise ConfigError(
+            f"the path of an option has at most {MAX_DEPTH} parts and {MAX_KEY:,} characters; got "
+            f"{path.count('.') + 1} parts and {len(path):,} characters; name an option of the config"
+        )
     keys = _keys(path, values)
     value = parse_yaml(text, path=path).values
     here: Any = values

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from stackfeat.config.fields import Key, homes_of, kinds_with, names_of, options_class, value_at
 from stackfeat.config.members import KINDS
+from stackfeat.config.overrides import LONGEST_SHOWN
 from stackfeat.config.yaml_file import join_path
+from stackfeat.data.phrases import cut
 from stackfeat.errors import Problem
 from stackfeat.registry.resolve import suggest
 
@@ -78,7 +80,9 @@ class Places:
         paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
         for path in paths:
             if path in self.overrides:
-                return Problem(finding.path, finding.message, f"--set {self.overrides[path]}")
+                return Problem(
+                    finding.path, finding.message, f"--set {cut(self.overrides[path], LONGEST_SHOWN)}"
+                )
         line = next((self.lines[path] for path in paths if path in self.lines), None)
         return Problem(finding.path, finding.message, self.file, line)
 

@@ -35,6 +35,11 @@ from stackfeat.registry.resolve import suggest
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
+MAX_VALUES = 20_000
+MAX_TEXT = 4_096
+MAX_KEY = 500
+MAX_PROBLEMS = 100
+LARGEST_INT = 2**63
 _TAGS = "tag:yaml.org,2002:"
 
 
@@ -123,6 +128,7 @@ class _Reader:
         self.path = path
         self.lines: dict[str, int] = {}
         self.problems: list[Problem] = []
+        self.n_values = 0
         self.yaml = YAML(typ="safe", pure=True)
         self.events: Iterator[Any] = iter(())
 
@@ -137,12 +143,18 @@ class _Reader:
             )
         except YAMLError as error:
             self._refuse("", f"this is not valid YAML: {' '.join(str(error).split())}", None)
+        except ConfigError:
+            raise
+        except Exception as error:  # the parser meets texts that its authors did not think of
+            self._refuse("", f"this is not valid YAML: {type(error).__name__} while it was parsed", None)
         if self.problems:
             raise ConfigError(self.problems)
         return Document(values, self.lines)
 
     def _refuse(self, path: str, message: str, line: int | None) -> None:
-        self.problems.append(Problem(path, message, self.file, line))
+        self.problems.append(Problem(path[-MAX_TEXT:], message, self.file, line))
+        if len(self.problems) == MAX_PROBLEMS:
+            raise ConfigError(self.problems)
 
     def _document(self) -> Any:
         values: Any = None
@@ -164,6 +176,11 @@ class _Reader:
 
     def _value(self, event: Any, path: str, depth: int) -> Any:
         self._refuse_references(event, path)
+        self.n_values += 1
+        if self.n_values > MAX_VALUES:
+            message = f"a config holds at most {MAX_VALUES:,} values. Name columns by patterns"
+            self._refuse("", message, _line(event))
+            raise ConfigError(self.problems)
         if depth > MAX_DEPTH:
             self._refuse(
                 "", f"a config nests at most {MAX_DEPTH} levels deep; this one goes deeper", _line(event)
@@ -213,6 +230,7 @@ class _Reader:
             if not isinstance(event, AliasEvent):
                 self._value(event, path, depth + 1)
             return ""
+        self._refuse_text(event, path, MAX_KEY)
         if event.value == "<<" and event.implicit[0]:
             self._refuse(path, "merge keys are not read; got <<. Write the values out", _line(event))
             return "<<"
@@ -230,8 +248,19 @@ class _Reader:
             found.append(self._value(event, place, depth + 1))
         return found
 
+    def _refuse_text(self, event: ScalarEvent, path: str, longest: int = MAX_TEXT) -> None:
+        text: str = event.value
+        if len(text) > longest:
+            message = f"a text here has at most {longest:,} characters; got {len(text):,}: {text[:40]!r}..."
+            self._refuse(path, message, _line(event))
+        elif not _is_writable(text):
+            self._refuse(
+                path, f"a text has no NUL and no half of a character; got {text[:40]!r}", _line(event)
+            )
+
     def _scalar(self, event: ScalarEvent, path: str) -> Any:
         text: str = event.value
+        self._refuse_text(event, path)
         tag = str(self.yaml.resolver.resolve(ScalarNode, text, event.implicit)).removeprefix(_TAGS)
         if tag not in ("int", "float", "bool", "null"):
             return text
@@ -239,11 +268,19 @@ class _Reader:
             value = self.yaml.constructor.construct_object(ScalarNode(_TAGS + tag, text))
         except (ValueError, OverflowError):
             value = math.nan
+        if isinstance(value, int) and abs(value) > LARGEST_INT:
+            self._refuse(path, f"whole numbers must be at most {LARGEST_INT}; got {text[:40]}", _line(event))
+            return 0
         if isinstance(value, float) and not math.isfinite(value):
             self._refuse(
                 path, f"numbers must be finite; got {text[:40]}. Use null for a value not given", _line(event)
             )
         return value
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a text may stand in a path and in a UTF-8 file."""
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))
 
 
 def _line(event: Any) -> int:

@@ -271,4 +271,4 @@ def _plain_X(archive: ArchiveFile, options: DataOptions) -> np.ndarray:
             f"{archive.path}: X must be 2-D (rows, columns) to be a table; got shape {X.shape}; for images and "
             "sequences name an input: data.inputs: {image: {array: X}}"
         )
-    return X if X.ndim == 2 else np.zeros((len(X), 0))
+    return X if X.ndim == 2 else np.zeros((X.shape[0] if X.shape else 0, 0))

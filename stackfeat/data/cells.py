@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import quoted
+
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
 BOOLEANS = {"True": 1.0, "true": 1.0, "TRUE": 1.0, "False": 0.0, "false": 0.0, "FALSE": 0.0}
 DATE_PATTERN = r"\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?"
@@ -173,6 +176,15 @@ class TextCells:
 Cells = pd.Series | TextCells
 
 
+def as_str(values: pd.Series) -> pd.Series:
+    """Return cells as text; what a cell of a foreign type raises is a matter of its file."""
+    must = "every cell must be a number or text"
+    with parsing(
+        f"column {quoted(values.name)}", must, "convert the cells, or leave the column out (data.drop)"
+    ):
+        return values.astype("str")
+
+
 def is_text(values: pd.Series) -> bool:
     """Whether cells are text (or categories, or mixed objects), to be parsed."""
     dtype = values.dtype
@@ -186,14 +198,14 @@ def is_text(values: pd.Series) -> bool:
 def to_text(values: pd.Series) -> pd.Series:
     """Return cells as text with missing tokens as missing; whole floats without ``.0``."""
     if is_text(values):
-        text = values.astype("str")
+        text = as_str(values)
         return text.mask(text.isin(MISSING))
     missing = values.isna()
     if pd.api.types.is_float_dtype(values):
         present = values[~missing].to_numpy(dtype=np.float64)
         if np.all(present == np.floor(present)) and np.all(np.abs(present) < 2**53):
             return values.astype("Int64").astype("str").mask(missing)
-    return values.astype("str").mask(missing)
+    return as_str(values).mask(missing)
 
 
 def parse_dates(texts: np.ndarray) -> np.ndarray:
@@ -207,7 +219,7 @@ def text_cells(values: Cells) -> TextCells:
     """Return cells as text, whatever they are."""
     if isinstance(values, TextCells):
         return values
-    text = values.astype("str") if is_text(values) else to_text(values)
+    text = as_str(values) if is_text(values) else to_text(values)
     return TextCells(TextBlock(text.to_numpy(dtype=object)[:, None]))
 
 

@@ -99,8 +99,18 @@ def _read_arrow(path: Path, options: DataOptions) -> pd.DataFrame:
         )
     with parsing(path, f"must be a readable {path.suffix[1:]} file", "write it again", states_sizes=True):
         frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_feather(path)
+        _check_texts(frame)
         named = [name for name in frame.index.names if name is not None]
         return frame.reset_index() if named else frame.reset_index(drop=True)
+
+
+def _check_texts(frame: pd.DataFrame) -> None:
+    """Look at every text now: a damaged one would raise where it is first used."""
+    import pyarrow
+
+    for name, dtype in frame.dtypes.items():
+        if isinstance(dtype, pd.StringDtype):
+            pyarrow.array(frame[name].array).validate(full=True)
 
 
 def _read_builtin(name: str, options: DataOptions, part: Part) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.cells import is_text, to_text
+from stackfeat.data.cells import as_str, is_text, to_text
 from stackfeat.data.columns import Column, guess_type, to_dates, to_numbers
 from stackfeat.data.phrases import name_rows, name_values, quote_values, quoted
 from stackfeat.data.samples import Table
@@ -44,7 +44,7 @@ def read_ids(frame: pd.DataFrame, column: str | None, where: str) -> np.ndarray:
     if column is None:
         return np.arange(len(frame)).astype(str)
     values = frame[column]
-    text = values.astype("str") if is_text(values) else to_text(values)
+    text = as_str(values) if is_text(values) else to_text(values)
     missing = (text.isna() | (text.str.strip() == "")).to_numpy()
     if missing.any():
         raise DataError(

@@ -12,6 +12,7 @@ from typing import Literal, cast, get_args
 
 from torch import nn
 
+from stackfeat.data.phrases import cut, quoted
 from stackfeat.errors import TapError
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.wildcards import is_pattern
@@ -115,11 +116,11 @@ class Tap:
         """
         match = GRAMMAR.fullmatch(text)
         if match is None or not (match["layer"] or match["side"]):
-            raise TapError(f"a tap must look like {FORM}; got tap={text!r}; name a layer of the net")
+            raise TapError(f"a tap must look like {FORM}; got tap={quoted(text)}; name a layer of the net")
         layer, side, items, call = match.group("layer", "side", "items", "call")
         if side not in (None, *get_args(Side)):
             raise TapError(
-                f"a tap's side must be 'input', 'output' or 'grad'; got tap={text!r}; try '{layer}:input'"
+                f"a tap's side must be 'input', 'output' or 'grad'; got tap={quoted(text)}; try '{cut(layer)}:input'"
             )
         path = tuple(
             int(item) if re.fullmatch(r"-?\d{1,9}", item) else item
