@@ -285,7 +285,7 @@ def main() -> NoReturn:
         try:
             _run_app()
         except SystemExit as leaving:
-            ending.over(leaving.code if isinstance(leaving.code, int) else 1)
+            ending.over(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
             raise
     with _interrupted_by("SIGTERM", "SIGHUP"):
         _run_app()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -21,8 +23,24 @@ from typing import NoReturn
 WORKERS: set[int] = set()
 """Process ids of the workers that are alive; on POSIX each leads a process group of its own."""
 
+FOLDERS: set[str] = set()
+"""Temporary folders of this process."""
+
 _GONE_SECONDS = 1.0
 _SHOW_CURSOR = "\x1b[?25h\n"
+
+
+class TemporaryFolder(tempfile.TemporaryDirectory[str]):
+    """A temporary folder that goes with this process, also where a signal ends it."""
+
+    def __init__(self, prefix: str = "stackfeat-") -> None:
+        super().__init__(prefix=prefix)
+        FOLDERS.add(self.name)
+
+    def cleanup(self) -> None:
+        """Remove the folder."""
+        super().cleanup()
+        FOLDERS.discard(self.name)
 
 
 def end_worker(pid: int) -> None:
@@ -50,7 +68,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_everything() -> None:
-    """Kill all workers and descendants, and wait a moment until they are gone."""
+    """Kill all workers and descendants, wait a moment until they are gone, and remove temporary folders."""
     ours = {*WORKERS, *descendants(os.getpid())}
     for pid in list(WORKERS):
         end_worker(pid)
@@ -58,6 +76,8 @@ def end_everything() -> None:
     limit = time.monotonic() + _GONE_SECONDS
     while any(map(_runs, ours)) and time.monotonic() < limit:
         time.sleep(0.005)
+    for folder in list(FOLDERS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill(pids: Iterable[int]) -> None:

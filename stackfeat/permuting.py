@@ -7,7 +7,6 @@ Out: for every member whether it is better than chance. What is: labels leaked. 
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.data.folds import Folds, load_folds, make_folds, save_folds
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
+from stackfeat.ending import TemporaryFolder
 from stackfeat.ensemble.chance import Skill, Verdict, judge, measure_skill
 from stackfeat.ensemble.graph import Graph, build_graph
 from stackfeat.ensemble.plan import Plan, make_plan
@@ -143,7 +143,7 @@ def permutation_null(
     loaded = LoadedConfig(small, None, folder, {})
     parts = small_rows(samples, folds.kind, rows, seed)
     origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
-    with tempfile.TemporaryDirectory(prefix="stackfeat-audit-") as place:
+    with TemporaryFolder("stackfeat-audit-") as place:
         store = Store(Path(place) / "store")
         reruns = [
             _prepare(loaded, store, samples, parts, derive_seed(seed, "permutation", n), origin, trust_code)

@@ -67,7 +67,7 @@ class Deadlines:
             return cls()
         reserve = max(RESERVE_SHARE * limit, min(RESERVE_SECONDS, 0.5 * limit))
         overrun = max(OVERRUN_SECONDS, OVERRUN_SHARE * limit)
-        return cls(start + limit - reserve, start + limit - 0.25 * reserve, start + limit + 0.2 * overrun)
+        return cls(start + limit - reserve, start + limit - reserve / 3, start + limit + 0.2 * overrun)
 
 
 def cost_rank(options: Options) -> int:

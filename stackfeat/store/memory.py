@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 import io
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from stackfeat.ending import TemporaryFolder
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.disk import write_file
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, claim, plain_array
@@ -168,7 +168,7 @@ class MemoryWriter(EntryWriter):
     def file(self, name: str) -> Path:
         claim(name, self._contents)
         if not any(content is None for content in self._contents.values()):
-            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="stackfeat-")))
+            self._folder = Path(self._stack.enter_context(TemporaryFolder()))
         self._contents[name] = None
         return self._folder / safe_name(name)
 
@@ -186,7 +186,7 @@ class MemoryEntry(Entry):
     def __init__(self, key: str, manifest: dict[str, Any], contents: dict[str, _Content]) -> None:
         super().__init__(key, Path(f"memory:{key}"), manifest)
         self._contents = contents
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
 
     def array(self, name: str, *, mmap: bool = False) -> np.ndarray:
         content = self._content(f"{name}.npy")
@@ -200,7 +200,7 @@ class MemoryEntry(Entry):
 
     def file(self, name: str) -> Path:
         data = self.bytes(name)
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="stackfeat-")
+        self._folder = self._folder or TemporaryFolder()
         path = Path(self._folder.name) / safe_name(name)
         path.unlink(missing_ok=True)
         write_file(path, data, synced=False)

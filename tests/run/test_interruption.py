@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,14 +175,21 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SAID = "interrupted; finished units are stored: run the same command to go on"
 
 
-def start_hooked(project: Project, place: str, how: str, *options: str) -> subprocess.Popen[str]:
-    """Start a run that says when it comes to a place, and hangs there in some way."""
+def start_hooked(
+    project: Project, place: str, how: str, *options: str, command: Sequence[str] = ("run", "c.yaml")
+) -> subprocess.Popen[str]:
+    """Start a command that says when it comes to a place, and hangs there in some way."""
     script = project.folder.parent / "hooked.py"
     script.write_text(HOOKED)
     return subprocess.Popen(
-        [sys.executable, "-P", str(script), place, how, "run", "c.yaml", *options],
+        [sys.executable, "-P", str(script), place, how, *command, *options],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(script.parent),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -260,6 +268,17 @@ def test_a_signal_after_the_result_keeps_its_exit_code(quick: Project) -> None:
     assert process.stdout is not None
     assert "submission:" in "".join(iter(process.stdout.readline, "there\n"))
     assert interrupt(process, signal.SIGINT, 0.01)[0] == 0
+
+
+def test_an_interrupted_audit_leaves_no_temporary_folder(quick: Project) -> None:
+    command = ("audit", "runs/run", "--permutations", "1")
+    process = start_hooked(quick, "stackfeat.permuting:_prepare", "deaf", command=command)
+    assert process.stdout is not None
+    assert "there\n" in iter(process.stdout.readline, "")
+    folders = quick.folder.parent.glob("stackfeat-*")
+    assert list(folders)
+    assert interrupt(process, signal.SIGTERM, 0.01)[0] == 130
+    assert not list(quick.folder.parent.glob("stackfeat-*"))
 
 
 def test_a_run_under_nohup_goes_on_after_a_hang_up(quick: Project) -> None:
