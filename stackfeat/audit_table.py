@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from stackfeat.escaping import console as visible_console
+from stackfeat.escaping import continued, one_line
 from stackfeat.features.crossfit import JobLike
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class AuditProgress:
     """A bar over all units of all reruns; a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
+        console = console or visible_console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.bar.add_task("permuted labels", total=None, visible=False)
@@ -60,21 +62,25 @@ def print_audit(found: Audit, console: Console | None = None) -> None:
     if found.null is not None:
         console.print(_null_table(found.null), markup=False)
         for name, reason in found.null.failed.items():
-            console.print(f"not judged: {name}: {reason}", style="yellow", markup=False, soft_wrap=True)
+            console.print(
+                continued(f"not judged: {name}: {reason}"), style="yellow", markup=False, soft_wrap=True
+            )
     faults = found.provenance.faults
     for fault in faults[:MOST_FAULTS]:
-        console.print(f"fault: {describe_fault(fault)}", style="red", markup=False, soft_wrap=True)
+        console.print(one_line(f"fault: {describe_fault(fault)}"), style="red", markup=False, soft_wrap=True)
     if len(faults) > MOST_FAULTS:
         console.print(
             f"and {len(faults) - MOST_FAULTS} faults more, in audit.json", style="red", markup=False
         )
-    console.print(verdict_line(found), style="green" if found.passed else "red", markup=False, soft_wrap=True)
+    console.print(
+        one_line(verdict_line(found)), style="green" if found.passed else "red", markup=False, soft_wrap=True
+    )
 
 
 def _console() -> Console:
     """Return a console as wide as the terminal, or wide enough for whole lines in a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=FILE_WIDTH)
+    found = visible_console()
+    return found if found.is_terminal else visible_console(width=FILE_WIDTH)
 
 
 def _proof_table(found: Audit) -> Table:
@@ -84,7 +90,7 @@ def _proof_table(found: Audit) -> Table:
     for block in proof.blocks:
         ways = "; ".join(block.indirect) or "nothing else"
         state = "not provable" if block.is_elsewhere and not block.faults else _state(block.faults)
-        table.add_row(block.name, str(block.n_rows), state, ways)
+        table.add_row(one_line(block.name), str(block.n_rows), state, one_line(ways))
     if proof.n_held is not None:
         table.add_row("held-out rows", str(proof.n_held), _state(proof.held_faults), "in no fit of any level")
     return table
@@ -103,7 +109,7 @@ def _null_table(null: Null) -> Table:
     table = _table(title, ("member", "measure", *numbers, "verdict"), numbers)
     for verdict in worst_of_each(null.verdicts):
         parts = [_interval(part) for part in (verdict.oof, verdict.held_out, verdict.gap)]
-        table.add_row(verdict.member, verdict.measure, *parts, _word(verdict))
+        table.add_row(one_line(verdict.member), verdict.measure, *parts, _word(verdict))
     return table
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from stackfeat.config import LoadedConfig
 from stackfeat.ensemble.graph import Node
 from stackfeat.ensemble.plan import Plan
+from stackfeat.escaping import one_line
 from stackfeat.features.keys import key_of
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.planning import Planner, make_planner, open_store
@@ -23,18 +24,19 @@ def describe_plan(loaded: LoadedConfig) -> str:
     store = open_store(loaded)
     planner = make_planner(loaded, store)
     plan = planner.plan()
-    lines = [f"{loaded.config.name}: {loaded.config.task}, {loaded.config.metric}, {_folds(planner, plan)}"]
+    name, metric = one_line(loaded.config.name), one_line(loaded.config.metric)
+    lines = [f"{name}: {loaded.config.task}, {metric}, {_folds(planner, plan)}"]
     lines += _classes(planner)
     n_missing = 0
     for level, nodes in plan.graph.levels().items():
-        lines.append(f"{level}:")
+        lines.append(f"{one_line(level)}:")
         for node in nodes:
             n_units, n_stored = _units(plan, node, store)
             n_missing += n_units - n_stored
             lines += _member_lines(node, n_units, n_stored)
     folder = loaded.folder / loaded.config.run_dir
     RunFolder(folder, store.run).listed()
-    lines.append(f"{n_missing} units to compute; results go to {folder}")
+    lines.append(f"{n_missing} units to compute; results go to {one_line(folder)}")
     return "\n".join(lines)
 
 
@@ -55,7 +57,7 @@ def _classes(planner: Planner) -> list[str]:
     if not task.is_classification:
         return []
     positive = f"; the probability of {task.classes[task.positive]!r} counts" if task.kind == "binary" else ""
-    return [f"classes: {', '.join(map(str, task.classes))}{positive}"]
+    return [f"classes: {', '.join(map(one_line, task.classes))}{positive}"]
 
 
 def _units(plan: Plan, node: Node, store: Store) -> tuple[int, int]:
@@ -65,7 +67,7 @@ def _units(plan: Plan, node: Node, store: Store) -> tuple[int, int]:
 
 
 def _member_lines(node: Node, n_units: int, n_stored: int) -> list[str]:
-    reads = ", ".join((*node.raw, *node.blocks))
-    gives = ", ".join(output.name for output in node.outputs)
+    reads = one_line(", ".join((*node.raw, *node.blocks)))
+    gives = one_line(", ".join(output.name for output in node.outputs))
     state = "stored" if n_stored == n_units else f"{n_units - n_stored} of {n_units} units to compute"
-    return [f"  {node.name}: {state}", f"    reads {reads}", f"    gives {gives}"]
+    return [f"  {one_line(node.name)}: {state}", f"    reads {reads}", f"    gives {gives}"]

@@ -19,6 +19,7 @@ from stackfeat import cli_audit, cli_import, cli_trust
 from stackfeat.blame import machine_fault
 from stackfeat.ending import EndOnSignals
 from stackfeat.errors import UsageError
+from stackfeat.escaping import console, continued, one_line, visible_streams
 
 app = typer.Typer(
     name="stackfeat",
@@ -57,8 +58,6 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
 ) -> None:
     """Compute what is not stored yet, and write the run folder."""
-    from rich.console import Console
-
     from stackfeat.config import load_config
     from stackfeat.terminal import TerminalProgress, print_result
 
@@ -69,7 +68,7 @@ def run(
 
     with TerminalProgress(quiet=quiet or is_quiet(context)) as progress:
         result = run_config(loaded, progress=progress, started=context.obj)
-    print_result(result, Console())
+    print_result(result, console())
     raise typer.Exit(result.exit_code)
 
 
@@ -109,7 +108,8 @@ def init(
     folder = output.absolute().parent
     text = scaffold_config(train, target, test, sample_submission, id_, folder=folder)
     write_bytes(output, text.encode())
-    typer.echo(f"wrote {output}\nnext: stackfeat check {output}; stackfeat run {output}")
+    name = one_line(output)
+    typer.echo(f"wrote {name}\nnext: stackfeat check {name}; stackfeat run {name}")
 
 
 @app.command()
@@ -127,7 +127,7 @@ def predict(
     from stackfeat.prediction import predict_file
 
     n_rows = predict_file(run_folder, data, output, trust_code=trust_code or None, without=without or ())
-    typer.echo(f"wrote {output} ({n_rows} rows)")
+    typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
 
 
 NetParams = Annotated[
@@ -291,6 +291,7 @@ def main() -> NoReturn:
         _run_app()
 
 
+@visible_streams()
 def _run_app() -> NoReturn:
     arguments, is_verbose = _verbose_first(sys.argv[1:])
     try:
@@ -349,7 +350,7 @@ def _said_of(error: Exception) -> tuple[str, int]:
         return f"error: {fault}", fault.exit_code
     code = getattr(error, "exit_code", None)
     if code is not None:
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        text = continued(error.format_message()) if hasattr(error, "format_message") else str(error)
         return (f"error: {text}" if code else "", int(code))
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = str(error).strip().partition("\n")[0][:300]

@@ -11,11 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from stackfeat.escaping import continued
+
 
 class StackfeatError(Exception):
     """Base of every error raised on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message; text of files and names in it moves no cursor and begins no line."""
+        return continued(super().__str__())
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class ConfigError(StackfeatError, ValueError):
     def __init__(self, problems: str | Sequence[Problem]) -> None:
         self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __str__(self) -> str:
+        """Return a line for each problem; further lines of one are indented."""
+        return "\n".join(continued(problem) for problem in self.problems)
 
 
 class UsageError(StackfeatError, ValueError):

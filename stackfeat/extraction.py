@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from stackfeat.errors import ConfigError, UsageError
+from stackfeat.escaping import one_line
 from stackfeat.output.feature_files import FORMATS, write_features
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import check_name, resolve, suggest
@@ -133,14 +134,13 @@ def extract_files(
     if file_format == "npy":
         from stackfeat.nets.extraction.files import final_path
 
-        return [f"{final_path(folder, key)}  {shape}" for key, shape in shapes.items()]
+        return [one_line(f"{final_path(folder, key)}  {shape}") for key, shape in shapes.items()]
     paths = write_features(arrays, folder, file_format)
     del arrays
     shutil.rmtree(parts)
     lines = list(shapes.items())
-    return [f"{path}  {', '.join(f'{key} {shape}' for key, shape in lines)}" for path in paths[:1]] + [
-        str(path) for path in paths[1:]
-    ]
+    said = [f"{path}  {', '.join(f'{key} {shape}' for key, shape in lines)}" for path in paths[:1]]
+    return [one_line(text) for text in (*said, *paths[1:])]
 
 
 def describe_layers(net: NetSource, shapes: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stackfeat.config import load_config
 from stackfeat.errors import DataError, UsageError
+from stackfeat.escaping import console, one_line
 from stackfeat.planning import make_planner, open_store
 from stackfeat.registry.user_code import serving_agreed
 from stackfeat.store import LayeredStore, MemoryStore
@@ -95,18 +96,19 @@ def check_imports(
 
 def print_checks(found: Mapping[str, Sequence[Check]]) -> int:
     """Print a table for each member; return the exit code: that of wrong data where a check failed."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=False)
+    printer = console(soft_wrap=False)
     for member, checks in found.items():
-        table = Table("check", "", "found", title=member, title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            "check", "", "found", title=one_line(member), title_justify="left", box=None, pad_edge=False
+        )
         for check in checks:
-            table.add_row(check.name, MARKS[check.state], check.text)
-        console.print(table, markup=False)
+            table.add_row(check.name, MARKS[check.state], one_line(check.text))
+        printer.print(table, markup=False)
         n_failed = sum(check.state == "failed" for check in checks)
         n_warned = sum(check.state == "warning" for check in checks)
         verdict = f"refused: {n_failed} failed" if n_failed else f"accepted, {n_warned} warnings"
-        console.print(f"{verdict}\n", markup=False, highlight=False)
+        printer.print(f"{verdict}\n", markup=False, highlight=False)
     has_failed = any(check.state == "failed" for checks in found.values() for check in checks)
     return DataError.exit_code if has_failed else 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.errors import StoreError, UsageError
+from stackfeat.escaping import one_line
 from stackfeat.store import Store
 from stackfeat.store.store import Cache
 
@@ -26,16 +27,20 @@ def list_entries(path: Path, pattern: str) -> str:
             manifest = store.manifest(key)
         except StoreError as error:
             if key.startswith(pattern):
-                lines.append(f"{key[:12]}  damaged: {error}")
+                lines.append(one_line(f"{key[:12]}  damaged: {error}"))
             continue
         if pattern and not key.startswith(pattern) and manifest["kind"] != pattern:
             continue
         size = sum(file["size"] for file in manifest["files"].values())
         lines.append(
-            f"{key[:12]}  {manifest['kind']:<10} {manifest['created'][:19]} {size:>12,} B  {_what(manifest)}"
+            one_line(
+                f"{key[:12]}  {manifest['kind']:<10} {manifest['created'][:19]} {size:>12,} B  {_what(manifest)}"
+            )
         )
     return (
-        "\n".join(lines) if lines else f"no entries{f' that match {pattern!r}' if pattern else ''} in {path}"
+        "\n".join(lines)
+        if lines
+        else f"no entries{f' that match {pattern!r}' if pattern else ''} in {one_line(path)}"
     )
 
 
@@ -60,10 +65,13 @@ def explain_entry(path: Path, beginning: str) -> str:
     manifest = store.manifest(found[0])
     nearest = store.nearest(manifest["recipe"], manifest["kind"])
     if nearest is None:
-        return f"{found[0][:12]} is the only entry of kind {manifest['kind']}"
+        return f"{found[0][:12]} is the only entry of kind {one_line(manifest['kind'])}"
     key, changes = nearest
     return "\n".join(
-        [f"{found[0][:12]} differs from the nearest entry {key[:12]} in:", *(f"  {c}" for c in changes)]
+        [
+            f"{found[0][:12]} differs from the nearest entry {key[:12]} in:",
+            *(f"  {one_line(c)}" for c in changes),
+        ]
     )
 
 

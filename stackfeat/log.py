@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stackfeat.errors import StoreError
+from stackfeat.escaping import LineFormatter
 
 PACKAGE = "stackfeat"
 
@@ -27,7 +28,7 @@ def logging_to(path: Path) -> Iterator[None]:
             f"the run folder {path.parent} must be a place that can be written; got {error.strerror or error}. "
             "Choose another outputs.dir"
         ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     package = logging.getLogger(PACKAGE)
     level = package.level
     package.addHandler(handler)

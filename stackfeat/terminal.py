@@ -7,7 +7,6 @@ one plain line for each finished unit, so logs stay readable.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -18,6 +17,8 @@ from rich.live import Live
 from rich.table import Table
 
 from stackfeat.errors import JobEnded
+from stackfeat.escaping import console as visible_console
+from stackfeat.escaping import continued, one_line
 from stackfeat.features.crossfit import JobLike
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class TerminalProgress:
     """Shows units as they finish; a context manager."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or visible_console(stderr=True)
         self.quiet = quiet
         self.states: dict[str, dict[str, str]] = {}
         self.started = time.monotonic()
@@ -72,7 +73,7 @@ class TerminalProgress:
         self.n_left -= 1
         if self.live is None and not self.quiet:
             outcome = f"{seconds:.1f} s" if error is None else str(error) if ended else f"failed: {error}"
-            self.console.print(f"{job.label}: {outcome}", markup=False, highlight=False)
+            self.console.print(continued(f"{job.label}: {outcome}"), markup=False, highlight=False)
 
     def table(self) -> Table:
         """Return the table of members and their units."""
@@ -80,7 +81,7 @@ class TerminalProgress:
         table.add_column("member")
         table.add_column("units")
         for member, units in self.states.items():
-            table.add_row(member, " ".join(_MARKS[state] for state in units.values()))
+            table.add_row(one_line(member), " ".join(_MARKS[state] for state in units.values()))
         return table
 
     def _title(self) -> str:
@@ -116,17 +117,17 @@ def print_result(result: RunResult, console: Console) -> None:
         numbers = [row[name] for name in ("score", "se", *held)]
         values = ["" if math.isnan(value) else f"{value:.{places}f}" for value in map(_number, numbers)]
         values.append(f"{row['seconds']:.1f}")
-        table.add_row(row["level"], row["member"], *values, note)
+        table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
     for text in result.warnings:
-        console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+        console.print(continued(f"warning: {text}"), style="yellow", markup=False, soft_wrap=True)
     for name, reason in result.failed.items():
-        console.print(f"failed: {name}: {reason}", style="red", markup=False, soft_wrap=True)
+        console.print(continued(f"failed: {name}: {reason}"), style="red", markup=False, soft_wrap=True)
     for name in result.left_out:
-        console.print(f"left out for lack of time: {name}", style="yellow", markup=False)
+        console.print(one_line(f"left out for lack of time: {name}"), style="yellow", markup=False)
     console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
     for name, path in _places(result).items():
-        console.print(f"{name + ':':<13}{path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name + ':':<13}{one_line(path)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _number(value: float | None) -> float:
@@ -146,8 +147,3 @@ def _places(result: RunResult) -> dict[str, Any]:
         "predictor": result.folder / "predictor",
     }
     return places if result.submission is None else {"submission": result.submission, **places}
-
-
-def stderr(text: str) -> None:
-    """Print a message to standard error as it is."""
-    print(text, file=sys.stderr)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackfeat.config.load import examine_config
-from stackfeat.config.problems import show
 from stackfeat.errors import UsageError
+from stackfeat.escaping import one_line
 from stackfeat.registry.state_folder import state_folder
 from stackfeat.registry.trust import (
     ConfigFile,
@@ -56,22 +56,22 @@ def examine(path: Path, data_roots: Sequence[Path] = ()) -> Asked:
     """
     config, loaded, needs = examine_config(path, data_roots)
     if not needs:
-        return Asked(config, [], [], f"{path} names no code of your own: it runs without trust")
+        return Asked(config, [], [], f"{one_line(path)} names no code of your own: it runs without trust")
     files = source_files(needs, config.folder)
     lines = [f"{path} would run these files:", *_file_lines(config, files), "because it names:"]
     lines += [f"  {need.what} {need.value}   {_place(need, loaded.lines)}" for need in needs if need.is_name]
     parameters = [need for need in needs if not need.is_name]
     if parameters:
         lines.append("and gives parameters that only a trusted config may give:")
-        lines += [f"  {need.path}: {show(need.value)}   {_place(need, loaded.lines)}" for need in parameters]
+        lines += [f"  {need.path}: {need.value!r}   {_place(need, loaded.lines)}" for need in parameters]
     lines.append("Modules that these files find by other means than an import statement are not covered.")
-    return Asked(config, needs, files, "\n".join(lines))
+    return Asked(config, needs, files, "\n".join(map(one_line, lines)))
 
 
 def remember(asked: Asked) -> str:
     """Remember what was shown; return what is said of it."""
     remember_config(asked.config, asked.needs, asked.files)
-    return (
+    return one_line(
         f"trusted: {asked.config.path}, until a byte of these files changes; remembered in {state_folder()}"
     )
 
@@ -86,13 +86,13 @@ def forget_config(path: Path) -> str:
     """
     if not forget(path):
         raise UsageError(f"{path} must be a trusted config; got one that is not; see stackfeat trust --list")
-    return f"forgotten: {path}"
+    return one_line(f"forgotten: {path}")
 
 
 def describe_trusted() -> str:
     """Return a line for every config that is remembered, and whether it still holds."""
     found = trusted_configs()
-    lines = [f"{path}   {state}" for path, state in found]
+    lines = [one_line(f"{path}   {state}") for path, state in found]
     return (
         "\n".join(lines) if lines else f"no config is trusted; remembered ones would be in {state_folder()}"
     )

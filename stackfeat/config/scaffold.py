@@ -7,7 +7,6 @@ Out: commented YAML that runs as it is: two nets, trees, meta-learners, votes. W
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
+from stackfeat.escaping import in_quotes, one_line
 from stackfeat.registry.resolve import suggest
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ def _quoted(text: str) -> str:
         "false",
         "null",
     )
-    return text if is_plain else json.dumps(text, ensure_ascii=False)
+    return text if is_plain else in_quotes(text)
 
 
 def _comment(text: str) -> str:
-    return " ".join(text.split())[:80]
+    return one_line(" ".join(text.split())[:80])

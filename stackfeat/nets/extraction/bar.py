@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from stackfeat.escaping import console
+
 
 @contextmanager
 def row_bar(n_rows: int | None, n_done: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
@@ -13,10 +15,9 @@ def row_bar(n_rows: int | None, n_done: int, *, shown: bool) -> Iterator[Callabl
     if not shown or not sys.stderr.isatty():
         yield lambda n_new: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True, refresh_per_second=4) as bar:
         task = bar.add_task("rows", total=n_rows, completed=n_done)
         yield lambda n_new: bar.advance(task, n_new)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.escaping import continued, one_line
 from stackfeat.nets.reading.examine import INFLUENCE, examine
 from stackfeat.nets.reading.silence import Witness, reason_of, weights_used, witness_pass
 from stackfeat.nets.reading.untouched import untouched
@@ -113,9 +114,9 @@ class LayerTable:
         ]
         cells = [[HEADINGS[key] for key in columns]]
         for row in self.rows:
-            shown = ["" if getattr(row, key) is None else str(getattr(row, key)) for key in columns]
+            shown = ["" if getattr(row, key) is None else one_line(getattr(row, key)) for key in columns]
             if row.aliases:
-                shown[0] += f" (= {', '.join(row.aliases)})"
+                shown[0] += f" (= {one_line(', '.join(row.aliases))})"
             cells.append(shown)
         widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
         lines = [
@@ -124,7 +125,11 @@ class LayerTable:
         ]
         lines.insert(1, "  ".join("-" * width for width in widths[:-1]) + "  " + "-" * len(cells[0][-1]))
         return "\n".join(
-            [f"{self.model}: {len(self.names)} of {len(self.rows)} can be tapped", *lines, self.warning]
+            [
+                f"{one_line(self.model)}: {len(self.names)} of {len(self.rows)} can be tapped",
+                *lines,
+                continued(self.warning),
+            ]
         ).rstrip()
 
     def __repr__(self) -> str:
