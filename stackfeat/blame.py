@@ -91,7 +91,7 @@ def as_written(what: str, remedy: str) -> Iterator[None]:
         fault = machine_fault(error)
         if fault is not None:
             raise fault from error
-        words = _first_line(error)
+        words = first_line(error)
         got = f"{type(error).__name__}{': ' if words else ''}{words}"
         raise StructureError(f"{what} must be as a run wrote it; got {got}; {remedy}") from error
 
@@ -111,7 +111,7 @@ def _memory_fault(error: BaseException) -> OutOfMemoryError | None:
     said = f"{type(error).__name__}: {error}" if is_foreign and not isinstance(error, StackfeatError) else ""
     if not (isinstance(error, MemoryError) or (said and _OUT_OF_MEMORY.search(said))):
         return None
-    words = _first_line(error)
+    words = first_line(error)
     return OutOfMemoryError(
         f"the machine must have the memory that the jobs of a run need; got {type(error).__name__}"
         f"{': ' if words else ''}{words}; use fewer executor.jobs, a smaller member or batch, or a machine "
@@ -129,7 +129,7 @@ def _file_fault(error: BaseException, folders: Sequence[Path]) -> StoreError | N
         Path(name).absolute().is_relative_to(folder.absolute()) for folder in folders
     )
     if number in _ALWAYS or is_ours:
-        return machine_error(number, name or type(error).__name__, _first_line(error))
+        return machine_error(number, name or type(error).__name__, first_line(error))
     return _no_temporary_folder(error)
 
 
@@ -146,7 +146,7 @@ def _number_said(error: BaseException) -> int | None:
 
 def _no_temporary_folder(error: BaseException) -> StoreError | None:
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
-        return machine_error(error.errno or errno.ENOENT, "the temporary folder", _first_line(error))
+        return machine_error(error.errno or errno.ENOENT, "the temporary folder", first_line(error))
     return None
 
 
@@ -163,7 +163,7 @@ def _full_folder(error: BaseException, folders: Sequence[Path]) -> StoreError | 
             return machine_error(
                 errno.ENOSPC,
                 str(folder),
-                f"{free} bytes left, and {type(error).__name__}: {_first_line(error)}",
+                f"{free} bytes left, and {type(error).__name__}: {first_line(error)}",
             )
     return None
 
@@ -200,7 +200,8 @@ def machine_error(number: int, place: str, words: str) -> StoreError:
     return fault
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip()

@@ -65,12 +65,24 @@ def bootstrap_scores(
         return _aucs(pairs, task, weight, rows, len(y))
     scores = [
         [
-            metric.function(y_read[drawn], prediction[drawn], task, None if weight is None else weight[drawn])
+            _on_rows(
+                metric, y_read[drawn], prediction[drawn], task, None if weight is None else weight[drawn]
+            )
             for y_read, prediction in pairs
         ]
         for drawn in rows
     ]
     return np.asarray(scores, dtype=np.float64).reshape(n_resamples, len(pairs))
+
+
+def _on_rows(
+    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
+) -> float:
+    """Return the score of a resample; NaN where the function refuses it, which may lack a class."""
+    try:
+        return metric.function(y, prediction, task, weight)
+    except ValueError:
+        return float("nan")
 
 
 def _drawn_weights(

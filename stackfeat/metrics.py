@@ -16,7 +16,7 @@ import numpy as np
 from stackfeat.errors import ConfigError, UsageError
 from stackfeat.registry.resolve import check_name, is_user_code, resolve, suggest
 from stackfeat.task import Task
-from stackfeat.user_metric import Needs, wrap_user_function
+from stackfeat.user_metric import Needs, UserFunction, try_metric, wrap_user_function
 
 Function = Callable[[np.ndarray, np.ndarray, Task, np.ndarray | None], float]
 
@@ -94,6 +94,24 @@ class Metric:
     tasks: tuple[str, ...]
     ranking: bool
     path: str
+
+    def tried_on(self, y: np.ndarray, task: Task, weight: np.ndarray | None) -> list[str]:
+        """Try a user's function on guesses for training rows; return what to warn of.
+
+        Raises
+        ------
+        UsageError
+            If it raises, or returns anything but a finite number.
+        """
+        if not isinstance(self.function, UserFunction):
+            return []
+        try_metric(self.function, y, task, weight)
+        if weight is None or self.function.takes_weight:
+            return []
+        return [
+            f"metric {self.name} takes no sample_weight: scores count all rows equally, although data.weight is "
+            "set; give the function an argument sample_weight"
+        ]
 
     def score(
         self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None = None

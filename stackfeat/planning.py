@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stackfeat.config import LoadedConfig
 from stackfeat.config.run_config import RunConfig
+from stackfeat.data.own_splitter import make_splitter
 from stackfeat.device import device_kind
 from stackfeat.ensemble.graph import Graph, build_graph
 from stackfeat.ensemble.imports.checkpoints import CheckpointRows, checkpoint_nodes, ensure_checkpoints
@@ -104,7 +105,7 @@ class Planner:
             found = resolve(
                 config.folds.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=folder
             )
-            splitter = cast(Any, found)(n_splits=config.folds.n)
+            splitter = make_splitter(found, config.folds)
         folds = config.folds.model_copy(update={"repeats": self._sources().n_repeats})
         return ensure_rows(
             self.recipes,

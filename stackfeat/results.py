@@ -25,12 +25,13 @@ from stackfeat.ensemble.fit_info import FitInfo
 from stackfeat.ensemble.forewarn import warn_of_averaging, warn_of_inputs
 from stackfeat.ensemble.level import LevelReport
 from stackfeat.ensemble.plan import Plan
+from stackfeat.ensemble.remembered import samples_of
 from stackfeat.ensemble.units import Job
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.features.crossfit import CrossFit
 from stackfeat.features.diagnostics import block_warnings
 from stackfeat.features.keys import key_of
-from stackfeat.metrics import Metric, get_metric
+from stackfeat.metrics import METRICS, Metric, get_metric
 from stackfeat.output.finished import Finished, HeldRows
 from stackfeat.output.foreign import foreign_warnings
 from stackfeat.output.guard import find_overfit, guard_warnings
@@ -99,6 +100,7 @@ def collect(
     warnings = _warn_of_blocks(diagnoses, of_inputs)
     warnings += [*fold_scale_warning(scores, metric, train.task), *_fit_warnings(plan, store)]
     warnings += [*of_inputs, *_order_warnings(metric, train.task)]
+    warnings += metric_warnings(planner, trust_code)
     warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
     folds = load_folds(store.read(plan.sources.folds))
     warnings += foreign_warnings(plan, store, scores, train, folds, metric)
@@ -208,14 +210,17 @@ def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:
 
 
 def check_rows(planner: Planner, trust_code: bool) -> None:
-    """Read the data files, and see that the sample submission fits them, before anything is computed.
+    """Read the data files, try a metric of one's own on them, and see that the sample submission fits.
 
     Raises
     ------
     DataError
         If a file cannot be used.
+    UsageError
+        If the metric gives no number for guesses.
     """
     planner.read_rows(trust_code)
+    metric_warnings(planner, trust_code)
     sample, test = _read_sample(planner), planner.recipes.test
     if sample is None or test is None:
         return
@@ -223,6 +228,16 @@ def check_rows(planner: Planner, trust_code: bool) -> None:
     even = np.full((rows.n_rows, rows.task.n_outputs), 1 / rows.task.n_outputs)
     form = _form(planner, sample, as_labels=False)
     order_like_sample(make_submission(rows.ids, even, None, rows.task, form), sample)
+
+
+def metric_warnings(planner: Planner, trust_code: bool) -> list[str]:
+    """Return what to warn of a metric of one's own; UsageError if it cannot be used."""
+    config = planner.config
+    if config.metric in METRICS:
+        return []
+    metric = get_metric(config.metric, config.task, trust_code=trust_code, search_path=planner.loaded.folder)
+    train = samples_of(planner.store, key_of(planner.recipes.samples))
+    return metric.tried_on(train.task.to_target_scale(train.labels), train.task, train.weight)
 
 
 def _read_sample(planner: Planner) -> pd.DataFrame | None:

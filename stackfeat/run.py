@@ -28,7 +28,7 @@ from stackfeat.output.run_folder import RunFolder
 from stackfeat.planning import Planner, find_tapped_layers, make_planner, open_store
 from stackfeat.registry.trust import remember_run
 from stackfeat.registry.user_code import Code, serving_agreed
-from stackfeat.results import check_rows, collect, write_results
+from stackfeat.results import check_rows, collect, metric_warnings, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,7 @@ def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
     to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
     n_rows = samples_of(planner.store, plan.sources.samples).n_rows
     found = forewarn(plan.graph, to_compute, n_rows, trust_code=trust_code)
+    found += metric_warnings(planner, trust_code)
     return [*found, *warn_of_averaging(plan.graph, plan.sources.averaging)]
 
 

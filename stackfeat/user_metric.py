@@ -7,7 +7,6 @@ Out: a callable ``(y, prediction, task, weight) -> float`` on codes and probabil
 from __future__ import annotations
 
 import inspect
-import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -16,13 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stackfeat.blame import first_line
 from stackfeat.errors import ConfigError, UsageError
 from stackfeat.task import Task
 
 Needs = Literal["label", "proba", "value"]
 
-logger = logging.getLogger(__name__)
-
+_TRIAL_ROWS = 2_000
 _LOOKS_LIKE_A_LOSS = re.compile(r"loss|error|mse|mae|mape|brier|deviance|rmsle")
 
 
@@ -45,19 +44,71 @@ class UserFunction:
                 y_pred = labels[prediction]
             elif task.kind == "binary":
                 y_pred = prediction[:, task.positive]
-        if weight is None:
-            result = self.function(y_true, y_pred)
-        elif self.takes_weight:
-            result = self.function(y_true, y_pred, sample_weight=weight)
-        else:
-            logger.debug("metric %s takes no sample_weight: rows count equally", self.name)
-            result = self.function(y_true, y_pred)
+        keywords = {}
+        if weight is not None and self.takes_weight:
+            keywords["sample_weight"] = np.array(weight)
+        try:
+            # Copies: a function that changes what it is given would change what the next one is given.
+            result = self.function(np.array(y_true), np.array(y_pred), **keywords)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"metric {self.name!r} must return a number for {len(y)} rows; it raised {type(error).__name__}: "
+                f"{first_line(error)}; repair the function"
+            ) from error
+        if isinstance(result, str | bytes | complex | np.complexfloating) or np.size(result) != 1:
+            raise UsageError(self._not_a_number(result))
         try:
             return float(result)
         except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"metric {self.name!r} must return one number; got {type(result).__name__}. Return a float."
-            ) from error
+            raise UsageError(self._not_a_number(result)) from error
+
+    def _not_a_number(self, result: Any) -> str:
+        shape = f" of shape {np.shape(result)}" if np.ndim(result) else ""
+        return f"metric {self.name!r} must return one number; got {type(result).__name__}{shape}. Return a float."
+
+
+def try_metric(function: UserFunction, y: np.ndarray, task: Task, weight: np.ndarray | None) -> None:
+    """Call a user's function once before the training, on guesses for some of the training rows.
+
+    Parameters
+    ----------
+    y : array (n,)
+        Codes, or values on the scale of the target.
+
+    Raises
+    ------
+    UsageError
+        If it raises, or returns anything but a finite number.
+    """
+    random = np.random.default_rng(0)
+    rows = _some_rows(y if task.is_classification else np.zeros(len(y)), random)
+    y, weight = y[rows], None if weight is None else weight[rows]
+    mixed = random.permutation(y)
+    if not task.is_classification:
+        guess = 0.5 * mixed + 0.5 * y.mean()
+        guess = np.rint(guess) if function.needs == "label" else guess
+    elif function.needs == "label":
+        guess = mixed
+    else:
+        guess = 0.5 * random.dirichlet(np.ones(task.n_outputs), len(y)) + 0.5 / task.n_outputs
+    score = function(y, guess, task, weight)
+    if not np.isfinite(score):
+        raise UsageError(
+            f"metric {function.name!r} must return a finite number; got {score} for guesses of {len(y)} training "
+            "rows, before any training; repair the function"
+        )
+
+
+def _some_rows(strata: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return at most about 2,000 rows, some of each stratum."""
+    found = []
+    for value in np.unique(strata):
+        rows = np.flatnonzero(strata == value)
+        n_wanted = max(2, round(_TRIAL_ROWS * len(rows) / len(strata)))
+        found.append(random.permutation(rows)[:n_wanted])
+    return np.sort(np.concatenate(found))
 
 
 def wrap_user_function(name: str, found: object, task_kind: str) -> UserFunction:

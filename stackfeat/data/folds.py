@@ -132,6 +132,7 @@ def _checked_split(
         _check_groups(splits, samples)
         if kind == "custom":
             _check_time(splits, samples)
+            _check_covered(splits, samples)
     if samples.task.is_classification:
         _check_classes(splits, samples)
     return splits
@@ -175,6 +176,19 @@ def _check_groups(splits: tuple[Split, ...], samples: Samples) -> None:
                 "both, "
                 f"such as those of ids {name_values(ids)}; change the folds, or set folds.allow_leak: true"
             )
+
+
+def _check_covered(splits: tuple[Split, ...], samples: Samples) -> None:
+    """A splitter of one's own may leave rows out only where it follows time."""
+    if samples.time is not None:
+        return
+    missing = np.setdiff1d(np.arange(samples.n_rows), np.concatenate([predicted for _, predicted in splits]))
+    if len(missing):
+        raise DataError(
+            f"every row must be predicted by a fold; got {len(missing)} rows that none predicts, such as those of "
+            f"ids {name_values(samples.ids[missing])}; repair the splitter, name data.time if it follows time, "
+            "or set folds.allow_leak: true"
+        )
 
 
 def _check_time(splits: tuple[Split, ...], samples: Samples) -> None:

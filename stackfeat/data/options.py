@@ -100,7 +100,17 @@ class FoldOptions(Options):
     gap: int = Field(0, ge=0, description="Time folds: rows left out between training and prediction.")
     test_size: int | None = Field(None, ge=1, description="Time folds: rows predicted per fold.")
     max_train_size: int | None = Field(None, ge=1, description="Time folds: training rows at most.")
+    params: dict[str, Any] = Field({}, description="pkg.mod:Splitter: arguments of its constructor.")
     allow_leak: bool = Field(False, description="Accept folds that ignore a group or time column.")
+
+    @model_validator(mode="after")
+    def params_are_of_a_splitter(self) -> FoldOptions:
+        if self.params and ":" not in self.kind:
+            raise ValueError(
+                f"params are for a splitter of your own (kind: pkg.mod:Splitter); got kind={self.kind!r}, "
+                f"params={self.params}; remove params"
+            )
+        return self
 
     @field_validator("kind")
     @classmethod

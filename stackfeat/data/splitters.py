@@ -7,15 +7,15 @@ Out: a pair of sorted int64 index arrays per fold. Checks that concern one kind 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackfeat.data.own_splitter import own_splits
 from stackfeat.data.phrases import name_values, quoted
 from stackfeat.data.samples import Samples
-from stackfeat.errors import ConfigError, DataError, Problem
+from stackfeat.errors import DataError
 
 if TYPE_CHECKING:
     from stackfeat.data.options import FoldOptions
@@ -37,7 +37,7 @@ def split_rows(
     elif kind == "column":
         pairs = _given_splits(samples)
     elif kind == "custom":
-        pairs = _custom_splits(splitter, options, samples, seed)
+        pairs = own_splits(splitter, options, samples, seed)
     else:
         pairs = _sklearn_splits(kind, options, samples, seed)
     return tuple((_index(train), _index(predicted)) for train, predicted in pairs)
@@ -129,15 +129,3 @@ def _given_splits(samples: Samples) -> Iterable[Split]:
         )
     for k in range(int(fold.max()) + 1):
         yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-
-
-def _custom_splits(splitter: Any, options: FoldOptions, samples: Samples, seed: int) -> Iterable[Split]:
-    if splitter is None or not hasattr(splitter, "split"):
-        message = f"must have split(X, y, groups); got {options.kind!r} as {splitter!r}; name such a class"
-        raise ConfigError([Problem("folds.kind", message)])
-    if seed != options.seed and hasattr(splitter, "random_state"):
-        splitter = copy.copy(splitter)
-        splitter.random_state = seed
-    rows = np.arange(samples.n_rows).reshape(-1, 1)
-    pairs: Iterable[Split] = list(splitter.split(rows, samples.y, samples.group))
-    return pairs

@@ -32,6 +32,7 @@ from stackfeat.features.keys import key_of
 from stackfeat.features.member import BlockRows, FittedMember, Rows, Tapped
 from stackfeat.log import collected_lines
 from stackfeat.nets.options import JOINT
+from stackfeat.probabilities import checked_finite, checked_probabilities
 from stackfeat.store import EntryStore, EntryWriter, Store, reading
 from stackfeat.structure import must
 from stackfeat.task import Task
@@ -107,12 +108,12 @@ def _run_fit(
         fitted = member.fit(block_rows(samples, recipe["raw"], blocks, train), context)
     arrays = {}
     if held_out is not None:
-        emitted = fitted.emit(block_rows(samples, recipe["raw"], blocks, held_out))
+        emitted = _emitted(fitted, block_rows(samples, recipe["raw"], blocks, held_out), samples.task)
         arrays = {f"oof/{name}": values for name, values in emitted.items()}
     left_out = left_out_folds(recipe["fold"])
     for fold in left_out:
         rows = folds.splits[recipe["repeat"]][fold][1]
-        emitted = fitted.emit(block_rows(samples, recipe["raw"], blocks, rows))
+        emitted = _emitted(fitted, block_rows(samples, recipe["raw"], blocks, rows), samples.task)
         arrays |= {
             f"oof{fold}/{name}": values for name, values in emitted.items() if not name.startswith("tap/")
         }
@@ -132,6 +133,14 @@ def _run_fit(
     if scratch is not None:
         scratch.remove()
     held[key] = fitted
+
+
+def _emitted(fitted: FittedMember, rows: Rows, task: Task) -> dict[str, np.ndarray]:
+    """Return what a member gives for rows; its predictions are seen to be ones, whatever the member is."""
+    arrays = fitted.emit(rows)
+    if task.output in arrays:
+        (checked_probabilities if task.is_classification else checked_finite)(arrays[task.output], "a member")
+    return arrays
 
 
 def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
@@ -198,7 +207,7 @@ def _run_emit(
         )
         raw = {name: samples.inputs[name] for name in recipe["raw"]}
         rows = Rows(samples.n_rows, raw, blocks, samples.ids)
-        for name, values in fitted.emit(rows).items():
+        for name, values in _emitted(fitted, rows, samples.task).items():
             arrays[f"view{view['fold']}/{name}"] = values
     _write_arrays(store, key, recipe, arrays)
 

@@ -96,6 +96,7 @@ def row_recipes(
     unused += ["gap", "test_size", "max_train_size"] if kind != "time" else []
     # Whether a user's splitter has to follow time decides how its folds are used.
     unused += ["allow_leak"] if kind != "custom" else []
+    unused += ["params"] if not folds.params else []
     for name in unused:
         described.pop(name)
     code = source_hash(folds.kind) if kind == "custom" else None

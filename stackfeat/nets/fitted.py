@@ -99,7 +99,7 @@ class FittedNet:
         tensors = arrange(self.module, self.spec, arrays)
         with fixed_arithmetic(self.threads, on_cuda=self.device.type == "cuda"):
             output, caught = forward_rows(self.module, tensors, resolved, device=self.device)
-        return self.head.predictions(output), caught
+        return self.head.predictions(output, type(self.module).__name__), caught
 
     def layers_in_order(self, tap: Tap, arrays: Arrays) -> tuple[Tap, ...]:
         """Return a tap for every layer that a pattern means, first run first."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError
+from stackfeat.probabilities import checked_finite, checked_probabilities
 from stackfeat.structure import must, structured
 from stackfeat.task import Task
 
@@ -77,19 +78,28 @@ class Head:
     def two_columns(self, negative: Tensor, positive: Tensor) -> Tensor:
         return torch.cat([negative, positive] if self.positive == 1 else [positive, negative], dim=1)
 
-    def predictions(self, output: np.ndarray) -> np.ndarray:
-        """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64."""
+    def predictions(self, output: np.ndarray, who: str = "a net") -> np.ndarray:
+        """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64.
+
+        Raises
+        ------
+        MemberError
+            If the output is not finite, or no probabilities where it should be.
+        """
         if self.kind == "value":
+            output = checked_finite(output, who)
             values: np.ndarray = output.astype(np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
             return values
         if self.kind == "proba" and not self.one_column:
             ordered = output[:, list(self.order)] if self.order else output
-            shares = np.maximum(ordered.astype(np.float64), 0.0)
-        else:
-            scores = self.log_scores(torch.from_numpy(output.astype(np.float64))).numpy()
+            return checked_probabilities(ordered, who)
+        if self.kind == "proba":
+            checked_probabilities(np.hstack([1.0 - output, output]), who)
+        scores = self.log_scores(torch.from_numpy(output.astype(np.float64))).numpy()
+        with np.errstate(invalid="ignore"):
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         proba: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
-        return proba
+        return checked_finite(proba, who)
 
 
 def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Task) -> Head:

@@ -276,7 +276,7 @@ def _import_user_module(
             imported = importlib.import_module(module_name)
         except TrustError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             got = f"got {type(error).__name__}: {error}. Repair {found.path}."
             raise ConfigError(f"{what} module {module_name!r} must be importable; {got}") from error
     # The module itself remembers the text that was run, so that a later edit is noticed.

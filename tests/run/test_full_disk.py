@@ -110,6 +110,7 @@ def test_a_disk_that_is_full_at_some_writes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_disk_that_is_full_at_every_write(
     project: Project, wanted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,8 @@ import numpy as np
 
 from stackfeat.ensemble.imports.candidate import Candidate, Check
 from stackfeat.ensemble.imports.suspicion import shown
+from stackfeat.probabilities import LARGEST_OVERSHOOT, LARGEST_SUM_ERROR
 
-LARGEST_SUM_ERROR = 0.01
-"""How far probabilities of a row may be from a sum of 1: many are written with two digits."""
-LARGEST_OVERSHOOT = 1e-6
 FAR_TIMES_RANGE = 3.0
 
 
@@ -86,6 +84,11 @@ def _part_checks(given: Candidate, part: str, ids: np.ndarray, values: np.ndarra
             "failed",
             f"{int(missing.sum())} {part} rows have empty cells or NaN: ids {shown(ids[missing])}",
         )
+    infinite = np.isinf(values).any(axis=1)
+    if infinite.any():
+        text = f"{int(infinite.sum())} {part} rows have infinite values: ids {shown(ids[infinite])}"
+        yield Check("finite", "failed", text)
+        return
     if not given.train.task.is_classification:
         return
     known = np.where(np.isnan(values), 0.5, values)

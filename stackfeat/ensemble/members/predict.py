@@ -10,6 +10,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.ensemble.category_columns import as_taken, fit_keywords
 from stackfeat.errors import MemberError
+from stackfeat.probabilities import checked_finite, checked_probabilities
 from stackfeat.task import Task
 
 
@@ -40,14 +41,26 @@ def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:
     predicted labels become certain probabilities.
     """
     columns = as_taken(estimator, columns)
+    name = type(estimator).__name__
     if not task.is_classification:
-        values = np.asarray(estimator.predict(columns), dtype=np.float64).reshape(len(columns), -1)
-        return _finite(values[:, :1], estimator)
+        values = checked_finite(estimator.predict(columns), name)
+        return _of_length(values, len(columns), 1, name)[:, :1]
     classes = np.asarray(estimator.classes_, dtype=np.int64)
     proba = np.zeros((len(columns), task.n_outputs))
-    proba[:, classes] = _class_shares(estimator, columns, classes)
-    proba = _finite(np.clip(proba, 0.0, 1.0), estimator)
-    return np.asarray(proba / np.maximum(proba.sum(axis=1, keepdims=True), 1e-300))
+    proba[:, classes] = _of_length(
+        _class_shares(estimator, columns, classes), len(columns), len(classes), name
+    )
+    return checked_probabilities(proba, name)
+
+
+def _of_length(values: np.ndarray, n_rows: int, n_columns: int, name: str) -> np.ndarray:
+    """Return predictions as (n_rows, n_columns); MemberError where they have another shape."""
+    if values.ndim == 0 or len(values) != n_rows or values.size < n_rows * n_columns or values.ndim > 2:
+        raise MemberError(
+            f"{name} must predict {n_columns} numbers for each of {n_rows} rows; got shape={values.shape}; "
+            "return a row for each row of X, in their order"
+        )
+    return values.reshape(n_rows, -1)
 
 
 def row_losses(prediction: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
@@ -59,20 +72,11 @@ def row_losses(prediction: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
 
 def _class_shares(estimator: Any, columns: Any, classes: np.ndarray) -> np.ndarray:
     if hasattr(estimator, "predict_proba"):
-        return np.asarray(estimator.predict_proba(columns), dtype=np.float64)
+        return checked_finite(estimator.predict_proba(columns), type(estimator).__name__)
     if hasattr(estimator, "decision_function"):
-        scores = np.asarray(estimator.decision_function(columns), dtype=np.float64)
+        scores = checked_finite(estimator.decision_function(columns), type(estimator).__name__)
         if scores.ndim == 1:
             positive = expit(scores)
             return np.column_stack([1 - positive, positive])
         return np.asarray(softmax(scores, axis=1))
     return np.asarray(np.asarray(estimator.predict(columns))[:, None] == classes[None, :], dtype=np.float64)
-
-
-def _finite(values: np.ndarray, estimator: Any) -> np.ndarray:
-    if not np.isfinite(values).all():
-        n_bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise MemberError(
-            f"{type(estimator).__name__} must predict finite numbers; got {n_bad} rows with NaN or infinity"
-        )
-    return values
