@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +113,7 @@ def extract_files(
             raise UsageError(f"--data must be an npy or npz file; got {path}, which is not there")
     from stackfeat.nets.extraction.extract import extract
     from stackfeat.nets.extraction.files import open_arrays
+    from stackfeat.nets.extraction.resume import remove_outputs
 
     model = net.build()
     inputs = data[0] if len(data) == 1 else tuple(open_arrays(path) for path in data)
@@ -137,7 +137,7 @@ def extract_files(
         return [one_line(f"{final_path(folder, key)}  {shape}") for key, shape in shapes.items()]
     paths = write_features(arrays, folder, file_format)
     del arrays
-    shutil.rmtree(parts)
+    remove_outputs(parts)
     lines = list(shapes.items())
     said = [f"{path}  {', '.join(f'{key} {shape}' for key, shape in lines)}" for path in paths[:1]]
     return [one_line(text) for text in (*said, *paths[1:])]

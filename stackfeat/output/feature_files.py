@@ -6,19 +6,25 @@ Out: one npz or mat file with all taps, or a parquet or csv file for each, writt
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from stackfeat.errors import MissingExtraError, StoreError, UsageError
+from stackfeat.errors import MissingExtraError, StoreError, StructureError, UsageError
+from stackfeat.output.files import write_json
 from stackfeat.registry.resolve import suggest
+from stackfeat.store.disk import hash_file
 from stackfeat.store.names import safe_name
+from stackfeat.structure import checked, parse_json
 
+EXPORTED = ".exported.json"
+"""Lists the files of a folder that `write_features` has written, with their hashes."""
 FORMATS = ("npy", "npz", "mat", "parquet", "csv")
 ROWS_AT_ONCE = 8192
 MAT_BYTES = 2**31 - 1
@@ -34,17 +40,39 @@ def write_features(arrays: Mapping[str, np.ndarray], folder: Path, kind: str) ->
     Raises
     ------
     UsageError
-        If the format cannot hold them.
+        If the format cannot hold them, or a file is in the way that none of these calls has written.
     StoreError
         If the disk is full or the folder may not be written to.
     """
+    writers: dict[str, Callable[[Path], None]] = {
+        f"{safe_name(key)}.{kind}": partial(EACH[kind], flat(values))
+        for key, values in (arrays.items() if kind in EACH else ())
+    }
+    if kind in WHOLE:
+        writers = {f"features.{kind}": lambda part: WHOLE[kind](arrays, part)}
     with explained(folder):
-        if kind in WHOLE:
-            return [written(folder / f"features.{kind}", lambda part: WHOLE[kind](arrays, part))]
-        return [
-            written(folder / f"{safe_name(key)}.{kind}", partial(EACH[kind], flat(values)))
-            for key, values in arrays.items()
-        ]
+        exported = _refuse_foreign(folder, writers)
+        write_json(folder / EXPORTED, {**exported, **dict.fromkeys(writers, "")})
+        paths = [written(folder / name, write) for name, write in writers.items()]
+        write_json(folder / EXPORTED, {**exported, **{path.name: hash_file(path) for path in paths}})
+        return paths
+
+
+def _refuse_foreign(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the hashes of the files that were written here; "" where a call was killed while it wrote."""
+    try:
+        exported = checked(dict[str, str], parse_json((folder / EXPORTED).read_bytes(), EXPORTED), EXPORTED)
+    except (FileNotFoundError, StructureError):
+        exported = {}
+    for name in names:
+        path = folder / name
+        is_ours = exported.get(name) == "" or (path.is_file() and exported.get(name) == hash_file(path))
+        if os.path.lexists(path) and not is_ours:
+            raise UsageError(
+                f"--output must be a folder without files of yours under the names of features; got {path}, which "
+                "is not as extract has written it; choose another folder, or move the file: the same call goes on"
+            )
+    return cast(dict[str, str], exported)
 
 
 def save_features(features: Mapping[str, Any], path: str | Path) -> list[Path]:

@@ -359,3 +359,19 @@ def test_the_sample_does_not_depend_on_chunks_and_stays_small(sizes: list[int]) 
     assert cut.agrees([rows[cut.rows]])
     rows[cut.rows[-1], 1] += 1
     assert not cut.agrees([rows[cut.rows]])
+
+
+@pytest.mark.parametrize("name", ["line.npy", "line.npy.part"])
+def test_a_file_of_the_users_own_is_not_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UsageError, match="which no extraction has written; choose another folder"):
+        extract(Counting(), X, "line", batch_size=16, out=tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_files_of_earlier_taps_stay_ours(tmp_path: Path) -> None:
+    first = extract(Counting(), X, "line", batch_size=16, out=tmp_path)["line"].tobytes()
+    extract(Counting(), X, "head:input", batch_size=16, out=tmp_path)
+    with pytest.warns(DataWarning, match="changed since"):
+        assert extract(Counting(), X, "line", batch_size=16, out=tmp_path)["line"].tobytes() == first

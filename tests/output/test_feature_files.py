@@ -14,6 +14,8 @@ from torch import nn
 
 import stackfeat as sf
 from stackfeat.errors import StoreError, UsageError
+from stackfeat.output import feature_files
+from stackfeat.output.feature_files import write_features
 
 ROWS = {"fc.1": np.arange(6, dtype=np.float32).reshape(2, 3), "fc.1:input": np.ones((2, 2, 2), np.float32)}
 
@@ -71,3 +73,28 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_says_so(tmp_path: Path) -
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="choose another folder"):
         sf.save_features(ROWS, tmp_path / "file" / "f.mat")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("npz", "features.npz"), ("csv", "fc.csv")])
+def test_only_files_that_were_written_here_are_replaced(kind: str, name: str, tmp_path: Path) -> None:
+    arrays = {"fc": np.ones((3, 2), np.float32)}
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UsageError, match="is not as extract has written it; choose another folder"):
+        write_features(arrays, tmp_path, kind)
+    assert (tmp_path / name).read_text() == "precious"
+    (tmp_path / name).unlink()
+    write_features(arrays, tmp_path, kind)
+    write_features({"fc": np.zeros((3, 2), np.float32)}, tmp_path, kind)
+    (tmp_path / name).write_text("edited")
+    with pytest.raises(UsageError, match="is not as extract has written it"):
+        write_features(arrays, tmp_path, kind)
+    assert (tmp_path / name).read_text() == "edited"
+
+
+def test_a_call_killed_while_it_writes_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {"a": np.ones((3, 2), np.float32), "b": np.ones((3, 2), np.float32)}
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files, "hash_file", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_features(arrays, tmp_path, "csv")
+    assert len(write_features(arrays, tmp_path, "csv")) == 2

@@ -32,6 +32,7 @@ from stackfeat.nets.extraction.resume import (
     open_record,
     prepare_folder,
     read_record,
+    refuse_foreign,
 )
 from stackfeat.nets.extraction.transfer import Delivery, on_device
 from stackfeat.nets.reading.untouched import untouched
@@ -161,11 +162,13 @@ class Job:
     ) -> dict[str, np.ndarray]:
         """Write files; go on after rows that an earlier call has written from the same inputs."""
         state = read_record(folder)
+        written = refuse_foreign(folder, self.keys(), state)
         if batch_size == "auto" and state is not None:
             # The rest of the rows must be computed as the first were.
             batch_size = int(state["recipe"].get("batch_size", 0)) or "auto"
         size = self.choose_size(batch_size)
         record = open_record(folder, self.recipe(size), state, self.source)
+        record.written = written
         if record.is_finished and record.n_done == (self.source.n_rows or record.n_done):
             logger.info("%s: all rows are there", folder)
             return finished_outputs(record)

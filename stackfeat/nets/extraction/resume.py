@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 import warnings
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,8 @@ class Record:
         Checksums of some of these rows.
     n_synced : int
         Rows known to be on the disk: what is left after a power cut.
+    written : set of str
+        Taps whose files in this folder are ours, those of earlier calls too.
     """
 
     folder: Path
@@ -62,6 +66,7 @@ class Record:
     synced_at: float = field(default_factory=time.monotonic)
     noted_bytes: int = 0
     sample: RowSample = field(default_factory=RowSample)
+    written: set[str] = field(default_factory=set)
 
     def add(self, columns: Sequence[Tensor]) -> None:
         """Count rows that have been written."""
@@ -86,7 +91,7 @@ class Record:
     def save(self) -> None:
         state = {"format": FORMAT, "recipe": self.recipe, "checksums": self.checksums, "boot": boot_id()}
         rows = {"n_done": self.n_done, "n_synced": self.n_synced, "finished": self.is_finished}
-        state["sample"] = self.sample.to_json()
+        state |= {"sample": self.sample.to_json(), "written": sorted(self.written)}
         write_json(self.folder / RECORD, state | rows)
 
 
@@ -103,6 +108,27 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         restart(folder, f"{RECORD} has another format")
         return None
     return state
+
+
+def refuse_foreign(folder: Path, keys: Sequence[str], state: dict[str, Any] | None) -> set[str]:
+    """Return the taps whose files in a folder are ours.
+
+    Raises
+    ------
+    UsageError
+        If a file to be written is there already, and no extraction has written it.
+    """
+    if state is None and (folder / RECORD).exists():
+        return set(keys)  # the record is damaged or of another version: a file of ours, too
+    ours = {*state.get("written", ()), *state["recipe"]["keys"]} if state is not None else set()
+    paths = [final_path(folder, key) for key in keys if key not in ours]
+    for path in (path for name in paths for path in (name, name.with_name(f"{name.name}.part"))):
+        if os.path.lexists(path):
+            raise UsageError(
+                f"out must be a folder without files of yours under the names of taps; got {path}, which no "
+                "extraction has written; choose another folder, or move the file"
+            )
+    return {*ours, *keys}
 
 
 def open_record(folder: Path, recipe: dict[str, Any], state: dict[str, Any] | None, source: Source) -> Record:
@@ -144,6 +170,18 @@ def files_hold(folder: Path, recipe: dict[str, Any], *, finished: bool) -> bool:
 
 def finished_outputs(record: Record) -> dict[str, Any]:
     return {key: open_output(record.folder, key) for key in record.recipe["keys"]}
+
+
+def remove_outputs(folder: Path) -> None:
+    """Remove what extractions have written into a folder, and the folder if nothing else is in it."""
+    state = read_record(folder)
+    for key in [] if state is None else state["written"]:
+        path = final_path(folder, key)
+        path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def restart(folder: Path, reason: str) -> None:
