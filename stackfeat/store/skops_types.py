@@ -36,6 +36,7 @@ PARTS = (
     | _names("sklearn.multiclass", "_ConstantPredictor")
     | _names("sklearn.neighbors._ball_tree", "BallTree")
     | _names("sklearn.neighbors._kd_tree", "KDTree")
+    | _names("sklearn.neighbors._unsupervised", "NearestNeighbors")
     | _names("sklearn.neural_network._stochastic_optimizers", "AdamOptimizer SGDOptimizer")
     # Its function is never loaded: without one it hands its input on.
     | _names("sklearn.preprocessing._function_transformer", "FunctionTransformer")

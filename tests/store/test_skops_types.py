@@ -29,6 +29,7 @@ TARGETS = (RNG.integers(0, 3, 60), RNG.integers(0, 2, 60), RNG.normal(size=60), 
 UNSAVED = {
     "sklearn.cluster.Birch": "skops does not write it",
     "sklearn.cluster.BisectingKMeans": "holds a function of scikit-learn",
+    "sklearn.cluster.FeatureAgglomeration": "holds a function that pools columns",
     "sklearn.model_selection.TunedThresholdClassifierCV": "holds a scorer, which is a function",
     "sklearn.feature_selection.GenericUnivariateSelect": "holds a function that scores columns",
     "sklearn.feature_selection.SelectFdr": "holds a function that scores columns",
