@@ -21,7 +21,7 @@ from stackfeat.config.overrides import apply_overrides
 from stackfeat.config.path_checks import Allowed, data_roots_from
 from stackfeat.config.problems import Finding, Places, findings_of, show
 from stackfeat.config.run_config import RunConfig
-from stackfeat.config.yaml_file import join_path, read_yaml
+from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, read_yaml
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.nets.declared import with_declared
 from stackfeat.nets.options import NetOptions
@@ -179,8 +179,15 @@ def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: All
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """Sort by line; what has none comes first."""
-    return sorted(problems, key=lambda problem: problem.line or 0)
+    """Sort by line; what has none comes first. Nobody repairs hundreds at once."""
+    ordered = sorted(problems, key=lambda problem: problem.line or 0)
+    n_more = len(ordered) - MAX_PROBLEMS
+    rest = (
+        [Problem("", f"and {n_more} more problems; repair these first", ordered[0].file)]
+        if n_more > 0
+        else []
+    )
+    return ordered[:MAX_PROBLEMS] + rest
 
 
 def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | None, list[Finding]]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from stackfeat.config.fields import Key, homes_of, kinds_with, names_of, options_class, value_at
 from stackfeat.config.members import KINDS
 from stackfeat.config.overrides import LONGEST_SHOWN
-from stackfeat.config.yaml_file import join_path
+from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path
 from stackfeat.data.phrases import cut
 from stackfeat.errors import Problem
 from stackfeat.registry.resolve import suggest
@@ -114,14 +114,15 @@ def show(value: object) -> str:
 
 def findings_of(error: ValidationError, values: Any) -> list[Finding]:
     """Translate all of pydantic's errors; alternatives of one place become one finding."""
-    errors = [_plain(item, values) for item in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    errors = [_plain(item, values) for item in found[:MAX_PROBLEMS]]
     groups: dict[tuple[Key, ...], list[_Error]] = {}
     for item in errors:
         groups.setdefault(item.keys, []).append(item)
+    explained = {keys[:length] for keys in groups for length in range(len(keys))}
     findings = []
     for keys, group in groups.items():
-        is_explained = any(len(other) > len(keys) and other[: len(keys)] == keys for other in groups)
-        if is_explained and all(item.in_union for item in group):
+        if keys in explained and all(item.in_union for item in group):
             continue
         findings.append(Finding(group[0].path, _message(group, values), keys=keys))
     return findings

@@ -14,6 +14,7 @@ from stackfeat.ensemble.options import StackOptions
 from stackfeat.options import Options
 from stackfeat.output.options import OutputOptions
 
+MOST_MEMBERS = 500
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s?)?")
@@ -119,6 +120,11 @@ class RunConfig(Options):
     def levels_have_members(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if not value:
             raise ValueError("must name at least one level with one member")
+        n_members = sum(map(len, value.values()))
+        if n_members > MOST_MEMBERS:
+            raise ValueError(
+                f"a config has at most {MOST_MEMBERS} members; got {n_members}. Make several runs"
+            )
         for level, members in value.items():
             if not members:
                 raise ValueError(f"level {level!r} has no members")

@@ -35,9 +35,10 @@ from stackfeat.registry.resolve import suggest
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
-MAX_VALUES = 20_000
+MAX_VALUES = 10_000
 MAX_TEXT = 4_096
 MAX_KEY = 500
+SHOWN = 80
 MAX_PROBLEMS = 100
 LARGEST_INT = 2**63
 _TAGS = "tag:yaml.org,2002:"
@@ -196,13 +197,14 @@ class _Reader:
         if isinstance(event, AliasEvent):
             self._refuse(
                 path,
-                f"aliases are not read; got *{event.anchor}. Write the value out, or quote it if it is a pattern",
+                f"aliases are not read; got *{event.anchor[:SHOWN]}. Write the value out, or quote it if it is a "
+                "pattern",
                 _line(event),
             )
         elif event.anchor is not None:
-            self._refuse(path, f"anchors are not read; got &{event.anchor}. Remove it", _line(event))
+            self._refuse(path, f"anchors are not read; got &{event.anchor[:SHOWN]}. Remove it", _line(event))
         if not isinstance(event, AliasEvent) and event.ctag is not None:
-            self._refuse(path, f"tags are not read; got {event.ctag}. Remove it", _line(event))
+            self._refuse(path, f"tags are not read; got {str(event.ctag)[:SHOWN]}. Remove it", _line(event))
 
     def _mapping(self, path: str, depth: int) -> dict[Any, Any]:
         found: dict[Any, Any] = {}

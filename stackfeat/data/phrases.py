@@ -17,10 +17,10 @@ def name_rows(bad: np.ndarray) -> str:
     return ("row " if len(rows) == 1 else "rows ") + name_values(rows.tolist())
 
 
-def name_values(values: Iterable[object]) -> str:
-    """Join the first five values and say how many more there are."""
+def name_values(values: Iterable[object], n_shown: int = SHOWN) -> str:
+    """Join the first values and say how many more there are."""
     listed = list(values)
-    return _first([cut(str(value)) for value in listed[:SHOWN]], len(listed))
+    return _first([cut(str(value)) for value in listed[:n_shown]], len(listed))
 
 
 def quote_values(values: Iterable[object]) -> str:
@@ -30,7 +30,7 @@ def quote_values(values: Iterable[object]) -> str:
 
 
 def _first(shown: Sequence[str], n_values: int) -> str:
-    return ", ".join(shown) + (f" and {n_values - SHOWN} more" if n_values > SHOWN else "")
+    return ", ".join(shown) + (f" and {n_values - len(shown)} more" if n_values > len(shown) else "")
 
 
 def quoted(value: object) -> str:

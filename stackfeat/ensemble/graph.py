@@ -8,10 +8,12 @@ Nothing is imported or loaded here, so `check` is fast.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stackfeat.data.phrases import name_values, quoted
 from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
 from stackfeat.ensemble.outputs import Output, outputs_of
 from stackfeat.ensemble.patterns import match_block
@@ -77,6 +79,10 @@ class Node:
         return next((self.block(output) for output in self.outputs if output.kind == "prediction"), None)
 
 
+MOST_NODES = 2_000
+LISTED = 40
+
+
 @dataclass
 class Graph:
     """Nodes in the order of computing, and what is wrong with them."""
@@ -138,6 +144,13 @@ def build_graph(
             for node in builder.nodes():
                 if node.full_name not in excluded:
                     graph.nodes.append(node)
+            if len(graph.nodes) > MOST_NODES:
+                # `each` over all earlier blocks doubles them from level to level.
+                message = (
+                    f"a run has at most {MOST_NODES:,} members; got more, as `each` makes them. Name fewer"
+                )
+                graph.problems.append((path, message))
+                return graph
     return graph
 
 
@@ -223,7 +236,8 @@ class _NodeBuilder:
                 self._add_raw(item, place, raw)
                 continue
             found = self._matches(item, f"inputs.{place}")
-            blocks.extend(block for block in found if block not in blocks)
+            blocks.extend(found)
+        blocks = list(dict.fromkeys(blocks))
         self._check_kinds(raw, blocks)
         return tuple(raw), tuple(blocks)
 
@@ -233,7 +247,7 @@ class _NodeBuilder:
             self._problem(
                 f"inputs.{place}",
                 f"must be an input ({', '.join(self.input_names)}) or a pattern level/member/output; "
-                f"got {item!r}.{hint}",
+                f"got {quoted(item)}.{hint}",
             )
         elif item not in raw:
             raw.append(item)
@@ -242,7 +256,8 @@ class _NodeBuilder:
         found = match_block(pattern, self.earlier)
         if not found and not self.lenient:
             self._problem(
-                path, f"pattern {pattern!r} matches no block of an earlier level.{self._why_none(pattern)}"
+                path,
+                f"pattern {quoted(pattern)} matches no block of an earlier level.{self._why_none(pattern)}",
             )
         return found
 
@@ -254,7 +269,7 @@ class _NodeBuilder:
         return f"{suggest(pattern, self.earlier)} Blocks there are: {self._listing()}"
 
     def _listing(self) -> str:
-        return ", ".join(self.earlier) or "none (this is the first level)"
+        return name_values(self.earlier, LISTED) or "none (this is the first level)"
 
     def _check_kinds(self, raw: list[str], blocks: list[str]) -> None:
         if isinstance(self.options, NetOptions) and blocks:
@@ -277,8 +292,9 @@ class _NodeBuilder:
         raw, shared = self._inputs() if options.inputs else ((), ())
         found = [block for block in self._matches(pattern, "each") if block not in shared]
         short = [".".join(block.split("/")[1:]) for block in found]
+        counts = Counter(short)
         names = [
-            block.replace("/", ".") if short.count(brief) > 1 else brief
+            block.replace("/", ".") if counts[brief] > 1 else brief
             for block, brief in zip(found, short, strict=True)
         ]
         return [

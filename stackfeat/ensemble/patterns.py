@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from stackfeat.registry.wildcards import is_pattern, matches
 
 
+@lru_cache(maxsize=2**16)
 def match_segment(pattern: str, text: str) -> bool:
     """Whether one segment matches.
 
