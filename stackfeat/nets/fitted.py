@@ -149,8 +149,9 @@ class FittedNet:
         *,
         device: str | torch.device = "cpu",
         threads: int | None = None,
+        check: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> FittedNet:
-        """Rebuild a net from its bytes and its class.
+        """Rebuild a net from its bytes and its class; `check` raises what there is to say of its params.
 
         Raises
         ------
@@ -160,6 +161,8 @@ class FittedNet:
         parsed, state = unpack_state(data)
         header = structured(_Header, parsed, "the header of a net")
         spec = NetSpec.from_json(header.spec, net)
+        if check is not None:
+            check(spec.params)
         with pinned(0):
             module = spec.build()
         try:

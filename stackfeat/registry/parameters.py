@@ -30,6 +30,10 @@ _REMEDY = "If you trust this config, agree to it with --trust-code (trust_code=T
 _NUMBER = Kind()
 _COLUMNS = Kind(free=frozenset({"text", "items"}))
 
+_NOT_GIVEN = dict.fromkeys(("criterion", "penalty", "probability", "random_state", "shuffle"), "deprecated")
+_NOT_GIVEN |= dict.fromkeys(("l1_ratios", "scoring", "use_legacy_attributes"), "warn")
+"""Defaults by which scikit-learn marks parameters that are not given."""
+
 Place = tuple[Key, ...]
 
 
@@ -69,10 +73,11 @@ def library_of(path: str) -> str:
 
 
 def refuse_untrusted(what: str, found: list[ParameterProblem]) -> None:
-    """Raise TrustError with all problems, if there are any."""
+    """Raise TrustError with the first problem and how many there are, in one line; nothing if there are none."""
     if found:
-        lines = [f"{what}: {'.'.join(map(str, item.place)) or 'params'} {item.message}" for item in found]
-        raise TrustError("\n".join(lines))
+        place = ".".join(map(str, found[0].place)) or "params"
+        others = f" ({len(found) - 1} more like it)" if len(found) > 1 else ""
+        raise TrustError(f"{what}: {place} {found[0].message}{others}")
 
 
 def _problem(place: Place, text: str) -> ParameterProblem:
@@ -97,7 +102,7 @@ def _of_parameter(
         yield from _of_members(value, at, depth)
     elif library not in BOOSTERS and name in GRIDS:
         yield from _of_grids(value, params, at, depth)
-    else:
+    elif library in BOOSTERS or not _is_not_given(name, value):
         kind = _kind(library, name)
         if kind is None:
             yield at, _unknown(library, name)
@@ -105,6 +110,10 @@ def _of_parameter(
             yield from _of_nested(value, at, depth)
         else:
             yield from ((at + place, text) for place, text in problems(kind, value))
+
+
+def _is_not_given(name: str, value: Any) -> bool:
+    return isinstance(value, str) and _NOT_GIVEN.get(name) == value
 
 
 def _kind(library: str, name: str) -> Kind | None:

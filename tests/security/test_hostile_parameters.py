@@ -17,7 +17,7 @@ from stackfeat.errors import ConfigError, TrustError
 from stackfeat.registry.allowed import allowed_class
 from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS
 from stackfeat.registry.booster_parameters import REFUSED
-from stackfeat.registry.parameters import estimator_problems
+from stackfeat.registry.parameters import _NOT_GIVEN, estimator_problems
 from stackfeat.registry.sklearn_parameters import SKLEARN
 
 HOSTILE = {
@@ -40,7 +40,18 @@ HOSTILE = {
     "too great": 1e200,
     "too deep": [[[[[[[[[[[[1]]]]]]]]]]]],
 }
-NAMES_OF_CODE = ("os:system", "os.system", "builtins.eval", "127.0.0.1:12400", "canary.txt")
+NAMED_ONCE = sorted(
+    path for path in ALLOWED_ESTIMATORS if path.split(".")[0] == "sklearn" or path.count(".") == 1
+)
+NAMES_OF_CODE = (
+    "os:system",
+    "os.system",
+    "builtins.eval",
+    "127.0.0.1:12400",
+    "canary.txt",
+    "warn",
+    "deprecated",
+)
 BEYOND_CONSTRUCTORS = ["memory", "callbacks", "callback", "n_jobs_file", "verbose_file"]
 
 
@@ -88,7 +99,7 @@ def takes_names(name, is_text):
     )
 
 
-@pytest.mark.parametrize("path", sorted(ALLOWED_ESTIMATORS))
+@pytest.mark.parametrize("path", NAMED_ONCE)
 def test_hostile_values_are_refused_for_every_parameter_of_every_allowed_class(path, watched):
     for name in parameters_of(path):
         for kind, value in HOSTILE.items():
@@ -97,7 +108,8 @@ def test_hostile_values_are_refused_for_every_parameter_of_every_allowed_class(p
             assert estimator_problems(path, {name: filled(value, watched)}), (name, kind)
         for value in NAMES_OF_CODE:
             for given in (value, [value]):
-                if not takes_names(name, isinstance(given, str)):
+                is_marker = value == _NOT_GIVEN.get(name) or (name, value) == ("handle_unknown", "warn")
+                if not is_marker and not takes_names(name, isinstance(given, str)):
                     assert estimator_problems(path, {name: given}), (name, given)
 
 
@@ -139,7 +151,7 @@ def test_a_config_with_hostile_parameters_is_refused_with_each_place(path, watch
         assert any(place.startswith(where) for place in places), name
 
 
-@pytest.mark.parametrize("path", sorted(ALLOWED_ESTIMATORS)[::4])
+@pytest.mark.parametrize("path", NAMED_ONCE[::4])
 def test_the_constructor_is_never_called_with_hostile_parameters(path, watched):
     for name in parameters_of(path)[::3]:
         nested = {"estimator": path, "params": {name: str(watched / "canary")}}

@@ -23,6 +23,8 @@ from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
 from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
+from stackfeat.registry.parameters import refuse_untrusted
+from stackfeat.registry.saved_parameters import object_problems
 from stackfeat.registry.user_code import agreed_types
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
@@ -60,6 +62,9 @@ class EstimatorMember:
         state = entry.structure("estimator", EstimatorState)
         extra = agreed_types(state.types) if self.trust_code else ()
         fitted = tuple(load_object(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state.n))
+        if not self.trust_code:
+            for estimator in fitted:
+                refuse_untrusted(f"saved {type(estimator).__name__}", object_problems(estimator))
         return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
 
     def _seeds(self, context: FitContext) -> list[int]:

@@ -178,6 +178,7 @@ class NetMember:
                 self._class(),
                 device=settings["device"],
                 threads=int(settings["threads"]),
+                check=self._check_params,
             )
             for i in range(state.n)
         )
@@ -188,9 +189,13 @@ class NetMember:
     def _class(self) -> Any:
         if self.factory is not None:
             return self.factory
-        if not self.trust_code:
-            refuse_untrusted(self.options.net, net_problems(self.options.net, self.options.params))
+        self._check_params(self.options.params)
         return cast(Any, resolve(self.options.net, NETS, "net", packages=(), trust_code=self.trust_code))
+
+    def _check_params(self, params: Mapping[str, Any]) -> None:
+        """Raise TrustError where parameters, of the config or of a file, are no plain, bounded values."""
+        if self.factory is None and not self.trust_code:
+            refuse_untrusted(self.options.net, net_problems(self.options.net, params))
 
     def _spec(
         self,
