@@ -19,7 +19,7 @@ from stackfeat.ensemble.plan import Plan
 from stackfeat.ensemble.remembered import samples_of
 from stackfeat.ensemble.units import Job
 from stackfeat.ensemble.work import Worker
-from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
+from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError
 from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.features.crossfit import CrossFit, JobLike, Progress, cross_fit, pending
 from stackfeat.log import logging_to
@@ -94,8 +94,16 @@ def run(
     with _resumable(loaded), serving_agreed(code):
         result = _carry_out(loaded, code, progress, started)
     if code.is_remembered and loaded.path is not None:
-        remember_run(result.folder, loaded.path, code)
+        _remember(result, loaded.path, code)
     return result
+
+
+def _remember(result: RunResult, config: Path, code: Code) -> None:
+    try:
+        remember_run(result.folder, config, code)
+    except UsageError as error:
+        # The results are there; only `predict` will ask for trust again.
+        logger.warning("%s", error)
 
 
 def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, started: float) -> RunResult:

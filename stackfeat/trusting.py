@@ -13,6 +13,7 @@ from pathlib import Path
 from stackfeat.config.load import examine_config
 from stackfeat.errors import UsageError
 from stackfeat.escaping import one_line
+from stackfeat.registry.source import find_module
 from stackfeat.registry.state_folder import state_folder
 from stackfeat.registry.trust import (
     ConfigFile,
@@ -100,7 +101,10 @@ def describe_trusted() -> str:
 
 def _file_lines(config: ConfigFile, files: Sequence[SourceFile]) -> list[str]:
     states = changed_files(config, files)
-    shown = [(str(config.real), config.sha256, ""), *((f.path, f.sha256, _kind(f)) for f in files)]
+    shown = [
+        (str(config.real), config.sha256, ""),
+        *((f.path, f.sha256, _kind(f) + _hides(f, config.folder)) for f in files),
+    ]
     return [
         f"  {digest[:_SHORT]:<{_SHORT}}  {path}{kind}{_since(states.get(path))}"
         for path, digest, kind in shown
@@ -115,6 +119,15 @@ def _kind(file: SourceFile) -> str:
         if not file.sha256
         else ""
     )
+
+
+def _hides(file: SourceFile, folder: Path) -> str:
+    """Say of a module beside the config that an installed one has its name."""
+    top = file.module.partition(".")[0]
+    elsewhere = find_module(top, None)
+    is_beside = Path(file.path).is_relative_to(folder)
+    hides = is_beside and elsewhere is not None and not elsewhere.path.absolute().is_relative_to(folder)
+    return f", in the place of the installed {top}" if hides else ""
 
 
 def _since(state: str | None) -> str:

@@ -41,7 +41,7 @@ def with_remedy(
     command = f"stackfeat trust {shlex.quote(str(config))}"
     places = {need.path for need in needs}
     return [
-        replace(problem, message=problem.message + agree_once(why_not, command))
+        replace(problem, message=problem.message.rstrip(".") + "." + agree_once(why_not, command))
         if problem.where in places
         else problem
         for problem in problems

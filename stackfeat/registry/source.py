@@ -176,7 +176,7 @@ def _parse(path: Path) -> ast.Module | None:
     """Return the syntax tree, or None where importing the file will say what is wrong with it."""
     try:
         return ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 

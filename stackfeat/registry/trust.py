@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,8 +94,14 @@ def source_files(needs: Iterable[Need], folder: Path) -> list[SourceFile]:
         if module is not None:
             # An installed package is the user's own choice: the module that is named stands for it.
             several = [module] if _is_installed(module, folder) else local_modules(module, folder)
-            found |= {item.name: item for item in several}
+            found |= {item.name: item for item in several if not _hides_standard(item, module)}
     return [_source_file(found[name], folder) for name in sorted(found)]
+
+
+def _hides_standard(item: ModuleFile, named: ModuleFile) -> bool:
+    """Whether a file is called like a module of Python itself: an import in the others gets that one."""
+    top = item.name.partition(".")[0]
+    return top in sys.stdlib_module_names and top != named.name.partition(".")[0]
 
 
 def _is_installed(module: ModuleFile, folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import py_compile
 import sys
@@ -120,6 +121,14 @@ def test_files_put_beside_agreed_ones_later_are_not_imported(tmp_path: Path) -> 
             with pytest.raises(ModuleNotFoundError):
                 importlib.import_module(name)
         assert importlib.import_module("own_p.mod")
+
+
+def test_a_file_called_like_a_module_of_python_is_not_imported_instead_of_it(tmp_path: Path) -> None:
+    write(tmp_path, own_a="import json, own_b\n", own_b="", json="raise SystemExit('ran')\n")
+    code = agreed_to(tmp_path, "own_a:X")
+    assert [file.module for file in code.files or ()] == ["own_a", "own_b"]
+    with importing(code):
+        assert importlib.import_module("own_a").json is json
 
 
 def test_a_module_imported_before_from_elsewhere_does_not_stand_in(tmp_path: Path) -> None:

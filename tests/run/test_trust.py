@@ -222,3 +222,12 @@ def test_an_edit_after_the_check_ends_the_run(own: Project, monkeypatch: pytest.
 def test_a_config_without_code_of_its_own_needs_no_trust(quick: Project, state: Path) -> None:
     said = quick.cli("trust", quick.folder / "c.yaml")
     assert said.code == 0 and "without trust" in said.out and not state.exists()
+
+
+def test_a_run_is_not_lost_where_it_cannot_be_remembered(own: Project, state: Path) -> None:
+    assert trust(own, "--yes").code == 0
+    (state / "runs").write_text("a file in the way")
+    said = own.run()
+    assert said.code == 0 and (own.run_folder / "submission.csv").is_file()
+    assert "must be yours and writable" in said.err
+    assert predict(own).code == 2
