@@ -17,10 +17,11 @@ from typing import Any
 
 from stackfeat.blame import NO_SPACE
 from stackfeat.data.options import DataOptions
-from stackfeat.errors import DataError
+from stackfeat.errors import DataError, StructureError
 from stackfeat.store import file_stamp
 from stackfeat.store.cleaning import unique_name
-from stackfeat.store.disk import store_error, write_file
+from stackfeat.store.disk import read_text_file, store_error, write_file
+from stackfeat.structure import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +123,8 @@ def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
 
 def _read_memory(memory: Path) -> dict[str, str]:
     try:
-        values = json.loads(memory.read_bytes())
-    except (OSError, ValueError):
+        values = parse_json(read_text_file(memory), memory.name)
+    except (OSError, StructureError):
         return {}
     is_whole = isinstance(values, dict) and all(
         isinstance(value, str) and len(value) == 64 for value in values.values()

@@ -17,6 +17,7 @@ from stackfeat.errors import StoreError
 from stackfeat.store.disk import explained, make_folder, write_file
 from stackfeat.store.lock import FileLock
 from stackfeat.store.names import safe_name
+from stackfeat.structure import checked, parse_json
 
 JOBS = "jobs"
 LOCK = "lock"
@@ -66,7 +67,7 @@ class Jobs:
         with explained(path):
             text = path.read_bytes()
         try:
-            job: dict[str, Any] = json.loads(text)
+            job: dict[str, Any] = checked(dict[str, Any], parse_json(text, path.name), path.name)
         except ValueError:
             raise StoreError(
                 f"job {path} must be JSON; got {text[:40]!r}; run again to write it anew"

@@ -375,3 +375,25 @@ def test_files_of_earlier_taps_stay_ours(tmp_path: Path) -> None:
     extract(Counting(), X, "head:input", batch_size=16, out=tmp_path)
     with pytest.warns(DataWarning, match="changed since"):
         assert extract(Counting(), X, "line", batch_size=16, out=tmp_path)["line"].tobytes() == first
+
+
+@pytest.mark.filterwarnings("ignore::stackfeat.errors.DataWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("recipe"),
+        lambda state: state.update(recipe={}),
+        lambda state: state.update(recipe={"keys": [3]}),
+        lambda state: state.update(sample={"stride": 0, "sums": {"x": 1}}),
+        lambda state: state.update(n_done="500"),
+        lambda state: state.update(checksums=None),
+        lambda state: state.update(written=[["../x"]]),
+    ],
+)
+def test_a_record_of_another_structure_starts_anew(change: Any, tmp_path: Path) -> None:
+    expected = extract(Counting(), X, ["line"], batch_size=16, out=tmp_path)["line"].tobytes()
+    path = tmp_path / extract_resume.RECORD
+    state = json.loads(path.read_bytes())
+    change(state)
+    path.write_text(json.dumps(state))
+    assert extract(Counting(), X, ["line"], batch_size=16, out=tmp_path)["line"].tobytes() == expected

@@ -9,13 +9,12 @@ Out: `extraction.json`, replaced after every chunk: the recipe, how many rows ar
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import time
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stackfeat.errors import DataWarning, UsageError
+from stackfeat.errors import DataWarning, StructureError, UsageError
 from stackfeat.nets.extraction.files import FileOutputs, explained, final_path, open_output, write_json
 from stackfeat.nets.extraction.inputs import ArraySource, Source
 from stackfeat.nets.extraction.sampled import RowSample, checksums, raw_bytes
+from stackfeat.store.disk import read_text_file
+from stackfeat.structure import must, parse_json, structured
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +99,49 @@ class Record:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return what `extraction.json` says, or None where there is none that can be used."""
     try:
-        state = json.loads((folder / RECORD).read_text("utf-8"))
+        state = parse_json(read_text_file(folder / RECORD), RECORD)
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            restart(folder, f"{RECORD} has another format")
+            return None
+        structured(_Recorded, state, RECORD)
+        structured(_Recipe, {"keys": state["recipe"].get("keys")}, f"{RECORD}.recipe")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, StructureError) as error:
         restart(folder, f"{RECORD} cannot be read ({error})")
         return None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        restart(folder, f"{RECORD} has another format")
-        return None
     return state
+
+
+@dataclass(frozen=True)
+class _Rows:
+    stride: int
+    sums: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        must(
+            self.stride >= 1 and all(row.isdecimal() for row in self.sums), "sample", "name rows", self.stride
+        )
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What `Record.save` writes."""
+
+    format: int
+    recipe: dict[str, Any]
+    checksums: tuple[Any, ...]
+    boot: Any
+    n_done: int
+    n_synced: int
+    finished: bool
+    sample: _Rows
+    written: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    keys: tuple[str, ...]
 
 
 def refuse_foreign(folder: Path, keys: Sequence[str], state: dict[str, Any] | None) -> set[str]:
