@@ -145,6 +145,10 @@ class JobEnded(StackfeatError):
     """A job that was ended because the time of the run was up; it is no fault of its member."""
 
 
+class JobTimeoutError(MemberError):
+    """A job of the member ran longer than executor.timeout."""
+
+
 class NaNLossError(MemberError):
     """Training diverged at every learning rate tried."""
 

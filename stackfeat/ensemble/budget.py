@@ -164,6 +164,7 @@ class Schedule:
         self._whole_deadline, self._urgent = deadline, deadline if urgent is None else urgent
         self._stored = stored or Progressed()
         self._n_begun = 0
+        self._awaited: str | None = None
         self.notes: list[str] = []
 
     @property
@@ -174,10 +175,14 @@ class Schedule:
     def take(self) -> str | None:
         """Return the key to begin now, or None."""
         now = time.monotonic()
-        member = self._next(now) if now < self.deadline else self._last_resort(now)
+        is_late = now >= self.deadline
+        member = self._last_resort() if is_late else self._next(now)
         if member is None:
             return None
         key = member.waiting.popleft()
+        if is_late:
+            self._note_overrun()
+            self._awaited = key
         member.running[key] = now
         self._n_begun += 1
         return key
@@ -208,7 +213,8 @@ class Schedule:
         if not self._stored.any_job:
             self._note_overrun()
             return ()
-        return [key for _, key, began in self._running() if now >= max(self.deadline, began) + GRACE_SECONDS]
+        late = [key for _, key, began in self._running() if now >= max(self.deadline, began) + GRACE_SECONDS]
+        return [key for key in late if key != self._awaited]
 
     def _running(self) -> Iterator[tuple[_Member, str, float]]:
         for member in self._members:
@@ -247,7 +253,7 @@ class Schedule:
         member.is_admitted, member.is_out = True, False
         return member
 
-    def _last_resort(self, now: float) -> _Member | None:
+    def _last_resort(self) -> _Member | None:
         """Return a member to begin although time is over: without it there would be no progress at all."""
         is_needed = not self._stored.any_job or (not self._stored.any_member and not self._n_begun)
         if not is_needed or any(True for _ in self._running()):
@@ -269,7 +275,7 @@ class Schedule:
         return ()
 
     def _note_overrun(self) -> None:
-        text = "nothing was finished when limits.time was over: the first job runs to its end all the same"
+        text = "no member was finished when limits.time was over: the first job runs to its end all the same"
         if text not in self.notes:
             self.notes.append(text)
             logger.warning(text)

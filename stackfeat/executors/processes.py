@@ -23,7 +23,14 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from stackfeat.ending import WORKERS, end_worker
-from stackfeat.errors import JobEnded, MemberError, StackfeatError, UsageError, WorkerLostError
+from stackfeat.errors import (
+    JobEnded,
+    JobTimeoutError,
+    MemberError,
+    StackfeatError,
+    UsageError,
+    WorkerLostError,
+)
 from stackfeat.executors.job import THREAD_VARIABLES, Outcome, to_bytes
 from stackfeat.executors.order import Order, as_order
 from stackfeat.executors.turns import Turns
@@ -242,9 +249,9 @@ class ProcessExecutor:
             key, seconds = cast(str, worker.key), worker.seconds
             error: StackfeatError | None = None
             if self.timeout is not None and seconds > self.timeout:
-                error = MemberError(
-                    f"a job must end within executor.timeout; got {key} running after "
-                    f"executor.timeout={self.timeout:g} s, and it was ended; give more time, or the member less to do"
+                error = JobTimeoutError(
+                    "a job must end within executor.timeout; got one that ran longer than "
+                    f"executor.timeout={self.timeout:g} s, and was ended; give more time, or the member less to do"
                 )
             elif key in overdue:
                 error = JobEnded(f"ended after {seconds:.0f} s: limits.time leaves no more")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import select
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import IO, Any, NoReturn
 
 def main() -> NoReturn:
     """Work until the parent says, by its end or by ours, that it is enough."""
+    if os.name == "posix" and os.fork() == 0:
+        _guard()
     orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -43,6 +46,15 @@ def main() -> NoReturn:
             _end_group()
 
 
+def _guard() -> NoReturn:
+    """Wait in a process of its own for the end of the parent: a job may be in C code that lets no thread run."""
+    os.close(1)
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()
+    _end_group()
+
+
 def _listen(orders: IO[bytes], inbox: queue.SimpleQueue[Any]) -> None:
     try:
         while True:
@@ -53,7 +65,7 @@ def _listen(orders: IO[bytes], inbox: queue.SimpleQueue[Any]) -> None:
 
 def _end_group() -> NoReturn:
     """End this process and all that its jobs began: a killed run must not go on in the background."""
-    if os.name == "posix" and os.getpgrp() == os.getpid():
+    if os.name == "posix":
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 

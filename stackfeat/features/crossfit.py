@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stackfeat.blame import machine_fault
-from stackfeat.errors import ChangedCodeError, DamagedEntryError, JobEnded, StoreError
+from stackfeat.errors import ChangedCodeError, DamagedEntryError, JobEnded, JobTimeoutError, StoreError
 from stackfeat.executors import Executor, Order, Outcome
 
 logger = logging.getLogger(__name__)
@@ -156,4 +156,7 @@ def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
     fault = machine_fault(outcome.error)
     if fault is not None and not isinstance(fault, DamagedEntryError):
         raise fault.reworded(f"{job.label}: {fault}") from outcome.error
-    result.failed.setdefault(job.member, fault or outcome.error)
+    error = fault or outcome.error
+    if isinstance(error, JobTimeoutError):
+        error = JobTimeoutError(f"{job.label}: {error}")
+    result.failed.setdefault(job.member, error)

@@ -146,7 +146,7 @@ def test_a_rerun_makes_progress_although_its_start_takes_all_the_time() -> None:
     machine = simulate({"a": 4}, 30, ranks={"a": NET}, starts_at=100, stored=stored)
     assert machine.done == ["a 0"]
     machine = simulate({"a": 400}, 30, ranks={"a": NET}, starts_at=100, stored=stored)
-    assert machine.ended == ["a 0"] and machine.now < 107, "but the limit holds"
+    assert machine.done == ["a 0"] and machine.ended == []
 
 
 def test_a_rerun_in_which_nothing_fits_computes_folds_for_the_next() -> None:

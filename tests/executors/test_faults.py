@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stackfeat.errors import JobEnded, MemberError, UsageError, WorkerLostError
+from stackfeat.errors import JobEnded, JobTimeoutError, UsageError, WorkerLostError
 from stackfeat.executors import Executor, InlineExecutor, Outcome, make_executor
 from stackfeat.executors.order import InOrder
 
@@ -140,8 +140,8 @@ def test_a_job_beyond_the_timeout_is_ended_with_all_it_began_and_costs_only_itse
     with make_executor("inline", timeout=2000) as executor:
         outcomes = run(executor, make_hanging_job(tmp_path, "b"), list("abc"))
         assert all_are_gone(tmp_path)
-    assert type(outcomes["b"].error) is MemberError
-    assert "running after executor.timeout=2000 s, and it was ended" in str(outcomes["b"].error)
+    assert type(outcomes["b"].error) is JobTimeoutError
+    assert "ran longer than executor.timeout=2000 s, and was ended" in str(outcomes["b"].error)
     assert [outcomes[key].value for key in "ac"] == ["a", "c"]
 
 
@@ -250,6 +250,37 @@ def test_no_worker_outlives_a_parent_that_is_interrupted_or_killed(
     assert parent.returncode != 0
     if number == signal.SIGINT:
         assert "KeyboardInterrupt" in errors
+
+
+DEAF_SCRIPT = """
+    import ctypes, os, subprocess, sys
+    from pathlib import Path
+    from stackfeat.executors import make_executor
+
+    if __name__ == "__main__":
+        def job(key, folder=sys.argv[1]):
+            child = subprocess.Popen(["sleep", "1000"])
+            for pid in (child.pid, os.getpid()):
+                (Path(folder) / str(pid)).touch()
+            # Keeps the interpreter's lock: no thread of this process runs any more.
+            ctypes.PyDLL(None).sleep(1000)
+        with make_executor("loky", 1) as executor:
+            list(executor.submit(job, ["a"]))
+"""
+
+
+def test_a_worker_in_c_code_that_lets_no_thread_run_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(textwrap.dedent(DEAF_SCRIPT))
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    command = [sys.executable, tmp_path / "script.py", pids]
+    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()})  # noqa: PTH109
+    try:
+        wait_until(lambda: len(list(pids.iterdir())) == 2)
+    finally:
+        parent.kill()
+    parent.wait()
+    wait_until(lambda: not any(is_alive(int(path.name)) for path in pids.iterdir()))
 
 
 def is_alive(pid: int) -> bool:
