@@ -40,9 +40,10 @@ LIGHTGBM: dict[str, Kind] = {
         ),
         (Kind(32_768), "num_leaves num_leaf max_leaves max_leaf max_leaf_nodes"),
         (Kind(16_384), "max_bin max_bins max_bin_by_feature num_grad_quant_bins min_data_in_bin"),
+        (Kind(1e4), "num_class num_classes multi_error_top_k"),
         (
-            Kind(1e4),
-            "num_class num_classes eval_at ndcg_eval_at ndcg_at map_eval_at map_at multi_error_top_k",
+            Kind(1e4, pattern=r"\d{1,4}(?:,\d{1,4}){0,99}"),
+            "eval_at ndcg_eval_at ndcg_at map_eval_at map_at",
         ),
         (Kind(64), "num_gpu gpu_platform_id gpu_device_id"),
         (Kind(64, pattern=r"\d{1,2}(?:,\d{1,2})*"), "gpu_device_id_list"),
@@ -94,7 +95,7 @@ LIGHTGBM: dict[str, Kind] = {
             ),
             "metric metrics metric_types",
         ),
-        (words("serial"), "tree_learner tree tree_type tree_learner_type"),
+        (words("serial feature data voting"), "tree_learner tree tree_type tree_learner_type"),
         (words("cpu gpu cuda"), "device_type device"),
         (
             # LightGBM joins all parameters with spaces: a name that holds one would be a parameter of its own.
@@ -158,7 +159,7 @@ XGBOOST: dict[str, Kind] = {
         "count:poisson survival:cox survival:aft multi:softmax multi:softprob rank:ndcg rank:map rank:pairwise"
     ),
     "predictor": words("auto cpu_predictor gpu_predictor"),
-    "process_type": words("default"),
+    "process_type": words("default update"),
     "sample_type": words("uniform weighted"),
     "sampling_method": words("uniform gradient_based"),
     "tree_method": words("auto exact approx hist gpu_hist"),
@@ -220,7 +221,7 @@ CATBOOST: dict[str, Kind] = {
             "posterior_sampling boost_from_average",
         ),
         (Kind(1, is_true=False), "allow_writing_files save_snapshot"),
-        (_LOSS, "loss_function objective eval_metric custom_metric"),
+        (_LOSS, "loss_function objective eval_metric custom_metric custom_loss"),
         (_CTR, "simple_ctr combinations_ctr per_feature_ctr ctr_description"),
         (_COLUMNS, "cat_features text_features embedding_features ignored_features"),
         (_MEMORY, "used_ram_limit pinned_memory_size"),
@@ -292,7 +293,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "reads or writes a file": (
             "train_dir snapshot_file snapshot_interval input_borders output_borders name metadata"
         ),
-        "runs code": "custom_loss callback callbacks",
+        "runs code": "callback callbacks",
         "takes free configuration of native code": (
             "tokenizers dictionaries feature_calcers text_processing device_config fixed_binary_splits"
         ),
