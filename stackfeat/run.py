@@ -111,21 +111,21 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
     store = open_store(loaded)
     outputs = RunFolder(loaded.folder / loaded.config.run_dir, store.run)
     outputs.refuse_foreign()
-    planner = make_planner(loaded, store)
-    _repairing(lambda: check_rows(planner, trust_code))
-    with (
-        outputs.claimed(LOG),
-        store.running(),
-        logging_to(outputs.folder / LOG),
-        _executor(loaded, code) as executor,
-        _end_logged(),
-    ):
-        planner = _repairing(lambda: _with_layers(planner, trust_code))
-        place = _workshop(planner, executor, progress, trust_code, started)
-        for text in _forewarnings(planner, trust_code):
-            logger.warning(text)
-        computed: dict[str, float] = {}
-        return _repairing(lambda: _compute(planner, place, outputs, computed, trust_code))
+    with store.running():
+        planner = make_planner(loaded, store)
+        _repairing(lambda: check_rows(planner, trust_code))
+        with (
+            outputs.claimed(LOG),
+            logging_to(outputs.folder / LOG),
+            _executor(loaded, code) as executor,
+            _end_logged(),
+        ):
+            planner = _repairing(lambda: _with_layers(planner, trust_code))
+            place = _workshop(planner, executor, progress, trust_code, started)
+            for text in _repairing(lambda: _forewarnings(planner, trust_code)):
+                logger.warning(text)
+            computed: dict[str, float] = {}
+            return _repairing(lambda: _compute(planner, place, outputs, computed, trust_code))
 
 
 def _with_layers(planner: Planner, trust_code: bool) -> Planner:
@@ -181,6 +181,7 @@ def _workshop(
 
 
 def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
+    planner.read_rows(trust_code)
     plan = planner.plan()
     to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
     n_rows = samples_of(planner.store, plan.sources.samples).n_rows

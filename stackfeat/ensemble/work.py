@@ -25,7 +25,7 @@ from stackfeat.ensemble.members import make_member
 from stackfeat.ensemble.remembered import folds_of, samples_of
 from stackfeat.ensemble.scoring import diagnose_block, score_member
 from stackfeat.ensemble.unit_rows import anchors, block_rows, context_of, encodes, left_out_folds, row_sets
-from stackfeat.errors import MemberError
+from stackfeat.errors import MemberError, StoreError
 from stackfeat.features.alignment import add_refit_space, align_fold_spaces, map_activations
 from stackfeat.features.block import read_oof, read_view
 from stackfeat.features.keys import key_of
@@ -72,7 +72,7 @@ class Worker:
         store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
         with collected_lines() as lines:
             try:
-                run_steps(store, store.read_job(key)["steps"], trust_code=self.trust_code)
+                run_steps(store, self._steps(store, key), trust_code=self.trust_code)
             except Exception as error:
                 # Here, because the causes of an error do not travel to another process.
                 fault = machine_fault(error, (store.root,))
@@ -80,6 +80,16 @@ class Worker:
                     raise
                 raise fault from error
         return lines
+
+    def _steps(self, store: Store, key: str) -> Sequence[Mapping[str, Any]]:
+        """Return what is to be done; nothing where the job is gone because somebody has its result."""
+        try:
+            steps: Sequence[Mapping[str, Any]] = store.read_job(key)["steps"]
+        except StoreError:
+            if store.has(key):
+                return ()
+            raise
+        return steps
 
 
 def run_steps(store: EntryStore, steps: Sequence[Mapping[str, Any]], *, trust_code: bool = False) -> None:

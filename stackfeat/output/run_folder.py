@@ -170,6 +170,8 @@ class RunFolder:
 
     def _publish(self, draft: Draft) -> None:
         found, new = self.listed(), draft.listed()
+        if in_the_way := [name for name in sorted(new) if (self.folder / name).is_dir()]:
+            raise UsageError(_refusal(self.folder, in_the_way))
         if AUDIT in found.files and _is_same(found, new, PROVENANCE):
             new[AUDIT] = found.files[AUDIT]
         there = {name: draft.hash_of(name) for name in sorted({*found.files, *found.before, *new})}

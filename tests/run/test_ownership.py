@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stackfeat.errors import UsageError
 from stackfeat.output import run_folder as run_folder_module
 from stackfeat.output.run_file import FILES, find_run_file
 from stackfeat.output.run_folder import LOCK, RunFolder
@@ -282,6 +283,27 @@ def test_a_kill_at_every_step_leaves_one_run_or_says_that_it_is_half(
         if is_done:
             break
     assert is_done and seen == {("a", "whole"), ("b", "writing"), ("b", "whole")}
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_replaced(tmp_path: Path) -> None:
+    rewrite(tmp_path, "a", {"leaderboard.csv": "old", "oof/a.csv": "old"})
+    (tmp_path / "oof" / "b.csv").mkdir()
+    with pytest.raises(UsageError, match=r"oof/b\.csv, which no run has written"):
+        rewrite(tmp_path, "b", {"leaderboard.csv": "new", "oof/b.csv": "new"})
+    mark = find_run_file(tmp_path)
+    assert mark is not None and mark.state == "whole" and mark.id == "a" * 32
+    assert (tmp_path / "leaderboard.csv").read_text() == "old"
+
+
+def test_a_run_folder_removed_under_a_run_is_written_anew(tmp_path: Path) -> None:
+    place = RunFolder(tmp_path / "run", "a" * 32)
+    with place.claimed("run.log"):
+        run_folder_module.shutil.rmtree(tmp_path / "run")
+        with place.rewriting() as draft:
+            draft.path("leaderboard.csv").parent.mkdir(parents=True)
+            draft.path("leaderboard.csv").write_text("new")
+    mark = find_run_file(tmp_path / "run")
+    assert mark is not None and mark.state == "whole" and list(mark.files) == ["leaderboard.csv"]
 
 
 def test_half_written_results_are_read_by_nobody(quick: Project) -> None:
