@@ -224,10 +224,12 @@ def test_a_config_without_code_of_its_own_needs_no_trust(quick: Project, state: 
     assert said.code == 0 and "without trust" in said.out and not state.exists()
 
 
-def test_a_run_is_not_lost_where_it_cannot_be_remembered(own: Project, state: Path) -> None:
+def test_a_run_is_not_lost_where_it_cannot_be_remembered(
+    own: Project, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert trust(own, "--yes").code == 0
     (state / "runs").write_text("a file in the way")
     said = own.run()
     assert said.code == 0 and (own.run_folder / "submission.csv").is_file()
-    assert "must be yours and writable" in said.err
+    assert "must be yours and writable" in caplog.text
     assert predict(own).code == 2
