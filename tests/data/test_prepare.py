@@ -16,7 +16,7 @@ from scipy.stats import norm, rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from stackfeat.data.prepare import NetPrepare, NoPrepare, ScaledPrepare, TreePrepare
-from stackfeat.data.prepare.state import load_state
+from stackfeat.data.prepare.state import load_state, pack, unpack
 from stackfeat.data.samples import Table
 from stackfeat.errors import StructureError, TrustError, UsageError
 
@@ -204,3 +204,12 @@ def test_columns_are_handed_to_a_net_as_they_are_without_scaling() -> None:
     coded = Table(numeric, ("a", "b"), np.zeros((3, 1), dtype=np.int32), ("colour",), (("x",),))
     with pytest.raises(UsageError, match="must be numbers; got the categories colour"):
         NetPrepare().fit(coded, scaling="none")
+
+
+def test_arrays_end_to_end_come_back_and_lengths_are_checked() -> None:
+    arrays = [np.array([1.0, 2.0]), np.array([]), np.array([3.0])]
+    assert [array.tolist() for array in unpack(pack(arrays))] == [[1.0, 2.0], [], [3.0]]
+    assert unpack(pack([])) == []
+    assert unpack(arrays) is arrays
+    with pytest.raises(StructureError, match="must sum to 3; got 4"):
+        unpack({**pack(arrays), "lengths": np.array([2, 2])})

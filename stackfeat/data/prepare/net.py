@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from stackfeat.data.prepare.categories import renumber, seen_levels
-from stackfeat.data.prepare.state import dump_state, load_state
+from stackfeat.data.prepare.state import dump_state, load_state, pack, unpack
 from stackfeat.data.samples import Table
 from stackfeat.errors import UsageError
 
@@ -20,6 +20,7 @@ Scaling = Literal["quantile", "standard", "none"]
 
 _MOST_ROWS = 100_000
 _MOST_KNOTS = 1000
+_LISTS = ("knots", "heights", "seen")
 
 
 class NetPrepare:
@@ -151,12 +152,13 @@ class NetPrepare:
         return columns
 
     def to_bytes(self) -> bytes:
-        return dump_state("net", vars(self))
+        packed = {name: pack(getattr(self, name)) for name in _LISTS}
+        return dump_state("net", {**vars(self), **packed})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         state = load_state("net", content)
         preparer = cls()
         for name in vars(preparer):
-            setattr(preparer, name, state[name])
+            setattr(preparer, name, unpack(state[name]) if name in _LISTS else state[name])
         return preparer
