@@ -20,6 +20,7 @@ from typing import Any
 COUNT = 1e7
 AMOUNT = 1e100
 MOST_VALUES = 100_000
+MOST_WEIGHTS = 1e8
 _DEEPEST = 8
 _LONGEST_NAME = 256
 _LONGEST_TEXT = 2_000
@@ -54,7 +55,7 @@ class Kind:
     is_true : bool
         Whether true may be given.
     widths : bool
-        Whether it is a list of layer widths, of which each product of neighbours takes memory.
+        Whether it is a list of layer widths, of which every two neighbours take memory for their product.
     """
 
     most: float = COUNT
@@ -141,14 +142,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _width_problems(widths: list[Any] | tuple[Any, ...]) -> Iterator[tuple[tuple[Key, ...], str]]:
     sizes = [size for size in map(_number, widths) if size is not None]
-    for first, second in itertools.pairwise(sizes):
-        if first * second > COUNT * 10:
-            yield (
-                (),
-                f"must be widths whose neighbours multiply to at most {COUNT * 10:g}; got {first}, {second}",
-            )
-    if len(widths) > 100:
-        yield (), f"must be at most 100 layers; got {len(widths)}"
+    n_weights = sum(first * second for first, second in itertools.pairwise(sizes))
+    if n_weights > MOST_WEIGHTS:
+        yield (
+            (),
+            f"must be layers with at most {MOST_WEIGHTS:g} weights between them; got {_shown(list(widths))}",
+        )
 
 
 def _wanted(kind: Kind) -> str:

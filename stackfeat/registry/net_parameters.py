@@ -10,7 +10,7 @@ from stackfeat.registry.kinds import Kind, table, words
 
 _LAYERS = "relu relu6 gelu gelu_tanh silu swish mish selu elu leaky_relu hard_swish hardswish hard_mish"
 
-NET_NUMBER = Kind(65_536)
+NET_NUMBER = Kind(4_096)
 """What every other parameter takes: a width, a share, a switch."""
 
 _ENCODERS = "tcn gru transformer_encoder inception_time cnn vector"
@@ -20,11 +20,11 @@ NET_KINDS: dict[str, Kind] = {
     "activation": words(_ACTIVATIONS),
     "architecture": words("tabm tabm-mini tabm-packed"),
     "augment": Kind(360, free=frozenset({"keys"})),
-    "encoders": words(f"{_ENCODERS} {_ACTIVATIONS}", most=65_536, free=frozenset({"keys"})),
-    "hidden": Kind(65_536, widths=True),
+    "encoders": words(f"{_ENCODERS} {_ACTIVATIONS}", most=4_096, free=frozenset({"keys"}), widths=True),
+    "hidden": Kind(4_096, 65_536, widths=True),
     "how": words("concat attention"),
     "num_embeddings": words("none piecewise_linear periodic"),
-    **table((Kind(100), "depth stages n_blocks heads k")),
+    **table((Kind(64), "depth n_blocks heads"), (Kind(1_024), "width filters k"), (Kind(6), "stages")),
 }
 """Nets of the table NETS."""
 

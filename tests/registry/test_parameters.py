@@ -193,6 +193,9 @@ def test_parameters_of_nets_are_numbers_and_known_words():
     for name, params in (
         ("mlp", {"hidden": [1e9]}),
         ("mlp", {"hidden": [60_000, 60_000]}),
+        ("mlp", {"hidden": [10_000] * 100}),
+        ("cnn", {"width": 32, "stages": 60}),
+        ("tabm", {"hidden": 65_536}),
         ("mlp", {"activation": "os:system"}),
         ("timm:resnet18", {"checkpoint_path": "/x.pt"}),
         ("timm:resnet18", {"pretrained": True}),
