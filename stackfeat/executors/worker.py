@@ -15,13 +15,19 @@ import select
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import IO, Any, NoReturn
+
+_GUARD_SECONDS = 2.0
 
 
 def main() -> NoReturn:
     """Work until the parent says, by its end or by ours, that it is enough."""
-    if os.name == "posix" and os.fork() == 0:
-        _guard()
+    if os.name == "posix":
+        worker = os.getpid()
+        if os.fork() == 0:
+            _guard(worker)
     orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -46,13 +52,27 @@ def main() -> NoReturn:
             _end_group()
 
 
-def _guard() -> NoReturn:
+def _guard(worker: int) -> NoReturn:
     """Wait in a process of its own for the end of the parent: a job may be in C code that lets no thread run."""
     os.close(1)
     poll = select.poll()
     poll.register(0, 0)
     poll.poll()
-    _end_group()
+    try:
+        if os.getppid() == worker:
+            _end_descendants(worker)
+    finally:
+        _end_group()
+
+
+def _end_descendants(worker: int) -> None:
+    """End what jobs began in groups of their own."""
+    sys.path.append(str(Path(__file__).parents[2]))
+    from stackfeat.ending import descendants
+
+    for pid in descendants(worker):
+        if pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _listen(orders: IO[bytes], inbox: queue.SimpleQueue[Any]) -> None:
@@ -60,6 +80,9 @@ def _listen(orders: IO[bytes], inbox: queue.SimpleQueue[Any]) -> None:
         while True:
             inbox.put(pickle.load(orders))
     finally:
+        if os.name == "posix":
+            # The guard does it, more thoroughly, if it lives.
+            time.sleep(_GUARD_SECONDS)
         _end_group()
 
 

@@ -139,7 +139,7 @@ def test_a_job_beyond_the_timeout_is_ended_with_all_it_began_and_costs_only_itse
     monkeypatch.setattr(time, "perf_counter", lambda: real() + 5000 * (tmp_path / "hangs").exists())
     with make_executor("inline", timeout=2000) as executor:
         outcomes = run(executor, make_hanging_job(tmp_path, "b"), list("abc"))
-        assert all_are_gone(tmp_path)
+        wait_until(lambda: all_are_gone(tmp_path))
     assert type(outcomes["b"].error) is JobTimeoutError
     assert "ran longer than executor.timeout=2000 s, and was ended" in str(outcomes["b"].error)
     assert [outcomes[key].value for key in "ac"] == ["a", "c"]
@@ -168,7 +168,7 @@ def test_an_order_ends_a_job_without_a_loss_to_the_others(tmp_path: Path) -> Non
     assert isinstance(outcomes["b"].error, JobEnded)
     assert [outcomes[key].value for key in "acdef"] == list("acdef")
     assert sorted(order.told) == [("a", True), ("b", False), *((key, True) for key in "cdef")]
-    assert all_are_gone(tmp_path)
+    wait_until(lambda: all_are_gone(tmp_path))
 
 
 def test_stopped_workers_and_what_they_began_are_ended_too(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_stopped_workers_and_what_they_began_are_ended_too(tmp_path: Path) -> No
         wait_until(lambda: (tmp_path / "hangs").exists())
         for path in tmp_path.glob("[0-9]*"):
             os.kill(int(path.name), signal.SIGSTOP)
-    assert all_are_gone(tmp_path)
+    wait_until(lambda: all_are_gone(tmp_path))
 
 
 def test_what_a_job_prints_does_not_mix_with_its_answer(capfd: pytest.CaptureFixture[str]) -> None:
@@ -259,7 +259,7 @@ DEAF_SCRIPT = """
 
     if __name__ == "__main__":
         def job(key, folder=sys.argv[1]):
-            child = subprocess.Popen(["sleep", "1000"])
+            child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
             for pid in (child.pid, os.getpid()):
                 (Path(folder) / str(pid)).touch()
             # Keeps the interpreter's lock: no thread of this process runs any more.
