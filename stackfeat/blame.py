@@ -17,6 +17,7 @@ from pathlib import Path
 
 from stackfeat.errors import (
     InfrastructureError,
+    MemberError,
     OutOfMemoryError,
     StackfeatError,
     StoreError,
@@ -67,6 +68,16 @@ def machine_fault(error: BaseException, folders: Sequence[Path] = ()) -> Infrast
         if found is not None:
             return found
     return _full_folder(error, folders)
+
+
+def in_one_line(error: BaseException) -> BaseException:
+    """Return an error of a member's own code in one line that names its kind; one of ours as it is."""
+    if isinstance(error, StackfeatError):
+        return error
+    said = MemberError(f"it raised {type(error).__name__}: {first_line(error)} (the traceback is in run.log)")
+    for note in getattr(error, "__notes__", ()):
+        said.add_note(note)
+    return said
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stackfeat.blame import machine_fault
+from stackfeat.blame import in_one_line, machine_fault
 from stackfeat.errors import ChangedCodeError, DamagedEntryError, JobEnded, JobTimeoutError, StoreError
 from stackfeat.executors import Executor, Order, Outcome
 
@@ -124,7 +124,8 @@ def cross_fit(
             job = by_key.pop(outcome.key)
             _note(job, outcome, result)
             if progress is not None:
-                progress.done(job, outcome.seconds, outcome.error)
+                error = None if outcome.error is None else in_one_line(outcome.error)
+                progress.done(job, outcome.seconds, error)
     finally:
         for job in todo:
             # What ended the loop is the news, and not that a broken store cannot be tidied up either.
@@ -156,7 +157,7 @@ def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
     fault = machine_fault(outcome.error)
     if fault is not None and not isinstance(fault, DamagedEntryError):
         raise fault.reworded(f"{job.label}: {fault}") from outcome.error
-    error = fault or outcome.error
+    error = fault or in_one_line(outcome.error)
     if isinstance(error, JobTimeoutError):
         error = JobTimeoutError(f"{job.label}: {error}")
     result.failed.setdefault(job.member, error)
