@@ -74,7 +74,11 @@ def in_one_line(error: BaseException) -> BaseException:
     """Return an error of a member's own code in one line that names its kind; one of ours as it is."""
     if isinstance(error, StackfeatError):
         return error
-    said = MemberError(f"it raised {type(error).__name__}: {first_line(error)} (the traceback is in run.log)")
+    # With the file that it is about, which `first_line` leaves to its callers.
+    name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    said = MemberError(
+        f"it raised {type(error).__name__}{name}: {first_line(error)} (the traceback is in run.log)"
+    )
     for note in getattr(error, "__notes__", ()):
         said.add_note(note)
     return said
