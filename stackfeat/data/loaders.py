@@ -77,6 +77,8 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
         near = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"{path}: there is no such file.{suggest(path.name, near)}")
     frame = readers[suffix](path, options)
+    with parsing(path, "must hold text that can be read", "write it again"):
+        _check_texts(frame)
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
     doubled = frame.columns[frame.columns.duplicated()].unique()
     if len(doubled):
@@ -99,13 +101,14 @@ def _read_arrow(path: Path, options: DataOptions) -> pd.DataFrame:
         )
     with parsing(path, f"must be a readable {path.suffix[1:]} file", "write it again", states_sizes=True):
         frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_feather(path)
-        _check_texts(frame)
         named = [name for name in frame.index.names if name is not None]
         return frame.reset_index() if named else frame.reset_index(drop=True)
 
 
 def _check_texts(frame: pd.DataFrame) -> None:
     """Look at every text now: a damaged one would raise where it is first used."""
+    if importlib.util.find_spec("pyarrow") is None:
+        return
     import pyarrow
 
     for name, dtype in frame.dtypes.items():

@@ -175,7 +175,7 @@ def test_damaged_strings_of_parquet_are_found_at_once(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet", compression=None, use_dictionary=False)
     data = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(data.replace(b"green", b"\xff\xfe\xfd\xfc\xfb"))
-    assert "must be a readable parquet file" in refusal(tmp_path / "t.parquet")
+    assert "must hold text that can be read" in refusal(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize(
@@ -210,3 +210,10 @@ def test_a_small_file_that_asks_for_all_memory_lies(tmp_path: Path) -> None:
         parsing(tmp_path / "a", "must be a file", "write it anew", states_sizes=True),
     ):
         raise MemoryError
+
+
+def test_text_arrays_beyond_unicode_are_found_at_once(tmp_path: Path) -> None:
+    broken = np.full(8, 0x7FFFFFFF, dtype="<u4").view("<U1")
+    npz(tmp_path / "t.npz", X=X, y=Y, c=npy(broken))
+    with pytest.raises(DataError):
+        read(tmp_path / "t.npz")
