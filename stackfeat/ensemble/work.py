@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -33,6 +34,7 @@ from stackfeat.features.member import BlockRows, FittedMember, Rows, Tapped
 from stackfeat.log import collected_lines
 from stackfeat.nets.options import JOINT
 from stackfeat.probabilities import checked_finite, checked_probabilities
+from stackfeat.registry.allowed import allowed_class, is_allowed_path
 from stackfeat.store import EntryStore, EntryWriter, Store, reading
 from stackfeat.structure import must
 from stackfeat.task import Task
@@ -80,6 +82,16 @@ class Worker:
                     raise
                 raise fault from error
         return lines
+
+    def prepare(self, key: str) -> None:
+        """Import the libraries that a job needs; what is wrong with them, the job says."""
+        with suppress(Exception):
+            store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
+            for step in self._steps(store, key):
+                member = step["recipe"].get("member", {})
+                make_member(member, self.trust_code)
+                if is_allowed_path(member.get("estimator", "")):
+                    allowed_class(member["estimator"])
 
     def _steps(self, store: Store, key: str) -> Sequence[Mapping[str, Any]]:
         """Return what is to be done; nothing where the job is gone because somebody has its result."""

@@ -34,7 +34,7 @@ class Outcome:
     error : BaseException or None
         What it raised; the traceback's text is in ``error.__notes__``.
     seconds : float
-        How long it ran, of the last try.
+        How long it ran, of the last try; without what its process does once (see `run_job`).
     value : object
         What it returned; small, as results go through the store.
     """
@@ -69,10 +69,17 @@ class Executor(Protocol):
 
 
 def run_job(function: Callable[[str], Any], key: str, n_threads: int) -> Outcome:
-    """Run a job with its threads pinned; only KeyboardInterrupt gets through."""
+    """Run a job with its threads pinned; only KeyboardInterrupt gets through.
+
+    A function may have a method `prepare`, which takes the key, raises nothing, and does what a process
+    does once, such as imports. It is no part of the seconds, which tell how long other jobs like it take.
+    """
     started = time.perf_counter()
     try:
         with pinned_threads(n_threads):
+            if prepare := getattr(function, "prepare", None):
+                prepare(key)
+                started = time.perf_counter()
             value = function(key)
     except (Exception, SystemExit) as error:
         return Outcome(key, portable(error), time.perf_counter() - started, None)

@@ -48,6 +48,26 @@ def test_every_key_gets_its_value_and_time(executor: Executor) -> None:
     assert all(outcome.error is None and outcome.seconds >= 0 for outcome in outcomes.values())
 
 
+class Prepared:
+    """A job that needs something once in every process."""
+
+    prepared_at = 0.0
+
+    def prepare(self, key: str) -> None:
+        time.sleep(0.2)
+        self.prepared_at = time.perf_counter()
+
+    def __call__(self, key: str) -> bool:
+        return self.prepared_at > 0
+
+
+def test_what_a_process_does_once_counts_in_no_job() -> None:
+    job = Prepared()
+    outcome = run(make_executor("inline"), job, ["a"])["a"]
+    assert outcome.value
+    assert outcome.seconds <= time.perf_counter() - job.prepared_at
+
+
 def test_no_keys_give_no_outcomes(executor: Executor) -> None:
     assert run(executor, lambda key: key, []) == {}
 
