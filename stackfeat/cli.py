@@ -307,7 +307,7 @@ def _run_app() -> NoReturn:
         # Whoever read our output has seen enough: `stackfeat show | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
-    except Exception as error:
+    except BaseException as error:
         if is_verbose:
             traceback.print_exception(error)
         _fail(*_said_of(error))
@@ -343,7 +343,7 @@ def _verbose_first(arguments: list[str]) -> tuple[list[str], bool]:
     return [*(["--verbose"] if is_verbose else []), *rest, *arguments[end:]], is_verbose
 
 
-def _said_of(error: Exception) -> tuple[str, int]:
+def _said_of(error: BaseException) -> tuple[str, int]:
     """Return message and exit code of an error: of the machine, of the user, or else a bug of ours."""
     fault = machine_fault(error)
     if fault is not None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import warnings
@@ -129,6 +130,10 @@ def visible_streams() -> Iterator[None]:
 
     After an error that nobody caught it stays: Python then prints that error.
     """
+    # What was closed before the start (`>&-`, daemons) is None, and nothing can be said there.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     before = sys.stdout, sys.stderr, warnings.formatwarning, logging.lastResort
     last_words = logging.StreamHandler()
     last_words.setLevel(logging.WARNING)

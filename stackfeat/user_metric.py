@@ -50,9 +50,9 @@ class UserFunction:
         try:
             # Copies: a function that changes what it is given would change what the next one is given.
             result = self.function(np.array(y_true), np.array(y_pred), **keywords)
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise UsageError(
                 f"metric {self.name!r} must return a number for {len(y)} rows; it raised {type(error).__name__}: "
                 f"{first_line(error)}; repair the function"

@@ -116,3 +116,14 @@ def test_rich_keeps_its_colours_and_escapes_texts() -> None:
     text = file.getvalue()
     assert "\x1b[31mred\\x1b[2J\\x9b" in text
     assert "evil\\x1b]0;title" in text and "\x1b]" not in text and "\x07" not in text
+
+
+def test_streams_that_were_closed_before_the_start_take_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with visible_streams():
+        print("nobody hears it")
+        sys.stdout.flush()
+        sys.stderr.write("nor that")

@@ -44,6 +44,7 @@ def fails(y_true: np.ndarray, y_pred: np.ndarray) -> float:
         (fails, "must return a number for 60 rows; it raised IndexError: no such; repair"),
         (lambda y, p: 1 / 0, "must return a number for 60 rows; it raised ZeroDivisionError"),
         (lambda y, p: exit(3), "must return a number for 60 rows; it raised SystemExit"),
+        (lambda y, p: pytest.fail("odd"), "must return a number for 60 rows; it raised Failed: odd"),
     ],
 )
 def test_a_metric_that_cannot_be_used_is_found_by_a_trial(result: Any, message: str) -> None:

@@ -146,9 +146,9 @@ def _said(options: FoldOptions, what: str) -> Iterator[None]:
     """Say of every error of the splitter whose it is."""
     try:
         yield
-    except (StackfeatError, MemoryError):
+    except (StackfeatError, MemoryError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         got = f"it raised {type(error).__name__}: {first_line(error)}"
         raise _wrong(options, f"must {what}; {got}; repair it, or set folds.params", "params") from error
 

@@ -69,11 +69,7 @@ class Executor(Protocol):
 
 
 def run_job(function: Callable[[str], Any], key: str, n_threads: int) -> Outcome:
-    """Run a job with its threads pinned; only KeyboardInterrupt gets through.
-
-    A function may have a method `prepare`, which takes the key, raises nothing, and does what a process
-    does once, such as imports. It is no part of the seconds, which tell how long other jobs like it take.
-    """
+    """Run a job with its threads pinned; whatever it raises is its outcome, but for KeyboardInterrupt."""
     started = time.perf_counter()
     try:
         with pinned_threads(n_threads):
@@ -81,7 +77,9 @@ def run_job(function: Callable[[str], Any], key: str, n_threads: int) -> Outcome
                 prepare(key)
                 started = time.perf_counter()
             value = function(key)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Outcome(key, portable(error), time.perf_counter() - started, None)
     return Outcome(key, None, time.perf_counter() - started, value)
 
@@ -97,7 +95,11 @@ def work(payload: bytes, key: str, n_threads: int) -> tuple[bytes, str]:
     except Exception as error:
         outcome = Outcome(key, portable(error), 0.0, None)
     else:
-        outcome = run_job(function, key, n_threads)
+        try:
+            outcome = run_job(function, key, n_threads)
+        except KeyboardInterrupt as error:
+            # Of the job's own making: no key of a terminal reaches a worker.
+            outcome = Outcome(key, portable(error), 0.0, None)
     try:
         packed = to_bytes(outcome)
     except Exception as error:

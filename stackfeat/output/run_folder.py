@@ -72,10 +72,19 @@ class RunFolder:
         """
         with _explained(self.folder):
             if not self.folder.is_dir():
+                self._refuse_no_place()
                 return
             self.listed()
             if (self.folder / LOCK).exists():
                 self._take_lock().release()
+
+    def _refuse_no_place(self) -> None:
+        there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
+        if not there.is_dir():
+            raise UsageError(
+                f"outputs.dir must be a folder, or a place for a new one; got {self.folder}, but {there} is none; "
+                "choose another outputs.dir"
+            )
 
     @contextmanager
     def claimed(self, log: str) -> Iterator[None]:

@@ -274,9 +274,9 @@ def _import_user_module(
     with first_on_path(search_path):
         try:
             imported = importlib.import_module(module_name)
-        except TrustError:
+        except (TrustError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             got = f"got {type(error).__name__}: {error}. Repair {found.path}."
             raise ConfigError(f"{what} module {module_name!r} must be importable; {got}") from error
     # The module itself remembers the text that was run, so that a later edit is noticed.

@@ -140,6 +140,28 @@ def test_leaving_the_interpreter_is_an_error_of_the_job(executor: Executor) -> N
     assert isinstance(error, SystemExit)
 
 
+def test_an_error_that_is_no_exception_is_an_error_of_the_job(executor: Executor) -> None:
+    def job(key: str) -> None:
+        class Odd(BaseException):
+            pass
+
+        raise Odd("like pytest.fail")
+
+    error = run(executor, job, ["a"])["a"].error
+    assert error is not None and "like pytest.fail" in str(error)
+
+
+def test_an_interrupt_that_a_job_makes_up_costs_that_job_alone(shared_loky: Executor) -> None:
+    def job(key: str) -> str:
+        if key == "a":
+            raise KeyboardInterrupt
+        return key
+
+    outcomes = run(shared_loky, job, ["a", "b"])
+    assert isinstance(outcomes["a"].error, KeyboardInterrupt)
+    assert outcomes["b"].value == "b"
+
+
 def test_an_error_of_a_module_the_parent_cannot_import_comes_back_in_words(tmp_path: Path) -> None:
     (tmp_path / "only_there.py").write_text(
         "class Odd(Exception): pass\ndef work(key):\n    raise Odd('odd ' + key)\n"

@@ -295,6 +295,22 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_replaced(
     assert (tmp_path / "leaderboard.csv").read_text() == "old"
 
 
+@pytest.mark.parametrize("kind", ["file", "below a file", "pipe", "broken link"])
+def test_a_place_where_no_folder_can_be_is_refused_before_anything_is_computed(
+    kind: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "broken link":
+        place.symlink_to(tmp_path / "nowhere")
+    else:
+        place.write_text("mine")
+    folder = place / "runs" if kind == "below a file" else place
+    with pytest.raises(UsageError, match=f"outputs.dir must be a folder.*but {place} is none"):
+        RunFolder(folder, "a" * 32).refuse_foreign()
+
+
 def test_a_run_folder_removed_under_a_run_is_written_anew(tmp_path: Path) -> None:
     place = RunFolder(tmp_path / "run", "a" * 32)
     with place.claimed("run.log"):
