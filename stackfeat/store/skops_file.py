@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -170,7 +171,20 @@ def _kind_of(node: dict[str, Any]) -> tuple[str, str]:
 def _is_known(kind: str, name: str) -> bool:
     if kind not in NODES:
         return False
+    if kind in ("LossNode", "ObjectNode"):
+        name = _full_name(name)
     return name in NODES[kind] or (kind == "ObjectNode" and is_known_estimator(name))
+
+
+def _full_name(loss: str) -> str:
+    """Return where scikit-learn has a loss; before 1.7 its compiled losses know their module as ``_loss``."""
+    module, _, name = loss.rpartition(".")
+    if module != "_loss":
+        return loss
+    # Loading it takes what stands under that name, so this must be scikit-learn's, and no file called so.
+    from sklearn._loss import _loss
+
+    return f"{_loss.__name__}.{name}" if sys.modules.get("_loss") is _loss else loss
 
 
 def is_known_estimator(name: str) -> bool:

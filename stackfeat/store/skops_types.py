@@ -25,6 +25,8 @@ PARTS = (
         "HalfSquaredError HalfTweedieLoss HalfTweedieLossIdentity HuberLoss PinballLoss",
     )
     | _names("sklearn.calibration", "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling")
+    # A list of column numbers, before scikit-learn 1.7.
+    | _names("sklearn.compose._column_transformer", "_RemainderColsList")
     | _names("sklearn.ensemble._hist_gradient_boosting.binning", "_BinMapper")
     | _names("sklearn.ensemble._hist_gradient_boosting.predictor", "TreePredictor")
     | _names("sklearn.gaussian_process._gpc", "_BinaryGaussianProcessClassifierLaplace")
@@ -70,7 +72,7 @@ NODES: dict[str, frozenset[str]] = {
     "LossNode": LOSSES,
     "MaskedArrayNode": _names("numpy.ma", "MaskedArray"),
     "NdArrayNode": SCALARS | {"numpy.ndarray"},
-    "ObjectNode": PARTS,
+    "ObjectNode": PARTS | LOSSES,
     "RandomGeneratorNode": _names("numpy.random._generator", "Generator"),
     "RandomStateNode": _names("numpy.random.mtrand", "RandomState"),
     "SetNode": _names("builtins", "set"),
