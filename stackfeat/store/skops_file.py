@@ -7,6 +7,7 @@ Out: bytes, or estimators made of known types alone. No pickle, no function, no 
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import sys
@@ -182,9 +183,8 @@ def _full_name(loss: str) -> str:
     if module != "_loss":
         return loss
     # Loading it takes what stands under that name, so this must be scikit-learn's, and no file called so.
-    from sklearn._loss import _loss
-
-    return f"{_loss.__name__}.{name}" if sys.modules.get("_loss") is _loss else loss
+    losses = importlib.import_module("sklearn._loss._loss")
+    return f"{losses.__name__}.{name}" if sys.modules.get("_loss") is losses else loss
 
 
 def is_known_estimator(name: str) -> bool:

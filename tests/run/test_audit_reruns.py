@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,22 +135,20 @@ def test_a_member_that_fails_on_few_rows_is_not_judged(
     }
 
 
-def test_an_interrupted_audit_leaves_nothing(quick: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_audit_leaves_nothing(
+    quick: Project, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
     places = []
-    made = tempfile.TemporaryDirectory
-
-    def noted(*given: Any, **options: Any) -> Any:
-        place = made(*given, **options)
-        places.append(Path(place.name))
-        return place
 
     def interrupted(*given: Any, **options: Any) -> Any:
+        places.extend(temporary.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", noted)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(permuting, "cross_fit", interrupted)
     assert audited(quick).code == 130
-    assert places and not places[0].exists() and not (quick.run_folder / "audit.json").exists()
+    assert places and not list(temporary.iterdir()) and not (quick.run_folder / "audit.json").exists()
 
 
 def test_regression_and_label_metrics_are_judged(build: Build, make_config: Any) -> None:
