@@ -202,7 +202,9 @@ def _estimator_names(path: str, options: EstimatorOptions) -> Iterator[tuple[str
 
 def _names_inside(path: str, values: Any) -> Iterator[tuple[str, str]]:
     """Yield the estimators inside arguments, written {estimator: ..., params: ...} at any depth."""
-    items = values.items() if isinstance(values, dict) else enumerate(values)
+    # What is no mapping where params should stand is refused with the parameters.
+    is_list = isinstance(values, list | tuple)
+    items = values.items() if isinstance(values, dict) else enumerate(values if is_list else ())
     for key, value in items:
         place = join_path(path, key)
         if nested_estimator(value):

@@ -27,7 +27,7 @@ def is_allowed_path(path: str, *, nested: bool = False) -> bool:
     path : str
         ``sklearn.svm.SVC`` or ``sklearn.svm:SVC``: where the package's documentation has it.
     nested : bool
-        Whether it is a parameter of another class, where kernels and splitters may stand too.
+        Whether it is a parameter of another class, where kernels, splitters and covariances may stand too.
 
     Examples
     --------

@@ -85,6 +85,7 @@ _ESTIMATORS = {
     "xgboost.sklearn": "XGBClassifier XGBModel XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
 }
 _PARTS = {
+    "sklearn.covariance": "EmpiricalCovariance LedoitWolf MinCovDet OAS ShrunkCovariance",
     "sklearn.gaussian_process.kernels": (
         "ConstantKernel DotProduct ExpSineSquared Exponentiation Matern PairwiseKernel Product RBF "
         "RationalQuadratic Sum WhiteKernel"
@@ -105,4 +106,4 @@ ALLOWED_ESTIMATORS = _paths(_ESTIMATORS)
 """Public paths of estimators with ``fit`` and ``predict`` or ``transform``."""
 
 ALLOWED_PARTS = _paths(_PARTS)
-"""Public paths of what such estimators take as a parameter: kernels and splitters; never a member."""
+"""Public paths of what such estimators take as a parameter: kernels, splitters, covariances; never a member."""

@@ -138,7 +138,7 @@ def _of_nested(value: Mapping[str, Any], at: Place, depth: int) -> Iterator[tupl
     else:
         yield (
             (*at, "estimator"),
-            f"must be a public estimator class on the allow-list, a kernel or a splitter; got {path!r}",
+            f"must be a public estimator class on the allow-list, a kernel, a splitter or a covariance; got {path!r}",
         )
 
 

@@ -88,7 +88,7 @@ def check_name(
     search_path : Path or None
         Folder searched before the installed packages: the config's folder.
     nested : bool
-        Whether it is a parameter of another class, where kernels and splitters may stand too.
+        Whether it is a parameter of another class, where kernels, splitters and covariances may stand too.
 
     Raises
     ------

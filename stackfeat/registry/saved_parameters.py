@@ -18,6 +18,7 @@ from stackfeat.registry.parameters import ParameterProblem, estimator_problems
 from stackfeat.registry.sklearn_parameters import GRIDS, MEMBER_LISTS
 
 _PLAIN = (bool, int, float, str)
+_TEXTS = tuple("OSTUV")
 _PASSED_ON = {"lightgbm": "_other_params", "xgboost": "kwargs", "catboost": "_init_params"}
 """Where the boosters keep parameters that no argument of their constructor has."""
 
@@ -43,11 +44,17 @@ def _plain_parameters(estimator: Any, path: str) -> dict[str, Any]:
     if isinstance(passed_on, Mapping):
         values = {**values, **passed_on}
     # Lists of members and grids hold objects, which are walked by themselves.
-    return {
-        name: value
+    plain = {
+        name: _without_arrays(value)
         for name, value in values.items()
-        if name not in (*MEMBER_LISTS, *GRIDS) and value is not None and _is_plain(value)
+        if name not in (*MEMBER_LISTS, *GRIDS) and value is not None
     }
+    return {name: value for name, value in plain.items() if _is_plain(value)}
+
+
+def _without_arrays(value: Any) -> Any:
+    """Return an array of texts as a list: one of a single text compares as that text does."""
+    return value.tolist() if getattr(getattr(value, "dtype", None), "kind", "") in _TEXTS else value
 
 
 def _is_plain(value: Any) -> bool:

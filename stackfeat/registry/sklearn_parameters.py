@@ -150,7 +150,7 @@ _TEXTS = {
         "averaged_inverted_cdf closest_observation hazen interpolated_inverted_cdf inverted_cdf linear "
         "median_unbiased normal_unbiased weibull"
     ),
-    "refit": words(_SCORERS),
+    "refit": words(_SCORERS, free=_TEXT),
     "response_method": words("auto decision_function predict_proba"),
     "rotation": words("quartimax varimax"),
     "scoring": words(_SCORERS, free=_KEYS),

@@ -15,14 +15,19 @@ import numpy as np
 from stackfeat.errors import StructureError
 from stackfeat.structure import must
 
+_WORDS_OF_SET = 8
+
 
 def check_native_parts(value: Any) -> None:
     """Raise StructureError unless every index in the compiled parts of a loaded object leads somewhere sound."""
-    for part in _parts(value):
-        for cls in type(part).__mro__:
-            check = _CHECKS.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
-            if check is not None:
-                _checked(check, part)
+    parts = list(_parts(value))
+    # The last ones predict with parts, which must be sound by then.
+    for checks in (_CHECKS, _LAST_CHECKS):
+        for part in parts:
+            for cls in type(part).__mro__:
+                check = checks.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
+                if check is not None:
+                    _checked(check, part)
 
 
 def _checked(check: Callable[[Any], None], part: Any) -> None:
@@ -79,7 +84,21 @@ def _check_same_columns(model: Any) -> None:
             must(tree.n_features == n_columns, "a saved forest", "have trees of its columns", n_columns)
 
 
+def _check_boosting(model: Any) -> None:
+    """Trees of a round add to a column each of what the initial model gives, wherever that column ends."""
+    if hasattr(model, "estimators_"):
+        start = model._raw_predict_init(np.zeros((2, model.n_features_in_), dtype=np.float32))
+        fits = model.estimators_.ndim == 2 and start.shape == (2, model.estimators_.shape[1])
+        must(fits, "saved boosting", "have a tree a round for each column of its start", start.shape)
+
+
 def _check_histogram_trees(model: Any) -> None:
+    is_known = np.zeros(getattr(model, "_n_features", 0), dtype=bool)
+    if getattr(model, "_bin_mapper", None) is not None:
+        known, _ = model._bin_mapper.make_known_categories_bitsets()
+        is_known = np.asarray(model._bin_mapper.is_categorical_) != 0
+        fits = is_known.shape == (model._n_features,) and known.shape == (is_known.sum(), _WORDS_OF_SET)
+        must(fits, "a saved bin mapper", "know the model's columns", is_known.shape)
     for tree in (tree for trees in getattr(model, "_predictors", ()) for tree in trees):
         nodes, places = tree.nodes, np.arange(len(tree.nodes))
         is_inner = nodes["is_leaf"] == 0
@@ -91,7 +110,12 @@ def _check_histogram_trees(model: Any) -> None:
         feature = nodes["feature_idx"][is_inner]
         is_column = ((feature >= 0) & (feature < model._n_features)).all()
         must(bool(is_column), "a saved tree", "ask for its columns", model._n_features)
-        by_set = nodes["bitset_idx"][is_inner & (nodes["is_categorical"] != 0)]
+        is_by_set = is_inner & (nodes["is_categorical"] != 0)
+        by_set = nodes["bitset_idx"][is_by_set]
+        is_category = is_known[nodes["feature_idx"][is_by_set]].all()
+        must(bool(is_category), "a saved tree", "split categories of its bin mapper", by_set[:5])
+        for sets in (tree.raw_left_cat_bitsets, tree.binned_left_cat_bitsets):
+            must(sets.shape[1:] == (_WORDS_OF_SET,), "a saved tree", "have whole sets", sets.shape)
         n_sets = min(len(tree.raw_left_cat_bitsets), len(tree.binned_left_cat_bitsets))
         must(bool((by_set < n_sets).all()), "a saved tree", "have sets of its categories", n_sets)
 
@@ -112,6 +136,11 @@ def _check_neighbours(tree: Any) -> None:
     must(bool((2 * places[is_inner] + 2 < n_nodes).all()), "saved neighbours", "lead to nodes", n_nodes)
     shape = bounds.shape[1:]
     must(shape == (n_nodes, data.shape[1]), "saved neighbours", "have bounds of each node", shape)
+    metric = next(part for part in tree.__getstate__() if hasattr(part, "rdist_to_dist"))
+    metric._validate_data(data)
+    _, _, matrix, *_ = metric.__getstate__()
+    if type(metric).__name__.startswith("Mahalanobis"):
+        must(matrix.shape == (data.shape[1],) * 2, "a saved metric", "have a square matrix", matrix.shape)
 
 
 def _check_support_vectors(model: Any) -> None:
@@ -126,10 +155,16 @@ def _check_support_vectors(model: Any) -> None:
         "intercepts": model._intercept_.shape == (max(n_pairs, 1),),
         "probabilities": len(model._probA) == len(model._probB) and len(model._probA) in (0, n_pairs),
         "columns": model.support_vectors_.shape[1] == model.n_features_in_ or model.kernel == "precomputed",
-        "rows": model.support_.shape == (n_vectors,) or not len(model.support_),
+        "rows": _are_rows(model.support_, n_vectors, model.shape_fit_[0])
+        or (not len(model.support_) and model.kernel != "precomputed"),
     }
     for name, holds in sizes.items():
         must(holds, "saved support vectors", f"have {name} that fit each other", (n_classes, n_vectors))
+
+
+def _are_rows(places: np.ndarray, n: int, n_rows: int) -> bool:
+    """Whether these are n rows of those that were fitted, which a kernel that is given looks up."""
+    return places.shape == (n,) and bool(((places >= 0) & (places < n_rows)).all())
 
 
 def _check_sparse(matrix: Any) -> None:
@@ -150,3 +185,6 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "scipy._cs_matrix": _check_sparse,
 }
 """By package and class name, bases included."""
+
+_LAST_CHECKS: dict[str, Callable[[Any], None]] = {"sklearn.BaseGradientBoosting": _check_boosting}
+"""Likewise; they use what the others have checked."""

@@ -61,6 +61,9 @@ SCALARS = _names(
     "bool bool_ float16 float32 float64 int8 int16 int32 int64 str_ uint8 uint16 uint32 uint64",
 )
 
+BIT_GENERATORS = frozenset({"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"})
+"""What of numpy.random a saved generator may be built from."""
+
 NODES: dict[str, frozenset[str]] = {
     "BytearrayNode": _names("builtins", "bytearray"),
     "BytesNode": _names("builtins", "bytes"),

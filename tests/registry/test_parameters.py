@@ -216,3 +216,28 @@ def test_trust_lets_everything_through():
         "sklearn.pipeline.Pipeline", {"steps": [], "memory": "x"}, seed=0, threads=1, trust_code=True
     )
     assert made.memory == "x"
+
+
+@pytest.mark.parametrize(
+    "params", [5, True, 1.5, "abc", [1], [["x", {"estimator": "sklearn.svm.SVC", "params": 7}]]]
+)
+def test_params_of_a_nested_estimator_that_are_no_mapping_are_a_problem_of_the_config(params):
+    inner = {"estimator": "sklearn.svm.SVC", "params": params}
+    member = {"estimator": "sklearn.ensemble.BaggingClassifier", "params": {"estimator": inner}}
+    values = {"task": "multiclass", "metric": "log_loss", "data": {"train": "sklearn:iris"}}
+    with pytest.raises(TrustError, match=r"levels\.base\.a\.params\.estimator\.params: must be a mapping"):
+        config_from_dict({**values, "levels": {"base": {"a": member}}}, ".")
+
+
+def test_a_search_may_refit_by_a_scorer_of_its_own_naming():
+    inner = {"estimator": "sklearn.svm.SVC"}
+    values = {"estimator": inner, "param_grid": {"C": [1]}, "scoring": {"mine": "accuracy"}, "refit": "mine"}
+    assert not estimator_problems("sklearn.model_selection.GridSearchCV", values)
+    assert estimator_problems("sklearn.model_selection.GridSearchCV", {**values, "refit": "/etc/x"})
+
+
+def test_a_covariance_may_stand_in_discriminant_analysis():
+    path = "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"
+    inner = {"estimator": "sklearn.covariance.ShrunkCovariance", "params": {"shrinkage": 0.2}}
+    assert not estimator_problems(path, {"solver": "lsqr", "covariance_estimator": inner})
+    construct(path, {"solver": "lsqr", "covariance_estimator": inner}, seed=0, threads=1)

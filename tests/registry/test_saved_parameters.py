@@ -99,3 +99,21 @@ def test_a_member_refuses_to_load_them():
     member = EstimatorMember(EstimatorOptions(estimator="sklearn.feature_extraction.text.CountVectorizer"))
     with pytest.raises(TrustError, match=r"saved CountVectorizer: input must be .*--trust-code"):
         member.load(OneFile(data), None, {})
+
+
+@pytest.mark.parametrize(
+    "text", [np.array(["filename"]), np.array("filename"), np.array(["filename"], dtype=object)]
+)
+def test_a_text_in_an_array_is_judged_as_the_text(text):
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    assert object_problems(CountVectorizer(input=text))[0].place[0] == "input"
+
+
+def test_estimators_in_a_stored_preparer_are_judged():
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    from stackfeat.data.prepare.state import dump_state, load_state
+
+    with pytest.raises(TrustError, match="input"):
+        load_state("scaled", dump_state("scaled", {"encoder": HashingVectorizer(input="filename")}))

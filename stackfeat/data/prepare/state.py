@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import StructureError
+from stackfeat.registry.parameters import refuse_untrusted
+from stackfeat.registry.saved_parameters import object_problems
 from stackfeat.store.skops_file import load_object, save_object
 
 
@@ -48,4 +50,5 @@ def load_state(kind: str, content: bytes) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("kind") != kind:
         found = state.get("kind") if isinstance(state, dict) else type(state).__name__
         raise StructureError(f"a stored preparer must be of kind {kind!r}; got {str(found)[:60]!r}")
+    refuse_untrusted("stored preparer", object_problems(state))
     return state

@@ -5,10 +5,10 @@ The held-out fold is never looked at; stopping on it would make its score optimi
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.ensemble.category_columns import as_taken, fit_keywords, is_catboost
@@ -34,13 +34,14 @@ def fit_early_stopped(
         If the estimator does not tell its best round.
     """
     fit_rows, valid_rows = parts
-    probe = clone(estimator)
+    # scikit-learn's clone refuses CatBoost with a parameter that is a list.
+    probe = deepcopy(estimator)
     extra = {} if weight is None else {"sample_weight": weight[fit_rows]}
     validation = _validation(probe, as_taken(probe, take_rows(columns, valid_rows)), y[valid_rows])
     quiet = {"verbose": False} if not type(probe).__name__.startswith("LGBM") else {}
     keywords = {**validation, **extra, **quiet, **fit_keywords(probe, columns)}
     probe.fit(as_taken(probe, take_rows(columns, fit_rows)), y[fit_rows], **keywords)
-    final = clone(estimator).set_params(
+    final = deepcopy(estimator).set_params(
         early_stopping_rounds=None, **{_rounds_name(estimator): best_rounds(probe)}
     )
     return fit_estimator(final, columns, y, weight)

@@ -35,3 +35,12 @@ def test_rounds_come_from_the_inner_split_and_all_rows_are_fitted() -> None:
 def test_an_estimator_without_a_best_round_is_an_error() -> None:
     with pytest.raises(MemberError, match="got Ridge"):
         best_rounds(Ridge())
+
+
+def test_early_stopping_takes_catboost_with_a_parameter_that_is_a_list() -> None:
+    catboost = pytest.importorskip("catboost")
+    model = catboost.CatBoostRegressor(
+        iterations=20, ignored_features=[1], early_stopping_rounds=3, silent=True, allow_writing_files=False
+    )
+    fitted = fit_early_stopped(model, X, Y, None, (np.arange(200), np.arange(200, 300)))
+    assert fitted.predict(X).shape == Y.shape
