@@ -76,8 +76,9 @@ def in_one_line(error: BaseException) -> BaseException:
         return error
     # With the file that it is about, which `first_line` leaves to its callers.
     name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    words = first_line(error)
     said = MemberError(
-        f"it raised {type(error).__name__}{name}: {first_line(error)} (the traceback is in run.log)"
+        f"it raised {type(error).__name__}{name}{': ' if words else ''}{words} (the traceback is in run.log)"
     )
     for note in getattr(error, "__notes__", ()):
         said.add_note(note)

@@ -69,7 +69,8 @@ def predict_file(
     with as_written(f"{predictor.folder}", REMEDY):
         labels = None if way.decision is None else way.decision.apply(prediction)
         submission = make_submission(samples.ids, prediction, labels, predictor.task, way.form)
-    write_csv(Path(output), submission.header, submission.columns)
+    # Where a link leads to: the link stays.
+    write_csv(Path(output).resolve(), submission.header, submission.columns)
     return samples.n_rows
 
 
@@ -126,9 +127,12 @@ class Reading:
 
 
 def _refuse_output(output: Path, run_folder: Path, data: Path) -> None:
-    """Refuse to replace what is read; any other file that is there was named by the user to be replaced."""
+    """Refuse to replace what is read, and what is no file; any other file was named by the user to be replaced."""
     place, folder = output.resolve(), run_folder.resolve()
     name = place.relative_to(folder).as_posix() if place.is_relative_to(folder) else ""
     if place == data.resolve() or name == FILE or (name and is_own_name(name)) or place.is_dir():
         what = "DATA itself" if place == data.resolve() else "a folder" if place.is_dir() else "a file of RUN"
         raise UsageError(f"--output must be a file of its own; got {output}, which is {what}; choose another")
+    if output.exists() and not place.is_file():
+        # It would be replaced, as a file is: a device of the machine would be gone for everybody.
+        raise UsageError(f"--output must be a file; got {output}, which is a device or pipe; name a csv file")

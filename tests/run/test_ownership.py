@@ -376,3 +376,20 @@ def test_predict_does_not_replace_what_it_reads(quick: Project) -> None:
         said = quick.cli("predict", quick.run_folder, data, "-o", output)
         assert said.code == 2 and "--output must be a file of its own" in said.err
     assert contents(quick.folder) == before
+
+
+def test_predict_replaces_no_device_pipe_or_link(
+    quick: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("places")
+    pipe, link, file = folder / "pipe", folder / "link", folder / "p.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for output in (pipe, link):
+        said = quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", output)
+        assert said.code == 2 and "a device or pipe; name a csv file" in said.err
+    assert pipe.is_fifo() and link.is_symlink()
+    link.unlink()
+    link.symlink_to(file)
+    assert quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", link).code == 0
+    assert link.is_symlink() and file.is_file()
