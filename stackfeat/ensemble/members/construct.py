@@ -54,6 +54,9 @@ def _build(path: str, params: Mapping[str, Any], trust_code: bool, *, nested: bo
     values = {name: _value(name, value, trust_code) for name, value in params.items()}
     if library_of(path) == "catboost":
         values.setdefault("allow_writing_files", False)
+    if library_of(path) == "xgboost" and isinstance(values.get("monotone_constraints"), list):
+        # XGBoost takes a tuple and fails at a list; CatBoost the other way round.
+        values["monotone_constraints"] = tuple(values["monotone_constraints"])
     _refuse_misspelt(path, cls, params)
     try:
         return cls(**values)
@@ -96,7 +99,7 @@ def _value(name: str, value: Any, trust_code: bool) -> Any:
         return _build(value["estimator"], value.get("params") or {}, trust_code, nested=True)
     if isinstance(value, list):
         items = [_value(name, item, trust_code) for item in value]
-        return tuple(items) if name in TUPLES else items
+        return tuple(items) if name.rpartition("__")[2] in TUPLES else items
     if isinstance(value, Mapping) and name in GRIDS:
         return {key: _value(str(key), item, trust_code) for key, item in value.items()}
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
@@ -89,3 +90,25 @@ def test_catboost_which_lists_only_what_was_set_gets_a_seed_and_threads() -> Non
     }
     given = construct("catboost.CatBoostRegressor", {"random_state": 1, "silent": True}, seed=7, threads=2)
     assert "random_seed" not in given.get_params() and "verbose" not in given.get_params()
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("lightgbm.LGBMRegressor", {"n_estimators": 2, "verbosity": -1}),
+        ("xgboost.XGBRegressor", {"n_estimators": 2}),
+        ("catboost.CatBoostRegressor", {"iterations": 2}),
+    ],
+)
+def test_monotone_constraints_may_be_a_list(path, params):
+    pytest.importorskip(path.partition(".")[0])
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    estimator = construct(path, {**params, "monotone_constraints": [1, 0]}, seed=0, threads=1)
+    assert estimator.fit(X, X[:, 0]).predict(X).shape == (60,)
+
+
+def test_ranges_in_a_grid_are_tuples():
+    scaler = {"estimator": "sklearn.preprocessing.MinMaxScaler"}
+    values = {"estimator": scaler, "param_grid": {"scaler__feature_range": [[0, 1], [0, 2]]}}
+    search = construct("sklearn.model_selection.GridSearchCV", values, seed=0, threads=1)
+    assert list(search.param_grid["scaler__feature_range"]) == [(0, 1), (0, 2)]
