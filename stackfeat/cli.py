@@ -248,7 +248,8 @@ def schema() -> None:
 def clean(
     store: StorePath = Path(".stackfeat"),
     older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", help="Also remove entries of this age.")
+        float | None,
+        typer.Option("--older-than", min=0, metavar="DAYS", help="Also remove entries of this age."),
     ] = None,
 ) -> None:
     """Remove leftovers of killed runs and damaged entries from a store."""

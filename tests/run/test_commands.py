@@ -85,6 +85,7 @@ def test_clean_removes_leftovers_and_old_entries_only(quick: Project, fits: list
     said = quick.cli("clean", "--store", store)
     assert said.code == 0 and "0 old entries" in said.out
     assert quick.run().code == 0 and fits == []
+    assert quick.cli("clean", "--store", store, "--older-than", "-1").code == 2
     said = quick.cli("clean", "--store", store, "--older-than", "0")
     assert said.code == 0 and not list(store.glob("entries/*/*/DONE"))
     assert quick.run().code == 0 and len(fits) == 18
