@@ -99,6 +99,9 @@ def file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
 
 
 def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+    if "://" in path:
+        message = f"must be a folder; got the address {path[:80]!r}. Nothing in a config reaches the network"
+        return [Finding(place, f"{message}: name a folder, or leave it out")]
     try:
         found = (allowed.folder / path).resolve()
         is_inside, is_file = allowed.resolve(path) is not None, found.is_file()

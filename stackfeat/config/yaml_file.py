@@ -32,6 +32,7 @@ from ruamel.yaml.nodes import ScalarNode
 
 from stackfeat.errors import ConfigError, Problem
 from stackfeat.registry.resolve import suggest
+from stackfeat.store.disk import refuse_no_file
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
@@ -82,6 +83,7 @@ def read_yaml(path: Path) -> Document:
         If the file cannot be read, or as `parse_yaml`.
     """
     try:
+        refuse_no_file(path.stat(), path)
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:

@@ -97,3 +97,8 @@ def test_results_and_store_are_not_inside_each_other(load: Load, good: str, resu
     with pytest.raises(ConfigError, match="results and store need folders of their own"):
         load(f"{good}\noutputs: {{dir: {results}}}\nstore: {store}\n")
     load(f"{good}\noutputs: {{dir: x}}\nstore: x/.stackfeat\n")
+
+
+def test_a_config_names_no_store_on_the_network(load: Load, good: str) -> None:
+    with pytest.raises(ConfigError, match=r"store: must be a folder; got the address 's3://bucket/store'"):
+        load(f"{good}\nstore: s3://bucket/store\n")

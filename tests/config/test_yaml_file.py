@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,12 @@ def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path: Path, data: by
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=message):
         read_yaml(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_yaml(tmp_path / "config.yaml")
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
