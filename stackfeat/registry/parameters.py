@@ -30,9 +30,13 @@ _REMEDY = "If you trust this config, agree to it with --trust-code (trust_code=T
 _NUMBER = Kind()
 _COLUMNS = Kind(free=frozenset({"text", "items"}))
 
-_NOT_GIVEN = dict.fromkeys(("criterion", "penalty", "probability", "random_state", "shuffle"), "deprecated")
-_NOT_GIVEN |= dict.fromkeys(("l1_ratios", "scoring", "use_legacy_attributes"), "warn")
-"""Defaults by which scikit-learn marks parameters that are not given."""
+_DEPRECATED = (
+    "algorithm base_estimator copy copy_X criterion multi_class n_alphas penalty probability random_state "
+    "shuffle store_cv_values"
+)
+_NOT_GIVEN = dict.fromkeys(_DEPRECATED.split(), "deprecated")
+_NOT_GIVEN |= dict.fromkeys(("alphas", "l1_ratios", "scoring", "use_legacy_attributes"), "warn")
+"""Defaults by which scikit-learn, from 1.6 on, marks parameters that are not given."""
 
 Place = tuple[Key, ...]
 
