@@ -317,7 +317,7 @@ def _holder(path: Path) -> str:
     try:
         who = json.loads(read_note(path))
         return f"process {int(who['pid'])} on {str(who['host'])[:60]!r}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "another run"
 
 
