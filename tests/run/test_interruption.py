@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -223,7 +224,13 @@ def interrupt(process: subprocess.Popen[str], number: int, pause: float | None) 
 
 
 def semaphores() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("*")} if Path("/dev/shm").is_dir() else set()
+    """Names of shared memory, less those with the number of a process that lives: other tests may run."""
+    names = {path.name for path in Path("/dev/shm").glob("*")} if Path("/dev/shm").is_dir() else set()
+    return {name for name in names if not any(map(lives, re.split(r"\D+", name)))}
+
+
+def lives(number: str) -> bool:
+    return bool(number) and Path("/proc", number).exists()
 
 
 PLACES = [
