@@ -77,14 +77,14 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
         near = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"{path}: there is no such file.{suggest(path.name, near)}")
     frame = readers[suffix](path, options)
-    with parsing(path, "must hold text that can be read", "write it again"):
-        _check_texts(frame)
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
     doubled = frame.columns[frame.columns.duplicated()].unique()
     if len(doubled):
         raise DataError(
             f"{path}: column names must differ; got more than one {quote_values(doubled)}; rename them"
         )
+    with parsing(path, "must hold text that can be read", "write it again"):
+        _check_texts(frame)
     if len(frame) == 0 or (frame.shape[1] == 0 and not array_inputs_of(options)):
         raise DataError(
             f"{path}: the file must have rows; got {len(frame)} rows, {frame.shape[1]} columns; check the "
