@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from stackfeat import load_config, run
+from stackfeat.task import Task, row_loss
 
 N_TEST = 4000
 MODES = ("fold", "all")
@@ -132,8 +133,8 @@ def loss(truth: pd.Series, written: pd.DataFrame, task: str) -> float:
         residuals = values["prediction"].to_numpy() - truth.to_numpy()
         return float(np.sqrt(np.mean(residuals**2)) / truth.std())
     columns = {name: position for position, name in enumerate(values.columns)}
-    places = [columns[str(label)] for label in truth]
-    return float(-np.mean(np.log(np.clip(values.to_numpy()[np.arange(len(truth)), places], 1e-15, 1))))
+    places = np.array([columns[str(label)] for label in truth])
+    return float(row_loss(Task("multiclass", tuple(columns)), places, values.to_numpy()).mean())
 
 
 def table(name: str, losses: list[dict[tuple[str, str], float]]) -> list[str]:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from stackfeat.errors import DataError
-from stackfeat.task import Task
+from stackfeat.task import Task, row_loss
 
 Weight = np.ndarray | None
-TINY = 1e-15
-"""Probabilities are clipped here before the logarithm."""
 
 
 def _mean(values: np.ndarray, weight: Weight) -> float:
@@ -31,9 +29,7 @@ def accuracy_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarr
 
 
 def log_loss_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
-    true_class: np.ndarray = prediction[np.arange(len(y)), y]
-    losses: np.ndarray = -np.log(np.clip(true_class, TINY, 1.0))
-    return losses
+    return row_loss(task, y, prediction)
 
 
 def brier_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:

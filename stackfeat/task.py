@@ -1,4 +1,4 @@
-"""Task: what is predicted, in one small value that every stage is given."""
+"""Task: what is predicted, in one small value that every stage is given; and the loss of a row."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from stackfeat.structure import must, structured
 Kind = Literal["binary", "multiclass", "regression"]
 Label = str | int | float | bool
 MOST_CLASSES = 1_000_000
+SMALLEST_PROBABILITY = 1e-15
+"""Smaller probabilities count as this one before a logarithm, so that no loss is infinite."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,34 @@ class Task:
             "be of a regression",
             self.transform,
         )
+
+
+def log_probability(proba: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities, at least that of `SMALLEST_PROBABILITY`."""
+    logs: np.ndarray = np.log(np.clip(proba, SMALLEST_PROBABILITY, 1.0))
+    return logs
+
+
+def row_loss(task: Task, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return how wrong each row's prediction is: log-loss of classes, squared error of values.
+
+    Parameters
+    ----------
+    task : Task
+    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+        Class codes, or values on the members' scale.
+    prediction : ndarray of shape (n_rows, n_outputs)
+
+    Returns
+    -------
+    float64 array of shape (n_rows,)
+        Of several targets the mean of their squared errors.
+
+    Examples
+    --------
+    >>> row_loss(Task("binary", ("no", "yes")), np.array([1, 0]), np.array([[0.5, 0.5], [0.2, 0.8]])).round(2)
+    array([0.69, 1.61])
+    """
+    if task.is_classification:
+        return -log_probability(prediction[np.arange(len(y)), y])
+    return np.asarray(((prediction - y.reshape(len(y), -1)) ** 2).mean(axis=1))

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stackfeat.ensemble.decision_search import fit_cuts, fit_offsets, fit_threshold, log_proba
+from stackfeat.ensemble.decision_search import fit_cuts, fit_offsets, fit_threshold
 from stackfeat.ensemble.row_sample import spread_rows
 from stackfeat.errors import UsageError
 from stackfeat.metrics import Metric
 from stackfeat.structure import must, structured
-from stackfeat.task import Task
+from stackfeat.task import Task, log_probability
 
 Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value"]
 
@@ -108,7 +108,7 @@ class Decision:
             is_positive = prediction[:, self.positive] > self.numbers[0]
             return np.where(is_positive, self.positive, 1 - self.positive).astype(np.int64)
         if self.kind == "offsets":
-            shifted = log_proba(prediction) + np.asarray(self.numbers)
+            shifted = log_probability(prediction) + np.asarray(self.numbers)
             return np.asarray(shifted.argmax(axis=1), dtype=np.int64)
         labels = np.asarray(self.labels)
         decided: np.ndarray = labels[np.searchsorted(np.asarray(self.numbers), _ordinal(prediction))]

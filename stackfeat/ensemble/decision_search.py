@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stackfeat.metric_functions import TINY
 from stackfeat.metrics import Metric
-from stackfeat.task import Task
+from stackfeat.task import Task, log_probability
 
 COARSE, FINE = 100, 40
 """Thresholds tried over all rows, then between the neighbours of the best."""
@@ -19,12 +18,6 @@ OFFSETS_TRIED = 24
 LARGEST_OFFSET = 4.0
 CUTS_TRIED = 16
 PASSES = 5
-
-
-def log_proba(prediction: np.ndarray) -> np.ndarray:
-    """Return logarithms of clipped probabilities."""
-    logs: np.ndarray = np.log(np.clip(prediction, TINY, 1.0))
-    return logs
 
 
 def fit_threshold(
@@ -58,7 +51,7 @@ def fit_offsets(
     One class at a time: with the other offsets fixed, a row goes to the class from a certain offset on,
     so only these offsets need to be tried.
     """
-    logs = log_proba(prediction)
+    logs = log_probability(prediction)
     offsets = np.zeros(task.n_outputs)
     lowest = _loss(metric, y, logs.argmax(axis=1), task, weight)
     for _ in range(PASSES):

@@ -64,6 +64,11 @@ class Node:
         return not self.blocks
 
     @property
+    def reads_features(self) -> bool:
+        """Whether one of its blocks is an encoded tap, whose name ends in ``@encoding``."""
+        return any("@" in block.rpartition("/")[2] for block in self.blocks)
+
+    @property
     def is_given(self) -> bool:
         """Whether its fold models were made elsewhere: there is none that saw neither of two folds."""
         if isinstance(self.options, NetOptions):

@@ -15,14 +15,13 @@ from typing import Protocol
 import numpy as np
 
 from stackfeat.ensemble.row_sample import spread_rows
-from stackfeat.metric_functions import TINY
 from stackfeat.metrics import Metric
-from stackfeat.task import Task
+from stackfeat.task import SMALLEST_PROBABILITY, Task
 
 CHUNK_CELLS = 131_072
 """Cells worked on at once, so that they stay in the cache."""
 PRODUCT_ROWS = 16
-"""Rows multiplied before a logarithm: 1e-15 ** 16 is still a float64."""
+"""Rows multiplied before a logarithm: SMALLEST_PROBABILITY ** 16 is still a float64."""
 SEARCH_ROWS = 10_000
 """Rows used where every candidate must be scored from scratch."""
 SEARCH_CELLS = 50_000
@@ -97,7 +96,10 @@ def _proba_products(
 
 
 class RunningLogLoss:
-    """Log-loss from the probabilities of the true class, (n, n_candidates)."""
+    """Log-loss from the probabilities of the true class, (n, n_candidates).
+
+    The mean of `row_loss`, which is not called: a logarithm of many rows' product replaces most of its own.
+    """
 
     def __init__(self, true_class: np.ndarray, shares: np.ndarray | None) -> None:
         self.true_class = np.ascontiguousarray(true_class)
@@ -115,7 +117,7 @@ class RunningLogLoss:
             mean = buffer[: len(chunk)]
             np.add(chunk, self.total[start : start + step, None], out=mean)
             mean *= 1.0 / (self.size + 1)
-            np.clip(mean, TINY, 1.0, out=mean)
+            np.clip(mean, SMALLEST_PROBABILITY, 1.0, out=mean)
             if self.shares is None:
                 sums -= _sum_of_logs(mean)
             else:

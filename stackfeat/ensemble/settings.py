@@ -52,8 +52,12 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
         chosen["gate_se"] = settings["gate_se"]
     if isinstance(options, EstimatorOptions) and options.estimator == "gated_linear":
         chosen["version"] = VERSIONS["gated_linear"]
+    elif isinstance(options, EstimatorOptions) and options.gate and node.reads_features:
+        chosen["version"] = VERSIONS["gate"]
     if isinstance(options, VoteOptions) and options.vote in FITTED_VOTES:
         chosen |= {"metric": settings["metric"], "metric_code": settings["metric_code"]}
+    if isinstance(options, VoteOptions) and options.vote == "hard" and options.tie == "prior":
+        chosen["version"] = VERSIONS["prior_vote"]
     return chosen
 
 

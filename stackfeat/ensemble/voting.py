@@ -81,7 +81,7 @@ def hard_vote(
         Among classes with equal votes wins the one with the greatest mean probability, the greatest
         prior, or the lowest code. The lowest code decides what is still equal.
     priors : sequence of float (n_classes,) or None
-        Class shares of the training rows; needed for "prior".
+        From `class_totals` of the training rows, or their shares; needed for "prior".
     smooth : float
         Votes added to every class, as if by that many more members, for metrics of probabilities.
 
@@ -96,15 +96,13 @@ def hard_vote(
         If predictions are no class probabilities, weights do not fit, or priors are missing.
     """
     shares = vote_weights(predictions, weights)
-    n_rows, n_classes = predictions[0].shape
+    n_classes = predictions[0].shape[1]
     if n_classes < 2:
         raise UsageError(
             "hard vote needs class probabilities; got one column. Use vote: soft for regression."
         )
-    votes: np.ndarray = np.zeros((n_rows, n_classes))
-    for prediction, share in zip(predictions, shares, strict=True):
-        votes[np.arange(n_rows), prediction.argmax(axis=1)] += share
-    winner, tied = _break_ties(votes, predictions, shares, tie, priors)
+    votes = count_votes([prediction.argmax(axis=1) for prediction in predictions], shares, n_classes)
+    winner, tied = break_ties(votes, tie, predictions, shares.tolist(), priors)
     votes += smooth / len(predictions)
     votes /= votes.sum(axis=1, keepdims=True)
     votes[tied, winner[tied]] += TIE_BONUS
@@ -112,14 +110,50 @@ def hard_vote(
     return votes
 
 
-def _break_ties(
+def class_totals(y: np.ndarray, n_classes: int, weight: np.ndarray | None) -> np.ndarray:
+    """Return the sum of the weights of each class's rows (without weights their number), float64 (n_classes,)."""
+    return np.bincount(y, weights=weight, minlength=n_classes).astype(np.float64)
+
+
+def count_votes(codes: Sequence[np.ndarray], shares: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the share of the vote of each class, (n_rows, n_classes).
+
+    Parameters
+    ----------
+    codes : sequence of int arrays (n_rows,)
+        The class that each input votes for.
+    shares : float array (n_inputs,)
+        From `vote_shares`.
+    """
+    votes: np.ndarray = np.zeros((len(codes[0]), n_classes))
+    for chosen, share in zip(codes, shares, strict=True):
+        votes[np.arange(len(votes)), chosen] += share
+    return votes
+
+
+def break_ties(
     votes: np.ndarray,
-    predictions: Sequence[np.ndarray],
-    shares: np.ndarray,
     tie: Tie,
+    predictions: Sequence[np.ndarray],
+    weights: Sequence[float] | None,
     priors: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the winner of every row, and which rows had a tie."""
+    """Return the winner of every row, and which rows had a tie.
+
+    Parameters
+    ----------
+    votes : float array (n_rows, n_classes)
+        From `count_votes`.
+    tie, priors
+        As in `hard_vote`.
+    predictions, weights
+        As in `hard_vote`; read where `tie` is "soft".
+
+    Returns
+    -------
+    winner : int array (n_rows,)
+    tied : bool array (n_rows,)
+    """
     is_best = votes >= votes.max(axis=1, keepdims=True) - SAME_SHARE
     tied = is_best.sum(axis=1) > 1
     if tie == "prior":
@@ -127,7 +161,7 @@ def _break_ties(
             raise UsageError(f"tie 'prior' needs {votes.shape[1]} priors; got priors={priors}.")
         preference = np.broadcast_to(np.asarray(priors, dtype=np.float64), votes.shape)
     elif tie == "soft":
-        preference = soft_vote(predictions, shares.tolist())
+        preference = soft_vote(predictions, weights)
     else:
         preference = np.zeros(votes.shape)
     winner: np.ndarray = np.where(is_best, preference, -np.inf).argmax(axis=1)
@@ -147,13 +181,23 @@ def vote_weights(predictions: Sequence[np.ndarray], weights: Sequence[float] | N
     shapes = {prediction.shape for prediction in predictions}
     if len(shapes) > 1 or predictions[0].ndim != 2:
         raise UsageError(f"predictions must have one shape (n_rows, n_columns); got {sorted(shapes)}.")
+    return vote_shares(len(predictions), weights)
+
+
+def vote_shares(n_inputs: int, weights: Sequence[float] | None) -> np.ndarray:
+    """Check weights; return those of the inputs, summing to 1.
+
+    Raises
+    ------
+    UsageError
+        If the weights do not fit.
+    """
     if weights is None:
-        return np.full(len(predictions), 1.0 / len(predictions))
+        return np.full(n_inputs, 1.0 / n_inputs)
     values = np.asarray(weights, dtype=np.float64)
-    if values.shape != (len(predictions),):
+    if values.shape != (n_inputs,):
         raise UsageError(
-            "weights must be equal in number to the inputs; "
-            f"got {len(values)} weights, {len(predictions)} inputs."
+            f"weights must be equal in number to the inputs; got {len(values)} weights, {n_inputs} inputs."
         )
     if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
         raise UsageError(f"weights must be at least 0 with one above 0; got weights={values.tolist()}.")

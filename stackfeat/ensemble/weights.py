@@ -14,9 +14,8 @@ import numpy as np
 from stackfeat.ensemble.row_sample import spread_rows
 from stackfeat.ensemble.running import is_member_scale
 from stackfeat.ensemble.voting import soft_vote, vote_weights
-from stackfeat.metric_functions import TINY
 from stackfeat.metrics import Metric
-from stackfeat.task import Task
+from stackfeat.task import SMALLEST_PROBABILITY, Task
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Weights to (loss, gradient)."""
@@ -101,7 +100,8 @@ def _objective(
 
 def _log_objective(true_class: np.ndarray, shares: np.ndarray) -> Objective:
     def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mean = np.maximum(true_class @ weights, TINY)
+        # The mean of `row_loss`, written out because its slope needs the clipped mean too.
+        mean = np.maximum(true_class @ weights, SMALLEST_PROBABILITY)
         return -float(shares @ np.log(mean)), -((shares / mean) @ true_class)
 
     return evaluate

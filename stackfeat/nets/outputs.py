@@ -23,6 +23,7 @@ from stackfeat.task import Task
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 Loss = Literal["cross_entropy", "mse", "mae", "huber"]
 SMALLEST_PROBABILITY = 1e-7
+"""Of an output that is a probability, before its logarithm: about the rounding of float32 near one."""
 FEW_CLASSES = 32
 VALUE_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 

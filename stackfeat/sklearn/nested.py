@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 from sklearn.utils import _safe_indexing
 
+from stackfeat.metric_functions import log_loss
 from stackfeat.sklearn.block_report import diagnose_outputs
 
 
@@ -60,5 +61,5 @@ def nested_score(stack: Any) -> dict[str, float]:
     codes = said.argmax(axis=1) if with_proba else said.astype(np.int64)
     scores = {"accuracy": float(accuracy_score(y, codes))}
     if with_proba:
-        scores["log_loss"] = float(log_loss(y, said, labels=np.arange(len(stack.classes_))))
+        scores["log_loss"] = log_loss(y, said, stack._task)
     return scores

@@ -7,7 +7,7 @@ Out: one prediction. Weights and ranks are fitted on out-of-fold rows by the loo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from sklearn import ensemble
@@ -19,7 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from stackfeat.ensemble.voting import SAME_SHARE, soft_vote
+from stackfeat.ensemble.voting import Tie, break_ties, class_totals, count_votes, vote_shares
 from stackfeat.sklearn.rows import as_rows
 from stackfeat.sklearn.voting_base import VOTE_CONSTRAINTS, FoldVoting
 from stackfeat.task import Task
@@ -135,8 +135,8 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         self.le_ = LabelEncoder().fit(y)
         self.classes_ = self.le_.classes_
         codes = self.le_.transform(y)
-        counts = np.bincount(codes, weights=fit_params.get("sample_weight"), minlength=len(self.classes_))
-        self.priors_ = counts / counts.sum()
+        totals = class_totals(codes, len(self.classes_), fit_params.get("sample_weight"))
+        self.priors_ = totals / totals.sum()
         kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
         self._fit_votes(X, codes, Task(kind, tuple(self.classes_.tolist())), fit_params)
         return self
@@ -153,16 +153,11 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
 
     def _hard_codes(self, X: Any) -> np.ndarray:
         """Count the labels that estimators give (not their probabilities' greatest), and break ties."""
-        said = np.asarray(self._predict(X))
-        weights = np.ones(said.shape[1]) if self._weights_not_none is None else self._weights_not_none
-        votes = np.zeros((len(said), len(self.classes_)))
-        for column, weight in enumerate(weights):
-            votes[np.arange(len(said)), said[:, column]] += weight
-        is_best = votes >= votes.max(axis=1, keepdims=True) - SAME_SHARE
-        preference: np.ndarray = np.broadcast_to(self.priors_, votes.shape)
-        if self.tie == "soft":
-            preference = soft_vote(list(self._collect_probas(X)), self._weights_not_none)
-        return np.asarray(np.where(is_best, preference, -np.inf).argmax(axis=1))
+        said = list(np.asarray(self._predict(X)).T)
+        weights = self._weights_not_none
+        votes = count_votes(said, vote_shares(len(said), weights), len(self.classes_))
+        predictions = list(self._collect_probas(X)) if self.tie == "soft" else []
+        return break_ties(votes, cast(Tie, self.tie), predictions, weights, self.priors_)[0]
 
     def _check_voting(self) -> bool:
         if self.voting == "hard":

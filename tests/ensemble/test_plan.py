@@ -77,6 +77,24 @@ def test_a_new_meta_learner_trains_no_base_member_anew(monkeypatch: pytest.Monke
     assert changed(before, plan()) == {"meta/m", "final/soft", "final/best"}
 
 
+@pytest.mark.parametrize(
+    ("stage", "concerned"),
+    [("gate", {"meta/trees", "final/soft", "final/best", "final/prior"}), ("prior_vote", {"final/prior"})],
+)
+def test_a_new_version_of_a_choice_concerns_the_members_that_make_it(
+    monkeypatch: pytest.MonkeyPatch, stage: str, concerned: set[str]
+) -> None:
+    trees = {"estimator": "lightgbm.LGBMClassifier"}
+    levels = with_option("meta.trees", {**trees, "inputs": ["base/*/*"]})
+    levels["meta"]["open"] = {**trees, "inputs": ["base/*/*"], "gate": False}
+    levels["meta"]["plain"] = {**trees, "inputs": ["base/*/proba"]}
+    levels["final"]["hard"] = {"vote": "hard", "inputs": ["base/*/proba"]}
+    levels["final"]["prior"] = {"vote": "hard", "tie": "prior", "inputs": ["meta/*"]}
+    before = plan(levels)
+    monkeypatch.setitem(VERSIONS, stage, VERSIONS[stage] + 1)
+    assert changed(before, plan(levels)) == concerned
+
+
 def test_every_unit_has_a_key_of_its_own() -> None:
     made = plan()
     keys = [*made.fits.values(), *made.emits.values(), *made.aligns.values(), *made.align_emits.values()]

@@ -59,6 +59,26 @@ def test_weights_reach_every_fit_and_the_metric(arena: Any, binary: Any) -> None
     assert abs(found - log_loss(y, oof)) > 1e-4
 
 
+def test_the_prior_that_breaks_ties_of_a_hard_vote_counts_weights(
+    arena: Any, make_rows: Callable[..., pd.DataFrame]
+) -> None:
+    train, test = make_rows(60, 3), make_rows(10, 4, prefix="t").drop(columns="y")
+    train["y"] = np.arange(60) % 10 >= 6  # of ten rows six and four
+    train["y"] = train["y"].astype(int)
+    train["w"] = np.where(train["y"] == 1, 10.0, 1.0)
+    always = {
+        f"always{code}": member("dummy.DummyClassifier", strategy="constant", constant=code)
+        for code in (0, 1)
+    }
+    vote = {"vote": "hard", "tie": "prior", "inputs": ["base/*/proba"]}
+    levels = {"base": always, "final": {"hard": vote}}
+    weighted = arena.run(levels, train, test, data={"weight": "w"})
+    plain = arena.run(levels, train.drop(columns="w"), test)
+    for ran, winner in ((weighted, 1), (plain, 0)):
+        for written in (ran.oof("final.hard"), ran.test("final.hard")):
+            assert (written.to_numpy().argmax(axis=1) == winner).all()
+
+
 def test_the_positive_class_is_the_one_that_data_names(arena: Any, binary: Any) -> None:
     train, test = binary
     train["y"] = np.where(train["y"] == 1, "good", "bad")

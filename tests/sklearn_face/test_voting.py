@@ -54,7 +54,7 @@ class Says(ClassifierMixin, BaseEstimator):
     def __init__(self, proba: tuple[float, ...] = (0.5, 0.5)) -> None:
         self.proba = proba
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Says:
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Says:
         self.classes_ = np.unique(y)
         return self
 
@@ -75,6 +75,17 @@ def test_ties_are_broken_as_asked_for() -> None:
     assert said == {"lowest": 0, "soft": 1, "prior": 2}
     heavy = sf.VotingClassifier(members, tie="soft", weights=[3, 1, 1]).fit(X, y)
     assert heavy.predict(X)[0] == 0
+
+
+@pytest.mark.parametrize("voting_weights", [None, [1e9, 1e9]])
+def test_the_prior_that_breaks_ties_counts_weights(voting_weights: list[float] | None) -> None:
+    X, y = np.zeros((10, 1)), np.repeat([0, 1], [6, 4])
+    weight = np.where(y == 1, 10.0, 1.0)
+    members = [("no", Says((0.9, 0.1))), ("yes", Says((0.4, 0.6)))]
+    vote = sf.VotingClassifier(members, tie="prior", weights=voting_weights)
+    assert vote.fit(X, y).predict(X)[0] == 0
+    assert vote.fit(X, y, sample_weight=weight).predict(X)[0] == 1
+    np.testing.assert_allclose(vote.priors_, [6 / 46, 40 / 46])
 
 
 def test_ranks_do_not_depend_on_scales(small: SimpleNamespace) -> None:

@@ -18,6 +18,7 @@ from stackfeat.task import Task
 
 Scaling = Literal["scalar", "zscore", "none"]
 SMALLEST_PROBA = 1e-7
+"""Of columns, whose outliers bend a linear fit; the loss of a row has `task.SMALLEST_PROBABILITY`."""
 DEAD = 1e-6  # a column whose sd is below this share of its size is constant in float32
 
 

@@ -58,7 +58,11 @@ class Softmax:
     n_outputs: int
 
     def row_loss(self, scores: np.ndarray) -> np.ndarray:
-        """Negative log-likelihood of each row, float64 (n,)."""
+        """Negative log-likelihood of each row, float64 (n,).
+
+        `task.row_loss` of their soft-max, from the scores themselves: no logarithm of a rounded
+        probability, so the loss has a slope wherever a step may go.
+        """
         shifted = scores - scores.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
         return np.asarray(log_sum - shifted[np.arange(len(scores)), self.target])

@@ -13,8 +13,8 @@ import numpy as np
 
 from stackfeat.ensemble.columns import take_rows
 from stackfeat.ensemble.gating.rules import inner_folds
-from stackfeat.ensemble.members.predict import fit_estimator, predict_rows, row_losses
-from stackfeat.task import Task
+from stackfeat.ensemble.members.predict import fit_estimator, predict_rows
+from stackfeat.task import Task, row_loss
 
 _GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
     "LogisticRegression": ("C", (0.001, 0.01, 0.1, 1.0, 10.0)),
@@ -59,6 +59,6 @@ def choose_penalty(
                 y[fit_rows],
                 None if weight is None else weight[fit_rows],
             )
-            rows = row_losses(predict_rows(estimator, held, task), y[held_rows], task)
+            rows = row_loss(task, y[held_rows], predict_rows(estimator, held, task))
             losses[i] += rows.sum() if weight is None else (rows * weight[held_rows]).sum()
     return {name: values[int(np.argmin(losses))]}

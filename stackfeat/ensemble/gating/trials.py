@@ -1,7 +1,7 @@
 """Cross-validate any scikit-learn style estimator on base columns plus some blocks.
 
 In:  a way to make the estimator, base (array or DataFrame), blocks with their scales.
-Out: the loss of every row (log-loss, or squared error), from the fit that left its fold out.
+Out: the loss of every row (`row_loss` of what the estimator would emit), from the fit that left its fold out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pandas as pd
 from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.ensemble.category_columns import as_taken, fit_keywords
-from stackfeat.ensemble.gating.blocks import SMALLEST_PROBA, Block, Scale
-from stackfeat.task import Task
+from stackfeat.ensemble.gating.blocks import Block, Scale
+from stackfeat.ensemble.members.predict import predict_rows
+from stackfeat.task import Task, row_loss
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ class EstimatorTrials:
         for fold in range(int(self.fold_of.max()) + 1):
             held_out = np.flatnonzero(self.fold_of == fold)
             estimator = self.fit(design, np.flatnonzero(self.fold_of != fold))
-            losses[held_out] = self._loss(estimator, _rows(design, held_out), self.y[held_out])
+            prediction = predict_rows(estimator, _rows(design, held_out), self.task)
+            losses[held_out] = row_loss(self.task, self.y[held_out], prediction)
         return losses
 
     def fit(self, design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> Any:
@@ -100,17 +102,6 @@ class EstimatorTrials:
         elif self.weighted:
             logger.info("%s takes no sample_weight; the gate fits it without", type(estimator).__name__)
         return estimator.fit(as_taken(estimator, _rows(design, rows)), self.y[rows], **keywords)
-
-    def _loss(self, estimator: Any, design: np.ndarray | pd.DataFrame, y: np.ndarray) -> np.ndarray:
-        """Log-loss, or error where there are no probabilities; squared error in regression."""
-        design = as_taken(estimator, design)
-        if not self.task.is_classification:
-            return np.asarray((y - np.asarray(estimator.predict(design)).reshape(-1)) ** 2, dtype=np.float64)
-        if not hasattr(estimator, "predict_proba"):
-            return np.asarray(np.asarray(estimator.predict(design)) != y, dtype=np.float64)
-        proba = np.zeros((len(y), self.task.n_outputs))
-        proba[:, np.asarray(estimator.classes_, dtype=np.int64)] = estimator.predict_proba(design)
-        return np.asarray(-np.log(np.clip(proba[np.arange(len(y)), y], SMALLEST_PROBA, None)))
 
 
 def _rows(design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> np.ndarray | pd.DataFrame:

@@ -12,14 +12,15 @@ from scipy.optimize import linear_sum_assignment
 
 from stackfeat.data.phrases import quote_values
 from stackfeat.features.two_sample import domain_auc
-from stackfeat.task import Task
+from stackfeat.task import Task, log_probability, row_loss
 
 SURE = 3.0
 """Standard errors beyond which a difference is no chance."""
 HIGHEST_AUC = 0.6
 LEAST_GAIN = 0.05
 """Mean log-probability that another order of classes must gain to be named."""
-_TINY = 1e-6
+LOWEST_LOG = float(np.log(1e-6))
+"""Log-probabilities count as at least this here, so that no row that is surely wrong outweighs the others."""
 
 
 def better_order(y: np.ndarray, proba: np.ndarray) -> list[int] | None:
@@ -39,7 +40,7 @@ def better_order(y: np.ndarray, proba: np.ndarray) -> list[int] | None:
     >>> better_order(y, np.eye(3)[y][:, [1, 2, 0]] * 0.9 + 0.03)
     [2, 0, 1]
     """
-    logs = np.log(np.clip(proba, _TINY, 1.0))
+    logs = np.maximum(log_probability(proba), LOWEST_LOG)
     n_classes = proba.shape[1]
     sums = np.stack([logs[y == code].sum(axis=0) for code in range(n_classes)])
     order = linear_sum_assignment(-sums)[1]
@@ -73,13 +74,14 @@ def is_near_chance(y: np.ndarray, prediction: np.ndarray, task: Task, weight: np
     weights = np.ones(len(y)) if weight is None else weight
     if task.is_classification:
         prior = np.bincount(y, weights=weights, minlength=task.n_outputs) / weights.sum()
-        own = -np.log(np.clip(prediction[np.arange(len(y)), y], _TINY, 1.0))
-        gain = -np.log(np.clip(prior[y], _TINY, 1.0)) - own
+        constant = np.broadcast_to(prior, prediction.shape)
+        own = np.minimum(row_loss(task, y, prediction), -LOWEST_LOG)
+        gain = np.minimum(row_loss(task, y, constant), -LOWEST_LOG) - own
         # An unsure order of classes is worse than the prior in log-loss, but its accuracy tells.
         hits = (prediction.argmax(axis=1) == y).astype(np.float64) - float(prior.max())
         return not (_is_above_zero(gain, weights) or _is_above_zero(hits, weights))
-    centre = np.average(y, weights=weights)
-    gain = (y - centre) ** 2 - (y - prediction[:, 0]) ** 2
+    constant = np.full(prediction.shape, np.average(y, weights=weights))
+    gain = row_loss(task, y, constant) - row_loss(task, y, prediction)
     ranks_agree = np.corrcoef(y, prediction[:, 0])[0, 1] if np.ptp(prediction) > 0 else 0.0
     return not (_is_above_zero(gain, weights) or ranks_agree * np.sqrt(len(y)) > SURE)
 
@@ -109,7 +111,7 @@ def likeness(oof: np.ndarray, test: np.ndarray, task: Task, seed: int) -> tuple[
 
 
 def _logs(proba: np.ndarray) -> np.ndarray:
-    logs = np.log(np.clip(proba, _TINY, 1.0))
+    logs = np.maximum(log_probability(proba), LOWEST_LOG)
     return np.asarray(logs - logs.mean(axis=1, keepdims=True))
 
 

@@ -63,13 +63,6 @@ def _of_length(values: np.ndarray, n_rows: int, n_columns: int, name: str) -> np
     return values.reshape(n_rows, -1)
 
 
-def row_losses(prediction: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
-    """Return the log-loss or squared error of every row, shape (n_rows,)."""
-    if task.is_classification:
-        return np.asarray(-np.log(np.clip(prediction[np.arange(len(y)), y], 1e-15, None)))
-    return np.asarray((prediction[:, 0] - y) ** 2)
-
-
 def _class_shares(estimator: Any, columns: Any, classes: np.ndarray) -> np.ndarray:
     if hasattr(estimator, "predict_proba"):
         return checked_finite(estimator.predict_proba(columns), type(estimator).__name__)

@@ -15,7 +15,7 @@ import numpy as np
 from stackfeat.ensemble.options import VoteOptions
 from stackfeat.ensemble.rank_vote import RankVote
 from stackfeat.ensemble.selection import greedy_selection
-from stackfeat.ensemble.voting import hard_vote, soft_vote
+from stackfeat.ensemble.voting import class_totals, hard_vote, soft_vote
 from stackfeat.ensemble.weights import fit_simplex_weights
 from stackfeat.errors import MemberError
 from stackfeat.features.member import FitContext, Rows
@@ -66,7 +66,7 @@ class VoteMember:
         weights = self.options.weights or (1.0,) * len(predictions)
         state: dict[str, Any] = {"weights": [weight / sum(weights) for weight in weights]}
         if context.task.is_classification:
-            state["priors"] = np.bincount(context.y, minlength=context.task.n_outputs).astype(float).tolist()
+            state["priors"] = class_totals(context.y, context.task.n_outputs, context.weight).tolist()
         return state
 
     def _weighted(self, predictions: list[np.ndarray], context: FitContext) -> dict[str, Any]:

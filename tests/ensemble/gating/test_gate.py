@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -53,7 +56,7 @@ def test_trees_take_the_useful_block_and_leave_noise(task):
     [
         (TWO, LogisticRegression),
         (TWO, lambda: make_pipeline(StandardScaler(), LogisticRegression())),
-        (TWO, LinearSVC),
+        (TWO, RidgeClassifier),
         (VALUES, Ridge),
     ],
 )
@@ -64,10 +67,53 @@ def test_linear_estimators_get_scaled_blocks(task, make):
         make, base.to_numpy(), blocks, y, folds, task, gate_se=0.5, weight=weight, linear=True, seed=0
     )
     assert result.scales[1] > result.scales[0]
-    # The 0/1 error of LinearSVC is coarse: noise may slip in at the smallest scale.
-    assert result.scales[0] <= (0.03 if make is LinearSVC else 0.0)
+    assert result.scales[0] == 0.0
     design = result.join(base.to_numpy(), blocks)
     np.testing.assert_allclose(design[:, -2:].std(axis=0), result.scales[1])
+
+
+def test_scores_without_a_scale_take_what_makes_them_larger():
+    """A limit: margins of LinearSVC are no log-odds, and noise that widens them lowers the emitted log-loss."""
+    base, blocks, y, folds = sample(TWO)
+    result = gate_blocks(LinearSVC, base.to_numpy(), blocks, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    assert result.scales == (1.0, 1.0)
+    gains = {step["block"]: step["gain"] for step in result.report["steps"]}
+    assert gains["useful"] > 10 * gains["noise"] > 0
+
+
+class Labels(RidgeClassifier):
+    """Gives labels alone."""
+
+    @property
+    def decision_function(self):
+        raise AttributeError("labels alone")
+
+    def predict(self, X):
+        return (X @ self.coef_.ravel() + self.intercept_ > 0).astype(int)
+
+
+def shares(positive):
+    return np.column_stack([1 - positive, positive])
+
+
+@pytest.mark.parametrize(
+    ("make", "emit"),
+    [
+        (lambda: KNeighborsClassifier(3), lambda knn, X: knn.predict_proba(X)),  # sure of rows that it misses
+        (RidgeClassifier, lambda ridge, X: shares(expit(ridge.decision_function(X)))),
+        (Labels, lambda labels, X: shares(labels.predict(X))),
+    ],
+)
+def test_an_estimator_is_judged_by_the_log_loss_of_what_it_emits(make, emit):
+    base, blocks, y, folds = sample(TWO, 200)
+    X = base.to_numpy()
+    result = gate_blocks(make, X, blocks, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    emitted = np.zeros((200, 2))
+    for fold in range(4):
+        inside = folds == fold
+        emitted[inside] = emit(make().fit(X[~inside], y[~inside]), X[inside])
+    expected = log_loss(y, np.clip(emitted, 1e-15, 1))
+    assert result.report["base_loss"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_at_most_eight_blocks_are_tried():
