@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stackfeat.config.fields import is_set
-from stackfeat.config.path_checks import Allowed, outside
+from stackfeat.config.path_checks import Allowed, no_path, outside
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.options import InputOptions
@@ -77,20 +77,28 @@ def _option_findings(path: str, options: InputOptions) -> Iterator[Finding]:
 
 def _file_findings(path: str, options: InputOptions, config: RunConfig, allowed: Allowed) -> list[Finding]:
     findings: list[Finding] = []
-    for option in ("array", "lengths"):
-        name = getattr(options, option)
-        if name is not None:
-            findings += _array_findings(f"{path}.{option}", name, option, config, allowed)
+    named = {"array": options.array, "lengths": options.lengths}
     if options.column is not None:
-        root = options.root or "."
-        found = allowed.resolve(root)
-        if found is None:
-            findings.append(Finding(f"{path}.root", outside(root, allowed)))
-        elif not found.is_dir():
-            beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
-            message = f"there is no folder {root!r} in {allowed.folder}.{suggest(found.name, beside)}"
-            findings.append(Finding(f"{path}.root", message))
+        named["root"] = options.root or "."
+    for option, name in named.items():
+        place = f"{path}.{option}"
+        try:
+            if option == "root" and name is not None:
+                findings += _root_findings(place, name, allowed)
+            elif name is not None:
+                findings += _array_findings(place, name, option, config, allowed)
+        except (OSError, ValueError, RuntimeError) as error:
+            findings.append(no_path(place, "folder" if option == "root" else "file", str(name), error))
     return findings
+
+
+def _root_findings(place: str, root: str, allowed: Allowed) -> Iterator[Finding]:
+    found = allowed.resolve(root)
+    if found is None:
+        yield Finding(place, outside(root, allowed))
+    elif not found.is_dir():
+        beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
+        yield Finding(place, f"there is no folder {root!r} in {allowed.folder}.{suggest(found.name, beside)}")
 
 
 def _array_findings(

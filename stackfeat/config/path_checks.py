@@ -86,13 +86,15 @@ def file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
         found = allowed.resolve(path)
         is_file = found is not None and found.is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        return [Finding(place, f"must be the path of a file; got {path[:80]!r} ({_reason(error)})")]
+        return [no_path(place, "file", path, error)]
     if found is None:
         return [Finding(place, outside(path, allowed))]
     if is_file:
         return []
     if found.is_dir():
         return [Finding(place, f"must be a file; got the folder {path!r}. Name a file in it")]
+    if found.exists():
+        return [Finding(place, f"must be a regular file; got {path!r}, a pipe or device. Write it to a file")]
     beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
     message = f"there is no file {path!r} in {allowed.folder}.{suggest(found.name, beside)}"
     return [Finding(place, message)]
@@ -104,15 +106,15 @@ def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
         return [Finding(place, f"{message}: name a folder, or leave it out")]
     try:
         found = (allowed.folder / path).resolve()
-        is_inside, is_file = allowed.resolve(path) is not None, found.is_file()
+        is_inside, obstacle = allowed.resolve(path) is not None, _obstacle(allowed.folder / path)
     except (OSError, ValueError, RuntimeError) as error:
-        return [Finding(place, f"must be the path of a folder; got {path[:80]!r} ({_reason(error)})")]
+        return [no_path(place, "folder", path, error)]
     is_own_word = any(place == name or place.startswith(f"{name}.") for name in allowed.overridden)
     if not is_inside and not is_own_word:
         remedy = f", or give it on the command line: --set {place}={path}"
         return [Finding(place, outside(path, allowed) + remedy)]
-    if is_file:
-        return [Finding(place, f"must be a folder; got the file {path!r}. Choose another name")]
+    if obstacle is not None:
+        return [Finding(place, f"must be a folder; got {obstacle}. Choose another name")]
     # A run replaces its own files, config.yaml among them, and removes stale ones.
     if found == allowed.folder.resolve():
         return [
@@ -121,8 +123,20 @@ def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
     return []
 
 
-def _reason(error: Exception) -> str:
-    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+def _obstacle(path: Path) -> str | None:
+    """Return what stands where a folder is to be, or where one above it is to be; None where nothing does."""
+    above = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if above.is_dir():
+        return None
+    kind = "file" if above.is_file() else "pipe or device" if above.exists() else "broken link"
+    there = f"the {kind} {str(above)!r}"
+    return there if above == path else f"{str(path)!r}, which is below {there}"
+
+
+def no_path(place: str, kind: str, path: str, error: Exception) -> Finding:
+    """Return what is said of a text that the file system takes for no path."""
+    reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return Finding(place, f"must be the path of a {kind}; got {path[:80]!r} ({reason})")
 
 
 def outside(path: str, allowed: Allowed) -> str:

@@ -41,6 +41,7 @@ MAX_TEXT = 4_096
 MAX_KEY = 500
 SHOWN = 80
 MAX_PROBLEMS = 100
+DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".npz")
 LARGEST_INT = 2**63
 _TAGS = "tag:yaml.org,2002:"
 
@@ -84,6 +85,7 @@ def read_yaml(path: Path) -> Document:
     """
     try:
         refuse_no_file(path.stat(), path)
+        _refuse_data(path)
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -112,6 +114,15 @@ def parse_yaml(text: str, file: str = "", path: str = "") -> Document:
         If the text is not YAML, or holds what is refused; every duplicate key, alias and tag at once.
     """
     return _Reader(file, path).read(text)
+
+
+def _refuse_data(path: Path) -> None:
+    if path.suffix.lower() in DATA_SUFFIXES:
+        message = (
+            f"a config must be a YAML file; got {path.name!r}, which is called like data. Write a config for it: "
+            f"stackfeat init {path} --target COLUMN"
+        )
+        raise ConfigError([Problem("", message, str(path))])
 
 
 def _unreadable(path: Path, error: OSError) -> str:

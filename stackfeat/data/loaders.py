@@ -73,6 +73,9 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
         raise DataError(
             f"{path}: the suffix must be one of {', '.join(readers)}; got {quoted(suffix)}; convert the file"
         )
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or device"
+        raise DataError(f"{path}: data must be a regular file; got {what}; name a file")
     if not path.is_file():
         near = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"{path}: there is no such file.{suggest(path.name, near)}")

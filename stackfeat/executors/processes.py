@@ -250,8 +250,8 @@ class ProcessExecutor:
             error: StackfeatError | None = None
             if self.timeout is not None and seconds > self.timeout:
                 error = JobTimeoutError(
-                    "a job must end within executor.timeout; got one that ran longer than "
-                    f"executor.timeout={self.timeout:g} s, and was ended; give more time, or the member less to do"
+                    f"a job must end within executor.timeout={self.timeout:g} s; got one that ran longer, and was "
+                    "ended; give more time, or the member less to do"
                 )
             elif key in overdue:
                 error = JobEnded(f"ended after {seconds:.0f} s: limits.time leaves no more")

@@ -159,5 +159,6 @@ def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
         raise fault.reworded(f"{job.label}: {fault}") from outcome.error
     error = fault or in_one_line(outcome.error)
     if isinstance(error, JobTimeoutError):
-        error = JobTimeoutError(f"{job.label}: {error}")
+        # Whoever reports it names the member.
+        error = JobTimeoutError(f"{job.label.removeprefix(job.member).lstrip()}: {error}")
     result.failed.setdefault(job.member, error)

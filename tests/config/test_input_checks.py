@@ -36,6 +36,9 @@ def text(good: str, given: str) -> str:
         ("{columns: []}", r"must name at least one column"),
         ("{column: x, root: images}", r"image files need a size in pixels"),
         ("{column: x, root: imgs, size: 8}", r"there is no folder 'imgs'.*Did you mean 'images'"),
+        ("{column: x, root: loop, size: 8}", r"root: must be the path of a folder; got 'loop'|there is no folder"),
+        ("{column: x, root: " + "x" * 300 + ", size: 8}", r"root: must be the path of a folder; got 'xxx.*too long"),
+        ("{array: " + "x" * 300 + ".npy}", r"array: must be the path of a file; got 'xxx.*too long"),
         ("{column: x, root: .., size: 8}", r"paths stay inside the config's folder"),
         ("{column: x, root: images, size: 8, mode: L, normalize: imagenet}", r"means of three colours; got mode=L"),
         ("{column: x, root: images, size: 2}", r"greater than or equal to 4|at least 4"),
@@ -44,6 +47,7 @@ def text(good: str, given: str) -> str:
 )  # fmt: skip
 def test_a_wrong_input_is_explained(given: str, message: str, load: Load, good: str, folder: Path) -> None:
     (folder / "images").mkdir()
+    (folder / "loop").symlink_to("loop")
     for name in ("train", "test"):
         np.save(folder / f"{name}_X.npy", np.zeros((60, 4, 4)))
     with pytest.raises(ConfigError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +103,32 @@ def test_results_and_store_are_not_inside_each_other(load: Load, good: str, resu
 def test_a_config_names_no_store_on_the_network(load: Load, good: str) -> None:
     with pytest.raises(ConfigError, match=r"store: must be a folder; got the address 's3://bucket/store'"):
         load(f"{good}\nstore: s3://bucket/store\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("train.csv/store", "'.*/train.csv/store', which is below the file '.*/train.csv'"),
+        ("pipe", "the pipe or device '.*/pipe'"),
+        ("broken", "the broken link '.*/broken'"),
+        ("broken/a/b", "which is below the broken link"),
+    ],
+)
+@pytest.mark.parametrize("place", ["outputs.dir", "store"])
+def test_a_folder_to_write_to_lies_below_folders_alone(
+    load: Load, good: str, folder: Path, place: str, path: str, what: str
+) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "broken").symlink_to(folder / "nowhere")
+    key = {"outputs.dir": f"outputs: {{dir: {path}}}", "store": f"store: {path}"}[place]
+    with pytest.raises(ConfigError, match=f"{place}: must be a folder; got .*{what}.*Choose another name"):
+        load(f"{key}\n{good}")
+
+
+def test_data_in_a_pipe_is_said_to_be_no_regular_file(load: Load, good: str, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.csv")
+    with pytest.raises(
+        ConfigError, match=r"must be a regular file; got 'pipe.csv', a pipe or device"
+    ) as caught:
+        load(good.replace("train.csv", "pipe.csv"))
+    assert "Did you mean" not in str(caught.value)

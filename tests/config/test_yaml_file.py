@@ -145,3 +145,10 @@ def test_any_text_gives_data_or_a_config_error(text: str) -> None:
         parse_yaml(text, "c.yaml")
     except ConfigError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.parquet", "t.npz"])
+def test_data_given_as_a_config_is_told_from_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a,label\n1,2\n")
+    with pytest.raises(ConfigError, match=rf"must be a YAML file; .*stackfeat init .*{name} --target COLUMN"):
+        read_yaml(tmp_path / name)

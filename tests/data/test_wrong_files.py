@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,11 @@ def test_an_absent_file_and_an_unknown_suffix_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(GOOD)
     with pytest.raises(DataError, match=r"no such file. Did you mean 'train.csv'\?"):
         load(DataOptions(train="trian.csv"), tmp_path, "binary", "log_loss")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(
+        DataError, match=r"pipe.csv: data must be a regular file; got a pipe or device; name a file$"
+    ):
+        load(DataOptions(train="pipe.csv"), tmp_path, "binary", "log_loss")
     with pytest.raises(DataError, match=r"suffix must be one of .csv.*got '.pkl'"):
         load(DataOptions(train="train.pkl"), tmp_path, "binary", "log_loss")
     with pytest.raises(DataError, match=r"must be one of sklearn:digits.*Did you mean 'digits'\?"):
