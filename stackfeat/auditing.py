@@ -13,7 +13,7 @@ from typing import Any
 
 from stackfeat.blame import as_written
 from stackfeat.config.member_checks import trust_findings
-from stackfeat.config.run_config import RunConfig
+from stackfeat.config.run_config import MOST_JOBS, RunConfig
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.folds import Folds, load_folds
 from stackfeat.data.samples import Samples, load_samples
@@ -135,6 +135,8 @@ def audit(
     ):
         if value is not None and value < least:
             raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
+    if jobs is not None and jobs > MOST_JOBS:
+        raise UsageError(f"jobs must be at most {MOST_JOBS}; got jobs={jobs}; give a smaller number")
     folder = Path(run_folder)
     with whole_run(folder) as marked:
         index = read_provenance(folder)

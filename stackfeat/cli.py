@@ -121,12 +121,23 @@ def predict(
         list[str] | None,
         typer.Option("--without", metavar="MEMBER", help="A member that votes do without; repeatable."),
     ] = None,
+    data_root: Annotated[
+        list[Path] | None,
+        typer.Option("--data-root", help="A folder that the predictor's paths may lead to; repeatable."),
+    ] = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Predict later rows with the models of a run; for the test file this gives the submission."""
     from stackfeat.prediction import predict_file
 
-    n_rows = predict_file(run_folder, data, output, trust_code=trust_code or None, without=without or ())
+    n_rows = predict_file(
+        run_folder,
+        data,
+        output,
+        trust_code=trust_code or None,
+        without=without or (),
+        data_roots=data_root or (),
+    )
     typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
 
 

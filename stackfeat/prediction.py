@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from stackfeat.blame import as_written
+from stackfeat.config.path_checks import ROOTS_VARIABLE, Allowed, data_roots_from
 from stackfeat.data.load import load_rows
+from stackfeat.data.named_inputs import paths_named
 from stackfeat.data.options import DataOptions
+from stackfeat.data.parsing import parsing
+from stackfeat.data.phrases import quoted
 from stackfeat.data.schema import Schema
 from stackfeat.ensemble.decision import Decision
 from stackfeat.ensemble.predictor import REMEDY, Predictor, load_predictor
-from stackfeat.errors import TrustError, UsageError
+from stackfeat.errors import DataError, TrustError, UsageError
 from stackfeat.output.files import write_csv
 from stackfeat.output.run_file import FILE, is_own_name, whole_run
 from stackfeat.output.submission import Form, make_submission
@@ -31,6 +35,7 @@ def predict_file(
     *,
     trust_code: bool | None = None,
     without: Sequence[str] = (),
+    data_roots: Sequence[Path] = (),
 ) -> int:
     """Predict the rows of a file; return how many there are.
 
@@ -47,11 +52,13 @@ def predict_file(
         very folder; False: not even then.
     without : sequence of str
         Members that votes shall do without, such as imported ones that do not know these rows.
+    data_roots : sequence of Path
+        Folders besides that of `data` that the predictor's paths of arrays and images may lead to.
 
     Raises
     ------
     DataError
-        If there is no predictor, or the file's columns do not fit.
+        If there is no predictor, the file's columns do not fit, or the predictor names files elsewhere.
     UsageError
         If the output would replace the data or a file of the run.
     """
@@ -61,6 +68,7 @@ def predict_file(
         predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
     predictor = predictor.leave_out(without) if without else predictor
     way = Reading.from_json(values, f"{predictor.folder}")
+    refuse_paths_outside(way.data, Path(data), data_roots, f"{predictor.folder}")
     samples = load_rows(Path(data), way.schema, way.data)
     if code.is_trusted and not code.is_remembered:
         refuse_changed_code(predictor, Path(run_folder) / way.code)
@@ -123,6 +131,23 @@ class Reading:
                 Form.from_json(values["form"]),
                 None if decision is None else Decision.from_json(decision),
                 str(values["code"]),
+            )
+
+
+def refuse_paths_outside(options: DataOptions, data: Path, data_roots: Sequence[Path], where: str) -> None:
+    """Raise DataError where a predictor would read files that neither lie beside the data nor were allowed.
+
+    A run keeps paths inside the folders of its user; those in a received predictor were kept by nobody.
+    """
+    allowed = Allowed(data.absolute().parent, data_roots_from(data_roots))
+    for place, path in paths_named(options, data.absolute()):
+        with parsing(f"{where}: {place}", "must be a path", REMEDY):
+            is_inside = allowed.resolve(str(path)) is not None
+        if not is_inside:
+            raise DataError(
+                f"{where}: {place}: what a predictor reads stays inside the folder of DATA ({allowed.folder}), links "
+                f"followed; got {quoted(str(path))}; move it there, or allow its folder with --data-root DIR or "
+                f"{ROOTS_VARIABLE}"
             )
 
 

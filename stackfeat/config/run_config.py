@@ -31,14 +31,18 @@ def plain_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(plain_name)]
 
 
+MOST_JOBS = 1024
+"""Each is a process of its own; what asks for more is a slip or an attack."""
+
+
 class ExecutorOptions(Options):
     """Where jobs run."""
 
     kind: Literal["inline", "loky", "dask", "ray", "slurm"] = "loky"
     jobs: int | Literal["auto"] = Field("auto", description="Worker processes; auto: one for each core.")
-    threads_per_job: int = Field(1, ge=1)
+    threads_per_job: int = Field(1, ge=1, le=MOST_JOBS)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$")
-    retries: int = Field(2, ge=0, description="Times a job is given again after its worker died.")
+    retries: int = Field(2, ge=0, le=100, description="Times a job is given again after its worker died.")
     timeout: str | int | float | None = Field(
         None,
         description="The longest that one job may run, such as 10m, 90s, or seconds; then its member fails.",
@@ -46,9 +50,9 @@ class ExecutorOptions(Options):
 
     @field_validator("jobs")
     @classmethod
-    def at_least_one_job(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"must be 'auto' or at least 1; got {value}")
+    def number_of_processes(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= MOST_JOBS:
+            raise ValueError(f"must be 'auto' or from 1 to {MOST_JOBS}; got {value}")
         return value
 
     @field_validator("timeout")

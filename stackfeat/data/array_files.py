@@ -163,7 +163,9 @@ def read_npy(path: Path, what: str, *, mapped: bool | None = None) -> np.ndarray
     DataError
         If there is no such file, or it holds anything but plain numbers or text.
     """
-    if not path.is_file():
+    with parsing(what, "must name a npy file", "correct the name"):
+        is_file = path.is_file()
+    if not is_file:
         near = [other.name for other in path.parent.glob("*.npy")] if path.parent.is_dir() else []
         raise DataError(f"{what}: there is no file {path}.{suggest(path.name, near)}")
     with parsing(path, "must be a npy file of plain numbers", "write it with numpy.save"):

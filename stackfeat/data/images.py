@@ -123,7 +123,9 @@ def _find_files(paths: pd.Series, root: Path, where: str) -> list[Path]:
         raise DataError(
             f"{where}: every row must have an image path; got none in {name_rows(missing)}; fill the cells in"
         )
-    if not root.is_dir():
+    with parsing(where, "root must be a folder", "correct root"):
+        is_folder = root.is_dir()
+    if not is_folder:
         raise DataError(f"{where}: root must be a folder; got {root}, which is not there; correct root")
     with parsing(where, "every cell must be the path of a file", "correct the cells"):
         base = root.resolve()

@@ -6,14 +6,14 @@ Out: `Table` and `ArrayInput` by name, each with a row per sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from stackfeat.data.array_checks import scaling_of
-from stackfeat.data.array_inputs import ArraySchema, ArraySource, as_input, read_array_input
+from stackfeat.data.array_inputs import ArraySchema, ArraySource, as_input, npy_path, read_array_input
 from stackfeat.data.arrays import ArrayInput
 from stackfeat.data.columns import Column
 from stackfeat.data.images import read_images
@@ -29,6 +29,17 @@ Arrays = dict[str, Table | ArrayInput]
 def array_options(options: DataOptions) -> dict[str, InputOptions]:
     """Return the inputs that are arrays or image files."""
     return {name: given for name, given in (options.inputs or {}).items() if given.columns is None}
+
+
+def paths_named(options: DataOptions, path: Path) -> Iterator[tuple[str, Path]]:
+    """Yield every file and folder that inputs make the reader open beside a data file, and the option's place."""
+    for name, given in array_options(options).items():
+        if given.column is not None:
+            yield f"data.inputs.{name}.root", path.parent / (given.root or ".")
+        for option in ("array", "lengths"):
+            value = getattr(given, option)
+            if value is not None and value.endswith(".npy"):
+                yield f"data.inputs.{name}.{option}", npy_path(path, value)
 
 
 def read_arrays(
