@@ -170,7 +170,7 @@ def _is_word(name: Any) -> bool:
 
 def _of_grids(value: Any, params: Mapping[Any, Any], at: Place, depth: int) -> Iterator[tuple[Place, str]]:
     """Check values that a search sets: each by the kinds of all libraries whose estimators it may reach."""
-    libraries = _libraries(params)
+    libraries = boosters_in(params)
     n_trials = 0
     for grid in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(grid, Mapping):
@@ -210,14 +210,14 @@ def _of_trial(
         yield from ((at + place, text) for place, text in problems(kind, value))
 
 
-def _libraries(value: Any) -> set[str]:
-    """Return the boosters named anywhere in a value."""
+def boosters_in(value: Any) -> set[str]:
+    """Return the boosting libraries of the estimators named anywhere in a value."""
     if isinstance(value, Mapping):
         path = value.get("estimator")
         own = {library_of(path)} & set(BOOSTERS) if isinstance(path, str) else set()
-        return own.union(*(_libraries(item) for item in value.values()))
+        return own.union(*(boosters_in(item) for item in value.values()))
     if isinstance(value, list | tuple):
-        return set().union(*(_libraries(item) for item in value))
+        return set().union(*(boosters_in(item) for item in value))
     return set()
 
 

@@ -223,6 +223,7 @@ def project_fill(project: Project, column: str, text: str) -> None:
         (["RUN", "--permutations", "0"], 2, "permutations must be at least 1; got permutations=0"),
         (["RUN", "--rows", "3"], 2, "rows must be at least 50"),
         (["RUN", "--jobs", "0"], 2, "jobs must be at least 1"),
+        (["RUN", "--jobs", "5000"], 2, "jobs must be at most 1024; got jobs=5000"),
         (["RUN", "--store", "nowhere"], 3, "say where it is with --store"),
     ],
 )

@@ -15,7 +15,7 @@ from stackfeat.ensemble.category_columns import is_catboost
 from stackfeat.errors import ConfigError
 from stackfeat.registry.kinds import nested_estimator
 from stackfeat.registry.names import ESTIMATORS
-from stackfeat.registry.parameters import estimator_problems, library_of, refuse_untrusted
+from stackfeat.registry.parameters import boosters_in, estimator_problems, library_of, refuse_untrusted
 from stackfeat.registry.resolve import resolve, suggest
 from stackfeat.registry.sklearn_parameters import GRIDS, TUPLES
 from stackfeat.task import Task
@@ -51,12 +51,10 @@ def construct(
 
 def _build(path: str, params: Mapping[str, Any], trust_code: bool, *, nested: bool = False) -> Any:
     cls = cast(Any, resolve(path, ESTIMATORS, "estimator", trust_code=trust_code, nested=nested))
-    values = {name: _value(name, value, trust_code) for name, value in params.items()}
+    tuples = _tuples(path, params)
+    values = {name: _value(name, value, trust_code, tuples) for name, value in params.items()}
     if library_of(path) == "catboost":
         values.setdefault("allow_writing_files", False)
-    if library_of(path) == "xgboost" and isinstance(values.get("monotone_constraints"), list):
-        # XGBoost takes a tuple and fails at a list; CatBoost the other way round.
-        values["monotone_constraints"] = tuple(values["monotone_constraints"])
     _refuse_misspelt(path, cls, params)
     try:
         return cls(**values)
@@ -94,35 +92,69 @@ def _lightgbm_names() -> set[str]:
     return {str(name) for names in aliases.values() for name in names} | set(aliases)
 
 
-def _value(name: str, value: Any, trust_code: bool) -> Any:
+def _tuples(path: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the parameters whose lists become tuples, in the estimator and in grids of a search."""
+    boosters = {library_of(path)} | boosters_in(params)
+    # XGBoost takes a tuple and fails at a list; CatBoost the other way round.
+    return (
+        (*TUPLES, "monotone_constraints") if "xgboost" in boosters and "catboost" not in boosters else TUPLES
+    )
+
+
+def _value(name: str, value: Any, trust_code: bool, tuples: tuple[str, ...]) -> Any:
     if nested_estimator(value):
         return _build(value["estimator"], value.get("params") or {}, trust_code, nested=True)
     if isinstance(value, list):
-        items = [_value(name, item, trust_code) for item in value]
-        return tuple(items) if name.rpartition("__")[2] in TUPLES else items
+        items = [_value(name, item, trust_code, tuples) for item in value]
+        return tuple(items) if name.rpartition("__")[2] in tuples else items
     if isinstance(value, Mapping) and name in GRIDS:
-        return {key: _value(str(key), item, trust_code) for key, item in value.items()}
+        return {key: _value(str(key), item, trust_code, tuples) for key, item in value.items()}
     return value
 
 
 def with_class_codes(params: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return params with the labels in `class_weight` replaced by the codes that estimators are fitted on.
 
+    Those in a grid too, where all of them are classes of the task: an estimator further inside may be fitted on
+    others, as those of `OneVsRestClassifier` are.
+
     Raises
     ------
     ConfigError
         If a label is not a class.
     """
+    codes = {str(label): code for code, label in enumerate(task.classes)}
+    params = {
+        name: _grid_with_codes(value, codes) if name in GRIDS else value for name, value in params.items()
+    }
     weights = params.get("class_weight")
     if not isinstance(weights, Mapping):
-        return dict(params)
-    codes = {str(label): code for code, label in enumerate(task.classes)}
+        return params
     unknown = [str(label) for label in weights if str(label) not in codes]
     if unknown:
         raise ConfigError(
             f"class_weight must name classes ({', '.join(codes)}); got {unknown[0]!r}.{suggest(unknown[0], codes)}"
         )
     return {**params, "class_weight": {codes[str(label)]: value for label, value in weights.items()}}
+
+
+def _grid_with_codes(grid: Any, codes: Mapping[str, int]) -> Any:
+    if isinstance(grid, list | tuple):
+        return [_grid_with_codes(item, codes) for item in grid]
+    if not isinstance(grid, Mapping):
+        return grid
+    return {
+        name: [_with_codes(item, codes) for item in items]
+        if str(name).rpartition("__")[2] == "class_weight" and isinstance(items, list | tuple)
+        else items
+        for name, items in grid.items()
+    }
+
+
+def _with_codes(weights: Any, codes: Mapping[str, int]) -> Any:
+    if not isinstance(weights, Mapping) or not {str(label) for label in weights} <= set(codes):
+        return weights
+    return {codes[str(label)]: weight for label, weight in weights.items()}
 
 
 def _is_scikit_learn(estimator: Any) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from stackfeat.ensemble.members.construct import construct, is_tree_model, with_class_codes
 from stackfeat.errors import ConfigError, TrustError
+from stackfeat.registry.saved_parameters import object_problems
+from stackfeat.store.skops_file import load_object, save_object
 from stackfeat.task import Task
 
 
@@ -112,3 +116,37 @@ def test_ranges_in_a_grid_are_tuples():
     values = {"estimator": scaler, "param_grid": {"scaler__feature_range": [[0, 1], [0, 2]]}}
     search = construct("sklearn.model_selection.GridSearchCV", values, seed=0, threads=1)
     assert list(search.param_grid["scaler__feature_range"]) == [(0, 1), (0, 2)]
+
+
+SEARCH = "sklearn.model_selection.GridSearchCV"
+
+
+def searched(inner: str, params: dict[str, object], grid: object, task: Task) -> Any:
+    values = {"estimator": {"estimator": inner, "params": params}, "param_grid": grid, "cv": 2}
+    return construct(SEARCH, with_class_codes(values, task), seed=0, threads=1)
+
+
+@pytest.mark.parametrize("library", ["xgboost.XGBClassifier", "catboost.CatBoostClassifier"])
+def test_a_grid_holds_lists_of_signs_for_every_booster(library: str) -> None:
+    pytest.importorskip(library.partition(".")[0])
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    model = searched(
+        library, {"n_estimators": 2}, {"monotone_constraints": [[1, -1], [0, 0]]}, Task("binary", (0, 1))
+    )
+    model.fit(X, y)
+    assert list(model.best_params_["monotone_constraints"]) in ([1, -1], [0, 0])
+    loaded = load_object(save_object(model))
+    assert not object_problems(loaded) and (loaded.predict(X) == model.predict(X)).all()
+
+
+def test_a_grid_weighs_classes_by_label() -> None:
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    task = Task("binary", ("bad", "good"))
+    grid = [{"class_weight": [{"bad": 1, "good": 3}, "balanced", None]}, {"C": [1.0]}]
+    model = searched("sklearn.linear_model.LogisticRegression", {}, grid, task)
+    assert model.param_grid == [{"class_weight": [{0: 1, 1: 3}, "balanced", None]}, {"C": [1.0]}]
+    assert not np.isnan(model.fit(X, y).cv_results_["mean_test_score"]).any()
+    inside = {"estimator__class_weight": [{"0": 1}, {"good": 3}]}
+    assert with_class_codes({"param_grid": inside}, task) == {
+        "param_grid": {"estimator__class_weight": [{"0": 1}, {1: 3}]}
+    }, "what is fitted on other labels keeps them"
