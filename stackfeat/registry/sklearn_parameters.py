@@ -3,7 +3,7 @@
 A name that is not here takes numbers up to a count, true, false and lists of these: no text at all.
 Texts are the closed sets that the classes themselves document, less those that open files.
 Left out, so refused whatever is given as text: `memory` and `callback` (caches, code), `func`,
-`score_func`, `tokenizer` and their like (code), the values `file` and `filename` of `input`.
+`tokenizer` and their like (code), the values `file` and `filename` of `input`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ _METRICS = (
     "l2 mahalanobis manhattan matching minkowski nan_euclidean p precomputed rogerstanimoto russellrao seuclidean "
     "sokalmichener sokalsneath sqeuclidean wminkowski yule"
 )
+SCORE_FUNCTIONS = [
+    "chi2",
+    "f_classif",
+    "f_regression",
+    "mutual_info_classif",
+    "mutual_info_regression",
+    "r_regression",
+]
+"""Functions of sklearn.feature_selection that score columns, do nothing else, and may be named as `score_func`."""
+
 _KERNELS = "additive_chi2 chi2 cosine knn laplacian linear poly polynomial precomputed rbf sigmoid"
 
 _NUMBERS = table(
@@ -153,6 +163,7 @@ _TEXTS = {
     "refit": words(_SCORERS, free=_TEXT),
     "response_method": words("auto decision_function predict_proba"),
     "rotation": words("quartimax varimax"),
+    "score_func": words(" ".join(SCORE_FUNCTIONS)),
     "scoring": words(_SCORERS, free=_KEYS),
     "selection": words("cyclic random"),
     "shrinkage": words("auto"),

@@ -1,13 +1,14 @@
 """Fitted estimators as bytes, by skops; of bytes that come back every node is judged before one is built.
 
 In:  estimators, or bytes whose SHA-256 has been checked, which says that they are whole and not who made them.
-Out: bytes, or estimators made of known types alone. No pickle, no function, no method, no import of a
-     module that the file names: a type is found in a table, or it is refused.
+Out: bytes, or estimators made of known types alone. No pickle, no method, no function but those that
+     score columns, no import of a module that the file names: a type is found in a table, or it is refused.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import json
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 from stackfeat.errors import MemberError, StructureError, TrustError
 from stackfeat.registry.allowed import allowed_class, is_allowed_class, is_allowed_path, public_path
+from stackfeat.registry.sklearn_parameters import SCORE_FUNCTIONS
 from stackfeat.store.native_parts import check_native_parts
 from stackfeat.store.npy import check_header
 from stackfeat.store.skops_types import BIT_GENERATORS, NODES
@@ -33,6 +35,14 @@ _CHECK_ARRAY = {
     "__class__": "check_array",
     "__module__": "sklearn.utils.validation",
     "__loader__": "FunctionNode",
+}
+_SCORER = ("sklearn.metrics._scorer", "_Scorer")
+_NOTHING = {
+    "__class__": "str",
+    "__module__": "builtins",
+    "__loader__": "JsonNode",
+    "content": "null",
+    "is_json": True,
 }
 
 
@@ -57,7 +67,7 @@ def save_object(value: Any) -> bytes:
             f"{type(value).__name__} cannot be saved by skops: it holds a lambda or a local function or class, "
             "which no import can find again. Define it at the top of a module"
         )
-    return _without_input_checks(data, schema)
+    return _without_functions(data, schema)
 
 
 def load_object(data: bytes, extra: Collection[str] = ()) -> Any:
@@ -181,6 +191,8 @@ def _kind_of(node: dict[str, Any]) -> tuple[str, str]:
 
 
 def _is_known(kind: str, name: str) -> bool:
+    if kind == "FunctionNode":
+        return is_known_function(name)
     if kind not in NODES:
         return False
     if kind in ("LossNode", "ObjectNode"):
@@ -213,6 +225,15 @@ def is_known_estimator(name: str) -> bool:
     return f"{found.__module__}.{found.__qualname__}" == name and is_allowed_class(found, nested=True)
 
 
+def is_known_function(name: str) -> bool:
+    """Whether a function is one that scores columns, under the name of the module that defines it."""
+    module, _, attribute = public_path(name).rpartition(".")
+    if module != "sklearn.feature_selection" or attribute not in SCORE_FUNCTIONS:
+        return False
+    found = getattr(importlib.import_module(module), attribute, None)
+    return inspect.isfunction(found) and f"{found.__module__}.{found.__qualname__}" == name
+
+
 def _read_schema(data: bytes) -> bytes:
     """Return the schema of a file whose members are what they say, and no more than a file of its size holds."""
     try:
@@ -239,27 +260,26 @@ def _check_members(file: zipfile.ZipFile, size: int) -> None:
             )
 
 
-def _without_input_checks(data: bytes, schema: bytes) -> bytes:
-    """Return a file without the functions by which histogram trees check numbers beside categories.
+def _without_functions(data: bytes, schema: bytes) -> bytes:
+    """Return a file without functions that no prediction needs.
 
-    They are ``functools.partial(check_array, ...)``, which changes no value that we hand over, and a
-    `FunctionTransformer` without a function hands its input on as it is.
+    Histogram trees check numbers beside categories by ``functools.partial(check_array, ...)``, which changes no
+    value that we hand over, and a `FunctionTransformer` without a function hands its input on as it is. Searches
+    keep the scorers they chose by, which only their `score` calls.
     """
-    if b"PartialNode" not in schema:
+    if b"PartialNode" not in schema and b"_Scorer" not in schema:
         return data
     values = json.loads(schema)
+    for node in _nodes(values):
+        if (node.get("__module__"), node.get("__class__")) == _SCORER:
+            node.clear()
+            node.update(_NOTHING)
     dropped = {node["__id__"] for node in _nodes(values) if _is_input_check(node)}
     for node in _nodes(values):
         if node.get("__class__") == "FunctionTransformer":
             content = node["content"]["content"]
             if content["func"].get("__id__") in dropped:
-                content["func"] = {
-                    "__class__": "str",
-                    "__module__": "builtins",
-                    "__loader__": "JsonNode",
-                    "content": "null",
-                    "is_json": True,
-                }
+                content["func"] = _NOTHING
     rewritten = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(data)) as old,

@@ -1,8 +1,9 @@
 """What a saved estimator may be made of, type by type.
 
 Estimators themselves are judged by the one allow-list of `registry.allowed`. Here stand the parts inside
-them, the plain values, and the kinds of skops nodes that build them. No function, no method, no
-``functools.partial``: what can be called must come from the class that calls it.
+them, the plain values, and the kinds of skops nodes that build them. No method, no ``functools.partial``,
+and no function but those that score columns (`skops_file.is_known_function`): what can be called must come from
+the class that calls it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sklearn.feature_selection import chi2, f_classif, mutual_info_classif
 
 from stackfeat.config.load import config_from_dict
 from stackfeat.ensemble.members.construct import construct
@@ -34,7 +35,6 @@ REFUSED_PARAMETERS = {
     "memory": "a cache on disk, which is unpickled",
     "pooling_func": "runs code",
     "preprocessor": "runs code",
-    "score_func": "runs code",
     "tokenizer": "runs code",
     "verbose_feature_names_out": "a free format string",
 }
@@ -234,6 +234,32 @@ def test_a_search_may_refit_by_a_scorer_of_its_own_naming():
     values = {"estimator": inner, "param_grid": {"C": [1]}, "scoring": {"mine": "accuracy"}, "refit": "mine"}
     assert not estimator_problems("sklearn.model_selection.GridSearchCV", values)
     assert estimator_problems("sklearn.model_selection.GridSearchCV", {**values, "refit": "/etc/x"})
+
+
+def test_a_function_that_scores_columns_is_named_alone_and_in_a_grid():
+    select = {"estimator": "sklearn.feature_selection.SelectKBest", "params": {"score_func": "chi2", "k": 2}}
+    steps = [["select", select], ["model", {"estimator": "sklearn.svm.SVC"}]]
+    pipeline = {"estimator": "sklearn.pipeline.Pipeline", "params": {"steps": steps}}
+    values = {
+        "estimator": pipeline,
+        "param_grid": {"select__score_func": ["f_classif", "mutual_info_classif"]},
+    }
+    path = "sklearn.model_selection.GridSearchCV"
+    assert not estimator_problems(path, values)
+    search = construct(path, values, seed=0, threads=1)
+    assert search.estimator.named_steps["select"].score_func is chi2
+    assert search.param_grid["select__score_func"] == [f_classif, mutual_info_classif]
+    for name in (
+        "f_oneway",
+        "SelectKBest",
+        "sklearn.feature_selection.chi2",
+        "os.system",
+        ["chi2", "x"],
+        chi2,
+    ):
+        assert estimator_problems(select["estimator"], {"score_func": name}), name
+        grid = {"param_grid": {"select__score_func": [name]}}
+        assert estimator_problems(path, {**values, **grid}), name
 
 
 def test_a_covariance_may_stand_in_discriminant_analysis():

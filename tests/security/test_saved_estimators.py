@@ -64,6 +64,15 @@ FILES: dict[str, Callable[[Any], bytes]] = {
     "a function of scikit-learn": lambda bird: skops_file(
         held(node("FunctionNode", "sklearn.datasets._base.clear_data_home"))
     ),
+    "a function of the list, of another module": lambda bird: skops_file(
+        held(node("FunctionNode", "sklearn.utils.chi2"))
+    ),
+    "a function beside those of the list": lambda bird: skops_file(
+        held(node("FunctionNode", "sklearn.feature_selection._univariate_selection.check_X_y"))
+    ),
+    "a partial of a function of the list": lambda bird: skops_file(
+        held(partial(node("FunctionNode", "sklearn.feature_selection._univariate_selection.chi2")))
+    ),
     "a ufunc": lambda bird: skops_file(held(node("FunctionNode", "numpy.exp"))),
     "a bound method": lambda bird: skops_file(
         node(

@@ -14,13 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from stackfeat.errors import MemberError
 from stackfeat.registry.allowed import is_allowed_path, public_path
 from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS
-from stackfeat.store.skops_file import is_known_estimator, load_object, save_object, unknown_types
+from stackfeat.registry.sklearn_parameters import SCORE_FUNCTIONS
+from stackfeat.store.skops_file import (
+    is_known_estimator,
+    is_known_function,
+    load_object,
+    save_object,
+    unknown_types,
+)
 from stackfeat.store.skops_types import LOSSES, NODES, PARTS
 
 RNG = np.random.default_rng(0)
@@ -30,13 +39,7 @@ UNSAVED = {
     "sklearn.cluster.Birch": "skops does not write it",
     "sklearn.cluster.BisectingKMeans": "holds a function of scikit-learn",
     "sklearn.cluster.FeatureAgglomeration": "holds a function that pools columns",
-    "sklearn.model_selection.TunedThresholdClassifierCV": "holds a scorer, which is a function",
-    "sklearn.feature_selection.GenericUnivariateSelect": "holds a function that scores columns",
-    "sklearn.feature_selection.SelectFdr": "holds a function that scores columns",
-    "sklearn.feature_selection.SelectFpr": "holds a function that scores columns",
-    "sklearn.feature_selection.SelectFwe": "holds a function that scores columns",
-    "sklearn.feature_selection.SelectKBest": "holds a function that scores columns",
-    "sklearn.feature_selection.SelectPercentile": "holds a function that scores columns",
+    "sklearn.model_selection.TunedThresholdClassifierCV": "holds a scorer that it predicts with",
     "sklearn.preprocessing.SplineTransformer": "holds a function of scipy",
 }
 """Classes of the allow-list that cannot be saved with their defaults; such a member cannot score later data."""
@@ -110,6 +113,8 @@ def test_what_every_allowed_class_is_made_of_is_on_the_list(path: str) -> None:
         "sklearn.ensemble.StackingClassifier",
         "sklearn.decomposition.PCA",
         "sklearn.cluster.BisectingKMeans",
+        "sklearn.feature_selection.SelectKBest",
+        "sklearn.model_selection.TunedThresholdClassifierCV",
     ],
 )
 def test_what_common_classes_are_made_of_is_on_the_list(path: str) -> None:
@@ -144,6 +149,33 @@ def test_an_estimator_is_known_by_the_module_that_defines_it() -> None:
         "..",
     ):
         assert not is_known_estimator(name), name
+
+
+@pytest.mark.parametrize("name", SCORE_FUNCTIONS)
+def test_a_function_that_scores_columns_is_known_by_the_module_that_defines_it(name: str) -> None:
+    function = getattr(importlib.import_module("sklearn.feature_selection"), name)
+    assert is_known_function(f"{function.__module__}.{name}")
+    loaded = load_object(save_object(SelectKBest(function, k=2).fit(np.abs(X), TARGETS[1])))
+    assert loaded.score_func is function and loaded.transform(X).shape == (60, 2)
+    for other in ("sklearn.feature_selection", "sklearn.feature_selection._base", "os", "sklearn.utils", ""):
+        assert not is_known_function(f"{other}.{name}"), other
+    for other in ("SelectKBest", "f_oneway", "_chisquare", "os.system"):
+        assert not is_known_function(f"{function.__module__}.{other}"), other
+
+
+def test_a_search_is_saved_without_the_scorers_it_chose_by() -> None:
+    for scoring in ("neg_log_loss", {"a": "accuracy", "b": "roc_auc"}):
+        refit = True if isinstance(scoring, str) else "b"
+        search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, scoring=scoring, refit=refit, cv=2)
+        data = save_object(search.fit(X, TARGETS[1]))
+        assert unknown_types(data) == [] and b"_Scorer" not in schema_of(data)
+        loaded = load_object(data)
+        np.testing.assert_array_equal(loaded.predict_proba(X), search.predict_proba(X))
+
+
+def schema_of(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return file.read("schema.json")
 
 
 def test_trees_over_categories_predict_the_same_without_their_check_of_numbers() -> None:

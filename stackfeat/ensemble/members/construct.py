@@ -7,6 +7,7 @@ Out: an unfitted scikit-learn style estimator.
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any, cast
@@ -17,7 +18,7 @@ from stackfeat.registry.kinds import nested_estimator
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameters import boosters_in, estimator_problems, library_of, refuse_untrusted
 from stackfeat.registry.resolve import resolve, suggest
-from stackfeat.registry.sklearn_parameters import GRIDS, TUPLES
+from stackfeat.registry.sklearn_parameters import GRIDS, SCORE_FUNCTIONS, TUPLES
 from stackfeat.task import Task
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
@@ -53,6 +54,8 @@ def _build(path: str, params: Mapping[str, Any], trust_code: bool, *, nested: bo
     cls = cast(Any, resolve(path, ESTIMATORS, "estimator", trust_code=trust_code, nested=nested))
     tuples = _tuples(path, params)
     values = {name: _value(name, value, trust_code, tuples) for name, value in params.items()}
+    if library_of(path) == "sklearn":
+        values = {name: _with_functions(name, value) for name, value in values.items()}
     if library_of(path) == "catboost":
         values.setdefault("allow_writing_files", False)
     _refuse_misspelt(path, cls, params)
@@ -109,6 +112,17 @@ def _value(name: str, value: Any, trust_code: bool, tuples: tuple[str, ...]) -> 
         return tuple(items) if name.rpartition("__")[2] in tuples else items
     if isinstance(value, Mapping) and name in GRIDS:
         return {key: _value(str(key), item, trust_code, tuples) for key, item in value.items()}
+    return value
+
+
+def _with_functions(name: str, value: Any) -> Any:
+    """Return a value with the function that a `score_func`, alone or in a grid, names."""
+    if isinstance(value, list | tuple):
+        return type(value)(_with_functions(name, item) for item in value)
+    if isinstance(value, Mapping) and name in GRIDS:
+        return {key: _with_functions(str(key), item) for key, item in value.items()}
+    if name.rpartition("__")[2] == "score_func" and isinstance(value, str) and value in SCORE_FUNCTIONS:
+        return getattr(importlib.import_module("sklearn.feature_selection"), value)
     return value
 
 
