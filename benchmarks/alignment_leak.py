@@ -14,12 +14,12 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 
-from stackfeat.features.encodings import Geometry, align
+from stackfeat.encodings import Geometry, align
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import fit_net
-from stackfeat.nets.mlp import MLP
 from stackfeat.nets.options import TrainOptions
-from stackfeat.task import Task
+from stackfeat.nets.training.fit import fit_net
+from stackfeat.nets.zoo.mlp import MLP
+from stackfeat.tasks.task import Task
 
 N_FOLDS = 5
 N_TRAIN = 500

@@ -39,7 +39,7 @@ from alignment_spaces import (  # noqa: E402
     stacks,
 )
 
-from stackfeat.ensemble.gating.blocks import centred_log_proba  # noqa: E402
+from stackfeat.meta.gating.blocks import centred_log_proba  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs/explanation/pictures"
 NUMBERS = FOLDER / "numbers.json"

@@ -16,17 +16,16 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from stackfeat.ensemble.gating.blocks import Block, centred_log_proba
-from stackfeat.ensemble.gating.gated_linear import GatedLinear
-from stackfeat.features.diagnostics import fold_id_accuracy, two_sample_auc
-from stackfeat.features.encodings import Geometry, Relative, align, anchor_rows, default_width
-from stackfeat.features.encodings.relative import N_ANCHORS
-from stackfeat.features.probe import probe_losses
+from stackfeat.encodings import Geometry, Relative, align, anchor_rows, default_width
+from stackfeat.encodings.diagnostics import fold_id_accuracy, probe_losses, two_sample_auc
+from stackfeat.encodings.relative import N_ANCHORS
+from stackfeat.meta.gating.blocks import Block, centred_log_proba
+from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import fit_net, untrained_net
-from stackfeat.nets.mlp import MLP
 from stackfeat.nets.options import TrainOptions
-from stackfeat.task import Task
+from stackfeat.nets.training.fit import fit_net, untrained_net
+from stackfeat.nets.zoo.mlp import MLP
+from stackfeat.tasks.task import Task
 
 N_FOLDS = 5
 N_TEST = 1197  # many, because few of them are predicted wrong

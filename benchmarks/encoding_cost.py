@@ -19,16 +19,15 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from stackfeat.ensemble.members.tap_encoders import TapReader, encode, fit_encoders, tap_arrays
-from stackfeat.features.encodings import align, anchor_rows, default_width
-from stackfeat.features.encodings.anchors import MAX_ANCHORS
-from stackfeat.features.encodings.relative import N_ANCHORS
+from stackfeat.encodings import align, anchor_rows, default_width
+from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
+from stackfeat.members.tap_encoders import TapReader, encode, fit_encoders, tap_arrays
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import fit_net, untrained_net
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.mlp import MLP
 from stackfeat.nets.options import NetOptions, TapOptions, TrainOptions
-from stackfeat.task import Task
+from stackfeat.nets.training.fit import fit_net, untrained_net
+from stackfeat.nets.zoo.mlp import MLP
+from stackfeat.tasks.task import Task
 
 N_FOLDS = 5
 VARIANTS = {

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from stackfeat import load_config, run
-from stackfeat.task import Task, row_loss
+from stackfeat.tasks.task import Task, row_loss
 
 N_TEST = 4000
 MODES = ("fold", "all")

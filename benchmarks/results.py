@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from stackfeat.metrics import Metric, get_metric
-from stackfeat.task import Task
+from stackfeat.metrics.metric import Metric, get_metric
+from stackfeat.tasks.task import Task
 
 N_RESAMPLES = 400
 SEED = 0

@@ -40,15 +40,14 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from stackfeat.nets.at_once import Job, fit_nets_at_once  # noqa: E402
+from stackfeat.layers.taps.runtime import fixed_arithmetic  # noqa: E402
 from stackfeat.nets.build import NetSpec  # noqa: E402
-from stackfeat.nets.fit import fit_net  # noqa: E402
-from stackfeat.nets.mlp import MLP  # noqa: E402
-from stackfeat.nets.optimizer import FlatAdamW  # noqa: E402
 from stackfeat.nets.options import TrainOptions  # noqa: E402
-from stackfeat.nets.runtime import fixed_arithmetic  # noqa: E402
-from stackfeat.nets.schedule import rate_factor  # noqa: E402
-from stackfeat.task import Task  # noqa: E402
+from stackfeat.nets.training.batched import Job, fit_nets_at_once  # noqa: E402
+from stackfeat.nets.training.fit import fit_net  # noqa: E402
+from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor  # noqa: E402
+from stackfeat.nets.zoo.mlp import MLP  # noqa: E402
+from stackfeat.tasks.task import Task  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -3,15 +3,25 @@
 User errors say what must hold, what was got, and what to do. Every class is also a
 standard exception, so code that does not know stackfeat can catch it. `exit_code` is
 what the command line returns for it.
+
+It also holds:
+
+- Whose fault an error is: that of the machine, which ends a run, or that of the code that raised it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
-
-from stackfeat.escaping import continued
 
 
 class StackfeatError(Exception):
@@ -169,3 +179,274 @@ class LeakWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Input files can be used, but something in them looks wrong."""
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_ALWAYS = (*NO_SPACE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+"""Whatever file they are about, no member can help these."""
+
+_OWN_MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""Kinds of error that a full disk does not lead to."""
+
+_FULL_BYTES = 64 * 1024
+
+_SAID = {
+    number: re.compile(re.escape(os.strerror(number)), re.IGNORECASE)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EIO)
+}
+
+_OUT_OF_MEMORY = re.compile(
+    r"bad_?alloc|bad allocation|can't allocate memory|cannot allocate memory|out of memory|OutOfMemoryError",
+    re.IGNORECASE,
+)
+
+
+def machine_fault(error: BaseException, folders: Sequence[Path] = ()) -> InfrastructureError | None:
+    """Return what the machine could not give, where that is what an error comes from.
+
+    Parameters
+    ----------
+    error : BaseException
+        Its causes are looked at too: libraries raise errors of their own about a full disk.
+    folders : sequence of Path
+        Where we write: the store. What fails there is no member's fault, nor is a temporary folder
+        without space.
+
+    Examples
+    --------
+    >>> print(machine_fault(OSError(errno.ENOSPC, "No space left on device", "/data/x")))
+    the machine must have the disk space that a run needs; got /data/x: No space left on device; free some, or ...
+    >>> machine_fault(FileNotFoundError(errno.ENOENT, "No such file or directory", "my_own.txt"))
+    """
+    # An error of ours about somebody's file has said whose it is.
+    own_folders = () if isinstance(error, StackfeatError) else folders
+    for link in _chain(error):
+        if isinstance(link, InfrastructureError):
+            return link
+        found = _memory_fault(link) or _file_fault(link, own_folders)
+        if found is not None:
+            return found
+    return _full_folder(error, folders)
+
+
+def in_one_line(error: BaseException) -> BaseException:
+    """Return an error of a member's own code in one line that names its kind; one of ours as it is."""
+    if isinstance(error, StackfeatError):
+        return error
+    # With the file that it is about, which `first_line` leaves to its callers.
+    name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    words = first_line(error)
+    said = MemberError(
+        f"it raised {type(error).__name__}{name}{': ' if words else ''}{words} (the traceback is in run.log)"
+    )
+    for note in getattr(error, "__notes__", ()):
+        said.add_note(note)
+    return said
+
+
+@contextmanager
+def as_written(what: str, remedy: str) -> Iterator[None]:
+    """Give every error over something stored in one line: whatever reads it, it is not what a run wrote.
+
+    Raises
+    ------
+    InfrastructureError
+        If the machine is at fault.
+    StructureError
+        If code other than our checks failed: a library at a state that it does not know.
+    """
+    try:
+        yield
+    except StructureError as error:
+        # Our own checks say what is wrong, not yet what to do.
+        raise StructureError(str(error) if remedy in str(error) else f"{error}; {remedy}") from error
+    except StackfeatError:
+        raise
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is not None:
+            raise fault from error
+        words = first_line(error)
+        got = f"{type(error).__name__}{': ' if words else ''}{words}"
+        raise StructureError(f"{what} must be as a run wrote it; got {got}; {remedy}") from error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and what that was raised from."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _memory_fault(error: BaseException) -> OutOfMemoryError | None:
+    is_foreign = isinstance(error, RuntimeError) or type(error).__module__ != "builtins"
+    said = f"{type(error).__name__}: {error}" if is_foreign and not isinstance(error, StackfeatError) else ""
+    if not (isinstance(error, MemoryError) or (said and _OUT_OF_MEMORY.search(said))):
+        return None
+    words = first_line(error)
+    return OutOfMemoryError(
+        f"the machine must have the memory that the jobs of a run need; got {type(error).__name__}"
+        f"{': ' if words else ''}{words}; use fewer executor.jobs, a smaller member or batch, or a machine "
+        "with more memory"
+    )
+
+
+def _file_fault(error: BaseException, folders: Sequence[Path]) -> StoreError | None:
+    """Return what disk, permissions or descriptors did not allow; None where it is about somebody's own file."""
+    number = error.errno if isinstance(error, OSError) else _number_said(error)
+    if number is None:
+        return _no_temporary_folder(error)
+    name = os.fsdecode(error.filename) if isinstance(error, OSError) and _is_path(error.filename) else ""
+    is_ours = bool(name) and any(
+        Path(name).absolute().is_relative_to(folder.absolute()) for folder in folders
+    )
+    if number in _ALWAYS or is_ours:
+        return machine_error(number, name or type(error).__name__, first_line(error))
+    return _no_temporary_folder(error)
+
+
+def _is_path(filename: object) -> bool:
+    return isinstance(filename, str | bytes | os.PathLike) and bool(filename)
+
+
+def _number_said(error: BaseException) -> int | None:
+    """Return the number of what a library says the system told it, in an error of its own."""
+    if isinstance(error, (StackfeatError, *_OWN_MISTAKES)):
+        return None
+    return next((number for number, said in _SAID.items() if said.search(str(error))), None)
+
+
+def _no_temporary_folder(error: BaseException) -> StoreError | None:
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return machine_error(error.errno or errno.ENOENT, "the temporary folder", first_line(error))
+    return None
+
+
+def _full_folder(error: BaseException, folders: Sequence[Path]) -> StoreError | None:
+    """Return that a folder has no space left, for an error that can come from it but does not say so."""
+    if isinstance(error, (StackfeatError, *_OWN_MISTAKES)) or not isinstance(error, Exception):
+        return None
+    for folder in (*folders, *_temporary_folder()):
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError:
+            continue
+        if free < _FULL_BYTES:
+            return machine_error(
+                errno.ENOSPC,
+                str(folder),
+                f"{free} bytes left, and {type(error).__name__}: {first_line(error)}",
+            )
+    return None
+
+
+def _temporary_folder() -> tuple[Path, ...]:
+    try:
+        return (Path(tempfile.gettempdir()),)
+    except OSError:
+        return ()
+
+
+def machine_error(number: int, place: str, words: str) -> StoreError:
+    """Return the error that says what could not be done where, and what to do about it."""
+    if number in NO_SPACE:
+        wanted, advice = (
+            "disk space",
+            "free some, or use a place that has more (`store`, `outputs.dir`, TMPDIR)",
+        )
+    elif number in NO_ACCESS:
+        wanted, advice = (
+            "permissions",
+            "make the place writable, or choose another (`store`, `outputs.dir`, TMPDIR)",
+        )
+    elif number in (errno.EMFILE, errno.ENFILE):
+        wanted, advice = "open files", "raise the limit (`ulimit -n`), or use fewer executor.jobs"
+    elif number == errno.ENOMEM:
+        wanted, advice = "memory", "use fewer executor.jobs or a smaller member"
+    elif number in (errno.ENOENT, errno.ENOTDIR):
+        wanted, advice = "folders", "see that nobody removes it while a run works"
+    else:
+        wanted, advice = "working disk", "check the disk, or use another (`store`, `outputs.dir`, TMPDIR)"
+    fault = StoreError(f"the machine must have the {wanted} that a run needs; got {place}: {words}; {advice}")
+    fault.errno = number
+    return fault
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else ""
+
+
+INDENT = "    "
+
+
+_HIDDEN = re.compile(
+    # Controls (C0 but tab and line feed, delete, C1), soft hyphen, Arabic letter mark, Mongolian separator,
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e"
+    # spaces without width, marks of direction, separators of lines and paragraphs, invisible operators,
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    # half surrogate pairs, musical controls, tags and variation selectors. Joiners of scripts and emoji stay.
+    "\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Write out what a terminal would obey or not show; line breaks and tabs stay.
+
+    Examples
+    --------
+    >>> print(visible("a\x1b[2Jb\rc"))
+    a\x1b[2Jb\rc
+    >>> visible("naïve 特徴 👩‍💻") == "naïve 特徴 👩‍💻"
+    True
+    """
+    return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_written, text)
+
+
+def one_line(text: object) -> str:
+    r"""Return a name as it may stand in a line of ours: as `visible`, its line breaks and tabs written out too.
+
+    Examples
+    --------
+    >>> print(one_line("price\n1 error"))
+    price\n1 error
+    """
+    return visible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def continued(text: object) -> str:
+    """Return a message that may have several lines, all but the first indented."""
+    return visible(str(text)).replace("\n", f"\n{INDENT}")
+
+
+def in_quotes(text: str) -> str:
+    r"""Return a text in double quotes, as JSON and YAML read it back, with nothing in it that is not seen.
+
+    Examples
+    --------
+    >>> print(in_quotes('a\x1b"b'))
+    "a\u001b\"b"
+    """
+    return _HIDDEN.sub(_quoted, json.dumps(text, ensure_ascii=False))
+
+
+def _quoted(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+def _written(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    short = {7: "\\a", 8: "\\b", 11: "\\v", 12: "\\f", 13: "\\r"}.get(code)
+    return short or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )

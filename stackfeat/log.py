@@ -2,51 +2,122 @@
 
 Lines logged inside a job, in whatever process, travel back with its outcome, so that the
 log file is written by one process.
+
+It also holds:
+
+- Text that came from files or names, made safe for a terminal and for a log.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
-from stackfeat.errors import StoreError
-from stackfeat.escaping import LineFormatter
+from stackfeat.errors import continued, visible
 
-PACKAGE = "stackfeat"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class LineFormatter(logging.Formatter):
+    """Formats records of a log: no name can begin a line of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return continued(super().format(record).rstrip("\n"))
+
+
+class VisibleStream:
+    """A text stream that escapes all that is written to it; rich, which escapes by itself, goes past it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"a stream of text takes str; got {type(text).__name__}")
+        self.rich_proxied_file.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        # Not the bytes below: what is written there would not be seen here.
+        if name == "buffer":
+            raise AttributeError(name)
+        return getattr(self.rich_proxied_file, name)
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Append the package's log to a file for as long as the block lasts."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = _RunLog(path, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"the run folder {path.parent} must be a place that can be written; got {error.strerror or error}. "
-            "Choose another outputs.dir"
-        ) from error
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
-    package = logging.getLogger(PACKAGE)
-    level = package.level
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
+def visible_streams() -> Iterator[None]:
+    """Escape all that is printed while the block lasts, warnings and last words of a log included.
+
+    After an error that nobody caught it stays: Python then prints that error.
+    """
+    # What was closed before the start (`>&-`, daemons) is None, and nothing can be said there.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    before = sys.stdout, sys.stderr, warnings.formatwarning, logging.lastResort
+    last_words = logging.StreamHandler()
+    last_words.setLevel(logging.WARNING)
+    last_words.setFormatter(LineFormatter("%(message)s"))
+    last_words.stream = sys.stderr = VisibleStream(before[1])  # type: ignore[assignment]
+    sys.stdout = VisibleStream(before[0])
+    warnings.formatwarning = _warning_text
+    logging.lastResort = last_words
     try:
         yield
-    finally:
-        package.removeHandler(handler)
-        package.setLevel(level)
-        with suppress(OSError):
-            handler.close()
+    except Exception:
+        raise
+    except BaseException:
+        _restore(*before)
+        raise
+    else:
+        _restore(*before)
 
 
-class _RunLog(logging.FileHandler):
-    """A log file; what a full disk does not take is lost, and neither ends a run nor is printed."""
+def _restore(out: Any, error: Any, format_warning: Any, last_resort: Any) -> None:
+    sys.stdout, sys.stderr = out, error
+    warnings.formatwarning, logging.lastResort = format_warning, last_resort
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        pass
+
+def _warning_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"{category.__name__}: {continued(message)}\n"
+
+
+def console(**options: Any) -> Console:
+    """Return a rich console whose texts are escaped; its own colours and moves of the cursor are not."""
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.segment import Segment
+
+    class _Visible:
+        def __init__(self, renderable: Any) -> None:
+            self.renderable = renderable
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for segment in console.render(self.renderable, options):
+                yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    class _Escaping:
+        def process_renderables(self, renderables: list[Any]) -> list[Any]:
+            return [_Visible(renderable) for renderable in renderables]
+
+    made = Console(**options)
+    made.push_render_hook(_Escaping())  # type: ignore[arg-type]
+    return made
+
+
+PACKAGE = "stackfeat"
+VERSION = "0.1.0"
 
 
 class _Collector(logging.Handler):

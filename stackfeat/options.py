@@ -19,3 +19,7 @@ class Options(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, with the names used in a config file."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+FOLDERS = ("oof", "test", "holdout", "predictor")
+"""Folders of a run folder that hold files of runs alone."""

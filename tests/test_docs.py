@@ -13,7 +13,7 @@ import pytest
 from stackfeat import errors
 from stackfeat.config import json_schema, load_config
 from stackfeat.errors import StackfeatError
-from stackfeat.metrics import METRICS
+from stackfeat.metrics.metric import METRICS
 from stackfeat.registry.names import ESTIMATORS, NETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +102,7 @@ def test_every_name_of_a_table_is_described(name: str) -> None:
 
 
 def commands() -> dict[str, Any]:
-    from stackfeat.cli import app
+    from stackfeat.cli.commands import app
 
     return {
         command.name or command.callback.__name__: command
@@ -124,7 +124,7 @@ def command_options(name: str) -> list[str]:
     """Long options of a command, as its help lists them."""
     from typer.testing import CliRunner
 
-    from stackfeat.cli import app
+    from stackfeat.cli.commands import app
 
     text = CliRunner().invoke(app, [name, "--help"]).output
     return [option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text) if option != "--help"]

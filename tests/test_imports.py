@@ -1,11 +1,11 @@
-"""The shape of the package: imports point one way, torch stays in nets, files stay small."""
+"""The shape of the package: rooms in one order, imports along it, no circles, torch where nets are, small files."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,35 +13,16 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "stackfeat"
 CONFIGS = sorted((PACKAGE.parent / "configs").glob("*.yaml"))
 
-FOLDERS = ("store", "data", "nets", "features", "ensemble", "sklearn", "output", "config")
-"""A folder may import itself and those before it, beside the root helpers."""
-FLOW = {
-    "tap_patterns": 1,
-    "planning": 2,
-    "checking": 3,
-    "doctor": 1,
-    "extraction": 2,
-    "importing": 2,
-    "cli_import": 5,
-    "trusting": 1,
-    "cli_trust": 5,
-    "inspection": 1,
-    "small": 1,
-    "permuting": 3,
-    "proving": 3,
-    "auditing": 4,
-    "audit_table": 5,
-    "cli_audit": 6,
-    "prediction": 2,
-    "results": 3,
-    "run": 4,
-    "terminal": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
-}
-"""Modules of the root that use the folders, in the order they build on each other."""
+ROOMS = (
+    *("errors", "options", "seeds", "device", "log", "structure"),
+    *("tasks", "registry", "store", "executors", "metrics", "data", "layers", "nets", "encodings", "meta"),
+    *("members", "engine", "sklearn", "config", "output", "pipeline", "audit", "cli", "__init__", "__main__"),
+)
+"""Modules of the root, then folders: each imports itself and what stands before it."""
+MAX_ROOMS = 26
+MAX_ROOT_MODULES = 8
 MAX_LINES = 600
+TORCH_ROOMS = {"layers", "nets", "encodings"}
 DULL_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
 
 
@@ -78,65 +59,57 @@ def module_of(name: str) -> str:
     raise AssertionError(f"{name} is no module of the package")
 
 
-def rank(module: str) -> int:
-    """Where a module stands: root helpers and options 0, then folders, then the flow on top."""
-    parts = module.split(".")[1:]
-    if parts[0] in FOLDERS:
-        return 0 if parts[-1] == "options" else 1 + FOLDERS.index(parts[0])
-    return 1 + len(FOLDERS) + FLOW[parts[0]] if parts[0] in FLOW else 0
+def room_of(module: str) -> str:
+    return module.split(".")[1]
 
 
 def edges() -> Iterator[tuple[str, int, str]]:
     for module, tree in MODULES.items():
         for line, name in imports(tree):
-            if name.partition(".")[0] == "stackfeat" and name != "stackfeat.__version__":
+            if name.partition(".")[0] == "stackfeat" and module_of(name) != module:
                 yield module, line, module_of(name)
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    rooms = {room_of(module) for module in MODULES}
+    assert rooms == set(ROOMS)
+    assert len(rooms) <= MAX_ROOMS
+    assert len(list(PACKAGE.glob("*.py"))) <= MAX_ROOT_MODULES
 
 
 def test_imports_point_one_way() -> None:
     wrong = [
         f"{module}:{line} imports {other}"
         for module, line, other in edges()
-        if rank(other) > rank(module) and not module.endswith("stackfeat.__init__")
+        if ROOMS.index(room_of(other)) > ROOMS.index(room_of(module))
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_modules_of_the_flow_exist() -> None:
-    assert {name for name in FLOW if f"stackfeat.{name}" not in MODULES} == set()
-
-
-def for_types_only(module: str) -> set[int]:
-    """Lines of a module that only a type checker sees: they cannot make a circle when it runs."""
-    blocks = [
-        node
-        for node in ast.walk(MODULES[module])
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
-    return {line for block in blocks for line in range(block.lineno, (block.end_lineno or 0) + 1)}
+def circles(graph: Mapping[str, set[str]]) -> list[str]:
+    """What is left when everything that imports nothing, or that nothing imports, is taken away."""
+    while True:
+        imported = set[str]().union(*graph.values())
+        kept = {name for name, others in graph.items() if others and name in imported}
+        if len(kept) == len(graph):
+            return sorted(graph)
+        graph = {name: graph[name] & kept for name in kept}
 
 
 def test_imports_have_no_circles() -> None:
     graph: dict[str, set[str]] = {module: set() for module in MODULES}
-    for module, line, other in edges():
-        if other != module and line not in for_types_only(module):
-            graph[module].add(other)
-    while True:
-        imported = set[str]().union(*graph.values())
-        in_circle = {module for module, others in graph.items() if others and module in imported}
-        if len(in_circle) == len(graph):
-            break
-        graph = {module: graph[module] & in_circle for module in in_circle}
-    assert not graph, f"these import each other: {sorted(graph)}"
+    for module, _, other in edges():
+        graph[module].add(other)
+    assert not circles(graph)
 
 
-def test_torch_is_imported_in_nets_only() -> None:
+def test_torch_is_imported_only_where_nets_are_read_or_trained() -> None:
     wrong = [
         f"{module}:{line}"
         for module, tree in MODULES.items()
         for line, name in imports(tree)
         if name.partition(".")[0] == "torch"
-        and (not module.startswith("stackfeat.nets.") or module.endswith((".options", ".__init__")))
+        and (room_of(module) not in TORCH_ROOMS or module.endswith((".options", ".__init__")))
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -163,7 +136,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
         "from stackfeat.config import json_schema; json_schema()",
         "from stackfeat.config import load_config; load_config('configs/quickstart.yaml')",
         "import stackfeat.cli",
-        "import stackfeat.doctor; stackfeat.doctor.examine()",
+        "import stackfeat.cli.doctor; stackfeat.cli.doctor.examine()",
     ],
 )
 def test_torch_is_not_loaded_by(code: str) -> None:
@@ -181,6 +154,9 @@ def test_torch_is_not_loaded_by_the_command(arguments: list[str]) -> None:
 
 
 def test_run_is_the_function_however_it_is_asked_for():
-    code = "import stackfeat; stackfeat.run; from stackfeat import run; print(callable(run), callable(stackfeat.run))"
+    code = (
+        "import stackfeat; stackfeat.run; from stackfeat import run; "
+        "print(callable(run), callable(stackfeat.run))"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["True", "True"]

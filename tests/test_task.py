@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
-from stackfeat.metric_functions import log_loss_rows
-from stackfeat.task import SMALLEST_PROBABILITY, Task, log_probability, row_loss
+from stackfeat.metrics.functions import log_loss_rows
+from stackfeat.tasks.task import SMALLEST_PROBABILITY, Task, log_probability, row_loss
 
 THREE = Task("multiclass", ("a", "b", "c"))
 

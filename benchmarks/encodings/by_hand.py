@@ -17,9 +17,9 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW, meta_params
 from benchmarks.encodings.stored import Block, Stored
-from stackfeat.ensemble.gating.blocks import Block as Gated
-from stackfeat.ensemble.gating.blocks import Scale, centred_log_proba, scaling_of
-from stackfeat.ensemble.gating.gated_linear import GatedLinear
+from stackfeat.meta.gating.blocks import Block as Gated
+from stackfeat.meta.gating.blocks import Scale, centred_log_proba, scaling_of
+from stackfeat.meta.gating.gated_linear import GatedLinear
 
 WAYS = ("late", "early", "refit")
 Parts = Sequence[np.ndarray]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackfeat.task import Task, row_loss
+from stackfeat.tasks.task import Task, row_loss
 
 
 def row_losses(prediction: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from benchmarks.encodings.rows import TARGET, Draw
 from benchmarks.encodings.stack import BATCH, EPOCHS, HIDDEN, PATIENCE, boosting_params
-from stackfeat.data.folds import Folds
+from stackfeat.data.splits.folds import Folds
 
 
 def scikit_learn_stacking(drawn: Draw, folds: Folds, seed: int) -> np.ndarray:

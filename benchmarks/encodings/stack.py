@@ -1,4 +1,4 @@
-"""Every stack that a config can say, computed by one call of `stackfeat.run`.
+"""Every stack that a config can say, computed by one call of `stackfeat.pipeline.run`.
 
 In:  a `Draw`, a seed, an empty folder.
 Out: the run in that folder: test predictions by member, seconds, what the gates did.
@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks.encodings.rows import TARGET, Draw
 from stackfeat.config import load_config
-from stackfeat.run import run
+from stackfeat.pipeline.run import run
 
 FOLDS = 5
 HIDDEN = (256, 128)

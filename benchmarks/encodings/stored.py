@@ -16,17 +16,17 @@ from scipy.linalg import orthogonal_procrustes
 
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
 from stackfeat.config import load_config
-from stackfeat.data.folds import Folds, load_folds
 from stackfeat.data.samples import load_samples
-from stackfeat.ensemble.plan import Plan
-from stackfeat.ensemble.predictions import load_block
-from stackfeat.ensemble.units import Averaging
-from stackfeat.ensemble.work import run_steps
-from stackfeat.features.keys import emit_recipe, key_of
-from stackfeat.planning import make_planner, open_store
+from stackfeat.data.splits.folds import Folds, load_folds
+from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.plan import Plan
+from stackfeat.engine.recipes import emit_recipe, key_of
+from stackfeat.engine.scoring import load_block
+from stackfeat.engine.worker import run_steps
+from stackfeat.pipeline.planner import make_planner, open_store
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,35 @@
 
 In:  a RunConfig.
 Out: findings. No file is opened here; columns are checked against the files when they are loaded.
+
+It also holds:
+
+- Check `data.inputs`: options that go together, files that exist and lie where they may.
+- Check the files and folders a config names: they stay inside its folder, and inputs exist.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from stackfeat.config.fields import is_set
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
-from stackfeat.data.fold_kind import resolve_kind
+from stackfeat.data.options import InputOptions
+from stackfeat.data.splits.splitters import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
+from stackfeat.options import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
+
 BUILT_IN = ("digits", "iris", "wine", "breast_cancer", "diabetes")
+
 _TIME_OPTIONS = ("gap", "test_size", "max_train_size")
 
 
@@ -110,3 +125,249 @@ def _holdout_findings(config: RunConfig, kind: str) -> list[Finding]:
             f"column needs given folds; got folds of kind {kind}. Name data.fold, or give a share such as 0.1"
         )
     return [Finding("stack.holdout", message)] if message else []
+
+
+ROOTS_VARIABLE = "STACKFEAT_DATA_ROOTS"
+
+FOLDERS = ("outputs.dir", "store")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What the user allows, beside the config.
+
+    Attributes
+    ----------
+    folder : Path
+        The config's folder; paths are relative to it.
+    data_roots : tuple of Path
+        Further folders that paths may lead to.
+    trust_code : bool
+        Whether the config may name code outside the tables and trusted packages.
+    overridden : collection of str
+        Paths given with ``--set``: the user's own words, so folders to write to may lie anywhere.
+    """
+
+    folder: Path
+    data_roots: tuple[Path, ...] = ()
+    trust_code: bool = False
+    overridden: Collection[str] = ()
+
+    def resolve(self, path: str) -> Path | None:
+        """Return the absolute path behind all links, or None where it leaves the allowed folders."""
+        found = (self.folder / path).resolve()
+        roots = [self.folder, *self.data_roots]
+        return found if any(found.is_relative_to(root.resolve()) for root in roots) else None
+
+
+def data_roots_from(roots: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Return `roots` and those of the environment variable STACKFEAT_DATA_ROOTS, made absolute."""
+    named = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
+    paths = [Path(root) for root in roots] + [Path(root) for root in named if root]
+    return tuple(path.expanduser().resolve() for path in paths)
+
+
+def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
+    """Return all findings about files to read and folders to write."""
+    findings = []
+    for role in ("train", "test", "sample_submission"):
+        path = getattr(config.data, role)
+        if path is not None and not path.startswith("sklearn:"):
+            findings += file_findings(f"data.{role}", path, allowed)
+    for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
+        findings += _folder_findings(place, path, allowed)
+    return findings or _nested(config.run_dir, config.store, allowed)
+
+
+def _nested(run_dir: str, store: str, allowed: Allowed) -> list[Finding]:
+    """Return whether results and store would tidy away each other's files."""
+    results, entries = (allowed.folder / run_dir).resolve(), (allowed.folder / store).resolve()
+    in_results = entries.relative_to(results).parts if entries.is_relative_to(results) else ("",)
+    if results.is_relative_to(entries) or in_results[0] in RUN_FOLDERS:
+        got = (
+            f"{run_dir!r} for both" if results == entries else f"outputs.dir={run_dir!r} and store={store!r}"
+        )
+        message = f"results and store need folders of their own; got {got}. Choose another outputs.dir"
+        return [Finding("outputs.dir", message)]
+    return []
+
+
+def file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+    """Return what is wrong with the file at `path`, named at `place` of a config."""
+    try:
+        found = allowed.resolve(path)
+        is_file = found is not None and found.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        return [no_path(place, "file", path, error)]
+    if found is None:
+        return [Finding(place, outside(path, allowed))]
+    if is_file:
+        return []
+    if found.is_dir():
+        return [Finding(place, f"must be a file; got the folder {path!r}. Name a file in it")]
+    if found.exists():
+        return [Finding(place, f"must be a regular file; got {path!r}, a pipe or device. Write it to a file")]
+    beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
+    message = f"there is no file {path!r} in {allowed.folder}.{suggest(found.name, beside)}"
+    return [Finding(place, message)]
+
+
+def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+    if "://" in path:
+        message = f"must be a folder; got the address {path[:80]!r}. Nothing in a config reaches the network"
+        return [Finding(place, f"{message}: name a folder, or leave it out")]
+    try:
+        found = (allowed.folder / path).resolve()
+        is_inside, obstacle = allowed.resolve(path) is not None, _obstacle(allowed.folder / path)
+    except (OSError, ValueError, RuntimeError) as error:
+        return [no_path(place, "folder", path, error)]
+    is_own_word = any(place == name or place.startswith(f"{name}.") for name in allowed.overridden)
+    if not is_inside and not is_own_word:
+        remedy = f", or give it on the command line: --set {place}={path}"
+        return [Finding(place, outside(path, allowed) + remedy)]
+    if obstacle is not None:
+        return [Finding(place, f"must be a folder; got {obstacle}. Choose another name")]
+    # A run replaces its own files, config.yaml among them, and removes stale ones.
+    if found == allowed.folder.resolve():
+        return [
+            Finding(place, f"must be a folder of its own; got the config's folder ({path!r}). Name one in it")
+        ]
+    return []
+
+
+def _obstacle(path: Path) -> str | None:
+    """Return what stands where a folder is to be, or where one above it is to be; None where nothing does."""
+    above = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if above.is_dir():
+        return None
+    kind = "file" if above.is_file() else "pipe or device" if above.exists() else "broken link"
+    there = f"the {kind} {str(above)!r}"
+    return there if above == path else f"{str(path)!r}, which is below {there}"
+
+
+def no_path(place: str, kind: str, path: str, error: Exception) -> Finding:
+    """Return what is said of a text that the file system takes for no path."""
+    reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return Finding(place, f"must be the path of a {kind}; got {path[:80]!r} ({reason})")
+
+
+def outside(path: str, allowed: Allowed) -> str:
+    """Return what is said of a path that leaves the allowed folders."""
+    return (
+        f"paths stay inside the config's folder ({allowed.folder}), links followed; got {path!r}. "
+        f"Move it there, or allow its folder with --data-root DIR or {ROOTS_VARIABLE}"
+    )
+
+
+OF_ARRAYS = ("kind", "lengths", "channels")
+
+OF_IMAGES = ("root", "size", "mode", "resize", "broken")
+
+OF_BOTH = ("normalize", "stream")
+
+
+def input_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
+    """Return all findings about named inputs."""
+    if config.data.inputs is None:
+        return []
+    if not config.data.inputs:
+        return [
+            Finding("data.inputs", "must name at least one input; got none. Remove it for one input `table`")
+        ]
+    findings = []
+    for name, options in config.data.inputs.items():
+        path = f"data.inputs.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            message = f"names use letters, digits, '.', '_' and '-' only; got {name!r}"
+            findings.append(Finding(path, message))
+        if options.columns == ():
+            findings.append(Finding(f"{path}.columns", "must name at least one column; got none"))
+        findings += _option_findings(path, options)
+        findings += _file_findings(path, options, config, allowed)
+    return findings
+
+
+def _option_findings(path: str, options: InputOptions) -> Iterator[Finding]:
+    """Options that belong to another source, or miss or contradict each other."""
+    source = "array" if options.array is not None else "column" if options.column is not None else "columns"
+    legal = {"array": (*OF_ARRAYS, *OF_BOTH), "column": (*OF_IMAGES, *OF_BOTH), "columns": ()}[source]
+    for option in (*OF_ARRAYS, *OF_IMAGES, *OF_BOTH):
+        if option not in legal and is_set(options, option):
+            wanted = (
+                "array and column"
+                if option in OF_BOTH
+                else "array"
+                if option in OF_ARRAYS
+                else "column (image files)"
+            )
+            message = f"is for inputs with {wanted}; got an input of {source}. Remove it"
+            yield Finding(f"{path}.{option}", message)
+    if source == "column" and options.size is None:
+        yield Finding(f"{path}.size", "image files need a size in pixels; got none. Add size: 64")
+    if source == "column" and options.mode == "L" and options.normalize == "imagenet":
+        message = "imagenet has means of three colours; got mode=L. Use mode: RGB, or normalize: standard"
+        yield Finding(f"{path}.normalize", message)
+    if options.lengths is not None and options.kind not in ("auto", "sequence", "tokens"):
+        message = f"only sequences and tokens have lengths; got kind={options.kind}. Remove it"
+        yield Finding(f"{path}.lengths", message)
+    if options.channels != "auto" and options.kind not in ("auto", "image"):
+        yield Finding(f"{path}.channels", f"only images have channels; got kind={options.kind}. Remove it")
+    if options.kind in ("table", "tokens") and is_set(options, "normalize"):
+        message = f"is for images and sequences; got kind={options.kind}. Remove it"
+        yield Finding(f"{path}.normalize", message)
+    if options.kind == "table" and is_set(options, "stream"):
+        yield Finding(f"{path}.stream", "tables are held in memory; got kind=table. Use kind: array")
+
+
+def _file_findings(path: str, options: InputOptions, config: RunConfig, allowed: Allowed) -> list[Finding]:
+    findings: list[Finding] = []
+    named = {"array": options.array, "lengths": options.lengths}
+    if options.column is not None:
+        named["root"] = options.root or "."
+    for option, name in named.items():
+        place = f"{path}.{option}"
+        try:
+            if option == "root" and name is not None:
+                findings += _root_findings(place, name, allowed)
+            elif name is not None:
+                findings += _array_findings(place, name, option, config, allowed)
+        except (OSError, ValueError, RuntimeError) as error:
+            findings.append(no_path(place, "folder" if option == "root" else "file", str(name), error))
+    return findings
+
+
+def _root_findings(place: str, root: str, allowed: Allowed) -> Iterator[Finding]:
+    found = allowed.resolve(root)
+    if found is None:
+        yield Finding(place, outside(root, allowed))
+    elif not found.is_dir():
+        beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
+        yield Finding(place, f"there is no folder {root!r} in {allowed.folder}.{suggest(found.name, beside)}")
+
+
+def _array_findings(
+    place: str, name: str, option: str, config: RunConfig, allowed: Allowed
+) -> Iterator[Finding]:
+    """A npy file stands beside each data file; any other name means an array of a npz file."""
+    files = [file for file in (config.data.train, config.data.test) if file is not None]
+    for file in files:
+        if file.startswith("sklearn:"):
+            yield Finding(place, f"arrays are read from files; got {file}. Name a npz file")
+            return
+        if name.endswith(".npy"):
+            beside = str(Path(file).parent / name.replace("{name}", Path(file).stem))
+            found = allowed.resolve(beside)
+            if found is None:
+                yield Finding(place, outside(beside, allowed))
+            elif not found.is_file():
+                near = [item.name for item in found.parent.glob("*.npy")] if found.parent.is_dir() else []
+                hint = suggest(found.name, near)
+                remedy = "" if hint else " ({name} stands for the data file's name without suffix)"
+                yield Finding(place, f"there is no file {beside!r} in {allowed.folder}.{hint}{remedy}")
+        elif option == "array" and not file.lower().endswith(".npz"):
+            message = (
+                f"names an array of a npz file; got {name!r} and {file}. Use a npz file, or a npy file beside "
+                f"it, such as '{{name}}_{name}.npy'"
+            )
+            yield Finding(place, message)
+            return

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from stackfeat.config.members import KINDS, member_kind
-from stackfeat.config.run_config import RunConfig
-from stackfeat.ensemble.options import EstimatorOptions, PredictionsOptions, VoteOptions
+from stackfeat.config.run_config import KINDS, RunConfig, member_kind
+from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
 from stackfeat.nets.options import NetOptions
 from stackfeat.options import Options
 

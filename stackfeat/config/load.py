@@ -14,17 +14,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stackfeat.config.checks import config_findings
+from stackfeat.config.checks import config_findings, needs_of, with_remedy
+from stackfeat.config.data_checks import Allowed, data_roots_from
 from stackfeat.config.fields import Key, names_of, value_at
-from stackfeat.config.needs import needs_of, with_remedy
 from stackfeat.config.overrides import apply_overrides
-from stackfeat.config.path_checks import Allowed, data_roots_from
 from stackfeat.config.problems import Finding, Places, findings_of, show
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, read_yaml
+from stackfeat.device import device_kind
 from stackfeat.errors import ConfigError, Problem, TrustError
-from stackfeat.nets.declared import with_declared
+from stackfeat.metrics.metric import METRICS
 from stackfeat.nets.options import NetOptions
+from stackfeat.nets.training.training_defaults import with_declared
+from stackfeat.registry.resolve import code_hash
 from stackfeat.registry.trust import ConfigFile, Need, recall_config
 from stackfeat.registry.user_code import NO_CODE, Code
 
@@ -283,3 +285,20 @@ def _text(keys: Sequence[Key]) -> str:
     for key in keys:
         path = join_path(path, key)
     return path
+
+
+def run_settings(loaded: LoadedConfig) -> dict[str, Any]:
+    """Return what results depend on beside data, folds and member options."""
+    config = loaded.config
+    default_loss = (
+        "cross_entropy" if config.task != "regression" else "mae" if config.metric == "mae" else "mse"
+    )
+    return {
+        "threads": config.executor.threads_per_job,
+        "device": device_kind(config.executor.device),
+        "loss": default_loss,
+        "gate_se": config.stack.gate_se,
+        "metric": config.metric,
+        "metric_code": None if config.metric in METRICS else code_hash(config.metric, loaded.folder),
+        "seed_copies": config.folds.repeats if config.folds.repeats_as == "blocks" else 1,
+    }

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stackfeat.config.data_checks import Allowed
 from stackfeat.config.fields import is_set
-from stackfeat.config.path_checks import Allowed
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path
-from stackfeat.ensemble.options import EstimatorOptions, VoteOptions
 from stackfeat.errors import StackfeatError, TrustError
+from stackfeat.members.options import EstimatorOptions, VoteOptions
 from stackfeat.nets.options import JOINT, NetOptions, TapOptions
-from stackfeat.registry.kinds import nested_estimator
 from stackfeat.registry.names import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
+from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import (
     ParameterProblem,
     estimator_problems,

@@ -14,9 +14,8 @@ from typing import Any
 
 from stackfeat.config.fields import Key, names_of, options_class, value_at
 from stackfeat.config.yaml_file import MAX_DEPTH, MAX_KEY, join_path, parse_yaml
-from stackfeat.data.phrases import cut
 from stackfeat.errors import ConfigError, Problem
-from stackfeat.registry.resolve import suggest
+from stackfeat.registry.resolve import cut, suggest
 
 LONGEST_SHOWN = 200
 

@@ -14,12 +14,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from stackfeat.config.fields import Key, homes_of, kinds_with, names_of, options_class, value_at
-from stackfeat.config.members import KINDS
 from stackfeat.config.overrides import LONGEST_SHOWN
+from stackfeat.config.run_config import KINDS
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path
-from stackfeat.data.phrases import cut
 from stackfeat.errors import Problem
-from stackfeat.registry.resolve import suggest
+from stackfeat.registry.resolve import cut, suggest
 
 LATER_TASKS = ("multilabel", "quantile", "ranking")
 _TYPES = {

@@ -1,4 +1,10 @@
-"""RunConfig: the options of all stages put together; what `config.yaml` holds."""
+"""RunConfig: the options of all stages put together; what `config.yaml` holds.
+
+It also holds:
+
+- Which kind of member a mapping in `levels` is: exactly one of net, estimator, vote, predictions.
+- Options of `outputs`; torch-free.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +12,49 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
 
-from stackfeat.config.members import MemberOptions
 from stackfeat.data.options import DataOptions, FoldOptions
-from stackfeat.ensemble.options import StackOptions
+from stackfeat.members.options import EstimatorOptions, PredictionsOptions, StackOptions, VoteOptions
+from stackfeat.nets.options import NetOptions
 from stackfeat.options import Options
-from stackfeat.output.options import OutputOptions
+
+KINDS = ("net", "estimator", "vote", "predictions")
+
+
+def member_kind(value: Any) -> str | None:
+    """Return the kind of a member's mapping, or None where it is not exactly one."""
+    present = [kind for kind in KINDS if (kind in value if isinstance(value, dict) else hasattr(value, kind))]
+    return present[0] if len(present) == 1 else None
+
+
+MemberOptions = Annotated[
+    Annotated[NetOptions, Tag("net")]
+    | Annotated[EstimatorOptions, Tag("estimator")]
+    | Annotated[VoteOptions, Tag("vote")]
+    | Annotated[PredictionsOptions, Tag("predictions")],
+    Discriminator(
+        member_kind,
+        custom_error_type="member_kind",
+        custom_error_message="a member has exactly one of net, estimator, vote, predictions",
+    ),
+]
+
+
+class OutputOptions(Options):
+    """Where results go."""
+
+    dir: str | None = None
+
 
 MOST_MEMBERS = 500
+
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+
 _NUMBER = r"(\d+(?:\.\d+)?)"
+
 _TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s?)?")
+
 _SECONDS = (86400, 3600, 60, 1)
 
 

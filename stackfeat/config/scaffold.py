@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackfeat.data.options import DataOptions
-from stackfeat.errors import DataError
-from stackfeat.escaping import in_quotes, one_line
+from stackfeat.errors import DataError, in_quotes, one_line
 from stackfeat.registry.resolve import suggest
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def scaffold_config(
     DataError
         If the file cannot be read, or `target` or `id` is no column of it.
     """
-    from stackfeat.data.loaders import read_frame
+    from stackfeat.data.files.tables import read_frame
 
     # A built-in name arrives from a command line as Path("sklearn:digits").
     source = str(train)
@@ -104,7 +103,7 @@ def _guess(frame: pd.DataFrame, target: str, id: str | None, sample_submission: 
 
 def _guess_task(column: pd.Series) -> tuple[str, str]:
     """Guess from the distinct values: few or text means classes."""
-    from stackfeat.data.cells import MISSING
+    from stackfeat.data.files.cells import MISSING
 
     values = [str(value) for value in column.tolist() if str(value) not in MISSING]
     distinct = set(values)
@@ -129,7 +128,7 @@ def _is_number(text: str) -> bool:
 def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:
     """Return the sample submission's first column, else a column called id with a value for each row."""
     if sample_submission is not None:
-        from stackfeat.data.loaders import read_frame
+        from stackfeat.data.files.tables import read_frame
 
         options = DataOptions(train=str(sample_submission), target=target)
         first = str(read_frame(sample_submission, options).columns[0])

@@ -12,17 +12,17 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Folds": "stackfeat.data.folds",
+    "Folds": "stackfeat.data.splits.folds",
     "LoadedData": "stackfeat.data.load",
     "Samples": "stackfeat.data.samples",
-    "Schema": "stackfeat.data.schema",
+    "Schema": "stackfeat.data.schema.columns",
     "Table": "stackfeat.data.samples",
-    "fingerprint": "stackfeat.data.fingerprint",
-    "inner_split": "stackfeat.data.inner",
+    "fingerprint": "stackfeat.data.files.fingerprint",
+    "inner_split": "stackfeat.data.splits.validation_split",
     "load": "stackfeat.data.load",
     "load_rows": "stackfeat.data.load",
-    "make_folds": "stackfeat.data.folds",
-    "resolve_kind": "stackfeat.data.fold_kind",
+    "make_folds": "stackfeat.data.splits.folds",
+    "resolve_kind": "stackfeat.data.splits.splitters",
 }
 
 

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.cells import column_cells
-from stackfeat.data.describe import check_roles, input_columns, role_columns, type_columns
-from stackfeat.data.fingerprint import fingerprint as fingerprint
-from stackfeat.data.loaders import BUILTIN, Part, read_frame
-from stackfeat.data.named_inputs import array_options, combined, describe_arrays, read_arrays
+from stackfeat.data.files.cells import column_cells
+from stackfeat.data.files.fingerprint import fingerprint as fingerprint
+from stackfeat.data.files.tables import BUILTIN, Part, read_frame
+from stackfeat.data.messages import name_values, quote_values
 from stackfeat.data.options import DataOptions
-from stackfeat.data.phrases import name_values, quote_values, quoted
-from stackfeat.data.rows import read_fold, read_group, read_ids, read_time, read_weight
 from stackfeat.data.samples import Samples
-from stackfeat.data.schema import Schema
-from stackfeat.data.targets import read_target
+from stackfeat.data.schema.columns import Schema, check_roles, input_columns, role_columns, type_columns
+from stackfeat.data.schema.inputs import array_options, combined, describe_arrays, read_arrays
+from stackfeat.data.schema.roles import read_fold, read_group, read_ids, read_target, read_time, read_weight
 from stackfeat.errors import DataError, DataWarning
+from stackfeat.registry.resolve import quoted
 from stackfeat.registry.wildcards import matches
-from stackfeat.task import Kind
+from stackfeat.tasks.task import Kind
 
 if TYPE_CHECKING:
     import pandas as pd

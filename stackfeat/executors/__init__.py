@@ -11,9 +11,7 @@ import os
 from typing import Literal
 
 from stackfeat.errors import ConfigError
-from stackfeat.executors.inline import InlineExecutor
-from stackfeat.executors.job import Executor, Outcome, pinned_threads
-from stackfeat.executors.order import Order
+from stackfeat.executors.job import Executor, InlineExecutor, Order, Outcome, pinned_threads
 from stackfeat.executors.processes import ProcessExecutor
 from stackfeat.registry.user_code import NO_CODE, Code
 

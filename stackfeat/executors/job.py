@@ -2,6 +2,11 @@
 
 In:  a function and a key.
 Out: an Outcome, always; errors are values, in a form that reads the same from any process.
+
+It also holds:
+
+- The engine that needs nothing: one job after the other, in this process.
+- Which job is next: what an engine asks whenever it has room for one.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import pickle
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +24,48 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from stackfeat.errors import MemberError
-from stackfeat.executors.order import Order
+from stackfeat.registry.user_code import NO_CODE, Code, importing
+
+
+class Order(Protocol):
+    """Gives out keys, and is told what became of them."""
+
+    def take(self) -> str | None:
+        """Return the key to begin now; None if none may. With nothing running, None is the end."""
+
+    def put_back(self, key: str) -> None:
+        """Take back a key whose job did not end: the next to be given out again."""
+
+    def ended(self, key: str, seconds: float, *, well: bool) -> None:
+        """Note that a key has an outcome."""
+
+    def overdue(self) -> Sequence[str]:
+        """Return the running keys whose jobs must be ended now."""
+
+
+class InOrder:
+    """Gives out keys as they were listed."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._waiting = deque(keys)
+
+    def take(self) -> str | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def put_back(self, key: str) -> None:
+        self._waiting.appendleft(key)
+
+    def ended(self, key: str, seconds: float, *, well: bool) -> None:
+        pass
+
+    def overdue(self) -> Sequence[str]:
+        return ()
+
+
+def as_order(keys: Sequence[str] | Order) -> Order:
+    """Return the order of keys given as a list or as an order."""
+    return InOrder(keys) if isinstance(keys, Sequence) else keys
+
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -171,3 +218,39 @@ def _words_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its text could not be read)"
+
+
+class InlineExecutor:
+    """Runs jobs in this process; a crash of a job is a crash of everything."""
+
+    def __init__(self, threads_per_job: int = 1, code: Code = NO_CODE) -> None:
+        self.threads_per_job = threads_per_job
+        self.code = code
+        self._stopped = False
+        self._closed = False
+
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
+        """Run the function on every key, in order; KeyboardInterrupt goes to the caller."""
+        self._stopped = self._closed
+        order = as_order(keys)
+        while not self._stopped and (key := order.take()) is not None:
+            with importing(self.code):
+                outcome = run_job(function, key, self.threads_per_job)
+            order.ended(key, outcome.seconds, well=outcome.error is None)
+            yield outcome
+
+    def stop(self) -> None:
+        """Begin no more keys of this `submit`."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Begin no more keys, now and later; there are no workers to end."""
+        self._stopped = self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

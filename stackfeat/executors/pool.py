@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from stackfeat.executors.job import Outcome
-from stackfeat.executors.order import Order
+from stackfeat.executors.job import Order, Outcome
 
 
 class JoblibExecutor:

@@ -3,6 +3,10 @@
 In:  a function and keys.
 Out: outcomes as they come. A job that crashes its worker (out of memory, a fault in native code) or runs
 longer than it may costs that job alone; an interrupt of the parent ends all workers, and none outlives it.
+
+It also holds:
+
+- Whose turn it is when workers die: an order, and the keys to be tried again.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +27,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from stackfeat.ending import WORKERS, end_worker
 from stackfeat.errors import (
     JobEnded,
     JobTimeoutError,
@@ -31,10 +35,47 @@ from stackfeat.errors import (
     UsageError,
     WorkerLostError,
 )
-from stackfeat.executors.job import THREAD_VARIABLES, Outcome, to_bytes
-from stackfeat.executors.order import Order, as_order
-from stackfeat.executors.turns import Turns
+from stackfeat.executors.job import THREAD_VARIABLES, Order, Outcome, as_order, to_bytes
+from stackfeat.executors.signals import WORKERS, end_worker
 from stackfeat.registry.user_code import NO_CODE, Code
+
+
+class Turns:
+    """An order, and the keys whose worker died: these are tried again, each when nothing else runs."""
+
+    def __init__(self, order: Order, retries: int) -> None:
+        self.order = order
+        self.retries = retries
+        self.deaths: Counter[str] = Counter()
+        self._held: str | None = None
+        self._alone: str | None = None
+
+    def next_key(self, n_running: int) -> str | None:
+        """Return the key to begin now, or None: none is left, or it must wait."""
+        if self._alone is not None:
+            return None
+        key, self._held = self._held or self.order.take(), None
+        if key is not None and self.deaths[key]:
+            if n_running:
+                self._held = key
+                return None
+            self._alone = key
+        return key
+
+    def ended(self, key: str, seconds: float, *, well: bool) -> None:
+        """Note that a key has an outcome."""
+        self._alone = None if key == self._alone else self._alone
+        self.order.ended(key, seconds, well=well)
+
+    def died(self, key: str) -> bool:
+        """Note a death; return whether the key is to be tried again."""
+        self.deaths[key] += 1
+        self._alone = None if key == self._alone else self._alone
+        if self.deaths[key] > self.retries:
+            return False
+        self.order.put_back(key)
+        return True
+
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +83,11 @@ SAFE_PATH = "PYTHONSAFEPATH"
 """Keeps the working folder off the path of whatever workers start: it may be one that somebody sent."""
 
 _LOOK_SECONDS = 0.2
+
 _LAST_ANSWER_SECONDS = 2.0
+
 _KILL_SECONDS = 5.0
+
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 

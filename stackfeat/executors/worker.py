@@ -68,7 +68,7 @@ def _guard(worker: int) -> NoReturn:
 def _end_descendants(worker: int) -> None:
     """End what jobs began in groups of their own."""
     sys.path.append(str(Path(__file__).parents[2]))
-    from stackfeat.ending import descendants
+    from stackfeat.executors.signals import descendants
 
     for pid in descendants(worker):
         if pid != os.getpid():

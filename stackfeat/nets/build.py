@@ -3,26 +3,175 @@
 In:  a module class or factory, params from the config, and what the data is like.
 Out: a module; of `n_features`, `n_outputs`, `cardinalities`, `shapes`, `vocabulary` and `prepared` the constructor
      gets those that its signature names.
+
+It also holds:
+
+- Nets given as objects: a module that stands for the class it could be built from.
+- Which array goes to which argument of ``forward``.
+- Nets and inputs that the command line names: a class and its params, shapes, arrays.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from stackfeat.errors import MemberError
-from stackfeat.nets.named_inputs import bind_inputs
-from stackfeat.nets.taps.values import first_tensor
+from stackfeat.errors import MemberError, UsageError
+from stackfeat.layers.taps.values import first_tensor
 from stackfeat.structure import must, structured
 
+
+class ModuleCopies:
+    """Builds deep copies of a module as it is now; what is trained later is never the module itself.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Kept as a copy on the CPU, so that a pickle can be read on any machine.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = copy.deepcopy(module).cpu()
+        self.accepts_categories = bool(getattr(module, "accepts_categories", False))
+        self.__name__ = type(module).__name__
+
+    def __call__(self) -> nn.Module:
+        return copy.deepcopy(self.module)
+
+
+def as_factory(net: object) -> object:
+    """Return what builds a net: a class or function as it is, a module as a factory of its copies."""
+    return ModuleCopies(net) if isinstance(net, nn.Module) else net
+
+
+def on_cpu(net: object) -> object:
+    """Return a module as a copy on the CPU where it is elsewhere, anything else as it is."""
+    if not isinstance(net, nn.Module):
+        return net
+    tensors = [*net.parameters(), *net.buffers()]
+    return net if all(values.device.type == "cpu" for values in tensors) else copy.deepcopy(net).cpu()
+
+
+def is_module(net: object) -> bool:
+    """Whether something is an ``nn.Module``, already built."""
+    return isinstance(net, nn.Module)
+
+
+ORDER = "_stackfeat_order"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How arrays reach ``forward``.
+
+    Attributes
+    ----------
+    order : tuple of int
+        Positions of the arrays that are handed over, in that order.
+    keywords : tuple of str or None
+        The argument each goes to; None where it is simply the next positional one.
+    """
+
+    order: tuple[int, ...]
+    keywords: tuple[str, ...] | None = None
+
+
+def find_binding(forward: Any, names: Sequence[str], optional: Collection[str] = ()) -> Binding:
+    """Return how arrays of these names reach ``forward``.
+
+    Parameters
+    ----------
+    forward : callable
+    names : sequence of str
+        Names of the arrays, in the order of the config.
+    optional : collection of str
+        Those that are left out where ``forward`` has no argument of their name: lengths of sequences.
+
+    Notes
+    -----
+    By name where all names are arguments, or ``forward`` takes ``**inputs``; else in the given order.
+    """
+    parameters = list(inspect.signature(forward).parameters.values())
+    arguments = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keyword_only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    kept = [n for n in names if n not in optional or n in arguments or n in keyword_only or takes_any]
+    order = tuple(list(names).index(name) for name in kept)
+    targets = _targets(parameters, arguments, keyword_only, kept, optional, takes_any=takes_any)
+    if targets is None:
+        return Binding(order)
+    by_target = dict(zip(targets, order, strict=True))
+    first = arguments[: len(kept)]
+    if set(first) == set(targets):
+        return Binding(tuple(by_target[argument] for argument in first))
+    return Binding(order, tuple(targets))
+
+
+def _targets(
+    parameters: list[inspect.Parameter],
+    arguments: list[str],
+    keyword_only: list[str],
+    kept: list[str],
+    optional: Collection[str],
+    *,
+    takes_any: bool,
+) -> list[str] | None:
+    """Return the argument for each array, or None where they simply follow each other."""
+    needed = [name for name in kept if name not in optional]
+    matched = {*arguments, *keyword_only}
+    if takes_any:
+        waiting = [
+            p.name for p in parameters if p.name in arguments and p.default is p.empty and p.name not in kept
+        ]
+        strangers = iter([name for name in needed if name not in matched])
+        given_to = {next(strangers, None): argument for argument in waiting}
+        return [given_to.get(name, name) for name in kept]
+    if set(needed) <= matched and set(arguments[: len(needed)]) <= {*needed, *optional}:
+        return kept
+    free = [name for name in arguments if name not in kept or name in needed]
+    if len(free) < len(needed):
+        return None
+    given_to = dict(zip(needed, free, strict=False))
+    return [given_to.get(name, name) for name in kept]
+
+
+def bind_inputs(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> None:
+    """Let ``forward`` be called with the arrays one after the other, whatever its arguments are called.
+
+    Where arguments must be named (``**inputs``, keyword-only ones) the module's class is replaced by a
+    subclass that names them; layers, their names and weights stay as they are.
+    """
+    binding = find_binding(module.forward, names, optional)
+    if binding.keywords is None:
+        return
+    base, keywords = type(module), binding.keywords
+
+    def forward(self: Any, *values: Any) -> Any:
+        return base.forward(self, **dict(zip(keywords, values, strict=True)))
+
+    kinds = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *keywords)]
+    forward.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
+    described = {"forward": forward, ORDER: binding.order, "__module__": base.__module__}
+    module.__class__ = type(base.__name__, (base,), described)
+
+
+def input_order(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> list[int]:
+    """Return the positions of the arrays that ``forward`` is given, in its order."""
+    known: tuple[int, ...] | None = getattr(type(module), ORDER, None)
+    return list(find_binding(module.forward, names, optional).order if known is None else known)
+
+
 Output = Literal["auto", "logits", "proba", "log_proba", "value", "none"]
+
 MOST_COLUMNS = 100_000_000
 
 
@@ -236,3 +385,40 @@ def build_net(
             "name a module class or factory"
         )
     return module
+
+
+def construct(cls: Callable[..., Any], params: Mapping[str, Any]) -> nn.Module:
+    """Return ``cls(**params)``; a module that exists already is taken as it is.
+
+    Raises
+    ------
+    UsageError
+        If the arguments do not fit, or it makes no module.
+    """
+    if isinstance(cls, nn.Module):
+        return cls
+    name = getattr(cls, "__name__", repr(cls))
+    if not callable(cls):
+        raise UsageError(f"a net must be a class or a function that makes one; got {name}; name another")
+    try:
+        inspect.signature(cls).bind(**params)
+    except TypeError as error:
+        raise UsageError(
+            f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(params)} ({error}); "
+            "give them with --params '{\"name\": value}'"
+        ) from error
+    made = cls(**params)
+    if not isinstance(made, nn.Module):
+        raise UsageError(f"{name} must return a torch.nn.Module; got {type(made).__name__}; name another")
+    return made
+
+
+def made_up_input(shape: tuple[int, ...], kind: str) -> Tensor:
+    """Return normal numbers, or the code 0 for int64, which every embedding has."""
+    if kind == "int64":
+        return torch.zeros(shape, dtype=torch.int64)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def to_tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(np.array(array)) for array in arrays]

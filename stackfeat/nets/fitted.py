@@ -16,18 +16,16 @@ import torch
 from torch import nn
 
 from stackfeat.errors import MemberError, TapError, UsageError
-from stackfeat.nets.build import NetSpec
+from stackfeat.layers.activations.listing import layers_in_order
+from stackfeat.layers.lazy import Column, to_column
+from stackfeat.layers.taps import Tap, layer_names
+from stackfeat.layers.taps.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
+from stackfeat.nets.build import NetSpec, input_order
 from stackfeat.nets.inference import forward_rows, pad_rows
-from stackfeat.nets.lazy import Column, to_column
-from stackfeat.nets.named_inputs import input_order
-from stackfeat.nets.outputs import Head
-from stackfeat.nets.reading.order import layers_in_order
-from stackfeat.nets.report import TrainReport
-from stackfeat.nets.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
-from stackfeat.nets.state import pack_state, unpack_state
-from stackfeat.nets.taps import Tap, layer_names
+from stackfeat.nets.training.outputs import Head, TrainReport
+from stackfeat.nets.weights import pack_state, unpack_state
 from stackfeat.structure import structured
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 PENULTIMATE = "penultimate"
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, TapError
-from stackfeat.nets.lazy import Column
-from stackfeat.nets.reading.examine import Examination, examine
-from stackfeat.nets.reading.rows import RowReading
-from stackfeat.nets.runtime import evaluating, plain_transformers
-from stackfeat.nets.taps import Tap, first_tensor, resolve_taps
+from stackfeat.layers.activations.call_trace import Examination, examine
+from stackfeat.layers.activations.rows import RowReading
+from stackfeat.layers.lazy import Column
+from stackfeat.layers.taps import Tap, first_tensor, resolve_taps
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 
 BATCH_SIZE = 256
 

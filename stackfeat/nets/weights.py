@@ -2,26 +2,36 @@
 
 In:  a module, a safetensors file or one that `torch.save` wrote from a state dict, or their bytes.
 Out: the module with these weights, or an error that names what does not fit.
+
+It also holds:
+
+- A net's weights as bytes: safetensors, with one JSON header; nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import MemberError, UsageError
 from stackfeat.registry.resolve import suggest
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "net")
+
 PREFIXES = ("_orig_mod.", "module.", "model.")
+
 COUNTERS = ("n_averaged",)
 """What averaged models keep beside their weights."""
+
 SHOWN = 8
+
 ADVICE = "Give the params the net was trained with (--params), or another file"
 
 
@@ -192,3 +202,49 @@ def shorten(names: list[str]) -> str:
     """Join the first names, and say how many more there are."""
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + rest if names else "none"
+
+
+HEADER = "stackfeat"
+
+LENGTH_BYTES = 8
+
+
+def pack_state(state: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """Return weights and header as one safetensors file.
+
+    Raises
+    ------
+    MemberError
+        If the header has values JSON cannot hold, such as a class among the params.
+    """
+    try:
+        text = json.dumps(header, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise MemberError(
+            f"a net's params must be plain JSON values to be stored; got {error}; "
+            "use numbers, texts and lists"
+        ) from error
+    # Copies: tied weights share memory, which the format refuses.
+    # One header key: the order of several would be random.
+    tensors = {name: values.detach().cpu().contiguous().clone() for name, values in state.items()}
+    return bytes(save(tensors, metadata={HEADER: text}))
+
+
+def unpack_state(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the weights, on the CPU.
+
+    Raises
+    ------
+    MemberError
+        If the bytes are not a stored net.
+    """
+    try:
+        length = int.from_bytes(data[:LENGTH_BYTES], "little")
+        file_header = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length])
+        header: dict[str, Any] = json.loads(file_header["__metadata__"][HEADER])
+        return header, load(data)
+    except Exception as error:
+        raise MemberError(
+            f"a stored net must be safetensors with a {HEADER!r} header; got {len(data)} bytes ({error}); "
+            "train the member again"
+        ) from error

@@ -19,8 +19,7 @@ import numpy as np
 from stackfeat.errors import MissingExtraError, StoreError, StructureError, UsageError
 from stackfeat.output.files import write_json
 from stackfeat.registry.resolve import suggest
-from stackfeat.store.disk import hash_file
-from stackfeat.store.names import safe_name
+from stackfeat.store.disk import hash_file, safe_name
 from stackfeat.structure import checked, parse_json
 
 EXPORTED = ".exported.json"

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stackfeat.blame import as_written
-from stackfeat.ensemble.units import Averaging
-from stackfeat.errors import UsageError
+from stackfeat.engine.jobs import Averaging
+from stackfeat.errors import UsageError, as_written
+from stackfeat.output.completed_run import Finished
 from stackfeat.output.files import write_bytes
-from stackfeat.output.finished import Finished
 from stackfeat.output.run_file import PROVENANCE as FILE
 from stackfeat.output.write import file_name
-from stackfeat.store.sealed import read_sealed, seal
+from stackfeat.store.manifest import read_sealed, seal
 from stackfeat.structure import must, structured
 
 FORMAT = 2

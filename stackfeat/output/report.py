@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stackfeat import __version__
-from stackfeat.ensemble.fit_info import FitInfo
-from stackfeat.features.diagnostics import fold_id_limit
-from stackfeat.output.finished import Finished
+from stackfeat.encodings.diagnostics import fold_id_limit
+from stackfeat.log import VERSION
+from stackfeat.meta.estimator_io import FitInfo
+from stackfeat.output.completed_run import Finished
 from stackfeat.output.scores import Score, paired_gap
 
 _STRIP_WIDTH = 160
@@ -40,7 +40,7 @@ def page_values(finished: Finished, title: str) -> dict[str, Any]:
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     return {
         "title": title,
-        "version": __version__,
+        "version": VERSION,
         "metric": metric.name,
         "direction": "higher is better" if metric.greater_is_better else "lower is better",
         "chosen": finished.chosen.node.full_name,

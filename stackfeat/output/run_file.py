@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from stackfeat.errors import DataError, StructureError, UsageError
+from stackfeat.options import FOLDERS
 from stackfeat.store import hash_recipe
 from stackfeat.store.disk import hash_file
-from stackfeat.store.sealed import read_sealed, seal
+from stackfeat.store.manifest import read_sealed, seal
 from stackfeat.structure import must, structured
 
 FILE = "run.json"
@@ -40,8 +41,6 @@ FILES = frozenset(
     }
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
-FOLDERS = ("oof", "test", "holdout", "predictor")
-"""Folders of a run folder that hold files of runs alone."""
 REMEDY = (
     "move the folder away or choose another outputs.dir, and run the config again: finished folds are stored"
 )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.errors import DataError, StoreError, UsageError
+from stackfeat.log import PACKAGE, LineFormatter
 from stackfeat.output.files import write_bytes
 from stackfeat.output.run_file import (
     AUDIT,
@@ -335,9 +336,9 @@ def _remove_staged(path: Path) -> None:
 
 
 def _version() -> str:
-    from stackfeat import __version__
+    from stackfeat.log import VERSION
 
-    return __version__
+    return VERSION
 
 
 @contextmanager
@@ -354,3 +355,35 @@ def _explained(folder: Path) -> Iterator[None]:
         )
         fault.errno = error.errno
         raise fault from error
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Append the package's log to a file for as long as the block lasts."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _RunLog(path, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"the run folder {path.parent} must be a place that can be written; got {error.strerror or error}. "
+            "Choose another outputs.dir"
+        ) from error
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    package = logging.getLogger(PACKAGE)
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        with suppress(OSError):
+            handler.close()
+
+
+class _RunLog(logging.FileHandler):
+    """A log file; what a full disk does not take is lost, and neither ends a run nor is printed."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass

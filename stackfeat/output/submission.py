@@ -15,7 +15,7 @@ import numpy as np
 
 from stackfeat.errors import DataError
 from stackfeat.structure import structured
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd

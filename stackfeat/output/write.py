@@ -3,10 +3,15 @@
 In:  a finished run and its folder.
 Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, holdout/, submission.csv,
      predictor/, report.html. They are a draft until all of them are there.
+
+It also holds:
+
+- The saved predictor: models of every pipeline up to the submitted member, nothing else.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +19,76 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.data.samples import Samples
-from stackfeat.ensemble.fit_info import FitInfo
-from stackfeat.output.artifact import write_predictor
+from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.plan import Plan
+from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
+from stackfeat.engine.wiring import Wiring
+from stackfeat.meta.estimator_io import FitInfo
+from stackfeat.output.completed_run import Finished
 from stackfeat.output.files import write_bytes, write_csv, write_json
-from stackfeat.output.finished import Finished
 from stackfeat.output.report import render_report
 from stackfeat.output.run_file import SUBMISSION
 from stackfeat.output.run_folder import Draft
 from stackfeat.output.scores import Score
 from stackfeat.output.submission import Form, make_submission, order_like_sample
-from stackfeat.store import safe_name
+from stackfeat.store import EntryStore, Store, safe_name
+from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FOLDER = "predictor"
+
+_NOT_NEEDED = ("oof/", "anchor/", "rows/")
+
+
+def write_predictor(
+    draft: Draft,
+    plan: Plan,
+    member: str,
+    averaging: Averaging,
+    task: Task,
+    store: EntryStore,
+    extra: dict[str, Any],
+) -> None:
+    """Write everything that later rows need, unless it is there.
+
+    Parameters
+    ----------
+    extra : dict
+        JSON kept beside the wiring: the schema of the data, the form of a submission, the decision.
+    """
+    wiring = Wiring.of(plan, member, averaging, task)
+    unsaved = _unsaved(store, {key: member for member, _, _, key in wiring.fits})
+    description = {"format": FORMAT} | wiring.to_json() | extra | {"unsaved": unsaved}
+    made_of = {"description": json.loads(json.dumps(description)), "keys": list(wiring.keys)}
+    if draft.keeps(FOLDER, made_of):
+        return
+    folder = draft.path(FOLDER, made_of)
+    models = Store(folder / MODELS)
+    for key in wiring.keys:
+        _copy_state(store, models, key)
+    write_json(folder / WIRING, description)
+    write_hashes(folder, wiring.keys)
+
+
+def _copy_state(source: EntryStore, target: Store, key: str) -> None:
+    entry = source.read(key)
+    if target.has(key):
+        return
+    with target.write(key, entry.kind, entry.manifest["recipe"]) as writer:
+        for name in entry.manifest["files"]:
+            if not name.startswith(_NOT_NEEDED):
+                writer.bytes(name, entry.bytes(name))
+
+
+def _unsaved(store: EntryStore, names: dict[str, str]) -> dict[str, str]:
+    problems = {}
+    for key, member in names.items():
+        problem = FitInfo.of(store.read(key)).unsaved
+        if problem:
+            problems[member] = problem
+    return problems
 
 
 def write_run(

@@ -6,7 +6,7 @@ These libraries take any name and pass it on to native code, so a name that is n
 
 from __future__ import annotations
 
-from stackfeat.registry.kinds import AMOUNT, Kind, table, words
+from stackfeat.registry.parameter_kinds import AMOUNT, Kind, table, words
 
 _ITEMS, _KEYS = frozenset({"items"}), frozenset({"keys"})
 _ROUNDS, _THREADS, _SEED, _BINS = Kind(1e6), Kind(256), Kind(2**32), Kind(65_535)

@@ -4,6 +4,10 @@ In:  the path of a class, or the name of a net, and its parameters as a config w
 Out: problems, each with its place; nothing is imported or constructed.
 
 What needs no check: code that was agreed to with ``--trust-code``.
+
+It also holds:
+
+- What parameters of the registry's nets take, by the parameter's name.
 """
 
 from __future__ import annotations
@@ -16,25 +20,83 @@ from typing import Any
 from stackfeat.errors import TrustError
 from stackfeat.registry.allowed import is_allowed_path
 from stackfeat.registry.booster_parameters import BOOSTERS, REFUSED
-from stackfeat.registry.kinds import MOST_VALUES, Key, Kind, is_name, nested_estimator, problems
 from stackfeat.registry.names import ESTIMATORS
-from stackfeat.registry.net_parameters import FAMILIES, NET_KINDS, NET_NUMBER
+from stackfeat.registry.parameter_kinds import (
+    MOST_VALUES,
+    Key,
+    Kind,
+    is_name,
+    nested_estimator,
+    problems,
+    table,
+    words,
+)
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.sklearn_parameters import GRIDS, MEMBER_LISTS, SKLEARN
 
+_LAYERS = "relu relu6 gelu gelu_tanh silu swish mish selu elu leaky_relu hard_swish hardswish hard_mish"
+
+NET_NUMBER = Kind(4_096)
+"""What every other parameter takes: a width, a share, a switch."""
+
+_ENCODERS = "tcn gru transformer_encoder inception_time cnn vector"
+
+_ACTIVATIONS = "auto relu gelu silu mish selu"
+
+NET_KINDS: dict[str, Kind] = {
+    "activation": words(_ACTIVATIONS),
+    "architecture": words("tabm tabm-mini tabm-packed"),
+    "augment": Kind(360, free=frozenset({"keys"})),
+    "encoders": words(f"{_ENCODERS} {_ACTIVATIONS}", most=4_096, free=frozenset({"keys"}), widths=True),
+    "hidden": Kind(4_096, 65_536, widths=True),
+    "how": words("concat attention"),
+    "num_embeddings": words("none piecewise_linear periodic"),
+    **table((Kind(64), "depth n_blocks heads"), (Kind(1_024), "width filters k"), (Kind(6), "stages")),
+}
+"""Nets of the table NETS."""
+
+_TIMM: dict[str, Kind] = {
+    "act_layer": words(_LAYERS),
+    "global_pool": words("avg max avgmax catavgmax token map"),
+    "norm_layer": words("batchnorm batchnorm2d groupnorm groupnorm1 layernorm layernorm2d rmsnorm rmsnorm2d"),
+    **table(
+        (Kind(1, is_true=False), "pretrained features_only exportable scriptable"),
+        (
+            Kind(0, is_true=False),
+            "checkpoint_path pretrained_cfg pretrained_cfg_overlay cache_dir pretrained_strict weights",
+        ),
+    ),
+}
+
+_TORCHVISION: dict[str, Kind] = table(
+    (Kind(0, is_true=False), "pretrained weights weights_backbone"),
+)
+
+FAMILIES: dict[str, dict[str, Kind]] = {"timm": _TIMM, "torchvision": _TORCHVISION}
+"""Nets of other libraries, by what stands before the colon."""
+
 _DEEPEST = 10
+
 _MOST_MEMBERS = 1_000
+
 _MOST_TRIALS = 10_000
+
 _GRID_NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:__[A-Za-z_]\w{0,99}){0,9}")
+
 _REMEDY = "If you trust this config, agree to it with --trust-code (trust_code=True)"
+
 _NUMBER = Kind()
+
 _COLUMNS = Kind(free=frozenset({"text", "items"}))
 
 _DEPRECATED = (
     "algorithm base_estimator copy copy_X criterion multi_class n_alphas penalty probability random_state "
     "shuffle store_cv_values"
 )
+
 _NOT_GIVEN = dict.fromkeys(_DEPRECATED.split(), "deprecated")
+
+
 _NOT_GIVEN |= dict.fromkeys(("alphas", "l1_ratios", "scoring", "use_legacy_attributes"), "warn")
 """Defaults by which scikit-learn, from 1.6 on, marks parameters that are not given."""
 

@@ -18,8 +18,14 @@ from types import ModuleType
 
 from stackfeat.errors import ConfigError, MissingExtraError, TrustError
 from stackfeat.registry.allowed import allowed_class, check_allowed
-from stackfeat.registry.families import check_family, in_family, made_by_family
-from stackfeat.registry.names import TRUSTED_PACKAGES
+from stackfeat.registry.names import (
+    ESTIMATORS,
+    NETS,
+    TRUSTED_PACKAGES,
+    check_family,
+    in_family,
+    made_by_family,
+)
 from stackfeat.registry.source import (
     ModuleFile,
     find_module,
@@ -288,3 +294,33 @@ def _is_namesake(module: ModuleFile) -> bool:
     """Whether another file was imported under this module's name."""
     origin = getattr(sys.modules.get(module.name), "__file__", None)
     return origin is not None and Path(origin).resolve() != module.path.resolve()
+
+
+LONGEST = 80
+
+
+def quoted(value: object) -> str:
+    """Return a value of a file as one writes it in code, cut where it is long.
+
+    Examples
+    --------
+    >>> quoted("red")
+    "'red'"
+    >>> quoted("x" * 100_000)[-25:]
+    "'... (100,000 characters)"
+    """
+    text = value if isinstance(value, str) else repr(value)
+    return repr(value) if len(text) <= LONGEST else f"{text[:LONGEST]!r}... ({len(text):,} characters)"
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return the beginning of a long text."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def code_hash(name: str, folder: Path) -> str | None:
+    """Return the hash of the user's source behind a name; None for tables and known packages."""
+    table = {**NETS, **ESTIMATORS}
+    if not is_user_code(name, table, TRUSTED_PACKAGES):
+        return None
+    return source_hash(name, folder)

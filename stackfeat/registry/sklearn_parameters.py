@@ -8,7 +8,7 @@ Left out, so refused whatever is given as text: `memory` and `callback` (caches,
 
 from __future__ import annotations
 
-from stackfeat.registry.kinds import AMOUNT, COUNT, Kind, table, words
+from stackfeat.registry.parameter_kinds import AMOUNT, COUNT, Kind, table, words
 
 _TEXT, _ITEMS, _KEYS = frozenset({"text"}), frozenset({"items"}), frozenset({"keys"})
 

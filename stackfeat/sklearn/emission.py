@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_response_method
 from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, NetOptions, TapOptions
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn.net_base import BaseNet
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 PREDICTIONS = ("proba", "prediction", "decision")
 ENCODINGS = ("geometry", "aligned", "relative", "raw")

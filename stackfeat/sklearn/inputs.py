@@ -16,9 +16,9 @@ import pandas as pd
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, check_array
 
-from stackfeat.data.columns import Column, describe_column, guess_type
-from stackfeat.data.rows import build_table
 from stackfeat.data.samples import Input, Table
+from stackfeat.data.schema.columns import Column, describe_column, guess_type
+from stackfeat.data.schema.roles import build_table
 from stackfeat.errors import DataError, UsageError
 from stackfeat.registry.resolve import suggest
 

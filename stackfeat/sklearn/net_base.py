@@ -4,34 +4,73 @@ In:  a net by name, class, factory or module; training options as flat parameter
      `inputs` reads.
 Out: the fitted nets of one member, in memory; predictions are padded to fixed batches, so a row's are
      bitwise the same however rows are chunked.
+
+It also holds:
+
+- What the parameters of nets may be, in scikit-learn's words.
 """
 
 from __future__ import annotations
 
 import inspect
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import ValidationError
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     check_is_fitted,
 )
 
-from stackfeat.data.inner import inner_split
 from stackfeat.data.samples import Samples
-from stackfeat.ensemble.members.fitted_nets import FittedNets, net_arrays
-from stackfeat.ensemble.members.net import NetMember
+from stackfeat.data.splits.validation_split import inner_split
 from stackfeat.errors import UsageError
-from stackfeat.features.member import FitContext, Rows
-from stackfeat.nets.copies import as_factory, on_cpu
+from stackfeat.members.net import FittedNets, NetMember, net_arrays
+from stackfeat.members.protocol import FitContext
+from stackfeat.meta.columns import Rows
+from stackfeat.nets.build import as_factory, on_cpu
 from stackfeat.nets.options import NetOptions, TrainOptions
-from stackfeat.sklearn.constraints import NET_CONSTRAINTS
 from stackfeat.sklearn.inputs import InputReader, check_inputs, is_dict, n_rows_of
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+
+_SHARE = Interval(Real, 0, 1, closed="left")
+
+NET_CONSTRAINTS: dict[str, Any] = {
+    "module": "no_validation",
+    "net_params": [dict, None],
+    "epochs": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "lr": [_POSITIVE],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "schedule": [StrOptions({"cosine", "onecycle", "constant", "coslog4"})],
+    "warmup": [_SHARE],
+    "clip_norm": [_POSITIVE, None],
+    "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber"})],
+    "patience": [Interval(Integral, 1, None, closed="left"), None],
+    "early_stopping": ["boolean", StrOptions({"auto", "fixed", "refit", "inner"})],
+    "validation_fraction": [Interval(Real, 0, 0.9, closed="neither")],
+    "amp": [StrOptions({"auto", "on", "off"})],
+    "channels_last": [StrOptions({"auto", "off"})],
+    "folds_at_once": [StrOptions({"auto", "off"})],
+    "ema": [Interval(Real, 0, 1, closed="neither"), None],
+    "mixup": [_POSITIVE, None],
+    "cutmix": [_POSITIVE, None],
+    "scaling": [StrOptions({"quantile", "standard", "none"})],
+    "output": [StrOptions({"auto", "logits", "proba", "log_proba", "value"})],
+    "seeds": [Interval(Integral, 1, 100, closed="both")],
+    "warm_start": ["boolean"],
+    "device": [str],
+    "threads": [Interval(Integral, 1, None, closed="left"), None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
 
 STOPPING_PATIENCE = 10
 """Epochs without a better validation loss for ``early_stopping=True`` without `patience`."""

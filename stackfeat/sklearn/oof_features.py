@@ -19,21 +19,21 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.errors import LeakWarning
-from stackfeat.sklearn.block_report import diagnose_outputs
+from stackfeat.sklearn.diagnostics import diagnose_outputs
 from stackfeat.sklearn.emission import Emission, check_targets, output_name, plan_emission, prediction_columns
-from stackfeat.sklearn.folding import FoldWorker, fit_folds
-from stackfeat.sklearn.picture import label, visual_block
-from stackfeat.sklearn.routing import metadata_of, route
+from stackfeat.sklearn.folding import FoldWorker, Views, fit_folds
 from stackfeat.sklearn.rows import (
     as_rows,
     check_width,
     encode_labels,
     fingerprint,
     first_fold_of,
+    metadata_of,
+    route,
     split_folds,
 )
-from stackfeat.sklearn.views import Views
-from stackfeat.task import Task
+from stackfeat.sklearn.stacking_base import label, visual_block
+from stackfeat.tasks.task import Task
 
 ESTIMATOR = "estimator"
 

@@ -2,17 +2,28 @@
 
 In:  arrays, DataFrames, sparse matrices, lists, dicts of them; a splitter.
 Out: parts of them, and `Folds` as the rest of the package knows them.
+
+It also holds:
+
+- Who gets which metadata of a `fit`: sample weights go to estimators, groups to the splitter.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import (
+    _manual_routing,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
@@ -23,7 +34,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from stackfeat.data.folds import Folds
+from stackfeat.data.splits.folds import Folds
 from stackfeat.sklearn.inputs import is_dict
 
 
@@ -179,3 +190,38 @@ def fingerprint(X: Any) -> str:
         )
         digest.update(data)
     return digest.hexdigest()
+
+
+def route(owner: Any, fit_params: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return the metadata of every estimator named, and of the splitter.
+
+    Raises
+    ------
+    ValueError
+        Without metadata routing: if anything but ``sample_weight`` and ``groups`` is given.
+    """
+    given = {name: value for name, value in fit_params.items() if value is not None}
+    _raise_for_params(given, owner, "fit", allow=["sample_weight", "groups"])
+    if _routing_enabled():
+        return process_routing(owner, "fit", **given)
+    weight = {name: value for name, value in given.items() if name == "sample_weight"}
+    groups = {name: value for name, value in given.items() if name == "groups"}
+    return _manual_routing({**{name: {"fit": weight} for name in names}, "splitter": {"split": groups}})
+
+
+def metadata_of(routed: Any, name: str, method: str) -> dict[str, Any]:
+    """Return the metadata of an object's method; none where it asks for none."""
+    return dict(routed.get(name, {}).get(method, {}))
+
+
+def check_weights_supported(estimators: Mapping[str, Any], routed: Any) -> None:
+    """Raise TypeError before any fit where an estimator is to get weights that its `fit` does not take."""
+    for name, estimator in estimators.items():
+        if "sample_weight" not in metadata_of(routed, name, "fit"):
+            continue
+        taken = inspect.signature(estimator.fit).parameters.values()
+        if not any(one.name == "sample_weight" or one.kind is one.VAR_KEYWORD for one in taken):
+            raise TypeError(
+                f"Underlying estimator {type(estimator).__name__} does not support sample weights; "
+                f"got sample_weight for {name!r}; use another estimator, or fit without weights"
+            )

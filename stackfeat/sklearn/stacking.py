@@ -19,10 +19,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _estimator_has, check_is_fitted, column_or_1d
 
 from stackfeat.errors import LeakWarning
-from stackfeat.sklearn.nested import diagnose_stack
-from stackfeat.sklearn.pipelines import mean, most_voted, route_predict
-from stackfeat.sklearn.stacking_base import FoldStacking
-from stackfeat.task import Task
+from stackfeat.sklearn.diagnostics import diagnose_stack
+from stackfeat.sklearn.stacking_base import FoldStacking, mean, most_voted, route_predict
+from stackfeat.tasks.task import Task
 
 _FINAL = ("final_estimator_", "final_estimator")
 _IN_SAMPLE = (

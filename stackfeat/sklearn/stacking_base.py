@@ -3,39 +3,157 @@
 In:  estimators, X, y.
 Out: a final estimator fitted on out-of-fold rows. New rows go through the models of every fold and the
      final estimator, and predictions are averaged last (``averaging="late"``).
+
+It also holds:
+
+- What the K pipelines of a stack say, put together at the very end.
+- Parts of a stack that need no stack: words by estimator, prefit estimators, means of views.
+- The drawing of an estimator in a notebook: which outputs each part hands on, and at which level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble._base import _fit_single_estimator
 from sklearn.ensemble._stacking import _BaseStacking
 from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch, _safe_indexing
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, _raise_for_params
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _manual_routing,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from stackfeat.sklearn.emission import (
     PREDICTIONS,
     Emission,
     check_targets,
+    encodings_of,
     find_net,
+    net_input,
     plan_emission,
 )
-from stackfeat.sklearn.final import FinalDesign, GatedFinalClassifier, GatedFinalRegressor, fit_design
-from stackfeat.sklearn.folding import FoldWorker, Reading, fit_folds
-from stackfeat.sklearn.picture import label
-from stackfeat.sklearn.routing import check_weights_supported, metadata_of, route
-from stackfeat.sklearn.rows import as_rows, count, first_fold_of, split_folds
-from stackfeat.sklearn.stack_parts import mean_of, of_estimator, of_prefit, read_prefit
-from stackfeat.sklearn.views import Views
-from stackfeat.task import Task
+from stackfeat.sklearn.final_estimator import (
+    FinalDesign,
+    GatedFinalClassifier,
+    GatedFinalRegressor,
+    fit_design,
+)
+from stackfeat.sklearn.folding import FoldWorker, Reading, Views, fit_folds, read
+from stackfeat.sklearn.rows import (
+    as_rows,
+    check_weights_supported,
+    count,
+    first_fold_of,
+    metadata_of,
+    route,
+    split_folds,
+)
+from stackfeat.tasks.task import Task
+
+
+def route_predict(stack: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what the final estimator's `predict` is given."""
+    route: Callable[..., Any] = _manual_routing
+    routed = (
+        process_routing(stack, "predict", **params)
+        if _routing_enabled()
+        else route({"final_estimator_": {"predict": params}})
+    )
+    return dict(routed.final_estimator_["predict"])
+
+
+def mean(outputs: Sequence[Any]) -> Any:
+    """Return the mean over pipelines, also of tuples (values, spreads) and of lists (one a label)."""
+    first = outputs[0]
+    if len(outputs) == 1:
+        return first
+    if isinstance(first, tuple | list):
+        return type(first)(mean([output[i] for output in outputs]) for i in range(len(first)))
+    return np.mean(outputs, axis=0)
+
+
+def most_voted(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what most pipelines say of each row (and label); the lowest code of equals."""
+    if len(outputs) == 1:
+        return np.asarray(outputs[0])
+    votes = np.stack(outputs)
+    codes = np.unique(votes)
+    counts = np.stack([(votes == code).sum(axis=0) for code in codes])
+    return np.asarray(codes[counts.argmax(axis=0)])
+
+
+def of_estimator(name: str, value: Any, estimators: Any) -> Any:
+    """Return one estimator's `emit` or `encode`: of a dict by name, else the same for all."""
+    if not isinstance(value, Mapping) or "tap" in value:
+        return value
+    unknown = set(value) - {known for known, _ in estimators}
+    if unknown:
+        raise ValueError(
+            f"emit and encode must name estimators ({', '.join(n for n, _ in estimators)}); got {sorted(unknown)}"
+        )
+    return value.get(name, "auto")
+
+
+def of_prefit(name: str, plan: Emission, emit: Any) -> Emission:
+    """Return what a prefit estimator is read for: it has one space, so layers are read as they are."""
+    if isinstance(emit, str) and emit == "auto":
+        return Emission(plan.method)
+    if plan.has("geometry", "aligned", "relative"):
+        raise ValueError(f"layers of prefit estimators are read as they are; set encode='raw' for {name}")
+    return plan
+
+
+def read_prefit(estimator: Any, emission: Emission, X: Any, n_classes: int | list[int]) -> Reading:
+    """Return what a prefit estimator says of rows; its net's layers as they are."""
+    prediction = read(estimator, Emission(emission.method), (), X, n_classes).prediction
+    net = find_net(estimator)
+    if not emission.taps or net is None:
+        return Reading(prediction, {})
+    caught = net.embed(net_input(estimator, X), {tap.key: tap.tap for tap in emission.taps})
+    return Reading(prediction, {f"{key}@raw": values for key, values in caught.items()})
+
+
+def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[str, np.ndarray]]:
+    """Return the mean of views, column by column."""
+    if len(views) == 1:
+        return views[0]
+    base = sum(base for base, _ in views[1:]) + views[0][0]
+    features = {name: np.mean([features[name] for _, features in views], axis=0) for name in views[0][1]}
+    return base / len(views), features
+
+
+def label(name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto") -> str:
+    """Return a label such as ``net: proba, penultimate@geometry, penultimate@aligned``."""
+    try:
+        plan = plan_emission(name, estimator, emit, encode, method, has_labels=not is_regressor(estimator))
+    except ValueError:
+        # A drawing is no place to complain: fit does.
+        return name
+    said = [] if plan.method is None else [plan.method.removeprefix("predict_")]
+    outputs = [*said, *(f"{tap.key}@{encoding}" for tap, encoding in encodings_of(plan))]
+    return f"{name}: {', '.join(outputs)}"
+
+
+def visual_block(kind: str, estimators: list[Any], names: list[str]) -> Any:
+    """Return scikit-learn's own drawing block; its module moved between versions."""
+    for module in ("sklearn.utils._repr_html.estimator", "sklearn.utils._estimator_html_repr"):
+        try:
+            return importlib.import_module(module)._VisualBlock(kind, estimators, names=names)
+        except ImportError:
+            continue
+    raise ImportError("scikit-learn must have an HTML representation; got none; install 1.6 or later")
 
 
 class FoldStacking(_BaseStacking):

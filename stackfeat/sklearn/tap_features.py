@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.copies import is_module, on_cpu
+from stackfeat.nets.build import is_module, on_cpu
 from stackfeat.sklearn.inputs import check_inputs
 from stackfeat.sklearn.rows import check_width
 
@@ -131,7 +131,7 @@ class TapFeatures(TransformerMixin, BaseEstimator):
         return checked
 
     def _read(self, X: Any) -> dict[str, np.ndarray]:
-        from stackfeat.nets.extraction.extract import extract
+        from stackfeat.layers.extraction.extract import extract
 
         inputs = {name: as_input(v) for name, v in X.items()} if isinstance(X, dict) else as_input(X)
         found = extract(

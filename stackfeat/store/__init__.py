@@ -6,9 +6,9 @@ does not: this folder knows no stage of the flow.
 """
 
 from stackfeat.store.cleaning import CleanReport
+from stackfeat.store.disk import from_safe_name, safe_name
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, reading
 from stackfeat.store.memory import LayeredStore, MemoryStore
-from stackfeat.store.names import from_safe_name, safe_name
 from stackfeat.store.recipe import canonical_json, hash_recipe
 from stackfeat.store.scratch import Scratch
 from stackfeat.store.store import Store

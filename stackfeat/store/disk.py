@@ -2,6 +2,10 @@
 
 In:  paths and bytes.
 Out: files whose SHA-256 is known and that survive a power cut, or a StoreError and nothing else.
+
+It also holds:
+
+- Names of anything as file names, and back.
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote, unquote
 
-from stackfeat.blame import NO_ACCESS, NO_SPACE, machine_fault
-from stackfeat.errors import StoreError
+from stackfeat.errors import NO_ACCESS, NO_SPACE, StoreError, machine_fault
 
 _Bytes = bytes | bytearray | memoryview
 
@@ -164,3 +169,64 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(mode=0o775, exist_ok=True)
     sync(path.parent)
+
+
+MANIFEST = "manifest.json"
+
+DONE = "DONE"
+
+_RESERVED = frozenset({MANIFEST, DONE, ".", ".."})
+
+_LONGEST = 240
+
+
+def safe_name(name: str) -> str:
+    """Return the file name that stands for a name.
+
+    Characters outside ``[A-Za-z0-9._@-]`` are percent-encoded, and so is the first character of
+    names that mean something else (``.``, ``..``, the store's own files), so the result is always
+    one file directly inside its folder.
+
+    Raises
+    ------
+    ValueError
+        If the name is empty, or its file name would be too long for a file system.
+
+    Examples
+    --------
+    >>> safe_name("base/cnn/fc.1@aligned")
+    'base%2Fcnn%2Ffc.1@aligned'
+    """
+    if not name:
+        raise ValueError(f"a name must have at least one character; got name={name!r}; give it one")
+    encoded = quote(name, safe="@", encoding="utf-8", errors="surrogatepass").replace("~", "%7E")
+    if encoded in _RESERVED:
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    if len(encoded) > _LONGEST:
+        raise ValueError(
+            f"a name must fit in a file name of {_LONGEST} characters once percent-encoded; "
+            f"got {len(encoded)} for name={name!r}; use a shorter name"
+        )
+    return encoded
+
+
+def from_safe_name(encoded: str) -> str:
+    """Return the name that `safe_name` made this file name of."""
+    return unquote(encoded, encoding="utf-8", errors="surrogatepass")
+
+
+FOLDERS: set[str] = set()
+"""Temporary folders of this process."""
+
+
+class TemporaryFolder(tempfile.TemporaryDirectory[str]):
+    """A temporary folder that goes with this process, also where a signal ends it."""
+
+    def __init__(self, prefix: str = "stackfeat-") -> None:
+        super().__init__(prefix=prefix)
+        FOLDERS.add(self.name)
+
+    def cleanup(self) -> None:
+        """Remove the folder."""
+        super().cleanup()
+        FOLDERS.discard(self.name)

@@ -16,8 +16,7 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from stackfeat.blame import as_written
-from stackfeat.errors import StoreError, StructureError
+from stackfeat.errors import StoreError, StructureError, as_written
 from stackfeat.store.scratch import Scratch
 from stackfeat.structure import checked, parse_json
 

@@ -3,15 +3,21 @@
 In:  arrays, JSON values, bytes; a folder nobody else writes to.
 Out: files, ``manifest.json`` with their sizes and SHA-256, and ``DONE`` with the manifest's own
 SHA-256; when read, every file is hashed before any parser sees it.
+
+It also holds:
+
+- Moving whole entries: to their place, out of the way, into quarantine.
 """
 
 from __future__ import annotations
 
 import builtins
+import errno
 import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,15 +27,28 @@ import numpy as np
 
 from stackfeat.errors import StoreError, StructureError
 from stackfeat.store import file_stamp
-from stackfeat.store.disk import HashedFile, explained, hash_file, read_text_file, refuse_no_file, sync
+from stackfeat.store.cleaning import unique_name
+from stackfeat.store.disk import (
+    DONE,
+    MANIFEST,
+    HashedFile,
+    explained,
+    hash_file,
+    make_folder,
+    read_text_file,
+    refuse_no_file,
+    safe_name,
+    sync,
+)
 from stackfeat.store.entry import Entry, EntryWriter, claim, plain_array
 from stackfeat.store.file_stamp import Stamp, is_settled, stamp_of
 from stackfeat.store.manifest import checked_manifest
-from stackfeat.store.names import DONE, MANIFEST, safe_name
 from stackfeat.store.npy import load_npy
 
 _Content = TypeVar("_Content")
+
 _REPLACED_AT_MOST = 3
+
 _VERIFIED: dict[str, tuple[Stamp, str]] = {}
 """Files this process has hashed: path to stamp and SHA-256."""
 
@@ -214,3 +233,64 @@ def find_fault(path: Path, size: int, sha256: str) -> str:
     if is_settled(stamp, looked_at):
         _VERIFIED[os.fspath(path)] = stamp, sha256
     return ""
+
+
+_PLACE_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def publish(folder: Path, place: Path, is_taken: Callable[[], bool]) -> bool:
+    """Move a finished folder to its place, unless a good entry is there already.
+
+    Parameters
+    ----------
+    folder, place : Path
+        On one file system; `folder` stands among the temporaries.
+    is_taken : callable
+        Says whether what stands at `place` counts. If not, it is removed.
+
+    Returns
+    -------
+    bool
+        Whether `folder` was moved.
+    """
+    make_folder(place.parent)
+    while True:
+        try:
+            folder.replace(place)
+        except OSError as error:
+            if error.errno not in _PLACE_TAKEN:
+                raise
+        else:
+            sync(place.parent)
+            return True
+        if is_taken():
+            return False
+        trash = folder.with_name(unique_name())
+        with suppress(FileNotFoundError):
+            place.replace(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def put_aside(place: Path, quarantine: Path, is_damaged: Callable[[Path], bool]) -> str:
+    """Move a damaged entry into quarantine, and return what became of it.
+
+    Parameters
+    ----------
+    is_damaged : callable
+        Says whether what was moved is what was found damaged: others may have put it aside and computed
+        it again in the meantime. If not, it is moved back.
+    """
+    aside = quarantine / f"{place.name}.{unique_name()}"
+    try:
+        make_folder(quarantine)
+        place.replace(aside)
+        if not is_damaged(aside):
+            # Where one more process was faster, its entry is as good as this one.
+            with suppress(OSError):
+                aside.replace(place)
+            return "another process has computed it anew; run again"
+    except FileNotFoundError:
+        return "another process has put it aside; run again to compute it anew"
+    except OSError as error:
+        return f"it could not be put aside ({error}); remove {place} yourself"
+    return f"it is now {aside}; run again to compute it anew"

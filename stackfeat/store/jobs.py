@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.errors import StoreError
-from stackfeat.store.disk import explained, make_folder, write_file
+from stackfeat.store.disk import explained, make_folder, safe_name, write_file
 from stackfeat.store.lock import FileLock
-from stackfeat.store.names import safe_name
 from stackfeat.structure import checked, parse_json
 
 JOBS = "jobs"

@@ -16,11 +16,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stackfeat.ending import TemporaryFolder
 from stackfeat.errors import DamagedEntryError, StoreError
-from stackfeat.store.disk import write_file
+from stackfeat.store.disk import TemporaryFolder, safe_name, write_file
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, claim, plain_array
-from stackfeat.store.names import safe_name
 from stackfeat.store.npy import parse_npy
 from stackfeat.store.recipe import canonical_json
 from stackfeat.store.scratch import Scratch

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stackfeat.errors import DamagedEntryError, StoreError
-from stackfeat.store.disk import explained, hash_file
+from stackfeat.store.disk import MANIFEST, explained, hash_file
 from stackfeat.store.entry import Entry
-from stackfeat.store.names import MANIFEST
 from stackfeat.store.store import Store
 
 

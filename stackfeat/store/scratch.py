@@ -17,8 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stackfeat.store.disk import explained, make_folder, sync, write_file
-from stackfeat.store.names import safe_name
+from stackfeat.store.disk import explained, make_folder, safe_name, sync, write_file
 
 logger = logging.getLogger(__name__)
 

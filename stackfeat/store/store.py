@@ -18,16 +18,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.cleaning import CleanReport, clean_dead, clean_entries, clean_leftovers, unique_name
-from stackfeat.store.disk import explained, is_about, make_folder, store_error
+from stackfeat.store.disk import DONE, explained, is_about, make_folder, store_error
 from stackfeat.store.entry import Entry, EntryWriter
-from stackfeat.store.folder import FolderEntry, FolderWriter, read_manifest
+from stackfeat.store.folder import FolderEntry, FolderWriter, publish, put_aside, read_manifest
 from stackfeat.store.jobs import Jobs
-from stackfeat.store.moving import publish, put_aside
-from stackfeat.store.names import DONE
 from stackfeat.store.recipe import canonical_json, differences
 from stackfeat.store.scratch import PARTIAL, Scratch
 
@@ -334,3 +332,9 @@ class Store:
 def now() -> str:
     """Return the time as text that sorts by time."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Reader(Protocol):
+    """What a block needs of a store."""
+
+    def read(self, key: str) -> Entry: ...

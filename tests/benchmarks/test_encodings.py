@@ -17,7 +17,7 @@ from benchmarks.encodings.rows import draw
 from benchmarks.encodings.stack import config_of, run_stack
 from benchmarks.encodings.stored import Block, read_stored, turn_to
 from benchmarks.encodings.tables import ROWS, Results, key_table, verdicts
-from stackfeat.run import run
+from stackfeat.pipeline.run import run
 
 
 def write_table(folder: Path, n_train: int = 300, n_test: int = 60) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from stackfeat.config import load_config
 from stackfeat.config.load import config_from_dict
 from stackfeat.config.write import dump_config
-from stackfeat.ensemble.settings import member_json, member_libraries
+from stackfeat.engine.plan import member_json, member_libraries
 from stackfeat.errors import ConfigError
 
 

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.cells import to_text
-from stackfeat.data.columns import guess_type
-from stackfeat.data.csv_text import find_separator
+from stackfeat.data.files.cells import to_text
+from stackfeat.data.files.tables import find_separator
 from stackfeat.data.load import LoadedData, load, load_rows
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table, load_samples, save_samples
-from stackfeat.data.schema import Schema
+from stackfeat.data.schema.columns import Schema, guess_type
 from stackfeat.errors import DataWarning
 from stackfeat.store import MemoryStore
 

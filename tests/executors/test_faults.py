@@ -15,7 +15,7 @@ import pytest
 
 from stackfeat.errors import JobEnded, JobTimeoutError, UsageError, WorkerLostError
 from stackfeat.executors import Executor, InlineExecutor, Outcome, make_executor
-from stackfeat.executors.order import InOrder
+from stackfeat.executors.job import InOrder
 
 # Jobs are made inside functions, so that they travel by value: workers need not import this file.
 

@@ -177,7 +177,7 @@ def test_held_out_rows_take_the_way_of_test_rows_in_every_averaging(
 
 
 def test_labels_are_decided_on_held_out_rows_as_on_test_rows(arena: Any, make_rows: Draw) -> None:
-    from stackfeat.ensemble.decision import Decision
+    from stackfeat.metrics.decision import Decision
 
     train = make_rows(200, 8)
     train["y"] = np.where(train["y"] * train["x2"].gt(0), "yes", "no")
@@ -237,7 +237,7 @@ def test_members_that_do_not_leak_are_not_accused(arena: Any, make_rows: Draw) -
 
 
 def test_a_run_without_holdout_leaves_nothing_of_one_behind(arena: Any, make_rows: Draw) -> None:
-    from stackfeat.run import run
+    from stackfeat.pipeline.run import run
 
     levels = {"base": {"a": {"estimator": "sklearn.linear_model.LogisticRegression"}}}
     ran = arena.run(levels, make_rows(120, 5), stack={"holdout": 0.2})

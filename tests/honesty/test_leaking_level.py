@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from stackfeat.terminal import print_result
+from stackfeat.cli.progress import print_result
 
 Draw = Callable[..., pd.DataFrame]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.auditing import audit
+from stackfeat.audit.audit import audit
 
 
 def noise_levels(
@@ -116,7 +116,7 @@ def test_a_column_made_of_the_labels_is_caught(make_harness: Any) -> None:
 def test_rows_predicted_by_a_model_that_saw_them_are_caught(
     make_harness: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stackfeat.ensemble import work
+    from stackfeat.engine import worker as work
 
     def all_rows(recipe: Any, folds: Any, covered: Any) -> tuple[np.ndarray, np.ndarray | None]:
         held_out = None if recipe["fold"] == "all" else folds.splits[recipe["repeat"]][recipe["fold"]][1]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.auditing import audit
+from stackfeat.audit.audit import audit
 
 
 def ridge_to_first(spaces: list[np.ndarray], **options: Any) -> Any:
@@ -103,7 +103,7 @@ def test_no_meta_learner_over_an_encoding_looks_better_than_on_test_rows(
 @pytest.mark.timeout(2400)
 def test_a_flexible_map_between_folds_is_caught(make_harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness of the encodings must see a leak where there is one."""
-    from stackfeat.features import alignment
+    from stackfeat.encodings import alignment
 
     monkeypatch.setattr(alignment, "align", ridge_to_first)
     monkeypatch.setattr(alignment, "load_alignments", ridges_loaded)
@@ -122,7 +122,7 @@ def test_a_flexible_map_between_folds_is_caught(make_harness: Any, monkeypatch: 
 def test_an_audit_finds_a_flexible_map_between_folds(
     arena: Any, draw_noise: Any, monkeypatch: pytest.MonkeyPatch, leaks: bool
 ) -> None:
-    from stackfeat.features import alignment
+    from stackfeat.encodings import alignment
 
     if leaks:
         monkeypatch.setattr(alignment, "align", ridge_to_first)

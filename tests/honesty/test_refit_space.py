@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.linalg import orthogonal_procrustes
 
-from stackfeat.features.alignment import anchors_of, usable_anchors
+from stackfeat.encodings.alignment import anchors_of, usable_anchors
 
 
 def by_hand(rows: np.ndarray, anchors: np.ndarray, usable: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_the_refit_is_turned_to_the_target_of_the_folds(
     encoding: str, is_time: bool, arena: Any, make_rows: Callable[..., pd.DataFrame]
 ) -> None:
     if encoding == "aligned" and not is_time:
-        pytest.skip("a consensus, not a target: tests/features/test_added_space.py")
+        pytest.skip("a consensus, not a target: tests/encodings/test_added_space.py")
     train, test = make_rows(200, 1), make_rows(40, 2, prefix="t").drop(columns="y")
     train["when"], test["when"] = np.arange(200), np.arange(200, 240)
     net = {

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.folds import Folds
-from stackfeat.ensemble.predictions import load_block
-from stackfeat.ensemble.units import Averaging
-from stackfeat.features.two_sample import domain_auc
+from stackfeat.data.splits.folds import Folds
+from stackfeat.encodings.diagnostics import domain_auc
+from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.scoring import load_block
 
 N_ROWS = 1200
 LOW, HIGH = 0.45, 0.55

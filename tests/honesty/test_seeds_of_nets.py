@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.ensemble.remembered import samples_of
-from stackfeat.ensemble.work import load_fitted
-from stackfeat.features.alignment import load_alignments
-from stackfeat.features.member import Rows
+from stackfeat.encodings.alignment import load_alignments
+from stackfeat.engine.blocks import samples_of
+from stackfeat.engine.worker import load_fitted
+from stackfeat.meta.columns import Rows
 
 NET: dict[str, Any] = {
     "net": "mlp",

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.ensemble.work import STAGES
+from stackfeat.engine.worker import STAGES
 
 SPY = '''
 """Writes down every row it is given."""

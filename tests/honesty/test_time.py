@@ -10,7 +10,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from stackfeat.features.block import assemble
+from stackfeat.engine.blocks import assemble
 
 COLUMNS = [f"x{j}" for j in range(5)]
 KNN = {"estimator": "sklearn.neighbors.KNeighborsClassifier", "prepare": "none"}

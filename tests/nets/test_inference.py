@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, TapError
+from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps.runtime import fixed_arithmetic
 from stackfeat.nets.inference import check_rows_independent, forward_rows
-from stackfeat.nets.mlp import MLP
-from stackfeat.nets.runtime import fixed_arithmetic
-from stackfeat.nets.taps import Tap
+from stackfeat.nets.zoo.mlp import MLP
 
 CPU = torch.device("cpu")
 

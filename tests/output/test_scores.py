@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stackfeat.ensemble.graph import Node
-from stackfeat.ensemble.options import EstimatorOptions
-from stackfeat.metrics import get_metric
+from stackfeat.engine.graph import Node
+from stackfeat.members.options import EstimatorOptions
+from stackfeat.metrics.metric import get_metric
 from stackfeat.output.scores import Score, fold_scale_warning
-from stackfeat.task import Kind, Task
+from stackfeat.tasks.task import Kind, Task
 
 
 def scored(name: str, pooled: float, fold_mean: float, se: float = 0.01) -> Score:

@@ -8,7 +8,7 @@ import pytest
 
 from stackfeat.errors import DataError
 from stackfeat.output.submission import Form, make_submission, order_like_sample
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 IDS = np.array(["007", "8", "NA"])
 BINARY = Task("binary", ("bad", "good"))

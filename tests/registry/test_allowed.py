@@ -12,8 +12,14 @@ from pathlib import Path
 import pytest
 
 from stackfeat.errors import StackfeatError, TrustError
-from stackfeat.registry.allowed import allowed_class, is_allowed_class, is_allowed_path, public_path
-from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS, ALLOWED_PARTS
+from stackfeat.registry.allowed import (
+    ALLOWED_ESTIMATORS,
+    ALLOWED_PARTS,
+    allowed_class,
+    is_allowed_class,
+    is_allowed_path,
+    public_path,
+)
 from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
 from stackfeat.registry.resolve import check_name, resolve
 

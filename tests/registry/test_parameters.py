@@ -10,10 +10,9 @@ import yaml
 from sklearn.feature_selection import chi2, f_classif, mutual_info_classif
 
 from stackfeat.config.load import config_from_dict
-from stackfeat.ensemble.members.construct import construct
 from stackfeat.errors import TrustError
-from stackfeat.registry.allowed import allowed_class
-from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS, ALLOWED_PARTS
+from stackfeat.members.construct import construct
+from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, ALLOWED_PARTS, allowed_class
 from stackfeat.registry.booster_parameters import BOOSTERS, REFUSED
 from stackfeat.registry.parameters import estimator_problems, net_problems
 from stackfeat.registry.sklearn_parameters import GRIDS, MEMBER_LISTS

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
-from stackfeat.ensemble.members.construct import construct
-from stackfeat.ensemble.members.estimator import EstimatorMember
-from stackfeat.ensemble.options import EstimatorOptions
 from stackfeat.errors import TrustError
-from stackfeat.registry.allowed import allowed_class
-from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS
+from stackfeat.members.construct import construct
+from stackfeat.members.estimator import EstimatorMember
+from stackfeat.members.options import EstimatorOptions
+from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class
 from stackfeat.registry.saved_parameters import object_problems
 from stackfeat.store.skops_file import save_object
 

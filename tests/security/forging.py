@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stackfeat.features.keys import key_of
-from stackfeat.store.names import safe_name
-from stackfeat.store.sealed import seal
+from stackfeat.engine.recipes import key_of
+from stackfeat.store.disk import safe_name
+from stackfeat.store.manifest import seal
 
 Json = dict[str, Any]
 

@@ -21,19 +21,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from stackfeat.cli.store import explain_entry, list_entries
 from stackfeat.config.load import load_config
-from stackfeat.data.folds import make_folds
+from stackfeat.data.files.prediction_file import read_predictions
 from stackfeat.data.load import load
 from stackfeat.data.options import DataOptions, FoldOptions
-from stackfeat.data.prediction_file import read_predictions
 from stackfeat.data.samples import Samples, Table
-from stackfeat.ensemble.imports.fold_file import read_fold_file
-from stackfeat.ensemble.patterns import match_block
+from stackfeat.data.splits.folds import make_folds
+from stackfeat.engine.graph import match_block
 from stackfeat.errors import StackfeatError
-from stackfeat.inspection import explain_entry, list_entries
+from stackfeat.members.imported_rows import read_fold_file
 from stackfeat.registry.wildcards import matches
 from stackfeat.store import Store
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 from tests.security.hostile_values import CELLS, NAMES, RICH, WORDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -431,8 +431,8 @@ def config_case(rng: random.Random, folder: Path) -> Case:
 
 
 def pattern_case(rng: random.Random, folder: Path) -> Case:
-    from stackfeat.nets.taps.layers import match_pattern
-    from stackfeat.nets.taps.tap import Tap
+    from stackfeat.layers.taps.layers import match_pattern
+    from stackfeat.layers.taps.tap import Tap
 
     letters = rng.choice(["*", "*a", "ab*?", "*.", "**.", "[]*#:/", "a*/b", "\0\ud800é*"])
     text = "".join(rng.choice(letters) for _ in range(rng.choice([1, 5, 30, 3_000, 100_000])))

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.array_files import ArchiveFile, read_npy
-from stackfeat.data.images import read_images
+from stackfeat.data.files.array_files import ArchiveFile, read_npy
+from stackfeat.data.files.images import read_images
+from stackfeat.data.files.prediction_file import read_predictions
 from stackfeat.data.options import InputOptions
-from stackfeat.data.prediction_file import read_predictions
 from stackfeat.errors import StackfeatError
 from stackfeat.nets.weights import find_state, parse_checkpoint
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 HUGE = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3), }"
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stackfeat.auditing import _refuse_untrusted
+from stackfeat.audit.audit import _refuse_untrusted
 from stackfeat.config.load import config_from_dict, load_config
 from stackfeat.config.run_config import RunConfig
-from stackfeat.ensemble.forewarn import _unsaveable
-from stackfeat.ensemble.members.construct import construct
-from stackfeat.ensemble.options import EstimatorOptions
+from stackfeat.engine.plan_warnings import _unsaveable
 from stackfeat.errors import ConfigError, TrustError
-from stackfeat.registry.allowed import allowed_class
-from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS
+from stackfeat.members.construct import construct
+from stackfeat.members.options import EstimatorOptions
+from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class
 from stackfeat.registry.booster_parameters import REFUSED
 from stackfeat.registry.parameters import _NOT_GIVEN, estimator_problems
 from stackfeat.registry.sklearn_parameters import SKLEARN
@@ -197,7 +196,7 @@ def test_overrides_are_checked_too(tmp_path):
         ("estimator", "sklearn.pipeline.Pipeline", {"steps": [], "memory": "cache"}),
         ("net", "timm:resnet18", {"checkpoint_path": "/etc/passwd"}),
         ("net", "mlp", {"hidden": [1e9]}),
-        ("net", "stackfeat.run:run", {}),
+        ("net", "stackfeat.pipeline.run:run", {}),
     ],
 )
 def test_reruns_of_an_audit_refuse_what_a_config_may_not_name(kind, name, params, watched):

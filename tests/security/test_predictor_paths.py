@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import DataError
-from stackfeat.prediction import predict_file
-from tests.run.conftest import Project, build_project
-from tests.run.conftest import base_config as run_config
+from stackfeat.pipeline.predict import predict_file
+from tests.pipeline.conftest import Project, build_project
+from tests.pipeline.conftest import base_config as run_config
 from tests.security.forging import change_wiring
 
 opened: list[str] = []

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import StackfeatError
-from stackfeat.prediction import predict_file
+from stackfeat.pipeline.predict import predict_file
 from stackfeat.store.skops_file import save_object
-from tests.run.conftest import base_config as run_config
-from tests.run.conftest import build_project, with_net
+from tests.pipeline.conftest import base_config as run_config
+from tests.pipeline.conftest import build_project, with_net
 from tests.security.forging import (
     change_recipe,
     change_wiring,
@@ -114,7 +114,7 @@ def net_file(change: Callable[[dict[str, Any]], object]) -> Attack:
     """An attack that changes the header of a net's weights."""
 
     def attack(predictor: Path, canary: Any) -> None:
-        from stackfeat.nets.state import pack_state, unpack_state
+        from stackfeat.nets.weights import pack_state, unpack_state
 
         folder = entry_with(predictor, "net.0.safetensors")
         header, state = unpack_state((folder / "net.0.safetensors").read_bytes())
@@ -141,9 +141,11 @@ def call(bird: Any) -> dict[str, Any]:
 
 NET, FOREST, PREPARER = "net.0.safetensors", "estimator.0.skops", "columns.table.table"
 ATTACKS: dict[str, Attack] = {
-    "a net that is a function of ours": recipe(NET, lambda r, b: r["member"].update(net="stackfeat.run.run")),
+    "a net that is a function of ours": recipe(
+        NET, lambda r, b: r["member"].update(net="stackfeat.pipeline.run.run")
+    ),
     "a net that is a function of ours, by colon": recipe(
-        NET, lambda r, b: r["member"].update(net="stackfeat.run:run")
+        NET, lambda r, b: r["member"].update(net="stackfeat.pipeline.run:run")
     ),
     "a net that is the system": recipe(NET, lambda r, b: r["member"].update(net="os:system")),
     "a net of a module beside": recipe(NET, lambda r, b: r["member"].update(net="evil:Net")),

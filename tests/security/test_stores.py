@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.inspection import explain_entry, list_entries
-from tests.run.conftest import Project, build_project
+from stackfeat.cli.store import explain_entry, list_entries
+from tests.pipeline.conftest import Project, build_project
 from tests.security.forging import (
     entry_folders,
     manifest_of,
@@ -147,7 +147,10 @@ def test_a_member_of_a_received_store_cannot_name_code(
     for folder in entry_folders(received.folder / ".stackfeat"):
         if manifest_of(folder)["kind"] == "fit":
             rewrite_entry(
-                folder, change=lambda manifest: manifest["recipe"].update(member={"net": "stackfeat.run:run"})
+                folder,
+                change=lambda manifest: manifest["recipe"].update(
+                    member={"net": "stackfeat.pipeline.run:run"}
+                ),
             )
     run_to_an_end(received, finished)
     said = received.cli(

@@ -21,7 +21,7 @@ levels:
 executor: {kind: loky, jobs: 1}
 """
 PLANTED = ("joblib", "numpy", "colorsys", "cloudpickle", "sitecustomize", "usercustomize", "conftest")
-AS_SCRIPT = "import sys; del sys.path[0]; from stackfeat.cli import main; main()"
+AS_SCRIPT = "import sys; del sys.path[0]; from stackfeat.cli.commands import main; main()"
 
 
 @pytest.mark.parametrize("start", [["-m", "stackfeat"], ["-c", AS_SCRIPT]], ids=["module", "script"])

@@ -67,7 +67,7 @@ def test_parameters_reach_training() -> None:
     assert (train.epochs, train.batch_size, train.lr, train.class_weight) == (15, 16, 0.02, "balanced")
 
 
-@pytest.mark.parametrize("module", ["mlp", "stackfeat.nets.mlp:MLP"])
+@pytest.mark.parametrize("module", ["mlp", "stackfeat.nets.zoo.mlp:MLP"])
 def test_a_name_and_its_path_are_the_same_net(module: str) -> None:
     fitted = tiny(module=module).fit(TABLE, SIGN)
     assert np.array_equal(fitted.predict_proba(TABLE), tiny().fit(TABLE, SIGN).predict_proba(TABLE))
@@ -161,7 +161,7 @@ def test_several_targets_are_learnt_each_on_its_scale() -> None:
 
 
 def test_the_loss_of_several_targets_is_the_mean_over_them() -> None:
-    from stackfeat.nets.outputs import Head, row_losses
+    from stackfeat.nets.training.outputs import Head, row_losses
 
     output, y = torch.randn(6, 3), torch.randn(6, 3)
     for loss, by_hand in (("mse", (output - y) ** 2), ("mae", (output - y).abs())):

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stackfeat.cli.store import list_entries
 from stackfeat.errors import DamagedEntryError
-from stackfeat.inspection import list_entries
 from stackfeat.store import Store, hash_recipe
 
 Put = Callable[..., None]

@@ -12,7 +12,7 @@ import pytest
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store import Store, hash_recipe
 from stackfeat.store import folder as folder_module
-from stackfeat.store.moving import put_aside
+from stackfeat.store.folder import put_aside
 
 Put = Callable[..., None]
 KEY = hash_recipe({"member": {"train": {"lr": 0.001}}, "fold": 0})

@@ -20,17 +20,18 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from stackfeat.errors import MemberError
-from stackfeat.registry.allowed import is_allowed_path, public_path
-from stackfeat.registry.allowed_classes import ALLOWED_ESTIMATORS
+from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, is_allowed_path, public_path
 from stackfeat.registry.sklearn_parameters import SCORE_FUNCTIONS
 from stackfeat.store.skops_file import (
+    LOSSES,
+    NODES,
+    PARTS,
     is_known_estimator,
     is_known_function,
     load_object,
     save_object,
     unknown_types,
 )
-from stackfeat.store.skops_types import LOSSES, NODES, PARTS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))

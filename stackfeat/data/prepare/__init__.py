@@ -5,8 +5,8 @@ written as bytes (`to_bytes`, `from_bytes`). Does not belong here: typing of col
 at the whole training file but never at labels.
 """
 
-from stackfeat.data.prepare.array import ArrayPrepare as ArrayPrepare
+from stackfeat.data.prepare.estimator import NoPrepare as NoPrepare
+from stackfeat.data.prepare.estimator import ScaledPrepare as ScaledPrepare
+from stackfeat.data.prepare.estimator import TreePrepare as TreePrepare
+from stackfeat.data.prepare.net import ArrayPrepare as ArrayPrepare
 from stackfeat.data.prepare.net import NetPrepare as NetPrepare
-from stackfeat.data.prepare.plain import NoPrepare as NoPrepare
-from stackfeat.data.prepare.scaled import ScaledPrepare as ScaledPrepare
-from stackfeat.data.prepare.trees import TreePrepare as TreePrepare

@@ -2,6 +2,10 @@
 
 In:  the state of a preparer, or bytes whose SHA-256 the store has checked.
 Out: bytes, or the state. Nothing but known types is ever constructed; no pickle.
+
+It also holds:
+
+- Category codes of the training rows of one fold, numbered anew.
 """
 
 from __future__ import annotations
@@ -52,3 +56,20 @@ def load_state(kind: str, content: bytes) -> dict[str, Any]:
         raise StructureError(f"a stored preparer must be of kind {kind!r}; got {str(found)[:60]!r}")
     refuse_untrusted("stored preparer", object_problems(state))
     return state
+
+
+def seen_levels(codes: np.ndarray, at_most: int | None = None) -> np.ndarray:
+    """Return the codes present in one column, sorted; only the most frequent where there are too many."""
+    counts = np.bincount(codes[codes >= 0])
+    seen = np.flatnonzero(counts)
+    if at_most is not None and len(seen) > at_most:
+        seen = np.sort(seen[np.argsort(-counts[seen], kind="stable")[:at_most]])
+    return seen
+
+
+def renumber(codes: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return positions in `seen`, int64; -1 for every other code."""
+    if len(seen) == 0:
+        return np.full(len(codes), -1, dtype=np.int64)
+    position = np.minimum(np.searchsorted(seen, codes), len(seen) - 1)
+    return np.where(seen[position] == codes, position, -1)

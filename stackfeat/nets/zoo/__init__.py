@@ -2,5 +2,5 @@
 
 A net takes those of ``n_features``, ``n_outputs``, ``cardinalities``, ``shapes`` and ``prepared`` that
 its constructor names, and passes the contract of ``tests/nets/zoo``. Not here: how a net is
-trained; options that suit a net are its ``train_defaults``, read by ``nets/declared.py``.
+trained; options that suit a net are its ``train_defaults``, read by ``nets/training/training_defaults.py``.
 """

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.zoo.packages import import_extra
-from stackfeat.nets.zoo.sizes import check_at_least, check_columns
+from stackfeat.nets.zoo.sizes import check_at_least, check_columns, import_extra
 
 
 class FTTransformer(nn.Module):

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.mlp import MLP
+from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.nets.zoo.sizes import check_at_least
 from stackfeat.registry.resolve import resolve, suggest
 
 ENCODERS = {
-    "vector": "stackfeat.nets.mlp:MLP",
+    "vector": "stackfeat.nets.zoo.mlp:MLP",
     "cnn": "stackfeat.nets.zoo.cnn:CNN",
     "transformer_encoder": "stackfeat.nets.zoo.transformer:TransformerEncoder",
     "gru": "stackfeat.nets.zoo.gru:GRU",

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.mlp import ByteDropout
-from stackfeat.nets.zoo.categories import CategoryColumns
+from stackfeat.nets.zoo.mlp import ByteDropout
+from stackfeat.nets.zoo.numbers import CategoryColumns
 from stackfeat.nets.zoo.sizes import check_columns, check_one_of, check_widths
 
 ACTIVATIONS = {"selu": F.selu, "mish": F.mish}

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from stackfeat.nets.zoo.categories import CategoryColumns
-from stackfeat.nets.zoo.numbers import NumberColumns, find_bins
-from stackfeat.nets.zoo.packages import import_extra
-from stackfeat.nets.zoo.sizes import check_at_least, check_columns
+from stackfeat.nets.zoo.numbers import CategoryColumns, NumberColumns, find_bins
+from stackfeat.nets.zoo.sizes import check_at_least, check_columns, import_extra
 
 
 class ResNetTabular(nn.Module):

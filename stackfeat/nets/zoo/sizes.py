@@ -1,10 +1,17 @@
-"""Refuse sizes that no net can be made of, before torch does so in its own words."""
+"""Refuse sizes that no net can be made of, before torch does so in its own words.
+
+It also holds:
+
+- Import what an extra brings, or say which extra is missing.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import MissingExtraError, UsageError
 from stackfeat.registry.resolve import suggest
 
 
@@ -49,3 +56,22 @@ def check_one_of(name: str, value: str, names: Iterable[str]) -> None:
             f"{name} must be one of {', '.join(known)}; got {name}={value!r}.{suggest(value, known)} "
             "Correct the member's params"
         )
+
+
+def import_extra(package: str, net: str, extra: str) -> Any:
+    """Return an optional package.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed; names the extra.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtraError(
+            f"net {net!r} needs package {package!r}, which is not installed. "
+            f'Install it: pip install "stackfeat[{extra}]"'
+        ) from error

@@ -18,10 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.nets.zoo.categories import CategoryColumns
-from stackfeat.nets.zoo.numbers import NumberColumns, find_bins
-from stackfeat.nets.zoo.packages import import_extra
-from stackfeat.nets.zoo.sizes import check_at_least, check_columns, check_one_of
+from stackfeat.nets.zoo.numbers import CategoryColumns, NumberColumns, find_bins
+from stackfeat.nets.zoo.sizes import check_at_least, check_columns, check_one_of, import_extra
 
 ARCHITECTURES = ("tabm", "tabm-mini", "tabm-packed")
 

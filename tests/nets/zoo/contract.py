@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.training.fit import FittedNet, fit_net
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import resolve
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 TASKS = {
     "binary": Task("binary", ("no", "yes")),
@@ -181,7 +181,7 @@ def spec_of(variant: str, task: Task, example: Example) -> NetSpec:
 
 def fit(variant: str, task: Task, example: Example, *, seed: int = 0, **train: Any) -> FittedNet:
     """Train the variant with its own options, and those given."""
-    from stackfeat.nets.declared import train_defaults
+    from stackfeat.nets.training.training_defaults import train_defaults
 
     declared = train_defaults(VARIANTS[variant][0], task.kind)
     return fit_net(

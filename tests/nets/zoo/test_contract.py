@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from stackfeat.nets.fit import FittedNet, untrained_net
-from stackfeat.nets.outputs import Head, row_losses
-from stackfeat.nets.runtime import pinned
+from stackfeat.layers.taps.runtime import pinned
+from stackfeat.nets.training.fit import FittedNet, untrained_net
+from stackfeat.nets.training.outputs import Head, row_losses
 from stackfeat.registry.names import NETS
 
 from .contract import NET_KINDS, TASKS, VARIANTS, Example, example_of, fit, spec_of, target_of, tensors
@@ -115,7 +115,7 @@ def rate(variant: str) -> float:
 
 @every_net
 def test_it_trains_in_bfloat16(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackfeat.nets.runtime.has_amp", lambda device: True)
+    monkeypatch.setattr("stackfeat.layers.taps.runtime.has_amp", lambda device: True)
     example = example_of(variant)
     net = fit(variant, TASKS["multiclass"], example, epochs=30, lr=rate(variant))
     assert all(values.dtype == torch.float32 for values in net.module.parameters())

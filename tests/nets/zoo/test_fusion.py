@@ -11,10 +11,10 @@ from torch import nn
 
 from stackfeat.errors import UsageError
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.training.fit import FittedNet, fit_net
 from stackfeat.nets.zoo.fusion import Fusion
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 TASK = Task("multiclass", ("a", "b", "c", "d"))
 ENCODERS: dict[str, Any] = {

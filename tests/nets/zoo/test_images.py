@@ -13,15 +13,14 @@ from torch import nn
 
 from stackfeat.errors import ConfigError, MissingExtraError, UsageError
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.training.fit import FittedNet, fit_net
 from stackfeat.nets.zoo import vision
 from stackfeat.nets.zoo.augment import Augment
 from stackfeat.nets.zoo.cnn import CNN
-from stackfeat.registry.families import in_family
-from stackfeat.registry.names import ESTIMATORS, NETS
+from stackfeat.registry.names import ESTIMATORS, NETS, in_family
 from stackfeat.registry.resolve import check_name, is_user_code, resolve
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 TASK = Task("multiclass", ("a", "b", "c"))
 SMALL: dict[str, Any] = {"width": 8, "stages": 2, "augment": {}}
@@ -157,7 +156,7 @@ def test_impossible_nets_are_refused(make: Any, message: str) -> None:
 def test_models_of_libraries_are_named_without_trust_and_missing_ones_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from stackfeat.registry import families
+    from stackfeat.registry import names as families
 
     assert not is_user_code("timm:resnet18", NETS)
     assert not in_family("timm:resnet18", ESTIMATORS) and not in_family("timm:", NETS)

@@ -11,17 +11,17 @@ import torch
 from torch.nn import functional as F
 
 from stackfeat.errors import MissingExtraError, UsageError
+from stackfeat.layers.taps.runtime import pinned
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import fit_net
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.outputs import Head, row_losses
-from stackfeat.nets.runtime import pinned
+from stackfeat.nets.training.fit import fit_net
+from stackfeat.nets.training.outputs import Head, row_losses
 from stackfeat.nets.zoo.ft_transformer import FTTransformer
 from stackfeat.nets.zoo.resnet_tabular import ResNetTabular
 from stackfeat.nets.zoo.tabm import TabM
 from stackfeat.registry.names import NET_PACKAGES, NETS
 from stackfeat.registry.resolve import resolve
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 tabm = pytest.importorskip("tabm")
 models = pytest.importorskip("rtdl_revisiting_models")

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.optimizer import FlatAdamW
-from stackfeat.nets.runtime import pinned
+from stackfeat.layers.taps.runtime import pinned
+from stackfeat.nets.training.optimizer import FlatAdamW
 from stackfeat.nets.zoo.realmlp import (
     NTPLinear,
     ParametricActivation,

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from stackfeat.errors import UsageError
+from stackfeat.layers.taps import tapped
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.fit import FittedNet, fit_net
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.taps import tapped
+from stackfeat.nets.training.fit import FittedNet, fit_net
 from stackfeat.nets.zoo.gru import reversed_positions
 from stackfeat.nets.zoo.steps import TokenEmbedding
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import resolve
-from stackfeat.task import Task
+from stackfeat.tasks.task import Task
 
 TASK = Task("multiclass", ("a", "b", "c"))
 SMALL: dict[str, dict[str, Any]] = {

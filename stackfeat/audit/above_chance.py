@@ -1,0 +1,211 @@
+"""Chance: is a prediction better than it would be if it knew nothing of the labels?
+
+In:  labels, a prediction, a metric.
+Out: skill, the score less its mean over shuffled labels, with the spread of that; and a verdict over
+     several reruns. Shuffling keeps the prediction as it is, so it gives chance for any metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import norm, rankdata
+from scipy.stats import t as student
+
+from stackfeat.metrics.metric import Metric
+from stackfeat.tasks.task import Task
+
+Score = Callable[[np.ndarray], float]
+N_SHUFFLES = {"ranking": 60}
+N_SHUFFLES_METRIC = 20
+LEAST_LIMIT = 3.0
+FALSE_ALARMS = 0.01
+"""Share of audits of honest stacks that may fail by chance alone, over all that is tested."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A score less that of chance, higher is better, and its standard deviation at chance."""
+
+    value: float
+    sd: float
+
+
+def measure_skill(
+    y: np.ndarray, prediction: np.ndarray, metric: Metric, task: Task, seed: int
+) -> dict[str, Skill]:
+    """Return the skill of a prediction by ranking and, where it reads no labels, by the metric.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Class codes, or values on the members' scale.
+    prediction : float64 ndarray of shape (n, n_outputs)
+        Probabilities, or values on the members' scale.
+
+    Returns
+    -------
+    dict of str to Skill
+        ``ranking``: classes, mean one-against-rest area under the ROC curve; values, Spearman's
+        correlation. Beside it the metric's name.
+    """
+    scores = {"ranking": ranking(prediction, task)}
+    # A decision rule would have to be fitted for every shuffle; ranking judges those predictions.
+    if metric.needs != "label":
+        read = task.to_target_scale(prediction)
+        scores[metric.name] = lambda labels: -metric.loss(task.to_target_scale(labels), read, task)
+    found = {}
+    for name, score in scores.items():
+        rng = np.random.default_rng(seed)
+        # A class that no row has leaves some metrics undefined.
+        with suppress(ValueError):
+            found[name] = _skill(score, y, N_SHUFFLES.get(name, N_SHUFFLES_METRIC), rng)
+    return found
+
+
+def _skill(score: Score, y: np.ndarray, n_shuffles: int, rng: np.random.Generator) -> Skill:
+    shuffled = [score(rng.permutation(y)) for _ in range(n_shuffles)]
+    return Skill(float(score(y) - np.mean(shuffled)), float(np.std(shuffled, ddof=1)))
+
+
+def ranking(prediction: np.ndarray, task: Task) -> Score:
+    """Return a function from labels to how well a prediction orders them."""
+    ranks = rankdata(prediction, axis=0)
+    if not task.is_classification:
+        centred = ranks[:, 0] - ranks[:, 0].mean()
+
+        def correlation(y: np.ndarray) -> float:
+            other = rankdata(y)
+            other = other - other.mean()
+            length = np.sqrt((centred @ centred) * (other @ other))
+            return float(centred @ other / length) if length > 0 else 0.0
+
+        return correlation
+
+    def mean_auc(y: np.ndarray) -> float:
+        n_classes = ranks.shape[1]
+        inside = np.bincount(y, minlength=n_classes).astype(np.float64)
+        known = (inside > 0) & (inside < len(y))
+        if not known.any():
+            raise ValueError("ranking must have rows of two classes; got one class; draw more rows")
+        sums = np.bincount(y, weights=ranks[np.arange(len(y)), y], minlength=n_classes)
+        pairs = inside * (len(y) - inside)
+        return float(np.mean((sums - inside * (inside + 1) / 2)[known] / pairs[known]))
+
+    return mean_auc
+
+
+@dataclass(frozen=True)
+class Part:
+    """Mean skill over reruns, its standard error, and the ends of the 95 % confidence interval.
+
+    Attributes
+    ----------
+    z : float
+        The mean in standard errors.
+    limit : float
+        The z above which a skill is no chance.
+    """
+
+    mean: float
+    se: float
+    low: float
+    high: float
+    z: float
+    limit: float
+
+    @property
+    def is_above(self) -> bool:
+        return self.z > self.limit
+
+    @classmethod
+    def around(cls, mean: float, se: float, limit: float) -> Part:
+        width = float(norm.ppf(0.975)) * se
+        z = mean / se if se > 0 else 0.0 if abs(mean) < 1e-12 else float(np.copysign(99.0, mean))
+        return cls(mean, se, mean - width, mean + width, z, limit)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What reruns on permuted labels say of one member by one measure.
+
+    Attributes
+    ----------
+    oof, held_out : Part
+        Skill on out-of-fold rows, and on rows that took no part.
+    gap : Part
+        The first less the second.
+    verdict : {"at chance", "above chance"}
+        Above chance where either skill is above its limit. A skill below zero is no fault.
+    """
+
+    member: str
+    measure: str
+    n_reruns: int
+    oof: Part
+    held_out: Part
+    gap: Part
+    verdict: Literal["at chance", "above chance"]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge(
+    found: Mapping[tuple[str, str], Sequence[tuple[Skill, Skill]]], base: Container[str]
+) -> list[Verdict]:
+    """Return a verdict for each (member, measure).
+
+    Parameters
+    ----------
+    found : mapping
+        Out-of-fold and held-out skills of every rerun.
+    base : container of str
+        Members of the first level. Those above it read predictions whose models share labels, so
+        their scores vary more between permutations than shuffled labels say.
+    """
+    share = FALSE_ALARMS / max(2 * len(found), 1)
+    parts: dict[tuple[str, str], list[Part]] = {name: [] for name in found}
+    for side in (0, 1):
+        skills = {name: [pair[side] for pair in pairs] for name, pairs in found.items()}
+        for alike in _alike(found, base):
+            excess, degrees = _excess([skills[name] for name in alike])
+            limit = max(LEAST_LIMIT, float(norm.isf(share) if excess == 1.0 else student.isf(share, degrees)))
+            for name in alike:
+                at_chance = np.sqrt(np.mean([skill.sd**2 for skill in skills[name]]) / len(skills[name]))
+                mean = float(np.mean([skill.value for skill in skills[name]]))
+                parts[name].append(Part.around(mean, float(at_chance) * excess, limit))
+    verdicts = []
+    for (member, measure), (oof, held_out) in parts.items():
+        gap = Part.around(oof.mean - held_out.mean, float(np.hypot(oof.se, held_out.se)), oof.limit)
+        verdict: Literal["at chance", "above chance"] = (
+            "above chance" if oof.is_above or held_out.is_above else "at chance"
+        )
+        verdicts.append(Verdict(member, measure, len(found[member, measure]), oof, held_out, gap, verdict))
+    return verdicts
+
+
+def _alike(names: Iterable[tuple[str, str]], base: Container[str]) -> list[list[tuple[str, str]]]:
+    """Group (member, measure): same measure, all of the first level or all above it."""
+    groups: dict[tuple[str, bool], list[tuple[str, str]]] = {}
+    for member, measure in names:
+        groups.setdefault((measure, member in base), []).append((member, measure))
+    return list(groups.values())
+
+
+def _excess(skills: Sequence[Sequence[Skill]]) -> tuple[float, int]:
+    """Return how much more members vary between reruns than at chance (at least 1), and from how many degrees.
+
+    Pooled over members, because few reruns say little of the spread of one.
+    """
+    ratios = [
+        np.var([skill.value for skill in several], ddof=1) / np.mean([skill.sd**2 for skill in several])
+        for several in skills
+        if len(several) > 1 and all(skill.sd > 0 for skill in several)
+    ]
+    degrees = sum(len(several) - 1 for several in skills)
+    return (max(1.0, float(np.sqrt(np.mean(ratios)))) if ratios else 1.0), max(degrees, 1)

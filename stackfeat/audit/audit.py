@@ -1,0 +1,222 @@
+"""Audit: is a finished run honest? A proof from what is stored, and a rerun on permuted labels.
+
+In:  a run folder.
+Out: `Audit`: what was proven of every block, which members beat chance on labels that mean nothing; `audit.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stackfeat.audit.permutation_test import Null, permutation_null
+from stackfeat.audit.provenance import Provenance, prove
+from stackfeat.config.member_checks import trust_findings
+from stackfeat.config.run_config import MOST_JOBS, RunConfig
+from stackfeat.config.yaml_file import read_yaml
+from stackfeat.data.samples import Samples, load_samples
+from stackfeat.data.splits.folds import Folds, load_folds
+from stackfeat.engine.crossfit import Progress
+from stackfeat.engine.jobs import Averaging
+from stackfeat.errors import DataError, Problem, StoreError, TrustError, UsageError, as_written
+from stackfeat.options import Options
+from stackfeat.output.files import json_bytes
+from stackfeat.output.provenance import REMEDY, read_provenance
+from stackfeat.output.run_file import AUDIT as RESULT
+from stackfeat.output.run_file import FILE as MARK
+from stackfeat.output.run_file import whole_run
+from stackfeat.output.run_folder import RunFolder, logging_to
+from stackfeat.registry.resolve import code_hash
+from stackfeat.registry.trust import code_of_run, explaining_refusals
+from stackfeat.registry.user_code import NO_CODE, serving_agreed
+from stackfeat.store import Store
+
+LOG = "audit.log"
+FEWEST_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of an audit.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder, which now holds ``audit.json``.
+    null : Null or None
+        None where it was not asked for.
+    """
+
+    folder: Path
+    provenance: Provenance
+    null: Null | None
+
+    @property
+    def passed(self) -> bool:
+        return not self.provenance.faults and not (self.null and self.null.above)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing was found, else 1."""
+        return 0 if self.passed else 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": "pass" if self.passed else "fail",
+            "provenance": self.provenance.to_json(),
+            "null": None if self.null is None else self.null.to_json(),
+        }
+
+
+def audit(
+    run_folder: str | Path,
+    *,
+    null: bool = True,
+    permutations: int = 5,
+    rows: int = 2000,
+    jobs: int | None = None,
+    seed: int = 0,
+    store: str | Path | None = None,
+    trust_code: bool | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Prove from the store that no row's features saw its label, and rerun the stack on permuted labels.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a finished run.
+    null : bool
+        Whether to rerun; without it nothing is computed and no code of the run is imported.
+    permutations : int
+        Reruns, each on other permuted labels.
+    rows : int
+        Training rows of a rerun at most; half as many are held out.
+    jobs : int, optional
+        Worker processes; as the run's config says without it.
+    seed : int
+        Of rows and permutations.
+    store : path, optional
+        Where the run's store is now, if it was moved.
+    trust_code : bool, optional
+        Needed for the rerun where the run needed it. None: unless `stackfeat trust` remembers the config
+        that made this very folder; False: not even then.
+    progress : Progress, optional
+        Told of the units of the reruns.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    UsageError
+        If the folder is no run's, or an option is out of range.
+    TrustError
+        If members are user code and `trust_code` is false.
+    DataError
+        If the run's rows, folds or store are gone or damaged, or too few for a rerun.
+    KeyboardInterrupt
+        Nothing is left behind; an older ``audit.json`` stays.
+
+    Examples
+    --------
+    >>> audit("configs/runs/quickstart", permutations=3).passed  # doctest: +SKIP
+    True
+    """
+    for name, value, least in (
+        ("permutations", permutations, 1),
+        ("rows", rows, FEWEST_ROWS),
+        ("jobs", jobs, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
+    if jobs is not None and jobs > MOST_JOBS:
+        raise UsageError(f"jobs must be at most {MOST_JOBS}; got jobs={jobs}; give a smaller number")
+    folder = Path(run_folder)
+    with whole_run(folder) as marked:
+        index = read_provenance(folder)
+        if marked is None:
+            raise UsageError(
+                f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
+                "Run its config with this version first: what is stored is not computed again"
+            )
+        home = folder / index["folder"]
+        config = _read_config(folder)
+    code = code_of_run(folder, trust_code).beside(home.resolve()) if null else NO_CODE
+    if null:
+        with explaining_refusals(code):
+            _refuse_untrusted(config, home, code.is_trusted)
+    entries = _open(folder / index["store"] if store is None else Path(store))
+    samples, folds = _rows_of(entries, index)
+    outputs = RunFolder(folder, entries.run)
+    with outputs.claimed(LOG), logging_to(folder / LOG), serving_agreed(code):
+        if read_provenance(folder) != index:
+            raise UsageError(f"{folder} must be one run's while it is audited; got a new one; do it again")
+        with as_written("the entries of the run", REMEDY):
+            proven = prove(entries, index, samples, folds, folder)
+        judged = None
+        if null:
+            averaging = Averaging.from_json(index["averaging"])
+            judged = permutation_null(
+                config,
+                home.resolve(),
+                samples,
+                folds,
+                averaging,
+                key=index["samples"],
+                permutations=permutations,
+                rows=rows,
+                jobs=jobs,
+                seed=seed,
+                code=code,
+                progress=progress,
+            )
+        found = Audit(folder, proven, judged)
+        options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
+        outputs.add(RESULT, json_bytes({**found.to_json(), "options": options}))
+    return found
+
+
+def _read_config(folder: Path) -> RunConfig:
+    path = folder / "config.yaml"
+    try:
+        return RunConfig.model_validate(read_yaml(path).values)
+    except ValueError as error:
+        raise DataError(f"{path} must be as the run wrote it; got {error}; run the config again") from None
+
+
+def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
+    members: list[Options] = [member for level in config.levels.values() for member in level.values()]
+    named = [
+        getattr(member, kind) for member in members for kind in ("net", "estimator") if hasattr(member, kind)
+    ]
+    named += [config.metric] if ":" in config.metric else []
+    named += [config.folds.kind] if ":" in config.folds.kind else []
+    own = [] if trust_code else [name for name in named if code_hash(name, home) is not None]
+    if own:
+        raise TrustError(
+            f"code outside scikit-learn, lightgbm, xgboost and catboost must be agreed to; got {', '.join(own)}; "
+            "read it, then give --trust-code (or --no-null: the proof from the store runs no code)"
+        )
+    found = [] if trust_code else trust_findings(config, home)
+    if found:
+        raise TrustError([Problem(finding.path, finding.message, "config.yaml") for finding in found])
+
+
+def _open(path: Path) -> Store:
+    if not path.is_dir():
+        raise DataError(f"the run's store must be there; got no folder {path}; say where it is with --store")
+    return Store(path, "readonly")
+
+
+def _rows_of(store: Store, index: Mapping[str, Any]) -> tuple[Samples, Folds]:
+    try:
+        with as_written("the rows and folds of the run", REMEDY):
+            return load_samples(store.read(index["samples"])), load_folds(store.read(index["folds"]))
+    except StoreError as error:
+        raise DataError(
+            f"the rows and folds of the run must be in its store; {error}; run the config again"
+        ) from None

@@ -1,0 +1,441 @@
+"""Proof: no row of a block comes from a fit that was given that row's label, its group or later rows.
+
+In:  the places of a block's OOF rows in a store, the training rows and the folds.
+Out: faults, each with member, fold, count of rows and ids. Only what is stored is looked at:
+     entries are hashed, keys are compared with recipes, row numbers are read as they were noted by the fit.
+
+It also holds:
+
+- Proof for held-out rows: no fit of any level was given one, its group or a later row.
+- Proof for rows outside the folds: a fit on all rows may say something of these only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.data.splits.holdout import Holdout
+from stackfeat.engine.jobs import pack_rows, read_fitted_rows, unpack_rows
+from stackfeat.engine.recipes import key_of
+from stackfeat.errors import DamagedEntryError, StoreError
+from stackfeat.store import Entry
+from stackfeat.store.store import Reader
+
+Kind = Literal["own label", "group", "later rows", "damaged", "missing", "mismatch"]
+
+N_EXAMPLES = 5
+
+_ARRAY = re.compile(r"oof(\d*)/")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that must not be.
+
+    Attributes
+    ----------
+    kind : str
+        own label, group, later rows (a leak); damaged, missing, mismatch (nothing can be proven).
+    where : str
+        The entry or file.
+    member, fold : str
+        Whose fit it is, and ``repeat/fold`` of it; empty where that is not known.
+    n_rows : int
+        Emitted rows concerned.
+    ids : tuple of str
+        A few of them.
+    detail : str
+        What is wrong; of rows, which they are where they are not those emitted out of fold.
+    """
+
+    kind: Kind
+    where: str
+    member: str = ""
+    fold: str = ""
+    n_rows: int = 0
+    ids: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def is_leak(self) -> bool:
+        return self.kind in ("own label", "group", "later rows")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "ids": list(self.ids)}
+
+
+@dataclass
+class Checked:
+    """One fit, and what is wrong with it whatever it emits.
+
+    Attributes
+    ----------
+    rows : ndarray of uint8 or None
+        Packed rows that it was fitted on; None where that cannot be known.
+    is_noted : bool
+        Whether the rows are those the fit noted itself; else they follow from fold and folds.
+    """
+
+    entry: Entry | None
+    rows: np.ndarray | None = None
+    is_noted: bool = False
+    faults: list[Fault] = field(default_factory=list)
+
+
+class Prover:
+    """Checks places of one run; every entry is hashed once.
+
+    Parameters
+    ----------
+    names : mapping of str to (str, str)
+        Keys of fits to member and ``repeat/fold``, so that faults can be named.
+    keys : tuple of (str, str)
+        Keys of the training rows and of the folds: every fit must be one of these.
+    """
+
+    def __init__(
+        self,
+        store: Reader,
+        samples: Samples,
+        folds: Folds,
+        names: Mapping[str, tuple[str, str]],
+        keys: tuple[str, str],
+    ) -> None:
+        self.store, self.samples, self.folds, self.names, self.keys = store, samples, folds, names, keys
+        self.fits: dict[str, Checked] = {}
+        self.done: dict[tuple[str, str, int], list[Fault]] = {}
+        self.group = None if samples.group is None else np.unique(samples.group, return_inverse=True)[1]
+
+    @property
+    def n_fits(self) -> int:
+        return sum(fit.rows is not None for fit in self.fits.values())
+
+    @property
+    def n_noted(self) -> int:
+        return sum(fit.is_noted for fit in self.fits.values())
+
+    def predicted(self, repeat: int, fold: int) -> np.ndarray:
+        return self.folds.splits[repeat][fold][1]
+
+    def place(self, place: Sequence[str], repeat: int, fold: int) -> list[Fault]:
+        """Return the faults of one array of OOF rows, and of every fit its rows went through."""
+        key, array = place
+        known = (key, array, fold)
+        if known not in self.done:
+            self.done[known] = []
+            self.done[known] = self._place(key, array, repeat, fold)
+        return self.done[known]
+
+    def _place(self, key: str, array: str, repeat: int, fold: int) -> list[Fault]:
+        checked = self.checked(key)
+        if checked.entry is None:
+            return checked.faults
+        recipe = checked.entry.manifest["recipe"]
+        match = _ARRAY.match(array)
+        emitted = int(match[1]) if match and match[1] else fold
+        wrong = _misplaced(recipe, repeat, emitted)
+        if wrong:
+            faults = [self.entry_fault("mismatch", key, wrong)]
+            # A fit on all rows has seen the labels of every row it could stand for.
+            is_whole = recipe["stage"] == "fit" and recipe["fold"] == "all"
+            return [*faults, *self._emits(key, repeat, fold)] if is_whole else faults
+        if recipe["stage"] != "fit":
+            return self._emits(recipe["fits"][emitted], repeat, emitted)
+        faults = self._emits(key, repeat, emitted)
+        for block in recipe["blocks"]:
+            for other, read in enumerate(block["oof"]):
+                # The emitted rows, and those that the fit was trained on.
+                if read is not None:
+                    faults += self.place(read, repeat, other)
+        return list(dict.fromkeys(faults))
+
+    def checked(self, key: str) -> Checked:
+        """Return an entry whose every byte, key and recipe are as written, or its faults."""
+        if key not in self.fits:
+            self.fits[key] = self._check(key)
+        return self.fits[key]
+
+    def _check(self, key: str) -> Checked:
+        try:
+            entry = self.store.read(key)
+            for name in entry.manifest["files"]:
+                entry.file(name)
+            recipe = entry.manifest["recipe"]
+            rows = read_fitted_rows(entry) if recipe.get("stage") == "fit" else None
+        except DamagedEntryError as error:
+            return Checked(None, faults=[self.entry_fault("damaged", key, str(error))])
+        except StoreError as error:
+            return Checked(None, faults=[self.entry_fault("missing", key, str(error))])
+        if key_of(recipe) != key or entry.manifest["kind"] != recipe.get("stage"):
+            return Checked(
+                None, faults=[self.entry_fault("mismatch", key, "its recipe is not that of its key")]
+            )
+        if recipe["stage"] != "fit":
+            return Checked(entry)
+        if (recipe["samples"], recipe["folds"]) != self.keys:
+            return Checked(
+                None, faults=[self.entry_fault("mismatch", key, "it was fitted on other rows or folds")]
+            )
+        return Checked(entry, self._implied(recipe) if rows is None else rows, rows is not None)
+
+    def entry_fault(self, kind: Kind, key: str, detail: str) -> Fault:
+        member, fold = self.names.get(key, ("", ""))
+        return Fault(kind, f"entry {key[:12]}", member, fold, detail=detail)
+
+    def _implied(self, recipe: Mapping[str, Any]) -> np.ndarray:
+        """Return the most rows that a fit of this repeat and fold may have been given."""
+        n_rows, fold = self.folds.n_rows, recipe["fold"]
+        if fold == "all":
+            return pack_rows(slice(None), n_rows)
+        parts = [
+            pack_rows(self.folds.splits[recipe["repeat"]][int(k)][0], n_rows) for k in str(fold).split("-")
+        ]
+        implied: np.ndarray = np.bitwise_and.reduce(parts)
+        return implied
+
+    def _emits(self, key: str, repeat: int, fold: int) -> list[Fault]:
+        """Compare the rows that a fit was given with the rows of a fold that it emits."""
+        checked = self.checked(key)
+        if checked.rows is None:
+            return list(checked.faults)
+        fitted, rows = unpack_rows(checked.rows, self.folds.n_rows), self.predicted(repeat, fold)
+        own = fitted[rows]
+        found: list[tuple[Kind, np.ndarray]] = [("own label", own)]
+        if self.group is not None:
+            seen = np.zeros(self.group.max() + 1, dtype=bool)
+            seen[self.group[fitted]] = True
+            found.append(("group", seen[self.group[rows]] & ~own))
+        if self.samples.time is not None and fitted.any():
+            late = self.samples.time[fitted].max() > self.samples.time[rows]
+            found.append(("later rows", late & ~own))
+        return [self.row_fault(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
+
+    def row_fault(
+        self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""
+    ) -> Fault:
+        """Return a fault of rows: training rows, or those of other `ids`, and then `whose` says which."""
+        member, fold = self.names.get(key, ("", ""))
+        named = (self.samples.ids if ids is None else ids)[rows[:N_EXAMPLES]]
+        return Fault(kind, f"fit {key[:12]}", member, fold, len(rows), tuple(map(str, named)), whose)
+
+    def saw_labels(self, key: str, repeat: int, fold: int) -> bool:
+        """Whether a fit (or one behind an alignment) was given labels of a fold's rows."""
+        checked = self.checked(key)
+        if checked.entry is None:
+            return True
+        recipe = checked.entry.manifest["recipe"]
+        if recipe["stage"] != "fit":
+            return any(self.saw_labels(fit, repeat, fold) for fit in recipe["fits"])
+        assert checked.rows is not None
+        wanted = pack_rows(self.predicted(repeat, fold), self.folds.n_rows)
+        return bool(np.bitwise_and(checked.rows, wanted).any())
+
+
+def _misplaced(recipe: Mapping[str, Any], repeat: int, fold: int) -> str:
+    """Say why an entry cannot be the one that emitted these rows; empty where it can."""
+    if recipe["stage"] != "fit":
+        is_align = recipe["stage"] == "align"
+        return "" if is_align else f"an entry of stage {recipe['stage']!r} emits no out-of-fold rows"
+    if recipe["repeat"] != repeat or str(fold) not in str(recipe["fold"]).split("-"):
+        stands = f"repeat {recipe['repeat']}, fold {recipe['fold']}"
+        return f"it was fitted for {stands} and stands for repeat {repeat}, fold {fold}"
+    return ""
+
+
+def indirect(prover: Prover, oof: Sequence[Sequence[Sequence[str] | None]]) -> list[str]:
+    """Say through what else labels could have reached the rows of a block.
+
+    These ways are judged by rerunning on permuted labels: they are part of every stack, or measured
+    not to leak. A block that only its own fits stand behind has none.
+    """
+    found: list[str] = []
+    n_values = n_saw = 0
+    read: set[str] = set()
+    for repeat, places in enumerate(oof):
+        for fold, place in enumerate(places):
+            entry = None if place is None else prover.checked(place[0]).entry
+            if place is None or entry is None:
+                continue
+            recipe = entry.manifest["recipe"]
+            if recipe["stage"] != "fit":
+                found.append(_maps(entry))
+                continue
+            values, saw = _trained_on(prover, place[0], recipe, repeat, fold)
+            n_values, n_saw = n_values + values, n_saw + saw
+            read |= {block["name"] for block in recipe["blocks"]}
+    if n_values:
+        share = f"{n_saw / n_values:.0%}" if n_saw else "none"
+        found.append(
+            f"trained on OOF values of other rows ({len(read)} {'block' if len(read) == 1 else 'blocks'}), "
+            f"{share} of them from fits that saw the labels of the rows emitted"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _trained_on(
+    prover: Prover, key: str, recipe: Mapping[str, Any], repeat: int, fold: int
+) -> tuple[int, int]:
+    """Count the out-of-fold values a fit was trained on, and those whose fits saw labels of `fold`."""
+    rows = prover.checked(key).rows
+    assert rows is not None
+    fitted = unpack_rows(rows, prover.folds.n_rows)
+    n_values = n_saw = 0
+    for block in recipe["blocks"]:
+        for other, place in enumerate(block["oof"]):
+            count = 0 if place is None else int(fitted[prover.predicted(repeat, other)].sum())
+            if place is not None and count:
+                n_values += count
+                n_saw += count if prover.saw_labels(place[0], repeat, fold) else 0
+    return n_values, n_saw
+
+
+def _maps(entry: Entry) -> str:
+    report = entry.structure("report", dict[str, Any])
+    n_fits = len(entry.manifest["recipe"]["fits"])
+    return f"orthogonal maps between {n_fits} fold spaces, on {report['n_anchors']} training rows each"
+
+
+WHOSE = "that are held out of all levels"
+
+
+class HeldProver:
+    """Checks the held-out rows of one run against all its fits; every entry is looked at once.
+
+    Parameters
+    ----------
+    held : Samples
+        The held-out rows.
+    holdout : Holdout
+        Where these and the training rows stand in the training file.
+    key : str
+        Of the held-out rows: what predicts them must have read these.
+    """
+
+    def __init__(self, prover: Prover, held: Samples, holdout: Holdout, key: str) -> None:
+        self.prover, self.held, self.holdout, self.key = prover, held, holdout, key
+        self.done: set[tuple[str, str]] = set()
+
+    def rows(self) -> list[Fault]:
+        """Return the faults of the division itself: both parts must be what the run says they are."""
+        samples, holdout = self.prover.samples, self.holdout
+        checked = [self.prover.checked(key) for key in (self.prover.keys[0], self.key)]
+        faults = [fault for one in checked for fault in one.faults]
+        if faults:
+            return faults
+        kept, held = (one.entry.manifest["recipe"] for one in checked if one.entry is not None)
+        if held.get("part") != "holdout" or {**held, "part": kept["part"]} != kept:
+            return [self._mismatch(self.key, "it is not of the same division as the training rows")]
+        if not (
+            np.array_equal(holdout.ids[holdout.kept], samples.ids)
+            and np.array_equal(holdout.ids[holdout.held], self.held.ids)
+        ):
+            return [self._mismatch(self.key, "its rows, and the training rows, are not those it divided")]
+        return []
+
+    def fits(self, keys: Iterable[str]) -> list[Fault]:
+        """Compare the rows that fits were given with the held-out rows."""
+        return [fault for key in keys for fault in self._fit(key)]
+
+    def place(self, place: Sequence[str]) -> list[Fault]:
+        """Return the faults of one array of predictions of held-out rows, and of all that it was made from."""
+        return self._emitted(place[0])
+
+    def _fit(self, key: str) -> list[Fault]:
+        checked = self.prover.checked(key)
+        if ("fit", key) in self.done:
+            return []
+        self.done.add(("fit", key))
+        if checked.rows is None:
+            return list(checked.faults) or [self._mismatch(key, "it is no fit")]
+        samples, held = self.prover.samples, self.held
+        fitted = unpack_rows(checked.rows, samples.n_rows)
+        own = np.isin(held.ids, samples.ids[fitted])
+        found: list[tuple[Kind, np.ndarray]] = [("own label", own)]
+        if samples.group is not None and held.group is not None:
+            found.append(("group", np.isin(held.group, samples.group[fitted]) & ~own))
+        if samples.time is not None and held.time is not None and fitted.any():
+            found.append(("later rows", (samples.time[fitted].max() > held.time) & ~own))
+        return [
+            self.prover.row_fault(kind, key, wrong.nonzero()[0], held.ids, WHOSE)
+            for kind, wrong in found
+            if wrong.any()
+        ]
+
+    def _emitted(self, key: str) -> list[Fault]:
+        if ("emit", key) in self.done:
+            return []
+        self.done.add(("emit", key))
+        checked = self.prover.checked(key)
+        if checked.entry is None:
+            return list(checked.faults)
+        recipe = checked.entry.manifest["recipe"]
+        if recipe["stage"] == "emit":
+            return self._from_fit(key, recipe)
+        if recipe["stage"] == "align_emit":
+            return [*self._maps(recipe["align"]), *self._emitted(recipe["emit"])]
+        return [self._mismatch(key, f"an entry of stage {recipe['stage']!r} emits no held-out rows")]
+
+    def _from_fit(self, key: str, recipe: Mapping[str, Any]) -> list[Fault]:
+        if recipe["samples"] != self.key:
+            return [self._mismatch(key, "it emits other rows than those held out")]
+        faults = self._fit(recipe["fit"])
+        for view in recipe["views"]:
+            for block in view["blocks"]:
+                # One place, or several whose mean is read.
+                for read in [block] if isinstance(block[0], str) else block:
+                    faults += self._emitted(read[0])
+        return faults
+
+    def _maps(self, key: str) -> list[Fault]:
+        """Maps are fitted on what fits emit for anchors, which are rows that these fits were given."""
+        if ("maps", key) in self.done:
+            return []
+        self.done.add(("maps", key))
+        checked = self.prover.checked(key)
+        if checked.entry is None:
+            return list(checked.faults)
+        recipe = checked.entry.manifest["recipe"]
+        if recipe["stage"] not in ("align", "align_refit"):
+            return [self._mismatch(key, "it holds no maps")]
+        faults = self._maps(recipe["align"]) if "align" in recipe else []
+        faults += self.fits([*recipe["fits"], *([recipe["fit"]] if "fit" in recipe else [])])
+        return faults if recipe["reference"] is None else faults + self._reference(recipe["reference"])
+
+    def _reference(self, key: str) -> list[Fault]:
+        """An untrained net is read on anchors too; which rows those are follows from its recipe."""
+        checked = self.prover.checked(key)
+        if checked.entry is None:
+            return list(checked.faults)
+        recipe = checked.entry.manifest["recipe"]
+        if (recipe.get("samples"), recipe.get("folds")) != self.prover.keys:
+            return [self._mismatch(key, "its anchors are not rows that the run trained on")]
+        return []
+
+    def _mismatch(self, key: str, detail: str) -> Fault:
+        return self.prover.entry_fault("mismatch", key, detail)
+
+
+def whole_fit(prover: Prover, key: str) -> list[Fault]:
+    """Return the faults of a fit on all rows (of a meta-learner, or a refit): it emits no row of the folds."""
+    checked = prover.checked(key)
+    if checked.entry is None or checked.rows is None:
+        return list(checked.faults)
+    recipe = checked.entry.manifest["recipe"]
+    if recipe["fold"] != "all":
+        stands = f"it was fitted for fold {recipe['fold']} and stands for a fit on all rows"
+        return [prover.entry_fault("mismatch", key, stands)]
+    faults: list[Fault] = []
+    if any(name.startswith("oof") for name in checked.entry.manifest["files"]):
+        fitted = unpack_rows(checked.rows, prover.folds.n_rows).nonzero()[0]
+        faults.append(prover.row_fault("own label", key, fitted))
+    for block in recipe["blocks"]:
+        for fold, read in enumerate(block["oof"]):
+            faults += [] if read is None else prover.place(read, recipe["repeat"], fold)
+    return faults

@@ -1,0 +1,373 @@
+"""Permuting: the stack of a run, made small, on labels that mean nothing.
+
+In:  a config, the training rows of its run, how many reruns.
+Out: for every member whether it is better than chance. What is: labels leaked. All of it happens in
+     a temporary store; the run's own is not touched.
+
+It also holds:
+
+- Small: a config with the same members on a budget of seconds, and few rows for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from stackfeat.audit.above_chance import Skill, Verdict, judge, measure_skill
+from stackfeat.config import LoadedConfig
+from stackfeat.config.load import run_settings
+from stackfeat.config.run_config import RunConfig
+from stackfeat.data.options import FoldOptions
+from stackfeat.data.samples import Samples, save_samples
+from stackfeat.data.splits.folds import Folds, load_folds, make_folds, save_folds
+from stackfeat.data.splits.validation_split import inner_split
+from stackfeat.engine.crossfit import JobLike, Progress, cross_fit
+from stackfeat.engine.graph import Graph, build_graph
+from stackfeat.engine.jobs import Averaging, Job, Sources
+from stackfeat.engine.plan import Plan, make_plan
+from stackfeat.engine.recipes import key_of
+from stackfeat.engine.scoring import oof_prediction, test_prediction
+from stackfeat.engine.worker import Worker
+from stackfeat.errors import DataError
+from stackfeat.executors import Executor, make_executor, resolve_jobs
+from stackfeat.members.options import EstimatorOptions, PredictionsOptions
+from stackfeat.metrics.metric import get_metric
+from stackfeat.nets.options import NetOptions
+from stackfeat.registry.resolve import code_hash, resolve
+from stackfeat.registry.user_code import Code
+from stackfeat.seeds import derive_seed
+from stackfeat.store import Store
+from stackfeat.store.disk import TemporaryFolder
+
+HELD_OUT = 1 / 3
+"""Share of the rows that take no part in a rerun, as test rows."""
+
+MOST_EPOCHS = 20
+
+MOST_BATCH = 64
+
+MOST_TREES = 50
+
+MOST_FOLDS = 5
+
+_TREES = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
+
+
+def small_config(config: RunConfig) -> RunConfig:
+    """Return the config with small budgets; time folds keep their number, which levels may need."""
+    levels = {
+        level: {name: small_member(options) for name, options in members.items()}
+        for level, members in config.levels.items()
+    }
+    is_time = config.data.time is not None or config.folds.kind == "time"
+    n_folds = config.folds.n if is_time else min(config.folds.n, MOST_FOLDS)
+    folds = config.folds.model_copy(update={"n": n_folds, "repeats": 1, "repeats_as": "stacks"})
+    return config.model_copy(update={"levels": levels, "folds": folds})
+
+
+def small_member(options: Any) -> Any:
+    """Return the options of a member with few epochs or trees, and one seed."""
+    if isinstance(options, NetOptions):
+        train = options.train
+        # Few rows and large batches would be too few steps for a net to learn labels by heart.
+        cut = {"epochs": min(train.epochs, MOST_EPOCHS), "batch_size": min(train.batch_size, MOST_BATCH)}
+        return options.model_copy(update={"train": train.model_copy(update=cut), "seeds": 1})
+    if isinstance(options, EstimatorOptions):
+        return options.model_copy(update={"params": _few_trees(options), "seeds": 1})
+    return options
+
+
+def _few_trees(options: EstimatorOptions) -> dict[str, Any]:
+    name = options.estimator
+    count = next((count for package, count in _TREES.items() if name.startswith(package)), None)
+    if name.startswith("sklearn.ensemble.") and not name.endswith(
+        ("StackingClassifier", "StackingRegressor")
+    ):
+        count = "max_iter" if "HistGradientBoosting" in name else "n_estimators"
+    if count is None or name.endswith(("VotingClassifier", "VotingRegressor")):
+        count = "n_estimators" if "n_estimators" in options.params else None
+    if count is None:
+        return options.params
+    given = options.params.get(count, MOST_TREES)
+    return {**options.params, count: min(given, MOST_TREES) if isinstance(given, int) else given}
+
+
+def small_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows to train on and rows to hold out, drawn as the folds split: stratified, by group, the latest."""
+    n_wanted = round(rows / (1 - HELD_OUT))
+    chosen = np.arange(samples.n_rows)
+    if n_wanted < samples.n_rows:
+        _, chosen = inner_split(samples, chosen, kind, n_wanted / samples.n_rows, seed)
+    return inner_split(samples, chosen, kind, HELD_OUT, seed)
+
+
+def made_elsewhere(config: RunConfig) -> dict[str, str]:
+    """Return members that no rerun can fit on permuted labels, and why."""
+    return {
+        f"{level}/{name}": "it is made from files, which do not know the permuted labels"
+        for level, members in config.levels.items()
+        for name, options in members.items()
+        if isinstance(options, PredictionsOptions)
+        or (getattr(options, "weights", None) is not None and isinstance(options, NetOptions))
+    }
+
+
+@dataclass(frozen=True)
+class Null:
+    """What reruns on permuted labels showed.
+
+    Attributes
+    ----------
+    n_reruns, n_train, n_held_out : int
+    verdicts : list of Verdict
+    failed : dict of str to str
+        Members that could not be judged, and why.
+    """
+
+    n_reruns: int
+    n_train: int
+    n_held_out: int
+    verdicts: list[Verdict] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def above(self) -> list[str]:
+        """Members better than chance by some measure."""
+        found = [verdict.member for verdict in self.verdicts if verdict.verdict == "above chance"]
+        return list(dict.fromkeys(found))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "n_reruns": self.n_reruns,
+            "n_train": self.n_train,
+            "n_held_out": self.n_held_out,
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "above_chance": self.above,
+            "failed": self.failed,
+        }
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One permutation: its rows in the temporary store, and the labels they were given."""
+
+    sources: Sources
+    folds: Folds
+    train: Samples
+    held_out_y: np.ndarray
+    seed: int
+
+
+class _DoneOnly:
+    """Passes on finished jobs; what there is to do was said once, for all waves."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+
+    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+        pass
+
+    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+        if self.progress is not None:
+            self.progress.done(job, seconds, error)
+
+
+def permutation_null(
+    config: RunConfig,
+    folder: Path,
+    samples: Samples,
+    folds: Folds,
+    averaging: Averaging,
+    *,
+    key: str,
+    permutations: int,
+    rows: int,
+    jobs: int | None,
+    seed: int,
+    code: Code,
+    progress: Progress | None = None,
+) -> Null:
+    """Rerun a small form of a run's stack on permuted labels, all reruns side by side.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Of the run; epochs, trees, seeds and repeats are cut down.
+    folder : Path
+        The config's, where user code is looked for.
+    samples : Samples
+        All training rows of the run; at most `rows` train, half as many are held out.
+    key : str
+        Of these rows in the run's store; what is derived from them is named after it.
+    folds : Folds
+        Of the run: rows are drawn the way it splits them (by group, by time).
+    jobs : int or None
+        Worker processes; None: as the config says. One works in this process.
+    code : Code
+        What of the user's own may be imported.
+
+    Raises
+    ------
+    DataError
+        If there are too few rows to split.
+    """
+    small, trust_code = small_config(config), code.is_trusted
+    loaded = LoadedConfig(small, None, folder, {})
+    parts = small_rows(samples, folds.kind, rows, seed)
+    origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
+    with TemporaryFolder("stackfeat-audit-") as place:
+        store = Store(Path(place) / "store")
+        reruns = [
+            _prepare(loaded, store, samples, parts, derive_seed(seed, "permutation", n), origin, trust_code)
+            for n in range(permutations)
+        ]
+        options = small.executor
+        n_jobs = resolve_jobs(options.jobs if jobs is None else jobs, options.threads_per_job)
+        kind = "inline" if n_jobs == 1 else options.kind if jobs is None else "loky"
+        timeout = options.timeout_seconds
+        with make_executor(
+            kind, n_jobs, options.threads_per_job, options.retries, timeout=timeout, code=code
+        ) as executor:
+            plans, failed = _run(small, store, reruns, executor, trust_code, progress)
+        verdicts = _judge(loaded, store, reruns, plans, averaging, trust_code)
+    return Null(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
+
+
+def _prepare(
+    loaded: LoadedConfig,
+    store: Store,
+    samples: Samples,
+    parts: tuple[np.ndarray, np.ndarray],
+    seed: int,
+    origin: dict[str, Any],
+    trust_code: bool,
+) -> Rerun:
+    """Permute the labels of all rows drawn, and put the rows and their folds into the store.
+
+    Keys name contents (`origin` and `seed` say all of them): rows are remembered by key alone.
+    """
+    drawn = np.concatenate(parts)
+    labels = samples.labels[np.random.default_rng(seed).permutation(drawn)]
+    train = replace(samples.take(parts[0]), y=labels[: len(parts[0])])
+    held_out = replace(samples.take(parts[1]), y=None)
+    folds = _make_folds(loaded, train, len(train.ids) / samples.n_rows, seed, trust_code)
+    keys = {}
+    for name, rows in (("train", train), ("test", held_out)):
+        recipe = {"stage": "samples", "version": 0, "permuted": seed, **origin, "part": name}
+        keys[name] = key_of(recipe)
+        with store.write(keys[name], "samples", recipe) as writer:
+            save_samples(rows, writer)
+    recipe = {"stage": "folds", "version": 0, "permuted": seed, **origin}
+    with store.write(key_of(recipe), "folds", recipe) as writer:
+        save_folds(folds, writer)
+    folds = load_folds(store.read(key_of(recipe)))
+    sources = Sources(
+        samples=keys["train"],
+        test=keys["test"],
+        folds=key_of(recipe),
+        n_folds=folds.n_folds,
+        n_repeats=1,
+        is_time=folds.is_time,
+        seed=seed,
+        settings=run_settings(loaded),
+        source_hash=lambda name: code_hash(name, loaded.folder),
+        n_rows=train.n_rows,
+        averaging=loaded.config.stack.averaging,
+    )
+    return Rerun(sources, folds, train, labels[len(parts[0]) :], seed)
+
+
+def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int, trust_code: bool) -> Folds:
+    """Split as the run did; classes too rare for stratified folds at this size are left to chance."""
+    options, splitter = loaded.config.folds.model_copy(update={"seed": seed % 2**31}), None
+    sizes: dict[str, int | None] = {"gap": round(options.gap * share)}
+    for name in ("test_size", "max_train_size"):
+        value = getattr(options, name)
+        sizes[name] = None if value is None else max(round(value * share), 1)
+    options = options.model_copy(update=sizes)
+    if ":" in options.kind:
+        found = resolve(
+            options.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=loaded.folder
+        )
+        splitter = cast(Any, found)(n_splits=options.n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return make_folds(options, train, splitter)
+        except DataError:
+            plain = "group" if train.group is not None else "kfold"
+            if train.time is not None or train.fold is not None or splitter is not None:
+                raise
+            return make_folds(FoldOptions(kind=plain, n=options.n, seed=options.seed), train)
+
+
+def _run(
+    small: RunConfig,
+    store: Store,
+    reruns: Sequence[Rerun],
+    executor: Executor,
+    trust_code: bool,
+    progress: Progress | None,
+) -> tuple[list[Plan], dict[str, str]]:
+    """Work off the waves of all reruns together; a member that fails in one is left out of all."""
+    failed = made_elsewhere(small)
+    plans = _plans(small, reruns, failed)
+    everything: list[Job] = [job for plan in plans for job in plan.jobs()]
+    if progress is not None:
+        progress.plan(everything, everything)
+    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
+    for level in small.levels:
+        for number in range(max((len(plan.waves.get(level, ())) for plan in plans), default=0)):
+            jobs = [
+                job
+                for plan in plans
+                for job in (plan.waves[level][number] if number < len(plan.waves.get(level, ())) else ())
+                if job.member not in failed
+            ]
+            outcome = cross_fit(jobs, store, executor, worker, progress=_DoneOnly(progress))
+            failed |= {name: str(error) for name, error in outcome.failed.items() if name not in failed}
+        plans = _plans(small, reruns, failed) if failed else plans
+    return plans, failed
+
+
+def _plans(small: RunConfig, reruns: Sequence[Rerun], failed: dict[str, str]) -> list[Plan]:
+    graph = _graph(small, failed)
+    return [make_plan(graph, rerun.sources) for rerun in reruns]
+
+
+def _graph(small: RunConfig, failed: dict[str, str]) -> Graph:
+    inputs = tuple(small.data.inputs) if small.data.inputs else ("table",)
+    return build_graph(small.levels, small.task, inputs, excluded=failed)
+
+
+def _judge(
+    loaded: LoadedConfig,
+    store: Store,
+    reruns: Sequence[Rerun],
+    plans: Sequence[Plan],
+    averaging: Averaging,
+    trust_code: bool,
+) -> list[Verdict]:
+    config = loaded.config
+    metric = get_metric(config.metric, config.task, trust_code=trust_code, search_path=loaded.folder)
+    found: dict[tuple[str, str], list[tuple[Skill, Skill]]] = {}
+    for rerun, plan in zip(reruns, plans, strict=True):
+        task = rerun.train.task
+        for node in plan.graph.nodes:
+            if node.prediction is None:
+                continue
+            places = [plan.oof_places(node.prediction, 0)]
+            oof, covered = oof_prediction(store, places, rerun.folds, task, averaging.average)
+            test = test_prediction(store, plan, node.prediction, averaging, task)
+            inside = measure_skill(rerun.train.labels[covered], oof[covered], metric, task, rerun.seed)
+            outside = measure_skill(rerun.held_out_y, test, metric, task, rerun.seed)
+            for measure in [name for name in inside if name in outside]:
+                pair = inside[measure], outside[measure]
+                found.setdefault((node.full_name, measure), []).append(pair)
+    return judge(found, {node.full_name for plan in plans for node in plan.graph.nodes if node.is_base})

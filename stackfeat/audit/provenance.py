@@ -1,0 +1,169 @@
+"""Proving: what the store says of every block of a finished run.
+
+In:  a store, the run's `provenance.json`, its rows and folds.
+Out: `Provenance`: the faults of every block and of the files that show their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stackfeat.audit.leakage_check import Fault, HeldProver, Prover, indirect, whole_fit
+from stackfeat.data.samples import Samples, load_samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.data.splits.holdout import load_holdout
+from stackfeat.output.run_file import find_run_file
+from stackfeat.store import Store
+
+
+@dataclass(frozen=True)
+class BlockProof:
+    """What was proven of one block.
+
+    Attributes
+    ----------
+    n_rows : int
+        Out-of-fold rows of all repeats that were checked.
+    faults : list of Fault
+        Its own, and those of every fit that its rows went through.
+    indirect : list of str
+        Other ways on which labels could have come; none is a fault.
+    is_elsewhere : bool
+        Whether its member was made from files: which rows its models saw, the store cannot tell.
+    """
+
+    name: str
+    n_rows: int
+    faults: list[Fault]
+    indirect: list[str]
+    is_elsewhere: bool = False
+
+    @property
+    def is_proven(self) -> bool:
+        return not self.faults and not self.is_elsewhere
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was proven from the store.
+
+    Attributes
+    ----------
+    n_held : int or None
+        Held-out rows, with ``stack.holdout``.
+    n_fits, n_noted : int
+        Fits behind the blocks, and those among them that noted their rows themselves.
+    file_faults : list of Fault
+        Files of the run folder with rows out of fold or held out that are not what the run wrote.
+    held_faults : list of Fault
+        Held-out rows that some fit was given, or whose way through the stack cannot be proven.
+    """
+
+    n_rows: int
+    n_fits: int
+    n_noted: int
+    blocks: list[BlockProof]
+    file_faults: list[Fault]
+    n_held: int | None = None
+    held_faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All faults, each once."""
+        found = [fault for block in self.blocks for fault in block.faults]
+        return list(dict.fromkeys([*found, *self.held_faults, *self.file_faults]))
+
+    def to_json(self) -> dict[str, Any]:
+        blocks = {
+            block.name: {
+                "n_rows": block.n_rows,
+                "proven": block.is_proven,
+                "made_elsewhere": block.is_elsewhere,
+                "faults": [fault.to_json() for fault in block.faults],
+                "indirect": block.indirect,
+            }
+            for block in self.blocks
+        }
+        counts = {"n_rows": self.n_rows, "n_fits": self.n_fits, "n_noted": self.n_noted}
+        held = None
+        if self.n_held is not None:
+            faults = [fault.to_json() for fault in self.held_faults]
+            held = {"n_rows": self.n_held, "proven": not faults, "faults": faults}
+        files = [fault.to_json() for fault in self.file_faults]
+        return {**counts, "blocks": blocks, "holdout": held, "files": files}
+
+
+def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds, folder: Path) -> Provenance:
+    """Check every place of every block of a run, its held-out rows, and the files that show both."""
+    names = {key: (member, unit) for member, units in index["fits"].items() for unit, key in units.items()}
+    prover = Prover(store, samples, folds, names, (index["samples"], index["folds"]))
+    blocks = []
+    elsewhere = made_elsewhere(prover, index)
+    for block in index["blocks"]:
+        faults: list[Fault] = []
+        n_rows = 0
+        for repeat, places in enumerate(block["oof"]):
+            for fold, place in enumerate(places):
+                if place is not None:
+                    faults += prover.place(place, repeat, fold)
+                    n_rows += len(prover.predicted(repeat, fold))
+        for unit, key in index["fits"].get(block["member"], {}).items():
+            faults += whole_fit(prover, key) if unit.endswith("/all") else []
+        ways = [*indirect(prover, block["oof"]), *_ways_from_elsewhere(block, elsewhere)]
+        is_elsewhere = block["member"] in elsewhere[block["member"]]
+        blocks.append(BlockProof(block["name"], n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
+    written = find_run_file(folder)
+    changed = [
+        name
+        for name, made_of in index["files"].items()
+        if written is None or not written.is_current(folder, name, made_of)
+    ]
+    file_faults = [
+        Fault("mismatch", name, detail="it is not the file that the run wrote from its entries")
+        for name in changed
+    ]
+    n_held, held_faults = _prove_held(prover, index)
+    return Provenance(samples.n_rows, prover.n_fits, prover.n_noted, blocks, file_faults, n_held, held_faults)
+
+
+def made_elsewhere(prover: Prover, index: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return, by member, which members made from files are behind it, itself included."""
+    found: dict[str, list[str]] = {}
+    for block in index["blocks"]:
+        member = block["member"]
+        entries = [prover.checked(key).entry for key in index["fits"].get(member, {}).values()]
+        own = any(entry is not None and "sources" in entry.manifest["recipe"]["member"] for entry in entries)
+        read = [name for item in block["reads"] for name in found.get("/".join(item.split("/")[:2]), ())]
+        found[member] = sorted({*read, *([member] if own else ())})
+    return found
+
+
+def _ways_from_elsewhere(block: Mapping[str, Any], elsewhere: Mapping[str, list[str]]) -> list[str]:
+    member = block["member"]
+    ways = (
+        ["made from files: which labels its models saw is not known here"]
+        if member in elsewhere[member]
+        else []
+    )
+    others = [name for name in elsewhere[member] if name != member]
+    return [*ways, *([f"through {', '.join(others)}, made elsewhere"] if others else [])]
+
+
+def _prove_held(prover: Prover, index: Mapping[str, Any]) -> tuple[int | None, list[Fault]]:
+    """Check the held-out rows, if there are any, against every fit of the run and every one behind them."""
+    key = index["holdout"]
+    if key is None:
+        return None, []
+    entry = prover.checked(key).entry
+    if entry is None:
+        return 0, prover.checked(key).faults
+    rows = load_samples(entry)
+    held = HeldProver(prover, rows, load_holdout(entry), key)
+    faults = [*held.rows(), *held.fits(prover.names)]
+    for name, made_of in index["files"].items():
+        for place in made_of["places"] if name.startswith("holdout/") else ():
+            faults += held.place(place)
+    return rows.n_rows, list(dict.fromkeys(faults))

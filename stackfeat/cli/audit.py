@@ -1,0 +1,238 @@
+"""The command `audit`: arguments in, one call, printed lines out.
+
+It also holds:
+
+- What a person sees of an audit: a bar while the reruns work, then two tables and a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stackfeat.engine.crossfit import JobLike
+from stackfeat.errors import continued, one_line
+from stackfeat.log import console as visible_console
+
+if TYPE_CHECKING:
+    from stackfeat.audit.above_chance import Part, Verdict
+    from stackfeat.audit.audit import Audit
+    from stackfeat.audit.leakage_check import Fault
+    from stackfeat.audit.permutation_test import Null
+
+MOST_FAULTS = 20
+
+FILE_WIDTH = 160
+
+
+class AuditProgress:
+    """A bar over all units of all reruns; a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or visible_console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.bar.add_task("permuted labels", total=None, visible=False)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+        """Take note of all units there are."""
+        self.bar.update(self.task, total=len(jobs), visible=True)
+
+    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+        """Move on by one unit."""
+        self.bar.advance(self.task)
+
+
+def print_audit(found: Audit, console: Console | None = None) -> None:
+    """Print what was proven, what the reruns showed, every fault, and the verdict."""
+    console = console or _console()
+    console.print(_proof_table(found), markup=False)
+    if found.null is not None:
+        console.print(_null_table(found.null), markup=False)
+        for name, reason in found.null.failed.items():
+            console.print(
+                continued(f"not judged: {name}: {reason}"), style="yellow", markup=False, soft_wrap=True
+            )
+    faults = found.provenance.faults
+    for fault in faults[:MOST_FAULTS]:
+        console.print(one_line(f"fault: {describe_fault(fault)}"), style="red", markup=False, soft_wrap=True)
+    if len(faults) > MOST_FAULTS:
+        console.print(
+            f"and {len(faults) - MOST_FAULTS} faults more, in audit.json", style="red", markup=False
+        )
+    console.print(
+        one_line(verdict_line(found)), style="green" if found.passed else "red", markup=False, soft_wrap=True
+    )
+
+
+def _console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for whole lines in a file."""
+    found = visible_console()
+    return found if found.is_terminal else visible_console(width=FILE_WIDTH)
+
+
+def _proof_table(found: Audit) -> Table:
+    proof = found.provenance
+    title = f"from the store: {proof.n_rows} rows, {proof.n_fits} fits, {proof.n_noted} with their own note of rows"
+    table = _table(title, ("block", "rows", "own label, group, time", "indirectly"), ("rows",))
+    for block in proof.blocks:
+        ways = "; ".join(block.indirect) or "nothing else"
+        state = "not provable" if block.is_elsewhere and not block.faults else _state(block.faults)
+        table.add_row(one_line(block.name), str(block.n_rows), state, one_line(ways))
+    if proof.n_held is not None:
+        table.add_row("held-out rows", str(proof.n_held), _state(proof.held_faults), "in no fit of any level")
+    return table
+
+
+def _state(faults: Sequence[Fault]) -> str:
+    return f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}" if faults else "proven"
+
+
+def _null_table(null: Null) -> Table:
+    title = (
+        f"on permuted labels ({null.n_reruns} reruns, {null.n_train} rows, {null.n_held_out} held out): score less "
+        "chance ± 95 %, above 0 is better"
+    )
+    numbers = ("out of fold", "held out", "difference")
+    table = _table(title, ("member", "measure", *numbers, "verdict"), numbers)
+    for verdict in worst_of_each(null.verdicts):
+        parts = [_interval(part) for part in (verdict.oof, verdict.held_out, verdict.gap)]
+        table.add_row(one_line(verdict.member), verdict.measure, *parts, _word(verdict))
+    return table
+
+
+def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(box=None, title=title, title_justify="left")
+    for place, name in enumerate(names):
+        # The first column names what a line is about: folded where there is no room, never cut.
+        table.add_column(
+            name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=place == 0
+        )
+    return table
+
+
+def worst_of_each(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return each member's verdict by the measure that is furthest towards (or past) its limit."""
+    worst: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        known = worst.get(verdict.member)
+        if known is None or _excess(verdict) > _excess(known):
+            worst[verdict.member] = verdict
+    return list(worst.values())
+
+
+def _excess(verdict: Verdict) -> float:
+    return max(verdict.oof.z / verdict.oof.limit, verdict.held_out.z / verdict.held_out.limit)
+
+
+def _interval(part: Part) -> str:
+    return f"{part.mean:+.4f} ± {part.high - part.mean:.4f}"
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.verdict == "at chance":
+        return verdict.verdict
+    part = max((verdict.oof, verdict.held_out), key=lambda part: part.z / part.limit)
+    return f"above chance ({part.z:.1f} se, limit {part.limit:.1f})"
+
+
+def describe_fault(fault: Fault) -> str:
+    """Return a fault as one line."""
+    unit = f"{fault.member} {fault.fold}, " if fault.member else ""
+    if not fault.is_leak:
+        return f"{unit}{fault.where}: {fault.kind}: {fault.detail}"
+    seen = {"own label": "their own labels", "group": "rows of their group", "later rows": "later rows"}[
+        fault.kind
+    ]
+    more = ", ..." if fault.n_rows > len(fault.ids) else ""
+    whose = fault.detail or "that it emits out of fold"
+    return (
+        f"{unit}{fault.where}: {fault.n_rows} rows {whose} were fitted on {seen}: "
+        f"ids {', '.join(fault.ids)}{more}"
+    )
+
+
+def verdict_line(found: Audit) -> str:
+    """Return the verdict as one sentence."""
+    proof, null = found.provenance, found.null
+    if found.passed:
+        elsewhere = [block.name for block in proof.blocks if block.is_elsewhere]
+        checked = f"{len(proof.blocks) - len(elsewhere)} blocks are proven from what is stored"
+        checked += f"; made elsewhere and not provable: {', '.join(elsewhere)}" if elsewhere else ""
+        judged = (
+            "not rerun on permuted labels"
+            if null is None
+            else "no member is better than chance on permuted labels"
+        )
+        return f"pass: {checked}; {judged}"
+    parts = []
+    leaks = sum(fault.is_leak for fault in proof.faults)
+    if leaks:
+        parts.append(f"{leaks} fits saw what the rows they emit must not come from")
+    if len(proof.faults) > leaks:
+        parts.append(f"{len(proof.faults) - leaks} entries or files cannot be proven")
+    if null is not None and null.above:
+        parts.append(f"better than chance on permuted labels: {', '.join(null.above)}")
+    return f"fail: {'; '.join(parts)}"
+
+
+def audit(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    permutations: Annotated[
+        int, typer.Option("--permutations", metavar="N", help="Reruns, each on other permuted labels.")
+    ] = 5,
+    rows: Annotated[
+        int,
+        typer.Option(
+            "--rows", metavar="N", help="Training rows of a rerun at most; half as many are held out."
+        ),
+    ] = 2000,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", help="Worker processes. Default: as the config says.")
+    ] = None,
+    no_null: Annotated[
+        bool,
+        typer.Option("--no-null", help="Prove from the store only; nothing is computed, no code is run."),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of rows and permutations.")] = 0,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of the run's store, if it was moved.")
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
+    ] = False,
+) -> None:
+    """Prove that no row's features saw its label, and rerun the stack on permuted labels."""
+    # own
+    from stackfeat.audit.audit import audit as audit_run
+
+    with AuditProgress() as progress:
+        found = audit_run(
+            run_folder,
+            null=not no_null,
+            permutations=permutations,
+            rows=rows,
+            jobs=jobs,
+            seed=seed,
+            store=store,
+            trust_code=trust_code or None,
+            progress=progress,
+        )
+    print_audit(found)
+    raise typer.Exit(found.exit_code)

@@ -1,0 +1,467 @@
+"""The command line: arguments in, one call, printed lines out; no logic of its own.
+
+It also holds:
+
+- The command `trust`: arguments in, one call, printed lines out.
+- The command `import`: arguments in, one call, a printed table out.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from stackfeat.cli.audit import audit
+from stackfeat.errors import UsageError, continued, machine_fault, one_line
+from stackfeat.executors.signals import EndOnSignals
+from stackfeat.log import console, visible_streams
+
+
+def trust(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A config file (YAML) that names your own code.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree without being asked, for scripts.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the configs that are trusted.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Trust CONFIG, and the runs it made, no longer.")
+    ] = False,
+    data_root: Annotated[
+        list[Path] | None,
+        typer.Option("--data-root", help="A folder outside the config's that paths may lead to; repeatable."),
+    ] = None,
+) -> None:
+    """Show which code of your own a config would run, and remember that you agree to it; nothing is run."""
+    from stackfeat.pipeline.trust import describe_trusted, examine, forget_config, remember
+
+    if list_:
+        typer.echo(describe_trusted())
+        return
+    if config is None:
+        raise UsageError("CONFIG must be named; got none; give a config file, or --list")
+    if forget:
+        typer.echo(forget_config(config))
+        return
+    asked = examine(config, data_root or ())
+    typer.echo(asked.text)
+    if not asked.needs:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "trust asks before it remembers; got no terminal to ask on; read the above, then give --yes"
+            )
+        if not typer.confirm("Remember that you trust all of this, until a byte of it changes?"):
+            raise UsageError("trust must be agreed to; got no; nothing was remembered")
+    typer.echo(remember(asked))
+
+
+def import_(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A config file (YAML).")],
+    oof: Annotated[
+        Path | None,
+        typer.Option("--oof", help="Out-of-fold rows to check; without it the config's own imports."),
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="Test rows; may hold {fold}.")] = None,
+    folds: Annotated[
+        Path | None, typer.Option("--folds", help="csv of id and fold that the rows were made with.")
+    ] = None,
+    score: Annotated[float | None, typer.Option("--score", help="What the sender claims.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; repeatable.")
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
+    ] = False,
+    data_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data-root", help="A folder outside the config's that its paths may lead to; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Check other people's predictions as a run would, and print what was found; nothing is stored."""
+    from stackfeat.pipeline.check_imports import NewFiles, check_imports, print_checks
+
+    new = None if oof is None else NewFiles(oof, test, folds, score)
+    found = check_imports(
+        config, new, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
+    raise typer.Exit(print_checks(found))
+
+
+app = typer.Typer(
+    name="stackfeat",
+    help="Honest stacking and voting over the probabilities and hidden features of nets and estimators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+
+_RESUME = "interrupted; finished units are stored: run the same command to go on"
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A config file (YAML).")]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override an option, such as seed=1; repeatable."),
+]
+
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
+]
+
+DataRoots = Annotated[
+    list[Path] | None,
+    typer.Option("--data-root", help="A folder outside the config's that paths may lead to; repeatable."),
+]
+
+StorePath = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config: ConfigPath,
+    set_: Overrides = None,
+    trust_code: TrustCode = False,
+    data_root: DataRoots = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+) -> None:
+    """Compute what is not stored yet, and write the run folder."""
+    from stackfeat.cli.progress import TerminalProgress, print_result
+    from stackfeat.config import load_config
+
+    loaded = load_config(
+        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
+    from stackfeat.pipeline.run import run as run_config
+
+    with TerminalProgress(quiet=quiet or is_quiet(context)) as progress:
+        result = run_config(loaded, progress=progress, started=context.obj)
+    print_result(result, console())
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def check(
+    config: ConfigPath, set_: Overrides = None, trust_code: TrustCode = False, data_root: DataRoots = None
+) -> None:
+    """Validate a config and print the plan: blocks, and what would be computed."""
+    from stackfeat.config import load_config
+    from stackfeat.pipeline.check import describe_plan
+
+    loaded = load_config(
+        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+    )
+    typer.echo(describe_plan(loaded))
+
+
+@app.command()
+def init(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Training file.")],
+    target: Annotated[str, typer.Option("--target", help="Column to predict.")],
+    test: Annotated[Path | None, typer.Option("--test", help="File with the rows to predict.")] = None,
+    sample_submission: Annotated[
+        Path | None, typer.Option("--sample-submission", help="The submission is checked against it.")
+    ] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="Column that names rows; default: guessed.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Config file to write.")] = Path(
+        "config.yaml"
+    ),
+) -> None:
+    """Write a good first config for a training file."""
+    from stackfeat.config.scaffold import scaffold_config
+    from stackfeat.output.files import write_bytes
+
+    if output.exists():
+        raise UsageError(f"{output} exists already; choose another file with --output, or remove it")
+    folder = output.absolute().parent
+    text = scaffold_config(train, target, test, sample_submission, id_, folder=folder)
+    write_bytes(output, text.encode())
+    name = one_line(output)
+    typer.echo(f"wrote {name}\nnext: stackfeat check {name}; stackfeat run {name}")
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="MEMBER", help="A member that votes do without; repeatable."),
+    ] = None,
+    data_root: Annotated[
+        list[Path] | None,
+        typer.Option("--data-root", help="A folder that the predictor's paths may lead to; repeatable."),
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Predict later rows with the models of a run; for the test file this gives the submission."""
+    from stackfeat.pipeline.predict import predict_file
+
+    n_rows = predict_file(
+        run_folder,
+        data,
+        output,
+        trust_code=trust_code or None,
+        without=without or (),
+        data_roots=data_root or (),
+    )
+    typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
+
+
+NetParams = Annotated[
+    str, typer.Option("--params", metavar="JSON", help="Arguments of the class, as JSON or a file of it.")
+]
+
+NetWeights = Annotated[
+    Path | None, typer.Option("--weights", help="State dict: .safetensors, or .pt with tensors only.")
+]
+
+
+@app.command()
+def extract(
+    context: typer.Context,
+    net: Annotated[str, typer.Argument(metavar="NET", help="The net's class or factory: pkg.mod:Net.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="npy, or npz by names of forward; repeatable: by position.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write to.")],
+    taps: Annotated[
+        list[str] | None, typer.Option("--taps", help="Where to read; repeatable. Default: penultimate.")
+    ] = None,
+    weights: NetWeights = None,
+    params: NetParams = "",
+    file_format: Annotated[str, typer.Option("--format", help="npy, npz, mat, parquet or csv.")] = "npy",
+    batch_size: Annotated[
+        str, typer.Option("--batch-size", help="Rows of a pass; auto: by timing.")
+    ] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    pool: Annotated[
+        str, typer.Option("--pool", help="auto, none, flatten, mean, max, cls or last.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="float32, bf16 or autocast.")] = "float32",
+    trust_code: TrustCode = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the files only.")] = False,
+) -> None:
+    """Read layers of a trained net for every row of a file; a killed call goes on where it stopped."""
+    from stackfeat.cli.extract import NetSource, extract_files
+
+    source = NetSource(net, params, weights, trust_code)
+    lines = extract_files(
+        source,
+        data,
+        taps or ["penultimate"],
+        output,
+        file_format=file_format,
+        batch_size=batch_size,
+        device=device,
+        pool=pool,
+        precision=precision,
+        progress=not (quiet or is_quiet(context)),
+    )
+    typer.echo("\n".join(lines))
+
+
+@app.command()
+def layers(
+    net: Annotated[str, typer.Argument(metavar="NET", help="A config file, or a class: pkg.mod:Net.")],
+    member: Annotated[str, typer.Argument(metavar="[MEMBER]", help="A net member of the config.")] = "",
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="SHAPE", help="Such as 2x3x224x224 or 2x16:int64; repeatable."),
+    ] = None,
+    weights: NetWeights = None,
+    params: NetParams = "",
+    set_: Overrides = None,
+    trust_code: TrustCode = False,
+    data_root: DataRoots = None,
+) -> None:
+    """List the layers of a net: what each gives in a dry run, or why it cannot be tapped."""
+    from stackfeat.cli.extract import NetSource, describe_layers, describe_member_layers
+
+    if member:
+        text = describe_member_layers(
+            Path(net), member, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
+        )
+    else:
+        text = describe_layers(NetSource(net, params, weights, trust_code), input_ or ())
+    typer.echo(text)
+
+
+@app.command()
+def show(
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="A key's beginning, or a kind of entry.")
+    ] = "",
+    store: StorePath = Path(".stackfeat"),
+    why: Annotated[
+        str, typer.Option("--why", metavar="KEY", help="What differs from the nearest entry.")
+    ] = "",
+) -> None:
+    """List what is in a store, or say why an entry was made anew."""
+    from stackfeat.cli.store import explain_entry, list_entries
+
+    typer.echo(explain_entry(store, why) if why else list_entries(store, pattern))
+
+
+@app.command()
+def doctor(
+    full: Annotated[bool, typer.Option("--full", help="Also import torch and try it.")] = False,
+) -> None:
+    """Say what of the environment stackfeat can use."""
+    from stackfeat.cli.doctor import examine
+
+    typer.echo(examine(full=full))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a config, for editors."""
+    import json
+
+    from stackfeat.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def clean(
+    store: StorePath = Path(".stackfeat"),
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", min=0, metavar="DAYS", help="Also remove entries of this age."),
+    ] = None,
+) -> None:
+    """Remove leftovers of killed runs and damaged entries from a store."""
+    from stackfeat.cli.store import clean_store
+
+    typer.echo(clean_store(store, older_than))
+
+
+app.command()(audit)
+
+app.command("import")(import_)
+
+app.command()(trust)
+
+
+@app.callback()
+def every_command(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an error; also after the command.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+def is_quiet(context: typer.Context) -> bool:
+    """Return whether --quiet stands before the command."""
+    return bool(context.find_root().params.get("quiet"))
+
+
+def main() -> NoReturn:
+    """Run the command line; errors become a message and an exit code."""
+    # As a program of its own it ends at once on a signal; called by other Python code it unwinds.
+    if sys._getframe(1).f_globals.get("__name__") == "__main__":
+        ending = EndOnSignals(INTERRUPTED, _RESUME)
+        try:
+            _run_app()
+        except SystemExit as leaving:
+            ending.over(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+            raise
+    with _interrupted_by("SIGTERM", "SIGHUP"):
+        _run_app()
+
+
+@visible_streams()
+def _run_app() -> NoReturn:
+    arguments, is_verbose = _verbose_first(sys.argv[1:])
+    try:
+        # Outside its standalone mode click returns the code of typer.Exit instead of raising it.
+        # What it passes on is the time of the start, from which limits.time counts.
+        code = app(arguments, standalone_mode=False, obj=time.monotonic())
+        sys.stdout.flush()
+    except SystemExit:
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough: `stackfeat show | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    except BaseException as error:
+        if is_verbose:
+            traceback.print_exception(error)
+        _fail(*_said_of(error))
+    if code == INTERRUPTED:
+        _fail(_RESUME, INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _interrupted_by(*names: str) -> Iterator[None]:
+    """Let signals end the block as Ctrl-C does, where the caller may set handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _verbose_first(arguments: list[str]) -> tuple[list[str], bool]:
+    """Return the arguments with --verbose before the command, where click wants it, and whether it is there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest = [word for word in arguments[:end] if word not in ("-v", "--verbose")]
+    is_verbose = len(rest) < end
+    return [*(["--verbose"] if is_verbose else []), *rest, *arguments[end:]], is_verbose
+
+
+def _said_of(error: BaseException) -> tuple[str, int]:
+    """Return message and exit code of an error: of the machine, of the user, or else a bug of ours."""
+    fault = machine_fault(error)
+    if fault is not None:
+        return f"error: {fault}", fault.exit_code
+    code = getattr(error, "exit_code", None)
+    if code is not None:
+        text = continued(error.format_message()) if hasattr(error, "format_message") else str(error)
+        return (f"error: {text}" if code else "", int(code))
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error).strip().partition("\n")[0][:300]
+    return (
+        f"error: this is a bug in stackfeat: {type(error).__name__}: {text} "
+        f"({Path(last.filename).name}, line {last.lineno}). Run the command again with --verbose for the traceback, "
+        "and report it, please",
+        1,
+    )
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if message:
+        print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,217 @@
+"""extract and layers: nets named on the command line, built, loaded and read.
+
+In:  a path to a class, params, weights, data files; or a config and one of its members.
+Out: files of features, or the table of layers as text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from stackfeat.errors import ConfigError, UsageError, one_line
+from stackfeat.output.feature_files import FORMATS, write_features
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import check_name, resolve, suggest
+from stackfeat.registry.user_code import importing
+
+_SHAPE = re.compile(r"(\d+(?:x\d+)*)(?::(float32|int64))?")
+_PARTS = ".npy"
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class NetSource:
+    """A net as the command line names it."""
+
+    name: str
+    params: str = ""
+    weights: Path | None = None
+    trust_code: bool = False
+
+    def check(self) -> None:
+        """Raise what `build` would raise, as far as that can be known without importing torch."""
+        check_name(
+            self.name,
+            NETS,
+            "net",
+            packages=(),
+            trust_code=self.trust_code,
+            search_path=_here(self.trust_code),
+        )
+        self._params()
+        if self.weights is not None and not self.weights.is_file():
+            raise UsageError(
+                f"weights must be a file; got {self.weights}, which is not there; correct the path"
+            )
+
+    def build(self) -> Any:
+        """Return the net, a torch module, with its weights."""
+        from stackfeat.nets.build import construct
+        from stackfeat.nets.weights import load_weights
+
+        self.check()
+        cls = resolve(
+            self.name,
+            NETS,
+            "net",
+            packages=(),
+            trust_code=self.trust_code,
+            search_path=_here(self.trust_code),
+        )
+        model = construct(cast(Any, cls), self._params())
+        if self.weights is not None:
+            load_weights(model, self.weights)
+        return model
+
+    def _params(self) -> dict[str, Any]:
+        text = self.params
+        if not text:
+            return {}
+        if not text.lstrip().startswith("{") and Path(text).is_file():
+            text = Path(text).read_text("utf-8")
+        try:
+            params = json.loads(text)
+        except ValueError as error:
+            raise UsageError(
+                f"--params must be JSON, or a file of it; got {text!r} ({error}); try '{{\"hidden\": [64]}}'"
+            ) from error
+        if not isinstance(params, dict):
+            raise UsageError(
+                f"--params must be a JSON object of arguments; got {text!r}; use '{{\"name\": 1}}'"
+            )
+        return params
+
+
+def extract_files(
+    net: NetSource,
+    data: Sequence[Path],
+    taps: Sequence[str],
+    folder: Path,
+    *,
+    file_format: str = "npy",
+    batch_size: str = "auto",
+    device: str = "auto",
+    pool: str = "auto",
+    precision: str = "float32",
+    progress: bool = False,
+) -> list[str]:
+    """Extract to files; return a line for each."""
+    size = _batch_size(batch_size)
+    if file_format not in FORMATS:
+        raise UsageError(
+            f"--format must be one of {', '.join(FORMATS)}; got {file_format!r}.{suggest(file_format, FORMATS)}"
+        )
+    net.check()
+    for path in data:
+        if not path.is_file():
+            raise UsageError(f"--data must be an npy or npz file; got {path}, which is not there")
+    from stackfeat.layers.extraction.extract import extract
+    from stackfeat.layers.extraction.files import open_arrays
+    from stackfeat.layers.extraction.resume import remove_outputs
+
+    model = net.build()
+    inputs = data[0] if len(data) == 1 else tuple(open_arrays(path) for path in data)
+    # Rows are streamed to npy files first in any case: they are what a killed call goes on from.
+    parts = folder if file_format == "npy" else folder / _PARTS
+    arrays = extract(
+        model,
+        inputs,
+        list(taps),
+        batch_size=size,
+        device=device,
+        pool=pool,
+        precision=cast(Any, precision),
+        out=parts,
+        progress=progress,
+    )
+    shapes = {key: "×".join(map(str, values.shape)) for key, values in arrays.items()}
+    if file_format == "npy":
+        from stackfeat.layers.extraction.files import final_path
+
+        return [one_line(f"{final_path(folder, key)}  {shape}") for key, shape in shapes.items()]
+    paths = write_features(arrays, folder, file_format)
+    del arrays
+    remove_outputs(parts)
+    lines = list(shapes.items())
+    said = [f"{path}  {', '.join(f'{key} {shape}' for key, shape in lines)}" for path in paths[:1]]
+    return [one_line(text) for text in (*said, *paths[1:])]
+
+
+def describe_layers(net: NetSource, shapes: Sequence[str]) -> str:
+    """Return the table of layers of a net named on the command line."""
+    if not shapes:
+        raise UsageError("--input must say what forward takes, such as --input 2x3x224x224; got none")
+    parsed = [_shape(text) for text in shapes]
+    from stackfeat.layers.activations.listing import list_layers
+    from stackfeat.nets.build import made_up_input
+
+    return str(list_layers(net.build(), *(made_up_input(shape, kind) for shape, kind in parsed)))
+
+
+def describe_member_layers(
+    config: Path,
+    member: str,
+    *,
+    overrides: Sequence[str] = (),
+    trust_code: bool | None = None,
+    data_roots: Sequence[Path] = (),
+) -> str:
+    """Return the table of layers of a config's net member, run on its first training rows."""
+    from stackfeat.config import load_config
+    from stackfeat.nets.options import NetOptions
+
+    loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
+    nets = {
+        name: options
+        for level, members in loaded.config.levels.items()
+        for short, options in members.items()
+        if isinstance(options, NetOptions)
+        for name in (f"{level}/{short}", short)
+    }
+    if member not in nets:
+        raise ConfigError(
+            f"MEMBER must be a net of {config}; got {member!r}; nets are "
+            f"{', '.join(name for name in nets if '/' in name) or 'none'}.{suggest(member, nets)}"
+        )
+    import numpy as np
+
+    from stackfeat.data.load import load
+    from stackfeat.layers.activations.listing import list_layers
+    from stackfeat.members.net import NetMember
+    from stackfeat.meta.columns import Rows
+    from stackfeat.nets.build import to_tensors
+
+    options = nets[member]
+    data = load(loaded.config.data, loaded.folder, loaded.config.task, loaded.config.metric)
+    with importing(loaded.code):
+        few = data.train.take(np.arange(min(_ROWS, data.train.n_rows)))
+        wanted = [name for name in options.inputs or () if name in few.inputs] or list(few.inputs)
+        rows = Rows(few.n_rows, {name: few.inputs[name] for name in wanted})
+        model, arrays = NetMember(options, loaded.code.is_trusted).untrained(
+            rows, data.train.task, loaded.config.seed
+        )
+        return str(list_layers(model, *to_tensors(arrays)))
+
+
+def _here(trust_code: bool) -> Path | None:
+    return Path.cwd() if trust_code else None
+
+
+def _batch_size(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size must be 'auto' or a whole number from 1; got {text!r}")
+    return int(text)
+
+
+def _shape(text: str) -> tuple[tuple[int, ...], str]:
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--input must look like 2x3x224x224 or 2x16:int64; got {text!r}")
+    return tuple(map(int, match[1].split("x"))), match[2] or "float32"

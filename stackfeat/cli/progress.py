@@ -1,0 +1,148 @@
+"""What a person sees while a run works and when it ends.
+
+On a terminal: a table of members and folds that fills up, with the time left. Elsewhere:
+one plain line for each finished unit, so logs stay readable.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from stackfeat.engine.crossfit import JobLike
+from stackfeat.errors import JobEnded, continued, one_line
+from stackfeat.log import console as visible_console
+
+if TYPE_CHECKING:
+    from stackfeat.output.completed_run import RunResult
+
+_MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended": "-"}
+
+
+class TerminalProgress:
+    """Shows units as they finish; a context manager."""
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or visible_console(stderr=True)
+        self.quiet = quiet
+        self.states: dict[str, dict[str, str]] = {}
+        self.started = time.monotonic()
+        self.seconds: list[float] = []
+        self.n_left = 0
+        self.live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.quiet:
+            self.live = Live(
+                get_renderable=self.table, console=self.console, refresh_per_second=4, transient=True
+            )
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+        """Take note of a wave of jobs before it starts."""
+        waiting = {job.key for job in pending}
+        for job in jobs:
+            state = "waiting" if job.key in waiting else "cached"
+            self.states.setdefault(job.member, {}).setdefault(job.label, state)
+            if job.key in waiting:
+                self.states[job.member][job.label] = "waiting"
+        self.n_left = len(waiting)
+
+    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+        """Take note of a finished job."""
+        ended = isinstance(error, JobEnded)
+        state = "done" if error is None else "ended" if ended else "failed"
+        self.states.setdefault(job.member, {})[job.label] = state
+        self.seconds.append(seconds)
+        self.n_left -= 1
+        if self.live is None and not self.quiet:
+            outcome = f"{seconds:.1f} s" if error is None else str(error) if ended else f"failed: {error}"
+            self.console.print(continued(f"{job.label}: {outcome}"), markup=False, highlight=False)
+
+    def table(self) -> Table:
+        """Return the table of members and their units."""
+        table = Table(box=None, title_justify="left", title=self._title())
+        table.add_column("member")
+        table.add_column("units")
+        for member, units in self.states.items():
+            table.add_row(one_line(member), " ".join(_MARKS[state] for state in units.values()))
+        return table
+
+    def _title(self) -> str:
+        elapsed = time.monotonic() - self.started
+        left = (
+            f", about {self._seconds_left(elapsed):.0f} s left in this step"
+            if self.seconds and self.n_left
+            else ""
+        )
+        return f"{elapsed:.0f} s{left}   (✓ computed  = cached  · waiting  - no time left)"
+
+    def _seconds_left(self, elapsed: float) -> float:
+        return elapsed / len(self.seconds) * self.n_left
+
+
+def print_result(result: RunResult, console: Console) -> None:
+    """Print the leaderboard and where the files are."""
+    table = Table(
+        box=None,
+        title=f"leaderboard ({result.leaderboard['metric'].iloc[0]}, out of fold)",
+        title_justify="left",
+    )
+    for name in ("level", "member"):
+        table.add_column(name)
+    held = ("holdout", "holdout_se") if "holdout" in result.leaderboard else ()
+    for name in ("score", "se", *held, "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in result.leaderboard.to_dict("records"):
+        full_name = f"{row['level']}/{row['member']}"
+        note = "submitted" if full_name == result.submitted else "cached" if row["cached"] else ""
+        places = _places_worth(row["se"])
+        numbers = [row[name] for name in ("score", "se", *held)]
+        values = ["" if math.isnan(value) else f"{value:.{places}f}" for value in map(_number, numbers)]
+        values.append(f"{row['seconds']:.1f}")
+        table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
+    console.print(table, markup=False)
+    for text in result.warnings:
+        console.print(continued(f"warning: {text}"), style="yellow", markup=False, soft_wrap=True)
+    for name, reason in result.failed.items():
+        console.print(continued(f"failed: {name}: {reason}"), style="red", markup=False, soft_wrap=True)
+    for name in result.left_out:
+        console.print(one_line(f"left out for lack of time: {name}"), style="yellow", markup=False)
+    console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
+    for name, path in _places(result).items():
+        console.print(f"{name + ':':<13}{one_line(path)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _places_worth(error: float) -> int:
+    """Return how many decimals show three digits of a standard error."""
+    return 4 if not error > 0 else min(max(2 - math.floor(math.log10(error)), 0), 8)
+
+
+def _places(result: RunResult) -> dict[str, Any]:
+    places = {
+        "leaderboard": result.folder / "leaderboard.csv",
+        "report": result.report,
+        "OOF": result.folder / "oof",
+        "predictor": result.folder / "predictor",
+    }
+    return places if result.submission is None else {"submission": result.submission, **places}

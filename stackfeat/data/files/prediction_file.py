@@ -1,0 +1,250 @@
+"""Predictions that somebody else's model wrote into a file.
+
+In:  csv, parquet or npy; the task, the name of the id column, where needed files of ids.
+Out: `PredictionRows`: ids, and a column per class in the task's order (or one of values), matched
+     by name. Nothing is judged here but what makes the file unreadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stackfeat.data.files.parsing import parsing
+from stackfeat.data.messages import name_values, quote_values
+from stackfeat.data.options import DataOptions
+from stackfeat.errors import DataError
+from stackfeat.registry.resolve import quoted, suggest
+from stackfeat.store.npy import load_npy
+from stackfeat.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ARRAY = ".npy"
+_ROLE_WORDS = ("prediction", "proba", "pred")
+
+
+@dataclass(frozen=True)
+class PredictionRows:
+    """Rows of one file.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_rows,), str
+    values : ndarray of shape (n_rows, n_outputs), float64
+        As in the file; NaN where a cell is empty. Regression: on the scale of the target.
+    ignored : tuple of str
+        Columns that are neither the id nor a class.
+    by_name : bool
+        Whether columns were matched by name; otherwise their order was taken on trust.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+    ignored: tuple[str, ...]
+    by_name: bool
+
+
+def read_predictions(
+    path: Path,
+    task: Task,
+    id_name: str,
+    *,
+    target: str = "",
+    ids: Path | None = None,
+    classes: Sequence[object] | None = None,
+) -> PredictionRows:
+    """Read one file of predictions.
+
+    Parameters
+    ----------
+    path : Path
+        csv (tsv, txt), parquet or feather: an id and a column per class, or one called ``prediction``
+        (regression; binary: the probability of the positive class). npy: a column per class, or a
+        structured array with named columns.
+    id_name : str
+        Column of the ids: this name, or ``id``.
+    target : str
+        Binary and regression: a column of the target's name is read as the prediction too.
+    ids : Path, optional
+        npy without names: a file with an id per row, in the same order (npy, or csv).
+    classes : sequence, optional
+        npy without names: the order of its columns; the task's order without it.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, ids are missing or not unique, or columns do not fit.
+    """
+    from stackfeat.data.schema.roles import read_ids
+
+    if path.suffix.lower() == ARRAY:
+        array = _load_array(path)
+        if array.dtype.names is None:
+            return _from_array(path, array, task, id_name, ids, classes)
+        frame = _frame_of(path, {name: array[name] for name in array.dtype.names})
+    else:
+        from stackfeat.data.files.tables import read_frame
+
+        frame = read_frame(path, DataOptions(train=str(path)))
+    if ids is not None or classes is not None:
+        given = "ids of its own" if ids is not None else "classes"
+        raise DataError(
+            f"{path}: {given} belong to npy files without names; this file has columns with names; remove them"
+        )
+    column = _id_column(path, frame, id_name)
+    names = _value_columns(path, [str(n) for n in frame.columns if n != column], task, target)
+    values = np.column_stack([_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
+    ignored = tuple(str(name) for name in frame.columns if name != column and name not in names)
+    return PredictionRows(
+        read_ids(frame, column, str(path)), _both_classes(values, task), ignored, by_name=True
+    )
+
+
+def read_id_file(path: Path, id_name: str) -> np.ndarray:
+    """Return the ids in an npy file (one dimension) or in the id column of a table, as text."""
+    from stackfeat.data.files.tables import read_frame
+    from stackfeat.data.schema.roles import read_ids
+
+    if path.suffix.lower() == ARRAY:
+        array = _load_array(path)
+        if array.ndim != 1:
+            raise DataError(
+                f"{path}: ids must be one-dimensional; got shape {array.shape}; write one per row"
+            )
+        return read_ids(_frame_of(path, {id_name: array}), id_name, str(path))
+    frame = read_frame(path, DataOptions(train=str(path)))
+    return read_ids(frame, _id_column(path, frame, id_name), str(path))
+
+
+def _from_array(
+    path: Path,
+    array: np.ndarray,
+    task: Task,
+    id_name: str,
+    ids: Path | None,
+    classes: Sequence[object] | None,
+) -> PredictionRows:
+    """Return the rows of an array without names, whose ids stand in another file."""
+    if ids is None:
+        raise DataError(
+            f"{path}: an npy file has no ids, and rows are never aligned by position; name a file with an id "
+            "per row (predictions.oof_ids, predictions.test_ids), or write a csv file with an id column"
+        )
+    found = read_id_file(ids, id_name)
+    values = array[:, None] if array.ndim == 1 else array
+    if values.ndim != 2 or values.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path}: must be numbers of shape (n_rows, n_columns); got shape {array.shape}, {array.dtype}"
+        )
+    if len(found) != len(values):
+        raise DataError(
+            f"{path}: there must be an id for each row; got {len(values)} rows and {len(found)} ids in "
+            f"{ids.name}; give the ids of this very file"
+        )
+    n_wanted = {task.n_outputs, 1} if task.kind != "multiclass" else {task.n_outputs}
+    if values.shape[1] not in n_wanted:
+        raise DataError(
+            f"{path}: must have {' or '.join(map(str, sorted(n_wanted)))} columns for this {task.kind} task; "
+            f"got {values.shape[1]}; write a column per class"
+        )
+    values = values.astype(np.float64)
+    if classes is not None and values.shape[1] > 1:
+        values = values[:, class_order(classes, task, str(path))]
+    return PredictionRows(found, _both_classes(values, task), (), by_name=classes is not None)
+
+
+def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
+    """Return which column of somebody else's order holds each class of the task.
+
+    Raises
+    ------
+    DataError
+        If `classes` are not the task's classes in another order.
+    """
+    given, wanted = [str(label) for label in classes], [str(label) for label in task.classes]
+    unknown = [label for label in given if label not in wanted]
+    if unknown:
+        raise DataError(
+            f"{where}: classes must be those of the target ({name_values(wanted)}); got {quoted(unknown[0])}."
+            f"{suggest(unknown[0], wanted)}"
+        )
+    if sorted(given) != sorted(wanted):
+        missing = [label for label in wanted if label not in given]
+        what = f"without {name_values(missing)}" if missing else "with one more than once"
+        raise DataError(
+            f"{where}: classes must name each class of the target once; got {name_values(given)} {what}"
+        )
+    return [given.index(label) for label in wanted]
+
+
+def _load_array(path: Path) -> np.ndarray:
+    with parsing(path, "must be a readable npy file of plain values", "write it with numpy.save"):
+        return load_npy(path, str(path))
+
+
+def _frame_of(path: Path, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    import pandas as pd
+
+    with parsing(path, "must hold a number or text for each row and column", "write plain columns"):
+        return pd.DataFrame(dict(columns))
+
+
+def _id_column(path: Path, frame: pd.DataFrame, id_name: str) -> str:
+    names = [str(name) for name in frame.columns]
+    for name in (id_name, "id"):
+        if name in names:
+            return name
+    raise DataError(
+        f"{path}: must have the id column {quoted(id_name)} (or 'id'); got columns {quote_values(names)}."
+        f"{suggest(id_name, names)}"
+    )
+
+
+def _value_columns(path: Path, names: Sequence[str], task: Task, target: str) -> list[str]:
+    """Return the columns that hold predictions, in the task's order."""
+    wanted = [str(label) for label in task.classes]
+    if task.is_classification and all(label in names for label in wanted):
+        return wanted
+    if task.kind != "multiclass":
+        alone = [name for name in (*_ROLE_WORDS, target) if name in names]
+        if task.kind == "binary" and wanted[task.positive] in names:
+            alone.append(wanted[task.positive])
+        if alone:
+            return alone[:1]
+        if len(names) == 1:
+            alternatives = (
+                "'prediction'" if not wanted else f"'prediction' or {quoted(wanted[task.positive])}"
+            )
+            raise DataError(
+                f"{path}: the column must be called {alternatives}; got {quoted(names[0])}; rename it"
+            )
+    missing = [label for label in wanted if label not in names] or ["prediction"]
+    near = suggest(missing[0], names)
+    raise DataError(
+        f"{path}: must have a column per class, called as the classes are ({name_values(wanted)}); missing: "
+        f"{name_values(missing)}; got {quote_values(names)}.{near}"
+        if wanted
+        else f"{path}: must have a column 'prediction'; got {quote_values(names)}.{near}"
+    )
+
+
+def _numbers(values: pd.Series, where: str) -> np.ndarray:
+    from stackfeat.data.schema.columns import to_numbers
+
+    return to_numbers(values, where)
+
+
+def _both_classes(values: np.ndarray, task: Task) -> np.ndarray:
+    """Turn one column of a binary task into the probabilities of both classes."""
+    if task.kind != "binary" or values.shape[1] == 2:
+        return values
+    both = np.empty((len(values), 2))
+    both[:, task.positive] = values[:, 0]
+    both[:, 1 - task.positive] = 1.0 - values[:, 0]
+    return both

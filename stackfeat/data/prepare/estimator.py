@@ -1,0 +1,171 @@
+"""Columns for linear models, kernels and neighbours: imputed, standardised, one-hot.
+
+In:  the `Table` rows of one fold's training part.
+Out: a float64 array without missing values.
+
+It also holds:
+
+- Columns for gradient-boosted trees: numbers with NaN kept, categories as categories.
+- Columns as they stand in the file, for estimators that do their own preprocessing.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from stackfeat.data.prepare.state import dump_state, load_state, renumber, seen_levels
+from stackfeat.data.samples import Table
+
+MOST_ONE_HOT_LEVELS = 100
+
+
+class ScaledPrepare:
+    """Fold-local preprocessing from scikit-learn's parts.
+
+    Numbers: median, an indicator column where values were missing, mean 0 and spread 1. Categories:
+    a 0/1 column per level; a missing value is a level; rare levels share one column; a level not seen
+    in `fit` goes to that column, or to none where there is none.
+    """
+
+    def __init__(self) -> None:
+        self.imputer: SimpleImputer | None = None
+        self.indicator: MissingIndicator | None = None
+        self.scaler: StandardScaler | None = None
+        self.encoder: OneHotEncoder | None = None
+        self.numeric_names: tuple[str, ...] = ()
+        self.code_names: tuple[str, ...] = ()
+        self.levels: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of `transform`."""
+        numeric = list(self.numeric_names)
+        if self.indicator is not None:
+            numeric += [f"{self.numeric_names[j]} is missing" for j in self.indicator.features_]
+        return (*numeric, *self._one_hot_names())
+
+    def fit(self, table: Table) -> Self:
+        """Learn medians, spreads and levels from these rows alone."""
+        self.numeric_names, self.code_names, self.levels = table.numeric_names, table.code_names, table.levels
+        self.imputer = self.indicator = self.scaler = self.encoder = None
+        if table.numeric.shape[1]:
+            self.imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(table.numeric)
+            self.indicator = MissingIndicator(error_on_new=False).fit(table.numeric)
+            self.scaler = StandardScaler().fit(self._numbers(table.numeric))
+        if table.codes.shape[1]:
+            rare = max(2, min(10, table.n_rows // 100))
+            self.encoder = OneHotEncoder(
+                min_frequency=rare,
+                max_categories=MOST_ONE_HOT_LEVELS,
+                handle_unknown="infrequent_if_exist",
+                sparse_output=False,
+            ).fit(table.codes)
+        return self
+
+    def transform(self, table: Table) -> np.ndarray:
+        """Return a float64 array of shape (n_rows, len(names))."""
+        parts = [np.zeros((table.n_rows, 0))]
+        if self.scaler is not None:
+            parts.append(self.scaler.transform(self._numbers(table.numeric)))
+        if self.encoder is not None:
+            parts.append(self.encoder.transform(table.codes))
+        return np.hstack(parts)
+
+    def _numbers(self, numeric: np.ndarray) -> np.ndarray:
+        assert self.imputer is not None and self.indicator is not None
+        return np.hstack(
+            [self.imputer.transform(numeric), self.indicator.transform(numeric).astype(np.float64)]
+        )
+
+    def _one_hot_names(self) -> list[str]:
+        if self.encoder is None:
+            return []
+        words = [{-1: "missing", **dict(enumerate(levels))} for levels in self.levels]
+        names = []
+        for raw in self.encoder.get_feature_names_out([f"{j}" for j in range(len(words))]):
+            column, code = str(raw).split("_", 1)
+            level = "rare" if code == "infrequent_sklearn" else words[int(column)][int(code)]
+            names.append(f"{self.code_names[int(column)]}={level}")
+        return names
+
+    def to_bytes(self) -> bytes:
+        return dump_state("scaled", vars(self))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        state = load_state("scaled", content)
+        preparer = cls()
+        for name in vars(preparer):
+            setattr(preparer, name, state[name])
+        return preparer
+
+
+MOST_NATIVE_LEVELS = 254
+
+
+class TreePrepare:
+    """Fold-local preprocessing for trees: numbers as they are, then categories of the rows fitted on.
+
+    A level not seen in `fit` becomes NaN. Beyond 254 levels the less frequent share one category,
+    because scikit-learn's histogram trees take at most 255.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+        self.pooled: list[np.ndarray] = []
+
+    def fit(self, table: Table) -> Self:
+        """Learn which levels there are from these rows alone."""
+        every = [seen_levels(table.codes[:, j]) for j in range(table.codes.shape[1])]
+        self.seen = [
+            seen_levels(table.codes[:, j], at_most=MOST_NATIVE_LEVELS) for j in range(table.codes.shape[1])
+        ]
+        self.pooled = [np.setdiff1d(levels, kept) for levels, kept in zip(every, self.seen, strict=True)]
+        return self
+
+    def transform(self, table: Table) -> pd.DataFrame:
+        """Return a DataFrame of shape (n_rows, n_columns): float64 columns, then categorical columns."""
+        frame = pd.DataFrame(table.numeric, columns=[f"c{j}" for j in range(table.numeric.shape[1])])
+        categories = {}
+        for j, (seen, pooled) in enumerate(zip(self.seen, self.pooled, strict=True)):
+            codes = renumber(table.codes[:, j], seen)
+            codes[renumber(table.codes[:, j], pooled) >= 0] = len(seen)
+            n_categories = len(seen) + (len(pooled) > 0)
+            name = f"c{table.numeric.shape[1] + j}"
+            categories[name] = pd.Categorical.from_codes(codes, categories=pd.RangeIndex(n_categories))
+        return pd.concat([frame, pd.DataFrame(categories, index=frame.index)], axis=1)
+
+    def to_bytes(self) -> bytes:
+        return dump_state("trees", vars(self))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        state = load_state("trees", content)
+        preparer = cls()
+        preparer.seen, preparer.pooled = state["seen"], state["pooled"]
+        return preparer
+
+
+class NoPrepare:
+    """No preprocessing: `fit` learns nothing."""
+
+    def fit(self, table: Table) -> Self:
+        """Do nothing; here so that every preparer is used alike."""
+        return self
+
+    def transform(self, table: Table) -> pd.DataFrame:
+        """Return a DataFrame of shape (n_rows, n_columns)."""
+        return table.to_frame()
+
+    def to_bytes(self) -> bytes:
+        return dump_state("plain", {})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        load_state("plain", content)
+        return cls()

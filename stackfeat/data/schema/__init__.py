@@ -1,0 +1,1 @@
+"""What columns are: their types and roles, the inputs they make up."""

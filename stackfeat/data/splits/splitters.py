@@ -1,0 +1,358 @@
+"""Splitters: one function per kind of folds, from `Samples` to (training rows, predicted rows).
+
+In:  the kind, `FoldOptions`, training `Samples`, a seed.
+Out: a pair of sorted int64 index arrays per fold. Checks that concern one kind only are here;
+     what must hold for all kinds is checked in `folds`.
+
+It also holds:
+
+- Which kind of folds a config means; pure, so that planning needs neither pandas nor scikit-learn.
+- A splitter of one's own: made with the arguments that it wants, and watched while it splits.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stackfeat.data.messages import name_values
+from stackfeat.data.options import FoldOptions
+from stackfeat.data.samples import Samples
+from stackfeat.errors import ConfigError, DataError, Problem, StackfeatError, first_line
+from stackfeat.registry.resolve import quoted, suggest
+from stackfeat.tasks.task import Kind
+
+if TYPE_CHECKING:
+    from stackfeat.data.options import FoldOptions
+
+_NEEDS = {"group": "group", "stratified_group": "group", "time": "time", "column": "fold"}
+
+
+def resolve_kind(
+    options: FoldOptions, task_kind: Kind, has_group: bool, has_time: bool, has_fold: bool
+) -> str:
+    """Return the kind of folds, ``auto`` resolved.
+
+    ``auto`` is: given column, else time, else group (stratified_group for classes), else stratified
+    or kfold. Time folds drop training rows of a predicted row's group, so time and group go together.
+
+    Parameters
+    ----------
+    options : FoldOptions
+    task_kind : {"binary", "multiclass", "regression"}
+    has_group, has_time, has_fold : bool
+        Whether ``data.group``, ``data.time``, ``data.fold`` name a column.
+
+    Returns
+    -------
+    str
+        kfold, stratified, group, stratified_group, time, column or custom (``pkg.mod:Splitter``).
+
+    Raises
+    ------
+    ConfigError
+        If the kind needs a column that is not named, or ignores one without ``allow_leak``.
+    """
+    classes = task_kind != "regression"
+    if options.kind == "auto":
+        return _automatic(classes, has_group, has_time, has_fold)
+    kind = "custom" if ":" in options.kind else options.kind
+    has = {"group": has_group, "time": has_time, "fold": has_fold}
+    problems = []
+    if kind in _NEEDS and not has[_NEEDS[kind]]:
+        role = _NEEDS[kind]
+        problems.append(f"kind: {kind} needs a column; got no data.{role}; name it as data.{role}")
+    if kind in ("stratified", "stratified_group") and not classes:
+        plain = "kfold" if kind == "stratified" else "group"
+        problems.append(f"kind: {kind} needs classes; got task=regression; use kind: {plain}")
+    if not options.allow_leak:
+        problems += [_ignored(kind, role) for role in _ignores(kind) if has[role]]
+    if problems:
+        raise ConfigError([Problem("folds.kind", problem) for problem in problems])
+    return kind
+
+
+def is_time_kind(kind: str, has_time: bool, allow_leak: bool) -> bool:
+    """Return whether folds follow time: later rows never train a model of earlier ones.
+
+    A user's splitter does where there is a time column, because its splits are checked against it.
+    """
+    return kind == "time" or (kind == "custom" and has_time and not allow_leak)
+
+
+def _automatic(classes: bool, has_group: bool, has_time: bool, has_fold: bool) -> str:
+    if has_fold:
+        return "column"
+    if has_time:
+        return "time"
+    if has_group:
+        return "stratified_group" if classes else "group"
+    return "stratified" if classes else "kfold"
+
+
+def _ignores(kind: str) -> tuple[str, ...]:
+    """Roles that this kind of folds does not respect. Custom and given folds are judged on their rows."""
+    return {
+        "kfold": ("group", "time"),
+        "stratified": ("group", "time"),
+        "group": ("time",),
+        "stratified_group": ("time",),
+    }.get(kind, ())
+
+
+def _ignored(kind: str, role: str) -> str:
+    return (
+        f"kind: {kind} ignores data.{role}, so scores would look better than new data will be; "
+        f"use kind: auto, remove data.{role}, or set folds.allow_leak: true"
+    )
+
+
+MOST_FOLDS = 1_000
+"""A generator that never ends is stopped here."""
+
+
+def make_splitter(found: Any, options: FoldOptions) -> Any:
+    """Return the splitter: `found` called with those of the folds' facts that its signature names.
+
+    Raises
+    ------
+    ConfigError
+        If it takes no such arguments, or fails.
+    """
+    if not callable(found):
+        if options.params:
+            raise _wrong(
+                options, f"is an object and takes no params; got folds.params={options.params}", "params"
+            )
+        return found
+    try:
+        named = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        named = {}  # type: ignore[assignment]
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    unknown = [name for name in options.params if name not in named and not takes_all]
+    if unknown:
+        raise _wrong(
+            options,
+            f"must take folds.params; got {unknown[0]!r}, its arguments are "
+            f"{', '.join(named) or 'none'}.{suggest(unknown[0], named)}",
+            f"params.{unknown[0]}",
+        )
+    facts = {name: value for name, value in _facts(options).items() if name in named}
+    if takes_all and not facts.keys() & {"n_splits", "n_folds", "n"}:
+        facts["n_splits"] = options.n
+    with _said(options, "be made"):
+        return found(**{**facts, **options.params})
+
+
+def _facts(options: FoldOptions) -> dict[str, Any]:
+    """What a splitter may want to know, by the names that scikit-learn and others have for it."""
+    sizes = {
+        "gap": options.gap or None,
+        "test_size": options.test_size,
+        "max_train_size": options.max_train_size,
+    }
+    return {
+        **dict.fromkeys(("n_splits", "n_folds", "n"), options.n),
+        **dict.fromkeys(("random_state", "seed"), options.seed),
+        "shuffle": True,
+        **{name: size for name, size in sizes.items() if size is not None},
+    }
+
+
+def own_splits(
+    splitter: Any, options: FoldOptions, samples: Samples, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (training rows, predicted rows) of each fold.
+
+    Raises
+    ------
+    ConfigError
+        If the splitter fails, or gives anything but pairs of arrays of row numbers.
+    """
+    if not callable(getattr(splitter, "split", None)):
+        raise _wrong(options, f"must have split(X, y, groups); got {splitter!r}; name such a class")
+    if seed != options.seed:
+        splitter = copy.copy(splitter)
+        for name in ("random_state", "seed"):
+            if hasattr(splitter, name):
+                setattr(splitter, name, seed)
+    rows = np.arange(samples.n_rows).reshape(-1, 1)
+    y, group = (None if values is None else values.copy() for values in (samples.y, samples.group))
+    with _said(options, f"split {samples.n_rows} rows"):
+        folds = list(islice(iter(splitter.split(rows, y, group)), MOST_FOLDS + 1))
+    if len(folds) > MOST_FOLDS:
+        raise _wrong(options, f"must end after at most {MOST_FOLDS} folds; got more; see that its loop ends")
+    if len(folds) < 2:
+        raise _wrong(options, f"must yield at least 2 folds; got {len(folds)}; see that it yields them")
+    return [_pair(pair, fold, options, samples.n_rows) for fold, pair in enumerate(folds)]
+
+
+def _pair(pair: Any, fold: int, options: FoldOptions, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise _wrong(
+            options,
+            f"must yield pairs of (rows to train on, rows to predict); got {_shown(pair)} as fold {fold}",
+        )
+    train, predicted = (_rows(part, fold, options, n_rows) for part in pair)
+    return train, predicted
+
+
+def _rows(part: Any, fold: int, options: FoldOptions, n_rows: int) -> np.ndarray:
+    with _said(options, "yield arrays"):
+        rows = np.asarray(part)
+    if rows.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1:
+        hint = "; write numpy.flatnonzero(mask)" if rows.dtype.kind == "b" else ""
+        raise _wrong(
+            options,
+            f"must yield row numbers, arrays of integers of one dimension; got {_shown(rows)} in fold {fold}{hint}",
+        )
+    if rows.min() < 0 or rows.max() >= n_rows:
+        raise _wrong(
+            options,
+            f"must yield row numbers from 0 to {n_rows - 1}; got {rows.min()} to {rows.max()} in fold {fold}",
+        )
+    return rows.astype(np.int64)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}, shape={value.shape}"
+    return f"{type(value).__name__}" + (
+        f" of {len(value)}" if isinstance(value, tuple | list | Mapping) else ""
+    )
+
+
+@contextmanager
+def _said(options: FoldOptions, what: str) -> Iterator[None]:
+    """Say of every error of the splitter whose it is."""
+    try:
+        yield
+    except (StackfeatError, MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        got = f"it raised {type(error).__name__}: {first_line(error)}"
+        raise _wrong(options, f"must {what}; {got}; repair it, or set folds.params", "params") from error
+
+
+def _wrong(options: FoldOptions, text: str, where: str = "kind") -> ConfigError:
+    return ConfigError([Problem(f"folds.{where}", f"splitter {options.kind!r} {text}")])
+
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+def split_rows(
+    kind: str, options: FoldOptions, samples: Samples, seed: int, splitter: object | None = None
+) -> tuple[Split, ...]:
+    """Return (training rows, predicted rows) of each fold, for a kind that `resolve_kind` returned."""
+    if samples.n_rows < options.n and kind != "column":
+        raise DataError(
+            f"there must be a row for each fold; got {samples.n_rows} rows, folds.n={options.n}; use fewer "
+            "folds"
+        )
+    if kind == "time":
+        pairs: Iterable[Split] = _time_splits(options, samples)
+    elif kind == "column":
+        pairs = _given_splits(samples)
+    elif kind == "custom":
+        pairs = own_splits(splitter, options, samples, seed)
+    else:
+        pairs = _sklearn_splits(kind, options, samples, seed)
+    return tuple((_index(train), _index(predicted)) for train, predicted in pairs)
+
+
+def _index(rows: Any) -> np.ndarray:
+    return np.sort(np.asarray(rows, dtype=np.int64))
+
+
+def _sklearn_splits(kind: str, options: FoldOptions, samples: Samples, seed: int) -> Iterable[Split]:
+    from sklearn import model_selection
+
+    if "group" in kind:
+        _check_group_count(samples, options.n)
+    if "stratified" in kind:
+        _check_class_counts(samples, options.n, by_group="group" in kind)
+    name = {
+        "kfold": "KFold",
+        "stratified": "StratifiedKFold",
+        "group": "GroupKFold",
+        "stratified_group": "StratifiedGroupKFold",
+    }[kind]
+    splitter = getattr(model_selection, name)(n_splits=options.n, shuffle=True, random_state=seed)
+    pairs: Iterable[Split] = splitter.split(np.zeros(samples.n_rows), samples.y, samples.group)
+    return pairs
+
+
+def _check_group_count(samples: Samples, n_folds: int) -> None:
+    assert samples.group is not None
+    n_groups = len(np.unique(samples.group))
+    if n_groups < n_folds:
+        raise DataError(
+            f"there must be a group for each fold; got {n_groups} groups, folds.n={n_folds}; use "
+            f"folds.n={max(n_groups, 2)} or less"
+        )
+
+
+def _check_class_counts(samples: Samples, n_folds: int, by_group: bool) -> None:
+    """Each class needs a row for every fold; with groups, rows in at least two groups."""
+    classes = samples.task.classes
+    if by_group:
+        pairs = np.unique(np.stack([samples.labels, samples.group]), axis=1)  # type: ignore[list-item]
+        counts, least, unit = np.bincount(pairs[0], minlength=len(classes)), 2, "groups"
+    else:
+        counts, least, unit = np.bincount(samples.labels, minlength=len(classes)), n_folds, "rows"
+    rare = [f"{quoted(classes[c])} ({counts[c]})" for c in np.flatnonzero(counts < least)]
+    if rare:
+        raise DataError(
+            f"each class must have at least {least} {unit} for folds.n={n_folds}; "
+            f"got class {name_values(rare)}; use fewer folds, or join rare classes"
+        )
+
+
+def _time_splits(options: FoldOptions, samples: Samples) -> Iterable[Split]:
+    """Expanding windows over rows in order of time, as scikit-learn's TimeSeriesSplit, with two differences.
+
+    Rows of one time are never divided, and training rows of a predicted row's group are left out.
+    """
+    time = samples.time
+    assert time is not None
+    order = np.argsort(time, kind="stable")
+    ordered = time[order]
+    size = options.test_size or samples.n_rows // (options.n + 1)
+    first = samples.n_rows - options.n * size
+    if size < 1 or first - options.gap < 1:
+        raise DataError(
+            f"time folds must leave rows to train on before the first fold; got {samples.n_rows} rows, "
+            f"folds.n={options.n}, "
+            f"test_size={size}, gap={options.gap}; use fewer folds or a smaller test_size or gap"
+        )
+    starts = np.searchsorted(ordered, ordered[first + size * np.arange(options.n)], side="left")
+    for start, end in zip(starts, [*starts[1:], samples.n_rows], strict=True):
+        train = order[: max(start - options.gap, 0)]
+        if options.max_train_size is not None:
+            train = train[-options.max_train_size :]
+        predicted = order[start:end]
+        if samples.group is not None:
+            train = train[~np.isin(samples.group[train], samples.group[predicted])]
+        yield train, predicted
+
+
+def _given_splits(samples: Samples) -> Iterable[Split]:
+    fold = samples.fold
+    assert fold is not None
+    if fold.min() < 0:
+        raise DataError(
+            f"given folds must be numbered 0, 1, ...; got -1 in {int((fold < 0).sum())} rows; -1 marks rows to "
+            "hold out: set stack.holdout: column, or give these rows a fold"
+        )
+    for k in range(int(fold.max()) + 1):
+        yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)

@@ -1,0 +1,220 @@
+"""Alignment of one tap over the folds: activations of K fold models brought to common columns.
+
+In:  stored activations of held-out rows and of anchors; for `reference` also an untrained net's.
+Out: OOF rows by fold in common columns, and the maps; later rows go through the same maps.
+
+Source of the method: generalised orthogonal Procrustes analysis (Gower 1975) on anchor rows whose
+labels are never asked for. Maps are orthogonal, because flexible ones distil another fold's labels.
+Where folds follow time nothing later than a fold shapes its map: every space is turned to that of the
+earliest fold, whose own training rows give the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stackfeat.data.splits.folds import Folds
+from stackfeat.encodings.encoder import mean_over_nets
+from stackfeat.encodings.procrustes import Alignment, add_space, align
+from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows, default_width
+from stackfeat.store import Entry, reading
+from stackfeat.store.store import Reader
+from stackfeat.structure import checked
+
+Recipe = Mapping[str, Any]
+
+
+def align_fold_spaces(
+    store: Reader, recipe: Recipe, folds: Folds
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fit one map for each fold model (and seed) and apply it to that fold's held-out rows.
+
+    A tap whose layers are encoded one by one has several parts; each is aligned alone, and their
+    columns stand side by side.
+
+    Returns
+    -------
+    arrays : dict
+        ``oof/K``: float32 (n_rows of fold K, n_columns); ``map/PART/...``: the fitted alignments.
+    report : dict
+        How many anchors there were, and the cosine between folds on anchors left out of a trial.
+    """
+    fits = [store.read(key) for key in recipe["fits"]]
+    n_seeds = int(fits[0].manifest["recipe"]["settings"]["seeds"])
+    usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
+    n_anchors = int(min(mask.sum() for mask in usable))
+    parts: dict[str, Alignment] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for part in recipe["parts"]:
+        parts[part] = _align_part(store, recipe, part, fits, usable, n_seeds, is_time=folds.is_time)
+        arrays |= {f"map/{part}/{name}": values for name, values in parts[part].arrays().items()}
+    for fold, fit in enumerate(fits):
+        mapped = [
+            map_rows(alignment, fold, [fit.array(f"oof/tap/{part}/{seed}") for seed in range(n_seeds)])
+            for part, alignment in parts.items()
+        ]
+        arrays[f"oof/{fold}"] = _side_by_side(mapped)
+    report = {
+        "n_anchors": n_anchors,
+        "n_seeds": n_seeds,
+        "n_columns": sum(alignment.n_columns for alignment in parts.values()),
+        "maps": {part: sorted(alignment.arrays()) for part, alignment in parts.items()},
+        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in parts.values()]),
+        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in parts.values()]),
+    }
+    return arrays, report
+
+
+def add_refit_space(
+    store: Reader, recipe: Recipe, folds: Folds
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Turn the space of a net refitted on all rows to the folds' common one, on the same anchors.
+
+    Test rows alone go through this map: held-out rows keep the maps of their own fold models. The
+    refit was trained on all anchors, so all of them that a fold knows are used, as each fold uses
+    those it was trained on.
+
+    Returns
+    -------
+    arrays : dict
+        ``map/PART/...``: the alignment of the folds, and behind them the refit's maps, one for each seed.
+    report : dict
+        That of the folds' alignment; ``refit`` is the position of the refit behind the folds.
+    """
+    entry, refit = store.read(recipe["align"]), store.read(recipe["fit"])
+    fits = [store.read(key) for key in recipe["fits"]]
+    report = entry.structure("report", dict[str, Any])
+    n_seeds = report["n_seeds"]
+    usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
+    masks = [mask for mask in usable for _ in range(n_seeds)]
+    arrays: dict[str, np.ndarray] = {}
+    maps: dict[str, list[str]] = {}
+    for part, alignment in load_alignments(entry).items():
+        spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=folds.is_time)
+        joined = alignment
+        for seed in range(n_seeds):
+            joined = add_space(joined, spaces, masks, refit.array(f"anchor/tap/{part}/{seed}"), target)
+        named = joined.arrays()
+        maps[part] = sorted(named)
+        arrays |= {f"map/{part}/{name}": values for name, values in named.items()}
+    return arrays, {**report, "refit": len(fits), "maps": maps}
+
+
+def _anchors_of_part(
+    store: Reader, recipe: Recipe, part: str, fits: Sequence[Entry], n_seeds: int, *, is_time: bool
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return the anchors in the space of every fold and seed, and in that which all are turned to, if any."""
+    spaces = [fit.array(f"anchor/tap/{part}/{seed}") for fit in fits for seed in range(n_seeds)]
+    if recipe["reference"] is not None:
+        return spaces, store.read(recipe["reference"]).array(f"tap/{part}")
+    return spaces, spaces[0] if is_time else None
+
+
+def _align_part(
+    store: Reader,
+    recipe: Recipe,
+    part: str,
+    fits: Sequence[Entry],
+    usable: Sequence[np.ndarray],
+    n_seeds: int,
+    *,
+    is_time: bool,
+) -> Alignment:
+    spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=is_time)
+    return align_spaces(spaces, usable, target=target, reduce=recipe["reduce"], seed=recipe["seed"])
+
+
+def align_spaces(
+    spaces: Sequence[np.ndarray],
+    usable: Sequence[np.ndarray],
+    *,
+    target: np.ndarray | None,
+    reduce: int | None,
+    seed: int,
+) -> Alignment:
+    """Fit one map for each space: those of fold 0's nets, then those of fold 1's, ...
+
+    Parameters
+    ----------
+    spaces : sequence of float arrays of shape (n_anchors, d)
+        The anchors in the space of every fold and net.
+    usable : sequence of bool arrays of shape (n_anchors,)
+        For every fold: the anchors that its map is fitted on.
+    target, seed
+        As in `align`.
+    reduce : int or None
+        Columns kept; by default as many as so many anchors align well.
+    """
+    n_nets = len(spaces) // len(usable)
+    return align(
+        spaces,
+        reduce=reduce or default_width(int(min(mask.sum() for mask in usable))),
+        usable=[mask for mask in usable for _ in range(n_nets)],
+        target=target,
+        seed=seed,
+    )
+
+
+def anchors_of(folds: Folds, cap: int = MAX_ANCHORS) -> np.ndarray:
+    """Return the rows that fold spaces are compared on: the same for every member, fold and repeat.
+
+    Where folds follow time they are training rows of the earliest fold, so that nothing later than a
+    fold shapes its columns.
+    """
+    rows = folds.splits[0][0][0] if folds.is_time else np.arange(folds.n_rows)
+    return np.asarray(rows[anchor_rows(len(rows), cap)])
+
+
+def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:
+    """Return which anchors each fold's map is fitted on: rows that its model was trained on."""
+    rows = anchors_of(folds)
+    if folds.is_time:
+        # A sliding window may have left them behind, but none of them is later than the fold.
+        return [np.ones(len(rows), dtype=bool) for _ in folds.splits[repeat]]
+    return [np.isin(rows, train) for train, _ in folds.splits[repeat]]
+
+
+def map_activations(store: Reader, recipe: Recipe) -> np.ndarray:
+    """Return other rows' activations of one fold model, or of the refit, in the common columns, float32."""
+    entry, emitted = store.read(recipe["align"]), store.read(recipe["emit"])
+    view = recipe["fold"]
+    with reading(entry):
+        report = entry.structure("report", dict[str, Any])
+        space = report["refit"] if view == "refit" else view
+        seeds = range(report["n_seeds"])
+        return _side_by_side(
+            [
+                map_rows(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
+                for part, alignment in load_alignments(entry).items()
+            ]
+        )
+
+
+def load_alignments(entry: Entry) -> dict[str, Alignment]:
+    """Read the maps of a stored alignment, by part of the tap."""
+    with reading(entry):
+        maps = checked(dict[str, tuple[str, ...]], entry.json("report")["maps"], "report.json.maps")
+        return {
+            part: Alignment.from_arrays({name: entry.array(f"map/{part}/{name}") for name in names})
+            for part, names in maps.items()
+        }
+
+
+def map_rows(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:
+    """Map every seed's activations by its own map; seeds share the common columns, so they average."""
+    n_seeds = len(values)
+    return mean_over_nets(
+        [alignment.transform(fold * n_seeds + seed, rows) for seed, rows in enumerate(values)]
+    )
+
+
+def _side_by_side(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
+
+
+def _mean(values: list[float]) -> float | None:
+    mean = float(np.mean(values))
+    return None if np.isnan(mean) else mean

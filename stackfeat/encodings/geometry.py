@@ -1,0 +1,260 @@
+"""Geometry of a row within the embedding of its own fold model.
+
+In:  the fold's training rows (embedding and labels), then any other rows of the same model.
+Out: columns that mean the same in every fold: class shares among neighbours, distances to
+     centroids, Mahalanobis distances; for regression neighbours' targets and ridge read-outs.
+     Every distance is in units of the same distance of the fold's own training rows: without
+     that, the distances of a row to all classes give away its fold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+
+from stackfeat.encodings.neighbours import (
+    Neighbours,
+    project,
+    reference_rows,
+    search_directions,
+    unit_rows,
+)
+from stackfeat.encodings.rowwise import checked_rows, in_blocks
+from stackfeat.errors import UsageError
+from stackfeat.tasks.task import Task
+
+NEIGHBOURS = (10, 30)
+READ_OUTS = (0.1, 10.0)
+PROBE_ROWS = 1024  # training rows whose distance to their own k-th neighbour is the unit of that column
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Statistics of rows within one embedding, learnt from that fold's training rows.
+
+    Attributes
+    ----------
+    task : Task
+    neighbours : Neighbours
+    searched : float32 array of shape (d, 64) or None
+        Directions in which neighbours are searched, the widest of the rows of length one; None for
+        all: with at most 20,000 reference rows, or 64 columns.
+    sizes : tuple of int
+        Neighbours counted: 10 and 30, or a quarter of the rows where that is fewer.
+    centre : float64 array of shape (d,)
+        Mean embedding.
+    linear : float64 array of shape (d, c)
+        Classification: whitens rows (d, d). Regression: ridge read-outs (d, 2).
+    centroids : float64 array of shape (n_classes, d)
+        NaN for classes without rows; empty for regression.
+    units : float64 array of shape (2 * n_classes + 2,)
+        Mean distance of the training rows to each centroid, plain and whitened; median distance
+        of a training row to its k-th neighbour, for both k.
+    level : float
+        Mean target; 0 for classes.
+
+    Examples
+    --------
+    >>> task = Task("binary", classes=(0, 1))
+    >>> rng = np.random.default_rng(0)
+    >>> embedding, y = rng.normal(size=(80, 4)), np.arange(80) % 2
+    >>> Geometry.fit(embedding, y, task, seed=0).transform(embedding[:3]).shape
+    (3, 10)
+    """
+
+    task: Task
+    neighbours: Neighbours
+    searched: np.ndarray | None
+    sizes: tuple[int, ...]
+    centre: np.ndarray
+    linear: np.ndarray
+    centroids: np.ndarray
+    units: np.ndarray
+    level: float
+
+    @classmethod
+    def fit(cls, embedding: np.ndarray, y: np.ndarray, task: Task, *, seed: int) -> Geometry:
+        """Learn from a fold's training rows.
+
+        Parameters
+        ----------
+        embedding : float array of shape (n, d)
+        y : array of shape (n,)
+            Class codes, or targets.
+        task : Task
+        seed : int
+            Chooses the neighbours kept where there are more than 50,000 rows.
+
+        Raises
+        ------
+        UsageError
+            If the shapes do not fit.
+        MemberError
+            If an activation is not finite.
+        """
+        rows = checked_rows(embedding)
+        if len(rows) != len(y) or not len(rows):
+            raise UsageError(
+                f"embedding and y must have the same rows, at least one; got {rows.shape=}, {len(y)=}"
+            )
+        kept = reference_rows(y if task.is_classification else None, len(rows), seed)
+        level = 0.0 if task.is_classification else float(np.mean(y))
+        values = y.astype(np.int64) if task.is_classification else y.astype(np.float64) - level
+        n_classes = task.n_outputs if task.is_classification else 0
+        centre = rows.mean(axis=0, dtype=np.float64)
+        centred = rows - centre
+        centroids, linear = np.empty((0, rows.shape[1])), None
+        if task.is_classification:
+            centroids = _centroids(rows, values, n_classes)
+            linear = _whitening(rows, values, centroids)
+        else:
+            linear = _read_outs(centred, values)
+        sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
+        unit = unit_rows(rows)
+        searched = search_directions(unit, len(kept))
+        unit = project(unit, searched)
+        near = Neighbours(unit[kept], values[kept], n_classes)
+        units = np.r_[
+            _mean_distances(centred, centroids - centre, linear),
+            _radii(near, unit, centred, sizes),
+        ]
+        return cls(task, near, searched, sizes, centre, linear, centroids, units, level)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of `transform`."""
+        if self.task.is_classification:
+            kinds = ["centroid", "mahalanobis", *(f"knn{k}" for k in NEIGHBOURS)]
+            names = [f"{kind}:{label}" for kind in kinds for label in self.task.classes]
+        else:
+            names = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
+            names += [f"readout:{penalty:g}" for penalty in READ_OUTS]
+        return (*names, *(f"radius{k}" for k in NEIGHBOURS))
+
+    def transform(self, embedding: np.ndarray) -> np.ndarray:
+        """Describe rows that the fold model did not see.
+
+        Parameters
+        ----------
+        embedding : float array of shape (n, d)
+
+        Returns
+        -------
+        float32 array of shape (n, c)
+        """
+        rows = checked_rows(embedding, len(self.centre))
+        return in_blocks(self._describe, rows, len(self.columns))
+
+    def _describe(self, rows: np.ndarray) -> np.ndarray:
+        means, radius = self.neighbours.look_up(project(unit_rows(rows), self.searched), self.sizes)
+        radius = radius / self.units[-len(NEIGHBOURS) :]
+        if not self.task.is_classification:
+            parts = []
+            for mean in means:
+                variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
+                parts += [mean[:, :1] + self.level, np.sqrt(variance)[:, None]]
+            return np.hstack([*parts, (rows - self.centre) @ self.linear + self.level, radius])
+        centred, centroids = rows - self.centre, self.centroids - self.centre
+        plain_units, whitened_units = np.split(self.units[: 2 * len(centroids)], 2)
+        plain = _distances(centred, centroids, plain_units)
+        whitened = _distances(centred @ self.linear, centroids @ self.linear, whitened_units)
+        return np.hstack([plain, whitened, *means, radius])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything learnt, as arrays that `from_arrays` reads."""
+        searched = {} if self.searched is None else {"searched": self.searched}
+        return searched | {
+            "reference": self.neighbours.reference,
+            "values": self.neighbours.values,
+            "sizes": np.asarray(self.sizes, dtype=np.int64),
+            "centre": self.centre,
+            "linear": self.linear,
+            "centroids": self.centroids,
+            "units": self.units,
+            "level": np.asarray([self.level]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], task: Task) -> Geometry:
+        """Rebuild what `arrays` gave."""
+        n_classes = task.n_outputs if task.is_classification else 0
+        near = Neighbours(arrays["reference"], arrays["values"], n_classes)
+        sizes = tuple(int(k) for k in arrays["sizes"])
+        centre, linear, centroids, units = (
+            arrays[name] for name in ("centre", "linear", "centroids", "units")
+        )
+        level = float(arrays["level"][0])
+        return cls(task, near, arrays.get("searched"), sizes, centre, linear, centroids, units, level)
+
+
+def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
+    centroids = np.full((n_classes, rows.shape[1]), np.nan)
+    for code in np.unique(codes):
+        centroids[code] = rows[codes == code].mean(axis=0, dtype=np.float64)
+    return centroids
+
+
+def _whitening(rows: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Matrix W with W W' = S^-1, S = .9 Sw + .1 tr(Sw)/d I and Sw the covariance within classes."""
+    d = rows.shape[1]
+    within = rows - centroids[codes]
+    covariance = within.T @ within / len(rows)
+    mean_variance = np.trace(covariance) / d
+    if mean_variance <= np.finfo(np.float64).tiny:
+        return np.eye(d)
+    lower = cholesky(0.9 * covariance + 0.1 * mean_variance * np.eye(d), lower=True)
+    return np.ascontiguousarray(solve_triangular(lower, np.eye(d), lower=True).T)
+
+
+def _read_outs(centred: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Ridge coefficients (d, 2), the penalty in units of the mean squared column."""
+    gram, moment = centred.T @ centred, centred.T @ target
+    mean_square = np.trace(gram) / len(gram)
+    if mean_square <= np.finfo(np.float64).tiny:
+        return np.zeros((len(gram), len(READ_OUTS)))
+    factors = (cho_factor(gram + penalty * mean_square * np.eye(len(gram))) for penalty in READ_OUTS)
+    return np.column_stack([cho_solve(factor, moment) for factor in factors])
+
+
+def _mean_distances(centred: np.ndarray, centroids: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Mean distances (2 * n_classes,) of rows to centroids, plain, then whitened; 1 where there is none."""
+    if not len(centroids):
+        return np.empty(0)
+    spaces = ((centred, centroids), (centred @ linear, centroids @ linear))
+    ones = np.ones(len(centroids))
+    return np.concatenate(
+        [_positive(_distances(rows, middles, ones).mean(axis=0)) for rows, middles in spaces]
+    )
+
+
+def _radii(near: Neighbours, unit: np.ndarray, centred: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Median distance of training rows to their k-th neighbour other than themselves.
+
+    The rows asked are spread evenly over the distances to the centre, which no order of rows changes.
+    """
+    order = np.argsort(np.einsum("ij,ij->i", centred, centred), kind="stable")
+    probes = order[np.linspace(0, len(order) - 1, min(PROBE_ROWS, len(order))).astype(np.int64)]
+    others = tuple(min(k + 1, len(near.values)) for k in sizes)
+    return _positive(np.median(near.radius(unit[probes], others), axis=0))
+
+
+def _positive(units: np.ndarray) -> np.ndarray:
+    """Replace units of columns that do not vary at all by one."""
+    return np.where(units > np.finfo(np.float32).eps, units, 1.0)
+
+
+def _distances(rows: np.ndarray, centroids: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Distances (n, n_classes) in `units`; a class without a centroid is as far as the farthest one."""
+    known = np.isfinite(centroids).all(axis=1)
+    present = centroids[known]
+    squared = (
+        np.einsum("ij,ij->i", rows, rows)[:, None]
+        - 2.0 * rows @ present.T
+        + np.einsum("ij,ij->i", present, present)[None, :]
+    )
+    out = np.empty((len(rows), len(centroids)))
+    out[:, known] = np.sqrt(np.maximum(squared, 0.0)) / units[known]
+    out[:, ~known] = out[:, known].max(axis=1, keepdims=True)
+    return out

@@ -1,0 +1,121 @@
+"""FeatureBlock: what a member hands on, one OOF row per sample and test rows per pipeline.
+
+In:  places (entry key, array name) in a store.
+Out: arrays, assembled fold by fold.
+
+It also holds:
+
+- Remembered: rows and folds are read from the store once per process, because jobs share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stackfeat.data.samples import Samples, load_samples
+from stackfeat.data.splits.folds import Folds, load_folds
+from stackfeat.store import EntryStore
+from stackfeat.store.store import Reader
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """Columns of one member's output, aligned with the training rows.
+
+    Attributes
+    ----------
+    name : str
+        ``level/member/output``.
+    oof : ndarray of shape (n_rows, n_columns)
+        NaN where a time split never predicts the row.
+    covered : ndarray of bool, shape (n_rows,)
+    views : list of ndarray of shape (n_test, n_columns)
+        One for each pipeline; averaged at the very end only.
+    """
+
+    name: str
+    oof: np.ndarray
+    covered: np.ndarray
+    views: list[np.ndarray]
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names, such as ``base/cnn/fc.1@aligned#007``."""
+        width = max(3, len(str(self.oof.shape[1] - 1)))
+        return [f"{self.name}#{j:0{width}d}" for j in range(self.oof.shape[1])]
+
+
+def read_oof(
+    store: Reader, block: Mapping[str, Any], folds: Folds, repeat: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the OOF rows of a block reference and which rows are covered.
+
+    Returns
+    -------
+    values : ndarray of shape (n_rows, n_columns)
+        NaN in rows that no fold predicts.
+    covered : ndarray of bool, shape (n_rows,)
+    """
+    return assemble(store, block["oof"], folds, repeat)
+
+
+def read_view(store: Reader, place: Sequence[Any]) -> np.ndarray:
+    """Return rows that stand at a place, or the mean of the rows at several places (averaging early)."""
+    if isinstance(place[0], str):
+        return store.read(place[0]).array(place[1])
+    first, *others = [store.read(key).array(name) for key, name in place]
+    total = first.astype(np.float64)
+    for values in others:
+        total += values
+    return np.asarray(total / len(place), dtype=first.dtype)
+
+
+def assemble(
+    store: Reader, places: Sequence[Sequence[str] | None], folds: Folds, repeat: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the folds' OOF rows where they belong."""
+    values: np.ndarray | None = None
+    covered = np.zeros(folds.n_rows, dtype=bool)
+    for fold, place in enumerate(places):
+        if place is None:
+            continue
+        part = store.read(place[0]).array(place[1])
+        rows = folds.splits[repeat][fold][1]
+        if values is None:
+            values = np.full((folds.n_rows, part.shape[1]), np.nan, dtype=part.dtype)
+        values[rows] = part
+        covered[rows] = True
+    assert values is not None
+    return values, covered
+
+
+_SIZE = 8
+
+# By (kind, key). The store is no part of it, since a key names contents.
+_values: dict[tuple[str, str], Any] = {}
+
+
+def samples_of(store: EntryStore, key: str) -> Samples:
+    """Return the rows stored under a key."""
+    if ("samples", key) not in _values:
+        _remember(("samples", key), load_samples(store.read(key)))
+    samples: Samples = _values["samples", key]
+    return samples
+
+
+def folds_of(store: EntryStore, key: str) -> Folds:
+    """Return the folds stored under a key."""
+    if ("folds", key) not in _values:
+        _remember(("folds", key), load_folds(store.read(key)))
+    folds: Folds = _values["folds", key]
+    return folds
+
+
+def _remember(name: tuple[str, str], value: Any) -> None:
+    while len(_values) >= _SIZE:
+        _values.pop(next(iter(_values)))
+    _values[name] = value

@@ -1,0 +1,242 @@
+"""Checkpoints in the store: their bytes, and the folds they were trained with.
+
+In:  the net members of a plan that have weights, the rows and folds of the run.
+Out: entries of bytes and of folds; notes; or an error that says why these checkpoints would leak.
+
+It also holds:
+
+- Which files a member is made of, and the keys of their entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackfeat.data.files.fingerprint import hash_file
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.graph import Node
+from stackfeat.engine.jobs import Fold
+from stackfeat.engine.recipes import Recipe, checkpoint_recipe, fold_file_recipe, imported_recipe, key_of
+from stackfeat.errors import DataError
+from stackfeat.members.imported_rows import FOLDS, PREDICTIONS, STEM, FoldFile, read_fold_file, weights_role
+from stackfeat.members.options import PredictionFiles, PredictionsOptions
+from stackfeat.nets.options import NetOptions
+from stackfeat.registry.file_template import fill, has_fold
+from stackfeat.store import EntryStore
+
+MOST_FOLDS = 100
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class MemberFiles:
+    """Files of the members of one run.
+
+    Attributes
+    ----------
+    folder : Path
+        What paths are relative to.
+    memory : Path or None
+        A file that remembers hashes, as for data files.
+    samples, folds : str
+        Keys of the training rows and of the run's folds.
+    id_name, target : str
+        Names of these columns in the training file.
+    """
+
+    folder: Path
+    memory: Path | None
+    samples: str
+    folds: str
+    id_name: str
+    target: str
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def hash(self, name: str) -> str:
+        """Return the hash of a file's bytes and its suffix; a word where there is no such file.
+
+        That a file is missing is said where files are read, for a plan can be made before.
+        """
+        path = self.path(name)
+        return f"{hash_file(path, self.memory)}{path.suffix.lower()}" if path.is_file() else ABSENT
+
+    def of_folds(self, pattern: str, repeat: int = 0) -> list[str]:
+        """Return the names of the files of folds 0, 1, ... that exist, at least that of fold 0."""
+        if not has_fold(pattern):
+            return [fill(pattern, repeat=repeat)]
+        names = [fill(pattern, fold=fold, repeat=repeat) for fold in range(MOST_FOLDS)]
+        n_there = next((fold for fold, name in enumerate(names) if not self.path(name).is_file()), MOST_FOLDS)
+        return names[: max(n_there, 1)]
+
+    def imported(self, given: PredictionFiles) -> Recipe:
+        """Return the recipe of predictions from files."""
+        roles: dict[str, list[str]] = {"oof": [given.oof]}
+        if given.test is not None:
+            roles["test"] = self.of_folds(given.test)
+        for role in ("oof_ids", "test_ids"):
+            name = getattr(given, role)
+            roles |= {role: [name]} if name is not None else {}
+        hashes = {role: [self.hash(name) for name in names] for role, names in roles.items()}
+        return imported_recipe(hashes, self.samples, self.id_name, self.target, given.classes)
+
+    def sources(self, node: Node, repeat: int, fold: Fold) -> dict[str, str]:
+        """Return the keys of the entries that a unit reads, by role; none for most members."""
+        if isinstance(node.options, PredictionsOptions):
+            return {PREDICTIONS: key_of(self.imported(node.options.predictions))}
+        if isinstance(node.options, NetOptions) and node.options.weights is not None:
+            return self._checkpoints(node.options, node.options.weights, repeat, fold)
+        return {}
+
+    def _checkpoints(self, options: NetOptions, pattern: str, repeat: int, fold: Fold) -> dict[str, str]:
+        """Return the checkpoints of one fold; with predictions alone and a folds file, those of all."""
+        of_all = has_fold(pattern) and options.folds is not None and not options.taps()
+        roles: dict[str, str] = {FOLDS: key_of(self.fold_file(options.folds or ""))} if of_all else {}
+        folds = range(len(self.of_folds(pattern, repeat))) if of_all else (None,)
+        for one in folds:
+            for seed in range(options.seeds):
+                number = one if one is not None else fold if isinstance(fold, int) else 0
+                name = fill(pattern, fold=number, repeat=repeat, seed=seed)
+                roles[weights_role(seed, one)] = key_of(checkpoint_recipe(self.hash(name)))
+        return roles
+
+    def fold_file(self, name: str) -> Recipe:
+        """Return the recipe of the folds of checkpoints."""
+        return fold_file_recipe(self.hash(name), self.samples, self.folds, self.id_name)
+
+
+@dataclass(frozen=True)
+class CheckpointRows:
+    """What checkpoints are compared with.
+
+    Attributes
+    ----------
+    n_held : int
+        Rows that the run holds out of all levels.
+    """
+
+    train: Samples
+    folds: Folds
+    n_held: int
+
+
+def checkpoint_nodes(nodes: Sequence[Node]) -> list[Node]:
+    """Return the members whose weights come from files."""
+    return [
+        node for node in nodes if isinstance(node.options, NetOptions) and node.options.weights is not None
+    ]
+
+
+def ensure_checkpoints(
+    nodes: Sequence[Node], files: MemberFiles, rows: CheckpointRows, store: EntryStore
+) -> list[str]:
+    """Store checkpoints and their folds, unless the store has them.
+
+    Returns
+    -------
+    list of str
+        Notes, and warnings with ``warning: `` in front.
+
+    Raises
+    ------
+    DataError
+        If files are missing, or features would come from nets that saw the labels of their rows.
+    """
+    notes: list[str] = []
+    problems: list[str] = []
+    for node in checkpoint_nodes(nodes):
+        assert isinstance(node.options, NetOptions) and node.options.weights is not None
+        n_folds = rows.folds.n_folds
+        if node.options.folds is not None:
+            try:
+                file = _ensure_folds(node.options.folds, files, rows, store)
+            except DataError as error:
+                problems.append(f"{node.full_name}: {error}")
+                continue
+            found = _fold_problem(node.options, file, rows)
+            problems += [f"{node.full_name}: {found}"] if found else []
+            notes += [f"warning: {node.full_name}: {text}" for text in _fold_notes(file)] if not found else []
+            n_folds = n_folds if file.is_identical else file.n_folds
+        for name in _needed(node.options, n_folds, rows.folds.n_repeats):
+            problem = _ensure_bytes(name, files, store)
+            problems += [f"{node.full_name}: {problem}"] if problem else []
+        if node.options.is_tuned and not has_fold(node.options.weights):
+            notes.append(
+                f"{node.full_name}: every fold starts from {node.options.weights}; that it never saw these labels is "
+                "taken on trust"
+            )
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    return notes
+
+
+def _needed(options: NetOptions, n_folds: int, n_repeats: int) -> Iterator[str]:
+    """Yield the names of all files that some unit reads, each once."""
+    pattern = options.weights or ""
+    names = (
+        fill(pattern, fold=fold, repeat=repeat, seed=seed)
+        for repeat in range(n_repeats)
+        for fold in range(n_folds)
+        for seed in range(options.seeds)
+    )
+    yield from dict.fromkeys(names)
+
+
+def _ensure_bytes(name: str, files: MemberFiles, store: EntryStore) -> str | None:
+    """Copy a checkpoint into the store; return what is wrong with the file, or None."""
+    hashed = files.hash(name)
+    if hashed == ABSENT:
+        return f"there must be a checkpoint for every fold, repeat and seed; {name!r} is not there"
+    recipe = checkpoint_recipe(hashed)
+    if not store.has(key_of(recipe)):
+        path = files.path(name)
+        with store.write(key_of(recipe), "checkpoint", recipe) as writer:
+            writer.bytes(f"{STEM}{path.suffix.lower()}", path.read_bytes())
+    return None
+
+
+def _ensure_folds(name: str, files: MemberFiles, rows: CheckpointRows, store: EntryStore) -> FoldFile:
+    recipe = files.fold_file(name)
+    key = key_of(recipe)
+    if not store.has(key):
+        file = read_fold_file(files.path(name), rows.train.ids, rows.folds, files.id_name)
+        with store.write(key, "fold_file", recipe) as writer:
+            file.save(writer)
+    return FoldFile.load(store.read(key))
+
+
+def _fold_problem(options: NetOptions, file: FoldFile, rows: CheckpointRows) -> str | None:
+    """Say why these checkpoints cannot be used beside the run's folds, or None."""
+    if rows.n_held and file.n_other:
+        return (
+            f"held-out rows must be unknown to every model; {file.n_other} other rows than this run's stand "
+            "in folds of the folds file, so checkpoints were trained on them. Set stack.holdout: 0, or hold "
+            "out rows of fold -1 (stack.holdout: column)"
+        )
+    if file.is_identical or not options.taps():
+        return None
+    why = (
+        "the folds are the same, but numbered otherwise; number the files and the folds file as the run does "
+        "(its folds.csv), or split the run by them"
+        if file.is_same
+        else f"only {file.agreement:.0%} of pairs of rows agree. A row's features would stand beside those of rows "
+        "whose nets saw its label. Split the run by these folds"
+    )
+    return (
+        f"the folds of checkpoints that hand on features must be the run's own; {why}: put the column fold into the "
+        "training file and name it as data.fold (folds.kind: column). Or hand on predictions only: emit: [proba]"
+    )
+
+
+def _fold_notes(file: FoldFile) -> list[str]:
+    if file.is_identical:
+        return []
+    return [
+        f"checkpoints of other folds than the run's ({file.fingerprint}; run {file.run_fingerprint}): each row "
+        "goes through the net that did not see it, but these nets saw labels that the run holds back in its folds"
+    ]

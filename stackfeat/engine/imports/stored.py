@@ -1,0 +1,150 @@
+"""Imported predictions in the store: read and checked once, before anything is computed.
+
+In:  the members of a plan that come from prediction files, the rows and folds of the run.
+Out: an entry of aligned rows and one of checks for each; notes; or an error with all that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from stackfeat.data.files.prediction_file import PredictionRows, read_predictions
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.graph import Node
+from stackfeat.engine.imports.checkpoints import MemberFiles
+from stackfeat.engine.imports.checks import examine
+from stackfeat.engine.recipes import Recipe, import_check_recipe, key_of
+from stackfeat.errors import DataError
+from stackfeat.members.imported_rows import Aligned, Candidate, Check, align, on_members_scale, read_fold_file
+from stackfeat.members.options import PredictionFiles, PredictionsOptions
+from stackfeat.metrics.metric import Metric
+from stackfeat.store import EntryStore
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """The rows of a run, and what judges them.
+
+    Attributes
+    ----------
+    test_key, held_key : str or None
+    metric_code : str or None
+        Hash of a user's metric.
+    """
+
+    train: Samples
+    test: Samples | None
+    held: Samples | None
+    folds: Folds
+    metric: Metric
+    metric_code: str | None
+    test_key: str | None
+    held_key: str | None
+    seed: int
+
+
+def imported_nodes(nodes: Iterable[Node]) -> list[Node]:
+    """Return the members that are read from prediction files."""
+    return [node for node in nodes if isinstance(node.options, PredictionsOptions)]
+
+
+def ensure_imported(nodes: Sequence[Node], files: MemberFiles, rows: RunRows, store: EntryStore) -> list[str]:
+    """Check imported predictions and store them, unless the store has them.
+
+    Returns
+    -------
+    list of str
+        Notes, and warnings with ``warning: `` in front, those of an earlier run included.
+
+    Raises
+    ------
+    DataError
+        If a check failed, with all failed checks of all members.
+    """
+    notes: list[str] = []
+    failed: list[str] = []
+    for node in imported_nodes(nodes):
+        checks = ensure_member(node, files, rows, store)
+        for check in checks:
+            text = f"{node.full_name}: {check.name}: {check.text}"
+            if check.state == "failed":
+                failed.append(text)
+            elif check.state != "ok":
+                notes.append(f"warning: {text}" if check.state == "warning" else text)
+    if failed:
+        raise DataError("\n".join(failed))
+    return notes
+
+
+def ensure_member(node: Node, files: MemberFiles, rows: RunRows, store: EntryStore) -> list[Check]:
+    """Return the checks of one member; sound predictions are in the store afterwards."""
+    assert isinstance(node.options, PredictionsOptions)
+    given = node.options.predictions
+    imported = files.imported(given)
+    recipe = _check_recipe(given, key_of(imported), files, rows)
+    if store.has(key_of(imported)) and store.has(key_of(recipe)):
+        return list(store.read(key_of(recipe)).structure("checks", tuple[Check, ...]))
+    try:
+        candidate = _read(given, files, rows)
+    except DataError as error:
+        return [Check("files", "failed", str(error))]
+    checks = examine(candidate)
+    if all(check.state != "failed" for check in checks):
+        _write(store, imported, recipe, on_members_scale(candidate.aligned, rows.train.task), checks)
+    return checks
+
+
+def _write(
+    store: EntryStore, imported: Recipe, recipe: Recipe, aligned: Aligned, checks: list[Check]
+) -> None:
+    with store.write(key_of(imported), "imported", imported) as writer:
+        aligned.save(writer)
+    with store.write(key_of(recipe), "import_check", recipe) as writer:
+        writer.json("checks", [check.to_json() for check in checks])
+
+
+def _check_recipe(given: PredictionFiles, imported: str, files: MemberFiles, rows: RunRows) -> Recipe:
+    return import_check_recipe(
+        imported=imported,
+        test=rows.test_key,
+        holdout=rows.held_key,
+        folds=files.folds,
+        folds_file=None if given.folds is None else files.hash(given.folds),
+        metric=rows.metric.path,
+        metric_code=rows.metric_code,
+        claimed=given.score,
+        seed=rows.seed,
+    )
+
+
+def _read(given: PredictionFiles, files: MemberFiles, rows: RunRows) -> Candidate:
+    task = rows.train.task
+
+    def read(name: str, ids: str | None) -> PredictionRows:
+        path = None if ids is None else files.path(ids)
+        return read_predictions(
+            files.path(name), task, files.id_name, target=files.target, ids=path, classes=given.classes
+        )
+
+    oof = read(given.oof, given.oof_ids)
+    names = [] if given.test is None else files.of_folds(given.test)
+    test = [(name, read(name, given.test_ids)) for name in names]
+    fold_file = None
+    if given.folds is not None:
+        fold_file = read_fold_file(files.path(given.folds), rows.train.ids, rows.folds, files.id_name)
+    ignored = [name for part in (oof, *(rows for _, rows in test)) for name in part.ignored]
+    return Candidate(
+        aligned=align(oof, test, rows.train.ids, task),
+        ignored=tuple(dict.fromkeys(ignored)),
+        by_name=all(part.by_name for part in (oof, *(rows for _, rows in test))),
+        train=rows.train,
+        test=rows.test,
+        held=rows.held,
+        folds=rows.folds,
+        fold_file=fold_file,
+        metric=rows.metric,
+        claimed=given.score,
+        seed=rows.seed,
+    )

@@ -1,0 +1,171 @@
+"""Units of work and what their keys are made from: the values that a plan consists of.
+
+It also holds:
+
+- Which rows a fit was given, kept beside its results, one bit for each training row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from stackfeat.engine.recipes import Recipe, key_of
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.structure import structured
+
+if TYPE_CHECKING:
+    from stackfeat.engine.graph import Node
+
+
+# A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
+Fold = int | str
+
+Average = Literal["mean", "logit", "rank"]
+
+Chain = Literal["fold", "all"]
+
+AveragingMode = Literal["late", "early", "refit"]
+
+# How test rows are seen: by the pipeline of a number; as the "mean" over fold models; by one "refit".
+View = int | str
+
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One store entry to be made."""
+
+    key: str
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Step:
+        """Return the step that makes the entry of a recipe."""
+        return cls(key_of(recipe), recipe)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Steps that share what they hold in memory; done in order, each skipped if stored."""
+
+    member: str
+    repeat: int
+    fold: Fold
+    steps: tuple[Step, ...]
+    what: Literal["fit", "reference", "align", "score", "diagnose", "holdout"] = "fit"
+
+    @property
+    def key(self) -> str:
+        return self.steps[0].key
+
+    @property
+    def label(self) -> str:
+        fold = "all folds" if self.fold == "all" else f"fold {self.fold}"
+        repeat = f"repeat {self.repeat} " if self.repeat else ""
+        return f"{self.member} {repeat}{fold if self.what == 'fit' else self.what}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Keys of the rows and folds that a plan is for, and what else keys depend on.
+
+    Attributes
+    ----------
+    samples, test : str
+        Keys of training and test rows; `test` is None without a test file.
+    holdout : str or None
+        Key of the held-out rows, which go through the stack as test rows do.
+    n_folds, n_repeats : int
+    seed : int
+        Root seed.
+    settings : mapping
+        Threads, device kind, metric, ...: see `engine.plan`.
+    source_hash : callable
+        Hash of the source of user code by name; None for code of known packages.
+    files : callable
+        Keys of the entries of files that a unit (member, repeat, fold) is made of, by role.
+    n_rows : int or None
+        Training rows, where they are known: members may be nested on few rows.
+    averaging : {"late", "early", "refit"}
+        What members above the first level see of test rows. OOF rows are the same in all three.
+    """
+
+    samples: str
+    test: str | None
+    folds: str
+    n_folds: int
+    n_repeats: int
+    is_time: bool
+    seed: int
+    n_rows: int | None = field(default=None, kw_only=True)
+    averaging: AveragingMode = field(default="late", kw_only=True)
+    holdout: str | None = field(default=None, kw_only=True)
+    settings: Mapping[str, Any]
+    source_hash: Callable[[str], str | None]
+    files: Callable[[Node, int, Fold], dict[str, str]] = field(default=lambda *unit: {}, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How pipelines become one prediction: `stack` of a config, resolved.
+
+    Attributes
+    ----------
+    average : {"mean", "logit", "rank"}
+    chain : {"fold", "all"}
+        Whether test view k went through the meta-learners fitted without fold k, or on all rows.
+    last_view : bool
+        Use the last pipeline alone (time folds).
+    averaging : {"late", "early", "refit"}
+        Whether pipelines stay apart to the end; otherwise `chain` is ``all``.
+    """
+
+    average: Average
+    chain: Chain
+    last_view: bool
+    averaging: AveragingMode = "late"
+
+    def to_json(self) -> dict[str, Any]:
+        values = {"average": self.average, "chain": self.chain, "last_view": self.last_view}
+        # Left out where it is the default, so that files of late runs stay as they were.
+        return values if self.averaging == "late" else {**values, "averaging": self.averaging}
+
+    @classmethod
+    def from_json(cls, values: object, where: str = "averaging") -> Averaging:
+        """Return what `to_json` described; StructureError if it is not made so."""
+        return structured(cls, values, where)
+
+
+def pair_name(one: int, other: int) -> str:
+    """Return the name of the fit that leaves two folds out."""
+    return f"{min(one, other)}-{max(one, other)}"
+
+
+NAME = "rows/fitted"
+
+
+def write_fitted_rows(writer: EntryWriter, rows: np.ndarray, n_rows: int) -> None:
+    """Note in the entry of a fit which rows (and so which labels) it was given."""
+    writer.array(NAME, pack_rows(rows, n_rows))
+
+
+def read_fitted_rows(entry: Entry) -> np.ndarray | None:
+    """Return the packed rows of a fit; None in entries made before they were noted."""
+    return entry.array(NAME) if entry.has(f"{NAME}.npy") else None
+
+
+def pack_rows(rows: Any, n_rows: int) -> np.ndarray:
+    """Turn row numbers, or a mask, into uint8 of shape (ceil(n_rows / 8),)."""
+    mask = np.zeros(n_rows, dtype=bool)
+    mask[rows] = True
+    return np.packbits(mask)
+
+
+def unpack_rows(packed: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return the mask of `pack_rows`, bool of shape (n_rows,)."""
+    return np.unpackbits(packed, count=n_rows).astype(bool)

@@ -1,0 +1,191 @@
+"""Predictor: a finished stack that scores later rows with the very models of the run.
+
+In:  the predictor folder of a run, and rows read by the run's schema.
+Out: predictions: each row takes the way that the run's test rows took, averaged as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stackfeat.data.samples import Samples, save_samples
+from stackfeat.engine.graph import graph_without
+from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.plan import Plan, align_emit_steps, emit_step
+from stackfeat.engine.recipes import key_of
+from stackfeat.engine.scoring import test_prediction
+from stackfeat.engine.wiring import Wiring, folds_used
+from stackfeat.engine.worker import load_fitted, run_steps
+from stackfeat.errors import DataError, StackfeatError, as_written
+from stackfeat.executors import pinned_threads
+from stackfeat.members.imported import FittedImport, missing_text
+from stackfeat.store import EntryStore, LayeredStore, MemoryStore, Store
+from stackfeat.store.disk import MANIFEST, hash_file, write_file
+from stackfeat.store.manifest import read_sealed, read_written, refuse_other_format, seal
+from stackfeat.store.pinned import PinnedStore
+from stackfeat.structure import checked, must, parse_json, structured
+from stackfeat.tasks.task import Task
+
+FORMAT = 2
+WIRING, HASHES, MODELS = "predictor.json", "hashes.json", "models"
+REMEDY = "run the config again with this version"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Models of a run and how they are wired.
+
+    Attributes
+    ----------
+    plan : Plan
+        Nodes up to the submitted member, with the keys of their fits.
+    store : EntryStore
+        Where the fits are.
+    block : str
+        The block that is predicted.
+    """
+
+    plan: Plan
+    store: EntryStore
+    block: str
+    averaging: Averaging
+    task: Task
+    trust_code: bool = False
+    folder: Path | None = None
+
+    def predict(self, samples: Samples) -> np.ndarray:
+        """Return averaged predictions, float64 (n_rows, n_outputs).
+
+        The models see rows in batches of one fixed size, so a row's prediction does not
+        depend on the rows it comes with, unless ``average: rank`` asks for its rank among them.
+        """
+        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+            return self._predict(samples)
+
+    def _predict(self, samples: Samples) -> np.ndarray:
+        self._refuse_unknown(samples.ids)
+        memory = MemoryStore()
+        # A name of its own for every call: what was read under a key is remembered in a process.
+        recipe = {"stage": "samples", "part": "later", "call": uuid.uuid4().hex}
+        with memory.write(key_of(recipe), "samples", recipe) as writer:
+            save_samples(samples, writer)
+        plan = replace(
+            self.plan, sources=replace(self.plan.sources, test=key_of(recipe)), emits={}, align_emits={}
+        )
+        layered = LayeredStore([memory, self.store])
+        with pinned_threads(int(self.plan.sources.settings["threads"])):
+            for steps in _emit_steps(plan, self.averaging):
+                run_steps(layered, steps, trust_code=self.trust_code)
+        return test_prediction(layered, plan, self.block, self.averaging, self.task)
+
+    def _refuse_unknown(self, ids: np.ndarray) -> None:
+        """Raise where imported members have no prediction of some rows; what they have is looked up by id."""
+        absent: dict[str, np.ndarray] = {}
+        for (member, _, _), key in self.plan.fits.items():
+            is_needed = member in [node.full_name for node in self.plan.graph.nodes]
+            if is_needed and member not in absent and self.store.read(key).has("import.json"):
+                fitted = load_fitted(self.store, key, self.trust_code)
+                assert isinstance(fitted, FittedImport)
+                absent[member] = fitted.missing(ids)
+        members = [member for member, missing in absent.items() if len(missing)]
+        if members:
+            missing = np.unique(np.concatenate([absent[member] for member in members]))
+            raise DataError(missing_text(members, missing))
+
+    def leave_out(self, members: Sequence[str]) -> Predictor:
+        """Return a predictor without some members: votes do without them, nothing else can.
+
+        Parameters
+        ----------
+        members : sequence of str
+            ``level/member`` or a member's name.
+
+        Raises
+        ------
+        UsageError
+            If there is no such member, or a fitted member reads it.
+        """
+        return replace(
+            self, plan=replace(self.plan, graph=graph_without(self.plan.graph, members, self.block))
+        )
+
+
+def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[dict[str, Any]]]:
+    jobs = []
+    for node in plan.graph.nodes:
+        for repeat in range(plan.sources.n_repeats):
+            steps = [emit_step(plan, node, repeat, fold) for fold in folds_used(plan, node, averaging)]
+            for output in node.outputs:
+                if (node.block(output), repeat) in plan.test_maps:
+                    steps += align_emit_steps(plan, node, output, repeat)
+            jobs.append([{"key": step.key, "recipe": step.recipe} for step in steps if step is not None])
+    return jobs
+
+
+def write_hashes(folder: Path, keys: Sequence[str]) -> None:
+    """Write the hash of the wiring, and that of every entry's manifest, which lists the hashes of its files."""
+    models = Store(folder / MODELS, "readonly")
+    entries = {key: hash_file(models.read(key).path / MANIFEST) for key in keys}
+    value = {"format": FORMAT, "wiring": hash_file(folder / WIRING), "entries": entries}
+    write_file(folder / HASHES, seal(value))
+
+
+def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor, dict[str, Any]]:
+    """Read a predictor folder; return the predictor and its whole description.
+
+    Every byte is verified before it is parsed: ``hashes.json`` begins with its own hash and holds that of
+    ``predictor.json`` and of every manifest, which holds those of its files. That finds damage; who made
+    the folder it cannot tell, so everything read is checked as well.
+
+    Raises
+    ------
+    DataError
+        If there is no predictor, it is damaged, or it was written by another version.
+    """
+    described, store = read_predictor(folder)
+    where = str(folder / WIRING)
+    if described.get("unsaved"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dict(described["unsaved"]).items())
+        raise StackfeatError(f"this stack cannot score later data: {reasons}")
+    with as_written(where, REMEDY):
+        wiring = Wiring.from_json(described, where)
+        absent = [key for key in wiring.keys if key not in store.manifests]
+        must(not absent, str(folder / HASHES), "name every entry", absent[:1])
+        plan = wiring.plan()
+    return Predictor(plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder), described
+
+
+def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:
+    """Return the verified description of a predictor and its entries; raises as `load_predictor`."""
+    path = folder / WIRING
+    try:
+        text = read_written(path, REMEDY)
+        try:
+            hashes = read_sealed(folder / HASHES, FORMAT, REMEDY)
+        except FileNotFoundError:
+            refuse_other_format(text, path, FORMAT, REMEDY)
+            raise
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} must hold a predictor; got no file {Path(error.filename or folder).name}; run the config first"
+        ) from error
+    with as_written(str(folder), REMEDY):
+        own = structured(_Hashes, hashes, str(folder / HASHES))
+        if hashlib.sha256(text).hexdigest() != own.wiring:
+            raise DataError(f"{path} must be as it was written; got contents of another hash; {REMEDY}")
+        described = checked(dict[str, Any], parse_json(text, str(path), finite=True), str(path))
+    return described, PinnedStore(folder / MODELS, own.entries, REMEDY)
+
+
+@dataclass(frozen=True)
+class _Hashes:
+    format: int
+    wiring: str
+    entries: Mapping[str, str]

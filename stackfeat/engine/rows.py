@@ -1,0 +1,230 @@
+"""Rows and folds in the store: read from files once, then by key.
+
+In:  options of `data` and `folds`, the config's folder, a store.
+Out: the keys of training rows, test rows and folds, which every later key builds on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackfeat.data.files.fingerprint import fingerprint
+from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
+from stackfeat.engine.recipes import Recipe, folds_recipe, key_of, samples_recipe
+from stackfeat.errors import DataError, DataWarning, LeakWarning
+from stackfeat.seeds import derive_seed
+from stackfeat.store import EntryStore, Store
+from stackfeat.tasks.task import Kind
+
+if TYPE_CHECKING:
+    from stackfeat.data.samples import Samples
+    from stackfeat.data.splits.folds import Folds
+
+_FILES = ("train", "test", "sample_submission")
+
+
+@dataclass(frozen=True)
+class RowRecipes:
+    """What rows and folds are made from; cheap to work out, nothing is parsed.
+
+    Attributes
+    ----------
+    samples, folds : dict
+        Recipes of the training rows and of their folds.
+    test : dict or None
+    kind : str
+        Kind of the folds, ``auto`` resolved.
+    is_time : bool
+        Whether folds follow time.
+    holdout : dict or None
+        Recipe of the held-out rows; `samples` and `folds` are then of the others.
+    """
+
+    samples: Recipe
+    test: Recipe | None
+    folds: Recipe
+    kind: str
+    is_time: bool
+    holdout: Recipe | None = None
+
+
+def row_recipes(
+    data: DataOptions,
+    folds: FoldOptions,
+    folder: Path,
+    task: Kind,
+    metric: str,
+    *,
+    memory: Path | None = None,
+    source_hash: Callable[[str], str | None] = lambda name: None,
+    holdout: float | str = 0.0,
+) -> RowRecipes:
+    """Work out the recipes from the bytes of the files.
+
+    Parameters
+    ----------
+    memory : Path, optional
+        A file that remembers hashes of data files by size, time and inode.
+    source_hash : callable
+        Hash of a user's splitter.
+    holdout : float or "column"
+        ``stack.holdout``.
+    """
+    options = {name: value for name, value in data.to_json().items() if name not in _FILES}
+    if data.target_transform == "auto":
+        options["target_transform"] = "log1p" if metric == "rmsle" else "none"
+    file = _identity(data.train, folder, data, memory)
+    samples, held = samples_recipe(file, options, task, "train"), None
+    test = None
+    if data.test is not None:
+        test = samples_recipe(
+            _identity(data.test, folder, data, memory), options, task, "test", key_of(samples)
+        )
+    kind = resolve_kind(folds, task, data.group is not None, data.time is not None, data.fold is not None)
+    is_time = is_time_kind(kind, data.time is not None, folds.allow_leak)
+    if holdout:
+        apart = _holdout_options(holdout, "time" if is_time else kind, folds)
+        samples = samples_recipe(file, options, task, "train", holdout=apart)
+        held = samples_recipe(file, options, task, "holdout", holdout=apart)
+    described = {**folds.to_json(), "kind": folds.kind if kind == "custom" else kind}
+    unused = ["repeats_as"]
+    unused += ["gap", "test_size", "max_train_size"] if kind != "time" else []
+    # Whether a user's splitter has to follow time decides how its folds are used.
+    unused += ["allow_leak"] if kind != "custom" else []
+    unused += ["params"] if not folds.params else []
+    for name in unused:
+        described.pop(name)
+    code = source_hash(folds.kind) if kind == "custom" else None
+    return RowRecipes(samples, test, folds_recipe(key_of(samples), described, code), kind, is_time, held)
+
+
+def _holdout_options(holdout: float | str, kind: str, folds: FoldOptions) -> dict[str, Any]:
+    """What decides which rows are held out; the seed is that of the folds, but draws of its own."""
+    if isinstance(holdout, str):
+        return {"share": holdout}
+    gap = folds.gap if kind == "time" else 0
+    return {"share": holdout, "kind": kind, "gap": gap, "seed": derive_seed(folds.seed, "holdout")}
+
+
+def _identity(name: str, folder: Path, data: DataOptions, memory: Path | None) -> str:
+    if name.startswith("sklearn:"):
+        return name
+    return fingerprint(folder / name, data, memory, folder)
+
+
+def ensure_rows(
+    recipes: RowRecipes,
+    data: DataOptions,
+    folds: FoldOptions,
+    folder: Path,
+    task: Kind,
+    metric: str,
+    store: Store,
+    splitter: Any = None,
+) -> list[str]:
+    """Read the files and make the folds, unless the store has them.
+
+    Returns
+    -------
+    list of str
+        Notes on the data and warnings, those of an earlier run included.
+
+    Raises
+    ------
+    DataError
+        If the files cannot be used.
+    """
+    wanted = [recipes.samples, recipes.folds, *(r for r in (recipes.test, recipes.holdout) if r is not None)]
+    if not all(store.has(key_of(recipe)) for recipe in wanted):
+        _read_and_split(recipes, data, folds, folder, task, metric, store, splitter)
+    return [
+        note for recipe in wanted for note in store.read(key_of(recipe)).structure("notes", tuple[str, ...])
+    ]
+
+
+def _read_and_split(
+    recipes: RowRecipes,
+    data: DataOptions,
+    folds: FoldOptions,
+    folder: Path,
+    task: Kind,
+    metric: str,
+    store: Store,
+    splitter: Any,
+) -> None:
+    from stackfeat.data.load import load
+    from stackfeat.data.samples import save_samples
+    from stackfeat.data.splits.folds import save_folds
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = load(data, folder, task, metric)
+    read_notes = [*loaded.notes, *_texts(caught)]
+    train = loaded.train
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if recipes.holdout is not None:
+            train = _hold_out(recipes.holdout, loaded.train, store)
+        made = _make_folds(folds, train, splitter, loaded.train.n_rows - train.n_rows)
+    fold_notes = _texts(caught)
+    with store.write(key_of(recipes.samples), "samples", recipes.samples) as writer:
+        save_samples(train, writer)
+        writer.json("schema", loaded.schema.to_json())
+        writer.json("n_rows", train.n_rows)
+        writer.json("notes", read_notes)
+    if recipes.test is not None and loaded.test is not None:
+        with store.write(key_of(recipes.test), "samples", recipes.test) as writer:
+            save_samples(loaded.test, writer)
+            writer.json("notes", [])
+    with store.write(key_of(recipes.folds), "folds", recipes.folds) as writer:
+        save_folds(made, writer)
+        writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
+        writer.json("notes", fold_notes)
+
+
+def _hold_out(recipe: Recipe, train: Samples, store: Store) -> Samples:
+    """Store the held-out rows apart; return the rows that are kept."""
+    from stackfeat.data.samples import save_samples
+    from stackfeat.data.splits.holdout import describe_holdout, draw_holdout, save_holdout
+
+    holdout = draw_holdout(train, recipe["holdout"])
+    with store.write(key_of(recipe), "samples", recipe) as writer:
+        save_samples(train.take(holdout.held), writer)
+        save_holdout(holdout, writer)
+        writer.json("notes", [describe_holdout(holdout, train, recipe["holdout"])])
+    return train.take(holdout.kept)
+
+
+def _make_folds(folds: FoldOptions, train: Samples, splitter: Any, n_apart: int) -> Folds:
+    from stackfeat.data.splits.folds import make_folds
+
+    try:
+        return make_folds(folds, train, splitter)
+    except DataError as error:
+        if not n_apart:
+            raise
+        raise DataError(f"{error} (stack.holdout leaves {train.n_rows} rows, without {n_apart})") from error
+
+
+def _texts(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Texts of our own warnings; others are shown as usual."""
+    ours = []
+    for warning in caught:
+        if issubclass(warning.category, DataWarning | LeakWarning):
+            ours.append(f"warning: {warning.message}")
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    return ours
+
+
+def n_folds(recipes: RowRecipes, folds: FoldOptions, store: EntryStore) -> int:
+    """Return how many folds there are: from the options, or from the stored folds where rows decide."""
+    key = key_of(recipes.folds)
+    if recipes.kind in ("column", "custom") and store.has(key):
+        return int(store.read(key).structure("shape", dict[str, int])["n_folds"])
+    return folds.n

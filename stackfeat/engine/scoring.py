@@ -1,0 +1,283 @@
+"""Scoring: what a member's OOF rows are worth, with a standard error.
+
+In:  the places of OOF rows for every repeat, and the metric.
+Out: the pooled score, its bootstrap, a score for each fold, and for label metrics the
+     decision rule: fitted for fold k on the rows of the other folds only.
+
+It also holds:
+
+- What a member is worth on the rows that no level has seen.
+- Predictions of a member put together: OOF rows over repeats, test rows over pipelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.encodings.diagnostics import (
+    BlockDiagnostics,
+    compare_random_cv,
+    fold_id_accuracy,
+    probe_losses,
+    two_sample_auc,
+)
+from stackfeat.engine.blocks import FeatureBlock, assemble, samples_of
+from stackfeat.engine.jobs import Averaging, Place
+from stackfeat.engine.plan import Plan
+from stackfeat.meta.votes.voting import average_views, rank_within_folds
+from stackfeat.metrics.decision import Decision
+from stackfeat.metrics.metric import Metric, get_metric
+from stackfeat.store import EntryStore
+from stackfeat.store.store import Reader
+from stackfeat.tasks.task import Task
+
+
+def oof_prediction(
+    store: Reader, places: Sequence[Sequence[Place | None]], folds: Folds, task: Task, average: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return OOF predictions averaged over repeats, and the rows that every repeat covers.
+
+    Parameters
+    ----------
+    places : sequence over repeats of a sequence over folds
+    """
+    parts, masks = [], []
+    for repeat, listed in enumerate(places):
+        values, covered = assemble(store, listed, folds, repeat)
+        parts.append(rank_within_folds(values, folds.fold_of(repeat), task) if average == "rank" else values)
+        masks.append(covered)
+    covered = np.logical_and.reduce(masks)
+    if len(parts) == 1:
+        return parts[0], covered
+    mean = np.full_like(parts[0], np.nan)
+    mean[covered] = average_views(
+        [part[covered] for part in parts], task, "mean" if average == "rank" else average
+    )
+    return mean, covered
+
+
+def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:
+    """Where the test rows of all pipelines of a block stand, every repeat's."""
+    node = plan.graph.blocks()[block][0]
+    views = plan.test_views(node)
+    used = views[-1:] if averaging.last_view else views
+    return [
+        plan.view_place(block, repeat, view, averaging.chain)
+        for repeat in range(plan.sources.n_repeats)
+        for view in used
+    ]
+
+
+def test_prediction(store: Reader, plan: Plan, block: str, averaging: Averaging, task: Task) -> np.ndarray:
+    """Return the averaged predictions of the test rows, float64 (n_test, n_outputs)."""
+    views = [store.read(key).array(name) for key, name in view_places(plan, block, averaging)]
+    return average_views(views, task, averaging.average)
+
+
+def load_block(store: Reader, plan: Plan, block: str, folds: Folds, averaging: Averaging) -> FeatureBlock:
+    """Return a block as arrays (first repeat's OOF rows; test rows of its pipelines)."""
+    oof, covered = assemble(store, plan.oof_places(block, 0), folds, 0)
+    views: list[np.ndarray] = []
+    if plan.sources.test is not None:
+        node = plan.graph.blocks()[block][0]
+        places = [plan.view_place(block, 0, view, averaging.chain) for view in plan.test_views(node)]
+        views = [store.read(key).array(name) for key, name in places]
+    return FeatureBlock(block, oof, covered, views)
+
+
+N_RESAMPLES = 200
+
+
+def score_member(
+    store: Reader, recipe: Mapping[str, Any], samples: Samples, folds: Folds, *, trust_code: bool = False
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Score one member's OOF predictions.
+
+    Returns
+    -------
+    scored : dict
+        ``score``, ``se`` (row bootstrap), ``folds`` (None where not covered), ``fold_mean``,
+        ``n_rows``, ``decision`` (for test rows) or None.
+    bootstrap : ndarray of shape (n_resamples,)
+        Scores on resampled rows, the same rows for all members of a run.
+    """
+    task = samples.task
+    metric = get_metric(recipe["metric"], task.kind, trust_code=trust_code)
+    prediction, covered = oof_prediction(store, recipe["places"], folds, task, recipe["average"])
+    fold_of = folds.fold_of(0)
+    rows = np.flatnonzero(covered & (fold_of >= recipe["first_fold"]))
+    y = task.to_target_scale(samples.labels)[rows]
+    weight = None if samples.weight is None else samples.weight[rows]
+    decided, rules, decision = _decide(
+        metric, y, task.to_target_scale(prediction[rows]), rows, folds, task, recipe["decision"], weight
+    )
+    bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe["seed"])[
+        :, 0
+    ]
+    by_fold = [
+        _fold_score(metric, y, decided, fold_of[rows] == k, task, weight) for k in range(folds.n_folds)
+    ]
+    known = [value for value in by_fold if value is not None]
+    scored = {
+        "score": metric.score(y, decided, task, weight),
+        "se": float(np.nanstd(bootstrap, ddof=1)),
+        "folds": by_fold,
+        "fold_mean": float(np.mean(known)) if known else None,
+        "n_rows": len(rows),
+        "decision": None if decision is None else decision.to_json(),
+        "fold_decisions": {str(fold): rule.to_json() for fold, rule in rules.items()},
+    }
+    return scored, bootstrap
+
+
+def _fold_score(
+    metric: Metric,
+    y: np.ndarray,
+    decided: np.ndarray,
+    inside: np.ndarray,
+    task: Task,
+    weight: np.ndarray | None,
+) -> float | None:
+    if not inside.any():
+        return None
+    # A fold can lack a class, which leaves ranking metrics undefined there.
+    try:
+        value = metric.score(y[inside], decided[inside], task, None if weight is None else weight[inside])
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _decide(
+    metric: Metric,
+    y: np.ndarray,
+    prediction: np.ndarray,
+    row_numbers: np.ndarray,
+    folds: Folds,
+    task: Task,
+    kind: str,
+    weight: np.ndarray | None,
+) -> tuple[np.ndarray, dict[int, Decision], Decision | None]:
+    """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
+    if metric.needs != "label":
+        return prediction, {}, None
+    decided = np.empty(len(y), dtype=np.float64 if not task.is_classification else np.int64)
+    rules: dict[int, Decision] = {}
+    fold_of = folds.fold_of(0)[row_numbers]
+    for fold in np.unique(fold_of):
+        inside = fold_of == fold
+        train_rows = np.isin(row_numbers, folds.splits[0][fold][0])
+        rule = _fit_rule(metric, y, prediction, train_rows, task, kind, weight)
+        decided[inside] = rule.apply(prediction[inside])
+        rules[int(fold)] = rule
+    listed = list(rules.values())
+    return decided, rules, Decision.average(listed[-1:] if folds.is_time else listed)
+
+
+def _fit_rule(
+    metric: Metric,
+    y: np.ndarray,
+    prediction: np.ndarray,
+    rows: np.ndarray,
+    task: Task,
+    kind: Any,
+    weight: np.ndarray | None,
+) -> Decision:
+    # The first fold of a time split has no earlier rows to fit a rule on.
+    if not rows.any():
+        rows, kind = np.ones_like(rows), "argmax"
+    return Decision.fit(
+        metric, y[rows], prediction[rows], task, kind, None if weight is None else weight[rows]
+    )
+
+
+def diagnose_block(
+    store: Reader, recipe: Mapping[str, Any], samples: Samples, folds: Folds
+) -> dict[str, Any]:
+    """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
+    values, covered = assemble(store, recipe["oof"], folds, 0)
+    rows, fold_of = np.flatnonzero(covered), folds.fold_of(0)
+    views = [store.read(key).array(name) for key, name in recipe["views"]]
+    averaging: Literal["late", "early"] = "early" if recipe.get("averaging") == "early" else "late"
+    report = store.read(recipe["align"]).structure("report", dict[str, Any]) if recipe["align"] else {}
+    gain, error = _random_cv(values, rows, samples, folds, recipe["seed"])
+    found = BlockDiagnostics(
+        name=recipe["block"],
+        n_folds=folds.n_folds,
+        fold_id=fold_id_accuracy(values[rows], fold_of[rows], recipe["seed"]),
+        auc=two_sample_auc(values[rows], views, recipe["seed"], averaging) if views else None,
+        anchor_cosine=report.get("anchor_cosine"),
+        held_out_cosine=report.get("held_out_cosine"),
+        n_anchors=report.get("n_anchors"),
+        width=values.shape[1] if report else None,
+        random_cv_gain=gain,
+        random_cv_se=error,
+    )
+    return {**found.to_json(), "warnings": list(found.warnings())}
+
+
+def _random_cv(
+    values: np.ndarray, rows: np.ndarray, samples: Samples, folds: Folds, seed: int
+) -> tuple[float | None, float | None]:
+    """Gain of random over fold-grouped cross-validation; time folds have no random counterpart."""
+    losses = None
+    if not folds.is_time:
+        losses = probe_losses(
+            values[rows],
+            samples.labels[rows],
+            folds.fold_of(0)[rows],
+            is_classification=samples.task.is_classification,
+            group=None if samples.group is None else samples.group[rows],
+            seed=seed,
+        )
+    return (None, None) if losses is None else compare_random_cv(*losses)
+
+
+def run_holdout_score(
+    store: EntryStore, key: str, recipe: Mapping[str, Any], held: Mapping[str, Any], trust_code: bool
+) -> None:
+    """Make the entry of one member's score; `held`, the fitted members in memory, is not needed."""
+    samples = samples_of(store, recipe["samples"])
+    scored, bootstrap = score_holdout(store, recipe, samples, trust_code=trust_code)
+    with store.write(key, "holdout_score", recipe) as writer:
+        writer.json("score", scored)
+        writer.array("bootstrap", bootstrap)
+
+
+def score_holdout(
+    store: Reader, recipe: Mapping[str, Any], samples: Samples, *, trust_code: bool = False
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Score one member's predictions of the held-out rows.
+
+    Parameters
+    ----------
+    samples : Samples
+        The held-out rows, with their labels.
+
+    Returns
+    -------
+    scored : dict
+        ``score`` (None where the metric is undefined), ``se`` (row bootstrap), ``n_rows``.
+    bootstrap : ndarray of shape (n_resamples,)
+        Scores on resampled rows, the same rows for all members of a run.
+    """
+    task = samples.task
+    metric = get_metric(recipe["metric"], task.kind, trust_code=trust_code)
+    views = [store.read(key).array(name) for key, name in recipe["views"]]
+    prediction = np.asarray(task.to_target_scale(average_views(views, task, recipe["average"])))
+    # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
+    decision = store.read(recipe["score"]).structure("score", dict[str, Any])["decision"]
+    decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)
+    y = task.to_target_scale(samples.labels)
+    score = metric.score(y, decided, task, samples.weight)
+    bootstrap = metric.bootstrap(
+        y, [decided], task, samples.weight, n_resamples=N_RESAMPLES, seed=recipe["seed"]
+    )[:, 0]
+    defined = bool(np.isfinite(score))
+    se = float(np.nanstd(bootstrap, ddof=1)) if defined else None
+    return {"score": score if defined else None, "se": se, "n_rows": samples.n_rows}, bootstrap

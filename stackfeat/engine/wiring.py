@@ -1,0 +1,200 @@
+"""The wiring of a saved stack: which fits it is made of and how they hang together, as a file says it.
+
+In:  a plan, or the JSON of a predictor folder, which anybody may have written.
+Out: JSON, or a plan in which every fit that it needs is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from stackfeat.engine.graph import Graph, Node, Options, Output
+from stackfeat.engine.jobs import Averaging, Fold, Sources
+from stackfeat.engine.plan import Plan
+from stackfeat.members.options import VoteOptions
+from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.structure import must, structured
+from stackfeat.tasks.task import Task
+
+MOST = {"n_folds": 10_000, "n_repeats": 100, "threads": 4096}
+
+
+@dataclass(frozen=True)
+class WiredNode:
+    """A member: only the wiring, for how it was made stands in the recipes of its fits."""
+
+    level: str
+    name: str
+    raw: tuple[str, ...]
+    blocks: tuple[str, ...]
+    outputs: tuple[tuple[str, Literal["prediction", "feature"], str | None], ...]
+    first_fold: int
+    vote: bool = False
+
+    @classmethod
+    def of(cls, node: Node) -> WiredNode:
+        outputs = tuple((output.name, output.kind, output.encoding) for output in node.outputs)
+        is_vote = isinstance(node.options, VoteOptions)
+        return cls(node.level, node.name, node.raw, node.blocks, outputs, node.first_fold, is_vote)
+
+    def node(self) -> Node:
+        outputs = tuple(
+            Output(name, kind, TapOptions(tap=name) if kind == "feature" else None, encoding)
+            for name, kind, encoding in self.outputs
+        )
+        options = _ANY_VOTE if self.vote else _NO_OPTIONS
+        return Node(self.level, self.name, options, self.raw, self.blocks, outputs, self.first_fold, path="")
+
+
+_NO_OPTIONS: Options = NetOptions(net="mlp")
+_ANY_VOTE: Options = VoteOptions(vote="soft", inputs=())
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """All that a prediction needs to know besides the fits themselves.
+
+    Attributes
+    ----------
+    member, block : str
+        The member that was submitted, and the block of its predictions.
+    fits : tuple of (str, int, int or str, str)
+        Member, repeat, fold, key.
+    aligns : tuple of (str, int, str)
+        Block, repeat, key of the maps of its fold spaces.
+    unsaved : mapping of str to str
+        Members that cannot score later data, and why.
+    """
+
+    member: str
+    block: str
+    nodes: tuple[WiredNode, ...]
+    fits: tuple[tuple[str, int, Fold, str], ...]
+    aligns: tuple[tuple[str, int, str], ...]
+    n_folds: int
+    n_repeats: int
+    is_time: bool
+    threads: int
+    averaging: Averaging
+    task: Task
+    unsaved: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan, member: str, averaging: Averaging, task: Task) -> Wiring:
+        """Return the wiring of everything up to a member."""
+        block = plan.graph.node(member).prediction
+        assert block is not None
+        fits, aligns = needed_fits(plan, member, averaging)
+        return cls(
+            member=member,
+            block=block,
+            nodes=tuple(WiredNode.of(node) for node in plan.graph.upstream(member)),
+            fits=tuple((*unit, plan.fits[unit]) for unit in fits),
+            aligns=tuple((*unit, plan.test_maps[unit]) for unit in aligns),
+            n_folds=plan.sources.n_folds,
+            n_repeats=plan.sources.n_repeats,
+            is_time=plan.sources.is_time,
+            threads=plan.sources.settings["threads"],
+            averaging=averaging,
+            task=task,
+        )
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all entries that are needed, each once."""
+        return list(dict.fromkeys([*(fit[3] for fit in self.fits), *(align[2] for align in self.aligns)]))
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {"averaging": self.averaging.to_json(), "task": self.task.to_json()}
+        return {**asdict(self), **plain}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str) -> Wiring:
+        """Return the wiring that `to_json` described; `values` may hold more.
+
+        Raises
+        ------
+        StructureError
+            If it is not made so, or a fit is missing.
+        """
+        own = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        wiring = structured(cls, own, where)
+        wiring.task.check(f"{where}.task")
+        for name, most in MOST.items():
+            value = getattr(wiring, name)
+            must(1 <= value <= most, f"{where}.{name}", f"be from 1 to {most}", value)
+        wiring._refuse_gaps(where)
+        return wiring
+
+    def _refuse_gaps(self, where: str) -> None:
+        """Raise StructureError unless nodes read what is before them, and each has just the fits it needs."""
+        before: set[str] = set()
+        for node in self.nodes:
+            absent = [block for block in node.blocks if block not in before]
+            must(not absent, f"{where}.nodes", "read blocks of earlier nodes", absent[:1])
+            before |= {f"{node.level}/{node.name}/{name}" for name, _, _ in node.outputs}
+        names = [f"{node.level}/{node.name}" for node in self.nodes]
+        must(len(set(names)) == len(names), f"{where}.nodes", "differ in their names", names)
+        must(self.member in names, f"{where}.member", "be one of its nodes", self.member)
+        plan = self.plan()
+        must(
+            plan.graph.node(self.member).prediction == self.block,
+            f"{where}.block",
+            "be of its member",
+            self.block,
+        )
+        fits, aligns = needed_fits(plan, self.member, self.averaging)
+        must(set(fits) == set(plan.fits), f"{where}.fits", f"be the {len(fits)} needed", len(self.fits))
+        must(
+            set(aligns) == set(plan.test_maps),
+            f"{where}.aligns",
+            f"be the {len(aligns)} needed",
+            len(self.aligns),
+        )
+
+    def plan(self) -> Plan:
+        """Return the plan with the keys of its fits; it names no rows yet."""
+        sources = Sources(
+            samples="",
+            test=None,
+            folds="",
+            n_folds=self.n_folds,
+            n_repeats=self.n_repeats,
+            is_time=self.is_time,
+            seed=0,
+            settings={"threads": self.threads},
+            source_hash=lambda name: None,
+            averaging=self.averaging.averaging,
+        )
+        plan = Plan(Graph([node.node() for node in self.nodes]), sources)
+        plan.fits.update({(member, repeat, fold): key for member, repeat, fold, key in self.fits})
+        plan.test_maps.update({(block, repeat): key for block, repeat, key in self.aligns})
+        return plan
+
+
+def needed_fits(
+    plan: Plan, member: str, averaging: Averaging
+) -> tuple[list[tuple[str, int, Fold]], list[tuple[str, int]]]:
+    """Return which fits and alignments a prediction of `member` goes through."""
+    fits: list[tuple[str, int, Fold]] = []
+    aligns: list[tuple[str, int]] = []
+    nodes = plan.graph.upstream(member)
+    read = {block for node in nodes for block in node.blocks}
+    for node in nodes:
+        for repeat in range(plan.sources.n_repeats):
+            fits += [(node.full_name, repeat, fold) for fold in folds_used(plan, node, averaging)]
+        aligns += [
+            (name, repeat)
+            for name, repeat in plan.test_maps
+            if name in read and name.startswith(f"{node.full_name}/")
+        ]
+    return fits, aligns
+
+
+def folds_used(plan: Plan, node: Node, averaging: Averaging) -> list[Fold]:
+    """Fits that test rows go through."""
+    if averaging.averaging == "refit" or (averaging.chain == "all" and not node.is_base):
+        return ["all"]
+    return list(plan.folds_of(node))

@@ -1,0 +1,239 @@
+"""Which axes of a layer's values hold the samples and which the features.
+
+In:  the values of two dry runs, on b rows and on the same rows and one more.
+Out: the batch axis, how many values there are per row, whether rows influence each other.
+
+It also holds:
+
+- From activations of any rank to one row of columns per sample: (n, ...) in, (n, d) out.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stackfeat.errors import TapError
+from stackfeat.layers.taps.tap import Pool
+from stackfeat.layers.taps.values import first_tensor
+
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.Upsample,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+)
+
+FEATURES_LAST = (
+    nn.Linear,
+    nn.Embedding,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the samples are.
+
+    Attributes
+    ----------
+    batch_axis : int or None
+        None where no axis grows with the batch.
+    fold : int
+        How many values of that axis belong to one sample.
+    step_major : bool
+        Whether those of one sample are apart (all samples of step 0 first) rather than side by side.
+    influenced : bool
+        Whether the values of a row changed with the other rows of its batch.
+    """
+
+    batch_axis: int | None
+    fold: int = 1
+    step_major: bool = False
+    influenced: bool = False
+
+
+def find_layout(few: Tensor, more: Tensor, n_rows: int) -> Layout:
+    """Compare the values of `n_rows` rows with those of the same rows and one more."""
+    if few.ndim != more.ndim:
+        return Layout(None)
+    grown = [
+        (axis, size // n_rows)
+        for axis, (size, larger) in enumerate(zip(few.shape, more.shape, strict=True))
+        if size % n_rows == 0 and size > 0 and larger == size // n_rows * (n_rows + 1)
+    ]
+    if not grown:
+        return Layout(None)
+    axis, fold = min(grown, key=lambda pair: (pair[1], pair[0]))
+    first, second = few.movedim(axis, 0), more.movedim(axis, 0)
+    if first.shape[1:] != second.shape[1:]:
+        return Layout(axis, fold)  # padded to the longest row: nothing to compare
+    if is_close(first, second[: len(first)]):
+        return Layout(axis, fold)
+    if fold > 1:
+        apart = second.reshape(fold, n_rows + 1, *second.shape[1:])[:, :n_rows]
+        if is_close(first.reshape(fold, n_rows, *first.shape[1:]), apart):
+            return Layout(axis, fold, step_major=True)
+    return Layout(axis, fold, influenced=True)
+
+
+def is_close(left: Tensor, right: Tensor) -> bool:
+    """Whether values agree up to what another batch size may change in their last digits."""
+    if not left.is_floating_point():
+        return bool(torch.equal(left, right))
+    relative = 5e-2 if left.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    left, right = left.double(), right.double()
+    known = left[left.isfinite()]
+    size = float(known.abs().max()) if known.numel() else 0.0
+    return bool(torch.allclose(left, right, rtol=10 * relative, atol=relative * size + 1e-6, equal_nan=True))
+
+
+def steps_axis(layout: Layout, features_axis: int | None, shape: tuple[int, ...]) -> int | None:
+    """Return the axis of the steps in (n_rows, n_steps, n_columns) or its like; None where it is no sequence."""
+    batch = layout.batch_axis or 0
+    if len(shape) != 3 or layout.fold > 1 or batch > 1:
+        return None
+    return 2 if batch == 0 and features_axis == 1 else 1 - batch
+
+
+class FeatureAxes:
+    """Which axis holds the features, by shape, as the layers passed so far have it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.axes: dict[tuple[int, ...], int] = {}
+
+    def attach(self, stack: ExitStack) -> None:
+        """Hook the layers that tell, until `stack` is closed."""
+        for layer in self.model.modules():
+            axis = features_axis(layer)
+            if axis is not None:
+
+                def after(_layer: nn.Module, _args: tuple[Any, ...], output: Any, axis: int = axis) -> None:
+                    tensor = first_tensor(output)
+                    if tensor is not None and not tensor.is_nested:
+                        self.axes[tuple(tensor.shape)] = axis
+
+                stack.callback(layer.register_forward_hook(after).remove)
+
+    def find(self, values: Tensor) -> int | None:
+        return self.axes.get(tuple(values.shape))
+
+
+def features_axis(layer: nn.Module) -> int | None:
+    """Return the axis of the features in what a layer returns, where its class says so."""
+    if isinstance(layer, nn.LayerNorm):
+        return -1 if len(layer.normalized_shape) == 1 else None
+    if isinstance(layer, FEATURES_LAST):
+        return -1
+    return 1 if isinstance(layer, CHANNELS_FIRST) else None
+
+
+WIDE = (torch.float32, torch.float64)
+
+
+def pool_rows(
+    values: Tensor,
+    pool: Pool,
+    *,
+    batch_axis: int = 0,
+    features_axis: int | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return `values` with a row per sample.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_rows, ...), or with the rows at `batch_axis`
+    pool : str
+        ``none`` keeps the shape. ``flatten`` puts everything into columns. ``auto`` and ``mean``
+        average the positions of an image and the real steps of a sequence, ``max`` takes their
+        largest. ``cls`` takes the first step and ``last`` the last real one. Two dimensions stay as
+        they are.
+    batch_axis : int
+        Which axis of `values` holds the samples.
+    features_axis : int, optional
+        Which axis holds the features once samples are in front; by default the last of
+        three (sequences) and axis 1 of four or more (images).
+    mask : bool Tensor of shape (n_rows, n_steps), optional
+        True where a step is real. Padding counts in no pooling.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns), or (n_rows, ...) for ``none``
+    """
+    rows = values if batch_axis == 0 else values.movedim(batch_axis, 0)
+    if rows.ndim == 1:
+        return rows[:, None]
+    if rows.ndim == 2 or pool == "none":
+        return rows
+    if pool == "flatten":
+        return rows.flatten(1)
+    axis = features_axis if features_axis is not None else (1 if rows.ndim > 3 else -1)
+    # (n_rows, n_positions, n_columns)
+    steps = rows.movedim(axis, -1).flatten(1, -2)
+    return pool_steps(steps, pool, mask if mask is not None and mask.shape == steps.shape[:2] else None)
+
+
+def pool_steps(steps: Tensor, pool: Pool, mask: Tensor | None) -> Tensor:
+    """Reduce (n_rows, n_steps, n_columns) to (n_rows, n_columns); a row without real steps gives zeros."""
+    if pool == "cls":
+        return steps[:, 0]
+    if pool == "last":
+        if mask is None:
+            return steps[:, -1]
+        positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        last = positions.masked_fill(~mask, 0).amax(1)
+        return steps[torch.arange(len(steps), device=steps.device), last.to(steps.device)]
+    if mask is not None:
+        keep = mask.to(steps.device)[:, :, None]
+        if pool == "max":
+            lowest = float("-inf") if steps.is_floating_point() else torch.iinfo(steps.dtype).min
+            return torch.where(keep.any(1), steps.masked_fill(~keep, lowest).amax(1), 0)
+        # where, not a product: padding may hold NaN
+        total = torch.where(keep, wide(steps), 0).sum(1)
+        return total / keep.sum(1).clamp(min=1)
+    return steps.amax(1) if pool == "max" else wide(steps).mean(1)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return values in a type that can be summed without loss."""
+    return values if values.dtype in WIDE or values.is_complex() else values.to(torch.float32)
+
+
+def unfold_rows(values: Tensor, n_rows: int, *, step_major: bool) -> Tensor:
+    """Return (n_rows * k, ...) as (n_rows, k, ...): nets that run every step as a row of its own."""
+    k = len(values) // n_rows
+    if step_major:
+        return values.reshape(k, n_rows, *values.shape[1:]).movedim(1, 0)
+    return values.reshape(n_rows, k, *values.shape[1:])
+
+
+def combine_rows(blocks: list[Tensor], how: str | None, key: str) -> Tensor:
+    """Make one block of several with a row per sample: side by side, their mean, or stacked in axis 1.
+
+    Raises
+    ------
+    TapError
+        If the shapes do not allow it.
+    """
+    try:
+        if how == "mean":
+            return torch.stack(blocks).mean(0)
+        return torch.stack(blocks, dim=1) if how == "stack" else torch.cat(blocks, dim=1)
+    except RuntimeError as error:
+        raise TapError(
+            f"values that are combined must have fitting shapes; got {[tuple(block.shape) for block in blocks]} at "
+            f"tap {key!r}; use pool='mean', or combine='concat'"
+        ) from error

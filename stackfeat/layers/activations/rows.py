@@ -1,0 +1,237 @@
+"""Pooled rows of every batch, handed out while the net runs.
+
+In:  a module and its examination, then batches.
+Out: calls of `deliver(key, rows)` with a row per sample. Rows are live tensors: nothing is copied
+     that need not be, and whoever keeps them copies them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from stackfeat.errors import TapError
+from stackfeat.layers.activations.call_trace import Examination, Finding
+from stackfeat.layers.activations.layout import combine_rows, pool_rows, steps_axis, unfold_rows
+from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, split_given
+from stackfeat.layers.taps.hooks import Collector, Fired, Reading, is_many, never_fired
+from stackfeat.layers.taps.layers import unwrap
+from stackfeat.layers.taps.tap import Read
+from stackfeat.layers.taps.values import Leaf, plain
+
+Deliver = Callable[[str, Tensor], None]
+
+
+class Stop(BaseException):
+    """Everything wanted has been read. No `Exception`, so that no net catches it."""
+
+
+class RowReading:
+    """Read many batches through one set of hooks.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode, without its fused transformer path: see `stackfeat.layers.taps.runtime`.
+    examination : Examination
+        From `examine`, checked.
+    deliver : callable
+        Gets a key and rows (n_rows, n_columns), or (n_rows, ...) with ``pool="none"``. They are
+        valid during the call only. A layer that runs again delivers again: the last call counts.
+    stop_early : bool
+        End the forward pass after the last tap where that is safe.
+    """
+
+    def __init__(
+        self, model: nn.Module, examination: Examination, deliver: Deliver, *, stop_early: bool = True
+    ) -> None:
+        self.model = unwrap(model)
+        self.examination = examination
+        self.deliver = deliver
+        findings = examination.findings
+        self.n_wanted = sum(findings[read.key].n_taken for read in examination.reads)
+        self.stops = stop_early and examination.stoppable and self.n_wanted > 0
+        self.masks = MaskWatch(self.model, self.retry)
+        self.needs_masks = any(
+            read.tap.pool in MASKED_POOLS and len(findings[read.key].shape) != 2 for read in examination.reads
+        )
+        self.collectors: dict[str, Collector[Tensor]] = {
+            read.key: Collector(read.tap) for read in examination.reads if is_held(read)
+        }
+        self.reading = Reading(self.model, examination.reads, self.take)
+        self.stack = ExitStack()
+        self.n_rows = 0
+        self.n_taken = 0
+        self.is_running = False
+        self.delivered: set[str] = set()
+        self.waiting: list[tuple[Read, Fired, Tensor]] = []
+
+    def __enter__(self) -> RowReading:
+        with ExitStack() as stack:
+            if self.needs_masks:
+                self.masks.attach(stack)
+            stack.enter_context(self.reading)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+    def run(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        n_rows: int,
+        mask: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Any:
+        """Run one batch; return the net's output, or None where the pass ended after the last tap.
+
+        Parameters
+        ----------
+        args, kwargs
+            Arguments of the net.
+        n_rows : int
+            Samples in the batch.
+        mask : bool Tensor of shape (n_rows, n_steps), optional
+            True where a step is real; by default as the net is told.
+        lengths : int Tensor of shape (n_rows,), optional
+            The same by the number of real steps.
+
+        Raises
+        ------
+        TapError
+            If a tap did not fire, or its value has not a row per sample.
+        """
+        kwargs, given_mask, given_lengths = split_given(kwargs or {})
+        mask = given_mask if mask is None else mask
+        lengths = given_lengths if lengths is None else lengths
+        self.n_rows, self.n_taken = n_rows, 0
+        self.delivered.clear()
+        self.waiting.clear()
+        for collector in self.collectors.values():
+            collector.clear()
+        if self.needs_masks:
+            self.masks.restart(args, kwargs, mask, lengths)
+        output = None
+        self.is_running = True
+        try:
+            output = self.model(*args, **kwargs)
+        except Stop:
+            pass
+        finally:
+            self.is_running = False
+            self.reading.stop_listening()
+        self.retry(is_over=True)
+        self.settle()
+        return output
+
+    def take(self, read: Read, fired: Fired, leaf: Leaf) -> None:
+        if not self.is_running:
+            return  # somebody else's forward pass
+        values, lengths = plain(leaf)
+        finding = self.examination.findings[read.key]
+        mask = None
+        if lengths is not None:
+            own = MaskWatch(self.model)
+            own.lengths.append((lengths.to(values.device), {values.shape[1]}))
+            mask = own.find(fired.layer, len(lengths), values.shape[1])
+        elif read.tap.pool in MASKED_POOLS:
+            mask = self.find_mask(fired.layer, finding, values)
+            if mask is None and finding.masked:
+                # The mask comes later in the pass: an embedding before the encoder that is given it.
+                self.waiting.append((read, fired, values.detach().clone()))
+                self.count()
+                return
+        self.hand_on(read, fired, values, mask)
+        self.count()
+
+    def find_mask(self, layer: str, finding: Finding, values: Tensor) -> Tensor | None:
+        steps = steps_axis(finding.layout, finding.features_axis, tuple(values.shape))
+        if steps is None:
+            return None
+        mask = self.masks.find(layer, values.shape[finding.batch_axis or 0], values.shape[steps])
+        given = self.masks.given
+        is_square = values.shape[finding.batch_axis or 0] == values.shape[steps]
+        if is_square and not finding.masked and given is None and not self.masks.given_lengths:
+            return None  # of (n_steps, n_steps), as for causal attention, in a batch of so many rows
+        if mask is None and given is not None and not finding.masked:
+            raise TapError(
+                f"mask must have the steps of every batch; got {given.shape[1]} steps, and {values.shape[steps]} at "
+                f"{layer!r}; give lengths instead, or pad all batches alike"
+            )
+        return mask
+
+    def retry(self, *, is_over: bool = False) -> None:
+        """Hand on what waited for its mask."""
+        if not self.waiting:
+            return
+        still = []
+        for read, fired, values in self.waiting:
+            mask = self.find_mask(fired.layer, self.examination.findings[read.key], values)
+            if mask is None and not is_over:
+                still.append((read, fired, values))
+            else:
+                self.hand_on(read, fired, values, mask)
+        self.waiting = still
+        if not is_over:
+            self.stop_if_done()
+
+    def hand_on(self, read: Read, fired: Fired, values: Tensor, mask: Tensor | None) -> None:
+        rows = self.rows_of(read, values, mask)
+        if read.key in self.collectors:
+            is_copy = rows.data_ptr() != values.data_ptr()
+            self.collectors[read.key].add(fired, rows if is_copy else rows.clone())
+            return
+        self.delivered.add(read.key)
+        self.deliver(read.key, rows)
+
+    def rows_of(self, read: Read, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Return one row per sample."""
+        finding, pool = self.examination.findings[read.key], read.tap.pool
+        layout, axis = finding.layout, finding.layout.batch_axis or 0
+        if values.ndim <= axis or values.shape[axis] != self.n_rows * layout.fold:
+            raise TapError(
+                f"axis {axis} at tap {read.key!r} must hold the {self.n_rows} rows of the batch; got "
+                f"shape={tuple(values.shape)}; tap another layer"
+            )
+        features = finding.features_axis if axis == 0 or finding.features_axis == -1 else None
+        if layout.fold == 1:
+            return pool_rows(values, pool, batch_axis=axis, features_axis=features, mask=mask)
+        inner = pool_rows(values, pool, batch_axis=axis, features_axis=features)
+        unfolded = unfold_rows(inner, self.n_rows, step_major=layout.step_major)
+        return unfolded if pool == "none" else pool_rows(unfolded, pool, features_axis=-1)
+
+    def count(self) -> None:
+        self.n_taken += 1
+        self.stop_if_done()
+
+    def stop_if_done(self) -> None:
+        if self.stops and self.n_taken >= self.n_wanted and not self.waiting:
+            raise Stop
+
+    def settle(self) -> None:
+        """Deliver what had to be collected, and miss what never came."""
+        for read in self.examination.reads:
+            if read.key in self.collectors:
+                blocks = self.collectors[read.key].values()
+                if blocks:
+                    many = is_many(read.tap)
+                    self.deliver(
+                        read.key, combine_rows(blocks, read.tap.combine, read.key) if many else blocks[0]
+                    )
+                    continue
+            if read.key not in self.delivered:
+                raise never_fired(read, self.reading)
+
+
+def is_held(read: Read) -> bool:
+    """Whether values must be kept to the end of the pass: several are wanted, or one before the last."""
+    return is_many(read.tap) or (read.tap.call != "all" and read.tap.call < -1)

@@ -1,0 +1,257 @@
+"""How many rows a forward pass should take.
+
+In:  a function that runs a batch of a given size, and how many rows there are.
+Out: a batch size: doubled until throughput is flat, and never so large that trying it out costs
+     more than a few percent of the work. On a CPU caches decide, not memory.
+
+It also holds:
+
+- How far an extraction is, for a person at a terminal.
+- Rows to a device and back, so that copying and computing overlap on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from stackfeat.log import console
+
+CACHE_BYTES = 4 << 20
+
+WEIGHT_SHARE = 4
+
+SMALLEST, LARGEST_CPU, LARGEST_GPU = 16, 1024, 16384
+
+SHARE_OF_ROWS = 0.03
+
+STREAM_ROWS = 100_000
+
+GAIN = 1.03
+
+MULTIPLE = 16
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out: CUDA has a class for it, the CPU a plain RuntimeError."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(part in text for part in ("can't allocate memory", "not enough memory", "out of memory"))
+    )
+
+
+def choose_batch_size(
+    run: Callable[[int], None],
+    n_rows: int | None,
+    row_bytes: int,
+    device: torch.device,
+    weight_bytes: int = 0,
+) -> tuple[int, bool]:
+    """Return a batch size, and whether timing chose it.
+
+    Parameters
+    ----------
+    run : callable
+        Runs a batch of so many rows.
+    n_rows : int or None
+        How many there are in all; None: not known.
+    row_bytes : int
+        The largest value inside the net, per row.
+    device : torch.device
+    weight_bytes : int
+        All weights: each pass reads them once, so a pass of few rows does little else in a large net.
+    """
+    on_cpu = device.type == "cpu"
+    largest = LARGEST_CPU if on_cpu else LARGEST_GPU
+    row_bytes = max(row_bytes, 1)
+    n_fitting = max(CACHE_BYTES / row_bytes, weight_bytes / (WEIGHT_SHARE * row_bytes), 1.0)
+    guess = min(max(2 ** int(math.log2(n_fitting)), SMALLEST), largest)
+    n_left = int(SHARE_OF_ROWS * (STREAM_ROWS if n_rows is None else n_rows))
+    size = max(guess // 2, SMALLEST) if on_cpu else min(64, largest)
+    best, best_rate = guess, 0.0
+    while size <= largest and 2 * size <= n_left:
+        try:
+            rate = throughput(run, size, device)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        n_left -= 2 * size
+        if rate < best_rate * GAIN:
+            break
+        best, best_rate, size = size, rate, size * 2
+    return best, best_rate > 0.0
+
+
+def throughput(run: Callable[[int], None], size: int, device: torch.device) -> float:
+    """Return rows per second, the better of two passes: the first may still warm up."""
+    # The thread's own time where it does all the work: other processes do not disturb it.
+    clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    best = math.inf
+    for _ in range(2):
+        started = clock()
+        run(size)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, clock() - started)
+    return size / max(best, 1e-9)
+
+
+def fit_batches(size: int, n_rows: int) -> int:
+    """Make batches of few rows even, so that little of the last one is padding."""
+    n_batches = max(1, math.ceil(n_rows / size))
+    if n_batches > 16:
+        return size
+    even = math.ceil(math.ceil(n_rows / n_batches) / MULTIPLE) * MULTIPLE
+    return max(min(even, size), 1)
+
+
+def tile_rows(columns: list[Tensor], n_rows: int) -> list[Tensor]:
+    """Repeat example rows until there are `n_rows`."""
+    return [column[torch.arange(n_rows) % len(column)] for column in columns]
+
+
+class LargestValue:
+    """Measures the largest tensor any layer returns, in bytes per row."""
+
+    def __init__(self, model: nn.Module, n_rows: int) -> None:
+        self.model = model
+        self.n_rows = n_rows
+        self.bytes = 0
+
+    def __enter__(self) -> LargestValue:
+        self.handles = [
+            part.register_forward_hook(self.look) for part in self.model.modules() if not any(part.children())
+        ]
+        return self
+
+    def look(self, _layer: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self.bytes = max(self.bytes, output.numel() * output.element_size() // self.n_rows)
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+@contextmanager
+def row_bar(n_rows: int | None, n_done: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar of rows; nothing where standard error is no terminal."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda n_new: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True, refresh_per_second=4) as bar:
+        task = bar.add_task("rows", total=n_rows, completed=n_done)
+        yield lambda n_new: bar.advance(task, n_new)
+
+
+Columns = list[Tensor]
+
+Call = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+
+
+class Outputs(Protocol):
+    def write(self, key: str, start: int, rows: Tensor) -> None: ...
+
+
+class Progress(Protocol):
+    n_done: int
+
+    def __call__(self, columns: Columns) -> None: ...
+
+
+def on_device(
+    chunks: Iterator[Columns], feed: Callable[[Columns], Call], device: torch.device
+) -> Iterator[tuple[Columns, Call]]:
+    """Yield each chunk with the arguments of ``forward``; on CUDA the next one is already on its way."""
+    if device.type != "cuda":
+        for columns in chunks:
+            yield columns, feed(columns)
+        return
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    # Inputs that were on the device before must be complete before the other stream reads them.
+    copying.wait_stream(torch.cuda.current_stream(device))
+    ahead: tuple[Columns, Call, Any] | None = None
+    for columns in chunks:
+        pinned = [column.pin_memory() if column.device.type == "cpu" else column for column in columns]
+        with torch.cuda.stream(copying):
+            call = feed(pinned)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        if ahead is not None:
+            yield arrived(*ahead, device)
+        ahead = (columns, call, copied)
+    if ahead is not None:
+        yield arrived(*ahead, device)
+
+
+def arrived(columns: Columns, call: Call, copied: Any, device: torch.device) -> tuple[Columns, Call]:
+    """Make the computing stream wait for this copy, and keep the memory until it has used it."""
+    computing = torch.cuda.current_stream(device)
+    computing.wait_event(copied)
+    for tensor in (*call[0], *call[1].values()):
+        tensor.record_stream(computing)
+    return columns, call
+
+
+class Delivery:
+    """Writes what taps hand out: at once on the CPU, one batch later on a GPU."""
+
+    def __init__(self, outputs: Outputs, device: torch.device, progress: Progress) -> None:
+        self.outputs = outputs
+        self.progress = progress
+        self.on_cuda = device.type == "cuda"
+        self.columns: Columns = []
+        self.n_rows = 0
+        self.start = progress.n_done
+        self.waiting: list[tuple[str, int, Tensor]] = []
+        self.behind: tuple[Any, list[tuple[str, int, Tensor]], Columns] | None = None
+
+    def begin(self, columns: Columns) -> None:
+        self.columns = columns
+        self.n_rows = len(columns[0])
+        self.waiting = []
+
+    def take(self, key: str, rows: Tensor) -> None:
+        """Take the rows of one tap; they are valid during the call only."""
+        if len(rows) != self.n_rows:
+            rows = rows[: self.n_rows]
+        if not self.on_cuda:
+            self.outputs.write(key, self.start, rows.to("cpu", torch.float32))
+            return
+        host = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
+        host.copy_(rows.to(torch.float32), non_blocking=True)
+        self.waiting.append((key, self.start, host))
+
+    def end(self) -> None:
+        """Close a batch; on CUDA the one before it is written while this one computes."""
+        self.start += self.n_rows
+        if not self.on_cuda:
+            self.progress(self.columns)
+            return
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self.flush()
+        self.behind = (event, self.waiting, self.columns)
+
+    def flush(self) -> None:
+        """Write the batch that is still on its way."""
+        if self.behind is None:
+            return
+        event, waiting, columns = self.behind
+        event.synchronize()
+        for key, start, host in waiting:
+            self.outputs.write(key, start, host)
+        self.behind = None
+        self.progress(columns)

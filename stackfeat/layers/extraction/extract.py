@@ -1,0 +1,264 @@
+"""Read layers of a trained net for any number of rows, at the speed of its forward pass.
+
+In:  a module, rows in any of the usual forms, taps.
+Out: float32 arrays with a row per sample, in memory or as files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stackfeat.errors import UsageError
+from stackfeat.layers.activations.dry_run import untouched
+from stackfeat.layers.extraction.batch import Delivery, fit_batches, is_out_of_memory, on_device, row_bar
+from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs
+from stackfeat.layers.extraction.inputs import Columns, Source, open_inputs, with_padding
+from stackfeat.layers.extraction.placement import Placement, Precision, check_precision, choose_device
+from stackfeat.layers.extraction.plan import Plan, find_plan
+from stackfeat.layers.extraction.resume import (
+    finished_outputs,
+    hash_weights,
+    open_record,
+    prepare_folder,
+    read_record,
+    refuse_foreign,
+)
+from stackfeat.layers.taps import unwrap
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers
+from stackfeat.layers.taps.tap import Taps
+
+logger = logging.getLogger(__name__)
+
+HEAD_ROWS = 8
+FEW_ROWS = 128
+
+# Matrix kernels take rows in blocks of up to 16; in a part of a block a row's bits depend on its place.
+KERNEL_ROWS = 16
+
+
+def extract(
+    model: nn.Module,
+    inputs: Any,
+    taps: Taps = "penultimate",
+    batch_size: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    pool: str = "auto",
+    precision: Precision = "float32",
+    out: str | Path | None = None,
+    progress: bool = False,
+    mask: Any = None,
+    lengths: Any = None,
+) -> dict[str, np.ndarray]:
+    """Read layers of `model` for every row of `inputs`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Runs in eval mode, without gradients, and only up to the last tap. Everything about it is as
+        before afterwards.
+    inputs : array, tensor, tuple, dict, Dataset, DataLoader, or path
+        A tuple goes to ``forward`` by position, a dict by name. Of a Dataset's items the leading
+        ones that ``forward`` must have are taken, so a target behind them is left out. Paths lead to
+        npy or npz files, which are mapped.
+    taps : str, Tap, sequence of them, or mapping of name to tap
+        ``"penultimate"`` is the input of the last weighted layer.
+    batch_size : int or "auto"
+        Every pass has so many rows (above 1 rounded up to a multiple of 16), the last one padded: with
+        a given size a row's bytes do not depend on the rows around it. ``auto`` chooses by timing;
+        then they agree to about 1e-5. Halved when memory runs out.
+    device : str
+        ``auto``: a GPU where there is one.
+    pool : {"auto", "none", "flatten", "mean", "max", "cls", "last"}
+        How values of more than two dimensions become columns; a `Tap` may have its own.
+    precision : {"float32", "bf16", "autocast"}
+        ``float32`` never rounds to less; ``bf16`` casts weights and inputs.
+    out : path, optional
+        A folder for a file per tap, written as rows come; a killed call goes on where it stopped.
+    progress : bool
+        Show a bar on a terminal.
+    mask : bool array of shape (n_rows, n_steps), optional
+        True where a step is real, for nets that do not tell: pooling leaves the others out.
+    lengths : int array of shape (n_rows,), optional
+        The same by the number of real steps.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_rows, n_columns), float32
+        By tap as given, or the resolved name for patterns and ``"penultimate"``. Memmaps with `out`.
+
+    Raises
+    ------
+    LayerNotFoundError, TapError
+        If a tap cannot be read, or rows of a batch influence each other.
+    UsageError
+        If the inputs or options make no sense.
+    StoreError
+        If `out` cannot be written.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> extract(net, torch.randn(10, 4))["2:input"].shape
+    (10, 3)
+    """
+    if batch_size != "auto" and (
+        isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+    ):
+        raise UsageError(f"batch_size must be 'auto' or a whole number from 1; got batch_size={batch_size!r}")
+    net = unwrap(model)
+    placement = Placement(choose_device(net, device), check_precision(precision))
+    with untouched(net), quiet(net):
+        source = with_padding(open_inputs(net, inputs), mask, lengths)
+        placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
+        head = source.head(HEAD_ROWS)
+        plan = find_plan(net, source.names, head, taps, pool, placement)
+        with plan.placement.apply(net):
+            job = Job(net, source, plan, head)
+            if out is None:
+                return job.into_memory(batch_size, progress=progress)
+            return job.into_folder(prepare_folder(out), batch_size, progress=progress)
+
+
+@contextmanager
+def quiet(model: nn.Module) -> Iterator[None]:
+    # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
+    with ExitStack() as stack:
+        for context in (evaluating(model), plain_transformers(), torch.no_grad()):
+            stack.enter_context(context)
+        yield
+
+
+class Job:
+    """One pass over all rows."""
+
+    def __init__(self, model: nn.Module, source: Source, plan: Plan, head: Columns) -> None:
+        self.model = model
+        self.source = source
+        self.plan = plan
+        self.head = head
+
+    def into_memory(self, batch_size: int | Literal["auto"], *, progress: bool) -> dict[str, np.ndarray]:
+        outputs = MemoryOutputs(self.source.n_rows)
+        size = self.choose_size(batch_size)
+        with row_bar(self.source.n_rows, 0, shown=progress) as advance:
+            n_rows = self.run(outputs, size, 0, lambda columns: advance(len(columns[0])))
+        return self.in_order(outputs.finish(n_rows))
+
+    def into_folder(
+        self, folder: Path, batch_size: int | Literal["auto"], *, progress: bool
+    ) -> dict[str, np.ndarray]:
+        """Write files; go on after rows that an earlier call has written from the same inputs."""
+        state = read_record(folder)
+        written = refuse_foreign(folder, self.keys(), state)
+        if batch_size == "auto" and state is not None:
+            # The rest of the rows must be computed as the first were.
+            batch_size = int(state["recipe"].get("batch_size", 0)) or "auto"
+        size = self.choose_size(batch_size)
+        record = open_record(folder, self.recipe(size), state, self.source)
+        record.written = written
+        if record.is_finished and record.n_done == (self.source.n_rows or record.n_done):
+            logger.info("%s: all rows are there", folder)
+            return finished_outputs(record)
+        record.is_finished = False
+        record.save()
+        outputs = FileOutputs(folder, self.source.n_rows)
+        try:
+            with row_bar(self.source.n_rows, record.n_done, shown=progress) as advance:
+
+                def count(columns: Columns) -> None:
+                    record.add(columns)
+                    record.note(outputs, outputs.n_bytes(len(columns[0])))
+                    advance(len(columns[0]))
+
+                n_rows = self.run(outputs, size, record.n_done, count)
+            finished = outputs.finish(n_rows)
+        finally:
+            outputs.close()
+        record.is_finished = True
+        record.save()
+        return self.in_order(finished)
+
+    def in_order(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {key: arrays[key] for key in self.keys()}
+
+    def keys(self) -> list[str]:
+        return [read.key for read in self.plan.examination.reads]
+
+    def choose_size(self, batch_size: int | Literal["auto"]) -> int:
+        if batch_size != "auto":
+            return batch_size if batch_size == 1 else -(-batch_size // KERNEL_ROWS) * KERNEL_ROWS
+        n_rows = self.source.n_rows
+        size = self.plan.choose_size(self.model, self.head, n_rows)
+        return size if n_rows is None else fit_batches(size, n_rows)
+
+    def recipe(self, size: int) -> dict[str, Any]:
+        """Return what the bytes of the outputs depend on, beside the input rows."""
+        reads = self.plan.examination.reads
+        placement = self.plan.placement
+        shapes = [[list(column.shape[1:]), str(column.dtype)] for column in self.head]
+        return {
+            "keys": self.keys(),
+            "taps": [repr(read.tap) for read in reads],
+            "weights": hash_weights(self.model),
+            "net": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
+            "batch_size": size,
+            "device": placement.device.type,
+            "precision": placement.precision,
+            "channels_last": placement.channels_last,
+            "plain_attention": placement.plain_attention,
+            "matmul": torch.get_float32_matmul_precision(),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "inputs": [list(map(str, self.source.names)), shapes, self.source.n_rows],
+        }
+
+    def run(
+        self, outputs: MemoryOutputs | FileOutputs, size: int, n_done: int, count: Callable[[Columns], None]
+    ) -> int:
+        """Run the rows from `n_done` on; return how many there are in all."""
+        while True:
+            progress = Counted(n_done, count)
+            try:
+                self.run_batches(outputs, size, progress)
+                return progress.n_done
+            except Exception as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+            size, n_done = size // 2, progress.n_done
+            logger.warning("out of memory: batch_size is now %d, from row %d on", size, n_done)
+            if self.plan.placement.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def run_batches(self, outputs: MemoryOutputs | FileOutputs, size: int, progress: Counted) -> None:
+        delivery = Delivery(outputs, self.plan.placement.device, progress)
+        device = self.plan.placement.device
+        with self.plan.read(self.model, delivery.take) as reading:
+            chunks = self.source.chunks(progress.n_done, size)
+            if self.source.n_rows == 0:
+                chunks = iter([[column[:0] for column in self.head]])
+            for columns, (args, kwargs) in on_device(chunks, lambda part: self.plan.feed(part, size), device):
+                delivery.begin(columns)
+                reading.run(args, kwargs, n_rows=size)
+                delivery.end()
+            delivery.flush()
+
+
+class Counted:
+    """Counts rows once they are in their place."""
+
+    def __init__(self, n_done: int, count: Callable[[Columns], None]) -> None:
+        self.n_done = n_done
+        self.count = count
+
+    def __call__(self, columns: list[Tensor]) -> None:
+        self.n_done += len(columns[0])
+        self.count(columns)

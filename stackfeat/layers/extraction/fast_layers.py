@@ -1,0 +1,287 @@
+"""Layers of torch without their detours, for as long as a block lasts.
+
+In:  a module in eval mode, without gradients, on the CPU.
+Out: the same values, sooner. Every layer is still called one by one, so that hooks hear all of it.
+
+``nn.Linear`` copies its bias into the result before the product, and ``nn.Conv2d`` brings its weights
+into oneDNN's order on every call; oneDNN's own operators, those that compiled graphs use, add the bias
+on the way and take weights that are in order, with the same bits. Torch's plain path through a transformer
+copies what it projects four times, checks every row of weights for being empty, and makes a new array
+for each activation; without that it is as fast as the fused path, to whose layers no hook listens.
+
+It also holds:
+
+- A chain of layers without a new array for each ReLU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ONEDNN_CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+
+ONEDNN_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+@contextmanager
+def lean_layers(model: nn.Module, *, attention: bool = True, order_weights: bool = True) -> Iterator[None]:
+    """Replace the forward of torch's own layers, and activations that nobody else sees.
+
+    Parameters
+    ----------
+    model : nn.Module
+    attention : bool
+        False leaves attention as it is: products need memory for steps x steps.
+    order_weights : bool
+        False leaves convolutions as they are: for a pass or two it does not pay.
+    """
+    parts = list(model.modules())
+    replaced: list[tuple[Any, Any]] = [
+        *((part, linear) for part in parts if is_own(part, nn.Linear) and ONEDNN_LINEAR is not None),
+        *((part, Convolution()) for part in parts if order_weights and takes_ordered_weights(part)),
+    ]
+    layers: list[Any] = []
+    if attention:
+        replaced += [(part, attend) for part in parts if is_own(part, nn.MultiheadAttention)]
+        layers = [part for part in parts if has_own_relu(part)]
+    try:
+        for part, forward in replaced:
+            part.forward = partial(forward, part)
+        for layer in layers:
+            layer.activation = torch.relu_
+        yield
+    finally:
+        for part, _ in replaced:
+            vars(part).pop("forward", None)
+        for layer in layers:
+            layer.activation = F.relu
+
+
+def is_own(part: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a part is torch's own class, with nothing of the user's in place of its forward."""
+    return type(part) is kind and "forward" not in vars(part)
+
+
+def has_own_relu(part: Any) -> bool:
+    """Whether a transformer layer makes a value that only its own ReLU sees."""
+    return (
+        (is_own(part, nn.TransformerEncoderLayer) or is_own(part, nn.TransformerDecoderLayer))
+        and part.activation is F.relu
+        and isinstance(part.linear1, nn.Linear)
+        and not part.linear1._forward_hooks
+    )
+
+
+def takes_ordered_weights(part: nn.Module) -> bool:
+    """Whether a part is a convolution over images whose weights may be put in oneDNN's order once."""
+    return (
+        is_own(part, nn.Conv2d)
+        and ONEDNN_CONVOLUTION is not None
+        and isinstance(part, nn.Conv2d)
+        and isinstance(part._parameters.get("weight"), nn.Parameter)
+        and part.weight.dtype is torch.float32
+        and part.weight.device.type == "cpu"
+        and part.padding_mode == "zeros"
+        and not isinstance(part.padding, str)
+        and not part._forward_pre_hooks  # such as those that compute the weight anew
+    )
+
+
+class Convolution:
+    """The forward of one ``nn.Conv2d``, with its weights in oneDNN's order from the first call on."""
+
+    def __init__(self) -> None:
+        self.weight: Tensor | None = None
+        self.made_of: tuple[int, int] | None = None
+
+    def __call__(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        is_plain = (
+            x.dtype is torch.float32
+            and x.ndim == 4
+            and x.device.type == "cpu"
+            and x.is_contiguous(memory_format=torch.channels_last)
+            and x.numel() > 0
+            and x.shape[1] == layer.in_channels
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+        )
+        if not is_plain:
+            return nn.Conv2d.forward(layer, x)
+        padding, stride, dilation = list(layer.padding), list(layer.stride), list(layer.dilation)
+        version = (layer.weight.data_ptr(), layer.weight._version)
+        if version != self.made_of:
+            weight: Tensor = layer.weight.detach().to_mkldnn()
+            self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                weight, padding, stride, dilation, layer.groups
+            )
+            self.made_of = version
+        found: Tensor = ONEDNN_CONVOLUTION(
+            x, self.weight, layer.bias, padding, stride, dilation, layer.groups, "none", [], ""
+        )
+        return found
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Return what ``nn.Linear.forward`` returns, to the bit."""
+    return product(x, layer.weight, layer.bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    is_plain = (
+        ONEDNN_LINEAR is not None
+        and x.dtype is torch.float32 is weight.dtype
+        and x.ndim > 1
+        and x.device.type == "cpu"
+        and not x.is_nested
+        and x.layout is torch.strided
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
+    if not is_plain:
+        return F.linear(x, weight, bias)
+    found: Tensor = ONEDNN_LINEAR(x, weight, bias, "none", [], "")
+    return found
+
+
+def attend(
+    attention: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend as ``nn.MultiheadAttention.forward`` does; what is not plain self-attention goes there."""
+    is_plain = (
+        query is key
+        and key is value
+        and query.ndim == 3
+        and not query.is_nested
+        and attention._qkv_same_embed_dim
+        and attention.bias_k is None
+        and not attention.add_zero_attn
+        and not (need_weights or is_causal or attn_mask is not None)
+        and not (attention.training and attention.dropout)
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled(query.device.type)
+        and (key_padding_mask is None or all_rows_have_steps(key_padding_mask))
+    )
+    if not is_plain:
+        options: dict[str, Any] = {
+            "key_padding_mask": key_padding_mask,
+            "need_weights": need_weights,
+            "attn_mask": attn_mask,
+            "average_attn_weights": average_attn_weights,
+            "is_causal": is_causal,
+        }
+        return nn.MultiheadAttention.forward(attention, query, key, value, **options)
+    return self_attention(attention, query, key_padding_mask), None
+
+
+def all_rows_have_steps(mask: Tensor) -> bool:
+    """Whether no sample is padding alone: there torch's answer is zero, and plain products give NaN."""
+    hidden = mask if mask.dtype == torch.bool else mask == -math.inf
+    return not bool(hidden.all(-1).any())
+
+
+def self_attention(attention: nn.MultiheadAttention, x: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+    """Return what each step of each sample attends to, in the layout of `x`."""
+    n_heads, width = attention.num_heads, attention.head_dim
+    first, second = x.shape[:2]
+    n_rows, n_steps = (first, second) if attention.batch_first else (second, first)
+    packed = product(x, attention.in_proj_weight, attention.in_proj_bias)
+    # The one copy: products in batches want each head's rows one behind the other.
+    order = (2, 0, 3, 1, 4) if attention.batch_first else (2, 1, 3, 0, 4)
+    parts = packed.view(first, second, 3, n_heads, width).permute(order)
+    queries, keys, values = parts.reshape(3, n_rows * n_heads, n_steps, width)
+    weights = torch.baddbmm(
+        queries.new_empty(1, 1, 1), queries, keys.transpose(1, 2), beta=0, alpha=1 / math.sqrt(width)
+    )
+    if key_padding_mask is not None:
+        by_row = weights.view(n_rows, n_heads, n_steps, n_steps)
+        mask = key_padding_mask[:, None, None]
+        if mask.dtype == torch.bool:
+            by_row.masked_fill_(mask, -math.inf)
+        else:
+            by_row += mask
+    torch.softmax(weights, -1, out=weights)
+    mixed = torch.bmm(weights, values).view(n_rows, n_heads, n_steps, width)
+    back = mixed.permute(0, 2, 1, 3) if attention.batch_first else mixed.permute(2, 0, 1, 3)
+    joined = back.reshape(first, second, n_heads * width)
+    return product(joined, attention.out_proj.weight, attention.out_proj.bias)
+
+
+FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers whose output is a new array that they do not keep themselves."""
+
+
+@contextmanager
+def overwriting_chains(model: nn.Module) -> Iterator[None]:
+    """Replace the forward of every plain ``nn.Sequential`` that has such a ReLU."""
+    chains: list[Any] = [
+        part
+        for part in model.modules()
+        if type(part) is nn.Sequential and "forward" not in vars(part) and any(overwriters(part))
+    ]
+    try:
+        for chain in chains:
+            chain.forward = Chain(chain)
+        yield
+    finally:
+        for chain in chains:
+            del chain.forward
+
+
+def overwriters(chain: nn.Sequential) -> list[bool]:
+    """Say of each layer whether it may write over its input: a ReLU behind a layer that makes new arrays.
+
+    Hooks of the user on that layer may have kept its output, so they rule it out.
+    """
+    layers = list(chain)
+    return [
+        False,
+        *(
+            type(layer) is nn.ReLU
+            and not layer.inplace
+            and type(before) in FRESH
+            and "forward" not in vars(layer)
+            and "forward" not in vars(before)
+            and not before._forward_hooks
+            and not layer._forward_pre_hooks
+            for before, layer in pairwise(layers)
+        ),
+    ][: len(layers)]
+
+
+class Chain:
+    """The forward of one ``nn.Sequential``."""
+
+    def __init__(self, chain: nn.Sequential) -> None:
+        self.steps = list(zip(chain, overwriters(chain), strict=True))
+
+    def __call__(self, input: Any) -> Any:
+        value = input  # the name that nn.Sequential gives it
+        may_overwrite = not torch.is_grad_enabled()
+        for layer, overwrites in self.steps:
+            if not (overwrites and may_overwrite):
+                value = layer(value)
+                continue
+            # The layer itself is called, so that its hooks are heard.
+            vars(layer)["inplace"] = True
+            try:
+                value = layer(value)
+            finally:
+                vars(layer)["inplace"] = False
+        return value

@@ -1,0 +1,224 @@
+"""What `extract` finds out about a net before the first real row.
+
+In:  a module, a few rows, taps.
+Out: a `Plan`: what is read, where and how the net runs, and how many rows a pass should take. Plans
+     are remembered for as long as the module lives and is built the same, so later calls start at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from stackfeat.layers.activations.call_trace import Examination, check_given, examine
+from stackfeat.layers.activations.masks import split_given
+from stackfeat.layers.activations.penultimate import find_penultimate
+from stackfeat.layers.activations.rows import RowReading
+from stackfeat.layers.extraction.batch import LargestValue, choose_batch_size, tile_rows
+from stackfeat.layers.extraction.inputs import Columns, Names
+from stackfeat.layers.extraction.placement import (
+    Placement,
+    float_dtype,
+    may_be_channels_last,
+    pays_plain_attention,
+)
+from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps.tap import Pool, Taps, resolve_taps
+
+logger = logging.getLogger(__name__)
+
+DRY_ROWS = 3
+PENULTIMATE = "penultimate"
+Deliver = Callable[[str, Tensor], None]
+
+
+@dataclass
+class Plan:
+    """How to read a net.
+
+    Attributes
+    ----------
+    names : tuple
+        The arguments of ``forward`` that the columns go to.
+    placement : Placement
+    examination : Examination
+        What the dry runs found at each tap.
+    dtype : torch.dtype
+        The float format of inputs.
+    row_bytes : int
+        The largest value inside the net, per row.
+    overwrites_inputs : bool
+        Whether the net works in place on what it is given.
+    tuned : int or None
+        The batch size that timing chose.
+    """
+
+    names: Names
+    placement: Placement
+    examination: Examination
+    dtype: torch.dtype
+    row_bytes: int
+    overwrites_inputs: bool = False
+    tuned: int | None = field(default=None)
+
+    def feed(self, columns: Columns, n_rows: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return the arguments of ``forward``, padded to `n_rows`."""
+        fed = [self.placement.feed(column, self.dtype, n_rows) for column in columns]
+        if self.overwrites_inputs:
+            fed = [new.clone() if new is old else new for new, old in zip(fed, columns, strict=True)]
+        return bind(self.names, fed)
+
+    def read(self, model: nn.Module, deliver: Deliver) -> RowReading:
+        return RowReading(model, self.examination, deliver, stop_early=True)
+
+    def choose_size(self, model: nn.Module, head: Columns, n_rows: int | None) -> int:
+        """Return a batch size, timing a few where there are enough rows to make up for it."""
+        if self.tuned is not None:
+            return self.tuned
+
+        def copy_out(_key: str, rows: Tensor) -> None:
+            rows.to("cpu", torch.float32, copy=True)
+
+        # Convolutions work through an image piece by piece: larger batches still fit the cache.
+        row_bytes = self.row_bytes // 2 if self.placement.channels_last else self.row_bytes
+        with self.read(model, copy_out) as reading:
+
+            def run(size: int) -> None:
+                args, kwargs = self.feed(tile_rows(head, size), size)
+                reading.run(args, kwargs, n_rows=size)
+
+            weight_bytes = sum(weight.nbytes for weight in model.parameters())
+            size, was_timed = choose_batch_size(
+                run, n_rows, row_bytes, self.placement.device, weight_bytes=weight_bytes
+            )
+        self.tuned = size if was_timed else None
+        return size
+
+
+_PLANS: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
+
+
+def find_plan(
+    model: nn.Module, names: Names, head: Columns, taps: Taps, pool: str, placement: Placement
+) -> Plan:
+    """Return the plan for this module, these taps and rows of this shape.
+
+    Raises
+    ------
+    LayerNotFoundError, TapError
+        If a tap cannot be read, or rows of a batch influence each other.
+    """
+    shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
+    key = (structure(model), names, shapes, repr(taps), pool, placement, torch.get_num_threads())
+    plans = _PLANS.setdefault(model, {})
+    if key not in plans:
+        if len(plans) >= 8:
+            plans.clear()
+        plans[key] = make_plan(model, names, head, taps, pool, placement)
+    return plans[key]
+
+
+def structure(model: nn.Module) -> Hashable:
+    """Describe how a module is built: which parts, their plain attributes, their hooks."""
+    return tuple(
+        (
+            name,
+            id(part),
+            id(type(part).forward),
+            len(part._forward_hooks) + len(part._forward_pre_hooks),
+            tuple(item for item in vars(part).items() if isinstance(item[1], bool | int | float | str)),
+        )
+        for name, part in model.named_modules()
+    )
+
+
+def make_plan(
+    model: nn.Module, names: Names, head: Columns, taps: Taps, pool: str, placement: Placement
+) -> Plan:
+    """Run the net on a few rows and look."""
+    n_rows = min(len(head[0]), DRY_ROWS) or 1
+    # Real rows only: the examination makes up what is missing, so that no two rows are alike.
+    few = [column[:n_rows] if len(column) else column.new_zeros(1, *column.shape[1:]) for column in head]
+    dtype = float_dtype(model)
+    placement = replace(placement, plain_attention=pays_plain_attention(few, placement.device))
+    with placement.apply(model):
+        fed = [placement.feed(column.clone(), dtype, n_rows) for column in few]
+        before = [column.clone() for column in fed]
+        args, kwargs = bind(names, fed)
+        reads = resolve_taps(
+            model,
+            name_penultimate(model, taps, args, kwargs),
+            pool=None if pool == "auto" else cast(Pool, pool),
+        )
+        with LargestValue(model, DRY_ROWS) as largest:
+            examination = examine(model, reads, args, kwargs)
+        examination.check()
+        check_given(model, examination, args, kwargs)
+        overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
+        plan = Plan(names, placement, examination, dtype, largest.bytes, overwrites)
+        plain = read_few(model, plan, few)
+    if may_be_channels_last(model, few, placement.device):
+        last = replace(placement, channels_last=True)
+        changed = Plan(names, last, examination, dtype, largest.bytes, overwrites)
+        if agrees(model, changed, few, plain):
+            return changed
+    return plan
+
+
+def agrees(model: nn.Module, plan: Plan, few: Columns, plain: dict[str, Tensor]) -> bool:
+    """Say whether a net can take images channels-last: ``view`` on the result of a convolution cannot."""
+    try:
+        with plan.placement.apply(model):
+            found = read_few(model, plan, few)
+    except RuntimeError as error:
+        logger.info("images stay channels-first: %s", str(error).splitlines()[0])
+        return False
+    tolerance = 1e-4 if plan.placement.precision == "float32" else 0.05
+    return all(
+        bool((found[key] - rows).abs().max() <= tolerance * (1e-6 + rows.abs().max()))
+        for key, rows in plain.items()
+    )
+
+
+def read_few(model: nn.Module, plan: Plan, few: Columns) -> dict[str, Tensor]:
+    caught: dict[str, Tensor] = {}
+
+    def keep(key: str, rows: Tensor) -> None:
+        caught[key] = rows.to("cpu", torch.float64, copy=True)
+
+    args, kwargs = plan.feed([column.clone() for column in few], DRY_ROWS)
+    with torch.no_grad(), plan.read(model, keep) as reading:
+        reading.run(args, kwargs, n_rows=DRY_ROWS)
+    return caught
+
+
+def bind(names: Names, columns: Columns) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    pairs = list(zip(names, columns, strict=True))
+    return tuple(value for name, value in pairs if name is None), {
+        name: value for name, value in pairs if name is not None
+    }
+
+
+def name_penultimate(
+    model: nn.Module, taps: Taps, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]
+) -> Taps:
+    """Put the tap that is found in place of ``"penultimate"``."""
+    parts = (
+        list(taps.values())
+        if isinstance(taps, Mapping)
+        else [taps]
+        if isinstance(taps, str | Tap)
+        else list(taps)
+    )
+    if PENULTIMATE not in parts or hasattr(model, PENULTIMATE):
+        return taps
+    found = find_penultimate(model, *args, **split_given(kwargs)[0])
+    if isinstance(taps, Mapping):
+        return {key: found if tap == PENULTIMATE else tap for key, tap in taps.items()}
+    return [found if tap == PENULTIMATE else tap for tap in parts]

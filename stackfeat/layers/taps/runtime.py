@@ -1,0 +1,206 @@
+"""Where and how torch runs: device, threads, seeds, the path of matrix products.
+
+In:  a device name, a seed, a number of threads.
+Out: a `torch.device`, and context managers that put every setting back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from stackfeat.errors import UsageError
+from stackfeat.layers.lazy import Column
+
+IMAGE_DIMENSIONS = 4
+_ONE_AT_A_TIME = threading.RLock()
+DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device called `name`; ``auto`` is the first CUDA device, or the CPU.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = name.split(":")[0]
+    if kind not in DEVICE_KINDS:
+        raise UsageError(
+            f"device must be one of {', '.join(DEVICE_KINDS)} (or 'cuda:1'); got device={name!r}; use 'auto'"
+        )
+    missing = (kind == "cuda" and not torch.cuda.is_available()) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise UsageError(f"device must exist on this machine; got device={name!r}; use 'cpu' or 'auto'")
+    return torch.device(name)
+
+
+def device_or_cpu(name: str) -> torch.device:
+    """Return the device called `name`, or the CPU where this machine has none such."""
+    try:
+        return pick_device(name)
+    except UsageError:
+        return torch.device("cpu")
+
+
+def try_device(name: str) -> str:
+    """Run a small product on a device and say what happened; used by ``doctor --full``."""
+    device = pick_device(name)
+    total = float((torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum())
+    state = "right" if total == 512.0 else f"WRONG ({total} instead of 512)"
+    training = "float32"
+    if has_amp(device):
+        training = "bfloat16" if device.type == "cuda" else "float32, images in bfloat16"
+    return f"{device}: product {state}, trains in {training}, torch {torch.__version__}"
+
+
+def has_amp(device: torch.device) -> bool:
+    """Say whether a device computes in bfloat16 by itself; elsewhere it is emulated, and slow."""
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def use_amp(amp: str, device: torch.device, images: bool = False) -> bool:
+    """Resolve the option `amp`: by the net and the type of the device, never by timing.
+
+    A CPU gains much in convolutions over `images` and little elsewhere (docs/benchmarks.md).
+
+    Raises
+    ------
+    UsageError
+        If it is asked for on a GPU that cannot compute in bfloat16.
+    """
+    if amp == "on" and device.type == "cuda" and not has_amp(device):
+        raise UsageError(
+            "amp: on must run on a device that computes in bfloat16; got one that does not; use amp: auto"
+        )
+    return amp == "on" or (amp == "auto" and (images or device.type == "cuda") and has_amp(device))
+
+
+def convolves_images(module: nn.Module, inputs: Sequence[Column]) -> bool:
+    """Say whether a net has 2-D convolutions and gets images."""
+    has_images = any(x.ndim == IMAGE_DIMENSIONS for x in inputs)
+    return has_images and any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
+@lru_cache(maxsize=1)
+def fast_matmul_is_exact() -> bool:
+    """Say whether ``medium`` matrix products keep float32 accuracy on this CPU.
+
+    The setting selects oneDNN, about twice as fast on many CPUs and as exact, but real bfloat16
+    arithmetic where the CPU has units for it. The answer depends on the machine, never on timings.
+    """
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.rand(256, 256, generator=generator) for _ in range(2))
+    exact = left.double() @ right.double()
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        error = ((left @ right).double() - exact).abs().max() / exact.abs().max()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return bool(error < 1e-5)
+
+
+@contextmanager
+def pinned(seed: int, threads: int | None = None, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch, numpy and `random`, fix the threads, and put all of it back afterwards.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the global generators for as long as the block lasts.
+    threads : int, optional
+        Threads of torch within the block; by default as they are.
+    device : torch.device, optional
+        On CUDA its generator is restored too, and deterministic kernels are used where they exist.
+    """
+    with _ONE_AT_A_TIME, _pinned(seed, threads, device):
+        yield
+
+
+@contextmanager
+def _pinned(seed: int, threads: int | None, device: torch.device | None) -> Iterator[None]:
+    on_cuda = device is not None and device.type == "cuda"
+    cuda_devices = [device.index or 0] if device is not None and on_cuda else []
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002  a user's net may draw from the global generator
+    try:
+        with torch.random.fork_rng(devices=cuda_devices), fixed_arithmetic(threads, on_cuda=on_cuda):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def fixed_arithmetic(threads: int | None = None, *, on_cuda: bool = False) -> Iterator[None]:
+    """Fix what decides the bytes of a result: threads, matmul path, deterministic kernels on CUDA.
+
+    All of it, and torch's generators, belong to the process: other threads wait until the block ends.
+    """
+    with _ONE_AT_A_TIME, _fixed(threads, on_cuda=on_cuda):
+        yield
+
+
+@contextmanager
+def _fixed(threads: int | None, *, on_cuda: bool) -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if on_cuda:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.set_float32_matmul_precision("highest")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        else:
+            torch.set_float32_matmul_precision("medium" if fast_matmul_is_exact() else "highest")
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode; every submodule gets its own flag back."""
+    flags = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in flags:
+            part.training = training
+
+
+@contextmanager
+def plain_transformers() -> Iterator[None]:
+    """Turn off the fused path of transformer layers, which skips layers and makes nested tensors."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -1,0 +1,314 @@
+"""One place to read in a net, and how it is written.
+
+In:  text such as ``encoder.layers.*.dropout2:input[0]#-1``, or the parts of it.
+Out: a `Tap`, which is data: it knows no net.
+
+It also holds:
+
+- Which layers of a net the taps mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, cast, get_args
+
+from torch import nn
+
+from stackfeat.errors import TapError
+from stackfeat.layers.taps.layers import (
+    canonical_names,
+    match_name,
+    match_pattern,
+    named_layers,
+    never_called,
+    not_found,
+    unwrap,
+)
+from stackfeat.layers.taps.marks import mentions_mark
+from stackfeat.registry.resolve import cut, quoted, suggest
+from stackfeat.registry.wildcards import is_pattern
+
+Side = Literal["output", "input", "grad"]
+
+Pool = Literal["auto", "none", "flatten", "mean", "max", "cls", "last"]
+
+Combine = Literal["concat", "mean", "stack"]
+
+Item = int | str | tuple[int | str, ...] | None
+
+GRAMMAR = re.compile(
+    r"(?P<layer>[^:\[\]#]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:#(?P<call>-?\d{1,9}|all))?"
+)
+
+FORM = (
+    "'layer', 'layer:input', 'layer:grad', 'layer[0]', 'layer[key]', 'layer#0', 'layer#all' or 'block.*.act'"
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Tap:
+    """One place to read.
+
+    Attributes
+    ----------
+    layer : str, optional
+        Name of a layer, as in ``model.named_modules()``, or a name given to `stackfeat.mark`, or a
+        pattern: ``*`` and ``?`` stand for parts of one segment, ``**`` for any number of segments.
+        The empty name is the net itself.
+    side : {"output", "input", "grad"}
+        What the layer returns, what it is given, or the gradient at its output.
+    item : int, str or tuple of them, optional
+        Which value of a tuple, list, dict or dataclass, or which argument; by default the first
+        tensor. A tuple goes deeper: ``(1, 0)`` is ``[1][0]``.
+    call : int or "all"
+        Which call of a layer that runs several times in one forward pass; -1 is the last.
+    pool : str
+        How more than two dimensions become columns; see `stackfeat.layers.activations.layout`.
+    last : int, optional
+        Read only the last so many matching layers, in the order in which they ran, as one value.
+    combine : {"concat", "mean", "stack"}, optional
+        How several values become one: side by side (the default), their mean, or in a new
+        dimension 1.
+    type : type, optional
+        A class of layers: every layer of it is read.
+
+    Raises
+    ------
+    TapError
+        If the parts are no tap.
+
+    Examples
+    --------
+    >>> Tap.parse("lstm[0]")
+    Tap('lstm', item=0)
+    >>> str(Tap("head", side="input"))
+    'head:input'
+    """
+
+    layer: str | None = None
+    side: Side = "output"
+    item: Item = None
+    call: int | Literal["all"] = -1
+    pool: Pool = "auto"
+    last: int | None = None
+    combine: Combine | None = None
+    type: type[nn.Module] | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer is None and self.type is None:
+            raise TapError(
+                "a tap must name a layer or a type; got neither; write Tap('fc.1') or Tap(type=nn.ReLU)"
+            )
+        for name, legal in (
+            ("side", get_args(Side)),
+            ("pool", get_args(Pool)),
+            ("combine", get_args(Combine)),
+        ):
+            value = getattr(self, name)
+            if value not in legal and not (name == "combine" and value is None):
+                raise TapError(
+                    f"a tap's {name} must be one of {', '.join(legal)}; got {name}={value!r}."
+                    f"{suggest(str(value), legal)}"
+                )
+        if self.call != "all" and not isinstance(self.call, int):
+            raise TapError(
+                f"a tap's call must be a number or 'all'; got call={self.call!r}; use -1 for the last"
+            )
+        if self.last is not None and (self.last < 1 or (self.call != "all" and self.call < -1)):
+            raise TapError(
+                f"last must be 1 or more, with call -1, 0, 1, ... or 'all'; got last={self.last}, call={self.call}; "
+                "use call=-1"
+            )
+
+    @classmethod
+    def parse(cls, text: str, *, pool: Pool = "auto") -> Tap:
+        """Read ``name[:side][[item]...][#call]``.
+
+        Raises
+        ------
+        TapError
+            If the text is no tap.
+        """
+        match = GRAMMAR.fullmatch(text)
+        if match is None or not (match["layer"] or match["side"]):
+            raise TapError(f"a tap must look like {FORM}; got tap={quoted(text)}; name a layer of the net")
+        layer, side, items, call = match.group("layer", "side", "items", "call")
+        if side not in (None, *get_args(Side)):
+            raise TapError(
+                f"a tap's side must be 'input', 'output' or 'grad'; got tap={quoted(text)}; try '{cut(layer)}:input'"
+            )
+        path = tuple(
+            int(item) if re.fullmatch(r"-?\d{1,9}", item) else item
+            for item in re.findall(r"\[([^\]]+)\]", items)
+        )
+        return cls(
+            layer=layer,
+            side=cast(Side, side or "output"),
+            item=path[0] if len(path) == 1 else path or None,
+            call="all" if call == "all" else int(call or -1),
+            pool=pool,
+        )
+
+    @property
+    def path(self) -> tuple[int | str, ...]:
+        """The items, outermost first."""
+        if self.item is None:
+            return ()
+        return self.item if isinstance(self.item, tuple) else (self.item,)
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the tap may mean several layers."""
+        return self.layer is None or self.type is not None or is_pattern(self.layer)
+
+    def __str__(self) -> str:
+        kind = "" if self.type is None else f"<{self.type.__name__}>"
+        layer = f"{self.layer or ''}{kind}"
+        side = f":{self.side}" if self.side != "output" or not layer else ""
+        items = "".join(f"[{item}]" for item in self.path)
+        return f"{layer}{side}{items}{'' if self.call == -1 else f'#{self.call}'}"
+
+    def __repr__(self) -> str:
+        given = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        parts = [
+            repr(value)
+            if name == "layer"
+            else f"{name}={value.__name__ if isinstance(value, type) else repr(value)}"
+            for (name, value), field in zip(given, fields(self), strict=True)
+            if value != field.default
+        ]
+        return f"Tap({', '.join(parts)})"
+
+
+Taps = str | Tap | Sequence[str | Tap] | Mapping[str, str | Tap]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A tap of a certain net.
+
+    Attributes
+    ----------
+    key : str
+        What the value is called in the answer.
+    tap : Tap
+    layers : tuple of str
+        Names of the layers it reads: one, or all matches of a tap with `last`.
+    modules : tuple of nn.Module
+        These layers; none for a mark.
+    is_mark : bool
+        Whether the name is one given to `stackfeat.mark`.
+    from_pattern : bool
+        Whether a pattern or a type chose the layer, so that it may well never run.
+    """
+
+    key: str
+    tap: Tap
+    layers: tuple[str, ...]
+    modules: tuple[nn.Module, ...]
+    is_mark: bool = False
+    from_pattern: bool = False
+
+    @property
+    def where(self) -> str:
+        """The place in words, for messages."""
+        layer = self.layers[0] if len(self.layers) == 1 else str(self.tap)
+        return f"the {'input' if self.tap.side == 'input' else 'output'} of {layer!r}"
+
+
+def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool | None = None) -> tuple[Read, ...]:
+    """Return what to read, in the order of the taps.
+
+    Parameters
+    ----------
+    model : nn.Module
+    taps : str, Tap, sequence of them, or mapping
+        The keys of a mapping name the values in the answer. Otherwise a text without wildcards is
+        its own key, and a pattern or type has one key per layer.
+    pool : str, optional
+        Pooling of taps that are given as text.
+
+    Raises
+    ------
+    LayerNotFoundError
+        If a name or pattern means no layer.
+    TapError
+        If a layer can never be read, or two different taps have one key.
+    """
+    model = unwrap(model)
+    layers = named_layers(model)
+    given: list[tuple[str | None, str | Tap]]
+    if isinstance(taps, Mapping):
+        given = list(taps.items())
+    else:
+        given = [(None, tap) for tap in ([taps] if isinstance(taps, str | Tap) else taps)]
+    found: dict[str, Read] = {}
+    for key, tap in given:
+        parsed = Tap.parse(tap, pool=pool or "auto") if isinstance(tap, str) else tap
+        for read in reads_of(model, layers, parsed, tap if key is None and isinstance(tap, str) else key):
+            known = found.setdefault(read.key, read)
+            if known.tap != read.tap or known.layers != read.layers:
+                raise TapError(
+                    f"every tap must have a key of its own; got {known.tap!r} and {read.tap!r} for key={read.key!r}; "
+                    "give the taps as a dict from key to tap"
+                )
+    return tuple(found.values())
+
+
+def reads_of(model: nn.Module, layers: dict[str, nn.Module], tap: Tap, key: str | None) -> Iterator[Read]:
+    """Yield what one tap means."""
+    exact = None if tap.layer is None or tap.type is not None else match_name(layers, tap.layer)
+    if exact is None and tap.is_pattern:
+        yield from reads_of_pattern(model, layers, tap, key)
+        return
+    name = exact if exact is not None else tap.layer or ""
+    if exact is None:
+        if not mentions_mark(model):
+            raise not_found(model, name, layers)
+        if tap.side == "input":
+            raise TapError(f"a mark has no input; got tap={key or str(tap)!r}; leave ':input' away")
+        yield Read(key or str(tap), tap, (name,), (), is_mark=True)
+        return
+    reason = never_called(layers, name)
+    if reason is not None:
+        raise TapError(f"a tapped layer must be one that runs; got layer={name!r}, which {reason}")
+    yield Read(key or str(tap), tap, (name,), (layers[name],))
+
+
+def reads_of_pattern(
+    model: nn.Module, layers: dict[str, nn.Module], tap: Tap, key: str | None
+) -> Iterator[Read]:
+    """Yield a read per matching layer, or one for all of them where the tap has `last`."""
+    names = match_pattern(tap.layer, list(layers)) if tap.layer else [name for name in layers if name]
+    first = canonical_names({name: layers[name] for name in names})
+    unique = [name for name in names if first[id(layers[name])] == name]
+    kind = tap.type or nn.Module
+    matches = [name for name in unique if isinstance(layers[name], kind) and not never_called(layers, name)]
+    if not matches:
+        raise not_found(model, str(tap), layers)
+    if tap.last is not None:
+        yield Read(
+            key or str(tap), tap, tuple(matches), tuple(layers[name] for name in matches), from_pattern=True
+        )
+        return
+    is_named = key is not None and key != str(tap) and tap.layer != key
+    if is_named and len(matches) > 1 and not same_tap(key, tap):
+        raise TapError(
+            f"a tap with a key of its own must mean one layer; got key={key!r} for {len(matches)} layers "
+            f"({', '.join(matches[:4])}); name one, or take the last K with Tap(..., last=K)"
+        )
+    for name in matches:
+        alone = replace(tap, layer=name, type=None)
+        own = key if is_named and not same_tap(key, tap) else str(alone)
+        yield Read(own or str(alone), alone, (name,), (layers[name],), from_pattern=True)
+
+
+def same_tap(key: str | None, tap: Tap) -> bool:
+    """Whether a key is only the tap written as text."""
+    try:
+        return key is not None and replace(Tap.parse(key), pool=tap.pool) == tap
+    except TapError:
+        return False

@@ -1,0 +1,280 @@
+"""Estimators as members: any scikit-learn style class over raw columns and blocks.
+
+In:  raw tables and blocks of earlier levels.
+Out: one prediction. Feature blocks are gated, and a linear model above the first level
+     without a given penalty gets one by cross-validation grouped on the folds.
+
+It also holds:
+
+- `gated_linear` as a member: predictions always in, every feature block behind a gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stackfeat.errors import ConfigError, MemberError
+from stackfeat.members.construct import construct, fit_early_stopped, is_tree_model, with_class_codes
+from stackfeat.members.options import EstimatorOptions
+from stackfeat.members.protocol import FitContext
+from stackfeat.meta.columns import Columns, Rows, combine
+from stackfeat.meta.estimator_io import fit_estimator, predict_rows
+from stackfeat.meta.gating.blocks import Block
+from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty
+from stackfeat.meta.gating.gated_linear import GatedLinear
+from stackfeat.registry.parameters import refuse_untrusted
+from stackfeat.registry.saved_parameters import object_problems
+from stackfeat.registry.user_code import agreed_types
+from stackfeat.seeds import derive_seed
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.store.skops_file import load_object, save_object, unknown_types
+from stackfeat.structure import must
+from stackfeat.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class EstimatorMember:
+    """An estimator before `fit`."""
+
+    options: EstimatorOptions
+    trust_code: bool = False
+
+    @property
+    def prepare(self) -> str:
+        """`prepare` with ``auto`` resolved."""
+        if self.options.prepare != "auto":
+            return self.options.prepare
+        return "trees" if is_tree_model(self.options.estimator) else "scaled"
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedEstimator:
+        reader = Columns.fit(rows, context.task, prepare=self.prepare, read_as=self.options.read_as)
+        base, features = reader.base(rows), reader.features(rows)
+        choice = self._choose(base, features, rows, context)
+        columns = combine(base, features, choice.scales)
+        fitted = [self._fit_one(columns, context, choice.params, seed) for seed in self._seeds(context)]
+        names = [block.name for block in rows.features()]
+        return FittedEstimator(
+            context.task, reader, tuple(fitted), choice.scales, choice.report(names), self.trust_code
+        )
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedEstimator:
+        state = entry.structure("estimator", EstimatorState)
+        extra = agreed_types(state.types) if self.trust_code else ()
+        fitted = tuple(load_object(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state.n))
+        if not self.trust_code:
+            for estimator in fitted:
+                refuse_untrusted(f"saved {type(estimator).__name__}", object_problems(estimator))
+        return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
+
+    def _seeds(self, context: FitContext) -> list[int]:
+        n_seeds = int(context.settings.get("seeds", self.options.seeds))
+        return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]
+
+    def _make(self, context: FitContext, params: Mapping[str, Any], seed: int | None = None) -> Any:
+        return construct(
+            self.options.estimator,
+            with_class_codes({**self.options.params, **params}, context.task),
+            seed=context.seed if seed is None else seed,
+            threads=int(context.settings["threads"]),
+            trust_code=self.trust_code,
+        )
+
+    def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: FitContext) -> Choice:
+        """Choose the penalty on the base, gate the blocks with it, choose it again with what came in."""
+        choice = Choice((1.0,) * len(features), {}, None)
+        if context.fold_of is None:
+            return choice
+        free = has_free_penalty(self.options.estimator, self.options.params)
+        gated = self.options.gate and bool(features) and np.shape(base)[1] > 0
+        if free:
+            columns = base if gated else combine(base, features, choice.scales)
+            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
+        if not gated:
+            return choice
+        gate = gate_blocks(
+            lambda: self._make(context, choice.params | self._without_stopping()),
+            base,
+            [Block(b.name, v, "none") for b, v in zip(rows.features(), features, strict=True)],
+            context.y,
+            context.fold_of,
+            context.task,
+            gate_se=float(context.settings["gate_se"]),
+            weight=context.weight,
+            linear=self.prepare == "scaled",
+            seed=context.seed,
+        )
+        choice = Choice(tuple(gate.scales), choice.params, gate.report)
+        if free and any(scale > 0 for scale in choice.scales):
+            columns = combine(base, features, choice.scales)
+            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
+        return choice
+
+    def _without_stopping(self) -> dict[str, Any]:
+        # Trials of the gate use all rounds: their held-out fold must not stop them early.
+        return {"early_stopping_rounds": None} if "early_stopping_rounds" in self.options.params else {}
+
+    def _penalty(self, columns: Any, fold_of: np.ndarray, context: FitContext) -> dict[str, Any]:
+        return choose_penalty(
+            lambda params: self._make(context, params),
+            self.options.estimator,
+            columns,
+            context.y,
+            fold_of,
+            context.task,
+            weight=context.weight,
+            seed=context.seed,
+        )
+
+    def _fit_one(self, columns: Any, context: FitContext, params: Mapping[str, Any], seed: int) -> Any:
+        estimator = self._make(context, params, seed)
+        if self.options.params.get("early_stopping_rounds"):
+            parts = context.inner(self.options.early_stopping_fraction)
+            return fit_early_stopped(estimator, columns, context.y, context.weight, parts)
+        return fit_estimator(estimator, columns, context.y, context.weight)
+
+
+@dataclass(frozen=True)
+class EstimatorState:
+    """What is stored beside the estimators of a fold.
+
+    Attributes
+    ----------
+    n : int
+        Estimators.
+    scales : tuple of float
+        With which each feature block came in.
+    types : tuple of str
+        Types in their files that only the user's trust allows.
+    """
+
+    n: int
+    scales: tuple[float, ...]
+    report: dict[str, Any]
+    types: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        must(self.n >= 1, "estimator.json.n", "be 1 or more", self.n)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen by cross-validation on the folds before the fit."""
+
+    scales: tuple[float, ...]
+    params: dict[str, Any]
+    gate: Any
+
+    def report(self, names: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {"params": self.params} if self.params else {}
+        if self.gate is not None:
+            found["gate"] = {"scales": dict(zip(names, self.scales, strict=True)), "trials": self.gate}
+        return found
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """Estimators of one fold (one per seed) behind one reader of columns."""
+
+    task: Task
+    reader: Columns
+    estimators: tuple[Any, ...]
+    scales: tuple[float, ...]
+    choices: dict[str, Any]
+    trust_code: bool = False
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        columns = combine(self.reader.base(rows), self.reader.features(rows), self.scales)
+        predictions = [predict_rows(estimator, columns, self.task) for estimator in self.estimators]
+        return {self.task.output: np.mean(predictions, axis=0)}
+
+    def save(self, writer: EntryWriter) -> None:
+        data = [save_object(estimator) for estimator in self.estimators]
+        types = sorted({name for content in data for name in unknown_types(content)})
+        if types and not self.trust_code:
+            raise MemberError(
+                f"{type(self.estimators[0]).__name__} holds types that are not on the list of known ones: "
+                f"{', '.join(types)}. Run and predict with --trust-code, if you trust them"
+            )
+        for i, content in enumerate(data):
+            writer.bytes(f"estimator.{i}.skops", content)
+        state = {"n": len(data), "scales": list(self.scales), "report": self.choices, "types": types}
+        writer.json("estimator", state)
+        self.reader.save(writer)
+
+    def report(self) -> dict[str, Any]:
+        return self.choices
+
+
+_PARAMS = ("penalties", "scales", "max_blocks")
+
+
+@dataclass(frozen=True)
+class GatedMember:
+    """Multinomial logistic or ridge regression before `fit`."""
+
+    options: EstimatorOptions
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedGated:
+        unknown = set(self.options.params) - set(_PARAMS)
+        if unknown:
+            raise ConfigError(
+                f"gated_linear takes {', '.join(_PARAMS)}; got {sorted(unknown)}. Remove them from params"
+            )
+        columns = Columns.fit(rows, context.task, prepare="scaled", read_as=self.options.read_as)
+        fold_of = context.fold_of if context.fold_of is not None else np.zeros(rows.n_rows, dtype=np.int64)
+        base = columns.base(rows)
+        model = GatedLinear(**self.options.params).fit(
+            base,
+            _blocks(rows, context.task),
+            context.y,
+            fold_of,
+            context.task,
+            gate_se=float(context.settings.get("gate_se", 0.5)),
+            weight=context.weight,
+            votes=columns.votes(rows, base.shape[1]),
+            seed=context.seed,
+        )
+        return FittedGated(context.task, columns, model)
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedGated:
+        state = entry.structure("gated", GatedState)
+        arrays = {name: entry.array(f"gated/{name}") for name in state.arrays}
+        return FittedGated(task, Columns.load(entry, task), GatedLinear.from_arrays(arrays, state.values))
+
+
+@dataclass(frozen=True)
+class GatedState:
+    """What is stored beside the arrays of the model."""
+
+    arrays: tuple[str, ...]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FittedGated:
+    """A gated linear model behind its columns."""
+
+    task: Task
+    columns: Columns
+    model: GatedLinear
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        return {self.task.output: self.model.predict(self.columns.base(rows), _blocks(rows, self.task))}
+
+    def save(self, writer: EntryWriter) -> None:
+        arrays = self.model.arrays()
+        writer.json("gated", {"arrays": sorted(arrays), "values": self.model.to_json()})
+        for name, values in arrays.items():
+            writer.array(f"gated/{name}", values)
+        self.columns.save(writer)
+
+    def report(self) -> dict[str, Any]:
+        return self.model.report()
+
+
+def _blocks(rows: Rows, task: Task) -> list[Block]:
+    return [Block.encoded(block.name, block.values, block.encoding, task) for block in rows.features()]

@@ -1,0 +1,361 @@
+"""Nets as members: trained in every fold, read at their taps, encoded within their own fold.
+
+In:  raw inputs. Tables and arrays are prepared fold by fold; a class with ``accepts_categories`` gets
+     numbers and category codes of a table, any other class one float tensor.
+Out: predictions; each tap encoded within its fold; activations kept for alignment over the folds.
+
+It also holds:
+
+- Trained nets of one fold: what they say of rows, and what forward is given for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from stackfeat.data.prepare import ArrayPrepare, NetPrepare
+from stackfeat.data.samples import ArrayInput, Table
+from stackfeat.errors import MemberError, TapError
+from stackfeat.layers.taps import Tap
+from stackfeat.members.protocol import FitContext
+from stackfeat.members.tap_encoders import (
+    Encoders,
+    TapReader,
+    encode,
+    fit_encoders,
+    load_encoders,
+    save_encoders,
+    tap_arrays,
+)
+from stackfeat.meta.columns import Rows
+from stackfeat.nets.build import ModuleCopies, NetSpec, accepts_categories
+from stackfeat.nets.fitted import FittedNet
+from stackfeat.nets.options import NetOptions
+from stackfeat.nets.training.batched import Job, fit_nets_at_once
+from stackfeat.nets.training.fit import InnerSplit, untrained_net
+from stackfeat.nets.training.snapshots import Snapshots
+from stackfeat.registry.names import NETS
+from stackfeat.registry.parameters import net_problems, refuse_untrusted
+from stackfeat.registry.resolve import resolve
+from stackfeat.seeds import derive_seed
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.structure import must
+from stackfeat.tasks.task import Task
+
+Prepared = dict[str, NetPrepare | ArrayPrepare]
+
+Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class NetState:
+    """What is stored beside the nets of a fold.
+
+    Attributes
+    ----------
+    n : int
+        Nets.
+    prepare : tuple of str
+        Inputs, in their order.
+    encoders : tuple of mapping of str to tuple of str
+        For each net, the arrays of each ``PART@ENCODING``.
+    arrays : tuple of str
+        Inputs that are arrays; the others are tables.
+    """
+
+    n: int
+    prepare: tuple[str, ...]
+    encoders: tuple[Mapping[str, tuple[str, ...]], ...]
+    arrays: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        must(1 <= self.n == len(self.encoders), "net.json", "name encoders of each net", self.n)
+
+
+@dataclass(frozen=True)
+class FittedNets:
+    """The nets of one fold, one for each seed."""
+
+    options: NetOptions
+    task: Task
+    prepare: Prepared
+    nets: tuple[FittedNet, ...]
+    encoders: tuple[Encoders, ...]
+    predicts: bool = True
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
+        reader = TapReader.of(self.options)
+        read = [reader.read(net, arrays) for net in self.nets]
+        columns = encode(reader.taps, self.encoders, [caught for _, caught in read])
+        if not self.predicts:
+            return columns
+        return {self.task.output: np.mean([prediction for prediction, _ in read], axis=0), **columns}
+
+    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
+        """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
+        arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
+        reader = TapReader.of(self.options, encodings)
+        return tap_arrays(reader.taps, [reader.read(net, arrays)[1] for net in self.nets])
+
+    def save(self, writer: EntryWriter) -> None:
+        encoders = save_encoders(self.encoders, writer)
+        arrays = [name for name, prepare in self.prepare.items() if isinstance(prepare, ArrayPrepare)]
+        state = {"n": len(self.nets), "prepare": list(self.prepare), "encoders": encoders}
+        writer.json("net", state | ({"arrays": arrays} if arrays else {}))
+        for name, prepare in self.prepare.items():
+            writer.bytes(f"prepare.{name}", prepare.to_bytes())
+        for i, net in enumerate(self.nets):
+            writer.bytes(f"net.{i}.safetensors", net.state_bytes())
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "penultimate": str(self.nets[0].penultimate) if self.nets[0].penultimate else None,
+            "epochs": [net.report.epochs for net in self.nets],
+            "retries": [net.report.retries for net in self.nets],
+            "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets if net.report.losses],
+        }
+
+
+def lengths_names(rows: Rows) -> dict[str, str]:
+    """Return what the lengths of each padded input are called: ``lengths``, or ``NAME_lengths`` of several."""
+    padded = [n for n, v in rows.inputs.items() if isinstance(v, ArrayInput) and v.lengths is not None]
+    return {name: "lengths" if len(padded) == 1 else f"{name}_lengths" for name in padded}
+
+
+def net_arrays(rows: Rows, prepare: Prepared, takes_codes: bool) -> tuple[Arrays, tuple[str, ...]]:
+    """Return what ``forward`` is given, and a name for each array.
+
+    Raises
+    ------
+    MemberError
+        If a class takes category codes of several tables at once.
+    """
+    if takes_codes:
+        if len(prepare) != 1 or len(rows.inputs) != 1:
+            raise MemberError(
+                f"a net that accepts categories reads one table; got the inputs {sorted(rows.inputs)}"
+            )
+        ((name, fitted),) = prepare.items()
+        if not isinstance(fitted, NetPrepare):
+            raise MemberError(
+                f"a net that accepts categories reads a table; got the array {name!r}; use a net for arrays, or "
+                f"kind: table"
+            )
+        return list(fitted.transform(cast(Table, rows.inputs[name]))), ("numeric", "codes")
+    arrays: Arrays = []
+    names: list[str] = []
+    lengths = lengths_names(rows)
+    for name, values in rows.inputs.items():
+        names.append(name)
+        own = prepare.get(name)
+        if isinstance(values, Table) and isinstance(own, NetPrepare):
+            numeric, codes = own.transform(values)
+            arrays.append(np.hstack([numeric, own.one_hot(codes)]) if codes.shape[1] else numeric)
+        elif isinstance(values, ArrayInput) and isinstance(own, ArrayPrepare):
+            # A lazy view is indexed like an array; training reads it piece by piece.
+            arrays.append(cast(np.ndarray, own.transform(values)))
+            if values.lengths is not None:
+                names.append(lengths[name])
+                arrays.append(values.lengths)
+        else:
+            arrays.append(cast(np.ndarray, values))
+    return arrays, tuple(names)
+
+
+@dataclass(frozen=True)
+class NetMember:
+    """A net before `fit`.
+
+    Attributes
+    ----------
+    options : NetOptions
+    trust_code : bool
+    factory : callable or None
+        What builds the net, where it is given as an object and ``options.net`` is no more than its name.
+    warm : FittedNets or None
+        Nets that training goes on from, with the preparation of rows that they learnt.
+    """
+
+    options: NetOptions
+    trust_code: bool = False
+    factory: Any = None
+    warm: FittedNets | None = None
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedNets:
+        cls = self._class()
+        prepare = self._prepare(rows, context.seed) if self.warm is None else self.warm.prepare
+        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
+        spec = self._spec(cls, rows, prepare, arrays, names, context.task)
+        train = self.options.train
+        inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
+        nets = self.make_nets(spec, arrays, context, inner)
+        anchors = None
+        if context.anchors is not None:
+            anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
+        encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
+        predicts = bool(context.settings.get("predicts", True))
+        return FittedNets(self.options, context.task, prepare, nets, encoders, predicts)
+
+    def make_nets(
+        self, spec: NetSpec, arrays: Arrays, context: FitContext, inner: InnerSplit | None
+    ) -> tuple[FittedNet, ...]:
+        """Return a trained net for each seed."""
+        jobs = [Job(arrays, context.y, seed, context.weight) for seed in seeds_of(context)]
+        return tuple(
+            net
+            for one, part in self._starts(spec, jobs)
+            for net in fit_nets_at_once(
+                one,
+                part,
+                options=self.options.train,
+                task=context.task,
+                metric_loss=context.settings["loss"],
+                threads=int(context.settings["threads"]),
+                device=context.settings["device"],
+                inner=inner,
+                snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
+            )
+        )
+
+    def _starts(self, spec: NetSpec, jobs: list[Job]) -> list[tuple[NetSpec, list[Job]]]:
+        """Return jobs with the net they start from: a fresh one for all, or each that of an earlier fit."""
+        if self.warm is None:
+            return [(spec, jobs)]
+        before = [net.module for net in self.warm.nets]
+        return [
+            (replace(spec, cls=ModuleCopies(before[i % len(before)]), params={}), [job])
+            for i, job in enumerate(jobs)
+        ]
+
+    def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, Arrays]:
+        """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
+        spec, arrays = self._unfitted(rows, task, seed)
+        return spec.on_rows(arrays).build(), arrays
+
+    def layers_of_patterns(self, rows: Rows, task: Task, seed: int) -> dict[str, list[str]]:
+        """Return the layers that each tap pattern without `last` means, first run first.
+
+        Raises
+        ------
+        TapError
+            If none of the layers that match runs.
+        """
+        spec, arrays = self._unfitted(rows, task, seed)
+        net = untrained_net(spec, arrays, task=task, seed=seed)
+        patterns = [tap.tap for tap in self.options.taps() if tap.is_open]
+        found = {
+            text: [str(tap) for tap in net.layers_in_order(Tap.parse(text), arrays)] for text in patterns
+        }
+        for text, layers in found.items():
+            if not layers:
+                raise TapError(f"a tap must mean a layer that runs; got {text!r}, which means none")
+        return found
+
+    def reference(
+        self, rows: Rows, task: Task, seed: int, settings: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Return activations of a net that saw no label, by ``tap/PART``, float32 (n_rows, d)."""
+        spec, arrays = self._unfitted(rows, task, seed)
+        threads, device = int(settings["threads"]), settings["device"]
+        net = untrained_net(spec, arrays, task=task, seed=seed, threads=threads, device=device)
+        caught = TapReader.of(self.options, ("reference",)).read(net, arrays)[1]
+        return {f"tap/{part}": values for part, values in caught.items()}
+
+    def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays]:
+        """Return what a net is made of and its inputs, prepared on these very rows."""
+        cls = self._class()
+        prepare = self._prepare(rows, seed)
+        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
+        return self._spec(cls, rows, prepare, arrays, names, task), arrays
+
+    def _prepare(self, rows: Rows, seed: int) -> Prepared:
+        prepare: Prepared = {}
+        for name, values in rows.inputs.items():
+            if isinstance(values, Table):
+                prepare[name] = NetPrepare().fit(values, scaling=self.options.chosen_scaling, seed=seed)
+            elif isinstance(values, ArrayInput):
+                # Given weights know arrays as they are, or scaled by constants; not by moments of this fold.
+                is_given = self.options.chosen_scaling == "none" and values.scaling == "standard"
+                prepare[name] = ArrayPrepare().fit(replace(values, scaling="none") if is_given else values)
+        return prepare
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
+        state = entry.structure("net", NetState)
+        prepare: Prepared = {
+            name: (ArrayPrepare if name in state.arrays else NetPrepare).from_bytes(
+                entry.bytes(f"prepare.{name}")
+            )
+            for name in state.prepare
+        }
+        nets = tuple(
+            FittedNet.from_state(
+                entry.bytes(f"net.{i}.safetensors"),
+                self._class(),
+                device=settings["device"],
+                threads=int(settings["threads"]),
+                check=self._check_params,
+            )
+            for i in range(state.n)
+        )
+        encoders = load_encoders(entry, state.encoders, task)
+        predicts = bool(settings.get("predicts", True))
+        return FittedNets(self.options, task, prepare, nets, encoders, predicts)
+
+    def _class(self) -> Any:
+        if self.factory is not None:
+            return self.factory
+        self._check_params(self.options.params)
+        return cast(Any, resolve(self.options.net, NETS, "net", packages=(), trust_code=self.trust_code))
+
+    def _check_params(self, params: Mapping[str, Any]) -> None:
+        """Raise TrustError where parameters, of the config or of a file, are no plain, bounded values."""
+        if self.factory is None and not self.trust_code:
+            refuse_untrusted(self.options.net, net_problems(self.options.net, params))
+
+    def _spec(
+        self,
+        cls: Any,
+        rows: Rows,
+        prepare: Prepared,
+        arrays: Arrays,
+        names: tuple[str, ...],
+        task: Task,
+    ) -> NetSpec:
+        takes_codes = accepts_categories(cls)
+        tables = [p for p in prepare.values() if isinstance(p, NetPrepare)]
+        cardinalities = tuple(c for p in tables for c in p.cardinalities) if takes_codes else ()
+        widths = [p.n_numeric if takes_codes else p.n_numeric + p.n_one_hot for p in tables]
+        optional = tuple(lengths_names(rows).values())
+        tokens = {
+            name: v.n_tokens
+            for name, v in rows.inputs.items()
+            if isinstance(v, ArrayInput) and v.kind == "tokens"
+        }
+        return NetSpec(
+            cls=cls,
+            params=self.options.params,
+            n_features=sum(widths),
+            n_outputs=task.n_outputs,
+            cardinalities=cardinalities,
+            shapes={
+                name: tuple(array.shape[1:])
+                for name, array in zip(names, arrays, strict=True)
+                if name not in optional
+            },
+            vocabulary=tokens,
+            input_names=() if takes_codes else names,
+            optional=optional,
+            output=self.options.output,
+            output_item=self.options.output_item,
+        )
+
+
+def seeds_of(context: FitContext) -> list[int]:
+    """Return a seed for each net of a fold."""
+    n_seeds = int(context.settings["seeds"])
+    return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]

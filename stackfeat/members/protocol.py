@@ -1,0 +1,91 @@
+"""Member: the protocol of anything that learns, and the rows it is given.
+
+A member is fitted on some rows and then says something of other rows: predictions, and
+for nets the encodings and activations of their taps. Nets, estimators and votes all
+follow it, so there is one loop over folds for all of them.
+
+It also holds:
+
+- Anything that learns becomes feature blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from stackfeat.meta.columns import Rows
+from stackfeat.store import Entry, EntryWriter, Scratch
+from stackfeat.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit knows besides its rows.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_rows,)
+        int64 class codes, or float64 targets on the members' scale.
+    fold_of : ndarray of shape (n_rows,) or None
+        Above the first level: the fold each row belongs to, for choices made by
+        cross-validation grouped on folds.
+    inner : callable
+        ``inner(fraction)`` gives (fit positions, validation positions) inside these rows,
+        split the same way as the folds.
+    settings : mapping
+        Threads, device, loss, metric, ... as in the recipe of the unit.
+    anchors : Rows or None
+        Rows that are the same in every fold, without labels, for encodings that name columns by them.
+    scratch : Scratch or None
+        Where a long fit notes how far it is; what it finds there must not change what it gives.
+    repeat : int
+    fold : int or str
+        Which fold is left out; ``all`` for a fit on all rows.
+    sources : mapping of str to Entry
+        Entries of files that the member is made of, by role.
+    """
+
+    task: Task
+    y: np.ndarray
+    weight: np.ndarray | None
+    fold_of: np.ndarray | None
+    inner: Callable[[float], tuple[np.ndarray, np.ndarray]]
+    seed: int
+    settings: Mapping[str, Any]
+    anchors: Rows | None = None
+    scratch: Scratch | None = None
+    repeat: int = 0
+    fold: int | str = "all"
+    sources: Mapping[str, Entry] = field(default_factory=dict)
+
+
+class FittedMember(Protocol):
+    """A member after `fit`."""
+
+    def emit(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return arrays by output name; ``tap/NAME/SEED`` are activations kept for alignment."""
+
+    def save(self, writer: EntryWriter) -> None:
+        """Write the state, so that `load` gives an equal member. Raises if it cannot be saved."""
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON: what was chosen in the fit."""
+
+
+class Tapped(Protocol):
+    """A fitted member whose layers are read."""
+
+    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
+        """Return ``tap/NAME/SEED`` for the taps that have one of these encodings."""
+
+
+class Member(Protocol):
+    """Something that learns, before `fit`."""
+
+    def fit(self, rows: Rows, context: FitContext) -> FittedMember: ...
+
+    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedMember: ...

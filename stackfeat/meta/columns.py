@@ -1,0 +1,243 @@
+"""Columns: how raw tables and blocks become columns for an estimator, fitted per fold.
+
+In:  the rows a member reads.
+Out: `base` (raw columns and predictions, never gated) and one matrix for each feature block.
+
+``trees``: native categories, missing values kept, probabilities as they are.
+``scaled``: imputed, one-hot and standardised columns; probabilities as centred clipped
+logs; a feature block divided by one scalar, a geometry block z-scored.
+``none``: columns as they stand in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
+from stackfeat.data.samples import Input, Table
+from stackfeat.errors import MemberError
+from stackfeat.meta.gating.blocks import Scale, centred_log_proba, scaling_of
+from stackfeat.meta.gating.opinion_pool import vote_at
+from stackfeat.store import Entry, EntryWriter
+from stackfeat.tasks.task import Task
+
+PREPARERS: dict[str, Any] = {"trees": TreePrepare, "scaled": ScaledPrepare, "none": NoPrepare}
+_N_RANK_POINTS = 1001
+
+
+@dataclass(frozen=True)
+class ColumnsState:
+    """What is stored of columns beside their arrays: names of what has a file of its own."""
+
+    prepare: Literal["trees", "scaled", "none"]
+    read_as: Literal["proba", "logit", "rank"]
+    tables: tuple[str, ...]
+    points: tuple[str, ...]
+    scales: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A fitted way from rows to columns.
+
+    Attributes
+    ----------
+    prepare : {"trees", "scaled", "none"}
+    read_as : {"proba", "logit", "rank"}
+        How predictions are read in a classification task; regression takes them as they are, or by rank.
+    tables : dict
+        One fitted preparer for each raw table.
+    points : dict
+        ``rank``: reference quantiles of each prediction block.
+    scales : dict
+        Centre and factor of each scaled block.
+    """
+
+    prepare: str
+    read_as: str
+    task: Task
+    tables: dict[str, Any]
+    points: dict[str, np.ndarray]
+    scales: dict[str, Scale]
+
+    @classmethod
+    def fit(cls, rows: Rows, task: Task, *, prepare: str, read_as: str) -> Columns:
+        """Learn imputation, categories and scales from the rows of one fold's training part."""
+        tables = {}
+        for name, table in rows.inputs.items():
+            if not isinstance(table, Table):
+                raise MemberError(
+                    f"estimators read tables; got the input {name!r}, an array of rows of shape "
+                    f"{tuple(table.shape[1:])}; name others in the member's inputs, or give the array kind: table"
+                )
+            tables[name] = PREPARERS[prepare]().fit(table)
+        if read_as == "auto":
+            read_as = "logit" if prepare == "scaled" else "proba"
+        points = {}
+        if read_as == "rank":
+            shares = np.linspace(0, 1, _N_RANK_POINTS)
+            points = {
+                b.name: np.quantile(b.values, shares, axis=0) for b in rows.blocks if b.kind == "prediction"
+            }
+        columns = cls(prepare, read_as, task, tables, points, {})
+        return columns if prepare != "scaled" else replace(columns, scales=columns._fit_scales(rows))
+
+    def _fit_scales(self, rows: Rows) -> dict[str, Scale]:
+        scales = {
+            block.name: Scale.fit(block.values, scaling_of(block.encoding)) for block in rows.features()
+        }
+        # Centred logs of all classes share one unit; values of a regression do not.
+        if not self.task.is_classification:
+            scales |= {
+                b.name: Scale.fit(self._read(b), "zscore") for b in rows.blocks if b.kind == "prediction"
+            }
+        return scales
+
+    def base(self, rows: Rows) -> Any:
+        """Return raw columns and predictions: a DataFrame with raw tables for trees, else a float array."""
+        parts = [self.tables[name].transform(table) for name, table in rows.inputs.items()]
+        predictions = [
+            self._scaled(block, self._read(block)) for block in rows.blocks if block.kind == "prediction"
+        ]
+        if self.prepare == "scaled" or not parts:
+            arrays = [np.asarray(part, dtype=np.float64) for part in (*parts, *predictions)]
+            return np.hstack(arrays) if arrays else np.zeros((rows.n_rows, 0))
+        frames = [part.add_prefix(f"t{i}_") if len(parts) > 1 else part for i, part in enumerate(parts)]
+        if predictions:
+            values = np.hstack(predictions)
+            frames.append(pd.DataFrame(values, columns=[f"p{i}" for i in range(values.shape[1])]))
+        return pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1)
+
+    def votes(self, rows: Rows, n_columns: int) -> dict[str, np.ndarray]:
+        """Return by block the coefficients of an array `base` of n_columns that give its prediction.
+
+        Returns
+        -------
+        dict of str to float64 array of shape (n_columns, n_outputs)
+            Up to a constant. Empty where predictions are read neither as logarithms nor as values.
+        """
+        in_units = self.read_as == "logit" if self.task.is_classification else self.read_as != "rank"
+        if not in_units:
+            return {}
+        predictions = [block for block in rows.blocks if block.kind == "prediction"]
+        one = np.eye(self.task.n_outputs)
+        found, end = {}, n_columns - len(one) * len(predictions)
+        for block in predictions:
+            scale = self.scales.get(block.name)
+            start, end = end, end + len(one)
+            found[block.name] = vote_at(start, one if scale is None else scale.undo(one), n_columns)
+        return found
+
+    def features(self, rows: Rows) -> list[np.ndarray]:
+        """Return one float32 matrix for each feature block."""
+        return [self._scaled(block, block.values).astype(np.float32, copy=False) for block in rows.features()]
+
+    def _scaled(self, block: BlockRows, values: np.ndarray) -> np.ndarray:
+        scale = self.scales.get(block.name)
+        return values if scale is None else scale.apply(values)
+
+    def _read(self, block: BlockRows) -> np.ndarray:
+        if self.read_as == "rank":
+            points = self.points[block.name]
+            shares = np.linspace(0, 1, len(points))
+            return np.column_stack(
+                [np.interp(block.values[:, j], points[:, j], shares) for j in range(points.shape[1])]
+            )
+        if self.task.is_classification and self.read_as == "logit":
+            return centred_log_proba(block.values)
+        return np.asarray(block.values, dtype=np.float64)
+
+    def save(self, writer: EntryWriter) -> None:
+        """Write the state under names starting with ``columns``."""
+        named = {"prepare": self.prepare, "read_as": self.read_as}
+        lists = {"tables": list(self.tables), "points": list(self.points), "scales": list(self.scales)}
+        writer.json("columns", named | lists)
+        for name, preparer in self.tables.items():
+            writer.bytes(f"columns.table.{name}", preparer.to_bytes())
+        for name, points in self.points.items():
+            writer.array(f"columns/points/{name}", points)
+        for name, scale in self.scales.items():
+            writer.array(f"columns/centre/{name}", scale.centre)
+            writer.array(f"columns/factor/{name}", scale.factor)
+
+    @classmethod
+    def load(cls, entry: Entry, task: Task) -> Columns:
+        """Read what `save` wrote."""
+        state = entry.structure("columns", ColumnsState)
+        preparer = PREPARERS[state.prepare]
+        return cls(
+            prepare=state.prepare,
+            read_as=state.read_as,
+            task=task,
+            tables={name: preparer.from_bytes(entry.bytes(f"columns.table.{name}")) for name in state.tables},
+            points={name: entry.array(f"columns/points/{name}") for name in state.points},
+            scales={
+                name: Scale(entry.array(f"columns/centre/{name}"), entry.array(f"columns/factor/{name}"))
+                for name in state.scales
+            },
+        )
+
+
+def combine(base: Any, features: list[np.ndarray], scales: tuple[float, ...]) -> Any:
+    """Put accepted feature blocks (scale above zero) beside the base columns."""
+    accepted = [scale * values for scale, values in zip(scales, features, strict=True) if scale > 0]
+    if not accepted:
+        return base
+    columns = np.hstack(accepted)
+    if not isinstance(base, pd.DataFrame):
+        return np.hstack([base, columns])
+    names = [f"f{i}" for i in range(columns.shape[1])]
+    return pd.concat([base, pd.DataFrame(columns, columns=names, index=base.index)], axis=1)
+
+
+def take_rows(columns: Any, rows: np.ndarray) -> Any:
+    """Return these rows of an array or a DataFrame."""
+    return columns.iloc[rows] if isinstance(columns, pd.DataFrame) else columns[rows]
+
+
+@dataclass(frozen=True)
+class BlockRows:
+    """Rows of one block that a member reads.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+        float64 for predictions, float32 for features.
+    """
+
+    name: str
+    kind: Literal["prediction", "feature"]
+    encoding: str | None
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a member reads of a set of rows: raw inputs by name, and blocks in config order.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_rows,), str, or None
+    numbers : ndarray of shape (n_rows,), int64, or None
+        Where they stand among the training rows; None for other rows. What was made elsewhere is
+        looked up by these two; a learner reads neither.
+    """
+
+    n_rows: int
+    inputs: Mapping[str, Input]
+    blocks: tuple[BlockRows, ...] = ()
+    ids: np.ndarray | None = None
+    numbers: np.ndarray | None = None
+
+    def predictions(self) -> list[np.ndarray]:
+        """Values of the prediction blocks."""
+        return [block.values for block in self.blocks if block.kind == "prediction"]
+
+    def features(self) -> list[BlockRows]:
+        """The feature blocks."""
+        return [block for block in self.blocks if block.kind == "feature"]

@@ -1,0 +1,134 @@
+"""Fit and predict with a foreign estimator: weights in, all classes in order out.
+
+It also holds:
+
+- Category columns in the form that a library takes: most take them as they are, CatBoost does not.
+- What a fit leaves beside its arrays: how long it took, what it chose, whether it can score later data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+from sklearn.utils.validation import has_fit_parameter
+
+from stackfeat.errors import MemberError
+from stackfeat.store import Entry
+from stackfeat.tasks.probabilities import checked_finite, checked_probabilities
+from stackfeat.tasks.task import Task
+
+
+def is_catboost(estimator: Any) -> bool:
+    return type(estimator).__name__.startswith("CatBoost")
+
+
+def as_taken(estimator: Any, columns: Any) -> Any:
+    """Return the columns; for CatBoost category codes as whole numbers, -1 where missing or not seen in `fit`."""
+    names = _categories(estimator, columns)
+    if not names:
+        return columns
+    return columns.assign(**{name: columns[name].cat.codes.astype(np.int32) for name in names})
+
+
+def fit_keywords(estimator: Any, columns: Any) -> dict[str, Any]:
+    """Return what `fit` must be told of the columns given to `as_taken`: which of them are categories."""
+    names = _categories(estimator, columns)
+    return {"cat_features": names} if names else {}
+
+
+def _categories(estimator: Any, columns: Any) -> list[str]:
+    if not is_catboost(estimator) or not isinstance(columns, pd.DataFrame):
+        return []
+    return [str(name) for name in columns.select_dtypes("category").columns]
+
+
+def fit_estimator(estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+    """Fit, with row weights where there are any.
+
+    Raises
+    ------
+    MemberError
+        If there are weights and the estimator's `fit` does not take them.
+    """
+    taken, keywords = as_taken(estimator, columns), fit_keywords(estimator, columns)
+    if weight is None:
+        return estimator.fit(taken, y, **keywords)
+    if not has_fit_parameter(estimator, "sample_weight"):
+        raise MemberError(
+            f"{type(estimator).__name__}.fit must take sample_weight, because data.weight is set; it does not. "
+            "Use another estimator, or remove data.weight"
+        )
+    return estimator.fit(taken, y, sample_weight=weight, **keywords)
+
+
+def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:
+    """Return predictions as float64 of shape (n_rows, n_outputs).
+
+    Classes that the estimator never saw get probability zero. Without `predict_proba`
+    a decision function goes through the logistic or soft-max function; without that,
+    predicted labels become certain probabilities.
+    """
+    columns = as_taken(estimator, columns)
+    name = type(estimator).__name__
+    if not task.is_classification:
+        values = checked_finite(estimator.predict(columns), name)
+        return _of_length(values, len(columns), 1, name)[:, :1]
+    classes = np.asarray(estimator.classes_, dtype=np.int64)
+    proba = np.zeros((len(columns), task.n_outputs))
+    proba[:, classes] = _of_length(
+        _class_shares(estimator, columns, classes), len(columns), len(classes), name
+    )
+    return checked_probabilities(proba, name)
+
+
+def _of_length(values: np.ndarray, n_rows: int, n_columns: int, name: str) -> np.ndarray:
+    """Return predictions as (n_rows, n_columns); MemberError where they have another shape."""
+    if values.ndim == 0 or len(values) != n_rows or values.size < n_rows * n_columns or values.ndim > 2:
+        raise MemberError(
+            f"{name} must predict {n_columns} numbers for each of {n_rows} rows; got shape={values.shape}; "
+            "return a row for each row of X, in their order"
+        )
+    return values.reshape(n_rows, -1)
+
+
+def _class_shares(estimator: Any, columns: Any, classes: np.ndarray) -> np.ndarray:
+    if hasattr(estimator, "predict_proba"):
+        return checked_finite(estimator.predict_proba(columns), type(estimator).__name__)
+    if hasattr(estimator, "decision_function"):
+        scores = checked_finite(estimator.decision_function(columns), type(estimator).__name__)
+        if scores.ndim == 1:
+            positive = expit(scores)
+            return np.column_stack([1 - positive, positive])
+        return np.asarray(softmax(scores, axis=1))
+    return np.asarray(np.asarray(estimator.predict(columns))[:, None] == classes[None, :], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FitInfo:
+    """The file ``info.json`` of a fit.
+
+    Attributes
+    ----------
+    report : mapping
+        What the fitted member says of itself.
+    unsaved : str or None
+        Why the member cannot score later data; None where it can.
+    warnings : tuple of str
+        What libraries warned of.
+    """
+
+    seconds: float
+    report: Mapping[str, Any]
+    unsaved: str | None
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, entry: Entry) -> FitInfo:
+        """Read it from the entry of a fit; DamagedEntryError if it is not made so."""
+        info: FitInfo = entry.structure("info", cls)
+        return info

@@ -1,0 +1,238 @@
+"""Feature blocks beside predictions: what a linear member reads, on comparable scales.
+
+In:  a base (predictions, as centred log-probabilities or values) and feature blocks.
+Out: centred and scaled columns; dead columns become zero. Fitted scales are plain arrays.
+
+It also holds:
+
+- The rules every gate keeps: how rows are split, and how much a block must gain.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from stackfeat.errors import MemberError, UsageError
+from stackfeat.meta.gating.readout_blocks import read_outs
+from stackfeat.tasks.task import Task
+
+Scaling = Literal["scalar", "zscore", "none"]
+
+SMALLEST_PROBA = 1e-7
+"""Of columns, whose outliers bend a linear fit; the loss of a row has `task.SMALLEST_PROBABILITY`."""
+
+DEAD = 1e-6  # a column whose sd is below this share of its size is constant in float32
+
+
+def scaling_of(encoding: str | None) -> Scaling:
+    """Return how a block is scaled: aligned columns share one factor, statistics have their own."""
+    return "zscore" if encoding == "geometry" else "scalar"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A feature block that a gate may let in.
+
+    Attributes
+    ----------
+    name : str
+    values : float array of shape (n, c)
+    scaling : {"scalar", "zscore", "none"}
+        One factor for all columns (aligned features, whose small columns are the noisy ones),
+        one for each, or the values as they are.
+    read_outs : mapping of str to float array of shape (n, n_outputs)
+        What the block says of the target by itself; may be empty.
+    """
+
+    name: str
+    values: np.ndarray
+    scaling: Scaling = "zscore"
+    read_outs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def encoded(cls, name: str, values: np.ndarray, encoding: str | None, task: Task | None) -> Block:
+        """Make a block of encoded activations, scaled and read as suits the encoding."""
+        said = {} if task is None else read_outs(encoding, values, task)
+        return cls(name, values, scaling_of(encoding), said)
+
+    def take(self, rows: slice) -> Block:
+        read_outs = {name: said[rows] for name, said in self.read_outs.items()}
+        return Block(self.name, self.values[rows], self.scaling, read_outs)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Centre and factor of every column; a factor of zero switches a dead column off.
+
+    Attributes
+    ----------
+    centre, factor : float64 arrays of shape (c,)
+    """
+
+    centre: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def fit(cls, values: np.ndarray, scaling: Scaling) -> Scale:
+        """Measure columns; live ones get a mean square of one, each or together."""
+        rows = np.asarray(values)
+        if scaling == "none":
+            return cls(np.zeros(rows.shape[1]), np.ones(rows.shape[1]))
+        centre = rows.mean(axis=0, dtype=np.float64)
+        sd = rows.std(axis=0, dtype=np.float64)
+        live = sd > np.maximum(DEAD * np.abs(centre), np.finfo(np.float32).tiny)
+        if scaling == "scalar" and live.any():
+            common = np.sqrt(np.mean(sd[live] ** 2))
+            live &= sd > DEAD * common
+            factor = np.full(len(sd), 1.0 / common)
+        else:
+            factor = 1.0 / np.where(live, sd, 1.0)
+        return cls(centre, np.where(live, factor, 0.0))
+
+    def apply(self, values: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
+        """Centre and scale, (n, c)."""
+        scaled = (np.asarray(values, dtype=np.float64) - self.centre) * self.factor
+        return np.asarray(scaled, dtype=dtype)
+
+    def undo(self, coefficients: np.ndarray) -> np.ndarray:
+        """Turn coefficients of columns, (c, k), into those of scaled columns; zero for dead ones."""
+        return np.asarray(coefficients / np.where(self.factor > 0, self.factor, np.inf)[:, None])
+
+
+def centred_log_proba(proba: np.ndarray) -> np.ndarray:
+    """Log-probabilities less their row mean: what a softmax regression reads of a classifier.
+
+    Parameters
+    ----------
+    proba : float array of shape (n, n_classes)
+
+    Returns
+    -------
+    float64 array of shape (n, n_classes)
+        Probabilities below 1e-7 count as 1e-7.
+    """
+    logs = np.log(np.clip(np.asarray(proba, dtype=np.float64), SMALLEST_PROBA, None))
+    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+
+
+def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:
+    """Raise where rows differ, names repeat, or a number is not finite."""
+    names = [block.name for block in blocks]
+    if len(set(names)) < len(names):
+        raise UsageError(f"blocks must have different names; got {names}")
+    parts = [("base", np.asarray(base)), *((block.name, block.values) for block in blocks)]
+    parts += [(f"{block.name}:{name}", said) for block in blocks for name, said in block.read_outs.items()]
+    for name, values in parts:
+        if values.ndim != 2 or len(values) != len(base):
+            raise UsageError(
+                f"{name} must have shape ({len(base)}, c), one row for each row of base; got {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            n_bad = int((~np.isfinite(values)).any(axis=1).sum())
+            raise MemberError(
+                f"{name} must be finite; got NaN or infinite values in {n_bad} rows. Leave this input out."
+            )
+
+
+def mean_one(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+    """Return checked row weights of mean one, (n_rows,); ones without any."""
+    if weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(weight, dtype=np.float64)
+    if weights.shape != (n_rows,) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise UsageError(
+            f"weight must be {n_rows} finite numbers, none negative, not all zero; got {weights.shape=}"
+        )
+    return np.asarray(weights / weights.mean())
+
+
+logger = logging.getLogger(__name__)
+
+SCALES = (0.03, 0.1, 0.3, 1.0)
+
+MAX_BLOCKS = 5
+
+MAX_TRIALS = 8
+
+MAX_INNER_FOLDS = 10
+
+RANDOM_FOLDS = 3
+
+SMALLEST_SHARE = 1e-3
+
+SURE = 2.0
+
+
+@dataclass(frozen=True)
+class GateStep:
+    """One block on trial.
+
+    Attributes
+    ----------
+    block : str
+    scale : float
+    gain : float
+        Mean fall of the loss over rows.
+    standard_error : float
+        Of the gain, paired over rows.
+    accepted : bool
+    enters : {"columns", "vote"}
+        All columns, or what the block says of the target as further members of a vote.
+    """
+
+    block: str
+    scale: float
+    gain: float
+    standard_error: float
+    accepted: bool
+    enters: Literal["columns", "vote"] = "columns"
+
+    def to_json(self) -> dict[str, str | float | bool]:
+        return asdict(self)
+
+
+def inner_folds(folds: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Number the inner folds of the rows from 0, int64 (n,).
+
+    Rows of one fold stay together. With fewer than two fold ids rows are dealt to three
+    folds at random, and the log says so.
+    """
+    ids, inner = np.unique(folds, return_inverse=True)
+    if len(ids) >= 2:
+        return np.asarray(inner.reshape(-1) % MAX_INNER_FOLDS, dtype=np.int64)
+    logger.info("%s: fewer than two other folds; gate and penalty use %d random folds", name, RANDOM_FOLDS)
+    return random_folds(len(folds), RANDOM_FOLDS, seed)
+
+
+def random_folds(n_rows: int, n_folds: int, seed: int) -> np.ndarray:
+    """Deal rows to folds at random, in equal parts; int64 (n_rows,)."""
+    return np.asarray(np.random.default_rng(seed).permutation(n_rows) % n_folds, dtype=np.int64)
+
+
+def threshold(gate_se: float, n_blocks: int) -> float:
+    """Standard errors that a block must gain: more with many blocks, the best of which passes by chance."""
+    return max(gate_se, float(np.sqrt(2 * np.log(max(n_blocks, 1)))) / 2)
+
+
+def paired_gain(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Weighted mean of the fall in loss, and its standard error over rows."""
+    share = weight / weight.sum()
+    change = before - after
+    gain = float(share @ change)
+    return gain, float(np.sqrt(np.sum((share * (change - gain)) ** 2)))
+
+
+def passes(gain: float, standard_error: float, limit: float, loss: float) -> bool:
+    """Whether a gain is worth a block: above `limit` standard errors, and not both tiny and unsure.
+
+    A noise block at a small scale changes little, by an amount whose sign is a coin toss; so gains
+    below a thousandth of the loss must be sure (two standard errors).
+    """
+    if not (gain > 0 and gain > limit * standard_error):
+        return False
+    return gain >= SMALLEST_SHARE * abs(loss) or gain >= SURE * standard_error

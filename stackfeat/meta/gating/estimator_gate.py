@@ -1,0 +1,403 @@
+"""The gate for any estimator: which feature blocks it gets, and at which scale.
+
+In:  a way to make the estimator, its base columns, feature blocks, targets, fold ids.
+Out: a `GateResult`, which also builds the design the estimator is then fitted on.
+
+It also holds:
+
+- Cross-validate any scikit-learn style estimator on base columns plus some blocks.
+- Penalty: the strength of a linear meta-learner, by cross-validation grouped on the folds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import has_fit_parameter
+
+from stackfeat.errors import UsageError
+from stackfeat.meta.columns import take_rows
+from stackfeat.meta.estimator_io import as_taken, fit_estimator, fit_keywords, predict_rows
+from stackfeat.meta.gating.blocks import (
+    MAX_BLOCKS,
+    MAX_TRIALS,
+    SCALES,
+    Block,
+    GateStep,
+    Scale,
+    check_design,
+    inner_folds,
+    paired_gain,
+    passes,
+    threshold,
+)
+from stackfeat.tasks.task import Task, row_loss
+
+logger = logging.getLogger(__name__)
+
+
+def join(
+    base: np.ndarray | pd.DataFrame, blocks: Sequence[Block], factors: Mapping[int, Scale | None]
+) -> np.ndarray | pd.DataFrame:
+    """Put blocks beside the base.
+
+    Parameters
+    ----------
+    base : array or DataFrame of n rows
+    blocks : sequence of Block
+    factors : mapping of int to Scale or None
+        Block number to how its columns are scaled; None leaves them as they are.
+
+    Returns
+    -------
+    array or DataFrame
+        As `base`; block columns of a frame are named ``b<block>_<column>``, which LightGBM accepts.
+    """
+    parts = []
+    for number, scale in factors.items():
+        values = blocks[number].values
+        parts.append(values if scale is None else scale.apply(values))
+    if not isinstance(base, pd.DataFrame):
+        return np.hstack([np.asarray(base), *parts])
+    frames = [
+        pd.DataFrame(
+            part, index=base.index, columns=[f"b{number}_{column}" for column in range(part.shape[1])]
+        )
+        for number, part in zip(factors, parts, strict=True)
+    ]
+    return pd.concat([base, *frames], axis=1)
+
+
+@dataclass(frozen=True)
+class EstimatorTrials:
+    """Rows, targets and folds that trials of one estimator share.
+
+    Attributes
+    ----------
+    make_estimator : callable
+        Returns a new, unfitted estimator.
+    base : array or DataFrame of n rows
+    blocks : tuple of Block
+    y : array of shape (n,)
+    weight : float64 array of shape (n,)
+        Mean one; handed to `fit` only if `weighted`.
+    weighted : bool
+    fold_of : int64 array of shape (n,)
+    task : Task
+    """
+
+    make_estimator: Callable[[], Any]
+    base: np.ndarray | pd.DataFrame
+    blocks: tuple[Block, ...]
+    y: np.ndarray
+    weight: np.ndarray
+    weighted: bool
+    fold_of: np.ndarray
+    task: Task
+
+    def run(self, factors: Mapping[int, Scale | None]) -> np.ndarray:
+        """Loss of each row, float64 (n,)."""
+        design = join(self.base, self.blocks, factors)
+        losses = np.empty(len(self.y))
+        for fold in range(int(self.fold_of.max()) + 1):
+            held_out = np.flatnonzero(self.fold_of == fold)
+            estimator = self.fit(design, np.flatnonzero(self.fold_of != fold))
+            prediction = predict_rows(estimator, _rows(design, held_out), self.task)
+            losses[held_out] = row_loss(self.task, self.y[held_out], prediction)
+        return losses
+
+    def fit(self, design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> Any:
+        """Fit a new estimator on some rows."""
+        estimator = self.make_estimator()
+        keywords = fit_keywords(estimator, design)
+        if self.weighted and has_fit_parameter(estimator, "sample_weight"):
+            keywords["sample_weight"] = self.weight[rows]
+        elif self.weighted:
+            logger.info("%s takes no sample_weight; the gate fits it without", type(estimator).__name__)
+        return estimator.fit(as_taken(estimator, _rows(design, rows)), self.y[rows], **keywords)
+
+
+def _rows(design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> np.ndarray | pd.DataFrame:
+    return design.iloc[rows] if isinstance(design, pd.DataFrame) else design[rows]
+
+
+FIRST_SCALE = 0.3
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate let in.
+
+    Attributes
+    ----------
+    scales : tuple of float
+        One for each block given; 0 keeps it out. Trees: 0 or 1.
+    report : dict
+        Losses, threshold and steps; JSON values.
+    names : tuple of str
+        Of the blocks given.
+    fitted : tuple of Scale or None
+        Linear estimators: how the columns of each accepted block are scaled, the gate's scale included.
+    """
+
+    scales: tuple[float, ...]
+    report: dict[str, Any]
+    names: tuple[str, ...]
+    fitted: tuple[Scale | None, ...]
+
+    def join(self, base: np.ndarray | pd.DataFrame, blocks: Sequence[Block]) -> np.ndarray | pd.DataFrame:
+        """The estimator's design: base, then accepted blocks, found by name.
+
+        Raises
+        ------
+        UsageError
+            If an accepted block is missing.
+        """
+        by_name = {block.name: block for block in blocks}
+        accepted = [number for number, scale in enumerate(self.scales) if scale > 0]
+        missing = [self.names[number] for number in accepted if self.names[number] not in by_name]
+        if missing:
+            raise UsageError(f"join must get every accepted block; missing {missing}, got {sorted(by_name)}")
+        ordered = {number: by_name[self.names[number]] for number in accepted}
+        return join(base, list(ordered.values()), {place: self.fitted[n] for place, n in enumerate(ordered)})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Scales of columns; with `to_json` all that `from_arrays` needs."""
+        out = {}
+        for number, scale in enumerate(self.fitted):
+            if scale is not None:
+                out[f"block{number}_centre"], out[f"block{number}_factor"] = scale.centre, scale.factor
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """Names, scales and the report."""
+        return {"scales": list(self.scales), "names": list(self.names), "report": self.report}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> GateResult:
+        """Rebuild what `arrays` and `to_json` gave."""
+        names = tuple(values["names"])
+        fitted = tuple(
+            Scale(arrays[f"block{number}_centre"], arrays[f"block{number}_factor"])
+            if f"block{number}_centre" in arrays
+            else None
+            for number in range(len(names))
+        )
+        return cls(tuple(values["scales"]), values["report"], names, fitted)
+
+
+def gate_blocks(
+    make_estimator: Callable[[], Any],
+    base: np.ndarray | pd.DataFrame,
+    blocks: Sequence[Block | np.ndarray],
+    y: np.ndarray,
+    folds: np.ndarray,
+    task: Task,
+    *,
+    gate_se: float,
+    weight: np.ndarray | None = None,
+    linear: bool,
+    seed: int,
+) -> GateResult:
+    """Let in the blocks that lower the cross-validated loss.
+
+    Parameters
+    ----------
+    make_estimator : callable
+        Returns a new, unfitted estimator; classifiers are given class codes.
+    base : array or DataFrame of n rows
+        Always in; NaN are left to the estimator.
+    blocks : sequence of Block or array
+        An array is a block whose columns are scaled already.
+    y : array of shape (n,)
+        Class codes, or values.
+    folds : int array of shape (n,)
+        The fold each row was held out in; splits keep folds whole.
+    task : Task
+    gate_se : float
+        Standard errors that a block must gain; more are asked where there are many blocks.
+    weight : float array of shape (n,), optional
+    linear : bool
+        Linear estimators try scales; others (trees) try blocks on and off, at most eight trials.
+    seed : int
+
+    Raises
+    ------
+    UsageError, MemberError
+        As `GatedLinear.fit`.
+    """
+    named = tuple(
+        block if isinstance(block, Block) else Block(f"block{number}", np.asarray(block), "none")
+        for number, block in enumerate(blocks)
+    )
+    check_design(np.empty((len(base), 0)), named)
+    weights = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64) / np.mean(weight)
+    inner = inner_folds(np.asarray(folds), seed, "gate")
+    codes = np.asarray(y).astype(np.int64) if task.is_classification else np.asarray(y, dtype=np.float64)
+    trials = EstimatorTrials(make_estimator, base, named, codes, weights, weight is not None, inner, task)
+    limit = threshold(gate_se, len(blocks))
+    names = tuple(block.name for block in named)
+    unscaled: list[Scale | None] = [None] * len(blocks)
+    if not blocks:
+        return GateResult((), {"threshold_se": limit, "scales": {}, "steps": []}, (), ())
+    search = _Search(trials, limit)
+    if linear:
+        unscaled = [Scale.fit(block.values, block.scaling) for block in named]
+        search.by_scale(unscaled)
+    else:
+        search.on_and_off()
+    return _result(search, names, unscaled)
+
+
+def _result(search: _Search, names: tuple[str, ...], unscaled: Sequence[Scale | None]) -> GateResult:
+    scales = tuple(search.scales.get(number, 0.0) for number in range(len(names)))
+    report = {
+        "threshold_se": search.limit,
+        "base_loss": search.base_loss,
+        "loss": search.loss,
+        "scales": dict(zip(names, scales, strict=True)),
+        "steps": [step.to_json() for step in search.steps],
+    }
+    fitted = tuple(
+        None if scale is None or not scales[number] else _times(scale, scales[number])
+        for number, scale in enumerate(unscaled)
+    )
+    return GateResult(scales, report, names, fitted)
+
+
+class _Search:
+    """Greedy search through blocks in order of promise."""
+
+    def __init__(self, trials: EstimatorTrials, limit: float) -> None:
+        self.trials = trials
+        self.limit = limit
+        self.scales: dict[int, float] = {}
+        self.factors: dict[int, Scale | None] = {}
+        self.steps: list[GateStep] = []
+        self.losses = trials.run({})
+        self.base_loss = self.loss
+
+    @property
+    def loss(self) -> float:
+        return float(np.average(self.losses, weights=self.trials.weight))
+
+    def on_and_off(self) -> None:
+        """Try blocks one by one, the most used by one fit on everything first."""
+        for number in self._by_importance()[:MAX_TRIALS]:
+            if len(self.scales) == MAX_BLOCKS:
+                break
+            self._judge(number, {1.0: self.trials.run({**self.factors, number: None})}, {1.0: None})
+
+    def by_scale(self, unscaled: Sequence[Scale | None]) -> None:
+        """Rank blocks at one scale, then go down the ranking and try all scales of each."""
+        first: dict[int, np.ndarray] = {}
+        for number in self._by_coefficients(unscaled)[:MAX_TRIALS]:
+            first[number] = self.trials.run({number: _times(unscaled[number], FIRST_SCALE)})
+        weight = self.trials.weight
+        for number in sorted(first, key=lambda n: float(np.average(first[n], weights=weight))):
+            if len(self.scales) == MAX_BLOCKS:
+                break
+            factors = {scale: _times(unscaled[number], scale) for scale in SCALES}
+            tried = {
+                scale: first[number]
+                if scale == FIRST_SCALE and not self.factors
+                else self.trials.run({**self.factors, number: factor})
+                for scale, factor in factors.items()
+            }
+            self._judge(number, tried, factors)
+
+    def _judge(self, number: int, tried: dict[float, np.ndarray], factors: dict[float, Any]) -> None:
+        """Accept the best scale of a block if its gain is real."""
+        weight = self.trials.weight
+        scale = min(tried, key=lambda s: float(np.average(tried[s], weights=weight)))
+        gain, error = paired_gain(self.losses, tried[scale], weight)
+        taken = passes(gain, error, self.limit, self.loss)
+        self.steps.append(GateStep(self.trials.blocks[number].name, scale, gain, error, taken))
+        if taken:
+            self.scales[number], self.factors[number], self.losses = scale, factors[scale], tried[scale]
+
+    def _by_importance(self) -> list[int]:
+        factors: dict[int, Scale | None] = dict.fromkeys(range(len(self.trials.blocks)))
+        return self._ranked(factors, "feature_importances_")
+
+    def _by_coefficients(self, unscaled: Sequence[Scale | None]) -> list[int]:
+        if len(self.trials.blocks) <= MAX_TRIALS:
+            return list(range(len(self.trials.blocks)))
+        return self._ranked(
+            {number: _times(scale, FIRST_SCALE) for number, scale in enumerate(unscaled)}, "coef_"
+        )
+
+    def _ranked(self, factors: dict[int, Scale | None], attribute: str) -> list[int]:
+        """Blocks by how much one fit on everything used them; as given where it does not say."""
+        widths = [block.values.shape[1] for block in self.trials.blocks]
+        design = join(self.trials.base, self.trials.blocks, factors)
+        estimator = self.trials.fit(design, np.arange(len(self.trials.y)))
+        found = getattr(estimator, attribute, None)
+        if found is None:
+            logger.info("%s has no %s; blocks are tried as given", type(estimator).__name__, attribute)
+            return list(range(len(widths)))
+        sizes = np.atleast_2d(np.asarray(found, dtype=np.float64) ** (2 if attribute == "coef_" else 1)).sum(
+            axis=0
+        )
+        starts = np.cumsum([len(sizes) - sum(widths), *widths])
+        totals = np.array([sizes[start:end].sum() for start, end in pairwise(starts)])
+        return [int(number) for number in np.argsort(-totals, kind="stable")]
+
+
+def _times(scale: Scale | None, factor: float) -> Scale:
+    assert scale is not None
+    return Scale(scale.centre, scale.factor * factor)
+
+
+_GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "LogisticRegression": ("C", (0.001, 0.01, 0.1, 1.0, 10.0)),
+    "Ridge": ("alpha", (0.1, 1.0, 10.0, 100.0, 1000.0)),
+}
+
+
+def _grid(path: str) -> tuple[str, tuple[float, ...]] | None:
+    return _GRIDS.get(path.rsplit(".", 1)[-1]) if path.startswith("sklearn.linear_model.") else None
+
+
+def has_free_penalty(path: str, params: Mapping[str, Any]) -> bool:
+    """Whether this is a linear model whose penalty the config leaves open."""
+    grid = _grid(path)
+    return grid is not None and grid[0] not in params
+
+
+def choose_penalty(
+    make: Callable[[Mapping[str, Any]], Any],
+    path: str,
+    columns: Any,
+    y: np.ndarray,
+    fold_of: np.ndarray,
+    task: Task,
+    *,
+    weight: np.ndarray | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Return ``{"C": value}`` or ``{"alpha": value}`` with the lowest mean loss over held-out folds."""
+    grid = _grid(path)
+    assert grid is not None
+    name, values = grid
+    losses = np.zeros(len(values))
+    inner = inner_folds(fold_of, seed, path)
+    for fold in np.unique(inner):
+        fit_rows, held_rows = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
+        held = take_rows(columns, held_rows)
+        for i, value in enumerate(values):
+            estimator = fit_estimator(
+                make({name: value}),
+                take_rows(columns, fit_rows),
+                y[fit_rows],
+                None if weight is None else weight[fit_rows],
+            )
+            rows = row_loss(task, y[held_rows], predict_rows(estimator, held, task))
+            losses[i] += rows.sum() if weight is None else (rows * weight[held_rows]).sum()
+    return {name: values[int(np.argmin(losses))]}

@@ -1,0 +1,202 @@
+"""The gate of the linear member: which penalty, which read-outs vote, which blocks at which scale.
+
+In:  the problem, scaled base columns, blocks with their read-outs and scales, fold ids.
+Out: penalties, accepted block numbers with their scales, and a report in JSON values.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stackfeat.meta.gating.blocks import (
+    Block,
+    GateStep,
+    Scale,
+    inner_folds,
+    paired_gain,
+    random_folds,
+    threshold,
+)
+from stackfeat.meta.gating.cross_validation import Choice, CrossValidation, Trial, search_prior
+from stackfeat.meta.gating.forward_selection import select_blocks, select_voters
+from stackfeat.meta.gating.linear_solver import Problem, Softmax
+from stackfeat.meta.gating.opinion_pool import Spoken
+
+logger = logging.getLogger(__name__)
+
+MAX_GATE_ROWS = 50_000
+FEWEST_ROWS = 10
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """How strict the gate is, and what it may try.
+
+    Attributes
+    ----------
+    gate_se : float
+    penalties, scales : tuples of float
+    max_blocks : int
+    seed : int
+    """
+
+    gate_se: float
+    penalties: tuple[float, ...]
+    scales: tuple[float, ...]
+    max_blocks: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What cross-validation chose.
+
+    Attributes
+    ----------
+    choice : Choice
+        Penalties, and accepted blocks in order of entry.
+    prior : float64 array of shape (b, n_outputs)
+        What coefficients of the base shrink to: a vote, or zero.
+    shares : dict of int to float64 array of shape (r,)
+        By number of a block that votes, what its read-outs are multiplied by.
+    report : dict
+        JSON values.
+    """
+
+    choice: Choice
+    prior: np.ndarray
+    shares: dict[int, np.ndarray]
+    report: dict[str, Any]
+
+
+def choose(
+    problem: Problem,
+    base: np.ndarray,
+    votes: Mapping[str, np.ndarray],
+    blocks: Sequence[Block],
+    scales: Sequence[Scale],
+    spoken: Sequence[Spoken],
+    weight: np.ndarray,
+    folds: np.ndarray,
+    options: GateOptions,
+) -> Chosen:
+    """Cross-validate penalties, votes and blocks.
+
+    Parameters
+    ----------
+    problem : Softmax or Squares
+    base : float64 array of shape (n, b)
+        Already scaled.
+    votes : mapping of str to float64 array of shape (b, n_outputs)
+        By member the coefficients that read its prediction out of the base.
+    blocks, scales : sequences of Block and of their Scale
+    spoken : sequence of Spoken
+        Read-outs of each block.
+    weight : float64 array of shape (n,)
+    folds : int array of shape (n,)
+    options : GateOptions
+
+    Returns
+    -------
+    Chosen
+    """
+    limit = threshold(options.gate_se, len(blocks))
+    report: dict[str, Any] = {
+        "threshold_se": limit,
+        "scales": {block.name: 0.0 for block in blocks},
+        "voters": [],
+        "steps": [],
+    }
+    if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
+        logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
+        strongest = Choice(max(options.penalties), max(options.penalties), None)
+        zero = np.zeros((base.shape[1], problem.n_outputs))
+        return Chosen(strongest, zero, {}, {**report, "penalty": strongest.penalty})
+    rows = _gate_rows(len(base), options.seed)
+    live = tuple(_live(block, scale, rows) for block, scale in zip(blocks, scales, strict=True))
+    cv = CrossValidation(
+        problem.take(rows),
+        base[rows],
+        tuple(votes.values()),
+        tuple(said.take(rows) for said in spoken),
+        live,
+        weight[rows],
+        inner_folds(folds[rows], options.seed, "gated_linear"),
+    )
+    names = [block.name for block in blocks]
+    alone = search_prior(cv, options.penalties)
+    voted = select_voters(
+        cv, alone, names, limit=limit, penalties=options.penalties, max_blocks=options.max_blocks
+    )
+    found = select_blocks(
+        cv,
+        voted.trial,
+        names,
+        limit=limit,
+        scales=options.scales,
+        penalties=options.penalties,
+        max_blocks=options.max_blocks,
+    )
+    choice = found.trial.choice
+    shares = cv.shares(np.arange(len(rows)), choice)
+    report |= _entered(choice, shares, votes, blocks)
+    report |= _measured(cv, alone, found.trial, (*voted.steps, *found.steps), options.seed)
+    ends = np.cumsum([len(votes), *(len(blocks[number].read_outs) for number in choice.voters)])
+    by_voter = dict(zip(choice.voters, np.split(shares, ends[:-1])[1:], strict=True))
+    return Chosen(choice, cv.prior(shares), by_voter, report)
+
+
+def _gate_rows(n_rows: int, seed: int) -> np.ndarray:
+    """Rows that the gate works on."""
+    if n_rows <= MAX_GATE_ROWS:
+        return np.arange(n_rows)
+    logger.info("gated_linear: gate and penalty use %d of %d rows", MAX_GATE_ROWS, n_rows)
+    return np.sort(np.random.default_rng(seed).permutation(n_rows)[:MAX_GATE_ROWS])
+
+
+def _live(block: Block, scale: Scale, rows: np.ndarray) -> np.ndarray:
+    """Scaled columns of a block that are not dead, float32."""
+    return np.ascontiguousarray(scale.apply(block.values[rows], np.float32)[:, scale.factor > 0])
+
+
+def _entered(
+    choice: Choice, shares: np.ndarray, votes: Iterable[str], blocks: Sequence[Block]
+) -> dict[str, Any]:
+    """Say who votes with which share, and the scale of every block: 1 for one that votes, 0 for one left out."""
+    voters = [blocks[number] for number in choice.voters]
+    voices = [*votes, *(f"{block.name}:{said}" for block in voters for said in block.read_outs)]
+    scales = dict.fromkeys((block.name for block in blocks), 0.0)
+    scales |= {block.name: 1.0 for block in voters}
+    scales |= {blocks[number].name: scale for number, scale in choice.scales.items()}
+    return {
+        "vote": {} if choice.vote is None else dict(zip(voices, shares.tolist(), strict=True)),
+        "voters": [block.name for block in voters],
+        "scales": scales,
+    }
+
+
+def _measured(
+    cv: CrossValidation, alone: Trial, trial: Trial, steps: Sequence[GateStep], seed: int
+) -> dict[str, Any]:
+    """Losses and gains, and how much better random CV looks than fold-grouped CV."""
+    gain, gain_se = paired_gain(alone.losses, trial.losses, cv.weight)
+    dealt = replace(cv, fold_of=random_folds(len(cv.weight), cv.n_folds, seed)).run(trial.choice, trial)
+    random_gain, random_se = paired_gain(trial.losses, dealt.losses, cv.weight)
+    return {
+        "penalty": trial.choice.penalty,
+        "penalty_of_predictions": trial.choice.base_penalty,
+        "base_penalty": alone.choice.penalty,
+        "base_loss": alone.loss,
+        "loss": trial.loss,
+        "gain": gain,
+        "gain_se": gain_se,
+        "random_cv_loss": dealt.loss,
+        "random_cv_gain": random_gain,
+        "random_cv_se": random_se,
+        "steps": [step.to_json() for step in steps],
+    }

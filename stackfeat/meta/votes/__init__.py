@@ -1,0 +1,1 @@
+"""Votes over predictions: hard, soft, rank, weighted, greedy."""

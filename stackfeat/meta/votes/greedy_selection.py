@@ -1,0 +1,150 @@
+"""Greedy ensemble selection with replacement (Caruana and others, ICML 2004).
+
+In:  out-of-fold predictions of several members on the members' scale, true values, a metric.
+Out: a weight for each member: how often it was picked, averaged over bags of members.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stackfeat.meta.votes.incremental_scores import Running, make_running
+from stackfeat.meta.votes.voting import vote_weights
+from stackfeat.metrics.metric import Metric
+from stackfeat.seeds import derive_seed
+from stackfeat.tasks.task import Task
+
+SMALLEST_BAG = 5
+"""With no more inputs than this there is one bag, of all inputs."""
+SAME_LOSS = 1e-12
+"""A longer ensemble must be better by more than this (relative) than a shorter one."""
+
+
+@dataclass(frozen=True)
+class GreedySelection:
+    """What was picked.
+
+    Attributes
+    ----------
+    weights : float64 array (n_inputs,)
+        At least 0, sum 1; for `soft_vote`.
+    picks : tuple of int
+        Inputs in the order picked, bag after bag, up to each bag's best size.
+    path : tuple of float
+        The score after each pick, within its bag, on the rows used for picking.
+    """
+
+    weights: np.ndarray
+    picks: tuple[int, ...]
+    path: tuple[float, ...]
+
+
+def greedy_selection(
+    predictions: Sequence[np.ndarray],
+    y: np.ndarray,
+    metric: Metric,
+    task: Task,
+    *,
+    picks: int = 50,
+    bags: int = 5,
+    start: int = 3,
+    seed: int = 0,
+    weight: np.ndarray | None = None,
+) -> GreedySelection:
+    """Pick members one at a time, each the one that most improves the mean of those picked.
+
+    Each bag is a random half of the inputs (five at least). It starts from its best few inputs, as many
+    (1 to `start`) as score best together, grows to `picks`, and is cut where it scored best.
+
+    Parameters
+    ----------
+    predictions : sequence of float arrays (n, n_classes) or (n, 1)
+        On the members' scale; mapped back with the task before scoring.
+    y : array (n,)
+        Codes, or values on the members' scale.
+    metric : Metric
+    task : Task
+    picks : int
+        Members in a bag's ensemble at most, repeats counted.
+    bags : int
+    start : int
+    seed : int
+    weight : array (n,) or None
+
+    Returns
+    -------
+    GreedySelection
+
+    Notes
+    -----
+    Exact and fast for log_loss, accuracy, brier, rmse, mae, and rmsle of log1p targets; other
+    metrics are scored from scratch on at most 10,000 rows.
+    """
+    vote_weights(predictions, None)
+    n_inputs = len(predictions)
+    drawn = draw_bags(n_inputs, bags, seed)
+    weights = np.zeros(n_inputs)
+    all_picks: list[int] = []
+    path: list[float] = []
+    for bag in drawn:
+        inside = [predictions[index] for index in bag]
+        running = make_running(inside, y, metric, task, weight, derive_seed(seed, "greedy rows"))
+        chosen, scores = _grow(running, picks, start)
+        weights += np.bincount(bag[chosen], minlength=n_inputs) / (len(chosen) * len(drawn))
+        all_picks.extend(bag[chosen].tolist())
+        path.extend(scores)
+    return GreedySelection(weights / weights.sum(), tuple(all_picks), tuple(path))
+
+
+def draw_bags(n_inputs: int, bags: int, seed: int) -> list[np.ndarray]:
+    """Return sorted input numbers for each bag; one bag of all inputs where they are few."""
+    size = max(min(n_inputs, SMALLEST_BAG), math.ceil(n_inputs / 2))
+    if bags == 1 or size == n_inputs:
+        return [np.arange(n_inputs)]
+    return [
+        np.sort(
+            np.random.default_rng(derive_seed(seed, "greedy bag", bag)).choice(n_inputs, size, replace=False)
+        )
+        for bag in range(bags)
+    ]
+
+
+def _grow(running: Running, picks: int, start: int) -> tuple[list[int], list[float]]:
+    """Return the picks up to the best size, and the score after each."""
+    chosen, losses = _start(running, min(start, picks))
+    while len(chosen) < picks:
+        candidates = running.losses()
+        best = int(candidates.argmin())
+        running.add(best)
+        chosen.append(best)
+        losses.append(float(candidates[best]))
+    size = _best_size(losses)
+    return chosen[:size], [running.score_of(loss) for loss in losses[:size]]
+
+
+def _start(running: Running, at_most: int) -> tuple[list[int], list[float]]:
+    """Add the best inputs in order of their own loss, as many as are best together."""
+    single = running.losses()
+    order = single.argsort(kind="stable")[:at_most].tolist()
+    together: list[float] = []
+    for candidate in order:
+        together.append(float(running.losses()[candidate]))
+        running.add(candidate)
+    size = _best_size(together)
+    running.reset()
+    for candidate in order[:size]:
+        running.add(candidate)
+    return order[:size], together[:size]
+
+
+def _best_size(losses: Sequence[float]) -> int:
+    """Return the smallest size whose loss nothing longer beats."""
+    best = 0
+    for index, loss in enumerate(losses):
+        if loss < losses[best] - SAME_LOSS * abs(losses[best]):
+            best = index
+    return best + 1

@@ -1,0 +1,1 @@
+"""Metrics, their bootstrap and their decision rules; the metric functions a user brings."""

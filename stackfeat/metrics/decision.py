@@ -1,0 +1,320 @@
+"""Decision: from a prediction to the label or value that a label metric scores.
+
+In:  out-of-fold predictions, true values, a metric.
+Out: a small fitted value: threshold (binary), offsets of log-probabilities (multiclass), or cuts between
+neighbouring labels (kappa). `apply` turns predictions into codes, or rounded values in regression.
+
+It also holds:
+
+- The searches behind Decision: a threshold, offsets of classes, or cuts that score best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from stackfeat.errors import UsageError
+from stackfeat.metrics.metric import Metric
+from stackfeat.structure import must, structured
+from stackfeat.tasks.task import Task, log_probability, spread_rows
+
+COARSE, FINE = 100, 40
+"""Thresholds tried over all rows, then between the neighbours of the best."""
+
+OFFSETS_TRIED = 24
+
+LARGEST_OFFSET = 4.0
+
+CUTS_TRIED = 16
+
+PASSES = 5
+
+
+def fit_threshold(
+    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
+) -> float:
+    """Return the threshold of the positive probability; of equals the one nearest to 0.5."""
+    proba = prediction[:, task.positive]
+
+    def loss_at(threshold: float) -> float:
+        codes = np.where(proba > threshold, task.positive, 1 - task.positive)
+        return _loss(metric, y, codes, task, weight)
+
+    def best_of(candidates: np.ndarray) -> float:
+        losses = [(loss_at(float(one)), abs(float(one) - 0.5), float(one)) for one in candidates]
+        return min(losses)[2]
+
+    between = _midpoints(proba)
+    coarse = np.unique(np.r_[0.5, _some(between, COARSE)])
+    best = best_of(coarse)
+    place = int(np.searchsorted(coarse, best))
+    low, high = coarse[max(place - 1, 0)], coarse[min(place + 1, len(coarse) - 1)]
+    fine = _some(between[(between >= low) & (between <= high)], FINE)
+    return best_of(np.r_[best, fine])
+
+
+def fit_offsets(
+    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
+) -> list[float]:
+    """Return an offset for the log-probability of each class; their mean is 0.
+
+    One class at a time: with the other offsets fixed, a row goes to the class from a certain offset on,
+    so only these offsets need to be tried.
+    """
+    logs = log_probability(prediction)
+    offsets = np.zeros(task.n_outputs)
+    lowest = _loss(metric, y, logs.argmax(axis=1), task, weight)
+    for _ in range(PASSES):
+        before = lowest
+        for code in range(task.n_outputs):
+            others = logs + offsets
+            others[:, code] = -np.inf
+            runner_up = others.argmax(axis=1)
+            turns_at = others.max(axis=1) - logs[:, code]
+            inside = turns_at[np.abs(turns_at - offsets[code]) < LARGEST_OFFSET]
+            for offset in _some(_midpoints(inside), OFFSETS_TRIED):
+                loss = _loss(metric, y, np.where(turns_at < offset, code, runner_up), task, weight)
+                if loss < lowest:
+                    lowest, offsets[code] = loss, offset
+        if lowest >= before:
+            break
+    centred: list[float] = (offsets - offsets.mean()).tolist()
+    return centred
+
+
+def fit_cuts(
+    metric: Metric,
+    y: np.ndarray,
+    values: np.ndarray,
+    labels: np.ndarray,
+    task: Task,
+    weight: np.ndarray | None,
+) -> list[float]:
+    """Return ascending cuts between neighbouring labels, moved one at a time from the middles."""
+    cuts = (labels[:-1] + labels[1:]) / 2.0
+    dtype = np.int64 if task.is_classification else np.float64
+
+    def loss_of(trial: np.ndarray) -> float:
+        return _loss(metric, y, labels[np.searchsorted(trial, values)].astype(dtype), task, weight)
+
+    lowest = loss_of(cuts)
+    for _ in range(PASSES):
+        before = lowest
+        for index in range(len(cuts)):
+            low = cuts[index - 1] if index else -np.inf
+            high = cuts[index + 1] if index + 1 < len(cuts) else np.inf
+            between = values[(values > low) & (values < high)]
+            near = between[np.abs(between - cuts[index]) <= np.ptp(labels) / len(cuts)]
+            for candidate in _some(_midpoints(near), CUTS_TRIED):
+                trial = cuts.copy()
+                trial[index] = candidate
+                loss = loss_of(trial)
+                if loss < lowest:
+                    cuts, lowest = trial, loss
+        if lowest >= before:
+            break
+    found: list[float] = cuts.tolist()
+    return found
+
+
+def _loss(metric: Metric, y: np.ndarray, decided: np.ndarray, task: Task, weight: np.ndarray | None) -> float:
+    loss = metric.loss(y, decided, task, weight)
+    return float("inf") if np.isnan(loss) else loss
+
+
+def _midpoints(values: np.ndarray) -> np.ndarray:
+    """Return the middles between neighbouring different values."""
+    unique = np.unique(values)
+    middles: np.ndarray = (unique[:-1] + unique[1:]) / 2.0
+    return middles
+
+
+def _some(values: np.ndarray, n: int) -> np.ndarray:
+    """Return at most `n` of sorted values, evenly by position."""
+    if len(values) <= n:
+        return values
+    some: np.ndarray = values[np.linspace(0, len(values) - 1, n).round().astype(np.int64)]
+    return some
+
+
+Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value"]
+
+FITTED_METRICS = ("f1", "f1_macro", "mcc", "balanced_accuracy", "quadratic_weighted_kappa")
+"""Metrics whose best decision is not the most probable class; "auto" fits one for these."""
+
+FIT_ROWS = 50_000
+
+MAX_LABELS = 100
+"""Regression under kappa: with more different rounded values than this, values are only rounded."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How predictions become labels.
+
+    Attributes
+    ----------
+    kind : {"argmax", "threshold", "offsets", "cuts", "round", "value"}
+        "round" and "value": regression values rounded, or as they are.
+    numbers : tuple of float
+        The threshold; an offset for each class; the cuts, ascending.
+    labels : tuple of float
+        "cuts": the label below the first cut, between cuts, and above the last one.
+    positive : int
+        "threshold": the column compared.
+    """
+
+    kind: Kind
+    numbers: tuple[float, ...] = ()
+    labels: tuple[float, ...] = ()
+    positive: int = 1
+
+    @classmethod
+    def fit(
+        cls,
+        metric: Metric,
+        y: np.ndarray,
+        prediction: np.ndarray,
+        task: Task,
+        kind: Literal["auto", "argmax", "threshold"] = "auto",
+        weight: np.ndarray | None = None,
+    ) -> Decision:
+        """Fit the decision that scores best on these rows.
+
+        Parameters
+        ----------
+        metric : Metric
+        y : array (n,)
+            Codes, or values on the scale of the target (as `Metric.score` takes them).
+        prediction : array (n, n_classes) or (n, 1)
+            Regression: on the scale of the target.
+        task : Task
+        kind : {"auto", "argmax", "threshold"}
+            "auto" fits for f1, f1_macro, mcc, balanced_accuracy and kappa; "threshold" for any label metric.
+        weight : array (n,) or None
+
+        Returns
+        -------
+        Decision
+            Deterministic: the same rows give the same decision.
+
+        Raises
+        ------
+        UsageError
+            If a threshold is asked for under a metric that takes no labels.
+        """
+        if kind == "threshold" and metric.needs != "label":
+            raise UsageError(
+                f"decision 'threshold' needs a label metric; got {metric.name}, which takes {metric.needs}. "
+                "Use decision: auto."
+            )
+        wants_fit = kind == "threshold" or (kind == "auto" and metric.name in FITTED_METRICS)
+        if not wants_fit or not len(y):
+            return _plain(metric, task)
+        rows = spread_rows(y, FIT_ROWS, seed=0)
+        y, prediction = y[rows], prediction[rows]
+        return _fit(metric, y, prediction, task, None if weight is None else weight[rows])
+
+    def apply(self, prediction: np.ndarray) -> np.ndarray:
+        """Return int64 codes (n,); regression: float64 values (n,)."""
+        if self.kind in ("value", "round"):
+            values = _ordinal(prediction)
+            return np.rint(values) if self.kind == "round" else values
+        if self.kind == "argmax":
+            return np.asarray(prediction.argmax(axis=1), dtype=np.int64)
+        if self.kind == "threshold":
+            is_positive = prediction[:, self.positive] > self.numbers[0]
+            return np.where(is_positive, self.positive, 1 - self.positive).astype(np.int64)
+        if self.kind == "offsets":
+            shifted = log_probability(prediction) + np.asarray(self.numbers)
+            return np.asarray(shifted.argmax(axis=1), dtype=np.int64)
+        labels = np.asarray(self.labels)
+        decided: np.ndarray = labels[np.searchsorted(np.asarray(self.numbers), _ordinal(prediction))]
+        return decided.astype(np.int64) if prediction.ndim == 2 and prediction.shape[1] > 1 else decided
+
+    @staticmethod
+    def average(decisions: Sequence[Decision]) -> Decision:
+        """Return the mean of decisions of one kind, such as those of the fold pipelines.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or they differ in kind.
+        """
+        kinds = sorted({decision.kind for decision in decisions})
+        if len(kinds) != 1:
+            raise UsageError(f"decisions to average must be of one kind; got {', '.join(kinds) or 'none'}.")
+        first = decisions[0]
+        labels = sorted({label for decision in decisions for label in decision.labels})
+        rows = [
+            decision.numbers if first.kind != "cuts" else decision._cuts_of(labels) for decision in decisions
+        ]
+        numbers = np.mean(rows, axis=0).tolist() if first.numbers or first.kind == "cuts" else []
+        return Decision(first.kind, tuple(numbers), tuple(labels), first.positive)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: object, where: str = "decision") -> Decision:
+        """Return the decision that `to_json` described; StructureError if it is not made so."""
+        decision = structured(cls, values, where)
+        n_numbers, n_labels = len(decision.numbers), len(decision.labels)
+        must(decision.positive in (0, 1), f"{where}.positive", "be 0 or 1", decision.positive)
+        must(decision.kind != "threshold" or n_numbers == 1, f"{where}.numbers", "be one", n_numbers)
+        is_between = decision.kind != "cuts" or n_labels == n_numbers + 1
+        must(is_between, f"{where}.labels", "be one more than cuts", n_labels)
+        return decision
+
+    def _cuts_of(self, labels: Sequence[float]) -> list[float]:
+        """Return cuts between `labels`, some of which this decision may never have seen.
+
+        A label unseen between two seen ones gets no room; beyond the outermost the middle is the cut.
+        """
+        cuts = []
+        for below, above in pairwise(labels):
+            if below < self.labels[0]:
+                cuts.append(min([(below + above) / 2.0, *self.numbers[:1]]))
+            elif above > self.labels[-1]:
+                cuts.append(max([(below + above) / 2.0, *self.numbers[-1:]]))
+            else:
+                cuts.append(self.numbers[int(np.searchsorted(self.labels, above)) - 1])
+        return cuts
+
+
+def _plain(metric: Metric, task: Task) -> Decision:
+    if task.is_classification:
+        return Decision("argmax")
+    return Decision("round" if metric.needs == "label" else "value")
+
+
+def _fit(
+    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
+) -> Decision:
+    if not task.is_classification:
+        labels = np.unique(np.rint(y))
+        if len(labels) > MAX_LABELS:
+            return _plain(metric, task)
+        cuts = fit_cuts(metric, y, _ordinal(prediction), labels, task, weight)
+        return Decision("cuts", tuple(cuts), tuple(labels.tolist()))
+    if task.kind == "binary":
+        threshold = fit_threshold(metric, y, prediction, task, weight)
+        return Decision("threshold", (threshold,), positive=task.positive)
+    if metric.name == "quadratic_weighted_kappa":
+        codes = np.arange(task.n_outputs, dtype=np.float64)
+        cuts = fit_cuts(metric, y, _ordinal(prediction), codes, task, weight)
+        return Decision("cuts", tuple(cuts), tuple(codes.tolist()))
+    return Decision("offsets", tuple(fit_offsets(metric, y, prediction, task, weight)))
+
+
+def _ordinal(prediction: np.ndarray) -> np.ndarray:
+    """Return values (n,), or the expected code of class probabilities."""
+    if prediction.ndim == 1 or prediction.shape[1] == 1:
+        return prediction.reshape(len(prediction)).astype(np.float64)
+    expected: np.ndarray = prediction @ np.arange(prediction.shape[1], dtype=np.float64)
+    return expected

@@ -1,6 +1,0 @@
-"""What happens around a tap: the dry run that examines it, and its values turned into rows.
-
-Belongs here: the hook doctor (`examine`, `silence`, `listing`), the layout of values and their masks,
-pooling to rows and columns, the search for the penultimate layer, and leaving a module as it was
-(`untouched`). Not here: hooks themselves (`nets.taps`), many rows and files (`nets.extraction`).
-"""

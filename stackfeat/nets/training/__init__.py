@@ -1,0 +1,1 @@
+"""Rows and a module in, a trained module out: the loop, batches, optimizer, snapshots."""

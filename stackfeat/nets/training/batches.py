@@ -1,0 +1,262 @@
+"""Rows to learn from, and the batches of an epoch.
+
+In:  inputs and target with a row per sample: tensors on the device, or columns that are read when
+     they are needed (`LazyColumn`).
+Out: shuffled batches. Rows are gathered for several batches at once, the batches are views of that;
+     lazy columns are gathered by a thread one chunk ahead, so memory does not grow with the rows.
+
+It also holds:
+
+- mixup and cutmix: every row of a batch becomes a mixture of itself and another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stackfeat.errors import UsageError
+from stackfeat.layers.lazy import LazyColumn
+from stackfeat.layers.taps.runtime import IMAGE_DIMENSIONS
+from stackfeat.nets.options import TrainOptions
+from stackfeat.tasks.task import Task
+
+CHUNK_BYTES = {"cpu": 4 << 20}
+
+CHUNK_BYTES_ON_DEVICE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The other half of rows that are mixtures of two.
+
+    Attributes
+    ----------
+    y, weight : Tensor of shape (n_rows,)
+        Of the partner of each row.
+    share : float
+        Share of the row itself, between 0 and 1.
+    """
+
+    y: Tensor
+    weight: Tensor | None
+    share: float
+
+    def cut(self, rows: slice) -> Mixed:
+        return Mixed(self.y[rows], None if self.weight is None else self.weight[rows], self.share)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to learn from, or to validate on.
+
+    Attributes
+    ----------
+    inputs : tuple of Tensor or LazyColumn
+        Positional arguments of ``forward``, each with n_rows rows.
+    y : Tensor of shape (n_rows,)
+        int64 class codes, or float32 values.
+    weight : Tensor of shape (n_rows,), optional
+        float32, mean 1.
+    mixed : Mixed, optional
+        What the rows were mixed with.
+    channels_last : bool
+        Whether batches of images lie in memory with the channels last.
+    """
+
+    inputs: tuple[Tensor | LazyColumn, ...]
+    y: Tensor
+    weight: Tensor | None = None
+    mixed: Mixed | None = None
+    channels_last: bool = False
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def is_lazy(self) -> bool:
+        return any(isinstance(values, LazyColumn) for values in self.inputs)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of all inputs."""
+        return sum(values[:1].nbytes for values in self.inputs)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The inputs of rows that are in memory."""
+        return tuple(values for values in self.inputs if isinstance(values, Tensor))
+
+    def take(self, rows: Tensor) -> Rows:
+        """Gather rows, onto the device of the target."""
+        device = self.y.device
+        placed = rows.to(device)
+        inputs = tuple(
+            values[rows].to(device) if isinstance(values, LazyColumn) else values.index_select(0, placed)
+            for values in self.inputs
+        )
+        if self.channels_last:
+            inputs = tuple(
+                x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs
+            )
+        weight = None if self.weight is None else self.weight.index_select(0, placed)
+        return replace(self, inputs=inputs, y=self.y.index_select(0, placed), weight=weight)
+
+    def cut(self, start: int, stop: int) -> Rows:
+        """Return neighbouring rows, as views."""
+        rows = slice(start, stop)
+        return Rows(
+            tuple([values[rows] for values in self.inputs]),
+            self.y[rows],
+            None if self.weight is None else self.weight[rows],
+            None if self.mixed is None else self.mixed.cut(rows),
+            self.channels_last,
+        )
+
+    def parts(self, n_parts: int) -> list[Rows]:
+        """Split the rows into `n_parts` parts that differ by one row at most."""
+        if n_parts == 1:
+            return [self]
+        ends = [len(self) * (i + 1) // n_parts for i in range(n_parts)]
+        return [self.cut(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """Return the sizes of batches; a last batch of one row joins its neighbour (BatchNorm needs two).
+
+    Examples
+    --------
+    >>> batch_sizes(65, 32), batch_sizes(66, 32)
+    ([32, 33], [32, 32, 2])
+    """
+    n_full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * n_full
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+def batches(rows: Rows, order: Tensor, batch_size: int) -> Iterator[Rows]:
+    """Yield batches of `rows` in the order of the row numbers in `order` (int64, on the CPU)."""
+    sizes = batch_sizes(len(order), batch_size)
+    for taken, inside in gathered(rows, order, chunks(sizes, rows)):
+        start = 0
+        for size in inside:
+            yield taken.cut(start, start + size)
+            start += size
+
+
+def chunks(sizes: Sequence[int], rows: Rows) -> list[list[int]]:
+    """Put batches together that are gathered at once."""
+    limit = CHUNK_BYTES.get(rows.y.device.type, CHUNK_BYTES_ON_DEVICE)
+    n_together = max(1, limit // max(1, rows.row_bytes * max(sizes)))
+    return [list(sizes[start : start + n_together]) for start in range(0, len(sizes), n_together)]
+
+
+def gathered(rows: Rows, order: Tensor, plan: Sequence[list[int]]) -> Iterator[tuple[Rows, list[int]]]:
+    """Yield gathered rows, and the sizes of the batches in them."""
+    pieces = torch.split(order, [sum(inside) for inside in plan])
+    if not rows.is_lazy:
+        for piece, inside in zip(pieces, plan, strict=True):
+            yield rows.take(piece), inside
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="stackfeat-rows") as reader:
+        ahead = reader.submit(rows.take, pieces[0])
+        for i, inside in enumerate(plan):
+            taken = ahead.result()
+            if i + 1 < len(pieces):
+                ahead = reader.submit(rows.take, pieces[i + 1])
+            yield taken, inside
+
+
+def check_mixing(options: TrainOptions, task: Task) -> None:
+    """Refuse mixing where a target is no class.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name in ("mixup", "cutmix"):
+        if getattr(options, name) is not None and not task.is_classification:
+            raise UsageError(
+                f"{name} must be used in classification; got {name}={getattr(options, name):g} for "
+                f"task={task.kind!r}; remove train.{name}"
+            )
+
+
+def check_mixable(options: TrainOptions, rows: Rows) -> None:
+    """Refuse inputs that cannot be mixed, before training starts.
+
+    Raises
+    ------
+    UsageError
+        mixup of codes or tokens, which are no quantities; cutmix of anything but images.
+    """
+    few = [values[:1] for values in rows.inputs]
+    if options.mixup is not None and any(x.numel() and not x.is_floating_point() for x in few):
+        raise UsageError(
+            "mixup must have inputs that are numbers; got category codes or tokens (int64); remove "
+            "train.mixup, or use a net without accepts_categories, which gets categories one-hot"
+        )
+    if options.cutmix is not None and any(x.ndim != IMAGE_DIMENSIONS for x in few):
+        shapes = [tuple(x.shape[1:]) for x in few]
+        raise UsageError(
+            "cutmix must have inputs that are images (channels, height, width); "
+            f"got rows of shape {shapes}; use train.mixup instead"
+        )
+
+
+def mix(rows: Rows, options: TrainOptions) -> Rows:
+    """Return a mixed batch, drawn from torch's global generator on the CPU."""
+    if options.mixup is None and options.cutmix is None:
+        return rows
+    cut = options.cutmix is not None and (options.mixup is None or float(torch.rand(())) < 0.5)
+    alpha = options.cutmix if cut else options.mixup
+    assert alpha is not None
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    partner = torch.randperm(len(rows)).to(rows.y.device)
+    inputs = rows.tensors
+    if cut:
+        inputs, share = paste(inputs, partner, share)
+    else:
+        inputs = tuple(blend(x, x[partner], share) for x in inputs)
+    other = Mixed(
+        rows.y[partner],
+        None if rows.weight is None else rows.weight[partner],
+        share,
+    )
+    return replace(rows, inputs=inputs, mixed=other)
+
+
+def blend(x: Tensor, other: Tensor, share: float) -> Tensor:
+    return other.lerp(x, share) if x.is_floating_point() else x
+
+
+def paste(inputs: tuple[Tensor, ...], partner: Tensor, share: float) -> tuple[tuple[Tensor, ...], float]:
+    """Paste a box of each row's partner into it, at one place for all; return also the share left."""
+    size = math.sqrt(1 - share)
+    middle = torch.rand(2).tolist()
+    mixed, left = [], 1.0
+    for x in inputs:
+        height, width = x.shape[-2:]
+        top, bottom = span(middle[0], size, height)
+        start, end = span(middle[1], size, width)
+        x = x.clone()
+        x[..., top:bottom, start:end] = x[..., top:bottom, start:end][partner]
+        mixed.append(x)
+        left = 1 - (bottom - top) * (end - start) / (height * width)
+    return tuple(mixed), left
+
+
+def span(middle: float, size: float, length: int) -> tuple[int, int]:
+    """Return where a box of a share `size` begins and ends on a side; it is cut off at the edge."""
+    half = int(size * length) / 2
+    centre = int(middle * length)
+    return max(0, math.floor(centre - half)), min(length, math.floor(centre + half))

@@ -1,0 +1,221 @@
+"""What a net's output means: how it is trained, and how it becomes predictions.
+
+In:  the raw output (n_rows, n_outputs) of a net.
+Out: a loss per row while training; probabilities or values in float64 afterwards.
+
+It also holds:
+
+- How a training went: numbers alone, as JSON in the entry of a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stackfeat.errors import MemberError
+from stackfeat.structure import must, structured
+from stackfeat.tasks.probabilities import checked_finite, checked_probabilities
+from stackfeat.tasks.task import Task
+
+OutputKind = Literal["logits", "proba", "log_proba", "value"]
+
+Loss = Literal["cross_entropy", "mse", "mae", "huber"]
+
+SMALLEST_PROBABILITY = 1e-7
+"""Of an output that is a probability, before its logarithm: about the rounding of float32 near one."""
+
+FEW_CLASSES = 32
+
+VALUE_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+
+
+@dataclass(frozen=True)
+class Head:
+    """How to read the output.
+
+    Attributes
+    ----------
+    kind : {"logits", "proba", "log_proba", "value"}
+    one_column : bool
+        Binary, with one output that speaks for the positive class.
+    positive : int
+        That class.
+    mean, scale : float, or tuple of float
+        Regression: the training rows' target is ``scale * output + mean``; one for each of several targets.
+    order : sequence of int
+        Which column holds each class, in a net of another order of classes; empty where it is ours.
+    """
+
+    kind: OutputKind
+    one_column: bool = False
+    positive: int = 1
+    mean: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0
+    order: Sequence[int] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: object) -> Head:
+        """Return the head that `to_json` described; StructureError if it is not made so."""
+        head = structured(cls, values, "head")
+        must(head.positive in (0, 1), "head.positive", "be 0 or 1", head.positive)
+        is_order = sorted(head.order) == list(range(len(head.order)))
+        must(is_order, "head.order", "name each column once", head.order)
+        return head
+
+    def log_scores(self, output: Tensor) -> Tensor:
+        """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""
+        output = output[:, list(self.order)] if self.order else output
+        if self.kind == "logits":
+            return self.two_columns(torch.zeros_like(output), output) if self.one_column else output
+        if self.kind == "log_proba" and not self.one_column:
+            return output
+        shares = output.exp() if self.kind == "log_proba" else output
+        if self.one_column:
+            shares = self.two_columns(1 - shares, shares)
+        return shares.clamp_min(SMALLEST_PROBABILITY).log()
+
+    def two_columns(self, negative: Tensor, positive: Tensor) -> Tensor:
+        return torch.cat([negative, positive] if self.positive == 1 else [positive, negative], dim=1)
+
+    def predictions(self, output: np.ndarray, who: str = "a net") -> np.ndarray:
+        """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64.
+
+        Raises
+        ------
+        MemberError
+            If the output is not finite, or no probabilities where it should be.
+        """
+        if self.kind == "value":
+            output = checked_finite(output, who)
+            values: np.ndarray = output.astype(np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
+            return values
+        if self.kind == "proba" and not self.one_column:
+            ordered = output[:, list(self.order)] if self.order else output
+            return checked_probabilities(ordered, who)
+        if self.kind == "proba":
+            checked_probabilities(np.hstack([1.0 - output, output]), who)
+        scores = self.log_scores(torch.from_numpy(output.astype(np.float64))).numpy()
+        with np.errstate(invalid="ignore"):
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        proba: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
+        return checked_finite(proba, who)
+
+
+def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Task) -> Head:
+    """Decide what an untrained net's output means.
+
+    Parameters
+    ----------
+    declared : {"auto", "logits", "proba", "log_proba", "value"}
+    output, amplified : ndarray of shape (n_rows, n_outputs)
+        For a few rows, and for the same rows with large inputs: an untrained net's logits may lie
+        between 0 and 1 by chance, but not for those.
+    task : Task
+
+    Raises
+    ------
+    MemberError
+        If the number of columns does not fit the task.
+    """
+    n_columns = output.shape[1]
+    one_column = task.kind == "binary" and n_columns == 1
+    if n_columns != task.n_outputs and not one_column:
+        raise MemberError(
+            f"a net must return {task.n_outputs} columns for this {task.kind} task; got {n_columns} columns; "
+            "take n_outputs in the constructor and use it for the last layer"
+        )
+    if not task.is_classification:
+        if declared not in ("auto", "value"):
+            raise MemberError(f"output must be 'value' in regression; got output={declared!r}; remove it")
+        return Head("value")
+    if declared == "value":
+        raise MemberError("output must not be 'value' in classification; got output='value'; try 'logits'")
+    kind = look_at(output, amplified) if declared == "auto" else declared
+    return Head(kind, one_column, task.positive)  # type: ignore[arg-type]
+
+
+def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
+    both = np.concatenate([output, amplified]).astype(np.float64)
+    if both.shape[1] == 1:
+        return "proba" if (both >= 0).all() and (both <= 1).all() else "logits"
+    if (both >= 0).all() and np.allclose(both.sum(axis=1), 1, atol=1e-3):
+        return "proba"
+    if (both <= 1e-6).all() and np.allclose(np.exp(both).sum(axis=1), 1, atol=1e-3):
+        return "log_proba"
+    return "logits"
+
+
+def row_losses(
+    head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothing: float, reduction: str = "none"
+) -> Tensor:
+    """Return the loss of each row, float32 of shape (n_rows,); with ``reduction="sum"`` their sum.
+
+    An output (n_rows, k, n_outputs) is k predictions a row: its loss is the mean of their losses, not
+    the loss of their mean, which would train them as one. Of several targets, y (n_rows, n_targets), it
+    is the mean over them.
+    """
+    output = output.float()
+    if output.ndim == 3:
+        n_rows, k, _ = output.shape
+        each = row_losses(head, loss, output.flatten(0, 1), y.repeat_interleave(k, dim=0), label_smoothing)
+        means = each.view(n_rows, k).mean(1)
+        return means.sum() if reduction == "sum" else means
+    if loss == "cross_entropy":
+        scores = head.log_scores(output)
+        if scores.shape[1] <= FEW_CLASSES and scores.device.type == "cpu":
+            # With the classes next to each other a CPU computes the logarithms one by one.
+            scores, y = scores.t().contiguous()[None], y[None]
+        losses = F.cross_entropy(scores, y, reduction=reduction, label_smoothing=label_smoothing)
+        return losses if reduction == "sum" else losses.view(-1)
+    if y.ndim == 1:
+        values: Tensor = VALUE_LOSSES[loss](output[:, 0], y, reduction=reduction)
+        return values
+    means = VALUE_LOSSES[loss](output, y, reduction="none").mean(dim=1)
+    return means.sum() if reduction == "sum" else means
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How training went.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs run.
+    best_epoch : int
+        Epochs after which validation was best; `epochs` without validation.
+    losses, validation_losses : tuple of float
+        Mean loss of each epoch.
+    retries : int
+        How often a loss that was not finite made it start again.
+    lr : float
+        The peak learning rate that worked.
+    stopped : bool
+        Whether `should_stop` ended it.
+    n_parts : int
+        In how many parts a batch was computed, because memory ran out otherwise.
+    """
+
+    epochs: int
+    best_epoch: int
+    losses: tuple[float, ...]
+    validation_losses: tuple[float, ...] = ()
+    retries: int = 0
+    lr: float = 0.0
+    stopped: bool = False
+    n_parts: int = 1
+
+    @classmethod
+    def from_json(cls, values: object) -> TrainReport:
+        """Return the report whose fields stand in a net's header; StructureError if it is not made so."""
+        return structured(cls, values, "report")

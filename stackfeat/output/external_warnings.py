@@ -1,0 +1,84 @@
+"""What looks wrong, after a run, about members that were made elsewhere.
+
+In:  scores of all members, the out-of-fold rows of those made elsewhere.
+Out: a sentence each: far above every member of one's own, another order of classes, near chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.graph import Node
+from stackfeat.engine.imports.leak_signs import better_order, far_above, is_near_chance, order_text
+from stackfeat.engine.plan import Plan
+from stackfeat.engine.scoring import oof_prediction
+from stackfeat.members.options import PredictionsOptions
+from stackfeat.metrics.metric import Metric
+from stackfeat.nets.options import NetOptions
+from stackfeat.output.scores import Score, paired_gap
+from stackfeat.store import EntryStore
+
+
+def foreign_warnings(
+    plan: Plan, store: EntryStore, scores: Sequence[Score], train: Samples, folds: Folds, metric: Metric
+) -> list[str]:
+    """Return warnings on imported members and checkpoints.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Of all members, in the order of computing.
+    """
+    foreign = [score for score in scores if is_foreign(score.node)]
+    own = [score for score in scores if score.node.is_base and not is_foreign(score.node)]
+    best = min(own, key=lambda score: metric.signed(score.score), default=None)
+    found = []
+    for score in foreign:
+        if best is not None:
+            found += _leak_warning(score, best, metric)
+        if isinstance(score.node.options, NetOptions):
+            found += _checkpoint_warnings(plan, store, score, train, folds)
+    return found
+
+
+def is_foreign(node: Node) -> bool:
+    """Whether predictions of a member come from files, or from nets that were trained elsewhere."""
+    if isinstance(node.options, NetOptions):
+        return node.options.weights is not None and not node.options.is_tuned
+    return isinstance(node.options, PredictionsOptions)
+
+
+def _leak_warning(score: Score, best: Score, metric: Metric) -> list[str]:
+    gap, error = paired_gap(score, best, metric)
+    if not far_above(score.score, best.score, -gap, error, metric.greater_is_better):
+        return []
+    return [
+        f"{score.node.full_name}: its out-of-fold {metric.name} of {score.score:.5g} is far above that of the best "
+        f"member trained here ({best.node.full_name}, {best.score:.5g}), by {-gap / max(error, 1e-12):.0f} standard "
+        "errors: were its rows made by models that saw their labels? Ask for the folds; leave it out if in doubt"
+    ]
+
+
+def _checkpoint_warnings(
+    plan: Plan, store: EntryStore, score: Score, train: Samples, folds: Folds
+) -> list[str]:
+    block, task = score.node.prediction, train.task
+    assert block is not None and isinstance(score.node.options, NetOptions)
+    places = [plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)]
+    values, covered = oof_prediction(store, places, folds, task, "mean")
+    rows = np.flatnonzero(covered)
+    y, values = train.labels[rows], values[rows]
+    if task.is_classification and score.node.options.classes is None:
+        order = better_order(y, values)
+        if order is not None:
+            return [f"{score.node.full_name}: {order_text(order, task)}"]
+    if is_near_chance(y, values, task, None if train.weight is None else train.weight[rows]):
+        return [
+            f"{score.node.full_name}: out-of-fold rows of the checkpoints are no better than a constant prediction. "
+            "Are inputs prepared as in training (scaling, order of columns), and classes in the right order?"
+        ]
+    return []

@@ -1,0 +1,120 @@
+"""Tap patterns: one block for every layer that a tap such as ``encoder.layers.*.dropout2`` means.
+
+In:  a config whose taps may be patterns without `last`; the rows of its run.
+Out: the config with each such tap replaced by the layers it means. Which these are is known once the
+     net has been built, untrained; it is stored, so that `check` can say it without torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stackfeat.config import LoadedConfig
+from stackfeat.engine.blocks import samples_of
+from stackfeat.engine.graph import graph_problems
+from stackfeat.engine.plan import member_libraries
+from stackfeat.engine.recipes import Recipe, key_of, stage_recipe
+from stackfeat.errors import ConfigError
+from stackfeat.meta.columns import Rows
+from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.registry.user_code import first_on_path
+from stackfeat.store import Store
+
+logger = logging.getLogger(__name__)
+
+N_ROWS = 64
+"""The first training rows: which layers run does not depend on more."""
+
+SourceHash = Callable[[str], str | None]
+
+
+def with_layers(loaded: LoadedConfig, store: Store, samples: str, source_hash: SourceHash) -> LoadedConfig:
+    """Replace patterns by layers where these are stored already; other patterns stay.
+
+    Parameters
+    ----------
+    samples : str
+        Key of the training rows.
+    """
+    levels = {level: dict(members) for level, members in loaded.config.levels.items()}
+    for level, name, options in _with_patterns(loaded):
+        key = key_of(_recipe(options, samples, source_hash))
+        if store.has(key):
+            levels[level][name] = expanded(
+                options, store.read(key).structure("layers", dict[str, tuple[str, ...]])
+            )
+    config = loaded.config.model_copy(update={"levels": levels})
+    return replace(loaded, config=config)
+
+
+def find_layers(
+    loaded: LoadedConfig, store: Store, samples: str, source_hash: SourceHash, *, trust_code: bool
+) -> None:
+    """Build each net whose taps are patterns, and store which layers these mean.
+
+    Raises
+    ------
+    LayerNotFoundError
+        If a pattern means no layer.
+    ConfigError
+        If the blocks that there are now are not those that other members read.
+    """
+    for _, name, options in _with_patterns(loaded):
+        recipe = _recipe(options, samples, source_hash)
+        key = key_of(recipe)
+        if store.has(key):
+            continue
+        from stackfeat.members.net import NetMember
+
+        train = samples_of(store, samples)
+        few = train.take(np.arange(min(N_ROWS, train.n_rows)))
+        wanted = [item for item in options.inputs or () if item in few.inputs] or list(few.inputs)
+        rows = Rows(few.n_rows, {item: few.inputs[item] for item in wanted})
+        with first_on_path(loaded.folder if trust_code else None):
+            layers = NetMember(options, trust_code).layers_of_patterns(rows, train.task, loaded.config.seed)
+        for tap, names in layers.items():
+            logger.info("%s: tap %s means %s", name, tap, ", ".join(names))
+        with store.write(key, "layers", recipe) as writer:
+            writer.json("layers", layers)
+    problems = graph_problems(with_layers(loaded, store, samples, source_hash).config)
+    if problems:
+        raise ConfigError("; ".join(f"{path}: {message}" for path, message in problems))
+
+
+def expanded(options: NetOptions, layers: dict[str, list[str]]) -> NetOptions:
+    """Put the layers of each pattern in its place."""
+    assert options.emit != "auto"
+    emit: list[str | TapOptions] = []
+    for item in options.emit:
+        tap = item if isinstance(item, TapOptions) else TapOptions(tap=item)
+        if not tap.is_open:
+            emit.append(item)
+        elif isinstance(item, TapOptions):
+            emit += [item.model_copy(update={"tap": name}) for name in layers[tap.tap]]
+        else:
+            emit += layers[tap.tap]
+    return options.model_copy(update={"emit": tuple(emit)})
+
+
+def _with_patterns(loaded: LoadedConfig) -> Iterator[tuple[str, str, NetOptions]]:
+    for level, members in loaded.config.levels.items():
+        for name, options in members.items():
+            if isinstance(options, NetOptions) and any(tap.is_open for tap in options.taps()):
+                yield level, name, options
+
+
+def _recipe(options: NetOptions, samples: str, source_hash: SourceHash) -> Recipe:
+    values: dict[str, Any] = options.to_json()
+    return stage_recipe(
+        "layers",
+        net={name: values[name] for name in ("net", "params", "inputs", "output")},
+        taps=[tap.tap for tap in options.taps() if tap.is_open],
+        samples=samples,
+        libraries=member_libraries(options),
+        code=source_hash(options.net),
+    )

@@ -1,0 +1,96 @@
+"""Files of predictions: columns by name, ids as text, arrays only with ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stackfeat.data.files.prediction_file import class_order, read_predictions
+from stackfeat.errors import DataError
+from stackfeat.tasks.task import Task
+
+THREE = Task("multiclass", (1, 2, 3))
+TWO = Task("binary", ("no", "yes"), positive=1)
+VALUES = Task("regression")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_columns_are_matched_by_name_and_ids_stay_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "3,id,1,note,2\n0.5,007,0.2,0.1,0.3\n0.1,8,0.8,0.2,\n")
+    found = read_predictions(path, THREE, "row_id")
+    assert found.ids.tolist() == ["007", "8"] and found.by_name and found.ignored == ("note",)
+    assert np.allclose(found.values, [[0.2, 0.3, 0.5], [0.8, np.nan, 0.1]], equal_nan=True)
+
+
+def test_parquet_and_structured_arrays_read_as_csv_does(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"id": ["a", "b"], "3": [0.5, 0.1], "1": [0.2, 0.8], "2": [0.3, 0.1]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    np.save(
+        tmp_path / "a.npy", frame.to_records(index=False).astype([("id", "U3"), *((c, "f8") for c in "312")])
+    )
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    first, *others = (read_predictions(tmp_path / f"a.{s}", THREE, "id") for s in ("csv", "parquet", "npy"))
+    for other in others:
+        assert np.array_equal(other.values, first.values) and other.ids.tolist() == first.ids.tolist()
+
+
+@pytest.mark.parametrize("name", ["prediction", "yes", "proba", "bought"])
+def test_one_column_of_a_binary_task_is_the_positive_class(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"id,{name}\na,0.2\n")
+    assert read_predictions(path, TWO, "id", target="bought").values.tolist() == [[0.8, 0.2]]
+    flipped = Task("binary", ("no", "yes"), positive=0)
+    if name != "yes":
+        assert read_predictions(path, flipped, "id", target="bought").values.tolist() == [[0.2, 0.8]]
+
+
+def test_values_are_read_from_prediction_or_the_target(tmp_path: Path) -> None:
+    for name in ("prediction", "price"):
+        path = write(tmp_path / f"{name}.csv", f"id,{name}\na,3.5\n")
+        assert read_predictions(path, VALUES, "id", target="price").values.tolist() == [[3.5]]
+    with pytest.raises(DataError, match="the column must be called 'prediction'; got 'cost'"):
+        read_predictions(write(tmp_path / "b.csv", "id,cost\na,1\n"), VALUES, "id")
+
+
+def test_arrays_are_never_aligned_by_position(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(3))
+    np.save(tmp_path / "ids.npy", np.array(["x", "y", "z"]))
+    write(tmp_path / "ids.csv", "id\nx\ny\nz\n")
+    with pytest.raises(DataError, match="rows are never aligned by position"):
+        read_predictions(tmp_path / "a.npy", THREE, "id")
+    for ids in ("ids.npy", "ids.csv"):
+        found = read_predictions(tmp_path / "a.npy", THREE, "id", ids=tmp_path / ids, classes=(3, 1, 2))
+        assert found.ids.tolist() == ["x", "y", "z"]
+        assert np.array_equal(found.values, np.eye(3)[:, [1, 2, 0]])
+    assert not read_predictions(tmp_path / "a.npy", THREE, "id", ids=tmp_path / "ids.npy").by_name
+    np.save(tmp_path / "ids.npy", np.array(["x", "y"]))
+    with pytest.raises(DataError, match="got 3 rows and 2 ids"):
+        read_predictions(tmp_path / "a.npy", THREE, "id", ids=tmp_path / "ids.npy")
+
+
+def test_no_pickle_is_loaded(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="no Python objects; got dtype object; write it"):
+        read_predictions(tmp_path / "a.npy", THREE, "id", ids=tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["1", "2", "4"], r"got '4'"),
+        (["1", "2"], "without 3"),
+        (["1", "2", "3", "3"], "with one more than once"),
+    ],
+)
+def test_an_order_of_classes_names_each_once(classes: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        class_order(classes, THREE, "here")
+    assert class_order(json.loads("[2, 3, 1]"), THREE, "here") == [2, 0, 1]

@@ -1,0 +1,202 @@
+"""Lean layers give what torch's own give, and only while the block lasts."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stackfeat.layers.extraction.fast_layers import lean_layers
+from stackfeat.layers.extraction.placement import matmul_path
+from stackfeat.layers.taps.runtime import plain_transformers
+
+N_ROWS, N_STEPS, WIDTH = 5, 7, 12
+
+
+def both(model: nn.Module, *args: torch.Tensor, **options: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the values of torch's plain path and of the lean one."""
+    model.eval()
+    with torch.no_grad(), plain_transformers():
+        plain = model(*args, **options)
+        with lean_layers(model):
+            lean = model(*args, **options)
+    return plain, lean
+
+
+def padding() -> torch.Tensor:
+    return torch.arange(N_STEPS)[None] >= torch.tensor([7, 3, 1, 5, 6])[:, None]
+
+
+@pytest.mark.parametrize(
+    ("batch_first", "norm_first", "bias"), list(itertools.product((True, False), repeat=3))
+)
+def test_encoder_is_the_same(batch_first: bool, norm_first: bool, bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(
+        WIDTH, 3, 16, batch_first=batch_first, norm_first=norm_first, bias=bias
+    )
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    x = torch.randn(N_ROWS, N_STEPS, WIDTH)
+    x = x if batch_first else x.transpose(0, 1)
+    for mask in (None, padding(), torch.zeros(N_ROWS, N_STEPS).masked_fill(padding(), -torch.inf)):
+        plain, lean = both(model, x, src_key_padding_mask=mask)
+        torch.testing.assert_close(lean, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_self_attention_takes_the_lean_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.MultiheadAttention(WIDTH, 3, batch_first=True).eval()
+    x = torch.randn(N_ROWS, N_STEPS, WIDTH)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("torch's own way was taken")
+
+    monkeypatch.setattr(F, "multi_head_attention_forward", refuse)
+    with torch.no_grad(), lean_layers(model):
+        assert model(x, x, x, need_weights=False)[0].shape == x.shape
+        with pytest.raises(AssertionError, match="own way"):
+            model(x, x, x)
+
+
+def test_what_is_not_plain_self_attention_goes_to_torch() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(N_ROWS, N_STEPS, WIDTH), torch.randn(N_ROWS, N_STEPS + 2, WIDTH)
+    causal = nn.Transformer.generate_square_subsequent_mask(N_STEPS)
+    for options in ({}, {"add_zero_attn": True}, {"add_bias_kv": True}):
+        model = nn.MultiheadAttention(WIDTH, 3, batch_first=True, **options).eval()
+        calls = [
+            ((x, x, x), {}),
+            ((x, y, y), {"need_weights": False}),
+            ((x, x, x), {"need_weights": False, "attn_mask": causal}),
+            ((x, x, x), {"need_weights": False, "attn_mask": causal, "is_causal": True}),
+            ((x[0], x[0], x[0]), {"need_weights": False}),
+        ]
+        for args, named in calls:
+            with torch.no_grad():
+                plain = model(*args, **named)
+                with lean_layers(model):
+                    lean = model(*args, **named)
+            for ours, theirs in zip(lean, plain, strict=True):
+                assert (ours is None) == (theirs is None)
+                assert ours is None or torch.equal(ours, theirs)
+    other = nn.MultiheadAttention(WIDTH, 3, kdim=4, vdim=4, batch_first=True).eval()
+    z = torch.randn(N_ROWS, N_STEPS, 4)
+    with torch.no_grad(), lean_layers(other):
+        assert other(x, z, z)[0].shape == x.shape
+
+
+def test_a_sample_of_padding_alone_gives_no_nan() -> None:
+    model = nn.MultiheadAttention(WIDTH, 3, batch_first=True)
+    x = torch.randn(2, N_STEPS, WIDTH)
+    mask = torch.tensor([[False] * N_STEPS, [True] * N_STEPS])
+    plain, lean = both(model, x, x, x, key_padding_mask=mask, need_weights=False)
+    assert torch.equal(torch.nan_to_num(lean[0]), torch.nan_to_num(plain[0]))
+
+
+def test_everything_is_put_back_after_an_error() -> None:
+    model = nn.TransformerEncoderLayer(WIDTH, 3, 16)
+    with pytest.raises(RuntimeError, match="stop"), lean_layers(model):
+        assert "forward" in vars(model.self_attn)
+        raise RuntimeError("stop")
+    assert "forward" not in vars(model.self_attn)
+    assert model.activation is F.relu
+
+
+def test_own_classes_and_own_hooks_are_left_alone() -> None:
+    class Mine(nn.MultiheadAttention):
+        pass
+
+    model = nn.TransformerEncoderLayer(WIDTH, 3, 16)
+    model.self_attn = Mine(WIDTH, 3)
+    kept: list[torch.Tensor] = []
+    model.linear1.register_forward_hook(lambda _layer, _args, output: kept.append(output))
+    with torch.no_grad(), lean_layers(model.eval()):
+        model(torch.randn(N_STEPS, N_ROWS, WIDTH))
+        assert "forward" not in vars(model.self_attn)
+    assert (kept[0] < 0).any(), "the user's hook saw its value overwritten"
+
+
+def test_gradients_go_the_usual_way() -> None:
+    model = nn.MultiheadAttention(WIDTH, 3, batch_first=True)
+    x = torch.randn(N_ROWS, N_STEPS, WIDTH, requires_grad=True)
+    with lean_layers(model):
+        model(x, x, x, need_weights=False)[0].sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_is_the_same_to_the_bit(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(50, 30, bias=bias)
+    for x in (torch.randn(64, 50), torch.randn(4, 7, 50), torch.randn(50, 64).t(), torch.randn(0, 50)):
+        with torch.no_grad(), matmul_path(torch.device("cpu")):
+            plain = layer(x)
+            with lean_layers(layer):
+                lean = layer(x)
+        assert torch.equal(lean, plain)
+
+
+def test_linear_leaves_what_is_not_plain_to_torch() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 3)
+    double = nn.Linear(6, 3).double()
+    with torch.no_grad(), lean_layers(layer), lean_layers(double):
+        assert layer(torch.randn(6)).shape == (3,)
+        assert double(torch.randn(2, 6).double()).dtype == torch.float64
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(torch.randn(2, 6)).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError):
+            layer(torch.randn(2, 5))
+    with lean_layers(layer):
+        layer(torch.randn(2, 6)).sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": False},
+        {"stride": 2, "padding": 1},
+        {"padding": 2, "dilation": 2},
+        {"groups": 4},
+        {"padding": "same"},
+        {"padding": 1, "padding_mode": "reflect"},
+    ],
+    ids=str,
+)
+def test_convolution_is_the_same_to_the_bit(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(8, 16, 3, **options)
+    images = torch.randn(5, 8, 11, 9)
+    with torch.no_grad(), matmul_path(torch.device("cpu")):
+        # The usual way to run channels-last: weights and images.
+        plain = nn.Conv2d(8, 16, 3, **options)
+        plain.load_state_dict(layer.state_dict())
+        expected = plain.to(memory_format=torch.channels_last)(
+            images.contiguous(memory_format=torch.channels_last)
+        )
+        with lean_layers(layer):
+            for _ in range(2):
+                lean = layer(images.contiguous(memory_format=torch.channels_last))
+                assert torch.equal(lean, expected)
+            assert torch.equal(layer(images), plain.to(memory_format=torch.contiguous_format)(images))
+            layer.weight.mul_(2.0)
+            assert not torch.equal(layer(images.contiguous(memory_format=torch.channels_last)), expected)
+
+
+def test_convolution_leaves_what_is_not_plain_to_torch() -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    with torch.no_grad(), lean_layers(layer):
+        assert layer(torch.randn(3, 8, 8)).shape == (4, 6, 6)
+        with pytest.raises(RuntimeError, match="channels"):
+            layer(torch.randn(2, 5, 8, 8).contiguous(memory_format=torch.channels_last))
+    with lean_layers(layer):
+        layer(torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
+    assert layer.weight.grad is not None
+    normed = torch.nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+    with lean_layers(normed):
+        assert "forward" not in vars(normed)

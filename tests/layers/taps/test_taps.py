@@ -1,0 +1,476 @@
+"""Taps against hooks written by hand: the grammar, the keys, what is caught."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.layers.taps import Extractor, Tap, layer_names, mark, tapped
+from stackfeat.layers.taps.layers import match_pattern
+
+
+def read_by_hand(model: nn.Module, layer: nn.Module, *inputs: Tensor) -> Tensor:
+    """The oracle: a hook as anyone would write it."""
+    seen = []
+    handle = layer.register_forward_hook(lambda _m, _i, output: seen.append(output.detach().clone()))
+    with torch.no_grad():
+        model(*inputs)
+    handle.remove()
+    return seen[-1]
+
+
+def n_hooks(model: nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 5, batch_first=True)
+        self.act = nn.Tanh()
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(x)
+        return self.head(self.act(self.act(states[:, -1]) * 2))
+
+
+def test_a_tap_reads_what_a_hand_written_hook_reads() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Sequential(nn.Linear(6, 3), nn.Sigmoid()))
+    x = torch.randn(5, 4)
+    with tapped(model, ["0", "2.0", "2.0:input"]) as caught:
+        model(x)
+    torch.testing.assert_close(caught["0"], read_by_hand(model, model[0], x), rtol=0, atol=0)
+    torch.testing.assert_close(caught["2.0"], read_by_hand(model, model[2][0], x), rtol=0, atol=0)
+    torch.testing.assert_close(caught["2.0:input"], read_by_hand(model, model[1], x), rtol=0, atol=0)
+    assert not caught["0"].requires_grad
+
+
+def test_items_and_calls_are_chosen_as_written() -> None:
+    model = Recurrent().eval()
+    x = torch.randn(2, 7, 3)
+    states, (hidden, cell) = model.lstm(x)
+    first = model.act(states[:, -1])
+    taps = ["lstm[0]", "lstm", "lstm[1][0]", "lstm[1][1]", "act", "act#0", "act#1", "act#-2", "act#all"]
+    with tapped(model, taps) as caught:
+        model(x)
+    assert set(caught) == set(taps)
+    expected = {"lstm[0]": states, "lstm": states, "lstm[1][0]": hidden, "lstm[1][1]": cell}
+    expected |= {"act#0": first, "act#-2": first, "act#1": model.act(first * 2), "act": model.act(first * 2)}
+    for key, values in expected.items():
+        torch.testing.assert_close(caught[key], values.detach(), rtol=0, atol=0)
+    assert [values.tolist() for values in caught["act#all"]] == [
+        caught["act#0"].tolist(),
+        caught["act"].tolist(),
+    ]
+
+
+def test_several_calls_are_combined_as_the_tap_says() -> None:
+    model = Recurrent().eval()
+    taps = {how: Tap("act", call="all", combine=how) for how in ("concat", "mean", "stack")}
+    with tapped(model, {**taps, "all": "act#all"}) as caught:
+        model(torch.randn(2, 7, 3))
+    torch.testing.assert_close(caught["concat"], torch.cat(caught["all"], dim=1))
+    torch.testing.assert_close(caught["mean"], torch.stack(caught["all"]).mean(0))
+    torch.testing.assert_close(caught["stack"], torch.stack(caught["all"], dim=1))
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    hidden: list[Tensor]
+
+
+Pair = namedtuple("Pair", ["left", "right"])
+
+
+@pytest.mark.parametrize(
+    ("wrap", "tap"),
+    [
+        (lambda a, b: (a, b), "body[1]"),
+        (lambda a, b: [a, b], "body[-1]"),
+        (lambda a, b: {"a": a, "b": b}, "body[b]"),
+        (lambda a, b: {"a": a, "b": b}, "body[1]"),
+        (lambda a, b: {0: a, 1: b}, "body[1]"),
+        (lambda a, b: Answer(a, [b]), "body[hidden]"),
+        (lambda a, b: Answer(a, [b]), "body[1][0]"),
+        (lambda a, b: Pair(a, b), "body[right]"),
+        (lambda a, b: {"x": (None, {"y": [b]})}, "body[x][1][y][0]"),
+        (lambda a, b: (None, (), {"y": b}), "body"),
+    ],
+)
+def test_tuples_lists_dicts_and_dataclasses_are_read_by_index_or_key(wrap: Any, tap: str) -> None:
+    class Body(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return wrap(x * 2, x * 3)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Body()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.body(x)
+            return x
+
+    net, x = Net(), torch.randn(2, 3)
+    with tapped(net, [tap]) as caught:
+        net(x)
+    torch.testing.assert_close(caught[tap], x * 3)
+
+
+def test_a_wrong_item_says_what_there_is() -> None:
+    model = Recurrent()
+    with (
+        tapped(model, ["lstm[2]"]),
+        pytest.raises(TapError, match=r"\[2\] must exist in the output of 'lstm'"),
+    ):
+        model(torch.randn(2, 7, 3))
+    assert n_hooks(model) == 0
+
+
+class Fusion(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Bilinear(2, 3, 4)
+        self.scaled = Scale()
+
+    def forward(self, x: Tensor, *, other: Tensor) -> Tensor:
+        return self.scaled(self.mix(x, other), by=other[:, :1])
+
+
+class Scale(nn.Module):
+    def forward(self, values: Tensor, by: Tensor) -> Tensor:
+        return values * by
+
+
+def test_arguments_are_read_by_position_and_by_name_however_they_are_passed() -> None:
+    model, x, y = Fusion(), torch.randn(5, 2), torch.randn(5, 3)
+    taps = [
+        "mix:input",
+        "mix:input[0]",
+        "mix:input[1]",
+        "mix:input[input2]",
+        "scaled:input[by]",
+        "scaled:input[1]",
+    ]
+    with tapped(model, [*taps, ":input[other]", ":output"]) as caught:
+        output = model(x, other=y)
+    for tap in taps[:2]:
+        assert torch.equal(caught[tap], x)
+    for tap in (*taps[2:4], ":input[other]"):
+        assert torch.equal(caught[tap], y)
+    for tap in taps[4:]:
+        assert torch.equal(caught[tap], y[:, :1])
+    assert torch.equal(caught[":output"], output)
+
+
+def test_each_forward_pass_replaces_the_one_before() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    with tapped(model, ["0#0", "0#all"]) as caught:
+        model(torch.zeros(1, 2))
+        model(torch.zeros(3, 2))
+    assert caught["0#0"].shape == (3, 2)
+    assert len(caught["0#all"]) == 1
+
+
+def test_gradients_are_read_at_the_output() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 1)), torch.randn(6, 4)
+    with tapped(model, ["0:grad", "1:grad", "*:grad"]) as caught:
+        model(x).sum().backward()
+    hidden = model[0](x).detach().requires_grad_()
+    model[2](hidden.relu()).sum().backward()
+    assert torch.equal(caught["0:grad"], hidden.grad)
+    assert torch.equal(caught["1:grad"], model[2].weight.detach().expand(6, 3))
+    assert set(caught) == {"0:grad", "1:grad", "2:grad"}
+
+
+def test_gradients_of_a_layer_that_runs_twice_are_told_apart() -> None:
+    model, x = Recurrent(), torch.randn(2, 7, 3)
+    with tapped(model, ["act:grad", "act:grad#0", "act:grad#1", "act:grad#all"]) as caught:
+        output = model(x)
+        output.sum().backward()
+    head = model.head.weight.detach().sum(0).expand(2, 5)
+    assert torch.allclose(caught["act:grad#1"], head)
+    assert torch.equal(caught["act:grad"], caught["act:grad#1"])
+    assert [torch.equal(a, caught[f"act:grad#{i}"]) for i, a in enumerate(caught["act:grad#all"])] == [
+        True,
+        True,
+    ]
+
+
+def test_a_gradient_that_does_not_come_says_why() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    with tapped(model, ["0:grad"]) as caught, torch.no_grad():
+        model(torch.ones(1, 2))
+    with pytest.raises(TapError, match=r"no torch.no_grad"):
+        caught["0:grad"]
+    with tapped(model, ["0:grad"]) as caught:
+        model(torch.ones(1, 2))
+    with pytest.raises(TapError, match=r"call loss.backward"):
+        caught["0:grad"]
+
+
+def test_values_may_stay_in_the_graph_for_losses_on_hidden_layers() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True))
+    with tapped(model, ["0"], detach=False) as caught:
+        model(torch.ones(1, 2))
+    caught["0"].sum().backward()
+    assert torch.equal(model[0].weight.grad, torch.ones(2, 2))
+
+
+def make_deep() -> nn.Module:
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    return nn.ModuleDict({"encoder": nn.TransformerEncoder(block, 4), "head": nn.Linear(8, 2)})
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = make_deep()["encoder"]
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x).mean(1))
+
+
+def test_patterns_and_types_give_a_key_per_layer() -> None:
+    net, x = Deep().eval(), torch.randn(2, 3, 8)
+    with tapped(net, ["encoder.layers.*.dropout2", "**.linear2:input", Tap(type=nn.LayerNorm)]) as caught:
+        net(x)
+    wanted = {f"encoder.layers.{i}.dropout2" for i in range(4)} | {
+        f"encoder.layers.{i}.linear2:input" for i in range(4)
+    }
+    assert set(caught) == wanted | {f"encoder.layers.{i}.norm{j}" for i in range(4) for j in (1, 2)}
+
+
+def test_types_leave_out_what_can_never_run() -> None:
+    net = Deep().eval()
+    with tapped(net, [Tap(type=nn.Linear)]) as caught:
+        net(torch.randn(2, 3, 8))
+    assert not any("out_proj" in key for key in caught)
+    assert len(caught) == 9
+
+
+@pytest.mark.parametrize(
+    ("combine", "shape"),
+    [("concat", (2, 3, 24)), ("mean", (2, 3, 8)), ("stack", (2, 3, 3, 8)), (None, (2, 3, 24))],
+)
+def test_the_last_matches_are_combined(combine: Any, shape: tuple[int, ...]) -> None:
+    net, x = Deep().eval(), torch.randn(2, 3, 8)
+    tap = Tap("encoder.layers.*.dropout2", last=3, combine=combine)
+    with tapped(net, [tap]) as caught:
+        net(x)
+    assert caught[tap].shape == caught[str(tap)].shape == shape
+
+
+def test_the_last_matches_are_those_that_ran_last_not_those_defined_last() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(self.b(self.c(x)))
+
+    net, x = Backwards(), torch.randn(2, 2)
+    with tapped(net, {"last": Tap(type=nn.Linear, last=2), "a": "a", "b": "b"}) as caught:
+        net(x)
+    assert torch.equal(caught["last"], torch.cat([caught["b"], caught["a"]], dim=1))
+
+
+def test_keys_are_the_text_as_given() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with tapped(net, ["module._orig_mod.0", "0:output", "0#0", "0", Tap("1", side="input")]) as caught:
+        net(torch.ones(1, 2))
+    assert list(caught) == ["module._orig_mod.0", "0:output", "0#0", "0", "1:input"]
+
+
+def test_two_taps_of_one_key_are_refused() -> None:
+    taps = [Tap("*", last=1), Tap("*", last=2)]
+    with pytest.raises(TapError, match="key of its own"), tapped(nn.Sequential(nn.ReLU()), taps):
+        pass
+    with (
+        pytest.raises(TapError, match="must mean one layer"),
+        tapped(nn.Sequential(nn.ReLU(), nn.ReLU()), {"x": "*"}),
+    ):
+        pass
+
+
+def test_an_unknown_layer_names_the_nearest_before_any_hook() -> None:
+    model = nn.ModuleDict({"encoder": nn.Linear(1, 1), "decoder": nn.Linear(1, 1)})
+    with (
+        pytest.raises(LayerNotFoundError, match=r"got layer='encodr'. Did you mean 'encoder'"),
+        tapped(model, ["encodr"]),
+    ):
+        pass
+    deep = nn.Sequential(nn.Sequential(nn.ReLU()))
+    with pytest.raises(LayerNotFoundError, match=r"'\*\*' for several"), tapped(deep, ["fc.*"]):
+        pass
+    with pytest.raises(LayerNotFoundError), tapped(deep, ["0", "1"]):
+        pass
+    assert n_hooks(model) + n_hooks(deep) == 0
+
+
+def test_a_key_that_was_not_asked_for_names_those_that_were() -> None:
+    model = nn.Sequential(nn.Linear(1, 1))
+    with tapped(model, ["0:input"]) as caught, pytest.raises(LayerNotFoundError, match="of taps 0:input"):
+        caught["0"]
+
+
+class Marked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(2):
+            x = mark("squares", (x**2, i))[0]
+        return mark("gate", torch.sigmoid(self.fc(x)))
+
+
+def test_marks_make_functional_values_tappable() -> None:
+    net, x = Marked(), torch.randn(4, 2)
+    with tapped(net, ["gate", "squares", "squares#0", "fc"]) as caught:
+        output = net(x)
+    assert torch.equal(caught["gate"], output)
+    torch.testing.assert_close(caught["squares#0"], x**2)
+    torch.testing.assert_close(caught["squares"], x**4)
+    assert mark("gate", x) is x
+
+
+def test_a_mark_that_does_not_exist_names_those_that_do() -> None:
+    net = Marked()
+    with tapped(net, ["gates"]) as caught:
+        net(torch.randn(4, 2))
+    with pytest.raises(TapError, match="got marks squares, gate"):
+        caught["gates"]
+    with pytest.raises(TapError, match="a mark has no input"), tapped(net, ["gate:input"]):
+        pass
+
+
+def test_marks_of_another_net_are_not_heard() -> None:
+    tapped_net, other, x = Marked(), Marked(), torch.randn(4, 2)
+    with tapped(tapped_net, ["gate"]) as caught:
+        expected = tapped_net(x)
+        other(x)
+    assert torch.equal(caught["gate"], expected)
+
+
+def test_a_mark_is_tapped_by_its_gradient_too() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return mark("double", 2 * x).sum() * 3
+
+    net = Net()
+    with tapped(net, ["double:grad"]) as caught:
+        net(torch.ones(2, requires_grad=True)).backward()
+    assert caught["double:grad"].tolist() == [3.0, 3.0]
+
+
+def test_the_extractor_returns_output_and_values_and_leaves_no_hook() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)), torch.randn(5, 4)
+    output, caught = Extractor(model, ["0", "1", "2:input"])(x)
+    assert torch.equal(output, model(x))
+    assert torch.equal(caught["0"], model[0](x))
+    assert torch.equal(caught["1"], caught["2:input"])
+    assert n_hooks(model) == 0
+    with pytest.raises(LayerNotFoundError):
+        Extractor(model, ["nothing"])
+
+
+def test_the_extractor_is_a_module_around_the_net() -> None:
+    extractor = Extractor(nn.Sequential(nn.Linear(2, 2)), ["0"])
+    assert not extractor.eval().model.training
+    assert list(extractor.state_dict()) == ["model.0.weight", "model.0.bias"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tap"),
+    [
+        ("fc.1", Tap("fc.1")),
+        ("dnn.9:input", Tap("dnn.9", side="input")),
+        ("lstm[0]", Tap("lstm", item=0)),
+        ("lstm[1][0]", Tap("lstm", item=(1, 0))),
+        ("net[features]", Tap("net", item="features")),
+        ("act#0", Tap("act", call=0)),
+        ("act#all", Tap("act", call="all")),
+        ("fc:grad", Tap("fc", side="grad")),
+        ("encoder.*.act", Tap("encoder.*.act")),
+        (":input", Tap("", side="input")),
+        ("a:input[1]#-2", Tap("a", side="input", item=1, call=-2)),
+    ],
+)
+def test_a_tap_reads_back_as_it_was_written(text: str, tap: Tap) -> None:
+    assert Tap.parse(text) == tap
+    assert str(tap) == text
+
+
+names = st.from_regex(r"[a-z_][a-z0-9_]{0,4}(\.[a-z0-9_]{1,4}){0,2}", fullmatch=True)
+items = st.lists(st.integers(-3, 9) | st.from_regex(r"[a-z]{1,4}", fullmatch=True), max_size=2)
+
+
+@given(
+    names,
+    st.sampled_from(["output", "input", "grad"]),
+    items,
+    st.integers(-3, 5) | st.just("all"),
+)
+def test_any_tap_reads_back_from_its_text(layer: str, side: Any, path: list[Any], call: Any) -> None:
+    tap = Tap(layer, side=side, item=path[0] if len(path) == 1 else tuple(path) or None, call=call)
+    assert Tap.parse(str(tap)) == tap
+    assert eval(repr(tap), {"Tap": Tap}) == tap
+
+
+@given(st.lists(names, min_size=1, unique=True))
+def test_two_stars_match_every_name_and_a_name_matches_itself(given_names: list[str]) -> None:
+    assert match_pattern("**", given_names) == given_names
+    for name in given_names:
+        assert match_pattern(name, given_names) == [name]
+        stars = ".".join("*" for _ in name.split("."))
+        assert match_pattern(stars, given_names) == [
+            other for other in given_names if other.count(".") == name.count(".")
+        ]
+
+
+def test_many_stars_between_dots_end_at_once() -> None:
+    assert match_pattern(".".join(["**", "*"] * 20), ["a." * 30 + "a", "a"]) == ["a." * 30 + "a"]
+    assert match_pattern(".".join(["**"] * 50_000), ["a.b", "c"]) == ["a.b", "c"]
+    assert match_pattern("**.*a*a*a*a*a*a*a*a*a*a*a*b", ["a" * 3_000]) == []
+
+
+@pytest.mark.parametrize("text", ["", "fc:middle", "fc[", "#0", "fc[]", "fc#x", f"fc#{'9' * 5_000}"])
+def test_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(TapError, match="must"):
+        Tap.parse(text)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"layer": "a", "side": "left"}, {"layer": "a", "pool": "avg"}, {"layer": "a", "combine": "sum"}],
+)
+def test_parts_that_make_no_tap_are_refused(parts: dict[str, Any]) -> None:
+    with pytest.raises(TapError, match="must"):
+        Tap(**parts)
+    with pytest.raises(TapError, match="last must be"):
+        Tap("a", last=0)
+    with pytest.raises(TapError, match="number or 'all'"):
+        Tap("a", call="first")  # type: ignore[arg-type]
+
+
+def test_every_name_of_a_shared_layer_may_be_tapped() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model.append(model[0])
+    assert layer_names(model) == ("0", "1", "2")
+    with tapped(model, ["2#0", "0#1"]) as caught:
+        model(torch.ones(1, 2))
+    assert set(caught) == {"2#0", "0#1"}

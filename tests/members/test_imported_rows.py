@@ -1,0 +1,70 @@
+"""Folds from a file: aligned by id, compared as partitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stackfeat.data.splits.folds import Folds
+from stackfeat.errors import DataError
+from stackfeat.members.imported_rows import partition_fingerprint, read_fold_file
+
+IDS = np.array([f"r{i}" for i in range(6)])
+FOLD_OF = np.array([0, 1, 2, 0, 1, 2])
+
+
+def folds(fold_of: np.ndarray = FOLD_OF) -> Folds:
+    splits = tuple((np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(3))
+    return Folds("kfold", (splits,), len(fold_of))
+
+
+def write(path: Path, fold_of: list[object], ids: list[str] | None = None) -> Path:
+    rows = [f"{i},{fold}" for i, fold in zip(ids or IDS[::-1], fold_of, strict=True)]
+    path.write_text("\n".join(["id,fold", *rows]) + "\n")
+    return path
+
+
+def test_rows_are_matched_by_id_and_numbers_may_differ(tmp_path: Path) -> None:
+    same = read_fold_file(write(tmp_path / "a.csv", list(FOLD_OF[::-1])), IDS, folds(), "id")
+    assert same.is_identical and same.is_same and same.n_folds == 3 and same.agreement == 1.0
+    other = read_fold_file(write(tmp_path / "b.csv", [2, 1, 0, 2, 1, 0][::-1]), IDS, folds(), "id")
+    assert other.is_same and not other.is_identical
+    different = read_fold_file(write(tmp_path / "c.csv", [0, 0, 1, 1, 2, 2]), IDS, folds(), "id")
+    assert not different.is_same and different.agreement < 1
+
+
+def test_a_group_on_both_sides_is_counted(tmp_path: Path) -> None:
+    file = read_fold_file(write(tmp_path / "a.csv", [0, 0, 1, 1, 2, 2]), IDS, folds(), "id")
+    assert file.split_groups(np.array([0, 0, 1, 1, 2, 2])) == 0
+    assert file.split_groups(np.array([0, 1, 1, 2, 2, 2])) == 2
+    assert file.split_groups(None) == 0
+
+
+def test_rows_beyond_the_training_rows_are_counted_where_they_were_in_a_fold(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [*FOLD_OF, 1, -1], [*IDS, "x", "y"])
+    assert read_fold_file(path, IDS, folds(), "id").n_other == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,folds\nr0,1\n", r"got 'id', 'folds'\. Did you mean 'folds'\?"),
+        ("name,fold\nr0,1\n", r"the columns 'id' \(or 'id'\) and 'fold'"),
+        ("id,fold\nr0,1\nr1,1\n", "4 are missing, such as ids 'r2', 'r3'"),
+        ("id,fold\nr0,1.5\n", "whole numbers from 0"),
+        ("id,fold\nr0,1\nr0,1\n", "must be unique"),
+    ],
+)
+def test_wrong_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_fold_file(tmp_path / "a.csv", IDS, folds(), "id")
+
+
+def test_the_fingerprint_is_of_the_partition() -> None:
+    assert partition_fingerprint(FOLD_OF) == partition_fingerprint((FOLD_OF + 1) % 3)
+    assert partition_fingerprint(FOLD_OF) != partition_fingerprint(np.array([0, 0, 1, 1, 2, 2]))
+    # A row in no fold is not a fold of its own.
+    assert partition_fingerprint(np.array([-1, 0, 1])) != partition_fingerprint(np.array([0, 1, 2]))

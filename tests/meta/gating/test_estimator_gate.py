@@ -1,0 +1,173 @@
+"""The gate for any estimator."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from stackfeat.errors import UsageError
+from stackfeat.meta.gating.blocks import Block
+from stackfeat.meta.gating.estimator_gate import GateResult, gate_blocks
+from stackfeat.tasks.task import Task
+
+TWO = Task("binary", (0, 1))
+VALUES = Task("regression")
+
+
+def sample(task, n=500, seed=0):
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=n)
+    base = pd.DataFrame({"a": hidden + 1.5 * rng.normal(size=n), "b": rng.normal(size=n)})
+    useful = np.column_stack([hidden + 0.2 * rng.normal(size=n), rng.normal(size=n)])
+    y = (hidden > 0).astype(int) if task.is_classification else hidden * 3
+    return base, [Block("noise", rng.normal(size=(n, 10))), Block("useful", useful)], y, np.arange(n) % 4
+
+
+def trees(task, **params):
+    cls = LGBMClassifier if task.is_classification else LGBMRegressor
+    return lambda: cls(n_estimators=20, num_leaves=7, n_jobs=1, verbose=-1, random_state=0, **params)
+
+
+@pytest.mark.parametrize("task", [TWO, VALUES])
+def test_trees_take_the_useful_block_and_leave_noise(task):
+    base, blocks, y, folds = sample(task)
+    base.iloc[0, 0] = np.nan
+    result = gate_blocks(trees(task), base, blocks, y, folds, task, gate_se=0.5, linear=False, seed=0)
+    assert result.scales == (0.0, 1.0)
+    assert result.report["loss"] < result.report["base_loss"]
+    design = result.join(base, [blocks[1]])
+    assert design.shape == (500, 4)
+    np.testing.assert_array_equal(design.iloc[:, 2:].to_numpy(), blocks[1].values)
+
+
+@pytest.mark.parametrize(
+    ("task", "make"),
+    [
+        (TWO, LogisticRegression),
+        (TWO, lambda: make_pipeline(StandardScaler(), LogisticRegression())),
+        (TWO, RidgeClassifier),
+        (VALUES, Ridge),
+    ],
+)
+def test_linear_estimators_get_scaled_blocks(task, make):
+    base, blocks, y, folds = sample(task)
+    weight = np.random.default_rng(0).uniform(0.5, 1, size=len(y))
+    result = gate_blocks(
+        make, base.to_numpy(), blocks, y, folds, task, gate_se=0.5, weight=weight, linear=True, seed=0
+    )
+    assert result.scales[1] > result.scales[0]
+    assert result.scales[0] == 0.0
+    design = result.join(base.to_numpy(), blocks)
+    np.testing.assert_allclose(design[:, -2:].std(axis=0), result.scales[1])
+
+
+def test_scores_without_a_scale_take_what_makes_them_larger():
+    """A limit: margins of LinearSVC are no log-odds, and noise that widens them lowers the emitted log-loss."""
+    base, blocks, y, folds = sample(TWO)
+    result = gate_blocks(LinearSVC, base.to_numpy(), blocks, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    assert result.scales == (1.0, 1.0)
+    gains = {step["block"]: step["gain"] for step in result.report["steps"]}
+    assert gains["useful"] > 10 * gains["noise"] > 0
+
+
+class Labels(RidgeClassifier):
+    """Gives labels alone."""
+
+    @property
+    def decision_function(self):
+        raise AttributeError("labels alone")
+
+    def predict(self, X):
+        return (X @ self.coef_.ravel() + self.intercept_ > 0).astype(int)
+
+
+def shares(positive):
+    return np.column_stack([1 - positive, positive])
+
+
+@pytest.mark.parametrize(
+    ("make", "emit"),
+    [
+        (lambda: KNeighborsClassifier(3), lambda knn, X: knn.predict_proba(X)),  # sure of rows that it misses
+        (RidgeClassifier, lambda ridge, X: shares(expit(ridge.decision_function(X)))),
+        (Labels, lambda labels, X: shares(labels.predict(X))),
+    ],
+)
+def test_an_estimator_is_judged_by_the_log_loss_of_what_it_emits(make, emit):
+    base, blocks, y, folds = sample(TWO, 200)
+    X = base.to_numpy()
+    result = gate_blocks(make, X, blocks, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    emitted = np.zeros((200, 2))
+    for fold in range(4):
+        inside = folds == fold
+        emitted[inside] = emit(make().fit(X[~inside], y[~inside]), X[inside])
+    expected = log_loss(y, np.clip(emitted, 1e-15, 1))
+    assert result.report["base_loss"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_at_most_eight_blocks_are_tried():
+    base, blocks, y, folds = sample(TWO, 200)
+    rng = np.random.default_rng(0)
+    many = [*(Block(f"noise{number}", rng.normal(size=(200, 2))) for number in range(12)), blocks[1]]
+    fits = []
+
+    def counted():
+        fits.append(1)
+        return trees(TWO)()
+
+    result = gate_blocks(counted, base, many, y, folds, TWO, gate_se=0.5, linear=False, seed=0)
+    assert result.scales[-1] == 1.0
+    assert len(fits) <= 1 + 4 * (1 + 8)
+    linear = gate_blocks(LogisticRegression, base, many, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    assert linear.scales[-1] > 0
+
+
+def test_estimators_that_say_nothing_about_columns_are_tried_in_order():
+    base, blocks, y, folds = sample(TWO, 200)
+    make = lambda: make_pipeline(StandardScaler(), LogisticRegression())  # noqa: E731
+    result = gate_blocks(make, base, blocks, y, folds, TWO, gate_se=0.5, linear=False, seed=0)
+    assert [step["block"] for step in result.report["steps"]] == ["noise", "useful"]
+
+
+def test_a_class_missing_from_an_inner_fit_is_fine():
+    base, blocks, y, folds = sample(TWO, 200)
+    y = np.where(folds == 0, 2, y)
+    task = Task("multiclass", (0, 1, 2))
+    result = gate_blocks(trees(task), base, blocks, y, folds, task, gate_se=0.5, linear=False, seed=0)
+    assert np.isfinite(result.report["loss"])
+
+
+def test_arrays_are_blocks_that_are_scaled_already():
+    base, blocks, y, folds = sample(VALUES)
+    values = [block.values for block in blocks]
+    result = gate_blocks(Ridge, base.to_numpy(), values, y, folds, VALUES, gate_se=0.5, linear=True, seed=0)
+    assert result.scales[0] == 0 < result.scales[1]
+    design = result.join(base.to_numpy(), [Block("block1", values[1])])
+    np.testing.assert_allclose(design[:, 2:], result.scales[1] * values[1])
+
+
+def test_no_blocks_no_fits():
+    base, _, y, folds = sample(TWO)
+    result = gate_blocks(pytest.fail, base, [], y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    assert result.scales == ()
+    assert result.join(base, []).equals(base)
+
+
+def test_arrays_and_json_bring_it_back():
+    base, blocks, y, folds = sample(VALUES)
+    result = gate_blocks(Ridge, base, blocks, y, folds, VALUES, gate_se=0.5, linear=True, seed=0)
+    again = GateResult.from_arrays(result.arrays(), json.loads(json.dumps(result.to_json())))
+    pd.testing.assert_frame_equal(again.join(base, blocks), result.join(base, blocks))
+    with pytest.raises(UsageError, match="missing \\['useful'\\]"):
+        result.join(base, [])

@@ -1,0 +1,147 @@
+"""Greedy selection equals a naive one, pick by pick."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stackfeat.errors import UsageError
+from stackfeat.meta.votes.greedy_selection import draw_bags, greedy_selection
+from stackfeat.metrics.metric import get_metric
+from stackfeat.tasks.task import Task, spread_rows
+
+BINARY = Task("binary", ("n", "y"), positive=0)
+MULTI = Task("multiclass", (1, 2, 3, 4))
+VALUE = Task("regression")
+LOG_VALUE = Task("regression", transform="log1p")
+
+CASES = [
+    (BINARY, "log_loss"),
+    (BINARY, "brier"),
+    (BINARY, "roc_auc"),
+    (MULTI, "log_loss"),
+    (MULTI, "brier"),
+    (MULTI, "accuracy"),
+    (MULTI, "f1_macro"),
+    (VALUE, "rmse"),
+    (VALUE, "mae"),
+    (VALUE, "pearson"),
+    (LOG_VALUE, "rmsle"),
+    (LOG_VALUE, "mae"),
+]
+
+
+def members(task, n=150, n_inputs=9, seed=0):
+    random = np.random.default_rng(seed)
+    noise = random.uniform(0.8, 3, n_inputs)
+    if not task.is_classification:
+        y = random.gamma(3.0, size=n)
+        return y, [np.maximum(y + s * random.normal(size=n), 0)[:, None] for s in noise]
+    y = random.integers(0, task.n_outputs, n)
+    proba = [np.exp(np.eye(task.n_outputs)[y] + s * random.normal(size=(n, task.n_outputs))) for s in noise]
+    return y, [p / p.sum(axis=1, keepdims=True) for p in proba]
+
+
+def naive_caruana(predictions, y, metric, task, picks, start, weight):
+    """One bag, straight from the paper: score everything, every time."""
+
+    def loss(chosen):
+        mean = np.mean([predictions[index] for index in chosen], axis=0)
+        return metric.loss(task.to_target_scale(y), task.to_target_scale(mean), task, weight)
+
+    order = sorted(range(len(predictions)), key=lambda index: loss([index]))[:start]
+    sizes = [loss(order[: size + 1]) for size in range(len(order))]
+    chosen = order[: sizes.index(min(sizes)) + 1]
+    losses = sizes[: len(chosen)]
+    while len(chosen) < picks:
+        trials = [loss([*chosen, index]) for index in range(len(predictions))]
+        chosen.append(int(np.argmin(trials)))
+        losses.append(min(trials))
+    size = next(i for i, value in enumerate(losses) if value <= min(losses) + 1e-12 * abs(min(losses))) + 1
+    return chosen[:size], [-value if metric.greater_is_better else value for value in losses[:size]]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_picks_and_path_equal_the_naive_ones(task, name, weighted):
+    y, predictions = members(task, seed=len(name))
+    if task.transform == "log1p":
+        y, predictions = np.log1p(y), [np.log1p(p) for p in predictions]
+    weight = np.random.default_rng(1).uniform(0.2, 2, len(y)) if weighted else None
+    metric = get_metric(name, task.kind)
+    found = greedy_selection(predictions, y, metric, task, picks=15, bags=1, start=3, weight=weight)
+    chosen, path = naive_caruana(predictions, y, metric, task, 15, 3, weight)
+    assert list(found.picks) == chosen
+    np.testing.assert_allclose(found.path, path, rtol=1e-9)
+    np.testing.assert_allclose(found.weights, np.bincount(chosen, minlength=9) / len(chosen))
+
+
+def test_zero_probabilities_and_odd_rows_do_not_disturb_the_products():
+    y, predictions = members(MULTI, n=101)
+    hard = [np.eye(4)[p.argmax(axis=1)] for p in predictions]
+    metric = get_metric("log_loss", "multiclass")
+    found = greedy_selection(hard, y, metric, MULTI, picks=12, bags=1)
+    chosen, path = naive_caruana(hard, y, metric, MULTI, 12, 3, None)
+    assert list(found.picks) == chosen
+    np.testing.assert_allclose(found.path, path)
+
+
+@given(seed=st.integers(0, 1000), n_inputs=st.integers(1, 14), bags=st.integers(1, 6))
+@settings(max_examples=20)
+def test_weights_are_on_the_simplex_and_no_worse_than_the_best_of_every_bag(seed, n_inputs, bags):
+    y, predictions = members(MULTI, n=60, n_inputs=n_inputs, seed=seed)
+    metric = get_metric("log_loss", "multiclass")
+    found = greedy_selection(predictions, y, metric, MULTI, picks=10, bags=bags, seed=seed)
+    assert (found.weights >= 0).all()
+    assert found.weights.sum() == pytest.approx(1.0)
+    assert set(found.picks) == set(np.flatnonzero(found.weights).tolist())
+    assert len(found.picks) == len(found.path)
+    mean = sum(w * p for w, p in zip(found.weights, predictions, strict=True))
+    best_of_bags = [
+        min(metric.score(y, predictions[index], MULTI) for index in bag)
+        for bag in draw_bags(n_inputs, bags, seed)
+    ]
+    assert metric.score(y, mean, MULTI) <= np.mean(best_of_bags) + 1e-12
+
+
+def test_bags_are_seeded_halves_or_one_of_all():
+    assert [bag.tolist() for bag in draw_bags(4, 5, 0)] == [[0, 1, 2, 3]]
+    assert [len(bag) for bag in draw_bags(20, 3, 0)] == [10, 10, 10]
+    first, again, other = draw_bags(20, 3, 0), draw_bags(20, 3, 0), draw_bags(20, 3, 1)
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_nothing_to_pick_from_is_refused():
+    with pytest.raises(UsageError, match="at least one prediction"):
+        greedy_selection([], np.zeros(3), get_metric("rmse", "regression"), VALUE)
+
+
+def test_spread_rows_keeps_the_share_of_rare_classes():
+    y = np.repeat([0, 1, 2], [9000, 900, 100])
+    rows = spread_rows(y, 1000, seed=0)
+    assert len(np.unique(rows)) == 1000
+    np.testing.assert_allclose(np.bincount(y[rows]), [900, 90, 10], atol=1)
+    np.testing.assert_array_equal(spread_rows(y, 10_000, 0), np.arange(10_000))
+
+
+@pytest.mark.slow
+def test_two_hundred_models_of_a_hundred_thousand_rows_take_seconds():
+    random = np.random.default_rng(0)
+    y = random.integers(0, 10, 100_000)
+    predictions = []
+    for _ in range(200):
+        p = random.random((100_000, 10)) + np.eye(10)[y]
+        predictions.append(p / p.sum(axis=1, keepdims=True))
+    started = time.process_time()
+    greedy_selection(
+        predictions,
+        y,
+        get_metric("log_loss", "multiclass"),
+        Task("multiclass", tuple(range(10))),
+        picks=25,
+        bags=1,
+    )
+    assert time.process_time() - started < 60

@@ -1,0 +1,123 @@
+"""Vote weights lie on the simplex and are the best ones there."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog, nnls
+
+from stackfeat.meta.votes.simplex_weights import fit_simplex_weights
+from stackfeat.meta.votes.voting import soft_vote
+from stackfeat.metrics.metric import get_metric, metric_names
+from stackfeat.tasks.task import Task
+
+BINARY = Task("binary", ("n", "y"))
+MULTI = Task("multiclass", (1, 2, 3))
+VALUE = Task("regression")
+
+
+def members(task, n=200, n_inputs=4, seed=0):
+    random = np.random.default_rng(seed)
+    noise = np.linspace(0.5, 3, n_inputs)
+    if not task.is_classification:
+        y = random.gamma(3.0, size=n)
+        return y, [np.maximum(y + s * random.normal(size=n), 0)[:, None] for s in noise]
+    y = random.integers(0, task.n_outputs, n)
+    logits = [np.eye(task.n_outputs)[y] + s * random.normal(size=(n, task.n_outputs)) for s in noise]
+    proba = [np.exp(one) for one in logits]
+    return y, [p / p.sum(axis=1, keepdims=True) for p in proba]
+
+
+def loss_of(weights, predictions, y, metric, task, row_weight=None):
+    mean = task.to_target_scale(soft_vote(predictions, weights))
+    return metric.loss(task.to_target_scale(y), mean, task, row_weight)
+
+
+@given(seed=st.integers(0, 100), weighted=st.booleans())
+@settings(max_examples=5)
+def test_weights_are_on_the_simplex_and_beat_equal_ones(seed, weighted):
+    for task in (BINARY, MULTI, VALUE):
+        y, predictions = members(task, n=80, seed=seed)
+        row_weight = np.random.default_rng(seed).uniform(0.1, 2, len(y)) if weighted else None
+        for name in metric_names(task.kind):
+            metric = get_metric(name, task.kind)
+            weights = fit_simplex_weights(predictions, y, metric, task, row_weight)
+            assert (weights >= 0).all()
+            assert weights.sum() == pytest.approx(1.0)
+            found = loss_of(weights, predictions, y, metric, task, row_weight)
+            assert found <= loss_of(None, predictions, y, metric, task, row_weight) + 1e-6, name
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (BINARY, "log_loss"),
+        (MULTI, "log_loss"),
+        (MULTI, "brier"),
+        (VALUE, "rmse"),
+        (VALUE, "mae"),
+        (VALUE, "r2"),
+    ],
+)
+def test_no_point_of_a_random_cloud_on_the_simplex_is_better(task, name):
+    y, predictions = members(task, n_inputs=5, seed=3)
+    metric = get_metric(name, task.kind)
+    best = loss_of(fit_simplex_weights(predictions, y, metric, task), predictions, y, metric, task)
+    cloud = np.random.default_rng(0).dirichlet(np.ones(5) * 0.7, size=2000)
+    assert best <= min(loss_of(w, predictions, y, metric, task) for w in cloud) + 1e-7
+
+
+def test_squared_error_weights_equal_nnls_with_a_heavy_sum_row():
+    y, predictions = members(VALUE, seed=1)
+    errors = np.hstack(predictions)
+    heavy = 1e4
+    expected, _ = nnls(np.vstack([errors, heavy * np.ones(4)]), np.r_[y, heavy])
+    found = fit_simplex_weights(predictions, y, get_metric("rmse", "regression"), VALUE)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_absolute_error_weights_equal_the_linear_program():
+    y, predictions = members(VALUE, n=150, seed=2)
+    columns, n, m = np.hstack(predictions), 150, 4
+    bounds = np.block([[columns, -np.eye(n)], [-columns, -np.eye(n)]])
+    program = linprog(
+        np.r_[np.zeros(m), np.ones(n) / n],
+        A_ub=bounds,
+        b_ub=np.r_[y, -y],
+        A_eq=[np.r_[np.ones(m), np.zeros(n)]],
+        b_eq=[1.0],
+    )
+    metric = get_metric("mae", "regression")
+    found = fit_simplex_weights(predictions, y, metric, VALUE)
+    assert loss_of(found, predictions, y, metric, VALUE) == pytest.approx(program.fun, rel=1e-4)
+
+
+def test_log_targets_are_scored_on_the_scale_of_the_file():
+    task = Task("regression", transform="log1p")
+    y, predictions = members(VALUE, seed=4)
+    y, predictions = np.log1p(y), [np.log1p(p) for p in predictions]
+    for name in ("rmsle", "rmse", "mae"):
+        metric = get_metric(name, "regression")
+        weights = fit_simplex_weights(predictions, y, metric, task)
+        assert loss_of(weights, predictions, y, metric, task) <= loss_of(None, predictions, y, metric, task)
+
+
+def test_one_input_weighs_one_and_copies_share():
+    y, predictions = members(BINARY)
+    metric = get_metric("log_loss", "binary")
+    assert fit_simplex_weights(predictions[:1], y, metric, BINARY).tolist() == [1.0]
+    np.testing.assert_allclose(fit_simplex_weights([predictions[0]] * 2, y, metric, BINARY), [0.5, 0.5])
+
+
+def test_the_same_inputs_give_the_same_weights():
+    y, predictions = members(BINARY)
+    metric = get_metric("roc_auc", "binary")
+    a, b = (fit_simplex_weights(predictions, y, metric, BINARY, seed=5) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_useless_member_gets_nothing():
+    y, predictions = members(MULTI, n=500)
+    noise = np.random.default_rng(9).dirichlet(np.ones(3) * 0.3, size=500)
+    weights = fit_simplex_weights([*predictions, noise], y, get_metric("log_loss", "multiclass"), MULTI)
+    assert weights[-1] < 0.05

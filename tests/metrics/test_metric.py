@@ -1,0 +1,262 @@
+"""Metrics agree with scikit-learn, and their fast bootstrap with the slow one."""
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stackfeat.errors import ConfigError, DataError, TrustError, UsageError
+from stackfeat.metrics.metric import METRICS, draw_rows, get_metric, metric_names
+from stackfeat.tasks.task import Task
+
+BINARY = Task("binary", ("bad", "good"), positive=0)
+MULTI = Task("multiclass", (10, 20, 30, 40))
+VALUE = Task("regression")
+
+
+def classes(task, n=300, seed=0):
+    random = np.random.default_rng(seed)
+    y = random.integers(0, len(task.classes), n)
+    logits = random.normal(size=(n, len(task.classes))).round(1) + 1.5 * np.eye(len(task.classes))[y]
+    proba = np.exp(logits)
+    return y, proba / proba.sum(axis=1, keepdims=True), random.uniform(0.1, 3, n)
+
+
+def values(n=300, seed=0):
+    random = np.random.default_rng(seed)
+    y = random.gamma(2.0, size=n)
+    return y, (y + random.normal(size=n))[:, None], random.uniform(0.1, 3, n)
+
+
+def by_sklearn(name, task, y, p, w):
+    codes = p.argmax(axis=1)
+    positive = y == task.positive
+    if name in ("roc_auc", "average_precision", "brier", "f1") and task.kind == "binary":
+        score = p[:, task.positive]
+        return {
+            "roc_auc": lambda: sk.roc_auc_score(positive, score, sample_weight=w),
+            "average_precision": lambda: sk.average_precision_score(positive, score, sample_weight=w),
+            "brier": lambda: sk.brier_score_loss(positive, score, sample_weight=w),
+            "f1": lambda: sk.f1_score(positive, codes == task.positive, sample_weight=w),
+        }[name]()
+    one_hot = np.eye(p.shape[1])[y]
+    return {
+        "accuracy": lambda: sk.accuracy_score(y, codes, sample_weight=w),
+        "balanced_accuracy": lambda: sk.balanced_accuracy_score(y, codes, sample_weight=w),
+        "log_loss": lambda: sk.log_loss(y, p, sample_weight=w),
+        "roc_auc": lambda: np.mean(
+            [sk.roc_auc_score(one_hot[:, k], p[:, k], sample_weight=w) for k in range(p.shape[1])]
+        ),
+        "average_precision": lambda: sk.average_precision_score(one_hot, p, sample_weight=w, average="macro"),
+        "f1_macro": lambda: sk.f1_score(y, codes, average="macro", sample_weight=w),
+        "mcc": lambda: sk.matthews_corrcoef(y, codes, sample_weight=w),
+        "quadratic_weighted_kappa": lambda: sk.cohen_kappa_score(
+            y, codes, weights="quadratic", sample_weight=w
+        ),
+        "brier": lambda: np.average(((p - one_hot) ** 2).sum(axis=1), weights=w),
+    }[name]()
+
+
+@pytest.mark.parametrize("task", [BINARY, MULTI], ids=["binary", "multiclass"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_class_metrics_equal_scikit_learn(task, weighted):
+    y, p, w = classes(task)
+    w = w if weighted else None
+    for name in metric_names(task.kind):
+        assert get_metric(name, task.kind).score(y, p, task, w) == pytest.approx(
+            by_sklearn(name, task, y, p, w), abs=1e-12
+        ), name
+
+
+def test_multiclass_auc_equals_scikit_learns_ovr():
+    y, p, _ = classes(MULTI)
+    expected = sk.roc_auc_score(y, p, multi_class="ovr", average="macro")
+    assert get_metric("roc_auc", "multiclass").score(y, p, MULTI) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_value_metrics_equal_scikit_learn(weighted):
+    y, p, w = values()
+    w = w if weighted else None
+    flat = p[:, 0]
+    deviation = np.cov(y, flat, aweights=w)
+    expected = {
+        "rmse": sk.root_mean_squared_error(y, flat, sample_weight=w),
+        "rmsle": sk.root_mean_squared_log_error(y, np.maximum(flat, 0), sample_weight=w),
+        "mae": sk.mean_absolute_error(y, flat, sample_weight=w),
+        "r2": sk.r2_score(y, flat, sample_weight=w),
+        "pearson": deviation[0, 1] / np.sqrt(deviation[0, 0] * deviation[1, 1]),
+    }
+    for name, value in expected.items():
+        assert get_metric(name, "regression").score(y, p, VALUE, w) == pytest.approx(value, abs=1e-12), name
+
+
+def test_kappa_in_regression_scores_rounded_values():
+    random = np.random.default_rng(1)
+    y = random.integers(1, 7, 500).astype(float)
+    p = y + random.normal(size=500)
+    expected = sk.cohen_kappa_score(
+        y.astype(int), np.rint(p).astype(int), weights="quadratic", labels=range(-3, 12)
+    )
+    assert get_metric("quadratic_weighted_kappa", "regression").score(y, p, VALUE) == pytest.approx(expected)
+
+
+def test_every_metric_fits_a_task_and_perfect_predictions_are_best():
+    for task in (BINARY, MULTI):
+        y, p, _ = classes(task)
+        for name in metric_names(task.kind):
+            metric = get_metric(name, task.kind)
+            assert metric.path == METRICS[name]
+            assert metric.loss(y, np.eye(p.shape[1])[y], task) < metric.loss(y, p, task)
+    y, p, _ = values()
+    for name in metric_names("regression"):
+        metric = get_metric(name, "regression")
+        assert metric.loss(y, y[:, None], VALUE) < metric.loss(y, p, VALUE)
+    assert set(METRICS) == {
+        name for kind in ("binary", "multiclass", "regression") for name in metric_names(kind)
+    }
+
+
+def test_log_loss_clips_at_1e_15():
+    proba = np.array([[0.0, 1.0], [0.0, 1.0]])
+    score = get_metric("log_loss", "binary").score(np.array([0, 1]), proba, BINARY)
+    assert score == pytest.approx(-np.log(1e-15) / 2)
+
+
+def test_scores_of_one_class_are_nan_not_errors():
+    y, p = np.zeros(4, dtype=int), np.full((4, 2), 0.5)
+    assert np.isnan(get_metric("roc_auc", "binary").score(y, p, BINARY))
+    assert get_metric("mcc", "binary").score(y, p, BINARY) == 0.0
+    assert get_metric("quadratic_weighted_kappa", "binary").score(y, p, BINARY) == 0.0
+
+
+def test_codes_may_be_scored_directly():
+    y, p, _ = classes(MULTI)
+    metric = get_metric("mcc", "multiclass")
+    assert metric.score(y, p.argmax(axis=1), MULTI) == metric.score(y, p, MULTI)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("acuracy", "binary", "Did you mean 'accuracy'"),
+        ("qwk", "multiclass", "Did you mean 'quadratic_weighted_kappa'"),
+        ("auc", "binary", "Did you mean 'roc_auc'"),
+        (
+            "rmse",
+            "binary",
+            "must fit task binary; got 'rmse', which is for regression. Choose one of accuracy",
+        ),
+        ("log_loss", "regression", "Choose one of rmse"),
+        ("", "binary", "metric must be one of"),
+    ],
+)
+def test_a_wrong_metric_names_the_right_ones(name, kind, message):
+    with pytest.raises(ConfigError, match=message):
+        get_metric(name, kind)
+
+
+def test_bad_rows_are_refused():
+    y, p, _ = classes(BINARY)
+    metric = get_metric("log_loss", "binary")
+    with pytest.raises(UsageError, match="same rows; got 300 and 299"):
+        metric.score(y, p[1:], BINARY)
+    p[3, 0] = np.nan
+    with pytest.raises(UsageError, match="got 1 rows with NaN"):
+        metric.score(y, p, BINARY)
+    with pytest.raises(UsageError, match="each of 2 classes"):
+        metric.score(y, np.zeros(300), BINARY)
+    with pytest.raises(DataError, match="at least 0; got -1"):
+        get_metric("rmsle", "regression").score(np.array([-1.0]), np.array([1.0]), VALUE)
+
+
+USER = """
+def cost(y_true, y_pred):
+    assert set(y_true) <= {"bad", "good"} and set(y_pred) <= {"bad", "good"}
+    return (y_true != y_pred).mean()
+cost.greater_is_better = False
+
+def auc(y_true, y_pred, sample_weight=None):
+    from sklearn.metrics import roc_auc_score
+    return roc_auc_score(y_true == "bad", y_pred, sample_weight=sample_weight)
+auc.needs = "proba"
+
+def my_loss(y_true, y_pred):
+    return 0.0
+
+def broken(y_true, y_pred):
+    return "no number"
+
+def wrong(y_true, y_pred):
+    return 0.0
+wrong.needs = "logits"
+"""
+
+
+def test_user_metrics_get_original_labels(tmp_path):
+    (tmp_path / "metrics_user.py").write_text(USER)
+    with pytest.raises(TrustError, match="metric 'metrics_user:cost' is code"):
+        get_metric("metrics_user:cost", "binary", search_path=tmp_path)
+
+    def get(name):
+        return get_metric(f"metrics_user:{name}", "binary", trust_code=True, search_path=tmp_path)
+
+    y, p, w = classes(BINARY)
+    assert get("cost").score(y, p, BINARY) == pytest.approx(
+        1 - get_metric("accuracy", "binary").score(y, p, BINARY)
+    )
+    assert not get("cost").greater_is_better
+    assert get("auc").score(y, p, BINARY, w) == pytest.approx(
+        get_metric("roc_auc", "binary").score(y, p, BINARY, w)
+    )
+    with pytest.warns(UserWarning, match="reads like a loss"):
+        get("my_loss")
+    with pytest.raises(UsageError, match="must return one number; got str"):
+        get("broken").score(y, p, BINARY)
+    with pytest.raises(ConfigError, match=r"needs must be one of label, proba.*got 'logits'"):
+        get("wrong")
+    with pytest.raises(ConfigError, match="Did you mean 'cost'"):
+        get("coost")
+
+
+def slow_bootstrap(metric, y, predictions, task, weight, n_resamples, seed, strata):
+    rows = draw_rows(len(y), n_resamples, seed, strata)
+    return np.array(
+        [
+            [metric.score(y[r], p[r], task, None if weight is None else weight[r]) for p in predictions]
+            for r in rows
+        ]
+    )
+
+
+@given(seed=st.integers(0, 1000), weighted=st.booleans(), stratified=st.booleans())
+@settings(max_examples=10)
+def test_the_fast_bootstrap_equals_the_slow_one(seed, weighted, stratified):
+    for task in (BINARY, MULTI):
+        y, p, w = classes(task, n=80, seed=seed)
+        _check_bootstrap(task, y, [p, p[:, ::-1]], w if weighted else None, y if stratified else None, seed)
+    y, p, w = values(n=80, seed=seed)
+    _check_bootstrap(VALUE, y, [p, p**2], w if weighted else None, (y > 1) if stratified else None, seed)
+
+
+def _check_bootstrap(task, y, predictions, w, strata, seed):
+    for name in metric_names(task.kind):
+        metric = get_metric(name, task.kind)
+        fast = metric.bootstrap(y, predictions, task, w, 5, seed, strata)
+        slow = slow_bootstrap(metric, y, predictions, task, w, 5, seed, strata)
+        assert fast.shape == (5, 2)
+        np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_strata_keep_their_counts():
+    strata = np.repeat([0, 1, 2], [5, 1, 14])
+    for rows in draw_rows(20, 10, seed=3, strata=strata):
+        assert (np.bincount(strata[rows]) == [5, 1, 14]).all()
+
+
+def test_the_bootstrap_error_is_the_textbook_one():
+    y, p, _ = values(n=2000)
+    metric = get_metric("mae", "regression")
+    spread = metric.bootstrap(y, [p], VALUE, None, 400, 0).std()
+    assert spread == pytest.approx(np.abs(y - p[:, 0]).std() / np.sqrt(2000), rel=0.15)

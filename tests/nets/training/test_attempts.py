@@ -1,0 +1,256 @@
+"""What a step may do beside AdamW: averaged weights, parts of a batch, bfloat16, channels last."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stackfeat.errors import MemberError, UsageError
+from stackfeat.layers.taps.runtime import convolves_images, use_amp
+from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.training.batches import Rows
+from stackfeat.nets.training.loop import Attempt, train_net
+from stackfeat.nets.training.optimizer import FlatAdamW
+from stackfeat.nets.training.outputs import TrainReport
+
+CPU = torch.device("cpu")
+
+
+def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str) -> Tensor:
+    return F.cross_entropy(output.float(), y, reduction=reduction, label_smoothing=smoothing)
+
+
+def make_rows(n_rows: int = 64, *shape: int, weighted: bool = False) -> Rows:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n_rows, *(shape or (4,)), generator=generator)
+    weight = torch.rand(n_rows, generator=generator) if weighted else None
+    return Rows((x,), (x.flatten(1)[:, :2].sum(1) > 0).long(), weight)
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def conv(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 3),
+        nn.GELU(),
+    ]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def train(net: nn.Module, rows: Rows, seed: int = 0, **options: Any) -> TrainReport:
+    given = {"epochs": 2, "batch_size": 16, "lr": 0.01, **options}
+    return train_net(net, rows, options=TrainOptions(**given), loss=cross_entropy, seed=seed, device=CPU)
+
+
+def weights(net: nn.Module) -> list[Tensor]:
+    return [values.detach().clone() for values in net.state_dict().values()]
+
+
+def assert_close(left: nn.Module, right: nn.Module, tolerance: float = 1e-5) -> None:
+    for mine, theirs in zip(weights(left), weights(right), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_the_average_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, net, plain = make_rows(), linear(), linear()
+    seen: list[dict[str, Tensor]] = []
+    step = FlatAdamW.step
+
+    def spied(self: FlatAdamW, **given: Any) -> None:
+        step(self, **given)
+        seen.append({name: values.detach().clone() for name, values in plain.named_parameters()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlatAdamW, "step", spied)
+        train(plain, rows)
+    train(net, rows, ema=0.6)
+    averaged = torch.optim.swa_utils.AveragedModel(
+        linear(), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.6)
+    )
+    averaged.n_averaged.fill_(1)  # so that the start counts as the first value
+    for number, values in enumerate(seen, start=1):
+        decay = min(0.6, (1 + number) / (10 + number))
+        averaged.multi_avg_fn = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+        plain.load_state_dict(values)
+        averaged.update_parameters(plain)
+    assert_close(net, averaged.module)
+    assert not torch.allclose(weights(net)[0], weights(plain)[0], atol=1e-4)
+
+
+def test_averaged_weights_are_validated_and_kept_and_statistics_are_averaged_too() -> None:
+    rows, validation = make_rows(), make_rows(32)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    options = TrainOptions(epochs=3, batch_size=16, lr=0.02, ema=0.95, patience=3)
+    report = train_net(
+        net, rows, options=options, loss=cross_entropy, seed=0, device=CPU, validation=validation
+    )
+    net.eval()
+    with torch.no_grad():
+        loss = float(F.cross_entropy(net(*validation.tensors), validation.y))
+    assert loss == pytest.approx(min(report.validation_losses), rel=1e-5)
+    raw = copy.deepcopy(net)
+    train_net(raw, rows, options=TrainOptions(epochs=1, lr=0.02), loss=cross_entropy, seed=0, device=CPU)
+    averaged = copy.deepcopy(net)
+    train_net(
+        averaged,
+        rows,
+        options=TrainOptions(epochs=1, lr=0.02, ema=0.95),
+        loss=cross_entropy,
+        seed=0,
+        device=CPU,
+    )
+    assert not torch.allclose(raw[1].running_mean, averaged[1].running_mean)
+
+
+class Hungry(nn.Module):
+    """Memory for so many rows; complains in the words of the CPU, of CUDA, or of Python."""
+
+    def __init__(self, most: int, error: BaseException) -> None:
+        super().__init__()
+        self.net, self.most, self.error = linear(), most, error
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise self.error
+        if self.training:
+            self.sizes.append(len(x))
+        return self.net(x)
+
+
+ERRORS = [
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: tried 9 bytes"
+    ),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:98] data. DefaultCPUAllocator: not enough memory: you tried"
+    ),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=range(len(ERRORS)))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_batch_that_does_not_fit_is_computed_in_parts_with_the_same_effect(
+    error: BaseException, weighted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, net, whole = make_rows(75, weighted=weighted), Hungry(5, error), linear()
+    with caplog.at_level(logging.WARNING, "stackfeat"):
+        report = train(net, rows)
+    assert train(whole, rows).losses == pytest.approx(report.losses, rel=1e-5)
+    assert report.n_parts == 4
+    assert set(net.sizes) <= {2, 3, 4, 5}
+    assert "out of memory: a batch of 16 rows is now computed in 4 parts" in caplog.text
+    assert_close(net.net, whole)
+
+
+def test_memory_for_less_than_two_rows_is_an_error_and_other_errors_are_not_caught() -> None:
+    with pytest.raises(
+        MemberError, match=r"a step must fit into memory; got .*allocate.* with 2 rows at once"
+    ):
+        train(Hungry(1, ERRORS[0]), make_rows())
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(Hungry(1, RuntimeError("shapes do not match")), make_rows())
+
+
+def test_bfloat16_is_used_where_asked_for_and_the_weights_stay_float32() -> None:
+    seen: list[torch.dtype] = []
+    net = linear()
+    net[0].register_forward_hook(lambda _m, _a, out: seen.append(out.dtype))
+    report = train(net, make_rows(), amp="on", epochs=20)
+    assert set(seen) == {torch.bfloat16}
+    assert {values.dtype for values in net.parameters()} == {torch.float32}
+    assert report.losses[-1] < 0.7 * report.losses[0]
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_a_cpu_takes_bfloat16_for_images_where_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, capable: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    assert (use_amp("auto", CPU), use_amp("off", CPU, images=True)) == (False, False)
+    assert use_amp("auto", CPU, images=True) is capable
+    seen: list[torch.dtype] = []
+    net = conv()
+    net[0].register_forward_hook(lambda _m, _a, out: seen.append(out.dtype))
+    train(net, make_rows(40, 3, 9, 7))
+    assert set(seen) == {torch.bfloat16 if capable else torch.float32}
+
+
+def test_a_gpu_without_bfloat16_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    with pytest.raises(UsageError, match="amp: on must run on a device that computes in bfloat16"):
+        use_amp("on", torch.device("cuda"))
+    assert not use_amp("auto", torch.device("cuda"))
+
+
+def test_channels_last_gives_the_same_net_and_leaves_no_trace() -> None:
+    rows, last, first = make_rows(40, 3, 9, 7), conv(), conv()
+    layouts: list[bool] = []
+    last[3].register_forward_hook(
+        lambda _m, args, _o: layouts.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    train(last, rows, amp="off")
+    train(first, rows, channels_last="off", amp="off")
+    assert layouts and all(layouts)
+    assert_close(last, first, 1e-4)
+    assert all(values.is_contiguous() for values in last.state_dict().values())
+    assert all(values.untyped_storage().nbytes() == values.numel() * 4 for values in last.parameters())
+
+
+def test_images_are_told_by_convolutions_over_four_dimensions() -> None:
+    images, table = make_rows(4, 3, 8, 8).inputs, make_rows(4).inputs
+    assert convolves_images(conv(), images)
+    assert not convolves_images(conv(), table)
+    assert not convolves_images(linear(), images)
+
+
+def test_weight_decay_spares_norms_biases_and_embeddings() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.linear = nn.Embedding(3, 4), nn.Linear(4, 4)
+            self.norm, self.bare = nn.LayerNorm(4), nn.Parameter(torch.ones(4))
+
+        def forward(self, codes: Tensor) -> Tensor:
+            return self.norm(self.linear(self.table(codes)) * self.bare)
+
+    net = Net()
+    before = {name: values.detach().clone() for name, values in net.named_parameters()}
+    optimizer = FlatAdamW(net, lr=0.1, weight_decay=0.5)
+    optimizer.zero_grad()
+    optimizer.step(factor=1.0, clip_norm=1.0)
+    optimizer.release()
+    for name, values in net.named_parameters():
+        expected = before[name] * (0.95 if name == "linear.weight" else 1)
+        torch.testing.assert_close(values.detach(), expected)
+
+
+def test_an_attempt_steps_once_for_each_batch_of_every_epoch() -> None:
+    options = TrainOptions(epochs=3, batch_size=16)
+    attempt = Attempt(linear(), make_rows(49), options, cross_entropy, CPU, 0)
+    attempt.order.manual_seed(0)
+    attempt.run(None, lambda: False, None, {})
+    assert attempt.progress.step == attempt.n_steps == 9, "a last row alone joins its neighbours"
+
+
+def test_numpy_is_not_drawn_from() -> None:
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    train(linear(), make_rows(), mixup=0.3)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002

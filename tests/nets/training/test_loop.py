@@ -1,0 +1,187 @@
+"""The training loop: against torch's own optimizer, NaN, early stopping, what is put back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stackfeat.errors import MemberError, NaNLossError
+from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.training.batches import batch_sizes
+from stackfeat.nets.training.loop import Rows, train_net
+from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
+
+CPU = torch.device("cpu")
+
+
+def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str = "none") -> Tensor:
+    return F.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
+
+
+def make_rows(n_rows: int = 65, seed: int = 0) -> Rows:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_rows, 4, generator=generator)
+    return Rows((x,), (x[:, 0] + x[:, 1] > 0).long())
+
+
+def make_net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 2))
+
+
+def test_the_flat_optimizer_makes_the_steps_of_adamw() -> None:
+    def make_smooth() -> nn.Module:
+        # No bias in front of BatchNorm: its gradient is rounding noise, which Adam blows up.
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+    flat_net, net = make_smooth(), make_smooth()
+    flat = FlatAdamW(flat_net, lr=0.01, weight_decay=0.1)
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [net[0].weight, net[3].weight], "weight_decay": 0.1},
+            {"params": [net[0].bias, net[2].weight, net[2].bias, net[3].bias], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+    )
+    rows = make_rows()
+    for step in range(20):
+        torch.manual_seed(step)
+        flat.zero_grad()
+        cross_entropy(flat_net(*rows.inputs), rows.y, 0.0).mean().backward()
+        flat.step(factor=0.5, clip_norm=0.1)
+        torch.manual_seed(step)
+        adamw.zero_grad()
+        cross_entropy(net(*rows.inputs), rows.y, 0.0).mean().backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        adamw.param_groups[0]["lr"] = adamw.param_groups[1]["lr"] = 0.005
+        adamw.step()
+    flat.release()
+    for mine, theirs in zip(flat_net.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+        assert mine.grad is None
+        assert mine.untyped_storage().nbytes() == mine.numel() * 4
+
+
+def test_same_seed_same_bits_and_generators_as_before() -> None:
+    def trained(seed: int) -> list[Tensor]:
+        net = make_net()
+        state = torch.get_rng_state()
+        numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+        net[1].eval()
+        train_net(
+            net,
+            make_rows(),
+            options=TrainOptions(epochs=3, batch_size=16),
+            loss=cross_entropy,
+            seed=seed,
+            device=CPU,
+        )
+        assert torch.equal(state, torch.get_rng_state())
+        assert (numpy_state == np.random.get_state()[1]).all()  # noqa: NPY002
+        assert net.training
+        assert not net[1].training
+        return [values.detach().clone() for values in net.parameters()]
+
+    first, again, other = trained(0), trained(0), trained(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_loss_that_is_not_finite_is_tried_again_at_a_tenth_of_the_rate() -> None:
+    class Fragile(nn.Module):
+        """Breaks as soon as its weight moves by more than 0.05 in total."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+            self.register_buffer("start", self.linear.weight.detach().clone())
+
+        def forward(self, x: Tensor) -> Tensor:
+            moved = (self.linear.weight - self.start).abs().max()
+            return self.linear(x) * torch.where(moved > 0.05, math.nan, 1.0)
+
+    options = TrainOptions(epochs=2, batch_size=32, lr=0.1, schedule="constant")
+    report = train_net(Fragile(), make_rows(), options=options, loss=cross_entropy, seed=0, device=CPU)
+    assert report.retries == 1
+    assert report.lr == pytest.approx(0.01)
+    assert all(math.isfinite(loss) for loss in report.losses)
+
+
+def test_a_loss_that_stays_nan_is_an_error_and_leaves_the_first_weights() -> None:
+    net = make_net()
+    before = {name: values.clone() for name, values in net.state_dict().items()}
+    rows = Rows((torch.full((20, 4), math.nan),), torch.zeros(20, dtype=torch.int64))
+    with pytest.raises(NaNLossError, match=r"must stay finite; got NaN or infinity at lr=0\.001"):
+        train_net(net, rows, options=TrainOptions(epochs=2, lr=1e-3), loss=cross_entropy, seed=0, device=CPU)
+    assert all(torch.equal(values, before[name]) for name, values in net.state_dict().items())
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_training() -> None:
+    rows, validation = make_rows(40), make_rows(200, seed=5)
+    flipped = Rows(validation.inputs, 1 - validation.y)  # learning makes this loss worse
+    net = make_net()
+    options = TrainOptions(epochs=50, batch_size=16, lr=0.01, patience=3)
+    report = train_net(net, rows, options=options, loss=cross_entropy, seed=0, device=CPU, validation=flipped)
+    assert report.epochs == report.best_epoch + 3
+    net.eval()
+    with torch.no_grad():
+        loss = float(F.cross_entropy(net(*flipped.inputs), flipped.y))
+    assert loss == pytest.approx(min(report.validation_losses), rel=1e-5)
+
+
+def test_should_stop_ends_training_after_the_epoch() -> None:
+    report = train_net(
+        make_net(),
+        make_rows(),
+        options=TrainOptions(epochs=50),
+        loss=cross_entropy,
+        seed=0,
+        device=CPU,
+        should_stop=lambda: True,
+    )
+    assert (report.epochs, report.stopped) == (1, True)
+
+
+def test_a_last_batch_of_one_row_joins_its_neighbour() -> None:
+    assert batch_sizes(65, 32) == [32, 33]
+    assert batch_sizes(66, 32) == [32, 32, 2]
+    assert [batch_sizes(n, 32) for n in (1, 2, 31, 32, 33)] == [[1], [2], [31], [32], [33]]
+
+
+def test_one_row_and_nothing_to_train_are_errors() -> None:
+    with pytest.raises(MemberError, match="at least 2 rows; got 1"):
+        train_net(make_net(), make_rows(1), options=TrainOptions(), loss=cross_entropy, seed=0, device=CPU)
+    with pytest.raises(MemberError, match="trainable parameters"):
+        train_net(nn.Flatten(), make_rows(), options=TrainOptions(), loss=cross_entropy, seed=0, device=CPU)
+
+
+def test_schedules_start_peak_and_end_where_they_should() -> None:
+    cosine = [rate_factor(step, 100, "cosine") for step in range(100)]
+    assert cosine[0] == 1
+    assert cosine[-1] < 1e-3
+    assert cosine == sorted(cosine, reverse=True)
+    onecycle = [rate_factor(step, 100, "onecycle") for step in range(100)]
+    assert onecycle.index(max(onecycle)) == 30
+    assert onecycle[0] == pytest.approx(0.04)
+    assert [rate_factor(step, 100, "constant", 0.5) < 1 for step in (0, 49, 50, 99)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_coslog4_falls_to_zero_four_times_each_after_twice_as_many_steps() -> None:
+    rates = [rate_factor(step, 1500, "coslog4") for step in range(1500)]
+    zeros = [0, 100, 300, 700]
+    assert [rates[step] for step in zeros] == pytest.approx([0] * 4, abs=1e-9)
+    assert rates[-1] < 1e-4
+    # Half-way on a logarithmic scale: 1 + 15 t = 2^(cycle + 1/2).
+    peaks = [round((2 ** (cycle + 0.5) - 1) * 100) for cycle in range(4)]
+    assert [rates[step] for step in peaks] == pytest.approx([1] * 4, abs=1e-3)

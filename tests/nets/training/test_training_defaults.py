@@ -1,0 +1,83 @@
+"""Training options that a net's class declares hold where the config says nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackfeat.errors import ConfigError
+from stackfeat.nets.options import NetOptions, TrainOptions
+from stackfeat.nets.training.training_defaults import TASKS, train_defaults, with_declared
+from stackfeat.registry.names import NETS
+from stackfeat.registry.resolve import resolve
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_what_is_read_as_text_is_what_the_class_has(name: str, task: str) -> None:
+    cls: Any = resolve(name, NETS, "net")
+    has = dict(getattr(cls, "train_defaults", {}))
+    special = {kind: has.pop(kind, {}) for kind in TASKS}
+    assert (
+        train_defaults(name, task)
+        == has | special["regression" if task == "regression" else "classification"]
+    )
+
+
+def test_only_what_the_config_leaves_open_is_filled_in() -> None:
+    options = NetOptions(net="realmlp", train=TrainOptions(lr=5e-3, epochs=7))
+    train = with_declared(options, "multiclass").train
+    assert (train.lr, train.epochs) == (5e-3, 7)  # the first is also the general default
+    assert (train.schedule, train.clip_norm) == ("coslog4", None)
+    assert with_declared(NetOptions(net="realmlp"), "binary").train.lr == 0.04
+    assert with_declared(NetOptions(net="realmlp"), "regression").train.lr == 0.1
+
+
+def test_options_filled_in_once_stay() -> None:
+    once = with_declared(NetOptions(net="realmlp"), "binary")
+    again = with_declared(NetOptions.model_validate(once.to_json()), "regression")
+    assert again.train == once.train
+    assert with_declared(NetOptions(net="mlp"), "binary").train == TrainOptions()
+
+
+def write(folder: Path, declared: str) -> str:
+    (folder / "my_declared_net.py").write_text(
+        "raise RuntimeError('imported')\n"
+        f"class Other:\n    train_defaults = {{'lr': 9.0}}\nclass Net:\n    {declared}\n"
+    )
+    return "my_declared_net:Net"
+
+
+def test_a_users_class_is_read_and_not_imported(tmp_path: Path) -> None:
+    options = NetOptions(
+        net=write(tmp_path, "train_defaults: dict = {'lr': 0.3, 'regression': {'epochs': 3}}")
+    )
+    assert with_declared(options, "regression", tmp_path).train == TrainOptions(lr=0.3, epochs=3)
+    assert with_declared(options, "binary", tmp_path).train == TrainOptions(lr=0.3)
+    assert "my_declared_net" not in sys.modules
+    options = NetOptions(net=write(tmp_path, "width = 3  # nothing declared"))
+    assert with_declared(options, "binary", tmp_path).train == TrainOptions()
+    assert with_declared(NetOptions(net="no_such_module:Net"), "binary", tmp_path).train == TrainOptions()
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("train_defaults = {'learning_rte': 1}", "must name options of train; got 'learning_rte'"),
+        ("train_defaults = {'epoch': 1}", "Did you mean 'epochs'"),
+        (
+            "train_defaults = {'lr': -1}",
+            "must fit the options of train; .*lr: Input should be greater than 0",
+        ),
+        ("train_defaults = {'patience': 3}", "remove patience"),
+        ("train_defaults = ['lr']", r"must be a dict of training options; got \['lr'\]"),
+        ("train_defaults = dict(lr=1)", r"must be a plain value; got 'dict\(lr=1\)'"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused(declared: str, message: str, tmp_path: Path) -> None:
+    train = TrainOptions(early_stopping="fixed")
+    with pytest.raises(ConfigError, match=message):
+        with_declared(NetOptions(net=write(tmp_path, declared), train=train), "binary", tmp_path)

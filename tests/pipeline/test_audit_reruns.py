@@ -1,0 +1,170 @@
+"""audit, the reruns on permuted labels: clean stacks are at chance, a leaking member is not."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stackfeat.audit import permutation_test as permuting
+from stackfeat.audit.audit import audit
+
+Project = Any
+Build = Callable[..., Any]
+LEAKY = '''
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+
+SEEN = {}
+
+
+class Memory(ClassifierMixin, BaseEstimator):
+    """Keeps every label that any fit in this process was ever given."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        for row, label in zip(X.itertuples(index=False), y):
+            SEEN[str(tuple(row))] = label
+        return self
+
+    def predict_proba(self, X):
+        share = np.full(len(self.classes_), 1 / len(self.classes_))
+        known = [SEEN.get(str(tuple(row))) for row in X.itertuples(index=False)]
+        return np.array([share if label is None else 0.8 * (self.classes_ == label) + 0.2 * share for label in known])
+
+
+class Honest(LogisticRegression):
+    pass
+'''
+
+
+def result(project: Project) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project.run_folder / "audit.json").read_text())
+    return found
+
+
+def audited(project: Project, *arguments: object) -> Any:
+    return project.cli("audit", project.run_folder, *arguments)
+
+
+def test_reruns_average_as_the_run_does_on_rows_that_were_kept(
+    quick: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    made = permuting.make_plan
+
+    def noted(graph: Any, sources: Any) -> Any:
+        seen.add(sources.averaging)
+        return made(graph, sources)
+
+    monkeypatch.setattr(permuting, "make_plan", noted)
+    assert quick.run("--set", "stack.averaging=refit", "--set", "stack.holdout=0.2").code == 0
+    said = audited(quick, "--permutations", 2, "--rows", 200)
+    assert said.code == 0, said.out + said.err
+    null = result(quick)["null"]
+    assert null["n_train"] + null["n_held_out"] == 128, "the other 32 rows stay out of it"
+    assert seen == {"refit"} and result(quick)["null"]["failed"] == {}
+
+
+def test_a_clean_stack_is_at_chance_on_permuted_labels(quick: Project) -> None:
+    before = sorted(str(path) for path in (quick.folder / ".stackfeat").rglob("*"))
+    said = audited(quick, "--permutations", 3, "--rows", 90)
+    assert said.code == 0, said.out + said.err
+    null = result(quick)["null"]
+    assert (null["n_reruns"], null["n_train"], null["failed"], null["above_chance"]) == (3, 90, {}, [])
+    judged = {(verdict["member"], verdict["measure"]) for verdict in null["verdicts"]}
+    names = {"base/gbm", "base/linear", "meta/gated", "final/soft", "final/greedy"}
+    assert judged == {(name, measure) for name in names for measure in ("ranking", "log_loss")}
+    assert sorted(str(path) for path in (quick.folder / ".stackfeat").rglob("*")) == before
+    first = json.loads((quick.run_folder / "audit.json").read_text())
+    assert audited(quick, "--permutations", 3, "--rows", 90).code == 0
+    assert result(quick) == first
+    assert audited(quick, "--permutations", 3, "--rows", 90, "--seed", 1).code == 0
+    assert result(quick) != first
+
+
+@pytest.fixture
+def leaky(quick: Project) -> Project:
+    (quick.folder / "leaky.py").write_text(LEAKY)
+    config = quick.config()
+    config["levels"] = {
+        "base": {
+            "memory": {"estimator": "leaky:Memory", "prepare": "none"},
+            "honest": {"estimator": "leaky:Honest"},
+            "gbm": config["levels"]["base"]["gbm"],
+        },
+        "final": {"soft": {"vote": "soft", "inputs": ["base/*/proba"]}},
+    }
+    project: Project = quick.write(config)
+    assert project.run("--trust-code").code == 0
+    return project
+
+
+def test_a_member_that_remembers_labels_is_above_chance(leaky: Project) -> None:
+    said = audited(leaky)
+    assert said.code == 2 and "--trust-code" in said.err
+    assert audited(leaky, "--no-null").code == 0, "its provenance is clean: the leak is in the code"
+    said = audited(leaky, "--trust-code", "--permutations", 2, "--rows", 90)
+    assert said.code == 1, said.out
+    assert result(leaky)["null"]["above_chance"] == ["base/memory", "final/soft"]
+    assert "fail: better than chance on permuted labels: base/memory, final/soft" in said.out
+
+
+def test_a_member_that_fails_on_few_rows_is_not_judged(
+    quick: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stackfeat.engine import worker as work
+
+    made = work.make_member
+
+    def fails(values: Any, trust_code: bool = False) -> Any:
+        if values.get("estimator", "").startswith("lightgbm"):
+            raise RuntimeError("too few rows")
+        return made(values, trust_code)
+
+    monkeypatch.setattr(work, "make_member", fails)
+    said = audited(quick, "--permutations", 2, "--rows", 90)
+    assert said.code == 0 and "not judged: base/gbm: " in said.out
+    assert {verdict["member"] for verdict in result(quick)["null"]["verdicts"]} >= {
+        "base/linear",
+        "final/soft",
+    }
+
+
+def test_an_interrupted_audit_leaves_nothing(
+    quick: Project, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    places = []
+
+    def interrupted(*given: Any, **options: Any) -> Any:
+        places.extend(temporary.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(permuting, "cross_fit", interrupted)
+    assert audited(quick).code == 130
+    assert places and not list(temporary.iterdir()) and not (quick.run_folder / "audit.json").exists()
+
+
+def test_regression_and_label_metrics_are_judged(build: Build, make_config: Any) -> None:
+    for task, metric, measures in (
+        ("regression", "rmse", {"ranking", "rmse"}),
+        ("binary", "f1", {"ranking"}),
+    ):
+        project = build(task, make_config(task, metric))
+        assert project.run().code == 0
+        found = audit(project.run_folder, permutations=2, rows=90)
+        assert found.passed and found.null is not None
+        assert {verdict.measure for verdict in found.null.verdicts} == measures
+
+
+@pytest.mark.slow
+def test_processes_do_not_change_an_audit(net: Project) -> None:
+    one = audit(net.run_folder, permutations=2, rows=90, jobs=1)
+    two = audit(net.run_folder, permutations=2, rows=90, jobs=2)
+    assert one.to_json() == two.to_json() and one.null is not None and not one.null.failed

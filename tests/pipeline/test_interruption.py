@@ -1,0 +1,368 @@
+"""A run that is killed or interrupted goes on where it stopped, and ends with the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Project = Any
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+PARALLEL = ("--set", "executor={kind: loky, jobs: 2}")
+
+
+def fresh(project: Project, to: Path) -> Project:
+    copy = project.copy(to)
+    shutil.rmtree(copy.folder / ".stackfeat")
+    shutil.rmtree(copy.folder / "runs")
+    return copy
+
+
+def children(parent: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for_units(process: subprocess.Popen[str], n_units: int) -> None:
+    """Return when this many units are done: one line of standard error for each."""
+    assert process.stderr is not None
+    seen = 0
+    for line in process.stderr:
+        seen += " fold" in line
+        if seen >= n_units:
+            return
+
+
+def worker_pids(process: subprocess.Popen[str]) -> list[int]:
+    """Return the workers: children that run `executors/worker.py`."""
+    found = []
+    for pid in children(process.pid):
+        with contextlib.suppress(OSError):
+            if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=600)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def check_rerun(project: Project, reference: Project) -> None:
+    said = project.run()
+    assert said.code == 0, said.err
+    assert project.outputs() == reference.outputs()
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def kill_parent(process: subprocess.Popen[str]) -> None:
+    process.kill()
+
+
+@pytest.mark.parametrize(
+    ("seed", "kill"),
+    [
+        (1, kill_parent),
+        *[
+            pytest.param(seed, kill, marks=pytest.mark.slow)
+            for seed, kill in [(2, kill_group), (3, kill_parent), (4, kill_group), (5, kill_parent)]
+        ],
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_bytes(
+    seed: int, kill: Any, quick_run: Project, tmp_path: Path
+) -> None:
+    draw = random.Random(seed)
+    project = fresh(quick_run, tmp_path / "killed")
+    process = project.start("run", "c.yaml", *PARALLEL)
+    wait_for_units(process, draw.randint(1, 16))
+    time.sleep(draw.random() * 0.3)
+    workers = worker_pids(process)
+    kill(process)
+    finish(process)
+    limit = time.monotonic() + 600
+    while any(map(alive, workers)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not any(map(alive, workers)), "workers outlive a killed run"
+    check_rerun(project, quick_run)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_only_its_job(quick_run: Project, tmp_path: Path) -> None:
+    project = fresh(quick_run, tmp_path / "worker")
+    process = project.start("run", "c.yaml", *PARALLEL)
+    wait_for_units(process, 2)
+    workers = worker_pids(process)
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = finish(process)
+    assert process.returncode == 0, err
+    assert project.outputs() == quick_run.outputs()
+
+
+HOOKED = """
+import atexit, ctypes, importlib, os, sys, time
+place, how = sys.argv[1:3]
+sys.argv[:] = ["stackfeat", *sys.argv[3:]]
+
+def be_there():
+    os.write(1, b"there\\n")
+    if how == "native":
+        # Waits in C for a lock that it holds itself: no signal makes it return.
+        lock, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+        library.pthread_mutex_lock(lock)
+        library.pthread_mutex_lock(lock)
+    while how == "deaf":
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == place:
+            be_there()
+
+module, _, name = place.partition(":")
+if module == "atexit":
+    from stackfeat import config
+    load = config.load_config
+    def load_config(*arguments, **options):
+        atexit.register(be_there)
+        return load(*arguments, **options)
+    config.load_config = load_config
+elif name:
+    owner = importlib.import_module(module)
+    *path, name = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    def hooked(*arguments, **options):
+        be_there()
+        return original(*arguments, **options)
+    setattr(owner, name, hooked)
+elif place != "main":
+    sys.meta_path.insert(0, Finder())
+from stackfeat.cli import main
+if place == "main":
+    be_there()
+main()
+"""
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+SAID = "interrupted; finished units are stored: run the same command to go on"
+
+
+def start_hooked(
+    project: Project, place: str, how: str, *options: str, command: Sequence[str] = ("run", "c.yaml")
+) -> subprocess.Popen[str]:
+    """Start a command that says when it comes to a place, and hangs there in some way."""
+    script = project.folder.parent / "hooked.py"
+    script.write_text(HOOKED)
+    return subprocess.Popen(
+        [sys.executable, "-P", str(script), place, how, *command, *options],
+        cwd=project.folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(script.parent),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def session(leader: int) -> list[int]:
+    """Return the processes of a session that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, _, number = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(number) == leader and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def interrupt(process: subprocess.Popen[str], number: int, pause: float | None) -> tuple[int, str]:
+    """Send a signal, and the same again after a pause; return the exit code and what was said."""
+    process.send_signal(number)
+    if pause is not None:
+        time.sleep(pause)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+    _, err = finish(process)
+    assert session(process.pid) == [], "processes outlive an interrupted run"
+    assert "Traceback" not in err and "leaked" not in err, err
+    assert process.returncode == 0 or err.count(SAID) == 1, err
+    return process.returncode, err
+
+
+def semaphores() -> set[str]:
+    """Names of shared memory, less those with the number of a process that lives: other tests may run."""
+    names = {path.name for path in Path("/dev/shm").glob("*")} if Path("/dev/shm").is_dir() else set()
+    return {name for name in names if not any(map(lives, re.split(r"\D+", name)))}
+
+
+def lives(number: str) -> bool:
+    return bool(number) and Path("/proc", number).exists()
+
+
+PLACES = [
+    ("pandas", "native"),
+    ("pandas", "deaf"),
+    ("stackfeat.executors.processes:WorkerProcess.__init__", "deaf"),
+    ("stackfeat.executors.processes:WorkerProcess.begin", "native"),
+    ("stackfeat.store.store:Store.has", "goes on"),
+    ("stackfeat.pipeline.results:write_run", "native"),
+]
+EACH_ONCE = {(signal.SIGTERM, "deaf"), (signal.SIGHUP, "goes on")}
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "how"),
+    [
+        pytest.param(
+            number,
+            place,
+            how,
+            id=f"{number.name}-{place}-{how}",
+            marks=() if number == signal.SIGINT or (number, how) in EACH_ONCE else pytest.mark.slow,
+        )
+        for number in SIGNALS
+        for place, how in PLACES
+    ],
+)
+def test_a_signal_ends_a_run_wherever_it_is(
+    number: signal.Signals, place: str, how: str, quick_run: Project, tmp_path: Path
+) -> None:
+    project = fresh(quick_run, tmp_path / "project")
+    process = start_hooked(project, place, how, *PARALLEL)
+    assert process.stdout is not None and process.stdout.readline() == "there\n"
+    pause = {"native": 0.001, "deaf": 0.05, "goes on": None}[how]
+    code, _ = interrupt(process, number, pause)
+    assert code == 130
+    assert not (project.run_folder / "submission.csv").exists()
+
+
+def test_a_signal_after_the_result_keeps_its_exit_code(quick: Project) -> None:
+    process = start_hooked(quick, "atexit", "deaf")
+    assert process.stdout is not None
+    assert "submission:" in "".join(iter(process.stdout.readline, "there\n"))
+    assert interrupt(process, signal.SIGINT, 0.01)[0] == 0
+
+
+def test_an_interrupted_audit_leaves_no_temporary_folder(quick: Project) -> None:
+    command = ("audit", "runs/run", "--permutations", "1")
+    process = start_hooked(quick, "stackfeat.audit.permutation_test:_prepare", "deaf", command=command)
+    assert process.stdout is not None
+    assert "there\n" in iter(process.stdout.readline, "")
+    folders = quick.folder.parent.glob("stackfeat-*")
+    assert list(folders)
+    assert interrupt(process, signal.SIGTERM, 0.01)[0] == 130
+    assert not list(quick.folder.parent.glob("stackfeat-*"))
+
+
+def test_a_run_under_nohup_goes_on_after_a_hang_up(quick: Project) -> None:
+    project = quick
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start_hooked(project, "pandas", "goes on")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.stdout is not None and process.stdout.readline() == "there\n"
+    assert interrupt(process, signal.SIGHUP, None)[0] == 0
+
+
+@pytest.mark.parametrize("pause", [None, 0.02])
+def test_an_interrupted_run_says_so_and_resumes(
+    pause: float | None, quick_run: Project, tmp_path: Path
+) -> None:
+    project = fresh(quick_run, tmp_path / "interrupted")
+    before = semaphores()
+    # Between two levels, with workers alive.
+    process = start_hooked(project, "stackfeat.engine.schedule:at_least_grace", "deaf", *PARALLEL)
+    assert process.stdout is not None and process.stdout.readline() == "there\n"
+    assert worker_pids(process)
+    assert interrupt(process, signal.SIGINT, pause)[0] == 130
+    assert semaphores() <= before
+    assert not (project.run_folder / "submission.csv").exists()
+    check_rerun(project, quick_run)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("executor", ["{kind: loky, jobs: 2}", "{kind: inline}"])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_signals_at_random_moments(
+    number: signal.Signals, executor: str, quick_run: Project, tmp_path: Path
+) -> None:
+    """Each run goes on where the one before was interrupted; a finished one begins anew."""
+    draw, before = random.Random(f"{number}{executor}"), semaphores()
+    project, seconds = fresh(quick_run, tmp_path / "first"), 4.0
+    for trial in range(30):
+        process = start_hooked(project, "main", "goes on", "--set", f"executor={executor}")
+        assert process.stdout is not None and process.stdout.readline() == "there\n"
+        time.sleep(draw.random() * seconds)
+        sent = time.monotonic()
+        code, err = interrupt(process, number, draw.choice([None, draw.uniform(0.001, 0.3)]))
+        print(f"{number.name}: gone after {time.monotonic() - sent:.2f} s, exit code {code}")
+        assert code in (0, 130), err
+        assert semaphores() <= before
+        if code == 0 or trial == 29:
+            check_rerun(project, quick_run)
+            assert leftovers(project) == leftovers(quick_run)
+            project = fresh(quick_run, tmp_path / f"after{trial}")
+
+
+def leftovers(project: Project) -> list[str]:
+    """Return the temporary files in a project."""
+    return sorted(
+        path.name for path in project.folder.rglob("*") if ".tmp" in path.name or path.parent.name == "tmp"
+    )
+
+
+def test_an_interrupt_in_one_process_keeps_what_is_finished(
+    quick: Project, fits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stackfeat.members.estimator import GatedMember
+
+    before = quick.outputs()
+    shutil.rmtree(quick.folder / ".stackfeat")
+    with monkeypatch.context() as patch:
+
+        def interrupted(self: object, rows: object, context: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(GatedMember, "fit", interrupted)
+        said = quick.run()
+    assert said.code == 130 and "run the same command to go on" in said.err
+    fits.clear()
+    assert quick.run().code == 0
+    assert "lightgbm.LGBMClassifier" not in fits and fits.count("gated_linear") == 4
+    assert quick.outputs() == before

@@ -1,0 +1,395 @@
+"""A run folder is a run's alone: files of the user's own stay, and results are of one run or said to be half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackfeat.errors import UsageError
+from stackfeat.output import run_folder as run_folder_module
+from stackfeat.output.run_file import FILES, find_run_file
+from stackfeat.output.run_folder import LOCK, RunFolder
+
+Project = Any
+ROOT = Path(__file__).parents[2]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, links as where they lead to."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()).encode()
+        if path.is_symlink()
+        else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_run_json_lists_every_file_with_its_hash(quick: Project) -> None:
+    mark = json.loads((quick.run_folder / "run.json").read_text())
+    assert mark["state"] == "whole" and len(mark["id"]) == 32 and mark["version"]
+    there = set(contents(quick.run_folder)) - {"run.json", "run.log", LOCK}
+    assert set(mark["files"]) == there
+    assert all(sha256(quick.run_folder / name) == file["sha256"] for name, file in mark["files"].items())
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        *sorted(FILES),
+        "oof/mine.csv",
+        "test/images/cat.png",
+        "holdout/x",
+        "predictor/model.bin",
+        "run.json",
+        LOCK,
+    ],
+)
+def test_a_folder_of_the_users_own_is_refused_before_anything_is_computed(
+    mine: str, quick: Project, fits: list[str]
+) -> None:
+    path = quick.folder / "mine" / mine
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    (quick.folder / "mine" / "notes.txt").write_text("also precious")
+    before = contents(quick.folder / "mine")
+    said = quick.run("--set", "outputs.dir=mine", "--set", "seed=3")
+    assert said.code == 2, said.err
+    assert mine.split("/")[0] in said.err and "choose another outputs.dir" in said.err
+    assert contents(quick.folder / "mine") == before
+    assert fits == []
+    said = quick.cli("check", quick.folder / "c.yaml", "--set", "outputs.dir=mine")
+    assert said.code == 2 and mine.split("/")[0] in said.err
+
+
+@pytest.mark.parametrize("name", ["oof", "predictor", "submission.csv", "run.log", "run.json", LOCK])
+def test_links_under_our_names_are_refused_and_what_they_lead_to_stays(name: str, quick: Project) -> None:
+    precious = quick.folder / "precious"
+    precious.mkdir()
+    (precious / "a.csv").write_text("precious")
+    folder = quick.folder / "mine"
+    folder.mkdir()
+    (folder / name).symlink_to(precious if "." not in name else precious / "a.csv")
+    assert quick.run("--set", "outputs.dir=mine").code == 2
+    assert contents(precious) == {"a.csv": b"precious"}
+    assert (folder / name).is_symlink()
+
+
+def test_a_link_put_among_our_files_later_is_refused(quick: Project) -> None:
+    precious = quick.folder / "precious"
+    (quick.run_folder / "oof").rename(precious)
+    (quick.run_folder / "oof").symlink_to(precious)
+    before = contents(precious)
+    said = quick.run("--set", "seed=3")
+    assert said.code == 2 and "oof" in said.err
+    assert contents(precious) == before
+
+
+def test_other_files_in_a_run_folder_stay(quick: Project) -> None:
+    for name in ("notes.txt", "analysis.ipynb", "plots/a.png", "test_ideas/x.csv", "oof/.DS_Store"):
+        path = quick.run_folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    config = quick.config()
+    del config["levels"]["base"]["linear"]
+    assert quick.write(config).run().code == 0
+    assert not (quick.run_folder / "oof" / "base.linear.csv").exists()
+    for name in ("notes.txt", "analysis.ipynb", "plots/a.png", "test_ideas/x.csv", "oof/.DS_Store"):
+        assert (quick.run_folder / name).read_text() == name
+
+
+def test_a_file_of_ones_own_put_into_oof_later_is_refused(quick: Project) -> None:
+    before = contents(quick.run_folder)
+    (quick.run_folder / "oof" / "mine.csv").write_text("precious")
+    said = quick.run("--set", "seed=3")
+    assert said.code == 2 and "oof/mine.csv" in said.err
+    assert contents(quick.run_folder) == {**before, "oof/mine.csv": b"precious"}
+
+
+def test_an_edited_file_is_set_aside_and_not_lost(quick: Project) -> None:
+    before = quick.outputs()
+    (quick.run_folder / "submission.csv").write_text("my own rounding")
+    (quick.run_folder / "oof" / "base.gbm.csv").write_text("my own rows")
+    said = quick.run()
+    assert said.code == 0
+    assert "submission.csv was changed after a run had written it" in said.out
+    assert quick.outputs() == before
+    kept = {path.name: path.read_text() for path in (quick.run_folder / "edited").rglob("*.csv")}
+    assert kept == {"submission.csv": "my own rounding", "base.gbm.csv": "my own rows"}
+    assert quick.run().code == 0
+
+
+def test_an_edited_file_of_a_member_that_is_gone_is_set_aside_too(quick: Project) -> None:
+    (quick.run_folder / "oof" / "base.linear.csv").write_text("my own rows")
+    config = quick.config()
+    del config["levels"]["base"]["linear"]
+    assert quick.write(config).run().code == 0
+    assert [path.read_text() for path in (quick.run_folder / "edited").rglob("*.csv")] == ["my own rows"]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "foreign", "outside"])
+def test_nothing_is_deleted_on_the_word_of_a_damaged_mark(how: str, quick: Project) -> None:
+    mark = quick.run_folder / "run.json"
+    (quick.folder / "precious.csv").write_text("precious")
+    data = mark.read_bytes()
+    if how == "flipped":
+        mark.write_bytes(data.replace(b"oof/base.gbm.csv", b"oof/base.gbn.csv"))
+    elif how == "cut":
+        mark.write_bytes(data[: len(data) // 2])
+    elif how == "foreign":
+        mark.write_text('{"name": "another tool"}')
+    else:
+        from stackfeat.store.manifest import seal
+
+        value = json.loads(data)
+        del value["sha256"]
+        value["files"]["oof/../../../precious.csv"] = {"sha256": "0" * 64, "made_of": ""}
+        mark.write_bytes(seal(value))
+    before = contents(quick.folder)
+    said = quick.run("--set", "seed=3")
+    assert said.code == 2 and "choose another outputs.dir" in said.err, said.err
+    kept = contents(quick.folder)
+    assert {name: kept[name] for name in before if not name.startswith(".stackfeat")} == {
+        name: data for name, data in before.items() if not name.startswith(".stackfeat")
+    }
+    assert (
+        quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", quick.folder / "p.csv").code
+        == 3
+    )
+
+
+def test_a_folder_of_an_earlier_version_is_refused_with_the_reason(quick: Project) -> None:
+    (quick.run_folder / "run.json").rename(quick.run_folder / ".written.json")
+    before = contents(quick.run_folder)
+    said = quick.run()
+    assert said.code == 2 and "an earlier version" in said.err
+    assert contents(quick.run_folder) == before
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from stackfeat.output.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1]), "f" * 32).claimed("run.log"):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_on_one_folder_is_refused_while_the_first_lives(quick: Project) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(quick.run_folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"ready\n"
+        before = contents(quick.run_folder)
+        said = quick.run("--set", "seed=3")
+        assert said.code == 2 and f"process {holder.pid} on" in said.err
+        assert quick.cli("audit", quick.run_folder, "--no-null").code == 2
+        assert contents(quick.run_folder) == before
+        said = quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", quick.folder / "p.csv")
+        assert said.code == 0, "the older result is whole until the new one is written"
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert quick.run("--set", "seed=3").code == 0, "a lock of a dead run blocks nobody"
+    assert not list(quick.run_folder.glob(".writing-*"))
+
+
+class Killed(BaseException):
+    """What a kill does: nothing is tidied up."""
+
+
+N_STEPS = 200
+
+
+def steps(monkeypatch: pytest.MonkeyPatch, die_at: int) -> list[int]:
+    """Count what changes the run folder while it is written, and end before the nth such step."""
+    done = [0]
+    replace, unlink, rmtree = Path.replace, Path.unlink, run_folder_module.shutil.rmtree
+
+    def counted(change: Any) -> Any:
+        def step(path: Path, *arguments: Any, **options: Any) -> Any:
+            if done[0] >= die_at:
+                raise Killed
+            done[0] += 1
+            return change(path, *arguments, **options)
+
+        return step
+
+    def never_tidied(path: Any, *arguments: Any, **options: Any) -> Any:
+        return None if done[0] >= die_at else rmtree(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "replace", counted(replace))
+    monkeypatch.setattr(Path, "unlink", counted(unlink))
+    monkeypatch.setattr(run_folder_module.shutil, "rmtree", never_tidied)
+    return done
+
+
+def rewrite(folder: Path, run: str, files: dict[str, str]) -> None:
+    place = RunFolder(folder, run * 32)
+    with place.claimed("run.log"), place.rewriting() as draft:
+        for name, text in files.items():
+            path = draft.path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+def test_a_kill_at_every_step_leaves_one_run_or_says_that_it_is_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("config.yaml", "leaderboard.csv", "submission.csv", "predictor/predictor.json")
+    old = {name: f"old {name}" for name in (*names, "oof/stale.csv", "predictor/models/stale")}
+    new = {name: f"new {name}" for name in (*names, "oof/fresh.csv")}
+    seen = set()
+    for die_at in range(N_STEPS):
+        folder = tmp_path / f"run{die_at}"
+        rewrite(folder, "a", old)
+        (folder / "oof" / ".DS_Store").write_text("")
+        with monkeypatch.context() as patch:
+            steps(patch, die_at)
+            try:
+                rewrite(folder, "b", new)
+                is_done = True
+            except Killed:
+                is_done = False
+        there = {name: text.decode() for name, text in contents(folder).items()}
+        mark = find_run_file(folder)
+        assert mark is not None
+        results = {name: there[name] for name in {*old, *new} if name in there}
+        if mark.state == "whole":
+            assert results == (old if mark.id == "a" * 32 else new)
+        seen.add((mark.id[0], mark.state))
+        if there.get("leaderboard.csv", "").startswith("new"):
+            assert not there.get("submission.csv", "").startswith("old")
+        rewrite(folder, "c", new)
+        assert {name: (folder / name).read_text() for name in new} == new
+        assert not any((folder / name).exists() for name in set(old) - set(new))
+        assert not list(folder.glob(".writing-*")) and not (folder / "edited").exists()
+        if is_done:
+            break
+    assert is_done and seen == {("a", "whole"), ("b", "writing"), ("b", "whole")}
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_replaced(tmp_path: Path) -> None:
+    rewrite(tmp_path, "a", {"leaderboard.csv": "old", "oof/a.csv": "old"})
+    (tmp_path / "oof" / "b.csv").mkdir()
+    with pytest.raises(UsageError, match=r"oof/b\.csv, which no run has written"):
+        rewrite(tmp_path, "b", {"leaderboard.csv": "new", "oof/b.csv": "new"})
+    mark = find_run_file(tmp_path)
+    assert mark is not None and mark.state == "whole" and mark.id == "a" * 32
+    assert (tmp_path / "leaderboard.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "pipe", "broken link"])
+def test_a_place_where_no_folder_can_be_is_refused_before_anything_is_computed(
+    kind: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "broken link":
+        place.symlink_to(tmp_path / "nowhere")
+    else:
+        place.write_text("mine")
+    folder = place / "runs" if kind == "below a file" else place
+    with pytest.raises(UsageError, match=f"outputs.dir must be a folder.*but {place} is none"):
+        RunFolder(folder, "a" * 32).refuse_foreign()
+
+
+def test_a_run_folder_removed_under_a_run_is_written_anew(tmp_path: Path) -> None:
+    place = RunFolder(tmp_path / "run", "a" * 32)
+    with place.claimed("run.log"):
+        run_folder_module.shutil.rmtree(tmp_path / "run")
+        with place.rewriting() as draft:
+            draft.path("leaderboard.csv").parent.mkdir(parents=True)
+            draft.path("leaderboard.csv").write_text("new")
+    mark = find_run_file(tmp_path / "run")
+    assert mark is not None and mark.state == "whole" and list(mark.files) == ["leaderboard.csv"]
+
+
+def test_half_written_results_are_read_by_nobody(quick: Project) -> None:
+    place = RunFolder(quick.run_folder, "d" * 32)
+    with place.claimed("run.log"):
+        found = find_run_file(quick.run_folder)
+        assert found is not None
+        from dataclasses import replace
+
+        place._save(replace(found, state="writing"))
+    for command in (
+        ("predict", quick.run_folder, quick.folder / "test.csv", "-o", quick.folder / "p.csv"),
+        ("audit", quick.run_folder, "--no-null"),
+    ):
+        said = quick.cli(*command)
+        assert said.code == 2 and "run its config again" in said.err
+    assert quick.run().code == 0
+    assert quick.cli("audit", quick.run_folder, "--no-null").code == 0
+
+
+def test_a_run_that_fails_leaves_the_older_result_whole(quick: Project) -> None:
+    before = quick.outputs()
+    config = quick.config()
+    config["levels"] = {
+        "base": {
+            "bad": {"estimator": "sklearn.neighbors.KNeighborsClassifier", "params": {"n_neighbors": 10**6}}
+        }
+    }
+    assert quick.write(config).run().code != 0
+    assert quick.outputs() == before
+    mark = find_run_file(quick.run_folder)
+    assert mark is not None and mark.state == "whole"
+
+
+def test_an_audit_goes_with_the_results_that_it_was_of(quick: Project) -> None:
+    assert quick.cli("audit", quick.run_folder, "--no-null").code == 0
+    assert quick.run().code == 0
+    assert (quick.run_folder / "audit.json").exists(), "the same results"
+    config = quick.config()
+    config["levels"]["base"]["linear"]["params"] = {"C": 0.5}
+    assert quick.write(config).run().code == 0
+    assert not (quick.run_folder / "audit.json").exists()
+
+
+def test_predict_does_not_replace_what_it_reads(quick: Project) -> None:
+    data = quick.folder / "test.csv"
+    before = contents(quick.folder)
+    for output in (
+        data,
+        quick.run_folder / "submission.csv",
+        quick.run_folder / "predictor" / "x.csv",
+        quick.folder,
+    ):
+        said = quick.cli("predict", quick.run_folder, data, "-o", output)
+        assert said.code == 2 and "--output must be a file of its own" in said.err
+    assert contents(quick.folder) == before
+
+
+def test_predict_replaces_no_device_pipe_or_link(
+    quick: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("places")
+    pipe, link, file = folder / "pipe", folder / "link", folder / "p.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for output in (pipe, link):
+        said = quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", output)
+        assert said.code == 2 and "a device or pipe; name a csv file" in said.err
+    assert pipe.is_fifo() and link.is_symlink()
+    link.unlink()
+    link.symlink_to(file)
+    assert quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", link).code == 0
+    assert link.is_symlink() and file.is_file()
