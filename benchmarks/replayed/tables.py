@@ -1,0 +1,182 @@
+"""Small data with the columns and arrays that the configs of the benchmark data sets read.
+
+In:  the name of a data set, and an empty folder.
+Out: train and test files of 90 and 20 rows in it, drawn from a fixed seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+N_TRAIN, N_TEST = 90, 20
+N_ROWS = N_TRAIN + N_TEST
+Arrays = dict[str, np.ndarray]
+
+
+def write_data(name: str, folder: Path) -> None:
+    """Write the files of a data set, without the target in the test file."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(sum(name.encode()))
+    made, target = DATA_SETS[name]
+    values = made(rng)
+    if isinstance(values, pd.DataFrame):
+        values.insert(0, "id", np.arange(N_ROWS) + 1000)
+        values[:N_TRAIN].to_csv(folder / "train.csv", index=False)
+        values[N_TRAIN:].drop(columns=target).to_csv(folder / "test.csv", index=False)
+        return
+    values["id"] = np.arange(N_ROWS) + 1000
+    np.savez(folder / "train.npz", **{key: array[:N_TRAIN] for key, array in values.items()})
+    test = {key: array[N_TRAIN:] for key, array in values.items() if key != target}
+    np.savez(folder / "test.npz", **test)
+
+
+def holes(rng: np.random.Generator, values: np.ndarray, share: float) -> pd.Series:
+    """Return a column with some cells empty."""
+    return pd.Series(values).mask(rng.random(len(values)) < share)
+
+
+def labels(rng: np.random.Generator, signal: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return codes of classes of equal size that follow a signal."""
+    ranks = np.argsort(np.argsort(signal + 0.3 * rng.normal(size=len(signal))))
+    return ranks * n_classes // len(signal)
+
+
+def adult(rng: np.random.Generator) -> pd.DataFrame:
+    age, hours = rng.integers(17, 80, N_ROWS), rng.integers(10, 70, N_ROWS)
+    education = rng.choice(["Bachelors", "HS-grad", "Masters", "Some-college"], N_ROWS)
+    signal = 0.05 * age + 0.06 * hours + 2.0 * (education == "Masters") + rng.normal(size=N_ROWS)
+    return pd.DataFrame(
+        {
+            "age": age,
+            "workclass": holes(rng, rng.choice(["Private", "State-gov", "Self-emp-inc"], N_ROWS), 0.1),
+            "fnlwgt": rng.integers(20_000, 400_000, N_ROWS),
+            "education": education,
+            "marital_status": rng.choice(["Never-married", "Divorced", "Widowed"], N_ROWS),
+            "occupation": holes(rng, rng.choice(["Sales", "Tech-support", "Craft-repair"], N_ROWS), 0.1),
+            "sex": rng.choice(["Male", "Female"], N_ROWS),
+            "capital_gain": rng.choice([0, 0, 0, 1741, 7688], N_ROWS),
+            "hours_per_week": hours,
+            "income": np.where(signal > np.quantile(signal, 0.7), ">50K", "<=50K"),
+        }
+    )
+
+
+def bike_sharing(rng: np.random.Generator) -> pd.DataFrame:
+    days = pd.date_range("2011-01-01", periods=N_ROWS // 2)
+    hour = np.tile([8, 17], N_ROWS // 2)
+    temperature = (0.5 + 0.4 * np.sin(np.arange(N_ROWS) / 20) + 0.05 * rng.normal(size=N_ROWS)).round(3)
+    return pd.DataFrame(
+        {
+            "dteday": np.repeat(days.strftime("%Y-%m-%d"), 2),
+            "season": np.repeat(days.quarter, 2),
+            "hr": hour,
+            "holiday": (rng.random(N_ROWS) < 0.1).astype(int),
+            "weekday": np.repeat(days.dayofweek, 2),
+            "weathersit": rng.integers(1, 4, N_ROWS),
+            "temp": temperature,
+            "hum": rng.random(N_ROWS).round(2),
+            "cnt": np.round(100 * temperature + 5 * hour + 20 * rng.random(N_ROWS)).astype(int),
+        }
+    )
+
+
+def california(rng: np.random.Generator) -> pd.DataFrame:
+    income, place = (
+        rng.gamma(3, 1.2, N_ROWS).round(4),
+        rng.choice(["INLAND", "NEAR BAY", "<1H OCEAN"], N_ROWS),
+    )
+    rooms = rng.integers(200, 6000, N_ROWS).astype(float)
+    return pd.DataFrame(
+        {
+            "longitude": rng.uniform(-124, -114, N_ROWS).round(2),
+            "latitude": rng.uniform(32, 42, N_ROWS).round(2),
+            "housing_median_age": rng.integers(1, 53, N_ROWS).astype(float),
+            "total_rooms": rooms,
+            "total_bedrooms": holes(rng, (rooms / 5).round(), 0.05),
+            "median_income": income,
+            "ocean_proximity": place,
+            "median_house_value": (
+                4e4 * income + 5e4 * (place != "INLAND") + 2e4 * rng.normal(size=N_ROWS) + 6e4
+            ).round(),
+        }
+    )
+
+
+def titanic(rng: np.random.Generator) -> pd.DataFrame:
+    sex, cabin = rng.choice(["male", "female"], N_ROWS), rng.integers(1, 4, N_ROWS)
+    signal = 1.5 * (sex == "female") - 0.7 * cabin + rng.normal(size=N_ROWS)
+    return pd.DataFrame(
+        {
+            "PassengerId": np.arange(N_ROWS) + 1,
+            "Pclass": cabin,
+            "Name": [f"Passenger {i}, of room {j}" for i, j in enumerate(rng.integers(0, 999, N_ROWS))],
+            "Sex": sex,
+            "Age": holes(rng, rng.integers(1, 70, N_ROWS).astype(float), 0.2),
+            "SibSp": rng.integers(0, 3, N_ROWS),
+            "Ticket": [f"A {i}" for i in rng.integers(0, 9999, N_ROWS)],
+            "Fare": rng.gamma(2, 15, N_ROWS).round(4),
+            "Cabin": holes(rng, rng.choice(["C1", "D7"], N_ROWS), 0.8),
+            "Embarked": holes(rng, rng.choice(["S", "C", "Q"], N_ROWS), 0.02),
+            "Survived": (signal > np.median(signal)).astype(int),
+        }
+    )
+
+
+def letter(rng: np.random.Generator) -> pd.DataFrame:
+    codes = np.arange(N_ROWS) % 5
+    centres = rng.integers(2, 14, size=(5, 16))
+    cells = np.clip(centres[codes] + rng.integers(-2, 3, size=(N_ROWS, 16)), 0, 15)
+    frame = pd.DataFrame(cells, columns=[f"x{i}" for i in range(16)])
+    return frame.assign(**{"class": np.array(list("ABCDE"))[codes]})
+
+
+def images(rng: np.random.Generator, shape: tuple[int, ...], n_classes: int) -> Arrays:
+    y = rng.permutation(np.arange(N_ROWS) % n_classes)
+    patterns = rng.integers(0, 160, size=(n_classes, *shape))
+    noise = rng.integers(0, 96, size=(N_ROWS, *shape))
+    return {"X": (patterns[y] + noise).astype(np.uint8), "y": y}
+
+
+def japanese_vowels(rng: np.random.Generator) -> Arrays:
+    y, length = rng.permutation(np.arange(N_ROWS) % 4), rng.integers(5, 13, N_ROWS)
+    X = rng.normal(size=(N_ROWS, 12, 6)) + 0.5 * rng.normal(size=(4, 1, 6))[y]
+    X[np.arange(12)[None, :] >= length[:, None]] = 0
+    return {"X": X.astype(np.float32), "length": length.astype(np.int32), "y": y}
+
+
+def mfeat_multiview(rng: np.random.Generator) -> Arrays:
+    y = rng.permutation(np.arange(N_ROWS) % 5)
+    widths = {"x_pix": 12, "x_fou": 8, "x_fac": 10, "x_zer": 6, "x_kar": 7, "x_mor": 4}
+    found: Arrays = {"y": y}
+    for name, width in widths.items():
+        values = rng.normal(size=(5, width))[y] + rng.normal(size=(N_ROWS, width))
+        found[name] = values.astype(np.float32)
+    found["x_pix"] = np.clip(3 * found["x_pix"] + 8, 0, 15).astype(np.uint8)
+    found["x_fac"] = np.clip(50 * found["x_fac"] + 500, 0, 2000).astype(np.uint16)
+    return found
+
+
+def uci_har(rng: np.random.Generator) -> Arrays:
+    y = rng.permutation(np.arange(N_ROWS) % 3)
+    X = rng.normal(size=(N_ROWS, 32, 9)) + rng.normal(size=(3, 1, 9))[y]
+    statistics = np.hstack([X.mean(axis=1), X.std(axis=1)]).astype(np.float32)
+    subject = rng.integers(0, 6, N_ROWS).astype(np.int16)
+    return {"X": X.astype(np.float16), "statistics": statistics, "subject": subject, "y": y}
+
+
+DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays], str]] = {
+    "adult": (adult, "income"),
+    "bike_sharing": (bike_sharing, "cnt"),
+    "california_housing": (california, "median_house_value"),
+    "fashion_mnist": (lambda rng: images(rng, (16, 16), 4), "y"),
+    "japanese_vowels": (japanese_vowels, "y"),
+    "letter": (letter, "class"),
+    "mfeat_multiview": (mfeat_multiview, "y"),
+    "sign_digits": (lambda rng: images(rng, (20, 20, 3), 4), "y"),
+    "titanic": (titanic, "Survived"),
+    "uci_har": (uci_har, "y"),
+}
