@@ -44,7 +44,7 @@ def test_what_differs_is_said_with_its_size() -> None:
         "gone": of_text("x"),
         "text": of_text("x"),
         "score/base/mlp": of_numbers(0.5, 0.1),
-        "longer": of_array(values[:4]),
+        "longer": of_array(values[:3]),
     }
     now = {
         "same": of_array(values.copy()),
@@ -52,7 +52,7 @@ def test_what_differs_is_said_with_its_size() -> None:
         "new": of_text("x"),
         "text": of_text("y"),
         "score/base/mlp": of_numbers(0.51, 0.1),
-        "longer": of_array(values[:5]),
+        "longer": of_array(values[:4]),
     }
     kept = {name: entry.to_json() for name, entry in before.items()}
     whole = {"a": before["a"].whole}
@@ -61,4 +61,4 @@ def test_what_differs_is_said_with_its_size() -> None:
     assert lines["a"] == "greatest difference 1e-06, relative 5e-07 of all 100 numbers"
     assert lines["score/base/mlp"].endswith("score 0.5 -> 0.51, 0.1 standard errors")
     assert (lines["gone"], lines["new"], lines["text"]) == ("is gone", "is new", "differs")
-    assert lines["longer"] == "4 numbers became 5"
+    assert lines["longer"] == "3 numbers became 4"
