@@ -421,4 +421,4 @@ def made_up_input(shape: tuple[int, ...], kind: str) -> Tensor:
 
 
 def to_tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
-    return [torch.from_numpy(np.array(array)) for array in arrays]
+    return [torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))) for array in arrays]

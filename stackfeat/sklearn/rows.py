@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import (
@@ -50,6 +51,8 @@ def take(X: Any, rows: np.ndarray | None) -> Any:
 def as_rows(X: Any) -> Any:
     """Return X in a form whose rows can be taken: sparse matrices by row, lists as they are.
 
+    Columns of DataFrames get the byte order of this machine, without which pandas takes no rows of them.
+
     Raises
     ------
     ValueError
@@ -57,6 +60,9 @@ def as_rows(X: Any) -> Any:
     """
     if is_dict(X):
         return {name: as_rows(values) for name, values in X.items()}
+    if isinstance(X, pd.DataFrame):
+        foreign = {name: kind for name, kind in X.dtypes.items() if not getattr(kind, "isnative", True)}
+        X = X.astype({name: kind.newbyteorder("=") for name, kind in foreign.items()}) if foreign else X
     rows = _make_indexable(X)
     if count(rows) < 1:
         raise ValueError(f"X must have at least 1 sample; got 0 sample(s) (shape={np.shape(rows)})")

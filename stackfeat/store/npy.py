@@ -10,6 +10,7 @@ import ast
 import io
 import math
 import operator
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,7 +38,7 @@ class Header:
 
 
 def load_npy(path: Path, where: str, *, mmap: bool = False) -> np.ndarray:
-    """Return the array of a npy file of which every byte is accounted for.
+    """Return the array of a npy file of which every byte is accounted for, in the byte order of this machine.
 
     Raises
     ------
@@ -48,17 +49,26 @@ def load_npy(path: Path, where: str, *, mmap: bool = False) -> np.ndarray:
         check_header(file, path.stat().st_size, where)
         if not mmap:
             file.seek(0)
-            array: np.ndarray = np.load(file, allow_pickle=False)
-            return array
-    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return mapped
+            return to_native(np.load(file, allow_pickle=False))
+    return to_native(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def parse_npy(data: bytes, where: str) -> np.ndarray:
     """Return the array of the bytes of a npy file; as `load_npy`."""
     check_header(io.BytesIO(data), len(data), where)
-    array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
+    return to_native(np.load(io.BytesIO(data), allow_pickle=False))
+
+
+def to_native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the byte order of this machine, which compiled code asks for; a mapped one stays on disk."""
+    if array.dtype.isnative:
+        return array
+    dtype = array.dtype.newbyteorder("=")
+    if not isinstance(array, np.memmap):
+        return array.astype(dtype)
+    with tempfile.TemporaryFile(prefix="stackfeat-") as file:
+        np.memmap(file, dtype=dtype, mode="w+", shape=array.shape)[...] = array
+        return np.memmap(file, dtype=dtype, mode="r", shape=array.shape)
 
 
 def check_header(file: IO[bytes], size: int, where: str) -> None:

@@ -26,7 +26,7 @@ def good_config() -> str:
 
 
 def data_cases() -> list[Any]:
-    cases = load_module(TESTS / "data" / "test_wrong_files.py").CASES
+    cases = load_module(TESTS / "data" / "files" / "test_wrong_files.py").CASES
     return [pytest.param(case, id=case.name) for case in cases if case.task == "binary"][::2]
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import ensemble
 from sklearn.base import clone
@@ -171,3 +172,11 @@ def test_what_cannot_be_is_said(small: SimpleNamespace, changed: dict[str, Any],
     members = [("net", small.net()), ("tree", TREE)]
     with pytest.raises(ValueError, match=message):
         sf.StackingClassifier(members, cv=2, **changed).fit(small.X, small.y)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8"])
+def test_columns_of_the_other_byte_order_are_the_same_columns(small: SimpleNamespace, kind: str) -> None:
+    X, y = pd.DataFrame(small.X[:60].astype(kind)), small.y[:60]
+    for ensemble_of in (sf.StackingClassifier, sf.VotingClassifier):
+        fitted, wanted = (ensemble_of(MEMBERS).fit(rows, y) for rows in (X, X.astype(kind.replace(">", "="))))
+        np.testing.assert_array_equal(fitted.transform(X), wanted.transform(X.astype(kind[1:])))

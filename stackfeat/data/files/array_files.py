@@ -23,7 +23,7 @@ from stackfeat.data.messages import name_values, quote_values
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import cut, quoted, suggest
-from stackfeat.store.npy import Header, check_size, load_npy, read_header
+from stackfeat.store.npy import Header, check_size, load_npy, read_header, to_native
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 MOST_ARRAYS = 100_000
@@ -126,7 +126,7 @@ class ArchiveFile:
                         array = _mapped_copy(member, where)
                     else:
                         array = np.lib.format.read_array(member, allow_pickle=False)
-                yield array
+                yield to_native(array)
 
 
 def _refuse_bomb(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:

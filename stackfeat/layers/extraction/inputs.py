@@ -125,7 +125,7 @@ def to_column(value: Any) -> Tensor:
     if isinstance(value, Tensor) and not value.is_nested and value.ndim:
         return value.detach()
     if isinstance(value, np.ndarray) and value.ndim:
-        return torch.from_numpy(np.array(value))
+        return copied(value, 0, len(value))
     raise UsageError(
         f"a batch must hold tensors with a row per sample; got {type(value).__name__}; "
         "give the DataLoader a collate_fn that returns tensors"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stackfeat.data.files.array_files import ArchiveFile, read_npy
 from stackfeat.data.files.parsing import parsing
 from stackfeat.data.load import load, load_rows
 from stackfeat.data.options import DataOptions
@@ -168,6 +169,41 @@ def test_fortran_order_and_foreign_byte_order_are_read(tmp_path: Path) -> None:
     values = np.arange(16.0).reshape(8, 2)
     np.savez(tmp_path / "t.npz", X=np.asfortranarray(values).astype(">f8"), y=np.arange(8) % 2)
     np.testing.assert_array_equal(read(tmp_path / "t.npz").train.inputs["table"].numeric, values)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("y", [np.float32([0, 1] * 4), np.array(["no", "yes"] * 4), np.arange(8) % 2])
+def test_columns_of_either_byte_order_are_the_same_columns(order: str, y: np.ndarray, tmp_path: Path) -> None:
+    x = np.float32([0.5, 1.5, np.nan, 2, 3, 4, 5, 6])
+    day = np.datetime64("2024-01-01T00:00:00", "s") + np.arange(8)
+    columns = {"x": x, "word": np.array(["a", "b"] * 4), "whole": np.arange(8), "day": day, "y": y}
+    for name, order_of in (("t.npz", order), ("native.npz", "=")):
+        turned = {
+            column: values.astype(values.dtype.newbyteorder(order_of)) for column, values in columns.items()
+        }
+        np.savez(tmp_path / name, X=np.zeros((8, 1)), **turned)
+    loaded, native = read(tmp_path / "t.npz"), read(tmp_path / "native.npz")
+    table, wanted = loaded.train.inputs["table"], native.train.inputs["table"]
+    np.testing.assert_array_equal(table.numeric, wanted.numeric)
+    np.testing.assert_array_equal(table.codes, wanted.codes)
+    np.testing.assert_array_equal(loaded.train.y, native.train.y)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("n_rows", [3, 200_000])
+def test_arrays_of_foreign_byte_order_become_native_also_where_they_stay_on_disk(
+    n_rows: int, mapped: bool, tmp_path: Path
+) -> None:
+    values = np.arange(2 * n_rows, dtype=np.int32).reshape(-1, 2)
+    np.save(tmp_path / "a.npy", values.astype(">i4"))
+    np.savez(tmp_path / "a.npz", a=values.astype(">i4"))
+    for array in (
+        read_npy(tmp_path / "a.npy", "a", mapped=mapped),
+        ArchiveFile.open(tmp_path / "a.npz").read("a", "a", mapped=mapped),
+    ):
+        np.testing.assert_array_equal(array, values)
+        assert array.dtype == np.dtype("=i4") and array.dtype.isnative
+    assert isinstance(array, np.memmap) is mapped
 
 
 def test_damaged_strings_of_parquet_are_found_at_once(tmp_path: Path) -> None:

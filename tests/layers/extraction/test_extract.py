@@ -82,6 +82,11 @@ class Items(Dataset[Any]):
         return {"b": B[i], "a": A[i], "target": i} if self.named else (A[i], B[i], i)
 
 
+def foreign(items: list[Any]) -> tuple[np.ndarray, ...]:
+    """Return a batch as arrays of the other byte order, as readers of old formats do."""
+    return tuple(np.stack(column).astype(">f4") for column in zip(*items, strict=True))
+
+
 class Stream(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(list(zip(A, B, range(len(A)), strict=True)))
@@ -109,6 +114,8 @@ def test_penultimate_is_the_default() -> None:
     [
         (A, B),
         (A.numpy(), B.numpy().astype(np.float64)),
+        (A.numpy().astype(">f4"), B.numpy().astype(">f8")),
+        DataLoader(Items(named=False), batch_size=9, collate_fn=foreign),
         {"b": B, "a": A.numpy()},
         TensorDataset(A, B, torch.arange(50)),
         Items(named=False),
