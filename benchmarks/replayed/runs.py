@@ -240,6 +240,18 @@ def run_of_rows(task: str, make: Callable[[], Config], folder: Path) -> Entries:
     yield from run_entries(write(config, folder))
 
 
+def run_of_ties(folder: Path) -> Entries:
+    """Votes of two, often tied, where one class has the more rows and the other the more weight."""
+    config = stack_config("binary", "accuracy", ("weight",))
+    for options in config["levels"]["final"].values():
+        options["inputs"] = ["base/*/proba"]
+    write_rows("binary", folder)
+    frame = pd.read_csv(folder / "train.csv")
+    frame["weight"] = np.where(frame["label"] == "yes", 10.0, 1.0)
+    frame.to_csv(folder / "train.csv", index=False)
+    yield from run_entries(write(config, folder))
+
+
 METRICS = {
     "binary": ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1", "mcc", "brier"),
     "multiclass": ("accuracy", "balanced_accuracy", "log_loss", "roc_auc", "f1_macro", "mcc", "brier"),
@@ -290,6 +302,7 @@ UNITS: dict[str, Callable[[Path], Entries]] = {
     "stacks/nets": rows_unit("binary", lambda: other_nets(*BINARY)),
     "stacks/nets-values": rows_unit("regression", lambda: other_nets(*VALUES)),
     "stacks/estimators": rows_unit("multiclass", other_estimators),
+    "stacks/ties": run_of_ties,
     "stacks/decision": rows_unit("binary", other_scores),
     "stacks/encodings": rows_unit("multiclass", lambda: every_encoding(*CLASSES)),
     "stacks/encodings-values": rows_unit("regression", lambda: every_encoding(*VALUES)),
