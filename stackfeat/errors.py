@@ -285,8 +285,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _memory_fault(error: BaseException) -> OutOfMemoryError | None:
-    is_foreign = isinstance(error, RuntimeError) or type(error).__module__ != "builtins"
-    said = f"{type(error).__name__}: {error}" if is_foreign and not isinstance(error, StackfeatError) else ""
+    is_external = isinstance(error, RuntimeError) or type(error).__module__ != "builtins"
+    said = f"{type(error).__name__}: {error}" if is_external and not isinstance(error, StackfeatError) else ""
     if not (isinstance(error, MemoryError) or (said and _OUT_OF_MEMORY.search(said))):
         return None
     words = first_line(error)

@@ -100,7 +100,7 @@ def ranking(prediction: np.ndarray, task: Task) -> Score:
 
 
 @dataclass(frozen=True)
-class Part:
+class Interval:
     """Mean skill over reruns, its standard error, and the ends of the 95 % confidence interval.
 
     Attributes
@@ -123,7 +123,7 @@ class Part:
         return self.z > self.limit
 
     @classmethod
-    def around(cls, mean: float, se: float, limit: float) -> Part:
+    def around(cls, mean: float, se: float, limit: float) -> Interval:
         width = float(norm.ppf(0.975)) * se
         z = mean / se if se > 0 else 0.0 if abs(mean) < 1e-12 else float(np.copysign(99.0, mean))
         return cls(mean, se, mean - width, mean + width, z, limit)
@@ -135,20 +135,20 @@ class Verdict:
 
     Attributes
     ----------
-    oof, held_out : Part
+    oof, held_out : Interval
         Skill on out-of-fold rows, and on rows that took no part.
-    gap : Part
+    gap : Interval
         The first less the second.
     verdict : {"at chance", "above chance"}
-        Above chance where either skill is above its limit. A skill below zero is no fault.
+        Above chance where either skill is above its limit. A skill below zero is no violation.
     """
 
     member: str
     measure: str
     n_reruns: int
-    oof: Part
-    held_out: Part
-    gap: Part
+    oof: Interval
+    held_out: Interval
+    gap: Interval
     verdict: Literal["at chance", "above chance"]
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def judge(
         their scores vary more between permutations than shuffled labels say.
     """
     share = FALSE_ALARMS / max(2 * len(found), 1)
-    parts: dict[tuple[str, str], list[Part]] = {name: [] for name in found}
+    parts: dict[tuple[str, str], list[Interval]] = {name: [] for name in found}
     for side in (0, 1):
         skills = {name: [pair[side] for pair in pairs] for name, pairs in found.items()}
         for alike in _alike(found, base):
@@ -178,10 +178,10 @@ def judge(
             for name in alike:
                 at_chance = np.sqrt(np.mean([skill.sd**2 for skill in skills[name]]) / len(skills[name]))
                 mean = float(np.mean([skill.value for skill in skills[name]]))
-                parts[name].append(Part.around(mean, float(at_chance) * excess, limit))
+                parts[name].append(Interval.around(mean, float(at_chance) * excess, limit))
     verdicts = []
     for (member, measure), (oof, held_out) in parts.items():
-        gap = Part.around(oof.mean - held_out.mean, float(np.hypot(oof.se, held_out.se)), oof.limit)
+        gap = Interval.around(oof.mean - held_out.mean, float(np.hypot(oof.se, held_out.se)), oof.limit)
         verdict: Literal["at chance", "above chance"] = (
             "above chance" if oof.is_above or held_out.is_above else "at chance"
         )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stackfeat.audit.permutation_test import Null, permutation_null
-from stackfeat.audit.provenance import Provenance, prove
+from stackfeat.audit.permutation_test import PermutationTest, run_permutation_test
+from stackfeat.audit.provenance import Provenance, check_provenance
 from stackfeat.config.member_checks import trust_findings
 from stackfeat.config.run_config import MOST_JOBS, RunConfig
 from stackfeat.config.yaml_file import read_yaml
@@ -45,13 +45,13 @@ class Audit:
     ----------
     folder : Path
         The run folder, which now holds ``audit.json``.
-    null : Null or None
+    null : PermutationTest or None
         None where it was not asked for.
     """
 
     folder: Path
     provenance: Provenance
-    null: Null | None
+    null: PermutationTest | None
 
     @property
     def passed(self) -> bool:
@@ -156,11 +156,11 @@ def audit(
         if read_provenance(folder) != index:
             raise UsageError(f"{folder} must be one run's while it is audited; got a new one; do it again")
         with as_written("the entries of the run", REMEDY):
-            proven = prove(entries, index, samples, folds, folder)
+            proven = check_provenance(entries, index, samples, folds, folder)
         judged = None
         if null:
             averaging = Averaging.from_json(index["averaging"])
-            judged = permutation_null(
+            judged = run_permutation_test(
                 config,
                 home.resolve(),
                 samples,

@@ -36,7 +36,7 @@ _ARRAY = re.compile(r"oof(\d*)/")
 
 
 @dataclass(frozen=True)
-class Fault:
+class Violation:
     """Something that must not be.
 
     Attributes
@@ -86,10 +86,10 @@ class Checked:
     entry: Entry | None
     rows: np.ndarray | None = None
     is_noted: bool = False
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Violation] = field(default_factory=list)
 
 
-class Prover:
+class LeakageChecker:
     """Checks places of one run; every entry is hashed once.
 
     Parameters
@@ -110,7 +110,7 @@ class Prover:
     ) -> None:
         self.store, self.samples, self.folds, self.names, self.keys = store, samples, folds, names, keys
         self.fits: dict[str, Checked] = {}
-        self.done: dict[tuple[str, str, int], list[Fault]] = {}
+        self.done: dict[tuple[str, str, int], list[Violation]] = {}
         self.group = None if samples.group is None else np.unique(samples.group, return_inverse=True)[1]
 
     @property
@@ -124,7 +124,7 @@ class Prover:
     def predicted(self, repeat: int, fold: int) -> np.ndarray:
         return self.folds.splits[repeat][fold][1]
 
-    def place(self, place: Sequence[str], repeat: int, fold: int) -> list[Fault]:
+    def place(self, place: Sequence[str], repeat: int, fold: int) -> list[Violation]:
         """Return the faults of one array of OOF rows, and of every fit its rows went through."""
         key, array = place
         known = (key, array, fold)
@@ -133,7 +133,7 @@ class Prover:
             self.done[known] = self._place(key, array, repeat, fold)
         return self.done[known]
 
-    def _place(self, key: str, array: str, repeat: int, fold: int) -> list[Fault]:
+    def _place(self, key: str, array: str, repeat: int, fold: int) -> list[Violation]:
         checked = self.checked(key)
         if checked.entry is None:
             return checked.faults
@@ -142,7 +142,7 @@ class Prover:
         emitted = int(match[1]) if match and match[1] else fold
         wrong = _misplaced(recipe, repeat, emitted)
         if wrong:
-            faults = [self.entry_fault("mismatch", key, wrong)]
+            faults = [self.entry_violation("mismatch", key, wrong)]
             # A fit on all rows has seen the labels of every row it could stand for.
             is_whole = recipe["stage"] == "fit" and recipe["fold"] == "all"
             return [*faults, *self._emits(key, repeat, fold)] if is_whole else faults
@@ -170,24 +170,24 @@ class Prover:
             recipe = entry.manifest["recipe"]
             rows = read_fitted_rows(entry) if recipe.get("stage") == "fit" else None
         except DamagedEntryError as error:
-            return Checked(None, faults=[self.entry_fault("damaged", key, str(error))])
+            return Checked(None, faults=[self.entry_violation("damaged", key, str(error))])
         except StoreError as error:
-            return Checked(None, faults=[self.entry_fault("missing", key, str(error))])
+            return Checked(None, faults=[self.entry_violation("missing", key, str(error))])
         if key_of(recipe) != key or entry.manifest["kind"] != recipe.get("stage"):
             return Checked(
-                None, faults=[self.entry_fault("mismatch", key, "its recipe is not that of its key")]
+                None, faults=[self.entry_violation("mismatch", key, "its recipe is not that of its key")]
             )
         if recipe["stage"] != "fit":
             return Checked(entry)
         if (recipe["samples"], recipe["folds"]) != self.keys:
             return Checked(
-                None, faults=[self.entry_fault("mismatch", key, "it was fitted on other rows or folds")]
+                None, faults=[self.entry_violation("mismatch", key, "it was fitted on other rows or folds")]
             )
         return Checked(entry, self._implied(recipe) if rows is None else rows, rows is not None)
 
-    def entry_fault(self, kind: Kind, key: str, detail: str) -> Fault:
+    def entry_violation(self, kind: Kind, key: str, detail: str) -> Violation:
         member, fold = self.names.get(key, ("", ""))
-        return Fault(kind, f"entry {key[:12]}", member, fold, detail=detail)
+        return Violation(kind, f"entry {key[:12]}", member, fold, detail=detail)
 
     def _implied(self, recipe: Mapping[str, Any]) -> np.ndarray:
         """Return the most rows that a fit of this repeat and fold may have been given."""
@@ -200,7 +200,7 @@ class Prover:
         implied: np.ndarray = np.bitwise_and.reduce(parts)
         return implied
 
-    def _emits(self, key: str, repeat: int, fold: int) -> list[Fault]:
+    def _emits(self, key: str, repeat: int, fold: int) -> list[Violation]:
         """Compare the rows that a fit was given with the rows of a fold that it emits."""
         checked = self.checked(key)
         if checked.rows is None:
@@ -215,15 +215,15 @@ class Prover:
         if self.samples.time is not None and fitted.any():
             late = self.samples.time[fitted].max() > self.samples.time[rows]
             found.append(("later rows", late & ~own))
-        return [self.row_fault(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
+        return [self.row_violation(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
 
-    def row_fault(
+    def row_violation(
         self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""
-    ) -> Fault:
+    ) -> Violation:
         """Return a fault of rows: training rows, or those of other `ids`, and then `whose` says which."""
         member, fold = self.names.get(key, ("", ""))
         named = (self.samples.ids if ids is None else ids)[rows[:N_EXAMPLES]]
-        return Fault(kind, f"fit {key[:12]}", member, fold, len(rows), tuple(map(str, named)), whose)
+        return Violation(kind, f"fit {key[:12]}", member, fold, len(rows), tuple(map(str, named)), whose)
 
     def saw_labels(self, key: str, repeat: int, fold: int) -> bool:
         """Whether a fit (or one behind an alignment) was given labels of a fold's rows."""
@@ -249,7 +249,7 @@ def _misplaced(recipe: Mapping[str, Any], repeat: int, fold: int) -> str:
     return ""
 
 
-def indirect(prover: Prover, oof: Sequence[Sequence[Sequence[str] | None]]) -> list[str]:
+def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | None]]) -> list[str]:
     """Say through what else labels could have reached the rows of a block.
 
     These ways are judged by rerunning on permuted labels: they are part of every stack, or measured
@@ -260,14 +260,14 @@ def indirect(prover: Prover, oof: Sequence[Sequence[Sequence[str] | None]]) -> l
     read: set[str] = set()
     for repeat, places in enumerate(oof):
         for fold, place in enumerate(places):
-            entry = None if place is None else prover.checked(place[0]).entry
+            entry = None if place is None else checker.checked(place[0]).entry
             if place is None or entry is None:
                 continue
             recipe = entry.manifest["recipe"]
             if recipe["stage"] != "fit":
                 found.append(_maps(entry))
                 continue
-            values, saw = _trained_on(prover, place[0], recipe, repeat, fold)
+            values, saw = _trained_on(checker, place[0], recipe, repeat, fold)
             n_values, n_saw = n_values + values, n_saw + saw
             read |= {block["name"] for block in recipe["blocks"]}
     if n_values:
@@ -280,19 +280,19 @@ def indirect(prover: Prover, oof: Sequence[Sequence[Sequence[str] | None]]) -> l
 
 
 def _trained_on(
-    prover: Prover, key: str, recipe: Mapping[str, Any], repeat: int, fold: int
+    checker: LeakageChecker, key: str, recipe: Mapping[str, Any], repeat: int, fold: int
 ) -> tuple[int, int]:
     """Count the out-of-fold values a fit was trained on, and those whose fits saw labels of `fold`."""
-    rows = prover.checked(key).rows
+    rows = checker.checked(key).rows
     assert rows is not None
-    fitted = unpack_rows(rows, prover.folds.n_rows)
+    fitted = unpack_rows(rows, checker.folds.n_rows)
     n_values = n_saw = 0
     for block in recipe["blocks"]:
         for other, place in enumerate(block["oof"]):
-            count = 0 if place is None else int(fitted[prover.predicted(repeat, other)].sum())
+            count = 0 if place is None else int(fitted[checker.predicted(repeat, other)].sum())
             if place is not None and count:
                 n_values += count
-                n_saw += count if prover.saw_labels(place[0], repeat, fold) else 0
+                n_saw += count if checker.saw_labels(place[0], repeat, fold) else 0
     return n_values, n_saw
 
 
@@ -305,7 +305,7 @@ def _maps(entry: Entry) -> str:
 WHOSE = "that are held out of all levels"
 
 
-class HeldProver:
+class HoldoutChecker:
     """Checks the held-out rows of one run against all its fits; every entry is looked at once.
 
     Parameters
@@ -318,14 +318,14 @@ class HeldProver:
         Of the held-out rows: what predicts them must have read these.
     """
 
-    def __init__(self, prover: Prover, held: Samples, holdout: Holdout, key: str) -> None:
-        self.prover, self.held, self.holdout, self.key = prover, held, holdout, key
+    def __init__(self, checker: LeakageChecker, held: Samples, holdout: Holdout, key: str) -> None:
+        self.checker, self.held, self.holdout, self.key = checker, held, holdout, key
         self.done: set[tuple[str, str]] = set()
 
-    def rows(self) -> list[Fault]:
+    def rows(self) -> list[Violation]:
         """Return the faults of the division itself: both parts must be what the run says they are."""
-        samples, holdout = self.prover.samples, self.holdout
-        checked = [self.prover.checked(key) for key in (self.prover.keys[0], self.key)]
+        samples, holdout = self.checker.samples, self.holdout
+        checked = [self.checker.checked(key) for key in (self.checker.keys[0], self.key)]
         faults = [fault for one in checked for fault in one.faults]
         if faults:
             return faults
@@ -339,22 +339,22 @@ class HeldProver:
             return [self._mismatch(self.key, "its rows, and the training rows, are not those it divided")]
         return []
 
-    def fits(self, keys: Iterable[str]) -> list[Fault]:
+    def fits(self, keys: Iterable[str]) -> list[Violation]:
         """Compare the rows that fits were given with the held-out rows."""
         return [fault for key in keys for fault in self._fit(key)]
 
-    def place(self, place: Sequence[str]) -> list[Fault]:
+    def place(self, place: Sequence[str]) -> list[Violation]:
         """Return the faults of one array of predictions of held-out rows, and of all that it was made from."""
         return self._emitted(place[0])
 
-    def _fit(self, key: str) -> list[Fault]:
-        checked = self.prover.checked(key)
+    def _fit(self, key: str) -> list[Violation]:
+        checked = self.checker.checked(key)
         if ("fit", key) in self.done:
             return []
         self.done.add(("fit", key))
         if checked.rows is None:
             return list(checked.faults) or [self._mismatch(key, "it is no fit")]
-        samples, held = self.prover.samples, self.held
+        samples, held = self.checker.samples, self.held
         fitted = unpack_rows(checked.rows, samples.n_rows)
         own = np.isin(held.ids, samples.ids[fitted])
         found: list[tuple[Kind, np.ndarray]] = [("own label", own)]
@@ -363,16 +363,16 @@ class HeldProver:
         if samples.time is not None and held.time is not None and fitted.any():
             found.append(("later rows", (samples.time[fitted].max() > held.time) & ~own))
         return [
-            self.prover.row_fault(kind, key, wrong.nonzero()[0], held.ids, WHOSE)
+            self.checker.row_violation(kind, key, wrong.nonzero()[0], held.ids, WHOSE)
             for kind, wrong in found
             if wrong.any()
         ]
 
-    def _emitted(self, key: str) -> list[Fault]:
+    def _emitted(self, key: str) -> list[Violation]:
         if ("emit", key) in self.done:
             return []
         self.done.add(("emit", key))
-        checked = self.prover.checked(key)
+        checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
         recipe = checked.entry.manifest["recipe"]
@@ -382,7 +382,7 @@ class HeldProver:
             return [*self._maps(recipe["align"]), *self._emitted(recipe["emit"])]
         return [self._mismatch(key, f"an entry of stage {recipe['stage']!r} emits no held-out rows")]
 
-    def _from_fit(self, key: str, recipe: Mapping[str, Any]) -> list[Fault]:
+    def _from_fit(self, key: str, recipe: Mapping[str, Any]) -> list[Violation]:
         if recipe["samples"] != self.key:
             return [self._mismatch(key, "it emits other rows than those held out")]
         faults = self._fit(recipe["fit"])
@@ -393,12 +393,12 @@ class HeldProver:
                     faults += self._emitted(read[0])
         return faults
 
-    def _maps(self, key: str) -> list[Fault]:
+    def _maps(self, key: str) -> list[Violation]:
         """Maps are fitted on what fits emit for anchors, which are rows that these fits were given."""
         if ("maps", key) in self.done:
             return []
         self.done.add(("maps", key))
-        checked = self.prover.checked(key)
+        checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
         recipe = checked.entry.manifest["recipe"]
@@ -408,34 +408,34 @@ class HeldProver:
         faults += self.fits([*recipe["fits"], *([recipe["fit"]] if "fit" in recipe else [])])
         return faults if recipe["reference"] is None else faults + self._reference(recipe["reference"])
 
-    def _reference(self, key: str) -> list[Fault]:
+    def _reference(self, key: str) -> list[Violation]:
         """An untrained net is read on anchors too; which rows those are follows from its recipe."""
-        checked = self.prover.checked(key)
+        checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
         recipe = checked.entry.manifest["recipe"]
-        if (recipe.get("samples"), recipe.get("folds")) != self.prover.keys:
+        if (recipe.get("samples"), recipe.get("folds")) != self.checker.keys:
             return [self._mismatch(key, "its anchors are not rows that the run trained on")]
         return []
 
-    def _mismatch(self, key: str, detail: str) -> Fault:
-        return self.prover.entry_fault("mismatch", key, detail)
+    def _mismatch(self, key: str, detail: str) -> Violation:
+        return self.checker.entry_violation("mismatch", key, detail)
 
 
-def whole_fit(prover: Prover, key: str) -> list[Fault]:
+def check_refit(checker: LeakageChecker, key: str) -> list[Violation]:
     """Return the faults of a fit on all rows (of a meta-learner, or a refit): it emits no row of the folds."""
-    checked = prover.checked(key)
+    checked = checker.checked(key)
     if checked.entry is None or checked.rows is None:
         return list(checked.faults)
     recipe = checked.entry.manifest["recipe"]
     if recipe["fold"] != "all":
         stands = f"it was fitted for fold {recipe['fold']} and stands for a fit on all rows"
-        return [prover.entry_fault("mismatch", key, stands)]
-    faults: list[Fault] = []
+        return [checker.entry_violation("mismatch", key, stands)]
+    faults: list[Violation] = []
     if any(name.startswith("oof") for name in checked.entry.manifest["files"]):
-        fitted = unpack_rows(checked.rows, prover.folds.n_rows).nonzero()[0]
-        faults.append(prover.row_fault("own label", key, fitted))
+        fitted = unpack_rows(checked.rows, checker.folds.n_rows).nonzero()[0]
+        faults.append(checker.row_violation("own label", key, fitted))
     for block in recipe["blocks"]:
         for fold, read in enumerate(block["oof"]):
-            faults += [] if read is None else prover.place(read, recipe["repeat"], fold)
+            faults += [] if read is None else checker.place(read, recipe["repeat"], fold)
     return faults

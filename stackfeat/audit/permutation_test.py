@@ -27,7 +27,7 @@ from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.data.splits.folds import Folds, load_folds, make_folds, save_folds
 from stackfeat.data.splits.validation_split import inner_split
-from stackfeat.engine.crossfit import JobLike, Progress, cross_fit
+from stackfeat.engine.crossfit import Progress, cross_fit
 from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Job, Sources
 from stackfeat.engine.plan import Plan, make_plan
@@ -59,10 +59,10 @@ MOST_FOLDS = 5
 _TREES = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
 
 
-def small_config(config: RunConfig) -> RunConfig:
+def reduced_config(config: RunConfig) -> RunConfig:
     """Return the config with small budgets; time folds keep their number, which levels may need."""
     levels = {
-        level: {name: small_member(options) for name, options in members.items()}
+        level: {name: reduced_member(options) for name, options in members.items()}
         for level, members in config.levels.items()
     }
     is_time = config.data.time is not None or config.folds.kind == "time"
@@ -71,7 +71,7 @@ def small_config(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"levels": levels, "folds": folds})
 
 
-def small_member(options: Any) -> Any:
+def reduced_member(options: Any) -> Any:
     """Return the options of a member with few epochs or trees, and one seed."""
     if isinstance(options, NetOptions):
         train = options.train
@@ -98,7 +98,7 @@ def _few_trees(options: EstimatorOptions) -> dict[str, Any]:
     return {**options.params, count: min(given, MOST_TREES) if isinstance(given, int) else given}
 
 
-def small_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows to train on and rows to hold out, drawn as the folds split: stratified, by group, the latest."""
     n_wanted = round(rows / (1 - HELD_OUT))
     chosen = np.arange(samples.n_rows)
@@ -119,7 +119,7 @@ def made_elsewhere(config: RunConfig) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Null:
+class PermutationTest:
     """What reruns on permuted labels showed.
 
     Attributes
@@ -170,15 +170,15 @@ class _DoneOnly:
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
 
-    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
         pass
 
-    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+    def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
         if self.progress is not None:
             self.progress.done(job, seconds, error)
 
 
-def permutation_null(
+def run_permutation_test(
     config: RunConfig,
     folder: Path,
     samples: Samples,
@@ -192,7 +192,7 @@ def permutation_null(
     seed: int,
     code: Code,
     progress: Progress | None = None,
-) -> Null:
+) -> PermutationTest:
     """Rerun a small form of a run's stack on permuted labels, all reruns side by side.
 
     Parameters
@@ -217,9 +217,9 @@ def permutation_null(
     DataError
         If there are too few rows to split.
     """
-    small, trust_code = small_config(config), code.is_trusted
+    small, trust_code = reduced_config(config), code.is_trusted
     loaded = LoadedConfig(small, None, folder, {})
-    parts = small_rows(samples, folds.kind, rows, seed)
+    parts = draw_rows(samples, folds.kind, rows, seed)
     origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
     with TemporaryFolder("stackfeat-audit-") as place:
         store = Store(Path(place) / "store")
@@ -236,7 +236,7 @@ def permutation_null(
         ) as executor:
             plans, failed = _run(small, store, reruns, executor, trust_code, progress)
         verdicts = _judge(loaded, store, reruns, plans, averaging, trust_code)
-    return Null(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
+    return PermutationTest(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
 
 
 def _prepare(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stackfeat.audit.leakage_check import Fault, HeldProver, Prover, indirect, whole_fit
+from stackfeat.audit.leakage_check import HoldoutChecker, LeakageChecker, Violation, check_refit, indirect
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import load_holdout
@@ -20,14 +20,14 @@ from stackfeat.store import Store
 
 
 @dataclass(frozen=True)
-class BlockProof:
+class BlockCheck:
     """What was proven of one block.
 
     Attributes
     ----------
     n_rows : int
         Out-of-fold rows of all repeats that were checked.
-    faults : list of Fault
+    faults : list of Violation
         Its own, and those of every fit that its rows went through.
     indirect : list of str
         Other ways on which labels could have come; none is a fault.
@@ -37,7 +37,7 @@ class BlockProof:
 
     name: str
     n_rows: int
-    faults: list[Fault]
+    faults: list[Violation]
     indirect: list[str]
     is_elsewhere: bool = False
 
@@ -56,22 +56,22 @@ class Provenance:
         Held-out rows, with ``stack.holdout``.
     n_fits, n_noted : int
         Fits behind the blocks, and those among them that noted their rows themselves.
-    file_faults : list of Fault
+    file_faults : list of Violation
         Files of the run folder with rows out of fold or held out that are not what the run wrote.
-    held_faults : list of Fault
+    held_faults : list of Violation
         Held-out rows that some fit was given, or whose way through the stack cannot be proven.
     """
 
     n_rows: int
     n_fits: int
     n_noted: int
-    blocks: list[BlockProof]
-    file_faults: list[Fault]
+    blocks: list[BlockCheck]
+    file_faults: list[Violation]
     n_held: int | None = None
-    held_faults: list[Fault] = field(default_factory=list)
+    held_faults: list[Violation] = field(default_factory=list)
 
     @property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[Violation]:
         """All faults, each once."""
         found = [fault for block in self.blocks for fault in block.faults]
         return list(dict.fromkeys([*found, *self.held_faults, *self.file_faults]))
@@ -96,25 +96,27 @@ class Provenance:
         return {**counts, "blocks": blocks, "holdout": held, "files": files}
 
 
-def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds, folder: Path) -> Provenance:
+def check_provenance(
+    store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds, folder: Path
+) -> Provenance:
     """Check every place of every block of a run, its held-out rows, and the files that show both."""
     names = {key: (member, unit) for member, units in index["fits"].items() for unit, key in units.items()}
-    prover = Prover(store, samples, folds, names, (index["samples"], index["folds"]))
+    checker = LeakageChecker(store, samples, folds, names, (index["samples"], index["folds"]))
     blocks = []
-    elsewhere = made_elsewhere(prover, index)
+    elsewhere = made_elsewhere(checker, index)
     for block in index["blocks"]:
-        faults: list[Fault] = []
+        faults: list[Violation] = []
         n_rows = 0
         for repeat, places in enumerate(block["oof"]):
             for fold, place in enumerate(places):
                 if place is not None:
-                    faults += prover.place(place, repeat, fold)
-                    n_rows += len(prover.predicted(repeat, fold))
+                    faults += checker.place(place, repeat, fold)
+                    n_rows += len(checker.predicted(repeat, fold))
         for unit, key in index["fits"].get(block["member"], {}).items():
-            faults += whole_fit(prover, key) if unit.endswith("/all") else []
-        ways = [*indirect(prover, block["oof"]), *_ways_from_elsewhere(block, elsewhere)]
+            faults += check_refit(checker, key) if unit.endswith("/all") else []
+        ways = [*indirect(checker, block["oof"]), *_ways_from_elsewhere(block, elsewhere)]
         is_elsewhere = block["member"] in elsewhere[block["member"]]
-        blocks.append(BlockProof(block["name"], n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
+        blocks.append(BlockCheck(block["name"], n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
     written = find_run_file(folder)
     changed = [
         name
@@ -122,19 +124,21 @@ def prove(store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds
         if written is None or not written.is_current(folder, name, made_of)
     ]
     file_faults = [
-        Fault("mismatch", name, detail="it is not the file that the run wrote from its entries")
+        Violation("mismatch", name, detail="it is not the file that the run wrote from its entries")
         for name in changed
     ]
-    n_held, held_faults = _prove_held(prover, index)
-    return Provenance(samples.n_rows, prover.n_fits, prover.n_noted, blocks, file_faults, n_held, held_faults)
+    n_held, held_faults = _check_holdout(checker, index)
+    return Provenance(
+        samples.n_rows, checker.n_fits, checker.n_noted, blocks, file_faults, n_held, held_faults
+    )
 
 
-def made_elsewhere(prover: Prover, index: Mapping[str, Any]) -> dict[str, list[str]]:
+def made_elsewhere(checker: LeakageChecker, index: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return, by member, which members made from files are behind it, itself included."""
     found: dict[str, list[str]] = {}
     for block in index["blocks"]:
         member = block["member"]
-        entries = [prover.checked(key).entry for key in index["fits"].get(member, {}).values()]
+        entries = [checker.checked(key).entry for key in index["fits"].get(member, {}).values()]
         own = any(entry is not None and "sources" in entry.manifest["recipe"]["member"] for entry in entries)
         read = [name for item in block["reads"] for name in found.get("/".join(item.split("/")[:2]), ())]
         found[member] = sorted({*read, *([member] if own else ())})
@@ -152,17 +156,17 @@ def _ways_from_elsewhere(block: Mapping[str, Any], elsewhere: Mapping[str, list[
     return [*ways, *([f"through {', '.join(others)}, made elsewhere"] if others else [])]
 
 
-def _prove_held(prover: Prover, index: Mapping[str, Any]) -> tuple[int | None, list[Fault]]:
+def _check_holdout(checker: LeakageChecker, index: Mapping[str, Any]) -> tuple[int | None, list[Violation]]:
     """Check the held-out rows, if there are any, against every fit of the run and every one behind them."""
     key = index["holdout"]
     if key is None:
         return None, []
-    entry = prover.checked(key).entry
+    entry = checker.checked(key).entry
     if entry is None:
-        return 0, prover.checked(key).faults
+        return 0, checker.checked(key).faults
     rows = load_samples(entry)
-    held = HeldProver(prover, rows, load_holdout(entry), key)
-    faults = [*held.rows(), *held.fits(prover.names)]
+    held = HoldoutChecker(checker, rows, load_holdout(entry), key)
+    faults = [*held.rows(), *held.fits(checker.names)]
     for name, made_of in index["files"].items():
         for place in made_of["places"] if name.startswith("holdout/") else ():
             faults += held.place(place)

@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stackfeat.engine.crossfit import JobLike
+from stackfeat.engine.jobs import Job
 from stackfeat.errors import continued, one_line
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
-    from stackfeat.audit.above_chance import Part, Verdict
+    from stackfeat.audit.above_chance import Interval, Verdict
     from stackfeat.audit.audit import Audit
-    from stackfeat.audit.leakage_check import Fault
-    from stackfeat.audit.permutation_test import Null
+    from stackfeat.audit.leakage_check import Violation
+    from stackfeat.audit.permutation_test import PermutationTest
 
 MOST_FAULTS = 20
 
@@ -50,11 +50,11 @@ class AuditProgress:
     ) -> None:
         self.bar.stop()
 
-    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
         """Take note of all units there are."""
         self.bar.update(self.task, total=len(jobs), visible=True)
 
-    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+    def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
         """Move on by one unit."""
         self.bar.advance(self.task)
 
@@ -100,11 +100,11 @@ def _proof_table(found: Audit) -> Table:
     return table
 
 
-def _state(faults: Sequence[Fault]) -> str:
+def _state(faults: Sequence[Violation]) -> str:
     return f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}" if faults else "proven"
 
 
-def _null_table(null: Null) -> Table:
+def _null_table(null: PermutationTest) -> Table:
     title = (
         f"on permuted labels ({null.n_reruns} reruns, {null.n_train} rows, {null.n_held_out} held out): score less "
         "chance ± 95 %, above 0 is better"
@@ -141,7 +141,7 @@ def _excess(verdict: Verdict) -> float:
     return max(verdict.oof.z / verdict.oof.limit, verdict.held_out.z / verdict.held_out.limit)
 
 
-def _interval(part: Part) -> str:
+def _interval(part: Interval) -> str:
     return f"{part.mean:+.4f} ± {part.high - part.mean:.4f}"
 
 
@@ -152,7 +152,7 @@ def _word(verdict: Verdict) -> str:
     return f"above chance ({part.z:.1f} se, limit {part.limit:.1f})"
 
 
-def describe_fault(fault: Fault) -> str:
+def describe_fault(fault: Violation) -> str:
     """Return a fault as one line."""
     unit = f"{fault.member} {fault.fold}, " if fault.member else ""
     if not fault.is_leak:

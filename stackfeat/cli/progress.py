@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stackfeat.engine.crossfit import JobLike
+from stackfeat.engine.jobs import Job
 from stackfeat.errors import JobEnded, continued, one_line
 from stackfeat.log import console as visible_console
 
@@ -53,7 +53,7 @@ class TerminalProgress:
             self.live.stop()
             self.live = None
 
-    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None:
+    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
         """Take note of a wave of jobs before it starts."""
         waiting = {job.key for job in pending}
         for job in jobs:
@@ -63,7 +63,7 @@ class TerminalProgress:
                 self.states[job.member][job.label] = "waiting"
         self.n_left = len(waiting)
 
-    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None:
+    def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
         """Take note of a finished job."""
         ended = isinstance(error, JobEnded)
         state = "done" if error is None else "ended" if ended else "failed"

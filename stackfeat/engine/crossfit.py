@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from stackfeat.engine.jobs import Job
 from stackfeat.errors import (
     ChangedCodeError,
     DamagedEntryError,
@@ -23,52 +24,17 @@ from stackfeat.errors import (
     machine_fault,
 )
 from stackfeat.executors import Executor, Order, Outcome
+from stackfeat.store import EntryStore
 
 logger = logging.getLogger(__name__)
-
-
-class StepLike(Protocol):
-    """One store entry that a job makes."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def recipe(self) -> dict[str, Any]: ...
-
-
-class JobLike(Protocol):
-    """A unit of work."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def member(self) -> str: ...
-
-    @property
-    def steps(self) -> Sequence[StepLike]: ...
-
-
-class JobStore(Protocol):
-    """Where results are looked for and orders are left for workers."""
-
-    def has(self, key: str) -> bool: ...
-
-    def write_job(self, key: str, job: dict[str, Any]) -> None: ...
-
-    def remove_job(self, key: str) -> None: ...
 
 
 class Progress(Protocol):
     """Told what happens, so that it can be shown."""
 
-    def plan(self, jobs: Sequence[JobLike], pending: Sequence[JobLike]) -> None: ...
+    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None: ...
 
-    def done(self, job: JobLike, seconds: float, error: BaseException | None) -> None: ...
+    def done(self, job: Job, seconds: float, error: BaseException | None) -> None: ...
 
 
 @dataclass
@@ -87,22 +53,22 @@ class CrossFit:
 
     computed: dict[str, float] = field(default_factory=dict)
     failed: dict[str, BaseException] = field(default_factory=dict)
-    left: list[JobLike] = field(default_factory=list)
+    left: list[Job] = field(default_factory=list)
 
 
-def pending(jobs: Iterable[JobLike], store: JobStore) -> list[JobLike]:
+def pending(jobs: Iterable[Job], store: EntryStore) -> list[Job]:
     """Return the jobs with a step that is not in the store."""
     return [job for job in jobs if not all(store.has(step.key) for step in job.steps)]
 
 
 def cross_fit(
-    jobs: Sequence[JobLike],
-    store: JobStore,
+    jobs: Sequence[Job],
+    store: EntryStore,
     executor: Executor,
     worker: Callable[[str], Sequence[str] | None],
     *,
     progress: Progress | None = None,
-    order: Callable[[Sequence[JobLike]], Order] | None = None,
+    order: Callable[[Sequence[Job]], Order] | None = None,
 ) -> CrossFit:
     """Run the jobs whose results are not stored yet.
 
@@ -146,7 +112,7 @@ def cross_fit(
     return result
 
 
-def _note(job: JobLike, outcome: Outcome, result: CrossFit) -> None:
+def _note(job: Job, outcome: Outcome, result: CrossFit) -> None:
     if isinstance(outcome.error, ChangedCodeError):
         raise outcome.error
     for line in outcome.value or ():

@@ -17,9 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Protocol
 
-from stackfeat.engine.crossfit import CrossFit, JobLike, Progress, cross_fit
+from stackfeat.engine.crossfit import CrossFit, Progress, cross_fit
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.executors import Executor
@@ -96,16 +95,6 @@ def cost_rank(options: Options) -> int:
     return 2 if options.estimator.startswith(_MODERATE) else 3
 
 
-class TimedJob(Protocol):
-    """A unit of work of a member."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def member(self) -> str: ...
-
-
 @dataclass
 class _Member:
     """What is known of a member's jobs: keys to be begun, keys to when they began, seconds of those done."""
@@ -158,7 +147,7 @@ class Schedule:
 
     def __init__(
         self,
-        jobs: Sequence[TimedJob],
+        jobs: Sequence[Job],
         n_parallel: int,
         deadline: float,
         *,
@@ -276,7 +265,7 @@ class Schedule:
         return next((member for member in self._members if member.waiting and not member.is_out), None)
 
     def _in_the_way(self, now: float) -> Sequence[str]:
-        """Return a job that hangs, or whose member cannot be done in time, where others wait for its place."""
+        """Return a job that hangs, or whose member cannot be done in time, where others wait for its context."""
         running = list(self._running())
         if len(running) < self._n_parallel:
             return ()
@@ -297,7 +286,7 @@ class Schedule:
 
 
 @dataclass
-class Workshop:
+class RunContext:
     """Where and how jobs run; with a timeout of jobs, a member that met it gets no others."""
 
     store: EntryStore
@@ -346,18 +335,18 @@ class LevelReport:
         return set(self.failed) | set(self.left_out)
 
 
-def run_level(plan: Plan, level: str, place: Workshop) -> LevelReport:
+def run_level(plan: Plan, level: str, context: RunContext) -> LevelReport:
     """Run a level's waves in order; a member that fails takes part in no later wave."""
     report = LevelReport()
     is_first = level == next(iter(plan.waves))
     for wave in plan.waves[level]:
         jobs = [job for job in wave if job.member not in report.gone]
         if is_first and jobs and jobs[0].what == "fit":
-            _run(jobs, plan, place, report, place.deadlines.base, urgent=place.deadlines.later)
+            _run(jobs, plan, context, report, context.deadlines.base, urgent=context.deadlines.later)
             continue
         votes = [job for job in jobs if isinstance(plan.graph.node(job.member).options, VoteOptions)]
-        _run([job for job in jobs if job not in votes], plan, place, report, place.deadlines.later)
-        _run(votes, plan, place, report, at_least_grace(place.deadlines.final))
+        _run([job for job in jobs if job not in votes], plan, context, report, context.deadlines.later)
+        _run(votes, plan, context, report, at_least_grace(context.deadlines.final))
     return report
 
 
@@ -369,7 +358,7 @@ def at_least_grace(deadline: float | None) -> float | None:
 def _run(
     jobs: Sequence[Job],
     plan: Plan,
-    place: Workshop,
+    context: RunContext,
     report: LevelReport,
     deadline: float | None,
     *,
@@ -380,27 +369,29 @@ def _run(
     schedules: list[Schedule] = []
     is_ranked = deadline is not None and jobs[0].what == "fit"
 
-    def scheduled(todo: Sequence[JobLike]) -> Schedule:
+    def scheduled(todo: Sequence[Job]) -> Schedule:
         schedule = Schedule(
             todo,
-            place.n_parallel,
+            context.n_parallel,
             math.inf if deadline is None else deadline,
             urgent=urgent,
             rank=lambda member: cost_rank(plan.graph.node(member).options) if is_ranked else 0,
-            seconds=_seconds_of(jobs, todo, place.store),
+            seconds=_seconds_of(jobs, todo, context.store),
             stored=None if urgent is None else _stored(jobs, todo),
         )
         schedules.append(schedule)
         return schedule
 
-    order = scheduled if deadline is not None or place.has_timeout else None
+    order = scheduled if deadline is not None or context.has_timeout else None
     report.add(
-        cross_fit(jobs, place.store, place.executor, place.worker, progress=place.progress, order=order)
+        cross_fit(
+            jobs, context.store, context.executor, context.worker, progress=context.progress, order=order
+        )
     )
     report.notes += [text for schedule in schedules for text in schedule.notes]
 
 
-def _seconds_of(jobs: Sequence[Job], todo: Sequence[JobLike], store: EntryStore) -> dict[str, float]:
+def _seconds_of(jobs: Sequence[Job], todo: Sequence[Job], store: EntryStore) -> dict[str, float]:
     """Return what stored fits took, for the members that have others to do."""
     waiting = {job.member for job in todo}
     seconds: dict[str, list[float]] = {}
@@ -410,7 +401,7 @@ def _seconds_of(jobs: Sequence[Job], todo: Sequence[JobLike], store: EntryStore)
     return {member: fmean(values) for member, values in seconds.items()}
 
 
-def _stored(jobs: Sequence[Job], todo: Sequence[JobLike]) -> Progressed:
+def _stored(jobs: Sequence[Job], todo: Sequence[Job]) -> Progressed:
     return Progressed(
         len(todo) < len(jobs), len({job.member for job in todo}) < len({j.member for j in jobs})
     )

@@ -12,8 +12,8 @@ import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.external.leak_signs import better_order, far_above, is_near_chance, order_text
 from stackfeat.engine.graph import Node
-from stackfeat.engine.imports.leak_signs import better_order, far_above, is_near_chance, order_text
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.scoring import oof_prediction
 from stackfeat.members.options import PredictionsOptions
@@ -23,7 +23,7 @@ from stackfeat.output.scores import Score, paired_gap
 from stackfeat.store import EntryStore
 
 
-def foreign_warnings(
+def external_warnings(
     plan: Plan, store: EntryStore, scores: Sequence[Score], train: Samples, folds: Folds, metric: Metric
 ) -> list[str]:
     """Return warnings on imported members and checkpoints.
@@ -33,8 +33,8 @@ def foreign_warnings(
     scores : sequence of Score
         Of all members, in the order of computing.
     """
-    foreign = [score for score in scores if is_foreign(score.node)]
-    own = [score for score in scores if score.node.is_base and not is_foreign(score.node)]
+    foreign = [score for score in scores if is_external(score.node)]
+    own = [score for score in scores if score.node.is_base and not is_external(score.node)]
     best = min(own, key=lambda score: metric.signed(score.score), default=None)
     found = []
     for score in foreign:
@@ -45,7 +45,7 @@ def foreign_warnings(
     return found
 
 
-def is_foreign(node: Node) -> bool:
+def is_external(node: Node) -> bool:
     """Whether predictions of a member come from files, or from nets that were trained elsewhere."""
     if isinstance(node.options, NetOptions):
         return node.options.weights is not None and not node.options.is_tuned

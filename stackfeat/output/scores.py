@@ -328,7 +328,7 @@ def _overfit(members: Sequence[Score], rival: Score, metric: Metric) -> list[Ove
     return found
 
 
-def guard_warnings(found: Sequence[Overfit], metric: Metric, wanted: str) -> list[str]:
+def overfit_warnings(found: Sequence[Overfit], metric: Metric, wanted: str) -> list[str]:
     """Say what was found; `wanted` is what ``submit`` names."""
     return [_sentence(item, metric, wanted) for item in found]
 

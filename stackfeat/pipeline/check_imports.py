@@ -67,7 +67,7 @@ def check_imports(
     UsageError
         If there is nothing to check.
     """
-    from stackfeat.engine.imports.stored import ensure_member, imported_nodes
+    from stackfeat.engine.external.stored import ensure_member, imported_nodes
 
     added: list[str] = []
     if new is not None:

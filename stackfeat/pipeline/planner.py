@@ -16,13 +16,13 @@ from stackfeat.config.load import run_settings
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.splits.splitters import make_splitter
 from stackfeat.engine.blocks import folds_of, samples_of
-from stackfeat.engine.graph import Graph, build_graph
-from stackfeat.engine.imports.checkpoints import (
+from stackfeat.engine.external.checkpoints import (
     CheckpointRows,
     MemberFiles,
     checkpoint_nodes,
     ensure_checkpoints,
 )
+from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
 from stackfeat.engine.recipes import key_of
@@ -35,7 +35,7 @@ from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
 
 if TYPE_CHECKING:
-    from stackfeat.engine.imports.stored import RunRows
+    from stackfeat.engine.external.stored import RunRows
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Planner:
         if not any(isinstance(node.options, PredictionsOptions) for node in nodes):
             return notes
         # Checking takes scikit-learn, which a plan does without.
-        from stackfeat.engine.imports.stored import ensure_imported
+        from stackfeat.engine.external.stored import ensure_imported
 
         return notes + ensure_imported(nodes, self.files(), self.run_rows(trust_code), self.store)
 
@@ -146,7 +146,7 @@ class Planner:
 
     def run_rows(self, trust_code: bool) -> RunRows:
         """Return the rows and folds, which must be in the store, as imported predictions are checked by."""
-        from stackfeat.engine.imports.stored import RunRows
+        from stackfeat.engine.external.stored import RunRows
 
         metric, recipes = self.config.metric, self.recipes
         test, held = (

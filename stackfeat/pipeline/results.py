@@ -33,7 +33,7 @@ from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import METRICS, Metric, get_metric
 from stackfeat.output.completed_run import Finished, HeldRows, RunResult
-from stackfeat.output.external_warnings import foreign_warnings
+from stackfeat.output.external_warnings import external_warnings
 from stackfeat.output.provenance import write_provenance
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
 from stackfeat.output.run_folder import RunFolder
@@ -42,8 +42,8 @@ from stackfeat.output.scores import (
     diagnose_jobs,
     find_overfit,
     fold_scale_warning,
-    guard_warnings,
     holdout_jobs,
+    overfit_warnings,
     read_holdout,
     read_scores,
     score_jobs,
@@ -103,7 +103,7 @@ def collect(
     warnings += metric_warnings(planner, trust_code)
     warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
     folds = load_folds(store.read(plan.sources.folds))
-    warnings += foreign_warnings(plan, store, scores, train, folds, metric)
+    warnings += external_warnings(plan, store, scores, train, folds, metric)
     wanted = config.submit
     if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
         warnings.append(
@@ -111,7 +111,7 @@ def collect(
         )
         wanted = "auto"
     overfit = find_overfit(scores, metric)
-    warnings += guard_warnings(overfit, metric, wanted)
+    warnings += overfit_warnings(overfit, metric, wanted)
     failed = report.failed | outcome.failed | held_outcome.failed
     test_key = plan.sources.test
     return Finished(

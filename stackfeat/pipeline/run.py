@@ -12,11 +12,11 @@ from typing import TypeVar, cast
 
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.engine.blocks import samples_of
-from stackfeat.engine.crossfit import CrossFit, JobLike, Progress, cross_fit, pending
+from stackfeat.engine.crossfit import CrossFit, Progress, cross_fit, pending
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import forewarn, warn_of_averaging
-from stackfeat.engine.schedule import Deadlines, LevelReport, Schedule, Workshop, at_least_grace, run_level
+from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, Schedule, at_least_grace, run_level
 from stackfeat.engine.worker import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
 from stackfeat.executors import Executor, make_executor, resolve_jobs
@@ -118,11 +118,11 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
             _end_logged(),
         ):
             planner = _repairing(lambda: _with_layers(planner, trust_code))
-            place = _workshop(planner, executor, progress, trust_code, started)
+            context = _run_context(planner, executor, progress, trust_code, started)
             for text in _repairing(lambda: _forewarnings(planner, trust_code)):
                 logger.warning(text)
             computed: dict[str, float] = {}
-            return _repairing(lambda: _compute(planner, place, outputs, computed, trust_code))
+            return _repairing(lambda: _compute(planner, context, outputs, computed, trust_code))
 
 
 def _with_layers(planner: Planner, trust_code: bool) -> Planner:
@@ -166,15 +166,15 @@ def _executor(loaded: LoadedConfig, code: Code) -> Executor:
     )
 
 
-def _workshop(
+def _run_context(
     planner: Planner, executor: Executor, progress: Progress | None, trust_code: bool, started: float
-) -> Workshop:
+) -> RunContext:
     options, store = planner.config.executor, planner.store
     worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
     has_timeout = options.timeout is not None
-    return Workshop(store, executor, worker, n_parallel, progress, deadlines, has_timeout)
+    return RunContext(store, executor, worker, n_parallel, progress, deadlines, has_timeout)
 
 
 def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
@@ -198,26 +198,26 @@ def _repairing(work: Callable[[], Result]) -> Result:
 
 
 def _compute(
-    planner: Planner, place: Workshop, outputs: RunFolder, computed: dict[str, float], trust_code: bool
+    planner: Planner, context: RunContext, outputs: RunFolder, computed: dict[str, float], trust_code: bool
 ) -> RunResult:
     """Run all levels, score them and write the run folder; `computed` remembers what earlier tries did."""
     notes = planner.read_rows(trust_code)
-    plan, report = run_levels(planner, place)
+    plan, report = run_levels(planner, context)
     computed |= report.computed
     report = replace(report, computed=computed)
     notes += [f"warning: {text}" for text in report.notes]
-    finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, place), trust_code)
+    finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, context), trust_code)
     return write_results(planner, finished, computed, outputs)
 
 
-def run_levels(planner: Planner, place: Workshop) -> tuple[Plan, LevelReport]:
+def run_levels(planner: Planner, context: RunContext) -> tuple[Plan, LevelReport]:
     """Run level after level; members that fail, or do not fit the time, leave with what needs them."""
     whole = LevelReport()
     plan = planner.plan()
     for level in planner.config.levels:
         if level not in plan.waves:
             continue
-        report = run_level(plan, level, place)
+        report = run_level(plan, level, context)
         damaged = [error for error in report.failed.values() if isinstance(error, DamagedEntryError)]
         if damaged:
             raise damaged[0]
@@ -246,13 +246,13 @@ def _nothing_left(report: LevelReport) -> RunFailed:
     return RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
 
 
-def _score(jobs: Sequence[Job], place: Workshop) -> CrossFit:
-    deadline = at_least_grace(place.deadlines.final)
+def _score(jobs: Sequence[Job], context: RunContext) -> CrossFit:
+    deadline = at_least_grace(context.deadlines.final)
 
-    def scheduled(todo: Sequence[JobLike]) -> Schedule:
+    def scheduled(todo: Sequence[Job]) -> Schedule:
         # Each for itself: a diagnosis that fails takes no score with it.
         alone = [replace(job, member=job.key) for job in jobs if job in todo]
-        return Schedule(alone, place.n_parallel, cast(float, deadline))
+        return Schedule(alone, context.n_parallel, cast(float, deadline))
 
     order = None if deadline is None else scheduled
-    return cross_fit(jobs, place.store, place.executor, place.worker, order=order)
+    return cross_fit(jobs, context.store, context.executor, context.worker, order=order)

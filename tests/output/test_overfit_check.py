@@ -8,7 +8,7 @@ import pytest
 from stackfeat.engine.graph import Node, Output
 from stackfeat.members.options import EstimatorOptions, VoteOptions
 from stackfeat.metrics.metric import get_metric
-from stackfeat.output.scores import HeldScore, Score, choose_submission, find_overfit, guard_warnings
+from stackfeat.output.scores import HeldScore, Score, choose_submission, find_overfit, overfit_warnings
 
 LOSS = get_metric("log_loss", "binary")
 AUC = get_metric("roc_auc", "binary")
@@ -37,13 +37,13 @@ def test_a_level_that_wins_out_of_fold_and_loses_on_the_holdout_is_found() -> No
     assert found.gap == pytest.approx(0.10)
     paired = np.std(scores[2].holdout.bootstrap - scores[0].holdout.bootstrap, ddof=1)  # type: ignore[union-attr]
     assert found.se == pytest.approx(paired) and found.se < 0.02
-    (text,) = guard_warnings([found], LOSS, "auto")
+    (text,) = overfit_warnings([found], LOSS, "auto")
     assert text.startswith(
         "meta/m beats base/a out of fold (log_loss 0.35 against 0.4) but loses on the 50 held-out rows"
     )
     assert "worse by 0.1 ± 0.01" in text and text.endswith("submit: auto prefers the lower level")
-    assert "because submit names it" in guard_warnings([found], LOSS, "m")[0]
-    assert guard_warnings([found], LOSS, "base/b")[0].endswith("submit: base/b decides what is submitted")
+    assert "because submit names it" in overfit_warnings([found], LOSS, "m")[0]
+    assert overfit_warnings([found], LOSS, "base/b")[0].endswith("submit: base/b decides what is submitted")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_files_are_aligned_by_id_and_go_through_the_stack_as_any_member(
 def test_a_second_run_reads_nothing_again_and_another_byte_does(
     mate: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stackfeat.engine.imports import stored
+    from stackfeat.engine.external import stored
 
     assert mate.run().code == 0
     first = mate.outputs()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from stackfeat.engine.imports.leak_signs import (
+from stackfeat.engine.external.leak_signs import (
     better_order,
     far_above,
     is_near_chance,

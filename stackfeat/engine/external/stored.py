@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from stackfeat.data.files.prediction_file import PredictionRows, read_predictions
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.external.checkpoints import MemberFiles
+from stackfeat.engine.external.checks import examine
 from stackfeat.engine.graph import Node
-from stackfeat.engine.imports.checkpoints import MemberFiles
-from stackfeat.engine.imports.checks import examine
 from stackfeat.engine.recipes import Recipe, import_check_recipe, key_of
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import Aligned, Candidate, Check, align, on_members_scale, read_fold_file

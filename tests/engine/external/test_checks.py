@@ -11,7 +11,7 @@ import pytest
 from stackfeat.data.files.prediction_file import PredictionRows
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.engine.imports.checks import examine
+from stackfeat.engine.external.checks import examine
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import (
     Aligned,

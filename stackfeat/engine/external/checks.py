@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stackfeat.engine.imports.leak_signs import (
+from stackfeat.engine.external.leak_signs import (
     HIGHEST_AUC,
     SURE,
     better_order,
