@@ -1,18 +1,14 @@
-"""Permuting: the stack of a run, made small, on labels that mean nothing.
+"""The permutation test: the stack of a run, on a budget of seconds, on labels that mean nothing.
 
 In:  a config, the training rows of its run, how many reruns.
 Out: for every member whether it is better than chance. What is: labels leaked. All of it happens in
      a temporary store; the run's own is not touched.
-
-It also holds:
-
-- Small: a config with the same members on a budget of seconds, and few rows for it.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,25 +17,25 @@ import numpy as np
 
 from stackfeat.audit.above_chance import Skill, Verdict, judge, measure_skill
 from stackfeat.config import LoadedConfig
-from stackfeat.config.load import run_settings
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.data.splits.folds import Folds, load_folds, make_folds, save_folds
 from stackfeat.data.splits.validation_split import inner_split
-from stackfeat.engine.crossfit import Progress, cross_fit
-from stackfeat.engine.graph import Graph, build_graph
-from stackfeat.engine.jobs import Averaging, Job, Sources
-from stackfeat.engine.plan import Plan, make_plan
+from stackfeat.engine.crossfit import Progress
+from stackfeat.engine.jobs import Averaging, Job
+from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import key_of
+from stackfeat.engine.rows import RowRecipes
+from stackfeat.engine.schedule import RunContext, run_levels
 from stackfeat.engine.scoring import oof_prediction, test_prediction
-from stackfeat.engine.worker import Worker
 from stackfeat.errors import DataError
-from stackfeat.executors import Executor, make_executor, resolve_jobs
+from stackfeat.executors import resolve_jobs
 from stackfeat.members.options import EstimatorOptions, PredictionsOptions
-from stackfeat.metrics.metric import get_metric
 from stackfeat.nets.options import NetOptions
-from stackfeat.registry.resolve import code_hash, resolve
+from stackfeat.pipeline.planner import Planner
+from stackfeat.pipeline.run import open_context, open_executor
+from stackfeat.registry.resolve import resolve
 from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
@@ -59,8 +55,11 @@ MOST_FOLDS = 5
 _TREES = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
 
 
-def reduced_config(config: RunConfig) -> RunConfig:
-    """Return the config with small budgets; time folds keep their number, which levels may need."""
+def reduced_config(config: RunConfig, jobs: int | None = None) -> RunConfig:
+    """Return the config with small budgets; time folds keep their number, which levels may need.
+
+    `jobs` are worker processes, as for `run_permutation_test`.
+    """
     levels = {
         level: {name: reduced_member(options) for name, options in members.items()}
         for level, members in config.levels.items()
@@ -68,7 +67,11 @@ def reduced_config(config: RunConfig) -> RunConfig:
     is_time = config.data.time is not None or config.folds.kind == "time"
     n_folds = config.folds.n if is_time else min(config.folds.n, MOST_FOLDS)
     folds = config.folds.model_copy(update={"n": n_folds, "repeats": 1, "repeats_as": "stacks"})
-    return config.model_copy(update={"levels": levels, "folds": folds})
+    options = config.executor
+    n_jobs = resolve_jobs(options.jobs if jobs is None else jobs, options.threads_per_job)
+    kind = "inline" if n_jobs == 1 else options.kind if jobs is None else "loky"
+    executor = options.model_copy(update={"kind": kind, "jobs": n_jobs})
+    return config.model_copy(update={"levels": levels, "folds": folds, "executor": executor})
 
 
 def reduced_member(options: Any) -> Any:
@@ -155,9 +158,9 @@ class PermutationTest:
 
 @dataclass(frozen=True)
 class Rerun:
-    """One permutation: its rows in the temporary store, and the labels they were given."""
+    """One permutation: what plans on its rows in the temporary store, and the labels they were given."""
 
-    sources: Sources
+    planner: Planner
     folds: Folds
     train: Samples
     held_out_y: np.ndarray
@@ -217,25 +220,18 @@ def run_permutation_test(
     DataError
         If there are too few rows to split.
     """
-    small, trust_code = reduced_config(config), code.is_trusted
-    loaded = LoadedConfig(small, None, folder, {})
+    small = reduced_config(config, jobs)
     parts = draw_rows(samples, folds.kind, rows, seed)
     origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
     with TemporaryFolder("stackfeat-audit-") as place:
         store = Store(Path(place) / "store")
-        reruns = [
-            _prepare(loaded, store, samples, parts, derive_seed(seed, "permutation", n), origin, trust_code)
-            for n in range(permutations)
-        ]
-        options = small.executor
-        n_jobs = resolve_jobs(options.jobs if jobs is None else jobs, options.threads_per_job)
-        kind = "inline" if n_jobs == 1 else options.kind if jobs is None else "loky"
-        timeout = options.timeout_seconds
-        with make_executor(
-            kind, n_jobs, options.threads_per_job, options.retries, timeout=timeout, code=code
-        ) as executor:
-            plans, failed = _run(small, store, reruns, executor, trust_code, progress)
-        verdicts = _judge(loaded, store, reruns, plans, averaging, trust_code)
+        loaded = LoadedConfig(small, None, folder, {}, code)
+        seeds = [derive_seed(seed, "permutation", n) for n in range(permutations)]
+        reruns = [_prepare(loaded, store, samples, parts, one, origin) for one in seeds]
+        with open_executor(small.executor, code) as executor:
+            context = open_context(loaded, store, executor, code, _DoneOnly(progress))
+            plans, failed = _run(reruns, context, progress)
+        verdicts = _judge(store, reruns, plans, averaging)
     return PermutationTest(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
 
 
@@ -246,7 +242,6 @@ def _prepare(
     parts: tuple[np.ndarray, np.ndarray],
     seed: int,
     origin: dict[str, Any],
-    trust_code: bool,
 ) -> Rerun:
     """Permute the labels of all rows drawn, and put the rows and their folds into the store.
 
@@ -256,34 +251,30 @@ def _prepare(
     labels = samples.labels[np.random.default_rng(seed).permutation(drawn)]
     train = replace(samples.take(parts[0]), y=labels[: len(parts[0])])
     held_out = replace(samples.take(parts[1]), y=None)
-    folds = _make_folds(loaded, train, len(train.ids) / samples.n_rows, seed, trust_code)
-    keys = {}
-    for name, rows in (("train", train), ("test", held_out)):
-        recipe = {"stage": "samples", "version": 0, "permuted": seed, **origin, "part": name}
-        keys[name] = key_of(recipe)
-        with store.write(keys[name], "samples", recipe) as writer:
-            save_samples(rows, writer)
-    recipe = {"stage": "folds", "version": 0, "permuted": seed, **origin}
-    with store.write(key_of(recipe), "folds", recipe) as writer:
-        save_folds(folds, writer)
-    folds = load_folds(store.read(key_of(recipe)))
-    sources = Sources(
-        samples=keys["train"],
-        test=keys["test"],
-        folds=key_of(recipe),
-        n_folds=folds.n_folds,
-        n_repeats=1,
-        is_time=folds.is_time,
-        seed=seed,
-        settings=run_settings(loaded),
-        source_hash=lambda name: code_hash(name, loaded.folder),
-        n_rows=train.n_rows,
-        averaging=loaded.config.stack.averaging,
+    made = _make_folds(loaded, train, len(train.ids) / samples.n_rows, seed)
+    permuted = {"version": 0, "permuted": seed, **origin}
+    recipes = RowRecipes(
+        samples={"stage": "samples", **permuted, "part": "train"},
+        test={"stage": "samples", **permuted, "part": "test"},
+        folds={"stage": "folds", **permuted},
+        kind=made.kind,
+        is_time=made.is_time,
     )
-    return Rerun(sources, folds, train, labels[len(parts[0]) :], seed)
+    for recipe, rows in ((recipes.samples, train), (recipes.test or {}, held_out)):
+        with store.write(key_of(recipe), "samples", recipe) as writer:
+            save_samples(rows, writer)
+            writer.json("n_rows", rows.n_rows)
+    with store.write(key_of(recipes.folds), "folds", recipes.folds) as writer:
+        save_folds(made, writer)
+        writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
+    folds = load_folds(store.read(key_of(recipes.folds)))
+    options = loaded.config.folds.model_copy(update={"n": folds.n_folds})
+    config = loaded.config.model_copy(update={"seed": seed, "folds": options})
+    planner = Planner(replace(loaded, config=config), store, recipes, loaded.code.is_trusted)
+    return Rerun(planner, folds, train, labels[len(parts[0]) :], seed)
 
 
-def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int, trust_code: bool) -> Folds:
+def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int) -> Folds:
     """Split as the run did; classes too rare for stratified folds at this size are left to chance."""
     options, splitter = loaded.config.folds.model_copy(update={"seed": seed % 2**31}), None
     sizes: dict[str, int | None] = {"gap": round(options.gap * share)}
@@ -292,9 +283,8 @@ def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int, t
         sizes[name] = None if value is None else max(round(value * share), 1)
     options = options.model_copy(update=sizes)
     if ":" in options.kind:
-        found = resolve(
-            options.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=loaded.folder
-        )
+        trust_code, folder = loaded.code.is_trusted, loaded.folder
+        found = resolve(options.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=folder)
         splitter = cast(Any, found)(n_splits=options.n)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -308,54 +298,26 @@ def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int, t
 
 
 def _run(
-    small: RunConfig,
-    store: Store,
-    reruns: Sequence[Rerun],
-    executor: Executor,
-    trust_code: bool,
-    progress: Progress | None,
-) -> tuple[list[Plan], dict[str, str]]:
+    reruns: Sequence[Rerun], context: RunContext, progress: Progress | None
+) -> tuple[Sequence[Plan], dict[str, str]]:
     """Work off the waves of all reruns together; a member that fails in one is left out of all."""
-    failed = made_elsewhere(small)
-    plans = _plans(small, reruns, failed)
-    everything: list[Job] = [job for plan in plans for job in plan.jobs()]
+    elsewhere = made_elsewhere(reruns[0].planner.config)
+
+    def plans_without(gone: Collection[str]) -> list[Plan]:
+        return [rerun.planner.plan(excluded={*elsewhere, *gone}) for rerun in reruns]
+
+    plans: Sequence[Plan] = plans_without(())
     if progress is not None:
+        everything = [job for plan in plans for job in plan.jobs()]
         progress.plan(everything, everything)
-    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
-    for level in small.levels:
-        for number in range(max((len(plan.waves.get(level, ())) for plan in plans), default=0)):
-            jobs = [
-                job
-                for plan in plans
-                for job in (plan.waves[level][number] if number < len(plan.waves.get(level, ())) else ())
-                if job.member not in failed
-            ]
-            outcome = cross_fit(jobs, store, executor, worker, progress=_DoneOnly(progress))
-            failed |= {name: str(error) for name, error in outcome.failed.items() if name not in failed}
-        plans = _plans(small, reruns, failed) if failed else plans
-    return plans, failed
-
-
-def _plans(small: RunConfig, reruns: Sequence[Rerun], failed: dict[str, str]) -> list[Plan]:
-    graph = _graph(small, failed)
-    return [make_plan(graph, rerun.sources) for rerun in reruns]
-
-
-def _graph(small: RunConfig, failed: dict[str, str]) -> Graph:
-    inputs = tuple(small.data.inputs) if small.data.inputs else ("table",)
-    return build_graph(small.levels, small.task, inputs, excluded=failed)
+    plans, report = run_levels(plans, context, plans_without)
+    return plans, elsewhere | {name: str(error) for name, error in report.failed.items()}
 
 
 def _judge(
-    loaded: LoadedConfig,
-    store: Store,
-    reruns: Sequence[Rerun],
-    plans: Sequence[Plan],
-    averaging: Averaging,
-    trust_code: bool,
+    store: Store, reruns: Sequence[Rerun], plans: Sequence[Plan], averaging: Averaging
 ) -> list[Verdict]:
-    config = loaded.config
-    metric = get_metric(config.metric, config.task, trust_code=trust_code, search_path=loaded.folder)
+    metric = reruns[0].planner.metric()
     found: dict[tuple[str, str], list[tuple[Skill, Skill]]] = {}
     for rerun, plan in zip(reruns, plans, strict=True):
         task = rerun.train.task

@@ -64,6 +64,10 @@ class LoadedConfig:
     lines: Mapping[str, int]
     code: Code = NO_CODE
 
+    def source_hash(self, name: str) -> str | None:
+        """Return the hash of the user's own source behind a name; None where it is of a known package."""
+        return code_hash(name, self.folder)
+
     def code_under(self, trust_code: bool | None) -> Code:
         """Return the code that a call may import which was given `trust_code`; None: as the config was loaded."""
         if trust_code is None:

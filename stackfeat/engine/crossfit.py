@@ -55,6 +55,11 @@ class CrossFit:
     failed: dict[str, BaseException] = field(default_factory=dict)
     left: list[Job] = field(default_factory=list)
 
+    @property
+    def unfinished(self) -> set[str]:
+        """Members that may have no result; of all others a missing one means that the store was emptied."""
+        return {*self.failed, *(job.member for job in self.left)}
+
 
 def pending(jobs: Iterable[Job], store: EntryStore) -> list[Job]:
     """Return the jobs with a step that is not in the store."""

@@ -109,6 +109,12 @@ class Sources:
     source_hash: Callable[[str], str | None]
     files: Callable[[Node, int, Fold], dict[str, str]] = field(default=lambda *unit: {}, kw_only=True)
 
+    @property
+    def n_known_rows(self) -> int:
+        """Training rows, of a plan that was made when these had been read."""
+        assert self.n_rows is not None
+        return self.n_rows
+
 
 @dataclass(frozen=True)
 class Averaging:

@@ -18,7 +18,7 @@ from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.recipes import Recipe, folds_recipe, key_of, samples_recipe
 from stackfeat.errors import DataError, DataWarning, LeakWarning
 from stackfeat.seeds import derive_seed
-from stackfeat.store import EntryStore, Store
+from stackfeat.store import EntryStore
 from stackfeat.tasks.task import Kind
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def ensure_rows(
     folder: Path,
     task: Kind,
     metric: str,
-    store: Store,
+    store: EntryStore,
     splitter: Any = None,
 ) -> list[str]:
     """Read the files and make the folds, unless the store has them.
@@ -154,7 +154,7 @@ def _read_and_split(
     folder: Path,
     task: Kind,
     metric: str,
-    store: Store,
+    store: EntryStore,
     splitter: Any,
 ) -> None:
     from stackfeat.data.load import load
@@ -187,7 +187,7 @@ def _read_and_split(
         writer.json("notes", fold_notes)
 
 
-def _hold_out(recipe: Recipe, train: Samples, store: Store) -> Samples:
+def _hold_out(recipe: Recipe, train: Samples, store: EntryStore) -> Samples:
     """Store the held-out rows apart; return the rows that are kept."""
     from stackfeat.data.samples import save_samples
     from stackfeat.data.splits.holdout import describe_holdout, draw_holdout, save_holdout

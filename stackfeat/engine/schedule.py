@@ -1,11 +1,9 @@
-"""run_level: members side by side, each cross-fitted; the next level reads their blocks.
+"""run_levels: members side by side, each cross-fitted; the next level reads their blocks.
 
-In:  a plan and the name of a level.
+In:  plans, and where jobs run until when.
 Out: what failed and what time did not allow. Results are in the store.
 
-It also holds:
-
-- Budget: what to compute first when time is limited, what to leave out, and what to end.
+`Schedule` says what to compute first when time is limited, what to leave out, and what to end.
 """
 
 from __future__ import annotations
@@ -15,12 +13,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from statistics import fmean
 
 from stackfeat.engine.crossfit import CrossFit, Progress, cross_fit
+from stackfeat.engine.graph import Graph
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
+from stackfeat.errors import DamagedEntryError
 from stackfeat.executors import Executor
 from stackfeat.members.options import EstimatorOptions, VoteOptions
 from stackfeat.meta.estimator_io import FitInfo
@@ -287,7 +288,15 @@ class Schedule:
 
 @dataclass
 class RunContext:
-    """Where and how jobs run; with a timeout of jobs, a member that met it gets no others."""
+    """Where and how jobs run.
+
+    Attributes
+    ----------
+    has_timeout : bool
+        Whether jobs may take so long only; a member that met the timeout gets no others.
+    computed : dict of str to float
+        Job key to seconds of what was computed, in tries that a damaged entry ended, too.
+    """
 
     store: EntryStore
     executor: Executor
@@ -296,16 +305,15 @@ class RunContext:
     progress: Progress | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
     has_timeout: bool = False
+    computed: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class LevelReport:
-    """What became of a level.
+    """What became of levels.
 
     Attributes
     ----------
-    computed : dict of str to float
-        Job key to seconds.
     failed : dict of str to BaseException
         Member to its first error.
     left_out : list of str
@@ -314,14 +322,12 @@ class LevelReport:
         What else the limit of time made of the run.
     """
 
-    computed: dict[str, float] = field(default_factory=dict)
     failed: dict[str, BaseException] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, result: CrossFit) -> None:
         """Take in what one wave of jobs gave."""
-        self.computed |= result.computed
         self.failed |= result.failed
         self.leave_out([job.member for job in result.left if job.member not in self.failed])
 
@@ -335,19 +341,77 @@ class LevelReport:
         return set(self.failed) | set(self.left_out)
 
 
-def run_level(plan: Plan, level: str, context: RunContext) -> LevelReport:
-    """Run a level's waves in order; a member that fails takes part in no later wave."""
+def run_levels(
+    plans: Sequence[Plan],
+    context: RunContext,
+    replan: Callable[[set[str]], Sequence[Plan]],
+) -> tuple[Sequence[Plan], LevelReport]:
+    """Run level after level of plans that have one graph, side by side.
+
+    Members that fail, or do not fit the time, leave all plans, and so does what needs them.
+
+    Parameters
+    ----------
+    replan : callable
+        From the full names of members without results to the plans without them.
+
+    Returns
+    -------
+    plans : sequence of Plan
+        As they were carried out. Where no member with predictions is left, levels that follow are not begun.
+    report : LevelReport
+
+    Raises
+    ------
+    DamagedEntryError
+        If an entry was damaged; it has been put aside, and the same call makes it again.
+    """
     report = LevelReport()
-    is_first = level == next(iter(plan.waves))
-    for wave in plan.waves[level]:
-        jobs = [job for job in wave if job.member not in report.gone]
+    for level in list(plans[0].waves):
+        n_gone = len(report.gone)
+        _run_level(plans, level, context, report)
+        raise_damaged(report.failed)
+        if len(report.gone) > n_gone:
+            plans = replan(report.gone)
+        if not any(node.prediction for node in plans[0].graph.nodes):
+            break
+    return plans, report
+
+
+def _run_level(plans: Sequence[Plan], level: str, context: RunContext, report: LevelReport) -> None:
+    """Run a level's waves in order; a member that fails takes part in no later wave."""
+    graph = plans[0].graph
+    is_first = level == next(iter(plans[0].waves), None)
+    for waves in zip_longest(*(plan.waves.get(level, []) for plan in plans), fillvalue=[]):
+        jobs = [job for wave in waves for job in wave if job.member not in report.gone]
         if is_first and jobs and jobs[0].what == "fit":
-            _run(jobs, plan, context, report, context.deadlines.base, urgent=context.deadlines.later)
+            _run(jobs, graph, context, report, context.deadlines.base, urgent=context.deadlines.later)
             continue
-        votes = [job for job in jobs if isinstance(plan.graph.node(job.member).options, VoteOptions)]
-        _run([job for job in jobs if job not in votes], plan, context, report, context.deadlines.later)
-        _run(votes, plan, context, report, at_least_grace(context.deadlines.final))
-    return report
+        votes = [job for job in jobs if isinstance(graph.node(job.member).options, VoteOptions)]
+        _run([job for job in jobs if job not in votes], graph, context, report, context.deadlines.later)
+        _run(votes, graph, context, report, at_least_grace(context.deadlines.final))
+
+
+def raise_damaged(failed: Mapping[str, BaseException]) -> None:
+    """Raise the first error that says of an entry that it was damaged."""
+    for error in failed.values():
+        if isinstance(error, DamagedEntryError):
+            raise error
+
+
+def run_scores(jobs: Sequence[Job], context: RunContext) -> CrossFit:
+    """Run jobs that score or diagnose members, which are short; DamagedEntryError as `run_levels`."""
+    deadline = at_least_grace(context.deadlines.final)
+
+    def scheduled(todo: Sequence[Job]) -> Schedule:
+        # Each for itself: a diagnosis that fails takes no score with it.
+        alone = [replace(job, member=job.key) for job in todo]
+        return Schedule(alone, context.n_parallel, math.inf if deadline is None else deadline)
+
+    order = None if deadline is None else scheduled
+    outcome = cross_fit(jobs, context.store, context.executor, context.worker, order=order)
+    raise_damaged(outcome.failed)
+    return outcome
 
 
 def at_least_grace(deadline: float | None) -> float | None:
@@ -357,7 +421,7 @@ def at_least_grace(deadline: float | None) -> float | None:
 
 def _run(
     jobs: Sequence[Job],
-    plan: Plan,
+    graph: Graph,
     context: RunContext,
     report: LevelReport,
     deadline: float | None,
@@ -375,7 +439,7 @@ def _run(
             context.n_parallel,
             math.inf if deadline is None else deadline,
             urgent=urgent,
-            rank=lambda member: cost_rank(plan.graph.node(member).options) if is_ranked else 0,
+            rank=lambda member: cost_rank(graph.node(member).options) if is_ranked else 0,
             seconds=_seconds_of(jobs, todo, context.store),
             stored=None if urgent is None else _stored(jobs, todo),
         )
@@ -383,11 +447,11 @@ def _run(
         return schedule
 
     order = scheduled if deadline is not None or context.has_timeout else None
-    report.add(
-        cross_fit(
-            jobs, context.store, context.executor, context.worker, progress=context.progress, order=order
-        )
+    result = cross_fit(
+        jobs, context.store, context.executor, context.worker, progress=context.progress, order=order
     )
+    context.computed |= result.computed
+    report.add(result)
     report.notes += [text for schedule in schedules for text in schedule.notes]
 
 

@@ -4,15 +4,13 @@ In:  the places of OOF rows for every repeat, and the metric.
 Out: the pooled score, its bootstrap, a score for each fold, and for label metrics the
      decision rule: fitted for fold k on the rows of the other folds only.
 
-It also holds:
-
-- What a member is worth on the rows that no level has seen.
-- Predictions of a member put together: OOF rows over repeats, test rows over pipelines.
+Also: the same on held-out rows, the diagnosis of feature blocks, the jobs that do all this, and a member's
+predictions put together, OOF rows over repeats and test rows over pipelines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -27,11 +25,13 @@ from stackfeat.encodings.diagnostics import (
     two_sample_auc,
 )
 from stackfeat.engine.blocks import FeatureBlock, assemble, samples_of
-from stackfeat.engine.jobs import Averaging, Place
+from stackfeat.engine.jobs import Averaging, Job, Place, Step
 from stackfeat.engine.plan import Plan
+from stackfeat.engine.recipes import diagnose_recipe, holdout_score_recipe, score_recipe
 from stackfeat.meta.votes.voting import average_views, rank_within_folds
 from stackfeat.metrics.decision import Decision
 from stackfeat.metrics.metric import Metric, get_metric
+from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
 from stackfeat.store.store import Reader
 from stackfeat.tasks.task import Task
@@ -88,6 +88,84 @@ def load_block(store: Reader, plan: Plan, block: str, folds: Folds, averaging: A
         places = [plan.view_place(block, 0, view, averaging.chain) for view in plan.test_views(node)]
         views = [store.read(key).array(name) for key, name in places]
     return FeatureBlock(block, oof, covered, views)
+
+
+def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str, Job]:
+    """Return the job that scores each member, by its full name."""
+    nodes = [node for node in plan.graph.nodes if node.prediction]
+    first = max((node.first_fold for node in nodes), default=0) if plan.sources.is_time else 0
+    jobs = {}
+    for node in nodes:
+        block = node.prediction
+        assert block is not None
+        recipe = score_recipe(
+            block=block,
+            places=[plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)],
+            samples=plan.sources.samples,
+            folds=plan.sources.folds,
+            metric=metric,
+            metric_code=plan.sources.settings["metric_code"],
+            decision=decision,
+            average=average,
+            first_fold=first,
+            seed=derive_seed(plan.sources.seed, "bootstrap"),
+        )
+        jobs[node.full_name] = Job(node.full_name, 0, "all", (Step.of(recipe),), "score")
+    return jobs
+
+
+def holdout_jobs(
+    plan: Plan, metric: str, averaging: Averaging, scoring: Mapping[str, Job], scored: Container[str]
+) -> dict[str, Job]:
+    """Return the job that scores each member on the held-out rows; none without them.
+
+    Parameters
+    ----------
+    scoring : mapping
+        The jobs of the OOF scores, by member.
+    scored : container of str
+        The members that have an OOF score.
+    """
+    jobs: dict[str, Job] = {}
+    if plan.held is None:
+        return jobs
+    for node in [node for node in plan.graph.nodes if node.full_name in scored]:
+        assert plan.held.sources.test is not None and node.prediction is not None
+        recipe = holdout_score_recipe(
+            block=node.prediction,
+            views=view_places(plan.held, node.prediction, averaging),
+            average=averaging.average,
+            samples=plan.held.sources.test,
+            score=scoring[node.full_name].key,
+            metric=metric,
+            metric_code=plan.sources.settings["metric_code"],
+            seed=derive_seed(plan.sources.seed, "bootstrap", "holdout"),
+        )
+        jobs[node.full_name] = Job(node.full_name, 0, "all", (Step.of(recipe),), "holdout")
+    return jobs
+
+
+def diagnose_jobs(plan: Plan) -> dict[str, Job]:
+    """Return the job that diagnoses each feature block, by the block's name."""
+    jobs = {}
+    for name, (node, output) in plan.graph.blocks().items():
+        if output.kind != "feature":
+            continue
+        has_test = plan.sources.test is not None
+        recipe = diagnose_recipe(
+            block=name,
+            oof=plan.oof_places(name, 0),
+            views=[plan.view_place(name, 0, view, "fold") for view in plan.test_views(node)]
+            if has_test
+            else [],
+            align=plan.aligns.get((name, 0)),
+            samples=plan.sources.samples,
+            folds=plan.sources.folds,
+            seed=derive_seed(plan.sources.seed, "diagnose"),
+            averaging=plan.sources.averaging,
+        )
+        jobs[name] = Job(node.full_name, 0, "all", (Step.of(recipe),), "diagnose")
+    return jobs
 
 
 N_RESAMPLES = 200

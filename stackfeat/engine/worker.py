@@ -154,6 +154,11 @@ class Worker:
     trust_code: bool = False
     run: str | None = None
 
+    @classmethod
+    def of(cls, store: Store, trust_code: bool) -> Worker:
+        """Return a worker on a store."""
+        return cls(str(store.root), store.cache, store.started, trust_code, store.run)
+
     def __call__(self, key: str) -> list[str]:
         """Do the job; return what was logged on the way."""
         store = Store(Path(self.root), self.cache, started=self.started, run=self.run)

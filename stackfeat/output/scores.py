@@ -3,9 +3,7 @@
 In:  a plan whose members are done.
 Out: a score entry for each member, the leaderboard, the choice for the submission.
 
-It also holds:
-
-- The stack-leak guard: levels that are better out of fold and worse on rows that nothing has seen.
+Also the check for overfit levels: better out of fold and worse on rows that nothing has seen.
 """
 
 from __future__ import annotations
@@ -17,13 +15,9 @@ from typing import Any
 import numpy as np
 
 from stackfeat.engine.graph import Graph, Node
-from stackfeat.engine.jobs import Averaging, Job, Step
-from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import diagnose_recipe, holdout_score_recipe, key_of, score_recipe
-from stackfeat.engine.scoring import view_places
+from stackfeat.engine.jobs import Job
 from stackfeat.members.options import VoteOptions
 from stackfeat.metrics.metric import Metric
-from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore, reading
 from stackfeat.tasks.task import Task
 
@@ -82,60 +76,6 @@ class Score:
     holdout: HeldScore | None = None
 
 
-def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str, Job]:
-    """Return the job that scores each member, by its full name."""
-    nodes = [node for node in plan.graph.nodes if node.prediction]
-    first = max((node.first_fold for node in nodes), default=0) if plan.sources.is_time else 0
-    jobs = {}
-    for node in nodes:
-        block = node.prediction
-        assert block is not None
-        recipe = score_recipe(
-            block=block,
-            places=[plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)],
-            samples=plan.sources.samples,
-            folds=plan.sources.folds,
-            metric=metric,
-            metric_code=plan.sources.settings["metric_code"],
-            decision=decision,
-            average=average,
-            first_fold=first,
-            seed=derive_seed(plan.sources.seed, "bootstrap"),
-        )
-        jobs[node.full_name] = Job(node.full_name, 0, "all", (Step(key_of(recipe), recipe),), "score")
-    return jobs
-
-
-def holdout_jobs(
-    plan: Plan, metric: str, averaging: Averaging, scoring: Mapping[str, Job], scores: Sequence[Score]
-) -> dict[str, Job]:
-    """Return the job that scores each member on the held-out rows; none without them.
-
-    Parameters
-    ----------
-    scoring : mapping
-        The jobs of the OOF scores, by member.
-    scores : sequence of Score
-        The members that have an OOF score.
-    """
-    jobs: dict[str, Job] = {}
-    for node in [score.node for score in scores if plan.held is not None]:
-        assert plan.held is not None and plan.held.sources.test is not None and node.prediction is not None
-        recipe = holdout_score_recipe(
-            block=node.prediction,
-            views=view_places(plan.held, node.prediction, averaging),
-            average=averaging.average,
-            samples=plan.held.sources.test,
-            score=scoring[node.full_name].key,
-            metric=metric,
-            metric_code=plan.sources.settings["metric_code"],
-            seed=derive_seed(plan.sources.seed, "bootstrap", "holdout"),
-        )
-        step = Step(key_of(recipe), recipe)
-        jobs[node.full_name] = Job(node.full_name, 0, "all", (step,), "holdout")
-    return jobs
-
-
 def read_holdout(
     store: EntryStore, scores: Sequence[Score], jobs: Mapping[str, Job], unfinished: Container[str]
 ) -> list[Score]:
@@ -152,29 +92,6 @@ def read_holdout(
                     held = HeldScore(bootstrap=entry.array("bootstrap"), **values)
         found.append(replace(score, holdout=held))
     return found
-
-
-def diagnose_jobs(plan: Plan) -> dict[str, Job]:
-    """Return the job that diagnoses each feature block, by the block's name."""
-    jobs = {}
-    for name, (node, output) in plan.graph.blocks().items():
-        if output.kind != "feature":
-            continue
-        has_test = plan.sources.test is not None
-        recipe = diagnose_recipe(
-            block=name,
-            oof=plan.oof_places(name, 0),
-            views=[plan.view_place(name, 0, view, "fold") for view in plan.test_views(node)]
-            if has_test
-            else [],
-            align=plan.aligns.get((name, 0)),
-            samples=plan.sources.samples,
-            folds=plan.sources.folds,
-            seed=derive_seed(plan.sources.seed, "diagnose"),
-            averaging=plan.sources.averaging,
-        )
-        jobs[name] = Job(node.full_name, 0, "all", (Step(key_of(recipe), recipe),), "diagnose")
-    return jobs
 
 
 def read_scores(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
@@ -56,6 +57,12 @@ class Form:
     target_name: str
     as_labels: bool
     sample_header: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, data: DataOptions, sample: pd.DataFrame | None, *, as_labels: bool) -> Form:
+        """Return the form that a config's data and a sample submission ask for."""
+        header = None if sample is None else tuple(str(name) for name in sample.columns)
+        return cls(data.id or "id", data.target, as_labels, header)
 
     def to_json(self) -> dict[str, Any]:
         sample = None if self.sample_header is None else list(self.sample_header)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from stackfeat.config import load_config
 from stackfeat.errors import DataError, UsageError, one_line
@@ -75,8 +75,8 @@ def check_imports(
         member = json.dumps({NEW: new.member(config.absolute().parent)})
         added = [f"levels.{NEW}={member}"]
     loaded = load_config(config, overrides=[*overrides, *added], trust_code=trust_code, data_roots=data_roots)
-    planner = make_planner(loaded, open_store(loaded))
-    planner = replace(planner, store=cast(Any, LayeredStore([MemoryStore(), planner.store])))
+    planner = make_planner(loaded, open_store(loaded), loaded.code.is_trusted)
+    planner = replace(planner, store=LayeredStore([MemoryStore(), planner.store]))
     nodes = imported_nodes(planner.graph().nodes)
     if new is not None:
         nodes = [node for node in nodes if node.level == NEW]
@@ -86,8 +86,8 @@ def check_imports(
             "with predictions: {oof: FILE, test: FILE}"
         )
     with serving_agreed(loaded.code):
-        planner.read_own_rows(loaded.code.is_trusted)
-        rows, files = planner.run_rows(loaded.code.is_trusted), planner.files()
+        planner.read_own_rows()
+        rows, files = planner.run_rows(), planner.files()
     return {
         NEW if node.level == NEW else node.full_name: ensure_member(node, files, rows, planner.store)
         for node in nodes

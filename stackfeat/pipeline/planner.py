@@ -1,7 +1,7 @@
 """Planning: from a config to a plan with all keys, without computing or importing anything heavy.
 
 In:  a loaded config and its store.
-Out: a Plan; `check` prints it, `run` carries it out.
+Out: a Plan; `check` prints it, `run` carries it out once `Planner.read` has read and tried the data files.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from stackfeat.config import LoadedConfig
 from stackfeat.config.load import run_settings
 from stackfeat.config.run_config import RunConfig
+from stackfeat.data.options import DataOptions
 from stackfeat.data.splits.splitters import make_splitter
 from stackfeat.engine.blocks import folds_of, samples_of
 from stackfeat.engine.external.checkpoints import (
@@ -28,23 +31,38 @@ from stackfeat.engine.plan import Plan, make_plan
 from stackfeat.engine.recipes import key_of
 from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds, row_recipes
 from stackfeat.members.options import PredictionsOptions
-from stackfeat.metrics.metric import METRICS, get_metric
+from stackfeat.metrics.metric import METRICS, Metric, get_metric
 from stackfeat.pipeline.tap_patterns import find_layers, with_layers
 from stackfeat.registry.resolve import code_hash, resolve
 from stackfeat.seeds import derive_seed
-from stackfeat.store import Store
+from stackfeat.store import EntryStore, Store
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from stackfeat.data.samples import Samples
     from stackfeat.engine.external.stored import RunRows
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes plans for one config; a plan without some members is made when they fail."""
+    """Makes plans for one config; a plan without some members is made when they fail.
+
+    Attributes
+    ----------
+    recipes : RowRecipes
+        Of the rows and folds.
+    trust_code : bool
+        Whether the user's own splitter and metric may be imported.
+    hashes : Path or None
+        A file that remembers the hashes of data files.
+    """
 
     loaded: LoadedConfig
-    store: Store
+    store: EntryStore
     recipes: RowRecipes
+    trust_code: bool = False
+    hashes: Path | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -52,7 +70,7 @@ class Planner:
 
     def graph(self, excluded: Container[str] = ()) -> Graph:
         """Return the graph of members, less the excluded ones and what reads nothing else."""
-        inputs = tuple(self.config.data.inputs) if self.config.data.inputs else ("table",)
+        inputs = tuple(self.config.data.inputs or ("table",))
         return build_graph(self.config.levels, self.config.task, inputs, excluded=excluded)
 
     def plan(self, excluded: Container[str] = ()) -> Plan:
@@ -71,7 +89,7 @@ class Planner:
             is_time=self.recipes.is_time,
             seed=config.seed,
             settings=run_settings(self.loaded),
-            source_hash=lambda name: code_hash(name, self.loaded.folder),
+            source_hash=self.loaded.source_hash,
             n_rows=self._n_rows(),
             averaging=config.stack.averaging,
             holdout=None if self.recipes.holdout is None else key_of(self.recipes.holdout),
@@ -83,7 +101,7 @@ class Planner:
         data = self.config.data
         return MemberFiles(
             folder=self.loaded.folder,
-            memory=_hash_memory(self.store),
+            memory=self.hashes,
             samples=key_of(self.recipes.samples),
             folds=key_of(self.recipes.folds),
             id_name=data.id or "id",
@@ -95,45 +113,67 @@ class Planner:
         key = key_of(self.recipes.samples)
         return int(self.store.read(key).structure("n_rows", int)) if self.store.has(key) else None
 
-    def read_rows(self, trust_code: bool) -> list[str]:
-        """Put rows, folds and what members are made of into the store; return the notes on them."""
-        return [*self.read_own_rows(trust_code), *self._read_files(trust_code)]
+    def metric(self) -> Metric:
+        """Return the metric, which may be code of the user's own."""
+        config, folder = self.config, self.loaded.folder
+        return get_metric(config.metric, config.task, trust_code=self.trust_code, search_path=folder)
 
-    def read_own_rows(self, trust_code: bool) -> list[str]:
+    def averaging(self) -> Averaging:
+        """Return how pipelines are averaged, ``views: auto`` resolved."""
+        stack = self.config.stack
+        last = stack.views == "last" or (stack.views == "auto" and self.recipes.is_time)
+        if stack.averaging != "late":
+            return Averaging(stack.average, "all", False, stack.averaging)
+        return Averaging(stack.average, stack.meta_fit, last)
+
+    def read(self) -> DataFiles:
+        """Read the data files, try a metric of one's own on them, and see that the sample submission fits.
+
+        Raises
+        ------
+        DataError
+            If a file cannot be used.
+        UsageError
+            If the metric gives no number for guesses.
+        """
+        notes = self.read_rows()
+        warnings = [] if self.config.metric in METRICS else self._tried_metric()
+        sample = read_sample(self.config.data, self.loaded.folder)
+        if sample is not None and self.recipes.test is not None:
+            check_sample(sample, samples_of(self.store, key_of(self.recipes.test)), self.config.data)
+        return DataFiles(notes, warnings, sample)
+
+    def _tried_metric(self) -> list[str]:
+        train = samples_of(self.store, key_of(self.recipes.samples))
+        return self.metric().tried_on(train.task.to_target_scale(train.labels), train.task, train.weight)
+
+    def read_rows(self) -> list[str]:
+        """Put rows, folds and what members are made of into the store; return the notes on them."""
+        return [*self.read_own_rows(), *self._read_files()]
+
+    def read_own_rows(self) -> list[str]:
         """Put rows and folds into the store; return the notes on them."""
-        config = self.config
+        config, folder = self.config, self.loaded.folder
         splitter = None
         if self.recipes.kind == "custom":
-            folder = self.loaded.folder
-            found = resolve(
-                config.folds.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=folder
-            )
+            kind = config.folds.kind
+            found = resolve(kind, {}, "splitter", packages=(), trust_code=self.trust_code, search_path=folder)
             splitter = make_splitter(found, config.folds)
         folds = config.folds.model_copy(update={"repeats": self._sources().n_repeats})
         return ensure_rows(
-            self.recipes,
-            config.data,
-            folds,
-            self.loaded.folder,
-            config.task,
-            config.metric,
-            self.store,
-            splitter,
+            self.recipes, config.data, folds, folder, config.task, config.metric, self.store, splitter
         )
 
-    def _read_files(self, trust_code: bool) -> list[str]:
-        nodes = self.graph().nodes
-        notes = (
-            ensure_checkpoints(nodes, self.files(), self._checkpoint_rows(), self.store)
-            if checkpoint_nodes(nodes)
-            else []
-        )
+    def _read_files(self) -> list[str]:
+        nodes, notes = self.graph().nodes, []
+        if checkpoint_nodes(nodes):
+            notes = ensure_checkpoints(nodes, self.files(), self._checkpoint_rows(), self.store)
         if not any(isinstance(node.options, PredictionsOptions) for node in nodes):
             return notes
         # Checking takes scikit-learn, which a plan does without.
         from stackfeat.engine.external.stored import ensure_imported
 
-        return notes + ensure_imported(nodes, self.files(), self.run_rows(trust_code), self.store)
+        return notes + ensure_imported(nodes, self.files(), self.run_rows(), self.store)
 
     def _checkpoint_rows(self) -> CheckpointRows:
         recipes = self.recipes
@@ -144,7 +184,7 @@ class Planner:
         )
         return CheckpointRows(train, folds, 0 if held is None else held.n_rows)
 
-    def run_rows(self, trust_code: bool) -> RunRows:
+    def run_rows(self) -> RunRows:
         """Return the rows and folds, which must be in the store, as imported predictions are checked by."""
         from stackfeat.engine.external.stored import RunRows
 
@@ -157,9 +197,7 @@ class Planner:
             test=None if test is None else samples_of(self.store, test),
             held=None if held is None else samples_of(self.store, held),
             folds=folds_of(self.store, key_of(recipes.folds)),
-            metric=get_metric(
-                metric, self.config.task, trust_code=trust_code, search_path=self.loaded.folder
-            ),
+            metric=self.metric(),
             metric_code=None if metric in METRICS else code_hash(metric, self.loaded.folder),
             test_key=test,
             held_key=held,
@@ -167,55 +205,72 @@ class Planner:
         )
 
 
-def make_planner(loaded: LoadedConfig, store: Store) -> Planner:
+@dataclass(frozen=True)
+class DataFiles:
+    """What was found out while the data files were read.
+
+    Attributes
+    ----------
+    notes : list of str
+        On rows, folds and members made from files.
+    metric_warnings : list of str
+        On a metric of one's own.
+    sample : DataFrame or None
+        The sample submission.
+    """
+
+    notes: list[str]
+    metric_warnings: list[str]
+    sample: pd.DataFrame | None
+
+
+def read_sample(data: DataOptions, folder: Path) -> pd.DataFrame | None:
+    """Return the sample submission, where there is one."""
+    from stackfeat.data.files.tables import read_frame
+    from stackfeat.data.load import find_file
+
+    if data.sample_submission is None:
+        return None
+    return read_frame(find_file(data.sample_submission, folder), data, "test")
+
+
+def check_sample(sample: pd.DataFrame, test: Samples, data: DataOptions) -> None:
+    """Raise DataError unless predictions of the test rows can be written like the sample submission."""
+    from stackfeat.output.submission import Form, make_submission, order_like_sample
+
+    even = np.full((test.n_rows, test.task.n_outputs), 1 / test.task.n_outputs)
+    form = Form.of(data, sample, as_labels=False)
+    order_like_sample(make_submission(test.ids, even, None, test.task, form), sample)
+
+
+def make_planner(loaded: LoadedConfig, store: Store, trust_code: bool = False) -> Planner:
     """Hash the data files and return the planner."""
     config = loaded.config
     folds = config.folds
     if folds.repeats_as == "blocks":
         folds = folds.model_copy(update={"repeats": 1})
-
-    def hashed(name: str) -> str | None:
-        return code_hash(name, loaded.folder)
-
+    # Where no run has been yet, nothing is written that would remember hashes.
+    hashes = store.root / "file-hashes.json" if store.root.is_dir() else None
     recipes = row_recipes(
         config.data,
         folds,
         loaded.folder,
         config.task,
         config.metric,
-        memory=_hash_memory(store),
-        source_hash=hashed,
+        memory=hashes,
+        source_hash=loaded.source_hash,
         holdout=config.stack.holdout,
     )
-    return Planner(with_layers(loaded, store, key_of(recipes.samples), hashed), store, recipes)
+    return Planner(with_layers(loaded, store, key_of(recipes.samples)), store, recipes, trust_code, hashes)
 
 
-def find_tapped_layers(planner: Planner, trust_code: bool) -> Planner:
+def find_tapped_layers(planner: Planner) -> Planner:
     """Return the planner with every tap pattern replaced by the layers that it means in the net."""
     loaded, store, samples = planner.loaded, planner.store, key_of(planner.recipes.samples)
-
-    def hashed(name: str) -> str | None:
-        return code_hash(name, loaded.folder)
-
-    find_layers(loaded, store, samples, hashed, trust_code=trust_code)
-    return replace(planner, loaded=with_layers(loaded, store, samples, hashed))
+    find_layers(loaded, store, samples, trust_code=planner.trust_code)
+    return replace(planner, loaded=with_layers(loaded, store, samples))
 
 
-def _hash_memory(store: Store) -> Path | None:
-    # A dry run keeps its entries in memory, which has no folder.
-    root: Path | None = getattr(store, "root", None)
-    return root / "file-hashes.json" if root is not None and root.is_dir() else None
-
-
-def open_store(loaded: LoadedConfig, cache: str | None = None) -> Store:
+def open_store(loaded: LoadedConfig, cache: Literal["auto", "refresh", "readonly"] | None = None) -> Store:
     """Open the store that a config names."""
-    return Store(loaded.folder / loaded.config.store, cast(Any, cache or loaded.config.cache))
-
-
-def averaging_of(loaded: LoadedConfig, recipes: RowRecipes) -> Averaging:
-    """Return how pipelines are averaged, ``views: auto`` resolved."""
-    stack = loaded.config.stack
-    last = stack.views == "last" or (stack.views == "auto" and recipes.is_time)
-    if stack.averaging != "late":
-        return Averaging(stack.average, "all", False, stack.averaging)
-    return Averaging(stack.average, stack.meta_fit, last)
+    return Store(loaded.folder / loaded.config.store, cache or loaded.config.cache)

@@ -1,6 +1,6 @@
 """Results: scores and diagnostics of a computed plan collected, the run folder written.
 
-In:  a planner, a plan whose members are done, how to run the scoring jobs.
+In:  a planner, a plan whose members are done, and where jobs run.
 Out: a Finished value; then files and a RunResult.
 """
 
@@ -8,49 +8,42 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stackfeat.config import dump_config
-from stackfeat.data.files.tables import read_frame
-from stackfeat.data.load import find_file
-from stackfeat.data.samples import load_samples
+from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.schema.columns import Schema
-from stackfeat.data.splits.folds import load_folds
+from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.data.splits.holdout import load_holdout
 from stackfeat.encodings.diagnostics import block_warnings
-from stackfeat.engine.blocks import samples_of
-from stackfeat.engine.crossfit import CrossFit
-from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import warn_of_averaging, warn_of_inputs
 from stackfeat.engine.recipes import key_of
-from stackfeat.engine.schedule import LevelReport
-from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached
+from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
+from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, score_jobs
+from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
-from stackfeat.metrics.metric import METRICS, Metric, get_metric
+from stackfeat.metrics.metric import Metric
 from stackfeat.output.completed_run import Finished, HeldRows, RunResult
 from stackfeat.output.external_warnings import external_warnings
 from stackfeat.output.provenance import write_provenance
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.output.scores import (
+    Score,
     choose_submission,
-    diagnose_jobs,
     find_overfit,
     fold_scale_warning,
-    holdout_jobs,
     overfit_warnings,
     read_holdout,
     read_scores,
-    score_jobs,
 )
-from stackfeat.output.submission import Form, make_submission, order_like_sample
+from stackfeat.output.submission import Form
 from stackfeat.output.write import leaderboard, write_run
-from stackfeat.pipeline.planner import Planner, averaging_of
+from stackfeat.pipeline.planner import DataFiles, Planner
 from stackfeat.store import EntryStore, reading
 from stackfeat.tasks.task import Task
 
@@ -61,21 +54,62 @@ logger = logging.getLogger(__name__)
 
 
 def collect(
-    planner: Planner,
-    plan: Plan,
-    report: LevelReport,
-    notes: Sequence[str],
-    run_jobs: Callable[[list[Job]], CrossFit],
-    trust_code: bool,
+    planner: Planner, plan: Plan, report: LevelReport, data: DataFiles, context: RunContext
 ) -> Finished:
     """Score every member, diagnose every feature block, choose the submission."""
-    config, store = planner.config, planner.store
-    metric = get_metric(config.metric, config.task, trust_code=trust_code, search_path=planner.loaded.folder)
+    config, store, metric = planner.config, planner.store, planner.metric()
+    train, folds = load_samples(store.read(plan.sources.samples)), load_folds(store.read(plan.sources.folds))
+    test = None if plan.sources.test is None else load_samples(store.read(plan.sources.test))
+    measured = _measure(planner, plan, context)
+    warnings = _warnings(plan, measured, metric, train, folds, data, store)
+    wanted, absent = _wanted(config.submit, measured.scores)
+    overfit = find_overfit(measured.scores, metric)
+    passed_over = {item.member.node.full_name for item in overfit}
+    notes = [*data.notes, *(f"warning: {text}" for text in report.notes)]
+    failed = report.failed | measured.failed
+    return Finished(
+        plan=plan,
+        store=store,
+        folds=folds,
+        train=train,
+        test=test,
+        metric=metric,
+        averaging=planner.averaging(),
+        scores=measured.scores,
+        chosen=choose_submission(measured.scores, metric, wanted, passed_over),
+        seconds=_seconds(plan, store),
+        computed={job.member for job in plan.jobs() if job.key in context.computed},
+        diagnoses=measured.diagnoses,
+        failed={name: str(error) for name, error in failed.items()},
+        left_out=list(dict.fromkeys([*report.left_out, *measured.left_out])),
+        held=_held_rows(plan, store),
+        notes=notes,
+        warnings=[
+            *(note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")),
+            *warnings,
+            *absent,
+            *overfit_warnings(overfit, metric, wanted),
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores and diagnoses, and the members without a score: those whose score failed, or had no time."""
+
+    scores: list[Score]
+    diagnoses: dict[str, dict[str, Any]]
+    failed: dict[str, BaseException]
+    left_out: list[str]
+
+
+def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
+    """Run the jobs that score members and diagnose blocks, and read what they gave."""
+    config, store, averaging = planner.config, planner.store, planner.averaging()
     scoring = score_jobs(plan, config.metric, config.decision, config.stack.average)
     diagnosing = diagnose_jobs(plan)
-    outcome = run_jobs([*scoring.values(), *diagnosing.values()])
-    _raise_damaged(outcome)
-    scores = read_scores(store, plan.graph, scoring, _unfinished(outcome))
+    outcome = run_scores([*scoring.values(), *diagnosing.values()], context)
+    scores = read_scores(store, plan.graph, scoring, outcome.unfinished)
     if not scores and not outcome.failed:
         raise TimeLimitReached(
             "at least one member must be scored within limits.time; got none. Finished work is stored: run the "
@@ -85,60 +119,52 @@ def collect(
         # Usually one reason: a metric that cannot be worked out is no member's fault.
         reasons = dict.fromkeys(map(str, outcome.failed.values()))
         raise RunFailed(f"no member could be scored: {'; '.join(reasons)}")
-    averaging = averaging_of(planner.loaded, planner.recipes)
-    holding = holdout_jobs(plan, config.metric, averaging, scoring, scores)
-    held_outcome = run_jobs([*holding.values()])
-    _raise_damaged(held_outcome)
-    scores = read_holdout(store, scores, holding, _unfinished(held_outcome))
+    scored = {score.node.full_name for score in scores}
+    holding = holdout_jobs(plan, config.metric, averaging, scoring, scored)
+    held = run_scores([*holding.values()], context)
     diagnoses = {
         name: store.read(job.key).structure("diagnosis", dict[str, Any])
         for name, job in diagnosing.items()
-        if job.member not in _unfinished(outcome) or store.has(job.key)
+        if job.member not in outcome.unfinished or store.has(job.key)
     }
-    train = load_samples(store.read(plan.sources.samples))
-    of_inputs = warn_of_inputs(plan.graph, train.n_rows)
-    warnings = _warn_of_blocks(diagnoses, of_inputs)
-    warnings += [*fold_scale_warning(scores, metric, train.task), *_fit_warnings(plan, store)]
-    warnings += [*of_inputs, *_order_warnings(metric, train.task)]
-    warnings += metric_warnings(planner, trust_code)
-    warnings += warn_of_averaging(plan.graph, plan.sources.averaging)
-    folds = load_folds(store.read(plan.sources.folds))
-    warnings += external_warnings(plan, store, scores, train, folds, metric)
-    wanted = config.submit
-    if wanted != "auto" and wanted not in [name for s in scores for name in (s.node.name, s.node.full_name)]:
-        warnings.append(
-            f"submit: {wanted} is not among the finished members; the best score was submitted instead"
-        )
-        wanted = "auto"
-    overfit = find_overfit(scores, metric)
-    warnings += overfit_warnings(overfit, metric, wanted)
-    failed = report.failed | outcome.failed | held_outcome.failed
-    test_key = plan.sources.test
-    return Finished(
-        plan=plan,
-        store=store,
-        folds=folds,
-        train=train,
-        test=None if test_key is None else load_samples(store.read(test_key)),
-        metric=metric,
-        averaging=averaging,
-        scores=scores,
-        chosen=choose_submission(scores, metric, wanted, {item.member.node.full_name for item in overfit}),
-        seconds=_seconds(plan, planner.store),
-        computed={job.member for job in plan.jobs() if job.key in report.computed},
+    left = {job.key for job in outcome.left}
+    return Measured(
+        scores=read_holdout(store, scores, holding, held.unfinished),
         diagnoses=diagnoses,
-        failed={name: str(error) for name, error in failed.items()},
-        left_out=list(dict.fromkeys([*report.left_out, *_not_scored(outcome, scoring)])),
-        held=_held_rows(plan, store),
-        notes=list(notes),
-        warnings=[*_data_warnings(notes), *warnings],
+        failed=outcome.failed | held.failed,
+        left_out=[name for name, job in scoring.items() if job.key in left],
     )
 
 
-def _not_scored(outcome: CrossFit, scoring: Mapping[str, Job]) -> list[str]:
-    """Return the members whose scores time did not allow."""
-    left = {job.key for job in outcome.left}
-    return [name for name, job in scoring.items() if job.key in left]
+def _warnings(
+    plan: Plan,
+    measured: Measured,
+    metric: Metric,
+    train: Samples,
+    folds: Folds,
+    data: DataFiles,
+    store: EntryStore,
+) -> list[str]:
+    """Return what to warn of in the scores, the plan that was carried out, and its members."""
+    of_inputs = warn_of_inputs(plan.graph, train.n_rows)
+    return [
+        *_warn_of_blocks(measured.diagnoses, of_inputs),
+        *fold_scale_warning(measured.scores, metric, train.task),
+        *_fit_warnings(plan, store),
+        *of_inputs,
+        *_order_warnings(metric, train.task),
+        *data.metric_warnings,
+        *warn_of_averaging(plan.graph, plan.sources.averaging),
+        *external_warnings(plan, store, measured.scores, train, folds, metric),
+    ]
+
+
+def _wanted(submit: str, scores: Sequence[Score]) -> tuple[str, list[str]]:
+    """Return the member that `submit` names, or auto; and a warning where that member is not there."""
+    if submit == "auto" or submit in [name for s in scores for name in (s.node.name, s.node.full_name)]:
+        return submit, []
+    text = f"submit: {submit} is not among the finished members; the best score was submitted instead"
+    return "auto", [text]
 
 
 def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:
@@ -163,21 +189,6 @@ def _warn_of_blocks(diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Seque
     for text in warnings:
         logger.warning(text)
     return warnings
-
-
-def _unfinished(outcome: CrossFit) -> set[str]:
-    """Members that may have no result; of all others a missing one means that the store was emptied."""
-    return {*outcome.failed, *(job.member for job in outcome.left)}
-
-
-def _raise_damaged(outcome: CrossFit) -> None:
-    for error in outcome.failed.values():
-        if isinstance(error, DamagedEntryError):
-            raise error
-
-
-def _data_warnings(notes: Sequence[str]) -> list[str]:
-    return [note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")]
 
 
 def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
@@ -209,63 +220,18 @@ def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:
     return seconds
 
 
-def check_rows(planner: Planner, trust_code: bool) -> None:
-    """Read the data files, try a metric of one's own on them, and see that the sample submission fits.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be used.
-    UsageError
-        If the metric gives no number for guesses.
-    """
-    planner.read_rows(trust_code)
-    metric_warnings(planner, trust_code)
-    sample, test = _read_sample(planner), planner.recipes.test
-    if sample is None or test is None:
-        return
-    rows = load_samples(planner.store.read(key_of(test)))
-    even = np.full((rows.n_rows, rows.task.n_outputs), 1 / rows.task.n_outputs)
-    form = _form(planner, sample, as_labels=False)
-    order_like_sample(make_submission(rows.ids, even, None, rows.task, form), sample)
-
-
-def metric_warnings(planner: Planner, trust_code: bool) -> list[str]:
-    """Return what to warn of a metric of one's own; UsageError if it cannot be used."""
-    config = planner.config
-    if config.metric in METRICS:
-        return []
-    metric = get_metric(config.metric, config.task, trust_code=trust_code, search_path=planner.loaded.folder)
-    train = samples_of(planner.store, key_of(planner.recipes.samples))
-    return metric.tried_on(train.task.to_target_scale(train.labels), train.task, train.weight)
-
-
-def _read_sample(planner: Planner) -> pd.DataFrame | None:
-    data = planner.config.data
-    if data.sample_submission is None:
-        return None
-    return read_frame(find_file(data.sample_submission, planner.loaded.folder), data, "test")
-
-
-def _form(planner: Planner, sample: pd.DataFrame | None, *, as_labels: bool) -> Form:
-    data = planner.config.data
-    return Form(
-        id_name=data.id or "id",
-        target_name=data.target,
-        as_labels=as_labels,
-        sample_header=None if sample is None else tuple(str(name) for name in sample.columns),
-    )
-
-
 def write_results(
-    planner: Planner, finished: Finished, computed: Container[str], outputs: RunFolder
+    planner: Planner,
+    finished: Finished,
+    sample: pd.DataFrame | None,
+    computed: Container[str],
+    outputs: RunFolder,
 ) -> RunResult:
     """Write the run folder and return where everything is; `computed` holds keys of jobs."""
     import pandas as pd
 
     config = planner.config
-    sample = _read_sample(planner)
-    form = _form(planner, sample, as_labels=finished.metric.needs == "label")
+    form = Form.of(config.data, sample, as_labels=finished.metric.needs == "label")
     n_jobs = len(list(finished.plan.jobs()))
     n_computed = sum(job.key in computed for job in finished.plan.jobs())
     folder = outputs.folder
@@ -298,7 +264,8 @@ def write_results(
 
 def _origin(planner: Planner, folder: Path) -> dict[str, str]:
     """Where the store and the config's folder are, seen from the run folder."""
-    places = {"store": planner.store.root, "folder": planner.loaded.folder}
+    home = planner.loaded.folder
+    places = {"store": (home / planner.config.store).absolute(), "folder": home}
     return {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in places.items()}
 
 

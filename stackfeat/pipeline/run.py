@@ -6,26 +6,25 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from stackfeat.config import LoadedConfig, load_config
-from stackfeat.engine.blocks import samples_of
-from stackfeat.engine.crossfit import CrossFit, Progress, cross_fit, pending
-from stackfeat.engine.jobs import Job
+from stackfeat.config.run_config import ExecutorOptions
+from stackfeat.engine.crossfit import Progress, pending
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import forewarn, warn_of_averaging
-from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, Schedule, at_least_grace, run_level
+from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, run_levels
 from stackfeat.engine.worker import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
 from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.output.completed_run import RunResult
 from stackfeat.output.run_folder import RunFolder, logging_to
-from stackfeat.pipeline.planner import Planner, find_tapped_layers, make_planner, open_store
-from stackfeat.pipeline.results import check_rows, collect, metric_warnings, write_results
+from stackfeat.pipeline.planner import DataFiles, Planner, find_tapped_layers, make_planner, open_store
+from stackfeat.pipeline.results import collect, write_results
 from stackfeat.registry.trust import remember_run
 from stackfeat.registry.user_code import Code, serving_agreed
+from stackfeat.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -104,30 +103,64 @@ def _remember(result: RunResult, config: Path, code: Code) -> None:
 
 
 def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, started: float) -> RunResult:
-    trust_code = code.is_trusted
     store = open_store(loaded)
     outputs = RunFolder(loaded.folder / loaded.config.run_dir, store.run)
     outputs.refuse_foreign()
+    limit = loaded.config.limits.seconds
     with store.running():
-        planner = make_planner(loaded, store)
-        _repairing(lambda: check_rows(planner, trust_code))
+        planner = make_planner(loaded, store, code.is_trusted)
+        data = _repairing(planner.read)
         with (
             outputs.claimed(LOG),
             logging_to(outputs.folder / LOG),
-            _executor(loaded, code) as executor,
+            open_executor(loaded.config.executor, code, can_end=limit is not None) as executor,
             _end_logged(),
         ):
-            planner = _repairing(lambda: _with_layers(planner, trust_code))
-            context = _run_context(planner, executor, progress, trust_code, started)
-            for text in _repairing(lambda: _forewarnings(planner, trust_code)):
-                logger.warning(text)
-            computed: dict[str, float] = {}
-            return _repairing(lambda: _compute(planner, context, outputs, computed, trust_code))
+            context = open_context(loaded, store, executor, code, progress)
+            context.deadlines = Deadlines.starting_at(started, limit)
+            planner, plan = _repairing(lambda: _planned(planner, data), planner.read_rows)
+            return _repairing(lambda: _compute(planner, plan, data, context, outputs), planner.read_rows)
 
 
-def _with_layers(planner: Planner, trust_code: bool) -> Planner:
-    planner.read_rows(trust_code)
-    return find_tapped_layers(planner, trust_code)
+def _planned(planner: Planner, data: DataFiles) -> tuple[Planner, Plan]:
+    """Return the plan, and the planner that knows which layers are tapped; log what can be said before."""
+    planner = find_tapped_layers(planner)
+    plan = planner.plan()
+    to_compute = {job.member for job in pending(plan.jobs(), planner.store)}
+    warnings = forewarn(plan.graph, to_compute, plan.sources.n_known_rows, trust_code=planner.trust_code)
+    warnings += data.metric_warnings
+    for text in [*warnings, *warn_of_averaging(plan.graph, plan.sources.averaging)]:
+        logger.warning(text)
+    return planner, plan
+
+
+def _compute(
+    planner: Planner, plan: Plan, data: DataFiles, context: RunContext, outputs: RunFolder
+) -> RunResult:
+    """Run all levels, score them and write the run folder."""
+    (plan,), report = run_levels([plan], context, lambda gone: [planner.plan(excluded=gone)])
+    if not any(node.prediction for node in plan.graph.nodes):
+        raise _nothing_left(report)
+    finished = collect(planner, plan, report, data, context)
+    return write_results(planner, finished, data.sample, context.computed, outputs)
+
+
+def _repairing(work: Callable[[], Result], prepare: Callable[[], object] = lambda: None) -> Result:
+    """Return what the work gives; an entry found damaged on the way was put aside and is made again.
+
+    Rows and folds are made by `prepare`, all else by the work itself.
+    """
+    n_repaired = 0
+    while True:
+        try:
+            if n_repaired:
+                prepare()
+            return work()
+        except DamagedEntryError as error:
+            if n_repaired == _N_REPAIRS:
+                raise
+            n_repaired += 1
+            logger.warning("%s; computing it again", error)
 
 
 @contextmanager
@@ -152,86 +185,27 @@ def _end_logged() -> Iterator[None]:
         raise
 
 
-def _executor(loaded: LoadedConfig, code: Code) -> Executor:
+def open_context(
+    loaded: LoadedConfig, store: Store, executor: Executor, code: Code, progress: Progress | None = None
+) -> RunContext:
+    """Return where the jobs of a config run, without a limit of time."""
     options = loaded.config.executor
-    # A file beside the config could hide an installed package; only trusted code may look there.
+    n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
+    worker = Worker.of(store, code.is_trusted)
+    return RunContext(store, executor, worker, n_parallel, progress, has_timeout=options.timeout is not None)
+
+
+def open_executor(options: ExecutorOptions, code: Code, *, can_end: bool = False) -> Executor:
+    """Return what carries out jobs; with `can_end` those that run can be ended."""
     return make_executor(
         options.kind,
         options.jobs,
         options.threads_per_job,
         options.retries,
         timeout=options.timeout_seconds,
-        can_end=loaded.config.limits.seconds is not None,
+        can_end=can_end,
         code=code,
     )
-
-
-def _run_context(
-    planner: Planner, executor: Executor, progress: Progress | None, trust_code: bool, started: float
-) -> RunContext:
-    options, store = planner.config.executor, planner.store
-    worker = Worker(str(store.root), store.cache, store.started, trust_code, store.run)
-    n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
-    deadlines = Deadlines.starting_at(started, planner.config.limits.seconds)
-    has_timeout = options.timeout is not None
-    return RunContext(store, executor, worker, n_parallel, progress, deadlines, has_timeout)
-
-
-def _forewarnings(planner: Planner, trust_code: bool) -> list[str]:
-    planner.read_rows(trust_code)
-    plan = planner.plan()
-    to_compute = {job.member for job in pending(list(plan.jobs()), planner.store)}
-    n_rows = samples_of(planner.store, plan.sources.samples).n_rows
-    found = forewarn(plan.graph, to_compute, n_rows, trust_code=trust_code)
-    found += metric_warnings(planner, trust_code)
-    return [*found, *warn_of_averaging(plan.graph, plan.sources.averaging)]
-
-
-def _repairing(work: Callable[[], Result]) -> Result:
-    """Return what the work gives; an entry found damaged on the way was put aside and is made again."""
-    for _ in range(_N_REPAIRS):
-        try:
-            return work()
-        except DamagedEntryError as error:
-            logger.warning("%s; computing it again", error)
-    return work()
-
-
-def _compute(
-    planner: Planner, context: RunContext, outputs: RunFolder, computed: dict[str, float], trust_code: bool
-) -> RunResult:
-    """Run all levels, score them and write the run folder; `computed` remembers what earlier tries did."""
-    notes = planner.read_rows(trust_code)
-    plan, report = run_levels(planner, context)
-    computed |= report.computed
-    report = replace(report, computed=computed)
-    notes += [f"warning: {text}" for text in report.notes]
-    finished = collect(planner, plan, report, notes, lambda jobs: _score(jobs, context), trust_code)
-    return write_results(planner, finished, computed, outputs)
-
-
-def run_levels(planner: Planner, context: RunContext) -> tuple[Plan, LevelReport]:
-    """Run level after level; members that fail, or do not fit the time, leave with what needs them."""
-    whole = LevelReport()
-    plan = planner.plan()
-    for level in planner.config.levels:
-        if level not in plan.waves:
-            continue
-        report = run_level(plan, level, context)
-        damaged = [error for error in report.failed.values() if isinstance(error, DamagedEntryError)]
-        if damaged:
-            raise damaged[0]
-        whole = LevelReport(
-            whole.computed | report.computed,
-            whole.failed | report.failed,
-            whole.left_out + report.left_out,
-            whole.notes + report.notes,
-        )
-        if report.gone:
-            plan = planner.plan(excluded=whole.gone)
-        if not any(node.prediction for node in plan.graph.nodes):
-            raise _nothing_left(whole)
-    return plan, whole
 
 
 def _nothing_left(report: LevelReport) -> RunFailed:
@@ -244,15 +218,3 @@ def _nothing_left(report: LevelReport) -> RunFailed:
             f"run the same command to go on, or give more time.{notes}{failed}"
         )
     return RunFailed(f"at least one member must be left to make an ensemble of; all failed: {reasons}")
-
-
-def _score(jobs: Sequence[Job], context: RunContext) -> CrossFit:
-    deadline = at_least_grace(context.deadlines.final)
-
-    def scheduled(todo: Sequence[Job]) -> Schedule:
-        # Each for itself: a diagnosis that fails takes no score with it.
-        alone = [replace(job, member=job.key) for job in jobs if job in todo]
-        return Schedule(alone, context.n_parallel, cast(float, deadline))
-
-    order = None if deadline is None else scheduled
-    return cross_fit(jobs, context.store, context.executor, context.worker, order=order)

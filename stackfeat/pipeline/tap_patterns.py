@@ -23,17 +23,15 @@ from stackfeat.errors import ConfigError
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.registry.user_code import first_on_path
-from stackfeat.store import Store
+from stackfeat.store import EntryStore
 
 logger = logging.getLogger(__name__)
 
 N_ROWS = 64
 """The first training rows: which layers run does not depend on more."""
 
-SourceHash = Callable[[str], str | None]
 
-
-def with_layers(loaded: LoadedConfig, store: Store, samples: str, source_hash: SourceHash) -> LoadedConfig:
+def with_layers(loaded: LoadedConfig, store: EntryStore, samples: str) -> LoadedConfig:
     """Replace patterns by layers where these are stored already; other patterns stay.
 
     Parameters
@@ -43,7 +41,7 @@ def with_layers(loaded: LoadedConfig, store: Store, samples: str, source_hash: S
     """
     levels = {level: dict(members) for level, members in loaded.config.levels.items()}
     for level, name, options in _with_patterns(loaded):
-        key = key_of(_recipe(options, samples, source_hash))
+        key = key_of(_recipe(options, samples, loaded.source_hash))
         if store.has(key):
             levels[level][name] = expanded(
                 options, store.read(key).structure("layers", dict[str, tuple[str, ...]])
@@ -52,9 +50,7 @@ def with_layers(loaded: LoadedConfig, store: Store, samples: str, source_hash: S
     return replace(loaded, config=config)
 
 
-def find_layers(
-    loaded: LoadedConfig, store: Store, samples: str, source_hash: SourceHash, *, trust_code: bool
-) -> None:
+def find_layers(loaded: LoadedConfig, store: EntryStore, samples: str, *, trust_code: bool) -> None:
     """Build each net whose taps are patterns, and store which layers these mean.
 
     Raises
@@ -65,7 +61,7 @@ def find_layers(
         If the blocks that there are now are not those that other members read.
     """
     for _, name, options in _with_patterns(loaded):
-        recipe = _recipe(options, samples, source_hash)
+        recipe = _recipe(options, samples, loaded.source_hash)
         key = key_of(recipe)
         if store.has(key):
             continue
@@ -81,7 +77,7 @@ def find_layers(
             logger.info("%s: tap %s means %s", name, tap, ", ".join(names))
         with store.write(key, "layers", recipe) as writer:
             writer.json("layers", layers)
-    problems = graph_problems(with_layers(loaded, store, samples, source_hash).config)
+    problems = graph_problems(with_layers(loaded, store, samples).config)
     if problems:
         raise ConfigError("; ".join(f"{path}: {message}" for path, message in problems))
 
@@ -108,7 +104,7 @@ def _with_patterns(loaded: LoadedConfig) -> Iterator[tuple[str, str, NetOptions]
                 yield level, name, options
 
 
-def _recipe(options: NetOptions, samples: str, source_hash: SourceHash) -> Recipe:
+def _recipe(options: NetOptions, samples: str, source_hash: Callable[[str], str | None]) -> Recipe:
     values: dict[str, Any] = options.to_json()
     return stage_recipe(
         "layers",

@@ -11,7 +11,7 @@ from stackfeat.engine.graph import build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
 from stackfeat.engine.recipes import VERSIONS, align_emit_recipe, diagnose_recipe, emit_recipe, key_of
-from stackfeat.output.scores import diagnose_jobs
+from stackfeat.engine.scoring import diagnose_jobs
 
 LEVELS: dict[str, Any] = {
     "base": {

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from stackfeat.audit import permutation_test as permuting
+from stackfeat.audit import permutation_test
 from stackfeat.audit.audit import audit
+from stackfeat.pipeline import planner
 
 Project = Any
 Build = Callable[..., Any]
@@ -55,13 +56,13 @@ def test_reruns_average_as_the_run_does_on_rows_that_were_kept(
     quick: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    made = permuting.make_plan
+    made = planner.make_plan
 
     def noted(graph: Any, sources: Any) -> Any:
         seen.add(sources.averaging)
         return made(graph, sources)
 
-    monkeypatch.setattr(permuting, "make_plan", noted)
+    monkeypatch.setattr(planner, "make_plan", noted)
     assert quick.run("--set", "stack.averaging=refit", "--set", "stack.holdout=0.2").code == 0
     said = audited(quick, "--permutations", 2, "--rows", 200)
     assert said.code == 0, said.out + said.err
@@ -146,7 +147,7 @@ def test_an_interrupted_audit_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(permuting, "cross_fit", interrupted)
+    monkeypatch.setattr(permutation_test, "run_levels", interrupted)
     assert audited(quick).code == 130
     assert places and not list(temporary.iterdir()) and not (quick.run_folder / "audit.json").exists()
 
