@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from pathlib import Path
 
 import pytest
 
-MODULES = ("net_classifier", "net_regressor", "oof_features", "stacking", "tap_features", "voting")
+import stackfeat
+
+FOLDER = Path(stackfeat.__file__).parent / "sklearn"
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if ">>>" in path.read_text("utf-8"))
+
+
+def test_every_public_module_has_examples() -> None:
+    assert {"nets", "oof_features", "stacking", "tap_features", "voting"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)
