@@ -165,8 +165,7 @@ def fixed_arithmetic(threads: int | None = None, *, on_cuda: bool = False) -> It
 def _fixed(threads: int | None, *, on_cuda: bool) -> Iterator[None]:
     n_threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     try:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -180,7 +179,8 @@ def _fixed(threads: int | None, *, on_cuda: bool) -> Iterator[None]:
     finally:
         torch.set_num_threads(n_threads)
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if torch.get_deterministic_debug_mode() != mode:  # only then, as torch imports its compiler for that
+            torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
 
 
 @contextmanager
