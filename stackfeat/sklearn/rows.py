@@ -61,7 +61,9 @@ def as_rows(X: Any) -> Any:
     if is_dict(X):
         return {name: as_rows(values) for name, values in X.items()}
     if isinstance(X, pd.DataFrame):
-        foreign = {name: kind for name, kind in X.dtypes.items() if not getattr(kind, "isnative", True)}
+        foreign = {
+            name: kind for name, kind in X.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative
+        }
         X = X.astype({name: kind.newbyteorder("=") for name, kind in foreign.items()}) if foreign else X
     rows = _make_indexable(X)
     if count(rows) < 1:

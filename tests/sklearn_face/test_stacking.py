@@ -180,3 +180,20 @@ def test_columns_of_the_other_byte_order_are_the_same_columns(small: SimpleNames
     for ensemble_of in (sf.StackingClassifier, sf.VotingClassifier):
         fitted, wanted = (ensemble_of(MEMBERS).fit(rows, y) for rows in (X, X.astype(kind.replace(">", "="))))
         np.testing.assert_array_equal(fitted.transform(X), wanted.transform(X.astype(kind[1:])))
+
+
+def test_categories_of_pandas_reach_estimators_as_they_are(small: SimpleNamespace) -> None:
+    codes = (small.X[:60, 0] > 0).astype(int)
+    X = pd.DataFrame({"kind": pd.Categorical(np.array(["a", "b"])[codes]), "value": small.X[:60, 1]})
+    seen: list[Any] = []
+
+    class Looks(DecisionTreeClassifier):
+        def fit(self, X: pd.DataFrame, y: np.ndarray, **others: Any) -> Any:
+            seen.append(X["kind"].dtype)
+            return super().fit(X[["value"]].to_numpy(), y, **others)
+
+        def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+            return super().predict_proba(X[["value"]].to_numpy())
+
+    sf.StackingClassifier([("looks", Looks())], cv=2).fit(X, small.y[:60])
+    assert seen and all(kind == X["kind"].dtype for kind in seen)
