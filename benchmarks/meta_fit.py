@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from stackfeat import load_config, run
-from stackfeat.tasks.task import Task, row_loss
+from stackfeat.tasks.task import Task
 
 N_TEST = 4000
 MODES = ("fold", "all")
@@ -134,7 +134,7 @@ def loss(truth: pd.Series, written: pd.DataFrame, task: str) -> float:
         return float(np.sqrt(np.mean(residuals**2)) / truth.std())
     columns = {name: position for position, name in enumerate(values.columns)}
     places = np.array([columns[str(label)] for label in truth])
-    return float(row_loss(Task("multiclass", tuple(columns)), places, values.to_numpy()).mean())
+    return float(Task("multiclass", tuple(columns)).row_loss(places, values.to_numpy()).mean())
 
 
 def table(name: str, losses: list[dict[tuple[str, str], float]]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackfeat.tasks.task import Task, row_loss
+from stackfeat.tasks.task import Task
 
 
 def row_losses(prediction: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def row_losses(prediction: np.ndarray, y: np.ndarray) -> np.ndarray:
             f"{prediction.shape[1]}. Draw more test rows"
         )
     proba = prediction / prediction.sum(axis=1, keepdims=True)
-    return row_loss(Task("multiclass", tuple(range(prediction.shape[1]))), codes, proba)
+    return Task("multiclass", tuple(range(prediction.shape[1]))).row_loss(codes, proba)
 
 
 def score(losses: np.ndarray, is_value: bool) -> float:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from stackfeat.metrics.metric import Metric
@@ -53,7 +53,7 @@ def measure_skill(
         ``ranking``: classes, mean one-against-rest area under the ROC curve; values, Spearman's
         correlation. Beside it the metric's name.
     """
-    scores = {"ranking": ranking(prediction, task)}
+    scores = {"ranking": task.ordering(prediction)}
     # A decision rule would have to be fitted for every shuffle; ranking judges those predictions.
     if metric.needs != "label":
         read = task.to_target_scale(prediction)
@@ -70,33 +70,6 @@ def measure_skill(
 def _skill(score: Score, y: np.ndarray, n_shuffles: int, rng: np.random.Generator) -> Skill:
     shuffled = [score(rng.permutation(y)) for _ in range(n_shuffles)]
     return Skill(float(score(y) - np.mean(shuffled)), float(np.std(shuffled, ddof=1)))
-
-
-def ranking(prediction: np.ndarray, task: Task) -> Score:
-    """Return a function from labels to how well a prediction orders them."""
-    ranks = rankdata(prediction, axis=0)
-    if not task.is_classification:
-        centred = ranks[:, 0] - ranks[:, 0].mean()
-
-        def correlation(y: np.ndarray) -> float:
-            other = rankdata(y)
-            other = other - other.mean()
-            length = np.sqrt((centred @ centred) * (other @ other))
-            return float(centred @ other / length) if length > 0 else 0.0
-
-        return correlation
-
-    def mean_auc(y: np.ndarray) -> float:
-        n_classes = ranks.shape[1]
-        inside = np.bincount(y, minlength=n_classes).astype(np.float64)
-        known = (inside > 0) & (inside < len(y))
-        if not known.any():
-            raise ValueError("ranking must have rows of two classes; got one class; draw more rows")
-        sums = np.bincount(y, weights=ranks[np.arange(len(y)), y], minlength=n_classes)
-        pairs = inside * (len(y) - inside)
-        return float(np.mean((sums - inside * (inside + 1) / 2)[known] / pairs[known]))
-
-    return mean_auc
 
 
 @dataclass(frozen=True)

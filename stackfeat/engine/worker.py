@@ -40,7 +40,6 @@ from stackfeat.nets.options import JOINT
 from stackfeat.registry.allowed import allowed_class, is_allowed_path
 from stackfeat.store import Entry, EntryStore, EntryWriter, Scratch, Store, reading
 from stackfeat.structure import must
-from stackfeat.tasks.probabilities import checked_finite, checked_probabilities
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -251,7 +250,7 @@ def _emitted(fitted: FittedMember, rows: Rows, task: Task) -> dict[str, np.ndarr
     """Return what a member gives for rows; its predictions are seen to be ones, whatever the member is."""
     arrays = fitted.emit(rows)
     if task.output in arrays:
-        (checked_probabilities if task.is_classification else checked_finite)(arrays[task.output], "a member")
+        task.checked(arrays[task.output], "a member")
     return arrays
 
 

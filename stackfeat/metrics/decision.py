@@ -21,7 +21,8 @@ import numpy as np
 from stackfeat.errors import UsageError
 from stackfeat.metrics.metric import Metric
 from stackfeat.structure import must, structured
-from stackfeat.tasks.task import Task, log_probability, spread_rows
+from stackfeat.tasks.classification import log_probability
+from stackfeat.tasks.task import Task, spread_rows
 
 COARSE, FINE = 100, 40
 """Thresholds tried over all rows, then between the neighbours of the best."""

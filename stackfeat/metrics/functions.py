@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from stackfeat.errors import DataError
-from stackfeat.tasks.task import Task, row_loss
+from stackfeat.tasks.task import Task
 
 Weight = np.ndarray | None
 
@@ -29,7 +29,7 @@ def accuracy_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarr
 
 
 def log_loss_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
-    return row_loss(task, y, prediction)
+    return task.row_loss(y, prediction)
 
 
 def brier_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:

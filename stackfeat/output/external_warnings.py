@@ -12,7 +12,7 @@ import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.engine.external.leak_signs import better_order, far_above, is_near_chance, order_text
+from stackfeat.engine.external.leak_signs import better_order, far_above, order_text
 from stackfeat.engine.graph import Node
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.scoring import oof_prediction
@@ -72,11 +72,11 @@ def _checkpoint_warnings(
     values, covered = oof_prediction(store, places, folds, task, "mean")
     rows = np.flatnonzero(covered)
     y, values = train.labels[rows], values[rows]
-    if task.is_classification and score.node.options.classes is None:
+    if score.node.options.classes is None:
         order = better_order(y, values)
         if order is not None:
             return [f"{score.node.full_name}: {order_text(order, task)}"]
-    if is_near_chance(y, values, task, None if train.weight is None else train.weight[rows]):
+    if task.is_near_chance(y, values, None if train.weight is None else train.weight[rows]):
         return [
             f"{score.node.full_name}: out-of-fold rows of the checkpoints are no better than a constant prediction. "
             "Are inputs prepared as in training (scaling, order of columns), and classes in the right order?"

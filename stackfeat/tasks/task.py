@@ -1,24 +1,60 @@
-"""Task: what is predicted, in one small value that every stage is given; and the loss of a row."""
+"""Task: what is predicted, in one small value that every stage is given; each kind of task is a subclass.
+
+In:  the name of a kind, labels and predictions as numpy arrays.
+Out: whatever depends on the kind: names, losses and options it allows; predictions checked, put on
+     another scale, averaged or compared with chance. Nobody else asks which kind a task is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from stackfeat.errors import MemberError, UsageError
 from stackfeat.structure import must, structured
 
 Kind = Literal["binary", "multiclass", "regression"]
+TASKS = {
+    "binary": "stackfeat.tasks.classification:Binary",
+    "multiclass": "stackfeat.tasks.classification:Multiclass",
+    "regression": "stackfeat.tasks.regression:Regression",
+}
+"""Kinds by name. A new kind is a class in a file of this folder, a row here and its name in `Kind`."""
 Label = str | int | float | bool
 MOST_CLASSES = 1_000_000
-SMALLEST_PROBABILITY = 1e-15
-"""Smaller probabilities count as this one before a logarithm, so that no loss is infinite."""
+OUTPUTS = ("proba", "prediction")
+"""What the predictions of a kind may be called."""
+
+
+@lru_cache
+def task_class(kind: str) -> type[Task]:
+    """Return the class of a kind, for what depends on no labels."""
+    if kind not in TASKS:
+        raise UsageError(f"task must be one of {', '.join(TASKS)}; got task={kind!r}; choose one of them")
+    module, name = TASKS[kind].split(":")
+    found: type[Task] = getattr(import_module(module), name)
+    return found
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with somebody else's predictions: the claim that does not hold, what was got, in which rows."""
+
+    name: str
+    claim: str
+    got: str
+    rows: np.ndarray
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted.
+    """What is predicted. ``Task(kind, ...)`` is an instance of the kind's own class.
 
     Attributes
     ----------
@@ -31,6 +67,29 @@ class Task:
         Regression: members learn the target on this scale.
     n_targets : int
         Regression: how many values are predicted for a row.
+    family : {"classification", "regression"}
+        Whether scikit-learn's classifiers or its regressors learn it.
+    output : str
+        Name of the block that holds predictions, one of `OUTPUTS`.
+    prediction_text : str
+        What is true of sound predictions.
+    dtype : numpy type
+        Of `y`: codes of classes, or values.
+    fewest_classes, most_classes : int
+    takes_positive : bool
+        Whether one class may be named as the one that counts.
+    transforms, averages, losses, head_outputs : tuple of str
+        What `transform`, ``stack.average``, ``train.loss`` and a net's ``output`` may be, the default first.
+    needs : tuple of str
+        What a metric may ask for, the default first.
+    default_metric : str
+        For a first config.
+    row_metric : str
+        The metric that is made of `row_loss`.
+    estimator_suffix : str
+        How names of the estimators end that can learn it.
+    unusable_training : tuple of str
+        Training options that make no sense here.
     """
 
     kind: Kind
@@ -39,25 +98,53 @@ class Task:
     transform: Literal["none", "log1p"] = "none"
     n_targets: int = 1
 
+    family: ClassVar[Literal["classification", "regression"]]
+    output: ClassVar[Literal["proba", "prediction"]]
+    prediction_text: ClassVar[str]
+    dtype: ClassVar[type[np.int64] | type[np.float64]]
+    fewest_classes: ClassVar[int]
+    most_classes: ClassVar[int]
+    takes_positive: ClassVar[bool]
+    transforms: ClassVar[tuple[str, ...]]
+    averages: ClassVar[tuple[str, ...]]
+    losses: ClassVar[tuple[str, ...]]
+    head_outputs: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[str, ...]]
+    default_metric: ClassVar[str]
+    row_metric: ClassVar[str]
+    estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]]
+    unusable_training: ClassVar[tuple[str, ...]]
+
+    def __new__(cls, *values: Any, **named: Any) -> Task:
+        if cls is not Task:
+            return object.__new__(cls)
+        return object.__new__(task_class(values[0] if values else named["kind"]))
+
+    # Names and numbers
+
     @property
     def is_classification(self) -> bool:
-        return self.kind != "regression"
+        return self.family == "classification"
 
     @property
     def n_outputs(self) -> int:
         """Columns of a prediction: one per class, or one per target."""
-        return len(self.classes) if self.is_classification else self.n_targets
+        raise NotImplementedError
 
     @property
-    def output(self) -> Literal["proba", "prediction"]:
-        """Name of the block that holds predictions."""
-        return "proba" if self.is_classification else "prediction"
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of a prediction in files."""
+        raise NotImplementedError
 
-    def to_target_scale(self, prediction: np.ndarray) -> np.ndarray:
-        """Map regression predictions back to the file's scale; probabilities stay as they are."""
-        if self.transform == "log1p":
-            return np.asarray(np.maximum(np.expm1(prediction), 0.0))
-        return prediction
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many columns of somebody else's can be made into a prediction, the usual number first."""
+        return (self.n_outputs,)
+
+    @property
+    def counted_classes(self) -> Sequence[int]:
+        """Columns that a metric of one class against the rest reads."""
+        return range(self.n_outputs)
 
     def to_json(self) -> dict[str, Any]:
         values = {**asdict(self), "classes": list(self.classes)}
@@ -76,49 +163,177 @@ class Task:
     def check(self, where: str) -> None:
         """Raise StructureError unless classes, targets and transform fit the kind."""
         n_classes = len(self.classes)
-        fewest = {"binary": 2, "multiclass": 2, "regression": 0}[self.kind]
-        most = {"binary": 2, "regression": 0}.get(self.kind, MOST_CLASSES)
-        must(fewest <= n_classes <= most, f"{where}.classes", f"be those of a {self.kind} task", self.classes)
+        fits = self.fewest_classes <= n_classes <= self.most_classes
+        must(fits, f"{where}.classes", f"be those of a {self.kind} task", self.classes)
         must(len(set(map(repr, self.classes))) == n_classes, f"{where}.classes", "differ", self.classes)
         must(self.positive in (0, 1), f"{where}.positive", "be 0 or 1", self.positive)
         must(1 <= self.n_targets <= MOST_CLASSES, f"{where}.n_targets", "be 1 or more", self.n_targets)
-        must(
-            self.transform == "none" or not n_classes,
-            f"{where}.transform",
-            "be of a regression",
-            self.transform,
+        must(self.transform in self.transforms, f"{where}.transform", "be of a regression", self.transform)
+
+    # The target
+
+    def to_target_scale(self, prediction: np.ndarray) -> np.ndarray:
+        """Map what members learn, or predict, back to the file's scale; probabilities stay as they are."""
+        return prediction
+
+    def to_member_scale(self, values: np.ndarray) -> np.ndarray:
+        """Map predictions on the file's scale to that of members; probabilities are made to sum to 1."""
+        return values
+
+    def as_y(self, y: np.ndarray) -> np.ndarray:
+        """Return a target as members are fitted on it: int64 codes, or float64 values."""
+        return np.asarray(y).astype(self.dtype)
+
+    def check_y(self, y: np.ndarray, where: str) -> None:
+        """Raise StructureError unless a stored target can be one of this task."""
+        must(y.dtype.kind == "f", where, "be of kind f", y.dtype.str)
+
+    def strata(self, y: np.ndarray) -> np.ndarray:
+        """Return groups of rows, as int64, that a draw of rows represents in proportion."""
+        return np.zeros(len(y), dtype=np.int64)
+
+    def labels_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return targets, or decided predictions, as they stand in a file."""
+        return codes
+
+    def balanced_weights(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        """Return weights of rows with which all classes weigh the same."""
+        return weight
+
+    # Predictions
+
+    def checked(self, prediction: np.ndarray, who: str) -> np.ndarray:
+        """Return what a member predicts as float64, rounding errors taken away; MemberError if it is none."""
+        return checked_finite(prediction, who)
+
+    def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
+        """Yield what is wrong with finite predictions of somebody else's, the worst first."""
+        yield from ()
+
+    def far_off(self, y: np.ndarray, prediction: np.ndarray) -> str:
+        """Return a sentence about predictions, on the file's scale, that lie far from all targets; or nothing."""
+        return ""
+
+    def ask(self, estimator: Any, columns: Any) -> np.ndarray:
+        """Return what a fitted estimator predicts for rows, float64 (n_rows, n_outputs), checked."""
+        raise NotImplementedError
+
+    def counted(self, prediction: np.ndarray) -> np.ndarray:
+        """Return the one column of a prediction that counts, (n_rows,), or all where there is no such one."""
+        return prediction
+
+    def whole(self, column: np.ndarray) -> np.ndarray:
+        """Return the prediction (n_rows, n_outputs) whose `counted` column this is."""
+        return column
+
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return how wrong each row's prediction is: log-loss of classes, squared error of values.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+            Class codes, or values on the members' scale.
+        prediction : ndarray of shape (n_rows, n_outputs)
+
+        Returns
+        -------
+        float64 array of shape (n_rows,)
+            Of several targets the mean of their squared errors.
+
+        Examples
+        --------
+        >>> task = Task("binary", ("no", "yes"))
+        >>> task.row_loss(np.array([1, 0]), np.array([[0.5, 0.5], [0.2, 0.8]])).round(2)
+        array([0.69, 1.61])
+        """
+        raise NotImplementedError
+
+    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
+        """Average what several pipelines predict for the same rows.
+
+        Parameters
+        ----------
+        views : sequence of ndarray of shape (n_rows, n_outputs)
+        how : {"mean", "logit", "rank"}
+            ``logit`` (classes) averages centred log-probabilities: the normalised geometric mean.
+            ``rank`` puts every pipeline on one scale by the order of these rows. Binary: the mean rank
+            stands for the probability. Regression: the mean rank goes through the mean of the pipelines'
+            quantiles, back to a value.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            float64.
+        """
+        return np.asarray(np.mean(np.stack(views), axis=0))
+
+    def ranked(self, prediction: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+        """Replace predictions by their ranks, or by the values of a sorted column that have these ranks."""
+        raise NotImplementedError
+
+    def unbounded(self, prediction: np.ndarray, smallest: float) -> np.ndarray:
+        """Return predictions as columns without bounds: centred log-probabilities, or the values."""
+        return np.asarray(prediction, dtype=np.float64)
+
+    def standardisation(self, y: np.ndarray, weight: np.ndarray | None) -> tuple[Any, Any]:
+        """Return mean and spread that a net's target is put in units of: floats, or tuples by target."""
+        return 0.0, 1.0
+
+    def sureness(self, prediction: np.ndarray) -> np.ndarray:
+        """Return how sure each row is of its class; 0 for values."""
+        return np.zeros(len(prediction))
+
+    # Chance
+
+    def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
+        """Return made-up predictions of rows, (n_rows,) or (n_rows, n_outputs), to try a metric on."""
+        raise NotImplementedError
+
+    def is_near_chance(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> bool:
+        """Whether predictions are not clearly better than a constant one; y and they on the members' scale."""
+        raise NotImplementedError
+
+    def ordering(self, prediction: np.ndarray) -> Callable[[np.ndarray], float]:
+        """Return a function from labels to how well a prediction orders them."""
+        raise NotImplementedError
+
+
+def checked_finite(values: np.ndarray, who: str) -> np.ndarray:
+    """Return predictions as float64; MemberError if there are NaN or infinite ones."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiub":
+        raise MemberError(f"{who} must predict real numbers; got dtype={values.dtype}; return floats")
+    if not np.isfinite(values).all():
+        n_bad = int((~np.isfinite(values.reshape(len(values), -1))).any(axis=1).sum())
+        raise MemberError(
+            f"{who} must predict finite numbers; got {n_bad} rows with NaN or infinity; look at its parameters, "
+            "its learning rate and the range of its inputs"
         )
+    return values.astype(np.float64)
 
 
-def log_probability(proba: np.ndarray) -> np.ndarray:
-    """Return logarithms of probabilities, at least that of `SMALLEST_PROBABILITY`."""
-    logs: np.ndarray = np.log(np.clip(proba, SMALLEST_PROBABILITY, 1.0))
-    return logs
+def of_length(values: np.ndarray, n_rows: int, n_columns: int, who: str) -> np.ndarray:
+    """Return predictions as (n_rows, n_columns); MemberError where they have another shape."""
+    if values.ndim == 0 or len(values) != n_rows or values.size < n_rows * n_columns or values.ndim > 2:
+        raise MemberError(
+            f"{who} must predict {n_columns} numbers for each of {n_rows} rows; got shape={values.shape}; "
+            "return a row for each row of X, in their order"
+        )
+    return values.reshape(n_rows, -1)
 
 
-def row_loss(task: Task, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return how wrong each row's prediction is: log-loss of classes, squared error of values.
+def is_above_zero(values: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether the mean of rows is clearly above zero."""
+    mean = np.average(values, weights=weights)
+    error = np.sqrt(np.average((values - mean) ** 2, weights=weights) / len(values))
+    return bool(mean > 2.0 * error)
 
-    Parameters
-    ----------
-    task : Task
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-        Class codes, or values on the members' scale.
-    prediction : ndarray of shape (n_rows, n_outputs)
 
-    Returns
-    -------
-    float64 array of shape (n_rows,)
-        Of several targets the mean of their squared errors.
+def rank_shares(values: np.ndarray) -> np.ndarray:
+    """Share of the rows that each value stands above, ties and itself counted half; between 0 and 1."""
+    from scipy.stats import rankdata
 
-    Examples
-    --------
-    >>> row_loss(Task("binary", ("no", "yes")), np.array([1, 0]), np.array([[0.5, 0.5], [0.2, 0.8]])).round(2)
-    array([0.69, 1.61])
-    """
-    if task.is_classification:
-        return -log_probability(prediction[np.arange(len(y)), y])
-    return np.asarray(((prediction - y.reshape(len(y), -1)) ** 2).mean(axis=1))
+    return np.asarray((rankdata(values) - 0.5) / len(values))
 
 
 def spread_rows(y: np.ndarray, cap: int, seed: int) -> np.ndarray:

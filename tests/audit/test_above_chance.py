@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from stackfeat.audit.above_chance import Skill, judge, measure_skill, ranking
+from stackfeat.audit.above_chance import Skill, judge, measure_skill
 from stackfeat.metrics.metric import get_metric
 from stackfeat.tasks.task import Task
 
@@ -21,15 +21,15 @@ def test_ranking_is_the_area_under_the_curve_or_spearmans_correlation() -> None:
     proba = rng.dirichlet(np.ones(3), size=200).round(1)
     y = rng.integers(0, 3, 200)
     by_class = [roc_auc_score(y == c, proba[:, c]) for c in range(3)]
-    assert ranking(proba, MULTICLASS)(y) == pytest.approx(np.mean(by_class))
-    assert ranking(proba, MULTICLASS)(y % 2) == pytest.approx(
+    assert MULTICLASS.ordering(proba)(y) == pytest.approx(np.mean(by_class))
+    assert MULTICLASS.ordering(proba)(y % 2) == pytest.approx(
         np.mean([roc_auc_score(y % 2 == c, proba[:, c]) for c in range(2)])
     )
     two = np.column_stack([1 - proba[:, 0], proba[:, 0]])
-    assert ranking(two, BINARY)(y % 2) == pytest.approx(roc_auc_score(y % 2, two[:, 1]))
+    assert BINARY.ordering(two)(y % 2) == pytest.approx(roc_auc_score(y % 2, two[:, 1]))
     values, target = rng.normal(size=(50, 1)), rng.normal(size=50).round(1)
-    assert ranking(values, VALUES)(target) == pytest.approx(spearmanr(values[:, 0], target)[0])
-    assert ranking(np.ones((50, 1)), VALUES)(target) == 0.0
+    assert VALUES.ordering(values)(target) == pytest.approx(spearmanr(values[:, 0], target)[0])
+    assert VALUES.ordering(np.ones((50, 1)))(target) == 0.0
 
 
 @pytest.mark.parametrize("name", ["log_loss", "roc_auc", "brier"])

@@ -18,15 +18,11 @@ from stackfeat.engine.external.leak_signs import (
     HIGHEST_AUC,
     SURE,
     better_order,
-    is_near_chance,
     likeness,
     order_text,
     shown,
 )
 from stackfeat.members.imported_rows import Candidate, Check, positions
-from stackfeat.tasks.probabilities import LARGEST_OVERSHOOT, LARGEST_SUM_ERROR
-
-FAR_TIMES_RANGE = 3.0
 
 
 def id_checks(given: Candidate) -> Iterator[Check]:
@@ -80,10 +76,11 @@ def value_checks(given: Candidate) -> Iterator[Check]:
     failed = [check for part in parts for check in _part_checks(given, *part)]
     yield from failed
     if not failed:
-        what = "in [0, 1], rows sum to 1" if given.train.task.is_classification else "finite"
-        yield Check("values", "ok", what)
-        if not given.train.task.is_classification:
-            yield from _range_check(given, oof)
+        task = given.train.task
+        yield Check("values", "ok", task.prediction_text)
+        odd = task.far_off(given.train.labels, oof)
+        if odd:
+            yield Check("range", "warning", odd)
 
 
 def _part_checks(given: Candidate, part: str, ids: np.ndarray, values: np.ndarray) -> Iterator[Check]:
@@ -101,41 +98,14 @@ def _part_checks(given: Candidate, part: str, ids: np.ndarray, values: np.ndarra
         text = f"{int(infinite.sum())} {part} rows have infinite values: ids {shown(ids[infinite])}"
         yield Check("finite", "failed", text)
         return
-    if not given.train.task.is_classification:
-        return
-    known = np.where(np.isnan(values), 0.5, values)
-    wrong = (known < -LARGEST_OVERSHOOT) | (known > 1 + LARGEST_OVERSHOOT)
-    bad = wrong.any(axis=1)
-    if bad.any():
+    for fault in given.train.task.faults(values):
+        n_bad, bad = int(fault.rows.sum()), shown(ids[fault.rows])
         yield Check(
-            "range",
+            fault.name,
             "failed",
-            f"probabilities must lie in [0, 1]; got {values[wrong][0]:g} in {int(bad.sum())} {part} rows: ids "
-            f"{shown(ids[bad])}. If these are scores before the soft-max, apply it first",
+            f"{fault.claim}; got {fault.got} in {n_bad} {part} rows: ids {bad}{fault.remedy}",
         )
         return
-    off = np.abs(values.sum(axis=1) - 1.0)
-    bad = off > LARGEST_SUM_ERROR
-    if bad.any():
-        yield Check(
-            "row sums",
-            "failed",
-            f"probabilities of a row must sum to 1 within {LARGEST_SUM_ERROR}; got {values[bad][0].sum():g} in "
-            f"{int(bad.sum())} {part} rows: ids {shown(ids[bad])}",
-        )
-
-
-def _range_check(given: Candidate, oof: np.ndarray) -> Iterator[Check]:
-    y = given.train.task.to_target_scale(given.train.labels)
-    low, high = float(y.min()), float(y.max())
-    reach = FAR_TIMES_RANGE * (high - low)
-    far = (oof[:, 0] < low - reach) | (oof[:, 0] > high + reach)
-    if far.any():
-        text = (
-            f"{int(far.sum())} rows lie far outside the targets ({low:g} to {high:g}), such as {oof[far][0, 0]:g}: "
-            "are they on the scale of the target?"
-        )
-        yield Check("range", "warning", text)
 
 
 def examine(candidate: Candidate) -> list[Check]:
@@ -151,18 +121,16 @@ def _score_checks(given: Candidate) -> Iterator[Check]:
     members_y, values = given.train.labels[rows], given.aligned.oof[rows]
     weight = None if given.train.weight is None else given.train.weight[rows]
     y = task.to_target_scale(members_y)
-    decided = values.argmax(axis=1) if given.metric.needs == "label" and task.is_classification else values
-    score = given.metric.score(y, decided, task, weight)
-    bootstrap = given.metric.bootstrap(y, [decided], task, weight, n_resamples=100, seed=given.seed)[:, 0]
+    score = given.metric.score(y, values, task, weight)
+    bootstrap = given.metric.bootstrap(y, [values], task, weight, n_resamples=100, seed=given.seed)[:, 0]
     yield _claim_check(given, score, float(np.nanstd(bootstrap, ddof=1)))
-    on_scale = np.log1p(np.maximum(values, 0.0)) if task.transform == "log1p" else values
-    if is_near_chance(members_y, on_scale, task, weight):
+    if task.is_near_chance(members_y, task.to_member_scale(values), weight):
         yield Check(
             "chance",
             "warning",
             "no better than a constant prediction: are ids, classes and target those of this run?",
         )
-    if task.is_classification and not given.by_name:
+    if values.shape[1] > 1 and not given.by_name:
         order = better_order(members_y, values)
         if order is None:
             yield Check(

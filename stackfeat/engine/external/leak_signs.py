@@ -1,8 +1,8 @@
 """What looks wrong about predictions that were made elsewhere.
 
 In:  labels and predictions of the same rows.
-Out: sentences: another order of classes is clearly better, nothing is better than a constant, rows
-     are surer than they should be, the score is far above that of every member of one's own.
+Out: what speaks for it: another order of classes that is clearly better, rows that are surer than they
+     should be, a score far above that of every member of one's own.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from scipy.optimize import linear_sum_assignment
 
 from stackfeat.data.messages import quote_values
 from stackfeat.encodings.diagnostics import domain_auc
-from stackfeat.tasks.task import Task, log_probability, row_loss
+from stackfeat.tasks.classification import LOWEST_LOG, log_probability
+from stackfeat.tasks.task import Task
 
 SURE = 3.0
 """Standard errors beyond which a difference is no chance."""
 HIGHEST_AUC = 0.6
+SMALLEST = 1e-6
+"""Probabilities count as at least this where rows are told apart, so that no single one decides."""
 LEAST_GAIN = 0.05
 """Mean log-probability that another order of classes must gain to be named."""
-LOWEST_LOG = float(np.log(1e-6))
-"""Log-probabilities count as at least this here, so that no row that is surely wrong outweighs the others."""
 
 
 def better_order(y: np.ndarray, proba: np.ndarray) -> list[int] | None:
@@ -40,8 +41,10 @@ def better_order(y: np.ndarray, proba: np.ndarray) -> list[int] | None:
     >>> better_order(y, np.eye(3)[y][:, [1, 2, 0]] * 0.9 + 0.03)
     [2, 0, 1]
     """
-    logs = np.maximum(log_probability(proba), LOWEST_LOG)
     n_classes = proba.shape[1]
+    if n_classes < 2:
+        return None
+    logs = np.maximum(log_probability(proba), LOWEST_LOG)
     sums = np.stack([logs[y == code].sum(axis=0) for code in range(n_classes)])
     order = linear_sum_assignment(-sums)[1]
     if (order == np.arange(n_classes)).all():
@@ -63,35 +66,6 @@ def order_text(order: list[int], task: Task) -> str:
     )
 
 
-def is_near_chance(y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None) -> bool:
-    """Whether predictions are not clearly better than a constant one.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-        Codes, or values on the members' scale, as `prediction`.
-    """
-    weights = np.ones(len(y)) if weight is None else weight
-    if task.is_classification:
-        prior = np.bincount(y, weights=weights, minlength=task.n_outputs) / weights.sum()
-        constant = np.broadcast_to(prior, prediction.shape)
-        own = np.minimum(row_loss(task, y, prediction), -LOWEST_LOG)
-        gain = np.minimum(row_loss(task, y, constant), -LOWEST_LOG) - own
-        # An unsure order of classes is worse than the prior in log-loss, but its accuracy tells.
-        hits = (prediction.argmax(axis=1) == y).astype(np.float64) - float(prior.max())
-        return not (_is_above_zero(gain, weights) or _is_above_zero(hits, weights))
-    constant = np.full(prediction.shape, np.average(y, weights=weights))
-    gain = row_loss(task, y, constant) - row_loss(task, y, prediction)
-    ranks_agree = np.corrcoef(y, prediction[:, 0])[0, 1] if np.ptp(prediction) > 0 else 0.0
-    return not (_is_above_zero(gain, weights) or ranks_agree * np.sqrt(len(y)) > SURE)
-
-
-def _is_above_zero(values: np.ndarray, weights: np.ndarray) -> bool:
-    mean = np.average(values, weights=weights)
-    error = np.sqrt(np.average((values - mean) ** 2, weights=weights) / len(values))
-    return bool(mean > 2.0 * error)
-
-
 def likeness(oof: np.ndarray, test: np.ndarray, task: Task, seed: int) -> tuple[float, float]:
     """Compare out-of-fold rows with test rows.
 
@@ -102,17 +76,10 @@ def likeness(oof: np.ndarray, test: np.ndarray, task: Task, seed: int) -> tuple[
     surer : float
         By how many standard errors OOF rows are surer of their class than test rows (classes), 0 for values.
     """
-    if not task.is_classification:
-        return domain_auc(oof, test, seed), 0.0
-    auc = domain_auc(_logs(oof), _logs(test), seed)
-    tops = [rows.max(axis=1) for rows in (oof, test)]
+    auc = domain_auc(task.unbounded(oof, SMALLEST), task.unbounded(test, SMALLEST), seed)
+    tops = [task.sureness(rows) for rows in (oof, test)]
     error = np.sqrt(sum(top.var() / len(top) for top in tops))
     return auc, float((tops[0].mean() - tops[1].mean()) / error) if error > 0 else 0.0
-
-
-def _logs(proba: np.ndarray) -> np.ndarray:
-    logs = np.maximum(log_probability(proba), LOWEST_LOG)
-    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
 
 
 def far_above(imported: float, own: float, gap: float, error: float, greater_is_better: bool) -> bool:

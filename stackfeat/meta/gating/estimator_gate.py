@@ -37,7 +37,7 @@ from stackfeat.meta.gating.blocks import (
     passes,
     threshold,
 )
-from stackfeat.tasks.task import Task, row_loss
+from stackfeat.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class EstimatorTrials:
             held_out = np.flatnonzero(self.fold_of == fold)
             estimator = self.fit(design, np.flatnonzero(self.fold_of != fold))
             prediction = predict_rows(estimator, _rows(design, held_out), self.task)
-            losses[held_out] = row_loss(self.task, self.y[held_out], prediction)
+            losses[held_out] = self.task.row_loss(self.y[held_out], prediction)
         return losses
 
     def fit(self, design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> Any:
@@ -398,6 +398,6 @@ def choose_penalty(
                 y[fit_rows],
                 None if weight is None else weight[fit_rows],
             )
-            rows = row_loss(task, y[held_rows], predict_rows(estimator, held, task))
+            rows = task.row_loss(y[held_rows], predict_rows(estimator, held, task))
             losses[i] += rows.sum() if weight is None else (rows * weight[held_rows]).sum()
     return {name: values[int(np.argmin(losses))]}

@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 
 from stackfeat.metrics.metric import Metric
-from stackfeat.tasks.task import SMALLEST_PROBABILITY, Task, spread_rows
+from stackfeat.tasks.classification import SMALLEST_PROBABILITY
+from stackfeat.tasks.task import Task, spread_rows
 
 CHUNK_CELLS = 131_072
 """Cells worked on at once, so that they stay in the cache."""

@@ -14,7 +14,8 @@ import numpy as np
 from stackfeat.meta.votes.incremental_scores import is_member_scale
 from stackfeat.meta.votes.voting import soft_vote, vote_weights
 from stackfeat.metrics.metric import Metric
-from stackfeat.tasks.task import SMALLEST_PROBABILITY, Task, spread_rows
+from stackfeat.tasks.classification import SMALLEST_PROBABILITY
+from stackfeat.tasks.task import Task, spread_rows
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Weights to (loss, gradient)."""

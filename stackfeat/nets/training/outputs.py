@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from stackfeat.errors import MemberError
 from stackfeat.structure import must, structured
-from stackfeat.tasks.probabilities import checked_finite, checked_probabilities
-from stackfeat.tasks.task import Task
+from stackfeat.tasks.classification import checked_probabilities
+from stackfeat.tasks.task import Task, checked_finite
 
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 

@@ -11,7 +11,6 @@ from sklearn.metrics import log_loss
 from stackfeat.engine.external.leak_signs import (
     better_order,
     far_above,
-    is_near_chance,
     likeness,
     order_text,
 )
@@ -53,12 +52,12 @@ def test_noise_suggests_no_other_order() -> None:
 
 def test_chance_is_told_from_skill() -> None:
     y, proba = drawn()
-    assert not is_near_chance(y, proba, THREE, None)
-    assert is_near_chance(y, np.random.default_rng(1).permutation(proba), THREE, None)
+    assert not THREE.is_near_chance(y, proba, None)
+    assert THREE.is_near_chance(y, np.random.default_rng(1).permutation(proba), None)
     values = np.random.default_rng(0).normal(size=300)
     noisy = (values + np.random.default_rng(1).normal(size=300))[:, None]
-    assert not is_near_chance(values, noisy, VALUES, None)
-    assert is_near_chance(values, np.random.default_rng(2).permutation(noisy), VALUES, None)
+    assert not VALUES.is_near_chance(values, noisy, None)
+    assert VALUES.is_near_chance(values, np.random.default_rng(2).permutation(noisy), None)
 
 
 def test_rows_that_were_seen_are_surer_and_alike_rows_are_not() -> None:

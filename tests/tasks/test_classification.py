@@ -7,7 +7,8 @@ import pytest
 
 from stackfeat.errors import MemberError
 from stackfeat.nets.training.outputs import Head
-from stackfeat.tasks.probabilities import checked_finite, checked_probabilities
+from stackfeat.tasks.classification import checked_probabilities
+from stackfeat.tasks.task import checked_finite
 
 
 @pytest.mark.parametrize(

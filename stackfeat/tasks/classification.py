@@ -1,0 +1,254 @@
+"""Tasks whose target is one class of several, and whose prediction is a probability for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from stackfeat.errors import MemberError
+from stackfeat.structure import must
+from stackfeat.tasks.task import (
+    MOST_CLASSES,
+    Fault,
+    Task,
+    checked_finite,
+    is_above_zero,
+    of_length,
+    rank_shares,
+)
+
+SMALLEST_PROBABILITY = 1e-15
+"""Smaller probabilities count as this one before a logarithm, so that no loss is infinite."""
+LARGEST_OVERSHOOT = 1e-6
+"""How far below 0 or above 1 a probability may lie by rounding."""
+LARGEST_SUM_ERROR = 0.01
+"""How far the probabilities of a row may be from a sum of 1: half precision, two digits of a file."""
+LOWEST_LOG = float(np.log(1e-6))
+"""Log-probabilities count as at least this where a row that is surely wrong must not outweigh the others."""
+_SMALLEST_IN_MEAN = 1e-12
+
+
+class Classification(Task):
+    """What tasks of classes have in common."""
+
+    family: ClassVar[Literal["classification", "regression"]] = "classification"
+    output: ClassVar[Literal["proba", "prediction"]] = "proba"
+    prediction_text = "in [0, 1], rows sum to 1"
+    dtype = np.int64
+    fewest_classes = 2
+    transforms = ("none",)
+    losses = ("cross_entropy",)
+    head_outputs = ("logits", "proba", "log_proba")
+    needs = ("label", "proba")
+    row_metric = "log_loss"
+    estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
+    unusable_training = ()
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(str(label) for label in self.classes)
+
+    def to_member_scale(self, values: np.ndarray) -> np.ndarray:
+        shares = np.clip(values, 0.0, 1.0)
+        # Rows that nobody reads were not checked, and may be all zero.
+        return np.asarray(shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-300))
+
+    def check_y(self, y: np.ndarray, where: str) -> None:
+        must(y.dtype.kind in "iu", where, "be of kind iu", y.dtype.str)
+        are_codes = not len(y) or 0 <= y.min() <= y.max() < self.n_outputs
+        must(are_codes, where, "be codes of classes", self.classes)
+
+    def strata(self, y: np.ndarray) -> np.ndarray:
+        return y
+
+    def labels_of(self, codes: np.ndarray) -> np.ndarray:
+        return np.asarray(np.asarray(self.classes)[codes])
+
+    def balanced_weights(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        counts = np.bincount(y, weights=weight, minlength=self.n_outputs)
+        by_class = np.divide(1.0, counts, out=np.zeros_like(counts, dtype=np.float64), where=counts > 0)
+        return np.asarray(by_class[y] * (1.0 if weight is None else weight))
+
+    def checked(self, prediction: np.ndarray, who: str) -> np.ndarray:
+        return checked_probabilities(prediction, who)
+
+    def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
+        known = np.where(np.isnan(prediction), 0.5, prediction)
+        wrong = (known < -LARGEST_OVERSHOOT) | (known > 1 + LARGEST_OVERSHOOT)
+        if wrong.any():
+            remedy = ". If these are scores before the soft-max, apply it first"
+            got = f"{prediction[wrong][0]:g}"
+            yield Fault(
+                "range", "probabilities must lie in [0, 1]", got, np.asarray(wrong.any(axis=1)), remedy
+            )
+        bad = np.abs(prediction.sum(axis=1) - 1.0) > LARGEST_SUM_ERROR
+        if bad.any():
+            claim = f"probabilities of a row must sum to 1 within {LARGEST_SUM_ERROR}"
+            yield Fault("row sums", claim, f"{prediction[bad][0].sum():g}", bad)
+
+    def ask(self, estimator: Any, columns: Any) -> np.ndarray:
+        """Return probabilities of all classes; those that the estimator never saw get zero.
+
+        Without `predict_proba` a decision function goes through the logistic or soft-max function; without
+        that, predicted labels become certain probabilities.
+        """
+        name, classes = type(estimator).__name__, np.asarray(estimator.classes_, dtype=np.int64)
+        proba = np.zeros((len(columns), self.n_outputs))
+        shares = _class_shares(estimator, columns, classes, name)
+        proba[:, classes] = of_length(shares, len(columns), len(classes), name)
+        return checked_probabilities(proba, name)
+
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return -log_probability(prediction[np.arange(len(y)), y])
+
+    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
+        if how != "logit":
+            return super().average(views, how)
+        from scipy.special import softmax
+
+        logs = np.mean([np.log(np.clip(view, _SMALLEST_IN_MEAN, 1.0)) for view in views], axis=0)
+        return np.asarray(softmax(logs, axis=1))
+
+    def unbounded(self, prediction: np.ndarray, smallest: float) -> np.ndarray:
+        logs = np.log(np.clip(np.asarray(prediction, dtype=np.float64), smallest, None))
+        return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+
+    def sureness(self, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray(prediction.max(axis=1))
+
+    def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
+        mixed = random.permutation(y)
+        if as_labels:
+            return mixed
+        return 0.5 * random.dirichlet(np.ones(self.n_outputs), len(y)) + 0.5 / self.n_outputs
+
+    def is_near_chance(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> bool:
+        weights = np.ones(len(y)) if weight is None else weight
+        prior = np.bincount(y, weights=weights, minlength=self.n_outputs) / weights.sum()
+        constant = np.broadcast_to(prior, prediction.shape)
+        own = np.minimum(self.row_loss(y, prediction), -LOWEST_LOG)
+        gain = np.minimum(self.row_loss(y, constant), -LOWEST_LOG) - own
+        # An unsure order of classes is worse than the prior in log-loss, but its accuracy tells.
+        hits = (prediction.argmax(axis=1) == y).astype(np.float64) - float(prior.max())
+        return not (is_above_zero(gain, weights) or is_above_zero(hits, weights))
+
+    def ordering(self, prediction: np.ndarray) -> Callable[[np.ndarray], float]:
+        """Return a function from codes to the mean area under the ROC curve, one class against the rest."""
+        from scipy.stats import rankdata
+
+        ranks = rankdata(prediction, axis=0)
+
+        def mean_auc(y: np.ndarray) -> float:
+            n_classes = ranks.shape[1]
+            inside = np.bincount(y, minlength=n_classes).astype(np.float64)
+            known = (inside > 0) & (inside < len(y))
+            if not known.any():
+                raise ValueError("ranking must have rows of two classes; got one class; draw more rows")
+            sums = np.bincount(y, weights=ranks[np.arange(len(y)), y], minlength=n_classes)
+            pairs = inside * (len(y) - inside)
+            return float(np.mean((sums - inside * (inside + 1) / 2)[known] / pairs[known]))
+
+        return mean_auc
+
+
+class Binary(Classification):
+    """Two classes, one of which counts: a column of its probability says all."""
+
+    most_classes = 2
+    takes_positive = True
+    averages = ("mean", "logit", "rank")
+    default_metric = "roc_auc"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (2, 1)
+
+    @property
+    def counted_classes(self) -> Sequence[int]:
+        return (self.positive,)
+
+    def counted(self, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray(prediction[:, self.positive])
+
+    def whole(self, column: np.ndarray) -> np.ndarray:
+        both = np.empty((len(column), 2))
+        both[:, self.positive] = column
+        both[:, 1 - self.positive] = 1.0 - column
+        return both
+
+    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
+        if how == "rank":
+            views = [self.whole(rank_shares(self.counted(view))) for view in views]
+        return super().average(views, how)
+
+    def ranked(self, prediction: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+        return self.whole(rank_shares(self.counted(prediction)))
+
+
+class Multiclass(Classification):
+    """Two classes or more, all of which count alike."""
+
+    most_classes = MOST_CLASSES
+    takes_positive = False
+    averages = ("mean", "logit")
+    default_metric = "log_loss"
+
+
+def log_probability(proba: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities, at least that of `SMALLEST_PROBABILITY`."""
+    logs: np.ndarray = np.log(np.clip(proba, SMALLEST_PROBABILITY, 1.0))
+    return logs
+
+
+def checked_probabilities(values: np.ndarray, who: str) -> np.ndarray:
+    """Return probabilities (n_rows, n_classes) as float64, in [0, 1] and with rows that sum to 1.
+
+    Raises
+    ------
+    MemberError
+        If they are not finite, out of range, or do not sum to 1, by more than rounding.
+
+    Examples
+    --------
+    >>> checked_probabilities(np.array([[-1e-9, 1.0]]), "Net").tolist()
+    [[0.0, 1.0]]
+    """
+    values = checked_finite(values, who)
+    low, high = values.min(initial=0.0), values.max(initial=1.0)
+    if low < -LARGEST_OVERSHOOT or high > 1 + LARGEST_OVERSHOOT:
+        worst = low if -low > high - 1 else high
+        outside = (values < -LARGEST_OVERSHOOT) | (values > 1 + LARGEST_OVERSHOOT)
+        raise MemberError(
+            f"{who} must predict probabilities between 0 and 1; got {worst:g}, in {int(outside.any(axis=1).sum())} "
+            "rows. If these are scores before the logistic or soft-max function, apply it first"
+        )
+    shares = np.clip(values, 0.0, 1.0)
+    sums = shares.sum(axis=1, keepdims=True)
+    off = np.abs(sums[:, 0] - 1.0)
+    if off.max(initial=0.0) > LARGEST_SUM_ERROR:
+        n_off = int((off > LARGEST_SUM_ERROR).sum())
+        raise MemberError(
+            f"{who} must predict probabilities that sum to 1 in each row; got a sum of "
+            f"{sums[off.argmax(), 0]:g}, {n_off} rows are off. Normalise them, or predict scores by decision_function"
+        )
+    return np.asarray(shares / sums)
+
+
+def _class_shares(estimator: Any, columns: Any, classes: np.ndarray, name: str) -> np.ndarray:
+    from scipy.special import expit, softmax
+
+    if hasattr(estimator, "predict_proba"):
+        return checked_finite(estimator.predict_proba(columns), name)
+    if hasattr(estimator, "decision_function"):
+        scores = checked_finite(estimator.decision_function(columns), name)
+        if scores.ndim == 1:
+            positive = expit(scores)
+            return np.column_stack([1 - positive, positive])
+        return np.asarray(softmax(scores, axis=1))
+    return np.asarray(np.asarray(estimator.predict(columns))[:, None] == classes[None, :], dtype=np.float64)

@@ -1,0 +1,125 @@
+"""The task whose target is one value, or several, and whose prediction is a column for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from stackfeat.tasks.task import Task, checked_finite, is_above_zero, of_length, rank_shares
+
+FAR_TIMES_RANGE = 3.0
+SURE = 3.0
+"""Standard errors beyond which a correlation is no chance."""
+
+
+class Regression(Task):
+    """One value for each row, or one for each of several targets."""
+
+    family: ClassVar[Literal["classification", "regression"]] = "regression"
+    output: ClassVar[Literal["proba", "prediction"]] = "prediction"
+    prediction_text = "finite"
+    dtype = np.float64
+    fewest_classes = most_classes = 0
+    takes_positive = False
+    transforms = ("none", "log1p")
+    averages = ("mean", "rank")
+    losses = ("mse", "mae", "huber")
+    head_outputs = ("value",)
+    needs = ("value", "label")
+    default_metric = row_metric = "rmse"
+    estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
+    unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
+
+    @property
+    def n_outputs(self) -> int:
+        return self.n_targets
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("prediction",)
+
+    def to_target_scale(self, prediction: np.ndarray) -> np.ndarray:
+        if self.transform == "log1p":
+            return np.asarray(np.maximum(np.expm1(prediction), 0.0))
+        return prediction
+
+    def to_member_scale(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log1p(np.maximum(values, 0.0))) if self.transform == "log1p" else values
+
+    def far_off(self, y: np.ndarray, prediction: np.ndarray) -> str:
+        targets = self.to_target_scale(y)
+        low, high = float(targets.min()), float(targets.max())
+        reach = FAR_TIMES_RANGE * (high - low)
+        far = ((prediction < low - reach) | (prediction > high + reach)).any(axis=1)
+        if not far.any():
+            return ""
+        return (
+            f"{int(far.sum())} rows lie far outside the targets ({low:g} to {high:g}), such as "
+            f"{prediction[far][0, 0]:g}: are they on the scale of the target?"
+        )
+
+    def ask(self, estimator: Any, columns: Any) -> np.ndarray:
+        name = type(estimator).__name__
+        values = checked_finite(estimator.predict(columns), name)
+        return of_length(values, len(columns), 1, name)[:, :1]
+
+    def counted(self, prediction: np.ndarray) -> np.ndarray:
+        return prediction.reshape(len(prediction)) if self.n_targets == 1 else prediction
+
+    def whole(self, column: np.ndarray) -> np.ndarray:
+        return column.reshape(len(column), -1)
+
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray(((prediction - self.whole(y)) ** 2).mean(axis=1))
+
+    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
+        if how != "rank":
+            return super().average(views, how)
+        columns = [self.counted(view) for view in views]
+        mean_rank = np.mean([rank_shares(column) for column in columns], axis=0)
+        return self.whole(_at_ranks(mean_rank, np.mean([np.sort(column) for column in columns], axis=0)))
+
+    def ranked(self, prediction: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+        return self.whole(_at_ranks(rank_shares(self.counted(prediction)), ordered))
+
+    def standardisation(self, y: np.ndarray, weight: np.ndarray | None) -> tuple[Any, Any]:
+        mean = np.average(y, axis=0, weights=weight)
+        spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
+        scale = np.where(spread > 0, spread, 1.0)
+        if y.ndim == 1:
+            return float(mean), float(scale)
+        return tuple(mean.tolist()), tuple(scale.tolist())
+
+    def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
+        guess = 0.5 * random.permutation(y) + 0.5 * y.mean()
+        return np.asarray(np.rint(guess) if as_labels else guess)
+
+    def is_near_chance(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> bool:
+        weights = np.ones(len(y)) if weight is None else weight
+        constant = np.full(prediction.shape, np.average(y, weights=weights))
+        gain = self.row_loss(y, constant) - self.row_loss(y, prediction)
+        is_constant = np.ptp(prediction) == 0
+        agreement = 0.0 if is_constant else np.corrcoef(y, self.counted(prediction))[0, 1]
+        return not (is_above_zero(gain, weights) or agreement * np.sqrt(len(y)) > SURE)
+
+    def ordering(self, prediction: np.ndarray) -> Callable[[np.ndarray], float]:
+        """Return a function from values to Spearman's correlation with them."""
+        from scipy.stats import rankdata
+
+        ranks = rankdata(self.counted(prediction))
+        centred = ranks - ranks.mean()
+
+        def correlation(y: np.ndarray) -> float:
+            other = rankdata(y)
+            other = other - other.mean()
+            length = np.sqrt((centred @ centred) * (other @ other))
+            return float(centred @ other / length) if length > 0 else 0.0
+
+        return correlation
+
+
+def _at_ranks(ranks: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Values of a distribution (its sorted values) at ranks."""
+    return np.asarray(np.interp(ranks, (np.arange(len(ordered)) + 0.5) / len(ordered), ordered))

@@ -1,0 +1,94 @@
+"""What every kind of task keeps; a new kind needs its row in `TASKS` and one here."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+
+from stackfeat.errors import UsageError
+from stackfeat.metrics.metric import get_metric
+from stackfeat.tasks.task import OUTPUTS, TASKS, Kind, Task, task_class
+
+EXAMPLES: dict[str, Task] = {
+    "binary": Task("binary", ("no", "yes"), positive=0),
+    "multiclass": Task("multiclass", ("a", "b", "c")),
+    "regression": Task("regression", transform="log1p"),
+}
+every_kind = pytest.mark.parametrize("task", EXAMPLES.values(), ids=EXAMPLES)
+
+
+def drawn(task: Task, n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """A target, and predictions that know something of it."""
+    rng = np.random.default_rng(0)
+    if not task.classes:
+        y = rng.exponential(size=n_rows)
+        return y, y[:, None] + 0.1 * rng.normal(size=(n_rows, task.n_outputs))
+    y = rng.integers(0, len(task.classes), n_rows)
+    return y, (np.eye(task.n_outputs)[y] + 0.2) / (1.0 + 0.2 * task.n_outputs)
+
+
+def test_tables_name_the_same_kinds() -> None:
+    assert list(TASKS) == list(get_args(Kind)) == list(EXAMPLES)
+    with pytest.raises(UsageError, match=r"task must be one of binary, .*; got task='ranks'"):
+        task_class("ranks")
+
+
+@every_kind
+def test_every_fact_of_a_kind_is_given(task: Task) -> None:
+    facts = [name for name, hint in get_type_hints(Task).items() if "ClassVar" in str(hint)]
+    assert facts and not [name for name in facts if not hasattr(type(task), name)]
+    assert task.output in OUTPUTS and task.transform in task.transforms and "mean" in task.averages
+    for metric in (task.default_metric, task.row_metric):
+        assert get_metric(metric, task.kind).needs in (*task.needs, "label")
+
+
+@every_kind
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda task: pickle.loads(pickle.dumps(task))])
+def test_a_task_is_a_value_of_its_kinds_class(task: Task, copied: Callable[[Any], Any]) -> None:
+    assert type(task) is task_class(task.kind)
+    for other in (copied(task), Task.from_json(task.to_json())):
+        assert other == task and type(other) is type(task)
+
+
+@every_kind
+def test_predictions_keep_their_shape_through_every_change(task: Task) -> None:
+    y, prediction = drawn(task)
+    assert (
+        prediction.shape == (len(y), task.n_outputs) and len(task.columns) == task.widths[0] == task.n_outputs
+    )
+    assert task.as_y(y).dtype == task.dtype
+    for how in task.averages:
+        mean = task.average([prediction, prediction], how)
+        assert mean.shape == prediction.shape and np.isfinite(task.checked(mean, "mean")).all()
+    for changed in (
+        task.whole(task.counted(prediction)),
+        task.to_member_scale(task.to_target_scale(prediction)),
+        task.unbounded(prediction, 1e-7),
+        task.checked(prediction, "one"),
+    ):
+        assert changed.shape == prediction.shape
+    np.testing.assert_allclose(task.whole(task.counted(prediction)), prediction)
+
+
+@every_kind
+def test_a_prediction_that_knows_the_target_beats_chance_by_every_measure(task: Task) -> None:
+    y, prediction = drawn(task, 200)
+    shuffled = np.random.default_rng(1).permutation(prediction)
+    assert not task.is_near_chance(y, prediction, None) and task.is_near_chance(y, shuffled, None)
+    assert task.row_loss(y, prediction).mean() < task.row_loss(y, shuffled).mean()
+    assert task.ordering(prediction)(y) > task.ordering(shuffled)(y)
+    assert not list(task.faults(prediction)) and not task.far_off(y, prediction)
+
+
+@every_kind
+def test_a_guess_can_be_scored(task: Task) -> None:
+    y, _ = drawn(task)
+    for needs in task.needs:
+        guess = task.guess(y, needs == "label", np.random.default_rng(0))
+        assert len(guess) == len(y) and np.isfinite(guess).all()
+    assert task.counted_classes and isinstance(task.sureness(drawn(task)[1]), np.ndarray)
