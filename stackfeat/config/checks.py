@@ -40,16 +40,17 @@ def stack_findings(config: RunConfig) -> list[Finding]:
     return [*_average_findings(config), *_mode_findings(config)]
 
 
+_IMPOSSIBLE_AVERAGES = {
+    ("logit", "regression"): "logit averages probabilities; got task=regression. Use mean or rank",
+    ("rank", "multiclass"): "rank averages one column, in a binary or regression task; got task=multiclass. "
+    "Use mean or logit",
+}
+
+
 def _average_findings(config: RunConfig) -> list[Finding]:
     average, averaging = config.stack.average, config.stack.averaging
-    if average == "logit" and config.task == "regression":
-        return [
-            Finding("stack.average", "logit averages probabilities; got task=regression. Use mean or rank")
-        ]
-    if average == "rank" and config.task == "multiclass":
-        message = (
-            "rank averages one column, in a binary or regression task; got task=multiclass. Use mean or logit"
-        )
+    message = _IMPOSSIBLE_AVERAGES.get((average, config.task))
+    if message is not None:
         return [Finding("stack.average", message)]
     n_stacks = config.folds.repeats if config.folds.repeats_as == "stacks" else 1
     if average == "logit" and averaging != "late" and n_stacks == 1:
@@ -221,13 +222,9 @@ def _vote_and_submit_findings(config: RunConfig) -> list[Finding]:
     findings = [*block_findings(config.stack.averaging, graph), *reader_findings(graph)]
     for node in graph.nodes:
         options = node.options
-        weights = options.weights if isinstance(options, VoteOptions) else None
-        if weights is not None and len(weights) != len(node.blocks):
-            message = (
-                f"must have one weight for each input; got {len(weights)} weights for "
-                f"{len(node.blocks)} inputs: {', '.join(node.blocks)}"
-            )
-            findings.append(Finding(f"{node.path}.weights", message))
+        problem = options.weights_problem(node.blocks) if isinstance(options, VoteOptions) else None
+        if problem:
+            findings.append(Finding(f"{node.path}.weights", problem))
         if config.submit in (node.name, node.full_name) and node.prediction is None:
             message = f"{config.submit!r} emits no predictions. Add proba or prediction to its emit"
             findings.append(Finding("submit", message))

@@ -18,6 +18,7 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path
 from stackfeat.errors import StackfeatError, TrustError
 from stackfeat.members.options import EstimatorOptions, VoteOptions
+from stackfeat.meta.votes import vote_problems
 from stackfeat.nets.options import JOINT, NetOptions, TapOptions
 from stackfeat.registry.names import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
 from stackfeat.registry.parameter_kinds import nested_estimator
@@ -28,10 +29,6 @@ from stackfeat.registry.parameters import (
 )
 from stackfeat.registry.resolve import check_name
 from stackfeat.registry.source import find_module
-
-VOTE_OPTIONS = {"weights": ("soft", "hard"), "tie": ("hard",)} | dict.fromkeys(
-    ("picks", "bags", "start"), ("greedy",)
-)
 
 
 def member_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
@@ -229,18 +226,6 @@ def _vote_findings(path: str, options: VoteOptions, config: RunConfig, *, is_fir
         findings.append(
             Finding(f"{path}.vote", "the first level has nothing to vote on. Move the vote to a later level")
         )
-    if options.vote == "hard" and config.task == "regression":
-        message = "hard counts votes for classes; got task=regression. Use soft, weighted, rank or greedy"
-        findings.append(Finding(f"{path}.vote", message))
-    if options.vote == "rank" and config.task == "multiclass":
-        message = "rank orders one column of values; got task=multiclass. Use soft, hard, weighted or greedy"
-        findings.append(Finding(f"{path}.vote", message))
-    for name, kinds in VOTE_OPTIONS.items():
-        if options.vote not in kinds and is_set(options, name):
-            message = f"is for {' and '.join(kinds)} votes; got vote={options.vote}. Remove it"
-            findings.append(Finding(f"{path}.{name}", message))
-    weights = options.weights
-    if weights is not None and (any(weight < 0 for weight in weights) or sum(weights) <= 0):
-        message = f"must be at least 0 and not all 0; got {list(weights)}"
-        findings.append(Finding(f"{path}.weights", message))
-    return findings
+    given = {name: getattr(options, name) for name in type(options).model_fields if is_set(options, name)}
+    problems = vote_problems(options.vote, config.task, given)
+    return [*findings, *(Finding(f"{path}.{name}", message) for name, message in problems)]

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from stackfeat.data.messages import name_values
 from stackfeat.errors import UsageError
 from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
+from stackfeat.meta.votes.vote import Vote
 from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.registry.file_template import has_fold
 from stackfeat.registry.resolve import quoted, suggest
@@ -125,10 +126,6 @@ def _check_emitted_names(options: NetOptions, name: str, task_kind: str, report:
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 
-FITTED_VOTES = ("weighted", "rank", "greedy")
-
-PLAIN_VOTES = ("soft", "hard")
-
 
 @dataclass(frozen=True)
 class Node:
@@ -178,6 +175,11 @@ class Node:
         if isinstance(self.options, NetOptions):
             return self.options.weights is not None and has_fold(self.options.weights)
         return isinstance(self.options, PredictionsOptions)
+
+    @property
+    def vote(self) -> type[Vote] | None:
+        """The kind of vote that it is, if it is one."""
+        return self.options.kind if isinstance(self.options, VoteOptions) else None
 
     def block(self, output: Output) -> str:
         return f"{self.full_name}/{output.name}"
@@ -315,7 +317,7 @@ class _NodeBuilder:
 
     def _node(self, name: str, raw: tuple[str, ...], blocks: tuple[str, ...]) -> Node:
         first = max((self.earlier[block][0].first_fold for block in blocks), default=0)
-        fitted = not isinstance(self.options, VoteOptions) or self.options.vote in FITTED_VOTES
+        fitted = not isinstance(self.options, VoteOptions) or self.options.kind.is_fitted
         outputs = outputs_of(self.options, self.task_kind, self._problem)
         return Node(
             self.level, name, self.options, raw, blocks, outputs, first + bool(blocks and fitted), self.path
@@ -458,7 +460,7 @@ def _member(block: str) -> str:
 
 
 def _without_blocks(node: Node, gone: tuple[str, ...]) -> Node:
-    if not isinstance(node.options, VoteOptions):
+    if node.vote is None:
         raise UsageError(
             f"--without leaves members out of votes only; {node.full_name} was fitted with {gone[0]!r} and needs it. "
             f"Leave it out too (--without {node.full_name}), or submit a vote"

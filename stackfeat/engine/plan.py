@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from stackfeat.engine.graph import FITTED_VOTES, Graph, Node, Output
+from stackfeat.engine.graph import Graph, Node, Output
 from stackfeat.engine.jobs import Chain, Fold, Job, Place, Sources, Step, View, pair_name
 from stackfeat.engine.recipes import (
     VERSIONS,
@@ -77,13 +77,13 @@ def compares_rows(node: Node, graph: Graph) -> bool:
 
 Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
 
-_GREEDY_ONLY = ("picks", "bags", "start")
-
 
 def member_json(options: Options) -> dict[str, Any]:
     """Return the options that can change what a fit gives; files count by their contents (`sources`)."""
     if isinstance(options, PredictionsOptions):
         return {"predictions": {}}
+    if isinstance(options, VoteOptions):
+        return {"vote": options.vote, **options.taken()}
     values = options.to_json()
     for name in ("inputs", "each", "seeds", "folds", "nested"):
         values.pop(name, None)
@@ -91,9 +91,6 @@ def member_json(options: Options) -> dict[str, Any]:
         # The file counts by its bytes, not by its name.
         values["weights"] = None if options.weights is None else "given"
         values["emit"] = [tap.to_json() for tap in options.taps()]
-    if isinstance(options, VoteOptions):
-        for name in _GREEDY_ONLY if options.vote != "greedy" else ("tie",):
-            values.pop(name)
     return values
 
 
@@ -114,10 +111,12 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
         chosen["version"] = VERSIONS["gated_linear"]
     elif isinstance(options, EstimatorOptions) and options.gate and node.reads_features:
         chosen["version"] = VERSIONS["gate"]
-    if isinstance(options, VoteOptions) and options.vote in FITTED_VOTES:
-        chosen |= {"metric": settings["metric"], "metric_code": settings["metric_code"]}
-    if isinstance(options, VoteOptions) and options.vote == "hard" and options.tie == "prior":
-        chosen["version"] = VERSIONS["prior_vote"]
+    if isinstance(options, VoteOptions):
+        if options.kind.is_fitted:
+            chosen |= {"metric": settings["metric"], "metric_code": settings["metric_code"]}
+        stage = options.kind.stage(options.taken())
+        if stage is not None:
+            chosen["version"] = VERSIONS[stage]
     return chosen
 
 

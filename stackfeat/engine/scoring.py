@@ -28,7 +28,7 @@ from stackfeat.engine.blocks import FeatureBlock, assemble, samples_of
 from stackfeat.engine.jobs import Averaging, Job, Place, Step
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import diagnose_recipe, holdout_score_recipe, score_recipe
-from stackfeat.meta.votes.voting import average_views, rank_within_folds
+from stackfeat.meta.votes.averaging import average_oof, average_views
 from stackfeat.metrics.decision import Decision
 from stackfeat.metrics.metric import Metric, get_metric
 from stackfeat.seeds import derive_seed
@@ -49,16 +49,11 @@ def oof_prediction(
     parts, masks = [], []
     for repeat, listed in enumerate(places):
         values, covered = assemble(store, listed, folds, repeat)
-        parts.append(rank_within_folds(values, folds.fold_of(repeat), task) if average == "rank" else values)
+        parts.append(values)
         masks.append(covered)
     covered = np.logical_and.reduce(masks)
-    if len(parts) == 1:
-        return parts[0], covered
-    mean = np.full_like(parts[0], np.nan)
-    mean[covered] = average_views(
-        [part[covered] for part in parts], task, "mean" if average == "rank" else average
-    )
-    return mean, covered
+    fold_of = [folds.fold_of(repeat) for repeat in range(len(parts))]
+    return average_oof(parts, fold_of, covered, task, average), covered
 
 
 def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:

@@ -26,13 +26,12 @@ from stackfeat.data.splits.validation_split import inner_split
 from stackfeat.encodings.alignment import add_refit_space, align_fold_spaces, anchors_of, map_activations
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
 from stackfeat.engine.blocks import folds_of, read_oof, read_view, samples_of
-from stackfeat.engine.graph import PLAIN_VOTES
 from stackfeat.engine.jobs import write_fitted_rows
 from stackfeat.engine.recipes import key_of
 from stackfeat.engine.scoring import diagnose_block, run_holdout_score, score_member
 from stackfeat.errors import MemberError, StoreError, machine_fault
 from stackfeat.log import collected_lines
-from stackfeat.members import make_member
+from stackfeat.members import learns_from_rows, make_member
 from stackfeat.members.protocol import FitContext, FittedMember, Tapped
 from stackfeat.meta.columns import BlockRows, Rows
 from stackfeat.meta.estimator_io import FitInfo
@@ -64,7 +63,7 @@ def row_sets(recipe: Recipe, folds: Folds, covered: list[np.ndarray]) -> tuple[n
         return np.intersect1d(one, other), None
     train, held_out = folds.splits[repeat][fold]
     train = train[usable[train]]
-    if not len(train) and recipe["member"].get("vote") not in PLAIN_VOTES:
+    if not len(train) and learns_from_rows(recipe["member"]):
         raise MemberError(
             f"fold {fold} must have training rows that all inputs predict; got none. "
             "Use fewer levels, more folds, or a larger folds.max_train_size"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stackfeat.members.options import EstimatorOptions, VoteOptions
+from stackfeat.meta.votes import VOTES
 
 if TYPE_CHECKING:
     from stackfeat.members.protocol import Member
@@ -47,3 +48,8 @@ def make_member(values: Mapping[str, Any], trust_code: bool = False) -> Member:
     from stackfeat.members.estimator import EstimatorMember
 
     return EstimatorMember(options, trust_code)
+
+
+def learns_from_rows(values: Mapping[str, Any]) -> bool:
+    """Whether the member that a recipe's options describe needs rows to be fitted to; some votes need none."""
+    return "vote" not in values or VOTES[values["vote"]].is_fitted

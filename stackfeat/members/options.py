@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from stackfeat.meta.votes import VOTES
+from stackfeat.meta.votes.vote import Vote
 from stackfeat.options import Options
 
 LARGEST_HOLDOUT = 0.5
+if TYPE_CHECKING:
+    VoteName = str
+else:
+    VoteName = Literal[tuple(VOTES)]
 ReadAs = Literal["auto", "proba", "logit", "rank"]
 
 
@@ -43,7 +50,7 @@ class EstimatorOptions(Options):
 class VoteOptions(Options):
     """A member that combines predictions."""
 
-    vote: Literal["soft", "hard", "weighted", "rank", "greedy"]
+    vote: VoteName
     inputs: tuple[str, ...]
     weights: tuple[float, ...] | None = Field(
         None, description="soft, hard: one weight for each input, in order."
@@ -57,6 +64,24 @@ class VoteOptions(Options):
     @classmethod
     def one_item_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @property
+    def kind(self) -> type[Vote]:
+        """The vote of this name."""
+        return VOTES[self.vote]
+
+    def taken(self) -> dict[str, Any]:
+        """Return the values of the options that this vote takes."""
+        return {name: getattr(self, name) for name in self.kind.options}
+
+    def weights_problem(self, inputs: Sequence[str]) -> str | None:
+        """Say what is wrong with the number of weights for inputs of these names, if anything."""
+        if self.weights is None or len(self.weights) == len(inputs):
+            return None
+        return (
+            f"must have one weight for each input; got {len(self.weights)} weights for "
+            f"{len(inputs)} inputs: {', '.join(inputs)}"
+        )
 
 
 class PredictionFiles(Options):

@@ -121,7 +121,7 @@ class Columns:
         dict of str to float64 array of shape (n_columns, n_outputs)
             Up to a constant. Empty where predictions are read neither as logarithms nor as values.
         """
-        in_units = self.read_as == "logit" if self.task.is_classification else self.read_as != "rank"
+        in_units = self.read_as == "logit" if self.task.is_classification else not self.points
         if not in_units:
             return {}
         predictions = [block for block in rows.blocks if block.kind == "prediction"]
@@ -142,8 +142,8 @@ class Columns:
         return values if scale is None else scale.apply(values)
 
     def _read(self, block: BlockRows) -> np.ndarray:
-        if self.read_as == "rank":
-            points = self.points[block.name]
+        points = self.points.get(block.name)
+        if points is not None:
             shares = np.linspace(0, 1, len(points))
             return np.column_stack(
                 [np.interp(block.values[:, j], points[:, j], shares) for j in range(points.shape[1])]

@@ -16,12 +16,10 @@ import numpy as np
 
 from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.jobs import Job
-from stackfeat.members.options import VoteOptions
+from stackfeat.meta.votes.vote import Vote
 from stackfeat.metrics.metric import Metric
 from stackfeat.store import EntryStore, reading
 from stackfeat.tasks.task import Task
-
-_PREFERENCE = {"greedy": 0, "soft": 1}
 
 
 @dataclass(frozen=True)
@@ -134,8 +132,7 @@ def choose_submission(
     close = [score for score in judged if _within_one_se(_judged(score), _judged(best), metric)]
 
     def rank(score: Score) -> tuple[int, int, float]:
-        options = score.node.options
-        preference = _PREFERENCE.get(options.vote, 2) if isinstance(options, VoteOptions) else 2
+        preference = (score.node.vote or Vote).preference
         return preference, levels.index(score.node.level), metric.signed(_judged(score).score)
 
     return min(close, key=rank)
@@ -143,8 +140,7 @@ def choose_submission(
 
 def can_be_chosen(node: Node, metric: Metric) -> bool:
     """Whether ``submit: auto`` may choose a member: no hard vote under a metric of probabilities."""
-    is_hard = isinstance(node.options, VoteOptions) and node.options.vote == "hard"
-    return metric.needs == "label" or not is_hard
+    return metric.needs == "label" or (node.vote or Vote).gives_probabilities
 
 
 def _judged(score: Score) -> Score | HeldScore:

@@ -1,19 +1,15 @@
 """`VotingClassifier` and `VotingRegressor`: scikit-learn's votes with fitted weights, ranks and tie rules.
 
 In:  estimators by name.
-Out: one prediction. Weights and ranks are fitted on out-of-fold rows by the loop over folds; how votes
-     are counted is `meta.votes.voting`.
-
-It also holds:
-
-- What `VotingClassifier` and `VotingRegressor` share: fits on all rows, and on folds where that is needed.
+Out: one prediction. Weights and ranks are fitted on out-of-fold rows by the loop over folds; the votes
+     themselves are those of `meta.votes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import ensemble
@@ -28,8 +24,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from stackfeat.meta.votes.simplex_weights import fit_simplex_weights
-from stackfeat.meta.votes.voting import RankVote, Tie, break_ties, class_totals, count_votes, vote_shares
+from stackfeat.meta.votes import VOTES
+from stackfeat.meta.votes.hard import HardVote
+from stackfeat.meta.votes.soft import GivenWeightVote, class_totals
+from stackfeat.meta.votes.vote import Vote, VoteTarget
+from stackfeat.meta.votes.weighted import WeightedVote
 from stackfeat.metrics.metric import get_metric
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import ALL, FoldWorker, KeptResults, Views, fit_folds
@@ -47,8 +46,10 @@ class FoldVoting(_BaseVoting):
 
     estimators: Any
     weights: Any
+    voting: str
     fitted_weights_: np.ndarray | None
-    rank_vote_: RankVote | None
+    rank_vote_: Vote | None
+    priors_: np.ndarray
 
     def _fit_votes(self, X: Any, y: np.ndarray, task: Task, fit_params: Mapping[str, Any]) -> None:
         """Fit the estimators on all rows; over folds, too, where weights or ranks are fitted."""
@@ -58,7 +59,7 @@ class FoldVoting(_BaseVoting):
         live = {name: est for name, est in zip(names, estimators, strict=True) if est != "drop"}
         routed = route(self, fit_params, names)
         check_weights_supported(live, routed)
-        needs_folds = isinstance(self.weights, str) or getattr(self, "voting", "soft") == "rank"
+        needs_folds = isinstance(self.weights, str) or VOTES[self.voting].is_fitted
         X, folds = as_rows(X), None
         if needs_folds:
             cv = deepcopy(check_cv(self.cv, y, classifier=is_classifier(self)))
@@ -111,13 +112,27 @@ class FoldVoting(_BaseVoting):
         ]
         rows = np.flatnonzero(said[0][1])
         kept = [np.asarray(values, dtype=np.float64).reshape(len(values), -1)[rows] for values, _ in said]
-        if getattr(self, "voting", "soft") == "rank":
-            self.rank_vote_ = RankVote.fit(kept, task)
-            return
-        target = np.asarray(y)[rows].astype(np.int64 if task.is_classification else np.float64)
-        metric = get_metric("log_loss" if task.is_classification else "rmse", task.kind)
         weight = None if weight is None else np.asarray(weight, dtype=np.float64)[rows]
-        self.fitted_weights_ = fit_simplex_weights(kept, target, metric, task, weight=weight)
+        metric = get_metric("log_loss" if task.is_classification else "rmse", task.kind)
+        labels = np.asarray(y)[rows].astype(np.int64 if task.is_classification else np.float64)
+        target = VoteTarget(task, labels, weight, metric)
+        if VOTES[self.voting].is_fitted:
+            self.rank_vote_ = VOTES[self.voting].fit(kept, target, {})
+        else:
+            self.fitted_weights_ = np.asarray(WeightedVote.fit(kept, target, {}).weights)
+
+    def _vote(self) -> Vote:
+        """Return the vote that was fitted, or the one that the parameters say."""
+        kind = VOTES[self.voting]
+        if not issubclass(kind, GivenWeightVote):
+            assert self.rank_vote_ is not None
+            return self.rank_vote_
+        weights = self._weights_not_none
+        options = {
+            "weights": None if weights is None else [float(weight) for weight in weights],
+            "tie": getattr(self, "tie", None),
+        }
+        return kind.of(len(self.estimators_), getattr(self, "priors_", None), options)
 
     @property
     def _weights_not_none(self) -> Any:
@@ -242,37 +257,32 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
                 f"{type(self).__name__} only supports binary or multiclass classification. Multilabel and "
                 "multi-output classification are not supported."
             )
-        if self.voting == "rank" and y_type == "multiclass":
-            raise ValueError("voting='rank' must have two classes; got more; use voting='soft'")
+        if not VOTES[self.voting].serves(y_type):
+            raise ValueError(f"voting={self.voting!r} must have two classes; got more; use voting='soft'")
         self.le_ = LabelEncoder().fit(y)
         self.classes_ = self.le_.classes_
         codes = self.le_.transform(y)
-        totals = class_totals(codes, len(self.classes_), fit_params.get("sample_weight"))
-        self.priors_ = totals / totals.sum()
         kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
-        self._fit_votes(X, codes, Task(kind, tuple(self.classes_.tolist())), fit_params)
+        task = Task(kind, tuple(self.classes_.tolist()))
+        totals = np.asarray(class_totals(VoteTarget(task, codes, fit_params.get("sample_weight"))))
+        self.priors_ = totals / totals.sum()
+        self._fit_votes(X, codes, task, fit_params)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the winner of each row's vote."""
         check_is_fitted(self)
-        if self.voting != "hard":
+        vote = self._vote()
+        if isinstance(vote, HardVote):
+            # The labels that estimators give count, not the greatest of their probabilities.
+            said = list(np.asarray(self._predict(X)).T)
+            codes = vote.winners(said, len(self.classes_), lambda: list(self._collect_probas(X)))
+        else:
             codes = np.asarray(self.predict_proba(X)).argmax(axis=1)
-            return np.asarray(self.le_.inverse_transform(codes))
-        if self.tie == "lowest":
-            return np.asarray(super().predict(X))
-        return np.asarray(self.le_.inverse_transform(self._hard_codes(X)))
-
-    def _hard_codes(self, X: Any) -> np.ndarray:
-        """Count the labels that estimators give (not their probabilities' greatest), and break ties."""
-        said = list(np.asarray(self._predict(X)).T)
-        weights = self._weights_not_none
-        votes = count_votes(said, vote_shares(len(said), weights), len(self.classes_))
-        predictions = list(self._collect_probas(X)) if self.tie == "soft" else []
-        return break_ties(votes, cast(Tie, self.tie), predictions, weights, self.priors_)[0]
+        return np.asarray(self.le_.inverse_transform(codes))
 
     def _check_voting(self) -> bool:
-        if self.voting == "hard":
+        if not VOTES.get(self.voting, Vote).gives_probabilities:
             raise AttributeError(f"predict_proba is not available when voting={self.voting!r}")
         return True
 
@@ -280,27 +290,23 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the weighted mean of probabilities, or of ranks, (n_samples, n_classes)."""
         check_is_fitted(self)
-        if self.rank_vote_ is not None:
-            return np.asarray(self.rank_vote_.combine(list(self._collect_probas(X))))
-        return np.average(self._collect_probas(X), axis=0, weights=self._weights_not_none)
+        return self._vote().combine(list(self._collect_probas(X)))
 
     def transform(self, X: Any) -> Any:
         """Return what each estimator says: labels (hard), else probabilities."""
         check_is_fitted(self)
-        if self.voting == "hard":
+        if not VOTES[self.voting].gives_probabilities:
             return self._predict(X)
         probas = self._collect_probas(X)
         return np.hstack(probas) if self.flatten_transform else probas
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names of the columns of `transform`."""
-        if self.voting != "rank":
-            return np.asarray(super().get_feature_names_out(input_features))
-        if not self.flatten_transform:
-            raise ValueError("get_feature_names_out must have flatten_transform=True with voting='rank'")
-        live = [name for name, est in self.estimators if not isinstance(est, str)]
-        names = [f"votingclassifier_{name}{i}" for name in live for i in range(len(self.classes_))]
-        return np.asarray(names, dtype=object)
+        if VOTES[self.voting].is_fitted and not self.flatten_transform:
+            raise ValueError(
+                f"get_feature_names_out must have flatten_transform=True with voting={self.voting!r}"
+            )
+        return np.asarray(super().get_feature_names_out(input_features))
 
 
 class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
@@ -349,7 +355,5 @@ class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
     def predict(self, X: Any) -> np.ndarray:
         """Return the weighted mean of values, or of ranks, (n_samples,)."""
         check_is_fitted(self)
-        if self.rank_vote_ is not None:
-            columns = np.asarray(self._predict(X), dtype=np.float64).T
-            return self.rank_vote_.combine([column[:, None] for column in columns])[:, 0]
-        return np.asarray(super().predict(X))
+        columns = np.asarray(self._predict(X), dtype=np.float64).T
+        return self._vote().combine([column[:, None] for column in columns])[:, 0]

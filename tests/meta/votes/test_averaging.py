@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stackfeat.meta.votes.voting import average_views, rank_within_folds, to_ranks
+from stackfeat.meta.votes.averaging import average_views, rank_within_folds, to_ranks
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", (0, 1))

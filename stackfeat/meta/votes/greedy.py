@@ -7,13 +7,15 @@ Out: a weight for each member: how often it was picked, averaged over bags of me
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from stackfeat.meta.votes.incremental_scores import Running, make_running
-from stackfeat.meta.votes.voting import vote_weights
+from stackfeat.meta.votes.soft import WeightVote, check_predictions
+from stackfeat.meta.votes.vote import VoteTarget
 from stackfeat.metrics.metric import Metric
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
@@ -22,25 +24,6 @@ SMALLEST_BAG = 5
 """With no more inputs than this there is one bag, of all inputs."""
 SAME_LOSS = 1e-12
 """A longer ensemble must be better by more than this (relative) than a shorter one."""
-
-
-@dataclass(frozen=True)
-class GreedySelection:
-    """What was picked.
-
-    Attributes
-    ----------
-    weights : float64 array (n_inputs,)
-        At least 0, sum 1; for `soft_vote`.
-    picks : tuple of int
-        Inputs in the order picked, bag after bag, up to each bag's best size.
-    path : tuple of float
-        The score after each pick, within its bag, on the rows used for picking.
-    """
-
-    weights: np.ndarray
-    picks: tuple[int, ...]
-    path: tuple[float, ...]
 
 
 def greedy_selection(
@@ -54,7 +37,7 @@ def greedy_selection(
     start: int = 3,
     seed: int = 0,
     weight: np.ndarray | None = None,
-) -> GreedySelection:
+) -> np.ndarray:
     """Pick members one at a time, each the one that most improves the mean of those picked.
 
     Each bag is a random half of the inputs (five at least). It starts from its best few inputs, as many
@@ -77,27 +60,25 @@ def greedy_selection(
 
     Returns
     -------
-    GreedySelection
+    float64 array (n_inputs,)
+        How often each was picked, averaged over bags; at least 0, sum 1.
 
     Notes
     -----
     Exact and fast for log_loss, accuracy, brier, rmse, mae, and rmsle of log1p targets; other
     metrics are scored from scratch on at most 10,000 rows.
     """
-    vote_weights(predictions, None)
+    check_predictions(predictions)
     n_inputs = len(predictions)
     drawn = draw_bags(n_inputs, bags, seed)
     weights = np.zeros(n_inputs)
-    all_picks: list[int] = []
-    path: list[float] = []
     for bag in drawn:
         inside = [predictions[index] for index in bag]
         running = make_running(inside, y, metric, task, weight, derive_seed(seed, "greedy rows"))
-        chosen, scores = _grow(running, picks, start)
+        chosen = _grow(running, picks, start)
         weights += np.bincount(bag[chosen], minlength=n_inputs) / (len(chosen) * len(drawn))
-        all_picks.extend(bag[chosen].tolist())
-        path.extend(scores)
-    return GreedySelection(weights / weights.sum(), tuple(all_picks), tuple(path))
+    shares: np.ndarray = weights / weights.sum()
+    return shares
 
 
 def draw_bags(n_inputs: int, bags: int, seed: int) -> list[np.ndarray]:
@@ -113,8 +94,8 @@ def draw_bags(n_inputs: int, bags: int, seed: int) -> list[np.ndarray]:
     ]
 
 
-def _grow(running: Running, picks: int, start: int) -> tuple[list[int], list[float]]:
-    """Return the picks up to the best size, and the score after each."""
+def _grow(running: Running, picks: int, start: int) -> list[int]:
+    """Return the picks up to the best size."""
     chosen, losses = _start(running, min(start, picks))
     while len(chosen) < picks:
         candidates = running.losses()
@@ -122,8 +103,7 @@ def _grow(running: Running, picks: int, start: int) -> tuple[list[int], list[flo
         running.add(best)
         chosen.append(best)
         losses.append(float(candidates[best]))
-    size = _best_size(losses)
-    return chosen[:size], [running.score_of(loss) for loss in losses[:size]]
+    return chosen[: _best_size(losses)]
 
 
 def _start(running: Running, at_most: int) -> tuple[list[int], list[float]]:
@@ -148,3 +128,27 @@ def _best_size(losses: Sequence[float]) -> int:
         if loss < losses[best] - SAME_LOSS * abs(losses[best]):
             best = index
     return best + 1
+
+
+@dataclass(frozen=True)
+class GreedyVote(WeightVote):
+    """The mean of members picked one at a time."""
+
+    name: ClassVar[str] = "greedy"
+    is_fitted: ClassVar[bool] = True
+    options: ClassVar[tuple[str, ...]] = ("picks", "bags", "start")
+    preference: ClassVar[int] = 0
+
+    @classmethod
+    def fit(cls, predictions: Sequence[np.ndarray], target: VoteTarget, options: Mapping[str, Any]) -> Self:
+        assert target.metric is not None
+        weights = greedy_selection(
+            predictions,
+            target.y,
+            target.metric,
+            target.task,
+            seed=target.seed,
+            weight=target.weight,
+            **options,
+        )
+        return cls(tuple(weights.tolist()))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, nnls
 
-from stackfeat.meta.votes.simplex_weights import fit_simplex_weights
-from stackfeat.meta.votes.voting import soft_vote
+from stackfeat.meta.votes.soft import soft_vote
+from stackfeat.meta.votes.weighted import fit_simplex_weights
 from stackfeat.metrics.metric import get_metric, metric_names
 from stackfeat.tasks.task import Task
 

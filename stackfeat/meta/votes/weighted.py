@@ -1,4 +1,4 @@
-"""Vote weights: at least 0, sum 1, fitted to out-of-fold rows.
+"""Weighted vote: a mean whose weights, at least 0 and summing to 1, are fitted to out-of-fold predictions.
 
 In:  predictions of several members on the members' scale, true values, a metric.
 Out: a weight for each member. Smooth metrics are convex in the weights and solved; for the others a
@@ -7,12 +7,15 @@ search by coordinates starts from the solution for log-loss or squared error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from stackfeat.meta.votes.incremental_scores import is_member_scale
-from stackfeat.meta.votes.voting import soft_vote, vote_weights
+from stackfeat.meta.votes.soft import WeightVote, check_predictions, soft_vote, vote_shares
+from stackfeat.meta.votes.vote import VoteTarget
 from stackfeat.metrics.metric import Metric
 from stackfeat.tasks.classification import SMALLEST_PROBABILITY
 from stackfeat.tasks.task import Task, spread_rows
@@ -56,7 +59,8 @@ def fit_simplex_weights(
         At least 0, sum 1; never worse on these rows than equal weights under log_loss, brier, rmse
         and mae. The same inputs give the same weights.
     """
-    equal = vote_weights(predictions, None)
+    check_predictions(predictions)
+    equal = vote_shares(len(predictions), None)
     if len(predictions) == 1:
         return equal
     shares = np.full(len(y), 1.0 / len(y)) if weight is None else weight / weight.sum()
@@ -197,3 +201,19 @@ def _moves(weights: np.ndarray, step: float) -> list[np.ndarray]:
             if moved.sum() > 0 and moved[index] != weights[index]:
                 found.append(moved / moved.sum())
     return found
+
+
+@dataclass(frozen=True)
+class WeightedVote(WeightVote):
+    """The mean with weights that are best for the metric on out-of-fold predictions."""
+
+    name: ClassVar[str] = "weighted"
+    is_fitted: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, predictions: Sequence[np.ndarray], target: VoteTarget, options: Mapping[str, Any]) -> Self:
+        assert target.metric is not None
+        weights = fit_simplex_weights(
+            predictions, target.y, target.metric, target.task, weight=target.weight, seed=target.seed
+        )
+        return cls(tuple(weights.tolist()))
