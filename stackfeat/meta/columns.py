@@ -30,6 +30,16 @@ PREPARERS: dict[str, Any] = {"trees": TreePrepare, "scaled": ScaledPrepare, "non
 _N_RANK_POINTS = 1001
 
 
+def _rank_points(rows: Rows) -> dict[str, np.ndarray]:
+    """Return the quantiles of each prediction block that its later values are ranked among."""
+    shares = np.linspace(0, 1, _N_RANK_POINTS)
+    return {b.name: np.quantile(b.values, shares, axis=0) for b in rows.blocks if b.kind == "prediction"}
+
+
+_LEARNT_POINTS = {"rank": _rank_points}
+"""Ways to read predictions that learn reference points first."""
+
+
 @dataclass(frozen=True)
 class ColumnsState:
     """What is stored of columns beside their arrays: names of what has a file of its own."""
@@ -78,12 +88,7 @@ class Columns:
             tables[name] = PREPARERS[prepare]().fit(table)
         if read_as == "auto":
             read_as = "logit" if prepare == "scaled" else "proba"
-        points = {}
-        if read_as == "rank":
-            shares = np.linspace(0, 1, _N_RANK_POINTS)
-            points = {
-                b.name: np.quantile(b.values, shares, axis=0) for b in rows.blocks if b.kind == "prediction"
-            }
+        points = _LEARNT_POINTS[read_as](rows) if read_as in _LEARNT_POINTS else {}
         columns = cls(prepare, read_as, task, tables, points, {})
         return columns if prepare != "scaled" else replace(columns, scales=columns._fit_scales(rows))
 

@@ -16,6 +16,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 import stackfeat as sf
+from stackfeat.members.options import VoteOptions
+from stackfeat.meta.votes.hard import HardVote
+from stackfeat.meta.votes.soft import SoftVote
+from stackfeat.meta.votes.vote import VoteTarget
+from stackfeat.tasks.task import Task
 
 MEMBERS = [
     ("line", LogisticRegression(max_iter=500)),
@@ -106,3 +111,22 @@ def test_ranks_do_not_depend_on_scales(small: SimpleNamespace) -> None:
 def test_nets_vote(small: SimpleNamespace) -> None:
     vote = sf.VotingClassifier([("net", small.net()), *MEMBERS], voting="soft", weights="fit", cv=2)
     assert vote.fit(small.X, small.y).score(small.X, small.y) > 0.6
+
+
+@pytest.mark.parametrize("weights", [None, [3, 1, 2]])
+def test_the_same_votes_are_counted_as_in_a_run(small: SimpleNamespace, weights: list[int] | None) -> None:
+    soft = sf.VotingClassifier(MEMBERS, voting="soft", weights=weights).fit(small.X, small.y)
+    inputs = [member.predict_proba(small.X) for member in soft.estimators_]
+    codes = soft.le_.transform(small.y)
+    target = VoteTarget(Task("multiclass", tuple(soft.classes_.tolist())), codes)
+    given = VoteOptions(vote="soft", inputs=(), weights=weights).taken()
+    expected = SoftVote.fit(inputs, target, given).combine(inputs)
+    np.testing.assert_array_equal(soft.predict_proba(small.X), expected)
+    for tie in ("lowest", "soft", "prior"):
+        hard = sf.VotingClassifier(MEMBERS, weights=weights, tie=tie).fit(small.X, small.y)
+        given = VoteOptions(vote="hard", inputs=(), weights=weights, tie=tie).taken()
+        winners = HardVote.fit(inputs, target, given).combine(inputs).argmax(axis=1)
+        np.testing.assert_array_equal(hard.le_.transform(hard.predict(small.X)), winners)
+    ranked = sf.VotingClassifier(MEMBERS, voting="rank", cv=3).fit(small.X, small.binary)
+    inputs = [member.predict_proba(small.X) for member in ranked.estimators_]
+    np.testing.assert_array_equal(ranked.predict_proba(small.X), ranked.rank_vote_.combine(inputs))

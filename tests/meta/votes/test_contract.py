@@ -70,6 +70,16 @@ def test_every_vote_has_a_row() -> None:
     assert list(ROWS) == list(VOTES)
 
 
+@pytest.mark.parametrize("name", VOTES)
+def test_the_table_of_the_docs_says_what_a_vote_is(name: str) -> None:
+    page = (Path(__file__).parents[3] / "docs/semantics.md").read_text("utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` | "))
+    learns, options, tasks = (cell.strip() for cell in row.split("|")[2:5])
+    assert learns == ("yes" if VOTES[name].is_fitted else "no")
+    assert options == ", ".join(f"`{option}`" for option in VOTES[name].options)
+    assert tasks == ", ".join(VOTES[name].tasks or ("all",))
+
+
 def draw(task: Task, n_rows: int = 60) -> tuple[np.ndarray, list[np.ndarray]]:
     """True values, and three predictions of them, the second of which is the best."""
     random = np.random.default_rng(0)
