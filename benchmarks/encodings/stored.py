@@ -8,7 +8,7 @@ Out: for every output of the base level OOF rows, test rows by fold pipeline, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
 from stackfeat.config import load_config
 from stackfeat.data.samples import load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
-from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.jobs import Averaging, Step
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import emit_recipe, key_of
+from stackfeat.engine.recipes import EmitRecipe, EmitView
 from stackfeat.engine.scoring import load_block
-from stackfeat.engine.worker import run_steps
+from stackfeat.engine.worker import fit_recipe, run_steps
 from stackfeat.pipeline.planner import make_planner, open_store
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
@@ -82,12 +82,13 @@ def read_stored(config: Path) -> Stored:
 
 def _refit(plan: Plan, store: Store, member: str, outputs: list[str], seed: int) -> dict[str, np.ndarray]:
     """Fit a base member as in a fold, but on all rows; return what it says of the test rows."""
-    fit = dict(store.read(plan.fits[member, 0, 0]).manifest["recipe"])
-    fit |= {"fold": "all", "seed": derive_seed(seed, member, 0, "all")}
+    fit = replace(
+        fit_recipe(store, plan.fits[member, 0, 0]), fold="all", seed=derive_seed(seed, member, 0, "all")
+    )
     assert plan.sources.test is not None
-    emit = emit_recipe(key_of(fit), plan.sources.test, fit["raw"], {0: []})
-    run_steps(store, [{"key": key_of(recipe), "recipe": recipe} for recipe in (fit, emit)])
-    entry = store.read(key_of(emit))
+    emit = EmitRecipe(fit=fit.key, samples=plan.sources.test, raw=fit.raw, views=(EmitView(0, ()),))
+    run_steps(store, [Step.of(fit), Step.of(emit)])
+    entry = store.read(emit.key)
     return {f"{member}/{name}": entry.array(f"view0/{name}") for name in outputs}
 
 

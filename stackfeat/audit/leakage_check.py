@@ -1,20 +1,17 @@
-"""Proof: no row of a block comes from a fit that was given that row's label, its group or later rows.
+"""The leakage check: no row of a block comes from a fit that was given its label, its group or later rows.
 
 In:  the places of a block's OOF rows in a store, the training rows and the folds.
-Out: faults, each with member, fold, count of rows and ids. Only what is stored is looked at:
+Out: violations, each with member, fold, count of rows and ids. Only what is stored is looked at:
      entries are hashed, keys are compared with recipes, row numbers are read as they were noted by the fit.
 
-It also holds:
-
-- Proof for held-out rows: no fit of any level was given one, its group or a later row.
-- Proof for rows outside the folds: a fit on all rows may say something of these only.
+Held-out rows must be in no fit of any level, and a fit on all rows may predict rows outside the folds only.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +20,18 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
 from stackfeat.engine.jobs import pack_rows, read_fitted_rows, unpack_rows
-from stackfeat.engine.recipes import key_of
+from stackfeat.engine.recipes import (
+    AlignEmitRecipe,
+    AlignRecipe,
+    AlignRefitRecipe,
+    EmitRecipe,
+    FitRecipe,
+    Recipe,
+    ReferenceRecipe,
+    SamplesRecipe,
+    key_of,
+    read_recipe,
+)
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store import Entry
 from stackfeat.store.store import Reader
@@ -73,7 +81,7 @@ class Violation:
 
 @dataclass
 class Checked:
-    """One fit, and what is wrong with it whatever it emits.
+    """One entry, and what is wrong with it whatever it emits.
 
     Attributes
     ----------
@@ -84,6 +92,7 @@ class Checked:
     """
 
     entry: Entry | None
+    recipe: Recipe | None = None
     rows: np.ndarray | None = None
     is_noted: bool = False
     faults: list[Violation] = field(default_factory=list)
@@ -137,20 +146,21 @@ class LeakageChecker:
         checked = self.checked(key)
         if checked.entry is None:
             return checked.faults
-        recipe = checked.entry.manifest["recipe"]
+        recipe = checked.recipe
         match = _ARRAY.match(array)
         emitted = int(match[1]) if match and match[1] else fold
         wrong = _misplaced(recipe, repeat, emitted)
         if wrong:
             faults = [self.entry_violation("mismatch", key, wrong)]
             # A fit on all rows has seen the labels of every row it could stand for.
-            is_whole = recipe["stage"] == "fit" and recipe["fold"] == "all"
+            is_whole = isinstance(recipe, FitRecipe) and recipe.fold == "all"
             return [*faults, *self._emits(key, repeat, fold)] if is_whole else faults
-        if recipe["stage"] != "fit":
-            return self._emits(recipe["fits"][emitted], repeat, emitted)
+        if isinstance(recipe, AlignRecipe):
+            return self._emits(recipe.fits[emitted], repeat, emitted)
+        assert isinstance(recipe, FitRecipe)
         faults = self._emits(key, repeat, emitted)
-        for block in recipe["blocks"]:
-            for other, read in enumerate(block["oof"]):
+        for block in recipe.blocks:
+            for other, read in enumerate(block.oof):
                 # The emitted rows, and those that the fit was trained on.
                 if read is not None:
                     faults += self.place(read, repeat, other)
@@ -177,26 +187,26 @@ class LeakageChecker:
             return Checked(
                 None, faults=[self.entry_violation("mismatch", key, "its recipe is not that of its key")]
             )
-        if recipe["stage"] != "fit":
-            return Checked(entry)
-        if (recipe["samples"], recipe["folds"]) != self.keys:
+        described = read_recipe(recipe, f"the recipe of entry {key[:12]}")
+        if not isinstance(described, FitRecipe):
+            return Checked(entry, described)
+        if (described.samples, described.folds) != self.keys:
             return Checked(
                 None, faults=[self.entry_violation("mismatch", key, "it was fitted on other rows or folds")]
             )
-        return Checked(entry, self._implied(recipe) if rows is None else rows, rows is not None)
+        noted = self._implied(described) if rows is None else rows
+        return Checked(entry, described, noted, rows is not None)
 
     def entry_violation(self, kind: Kind, key: str, detail: str) -> Violation:
         member, fold = self.names.get(key, ("", ""))
         return Violation(kind, f"entry {key[:12]}", member, fold, detail=detail)
 
-    def _implied(self, recipe: Mapping[str, Any]) -> np.ndarray:
+    def _implied(self, recipe: FitRecipe) -> np.ndarray:
         """Return the most rows that a fit of this repeat and fold may have been given."""
-        n_rows, fold = self.folds.n_rows, recipe["fold"]
+        n_rows, fold = self.folds.n_rows, recipe.fold
         if fold == "all":
             return pack_rows(slice(None), n_rows)
-        parts = [
-            pack_rows(self.folds.splits[recipe["repeat"]][int(k)][0], n_rows) for k in str(fold).split("-")
-        ]
+        parts = [pack_rows(self.folds.splits[recipe.repeat][int(k)][0], n_rows) for k in str(fold).split("-")]
         implied: np.ndarray = np.bitwise_and.reduce(parts)
         return implied
 
@@ -230,23 +240,27 @@ class LeakageChecker:
         checked = self.checked(key)
         if checked.entry is None:
             return True
-        recipe = checked.entry.manifest["recipe"]
-        if recipe["stage"] != "fit":
-            return any(self.saw_labels(fit, repeat, fold) for fit in recipe["fits"])
-        assert checked.rows is not None
+        if isinstance(checked.recipe, AlignRecipe | AlignRefitRecipe):
+            return any(self.saw_labels(fit, repeat, fold) for fit in checked.recipe.fits)
+        if checked.rows is None:
+            return True
         wanted = pack_rows(self.predicted(repeat, fold), self.folds.n_rows)
         return bool(np.bitwise_and(checked.rows, wanted).any())
 
 
-def _misplaced(recipe: Mapping[str, Any], repeat: int, fold: int) -> str:
+def _misplaced(recipe: Recipe | None, repeat: int, fold: int) -> str:
     """Say why an entry cannot be the one that emitted these rows; empty where it can."""
-    if recipe["stage"] != "fit":
-        is_align = recipe["stage"] == "align"
-        return "" if is_align else f"an entry of stage {recipe['stage']!r} emits no out-of-fold rows"
-    if recipe["repeat"] != repeat or str(fold) not in str(recipe["fold"]).split("-"):
-        stands = f"repeat {recipe['repeat']}, fold {recipe['fold']}"
+    if not isinstance(recipe, FitRecipe):
+        is_align = isinstance(recipe, AlignRecipe)
+        return "" if is_align else f"an entry of stage {_stage(recipe)} emits no out-of-fold rows"
+    if recipe.repeat != repeat or str(fold) not in str(recipe.fold).split("-"):
+        stands = f"repeat {recipe.repeat}, fold {recipe.fold}"
         return f"it was fitted for {stands} and stands for repeat {repeat}, fold {fold}"
     return ""
+
+
+def _stage(recipe: Recipe | None) -> str:
+    return repr(None if recipe is None else recipe.stage)
 
 
 def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | None]]) -> list[str]:
@@ -260,16 +274,17 @@ def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | Non
     read: set[str] = set()
     for repeat, places in enumerate(oof):
         for fold, place in enumerate(places):
-            entry = None if place is None else checker.checked(place[0]).entry
-            if place is None or entry is None:
+            checked = None if place is None else checker.checked(place[0])
+            if place is None or checked is None or checked.entry is None:
                 continue
-            recipe = entry.manifest["recipe"]
-            if recipe["stage"] != "fit":
-                found.append(_maps(entry))
+            recipe = checked.recipe
+            if isinstance(recipe, AlignRecipe):
+                found.append(_maps(checked.entry, recipe))
+            if not isinstance(recipe, FitRecipe):
                 continue
             values, saw = _trained_on(checker, place[0], recipe, repeat, fold)
             n_values, n_saw = n_values + values, n_saw + saw
-            read |= {block["name"] for block in recipe["blocks"]}
+            read |= {block.name for block in recipe.blocks}
     if n_values:
         share = f"{n_saw / n_values:.0%}" if n_saw else "none"
         found.append(
@@ -280,15 +295,15 @@ def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | Non
 
 
 def _trained_on(
-    checker: LeakageChecker, key: str, recipe: Mapping[str, Any], repeat: int, fold: int
+    checker: LeakageChecker, key: str, recipe: FitRecipe, repeat: int, fold: int
 ) -> tuple[int, int]:
     """Count the out-of-fold values a fit was trained on, and those whose fits saw labels of `fold`."""
     rows = checker.checked(key).rows
     assert rows is not None
     fitted = unpack_rows(rows, checker.folds.n_rows)
     n_values = n_saw = 0
-    for block in recipe["blocks"]:
-        for other, place in enumerate(block["oof"]):
+    for block in recipe.blocks:
+        for other, place in enumerate(block.oof):
             count = 0 if place is None else int(fitted[checker.predicted(repeat, other)].sum())
             if place is not None and count:
                 n_values += count
@@ -296,9 +311,9 @@ def _trained_on(
     return n_values, n_saw
 
 
-def _maps(entry: Entry) -> str:
+def _maps(entry: Entry, recipe: AlignRecipe) -> str:
     report = entry.structure("report", dict[str, Any])
-    n_fits = len(entry.manifest["recipe"]["fits"])
+    n_fits = len(recipe.fits)
     return f"orthogonal maps between {n_fits} fold spaces, on {report['n_anchors']} training rows each"
 
 
@@ -329,8 +344,13 @@ class HoldoutChecker:
         faults = [fault for one in checked for fault in one.faults]
         if faults:
             return faults
-        kept, held = (one.entry.manifest["recipe"] for one in checked if one.entry is not None)
-        if held.get("part") != "holdout" or {**held, "part": kept["part"]} != kept:
+        kept, held = (one.recipe for one in checked)
+        if (
+            not isinstance(kept, SamplesRecipe)
+            or not isinstance(held, SamplesRecipe)
+            or held.part != "holdout"
+            or replace(held, part=kept.part) != kept
+        ):
             return [self._mismatch(self.key, "it is not of the same division as the training rows")]
         if not (
             np.array_equal(holdout.ids[holdout.kept], samples.ids)
@@ -375,22 +395,20 @@ class HoldoutChecker:
         checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
-        recipe = checked.entry.manifest["recipe"]
-        if recipe["stage"] == "emit":
+        recipe = checked.recipe
+        if isinstance(recipe, EmitRecipe):
             return self._from_fit(key, recipe)
-        if recipe["stage"] == "align_emit":
-            return [*self._maps(recipe["align"]), *self._emitted(recipe["emit"])]
-        return [self._mismatch(key, f"an entry of stage {recipe['stage']!r} emits no held-out rows")]
+        if isinstance(recipe, AlignEmitRecipe):
+            return [*self._maps(recipe.align), *self._emitted(recipe.emit)]
+        return [self._mismatch(key, f"an entry of stage {_stage(recipe)} emits no held-out rows")]
 
-    def _from_fit(self, key: str, recipe: Mapping[str, Any]) -> list[Violation]:
-        if recipe["samples"] != self.key:
+    def _from_fit(self, key: str, recipe: EmitRecipe) -> list[Violation]:
+        if recipe.samples != self.key:
             return [self._mismatch(key, "it emits other rows than those held out")]
-        faults = self._fit(recipe["fit"])
-        for view in recipe["views"]:
-            for block in view["blocks"]:
-                # One place, or several whose mean is read.
-                for read in [block] if isinstance(block[0], str) else block:
-                    faults += self._emitted(read[0])
+        faults = self._fit(recipe.fit)
+        for view in recipe.views:
+            for read in view.places:
+                faults += self._emitted(read[0])
         return faults
 
     def _maps(self, key: str) -> list[Violation]:
@@ -401,20 +419,22 @@ class HoldoutChecker:
         checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
-        recipe = checked.entry.manifest["recipe"]
-        if recipe["stage"] not in ("align", "align_refit"):
+        recipe = checked.recipe
+        if isinstance(recipe, AlignRefitRecipe):
+            faults = [*self._maps(recipe.align), *self.fits([*recipe.fits, recipe.fit])]
+        elif isinstance(recipe, AlignRecipe):
+            faults = self.fits(recipe.fits)
+        else:
             return [self._mismatch(key, "it holds no maps")]
-        faults = self._maps(recipe["align"]) if "align" in recipe else []
-        faults += self.fits([*recipe["fits"], *([recipe["fit"]] if "fit" in recipe else [])])
-        return faults if recipe["reference"] is None else faults + self._reference(recipe["reference"])
+        return faults if recipe.reference is None else faults + self._reference(recipe.reference)
 
     def _reference(self, key: str) -> list[Violation]:
         """An untrained net is read on anchors too; which rows those are follows from its recipe."""
         checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
-        recipe = checked.entry.manifest["recipe"]
-        if (recipe.get("samples"), recipe.get("folds")) != self.checker.keys:
+        recipe = checked.recipe
+        if not isinstance(recipe, ReferenceRecipe) or (recipe.samples, recipe.folds) != self.checker.keys:
             return [self._mismatch(key, "its anchors are not rows that the run trained on")]
         return []
 
@@ -427,15 +447,16 @@ def check_refit(checker: LeakageChecker, key: str) -> list[Violation]:
     checked = checker.checked(key)
     if checked.entry is None or checked.rows is None:
         return list(checked.faults)
-    recipe = checked.entry.manifest["recipe"]
-    if recipe["fold"] != "all":
-        stands = f"it was fitted for fold {recipe['fold']} and stands for a fit on all rows"
+    recipe = checked.recipe
+    assert isinstance(recipe, FitRecipe)
+    if recipe.fold != "all":
+        stands = f"it was fitted for fold {recipe.fold} and stands for a fit on all rows"
         return [checker.entry_violation("mismatch", key, stands)]
     faults: list[Violation] = []
     if any(name.startswith("oof") for name in checked.entry.manifest["files"]):
         fitted = unpack_rows(checked.rows, checker.folds.n_rows).nonzero()[0]
         faults.append(checker.row_violation("own label", key, fitted))
-    for block in recipe["blocks"]:
-        for fold, read in enumerate(block["oof"]):
-            faults += [] if read is None else checker.place(read, recipe["repeat"], fold)
+    for block in recipe.blocks:
+        for fold, read in enumerate(block.oof):
+            faults += [] if read is None else checker.place(read, recipe.repeat, fold)
     return faults

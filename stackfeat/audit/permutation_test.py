@@ -8,10 +8,10 @@ Out: for every member whether it is better than chance. What is: labels leaked. 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from stackfeat.data.splits.validation_split import inner_split
 from stackfeat.engine.crossfit import Progress
 from stackfeat.engine.jobs import Averaging, Job
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import key_of
+from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.rows import RowRecipes
 from stackfeat.engine.schedule import RunContext, run_levels
 from stackfeat.engine.scoring import oof_prediction, test_prediction
@@ -167,6 +167,25 @@ class Rerun:
     seed: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class PermutedRows(Recipe):
+    """Rows with permuted labels; `origin` says which rows were drawn from what, `permuted` is the seed."""
+
+    stage: ClassVar[str] = "samples"
+    permuted: int
+    origin: Mapping[str, Any]
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermutedFolds(Recipe):
+    """Folds of such rows."""
+
+    stage: ClassVar[str] = "folds"
+    permuted: int
+    origin: Mapping[str, Any]
+
+
 class _DoneOnly:
     """Passes on finished jobs; what there is to do was said once, for all waves."""
 
@@ -252,22 +271,22 @@ def _prepare(
     train = replace(samples.take(parts[0]), y=labels[: len(parts[0])])
     held_out = replace(samples.take(parts[1]), y=None)
     made = _make_folds(loaded, train, len(train.ids) / samples.n_rows, seed)
-    permuted = {"version": 0, "permuted": seed, **origin}
     recipes = RowRecipes(
-        samples={"stage": "samples", **permuted, "part": "train"},
-        test={"stage": "samples", **permuted, "part": "test"},
-        folds={"stage": "folds", **permuted},
+        samples=PermutedRows(permuted=seed, origin=origin, part="train"),
+        test=PermutedRows(permuted=seed, origin=origin, part="test"),
+        folds=PermutedFolds(permuted=seed, origin=origin),
         kind=made.kind,
         is_time=made.is_time,
     )
-    for recipe, rows in ((recipes.samples, train), (recipes.test or {}, held_out)):
-        with store.write(key_of(recipe), "samples", recipe) as writer:
+    for recipe, rows in ((recipes.samples, train), (recipes.test, held_out)):
+        assert recipe is not None
+        with recipe.write(store) as writer:
             save_samples(rows, writer)
             writer.json("n_rows", rows.n_rows)
-    with store.write(key_of(recipes.folds), "folds", recipes.folds) as writer:
+    with recipes.folds.write(store) as writer:
         save_folds(made, writer)
         writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
-    folds = load_folds(store.read(key_of(recipes.folds)))
+    folds = load_folds(store.read(recipes.folds.key))
     options = loaded.config.folds.model_copy(update={"n": folds.n_folds})
     config = loaded.config.model_copy(update={"seed": seed, "folds": options})
     planner = Planner(replace(loaded, config=config), store, recipes, loaded.code.is_trusted)

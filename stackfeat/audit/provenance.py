@@ -1,7 +1,7 @@
-"""Proving: what the store says of every block of a finished run.
+"""Provenance: what the store says of every block of a finished run.
 
 In:  a store, the run's `provenance.json`, its rows and folds.
-Out: `Provenance`: the faults of every block and of the files that show their rows.
+Out: `Provenance`: the violations of every block and of the files that show their rows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from stackfeat.audit.leakage_check import HoldoutChecker, LeakageChecker, Violat
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import load_holdout
+from stackfeat.engine.recipes import FitRecipe
 from stackfeat.output.run_file import find_run_file
 from stackfeat.store import Store
 
@@ -138,8 +139,8 @@ def made_elsewhere(checker: LeakageChecker, index: Mapping[str, Any]) -> dict[st
     found: dict[str, list[str]] = {}
     for block in index["blocks"]:
         member = block["member"]
-        entries = [checker.checked(key).entry for key in index["fits"].get(member, {}).values()]
-        own = any(entry is not None and "sources" in entry.manifest["recipe"]["member"] for entry in entries)
+        recipes = [checker.checked(key).recipe for key in index["fits"].get(member, {}).values()]
+        own = any(isinstance(recipe, FitRecipe) and recipe.sources for recipe in recipes)
         read = [name for item in block["reads"] for name in found.get("/".join(item.split("/")[:2]), ())]
         found[member] = sorted({*read, *([member] if own else ())})
     return found

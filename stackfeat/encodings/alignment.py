@@ -11,7 +11,8 @@ earliest fold, whose own training rows give the columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,54 @@ from stackfeat.encodings.encoder import mean_over_nets
 from stackfeat.encodings.procrustes import Alignment, add_space, align
 from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows, default_width
 from stackfeat.store import Entry, reading
-from stackfeat.store.store import Reader
 from stackfeat.structure import checked
 
-Recipe = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class FoldSpaces:
+    """Stored activations of the nets that a member had in the folds of one repeat.
+
+    Attributes
+    ----------
+    fits : sequence of Entry
+        For every fold: activations of its held-out rows, and of the anchors.
+    n_nets : int
+        Nets in each of the fits, which differ in their seeds.
+    reference : Entry or None
+        Activations of the anchors in a net that all spaces are turned to.
+    """
+
+    fits: Sequence[Entry]
+    n_nets: int
+    reference: Entry | None
+    folds: Folds
+    repeat: int
+
+    @property
+    def usable(self) -> list[np.ndarray]:
+        """For every fold: which anchors its map is fitted on."""
+        return usable_anchors(self.folds, self.repeat)[: len(self.fits)]
+
+    def anchors(self, part: str) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Return the anchors in the space of every fold and net, and in that which all are turned to, if any."""
+        spaces = [fit.array(f"anchor/tap/{part}/{net}") for fit in self.fits for net in range(self.n_nets)]
+        if self.reference is not None:
+            return spaces, self.reference.array(f"tap/{part}")
+        return spaces, spaces[0] if self.folds.is_time else None
 
 
 def align_fold_spaces(
-    store: Reader, recipe: Recipe, folds: Folds
+    spaces: FoldSpaces, parts: Sequence[str], reduce: int | None, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Fit one map for each fold model (and seed) and apply it to that fold's held-out rows.
 
-    A tap whose layers are encoded one by one has several parts; each is aligned alone, and their
-    columns stand side by side.
+    Parameters
+    ----------
+    parts : sequence of str
+        A tap whose layers are encoded one by one has several parts; each is aligned alone, and their
+        columns stand side by side.
+    reduce, seed
+        As in `align_spaces`.
 
     Returns
     -------
@@ -42,40 +78,45 @@ def align_fold_spaces(
     report : dict
         How many anchors there were, and the cosine between folds on anchors left out of a trial.
     """
-    fits = [store.read(key) for key in recipe["fits"]]
-    n_seeds = int(fits[0].manifest["recipe"]["settings"]["seeds"])
-    usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
-    n_anchors = int(min(mask.sum() for mask in usable))
-    parts: dict[str, Alignment] = {}
+    usable, nets = spaces.usable, range(spaces.n_nets)
+    alignments: dict[str, Alignment] = {}
     arrays: dict[str, np.ndarray] = {}
-    for part in recipe["parts"]:
-        parts[part] = _align_part(store, recipe, part, fits, usable, n_seeds, is_time=folds.is_time)
-        arrays |= {f"map/{part}/{name}": values for name, values in parts[part].arrays().items()}
-    for fold, fit in enumerate(fits):
+    for part in parts:
+        anchors, target = spaces.anchors(part)
+        alignments[part] = align_spaces(anchors, usable, target=target, reduce=reduce, seed=seed)
+        arrays |= {f"map/{part}/{name}": values for name, values in alignments[part].arrays().items()}
+    for fold, fit in enumerate(spaces.fits):
         mapped = [
-            map_rows(alignment, fold, [fit.array(f"oof/tap/{part}/{seed}") for seed in range(n_seeds)])
-            for part, alignment in parts.items()
+            map_rows(alignment, fold, [fit.array(f"oof/tap/{part}/{net}") for net in nets])
+            for part, alignment in alignments.items()
         ]
         arrays[f"oof/{fold}"] = _side_by_side(mapped)
     report = {
-        "n_anchors": n_anchors,
-        "n_seeds": n_seeds,
-        "n_columns": sum(alignment.n_columns for alignment in parts.values()),
-        "maps": {part: sorted(alignment.arrays()) for part, alignment in parts.items()},
-        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in parts.values()]),
-        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in parts.values()]),
+        "n_anchors": int(min(mask.sum() for mask in usable)),
+        "n_seeds": spaces.n_nets,
+        "n_columns": sum(alignment.n_columns for alignment in alignments.values()),
+        "maps": {part: sorted(alignment.arrays()) for part, alignment in alignments.items()},
+        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in alignments.values()]),
+        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in alignments.values()]),
     }
     return arrays, report
 
 
 def add_refit_space(
-    store: Reader, recipe: Recipe, folds: Folds
+    spaces: FoldSpaces, entry: Entry, refit: Entry
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Turn the space of a net refitted on all rows to the folds' common one, on the same anchors.
 
     Test rows alone go through this map: held-out rows keep the maps of their own fold models. The
     refit was trained on all anchors, so all of them that a fold knows are used, as each fold uses
     those it was trained on.
+
+    Parameters
+    ----------
+    entry : Entry
+        The alignment of the folds.
+    refit : Entry
+        Of the net that was fitted on all rows.
 
     Returns
     -------
@@ -84,47 +125,19 @@ def add_refit_space(
     report : dict
         That of the folds' alignment; ``refit`` is the position of the refit behind the folds.
     """
-    entry, refit = store.read(recipe["align"]), store.read(recipe["fit"])
-    fits = [store.read(key) for key in recipe["fits"]]
     report = entry.structure("report", dict[str, Any])
-    n_seeds = report["n_seeds"]
-    usable = usable_anchors(folds, recipe["repeat"])[: len(fits)]
-    masks = [mask for mask in usable for _ in range(n_seeds)]
+    masks = [mask for mask in spaces.usable for _ in range(spaces.n_nets)]
     arrays: dict[str, np.ndarray] = {}
     maps: dict[str, list[str]] = {}
     for part, alignment in load_alignments(entry).items():
-        spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=folds.is_time)
+        anchors, target = spaces.anchors(part)
         joined = alignment
-        for seed in range(n_seeds):
-            joined = add_space(joined, spaces, masks, refit.array(f"anchor/tap/{part}/{seed}"), target)
+        for net in range(spaces.n_nets):
+            joined = add_space(joined, anchors, masks, refit.array(f"anchor/tap/{part}/{net}"), target)
         named = joined.arrays()
         maps[part] = sorted(named)
         arrays |= {f"map/{part}/{name}": values for name, values in named.items()}
-    return arrays, {**report, "refit": len(fits), "maps": maps}
-
-
-def _anchors_of_part(
-    store: Reader, recipe: Recipe, part: str, fits: Sequence[Entry], n_seeds: int, *, is_time: bool
-) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Return the anchors in the space of every fold and seed, and in that which all are turned to, if any."""
-    spaces = [fit.array(f"anchor/tap/{part}/{seed}") for fit in fits for seed in range(n_seeds)]
-    if recipe["reference"] is not None:
-        return spaces, store.read(recipe["reference"]).array(f"tap/{part}")
-    return spaces, spaces[0] if is_time else None
-
-
-def _align_part(
-    store: Reader,
-    recipe: Recipe,
-    part: str,
-    fits: Sequence[Entry],
-    usable: Sequence[np.ndarray],
-    n_seeds: int,
-    *,
-    is_time: bool,
-) -> Alignment:
-    spaces, target = _anchors_of_part(store, recipe, part, fits, n_seeds, is_time=is_time)
-    return align_spaces(spaces, usable, target=target, reduce=recipe["reduce"], seed=recipe["seed"])
+    return arrays, {**report, "refit": len(spaces.fits), "maps": maps}
 
 
 def align_spaces(
@@ -177,13 +190,21 @@ def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:
     return [np.isin(rows, train) for train, _ in folds.splits[repeat]]
 
 
-def map_activations(store: Reader, recipe: Recipe) -> np.ndarray:
-    """Return other rows' activations of one fold model, or of the refit, in the common columns, float32."""
-    entry, emitted = store.read(recipe["align"]), store.read(recipe["emit"])
-    view = recipe["fold"]
+def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray:
+    """Return other rows' activations of one fold model, or of the refit, in the common columns, float32.
+
+    Parameters
+    ----------
+    entry : Entry
+        The alignment.
+    emitted : Entry
+        The activations.
+    view : int or str
+        The fold, or ``refit``.
+    """
     with reading(entry):
         report = entry.structure("report", dict[str, Any])
-        space = report["refit"] if view == "refit" else view
+        space = int(report["refit"] if view == "refit" else view)
         seeds = range(report["n_seeds"])
         return _side_by_side(
             [

@@ -10,7 +10,7 @@ It also holds:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
+from stackfeat.engine.recipes import BlockReference
 from stackfeat.store import EntryStore
 from stackfeat.store.store import Reader
 
@@ -50,7 +51,7 @@ class FeatureBlock:
 
 
 def read_oof(
-    store: Reader, block: Mapping[str, Any], folds: Folds, repeat: int
+    store: Reader, block: BlockReference, folds: Folds, repeat: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the OOF rows of a block reference and which rows are covered.
 
@@ -60,7 +61,7 @@ def read_oof(
         NaN in rows that no fold predicts.
     covered : ndarray of bool, shape (n_rows,)
     """
-    return assemble(store, block["oof"], folds, repeat)
+    return assemble(store, block.oof, folds, repeat)
 
 
 def read_view(store: Reader, place: Sequence[Any]) -> np.ndarray:

@@ -96,7 +96,7 @@ def cross_fit(
         progress.plan(jobs, todo)
     try:
         for job in todo:
-            steps = [{"key": step.key, "recipe": step.recipe} for step in job.steps]
+            steps = [step.to_json() for step in job.steps]
             store.write_job(job.key, {"steps": steps})
         for outcome in executor.submit(worker, list(by_key) if order is None else order(todo)):
             job = by_key.pop(outcome.key)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stackfeat.engine.recipes import Recipe, key_of
+from stackfeat.engine.recipes import Fold, Recipe, read_recipe
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import structured
 
@@ -21,19 +21,11 @@ if TYPE_CHECKING:
     from stackfeat.engine.graph import Node
 
 
-# A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on.
-Fold = int | str
-
 Average = Literal["mean", "logit", "rank"]
 
 Chain = Literal["fold", "all"]
 
 AveragingMode = Literal["late", "early", "refit"]
-
-# How test rows are seen: by the pipeline of a number; as the "mean" over fold models; by one "refit".
-View = int | str
-
-Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,15 @@ class Step:
     @classmethod
     def of(cls, recipe: Recipe) -> Step:
         """Return the step that makes the entry of a recipe."""
-        return cls(key_of(recipe), recipe)
+        return cls(recipe.key, recipe)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Step:
+        """Return the step that `to_json` described."""
+        return cls(values["key"], read_recipe(values["recipe"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "recipe": self.recipe.to_json()}
 
 
 @dataclass(frozen=True)

@@ -16,32 +16,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stackfeat.engine.graph import Graph, Node, Output
-from stackfeat.engine.jobs import Chain, Fold, Job, Place, Sources, Step, View, pair_name
+from stackfeat.engine.jobs import Chain, Job, Sources, Step, pair_name
 from stackfeat.engine.recipes import (
     VERSIONS,
-    Recipe,
-    align_emit_recipe,
-    align_recipe,
-    align_refit_recipe,
-    block_reference,
-    emit_recipe,
-    fit_recipe,
-    library_versions,
-    reference_recipe,
+    AlignEmitRecipe,
+    AlignRecipe,
+    BlockReference,
+    EmitRecipe,
+    EmitView,
+    FitRecipe,
+    Fold,
+    Place,
+    ReferenceRecipe,
+    View,
 )
 from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
 from stackfeat.nets.options import JOINT, NetOptions
 from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
+from stackfeat.registry.source import library_versions
 from stackfeat.seeds import derive_seed
-
-if TYPE_CHECKING:
-    from stackfeat.engine.graph import Node
-
-    # own
-    from stackfeat.engine.jobs import Fold
 
 NESTED_BELOW = 10_000
 """Training rows. With more, what nesting removes is small beside the K(K-1)/2 fits that it takes."""
@@ -258,9 +254,19 @@ def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
         return None
     chain: Chain = "all" if fold == "all" else "fold"
     seen = _views_of_fit(plan, node, fold)
-    views = {view: [plan.read_places(block, repeat, view, chain) for block in node.blocks] for view in seen}
-    fit, without = plan.fits[node.full_name, repeat, fold], node.without
-    step = Step.of(emit_recipe(fit, plan.sources.test, node.raw, views, without))
+    views = [
+        EmitView.of(view, [plan.read_places(block, repeat, view, chain) for block in node.blocks])
+        for view in seen
+    ]
+    step = Step.of(
+        EmitRecipe(
+            fit=plan.fits[node.full_name, repeat, fold],
+            samples=plan.sources.test,
+            raw=node.raw,
+            views=tuple(views),
+            without=node.without,
+        )
+    )
     plan.emits[node.full_name, repeat, fold] = step.key
     return step
 
@@ -287,7 +293,7 @@ def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int) -> lis
     for view in plan.test_views(node):
         align = plan.test_maps[node.block(output), repeat]
         emit = plan.emits[node.full_name, repeat, "all" if view == "refit" else view]
-        step = Step.of(align_emit_recipe(align, emit, output.tap_name, view))
+        step = Step.of(AlignEmitRecipe(align=align, emit=emit, tap=output.tap_name, fold=view))
         plan.align_emits[node.block(output), repeat, view] = step.key
         steps.append(step)
     return steps
@@ -337,35 +343,29 @@ def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
         if output.tap is None or output.encoding not in JOINT:
             continue
         for repeat in range(plan.sources.n_repeats):
-            align = Step.of(
-                align_recipe(
-                    fits=[plan.fits[node.full_name, repeat, k] for k in plan.folds_of(node)],
-                    reference=plan.references[node.full_name] if output.encoding == "reference" else None,
-                    tap=output.tap_name,
-                    folds=plan.sources.folds,
-                    repeat=repeat,
-                    parts=output.tap.parts,
-                    reduce=output.tap.reduce,
-                    seed=derive_seed(plan.sources.seed, "anchors"),
-                )
+            recipe = AlignRecipe(
+                fits=tuple(plan.fits[node.full_name, repeat, k] for k in plan.folds_of(node)),
+                reference=plan.references[node.full_name] if output.encoding == "reference" else None,
+                tap=output.tap_name,
+                folds=plan.sources.folds,
+                repeat=repeat,
+                parts=output.tap.parts,
+                reduce=output.tap.reduce,
+                seed=derive_seed(plan.sources.seed, "anchors"),
             )
+            align = Step.of(recipe)
             plan.aligns[node.block(output), repeat] = align.key
-            steps = [align, *_align_refit_steps(plan, node, output, repeat, align)]
+            steps = [align]
+            if plan.sources.averaging == "refit":
+                refit = Step.of(recipe.with_refit(plan.fits[node.full_name, repeat, "all"]))
+                plan.align_refits[node.block(output), repeat] = refit.key
+                steps.append(refit)
             for part in plan.seen_by():
                 steps += align_emit_steps(part, node, output, repeat)
             yield Job(node.full_name, repeat, "all", tuple(steps), "align")
 
 
-def _align_refit_steps(plan: Plan, node: Node, output: Output, repeat: int, align: Step) -> list[Step]:
-    """Return the step that turns the space of a refitted net to the folds' common one."""
-    if plan.sources.averaging != "refit":
-        return []
-    step = Step.of(align_refit_recipe(align.recipe, align.key, plan.fits[node.full_name, repeat, "all"]))
-    plan.align_refits[node.block(output), repeat] = step.key
-    return [step]
-
-
-def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
+def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> FitRecipe:
     """Return the recipe of a member fitted for one fold."""
     sources = plan.sources
     blocks = []
@@ -374,8 +374,8 @@ def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
         places = plan.oof_places(name, repeat)
         if isinstance(fold, int) and plan.is_nested(node):
             places = plan.nested_places(name, repeat, fold)
-        blocks.append(block_reference(name, output.kind, output.encoding, places))
-    return fit_recipe(
+        blocks.append(BlockReference(name, output.kind, output.encoding, tuple(places)))
+    return FitRecipe(
         member=member_of(plan, node, repeat, fold),
         samples=sources.samples,
         folds=sources.folds,
@@ -383,17 +383,17 @@ def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> Recipe:
         fold=fold,
         seed=derive_seed(sources.seed, node.full_name, repeat, fold),
         raw=node.raw,
-        blocks=blocks,
+        blocks=tuple(blocks),
         settings=member_settings(node, sources.settings),
         libraries=member_libraries(node.options),
         code=member_code(node.options, sources.source_hash),
     )
 
 
-def reference_recipe_of(plan: Plan, node: Node) -> Recipe:
+def reference_recipe_of(plan: Plan, node: Node) -> ReferenceRecipe:
     """Return the recipe of a member's net before any training."""
     sources = plan.sources
-    return reference_recipe(
+    return ReferenceRecipe(
         member=member_json(node.options),
         samples=sources.samples,
         folds=sources.folds,

@@ -11,15 +11,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.engine.graph import graph_without
-from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.jobs import Averaging, Step
 from stackfeat.engine.plan import Plan, align_emit_steps, emit_step
-from stackfeat.engine.recipes import key_of
+from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.scoring import test_prediction
 from stackfeat.engine.wiring import Wiring, folds_used
 from stackfeat.engine.worker import load_fitted, run_steps
@@ -73,11 +73,11 @@ class Predictor:
         self._refuse_unknown(samples.ids)
         memory = MemoryStore()
         # A name of its own for every call: what was read under a key is remembered in a process.
-        recipe = {"stage": "samples", "part": "later", "call": uuid.uuid4().hex}
-        with memory.write(key_of(recipe), "samples", recipe) as writer:
+        recipe = LaterRows(call=uuid.uuid4().hex)
+        with recipe.write(memory) as writer:
             save_samples(samples, writer)
         plan = replace(
-            self.plan, sources=replace(self.plan.sources, test=key_of(recipe)), emits={}, align_emits={}
+            self.plan, sources=replace(self.plan.sources, test=recipe.key), emits={}, align_emits={}
         )
         layered = LayeredStore([memory, self.store])
         with pinned_threads(int(self.plan.sources.settings["threads"])):
@@ -117,7 +117,15 @@ class Predictor:
         )
 
 
-def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[dict[str, Any]]]:
+@dataclass(frozen=True, kw_only=True)
+class LaterRows(Recipe):
+    """Rows that a predictor is asked about."""
+
+    stage: ClassVar[str] = "samples"
+    call: str
+
+
+def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[Step]]:
     jobs = []
     for node in plan.graph.nodes:
         for repeat in range(plan.sources.n_repeats):
@@ -125,7 +133,7 @@ def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[dict[str, Any]]]:
             for output in node.outputs:
                 if (node.block(output), repeat) in plan.test_maps:
                     steps += align_emit_steps(plan, node, output, repeat)
-            jobs.append([{"key": step.key, "recipe": step.recipe} for step in steps if step is not None])
+            jobs.append([step for step in steps if step is not None])
     return jobs
 
 

@@ -1,25 +1,30 @@
-"""Recipes: everything a stored result depends on, as plain data whose hash is its key.
+"""Recipes: everything a stored result depends on, as values whose JSON is hashed to its key.
 
 A recipe is also the whole order for the work: a worker that reads it needs nothing else.
-Options that cannot change results (job count, verbosity) stay out of it. `VERSION` of a
+Options that cannot change results (job count, verbosity) stay out of it. `VERSIONS` of a
 stage goes up when its results change.
-
-It also holds:
-
-- Recipes of what comes from a user's files: predictions, checkpoints, folds, and what was checked of them.
-- Recipes of what is measured on blocks: scores and diagnostics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal, Self
 
-from stackfeat.store import hash_recipe
+from stackfeat.registry.source import library_versions
+from stackfeat.store import EntryStore, EntryWriter, hash_recipe
+from stackfeat.structure import checked, must, structured
 
-Recipe = dict[str, Any]
+Fold = int | str
+"""A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on."""
+
+View = int | str
+"""How test rows are seen: by the pipeline of a number; as the "mean" over fold models; by one "refit"."""
+
+Place = tuple[str, str]
+"""Where an array stands: the key of an entry, and its name there."""
 
 VERSIONS = {
     "samples": 2,
@@ -50,334 +55,393 @@ def key_of(recipe: Mapping[str, Any]) -> str:
     return hash_recipe(recipe)
 
 
-def library_versions(*packages: str) -> dict[str, str]:
-    """Return the installed versions of packages, read from their metadata (nothing is imported)."""
-    return {package: _library_version(package) for package in packages}
+def _installed(*packages: str) -> Any:
+    return field(default_factory=partial(library_versions, *packages))
 
 
-@cache
-def _library_version(package: str) -> str:
-    # A plan names the same packages in every recipe, and parsing metadata takes milliseconds.
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the entries of one stage depend on.
+
+    A field with a default value is left out of the JSON where it has that value, so that options that came
+    later leave older keys as they were.
+    """
+
+    stage: ClassVar[str] = ""
+
+    def to_json(self) -> dict[str, Any]:
+        optional = {item.name: item.default for item in fields(self) if item.default is not MISSING}
+        given = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in optional or value != optional[name]
+        }
+        return {"stage": self.stage, "version": self.version(), **given}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str = "a recipe") -> Self:
+        """Return what `to_json` described; StructureError if it is not made so."""
+        given = {name: value for name, value in values.items() if name not in ("stage", "version")}
+        return structured(cls, given, where)
+
+    @classmethod
+    def version(cls) -> int:
+        return VERSIONS[cls.stage]
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the entry."""
+        return key_of(self.to_json())
+
+    def write(self, store: EntryStore) -> AbstractContextManager[EntryWriter]:
+        """Write the entry."""
+        return store.write(self.key, self.stage, self.to_json())
 
 
-def stage_recipe(name: str, **values: Any) -> Recipe:
-    """Return a recipe of a stage, its version included."""
-    return {"stage": name, "version": VERSIONS[name], **values}
-
-
-def samples_recipe(
-    file: str,
-    options: Mapping[str, Any],
-    task: str,
-    part: str,
-    train: str | None = None,
-    holdout: Mapping[str, Any] | None = None,
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class SamplesRecipe(Recipe):
     """Rows of a file, typed; test rows also depend on the training file's schema (`train`, its key).
 
     With `holdout` the rows that are kept (`part` train) or held out (`part` holdout) alone.
     """
-    apart = {} if holdout is None else {"holdout": {"version": VERSIONS["holdout"], **holdout}}
-    libraries = (
-        library_versions("pandas", "scikit-learn")
-        if file.startswith("sklearn:")
-        else library_versions("pandas")
-    )
-    return stage_recipe(
-        "samples",
-        file=file,
-        options=dict(options),
-        task=task,
-        part=part,
-        train=train,
-        libraries=libraries,
-        **apart,
-    )
+
+    stage: ClassVar[str] = "samples"
+    file: str
+    options: Mapping[str, Any]
+    task: str
+    part: str
+    train: str | None
+    libraries: Mapping[str, str]
+    holdout: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        file: str,
+        options: Mapping[str, Any],
+        task: str,
+        part: str,
+        train: str | None = None,
+        holdout: Mapping[str, Any] | None = None,
+    ) -> SamplesRecipe:
+        """Return the recipe with the versions of what reads the file and draws the rows."""
+        libraries = library_versions("pandas", *(["scikit-learn"] if file.startswith("sklearn:") else []))
+        drawn = None if holdout is None else {"version": VERSIONS["holdout"], **holdout}
+        return cls(
+            file=file, options=options, task=task, part=part, train=train, libraries=libraries, holdout=drawn
+        )
 
 
-def folds_recipe(samples: str, options: Mapping[str, Any], code: str | None) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class FoldsRecipe(Recipe):
     """Index arrays of every fold of every repeat."""
-    return stage_recipe(
-        "folds", samples=samples, options=dict(options), code=code, libraries=library_versions("scikit-learn")
-    )
+
+    stage: ClassVar[str] = "folds"
+    samples: str
+    options: Mapping[str, Any]
+    code: str | None
+    libraries: Mapping[str, str] = _installed("scikit-learn")
 
 
-def block_reference(
-    name: str, kind: str, encoding: str | None, oof: Sequence[tuple[str, str] | None]
-) -> Recipe:
-    """Where the OOF rows of a block stand: for each fold (entry key, array name), or None if not predicted."""
-    return {
-        "name": name,
-        "kind": kind,
-        "encoding": encoding,
-        "oof": [list(place) if place else None for place in oof],
-    }
+@dataclass(frozen=True)
+class BlockReference:
+    """Where the OOF rows of a block stand: the place of each fold, or None if not predicted."""
+
+    name: str
+    kind: Literal["prediction", "feature"]
+    encoding: str | None
+    oof: tuple[Place | None, ...]
 
 
-def fit_recipe(
-    *,
-    member: Mapping[str, Any],
-    samples: str,
-    folds: str,
-    repeat: int,
-    fold: int | str,
-    seed: int,
-    raw: Sequence[str],
-    blocks: Sequence[Recipe],
-    settings: Mapping[str, Any],
-    libraries: Mapping[str, str],
-    code: str | None,
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class MemberRecipe(Recipe):
+    """What a stage that makes a member depends on.
+
+    Attributes
+    ----------
+    member : mapping
+        Its options, as `stackfeat.members.make_member` takes them.
+    raw : tuple of str
+        Names of the inputs that it reads.
+    """
+
+    member: Mapping[str, Any]
+    samples: str
+    folds: str
+    seed: int
+    raw: tuple[str, ...]
+    settings: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    code: str | None
+
+    @property
+    def encodings(self) -> set[str]:
+        """Encodings of its taps."""
+        return {name for tap in self.member.get("emit", ()) for name in tap["encode"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRecipe(MemberRecipe):
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
-    return stage_recipe(
-        "fit",
-        member=dict(member),
-        samples=samples,
-        folds=folds,
-        repeat=repeat,
-        fold=fold,
-        seed=seed,
-        raw=list(raw),
-        blocks=list(blocks),
-        settings=dict(settings),
-        libraries=dict(libraries),
-        code=code,
-    )
+
+    stage: ClassVar[str] = "fit"
+    repeat: int
+    fold: Fold
+    blocks: tuple[BlockReference, ...]
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Keys of the entries of files that the member is made of, by role."""
+        found: Mapping[str, str] = self.member.get("sources", {})
+        return found
+
+    @property
+    def folds_left_out(self) -> list[int]:
+        """The two folds that a nested fit leaves out, such as "0-1"; none for other fits."""
+        return [int(part) for part in str(self.fold).split("-")] if "-" in str(self.fold) else []
 
 
-def emit_recipe(
-    fit: str,
-    samples: str,
-    raw: Sequence[str],
-    views: Mapping[int | str, Sequence[Sequence[tuple[str, str]]]],
-    without: Sequence[str] = (),
-) -> Recipe:
-    """What a fitted member says of other rows.
-
-    `views` holds, by pipeline (or ``mean``, ``refit``), the places of each block it reads: one, or
-    several whose mean is read. `without` names blocks that it was fitted with and does not get.
-    """
-    listed = [
-        {"fold": view, "blocks": [_place_or_places(p) for p in places]} for view, places in views.items()
-    ]
-    left_out = {"without": list(without)} if without else {}
-    return stage_recipe("emit", fit=fit, samples=samples, raw=list(raw), views=listed, **left_out)
-
-
-def _place_or_places(places: Sequence[tuple[str, str]]) -> list[Any]:
-    # A single place is written as such, as it was before rows could be averaged early.
-    listed = [list(place) for place in places]
-    return listed[0] if len(listed) == 1 else listed
-
-
-def reference_recipe(
-    *,
-    member: Mapping[str, Any],
-    samples: str,
-    folds: str,
-    seed: int,
-    raw: Sequence[str],
-    settings: Mapping[str, Any],
-    libraries: Mapping[str, str],
-    code: str | None,
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class ReferenceRecipe(MemberRecipe):
     """Activations of anchors in a member's net before any training; one for all folds and repeats."""
-    return stage_recipe(
-        "reference",
-        member=dict(member),
-        samples=samples,
-        folds=folds,
-        seed=seed,
-        raw=list(raw),
-        settings=dict(settings),
-        libraries=dict(libraries),
-        code=code,
-    )
+
+    stage: ClassVar[str] = "reference"
 
 
-def align_recipe(
-    *,
-    fits: Sequence[str],
-    reference: str | None,
-    tap: str,
-    parts: Sequence[str],
-    folds: str,
-    repeat: int,
-    reduce: int | None,
-    seed: int,
-) -> Recipe:
+@dataclass(frozen=True)
+class EmitView:
+    """One view of other rows: for each block that is read its place, or several whose mean is read."""
+
+    fold: View
+    blocks: tuple[Place | tuple[Place, ...], ...]
+
+    @classmethod
+    def of(cls, fold: View, blocks: Sequence[Sequence[Place]]) -> EmitView:
+        """Return the view; a single place is written as such, as it was before rows could be averaged early."""
+        return cls(fold, tuple(places[0] if len(places) == 1 else tuple(places) for places in blocks))
+
+    @property
+    def places(self) -> list[Place]:
+        """All places that are read."""
+        return [
+            place for block in self.blocks for place in (block if isinstance(block[0], tuple) else (block,))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmitRecipe(Recipe):
+    """What a fitted member says of other rows; `without` names blocks it was fitted with and does not get."""
+
+    stage: ClassVar[str] = "emit"
+    fit: str
+    samples: str
+    raw: tuple[str, ...]
+    views: tuple[EmitView, ...]
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignRecipe(Recipe):
     """Orthogonal maps that bring one tap's fold spaces together, or each to the space of a `reference`."""
-    return stage_recipe(
-        "align",
-        fits=list(fits),
-        reference=reference,
-        tap=tap,
-        parts=list(parts),
-        folds=folds,
-        repeat=repeat,
-        reduce=reduce,
-        seed=seed,
-        libraries=library_versions("numpy", "scipy"),
-    )
+
+    stage: ClassVar[str] = "align"
+    fits: tuple[str, ...]
+    reference: str | None
+    tap: str
+    parts: tuple[str, ...]
+    folds: str
+    repeat: int
+    reduce: int | None
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "scipy")
+
+    def with_refit(self, fit: str) -> AlignRefitRecipe:
+        """Return the recipe of this alignment with the space of a refitted net added."""
+        return AlignRefitRecipe(
+            align=self.key,
+            fit=fit,
+            fits=self.fits,
+            reference=self.reference,
+            tap=self.tap,
+            folds=self.folds,
+            repeat=self.repeat,
+            libraries=self.libraries,
+        )
 
 
-def align_refit_recipe(align: Mapping[str, Any], key: str, fit: str) -> Recipe:
-    """Return the recipe of an alignment (recipe and key) with the space of a refitted net added.
+@dataclass(frozen=True, kw_only=True)
+class AlignRefitRecipe(Recipe):
+    """An alignment (`align`, its key) with the space of a net added that was refitted on all rows (`fit`)."""
 
-    `fit` is the refit on all rows.
-    """
-    names = ("fits", "reference", "tap", "folds", "repeat", "libraries")
-    return stage_recipe("align_refit", align=key, fit=fit, **{name: align[name] for name in names})
+    stage: ClassVar[str] = "align_refit"
+    align: str
+    fit: str
+    fits: tuple[str, ...]
+    reference: str | None
+    tap: str
+    folds: str
+    repeat: int
+    libraries: Mapping[str, str]
 
 
-def align_emit_recipe(align: str, emit: str, tap: str, fold: int | str) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class AlignEmitRecipe(Recipe):
     """Other rows' activations of one fold model (or of the refit: fold ``refit``), mapped."""
-    return stage_recipe("align_emit", align=align, emit=emit, tap=tap, fold=fold)
+
+    stage: ClassVar[str] = "align_emit"
+    align: str
+    emit: str
+    tap: str
+    fold: View
 
 
-def imported_recipe(
-    files: Mapping[str, Sequence[str]], samples: str, id_name: str, target: str, classes: Sequence[Any] | None
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class ImportedRecipe(Recipe):
     """Predictions from files, aligned with the training rows.
 
-    Parameters
+    Attributes
     ----------
     files : mapping
         Hashes by role: ``oof``, ``test`` (one, or one for each fold), ``oof_ids``, ``test_ids``.
     """
-    return stage_recipe(
-        "imported",
-        files={role: list(hashes) for role, hashes in files.items()},
-        samples=samples,
-        id=id_name,
-        target=target,
-        classes=None if classes is None else list(classes),
-        libraries=library_versions("pandas"),
-    )
+
+    stage: ClassVar[str] = "imported"
+    files: Mapping[str, tuple[str, ...]]
+    samples: str
+    id: str
+    target: str
+    classes: tuple[Any, ...] | None
+    libraries: Mapping[str, str] = _installed("pandas")
 
 
-def import_check_recipe(
-    *,
-    imported: str,
-    test: str | None,
-    holdout: str | None,
-    folds: str,
-    folds_file: str | None,
-    metric: str,
-    metric_code: str | None,
-    claimed: float | None,
-    seed: int,
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class ImportCheckRecipe(Recipe):
     """What was found out of imported predictions beside the rows, folds and metric of a run."""
-    return stage_recipe(
-        "import_check",
-        imported=imported,
-        test=test,
-        holdout=holdout,
-        folds=folds,
-        folds_file=folds_file,
-        metric=metric,
-        metric_code=metric_code,
-        claimed=claimed,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
-    )
+
+    stage: ClassVar[str] = "import_check"
+    imported: str
+    test: str | None
+    holdout: str | None
+    folds: str
+    folds_file: str | None
+    metric: str
+    metric_code: str | None
+    claimed: float | None
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
 
 
-def checkpoint_recipe(file: str) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecipe(Recipe):
     """The bytes of a checkpoint."""
-    return stage_recipe("checkpoint", file=file)
+
+    stage: ClassVar[str] = "checkpoint"
+    file: str
 
 
-def fold_file_recipe(file: str, samples: str, folds: str, id_name: str) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class FoldFileRecipe(Recipe):
     """Folds from a file, aligned with the training rows and compared with the run's folds."""
-    return stage_recipe("fold_file", file=file, samples=samples, folds=folds, id=id_name)
+
+    stage: ClassVar[str] = "fold_file"
+    file: str
+    samples: str
+    folds: str
+    id: str
 
 
-def score_recipe(
-    *,
-    block: str,
-    places: Sequence[Sequence[tuple[str, str] | None]],
-    samples: str,
-    folds: str,
-    metric: str,
-    metric_code: str | None,
-    decision: str,
-    average: str,
-    first_fold: int,
-    seed: int,
-) -> Recipe:
-    """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members)."""
-    listed = [[list(place) if place else None for place in repeat] for repeat in places]
-    return stage_recipe(
-        "score",
-        block=block,
-        places=listed,
-        samples=samples,
-        folds=folds,
-        metric=metric,
-        metric_code=metric_code,
-        decision=decision,
-        average=average,
-        first_fold=first_fold,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
-    )
+@dataclass(frozen=True, kw_only=True)
+class LayersRecipe(Recipe):
+    """Which layers of a net patterns of taps mean."""
+
+    stage: ClassVar[str] = "layers"
+    net: Mapping[str, Any]
+    taps: tuple[str, ...]
+    samples: str
+    libraries: Mapping[str, str]
+    code: str | None
 
 
-def holdout_score_recipe(
-    *,
-    block: str,
-    views: Sequence[tuple[str, str]],
-    average: str,
-    samples: str,
-    score: str,
-    metric: str,
-    metric_code: str | None,
-    seed: int,
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class ScoreRecipe(Recipe):
+    """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members).
+
+    `places` are those of every fold, for each repeat.
+    """
+
+    stage: ClassVar[str] = "score"
+    block: str
+    places: tuple[tuple[Place | None, ...], ...]
+    samples: str
+    folds: str
+    metric: str
+    metric_code: str | None
+    decision: str
+    average: str
+    first_fold: int
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutScoreRecipe(Recipe):
     """A member's score on held-out rows; `score` is the key of its OOF score, which holds its decision."""
-    return stage_recipe(
-        "holdout_score",
-        block=block,
-        views=[list(place) for place in views],
-        average=average,
-        samples=samples,
-        score=score,
-        metric=metric,
-        metric_code=metric_code,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
-    )
+
+    stage: ClassVar[str] = "holdout_score"
+    block: str
+    views: tuple[Place, ...]
+    average: str
+    samples: str
+    score: str
+    metric: str
+    metric_code: str | None
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
 
 
-def diagnose_recipe(
-    *,
-    block: str,
-    oof: Sequence[tuple[str, str] | None],
-    views: Sequence[tuple[str, str]],
-    align: str | None,
-    samples: str,
-    folds: str,
-    seed: int,
-    averaging: str = "late",
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseRecipe(Recipe):
     """How far a block's folds, and its OOF and test rows, can be told apart."""
-    # Left out where it is the default: what late runs have stored is found again.
-    extra = {} if averaging == "late" else {"averaging": averaging}
-    return stage_recipe(
-        "diagnose",
-        **extra,
-        block=block,
-        oof=[list(place) if place else None for place in oof],
-        views=[list(place) for place in views],
-        align=align,
-        samples=samples,
-        folds=folds,
-        seed=seed,
-        libraries=library_versions("numpy", "scikit-learn"),
+
+    stage: ClassVar[str] = "diagnose"
+    block: str
+    oof: tuple[Place | None, ...]
+    views: tuple[Place, ...]
+    align: str | None
+    samples: str
+    folds: str
+    seed: int
+    averaging: str = "late"
+    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
+
+
+_RECIPES: dict[str, type[Recipe]] = {
+    cls.stage: cls
+    for cls in (
+        SamplesRecipe,
+        FoldsRecipe,
+        FitRecipe,
+        ReferenceRecipe,
+        EmitRecipe,
+        AlignRecipe,
+        AlignRefitRecipe,
+        AlignEmitRecipe,
+        ScoreRecipe,
+        HoldoutScoreRecipe,
+        DiagnoseRecipe,
     )
+}
+
+
+def read_recipe(values: object, where: str = "a recipe") -> Recipe:
+    """Return the recipe that JSON describes.
+
+    Raises
+    ------
+    StructureError
+        If it is of no stage of a run, or not made as such.
+    """
+    given = checked(dict[str, Any], values, where)
+    stage = given.get("stage")
+    must(stage in _RECIPES, f"{where}.stage", f"be one of {', '.join(_RECIPES)}", stage)
+    return _RECIPES[str(stage)].from_json(given, where)

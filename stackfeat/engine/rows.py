@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stackfeat.data.files.fingerprint import fingerprint
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
-from stackfeat.engine.recipes import Recipe, folds_recipe, key_of, samples_recipe
+from stackfeat.engine.recipes import FoldsRecipe, Recipe, SamplesRecipe
 from stackfeat.errors import DataError, DataWarning, LeakWarning
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
@@ -34,15 +34,15 @@ class RowRecipes:
 
     Attributes
     ----------
-    samples, folds : dict
-        Recipes of the training rows and of their folds.
-    test : dict or None
+    samples, folds : Recipe
+        Of the training rows and of their folds.
+    test : Recipe or None
     kind : str
         Kind of the folds, ``auto`` resolved.
     is_time : bool
         Whether folds follow time.
-    holdout : dict or None
-        Recipe of the held-out rows; `samples` and `folds` are then of the others.
+    holdout : SamplesRecipe or None
+        Of the held-out rows; `samples` and `folds` are then of the others.
     """
 
     samples: Recipe
@@ -50,7 +50,7 @@ class RowRecipes:
     folds: Recipe
     kind: str
     is_time: bool
-    holdout: Recipe | None = None
+    holdout: SamplesRecipe | None = None
 
 
 def row_recipes(
@@ -79,18 +79,18 @@ def row_recipes(
     if data.target_transform == "auto":
         options["target_transform"] = "log1p" if metric == "rmsle" else "none"
     file = _identity(data.train, folder, data, memory)
-    samples, held = samples_recipe(file, options, task, "train"), None
+    samples, held = SamplesRecipe.of(file, options, task, "train"), None
     test = None
     if data.test is not None:
-        test = samples_recipe(
-            _identity(data.test, folder, data, memory), options, task, "test", key_of(samples)
+        test = SamplesRecipe.of(
+            _identity(data.test, folder, data, memory), options, task, "test", samples.key
         )
     kind = resolve_kind(folds, task, data.group is not None, data.time is not None, data.fold is not None)
     is_time = is_time_kind(kind, data.time is not None, folds.allow_leak)
     if holdout:
         apart = _holdout_options(holdout, "time" if is_time else kind, folds)
-        samples = samples_recipe(file, options, task, "train", holdout=apart)
-        held = samples_recipe(file, options, task, "holdout", holdout=apart)
+        samples = SamplesRecipe.of(file, options, task, "train", holdout=apart)
+        held = SamplesRecipe.of(file, options, task, "holdout", holdout=apart)
     described = {**folds.to_json(), "kind": folds.kind if kind == "custom" else kind}
     unused = ["repeats_as"]
     unused += ["gap", "test_size", "max_train_size"] if kind != "time" else []
@@ -100,7 +100,9 @@ def row_recipes(
     for name in unused:
         described.pop(name)
     code = source_hash(folds.kind) if kind == "custom" else None
-    return RowRecipes(samples, test, folds_recipe(key_of(samples), described, code), kind, is_time, held)
+    return RowRecipes(
+        samples, test, FoldsRecipe(samples=samples.key, options=described, code=code), kind, is_time, held
+    )
 
 
 def _holdout_options(holdout: float | str, kind: str, folds: FoldOptions) -> dict[str, Any]:
@@ -140,11 +142,9 @@ def ensure_rows(
         If the files cannot be used.
     """
     wanted = [recipes.samples, recipes.folds, *(r for r in (recipes.test, recipes.holdout) if r is not None)]
-    if not all(store.has(key_of(recipe)) for recipe in wanted):
+    if not all(store.has(recipe.key) for recipe in wanted):
         _read_and_split(recipes, data, folds, folder, task, metric, store, splitter)
-    return [
-        note for recipe in wanted for note in store.read(key_of(recipe)).structure("notes", tuple[str, ...])
-    ]
+    return [note for recipe in wanted for note in store.read(recipe.key).structure("notes", tuple[str, ...])]
 
 
 def _read_and_split(
@@ -172,31 +172,32 @@ def _read_and_split(
             train = _hold_out(recipes.holdout, loaded.train, store)
         made = _make_folds(folds, train, splitter, loaded.train.n_rows - train.n_rows)
     fold_notes = _texts(caught)
-    with store.write(key_of(recipes.samples), "samples", recipes.samples) as writer:
+    with recipes.samples.write(store) as writer:
         save_samples(train, writer)
         writer.json("schema", loaded.schema.to_json())
         writer.json("n_rows", train.n_rows)
         writer.json("notes", read_notes)
     if recipes.test is not None and loaded.test is not None:
-        with store.write(key_of(recipes.test), "samples", recipes.test) as writer:
+        with recipes.test.write(store) as writer:
             save_samples(loaded.test, writer)
             writer.json("notes", [])
-    with store.write(key_of(recipes.folds), "folds", recipes.folds) as writer:
+    with recipes.folds.write(store) as writer:
         save_folds(made, writer)
         writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
         writer.json("notes", fold_notes)
 
 
-def _hold_out(recipe: Recipe, train: Samples, store: EntryStore) -> Samples:
+def _hold_out(recipe: SamplesRecipe, train: Samples, store: EntryStore) -> Samples:
     """Store the held-out rows apart; return the rows that are kept."""
     from stackfeat.data.samples import save_samples
     from stackfeat.data.splits.holdout import describe_holdout, draw_holdout, save_holdout
 
-    holdout = draw_holdout(train, recipe["holdout"])
-    with store.write(key_of(recipe), "samples", recipe) as writer:
+    apart = recipe.holdout or {}
+    holdout = draw_holdout(train, apart)
+    with recipe.write(store) as writer:
         save_samples(train.take(holdout.held), writer)
         save_holdout(holdout, writer)
-        writer.json("notes", [describe_holdout(holdout, train, recipe["holdout"])])
+        writer.json("notes", [describe_holdout(holdout, train, apart)])
     return train.take(holdout.kept)
 
 
@@ -224,7 +225,7 @@ def _texts(caught: list[warnings.WarningMessage]) -> list[str]:
 
 def n_folds(recipes: RowRecipes, folds: FoldOptions, store: EntryStore) -> int:
     """Return how many folds there are: from the options, or from the stored folds where rows decide."""
-    key = key_of(recipes.folds)
+    key = recipes.folds.key
     if recipes.kind in ("column", "custom") and store.has(key):
         return int(store.read(key).structure("shape", dict[str, int])["n_folds"])
     return folds.n

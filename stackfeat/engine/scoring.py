@@ -24,15 +24,14 @@ from stackfeat.encodings.diagnostics import (
     probe_losses,
     two_sample_auc,
 )
-from stackfeat.engine.blocks import FeatureBlock, assemble, samples_of
-from stackfeat.engine.jobs import Averaging, Job, Place, Step
+from stackfeat.engine.blocks import FeatureBlock, assemble
+from stackfeat.engine.jobs import Averaging, Job, Step
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import diagnose_recipe, holdout_score_recipe, score_recipe
+from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
 from stackfeat.meta.votes.averaging import average_oof, average_views
 from stackfeat.metrics.decision import Decision
 from stackfeat.metrics.metric import Metric, get_metric
 from stackfeat.seeds import derive_seed
-from stackfeat.store import EntryStore
 from stackfeat.store.store import Reader
 from stackfeat.tasks.task import Task
 
@@ -93,9 +92,9 @@ def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str
     for node in nodes:
         block = node.prediction
         assert block is not None
-        recipe = score_recipe(
+        recipe = ScoreRecipe(
             block=block,
-            places=[plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)],
+            places=tuple(tuple(plan.oof_places(block, repeat)) for repeat in range(plan.sources.n_repeats)),
             samples=plan.sources.samples,
             folds=plan.sources.folds,
             metric=metric,
@@ -126,9 +125,9 @@ def holdout_jobs(
         return jobs
     for node in [node for node in plan.graph.nodes if node.full_name in scored]:
         assert plan.held.sources.test is not None and node.prediction is not None
-        recipe = holdout_score_recipe(
+        recipe = HoldoutScoreRecipe(
             block=node.prediction,
-            views=view_places(plan.held, node.prediction, averaging),
+            views=tuple(view_places(plan.held, node.prediction, averaging)),
             average=averaging.average,
             samples=plan.held.sources.test,
             score=scoring[node.full_name].key,
@@ -146,13 +145,11 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
     for name, (node, output) in plan.graph.blocks().items():
         if output.kind != "feature":
             continue
-        has_test = plan.sources.test is not None
-        recipe = diagnose_recipe(
+        views = plan.test_views(node) if plan.sources.test is not None else []
+        recipe = DiagnoseRecipe(
             block=name,
-            oof=plan.oof_places(name, 0),
-            views=[plan.view_place(name, 0, view, "fold") for view in plan.test_views(node)]
-            if has_test
-            else [],
+            oof=tuple(plan.oof_places(name, 0)),
+            views=tuple(plan.view_place(name, 0, view, "fold") for view in views),
             align=plan.aligns.get((name, 0)),
             samples=plan.sources.samples,
             folds=plan.sources.folds,
@@ -167,7 +164,7 @@ N_RESAMPLES = 200
 
 
 def score_member(
-    store: Reader, recipe: Mapping[str, Any], samples: Samples, folds: Folds, *, trust_code: bool = False
+    store: Reader, recipe: ScoreRecipe, samples: Samples, folds: Folds, *, trust_code: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Score one member's OOF predictions.
 
@@ -180,18 +177,16 @@ def score_member(
         Scores on resampled rows, the same rows for all members of a run.
     """
     task = samples.task
-    metric = get_metric(recipe["metric"], task.kind, trust_code=trust_code)
-    prediction, covered = oof_prediction(store, recipe["places"], folds, task, recipe["average"])
+    metric = get_metric(recipe.metric, task.kind, trust_code=trust_code)
+    prediction, covered = oof_prediction(store, recipe.places, folds, task, recipe.average)
     fold_of = folds.fold_of(0)
-    rows = np.flatnonzero(covered & (fold_of >= recipe["first_fold"]))
+    rows = np.flatnonzero(covered & (fold_of >= recipe.first_fold))
     y = task.to_target_scale(samples.labels)[rows]
     weight = None if samples.weight is None else samples.weight[rows]
     decided, rules, decision = _decide(
-        metric, y, task.to_target_scale(prediction[rows]), rows, folds, task, recipe["decision"], weight
+        metric, y, task.to_target_scale(prediction[rows]), rows, folds, task, recipe.decision, weight
     )
-    bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe["seed"])[
-        :, 0
-    ]
+    bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe.seed)[:, 0]
     by_fold = [
         _fold_score(metric, y, decided, fold_of[rows] == k, task, weight) for k in range(folds.n_folds)
     ]
@@ -269,21 +264,19 @@ def _fit_rule(
     )
 
 
-def diagnose_block(
-    store: Reader, recipe: Mapping[str, Any], samples: Samples, folds: Folds
-) -> dict[str, Any]:
+def diagnose_block(store: Reader, recipe: DiagnoseRecipe, samples: Samples, folds: Folds) -> dict[str, Any]:
     """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
-    values, covered = assemble(store, recipe["oof"], folds, 0)
+    values, covered = assemble(store, recipe.oof, folds, 0)
     rows, fold_of = np.flatnonzero(covered), folds.fold_of(0)
-    views = [store.read(key).array(name) for key, name in recipe["views"]]
-    averaging: Literal["late", "early"] = "early" if recipe.get("averaging") == "early" else "late"
-    report = store.read(recipe["align"]).structure("report", dict[str, Any]) if recipe["align"] else {}
-    gain, error = _random_cv(values, rows, samples, folds, recipe["seed"])
+    views = [store.read(key).array(name) for key, name in recipe.views]
+    averaging: Literal["late", "early"] = "early" if recipe.averaging == "early" else "late"
+    report = store.read(recipe.align).structure("report", dict[str, Any]) if recipe.align else {}
+    gain, error = _random_cv(values, rows, samples, folds, recipe.seed)
     found = BlockDiagnostics(
-        name=recipe["block"],
+        name=recipe.block,
         n_folds=folds.n_folds,
-        fold_id=fold_id_accuracy(values[rows], fold_of[rows], recipe["seed"]),
-        auc=two_sample_auc(values[rows], views, recipe["seed"], averaging) if views else None,
+        fold_id=fold_id_accuracy(values[rows], fold_of[rows], recipe.seed),
+        auc=two_sample_auc(values[rows], views, recipe.seed, averaging) if views else None,
         anchor_cosine=report.get("anchor_cosine"),
         held_out_cosine=report.get("held_out_cosine"),
         n_anchors=report.get("n_anchors"),
@@ -311,19 +304,8 @@ def _random_cv(
     return (None, None) if losses is None else compare_random_cv(*losses)
 
 
-def run_holdout_score(
-    store: EntryStore, key: str, recipe: Mapping[str, Any], held: Mapping[str, Any], trust_code: bool
-) -> None:
-    """Make the entry of one member's score; `held`, the fitted members in memory, is not needed."""
-    samples = samples_of(store, recipe["samples"])
-    scored, bootstrap = score_holdout(store, recipe, samples, trust_code=trust_code)
-    with store.write(key, "holdout_score", recipe) as writer:
-        writer.json("score", scored)
-        writer.array("bootstrap", bootstrap)
-
-
 def score_holdout(
-    store: Reader, recipe: Mapping[str, Any], samples: Samples, *, trust_code: bool = False
+    store: Reader, recipe: HoldoutScoreRecipe, samples: Samples, *, trust_code: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Score one member's predictions of the held-out rows.
 
@@ -340,16 +322,16 @@ def score_holdout(
         Scores on resampled rows, the same rows for all members of a run.
     """
     task = samples.task
-    metric = get_metric(recipe["metric"], task.kind, trust_code=trust_code)
-    views = [store.read(key).array(name) for key, name in recipe["views"]]
-    prediction = np.asarray(task.to_target_scale(average_views(views, task, recipe["average"])))
+    metric = get_metric(recipe.metric, task.kind, trust_code=trust_code)
+    views = [store.read(key).array(name) for key, name in recipe.views]
+    prediction = np.asarray(task.to_target_scale(average_views(views, task, recipe.average)))
     # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
-    decision = store.read(recipe["score"]).structure("score", dict[str, Any])["decision"]
+    decision = store.read(recipe.score).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)
     y = task.to_target_scale(samples.labels)
     score = metric.score(y, decided, task, samples.weight)
     bootstrap = metric.bootstrap(
-        y, [decided], task, samples.weight, n_resamples=N_RESAMPLES, seed=recipe["seed"]
+        y, [decided], task, samples.weight, n_resamples=N_RESAMPLES, seed=recipe.seed
     )[:, 0]
     defined = bool(np.isfinite(score))
     se = float(np.nanstd(bootstrap, ddof=1)) if defined else None

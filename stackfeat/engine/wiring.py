@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from stackfeat.engine.graph import Graph, Node, Options, Output
-from stackfeat.engine.jobs import Averaging, Fold, Sources
+from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan
+from stackfeat.engine.recipes import Fold
 from stackfeat.members.options import VoteOptions
 from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.structure import must, structured

@@ -1,18 +1,14 @@
-"""Work: what one job does, in whatever process it runs.
+"""The worker: what one job does, in whatever process it runs.
 
 In:  a job's key; its recipes are read from the store, and so is everything they name.
 Out: store entries. A worker holds no other state, so losing one costs one job.
-
-It also holds:
-
-- Which rows a unit of work reads, and what its fit knows besides them.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +19,32 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.validation_split import inner_split
-from stackfeat.encodings.alignment import add_refit_space, align_fold_spaces, anchors_of, map_activations
+from stackfeat.encodings.alignment import (
+    FoldSpaces,
+    add_refit_space,
+    align_fold_spaces,
+    anchors_of,
+    map_activations,
+)
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
 from stackfeat.engine.blocks import folds_of, read_oof, read_view, samples_of
-from stackfeat.engine.jobs import write_fitted_rows
-from stackfeat.engine.recipes import key_of
-from stackfeat.engine.scoring import diagnose_block, run_holdout_score, score_member
+from stackfeat.engine.jobs import Step, write_fitted_rows
+from stackfeat.engine.recipes import (
+    AlignEmitRecipe,
+    AlignRecipe,
+    AlignRefitRecipe,
+    BlockReference,
+    DiagnoseRecipe,
+    EmitRecipe,
+    FitRecipe,
+    HoldoutScoreRecipe,
+    MemberRecipe,
+    Recipe,
+    ReferenceRecipe,
+    ScoreRecipe,
+    key_of,
+)
+from stackfeat.engine.scoring import diagnose_block, score_holdout, score_member
 from stackfeat.errors import MemberError, StoreError, machine_fault
 from stackfeat.log import collected_lines
 from stackfeat.members import learns_from_rows, make_member
@@ -38,32 +54,35 @@ from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.nets.options import JOINT
 from stackfeat.registry.allowed import allowed_class, is_allowed_path
 from stackfeat.store import Entry, EntryStore, EntryWriter, Scratch, Store, reading
+from stackfeat.store.store import Reader
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     from stackfeat.members.net import NetMember
 
-Recipe = Mapping[str, Any]
+Held = dict[str, FittedMember]
 
 
-def row_sets(recipe: Recipe, folds: Folds, covered: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+def row_sets(
+    recipe: FitRecipe, folds: Folds, covered: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the rows to fit on and the rows to predict (None for the fit on all OOF rows).
 
     A base member trains on the splitter's rows. A later one trains on those of them that all
     its blocks cover: a splitter's gaps and windows hold at every level.
     """
-    repeat, fold = recipe["repeat"], recipe["fold"]
+    repeat, fold = recipe.repeat, recipe.fold
     usable = np.logical_and.reduce(covered) if covered else np.ones(folds.n_rows, dtype=bool)
     if fold == "all":
         return np.flatnonzero(usable), None
-    left_out = left_out_folds(fold)
+    left_out = recipe.folds_left_out
     if left_out:
         one, other = (folds.splits[repeat][k][0] for k in left_out)
         return np.intersect1d(one, other), None
-    train, held_out = folds.splits[repeat][fold]
+    train, held_out = folds.splits[repeat][int(fold)]
     train = train[usable[train]]
-    if not len(train) and learns_from_rows(recipe["member"]):
+    if not len(train) and learns_from_rows(recipe.member):
         raise MemberError(
             f"fold {fold} must have training rows that all inputs predict; got none. "
             "Use fewer levels, more folds, or a larger folds.max_train_size"
@@ -71,13 +90,8 @@ def row_sets(recipe: Recipe, folds: Folds, covered: list[np.ndarray]) -> tuple[n
     return train, held_out
 
 
-def left_out_folds(fold: int | str) -> list[int]:
-    """Return the two folds that a nested fit leaves out, such as "0-1"; none for other fits."""
-    return [int(part) for part in fold.split("-")] if isinstance(fold, str) and "-" in fold else []
-
-
 def context_of(
-    recipe: Recipe,
+    recipe: FitRecipe,
     samples: Samples,
     folds: Folds,
     train: np.ndarray,
@@ -87,45 +101,42 @@ def context_of(
     """Return what a fit on the rows `train` knows besides them."""
 
     def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
-        fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe["seed"])
+        fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe.seed)
         return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
 
     return FitContext(
         task=samples.task,
         y=samples.labels[train],
         weight=None if samples.weight is None else samples.weight[train],
-        fold_of=folds.fold_of(recipe["repeat"])[train] if recipe["blocks"] else None,
+        fold_of=folds.fold_of(recipe.repeat)[train] if recipe.blocks else None,
         inner=inner,
-        seed=recipe["seed"],
-        settings=recipe["settings"],
-        anchors=anchors(recipe, samples, folds, N_ANCHORS) if encodes(recipe, ("relative",)) else None,
+        seed=recipe.seed,
+        settings=recipe.settings,
+        anchors=anchors(recipe, samples, folds, N_ANCHORS) if "relative" in recipe.encodings else None,
         scratch=scratch,
-        repeat=recipe["repeat"],
-        fold=recipe["fold"],
+        repeat=recipe.repeat,
+        fold=recipe.fold,
         sources=sources,
     )
 
 
 def block_rows(
-    samples: Samples, raw: list[str], blocks: list[tuple[Recipe, np.ndarray, np.ndarray]], rows: np.ndarray
+    samples: Samples,
+    raw: Sequence[str],
+    blocks: Sequence[tuple[BlockReference, np.ndarray, np.ndarray]],
+    rows: np.ndarray,
 ) -> Rows:
     """Return what a member reads of the training rows with these numbers."""
     part = samples.take(rows)
     read = tuple(
-        BlockRows(block["name"], block["kind"], block["encoding"], values[rows])
-        for block, values, _ in blocks
+        BlockRows(block.name, block.kind, block.encoding, values[rows]) for block, values, _ in blocks
     )
     return Rows(len(rows), {name: part.inputs[name] for name in raw}, read, part.ids, rows)
 
 
-def encodes(recipe: Recipe, encodings: Collection[str]) -> bool:
-    """Whether a member's taps have one of these encodings."""
-    return any(name in encodings for tap in recipe["member"].get("emit", ()) for name in tap["encode"])
-
-
-def anchors(recipe: Recipe, samples: Samples, folds: Folds, n_most: int = MAX_ANCHORS) -> Rows:
+def anchors(recipe: MemberRecipe, samples: Samples, folds: Folds, n_most: int = MAX_ANCHORS) -> Rows:
     """Return the raw inputs of a seeded sample of training rows, the same rows for every fold."""
-    return block_rows(samples, recipe["raw"], [], anchors_of(folds, n_most))
+    return block_rows(samples, recipe.raw, [], anchors_of(folds, n_most))
 
 
 @dataclass(frozen=True)
@@ -176,60 +187,59 @@ class Worker:
         with suppress(Exception):
             store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
             for step in self._steps(store, key):
-                member = step["recipe"].get("member", {})
-                make_member(member, self.trust_code)
-                if is_allowed_path(member.get("estimator", "")):
-                    allowed_class(member["estimator"])
+                if isinstance(step.recipe, MemberRecipe):
+                    member = step.recipe.member
+                    make_member(member, self.trust_code)
+                    if is_allowed_path(member.get("estimator", "")):
+                        allowed_class(member["estimator"])
 
-    def _steps(self, store: Store, key: str) -> Sequence[Mapping[str, Any]]:
+    def _steps(self, store: Store, key: str) -> list[Step]:
         """Return what is to be done; nothing where the job is gone because somebody has its result."""
         try:
-            steps: Sequence[Mapping[str, Any]] = store.read_job(key)["steps"]
+            steps = store.read_job(key)["steps"]
         except StoreError:
             if store.has(key):
-                return ()
+                return []
             raise
-        return steps
+        return [Step.from_json(step) for step in steps]
 
 
-def run_steps(store: EntryStore, steps: Sequence[Mapping[str, Any]], *, trust_code: bool = False) -> None:
+def run_steps(store: EntryStore, steps: Sequence[Step], *, trust_code: bool = False) -> None:
     """Make the entries of a job's steps that are not stored yet; later steps reuse what is in memory."""
     held: dict[str, FittedMember] = {}
     for step in steps:
-        if not store.has(step["key"]):
-            STAGES[step["recipe"]["stage"]](store, step["key"], step["recipe"], held, trust_code)
+        if not store.has(step.key):
+            STAGES[step.recipe.stage](store, step.recipe, held, trust_code)
 
 
-def _run_fit(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
-) -> None:
+def _run_fit(store: EntryStore, recipe: FitRecipe, held: Held, trust_code: bool) -> None:
     # Making the member imports its library, which is no cost of the fit.
-    member = make_member(recipe["member"], trust_code)
+    member = make_member(recipe.member, trust_code)
     started = time.perf_counter()
-    samples = samples_of(store, recipe["samples"])
-    folds = folds_of(store, recipe["folds"])
-    blocks = [(block, *read_oof(store, block, folds, recipe["repeat"])) for block in recipe["blocks"]]
+    samples = samples_of(store, recipe.samples)
+    folds = folds_of(store, recipe.folds)
+    blocks = [(block, *read_oof(store, block, folds, recipe.repeat)) for block in recipe.blocks]
     train, held_out = row_sets(recipe, folds, [covered for _, _, covered in blocks])
-    scratch = store.scratch(key)
-    sources = {role: store.read(source) for role, source in recipe["member"].get("sources", {}).items()}
+    scratch = store.scratch(recipe.key)
+    sources = {role: store.read(source) for role, source in recipe.sources.items()}
     context = context_of(recipe, samples, folds, train, sources, scratch)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fitted = member.fit(block_rows(samples, recipe["raw"], blocks, train), context)
+        fitted = member.fit(block_rows(samples, recipe.raw, blocks, train), context)
     arrays = {}
     if held_out is not None:
-        emitted = _emitted(fitted, block_rows(samples, recipe["raw"], blocks, held_out), samples.task)
+        emitted = _emitted(fitted, block_rows(samples, recipe.raw, blocks, held_out), samples.task)
         arrays = {f"oof/{name}": values for name, values in emitted.items()}
-    left_out = left_out_folds(recipe["fold"])
+    left_out = recipe.folds_left_out
     for fold in left_out:
-        rows = folds.splits[recipe["repeat"]][fold][1]
-        emitted = _emitted(fitted, block_rows(samples, recipe["raw"], blocks, rows), samples.task)
+        rows = folds.splits[recipe.repeat][fold][1]
+        emitted = _emitted(fitted, block_rows(samples, recipe.raw, blocks, rows), samples.task)
         arrays |= {
             f"oof{fold}/{name}": values for name, values in emitted.items() if not name.startswith("tap/")
         }
     arrays |= {} if left_out else _anchor_arrays(fitted, recipe, samples, folds)
     seconds = time.perf_counter() - started
-    with store.write(key, "fit", recipe) as writer:
+    with recipe.write(store) as writer:
         for name, values in arrays.items():
             writer.array(name, values)
         write_fitted_rows(writer, train, folds.n_rows)
@@ -242,7 +252,7 @@ def _run_fit(
         writer.json("info", {**info, "warnings": _texts(caught)})
     if scratch is not None:
         scratch.remove()
-    held[key] = fitted
+    held[recipe.key] = fitted
 
 
 def _emitted(fitted: FittedMember, rows: Rows, task: Task) -> dict[str, np.ndarray]:
@@ -263,10 +273,10 @@ def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
 
 
 def _anchor_arrays(
-    fitted: FittedMember, recipe: Recipe, samples: Samples, folds: Folds
+    fitted: FittedMember, recipe: MemberRecipe, samples: Samples, folds: Folds
 ) -> dict[str, np.ndarray]:
     """Activations of the rows that fold spaces are aligned on."""
-    if not encodes(recipe, JOINT):
+    if not recipe.encodings & set(JOINT):
         return {}
     caught = cast(Tapped, fitted).activations(anchors(recipe, samples, folds), JOINT)
     return {f"anchor/{name}": values for name, values in caught.items()}
@@ -297,93 +307,100 @@ def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
     with reading(entry):
         must(key_of(recipe) == key, "its recipe", "be that of its key", key)
         must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
+        fit = FitRecipe.from_json(recipe, "its recipe")
         task = Task.from_json(entry.json("task"))
-        return make_member(recipe["member"], trust_code).load(entry, task, recipe["settings"])
+        return make_member(fit.member, trust_code).load(entry, task, fit.settings)
 
 
-def _run_emit(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
-) -> None:
-    fitted = held.get(recipe["fit"]) or load_fitted(store, recipe["fit"], trust_code)
-    samples = samples_of(store, recipe["samples"])
-    without = recipe.get("without", ())
-    blocks_of_fit = store.read(recipe["fit"]).manifest["recipe"]["blocks"]
-    described = [block for block in blocks_of_fit if block["name"] not in without]
+def fit_recipe(store: Reader, key: str) -> FitRecipe:
+    """Return the recipe of a stored fit; DamagedEntryError if the entry is of something else."""
+    entry = store.read(key)
+    with reading(entry):
+        return FitRecipe.from_json(entry.manifest["recipe"], "its recipe")
+
+
+def _run_emit(store: EntryStore, recipe: EmitRecipe, held: Held, trust_code: bool) -> None:
+    fitted = held.get(recipe.fit) or load_fitted(store, recipe.fit, trust_code)
+    samples = samples_of(store, recipe.samples)
+    fit = fit_recipe(store, recipe.fit)
+    described = [block for block in fit.blocks if block.name not in recipe.without]
     arrays = {}
-    for view in recipe["views"]:
+    for view in recipe.views:
         blocks = tuple(
-            BlockRows(block["name"], block["kind"], block["encoding"], read_view(store, place))
-            for block, place in zip(described, view["blocks"], strict=True)
+            BlockRows(block.name, block.kind, block.encoding, read_view(store, place))
+            for block, place in zip(described, view.blocks, strict=True)
         )
-        raw = {name: samples.inputs[name] for name in recipe["raw"]}
+        raw = {name: samples.inputs[name] for name in recipe.raw}
         rows = Rows(samples.n_rows, raw, blocks, samples.ids)
         for name, values in _emitted(fitted, rows, samples.task).items():
-            arrays[f"view{view['fold']}/{name}"] = values
-    _write_arrays(store, key, recipe, arrays)
+            arrays[f"view{view.fold}/{name}"] = values
+    _write_arrays(store, recipe, arrays)
 
 
-def _run_reference(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
-) -> None:
-    member = cast("NetMember", make_member(recipe["member"], trust_code))
-    samples, folds = samples_of(store, recipe["samples"]), folds_of(store, recipe["folds"])
+def _run_reference(store: EntryStore, recipe: ReferenceRecipe, held: Held, trust_code: bool) -> None:
+    member = cast("NetMember", make_member(recipe.member, trust_code))
+    samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
     rows = anchors(recipe, samples, folds)
-    arrays = member.reference(rows, samples.task, recipe["seed"], recipe["settings"])
-    _write_arrays(store, key, recipe, arrays)
+    arrays = member.reference(rows, samples.task, recipe.seed, recipe.settings)
+    _write_arrays(store, recipe, arrays)
 
 
 def _run_align(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
+    store: EntryStore, recipe: AlignRecipe | AlignRefitRecipe, held: Held, trust_code: bool
 ) -> None:
-    folds = folds_of(store, recipe["folds"])
-    fit_maps = align_fold_spaces if recipe["stage"] == "align" else add_refit_space
-    arrays, report = fit_maps(store, recipe, folds)
-    with store.write(key, recipe["stage"], recipe) as writer:
+    fits = [store.read(key) for key in recipe.fits]
+    n_nets = fit_recipe(store, recipe.fits[0]).settings["seeds"]
+    reference = None if recipe.reference is None else store.read(recipe.reference)
+    spaces = FoldSpaces(fits, n_nets, reference, folds_of(store, recipe.folds), recipe.repeat)
+    if isinstance(recipe, AlignRecipe):
+        arrays, report = align_fold_spaces(spaces, recipe.parts, recipe.reduce, recipe.seed)
+    else:
+        arrays, report = add_refit_space(spaces, store.read(recipe.align), store.read(recipe.fit))
+    with recipe.write(store) as writer:
         for name, values in arrays.items():
             writer.array(name, values)
         writer.json("report", report)
 
 
-def _run_align_emit(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
-) -> None:
-    values = map_activations(store, recipe)
-    _write_arrays(store, key, recipe, {f"view{recipe['fold']}": values})
+def _run_align_emit(store: EntryStore, recipe: AlignEmitRecipe, held: Held, trust_code: bool) -> None:
+    values = map_activations(store.read(recipe.align), store.read(recipe.emit), recipe.fold)
+    _write_arrays(store, recipe, {f"view{recipe.fold}": values})
 
 
-def _run_score(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
-) -> None:
+def _run_score(store: EntryStore, recipe: ScoreRecipe, held: Held, trust_code: bool) -> None:
     scored, bootstrap = score_member(
         store,
         recipe,
-        samples_of(store, recipe["samples"]),
-        folds_of(store, recipe["folds"]),
+        samples_of(store, recipe.samples),
+        folds_of(store, recipe.folds),
         trust_code=trust_code,
     )
-    with store.write(key, "score", recipe) as writer:
+    with recipe.write(store) as writer:
         writer.json("score", scored)
         writer.array("bootstrap", bootstrap)
 
 
-def _run_diagnose(
-    store: EntryStore, key: str, recipe: Recipe, held: dict[str, FittedMember], trust_code: bool
-) -> None:
-    samples = samples_of(store, recipe["samples"])
-    found = diagnose_block(store, recipe, samples, folds_of(store, recipe["folds"]))
-    with store.write(key, "diagnose", recipe) as writer:
+def _run_diagnose(store: EntryStore, recipe: DiagnoseRecipe, held: Held, trust_code: bool) -> None:
+    samples = samples_of(store, recipe.samples)
+    found = diagnose_block(store, recipe, samples, folds_of(store, recipe.folds))
+    with recipe.write(store) as writer:
         writer.json("diagnosis", found)
 
 
-def _write_arrays(store: EntryStore, key: str, recipe: Recipe, arrays: Mapping[str, np.ndarray]) -> None:
-    with store.write(key, recipe["stage"], recipe) as writer:
+def _run_holdout_score(store: EntryStore, recipe: HoldoutScoreRecipe, held: Held, trust_code: bool) -> None:
+    scored, bootstrap = score_holdout(store, recipe, samples_of(store, recipe.samples), trust_code=trust_code)
+    with recipe.write(store) as writer:
+        writer.json("score", scored)
+        writer.array("bootstrap", bootstrap)
+
+
+def _write_arrays(store: EntryStore, recipe: Recipe, arrays: Mapping[str, np.ndarray]) -> None:
+    with recipe.write(store) as writer:
         for name, values in arrays.items():
             writer.array(name, values)
 
 
-Stage = Callable[[EntryStore, str, Recipe, dict[str, FittedMember], bool], None]
-
-STAGES: dict[str, Stage] = {
+STAGES: dict[str, Callable[[EntryStore, Any, Held, bool], None]] = {
     "fit": _run_fit,
     "emit": _run_emit,
     "reference": _run_reference,
@@ -392,5 +409,5 @@ STAGES: dict[str, Stage] = {
     "align_emit": _run_align_emit,
     "score": _run_score,
     "diagnose": _run_diagnose,
-    "holdout_score": run_holdout_score,
+    "holdout_score": _run_holdout_score,
 }

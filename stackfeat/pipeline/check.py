@@ -11,7 +11,6 @@ from typing import Any
 from stackfeat.config import LoadedConfig
 from stackfeat.engine.graph import Node
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import key_of
 from stackfeat.errors import one_line
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.pipeline.planner import Planner, make_planner, open_store
@@ -50,7 +49,7 @@ def _folds(planner: Planner, plan: Plan) -> str:
 
 def _classes(planner: Planner) -> list[str]:
     """Classes and the positive one, once the training file has been read."""
-    key = key_of(planner.recipes.samples)
+    key = planner.recipes.samples.key
     if not planner.store.has(key):
         return ["the data files were not read: columns are checked when the config is run"]
     task = Task.from_json(planner.store.read(key).structure("samples", dict[str, Any])["task"])

@@ -28,7 +28,6 @@ from stackfeat.engine.external.checkpoints import (
 from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
-from stackfeat.engine.recipes import key_of
 from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds, row_recipes
 from stackfeat.members.options import PredictionsOptions
 from stackfeat.metrics.metric import METRICS, Metric, get_metric
@@ -81,9 +80,9 @@ class Planner:
         config = self.config
         blocks = config.folds.repeats_as == "blocks"
         return Sources(
-            samples=key_of(self.recipes.samples),
-            test=None if self.recipes.test is None else key_of(self.recipes.test),
-            folds=key_of(self.recipes.folds),
+            samples=self.recipes.samples.key,
+            test=None if self.recipes.test is None else self.recipes.test.key,
+            folds=self.recipes.folds.key,
             n_folds=n_folds(self.recipes, config.folds, self.store),
             n_repeats=1 if blocks else config.folds.repeats,
             is_time=self.recipes.is_time,
@@ -92,7 +91,7 @@ class Planner:
             source_hash=self.loaded.source_hash,
             n_rows=self._n_rows(),
             averaging=config.stack.averaging,
-            holdout=None if self.recipes.holdout is None else key_of(self.recipes.holdout),
+            holdout=None if self.recipes.holdout is None else self.recipes.holdout.key,
             files=self.files().sources,
         )
 
@@ -102,15 +101,15 @@ class Planner:
         return MemberFiles(
             folder=self.loaded.folder,
             memory=self.hashes,
-            samples=key_of(self.recipes.samples),
-            folds=key_of(self.recipes.folds),
+            samples=self.recipes.samples.key,
+            folds=self.recipes.folds.key,
             id_name=data.id or "id",
             target=data.target,
         )
 
     def _n_rows(self) -> int | None:
         """Training rows; None before the files have been read."""
-        key = key_of(self.recipes.samples)
+        key = self.recipes.samples.key
         return int(self.store.read(key).structure("n_rows", int)) if self.store.has(key) else None
 
     def metric(self) -> Metric:
@@ -140,11 +139,11 @@ class Planner:
         warnings = [] if self.config.metric in METRICS else self._tried_metric()
         sample = read_sample(self.config.data, self.loaded.folder)
         if sample is not None and self.recipes.test is not None:
-            check_sample(sample, samples_of(self.store, key_of(self.recipes.test)), self.config.data)
+            check_sample(sample, samples_of(self.store, self.recipes.test.key), self.config.data)
         return DataFiles(notes, warnings, sample)
 
     def _tried_metric(self) -> list[str]:
-        train = samples_of(self.store, key_of(self.recipes.samples))
+        train = samples_of(self.store, self.recipes.samples.key)
         return self.metric().tried_on(train.task.to_target_scale(train.labels), train.task, train.weight)
 
     def read_rows(self) -> list[str]:
@@ -177,10 +176,10 @@ class Planner:
 
     def _checkpoint_rows(self) -> CheckpointRows:
         recipes = self.recipes
-        held = None if recipes.holdout is None else samples_of(self.store, key_of(recipes.holdout))
+        held = None if recipes.holdout is None else samples_of(self.store, recipes.holdout.key)
         train, folds = (
-            samples_of(self.store, key_of(recipes.samples)),
-            folds_of(self.store, key_of(recipes.folds)),
+            samples_of(self.store, recipes.samples.key),
+            folds_of(self.store, recipes.folds.key),
         )
         return CheckpointRows(train, folds, 0 if held is None else held.n_rows)
 
@@ -189,14 +188,12 @@ class Planner:
         from stackfeat.engine.external.stored import RunRows
 
         metric, recipes = self.config.metric, self.recipes
-        test, held = (
-            None if recipe is None else key_of(recipe) for recipe in (recipes.test, recipes.holdout)
-        )
+        test, held = (None if recipe is None else recipe.key for recipe in (recipes.test, recipes.holdout))
         return RunRows(
-            train=samples_of(self.store, key_of(recipes.samples)),
+            train=samples_of(self.store, recipes.samples.key),
             test=None if test is None else samples_of(self.store, test),
             held=None if held is None else samples_of(self.store, held),
-            folds=folds_of(self.store, key_of(recipes.folds)),
+            folds=folds_of(self.store, recipes.folds.key),
             metric=self.metric(),
             metric_code=None if metric in METRICS else code_hash(metric, self.loaded.folder),
             test_key=test,
@@ -261,12 +258,12 @@ def make_planner(loaded: LoadedConfig, store: Store, trust_code: bool = False) -
         source_hash=loaded.source_hash,
         holdout=config.stack.holdout,
     )
-    return Planner(with_layers(loaded, store, key_of(recipes.samples)), store, recipes, trust_code, hashes)
+    return Planner(with_layers(loaded, store, recipes.samples.key), store, recipes, trust_code, hashes)
 
 
 def find_tapped_layers(planner: Planner) -> Planner:
     """Return the planner with every tap pattern replaced by the layers that it means in the net."""
-    loaded, store, samples = planner.loaded, planner.store, key_of(planner.recipes.samples)
+    loaded, store, samples = planner.loaded, planner.store, planner.recipes.samples.key
     find_layers(loaded, store, samples, trust_code=planner.trust_code)
     return replace(planner, loaded=with_layers(loaded, store, samples))
 

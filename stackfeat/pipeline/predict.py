@@ -16,6 +16,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.inputs import paths_named
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
+from stackfeat.engine.worker import fit_recipe
 from stackfeat.errors import DataError, TrustError, UsageError, as_written
 from stackfeat.metrics.decision import Decision
 from stackfeat.output.files import write_csv
@@ -86,10 +87,9 @@ def refuse_changed_code(predictor: Predictor, folder: Path) -> None:
     Code that was agreed to and remembered is compared where it is imported.
     """
     for key in dict.fromkeys(predictor.plan.fits.values()):
-        recipe = predictor.store.read(key).manifest["recipe"]
-        member, made_with = recipe.get("member"), recipe.get("code")
-        name = (member.get("net") or member.get("estimator")) if isinstance(member, dict) else None
-        if made_with is not None and isinstance(name, str) and source_hash(name, folder) != made_with:
+        fit = fit_recipe(predictor.store, key)
+        name = fit.member.get("net") or fit.member.get("estimator")
+        if fit.code is not None and isinstance(name, str) and source_hash(name, folder) != fit.code:
             raise TrustError(
                 f"the code of a model must be as it was in the run; got {name!r} in {folder}, which is not; "
                 "put it back, or run the config again"

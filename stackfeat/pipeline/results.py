@@ -21,7 +21,6 @@ from stackfeat.data.splits.holdout import load_holdout
 from stackfeat.encodings.diagnostics import block_warnings
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import warn_of_averaging, warn_of_inputs
-from stackfeat.engine.recipes import key_of
 from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
 from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, score_jobs
 from stackfeat.errors import RunFailed, TimeLimitReached
@@ -271,7 +270,7 @@ def _origin(planner: Planner, folder: Path) -> dict[str, str]:
 
 def _reading(planner: Planner) -> dict[str, Any]:
     """How the predictor reads later files."""
-    entry = planner.store.read(key_of(planner.recipes.samples))
+    entry = planner.store.read(planner.recipes.samples.key)
     with reading(entry):
         schema = entry.json("schema")
         Schema.from_json(schema)

@@ -18,7 +18,7 @@ from stackfeat.config import LoadedConfig
 from stackfeat.engine.blocks import samples_of
 from stackfeat.engine.graph import graph_problems
 from stackfeat.engine.plan import member_libraries
-from stackfeat.engine.recipes import Recipe, key_of, stage_recipe
+from stackfeat.engine.recipes import LayersRecipe
 from stackfeat.errors import ConfigError
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.options import NetOptions, TapOptions
@@ -41,7 +41,7 @@ def with_layers(loaded: LoadedConfig, store: EntryStore, samples: str) -> Loaded
     """
     levels = {level: dict(members) for level, members in loaded.config.levels.items()}
     for level, name, options in _with_patterns(loaded):
-        key = key_of(_recipe(options, samples, loaded.source_hash))
+        key = _recipe(options, samples, loaded.source_hash).key
         if store.has(key):
             levels[level][name] = expanded(
                 options, store.read(key).structure("layers", dict[str, tuple[str, ...]])
@@ -62,8 +62,7 @@ def find_layers(loaded: LoadedConfig, store: EntryStore, samples: str, *, trust_
     """
     for _, name, options in _with_patterns(loaded):
         recipe = _recipe(options, samples, loaded.source_hash)
-        key = key_of(recipe)
-        if store.has(key):
+        if store.has(recipe.key):
             continue
         from stackfeat.members.net import NetMember
 
@@ -75,7 +74,7 @@ def find_layers(loaded: LoadedConfig, store: EntryStore, samples: str, *, trust_
             layers = NetMember(options, trust_code).layers_of_patterns(rows, train.task, loaded.config.seed)
         for tap, names in layers.items():
             logger.info("%s: tap %s means %s", name, tap, ", ".join(names))
-        with store.write(key, "layers", recipe) as writer:
+        with recipe.write(store) as writer:
             writer.json("layers", layers)
     problems = graph_problems(with_layers(loaded, store, samples).config)
     if problems:
@@ -104,12 +103,11 @@ def _with_patterns(loaded: LoadedConfig) -> Iterator[tuple[str, str, NetOptions]
                 yield level, name, options
 
 
-def _recipe(options: NetOptions, samples: str, source_hash: Callable[[str], str | None]) -> Recipe:
+def _recipe(options: NetOptions, samples: str, source_hash: Callable[[str], str | None]) -> LayersRecipe:
     values: dict[str, Any] = options.to_json()
-    return stage_recipe(
-        "layers",
+    return LayersRecipe(
         net={name: values[name] for name in ("net", "params", "inputs", "output")},
-        taps=[tap.tap for tap in options.taps() if tap.is_open],
+        taps=tuple(tap.tap for tap in options.taps() if tap.is_open),
         samples=samples,
         libraries=member_libraries(options),
         code=source_hash(options.net),

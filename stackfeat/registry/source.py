@@ -1,7 +1,7 @@
 """Find the source of a module and read it as text, without importing it.
 
 In:  a dotted module name, and the folder that is searched before the installed packages.
-Out: its file, the names it defines, the hash of it and of the local modules it imports.
+Out: its file, the names it defines, the hash of it and of the local modules it imports; the versions of packages.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import importlib.util
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from stackfeat.errors import ConfigError
@@ -201,3 +203,17 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
         return node.module or ""
     parents = package.split(".")[: len(package.split(".")) - node.level + 1]
     return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of packages, read from their metadata (nothing is imported)."""
+    return {package: _library_version(package) for package in packages}
+
+
+@cache
+def _library_version(package: str) -> str:
+    # A plan names the same packages in every recipe, and parsing metadata takes milliseconds.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

@@ -10,7 +10,7 @@ from stackfeat.config import RunConfig
 from stackfeat.engine.graph import build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
-from stackfeat.engine.recipes import VERSIONS, align_emit_recipe, diagnose_recipe, emit_recipe, key_of
+from stackfeat.engine.recipes import VERSIONS, AlignEmitRecipe, DiagnoseRecipe, EmitRecipe, EmitView, key_of
 from stackfeat.engine.scoring import diagnose_jobs
 
 LEVELS: dict[str, Any] = {
@@ -108,12 +108,11 @@ def test_jobs_come_after_all_that_they_read() -> None:
     for wave in (wave for waves in made.waves.values() for wave in waves):
         for job in wave:
             for step in job.steps:
-                needed = [
-                    place[0] for block in step.recipe.get("blocks", ()) for place in block["oof"] if place
-                ]
-                needed += [place[0] for view in step.recipe.get("views", ()) for place in view["blocks"]]
-                needed += step.recipe.get("fits", [])
-                needed += [step.recipe[name] for name in ("reference",) if step.recipe.get(name)]
+                recipe = step.recipe.to_json()
+                needed = [place[0] for block in recipe.get("blocks", ()) for place in block["oof"] if place]
+                needed += [place[0] for view in recipe.get("views", ()) for place in view["blocks"]]
+                needed += recipe.get("fits", [])
+                needed += [recipe[name] for name in ("reference",) if recipe.get(name)]
                 assert set(needed) <= done
         done |= {step.key for job in wave for step in job.steps}
 
@@ -159,7 +158,7 @@ def test_options_that_a_vote_does_not_use_are_not_in_its_key() -> None:
 
 def test_seeds_differ_by_member_repeat_and_fold() -> None:
     made = plan(n_repeats=2)
-    seeds = [job.steps[0].recipe["seed"] for job in made.jobs() if job.what == "fit"]
+    seeds = [job.steps[0].recipe.to_json()["seed"] for job in made.jobs() if job.what == "fit"]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -189,7 +188,7 @@ def test_a_nested_member_trains_on_models_that_saw_neither_fold() -> None:
     for job in made.jobs():
         if job.member != "meta/m" or job.fold == "all":
             continue
-        for block in job.steps[0].recipe["blocks"]:
+        for block in job.steps[0].recipe.to_json()["blocks"]:
             for fold, (key, array) in enumerate(block["oof"]):
                 if fold == job.fold:
                     assert key == made.fits[block["name"].rsplit("/", 1)[0], 0, fold]
@@ -233,7 +232,7 @@ def test_ungated_activations_beside_predictions_are_nested_as_raw_columns_are(
 def emitted(made: Plan, member: str, fold: object) -> list[dict[str, Any]]:
     """Views that a fit says something of, as its emit recipe lists them."""
     key = made.emits[member, 0, fold]
-    (recipe,) = [step.recipe for job in made.jobs() for step in job.steps if step.key == key]
+    (recipe,) = [step.recipe.to_json() for job in made.jobs() for step in job.steps if step.key == key]
     return list(recipe["views"])
 
 
@@ -252,26 +251,27 @@ def test_an_early_mean_is_read_where_a_late_run_reads_each_view() -> None:
     assert [view["fold"] for view in emitted(late, "meta/m", "all")] == [0, 1, 2]
     (mean,) = emitted(early, "meta/m", "all")
     assert mean["fold"] == "mean"
-    assert mean["blocks"][0] == [view["blocks"][0] for view in emitted(late, "meta/m", "all")]
+    assert list(mean["blocks"][0]) == [view["blocks"][0] for view in emitted(late, "meta/m", "all")]
     (whole,) = emitted(refit, "meta/m", "all")
     assert whole["fold"] == "refit"
-    assert whole["blocks"][0] == [refit.emits["base/mlp", 0, "all"], "viewrefit/proba"]
+    assert whole["blocks"][0] == (refit.emits["base/mlp", 0, "all"], "viewrefit/proba")
     # No fold model is asked about test rows: the refit's map is fitted on training rows.
     assert {fold for _, _, fold in refit.emits} == {"all"}
 
 
 def test_keys_of_late_runs_are_those_of_stores_filled_before_other_averages_were_built() -> None:
-    emit = emit_recipe("f", "s", ["table"], {0: [[("k", "a")], [("l", "b")]]})
-    assert key_of(emit) == "f256b942a8faf0c2ac7cb5c111dc6a89b96bdcce742888c90a3f8723d94aa51d"
-    mapped = align_emit_recipe("a", "e", "t", 0)
+    view = EmitView.of(0, [[("k", "a")], [("l", "b")]])
+    emit = EmitRecipe(fit="f", samples="s", raw=("table",), views=(view,))
+    assert emit.key == "f256b942a8faf0c2ac7cb5c111dc6a89b96bdcce742888c90a3f8723d94aa51d"
+    mapped = AlignEmitRecipe(align="a", emit="e", tap="t", fold=0).to_json()
     # Version 2 since a tap may have several parts; nothing else in the recipe has changed.
     assert (
         key_of({**mapped, "version": 1}) == "1ad5c67d147e13616095fc5e0b8539de887a631ceb820205da82e2a1f53a84d0"
     )
-    diagnosed = diagnose_recipe(
-        block="b", oof=[("k", "a")], views=[], align=None, samples="s", folds="f", seed=1
+    diagnosed = DiagnoseRecipe(
+        block="b", oof=(("k", "a"),), views=(), align=None, samples="s", folds="f", seed=1
     )
-    assert "averaging" not in diagnosed
+    assert "averaging" not in diagnosed.to_json()
     assert Averaging("mean", "all", False).to_json() == {
         "average": "mean",
         "chain": "all",
@@ -284,7 +284,8 @@ def test_a_block_is_diagnosed_on_test_rows_in_the_averaging_in_use() -> None:
     for mode in ("late", "early", "refit"):
         made = plan(averaging=mode)
         (step,) = diagnose_jobs(made)["base/mlp/penultimate@geometry"].steps
-        seen[mode] = step.recipe.get("averaging"), [place[1] for place in step.recipe["views"]]
+        recipe = step.recipe.to_json()
+        seen[mode] = recipe.get("averaging"), [place[1] for place in recipe["views"]]
     folds = [f"view{fold}/penultimate@geometry" for fold in range(3)]
     assert seen == {
         "late": (None, folds),
@@ -300,7 +301,7 @@ def test_held_out_rows_take_the_fits_and_views_of_test_rows_and_are_never_anchor
         assert held is not None and held.sources.test == "h"
         assert (made.fits, made.aligns, made.emits) == (alone.fits, alone.aligns, alone.emits)
         assert held.test_maps is made.test_maps and held.align_emits.keys() == made.align_emits.keys()
-        recipes = {step.key: step.recipe for job in made.jobs() for step in job.steps}
+        recipes = {step.key: step.recipe.to_json() for job in made.jobs() for step in job.steps}
         assert {recipes[key]["samples"] for key in held.emits.values()} == {"h"}
         for unit, key in held.emits.items():
             views = [view["fold"] for view in recipes[key]["views"]]

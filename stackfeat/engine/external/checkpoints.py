@@ -18,8 +18,7 @@ from stackfeat.data.files.fingerprint import hash_file
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.graph import Node
-from stackfeat.engine.jobs import Fold
-from stackfeat.engine.recipes import Recipe, checkpoint_recipe, fold_file_recipe, imported_recipe, key_of
+from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, ImportedRecipe
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import FOLDS, PREDICTIONS, STEM, FoldFile, read_fold_file, weights_role
 from stackfeat.members.options import PredictionFiles, PredictionsOptions
@@ -74,7 +73,7 @@ class MemberFiles:
         n_there = next((fold for fold, name in enumerate(names) if not self.path(name).is_file()), MOST_FOLDS)
         return names[: max(n_there, 1)]
 
-    def imported(self, given: PredictionFiles) -> Recipe:
+    def imported(self, given: PredictionFiles) -> ImportedRecipe:
         """Return the recipe of predictions from files."""
         roles: dict[str, list[str]] = {"oof": [given.oof]}
         if given.test is not None:
@@ -82,13 +81,18 @@ class MemberFiles:
         for role in ("oof_ids", "test_ids"):
             name = getattr(given, role)
             roles |= {role: [name]} if name is not None else {}
-        hashes = {role: [self.hash(name) for name in names] for role, names in roles.items()}
-        return imported_recipe(hashes, self.samples, self.id_name, self.target, given.classes)
+        return ImportedRecipe(
+            files={role: tuple(map(self.hash, names)) for role, names in roles.items()},
+            samples=self.samples,
+            id=self.id_name,
+            target=self.target,
+            classes=None if given.classes is None else tuple(given.classes),
+        )
 
     def sources(self, node: Node, repeat: int, fold: Fold) -> dict[str, str]:
         """Return the keys of the entries that a unit reads, by role; none for most members."""
         if isinstance(node.options, PredictionsOptions):
-            return {PREDICTIONS: key_of(self.imported(node.options.predictions))}
+            return {PREDICTIONS: self.imported(node.options.predictions).key}
         if isinstance(node.options, NetOptions) and node.options.weights is not None:
             return self._checkpoints(node.options, node.options.weights, repeat, fold)
         return {}
@@ -96,18 +100,18 @@ class MemberFiles:
     def _checkpoints(self, options: NetOptions, pattern: str, repeat: int, fold: Fold) -> dict[str, str]:
         """Return the checkpoints of one fold; with predictions alone and a folds file, those of all."""
         of_all = has_fold(pattern) and options.folds is not None and not options.taps()
-        roles: dict[str, str] = {FOLDS: key_of(self.fold_file(options.folds or ""))} if of_all else {}
+        roles: dict[str, str] = {FOLDS: self.fold_file(options.folds or "").key} if of_all else {}
         folds = range(len(self.of_folds(pattern, repeat))) if of_all else (None,)
         for one in folds:
             for seed in range(options.seeds):
                 number = one if one is not None else fold if isinstance(fold, int) else 0
                 name = fill(pattern, fold=number, repeat=repeat, seed=seed)
-                roles[weights_role(seed, one)] = key_of(checkpoint_recipe(self.hash(name)))
+                roles[weights_role(seed, one)] = CheckpointRecipe(file=self.hash(name)).key
         return roles
 
-    def fold_file(self, name: str) -> Recipe:
+    def fold_file(self, name: str) -> FoldFileRecipe:
         """Return the recipe of the folds of checkpoints."""
-        return fold_file_recipe(self.hash(name), self.samples, self.folds, self.id_name)
+        return FoldFileRecipe(file=self.hash(name), samples=self.samples, folds=self.folds, id=self.id_name)
 
 
 @dataclass(frozen=True)
@@ -192,22 +196,21 @@ def _ensure_bytes(name: str, files: MemberFiles, store: EntryStore) -> str | Non
     hashed = files.hash(name)
     if hashed == ABSENT:
         return f"there must be a checkpoint for every fold, repeat and seed; {name!r} is not there"
-    recipe = checkpoint_recipe(hashed)
-    if not store.has(key_of(recipe)):
+    recipe = CheckpointRecipe(file=hashed)
+    if not store.has(recipe.key):
         path = files.path(name)
-        with store.write(key_of(recipe), "checkpoint", recipe) as writer:
+        with recipe.write(store) as writer:
             writer.bytes(f"{STEM}{path.suffix.lower()}", path.read_bytes())
     return None
 
 
 def _ensure_folds(name: str, files: MemberFiles, rows: CheckpointRows, store: EntryStore) -> FoldFile:
     recipe = files.fold_file(name)
-    key = key_of(recipe)
-    if not store.has(key):
+    if not store.has(recipe.key):
         file = read_fold_file(files.path(name), rows.train.ids, rows.folds, files.id_name)
-        with store.write(key, "fold_file", recipe) as writer:
+        with recipe.write(store) as writer:
             file.save(writer)
-    return FoldFile.load(store.read(key))
+    return FoldFile.load(store.read(recipe.key))
 
 
 def _fold_problem(options: NetOptions, file: FoldFile, rows: CheckpointRows) -> str | None:

@@ -15,7 +15,7 @@ from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.external.checkpoints import MemberFiles
 from stackfeat.engine.external.checks import examine
 from stackfeat.engine.graph import Node
-from stackfeat.engine.recipes import Recipe, import_check_recipe, key_of
+from stackfeat.engine.recipes import ImportCheckRecipe, ImportedRecipe
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import Aligned, Candidate, Check, align, on_members_scale, read_fold_file
 from stackfeat.members.options import PredictionFiles, PredictionsOptions
@@ -83,9 +83,9 @@ def ensure_member(node: Node, files: MemberFiles, rows: RunRows, store: EntrySto
     assert isinstance(node.options, PredictionsOptions)
     given = node.options.predictions
     imported = files.imported(given)
-    recipe = _check_recipe(given, key_of(imported), files, rows)
-    if store.has(key_of(imported)) and store.has(key_of(recipe)):
-        return list(store.read(key_of(recipe)).structure("checks", tuple[Check, ...]))
+    recipe = _check_recipe(given, imported.key, files, rows)
+    if store.has(imported.key) and store.has(recipe.key):
+        return list(store.read(recipe.key).structure("checks", tuple[Check, ...]))
     try:
         candidate = _read(given, files, rows)
     except DataError as error:
@@ -97,16 +97,22 @@ def ensure_member(node: Node, files: MemberFiles, rows: RunRows, store: EntrySto
 
 
 def _write(
-    store: EntryStore, imported: Recipe, recipe: Recipe, aligned: Aligned, checks: list[Check]
+    store: EntryStore,
+    imported: ImportedRecipe,
+    recipe: ImportCheckRecipe,
+    aligned: Aligned,
+    checks: list[Check],
 ) -> None:
-    with store.write(key_of(imported), "imported", imported) as writer:
+    with imported.write(store) as writer:
         aligned.save(writer)
-    with store.write(key_of(recipe), "import_check", recipe) as writer:
+    with recipe.write(store) as writer:
         writer.json("checks", [check.to_json() for check in checks])
 
 
-def _check_recipe(given: PredictionFiles, imported: str, files: MemberFiles, rows: RunRows) -> Recipe:
-    return import_check_recipe(
+def _check_recipe(
+    given: PredictionFiles, imported: str, files: MemberFiles, rows: RunRows
+) -> ImportCheckRecipe:
+    return ImportCheckRecipe(
         imported=imported,
         test=rows.test_key,
         holdout=rows.held_key,
