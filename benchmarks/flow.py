@@ -1,8 +1,12 @@
 """Trace the path of a config through `run`: which files of the package it passes, and where it climbs.
 
 In:  a config, run once with the ``inline`` executor in a fresh folder.
-Out: the number of files in which a function was called between entering `stackfeat.run` and its return, and
-     every climb: a call from a file to one of a later room (`tests/test_imports.ROOMS`).
+Out: between entering `stackfeat.run` and its return
+
+     - files on the path of the config: a function there is given the config, a part of it, or what was planned
+       from it (a planner, plan, graph or job);
+     - files passed at all, and those of them that are passed outside jobs;
+     - climbs: calls from a file to one of a later room (`tests/test_imports.ROOMS`), by caller and called.
 
 A function that Python's own or somebody else's code calls for us (a context manager, a key of a sort) counts as
 called by the nearest frame of the package below it. Bodies of modules and classes are no calls.
@@ -14,6 +18,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,27 +27,40 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "stackfeat"
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 
+JOB = "run_job"
+"""The function in which the jobs of a run are done, in this process or another."""
+
 Place = tuple[str, str]
 
 
 class Flow:
     """Counts calls between functions of the package, for as long as it is the profile function."""
 
-    def __init__(self, rooms: tuple[str, ...]) -> None:
+    def __init__(self, rooms: tuple[str, ...], carriers: tuple[type, ...]) -> None:
         self.rooms = {room: number for number, room in enumerate(rooms)}
         self.calls: Counter[tuple[Place, Place]] = Counter()
+        self.on_path: set[str] = set()
+        self.outside_jobs: set[str] = set()
+        self._carriers = carriers
         self._files: dict[str, str | None] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         if event != "call" or not self._is_function(frame):
             return
-        caller = frame.f_back
-        while caller is not None and self._file(caller) is None:
-            if caller.f_code.co_filename.startswith("<frozen importlib"):
-                return
-            caller = caller.f_back
-        if caller is not None and self._is_function(caller):
-            self.calls[self._place(caller), self._place(frame)] += 1
+        stack = list(_callers(frame))
+        if any(one.f_code.co_filename.startswith("<frozen importlib") for one in stack):
+            return
+        caller = next((one for one in stack if self._file(one) is not None), None)
+        if caller is None or not self._is_function(caller):
+            return
+        file = str(self._file(frame))
+        self.calls[self._place(caller), self._place(frame)] += 1
+        if all(one.f_code.co_qualname != JOB for one in [frame, *stack]):
+            self.outside_jobs.add(file)
+        code = frame.f_code
+        given = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if any(isinstance(frame.f_locals.get(name), self._carriers) for name in given):
+            self.on_path.add(file)
 
     def _is_function(self, frame: FrameType) -> bool:
         code = frame.f_code
@@ -75,13 +93,26 @@ class Flow:
         return self.rooms[Path(file).parts[0].removesuffix(".py")]
 
 
+def _callers(frame: FrameType) -> Iterator[FrameType]:
+    caller = frame.f_back
+    while caller is not None:
+        yield caller
+        caller = caller.f_back
+
+
 def trace(config: Path) -> Flow:
     """Run a config in a temporary folder and return what was called on the way."""
     sys.path.insert(0, str(ROOT))
-    import stackfeat as sf
+    from stackfeat import run
+    from stackfeat.config import LoadedConfig
+    from stackfeat.engine.graph import Graph, Node
+    from stackfeat.engine.jobs import Job, Sources
+    from stackfeat.engine.plan import Plan
+    from stackfeat.options import Options
+    from stackfeat.pipeline.planner import Planner
     from tests.test_imports import ROOMS
 
-    run, flow = sf.run, Flow(ROOMS)
+    flow = Flow(ROOMS, (LoadedConfig, Options, Planner, Plan, Graph, Node, Sources, Job))
     with tempfile.TemporaryDirectory() as folder:
         overrides = [f"outputs.dir={folder}/run", f"store={folder}/store", "executor.kind=inline"]
         sys.setprofile(flow)

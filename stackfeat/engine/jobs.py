@@ -51,13 +51,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """Steps that share what they hold in memory; done in order, each skipped if stored."""
+    """Steps that share what they hold in memory; done in order, each skipped if stored.
+
+    `block` is what is aligned, where something is.
+    """
 
     member: str
     repeat: int
     fold: Fold
     steps: tuple[Step, ...]
     what: Literal["fit", "reference", "align", "score", "diagnose", "holdout"] = "fit"
+    block: str = ""
 
     @property
     def key(self) -> str:

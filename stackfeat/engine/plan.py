@@ -13,7 +13,7 @@ It also holds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -24,6 +24,7 @@ from stackfeat.engine.recipes import (
     VERSIONS,
     AlignEmitRecipe,
     AlignRecipe,
+    AlignRefitRecipe,
     BlockReference,
     EmitRecipe,
     EmitView,
@@ -243,13 +244,37 @@ def make_plan(graph: Graph, sources: Sources) -> Plan:
         fits = [job for node in nodes for job in _fit_jobs(plan, node)]
         fits += [job for node in nodes if node.full_name in paired for job in _pair_jobs(plan, node)]
         references = [job for node in nodes for job in _reference_jobs(plan, node)]
+        note_keys(plan, [*fits, *references])
         aligns = [job for node in nodes for job in _align_jobs(plan, node)]
+        note_keys(plan, aligns)
         plan.waves[level] = [wave for wave in (fits, references, aligns) if wave]
     return plan
 
 
-def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
-    """Return the step that emits a fitted member's test rows, and note its key in the plan."""
+def note_keys(plan: Plan, jobs: Iterable[Job]) -> None:
+    """Note in a plan, and in that of its held-out rows, which keys jobs make."""
+    parts = {part.sources.test: part for part in plan.seen_by()}
+    emitting = {key: part for part in plan.seen_by() for key in part.emits.values()}
+    for job in jobs:
+        unit = job.member, job.repeat, job.fold
+        for step in job.steps:
+            recipe = step.recipe
+            if isinstance(recipe, FitRecipe):
+                plan.fits[unit] = step.key
+            elif isinstance(recipe, EmitRecipe):
+                parts[recipe.samples].emits[unit] = step.key
+            elif isinstance(recipe, ReferenceRecipe):
+                plan.references[job.member] = step.key
+            elif isinstance(recipe, AlignRecipe):
+                plan.aligns[job.block, job.repeat] = step.key
+            elif isinstance(recipe, AlignRefitRecipe):
+                plan.align_refits[job.block, job.repeat] = step.key
+            elif isinstance(recipe, AlignEmitRecipe):
+                emitting[recipe.emit].align_emits[job.block, job.repeat, recipe.fold] = step.key
+
+
+def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold, fit: str) -> Step | None:
+    """Return the step that emits a fitted member's test rows; `fit` is the key of its fit."""
     if plan.sources.test is None or not _sees_test_rows(plan, node, fold):
         return None
     chain: Chain = "all" if fold == "all" else "fold"
@@ -258,17 +283,10 @@ def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold) -> Step | None:
         EmitView.of(view, [plan.read_places(block, repeat, view, chain) for block in node.blocks])
         for view in seen
     ]
-    step = Step.of(
-        EmitRecipe(
-            fit=plan.fits[node.full_name, repeat, fold],
-            samples=plan.sources.test,
-            raw=node.raw,
-            views=tuple(views),
-            without=node.without,
-        )
+    recipe = EmitRecipe(
+        fit=fit, samples=plan.sources.test, raw=node.raw, views=tuple(views), without=node.without
     )
-    plan.emits[node.full_name, repeat, fold] = step.key
-    return step
+    return Step.of(recipe)
 
 
 def _sees_test_rows(plan: Plan, node: Node, fold: Fold) -> bool:
@@ -285,17 +303,18 @@ def _views_of_fit(plan: Plan, node: Node, fold: Fold) -> list[View]:
     return ["mean"] if plan.sources.averaging == "early" else ["refit"]
 
 
-def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int) -> list[Step]:
-    """Return the steps that map the test activations of each fold model, or of the refit."""
+def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int, maps: str) -> list[Step]:
+    """Return the steps that map the test activations of each fold model, or of the refit.
+
+    `maps` is the key of the alignment that they go through.
+    """
     if plan.sources.test is None:
         return []
     steps = []
     for view in plan.test_views(node):
-        align = plan.test_maps[node.block(output), repeat]
         emit = plan.emits[node.full_name, repeat, "all" if view == "refit" else view]
-        step = Step.of(AlignEmitRecipe(align=align, emit=emit, tap=output.tap_name, fold=view))
-        plan.align_emits[node.block(output), repeat, view] = step.key
-        steps.append(step)
+        recipe = AlignEmitRecipe(align=maps, emit=emit, tap=output.tap_name, fold=view)
+        steps.append(Step.of(recipe))
     return steps
 
 
@@ -304,8 +323,7 @@ def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
         folds: list[Fold] = list(plan.folds_of(node))
         for fold in folds if node.is_base and plan.sources.averaging != "refit" else [*folds, "all"]:
             fit = Step.of(fit_recipe_of(plan, node, repeat, fold))
-            plan.fits[node.full_name, repeat, fold] = fit.key
-            emits = [emit_step(part, node, repeat, fold) for part in plan.seen_by()]
+            emits = [emit_step(part, node, repeat, fold, fit.key) for part in plan.seen_by()]
             yield Job(node.full_name, repeat, fold, (fit, *(step for step in emits if step is not None)))
 
 
@@ -325,7 +343,6 @@ def _pair_jobs(plan: Plan, node: Node) -> Iterator[Job]:
         for one, other in combinations(plan.folds_of(node), 2):
             fold = pair_name(one, other)
             fit = Step.of(fit_recipe_of(plan, node, repeat, fold))
-            plan.fits[node.full_name, repeat, fold] = fit.key
             yield Job(node.full_name, repeat, fold, (fit,))
 
 
@@ -334,7 +351,6 @@ def _reference_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     if all(output.encoding != "reference" for output in node.outputs):
         return
     step = Step.of(reference_recipe_of(plan, node))
-    plan.references[node.full_name] = step.key
     yield Job(node.full_name, 0, "all", (step,), "reference")
 
 
@@ -354,15 +370,14 @@ def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
                 seed=derive_seed(plan.sources.seed, "anchors"),
             )
             align = Step.of(recipe)
-            plan.aligns[node.block(output), repeat] = align.key
             steps = [align]
             if plan.sources.averaging == "refit":
-                refit = Step.of(recipe.with_refit(plan.fits[node.full_name, repeat, "all"]))
-                plan.align_refits[node.block(output), repeat] = refit.key
-                steps.append(refit)
-            for part in plan.seen_by():
-                steps += align_emit_steps(part, node, output, repeat)
-            yield Job(node.full_name, repeat, "all", tuple(steps), "align")
+                steps.append(Step.of(recipe.with_refit(plan.fits[node.full_name, repeat, "all"])))
+            maps = steps[-1].key
+            steps += [
+                step for part in plan.seen_by() for step in align_emit_steps(part, node, output, repeat, maps)
+            ]
+            yield Job(node.full_name, repeat, "all", tuple(steps), "align", node.block(output))
 
 
 def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> FitRecipe:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +17,8 @@ import numpy as np
 
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.engine.graph import graph_without
-from stackfeat.engine.jobs import Averaging, Step
-from stackfeat.engine.plan import Plan, align_emit_steps, emit_step
+from stackfeat.engine.jobs import Averaging, Job, Step
+from stackfeat.engine.plan import Plan, align_emit_steps, emit_step, note_keys
 from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.scoring import test_prediction
 from stackfeat.engine.wiring import Wiring, folds_used
@@ -125,16 +125,25 @@ class LaterRows(Recipe):
     call: str
 
 
-def _emit_steps(plan: Plan, averaging: Averaging) -> list[list[Step]]:
-    jobs = []
+def _emit_steps(plan: Plan, averaging: Averaging) -> Iterator[list[Step]]:
+    """Yield the steps of each member and repeat, and note their keys in the plan."""
     for node in plan.graph.nodes:
         for repeat in range(plan.sources.n_repeats):
-            steps = [emit_step(plan, node, repeat, fold) for fold in folds_used(plan, node, averaging)]
+            name = node.full_name
+            emits = {
+                fold: emit_step(plan, node, repeat, fold, plan.fits[name, repeat, fold])
+                for fold in folds_used(plan, node, averaging)
+            }
+            jobs = [Job(name, repeat, fold, (step,)) for fold, step in emits.items() if step is not None]
+            note_keys(plan, jobs)
+            mapped = []
             for output in node.outputs:
-                if (node.block(output), repeat) in plan.test_maps:
-                    steps += align_emit_steps(plan, node, output, repeat)
-            jobs.append([step for step in steps if step is not None])
-    return jobs
+                block = node.block(output)
+                if (block, repeat) in plan.test_maps:
+                    steps = align_emit_steps(plan, node, output, repeat, plan.test_maps[block, repeat])
+                    mapped.append(Job(name, repeat, "all", tuple(steps), "align", block))
+            note_keys(plan, mapped)
+            yield [step for job in (*jobs, *mapped) for step in job.steps]
 
 
 def write_hashes(folder: Path, keys: Sequence[str]) -> None:
