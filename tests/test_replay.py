@@ -18,6 +18,7 @@ RECORDED = ROOT / "tests/replay.json"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_results_are_those_that_were_recorded() -> None:
     command = [sys.executable, "benchmarks/replay.py", "compare", str(RECORDED)]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
