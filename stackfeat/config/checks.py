@@ -33,6 +33,7 @@ from stackfeat.members.options import VoteOptions
 from stackfeat.metrics.metric import METRICS, check_metric, get_metric
 from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.registry.trust import Need, agree_once
+from stackfeat.tasks.task import task_class
 
 
 def stack_findings(config: RunConfig) -> list[Finding]:
@@ -40,17 +41,17 @@ def stack_findings(config: RunConfig) -> list[Finding]:
     return [*_average_findings(config), *_mode_findings(config)]
 
 
-_IMPOSSIBLE_AVERAGES = {
-    ("logit", "regression"): "logit averages probabilities; got task=regression. Use mean or rank",
-    ("rank", "multiclass"): "rank averages one column, in a binary or regression task; got task=multiclass. "
-    "Use mean or logit",
+_AVERAGES = {
+    "logit": "logit averages probabilities",
+    "rank": "rank averages one column, in a binary or regression task",
 }
 
 
 def _average_findings(config: RunConfig) -> list[Finding]:
     average, averaging = config.stack.average, config.stack.averaging
-    message = _IMPOSSIBLE_AVERAGES.get((average, config.task))
-    if message is not None:
+    averages = task_class(config.task).averages
+    if average not in averages:
+        message = f"{_AVERAGES[average]}; got task={config.task}. Use {' or '.join(averages)}"
         return [Finding("stack.average", message)]
     n_stacks = config.folds.repeats if config.folds.repeats_as == "stacks" else 1
     if average == "logit" and averaging != "late" and n_stacks == 1:

@@ -26,6 +26,7 @@ from stackfeat.data.splits.splitters import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
 from stackfeat.options import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
+from stackfeat.tasks.task import task_class
 
 ROLES = ("id", "target", "group", "time", "weight", "fold")
 
@@ -82,15 +83,17 @@ def _built_in_findings(config: RunConfig) -> list[Finding]:
 
 
 def _task_findings(config: RunConfig) -> list[Finding]:
-    findings = []
-    if config.data.positive is not None and config.task == "regression":
-        message = "only classes can be positive; got task=regression. Remove it"
+    findings, task = [], task_class(config.task)
+    if config.data.positive is not None and not task.most_classes:
+        message = f"only classes can be positive; got task={config.task}. Remove it"
         findings.append(Finding("data.positive", message))
-    elif config.data.positive is not None and config.task == "multiclass":
-        message = f"data.positive={config.data.positive!r} has no effect in a multiclass task. Remove it"
+    elif config.data.positive is not None and not task.takes_positive:
+        message = f"data.positive={config.data.positive!r} has no effect in a {config.task} task. Remove it"
         warnings.warn(message, DataWarning, stacklevel=2)
-    if config.data.target_transform == "log1p" and config.task != "regression":
-        message = f"log1p needs a numeric target; got task={config.task}. Use auto or none"
+    if config.data.target_transform not in ("auto", *task.transforms):
+        message = (
+            f"{config.data.target_transform} needs a numeric target; got task={config.task}. Use auto or none"
+        )
         findings.append(Finding("data.target_transform", message))
     return findings
 

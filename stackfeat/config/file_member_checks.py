@@ -22,6 +22,7 @@ from stackfeat.engine.plan_warnings import is_tree_learner
 from stackfeat.members.options import EstimatorOptions, PredictionFiles, PredictionsOptions
 from stackfeat.nets.options import NetOptions
 from stackfeat.registry.file_template import FOLD, fill, has_fold, placeholder_problem, placeholders
+from stackfeat.tasks.task import task_class
 
 PREDICTION_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".npy")
 
@@ -253,7 +254,7 @@ def _kind_findings(path: str, options: NetOptions, config: RunConfig) -> Iterato
                 yield Finding(
                     f"{path}.{name}", f"{name} is about fine-tuning; got no train. Add train, or remove it"
                 )
-        output = "prediction" if config.task == "regression" else "proba"
+        output = task_class(config.task).output
         if options.head == "reset" and options.emits(output):
             message = f"a head that starts anew has learnt nothing; got no train. Add it, or emit no {output}"
             yield Finding(f"{path}.head", message)
@@ -270,8 +271,8 @@ def _kind_findings(path: str, options: NetOptions, config: RunConfig) -> Iterato
             f"{path}.classes",
             "classes is the order of a head that is kept; got head: reset. Remove one of them",
         )
-    if config.task == "regression" and options.classes is not None:
-        yield Finding(f"{path}.classes", "values have no classes; got task=regression. Remove it")
+    if options.classes is not None and not task_class(config.task).most_classes:
+        yield Finding(f"{path}.classes", f"values have no classes; got task={config.task}. Remove it")
     if config.stack.averaging == "refit" and has_fold(pattern):
         yield Finding(
             f"{path}.weights",

@@ -29,6 +29,7 @@ from stackfeat.nets.training.training_defaults import with_declared
 from stackfeat.registry.resolve import code_hash
 from stackfeat.registry.trust import ConfigFile, Need, recall_config
 from stackfeat.registry.user_code import NO_CODE, Code
+from stackfeat.tasks.task import task_class
 
 # What lets the other checks go on where a required option is missing or wrong.
 _STAND_INS: dict[tuple[Key, ...], Any] = {
@@ -293,14 +294,11 @@ def _text(keys: Sequence[Key]) -> str:
 
 def run_settings(loaded: LoadedConfig) -> dict[str, Any]:
     """Return what results depend on beside data, folds and member options."""
-    config = loaded.config
-    default_loss = (
-        "cross_entropy" if config.task != "regression" else "mae" if config.metric == "mae" else "mse"
-    )
+    config, losses = loaded.config, task_class(loaded.config.task).losses
     return {
         "threads": config.executor.threads_per_job,
         "device": device_kind(config.executor.device),
-        "loss": default_loss,
+        "loss": config.metric if config.metric in losses else losses[0],
         "gate_se": config.stack.gate_se,
         "metric": config.metric,
         "metric_code": None if config.metric in METRICS else code_hash(config.metric, loaded.folder),

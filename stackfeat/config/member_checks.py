@@ -29,6 +29,7 @@ from stackfeat.registry.parameters import (
 )
 from stackfeat.registry.resolve import check_name
 from stackfeat.registry.source import find_module
+from stackfeat.tasks.task import task_class
 
 
 def member_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
@@ -104,15 +105,14 @@ def _net_findings(path: str, options: NetOptions, task: str, allowed: Allowed) -
     if not allowed.trust_code and not any(finding.trust for finding in findings):
         findings += _parameter_findings(path, net_problems(options.net, options.params))
     if options.emit == ():
-        message = f"must name at least one output; got none. Name {_output(task)}, or a layer"
+        message = f"must name at least one output; got none. Name {task_class(task).output}, or a layer"
         findings.append(Finding(f"{path}.emit", message))
     for place, item in enumerate(options.emit if options.emit != "auto" else ()):
         if isinstance(item, TapOptions):
             findings += _tap_findings(f"{path}.emit.{place}", item)
-    wrong_output = ("value",) if task != "regression" else ("logits", "proba", "log_proba")
-    if options.output in wrong_output:
-        right = "auto or value" if task == "regression" else "auto, logits, proba or log_proba"
-        message = f"must be {right} for task {task}; got {options.output}"
+    *legal, last = ("auto", *task_class(task).head_outputs)
+    if options.output not in (*legal, last):
+        message = f"must be {', '.join(legal)} or {last} for task {task}; got {options.output}"
         findings.append(Finding(f"{path}.output", message))
     return findings + _train_findings(f"{path}.train", options, task)
 
@@ -127,10 +127,6 @@ def _package_findings(path: str, net: str) -> Iterator[Finding]:
             f'Install: pip install "stackfeat[{extra}]"'
         )
         yield Finding(path, message)
-
-
-def _output(task: str) -> str:
-    return "prediction" if task == "regression" else "proba"
 
 
 def _tap_findings(path: str, tap: TapOptions) -> list[Finding]:
@@ -165,15 +161,13 @@ def _tap_findings(path: str, tap: TapOptions) -> list[Finding]:
 
 
 def _train_findings(path: str, options: NetOptions, task: str) -> list[Finding]:
-    train, findings = options.train, []
-    is_regression = task == "regression"
-    losses = ("mse", "mae", "huber") if is_regression else ("cross_entropy",)
+    train, findings, losses = options.train, [], task_class(task).losses
     if train.loss not in ("auto", *losses):
         message = f"must be auto or {' or '.join(losses)} for task {task}; got {train.loss}"
         findings.append(Finding(f"{path}.loss", message))
-    for name in ("class_weight", "label_smoothing", "mixup", "cutmix"):
-        if is_regression and is_set(train, name):
-            message = f"needs classes; got task=regression, {name}={getattr(train, name)}. Remove it"
+    for name in task_class(task).unusable_training:
+        if is_set(train, name):
+            message = f"needs classes; got task={task}, {name}={getattr(train, name)}. Remove it"
             findings.append(Finding(f"{path}.{name}", message))
     return findings
 
@@ -213,7 +207,8 @@ def _names_inside(path: str, values: Any) -> Iterator[tuple[str, str]]:
 
 def _kind_findings(path: str, name: str, task: str) -> list[Finding]:
     """Find a regressor in a classification task, or the reverse, by the names these packages use."""
-    wrong, right = ("Classifier", "Regressor") if task == "regression" else ("Regressor", "Classifier")
+    right = task_class(task).estimator_suffix
+    (wrong,) = {"Classifier", "Regressor"} - {right}
     if path.count(".") > 3 or not name.endswith(wrong) or name.split(".")[0] not in TRUSTED_PACKAGES:
         return []
     message = f"must be a {right.lower()} for task {task}; got {name}. Try {name.removesuffix(wrong)}{right}"

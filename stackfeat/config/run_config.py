@@ -18,6 +18,7 @@ from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.members.options import EstimatorOptions, PredictionsOptions, StackOptions, VoteOptions
 from stackfeat.nets.options import NetOptions
 from stackfeat.options import Options
+from stackfeat.tasks.task import Kind
 
 KINDS = ("net", "estimator", "vote", "predictions")
 
@@ -141,7 +142,7 @@ class RunConfig(Options):
     """Everything a run needs to know."""
 
     name: str = Field("run", min_length=1)
-    task: Literal["binary", "multiclass", "regression"]
+    task: Kind
     metric: str = Field(description="A name of METRICS, or 'pkg.mod:function'.")
     seed: int = Field(42, ge=0)
     data: DataOptions

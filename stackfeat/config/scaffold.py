@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError, in_quotes, one_line
 from stackfeat.registry.resolve import suggest
+from stackfeat.tasks.task import task_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,22 +150,22 @@ def _guess_group(frame: pd.DataFrame, columns: list[str]) -> tuple[str | None, s
     return None, ""
 
 
+_STARTS = {
+    "classification": ("sklearn.linear_model.LogisticRegression", "hard", "each casts a vote for a class"),
+    "regression": ("sklearn.linear_model.Ridge", "weighted", "weights fitted in every fold"),
+}
+"""A linear meta-learner, a vote and what it does."""
+
+
 def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
-    is_regression = guess.task == "regression"
-    output = "prediction" if is_regression else "proba"
-    kind = "Regressor" if is_regression else "Classifier"
-    metric = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}[guess.task]
-    plain = "sklearn.linear_model.Ridge" if is_regression else "sklearn.linear_model.LogisticRegression"
+    task = task_class(guess.task)
+    output, suffix = task.output, task.estimator_suffix
+    plain, vote, vote_does = _STARTS[task.family]
     inputs = f'inputs: ["meta/*", "base/*/{output}"]'
-    vote = (
-        f"weighted: {{vote: weighted, {inputs}}}   # weights fitted in every fold"
-        if is_regression
-        else f"hard: {{vote: hard, {inputs}}}   # each casts a vote for a class"
-    )
     lines = [
         f"name: {_quoted(name)}",
         f"task: {guess.task}   # guessed: {_comment(guess.task_reason)}",
-        f"metric: {metric}   # what decides; `stackfeat schema` and the docs list the others",
+        f"metric: {task.default_metric}   # what decides; `stackfeat schema` and the docs list the others",
         "seed: 42",
         "data:",
         *(f"  {role}: {_quoted(path)}" for role, path in files.items()),
@@ -181,18 +182,18 @@ def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
         "      seeds: 2   # two nets in every fold, averaged",
         f"      emit: [{output}, penultimate]",
         "    gbm:",
-        f"      estimator: lightgbm.LGBM{kind}",
+        f"      estimator: lightgbm.LGBM{suffix}",
         "      params: {n_estimators: 400, learning_rate: 0.05}",
         "  meta:   # trained on rows that the base members did not see",
         '    gated: {estimator: gated_linear, inputs: ["base/*/*"]}   # features enter only where they help',
         f'    plain: {{estimator: {plain}, inputs: ["base/*/{output}"]}}',
         "    trees:",
-        f"      estimator: lightgbm.LGBM{kind}",
+        f"      estimator: lightgbm.LGBM{suffix}",
         "      params: {n_estimators: 200, learning_rate: 0.05, num_leaves: 15}",
         '      inputs: ["base/*/*"]',
         "  final:   # votes",
         f"    soft: {{vote: soft, {inputs}}}   # the mean",
-        f"    {vote}",
+        f"    {vote}: {{vote: {vote}, {inputs}}}   # {vote_does}",
         f'    greedy: {{vote: greedy, inputs: ["*/*/{output}"]}}   # picks models one by one',
         "submit: auto   # the best out-of-fold score",
     ]

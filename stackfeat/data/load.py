@@ -240,7 +240,7 @@ def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, .
         notes.append(
             "left out: " + ", ".join(f"{name} ({reason})" for name, reason in schema.left_out.items())
         )
-    if schema.task.kind == "binary":
+    if schema.task.takes_positive:
         notes.append(f"positive class: {quoted(schema.task.classes[schema.task.positive])}")
     if schema.task.transform != "none":
         notes.append(f"members learn {schema.task.transform} of the target")

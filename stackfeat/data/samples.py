@@ -269,15 +269,11 @@ def load_samples(entry: ArrayReader) -> Samples:
             n_rows = values.n_rows if isinstance(values, Table) else len(values)
             must(n_rows == len(ids) and ids.ndim == 1, f"its {name}", "have a row for each id", n_rows)
         for role, values in roles.items():
-            kinds = "iu" if role in ("group", "fold") or (role == "y" and task.is_classification) else "f"
+            if role == "y":
+                task.check_y(values, "its y")
+                continue
+            kinds = "iu" if role in ("group", "fold") else "f"
             must(values.dtype.kind in kinds, f"its {role}", f"be of kind {kinds}", values.dtype.str)
-        if task.is_classification and len(roles.get("y", ())):
-            must(
-                0 <= roles["y"].min() <= roles["y"].max() < task.n_outputs,
-                "its y",
-                "be codes of classes",
-                task.classes,
-            )
     return Samples(ids=ids, inputs=inputs, y=roles.pop("y", None), task=task, **roles)
 
 

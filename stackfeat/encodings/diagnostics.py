@@ -22,6 +22,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from stackfeat.tasks.task import Task
+
 MOST_TEST_ROWS = 2000
 
 FEWEST_TEST_ROWS = 10
@@ -281,7 +283,7 @@ def probe_losses(
     y: np.ndarray,
     fold_of: np.ndarray,
     *,
-    is_classification: bool,
+    task: Task,
     group: np.ndarray | None,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -305,7 +307,8 @@ def probe_losses(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(values))[:MOST_PROBE_ROWS])
     folds = np.unique(fold_of[rows], return_inverse=True)[1]
-    targets = _targets(y[rows], is_classification)
+    targets = task.indicators(y[rows])
+    targets = targets - targets.mean(axis=0)
     variance = float(np.mean(np.sum(targets**2, axis=1)))
     if len(rows) < FEWEST_PROBE_ROWS or folds.max() < 1 or variance == 0:
         return None
@@ -314,11 +317,6 @@ def probe_losses(
     dealt = rng.permutation(units.max() + 1) % (folds.max() + 1)
     losses = [_cross_validated(X, targets, split) / variance for split in (folds, dealt[units])]
     return losses[0], losses[1]
-
-
-def _targets(y: np.ndarray, is_classification: bool) -> np.ndarray:
-    columns = (y[:, None] == np.unique(y)).astype(np.float64) if is_classification else y[:, None]
-    return np.asarray(columns - columns.mean(axis=0), dtype=np.float64)
 
 
 def _cross_validated(X: np.ndarray, targets: np.ndarray, split: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ Out: columns that mean the same in every fold: class shares among neighbours, di
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,18 +100,12 @@ class Geometry:
             raise UsageError(
                 f"embedding and y must have the same rows, at least one; got {rows.shape=}, {len(y)=}"
             )
-        kept = reference_rows(y if task.is_classification else None, len(rows), seed)
-        level = 0.0 if task.is_classification else float(np.mean(y))
-        values = y.astype(np.int64) if task.is_classification else y.astype(np.float64) - level
-        n_classes = task.n_outputs if task.is_classification else 0
+        kept = reference_rows(task.strata(y), len(rows), seed)
+        values, level = _STATISTICS[task.family].targets(y)
+        n_classes = len(task.classes)
         centre = rows.mean(axis=0, dtype=np.float64)
         centred = rows - centre
-        centroids, linear = np.empty((0, rows.shape[1])), None
-        if task.is_classification:
-            centroids = _centroids(rows, values, n_classes)
-            linear = _whitening(rows, values, centroids)
-        else:
-            linear = _read_outs(centred, values)
+        centroids, linear = _STATISTICS[task.family].learn(rows, centred, values, n_classes)
         sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
         unit = unit_rows(rows)
         searched = search_directions(unit, len(kept))
@@ -125,13 +120,7 @@ class Geometry:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of `transform`."""
-        if self.task.is_classification:
-            kinds = ["centroid", "mahalanobis", *(f"knn{k}" for k in NEIGHBOURS)]
-            names = [f"{kind}:{label}" for kind in kinds for label in self.task.classes]
-        else:
-            names = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
-            names += [f"readout:{penalty:g}" for penalty in READ_OUTS]
-        return (*names, *(f"radius{k}" for k in NEIGHBOURS))
+        return (*_STATISTICS[self.task.family].names(self.task), *(f"radius{k}" for k in NEIGHBOURS))
 
     def transform(self, embedding: np.ndarray) -> np.ndarray:
         """Describe rows that the fold model did not see.
@@ -150,17 +139,7 @@ class Geometry:
     def _describe(self, rows: np.ndarray) -> np.ndarray:
         means, radius = self.neighbours.look_up(project(unit_rows(rows), self.searched), self.sizes)
         radius = radius / self.units[-len(NEIGHBOURS) :]
-        if not self.task.is_classification:
-            parts = []
-            for mean in means:
-                variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
-                parts += [mean[:, :1] + self.level, np.sqrt(variance)[:, None]]
-            return np.hstack([*parts, (rows - self.centre) @ self.linear + self.level, radius])
-        centred, centroids = rows - self.centre, self.centroids - self.centre
-        plain_units, whitened_units = np.split(self.units[: 2 * len(centroids)], 2)
-        plain = _distances(centred, centroids, plain_units)
-        whitened = _distances(centred @ self.linear, centroids @ self.linear, whitened_units)
-        return np.hstack([plain, whitened, *means, radius])
+        return np.hstack([*_STATISTICS[self.task.family].describe(self, rows - self.centre, means), radius])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything learnt, as arrays that `from_arrays` reads."""
@@ -179,14 +158,79 @@ class Geometry:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], task: Task) -> Geometry:
         """Rebuild what `arrays` gave."""
-        n_classes = task.n_outputs if task.is_classification else 0
-        near = Neighbours(arrays["reference"], arrays["values"], n_classes)
+        near = Neighbours(arrays["reference"], arrays["values"], len(task.classes))
         sizes = tuple(int(k) for k in arrays["sizes"])
         centre, linear, centroids, units = (
             arrays[name] for name in ("centre", "linear", "centroids", "units")
         )
         level = float(arrays["level"][0])
         return cls(task, near, arrays.get("searched"), sizes, centre, linear, centroids, units, level)
+
+
+class _OfClasses:
+    """Distances to the centroids of classes, and shares of classes among neighbours."""
+
+    @staticmethod
+    def targets(y: np.ndarray) -> tuple[np.ndarray, float]:
+        return y.astype(np.int64), 0.0
+
+    @staticmethod
+    def learn(
+        rows: np.ndarray, centred: np.ndarray, codes: np.ndarray, n_classes: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        centroids = _centroids(rows, codes, n_classes)
+        return centroids, _whitening(rows, codes, centroids)
+
+    @staticmethod
+    def names(task: Task) -> list[str]:
+        kinds = ["centroid", "mahalanobis", *(f"knn{k}" for k in NEIGHBOURS)]
+        return [f"{kind}:{label}" for kind in kinds for label in task.classes]
+
+    @staticmethod
+    def describe(fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]) -> list[np.ndarray]:
+        centroids = fitted.centroids - fitted.centre
+        plain_units, whitened_units = np.split(fitted.units[: 2 * len(centroids)], 2)
+        plain = _distances(centred, centroids, plain_units)
+        return [
+            plain,
+            _distances(centred @ fitted.linear, centroids @ fitted.linear, whitened_units),
+            *means,
+        ]
+
+
+class _OfValues:
+    """Mean and spread of the neighbours' targets, and ridge read-outs."""
+
+    @staticmethod
+    def targets(y: np.ndarray) -> tuple[np.ndarray, float]:
+        level = float(np.mean(y))
+        return y.astype(np.float64) - level, level
+
+    @staticmethod
+    def learn(
+        rows: np.ndarray, centred: np.ndarray, values: np.ndarray, n_classes: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return np.empty((n_classes, rows.shape[1])), _read_outs(centred, values)
+
+    @staticmethod
+    def names(task: Task) -> list[str]:
+        names = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
+        return names + [f"readout:{penalty:g}" for penalty in READ_OUTS]
+
+    @staticmethod
+    def describe(fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]) -> list[np.ndarray]:
+        parts = []
+        for mean in means:
+            variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
+            parts += [mean[:, :1] + fitted.level, np.sqrt(variance)[:, None]]
+        return [*parts, centred @ fitted.linear + fitted.level]
+
+
+_STATISTICS: dict[str, type[_OfClasses] | type[_OfValues]] = {
+    "classification": _OfClasses,
+    "regression": _OfValues,
+}
+"""What is read of an embedding, by `Task.family`."""
 
 
 def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:

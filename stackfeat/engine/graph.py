@@ -28,6 +28,7 @@ from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.registry.file_template import has_fold
 from stackfeat.registry.resolve import quoted, suggest
 from stackfeat.registry.wildcards import is_pattern, matches
+from stackfeat.tasks.task import OUTPUTS, task_class
 
 
 @lru_cache(maxsize=2**16)
@@ -55,11 +56,7 @@ def match_block(pattern: str, blocks: Mapping[str, Any]) -> list[str]:
     for name in blocks:
         level, member, output = name.split("/", 2)
         if len(segments) == 2:
-            if (
-                output in ("proba", "prediction")
-                and match_segment(segments[0], level)
-                and match_segment(segments[1], member)
-            ):
+            if output in OUTPUTS and match_segment(segments[0], level) and match_segment(segments[1], member):
                 found.append(name)
         elif len(segments) == 3 and all(
             match_segment(part, text) for part, text in zip(segments, (level, member, output), strict=True)
@@ -86,15 +83,11 @@ class Output:
         return self.name.removesuffix(f"@{self.encoding}")
 
 
-def prediction_name(task_kind: str) -> str:
-    return "prediction" if task_kind == "regression" else "proba"
-
-
 def outputs_of(
     options: NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions, task_kind: str, report: Report
 ) -> tuple[Output, ...]:
     """List the blocks of a member; what cannot be emitted is reported as (path, message)."""
-    name = prediction_name(task_kind)
+    name = task_class(task_kind).output
     outputs = [Output(name, "prediction")]
     if not isinstance(options, NetOptions):
         return tuple(outputs)
@@ -120,7 +113,7 @@ def _check_emitted_names(options: NetOptions, name: str, task_kind: str, report:
         return
     for place, item in enumerate(options.emit):
         text = item.tap if isinstance(item, TapOptions) else item
-        if text in ("proba", "prediction") and text != name:
+        if text in OUTPUTS and text != name:
             report(f"emit.{place}", f"in a {task_kind} task the output is {name!r}; got {text!r}")
 
 
@@ -374,9 +367,8 @@ class _NodeBuilder:
         return found
 
     def _why_none(self, pattern: str) -> str:
-        wrong = {"regression": "proba"}.get(self.task_kind, "prediction")
-        right = "prediction" if wrong == "proba" else "proba"
-        if pattern.split("/")[-1] == wrong:
+        right = task_class(self.task_kind).output
+        if pattern.split("/")[-1] in {*OUTPUTS} - {right}:
             return f" In a {self.task_kind} task the output is {right!r}. Blocks there are: {self._listing()}"
         return f"{suggest(pattern, self.earlier)} Blocks there are: {self._listing()}"
 

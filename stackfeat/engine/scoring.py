@@ -234,7 +234,7 @@ def _decide(
     """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
     if metric.needs != "label":
         return prediction, {}, None
-    decided = np.empty(len(y), dtype=np.float64 if not task.is_classification else np.int64)
+    decided = np.empty(len(y), dtype=task.dtype)
     rules: dict[int, Decision] = {}
     fold_of = folds.fold_of(0)[row_numbers]
     for fold in np.unique(fold_of):
@@ -297,7 +297,7 @@ def _random_cv(
             values[rows],
             samples.labels[rows],
             folds.fold_of(0)[rows],
-            is_classification=samples.task.is_classification,
+            task=samples.task,
             group=None if samples.group is None else samples.group[rows],
             seed=seed,
         )

@@ -115,20 +115,12 @@ def align(
 
 def on_members_scale(aligned: Aligned, task: Task) -> Aligned:
     """Return checked predictions as members hand them on: rows that sum to 1, transformed targets."""
-
-    def change(values: np.ndarray) -> np.ndarray:
-        if task.is_classification:
-            shares = np.clip(values, 0.0, 1.0)
-            # Rows that nobody reads were not checked, and may be all zero.
-            return np.asarray(shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-300))
-        return np.log1p(np.maximum(values, 0.0)) if task.transform == "log1p" else values
-
     return Aligned(
-        change(aligned.oof),
+        task.to_member_scale(aligned.oof),
         aligned.test_ids,
-        tuple(change(values) for values in aligned.test),
+        tuple(task.to_member_scale(values) for values in aligned.test),
         aligned.other_ids,
-        change(aligned.other),
+        task.to_member_scale(aligned.other),
     )
 
 

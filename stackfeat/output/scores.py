@@ -172,7 +172,7 @@ def fold_scale_warning(scores: Sequence[Score], metric: Metric, task: Task) -> l
     if not names:
         return []
     # Ranks of several classes cannot be averaged, and are refused.
-    remedy = "logit" if task.kind == "multiclass" else "rank"
+    remedy = "rank" if "rank" in task.averages else "logit"
     return [
         f"{metric.name} on pooled rows is more than two standard errors below the mean over folds for "
         f"{', '.join(names)}: fold models are on different scales. Try stack.average: {remedy}"

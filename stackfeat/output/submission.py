@@ -110,18 +110,16 @@ def make_submission(
 
 
 def _default_header(task: Task, form: Form) -> tuple[str, ...]:
-    if task.kind == "multiclass" and not form.as_labels:
-        return (form.id_name, *[str(label) for label in task.classes])
-    return (form.id_name, form.target_name)
+    if 1 in task.widths or form.as_labels:
+        return (form.id_name, form.target_name)
+    return (form.id_name, *task.columns)
 
 
 def _single_column(prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form) -> Column:
-    if not task.is_classification:
-        return labels if form.as_labels and labels is not None else prediction[:, 0]
-    if form.as_labels or task.kind == "multiclass":
-        codes = labels if labels is not None else prediction.argmax(axis=1)
-        return [task.classes[int(code)] for code in codes]
-    return prediction[:, task.positive]
+    if 1 in task.widths and not form.as_labels:
+        return task.counted(prediction)
+    decided = task.decided(prediction) if labels is None else labels
+    return task.labels_of(decided)
 
 
 def _class_columns(names: Sequence[str], task: Task) -> list[int]:
@@ -131,7 +129,7 @@ def _class_columns(names: Sequence[str], task: Task) -> list[int]:
         return [labels.index(name) for name in names]
     ending = [[place for place, label in enumerate(labels) if name.endswith(label)] for name in names]
     best = [max(places, key=lambda place: len(labels[place]), default=-1) for places in ending]
-    if task.is_classification and sorted(best) == list(range(len(labels))):
+    if sorted(best) == list(range(len(labels))):
         return best
     raise DataError(
         f"the sample submission's columns must be an id and one column, or an id and a column for each class; "
@@ -142,10 +140,7 @@ def _class_columns(names: Sequence[str], task: Task) -> list[int]:
 def _check_values(submission: Submission, prediction: np.ndarray, task: Task, single: bool) -> None:
     if not np.isfinite(prediction).all():
         raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
-    if task.is_classification and (prediction.min() < 0 or prediction.max() > 1 + 1e-9):
-        raise DataError(f"probabilities must lie in [0, 1]; got [{prediction.min()}, {prediction.max()}]")
-    if task.is_classification and not single and np.abs(prediction.sum(axis=1) - 1).max() > 1e-6:
-        raise DataError("probabilities of a row must sum to 1; got rows that do not")
+    task.check_submitted(prediction, single)
 
 
 def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submission:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from stackfeat.errors import MemberError
+from stackfeat.errors import DataError, MemberError
 from stackfeat.structure import must
 from stackfeat.tasks.task import (
     MOST_CLASSES,
@@ -38,6 +38,7 @@ class Classification(Task):
     prediction_text = "in [0, 1], rows sum to 1"
     dtype = np.int64
     fewest_classes = 2
+    is_stratified = True
     transforms = ("none",)
     losses = ("cross_entropy",)
     head_outputs = ("logits", "proba", "log_proba")
@@ -69,6 +70,9 @@ class Classification(Task):
 
     def labels_of(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(np.asarray(self.classes)[codes])
+
+    def indicators(self, y: np.ndarray) -> np.ndarray:
+        return np.asarray(y[:, None] == np.unique(y), dtype=np.float64)
 
     def balanced_weights(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         counts = np.bincount(y, weights=weight, minlength=self.n_outputs)
@@ -103,6 +107,15 @@ class Classification(Task):
         shares = _class_shares(estimator, columns, classes, name)
         proba[:, classes] = of_length(shares, len(columns), len(classes), name)
         return checked_probabilities(proba, name)
+
+    def decided(self, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray(prediction.argmax(axis=1))
+
+    def check_submitted(self, prediction: np.ndarray, single: bool) -> None:
+        if prediction.min() < 0 or prediction.max() > 1 + 1e-9:
+            raise DataError(f"probabilities must lie in [0, 1]; got [{prediction.min()}, {prediction.max()}]")
+        if not single and np.abs(prediction.sum(axis=1) - 1).max() > 1e-6:
+            raise DataError("probabilities of a row must sum to 1; got rows that do not")
 
     def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return -log_probability(prediction[np.arange(len(y)), y])

@@ -22,6 +22,7 @@ class Regression(Task):
     prediction_text = "finite"
     dtype = np.float64
     fewest_classes = most_classes = 0
+    is_stratified = False
     takes_positive = False
     transforms = ("none", "log1p")
     averages = ("mean", "rank")

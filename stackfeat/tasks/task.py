@@ -76,6 +76,8 @@ class Task:
     dtype : numpy type
         Of `y`: codes of classes, or values.
     fewest_classes, most_classes : int
+    is_stratified : bool
+        Whether folds hold the classes in proportion.
     takes_positive : bool
         Whether one class may be named as the one that counts.
     transforms, averages, losses, head_outputs : tuple of str
@@ -104,6 +106,7 @@ class Task:
     dtype: ClassVar[type[np.int64] | type[np.float64]]
     fewest_classes: ClassVar[int]
     most_classes: ClassVar[int]
+    is_stratified: ClassVar[bool]
     takes_positive: ClassVar[bool]
     transforms: ClassVar[tuple[str, ...]]
     averages: ClassVar[tuple[str, ...]]
@@ -196,6 +199,10 @@ class Task:
         """Return targets, or decided predictions, as they stand in a file."""
         return codes
 
+    def indicators(self, y: np.ndarray) -> np.ndarray:
+        """Return a target as float64 columns: one of ones and zeros for each class that occurs, or the values."""
+        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
     def balanced_weights(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         """Return weights of rows with which all classes weigh the same."""
         return weight
@@ -217,6 +224,13 @@ class Task:
     def ask(self, estimator: Any, columns: Any) -> np.ndarray:
         """Return what a fitted estimator predicts for rows, float64 (n_rows, n_outputs), checked."""
         raise NotImplementedError
+
+    def decided(self, prediction: np.ndarray) -> np.ndarray:
+        """Return the most probable class of each row as a code, or the value."""
+        return self.counted(prediction)
+
+    def check_submitted(self, prediction: np.ndarray, single: bool) -> None:
+        """Raise DataError unless finite predictions, of which one column is written if `single`, are sound."""
 
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         """Return the one column of a prediction that counts, (n_rows,), or all where there is no such one."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ARRAY = ".npy"
-_ROLE_WORDS = ("prediction", "proba", "pred")
+PREDICTION = "prediction"
+_ROLE_WORDS = (PREDICTION, "proba", "pred")
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,7 @@ def read_predictions(
     names = _value_columns(path, [str(n) for n in frame.columns if n != column], task, target)
     values = np.column_stack([_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
     ignored = tuple(str(name) for name in frame.columns if name != column and name not in names)
-    return PredictionRows(
-        read_ids(frame, column, str(path)), _both_classes(values, task), ignored, by_name=True
-    )
+    return PredictionRows(read_ids(frame, column, str(path)), _whole(values, task), ignored, by_name=True)
 
 
 def read_id_file(path: Path, id_name: str) -> np.ndarray:
@@ -147,16 +146,15 @@ def _from_array(
             f"{path}: there must be an id for each row; got {len(values)} rows and {len(found)} ids in "
             f"{ids.name}; give the ids of this very file"
         )
-    n_wanted = {task.n_outputs, 1} if task.kind != "multiclass" else {task.n_outputs}
-    if values.shape[1] not in n_wanted:
+    if values.shape[1] not in task.widths:
         raise DataError(
-            f"{path}: must have {' or '.join(map(str, sorted(n_wanted)))} columns for this {task.kind} task; "
+            f"{path}: must have {' or '.join(map(str, sorted(task.widths)))} columns for this {task.kind} task; "
             f"got {values.shape[1]}; write a column per class"
         )
     values = values.astype(np.float64)
     if classes is not None and values.shape[1] > 1:
         values = values[:, class_order(classes, task, str(path))]
-    return PredictionRows(found, _both_classes(values, task), (), by_name=classes is not None)
+    return PredictionRows(found, _whole(values, task), (), by_name=classes is not None)
 
 
 def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
@@ -208,29 +206,26 @@ def _id_column(path: Path, frame: pd.DataFrame, id_name: str) -> str:
 
 def _value_columns(path: Path, names: Sequence[str], task: Task, target: str) -> list[str]:
     """Return the columns that hold predictions, in the task's order."""
-    wanted = [str(label) for label in task.classes]
-    if task.is_classification and all(label in names for label in wanted):
+    wanted = [*task.columns]
+    if all(label in names for label in wanted):
         return wanted
-    if task.kind != "multiclass":
-        alone = [name for name in (*_ROLE_WORDS, target) if name in names]
-        if task.kind == "binary" and wanted[task.positive] in names:
-            alone.append(wanted[task.positive])
+    if 1 in task.widths:
+        counted = [wanted[place] for place in task.counted_classes]
+        alone = [name for name in (*_ROLE_WORDS, target, *counted) if name in names]
         if alone:
             return alone[:1]
         if len(names) == 1:
-            alternatives = (
-                "'prediction'" if not wanted else f"'prediction' or {quoted(wanted[task.positive])}"
-            )
+            alternatives = " or ".join(map(quoted, dict.fromkeys([PREDICTION, *counted])))
             raise DataError(
                 f"{path}: the column must be called {alternatives}; got {quoted(names[0])}; rename it"
             )
-    missing = [label for label in wanted if label not in names] or ["prediction"]
+    missing = [label for label in wanted if label not in names]
     near = suggest(missing[0], names)
     raise DataError(
         f"{path}: must have a column per class, called as the classes are ({name_values(wanted)}); missing: "
         f"{name_values(missing)}; got {quote_values(names)}.{near}"
-        if wanted
-        else f"{path}: must have a column 'prediction'; got {quote_values(names)}.{near}"
+        if task.classes
+        else f"{path}: must have a column {quoted(PREDICTION)}; got {quote_values(names)}.{near}"
     )
 
 
@@ -240,11 +235,6 @@ def _numbers(values: pd.Series, where: str) -> np.ndarray:
     return to_numbers(values, where)
 
 
-def _both_classes(values: np.ndarray, task: Task) -> np.ndarray:
-    """Turn one column of a binary task into the probabilities of both classes."""
-    if task.kind != "binary" or values.shape[1] == 2:
-        return values
-    both = np.empty((len(values), 2))
-    both[:, task.positive] = values[:, 0]
-    both[:, 1 - task.positive] = 1.0 - values[:, 0]
-    return both
+def _whole(values: np.ndarray, task: Task) -> np.ndarray:
+    """Return a prediction of which one column may have been given."""
+    return values if values.shape[1] == task.n_outputs else task.whole(values[:, 0])

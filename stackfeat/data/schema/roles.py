@@ -23,7 +23,7 @@ from stackfeat.data.samples import Table
 from stackfeat.data.schema.columns import Column, LabelType, guess_type, to_dates, to_numbers
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import quoted, suggest
-from stackfeat.tasks.task import Kind, Task
+from stackfeat.tasks.task import Kind, Task, task_class
 
 _INTEGER = r"-?(0|[1-9]\d{0,17})"
 
@@ -48,8 +48,8 @@ def read_target(
             f"{where}: every training row must have a target; got none in {name_rows(missing)}; remove these "
             "rows"
         )
-    if task_kind == "regression":
-        return _read_numbers(values, options, metric, where)
+    if not task_class(task_kind).most_classes:
+        return _read_numbers(values, options, task_kind, metric, where)
     classes, codes, label_type = _read_labels(values)
     _check_classes(classes, len(values), task_kind, where)
     positive = _find_positive(classes, options.positive, task_kind, where)
@@ -57,11 +57,11 @@ def read_target(
 
 
 def _read_numbers(
-    values: pd.Series, options: DataOptions, metric: str, where: str
+    values: pd.Series, options: DataOptions, task_kind: Kind, metric: str, where: str
 ) -> tuple[Task, LabelType, np.ndarray]:
     if options.positive is not None:
         raise DataError(
-            f"data.positive is for binary tasks; got positive={options.positive!r}, task=regression; remove "
+            f"data.positive is for binary tasks; got positive={options.positive!r}, task={task_kind}; remove "
             "it"
         )
     y = to_numbers(values, where)
@@ -76,7 +76,7 @@ def _read_numbers(
             f"{where}: {reason} needs a target of at least 0; got {y[y < 0][0]} in {name_rows(y < 0)}; use "
             "rmse"
         )
-    return Task(kind="regression", transform="log1p" if log else "none"), "float", np.log1p(y) if log else y
+    return Task(kind=task_kind, transform="log1p" if log else "none"), "float", np.log1p(y) if log else y
 
 
 def _read_labels(values: pd.Series) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:
@@ -111,9 +111,11 @@ def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where
         raise DataError(
             f"{where}: the target must have at least 2 classes; got {shown} in every row; check data.target"
         )
-    if task_kind == "binary" and len(classes) != 2:
+    most = task_class(task_kind).most_classes
+    if len(classes) > most:
         raise DataError(
-            f"{where}: task binary needs exactly 2 classes; got {len(classes)}: {shown}; use task: multiclass"
+            f"{where}: task {task_kind} needs exactly {most} classes; got {len(classes)}: {shown}; "
+            "use task: multiclass"
         )
     if len(classes) > max(_MOST_CLASSES, n_rows // 2):
         raise DataError(
@@ -126,7 +128,7 @@ def _find_positive(classes: tuple[Any, ...], positive: Any, task_kind: Kind, whe
     """Return the index of the class whose probability counts; the greater label if none is named."""
     if positive is None:
         return 1
-    if task_kind != "binary":
+    if not task_class(task_kind).takes_positive:
         raise DataError(
             f"data.positive is for binary tasks; got positive={positive!r}, task={task_kind}; remove it"
         )

@@ -133,7 +133,7 @@ def _checked_split(
         if kind == "custom":
             _check_time(splits, samples)
             _check_covered(splits, samples)
-    if samples.task.is_classification:
+    if samples.task.is_stratified:
         _check_classes(splits, samples)
     return splits
 

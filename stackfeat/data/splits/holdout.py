@@ -81,7 +81,7 @@ def draw_holdout(samples: Samples, options: Mapping[str, Any]) -> Holdout:
         every = np.arange(samples.n_rows)
         kept, held = inner_split(samples, every, options["kind"], options["share"], options["seed"])
     _check_sizes(samples, kept, held, options["share"])
-    if samples.task.is_classification:
+    if samples.task.is_stratified:
         _check_classes(samples, kept, held)
     _warn_of_duplicates(samples, kept, held)
     return Holdout(kept, held, samples.ids)
@@ -184,7 +184,7 @@ def describe_holdout(holdout: Holdout, samples: Samples, options: Mapping[str, A
     elif samples.group is not None:
         how = f"{len(np.unique(samples.group[holdout.held]))} whole groups"
     else:
-        how = "classes in proportion" if samples.task.is_classification else "drawn at random"
+        how = "classes in proportion" if samples.task.is_stratified else "drawn at random"
     neither = n_rows - n_held - len(holdout.kept)
     rest = f"; {neither} rows before them or of their groups are left out" if neither else ""
     return f"held out of all levels: {n_held} of {n_rows} rows ({n_held / n_rows:.1%}), {how}{rest}"

@@ -26,7 +26,7 @@ from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples
 from stackfeat.errors import ConfigError, DataError, Problem, StackfeatError, first_line
 from stackfeat.registry.resolve import quoted, suggest
-from stackfeat.tasks.task import Kind
+from stackfeat.tasks.task import Kind, task_class
 
 if TYPE_CHECKING:
     from stackfeat.data.options import FoldOptions
@@ -59,7 +59,7 @@ def resolve_kind(
     ConfigError
         If the kind needs a column that is not named, or ignores one without ``allow_leak``.
     """
-    classes = task_kind != "regression"
+    classes = task_class(task_kind).is_stratified
     if options.kind == "auto":
         return _automatic(classes, has_group, has_time, has_fold)
     kind = "custom" if ":" in options.kind else options.kind
@@ -70,7 +70,7 @@ def resolve_kind(
         problems.append(f"kind: {kind} needs a column; got no data.{role}; name it as data.{role}")
     if kind in ("stratified", "stratified_group") and not classes:
         plain = "kfold" if kind == "stratified" else "group"
-        problems.append(f"kind: {kind} needs classes; got task=regression; use kind: {plain}")
+        problems.append(f"kind: {kind} needs classes; got task={task_kind}; use kind: {plain}")
     if not options.allow_leak:
         problems += [_ignored(kind, role) for role in _ignores(kind) if has[role]]
     if problems:

@@ -49,7 +49,7 @@ def inner_split(samples: Samples, rows: np.ndarray, kind: str, fraction: float, 
         raise DataError(f"an inner split must have at least 2 rows; got {len(rows)}; use fewer folds")
     if kind == "time":
         return _last_rows(samples, rows, fraction)
-    labels = samples.labels[rows] if samples.task.is_classification else np.zeros(len(rows), dtype=np.int64)
+    labels = samples.task.strata(samples.labels[rows])
     rng = np.random.default_rng(seed)
     if samples.group is not None:
         chosen = _whole_groups(samples.group[rows], labels, fraction, rng)

@@ -184,7 +184,7 @@ def check_mixing(options: TrainOptions, task: Task) -> None:
     UsageError
     """
     for name in ("mixup", "cutmix"):
-        if getattr(options, name) is not None and not task.is_classification:
+        if getattr(options, name) is not None and name in task.unusable_training:
             raise UsageError(
                 f"{name} must be used in classification; got {name}={getattr(options, name):g} for "
                 f"task={task.kind!r}; remove train.{name}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import check_mixing
 from stackfeat.nets.training.fine_tuning import Start
 from stackfeat.nets.training.loop import Rows, train_net
-from stackfeat.nets.training.outputs import Head, Loss, TrainReport, find_head, row_losses
+from stackfeat.nets.training.outputs import Head, Loss, OutputKind, TrainReport, find_head, row_losses
 from stackfeat.nets.training.snapshots import Snapshots
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
@@ -36,6 +37,7 @@ __all__ = ["FittedNet", "NetSpec", "fit_net"]
 
 logger = logging.getLogger(__name__)
 
+TARGET_TYPES = {np.int64: torch.int64, np.float64: torch.float32}
 DRY_RUN_ROWS = 32
 AMPLIFICATION = 1000.0
 InnerSplit = tuple[np.ndarray, np.ndarray]
@@ -128,7 +130,7 @@ def untrained_net(
         module = spec.build().to(place).eval()
         example = tuple(values[:DRY_RUN_ROWS].to(place) for values in arrange(module, spec, arrays))
         penultimate, problem = locate_penultimate(module, example)
-    head = Head("logits" if task.is_classification else "value")
+    head = Head(cast(OutputKind, task.head_outputs[0]))
     report = TrainReport(epochs=0, best_epoch=0, losses=())
     return FittedNet(module, spec, task, head, penultimate, problem, report, place, threads)
 
@@ -193,10 +195,8 @@ class Fold:
         """Return `rows` as tensors on the device, the target on the net's scale, weights of mean 1."""
         inputs = arrange(module, self.spec, [select(array, rows) for array in self.arrays])
         y = self.y[rows]
-        if self.task.is_classification:
-            target, dtype = y.astype(np.int64), torch.int64
-        else:
-            target, dtype = (y - np.asarray(head.mean)) / np.asarray(head.scale), torch.float32
+        target = (y - np.asarray(head.mean)) / np.asarray(head.scale)
+        dtype = TARGET_TYPES[self.task.dtype]
         weight = None
         if self.weights is not None:
             chosen = self.weights[rows]
@@ -220,16 +220,9 @@ class Fold:
         check_rows_independent(module, example)
         if self.spec.output == "auto" and head.kind in ("proba", "log_proba"):
             logger.info("%s returns %s: trained with its logarithm", type(module).__name__, head.kind)
-        if self.task.is_classification:
-            return head
-        y = self.y[rows]
         weights = None if self.weights is None else self.weights[rows]
-        mean = np.average(y, axis=0, weights=weights)
-        spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
-        scale = np.where(spread > 0, spread, 1.0)
-        if y.ndim == 1:
-            return Head(head.kind, mean=float(mean), scale=float(scale))
-        return Head(head.kind, mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
+        mean, scale = self.task.standardisation(self.y[rows], weights)
+        return replace(head, mean=mean, scale=scale)
 
 
 def dry_run(module: nn.Module, example: list[Tensor] | tuple[Tensor, ...]) -> np.ndarray:
@@ -249,7 +242,7 @@ def dry_run(module: nn.Module, example: list[Tensor] | tuple[Tensor, ...]) -> np
 
 def choose_loss(options: TrainOptions, metric_loss: Loss, task: Task) -> Loss:
     loss = metric_loss if options.loss == "auto" else options.loss
-    if (loss == "cross_entropy") != task.is_classification:
+    if loss not in task.losses:
         raise UsageError(
             f"the loss must fit the task; got loss={loss!r} for task={task.kind!r}; try loss: auto"
         )
@@ -274,11 +267,7 @@ def row_weights(
             f"weights must be finite, not negative, and not all zero; got minimum={weights.min()}, "
             f"sum={weights.sum()}; correct the weight column"
         )
-    if options.class_weight == "balanced" and task.is_classification:
-        counts = np.bincount(y, weights=weights, minlength=task.n_outputs)
-        by_class = np.divide(1.0, counts, out=np.zeros_like(counts, dtype=np.float64), where=counts > 0)
-        weights = by_class[y] * (1.0 if weights is None else weights)
-    return weights
+    return task.balanced_weights(y, weights) if options.class_weight == "balanced" else weights
 
 
 def locate_penultimate(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Tap | None, str]:

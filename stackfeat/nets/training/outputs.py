@@ -128,20 +128,17 @@ def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Ta
         If the number of columns does not fit the task.
     """
     n_columns = output.shape[1]
-    one_column = task.kind == "binary" and n_columns == 1
-    if n_columns != task.n_outputs and not one_column:
+    if n_columns not in task.widths:
         raise MemberError(
             f"a net must return {task.n_outputs} columns for this {task.kind} task; got {n_columns} columns; "
             "take n_outputs in the constructor and use it for the last layer"
         )
-    if not task.is_classification:
-        if declared not in ("auto", "value"):
-            raise MemberError(f"output must be 'value' in regression; got output={declared!r}; remove it")
-        return Head("value")
-    if declared == "value":
-        raise MemberError("output must not be 'value' in classification; got output='value'; try 'logits'")
-    kind = look_at(output, amplified) if declared == "auto" else declared
-    return Head(kind, one_column, task.positive)  # type: ignore[arg-type]
+    *others, last = task.head_outputs
+    if declared not in ("auto", *others, last):
+        legal = f"{', '.join(map(repr, others))} or {last!r}" if others else repr(last)
+        raise MemberError(f"output must be {legal} in {task.family}; got output={declared!r}; try 'auto'")
+    kind = declared if declared != "auto" else look_at(output, amplified) if others else last
+    return Head(kind, n_columns < task.n_outputs, task.positive)  # type: ignore[arg-type]
 
 
 def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:

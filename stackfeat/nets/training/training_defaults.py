@@ -20,6 +20,7 @@ from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
 from stackfeat.store import file_stamp
+from stackfeat.tasks.task import task_class
 
 ATTRIBUTE = "train_defaults"
 TASKS = ("classification", "regression")
@@ -77,9 +78,8 @@ def train_defaults(net: str, task: str, folder: Path | None = None) -> dict[str,
         raise ConfigError(
             f"{ATTRIBUTE} of net {net!r} must be a dict of training options; got {declared!r}; correct the class"
         )
-    kind = "regression" if task == "regression" else "classification"
     common = {name: value for name, value in declared.items() if name not in TASKS}
-    special = declared.get(kind, {})
+    special = declared.get(task_class(task).family, {})
     for option in {**common, **special}:
         if option not in TrainOptions.model_fields:
             raise ConfigError(
