@@ -21,7 +21,7 @@ import pandas as pd
 from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Input, Table
 from stackfeat.errors import MemberError
-from stackfeat.meta.gating.blocks import Scale, centred_log_proba, scaling_of
+from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Scale, scaling_of
 from stackfeat.meta.gating.opinion_pool import vote_at
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tasks.task import Task
@@ -97,7 +97,7 @@ class Columns:
             block.name: Scale.fit(block.values, scaling_of(block.encoding)) for block in rows.features()
         }
         # Centred logs of all classes share one unit; values of a regression do not.
-        if not self.task.is_classification:
+        if not self.task.shares_unit:
             scales |= {
                 b.name: Scale.fit(self._read(b), "zscore") for b in rows.blocks if b.kind == "prediction"
             }
@@ -126,8 +126,7 @@ class Columns:
         dict of str to float64 array of shape (n_columns, n_outputs)
             Up to a constant. Empty where predictions are read neither as logarithms nor as values.
         """
-        in_units = self.read_as == "logit" if self.task.is_classification else not self.points
-        if not in_units:
+        if self.read_as not in self.task.linear_readings:
             return {}
         predictions = [block for block in rows.blocks if block.kind == "prediction"]
         one = np.eye(self.task.n_outputs)
@@ -153,8 +152,8 @@ class Columns:
             return np.column_stack(
                 [np.interp(block.values[:, j], points[:, j], shares) for j in range(points.shape[1])]
             )
-        if self.task.is_classification and self.read_as == "logit":
-            return centred_log_proba(block.values)
+        if self.read_as == "logit":
+            return self.task.unbounded(block.values, SMALLEST_PROBA)
         return np.asarray(block.values, dtype=np.float64)
 
     def save(self, writer: EntryWriter) -> None:

@@ -18,7 +18,7 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.members.construct import is_tree_model
-from stackfeat.meta.gating.blocks import Block, Scale, centred_log_proba
+from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Block, Scale
 from stackfeat.meta.gating.estimator_gate import gate_blocks
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.gating.opinion_pool import vote_at
@@ -147,8 +147,6 @@ class GatedFinal(BaseEstimator):
             seed=0,
         )
         self.n_features_in_ = np.shape(X)[1]
-        if self.task.is_classification:
-            self.classes_ = np.arange(len(self.task.classes))
         return self
 
     def _emit(self, X: Any) -> np.ndarray:
@@ -158,10 +156,10 @@ class GatedFinal(BaseEstimator):
     def _split(self, X: Any) -> tuple[np.ndarray, list[Block]]:
         columns = np.asarray(X, dtype=np.float64)
         parts, read = [], 0
-        for start, stop in self.predictions if self.task.is_classification else ():
-            proba = columns[:, start:stop]
-            both = np.column_stack([1 - proba, proba]) if proba.shape[1] == 1 else proba
-            parts += [columns[:, read:start], centred_log_proba(both)]
+        for start, stop in self.predictions:
+            given = columns[:, start:stop]
+            whole = given if stop - start == self.task.n_outputs else self.task.whole(given[:, 0])
+            parts += [columns[:, read:start], self.task.unbounded(whole, SMALLEST_PROBA)]
             read = stop
         base = np.hstack([*parts, columns[:, read : self.n_base]])
         starts = np.cumsum([self.n_base, *(width for _, width in self.blocks)])
@@ -180,6 +178,11 @@ class GatedFinal(BaseEstimator):
 
 class GatedFinalClassifier(ClassifierMixin, GatedFinal):
     """`GatedFinal` over classes."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None) -> GatedFinal:
+        """Fit as `GatedFinal.fit`, on class codes."""
+        self.classes_ = np.arange(len(self.task.classes))
+        return super().fit(X, y, sample_weight, fold_of)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities, (n_samples, n_classes)."""

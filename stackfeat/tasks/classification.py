@@ -41,6 +41,8 @@ class Classification(Task):
     is_stratified = True
     transforms = ("none",)
     losses = ("cross_entropy",)
+    shares_unit = True
+    linear_readings = ("logit",)
     head_outputs = ("logits", "proba", "log_proba")
     needs = ("label", "proba")
     row_metric = "log_loss"

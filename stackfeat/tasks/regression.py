@@ -27,6 +27,8 @@ class Regression(Task):
     transforms = ("none", "log1p")
     averages = ("mean", "rank")
     losses = ("mse", "mae", "huber")
+    shares_unit = False
+    linear_readings = ("proba", "logit")
     head_outputs = ("value",)
     needs = ("value", "label")
     default_metric = row_metric = "rmse"

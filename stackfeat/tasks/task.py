@@ -82,6 +82,10 @@ class Task:
         Whether one class may be named as the one that counts.
     transforms, averages, losses, head_outputs : tuple of str
         What `transform`, ``stack.average``, ``train.loss`` and a net's ``output`` may be, the default first.
+    shares_unit : bool
+        Whether the columns of all predictions, as linear models read them, have one unit.
+    linear_readings : tuple of str
+        Ways of reading predictions (`as`) of which a linear model's weighted sum is again a prediction.
     needs : tuple of str
         What a metric may ask for, the default first.
     default_metric : str
@@ -111,6 +115,8 @@ class Task:
     transforms: ClassVar[tuple[str, ...]]
     averages: ClassVar[tuple[str, ...]]
     losses: ClassVar[tuple[str, ...]]
+    shares_unit: ClassVar[bool]
+    linear_readings: ClassVar[tuple[str, ...]]
     head_outputs: ClassVar[tuple[str, ...]]
     needs: ClassVar[tuple[str, ...]]
     default_metric: ClassVar[str]

@@ -239,8 +239,9 @@ def gate_blocks(
     check_design(np.empty((len(base), 0)), named)
     weights = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64) / np.mean(weight)
     inner = inner_folds(np.asarray(folds), seed, "gate")
-    codes = np.asarray(y).astype(np.int64) if task.is_classification else np.asarray(y, dtype=np.float64)
-    trials = EstimatorTrials(make_estimator, base, named, codes, weights, weight is not None, inner, task)
+    trials = EstimatorTrials(
+        make_estimator, base, named, task.as_y(y), weights, weight is not None, inner, task
+    )
     limit = threshold(gate_se, len(blocks))
     names = tuple(block.name for block in named)
     unscaled: list[Scale | None] = [None] * len(blocks)

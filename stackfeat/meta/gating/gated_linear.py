@@ -26,11 +26,8 @@ from stackfeat.meta.gating.blocks import MAX_BLOCKS, SCALES, Block, Scale, check
 from stackfeat.meta.gating.cross_validation import PENALTIES, extended
 from stackfeat.meta.gating.linear_gate import GateOptions, choose
 from stackfeat.meta.gating.linear_solver import (
-    Problem,
-    Softmax,
-    Squares,
+    PROBLEMS,
     linear_scores,
-    softmax,
     with_intercept,
 )
 from stackfeat.meta.gating.opinion_pool import Spoken, offset_of
@@ -89,14 +86,9 @@ class FittedLinear:
         A class that no row had gets half a row's share, so that no log-loss is infinite.
         """
         scores = linear_scores(self.design(base, blocks), self.coefficients, self.offset(blocks))
-        if not self.task.is_classification:
-            mean, sd = self.target
-            return np.asarray(scores * sd + mean)
-        n_classes, n_absent = self.task.n_outputs, self.task.n_outputs - len(self.classes)
-        share = 0.5 / (self.report["n_rows"] + n_classes)
-        out = np.full((len(scores), n_classes), share)
-        out[:, self.classes] = softmax(scores) * (1.0 - n_absent * share)
-        return out
+        return PROBLEMS[self.task.losses[0]].predictions(
+            scores, self.classes, self.task.n_outputs, self.target, self.report["n_rows"]
+        )
 
 
 CHUNK = 65_536
@@ -187,7 +179,8 @@ class GatedLinear:
         if len(y) != len(base) or len(folds) != len(base):
             raise UsageError(f"y and folds must have {len(base)} entries; got {len(y)=}, {len(folds)=}")
         weights = mean_one(weight, len(base))
-        classes, target, problem = _pose(np.asarray(y), task)
+        kind = PROBLEMS[task.losses[0]]
+        classes, target, problem = kind.pose(np.asarray(y))
         base_scale = Scale.fit(base, "zscore")
         scales = [Scale.fit(block.values, block.scaling) for block in blocks]
         penalties = (
@@ -195,8 +188,7 @@ class GatedLinear:
         )
         options = GateOptions(gate_se, penalties, tuple(sorted(self.scales)), self.max_blocks, seed)
         scaled_votes = {
-            name: base_scale.undo(vote[:, classes] if task.is_classification else vote / target[1])
-            for name, vote in (votes or {}).items()
+            name: base_scale.undo(kind.vote(vote, classes, target)) for name, vote in (votes or {}).items()
         }
         scaled = base_scale.apply(base)
         nothing = np.zeros((base.shape[1], problem.n_outputs))
@@ -310,13 +302,3 @@ class _Said:
     blocks: tuple[str, ...]
     voters: tuple[str, ...]
     report: dict[str, Any]
-
-
-def _pose(y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Problem]:
-    """Classes that occur, mean and sd of the target, and the problem to solve."""
-    if task.is_classification:
-        classes, codes = np.unique(y.astype(np.int64), return_inverse=True)
-        return classes, (0.0, 1.0), Softmax(codes.reshape(-1), len(classes))
-    values = y.astype(np.float64)
-    mean, sd = float(values.mean()), float(values.std()) or 1.0
-    return np.empty(0, dtype=np.int64), (mean, sd), Squares((values - mean) / sd)

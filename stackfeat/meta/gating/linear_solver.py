@@ -57,6 +57,27 @@ class Softmax:
     target: np.ndarray
     n_outputs: int
 
+    @classmethod
+    def pose(cls, y: np.ndarray) -> tuple[np.ndarray, tuple[float, float], Softmax]:
+        """Return the classes that occur, no change of the target, and the problem."""
+        classes, codes = np.unique(y.astype(np.int64), return_inverse=True)
+        return classes, (0.0, 1.0), cls(codes.reshape(-1), len(classes))
+
+    @staticmethod
+    def vote(vote: np.ndarray, classes: np.ndarray, target: tuple[float, float]) -> np.ndarray:
+        """Return coefficients that give all classes, or values, in the terms of the problem."""
+        return vote[:, classes]
+
+    @staticmethod
+    def predictions(
+        scores: np.ndarray, classes: np.ndarray, n_outputs: int, target: tuple[float, float], n_rows: int
+    ) -> np.ndarray:
+        """Return probabilities of all classes; one that none of `n_rows` rows had gets half a row's share."""
+        share = 0.5 / (n_rows + n_outputs)
+        out = np.full((len(scores), n_outputs), share)
+        out[:, classes] = softmax(scores) * (1.0 - (n_outputs - len(classes)) * share)
+        return out
+
     def row_loss(self, scores: np.ndarray) -> np.ndarray:
         """Negative log-likelihood of each row, float64 (n,).
 
@@ -180,6 +201,25 @@ class Squares:
     target: np.ndarray
     n_outputs: int = 1
 
+    @classmethod
+    def pose(cls, y: np.ndarray) -> tuple[np.ndarray, tuple[float, float], Squares]:
+        """Return no classes, the mean and standard deviation of the target, and the problem."""
+        values = y.astype(np.float64)
+        mean, sd = float(values.mean()), float(values.std()) or 1.0
+        return np.empty(0, dtype=np.int64), (mean, sd), cls((values - mean) / sd)
+
+    @staticmethod
+    def vote(vote: np.ndarray, classes: np.ndarray, target: tuple[float, float]) -> np.ndarray:
+        """As `Softmax.vote`."""
+        return vote / target[1]
+
+    @staticmethod
+    def predictions(
+        scores: np.ndarray, classes: np.ndarray, n_outputs: int, target: tuple[float, float], n_rows: int
+    ) -> np.ndarray:
+        """Return values on the target's scale."""
+        return np.asarray(scores * target[1] + target[0])
+
     def row_loss(self, scores: np.ndarray) -> np.ndarray:
         """Squared error of each row, float64 (n,)."""
         return np.asarray((self.target - scores[:, 0]) ** 2)
@@ -218,6 +258,8 @@ class Squares:
 
 
 Problem = Softmax | Squares
+PROBLEMS: dict[str, type[Softmax] | type[Squares]] = {"cross_entropy": Softmax, "mse": Squares}
+"""By the first of `Task.losses`."""
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -35,12 +35,10 @@ def read_outs(encoding: str | None, columns: np.ndarray, task: Task) -> dict[str
     """
     if encoding != "geometry" or task.n_outputs == 0:
         return {}
-    values = np.asarray(columns, dtype=np.float64)
-    if not task.is_classification:
-        places = {f"knn{k}": 2 * i for i, k in enumerate(NEIGHBOURS)}
-        places |= {f"readout{penalty:g}": 2 * len(NEIGHBOURS) + i for i, penalty in enumerate(READ_OUTS)}
-        return {name: values[:, [place]].astype(np.float32) for name, place in places.items()}
-    n_classes = task.n_outputs
+    return _READ_OUTS[task.family](np.asarray(columns, dtype=np.float64), task.n_outputs)
+
+
+def _of_classes(values: np.ndarray, n_classes: int) -> dict[str, np.ndarray]:
     plain, whitened, *shares = (
         values[:, i * n_classes : (i + 1) * n_classes] for i in range(2 + len(NEIGHBOURS))
     )
@@ -50,3 +48,13 @@ def read_outs(encoding: str | None, columns: np.ndarray, task: Task) -> dict[str
     return {
         name: (score - score.mean(axis=1, keepdims=True)).astype(np.float32) for name, score in scores.items()
     }
+
+
+def _of_values(values: np.ndarray, n_targets: int) -> dict[str, np.ndarray]:
+    places = {f"knn{k}": 2 * i for i, k in enumerate(NEIGHBOURS)}
+    places |= {f"readout{penalty:g}": 2 * len(NEIGHBOURS) + i for i, penalty in enumerate(READ_OUTS)}
+    return {name: values[:, [place]].astype(np.float32) for name, place in places.items()}
+
+
+_READ_OUTS = {"classification": _of_classes, "regression": _of_values}
+"""By `Task.family`."""
