@@ -157,7 +157,7 @@ def make_task(kind: Any, target: pd.Series, positive: Any) -> Task:
 
 def read_part(folder: Path, files: dict[str, str], target: pd.Series, task: Task) -> Part:
     """Read one file for each member: rows that all of them predict (over time the first have none)."""
-    names = [str(label) for label in task.classes] if task.is_classification else ["prediction"]
+    names = [str(label) for label in task.classes] if task.classes else ["prediction"]
     predictions = {}
     for member, file in files.items():
         frame = pd.read_csv(folder / file)
@@ -169,7 +169,7 @@ def read_part(folder: Path, files: dict[str, str], target: pd.Series, task: Task
             )
         predictions[member] = frame.loc[target.index, names].to_numpy(dtype=np.float64)
     values = target.to_numpy()
-    y = np.searchsorted(np.asarray(task.classes), values) if task.is_classification else values.astype(float)
+    y = np.searchsorted(np.asarray(task.classes), values) if task.classes else values.astype(float)
     said = np.logical_and.reduce([np.isfinite(rows).all(axis=1) for rows in predictions.values()])
     return Part(y[said], {member: rows[said] for member, rows in predictions.items()})
 

@@ -60,7 +60,7 @@ def seen(predict: Predict, blocks: Sequence[Block]) -> dict[str, np.ndarray]:
 def boosted(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
     """LightGBM over predictions and features, as they are."""
     options = {**meta_params(stored.task.kind), "random_state": seed, "n_jobs": 1, "verbosity": -1}
-    if stored.task.is_classification:
+    if stored.task.classes:
         classifier = LGBMClassifier(**options).fit(np.hstack(parts), stored.y)
         return lambda rows: np.asarray(classifier.predict_proba(np.hstack(rows)))
     regressor = LGBMRegressor(**options).fit(np.hstack(parts), stored.y)
@@ -76,7 +76,7 @@ def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
     ]
 
     def design(rows: Parts) -> tuple[np.ndarray, list[Gated]]:
-        base = [_read(part, stored.task.is_classification) for part in rows[:n_predictions]]
+        base = [_read(part, stored.task.classes) for part in rows[:n_predictions]]
         features = list(zip(names, scales, rows[n_predictions:], strict=True))
         if not gate:
             return np.hstack([*base, *(scale.apply(part) for _, scale, part in features)]), []

@@ -28,7 +28,7 @@ from stackfeat.engine.blocks import FeatureBlock, assemble
 from stackfeat.engine.jobs import Averaging, Job, Step
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
-from stackfeat.meta.votes.averaging import average_oof, average_views
+from stackfeat.meta.votes.averaging import average_oof
 from stackfeat.metrics.decision import Decision
 from stackfeat.metrics.metric import Metric, get_metric
 from stackfeat.seeds import derive_seed
@@ -70,7 +70,7 @@ def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:
 def test_prediction(store: Reader, plan: Plan, block: str, averaging: Averaging, task: Task) -> np.ndarray:
     """Return the averaged predictions of the test rows, float64 (n_test, n_outputs)."""
     views = [store.read(key).array(name) for key, name in view_places(plan, block, averaging)]
-    return average_views(views, task, averaging.average)
+    return task.average(views, averaging.average)
 
 
 def load_block(store: Reader, plan: Plan, block: str, folds: Folds, averaging: Averaging) -> FeatureBlock:
@@ -324,7 +324,7 @@ def score_holdout(
     task = samples.task
     metric = get_metric(recipe.metric, task.kind, trust_code=trust_code)
     views = [store.read(key).array(name) for key, name in recipe.views]
-    prediction = np.asarray(task.to_target_scale(average_views(views, task, recipe.average)))
+    prediction = np.asarray(task.to_target_scale(task.average(views, recipe.average)))
     # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
     decision = store.read(recipe.score).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)

@@ -198,4 +198,11 @@ class GatedFinalRegressor(RegressorMixin, GatedFinal):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return values, (n_samples,)."""
-        return self._emit(X)[:, 0]
+        return self.task.counted(self._emit(X))
+
+
+GATED_FINALS: dict[str, type[GatedFinalClassifier] | type[GatedFinalRegressor]] = {
+    "classification": GatedFinalClassifier,
+    "regression": GatedFinalRegressor,
+}
+"""By `Task.family`."""

@@ -155,7 +155,7 @@ class BaseNet(BaseEstimator):
             return inner_split(samples, np.arange(len(y)), "kfold", fraction, seed)
 
         settings = {
-            "loss": "cross_entropy" if task.is_classification else "mse",
+            "loss": task.losses[0],
             "threads": self.threads or 1,
             "device": self.device,
             "seeds": self.seeds,

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from stackfeat.sklearn.inputs import check_weight, n_rows_of
 from stackfeat.sklearn.net_base import BaseNet
+from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
 SMALLEST = np.finfo(np.float64).tiny
@@ -195,7 +196,7 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
             by_class = compute_sample_weight(self.class_weight, y)
             weight = by_class if weight is None else weight * by_class
         self.classes_ = classes
-        return self._fit_nets(X, codes.astype(np.int64), _task(classes), weight)
+        return self._fit_nets(X, codes.astype(np.int64), of_labels(classes.tolist()), weight)
 
     def _loss_options(self) -> dict[str, Any]:
         return {"class_weight": "balanced" if self.class_weight == "balanced" else "none"}
@@ -227,10 +228,6 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
         """Return the most probable class of each sample, shape (n_samples,)."""
         proba = self._emit(X)
         return np.asarray(self.classes_[proba.argmax(axis=1)])
-
-
-def _task(classes: np.ndarray) -> Task:
-    return Task("binary" if len(classes) == 2 else "multiclass", tuple(classes.tolist()))
 
 
 class NetRegressor(RegressorMixin, BaseNet):

@@ -33,6 +33,7 @@ from stackfeat.sklearn.rows import (
     split_folds,
 )
 from stackfeat.sklearn.stacking_base import label, visual_block
+from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
 ESTIMATOR = "estimator"
@@ -158,10 +159,10 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             self.estimator,
             self.emit,
             self.encode,
-            has_labels=task.is_classification,
+            has_labels=len(task.classes) > 0,
         )
         check_targets(type(self.estimator).__name__, emission, task)
-        cv = check_cv(self.cv, codes, classifier=is_classifier(self.estimator))
+        cv = check_cv(self.cv, codes, classifier=task.is_stratified)
         folds = split_folds(cv, X, codes, metadata_of(routed, "splitter", "split"))
         worker = FoldWorker(
             {ESTIMATOR: self.estimator},
@@ -250,12 +251,12 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
 
     def _target(self, y: Any) -> tuple[np.ndarray, Task, int]:
         """Return what estimators are fitted on: class codes, or values as they are."""
+        # What kind of task it is, the estimator decides.
         if not is_classifier(self.estimator):
             values = np.asarray(y)
             return values, Task("regression", n_targets=1 if values.ndim == 1 else values.shape[1]), 0
         self.classes_, codes = encode_labels(y)
-        kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
-        return codes, Task(kind, tuple(self.classes_.tolist())), len(self.classes_)
+        return codes, of_labels(self.classes_.tolist()), len(self.classes_)
 
     @property
     def _n_classes(self) -> int:

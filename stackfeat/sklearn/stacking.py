@@ -21,6 +21,7 @@ from sklearn.utils.validation import _estimator_has, check_is_fitted, column_or_
 from stackfeat.errors import LeakWarning
 from stackfeat.sklearn.diagnostics import diagnose_stack
 from stackfeat.sklearn.stacking_base import FoldStacking, mean, most_voted, route_predict
+from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
 _FINAL = ("final_estimator_", "final_estimator")
@@ -157,8 +158,7 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
             return self
         encoder = LabelEncoder().fit(y)
         self._label_encoder, self.classes_ = encoder, encoder.classes_
-        kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
-        task = Task(kind, tuple(encoder.classes_.tolist()))
+        task = of_labels(encoder.classes_.tolist())
         self._fit_stack(X, encoder.transform(y), task, len(self.classes_), fit_params)
         return self
 

@@ -45,9 +45,8 @@ from stackfeat.sklearn.emission import (
     plan_emission,
 )
 from stackfeat.sklearn.final_estimator import (
+    GATED_FINALS,
     FinalDesign,
-    GatedFinalClassifier,
-    GatedFinalRegressor,
     fit_design,
 )
 from stackfeat.sklearn.folding import FoldWorker, Reading, Views, fit_folds, read
@@ -311,15 +310,10 @@ class FoldStacking(_BaseStacking):
     def _gated_final(self, base: Any, features: Mapping[str, np.ndarray]) -> Any:
         starts = np.cumsum([0, *self._n_feature_outs])
         ranges = zip(starts, starts[1:], self.stack_method_, strict=False)
-        kind, read = (
-            (GatedFinalClassifier, "predict_proba")
-            if is_classifier(self)
-            else (GatedFinalRegressor, "predict")
-        )
-        predictions = [(int(a), int(b)) for a, b, method in ranges if method == read]
         assert self._task is not None
+        predictions = [(int(a), int(b)) for a, b, method in ranges if method == self._task.method]
         blocks = [(name, values.shape[1]) for name, values in features.items()]
-        return kind(self._task, predictions, int(base.shape[1]), blocks)
+        return GATED_FINALS[self._task.family](self._task, predictions, int(base.shape[1]), blocks)
 
     def _readings(self, X: Any, fold: int = -1) -> dict[str, Reading]:
         """Return what the estimators of one fold (-1: those fitted on all rows) say of new rows."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import ensemble
-from sklearn.base import _fit_context, is_classifier
+from sklearn.base import _fit_context
 from sklearn.ensemble._voting import _BaseVoting
 from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelEncoder
@@ -26,13 +26,14 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.hard import HardVote
-from stackfeat.meta.votes.soft import GivenWeightVote, class_totals
+from stackfeat.meta.votes.soft import GivenWeightVote
 from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.meta.votes.weighted import WeightedVote
 from stackfeat.metrics.metric import get_metric
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import ALL, FoldWorker, KeptResults, Views, fit_folds
 from stackfeat.sklearn.rows import as_rows, check_weights_supported, metadata_of, route, split_folds
+from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
 VOTE_CONSTRAINTS: dict[str, Any] = {
@@ -62,9 +63,9 @@ class FoldVoting(_BaseVoting):
         needs_folds = isinstance(self.weights, str) or VOTES[self.voting].is_fitted
         X, folds = as_rows(X), None
         if needs_folds:
-            cv = deepcopy(check_cv(self.cv, y, classifier=is_classifier(self)))
+            cv = deepcopy(check_cv(self.cv, y, classifier=task.is_stratified))
             folds = split_folds(cv, X, y, metadata_of(routed, "splitter", "split"))
-        method = ("predict_proba" if task.is_classification else "predict") if needs_folds else None
+        method = task.method if needs_folds else None
         messages = {
             name: self._log_message(name, i + 1, len(names)) for i, name in enumerate(names) if self.verbose
         }
@@ -76,7 +77,7 @@ class FoldVoting(_BaseVoting):
             y,
             folds,
             task,
-            task.n_outputs if task.is_classification else 0,
+            len(task.classes),
             messages,
         )
         results = fit_folds(worker, n_jobs=self.n_jobs)
@@ -113,8 +114,8 @@ class FoldVoting(_BaseVoting):
         rows = np.flatnonzero(said[0][1])
         kept = [np.asarray(values, dtype=np.float64).reshape(len(values), -1)[rows] for values, _ in said]
         weight = None if weight is None else np.asarray(weight, dtype=np.float64)[rows]
-        metric = get_metric("log_loss" if task.is_classification else "rmse", task.kind)
-        labels = np.asarray(y)[rows].astype(np.int64 if task.is_classification else np.float64)
+        metric = get_metric(task.row_metric, task.kind)
+        labels = task.as_y(np.asarray(y)[rows])
         target = VoteTarget(task, labels, weight, metric)
         if VOTES[self.voting].is_fitted:
             self.rank_vote_ = VOTES[self.voting].fit(kept, target, {})
@@ -252,6 +253,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
                 f"Unknown label type: {y_type}. Maybe you are trying to fit a classifier, which expects discrete "
                 "classes, on a regression target with continuous values."
             )
+        # A type of target as scikit-learn names it, which may be no task at all.
         if y_type not in ("binary", "multiclass"):
             raise NotImplementedError(
                 f"{type(self).__name__} only supports binary or multiclass classification. Multilabel and "
@@ -262,9 +264,8 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         self.le_ = LabelEncoder().fit(y)
         self.classes_ = self.le_.classes_
         codes = self.le_.transform(y)
-        kind: Any = "binary" if len(self.classes_) == 2 else "multiclass"
-        task = Task(kind, tuple(self.classes_.tolist()))
-        totals = np.asarray(class_totals(VoteTarget(task, codes, fit_params.get("sample_weight"))))
+        task = of_labels(self.classes_.tolist())
+        totals = np.asarray(task.class_totals(codes, fit_params.get("sample_weight")))
         self.priors_ = totals / totals.sum()
         self._fit_votes(X, codes, task, fit_params)
         return self

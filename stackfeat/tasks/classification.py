@@ -12,6 +12,7 @@ from stackfeat.structure import must
 from stackfeat.tasks.task import (
     MOST_CLASSES,
     Fault,
+    Label,
     Task,
     checked_finite,
     is_above_zero,
@@ -46,6 +47,7 @@ class Classification(Task):
     head_outputs = ("logits", "proba", "log_proba")
     needs = ("label", "proba")
     row_metric = "log_loss"
+    method = "predict_proba"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ()
 
@@ -75,6 +77,9 @@ class Classification(Task):
 
     def indicators(self, y: np.ndarray) -> np.ndarray:
         return np.asarray(y[:, None] == np.unique(y), dtype=np.float64)
+
+    def class_totals(self, y: np.ndarray, weight: np.ndarray | None) -> list[float] | None:
+        return [float(total) for total in np.bincount(y, weights=weight, minlength=self.n_outputs)]
 
     def balanced_weights(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         counts = np.bincount(y, weights=weight, minlength=self.n_outputs)
@@ -213,6 +218,17 @@ class Multiclass(Classification):
     takes_positive = False
     averages = ("mean", "logit")
     default_metric = "log_loss"
+
+
+def of_labels(labels: Sequence[Label]) -> Task:
+    """Return the task of these classes: two, or any other number.
+
+    Examples
+    --------
+    >>> of_labels(("no", "yes")).kind
+    'binary'
+    """
+    return Task("binary" if len(labels) == 2 else "multiclass", tuple(labels))
 
 
 def log_probability(proba: np.ndarray) -> np.ndarray:

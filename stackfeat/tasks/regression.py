@@ -32,6 +32,7 @@ class Regression(Task):
     head_outputs = ("value",)
     needs = ("value", "label")
     default_metric = row_metric = "rmse"
+    method = "predict"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
 

@@ -92,6 +92,8 @@ class Task:
         For a first config.
     row_metric : str
         The metric that is made of `row_loss`.
+    method : str
+        The method of an estimator that gives predictions.
     estimator_suffix : str
         How names of the estimators end that can learn it.
     unusable_training : tuple of str
@@ -121,6 +123,7 @@ class Task:
     needs: ClassVar[tuple[str, ...]]
     default_metric: ClassVar[str]
     row_metric: ClassVar[str]
+    method: ClassVar[str]
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]]
     unusable_training: ClassVar[tuple[str, ...]]
 
@@ -208,6 +211,10 @@ class Task:
     def indicators(self, y: np.ndarray) -> np.ndarray:
         """Return a target as float64 columns: one of ones and zeros for each class that occurs, or the values."""
         return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
+    def class_totals(self, y: np.ndarray, weight: np.ndarray | None) -> list[float] | None:
+        """Return the sum of the weights of each class's rows (without weights their number); None of values."""
+        return None
 
     def balanced_weights(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         """Return weights of rows with which all classes weigh the same."""

@@ -16,6 +16,9 @@ from stackfeat.encodings.diagnostics import (
     probe_losses,
     two_sample_auc,
 )
+from stackfeat.tasks.task import Task
+
+CLASSES, VALUES = Task("multiclass", (0, 1, 2)), Task("regression")
 
 
 def test_like_rows_cannot_be_told_apart_and_unlike_rows_can():
@@ -120,10 +123,8 @@ def of_folds(rng: np.random.Generator, turned: bool) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize("turned", [True, False])
 def test_random_folds_are_better_only_where_folds_have_bases_of_their_own(turned: bool):
     values, y, fold_of = of_folds(np.random.default_rng(0), turned)
-    for target, is_classification in ((y, True), (y.astype(float), False)):
-        losses = probe_losses(
-            values, target, fold_of, is_classification=is_classification, group=None, seed=0
-        )
+    for target, task in ((y, CLASSES), (y.astype(float), VALUES)):
+        losses = probe_losses(values, target, fold_of, task=task, group=None, seed=0)
         assert losses is not None and len(losses[0]) == len(losses[1]) == 900
         gain, error = compare_random_cv(*losses)
         said = BlockDiagnostics("b@raw", 5, random_cv_gain=gain, random_cv_se=error).warnings()
@@ -133,7 +134,7 @@ def test_random_folds_are_better_only_where_folds_have_bases_of_their_own(turned
 def test_the_probe_is_the_cross_validation_it_says():
     values, y, fold_of = of_folds(np.random.default_rng(0), True)
     target = y.astype(float)
-    losses = probe_losses(values, target, fold_of, is_classification=False, group=None, seed=0)
+    losses = probe_losses(values, target, fold_of, task=VALUES, group=None, seed=0)
     X = (values - values.mean(axis=0)) / values.std(axis=0)
     expected = np.empty(900)
     for fold in range(5):
@@ -153,7 +154,7 @@ def test_groups_do_not_make_random_folds_better():
         rng.normal(size=(300, 40))[group] + 0.01 * rng.normal(size=(900, 40)),
         rng.normal(size=300)[group],
     )
-    options = {"is_classification": False, "seed": 0}
+    options = {"task": VALUES, "seed": 0}
     alone = compare_random_cv(*probe_losses(values, y, group % 5, group=None, **options))
     whole = compare_random_cv(*probe_losses(values, y, group % 5, group=group, **options))
     assert alone[0] > 0.2
@@ -166,7 +167,5 @@ def test_the_probe_says_nothing_where_there_is_nothing_to_compare(what: str):
     n_rows = 50 if what == "few rows" else 900
     y = np.zeros(900, dtype=int) if what == "constant target" else y
     fold_of = np.zeros(900, dtype=int) if what == "one fold" else fold_of
-    found = probe_losses(
-        values[:n_rows], y[:n_rows], fold_of[:n_rows], is_classification=True, group=None, seed=0
-    )
+    found = probe_losses(values[:n_rows], y[:n_rows], fold_of[:n_rows], task=CLASSES, group=None, seed=0)
     assert found is None

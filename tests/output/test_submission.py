@@ -38,7 +38,7 @@ def test_label_metrics_get_decided_labels_with_the_type_of_the_file() -> None:
     task = Task("multiclass", (3, 5, 9))
     submission = make_submission(IDS, PROBA, np.array([0, 2, 1]), task, form(as_labels=True))
     assert submission.header == ("id", "animal")
-    assert submission.columns[1] == [3, 9, 5]
+    assert list(submission.columns[1]) == [3, 9, 5]
 
 
 @pytest.mark.parametrize("names", [("cat", "ant", "bee"), ("P_cat", "P_ant", "P_bee")])

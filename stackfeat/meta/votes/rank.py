@@ -63,7 +63,7 @@ class RankVote(Vote):
         task = target.task
         if not cls.serves(task.kind):
             raise UsageError(f"rank vote needs a binary or regression task; got {task.kind}. Use vote: soft.")
-        positive = task.positive if task.is_classification else None
+        positive = task.positive if task.takes_positive else None
         columns = [_column(values, positive) for values in predictions]
         ranks = tuple(_rank_curve(column, is_proba=positive is not None) for column in columns)
         if positive is not None:

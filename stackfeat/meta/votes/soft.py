@@ -160,7 +160,7 @@ class GivenWeightVote(WeightVote):
 
     @classmethod
     def fit(cls, predictions: Sequence[np.ndarray], target: VoteTarget, options: Mapping[str, Any]) -> Self:
-        priors = class_totals(target) if target.task.is_classification else None
+        priors = target.task.class_totals(target.y, target.weight)
         return cls.of(len(predictions), priors, options)
 
     @classmethod
@@ -180,12 +180,6 @@ class GivenWeightVote(WeightVote):
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:
         return {}
-
-
-def class_totals(target: VoteTarget) -> list[float]:
-    """Return the sum of the weights of each class's rows (without weights their number)."""
-    totals = np.bincount(target.y, weights=target.weight, minlength=target.task.n_outputs)
-    return [float(total) for total in totals]
 
 
 @dataclass(frozen=True)

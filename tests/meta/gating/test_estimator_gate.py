@@ -30,12 +30,12 @@ def sample(task, n=500, seed=0):
     hidden = rng.normal(size=n)
     base = pd.DataFrame({"a": hidden + 1.5 * rng.normal(size=n), "b": rng.normal(size=n)})
     useful = np.column_stack([hidden + 0.2 * rng.normal(size=n), rng.normal(size=n)])
-    y = (hidden > 0).astype(int) if task.is_classification else hidden * 3
+    y = (hidden > 0).astype(int) if task.classes else hidden * 3
     return base, [Block("noise", rng.normal(size=(n, 10))), Block("useful", useful)], y, np.arange(n) % 4
 
 
 def trees(task, **params):
-    cls = LGBMClassifier if task.is_classification else LGBMRegressor
+    cls = LGBMClassifier if task.classes else LGBMRegressor
     return lambda: cls(n_estimators=20, num_leaves=7, n_jobs=1, verbose=-1, random_state=0, **params)
 
 

@@ -21,16 +21,16 @@ VALUES = Task("regression")
 
 def told(task, y, size, rng):
     """Scores that know `size` of the target, beside noise."""
-    truth = np.eye(task.n_outputs)[y] * 4 if task.is_classification else y[:, None]
+    truth = np.eye(task.n_outputs)[y] * 4 if task.classes else y[:, None]
     return size * truth + rng.normal(size=(len(y), task.n_outputs))
 
 
 def sample(task, n=400, seed=0, size=0.5):
     """Base, votes, a block whose read-outs know something and whose columns are noise, y, folds."""
     rng = np.random.default_rng(seed)
-    y = rng.integers(6, size=n) if task.is_classification else rng.normal(size=n)
+    y = rng.integers(6, size=n) if task.classes else rng.normal(size=n)
     scores = told(task, y, 0.5, rng)
-    base = centred_log_proba(softmax(scores)) if task.is_classification else scores
+    base = centred_log_proba(softmax(scores)) if task.classes else scores
     said = {
         "one": told(task, y, size, rng).astype(np.float32),
         "two": told(task, y, 0, rng).astype(np.float32),
@@ -45,7 +45,7 @@ def fit(sampled, task, **options):
 
 
 def loss_of(task, y, predicted):
-    if task.is_classification:
+    if task.classes:
         return -np.mean(np.log(predicted[np.arange(len(y)), y]))
     return np.mean((y - predicted[:, 0]) ** 2)
 

@@ -24,7 +24,7 @@ def sample(task, n=600, seed=0):
     """Predictions that know something, a block that knows more, a block of noise, targets, folds."""
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(n, 3))
-    if task.is_classification:
+    if task.classes:
         y = np.argmax(hidden + 0.3 * rng.normal(size=(n, 3)), axis=1)
         scores = np.eye(3)[y] + rng.normal(size=(n, 3))
         base = centred_log_proba(np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True))
@@ -37,7 +37,7 @@ def sample(task, n=600, seed=0):
 
 
 def loss_of(task, y, prediction):
-    if task.is_classification:
+    if task.classes:
         return -np.mean(np.log(prediction[np.arange(len(y)), y]))
     return np.mean((y - prediction[:, 0]) ** 2)
 
@@ -95,7 +95,7 @@ def test_without_blocks_it_is_scikit_learn_at_the_same_penalty(task):
     model = GatedLinear(penalties=[10.0]).fit(base, [], y, folds, task, gate_se=0.5, seed=0)
     assert model.report()["penalty"] == 10.0
     X = (base - base.mean(axis=0)) / base.std(axis=0)
-    if task.is_classification:
+    if task.classes:
         theirs = LogisticRegression(C=0.1, tol=1e-10, max_iter=2000).fit(X, y).predict_proba(X)
     else:
         theirs = Ridge(alpha=10.0).fit(X, y).predict(X)[:, None]

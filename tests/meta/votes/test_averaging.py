@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stackfeat.meta.votes.averaging import average_views, rank_within_folds, to_ranks
+from stackfeat.meta.votes.averaging import rank_within_folds
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", (0, 1))
@@ -21,7 +21,7 @@ def proba(positive: np.ndarray) -> np.ndarray:
 @given(VALUES, VALUES)
 def test_every_average_gives_probabilities(first: np.ndarray, second: np.ndarray) -> None:
     for average in ("mean", "logit", "rank"):
-        mixed = average_views([proba(first), proba(second)], BINARY, average)
+        mixed = BINARY.average([proba(first), proba(second)], average)
         np.testing.assert_allclose(mixed.sum(axis=1), 1)
         assert mixed.min() >= 0
 
@@ -29,17 +29,19 @@ def test_every_average_gives_probabilities(first: np.ndarray, second: np.ndarray
 def test_the_logit_average_is_the_geometric_mean() -> None:
     views = [proba(np.array([0.9])), proba(np.array([0.5]))]
     odds = np.sqrt((0.9 / 0.1) * (0.5 / 0.5))
-    np.testing.assert_allclose(average_views(views, BINARY, "logit")[0, 1], odds / (1 + odds))
+    np.testing.assert_allclose(BINARY.average(views, "logit")[0, 1], odds / (1 + odds))
 
 
 def test_ranks_ignore_the_scale_of_a_pipeline() -> None:
     scores = np.array([0.1, 0.4, 0.35, 0.8])
-    np.testing.assert_allclose(to_ranks(proba(scores), BINARY), to_ranks(proba(scores / 10), BINARY))
+    np.testing.assert_allclose(
+        BINARY.average([proba(scores)], "rank"), BINARY.average([proba(scores / 10)], "rank")
+    )
 
 
 def test_ranks_go_to_the_positive_class() -> None:
     task = Task("binary", ("bad", "good"), positive=0)
-    ranked = to_ranks(np.array([[0.9, 0.1], [0.2, 0.8]]), task)
+    ranked = task.average([np.array([[0.9, 0.1], [0.2, 0.8]])], "rank")
     assert ranked[0, 0] > ranked[1, 0]
 
 
@@ -59,12 +61,12 @@ def test_ranks_of_values_go_back_to_values_through_the_mean_quantiles() -> None:
     quantiles = np.array([0.05, 5.1, 10.15, 15.2])
     places = np.array([0.5, 2.0, 2.5, 1.0])
     expected = np.interp(places, np.arange(4), quantiles)
-    np.testing.assert_allclose(average_views(views, VALUES_TASK, "rank")[:, 0], expected)
+    np.testing.assert_allclose(VALUES_TASK.average(views, "rank")[:, 0], expected)
 
 
 @given(VALUES)
 def test_one_view_of_values_is_its_own_rank_average(values: np.ndarray) -> None:
-    np.testing.assert_allclose(average_views([values[:, None]], VALUES_TASK, "rank")[:, 0], values)
+    np.testing.assert_allclose(VALUES_TASK.average([values[:, None]], "rank")[:, 0], values)
 
 
 def test_oof_values_get_one_distribution_in_every_fold() -> None:

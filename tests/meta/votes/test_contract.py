@@ -83,7 +83,7 @@ def test_the_table_of_the_docs_says_what_a_vote_is(name: str) -> None:
 def draw(task: Task, n_rows: int = 60) -> tuple[np.ndarray, list[np.ndarray]]:
     """True values, and three predictions of them, the second of which is the best."""
     random = np.random.default_rng(0)
-    if not task.is_classification:
+    if not task.classes:
         y = random.gamma(3.0, size=n_rows)
         return y, [np.abs(y + scale * random.normal(size=n_rows))[:, None] for scale in (2.0, 0.5, 1.0)]
     y = random.integers(0, task.n_outputs, n_rows)
@@ -105,7 +105,7 @@ def fit(
     inputs: list[np.ndarray],
     weight: np.ndarray | None = None,
 ) -> Vote:
-    metric = get_metric("log_loss" if task.is_classification else "rmse", task.kind)
+    metric = get_metric("log_loss" if task.classes else "rmse", task.kind)
     return vote.fit(inputs, VoteTarget(task, y, weight, metric), options_of(vote, given))
 
 
@@ -115,7 +115,7 @@ def test_a_vote_looks_like_its_inputs(vote: type[Vote], task: Task, given: dict[
     combined = fit(vote, task, given, y, inputs).combine(inputs)
     assert combined.shape == inputs[0].shape and combined.dtype == np.float64
     assert np.isfinite(combined).all()
-    if task.is_classification:
+    if task.classes:
         assert (combined >= 0).all()
         np.testing.assert_allclose(combined.sum(axis=1), 1)
 
@@ -124,7 +124,7 @@ def test_a_vote_looks_like_its_inputs(vote: type[Vote], task: Task, given: dict[
 def test_equal_inputs_are_what_one_of_them_is(vote: type[Vote], task: Task, given: dict[str, Any]) -> None:
     y, (one, *_) = draw(task)
     combined = fit(vote, task, given, y, [one] * 3).combine([one] * 3)
-    if ROWS[vote.name].keeps_values or not task.is_classification:
+    if ROWS[vote.name].keeps_values or not task.classes:
         np.testing.assert_allclose(combined, one)
     elif vote.gives_probabilities:
         np.testing.assert_array_equal(combined[:, 0].argsort(), one[:, 0].argsort())

@@ -36,7 +36,7 @@ CASES = [
 def members(task, n=150, n_inputs=9, seed=0):
     random = np.random.default_rng(seed)
     noise = random.uniform(0.8, 3, n_inputs)
-    if not task.is_classification:
+    if not task.classes:
         y = random.gamma(3.0, size=n)
         return y, [np.maximum(y + s * random.normal(size=n), 0)[:, None] for s in noise]
     y = random.integers(0, task.n_outputs, n)

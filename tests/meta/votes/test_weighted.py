@@ -19,7 +19,7 @@ VALUE = Task("regression")
 def members(task, n=200, n_inputs=4, seed=0):
     random = np.random.default_rng(seed)
     noise = np.linspace(0.5, 3, n_inputs)
-    if not task.is_classification:
+    if not task.classes:
         y = random.gamma(3.0, size=n)
         return y, [np.maximum(y + s * random.normal(size=n), 0)[:, None] for s in noise]
     y = random.integers(0, task.n_outputs, n)

@@ -38,18 +38,14 @@ def make_jobs(task: Task, sizes: tuple[int, ...], weighted: bool = False) -> lis
     for seed, n_rows in enumerate(sizes):
         x = rng.normal(size=(n_rows, 3)).astype(np.float32)
         codes = np.stack([rng.integers(0, 3, n_rows), rng.integers(0, 4, n_rows)], axis=1)
-        y = (
-            (x[:, 0] > 0).astype(np.int64) + (codes[:, 0] == 1)
-            if task.is_classification
-            else 50 + 9.0 * x[:, 1]
-        )
+        y = (x[:, 0] > 0).astype(np.int64) + (codes[:, 0] == 1) if task.classes else 50 + 9.0 * x[:, 1]
         jobs.append(Job((x, codes), y, seed, rng.random(n_rows) if weighted else None))
     last = jobs[-1]
     return [*jobs, Job(last.arrays, last.y, 99, last.weight)]
 
 
 def one_by_one(spec: NetSpec, jobs: list[Job], task: Task, options: TrainOptions) -> list[FittedNet]:
-    loss: Any = "cross_entropy" if task.is_classification else "mse"
+    loss: Any = "cross_entropy" if task.classes else "mse"
     return [
         fit_net(spec, j.arrays, j.y, j.weight, options=options, task=task, metric_loss=loss, seed=j.seed)
         for j in jobs
@@ -59,7 +55,7 @@ def one_by_one(spec: NetSpec, jobs: list[Job], task: Task, options: TrainOptions
 def at_once(
     spec: NetSpec, jobs: list[Job], task: Task, options: TrainOptions, **more: Any
 ) -> list[FittedNet]:
-    loss: Any = "cross_entropy" if task.is_classification else "mse"
+    loss: Any = "cross_entropy" if task.classes else "mse"
     return fit_nets_at_once(spec, jobs, options=options, task=task, metric_loss=loss, **more)
 
 

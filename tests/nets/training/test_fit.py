@@ -60,7 +60,7 @@ def fit(
 ) -> FittedNet:
     cardinalities = (3,) if getattr(cls, "accepts_categories", False) else ()
     spec = NetSpec(cls, params or {}, arrays[0].shape[1], task.n_outputs, cardinalities)
-    loss = "cross_entropy" if task.is_classification else "mse"
+    loss = "cross_entropy" if task.classes else "mse"
     return fit_net(
         spec, arrays, y, **{"options": QUICK, "task": task, "metric_loss": loss, "seed": 0, **settings}
     )

@@ -106,7 +106,7 @@ def test_a_box_stays_inside_the_side() -> None:
 def fit(x: np.ndarray, *more: np.ndarray, task: Task, options: TrainOptions) -> Any:
     y = np.arange(len(x)) % 2
     spec = NetSpec(MLP, {"hidden": [4]}, x.shape[1], task.n_outputs, (3,) if more else ())
-    loss = "cross_entropy" if task.is_classification else "mse"
+    loss = "cross_entropy" if task.classes else "mse"
     target = y.astype(np.float64) if loss == "mse" else y
     return fit_net(spec, (x, *more), target, options=options, task=task, metric_loss=loss, seed=0)
 

@@ -156,7 +156,7 @@ def example_of(variant: str, n_rows: int = 64, seed: int = 0) -> Example:
 
 def target_of(example: Example, task: Task) -> np.ndarray:
     """Return thirds or halves of the signal as classes, or the signal as values far from zero."""
-    if not task.is_classification:
+    if not task.classes:
         return example.signal.astype(np.float64) * 20 + 100
     edges = np.quantile(example.signal, np.linspace(0, 1, task.n_outputs + 1)[1:-1])
     return np.searchsorted(edges, example.signal).astype(np.int64)
@@ -190,7 +190,7 @@ def fit(variant: str, task: Task, example: Example, *, seed: int = 0, **train: A
         target_of(example, task),
         options=TrainOptions(**{**declared, "batch_size": 32, **train}),
         task=task,
-        metric_loss="cross_entropy" if task.is_classification else "mse",
+        metric_loss="cross_entropy" if task.classes else "mse",
         seed=seed,
     )
 

@@ -27,7 +27,7 @@ def build(variant: str, task: str, example: Example, seed: int = 0) -> nn.Module
 
 def train_loss(module: nn.Module, task: str, example: Example, dtype: torch.dtype) -> torch.Tensor:
     """The loss of one batch, in training mode, as the training loop takes it."""
-    is_values = not TASKS[task].is_classification
+    is_values = not TASKS[task].classes
     y = torch.from_numpy(target_of(example, TASKS[task]))
     output = module.train()(*tensors(example.arrays, dtype))
     head = Head("value" if is_values else "logits")
@@ -102,7 +102,7 @@ def test_it_overfits_64_rows(variant: str, task: str) -> None:
     net = fit(variant, TASKS[task], example, epochs=150, batch_size=64, weight_decay=0.0, lr=rate(variant))
     predicted = net.predict(example.arrays)
     assert predicted.shape == (64, TASKS[task].n_outputs), params
-    if TASKS[task].is_classification:
+    if TASKS[task].classes:
         assert (predicted.argmax(axis=1) == y).mean() >= 0.98
     else:
         assert np.mean((predicted[:, 0] - y) ** 2) < 0.05 * np.var(y)

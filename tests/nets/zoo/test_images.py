@@ -42,7 +42,7 @@ def fit(
 ) -> FittedNet:
     spec = NetSpec(CNN, params, 0, task.n_outputs, shapes={"image": x.shape[1:]}, input_names=("image",))
     options = TrainOptions(**{"epochs": 12, "batch_size": 32, "lr": 5e-3, **train})
-    loss: Any = "cross_entropy" if task.is_classification else "mse"
+    loss: Any = "cross_entropy" if task.classes else "mse"
     return fit_net(spec, [x], y, options=options, task=task, metric_loss=loss, seed=seed)
 
 

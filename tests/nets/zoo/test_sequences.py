@@ -60,7 +60,7 @@ def spec_of(name: str, x: np.ndarray, task: Task = TASK) -> NetSpec:
 
 def fit(name: str, arrays: list[np.ndarray], y: np.ndarray, task: Task = TASK, **train: Any) -> FittedNet:
     options = TrainOptions(**{"epochs": 40, "batch_size": 32, "lr": 1e-2, **train})
-    loss: Any = "cross_entropy" if task.is_classification else "mse"
+    loss: Any = "cross_entropy" if task.classes else "mse"
     return fit_net(
         spec_of(name, arrays[0], task), arrays, y, options=options, task=task, metric_loss=loss, seed=0
     )
