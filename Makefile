@@ -7,13 +7,16 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: run test test-all lint data clean
+.PHONY: run test test-slow test-all lint data clean
 
 run: $(VENV)/.installed  ## run the quickstart; results in configs/runs/quickstart
 	$(BIN)/stackfeat run configs/quickstart.yaml
 
 test: $(VENV)/.installed-dev  ## the default tests (without those marked slow)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-slow: $(VENV)/.installed-dev  ## only the tests marked slow
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
 
 test-all: $(VENV)/.installed-dev  ## all tests, slow ones included
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow or not slow"

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -155,17 +156,23 @@ def work(payload: bytes, key: str, n_threads: int) -> tuple[bytes, str]:
     return packed, "" if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}"
 
 
+@lru_cache(maxsize=1)
+def _thread_pools(n_modules: int) -> Any:
+    """Return the BLAS and OpenMP libraries of this process; looked for anew where modules were imported since."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def pinned_threads(n_threads: int) -> Iterator[None]:
     """Limit the threads of BLAS, OpenMP and torch, also of libraries that are imported inside."""
-    from threadpoolctl import threadpool_limits
-
     variables = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     torch = sys.modules.get("torch")
     torch_threads = torch.get_num_threads() if torch else None
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
     try:
-        with threadpool_limits(n_threads):
+        with _thread_pools(len(sys.modules)).limit(limits=n_threads):
             if torch:
                 torch.set_num_threads(n_threads)
             yield

@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import MemberError, NaNLossError
-from stackfeat.executors import Executor, Outcome, make_executor
+from stackfeat.executors import Executor, Outcome, make_executor, pinned_threads
 from stackfeat.registry.user_code import Code
 from stackfeat.store import MemoryStore, Store, hash_recipe
 
@@ -212,6 +213,22 @@ def test_threads_are_pinned_in_the_job_and_only_there(executor: Executor) -> Non
     assert variable == "1"
     assert set(pools) == {1}
     assert {name: os.environ.get(name) for name in before} == before
+
+
+def test_thread_pools_are_looked_for_anew_where_something_was_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threadpoolctl
+
+    found = []
+    made = threadpoolctl.ThreadpoolController
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: found.append(made()) or found[-1])
+    for name, n_searches in (("module_a_of_test", 1), ("", 1), ("module_b_of_test", 2)):
+        if name:
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        with pinned_threads(1):
+            assert {pool["num_threads"] for pool in made().info()} <= {1}
+        assert len(found) == n_searches
 
 
 def test_threads_are_pinned_in_workers_before_anything_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:

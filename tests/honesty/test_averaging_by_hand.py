@@ -203,23 +203,39 @@ def binary(make_rows: Callable[..., pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
     return make_rows(120, 3), make_rows(50, 4, prefix="t").drop(columns="y")
 
 
+@pytest.fixture(scope="module")
+def ran_before() -> dict[str, Any]:
+    """Runs of LEVELS on the same rows, by how they average: several tests read them."""
+    return {}
+
+
+def run_once(ran_before: dict[str, Any], arena: Any, binary: Any, stack: dict[str, str]) -> Any:
+    key = str(stack)
+    if key not in ran_before:
+        ran_before[key] = arena.run(LEVELS, *binary, stack=stack)
+    return ran_before[key]
+
+
 CASES = [("late", "fold"), ("late", "all"), ("early", None), ("refit", None)]
 
 
 @pytest.mark.parametrize(("mode", "meta_fit"), CASES)
 def test_every_level_and_vote_is_what_the_hand_written_stack_gives(
-    arena: Any, binary: Any, mode: str, meta_fit: str | None
+    arena: Any, binary: Any, ran_before: dict[str, Any], mode: str, meta_fit: str | None
 ) -> None:
     train, test = binary
     stack = {"averaging": mode} | ({"meta_fit": meta_fit} if meta_fit else {})
-    ran = arena.run(LEVELS, train, test, stack=stack)
+    ran = run_once(ran_before, arena, binary, stack)
     by_hand = stack_by_hand(HAND, arrays(train, test), folds_of(ran, train)[:, 0], mode, meta_fit or "all")
     compare(ran, train, test, [by_hand], HAND)
 
 
-def test_the_modes_differ_on_test_rows_and_never_on_oof_rows(arena: Any, binary: Any) -> None:
-    train, test = binary
-    runs = {mode: arena.run(LEVELS, train, test, stack={"averaging": mode}) for mode in MODES}
+def test_the_modes_differ_on_test_rows_and_never_on_oof_rows(
+    arena: Any, binary: Any, ran_before: dict[str, Any]
+) -> None:
+    stacks = {mode: {"averaging": mode} for mode in MODES}
+    stacks["late"]["meta_fit"] = "all"  # what it is without saying so
+    runs = {mode: run_once(ran_before, arena, binary, stack) for mode, stack in stacks.items()}
     for name in (key.replace("/", ".") for key in HAND):
         for mode in ("early", "refit"):
             pd.testing.assert_frame_equal(runs["late"].oof(name), runs[mode].oof(name))
@@ -231,7 +247,7 @@ def test_the_modes_differ_on_test_rows_and_never_on_oof_rows(arena: Any, binary:
 def test_repeats_are_whole_stacks_in_every_mode(arena: Any, binary: Any, mode: str) -> None:
     train, test = binary
     stack = {"averaging": mode} | ({"meta_fit": "fold"} if mode == "late" else {})
-    ran = arena.run(LEVELS, train, test, folds={"n": 3, "repeats": 2}, stack=stack)
+    ran = arena.run(LEVELS, train, test, folds={"n": 2, "repeats": 2}, stack=stack)
     fold_of = folds_of(ran, train)
     assert (fold_of[:, 0] != fold_of[:, 1]).any()
     rows = arrays(train, test)
@@ -239,14 +255,23 @@ def test_repeats_are_whole_stacks_in_every_mode(arena: Any, binary: Any, mode: s
     compare(ran, train, test, stacks, HAND)
 
 
-@pytest.mark.parametrize("mode", MODES)
+BLOCKS = {"repeats": 2, "repeats_as": "blocks"}
+SEEDS: list[tuple[int, dict[str, Any], int]] = [
+    (2, {}, 2),
+    (1, BLOCKS, 2),
+    (2, BLOCKS, 4),
+    (2, {"repeats": 2}, 2),
+]
+EVERY_DAY = {("late", 0), ("refit", 0), ("late", 1), ("early", 2), ("late", 3)}
+"""What is run by default: every mode, and every way to get several seeds; the others are slow."""
+
+
 @pytest.mark.parametrize(
-    ("seeds", "folds", "n_seeds"),
+    ("mode", "seeds", "folds", "n_seeds"),
     [
-        (2, {}, 2),
-        (1, {"repeats": 2, "repeats_as": "blocks"}, 2),
-        (2, {"repeats": 2, "repeats_as": "blocks"}, 4),
-        (2, {"repeats": 2}, 2),
+        pytest.param(mode, *case, marks=() if (mode, i) in EVERY_DAY else pytest.mark.slow)
+        for i, case in enumerate(SEEDS)
+        for mode in MODES
     ],
 )
 def test_seeds_are_averaged_inside_a_fold_for_oof_and_test_rows_alike(

@@ -37,13 +37,13 @@ def files(ran: Any, *folders: str) -> dict[str, bytes]:
 def every_kind(classes: bool) -> dict[str, Any]:
     """Nets, trees stopped early, gates over aligned and geometry blocks, a nested member, fitted votes."""
     kind, output = ("Classifier", "proba") if classes else ("Regressor", "prediction")
-    early = {"n_estimators": 20, "early_stopping_rounds": 3, "num_leaves": 5}
+    early = {"n_estimators": 8, "early_stopping_rounds": 3, "num_leaves": 5}
     return {
         "base": {
             "net": {
                 "net": "mlp",
                 "params": {"hidden": [6]},
-                "train": {"epochs": 4, "patience": 1, "batch_size": 32},
+                "train": {"epochs": 3, "patience": 1, "batch_size": 32},
             },
             "early": {"estimator": f"lightgbm.LGBM{kind}", "params": early},
             "linear": {"estimator": f"sklearn.linear_model.{'LogisticRegression' if classes else 'Ridge'}"},
@@ -52,7 +52,7 @@ def every_kind(classes: bool) -> dict[str, Any]:
             "gated": {"estimator": "gated_linear", "inputs": ["base/*/*"]},
             "nested": {
                 "estimator": f"lightgbm.LGBM{kind}",
-                "params": {"n_estimators": 5, "num_leaves": 4},
+                "params": {"n_estimators": 3, "num_leaves": 4},
                 "inputs": [f"base/*/{output}", "table"],
             },
         },
@@ -74,20 +74,33 @@ def run_both(
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "regression": {"task": "regression", "metric": "rmse", "stack": {"holdout": 0.2}},
+    "regression": {"task": "regression", "metric": "rmse", "stack": {"holdout": 0.2}, "folds": {"n": 2}},
     "thresholds": {"metric": "f1", "data": {"fold": "given"}, "stack": {"holdout": "column"}},
-    "groups": {"task": "regression", "metric": "mae", "data": {"group": "owner"}, "stack": {"holdout": 0.2}},
+    "groups": {
+        "task": "regression",
+        "metric": "mae",
+        "data": {"group": "owner"},
+        "folds": {"n": 2},
+        "stack": {"holdout": 0.2},
+    },
     "early": {
         "metric": "log_loss",
         "data": {"fold": "given"},
         "stack": {"holdout": "column", "averaging": "early"},
     },
-    "refit": {"task": "regression", "metric": "rmse", "stack": {"holdout": 0.2, "averaging": "refit"}},
-    "time": {"metric": "log_loss", "data": {"time": "when"}, "folds": {"n": 4}, "stack": {"holdout": 0.2}},
+    "refit": {
+        "task": "regression",
+        "metric": "rmse",
+        "folds": {"n": 2},
+        "stack": {"holdout": 0.2, "averaging": "refit"},
+    },
+    "time": {"metric": "log_loss", "data": {"time": "when"}, "folds": {"n": 3}, "stack": {"holdout": 0.2}},
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case == "regression" else ()) for case in CASES]
+)
 def test_labels_of_held_out_rows_change_their_scores_and_nothing_else(
     arena: Any, make_rows: Draw, case: str
 ) -> None:

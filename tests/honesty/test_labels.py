@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-TREES = {"n_estimators": 30, "min_child_samples": 3, "num_leaves": 4}
-EARLY = {**TREES, "n_estimators": 200, "early_stopping_rounds": 3}
+TREES = {"n_estimators": 10, "min_child_samples": 3, "num_leaves": 4}
+EARLY = {**TREES, "n_estimators": 60, "early_stopping_rounds": 3}
 CHANGED = 1
 
 
@@ -170,7 +170,10 @@ def blind_levels(classes: bool) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("n_classes", [2, 0], ids=["binary", "regression"])
+@pytest.mark.parametrize(
+    "n_classes",
+    [pytest.param(2, id="binary"), pytest.param(0, id="regression", marks=pytest.mark.slow)],
+)
 def test_labels_of_a_fold_change_no_choice_that_its_pipeline_makes(
     arena: Any, make_rows: Callable[..., pd.DataFrame], n_classes: int
 ) -> None:

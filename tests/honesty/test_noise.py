@@ -65,7 +65,7 @@ def noise_levels(
 @pytest.mark.parametrize("classes", [True, False], ids=["classification", "regression"])
 def test_noise_stays_at_chance(make_harness: Any, classes: bool) -> None:
     harness = make_harness(classes=classes, n_rows=90, n_test=200)
-    harness.run(5, noise_levels(classes), folds={"n": 3})
+    harness.run(5, noise_levels(classes, trees=6, epochs=2), folds={"n": 2})
     print(harness.table().to_string())
     assert harness.faults().empty, harness.faults().to_string()
 

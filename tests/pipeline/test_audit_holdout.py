@@ -19,7 +19,7 @@ from stackfeat.store import Store
 from stackfeat.store.manifest import seal
 
 Project = Any
-MODES = ("late", "early", "refit")
+MODES = ("late", "refit", pytest.param("early", marks=pytest.mark.slow))
 
 
 def provenance(project: Project) -> dict[str, Any]:

@@ -73,18 +73,18 @@ def test_reruns_average_as_the_run_does_on_rows_that_were_kept(
 
 def test_a_clean_stack_is_at_chance_on_permuted_labels(quick: Project) -> None:
     before = sorted(str(path) for path in (quick.folder / ".stackfeat").rglob("*"))
-    said = audited(quick, "--permutations", 3, "--rows", 90)
+    said = audited(quick, "--permutations", 2, "--rows", 90)
     assert said.code == 0, said.out + said.err
     null = result(quick)["null"]
-    assert (null["n_reruns"], null["n_train"], null["failed"], null["above_chance"]) == (3, 90, {}, [])
+    assert (null["n_reruns"], null["n_train"], null["failed"], null["above_chance"]) == (2, 90, {}, [])
     judged = {(verdict["member"], verdict["measure"]) for verdict in null["verdicts"]}
     names = {"base/gbm", "base/linear", "meta/gated", "final/soft", "final/greedy"}
     assert judged == {(name, measure) for name in names for measure in ("ranking", "log_loss")}
     assert sorted(str(path) for path in (quick.folder / ".stackfeat").rglob("*")) == before
     first = json.loads((quick.run_folder / "audit.json").read_text())
-    assert audited(quick, "--permutations", 3, "--rows", 90).code == 0
+    assert audited(quick, "--permutations", 2, "--rows", 90).code == 0
     assert result(quick) == first
-    assert audited(quick, "--permutations", 3, "--rows", 90, "--seed", 1).code == 0
+    assert audited(quick, "--permutations", 2, "--rows", 90, "--seed", 1).code == 0
     assert result(quick) != first
 
 

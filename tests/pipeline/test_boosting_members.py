@@ -12,8 +12,17 @@ LIBRARIES = {
 }
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-@pytest.mark.parametrize("library", list(LIBRARIES))
+@pytest.mark.parametrize(
+    ("library", "task"),
+    [
+        ("xgboost", "multiclass"),
+        ("xgboost", "regression"),
+        ("catboost", "binary"),
+        ("catboost", "regression"),
+        pytest.param("xgboost", "binary", marks=pytest.mark.slow),
+        pytest.param("catboost", "multiclass", marks=pytest.mark.slow),
+    ],
+)
 def test_boosting_libraries_are_members_of_every_level(
     library: str, task: str, build: Any, make_config: Any, add_net: Any
 ) -> None:
@@ -22,10 +31,11 @@ def test_boosting_libraries_are_members_of_every_level(
     name = prefix + ("Regressor" if task == "regression" else "Classifier")
     metric = {"multiclass": "log_loss", "binary": "roc_auc", "regression": "rmse"}[task]
     config = add_net(make_config(task, metric))
+    config["folds"]["n"] = 2
     levels = config["levels"]
     levels["base"] |= {
         "boosted": {"estimator": name, "params": {rounds: 8, **params}, "seeds": 2},
-        "stopped": {"estimator": name, "params": {rounds: 200, **params, "early_stopping_rounds": 3}},
+        "stopped": {"estimator": name, "params": {rounds: 60, **params, "early_stopping_rounds": 3}},
     }
     levels["meta"]["trees"] = {
         "estimator": name,

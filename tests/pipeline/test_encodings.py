@@ -74,9 +74,13 @@ def block_of(project: Project, name: str) -> Any:
     )
 
 
+EVERY_DAY = [("multiclass", "late"), ("regression", "refit")]
+OTHERS = [("regression", "late"), ("multiclass", "early"), ("multiclass", "refit")]
+
+
 @pytest.mark.parametrize(
     ("task", "averaging"),
-    [("multiclass", "late"), ("regression", "late"), ("multiclass", "early"), ("multiclass", "refit")],
+    [*EVERY_DAY, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)],
 )
 @pytest.mark.parametrize(("seeds", "repeats"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_every_encoding_predicts_later_rows_as_it_did_test_rows(

@@ -6,12 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stackfeat.store import disk
+from tests.pipeline.conftest import build_project
 
 Project = Any
 GO_ON = "Finished folds are stored: run the same command to go on"
@@ -35,10 +37,12 @@ def project(build: Callable[..., Project], make_config: Callable[..., dict[str, 
     return tiny(build, make_config)
 
 
-@pytest.fixture
-def wanted(build: Callable[..., Project], make_config: Callable[..., dict[str, Any]]) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def wanted(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., dict[str, Any]]
+) -> dict[str, bytes]:
     """What the run gives on a machine that works."""
-    other = tiny(build, make_config)
+    other = tiny(partial(build_project, tmp_path_factory.mktemp("whole") / "project"), make_config)
     assert other.run().code == 0
     found: dict[str, bytes] = other.outputs()
     return found
@@ -104,7 +108,7 @@ def test_a_disk_that_is_full_at_some_writes(
 ) -> None:
     n_writes = writes_of(project.copy(project.folder.with_name("counted")), monkeypatch)
     assert n_writes > 100
-    for fails_at in range(1, n_writes + 1, n_writes // 6):
+    for fails_at in range(1, n_writes + 1, n_writes // 4):
         check_full_disk_at(project, fails_at, wanted, monkeypatch, stays_full=fails_at % 2 == 0)
     check_full_disk_at(project, n_writes, wanted, monkeypatch)
 

@@ -114,6 +114,7 @@ def test_held_out_rows_are_predicted_as_later_rows_are(
         assert list(csv.reader(file))[1:] == wanted[1:]
 
 
+@pytest.mark.slow
 def test_the_number_of_jobs_changes_no_byte(held_run: Project, tmp_path: Path) -> None:
     project = held_run.copy(tmp_path / "jobs")
     for name in (".stackfeat", "runs"):
@@ -123,6 +124,9 @@ def test_the_number_of_jobs_changes_no_byte(held_run: Project, tmp_path: Path) -
 
 
 def test_the_seed_of_the_folds_alone_decides_who_is_held_out(quick: Project) -> None:
+    config = quick.config()
+    quick.write(config | {"levels": {"base": {"linear": config["levels"]["base"]["linear"]}}})
+
     def folds(*changes: str) -> bytes:
         given = [part for change in ("stack.holdout=0.2", *changes) for part in ("--set", change)]
         assert quick.run(*given).code == 0

@@ -91,8 +91,8 @@ def assert_one_message(code: int, out: str, err: str) -> None:
 
 
 def assert_goes_on(project: Project, wanted: dict[str, bytes]) -> None:
-    code, out, err = start(project)
-    assert code == 0, (out, err)
+    said = project.run("-q")
+    assert said.code == 0, (said.out, said.err)
     assert project.outputs() == wanted
 
 
@@ -206,8 +206,8 @@ def test_a_worker_that_is_killed_at_every_try_ends_the_run_and_names_the_job(pro
 def test_a_member_s_own_file_is_its_own_fault(project: Project) -> None:
     doomed(project, "own_file")
     (project.folder / "trigger").touch()
-    code, out, _ = start(project, "--trust-code")
-    assert code == 4 and "base/doomed" in out and "mine.csv" in out
+    said = project.run("-q", "--trust-code")
+    assert said.code == 4 and "base/doomed" in said.out and "mine.csv" in said.out
 
 
 @pytest.mark.slow

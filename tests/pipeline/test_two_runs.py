@@ -108,9 +108,12 @@ def test_a_run_that_computes_anew_beside_others_spoils_nothing(quick_run: Projec
     check(project, running, quick_run, tmp_path / "results")
 
 
-def test_of_two_runs_on_one_run_folder_one_is_refused(quick_run: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other", [pytest.param(INLINE, id="inline"), pytest.param(LOKY, id="loky", marks=pytest.mark.slow)]
+)
+def test_of_two_runs_on_one_run_folder_one_is_refused(other: str, quick_run: Project, tmp_path: Path) -> None:
     project = fresh(quick_run, tmp_path / "one")
-    both = [start(project, "run", INLINE), start(project, "run", LOKY)]
+    both = [start(project, "run", INLINE), start(project, "run", other)]
     said = [process.communicate(timeout=LIMIT_SECONDS) for process in both]
     codes = sorted(process.returncode for process in both)
     # On a slow machine the second may begin after the first has ended.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stackfeat.cli.store import explain_entry, list_entries
-from tests.pipeline.conftest import Project, build_project
+from tests.pipeline.conftest import Project, base_config, build_project
 from tests.security.forging import (
     entry_folders,
     manifest_of,
@@ -30,7 +30,9 @@ Json = Any
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = build_project(tmp_path_factory.mktemp("store") / "project", n_rows=90)
+    config = base_config()
+    config["folds"]["n"] = 2
+    project = build_project(tmp_path_factory.mktemp("store") / "project", config=config, n_rows=60)
     said = project.run()
     assert said.code == 0, said.err
     return project
@@ -108,8 +110,14 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize("text", VALUES)
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param(name, text, marks=() if i % 2 == j % 2 else pytest.mark.slow)
+        for i, name in enumerate(FILES)
+        for j, text in enumerate(VALUES)
+    ],
+)
 def test_values_of_another_structure_are_made_anew(
     name: str, text: str, received: Project, finished: Project, canary: Any
 ) -> None:

@@ -24,7 +24,13 @@ PLANTED = ("joblib", "numpy", "colorsys", "cloudpickle", "sitecustomize", "userc
 AS_SCRIPT = "import sys; del sys.path[0]; from stackfeat.cli.commands import main; main()"
 
 
-@pytest.mark.parametrize("start", [["-m", "stackfeat"], ["-c", AS_SCRIPT]], ids=["module", "script"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(["-m", "stackfeat"], id="module"),
+        pytest.param(["-c", AS_SCRIPT], id="script", marks=pytest.mark.slow),
+    ],
+)
 def test_files_named_like_libraries_are_not_imported_by_a_run_or_its_workers(
     start: list[str], tmp_path: Path
 ) -> None:
