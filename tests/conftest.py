@@ -1,15 +1,111 @@
-"""What holds for all tests: none depends on the speed of the machine, and none waits for threads.
+"""What holds for all tests, and the small projects that tests of several folders run or read.
 
-The arrays are so small that a second thread only spins; what a test says of threads it sets itself.
+No test depends on the speed of the machine. The arrays are so small that a second thread only spins; what
+a test says of threads it sets itself.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when numpy and torch are imported
+os.environ.pop("STACKFEAT_DATA_ROOTS", None)
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.projects import Build, Config, Project, base_config, build_project, with_net
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """Return a function that makes a project in a new folder."""
+
+    def new(task: str = "multiclass", config: Config | None = None, n_rows: int = 160) -> Project:
+        return build_project(tmp_path / f"project{len(list(tmp_path.iterdir()))}", task, config, n_rows)
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    return base_config
+
+
+@pytest.fixture(scope="session")
+def add_net() -> Callable[[Config], Config]:
+    return with_net
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a finished run without nets; tests work on copies of it."""
+    project = build_project(tmp_path_factory.mktemp("quick") / "project")
+    said = project.run()
+    assert said.code == 0, said.err
+    return project
+
+
+@pytest.fixture(scope="session")
+def net_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a finished run with a net, aligned features, and trees that read them."""
+    config = with_net(base_config())
+    config["levels"]["meta"]["trees"] = {
+        **config["levels"]["base"]["gbm"],
+        "inputs": ["base/*/*", "table"],
+    }
+    project = build_project(tmp_path_factory.mktemp("net") / "project", config=config)
+    said = project.run()
+    assert said.code == 0, said.err
+    return project
+
+
+@pytest.fixture
+def quick(quick_run: Project, tmp_path: Path) -> Project:
+    return quick_run.copy(tmp_path / "quick")
+
+
+@pytest.fixture
+def net(net_run: Project, tmp_path: Path) -> Project:
+    return net_run.copy(tmp_path / "net")
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Return a list that gets the learner's name at every fit of a member in this process."""
+    from stackfeat.engine import worker as work
+
+    made = work.make_member
+    fitted: list[str] = []
+
+    def make_counted(values: Any, trust_code: bool = False) -> Any:
+        member = made(values, trust_code)
+        kinds = ("net", "estimator", "vote", "predictions")
+        name = next(str(values[kind]) for kind in kinds if kind in values)
+        return Counted(member, name, fitted)
+
+    monkeypatch.setattr(work, "make_member", make_counted)
+    return fitted
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A member that notes its fits."""
+
+    member: Any
+    name: str
+    fitted: list[str]
+
+    def fit(self, rows: Any, context: Any) -> Any:
+        self.fitted.append(self.name)
+        return self.member.fit(rows, context)
+
+    def load(self, entry: Any, task: Any, settings: Any) -> Any:
+        return self.member.load(entry, task, settings)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stackfeat.store import disk
-from tests.pipeline.conftest import build_project
+from tests.projects import build_project
 
 Project = Any
 GO_ON = "Finished folds are stored: run the same command to go on"

@@ -15,8 +15,8 @@ import pytest
 
 from stackfeat.errors import DataError
 from stackfeat.pipeline.predict import predict_file
-from tests.pipeline.conftest import Project, build_project
-from tests.pipeline.conftest import base_config as run_config
+from tests.projects import Project, build_project
+from tests.projects import base_config as run_config
 from tests.security.forging import change_wiring
 
 opened: list[str] = []

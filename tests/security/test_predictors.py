@@ -15,8 +15,8 @@ import pytest
 from stackfeat.errors import StackfeatError
 from stackfeat.pipeline.predict import predict_file
 from stackfeat.store.skops_file import save_object
-from tests.pipeline.conftest import base_config as run_config
-from tests.pipeline.conftest import build_project, with_net
+from tests.projects import base_config as run_config
+from tests.projects import build_project, with_net
 from tests.security.forging import (
     change_recipe,
     change_wiring,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stackfeat.cli.store import explain_entry, list_entries
-from tests.pipeline.conftest import Project, base_config, build_project
+from tests.projects import Project, base_config, build_project
 from tests.security.forging import (
     entry_folders,
     manifest_of,

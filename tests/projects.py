@@ -1,4 +1,4 @@
-"""Small projects (data files and a config) and the ways to run them.
+"""Small projects (data files and a config) and the ways to run them; `conftest.py` has fixtures of them.
 
 `Project.cli` calls the command line in this process, which is fast; `Project.start` starts
 it as a process of its own, where killing and interrupting are the point.
@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 Config = dict[str, Any]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LABELS = {"multiclass": ("low", "mid", "high"), "binary": ("no", "yes")}
 
 
@@ -198,95 +198,3 @@ def build_project(
     write_table(folder / "test.csv", table(task, 40, 600, False, 1))
     metric = {"multiclass": "log_loss", "binary": "roc_auc", "regression": "rmse"}[task]
     return Project(folder).write(config or base_config(task, metric))
-
-
-@pytest.fixture(autouse=True)
-def no_data_roots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STACKFEAT_DATA_ROOTS", raising=False)
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """Return a function that makes a project in a new folder."""
-
-    def new(task: str = "multiclass", config: Config | None = None, n_rows: int = 160) -> Project:
-        return build_project(tmp_path / f"project{len(list(tmp_path.iterdir()))}", task, config, n_rows)
-
-    return new
-
-
-@pytest.fixture(scope="session")
-def make_config() -> Callable[..., Config]:
-    return base_config
-
-
-@pytest.fixture(scope="session")
-def add_net() -> Callable[[Config], Config]:
-    return with_net
-
-
-@pytest.fixture(scope="session")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a finished run without nets; tests work on copies of it."""
-    project = build_project(tmp_path_factory.mktemp("quick") / "project")
-    said = project.run()
-    assert said.code == 0, said.err
-    return project
-
-
-@pytest.fixture(scope="session")
-def net_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a finished run with a net, aligned features, and trees that read them."""
-    config = with_net(base_config())
-    config["levels"]["meta"]["trees"] = {
-        **config["levels"]["base"]["gbm"],
-        "inputs": ["base/*/*", "table"],
-    }
-    project = build_project(tmp_path_factory.mktemp("net") / "project", config=config)
-    said = project.run()
-    assert said.code == 0, said.err
-    return project
-
-
-@pytest.fixture
-def quick(quick_run: Project, tmp_path: Path) -> Project:
-    return quick_run.copy(tmp_path / "quick")
-
-
-@pytest.fixture
-def net(net_run: Project, tmp_path: Path) -> Project:
-    return net_run.copy(tmp_path / "net")
-
-
-@pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Return a list that gets the learner's name at every fit of a member in this process."""
-    from stackfeat.engine import worker as work
-
-    made = work.make_member
-    fitted: list[str] = []
-
-    def make_counted(values: Any, trust_code: bool = False) -> Any:
-        member = made(values, trust_code)
-        kinds = ("net", "estimator", "vote", "predictions")
-        name = next(str(values[kind]) for kind in kinds if kind in values)
-        return Counted(member, name, fitted)
-
-    monkeypatch.setattr(work, "make_member", make_counted)
-    return fitted
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A member that notes its fits."""
-
-    member: Any
-    name: str
-    fitted: list[str]
-
-    def fit(self, rows: Any, context: Any) -> Any:
-        self.fitted.append(self.name)
-        return self.member.fit(rows, context)
-
-    def load(self, entry: Any, task: Any, settings: Any) -> Any:
-        return self.member.load(entry, task, settings)
