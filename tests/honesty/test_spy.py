@@ -158,7 +158,7 @@ SLOW_CASES: dict[str, dict[str, Any]] = {
     "group": {"data": {"group": "owner"}, "task": "regression"},
     "time": {"data": {"time": "when"}, "task": "regression"},
     "time_binary": {"data": {"time": "when"}},
-    "window_of_time": {"data": {"time": "when"}, "folds": {"n": 4, "max_train_size": 30}},
+    "window_of_time": {"data": {"time": "when"}, "folds": {"n": 4, "max_train_size": 40}},
     "repeats_of_groups": {"data": {"group": "owner"}, "folds": {"n": 3, "repeats": 2}},
 }
 MARKED = [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)]
@@ -168,7 +168,7 @@ MARKED = [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_
 def test_no_oof_row_comes_from_a_fit_on_that_row(case: str, witness: Witness, arena: Any) -> None:
     options = {"task": "binary", "folds": {"n": 3}, "data": {}, **(CASES | SLOW_CASES)[case]}
     regression = options["task"] == "regression"
-    frame = rows_of(90, {"binary": 2, "multiclass": 3, "regression": 0}[options["task"]])
+    frame = rows_of(120, {"binary": 2, "multiclass": 3, "regression": 0}[options["task"]])
     data = {**options["data"], "drop": [role for role in ROLES if role not in options["data"].values()]}
     is_time = "time" in data
     if is_time:

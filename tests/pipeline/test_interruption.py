@@ -241,7 +241,14 @@ PLACES = [
     ("stackfeat.store.store:Store.has", "goes on"),
     ("stackfeat.pipeline.results:write_run", "native"),
 ]
-EACH_ONCE = {(signal.SIGTERM, "deaf"), (signal.SIGHUP, "goes on")}
+SLOW = {
+    (signal.SIGINT, "pandas", "deaf"),
+    (signal.SIGINT, "stackfeat.executors.processes:WorkerProcess.__init__", "deaf"),
+}
+EACH_ONCE = {
+    (signal.SIGTERM, "stackfeat.executors.processes:WorkerProcess.__init__", "deaf"),
+    (signal.SIGHUP, "stackfeat.store.store:Store.has", "goes on"),
+}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +259,10 @@ EACH_ONCE = {(signal.SIGTERM, "deaf"), (signal.SIGHUP, "goes on")}
             place,
             how,
             id=f"{number.name}-{place}-{how}",
-            marks=() if number == signal.SIGINT or (number, how) in EACH_ONCE else pytest.mark.slow,
+            marks=()
+            if (number, place, how) in EACH_ONCE
+            or (number == signal.SIGINT and (number, place, how) not in SLOW)
+            else pytest.mark.slow,
         )
         for number in SIGNALS
         for place, how in PLACES

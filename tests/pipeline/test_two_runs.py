@@ -61,16 +61,25 @@ def check(project: Project, running: dict[str, subprocess.Popen[str]], reference
     assert not (project.folder / ".stackfeat" / "quarantine").exists()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "killed"),
+    [
+        pytest.param([INLINE, INLINE], {"c": (INLINE, 3)}, id="one process each"),
+        pytest.param(
+            [INLINE, LOKY], {"c": (LOKY, 3), "d": (INLINE, 9)}, id="with workers", marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_runs_on_one_store_end_as_if_alone_while_others_are_killed(
-    quick_run: Project, tmp_path: Path
+    kinds: list[str], killed: dict[str, tuple[str, int]], quick_run: Project, tmp_path: Path
 ) -> None:
     project = fresh(quick_run, tmp_path / "shared")
-    running = {"a": start(project, "a", INLINE), "b": start(project, "b", LOKY)}
-    victims = [start(project, "c", LOKY), start(project, "d", INLINE)]
-    assert [kill_at(project, victim, n) for victim, n in zip(victims, (3, 9), strict=True)] == [True, True]
+    running = {name: start(project, name, kind) for name, kind in zip("ab", kinds, strict=True)}
+    victims = {name: start(project, name, kind) for name, (kind, _) in killed.items()}
+    assert all(kill_at(project, victims[name], n) for name, (_, n) in killed.items())
     check(project, running, quick_run, tmp_path / "results")
     # Whoever was killed goes on, and what it left goes.
-    for name in ("c", "d"):
+    for name in killed:
         assert project.run("--set", f"name={name}").code == 0
         assert results(project, name, tmp_path / "results") == quick_run.outputs()
     store = project.folder / ".stackfeat"

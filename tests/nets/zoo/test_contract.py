@@ -93,7 +93,10 @@ def test_an_untrained_net_is_that_of_its_seed_and_has_features(variant: str) -> 
     assert np.array_equal(*features) and features[0].std() > 0
 
 
-@every_task
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=pytest.mark.slow if task == "binary" else ()) for task in TASKS],
+)
 @every_net
 def test_it_overfits_64_rows(variant: str, task: str) -> None:
     example = example_of(variant)
