@@ -309,7 +309,7 @@ def test_a_run_under_nohup_goes_on_after_a_hang_up(quick: Project) -> None:
     assert interrupt(process, signal.SIGHUP, None)[0] == 0
 
 
-@pytest.mark.parametrize("pause", [None, 0.02])
+@pytest.mark.parametrize("pause", [pytest.param(None, marks=pytest.mark.slow), 0.02])
 def test_an_interrupted_run_says_so_and_resumes(
     pause: float | None, quick_run: Project, tmp_path: Path
 ) -> None:

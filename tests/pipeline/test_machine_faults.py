@@ -149,7 +149,7 @@ def test_a_limit_on_the_size_of_files(kind: str, project: Project, wanted: dict[
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    code, out, err = start(project, "--set", f"executor={{kind: {kind}, jobs: 2}}", limit=small_files)
+    code, out, err = start(project, "--set", f"executor={{kind: {kind}, jobs: 1}}", limit=small_files)
     assert_one_message(code, out, err)
     assert "File too large" in err
     assert_goes_on(project, wanted)
@@ -197,7 +197,7 @@ def doomed(project: Project, act: str) -> None:
 def test_a_worker_that_is_killed_at_every_try_ends_the_run_and_names_the_job(project: Project) -> None:
     doomed(project, "is_killed")
     (project.folder / "trigger").touch()
-    options = ("--trust-code", "--set", "executor={kind: loky, jobs: 2, retries: 1}")
+    options = ("--trust-code", "--set", "executor={kind: loky, jobs: 1, retries: 1}")
     code, out, err = start(project, *options)
     assert_one_message(code, out, err)
     assert "base/doomed" in err and "out of memory?" in err and "fewer executor.jobs" in err
