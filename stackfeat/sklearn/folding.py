@@ -109,12 +109,11 @@ class FoldJob:
         return f"{self.member} {'all rows' if self.fold == ALL else f'fold {self.fold}'}"
 
     @property
-    def recipe(self) -> dict[str, Any]:
-        return {"member": self.member, "fold": self.fold}
-
-    @property
     def steps(self) -> tuple[FoldJob, ...]:
         return (self,)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "recipe": {"member": self.member, "fold": self.fold}}
 
 
 @dataclass(frozen=True)
