@@ -1,14 +1,16 @@
 """Stacking and voting over the probabilities and hidden features of nets and estimators.
 
-The flow, in the order of the folders:
+The flow, in the order of the rooms:
 
-1. ``data``      files become Samples and Folds
-2. ``nets``      Samples become trained modules; taps read any layer of them
-3. ``features``  every member is cross-fitted; what it hands on are FeatureBlocks, kept in the ``store``
-4. ``ensemble``  levels of members read the blocks of earlier levels; votes are members too
-5. ``output``    scores, report, submission, predictor
-6. ``sklearn``   the same engine as scikit-learn estimators: NetClassifier and its kin
-7. ``run``       all of it on one page: ``stackfeat.pipeline.run("config.yaml")``
+1. ``data``       files become Samples and Folds
+2. ``layers``     taps read any layer of any net
+3. ``nets``       Samples become trained modules
+4. ``encodings``  activations of the nets of all folds become columns that may be stacked
+5. ``meta``       votes, gates and meta-learners combine predictions and features
+6. ``engine``     levels of ``members`` are cross-fitted, job by job; blocks are kept in the ``store``
+7. ``output``     leaderboard, report, submission, predictor
+8. ``pipeline``   all of it on one page: ``stackfeat.run("config.yaml")``
+9. ``sklearn``    the same engine as scikit-learn estimators
 
 Public names are imported when they are first used, so ``import stackfeat`` is fast.
 """
@@ -16,26 +18,36 @@ Public names are imported when they are first used, so ``import stackfeat`` is f
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stackfeat.audit.audit import audit
-    from stackfeat.config import RunConfig, load_config
-    from stackfeat.encodings.similarity import similarity
-    from stackfeat.layers.activations.listing import list_layers
-    from stackfeat.layers.activations.penultimate import find_penultimate
-    from stackfeat.layers.extraction.extract import extract
-    from stackfeat.layers.plots import plot_feature_maps, plot_filters
-    from stackfeat.layers.taps import Extractor, Tap, mark, tapped
-    from stackfeat.output.completed_run import RunResult
-    from stackfeat.output.feature_files import save_features
-    from stackfeat.pipeline.run import run
-    from stackfeat.sklearn.expected_failures import expected_failed_checks
-    from stackfeat.sklearn.nets import NetClassifier, NetRegressor
-    from stackfeat.sklearn.oof_features import OutOfFoldFeatures
-    from stackfeat.sklearn.stacking import StackingClassifier, StackingRegressor
-    from stackfeat.sklearn.tap_features import TapFeatures
-    from stackfeat.sklearn.voting import VotingClassifier, VotingRegressor
+    from stackfeat.audit.audit import audit as audit
+    from stackfeat.config import RunConfig as RunConfig
+    from stackfeat.config import load_config as load_config
+    from stackfeat.encodings.similarity import similarity as similarity
+    from stackfeat.layers.activations.listing import list_layers as list_layers
+    from stackfeat.layers.activations.penultimate import find_penultimate as find_penultimate
+    from stackfeat.layers.extraction.extract import extract as extract
+    from stackfeat.layers.plots import plot_feature_maps as plot_feature_maps
+    from stackfeat.layers.plots import plot_filters as plot_filters
+    from stackfeat.layers.taps import Extractor as Extractor
+    from stackfeat.layers.taps import Tap as Tap
+    from stackfeat.layers.taps import mark as mark
+    from stackfeat.layers.taps import tapped as tapped
+    from stackfeat.output.completed_run import RunResult as RunResult
+    from stackfeat.output.feature_files import save_features as save_features
+    from stackfeat.pipeline.run import run as run
+    from stackfeat.sklearn.expected_failures import expected_failed_checks as expected_failed_checks
+    from stackfeat.sklearn.nets import NetClassifier as NetClassifier
+    from stackfeat.sklearn.nets import NetRegressor as NetRegressor
+    from stackfeat.sklearn.oof_features import OutOfFoldFeatures as OutOfFoldFeatures
+    from stackfeat.sklearn.stacking import StackingClassifier as StackingClassifier
+    from stackfeat.sklearn.stacking import StackingRegressor as StackingRegressor
+    from stackfeat.sklearn.tap_features import TapFeatures as TapFeatures
+    from stackfeat.sklearn.voting import VotingClassifier as VotingClassifier
+    from stackfeat.sklearn.voting import VotingRegressor as VotingRegressor
 
 from stackfeat.log import VERSION as __version__
 
@@ -67,40 +79,23 @@ _PUBLIC = {
     "tapped": "stackfeat.layers.taps",
 }
 
-__all__ = [
-    "Extractor",
-    "NetClassifier",
-    "NetRegressor",
-    "OutOfFoldFeatures",
-    "RunConfig",
-    "RunResult",
-    "StackingClassifier",
-    "StackingRegressor",
-    "Tap",
-    "TapFeatures",
-    "VotingClassifier",
-    "VotingRegressor",
-    "__version__",
-    "audit",
-    "expected_failed_checks",
-    "extract",
-    "find_penultimate",
-    "list_layers",
-    "load_config",
-    "mark",
-    "plot_feature_maps",
-    "plot_filters",
-    "run",
-    "save_features",
-    "similarity",
-    "tapped",
-]
+__all__ = ["__version__", *_PUBLIC]
+
+
+class _Package(ModuleType):
+    """This package, in which a public name stays what it is where a folder has the same name (`audit`)."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         value = getattr(importlib.import_module(_PUBLIC[name]), name)
-        # Importing the module `stackfeat.pipeline.run` has just set a name of the same spelling to the module.
         globals()[name] = value
         return value
     from stackfeat.registry.resolve import suggest
