@@ -20,7 +20,6 @@ from stackfeat.engine.graph import graph_problems
 from stackfeat.engine.plan import member_libraries
 from stackfeat.engine.recipes import LayersRecipe
 from stackfeat.errors import ConfigError
-from stackfeat.meta.columns import Rows
 from stackfeat.nets.options import NetOptions, TapOptions
 from stackfeat.registry.user_code import first_on_path
 from stackfeat.store import EntryStore
@@ -65,6 +64,7 @@ def find_layers(loaded: LoadedConfig, store: EntryStore, samples: str, *, trust_
         if store.has(recipe.key):
             continue
         from stackfeat.members.net import NetMember
+        from stackfeat.meta.columns import Rows
 
         train = samples_of(store, samples)
         few = train.take(np.arange(min(N_ROWS, train.n_rows)))
