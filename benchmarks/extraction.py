@@ -1,6 +1,11 @@
 """How fast hidden layers are read: `sf.extract` against the bare forward pass and the usual ways.
 
     python benchmarks/extraction.py [--repeats 7] [--nets mlp,cnn] [--json FILE] [--scale 1.0]
+    python benchmarks/extraction.py --against ../old [--repeats 5] [--nets mlp,cnn] [--scale 1.0]
+
+With `--against`, the checkout of another version: how fast each of the two reads, in turns, a process each:
+`sf.extract`, and what a pipeline does with a net of a fold: predictions and penultimate layer from its first
+read, from a later one, and predictions alone.
 
 One process on one core with one thread; the ways take turns within each repeat, so that a slow
 moment of the machine hits all of them; medians of process CPU time; printed are ratios to the best
@@ -10,15 +15,17 @@ bare forward pass of the whole net (best of several batch sizes, layouts and mat
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if hasattr(os, "sched_setaffinity"):
@@ -181,8 +188,6 @@ class CopiedExtractor:
 
 
 def torchextractor_loop(net: nn.Module, case: Case, x: Tensor) -> np.ndarray:
-    import copy
-
     try:
         import torchextractor
 
@@ -248,8 +253,6 @@ def bare(net: nn.Module, x: Tensor, size: int) -> None:
 
 def best_bare(case: Case, net: nn.Module, x: Tensor) -> tuple[Way, str]:
     """Return the fastest forward pass of the whole net: batch size, layout, matmul path."""
-    import copy
-
     images = x.ndim == 4
     found: list[tuple[float, Way, str]] = []
     for layout in ("channels-last", "contiguous") if images else ("contiguous",):
@@ -320,13 +323,80 @@ def measure(case: Case, repeats: int, scale: float) -> dict[str, object]:
     return {"net": case.title, "rows": len(x), "best bare forward": label, "ratios": ratios}
 
 
+def serve(name: str, scale: float) -> None:
+    """Answer each way of reading that is asked for on standard input with its CPU seconds."""
+    torch.manual_seed(0)
+    case = CASES[name]
+    rows = torch.randn(max(16, int(case.n_rows * scale)), *case.shape).numpy()
+    few, classes = rows[:40], np.arange(40) % 10
+    bare_net = case.make().eval()
+    trained = sf.NetClassifier(case.make, epochs=1, scaling="none", device="cpu", random_state=0)
+    net = kept = trained.fit(few, classes).fitted_.nets[0]
+    ways: dict[str, Way] = {
+        "extract": lambda: sf.extract(bare_net, rows, batch_size=256),
+        "first read": lambda: net.read([rows], ["penultimate"]),
+        "later read": lambda: net.read([rows], ["penultimate"]),
+        "predictions": lambda: net.predict([rows]),
+    }
+    for line in sys.stdin:
+        way = line.strip()
+        if way == "first read":
+            net = replace(kept, module=copy.deepcopy(kept.module))
+        print(timed(ways[way]), flush=True)
+
+
+def compare(name: str, old: Path, repeats: int, scale: float) -> dict[str, object]:
+    """Let this checkout and another one read in turns; return CPU seconds of both and their ratio."""
+    here = Path(__file__).resolve().parents[1]
+    command = [sys.executable, __file__, "--serve", name, "--scale", str(scale)]
+    servers = [
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(place.resolve())},
+        )
+        for place in (old, here)
+    ]
+
+    def ask(server: subprocess.Popen[str], way: str) -> float:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        print(way, file=server.stdin, flush=True)
+        return float(server.stdout.readline())
+
+    found: dict[str, object] = {"net": CASES[name].title}
+    for way in ("extract", "first read", "later read", "predictions"):
+        seconds: list[list[float]] = [[], []]
+        for repeat in range(repeats + 1):
+            for server, kept in zip(servers, seconds, strict=True):
+                taken = ask(server, way)
+                if repeat:  # the first one warms up
+                    kept.append(taken)
+        before, after = map(statistics.median, seconds)
+        found[way] = {"old": round(before, 4), "new": round(after, 4), "ratio": round(after / before, 3)}
+    for server in servers:
+        server.communicate()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--nets", default=",".join(CASES))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--against", type=Path, help="a checkout of another version")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.scale)
+        return
+    if options.against:
+        for name in options.nets.split(","):
+            print(json.dumps(compare(name, options.against, options.repeats, options.scale)), flush=True)
+        return
     packages = {name: installed(name) for name in ("torch", "numpy", "torchextractor", "skorch")}
     print(f"python {platform.python_version()}, {packages}, {platform.machine()}, 1 thread", file=sys.stderr)
     results = []

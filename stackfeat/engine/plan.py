@@ -98,7 +98,7 @@ def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(options, NetOptions | EstimatorOptions):
         chosen["seeds"] = options.seeds * settings["seed_copies"]
     if isinstance(options, NetOptions):
-        chosen["device"] = settings["device"]
+        chosen |= {"device": settings["device"], "version": VERSIONS["net"]}
         if options.weights is not None:
             chosen["predicts"] = node.prediction is not None
         chosen["loss"] = options.train.loss if options.train.loss != "auto" else settings["loss"]

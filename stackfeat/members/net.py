@@ -90,17 +90,17 @@ class FittedNets:
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
         reader = TapReader.of(self.options)
+        if not self.predicts:
+            return encode(reader.taps, self.encoders, [reader.embed(net, arrays) for net in self.nets])
         read = [reader.read(net, arrays) for net in self.nets]
         columns = encode(reader.taps, self.encoders, [caught for _, caught in read])
-        if not self.predicts:
-            return columns
         return {self.task.output: np.mean([prediction for prediction, _ in read], axis=0), **columns}
 
     def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
         """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
         reader = TapReader.of(self.options, encodings)
-        return tap_arrays(reader.taps, [reader.read(net, arrays)[1] for net in self.nets])
+        return tap_arrays(reader.taps, [reader.embed(net, arrays) for net in self.nets])
 
     def save(self, writer: EntryWriter) -> None:
         encoders = save_encoders(self.encoders, writer)
@@ -263,7 +263,7 @@ class NetMember:
         spec, arrays = self._unfitted(rows, task, seed)
         threads, device = int(settings["threads"]), settings["device"]
         net = untrained_net(spec, arrays, task=task, seed=seed, threads=threads, device=device)
-        caught = TapReader.of(self.options, ("reference",)).read(net, arrays)[1]
+        caught = TapReader.of(self.options, ("reference",)).embed(net, arrays)
         return {f"tap/{part}": values for part, values in caught.items()}
 
     def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays]:

@@ -71,6 +71,10 @@ class TapReader:
         """Return predictions and activations by part."""
         return net.read(arrays, self.places(net, arrays))
 
+    def embed(self, net: FittedNet, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Return activations by part."""
+        return net.embed(arrays, self.places(net, arrays))
+
 
 def fit_encoders(
     net: FittedNet, options: NetOptions, arrays: Arrays, y: np.ndarray, anchors: Arrays | None, context: Any
@@ -79,8 +83,8 @@ def fit_encoders(
     reader = TapReader.of(options, OWN)
     if not reader.taps:
         return {}
-    embeddings = reader.read(net, arrays)[1]
-    anchored = {} if anchors is None else reader.read(net, anchors)[1]
+    embeddings = reader.embed(net, arrays)
+    anchored = {} if anchors is None else reader.embed(net, anchors)
     return {
         f"{part}@{name}": OWN[name].fit(
             FoldSpace(embeddings[part], y, anchored.get(part)), context.task, context.seed

@@ -17,12 +17,13 @@ from torch import nn
 
 from stackfeat.errors import MemberError, TapError, UsageError
 from stackfeat.layers.activations.listing import layers_in_order
+from stackfeat.layers.extraction.extract import read_rows
+from stackfeat.layers.extraction.placement import filled
 from stackfeat.layers.lazy import Column, to_column
 from stackfeat.layers.taps import Tap, layer_names
 from stackfeat.layers.taps.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
 from stackfeat.nets.build import NetSpec, input_order
-from stackfeat.nets.inference import forward_rows, pad_rows
-from stackfeat.nets.training.outputs import Head, TrainReport
+from stackfeat.nets.training.outputs import Head, TrainReport, output_rows
 from stackfeat.nets.weights import pack_state, unpack_state
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
@@ -74,8 +75,8 @@ class FittedNet:
         return self.read(arrays, ())[0]
 
     def embed(self, arrays: Arrays, taps: Taps) -> dict[str, np.ndarray]:
-        """Return activations, float32 (n_rows, n_columns), by tap; see `read`."""
-        return self.read(arrays, taps)[1]
+        """Return activations, float32 (n_rows, n_columns), by tap; see `read`. The output is not computed."""
+        return self._read(arrays, taps, predicts=False)[1]
 
     def read(self, arrays: Arrays, taps: Taps) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return predictions and activations from one pass over the rows.
@@ -92,17 +93,27 @@ class FittedNet:
         LayerNotFoundError, TapError
             If a tap cannot be read.
         """
+        output, caught = self._read(arrays, taps, predicts=True)
+        assert output is not None
+        return self.head.predictions(output, type(self.module).__name__), caught
+
+    def _read(
+        self, arrays: Arrays, taps: Taps, *, predicts: bool
+    ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
         named = dict(taps) if isinstance(taps, Mapping) else {str(tap): tap for tap in taps}
         resolved = {key: self.resolve(tap) for key, tap in named.items()}
-        tensors = arrange(self.module, self.spec, arrays)
+        columns = arrange(self.module, self.spec, arrays)
+        if not (resolved or predicts):
+            return None, {}
         with fixed_arithmetic(self.threads, on_cuda=self.device.type == "cuda"):
-            output, caught = forward_rows(self.module, tensors, resolved, device=self.device)
-        return self.head.predictions(output, type(self.module).__name__), caught
+            return read_rows(
+                self.module, columns, resolved, device=self.device, output=output_rows if predicts else None
+            )
 
     def layers_in_order(self, tap: Tap, arrays: Arrays) -> tuple[Tap, ...]:
         """Return a tap for every layer that a pattern means, first run first."""
-        few = [pad_rows(values[:3], 3).to(self.device) for values in arrange(self.module, self.spec, arrays)]
-        return layers_in_order(self.module, tap, few)
+        few = [values[:3].to(self.device) for values in arrange(self.module, self.spec, arrays)]
+        return layers_in_order(self.module, tap, [filled(values, 3 - len(values)) for values in few])
 
     def resolve(self, tap: str | Tap) -> Tap:
         """Return the tap that is meant by a text, or by ``Tap("penultimate", pool=...)``."""

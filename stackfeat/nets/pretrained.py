@@ -16,11 +16,10 @@ from stackfeat.errors import MemberError
 from stackfeat.layers.taps.runtime import pick_device, pinned
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
-from stackfeat.nets.inference import check_rows_independent
 from stackfeat.nets.training.fine_tuning import Start, given_head
 from stackfeat.nets.training.fit import AMPLIFICATION, DRY_RUN_ROWS, dry_run, locate_penultimate
 from stackfeat.nets.training.loop import TrainReport
-from stackfeat.nets.training.outputs import Head, find_head
+from stackfeat.nets.training.outputs import Head, check_rows_independent, find_head
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
 

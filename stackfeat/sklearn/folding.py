@@ -27,7 +27,6 @@ from stackfeat.encodings.relative import N_ANCHORS
 from stackfeat.engine.crossfit import cross_fit
 from stackfeat.executors.pool import JoblibExecutor
 from stackfeat.members.tap_encoders import Encoders, TapReader, encode, fit_encoders, tap_arrays
-from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import JOINT, TapOptions
 from stackfeat.sklearn.emission import Emission, encodings_of, find_net, net_input
 from stackfeat.sklearn.rows import spread, take, take_params
@@ -177,7 +176,7 @@ class FoldWorker:
         assert net is not None
         arrays = net.arrays(net_input(fitted, take(self.X, anchors_of(self._folds))))
         reader = TapReader.of(emission.options, JOINT)
-        return tap_arrays(reader.taps, [_caught(reader, one, arrays) for one in net.fitted_.nets])
+        return tap_arrays(reader.taps, [reader.embed(one, arrays) for one in net.fitted_.nets])
 
 
 def fit_folds(worker: FoldWorker, *, n_jobs: int | None, verbose: int = 0, whole: bool = True) -> KeptResults:
@@ -206,7 +205,7 @@ def read(
         return Reading(prediction, {})
     arrays = net.arrays(net_input(fitted, X))
     reader = TapReader.of(emission.options)
-    caught = [_caught(reader, one, arrays) for one in net.fitted_.nets]
+    caught = [reader.embed(one, arrays) for one in net.fitted_.nets]
     return Reading(prediction, encode(reader.taps, encoders, caught))
 
 
@@ -222,10 +221,6 @@ def in_order(fitted: Any, values: Any, method: str, n_classes: int | list[int]) 
             ]
         return values
     return _enforce_prediction_order(np.asarray(classes), np.asarray(values), n_classes, method)
-
-
-def _caught(reader: TapReader, net: FittedNet, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    return reader.read(net, arrays)[1]
 
 
 @dataclass(frozen=True)

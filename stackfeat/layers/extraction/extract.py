@@ -1,13 +1,14 @@
 """Read layers of a trained net for any number of rows, at the speed of its forward pass.
 
 In:  a module, rows in any of the usual forms, taps.
-Out: float32 arrays with a row per sample, in memory or as files.
+Out: float32 arrays with a row per sample, in memory or as files. `extract` may choose batch sizes by
+     timing; `read_rows`, of which results are made, decides by the net, shapes and device alone.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import TapError, UsageError
 from stackfeat.layers.activations.dry_run import untouched
 from stackfeat.layers.extraction.batch import Delivery, fit_batches, is_out_of_memory, on_device, row_bar
 from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs
-from stackfeat.layers.extraction.inputs import Columns, Source, open_inputs, with_padding
+from stackfeat.layers.extraction.inputs import ArraySource, Columns, Source, open_inputs, with_padding
 from stackfeat.layers.extraction.placement import Placement, Precision, check_precision, choose_device
-from stackfeat.layers.extraction.plan import Plan, find_plan
+from stackfeat.layers.extraction.plan import OUTPUT, Plan, find_plan
 from stackfeat.layers.extraction.resume import (
     finished_outputs,
     hash_weights,
@@ -32,7 +33,8 @@ from stackfeat.layers.extraction.resume import (
     read_record,
     refuse_foreign,
 )
-from stackfeat.layers.taps import unwrap
+from stackfeat.layers.lazy import Column
+from stackfeat.layers.taps import Tap, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 from stackfeat.layers.taps.tap import Taps
 
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 HEAD_ROWS = 8
 FEW_ROWS = 128
+FIXED_ROWS = 256
+"""Rows of every forward pass of `read_rows`."""
 
 # Matrix kernels take rows in blocks of up to 16; in a part of a block a row's bits depend on its place.
 KERNEL_ROWS = 16
@@ -128,6 +132,56 @@ def extract(
             return job.into_folder(prepare_folder(out), batch_size, progress=progress)
 
 
+OutputRows = Callable[[Any, int], Tensor]
+
+
+def read_rows(
+    model: nn.Module,
+    inputs: Sequence[Column],
+    taps: Mapping[str, Tap],
+    *,
+    device: torch.device,
+    output: OutputRows | None = None,
+    batch_size: int = FIXED_ROWS,
+) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    """Read layers of a net, and its output, bitwise the same however rows are chunked or ordered.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Already on `device`. Everything about it is as before afterwards.
+    inputs : sequence of Tensor or LazyColumn
+        Positional arguments of ``forward``, each with n_rows rows.
+    taps : mapping of str to Tap
+        What to read, by the key it gets in the answer.
+    output : callable, optional
+        Makes rows (n_rows, n_outputs) of what the net returns, given that and n_rows. Without it a pass
+        ends after the last tap.
+    batch_size : int
+        Rows of every pass, the last one padded.
+
+    Returns
+    -------
+    output : ndarray of shape (n_rows, n_outputs), float32, or None
+    caught : dict of str to ndarray of shape (n_rows, n_columns), float32
+
+    Raises
+    ------
+    LayerNotFoundError, TapError
+        If a tap cannot be read, or is no row of columns per sample.
+    """
+    source = ArraySource((None,) * len(inputs), tuple(inputs))
+    with quiet(model):
+        head = source.head(HEAD_ROWS)
+        plan = find_plan(model, source.names, head, taps, "auto", Placement(device, is_fixed=True))
+        plan = replace(plan, wants_output=output is not None)
+        outputs = MemoryOutputs(source.n_rows)
+        with plan.placement.apply(model), torch.inference_mode():
+            Job(model, source, plan, head, output).run(outputs, batch_size, 0, lambda _columns: None)
+    arrays = outputs.finish(len(inputs[0]))
+    return arrays.pop(OUTPUT, None), {key: arrays[key] for key in taps}
+
+
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
     # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
@@ -140,11 +194,14 @@ def quiet(model: nn.Module) -> Iterator[None]:
 class Job:
     """One pass over all rows."""
 
-    def __init__(self, model: nn.Module, source: Source, plan: Plan, head: Columns) -> None:
+    def __init__(
+        self, model: nn.Module, source: Source, plan: Plan, head: Columns, output: OutputRows | None = None
+    ) -> None:
         self.model = model
         self.source = source
         self.plan = plan
         self.head = head
+        self.output = output
 
     def into_memory(self, batch_size: int | Literal["auto"], *, progress: bool) -> dict[str, np.ndarray]:
         outputs = MemoryOutputs(self.source.n_rows)
@@ -231,7 +288,7 @@ class Job:
                 self.run_batches(outputs, size, progress)
                 return progress.n_done
             except Exception as error:
-                if size == 1 or not is_out_of_memory(error):
+                if size == 1 or self.plan.placement.is_fixed or not is_out_of_memory(error):
                     raise
             size, n_done = size // 2, progress.n_done
             logger.warning("out of memory: batch_size is now %d, from row %d on", size, n_done)
@@ -241,15 +298,32 @@ class Job:
     def run_batches(self, outputs: MemoryOutputs | FileOutputs, size: int, progress: Counted) -> None:
         delivery = Delivery(outputs, self.plan.placement.device, progress)
         device = self.plan.placement.device
-        with self.plan.read(self.model, delivery.take) as reading:
+        take = take_columns(delivery.take) if self.plan.placement.is_fixed else delivery.take
+        with self.plan.read(self.model, take) as reading:
             chunks = self.source.chunks(progress.n_done, size)
             if self.source.n_rows == 0:
                 chunks = iter([[column[:0] for column in self.head]])
             for columns, (args, kwargs) in on_device(chunks, lambda part: self.plan.feed(part, size), device):
                 delivery.begin(columns)
-                reading.run(args, kwargs, n_rows=size)
+                value = reading.run(args, kwargs, n_rows=size)
+                if self.output is not None:
+                    delivery.take(OUTPUT, self.output(value, size))
                 delivery.end()
             delivery.flush()
+
+
+def take_columns(take: Callable[[str, Tensor], None]) -> Callable[[str, Tensor], None]:
+    """Refuse what is no row of columns per sample."""
+
+    def checked(key: str, rows: Tensor) -> None:
+        if rows.ndim != 2:
+            raise TapError(
+                f"pool: none must have (rows, columns); got shape={tuple(rows.shape)} at tap {key!r}; "
+                "use pool: auto or flatten"
+            )
+        take(key, rows)
+
+    return checked
 
 
 class Counted:

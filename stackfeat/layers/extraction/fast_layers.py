@@ -176,7 +176,6 @@ def attend(
         and not (attention.training and attention.dropout)
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled(query.device.type)
-        and (key_padding_mask is None or all_rows_have_steps(key_padding_mask))
     )
     if not is_plain:
         options: dict[str, Any] = {
@@ -188,12 +187,6 @@ def attend(
         }
         return nn.MultiheadAttention.forward(attention, query, key, value, **options)
     return self_attention(attention, query, key_padding_mask), None
-
-
-def all_rows_have_steps(mask: Tensor) -> bool:
-    """Whether no sample is padding alone: there torch's answer is zero, and plain products give NaN."""
-    hidden = mask if mask.dtype == torch.bool else mask == -math.inf
-    return not bool(hidden.all(-1).any())
 
 
 def self_attention(attention: nn.MultiheadAttention, x: Tensor, key_padding_mask: Tensor | None) -> Tensor:
@@ -210,17 +203,27 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor, key_padding_mask
         queries.new_empty(1, 1, 1), queries, keys.transpose(1, 2), beta=0, alpha=1 / math.sqrt(width)
     )
     if key_padding_mask is not None:
-        by_row = weights.view(n_rows, n_heads, n_steps, n_steps)
-        mask = key_padding_mask[:, None, None]
-        if mask.dtype == torch.bool:
-            by_row.masked_fill_(mask, -math.inf)
-        else:
-            by_row += mask
+        hide_padding(weights.view(n_rows, n_heads, n_steps, n_steps), key_padding_mask)
     torch.softmax(weights, -1, out=weights)
+    if key_padding_mask is not None:
+        # Softmax over nothing is NaN; torch's answer for a sample that is padding alone is zero.
+        is_hidden = (
+            key_padding_mask if key_padding_mask.dtype == torch.bool else key_padding_mask == -math.inf
+        )
+        weights.view(n_rows, -1).masked_fill_(is_hidden.all(-1)[:, None], 0.0)
     mixed = torch.bmm(weights, values).view(n_rows, n_heads, n_steps, width)
     back = mixed.permute(0, 2, 1, 3) if attention.batch_first else mixed.permute(2, 0, 1, 3)
     joined = back.reshape(first, second, n_heads * width)
     return product(joined, attention.out_proj.weight, attention.out_proj.bias)
+
+
+def hide_padding(scores: Tensor, mask: Tensor) -> None:
+    """Take padding out of scores (n_rows, n_heads, n_steps, n_steps), in place."""
+    mask = mask[:, None, None]
+    if mask.dtype == torch.bool:
+        scores.masked_fill_(mask, -math.inf)
+    else:
+        scores += mask
 
 
 FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -27,6 +27,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from stackfeat.errors import UsageError
 from stackfeat.layers.activations.masks import GIVEN_LENGTHS, GIVEN_MASK
 from stackfeat.layers.extraction.files import open_arrays
+from stackfeat.layers.lazy import Column, LazyColumn
 from stackfeat.registry.resolve import suggest
 
 Columns = list[Tensor]
@@ -176,7 +177,7 @@ class ArraySource:
     """Arrays and tensors in memory or on disk, sliced without a copy where that is safe."""
 
     names: Names
-    arrays: tuple[np.ndarray | Tensor, ...]
+    arrays: tuple[np.ndarray | Column, ...]
 
     @property
     def n_rows(self) -> int | None:
@@ -201,10 +202,12 @@ class ArraySource:
         return None
 
 
-def as_tensor(array: np.ndarray | Tensor) -> Tensor | None:
+def as_tensor(array: np.ndarray | Column) -> Tensor | None:
     """Return the array as a tensor on the same memory, or None where each chunk must be copied."""
     if isinstance(array, Tensor):
         return array.detach()
+    if isinstance(array, LazyColumn):
+        return None
     # A layer that works in place on its input must not reach memory that is mapped or read-only.
     if not array.flags.writeable or isinstance(array, np.memmap) or min(array.strides, default=0) < 0:
         return None
@@ -215,6 +218,8 @@ def copied(array: Any, first: int, size: int) -> Tensor:
     """Copy some rows; pages of a mapped file are given back, so that memory stays constant."""
     if isinstance(array, Tensor):
         return array.detach()[first : first + size].clone()
+    if isinstance(array, LazyColumn):
+        return array[first : first + size]
     rows = np.array(array[first : first + size], dtype=array.dtype.newbyteorder("="), order="C")
     if isinstance(array, np.memmap) and array.mode == "r" and first // size % 64 == 63:
         mapped = getattr(array, "_mmap", None)

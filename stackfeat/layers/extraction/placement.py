@@ -29,13 +29,26 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 @dataclass(frozen=True)
 class Placement:
-    """Device, number format and memory layout of a forward pass."""
+    """Device, number format and memory layout of a forward pass.
+
+    Attributes
+    ----------
+    device : torch.device
+    precision : {"float32", "bf16", "autocast"}
+    channels_last, plain_attention : bool
+        How images lie, and whether attention is plain matrix products.
+    few_rows : bool
+        Whether a pass or two is all there is.
+    is_fixed : bool
+        Whether everything else follows from the net, shapes and device alone, never from values or timings.
+    """
 
     device: torch.device
     precision: Precision = "float32"
     channels_last: bool = False
     plain_attention: bool = False
     few_rows: bool = False
+    is_fixed: bool = False
 
     @property
     def orders_weights(self) -> bool:
@@ -54,10 +67,13 @@ class Placement:
         swapped: list[tuple[Tensor, Tensor]] = []
         try:
             with torch.no_grad():
-                for tensor, is_image_weight in stored_tensors(model, skip_ordered=self.orders_weights):
-                    moved = self.move(tensor.data, image=is_image_weight)
-                    if moved is not tensor.data:
-                        swapped.append((tensor, tensor.data))
+                for tensor, is_image_weight in self.stored_tensors(model):
+                    if self.precision != "bf16" and tensor.device == self.device and not is_image_weight:
+                        continue
+                    data = tensor.data
+                    moved = self.move(data, image=is_image_weight)
+                    if moved is not data:
+                        swapped.append((tensor, data))
                         tensor.data = moved
             with ExitStack() as stack:
                 stack.enter_context(matmul_path(self.device))
@@ -75,6 +91,18 @@ class Placement:
             with torch.no_grad():
                 for tensor, data in swapped:
                     tensor.data = data
+
+    def stored_tensors(self, model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
+        """Yield the weights and buffers that may have to move, and whether they should lie as images do."""
+        if self.is_fixed and not self.channels_last:
+            return  # the net is where it is to be
+        kernels = {
+            id(part.weight)
+            for part in model.modules()
+            if isinstance(part, CONVOLUTIONS) and not (self.orders_weights and takes_ordered_weights(part))
+        }
+        for tensor in (*model.parameters(), *model.buffers()):
+            yield tensor, id(tensor) in kernels and tensor.ndim == 4
 
     def move(self, tensor: Tensor, *, image: bool) -> Tensor:
         if image and self.channels_last and tensor.device == self.device and self.precision != "bf16":
@@ -124,17 +152,6 @@ def filled(tensor: Tensor, n_missing: int) -> Tensor:
     joined = torch.cat([tensor, last])
     is_image = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     return joined.contiguous(memory_format=torch.channels_last) if is_image else joined
-
-
-def stored_tensors(model: nn.Module, *, skip_ordered: bool) -> Iterator[tuple[Tensor, bool]]:
-    """Yield every weight and buffer once, and whether it should lie as the images do."""
-    kernels = {
-        id(part.weight)
-        for part in model.modules()
-        if isinstance(part, CONVOLUTIONS) and not (skip_ordered and takes_ordered_weights(part))
-    }
-    for tensor in (*model.parameters(), *model.buffers()):
-        yield tensor, id(tensor) in kernels and tensor.ndim == 4
 
 
 def float_dtype(model: nn.Module) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What `extract` finds out about a net before the first real row.
+"""What the engine finds out about a net before the first real row.
 
 In:  a module, a few rows, taps.
 Out: a `Plan`: what is read, where and how the net runs, and how many rows a pass should take. Plans
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.layers.activations.call_trace import Examination, check_given, examine
+from stackfeat.layers.activations.dry_run import untouched
 from stackfeat.layers.activations.masks import split_given
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import RowReading
@@ -28,13 +30,17 @@ from stackfeat.layers.extraction.placement import (
     may_be_channels_last,
     pays_plain_attention,
 )
-from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps import Tap, first_tensor
 from stackfeat.layers.taps.tap import Pool, Taps, resolve_taps
 
 logger = logging.getLogger(__name__)
 
 DRY_ROWS = 3
 PENULTIMATE = "penultimate"
+OUTPUT = "<output>"
+"""Key of the net's own output: no tap can be called so."""
+PLAIN = (int, float, str)
+NO_TAPS = Examination(reads=(), findings={}, n_rows=0, output=None, random=False, stoppable=False)
 Deliver = Callable[[str, Tensor], None]
 
 
@@ -55,6 +61,8 @@ class Plan:
         The largest value inside the net, per row.
     overwrites_inputs : bool
         Whether the net works in place on what it is given.
+    wants_output : bool
+        Whether the net's own output is read too, so that the pass must not end at the last tap.
     tuned : int or None
         The batch size that timing chose.
     """
@@ -65,6 +73,7 @@ class Plan:
     dtype: torch.dtype
     row_bytes: int
     overwrites_inputs: bool = False
+    wants_output: bool = False
     tuned: int | None = field(default=None)
 
     def feed(self, columns: Columns, n_rows: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -75,7 +84,7 @@ class Plan:
         return bind(self.names, fed)
 
     def read(self, model: nn.Module, deliver: Deliver) -> RowReading:
-        return RowReading(model, self.examination, deliver, stop_early=True)
+        return RowReading(model, self.examination, deliver, stop_early=not self.wants_output)
 
     def choose_size(self, model: nn.Module, head: Columns, n_rows: int | None) -> int:
         """Return a batch size, timing a few where there are enough rows to make up for it."""
@@ -107,7 +116,7 @@ _PLANS: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
 def find_plan(
     model: nn.Module, names: Names, head: Columns, taps: Taps, pool: str, placement: Placement
 ) -> Plan:
-    """Return the plan for this module, these taps and rows of this shape.
+    """Return the plan for this module, these taps (there may be none) and rows of this shape.
 
     Raises
     ------
@@ -115,7 +124,8 @@ def find_plan(
         If a tap cannot be read, or rows of a batch influence each other.
     """
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
-    key = (structure(model), names, shapes, repr(taps), pool, placement, torch.get_num_threads())
+    n_rows = min(len(head[0]), DRY_ROWS)
+    key = (structure(model), names, shapes, n_rows, repr(taps), pool, placement, torch.get_num_threads())
     plans = _PLANS.setdefault(model, {})
     if key not in plans:
         if len(plans) >= 8:
@@ -132,7 +142,7 @@ def structure(model: nn.Module) -> Hashable:
             id(part),
             id(type(part).forward),
             len(part._forward_hooks) + len(part._forward_pre_hooks),
-            tuple(item for item in vars(part).items() if isinstance(item[1], bool | int | float | str)),
+            tuple(item for item in vars(part).items() if isinstance(item[1], PLAIN)),
         )
         for name, part in model.named_modules()
     )
@@ -147,37 +157,56 @@ def make_plan(
     few = [column[:n_rows] if len(column) else column.new_zeros(1, *column.shape[1:]) for column in head]
     dtype = float_dtype(model)
     placement = replace(placement, plain_attention=pays_plain_attention(few, placement.device))
-    with placement.apply(model):
+    # A net that is in its place is looked at as it is: fast layers do not pay for a few rows.
+    with placement.apply(model) if not placement.is_fixed else nullcontext():
         fed = [placement.feed(column.clone(), dtype, n_rows) for column in few]
         before = [column.clone() for column in fed]
         args, kwargs = bind(names, fed)
-        reads = resolve_taps(
-            model,
-            name_penultimate(model, taps, args, kwargs),
-            pool=None if pool == "auto" else cast(Pool, pool),
-        )
-        with LargestValue(model, DRY_ROWS) as largest:
-            examination = examine(model, reads, args, kwargs)
-        examination.check()
-        check_given(model, examination, args, kwargs)
+        # What batch sizes are tried out by, where they are.
+        largest = LargestValue(model, DRY_ROWS)
+        with largest if not placement.is_fixed else nullcontext():
+            examination = examine_taps(model, taps, pool, args, kwargs)
         overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
         plan = Plan(names, placement, examination, dtype, largest.bytes, overwrites)
-        plain = read_few(model, plan, few)
-    if may_be_channels_last(model, few, placement.device):
-        last = replace(placement, channels_last=True)
-        changed = Plan(names, last, examination, dtype, largest.bytes, overwrites)
-        if agrees(model, changed, few, plain):
-            return changed
-    return plan
+    last = replace(plan, placement=replace(placement, channels_last=True))
+    is_last = may_be_channels_last(model, few, placement.device) and agrees(model, plan, last, few)
+    return last if is_last else plan
 
 
-def agrees(model: nn.Module, plan: Plan, few: Columns, plain: dict[str, Tensor]) -> bool:
-    """Say whether a net can take images channels-last: ``view`` on the result of a convolution cannot."""
+def examine_taps(
+    model: nn.Module, taps: Taps, pool: str, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
+) -> Examination:
+    """Run the net on a few rows and look at the taps; refuse those that cannot be read row by row."""
+    if not taps:
+        with untouched(model):
+            model(*args, **kwargs)
+        return NO_TAPS
+    reads = resolve_taps(
+        model, name_penultimate(model, taps, args, kwargs), pool=None if pool == "auto" else cast(Pool, pool)
+    )
+    examination = examine(model, reads, args, kwargs)
+    examination.check()
+    check_given(model, examination, args, kwargs)
+    return examination
+
+
+def agrees(model: nn.Module, plan: Plan, changed: Plan, few: Columns) -> bool:
+    """Say whether a net gives the same by another plan, if what it does in between fits that.
+
+    ``view`` on the result of a convolution does not take images that lie channels-last. A fixed plan is
+    the same for all rows and taps, so the whole net is run on made-up rows.
+    """
+    if plan.placement.is_fixed:
+        few = [made_up(column) for column in few]
+        plan, changed = (replace(p, examination=NO_TAPS, wants_output=True) for p in (plan, changed))
     try:
-        with plan.placement.apply(model):
-            found = read_few(model, plan, few)
-    except RuntimeError as error:
-        logger.info("images stay channels-first: %s", str(error).splitlines()[0])
+        with untouched(model):
+            with plan.placement.apply(model):
+                plain = read_few(model, plan, few)
+            with changed.placement.apply(model):
+                found = read_few(model, changed, few)
+    except Exception as error:
+        logger.info("images stay channels-first: %s", (str(error).splitlines() or [type(error).__name__])[0])
         return False
     tolerance = 1e-4 if plan.placement.precision == "float32" else 0.05
     return all(
@@ -194,8 +223,18 @@ def read_few(model: nn.Module, plan: Plan, few: Columns) -> dict[str, Tensor]:
 
     args, kwargs = plan.feed([column.clone() for column in few], DRY_ROWS)
     with torch.no_grad(), plan.read(model, keep) as reading:
-        reading.run(args, kwargs, n_rows=DRY_ROWS)
+        output = first_tensor(reading.run(args, kwargs, n_rows=DRY_ROWS))
+    if plan.wants_output and output is not None:
+        keep(OUTPUT, output)
     return caught
+
+
+def made_up(column: Tensor) -> Tensor:
+    """Return rows of the same shape whose values depend on nothing else."""
+    if not column.is_floating_point():
+        return torch.ones_like(column)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(column.shape, generator=generator).to(column)
 
 
 def bind(names: Names, columns: Columns) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

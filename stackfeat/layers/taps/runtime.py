@@ -187,12 +187,14 @@ def _fixed(threads: int | None, *, on_cuda: bool) -> Iterator[None]:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put `module` in eval mode; every submodule gets its own flag back."""
     flags = [(part, part.training) for part in module.modules()]
-    module.eval()
+    if any(training for _, training in flags):
+        module.eval()
     try:
         yield
     finally:
         for part, training in flags:
-            part.training = training
+            if part.training != training:
+                part.training = training
 
 
 @contextmanager

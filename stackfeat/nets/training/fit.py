@@ -23,12 +23,20 @@ from stackfeat.layers.taps import Tap
 from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain_transformers
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
-from stackfeat.nets.inference import check_rows_independent, output_rows
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import check_mixing
 from stackfeat.nets.training.fine_tuning import Start
 from stackfeat.nets.training.loop import Rows, train_net
-from stackfeat.nets.training.outputs import Head, Loss, OutputKind, TrainReport, find_head, row_losses
+from stackfeat.nets.training.outputs import (
+    Head,
+    Loss,
+    OutputKind,
+    TrainReport,
+    check_rows_independent,
+    find_head,
+    output_rows,
+    row_losses,
+)
 from stackfeat.nets.training.snapshots import Snapshots
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task

@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from stackfeat.errors import MemberError, NaNLossError
 from stackfeat.layers.extraction.batch import is_out_of_memory
 from stackfeat.layers.taps.runtime import convolves_images, evaluating, pinned, use_amp
-from stackfeat.nets.inference import output_rows
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows, batch_sizes, batches, check_mixable, mix
 from stackfeat.nets.training.optimizer import FlatAdamW, WeightAverage, rate_factor
-from stackfeat.nets.training.outputs import TrainReport
+from stackfeat.nets.training.outputs import TrainReport, output_rows
 from stackfeat.nets.training.snapshots import (
     Snapshots,
     Values,

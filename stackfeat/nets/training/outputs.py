@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError
+from stackfeat.layers.taps import first_tensor
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 from stackfeat.structure import must, structured
 from stackfeat.tasks.classification import checked_probabilities
 from stackfeat.tasks.task import Task, checked_finite
@@ -179,6 +181,51 @@ def row_losses(
         return values
     means = VALUE_LOSSES[loss](output, y, reduction="none").mean(dim=1)
     return means.sum() if reduction == "sum" else means
+
+
+def output_rows(value: object, n_rows: int, *, several: bool = False) -> Tensor:
+    """Return the net's output as (n_rows, n_outputs); with `several` (n_rows, k, n_outputs) may stay."""
+    output = first_tensor(value)
+    if output is None or output.ndim not in ((1, 2, 3) if several else (1, 2)) or len(output) != n_rows:
+        got = "no tensor" if output is None else f"shape={tuple(output.shape)} for {n_rows} rows"
+        raise MemberError(
+            f"a net must return a tensor of shape (n_rows, n_outputs); got {got}; "
+            "pool or flatten inside forward, and keep the batch in dimension 0"
+        )
+    rows: Tensor = output[:, None] if output.ndim == 1 else output
+    return rows
+
+
+def check_rows_independent(module: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """Refuse a net in which one row's output depends on the other rows of the batch.
+
+    Raises
+    ------
+    MemberError
+        Naming ``batch_first``, the usual cause.
+    """
+    n_rows = min(8, len(inputs[0]))
+    if n_rows < 2:
+        return
+    batch = [values[:n_rows] for values in inputs]
+    half = n_rows // 2
+    swapped = [
+        torch.cat(
+            [
+                values[:half],
+                values[half:] * 2 + 1 if values.is_floating_point() else values[:1].expand_as(values[half:]),
+            ]
+        )
+        for values in batch
+    ]
+    with evaluating(module), torch.no_grad(), plain_transformers():
+        as_given = output_rows(module(*batch), n_rows)[:half]
+        with_others = output_rows(module(*swapped), n_rows)[:half]
+    if not torch.allclose(as_given, with_others, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise MemberError(
+            "a row's output must not depend on other rows of its batch; got other outputs for the same rows: "
+            "rows influence each other; set batch_first=True in attention and recurrent layers"
+        )
 
 
 @dataclass(frozen=True)
