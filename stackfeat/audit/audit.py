@@ -6,7 +6,6 @@ Out: `Audit`: what was proven of every block, which members beat chance on label
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.crossfit import Progress
-from stackfeat.engine.jobs import Averaging
 from stackfeat.errors import DataError, Problem, StoreError, TrustError, UsageError, as_written
 from stackfeat.options import Options
 from stackfeat.output.files import json_bytes
-from stackfeat.output.provenance import REMEDY, read_provenance
+from stackfeat.output.provenance import REMEDY, Index, read_provenance
 from stackfeat.output.run_file import AUDIT as RESULT
 from stackfeat.output.run_file import FILE as MARK
 from stackfeat.output.run_file import whole_run
@@ -143,13 +141,13 @@ def audit(
                 f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
                 "Run its config with this version first: what is stored is not computed again"
             )
-        home = folder / index["folder"]
+        home = folder / index.folder
         config = _read_config(folder)
     code = code_of_run(folder, trust_code).beside(home.resolve()) if null else NO_CODE
     if null:
         with explaining_refusals(code):
             _refuse_untrusted(config, home, code.is_trusted)
-    entries = _open(folder / index["store"] if store is None else Path(store))
+    entries = _open(folder / index.store if store is None else Path(store))
     samples, folds = _rows_of(entries, index)
     outputs = RunFolder(folder, entries.run)
     with outputs.claimed(LOG), logging_to(folder / LOG), serving_agreed(code):
@@ -159,14 +157,14 @@ def audit(
             proven = check_provenance(entries, index, samples, folds, folder)
         judged = None
         if null:
-            averaging = Averaging.from_json(index["averaging"])
+            averaging = index.averaging
             judged = run_permutation_test(
                 config,
                 home.resolve(),
                 samples,
                 folds,
                 averaging,
-                key=index["samples"],
+                key=index.samples,
                 permutations=permutations,
                 rows=rows,
                 jobs=jobs,
@@ -212,10 +210,10 @@ def _open(path: Path) -> Store:
     return Store(path, "readonly")
 
 
-def _rows_of(store: Store, index: Mapping[str, Any]) -> tuple[Samples, Folds]:
+def _rows_of(store: Store, index: Index) -> tuple[Samples, Folds]:
     try:
         with as_written("the rows and folds of the run", REMEDY):
-            return load_samples(store.read(index["samples"])), load_folds(store.read(index["folds"]))
+            return load_samples(store.read(index.samples)), load_folds(store.read(index.folds))
     except StoreError as error:
         raise DataError(
             f"the rows and folds of the run must be in its store; {error}; run the config again"

@@ -32,7 +32,7 @@ from stackfeat.engine.recipes import (
     key_of,
     read_recipe,
 )
-from stackfeat.errors import DamagedEntryError, StoreError
+from stackfeat.errors import DamagedEntryError, StoreError, StructureError
 from stackfeat.store import Entry
 from stackfeat.store.store import Reader
 
@@ -187,7 +187,12 @@ class LeakageChecker:
             return Checked(
                 None, faults=[self.entry_violation("mismatch", key, "its recipe is not that of its key")]
             )
-        described = read_recipe(recipe, f"the recipe of entry {key[:12]}")
+        try:
+            described = read_recipe(recipe)
+        except StructureError as error:
+            return Checked(
+                None, faults=[self.entry_violation("mismatch", key, f"no run writes such: {error}")]
+            )
         if not isinstance(described, FitRecipe):
             return Checked(entry, described)
         if (described.samples, described.folds) != self.keys:

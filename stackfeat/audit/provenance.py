@@ -16,6 +16,7 @@ from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import load_holdout
 from stackfeat.engine.recipes import FitRecipe
+from stackfeat.output.provenance import BlockPlaces, Index
 from stackfeat.output.run_file import find_run_file
 from stackfeat.store import Store
 
@@ -97,31 +98,29 @@ class Provenance:
         return {**counts, "blocks": blocks, "holdout": held, "files": files}
 
 
-def check_provenance(
-    store: Store, index: Mapping[str, Any], samples: Samples, folds: Folds, folder: Path
-) -> Provenance:
+def check_provenance(store: Store, index: Index, samples: Samples, folds: Folds, folder: Path) -> Provenance:
     """Check every place of every block of a run, its held-out rows, and the files that show both."""
-    names = {key: (member, unit) for member, units in index["fits"].items() for unit, key in units.items()}
-    checker = LeakageChecker(store, samples, folds, names, (index["samples"], index["folds"]))
+    names = {key: (member, unit) for member, units in index.fits.items() for unit, key in units.items()}
+    checker = LeakageChecker(store, samples, folds, names, (index.samples, index.folds))
     blocks = []
     elsewhere = made_elsewhere(checker, index)
-    for block in index["blocks"]:
+    for block in index.blocks:
         faults: list[Violation] = []
         n_rows = 0
-        for repeat, places in enumerate(block["oof"]):
+        for repeat, places in enumerate(block.oof):
             for fold, place in enumerate(places):
                 if place is not None:
                     faults += checker.place(place, repeat, fold)
                     n_rows += len(checker.predicted(repeat, fold))
-        for unit, key in index["fits"].get(block["member"], {}).items():
+        for unit, key in index.fits.get(block.member, {}).items():
             faults += check_refit(checker, key) if unit.endswith("/all") else []
-        ways = [*indirect(checker, block["oof"]), *_ways_from_elsewhere(block, elsewhere)]
-        is_elsewhere = block["member"] in elsewhere[block["member"]]
-        blocks.append(BlockCheck(block["name"], n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
+        ways = [*indirect(checker, block.oof), *_ways_from_elsewhere(block, elsewhere)]
+        is_elsewhere = block.member in elsewhere[block.member]
+        blocks.append(BlockCheck(block.name, n_rows, list(dict.fromkeys(faults)), ways, is_elsewhere))
     written = find_run_file(folder)
     changed = [
         name
-        for name, made_of in index["files"].items()
+        for name, made_of in index.files.items()
         if written is None or not written.is_current(folder, name, made_of)
     ]
     file_faults = [
@@ -134,20 +133,20 @@ def check_provenance(
     )
 
 
-def made_elsewhere(checker: LeakageChecker, index: Mapping[str, Any]) -> dict[str, list[str]]:
+def made_elsewhere(checker: LeakageChecker, index: Index) -> dict[str, list[str]]:
     """Return, by member, which members made from files are behind it, itself included."""
     found: dict[str, list[str]] = {}
-    for block in index["blocks"]:
-        member = block["member"]
-        recipes = [checker.checked(key).recipe for key in index["fits"].get(member, {}).values()]
+    for block in index.blocks:
+        member = block.member
+        recipes = [checker.checked(key).recipe for key in index.fits.get(member, {}).values()]
         own = any(isinstance(recipe, FitRecipe) and recipe.sources for recipe in recipes)
-        read = [name for item in block["reads"] for name in found.get("/".join(item.split("/")[:2]), ())]
+        read = [name for item in block.reads for name in found.get("/".join(item.split("/")[:2]), ())]
         found[member] = sorted({*read, *([member] if own else ())})
     return found
 
 
-def _ways_from_elsewhere(block: Mapping[str, Any], elsewhere: Mapping[str, list[str]]) -> list[str]:
-    member = block["member"]
+def _ways_from_elsewhere(block: BlockPlaces, elsewhere: Mapping[str, list[str]]) -> list[str]:
+    member = block.member
     ways = (
         ["made from files: which labels its models saw is not known here"]
         if member in elsewhere[member]
@@ -157,9 +156,9 @@ def _ways_from_elsewhere(block: Mapping[str, Any], elsewhere: Mapping[str, list[
     return [*ways, *([f"through {', '.join(others)}, made elsewhere"] if others else [])]
 
 
-def _check_holdout(checker: LeakageChecker, index: Mapping[str, Any]) -> tuple[int | None, list[Violation]]:
+def _check_holdout(checker: LeakageChecker, index: Index) -> tuple[int | None, list[Violation]]:
     """Check the held-out rows, if there are any, against every fit of the run and every one behind them."""
-    key = index["holdout"]
+    key = index.holdout
     if key is None:
         return None, []
     entry = checker.checked(key).entry
@@ -168,7 +167,7 @@ def _check_holdout(checker: LeakageChecker, index: Mapping[str, Any]) -> tuple[i
     rows = load_samples(entry)
     held = HoldoutChecker(checker, rows, load_holdout(entry), key)
     faults = [*held.rows(), *held.fits(checker.names)]
-    for name, made_of in index["files"].items():
+    for name, made_of in index.files.items():
         for place in made_of["places"] if name.startswith("holdout/") else ():
             faults += held.place(place)
     return rows.n_rows, list(dict.fromkeys(faults))

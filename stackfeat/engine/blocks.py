@@ -1,11 +1,9 @@
-"""FeatureBlock: what a member hands on, one OOF row per sample and test rows per pipeline.
+"""Blocks: what a member passes on, one out-of-fold row per sample and test rows per pipeline.
 
 In:  places (entry key, array name) in a store.
 Out: arrays, assembled fold by fold.
 
-It also holds:
-
-- Remembered: rows and folds are read from the store once per process, because jobs share them.
+Rows and folds are read from the store once per process, because jobs share them.
 """
 
 from __future__ import annotations

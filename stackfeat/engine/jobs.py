@@ -1,8 +1,6 @@
-"""Units of work and what their keys are made from: the values that a plan consists of.
+"""Jobs, each one (member, repeat, fold), and what their keys are made from: the values of a plan.
 
-It also holds:
-
-- Which rows a fit was given, kept beside its results, one bit for each training row.
+Which rows a fit was given is kept beside its results, one bit for each training row.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Finished: everything a run found, as the one value that all writers of files read.
+"""A completed run: everything it found, as the one value that all writers of files read.
 
-It also holds:
-
-- RunResult: what a run gives back, and where its files are.
+`RunResult` is what a user gets back of it, and says where its files are.
 """
 
 from __future__ import annotations

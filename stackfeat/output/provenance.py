@@ -7,11 +7,13 @@ Out: plain JSON, written into the run folder, by which `audit` finds everything 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from stackfeat.engine.jobs import Averaging
+from stackfeat.engine.plan import Plan
+from stackfeat.engine.recipes import Place
 from stackfeat.errors import UsageError, as_written
 from stackfeat.output.completed_run import Finished
 from stackfeat.output.files import write_bytes
@@ -33,12 +35,34 @@ class BlockPlaces:
     kind: Literal["prediction", "feature"]
     encoding: str | None
     reads: tuple[str, ...]
-    oof: tuple[tuple[tuple[str, str] | None, ...], ...]
+    oof: tuple[tuple[Place | None, ...], ...]
+
+    @classmethod
+    def of(cls, plan: Plan, name: str) -> BlockPlaces:
+        """Return where a block of a plan is."""
+        node, output = plan.graph.blocks()[name]
+        reads = (*node.raw, *node.blocks)
+        oof = tuple(tuple(plan.oof_places(name, repeat)) for repeat in range(plan.sources.n_repeats))
+        return cls(name, node.full_name, output.kind, output.encoding, reads, oof)
 
 
 @dataclass(frozen=True)
 class Index:
-    """What `provenance.json` holds; see `provenance_json`."""
+    """What `provenance.json` holds: keys of rows, folds and fits, and what blocks and files are made of.
+
+    Attributes
+    ----------
+    store, folder : str
+        Where the store and the config's folder are, seen from the run folder.
+    holdout : str or None
+        Key of the held-out rows.
+    fits : mapping
+        By member, keys by ``repeat/fold`` (fold ``all``: fitted on all rows; ``0-1``: two folds left out).
+    blocks : tuple of BlockPlaces
+        In the order of computing.
+    files : mapping
+        What files of rows out of fold, and of held-out rows, are made of.
+    """
 
     format: int
     store: str
@@ -53,6 +77,35 @@ class Index:
     fits: Mapping[str, Mapping[str, str]]
     blocks: tuple[BlockPlaces, ...]
     files: Mapping[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, finished: Finished, *, store: str, folder: str) -> Index:
+        """Return what is to be known of a run."""
+        plan = finished.plan
+        fits: dict[str, dict[str, str]] = {}
+        for (member, repeat, fold), key in plan.fits.items():
+            fits.setdefault(member, {})[f"{repeat}/{fold}"] = key
+        files = {f"oof/{file_name(score)}": finished.oof_recipe(score) for score in finished.scores}
+        if finished.held is not None:
+            files |= {f"holdout/{file_name(score)}": finished.held_recipe(score) for score in finished.scores}
+        return cls(
+            format=FORMAT,
+            store=store,
+            folder=folder,
+            samples=plan.sources.samples,
+            test=plan.sources.test,
+            holdout=plan.sources.holdout,
+            folds=plan.sources.folds,
+            n_folds=plan.sources.n_folds,
+            n_repeats=plan.sources.n_repeats,
+            averaging=finished.averaging,
+            fits=fits,
+            blocks=tuple(BlockPlaces.of(plan, name) for name in plan.graph.blocks()),
+            files=files,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "averaging": self.averaging.to_json()}
 
     def check(self, where: str) -> None:
         """Raise StructureError unless blocks have places for each repeat, and read what is before them."""
@@ -69,12 +122,12 @@ class Index:
             before.add(block.name)
 
 
-def write_provenance(path: Path, finished: Finished, origin: Mapping[str, str]) -> None:
-    """Write the file; `origin` says where the store and the config's folder are, seen from the run folder."""
-    write_bytes(path, seal({**provenance_json(finished), **origin}))
+def write_provenance(path: Path, index: Index) -> None:
+    """Write the file."""
+    write_bytes(path, seal(index.to_json()))
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
+def read_provenance(folder: Path) -> Index:
     """Return what the file of a run folder says, verified by its own hash and checked.
 
     Raises
@@ -86,57 +139,13 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE
     try:
-        index = read_sealed(path, FORMAT, REMEDY)
+        values = read_sealed(path, FORMAT, REMEDY)
     except FileNotFoundError:
         raise UsageError(
             f"RUN must be the folder of a finished run, with {FILE}; got {folder}. "
             "Run its config with this version first: what is stored is not computed again"
         ) from None
     with as_written(str(path), REMEDY):
-        structured(Index, index, str(path)).check(str(path))
+        index = structured(Index, values, str(path))
+        index.check(str(path))
     return index
-
-
-def provenance_json(finished: Finished) -> dict[str, Any]:
-    """Return keys of rows, folds and fits, the places of every block, and what files of
-    rows out of fold, and of held-out rows, are made of.
-
-    Returns
-    -------
-    dict
-        ``blocks``, in the order of computing: name, member, encoding, what it reads, and for each repeat
-        and fold the entry and the array of its OOF rows. ``fits``: by member, keys by ``repeat/fold``
-        (fold ``all``: fitted on all rows; ``0-1``: two folds left out). ``holdout``: key of the
-        held-out rows, or None.
-    """
-    plan = finished.plan
-    fits: dict[str, dict[str, str]] = {}
-    for (member, repeat, fold), key in plan.fits.items():
-        fits.setdefault(member, {})[f"{repeat}/{fold}"] = key
-    blocks = [
-        {
-            "name": name,
-            "member": node.full_name,
-            "kind": output.kind,
-            "encoding": output.encoding,
-            "reads": [*node.raw, *node.blocks],
-            "oof": [plan.oof_places(name, repeat) for repeat in range(plan.sources.n_repeats)],
-        }
-        for name, (node, output) in plan.graph.blocks().items()
-    ]
-    files = {f"oof/{file_name(score)}": finished.oof_recipe(score) for score in finished.scores}
-    if finished.held is not None:
-        files |= {f"holdout/{file_name(score)}": finished.held_recipe(score) for score in finished.scores}
-    return {
-        "format": FORMAT,
-        "samples": plan.sources.samples,
-        "test": plan.sources.test,
-        "holdout": plan.sources.holdout,
-        "folds": plan.sources.folds,
-        "n_folds": plan.sources.n_folds,
-        "n_repeats": plan.sources.n_repeats,
-        "averaging": finished.averaging.to_json(),
-        "fits": fits,
-        "blocks": blocks,
-        "files": files,
-    }

@@ -4,9 +4,7 @@ In:  a finished run and its folder.
 Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, holdout/, submission.csv,
      predictor/, report.html. They are a draft until all of them are there.
 
-It also holds:
-
-- The saved predictor: models of every pipeline up to the submitted member, nothing else.
+The saved predictor has the models of every pipeline up to the submitted member, and nothing else.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.completed_run import Finished, HeldRows, RunResult
 from stackfeat.output.external_warnings import external_warnings
-from stackfeat.output.provenance import write_provenance
+from stackfeat.output.provenance import Index, write_provenance
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.output.scores import (
@@ -244,7 +244,7 @@ def write_results(
             description=_reading(planner),
             title=config.name,
         )
-        write_provenance(draft.path(PROVENANCE), finished, _origin(planner, folder))
+        write_provenance(draft.path(PROVENANCE), Index.of(finished, **_origin(planner, folder)))
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,

@@ -144,7 +144,9 @@ def test_held_out_rows_as_anchors_fail(held: Project) -> None:
         if store.read(entry["recipe"]["emit"]).manifest["recipe"]["samples"] == index["holdout"]
     )
     maps = store.read(emitted["align"]).manifest["recipe"]
-    untrained = {"stage": "reference", "samples": index["holdout"], "folds": maps["folds"]}
+    fit = store.read(maps["fits"][0]).manifest["recipe"]
+    untrained = {name: fit[name] for name in ("member", "seed", "raw", "settings", "libraries", "code")}
+    untrained |= {"stage": "reference", "version": 1, "samples": index["holdout"], "folds": maps["folds"]}
     align = {**maps, "reference": key_of(untrained)}
     emitted = {**emitted, "align": key_of(align)}
     for kind, recipe in (("reference", untrained), (align["stage"], align), ("align_emit", emitted)):

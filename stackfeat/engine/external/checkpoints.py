@@ -3,9 +3,7 @@
 In:  the net members of a plan that have weights, the rows and folds of the run.
 Out: entries of bytes and of folds; notes; or an error that says why these checkpoints would leak.
 
-It also holds:
-
-- Which files a member is made of, and the keys of their entries.
+`MemberFiles` says which files a member is made of, and the keys of their entries.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""The gate: what is checked of imported predictions before anything reads them.
+"""What is checked of imported predictions before anything reads them.
 
 In:  `Aligned` predictions, the rows, folds and metric of the run, what the sender claims.
 Out: checks, each passed, noted, warned of or failed, with a sentence. A failed one keeps the member out.
-
-It also holds:
-
-- Checks of imported rows one by one: ids, missing cells, ranges, sums.
 """
 
 from __future__ import annotations
