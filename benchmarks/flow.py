@@ -105,11 +105,11 @@ def trace(config: Path) -> Flow:
     sys.path.insert(0, str(ROOT))
     from stackfeat import run
     from stackfeat.config import LoadedConfig
+    from stackfeat.config.planner import Planner
     from stackfeat.engine.graph import Graph, Node
     from stackfeat.engine.jobs import Job, Sources
     from stackfeat.engine.plan import Plan
     from stackfeat.options import Options
-    from stackfeat.pipeline.planner import Planner
     from tests.test_imports import ROOMS
 
     flow = Flow(ROOMS, (LoadedConfig, Options, Planner, Plan, Graph, Node, Sources, Job))

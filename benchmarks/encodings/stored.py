@@ -23,7 +23,7 @@ from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import EmitRecipe, EmitView
 from stackfeat.engine.scoring import load_block
 from stackfeat.engine.worker import fit_recipe, run_steps
-from stackfeat.pipeline.planner import make_planner, open_store
+from stackfeat.pipeline.prepare import make_planner, open_store
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
 from stackfeat.tasks.task import Task

@@ -17,6 +17,7 @@ import numpy as np
 
 from stackfeat.audit.above_chance import Skill, Verdict, judge, measure_skill
 from stackfeat.config import LoadedConfig
+from stackfeat.config.planner import Planner, open_context, open_executor
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
@@ -33,8 +34,6 @@ from stackfeat.errors import DataError
 from stackfeat.executors import resolve_jobs
 from stackfeat.members.options import EstimatorOptions, PredictionsOptions
 from stackfeat.nets.options import NetOptions
-from stackfeat.pipeline.planner import Planner
-from stackfeat.pipeline.run import open_context, open_executor
 from stackfeat.registry.resolve import resolve
 from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from stackfeat.config import LoadedConfig
+from stackfeat.config.planner import Planner
 from stackfeat.engine.graph import Node
 from stackfeat.engine.plan import Plan
 from stackfeat.errors import one_line
 from stackfeat.output.run_folder import RunFolder
-from stackfeat.pipeline.planner import Planner, make_planner, open_store
+from stackfeat.pipeline.prepare import make_planner, open_store
 from stackfeat.store import Store
 from stackfeat.tasks.task import Task
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stackfeat.config import load_config
 from stackfeat.errors import DataError, UsageError, one_line
 from stackfeat.log import console
-from stackfeat.pipeline.planner import make_planner, open_store
+from stackfeat.pipeline.prepare import make_planner, open_store
 from stackfeat.registry.user_code import serving_agreed
 from stackfeat.store import LayeredStore, MemoryStore
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackfeat.config import dump_config
+from stackfeat.config.planner import Planner
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.splits.folds import Folds, load_folds
@@ -42,7 +43,7 @@ from stackfeat.output.scores import (
 )
 from stackfeat.output.submission import Form
 from stackfeat.output.write import leaderboard, write_run
-from stackfeat.pipeline.planner import DataFiles, Planner
+from stackfeat.pipeline.prepare import DataFiles
 from stackfeat.store import EntryStore, reading
 from stackfeat.tasks.task import Task
 

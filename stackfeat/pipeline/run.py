@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from stackfeat.config import LoadedConfig, load_config
-from stackfeat.config.run_config import ExecutorOptions
+from stackfeat.config.planner import Planner, open_context, open_executor
 from stackfeat.engine.crossfit import Progress, pending
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import forewarn, warn_of_averaging
 from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, run_levels
-from stackfeat.engine.worker import Worker
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
-from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.output.completed_run import RunResult
 from stackfeat.output.run_folder import RunFolder, logging_to
-from stackfeat.pipeline.planner import DataFiles, Planner, find_tapped_layers, make_planner, open_store
+from stackfeat.pipeline.prepare import DataFiles, find_tapped_layers, make_planner, open_store, read_data
 from stackfeat.pipeline.results import collect, write_results
 from stackfeat.registry.trust import remember_run
 from stackfeat.registry.user_code import Code, serving_agreed
-from stackfeat.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +106,7 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
     limit = loaded.config.limits.seconds
     with store.running():
         planner = make_planner(loaded, store, code.is_trusted)
-        data = _repairing(planner.read)
+        data = _repairing(lambda: read_data(planner))
         with (
             outputs.claimed(LOG),
             logging_to(outputs.folder / LOG),
@@ -183,29 +180,6 @@ def _end_logged() -> Iterator[None]:
     except Exception as error:
         logger.error("the run has ended: %s", error, exc_info=error)
         raise
-
-
-def open_context(
-    loaded: LoadedConfig, store: Store, executor: Executor, code: Code, progress: Progress | None = None
-) -> RunContext:
-    """Return where the jobs of a config run, without a limit of time."""
-    options = loaded.config.executor
-    n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
-    worker = Worker.of(store, code.is_trusted)
-    return RunContext(store, executor, worker, n_parallel, progress, has_timeout=options.timeout is not None)
-
-
-def open_executor(options: ExecutorOptions, code: Code, *, can_end: bool = False) -> Executor:
-    """Return what carries out jobs; with `can_end` those that run can be ended."""
-    return make_executor(
-        options.kind,
-        options.jobs,
-        options.threads_per_job,
-        options.retries,
-        timeout=options.timeout_seconds,
-        can_end=can_end,
-        code=code,
-    )
 
 
 def _nothing_left(report: LevelReport) -> RunFailed:

@@ -11,7 +11,7 @@ import pytest
 
 from stackfeat.audit import permutation_test
 from stackfeat.audit.audit import audit
-from stackfeat.pipeline import planner
+from stackfeat.config import planner
 
 Project = Any
 Build = Callable[..., Any]

@@ -22,12 +22,13 @@ from scipy.stats import entropy
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 
 from stackfeat.config import load_config
+from stackfeat.config.planner import Planner
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import key_of
 from stackfeat.output import write
 from stackfeat.output.completed_run import RunResult
-from stackfeat.pipeline.planner import Planner, make_planner, open_store
+from stackfeat.pipeline.prepare import make_planner, open_store
 from stackfeat.pipeline.run import run
 
 

@@ -16,7 +16,7 @@ from stackfeat.data.splits.folds import load_folds
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.recipes import key_of
 from stackfeat.engine.scoring import load_block
-from stackfeat.pipeline.planner import make_planner, open_store
+from stackfeat.pipeline.prepare import make_planner, open_store
 
 Project = Any
 LAYERS = {"tap": "blocks.*.2", "last": 2}

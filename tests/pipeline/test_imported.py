@@ -229,7 +229,7 @@ def test_a_test_file_of_each_fold_gives_each_pipeline_its_own_row(mate: Project)
     lows = {float(row["low"]) for row in read_rows(mate.run_folder / "test" / "base.mate.csv")}
     assert np.allclose(list(lows), 0.3)
     from stackfeat.config import load_config
-    from stackfeat.pipeline.planner import make_planner, open_store
+    from stackfeat.pipeline.prepare import make_planner, open_store
 
     loaded = load_config(mate.folder / "c.yaml")
     plan = make_planner(loaded, store := open_store(loaded)).plan()

@@ -200,7 +200,7 @@ def proba(project: Project, part: str) -> np.ndarray:
 def stored(project: Project, fold: int, name: str, member: str = "base/old") -> tuple[np.ndarray, np.ndarray]:
     """A block's OOF rows and test rows of one fold, as they are in the store."""
     from stackfeat.config import load_config
-    from stackfeat.pipeline.planner import make_planner, open_store
+    from stackfeat.pipeline.prepare import make_planner, open_store
 
     loaded = load_config(project.folder / "c.yaml", trust_code=True)
     store = open_store(loaded)
@@ -439,7 +439,7 @@ def test_a_frozen_net_gives_features_and_needs_no_folds(mine: Project, world: Wo
     from stackfeat.config import load_config
     from stackfeat.data.splits.folds import load_folds
     from stackfeat.engine.recipes import key_of
-    from stackfeat.pipeline.planner import make_planner, open_store
+    from stackfeat.pipeline.prepare import make_planner, open_store
 
     loaded = load_config(mine.folder / "c.yaml", trust_code=True)
     planner = make_planner(loaded, store := open_store(loaded))
@@ -478,7 +478,7 @@ def state_of(project: Project, fold: int) -> dict[str, torch.Tensor]:
     """The weights that a fold ended with, from the store."""
     from stackfeat.config import load_config
     from stackfeat.nets.weights import unpack_state
-    from stackfeat.pipeline.planner import make_planner, open_store
+    from stackfeat.pipeline.prepare import make_planner, open_store
 
     loaded = load_config(project.folder / "c.yaml", trust_code=True)
     store = open_store(loaded)

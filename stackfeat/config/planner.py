@@ -1,24 +1,21 @@
-"""Planning: from a config to a plan with all keys, without computing or importing anything heavy.
+"""From a config to a plan with all keys, and to where its jobs run; nothing is computed here.
 
 In:  a loaded config and its store.
-Out: a Plan; `check` prints it, `run` carries it out once `Planner.read` has read and tried the data files.
+Out: a Plan; `check` prints it, `run` carries it out once the data files have been read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stackfeat.config import LoadedConfig
-from stackfeat.config.load import run_settings
-from stackfeat.config.run_config import RunConfig
-from stackfeat.data.options import DataOptions
+from stackfeat.config.load import LoadedConfig, run_settings
+from stackfeat.config.run_config import ExecutorOptions, RunConfig
 from stackfeat.data.splits.splitters import make_splitter
 from stackfeat.engine.blocks import folds_of, samples_of
+from stackfeat.engine.crossfit import Progress
 from stackfeat.engine.external.checkpoints import (
     CheckpointRows,
     MemberFiles,
@@ -28,18 +25,18 @@ from stackfeat.engine.external.checkpoints import (
 from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
-from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds, row_recipes
+from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
+from stackfeat.engine.schedule import RunContext
+from stackfeat.engine.worker import Worker
+from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.members.options import PredictionsOptions
 from stackfeat.metrics.metric import METRICS, Metric, get_metric
-from stackfeat.pipeline.tap_patterns import find_layers, with_layers
 from stackfeat.registry.resolve import code_hash, resolve
+from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore, Store
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from stackfeat.data.samples import Samples
     from stackfeat.engine.external.stored import RunRows
 
 
@@ -125,27 +122,6 @@ class Planner:
             return Averaging(stack.average, "all", False, stack.averaging)
         return Averaging(stack.average, stack.meta_fit, last)
 
-    def read(self) -> DataFiles:
-        """Read the data files, try a metric of one's own on them, and see that the sample submission fits.
-
-        Raises
-        ------
-        DataError
-            If a file cannot be used.
-        UsageError
-            If the metric gives no number for guesses.
-        """
-        notes = self.read_rows()
-        warnings = [] if self.config.metric in METRICS else self._tried_metric()
-        sample = read_sample(self.config.data, self.loaded.folder)
-        if sample is not None and self.recipes.test is not None:
-            check_sample(sample, samples_of(self.store, self.recipes.test.key), self.config.data)
-        return DataFiles(notes, warnings, sample)
-
-    def _tried_metric(self) -> list[str]:
-        train = samples_of(self.store, self.recipes.samples.key)
-        return self.metric().tried_on(train.task.to_target_scale(train.labels), train.task, train.weight)
-
     def read_rows(self) -> list[str]:
         """Put rows, folds and what members are made of into the store; return the notes on them."""
         return [*self.read_own_rows(), *self._read_files()]
@@ -202,72 +178,24 @@ class Planner:
         )
 
 
-@dataclass(frozen=True)
-class DataFiles:
-    """What was found out while the data files were read.
-
-    Attributes
-    ----------
-    notes : list of str
-        On rows, folds and members made from files.
-    metric_warnings : list of str
-        On a metric of one's own.
-    sample : DataFrame or None
-        The sample submission.
-    """
-
-    notes: list[str]
-    metric_warnings: list[str]
-    sample: pd.DataFrame | None
+def open_context(
+    loaded: LoadedConfig, store: Store, executor: Executor, code: Code, progress: Progress | None = None
+) -> RunContext:
+    """Return where the jobs of a config run, without a limit of time."""
+    options = loaded.config.executor
+    n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
+    worker = Worker.of(store, code.is_trusted)
+    return RunContext(store, executor, worker, n_parallel, progress, has_timeout=options.timeout is not None)
 
 
-def read_sample(data: DataOptions, folder: Path) -> pd.DataFrame | None:
-    """Return the sample submission, where there is one."""
-    from stackfeat.data.files.tables import read_frame
-    from stackfeat.data.load import find_file
-
-    if data.sample_submission is None:
-        return None
-    return read_frame(find_file(data.sample_submission, folder), data, "test")
-
-
-def check_sample(sample: pd.DataFrame, test: Samples, data: DataOptions) -> None:
-    """Raise DataError unless predictions of the test rows can be written like the sample submission."""
-    from stackfeat.output.submission import Form, make_submission, order_like_sample
-
-    even = np.full((test.n_rows, test.task.n_outputs), 1 / test.task.n_outputs)
-    form = Form.of(data, sample, as_labels=False)
-    order_like_sample(make_submission(test.ids, even, None, test.task, form), sample)
-
-
-def make_planner(loaded: LoadedConfig, store: Store, trust_code: bool = False) -> Planner:
-    """Hash the data files and return the planner."""
-    config = loaded.config
-    folds = config.folds
-    if folds.repeats_as == "blocks":
-        folds = folds.model_copy(update={"repeats": 1})
-    # Where no run has been yet, nothing is written that would remember hashes.
-    hashes = store.root / "file-hashes.json" if store.root.is_dir() else None
-    recipes = row_recipes(
-        config.data,
-        folds,
-        loaded.folder,
-        config.task,
-        config.metric,
-        memory=hashes,
-        source_hash=loaded.source_hash,
-        holdout=config.stack.holdout,
+def open_executor(options: ExecutorOptions, code: Code, *, can_end: bool = False) -> Executor:
+    """Return what carries out jobs; with `can_end` those that run can be ended."""
+    return make_executor(
+        options.kind,
+        options.jobs,
+        options.threads_per_job,
+        options.retries,
+        timeout=options.timeout_seconds,
+        can_end=can_end,
+        code=code,
     )
-    return Planner(with_layers(loaded, store, recipes.samples.key), store, recipes, trust_code, hashes)
-
-
-def find_tapped_layers(planner: Planner) -> Planner:
-    """Return the planner with every tap pattern replaced by the layers that it means in the net."""
-    loaded, store, samples = planner.loaded, planner.store, planner.recipes.samples.key
-    find_layers(loaded, store, samples, trust_code=planner.trust_code)
-    return replace(planner, loaded=with_layers(loaded, store, samples))
-
-
-def open_store(loaded: LoadedConfig, cache: Literal["auto", "refresh", "readonly"] | None = None) -> Store:
-    """Open the store that a config names."""
-    return Store(loaded.folder / loaded.config.store, cache or loaded.config.cache)
