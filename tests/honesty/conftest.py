@@ -25,7 +25,6 @@ from stackfeat.config import load_config
 from stackfeat.config.planner import Planner
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import key_of
 from stackfeat.output import write
 from stackfeat.output.completed_run import RunResult
 from stackfeat.pipeline.prepare import make_planner, open_store
@@ -78,7 +77,7 @@ class Ran:
 
     @property
     def folds(self) -> Folds:
-        return load_folds(self.planner.store.read(key_of(self.planner.recipes.folds)))
+        return load_folds(self.planner.store.read(self.planner.recipes.folds.key))
 
     def stored(self, member: str, repeat: int, fold: int, name: str) -> np.ndarray:
         """OOF array of one unit, as it stands in the store."""

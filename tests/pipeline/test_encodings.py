@@ -14,7 +14,6 @@ import pytest
 from stackfeat.config import load_config
 from stackfeat.data.splits.folds import load_folds
 from stackfeat.engine.jobs import Averaging
-from stackfeat.engine.recipes import key_of
 from stackfeat.engine.scoring import load_block
 from stackfeat.pipeline.prepare import make_planner, open_store
 
@@ -68,7 +67,7 @@ def project_of(build: Any, task: str, emit: list[Any], **others: Any) -> Project
 def block_of(project: Project, name: str) -> Any:
     loaded = load_config(project.folder / "c.yaml")
     planner = make_planner(loaded, open_store(loaded))
-    folds = load_folds(planner.store.read(key_of(planner.recipes.folds)))
+    folds = load_folds(planner.store.read(planner.recipes.folds.key))
     return load_block(
         planner.store, planner.plan(), f"base/mlp/{name}", folds, Averaging("mean", "fold", False)
     )

@@ -438,12 +438,11 @@ def test_a_frozen_net_gives_features_and_needs_no_folds(mine: Project, world: Wo
     weight, bias = (state[f"body.0.{name}"].numpy() for name in ("weight", "bias"))
     from stackfeat.config import load_config
     from stackfeat.data.splits.folds import load_folds
-    from stackfeat.engine.recipes import key_of
     from stackfeat.pipeline.prepare import make_planner, open_store
 
     loaded = load_config(mine.folder / "c.yaml", trust_code=True)
     planner = make_planner(loaded, store := open_store(loaded))
-    folds = load_folds(store.read(key_of(planner.recipes.folds)))
+    folds = load_folds(store.read(planner.recipes.folds.key))
     for fold in range(3):
         features, views = stored(mine, fold, "body.1@raw")
         held_out = folds.splits[0][fold][1]
