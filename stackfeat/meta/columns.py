@@ -22,7 +22,7 @@ from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Input, Table
 from stackfeat.errors import MemberError
 from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Scale, scaling_of
-from stackfeat.meta.gating.opinion_pool import vote_at
+from stackfeat.meta.gating.opinion_pool import prediction_coefficients
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tasks.task import Task
 
@@ -134,7 +134,9 @@ class Columns:
         for block in predictions:
             scale = self.scales.get(block.name)
             start, end = end, end + len(one)
-            found[block.name] = vote_at(start, one if scale is None else scale.undo(one), n_columns)
+            found[block.name] = prediction_coefficients(
+                start, one if scale is None else scale.undo(one), n_columns
+            )
         return found
 
     def features(self, rows: Rows) -> list[np.ndarray]:

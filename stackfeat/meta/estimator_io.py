@@ -1,13 +1,12 @@
-"""Fit and predict with a foreign estimator: weights in, all classes in order out.
+"""Fit an estimator of any library, and ask it for predictions.
 
-It also holds:
-
-- Category columns in the form that a library takes: most take them as they are, CatBoost does not.
-- What a fit leaves beside its arrays: how long it took, what it chose, whether it can score later data.
+In:  an estimator, columns, targets, row weights.
+Out: the fitted estimator; predictions with all classes in order; and `FitInfo`, what a fit leaves beside its arrays.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,8 @@ from sklearn.utils.validation import has_fit_parameter
 from stackfeat.errors import MemberError
 from stackfeat.store import Entry
 from stackfeat.tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 
 def is_catboost(estimator: Any) -> bool:
@@ -45,18 +46,28 @@ def _categories(estimator: Any, columns: Any) -> list[str]:
     return [str(name) for name in columns.select_dtypes("category").columns]
 
 
-def fit_estimator(estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarray | None) -> Any:
+def fit_estimator(
+    estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarray | None, *, must_weigh: bool = True
+) -> Any:
     """Fit, with row weights where there are any.
+
+    Parameters
+    ----------
+    must_weigh : bool
+        Whether an estimator whose `fit` takes no weights is an error; it is fitted without them otherwise.
 
     Raises
     ------
     MemberError
-        If there are weights and the estimator's `fit` does not take them.
+        If there are weights, and the estimator's `fit` must take them and does not.
     """
     taken, keywords = as_taken(estimator, columns), fit_keywords(estimator, columns)
     if weight is None:
         return estimator.fit(taken, y, **keywords)
     if not has_fit_parameter(estimator, "sample_weight"):
+        if not must_weigh:
+            logger.info("%s takes no sample_weight; the gate fits it without", type(estimator).__name__)
+            return estimator.fit(taken, y, **keywords)
         raise MemberError(
             f"{type(estimator).__name__}.fit must take sample_weight, because data.weight is set; it does not. "
             "Use another estimator, or remove data.weight"

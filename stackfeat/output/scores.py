@@ -171,8 +171,8 @@ def fold_scale_warning(scores: Sequence[Score], metric: Metric, task: Task) -> l
     ]
     if not names:
         return []
-    # Ranks of several classes cannot be averaged, and are refused.
-    remedy = "rank" if "rank" in task.averages else "logit"
+    # The last average is that which keeps least of the scales.
+    remedy = task.averages[-1]
     return [
         f"{metric.name} on pooled rows is more than two standard errors below the mean over folds for "
         f"{', '.join(names)}: fold models are on different scales. Try stack.average: {remedy}"

@@ -21,7 +21,7 @@ from stackfeat.members.construct import is_tree_model
 from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Block, Scale
 from stackfeat.meta.gating.estimator_gate import gate_blocks
 from stackfeat.meta.gating.gated_linear import GatedLinear
-from stackfeat.meta.gating.opinion_pool import vote_at
+from stackfeat.meta.gating.opinion_pool import prediction_coefficients
 from stackfeat.tasks.task import Task
 
 GATE_SE = 0.5
@@ -171,7 +171,7 @@ class GatedFinal(BaseEstimator):
         one, moved = np.eye(self.task.n_outputs), 0
         found: dict[str, np.ndarray] = {}
         for start, stop in self.predictions:
-            found[str(len(found))] = vote_at(start + moved, one, n_columns)
+            found[str(len(found))] = prediction_coefficients(start + moved, one, n_columns)
             moved += len(one) - (stop - start)  # two classes have one column in X and two in the base
         return found
 

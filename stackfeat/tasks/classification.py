@@ -127,9 +127,7 @@ class Classification(Task):
     def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return -log_probability(prediction[np.arange(len(y)), y])
 
-    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
-        if how != "logit":
-            return super().average(views, how)
+    def average_logit(self, views: Sequence[np.ndarray]) -> np.ndarray:
         from scipy.special import softmax
 
         logs = np.mean([np.log(np.clip(view, _SMALLEST_IN_MEAN, 1.0)) for view in views], axis=0)
@@ -202,10 +200,8 @@ class Binary(Classification):
         both[:, 1 - self.positive] = 1.0 - column
         return both
 
-    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
-        if how == "rank":
-            views = [self.whole(rank_shares(self.counted(view))) for view in views]
-        return super().average(views, how)
+    def average_rank(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        return self.average_mean([self.whole(rank_shares(self.counted(view))) for view in views])
 
     def ranked(self, prediction: np.ndarray, ordered: np.ndarray) -> np.ndarray:
         return self.whole(rank_shares(self.counted(prediction)))

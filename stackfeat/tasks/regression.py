@@ -78,9 +78,7 @@ class Regression(Task):
     def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(((prediction - self.whole(y)) ** 2).mean(axis=1))
 
-    def average(self, views: Sequence[np.ndarray], how: str) -> np.ndarray:
-        if how != "rank":
-            return super().average(views, how)
+    def average_rank(self, views: Sequence[np.ndarray]) -> np.ndarray:
         columns = [self.counted(view) for view in views]
         mean_rank = np.mean([rank_shares(column) for column in columns], axis=0)
         return self.whole(_at_ranks(mean_rank, np.mean([np.sort(column) for column in columns], axis=0)))

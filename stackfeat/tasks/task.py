@@ -292,6 +292,9 @@ class Task:
         ndarray of shape (n_rows, n_outputs)
             float64.
         """
+        return np.asarray(getattr(self, f"average_{how}", self.average_mean)(views))
+
+    def average_mean(self, views: Sequence[np.ndarray]) -> np.ndarray:
         return np.asarray(np.mean(np.stack(views), axis=0))
 
     def ranked(self, prediction: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Gates: feature blocks enter a meta-learner only where they lower the out-of-fold loss.
 
-Belongs here: the rules of a gate (`rules`), the gate of any estimator (`gate`, `trials`), the linear
-member with its own joint search of penalty and scales (`gated_linear`, `linear_gate`,
-`forward_selection`, `penalty_search`, `linear_solver`), and the penalty path of plain linear
-estimators (`penalty`). Not here: how rows become columns (`meta.columns`).
+Belongs here: blocks, their scales and the criterion of a gate (`blocks`, `readout_blocks`); the gate of any
+estimator and the penalty of plain linear ones (`estimator_gate`); the linear member with its joint search of
+penalty, readouts and scales (`gated_linear`, `linear_gate`, `forward_selection`, `cross_validation`,
+`opinion_pool`, `linear_solver`).
+Not here: how rows become columns (`meta.columns`).
 """

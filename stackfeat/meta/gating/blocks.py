@@ -1,11 +1,7 @@
-"""Feature blocks beside predictions: what a linear member reads, on comparable scales.
+"""Feature blocks of a gate: their scales, and the criterion by which they enter.
 
 In:  a base (predictions, as centred log-probabilities or values) and feature blocks.
-Out: centred and scaled columns; dead columns become zero. Fitted scales are plain arrays.
-
-It also holds:
-
-- The rules every gate keeps: how rows are split, and how much a block must gain.
+Out: centred and scaled columns, dead ones zero; inner folds of the rows; whether a gain in loss is large enough.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.meta.gating.readout_blocks import read_outs
+from stackfeat.meta.gating.readout_blocks import readout_scores
 from stackfeat.tasks.task import Task
 
 Scaling = Literal["scalar", "zscore", "none"]
@@ -45,24 +41,24 @@ class Block:
     scaling : {"scalar", "zscore", "none"}
         One factor for all columns (aligned features, whose small columns are the noisy ones),
         one for each, or the values as they are.
-    read_outs : mapping of str to float array of shape (n, n_outputs)
+    readouts : mapping of str to float array of shape (n, n_outputs)
         What the block says of the target by itself; may be empty.
     """
 
     name: str
     values: np.ndarray
     scaling: Scaling = "zscore"
-    read_outs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    readouts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def encoded(cls, name: str, values: np.ndarray, encoding: str | None, task: Task | None) -> Block:
         """Make a block of encoded activations, scaled and read as suits the encoding."""
-        said = {} if task is None else read_outs(encoding, values, task)
-        return cls(name, values, scaling_of(encoding), said)
+        scores = {} if task is None else readout_scores(encoding, values, task)
+        return cls(name, values, scaling_of(encoding), scores)
 
     def take(self, rows: slice) -> Block:
-        read_outs = {name: said[rows] for name, said in self.read_outs.items()}
-        return Block(self.name, self.values[rows], self.scaling, read_outs)
+        readouts = {name: scores[rows] for name, scores in self.readouts.items()}
+        return Block(self.name, self.values[rows], self.scaling, readouts)
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"blocks must have different names; got {names}")
     parts = [("base", np.asarray(base)), *((block.name, block.values) for block in blocks)]
-    parts += [(f"{block.name}:{name}", said) for block in blocks for name, said in block.read_outs.items()]
+    parts += [(f"{block.name}:{name}", scores) for block in blocks for name, scores in block.readouts.items()]
     for name, values in parts:
         if values.ndim != 2 or len(values) != len(base):
             raise UsageError(
@@ -170,7 +166,7 @@ SURE = 2.0
 
 @dataclass(frozen=True)
 class GateStep:
-    """One block on trial.
+    """What one block would gain, and whether it entered.
 
     Attributes
     ----------

@@ -1,11 +1,8 @@
-"""Cross-validate linear fits over a base and blocks, with read-outs that vote beside them.
+"""Cross-validation of the linear member: its penalty, and what its coefficients shrink to.
 
-In:  a problem (softmax or ridge), scaled columns, inner folds.
-Out: `Trial`s: the loss of every row held out, and coefficients to start the next fit from.
-
-It also holds:
-
-- Find the penalty, and what coefficients shrink to, that predict held-out folds best.
+In:  a problem (softmax or ridge), scaled columns, readouts of blocks, inner folds.
+Out: for each candidate a `CVResult`: the loss of every row when held out, and coefficients that the next fit
+     starts from.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from stackfeat.meta.gating.linear_solver import (
     weighted_gram,
     with_intercept,
 )
-from stackfeat.meta.gating.opinion_pool import Shares, pool, pooled
+from stackfeat.meta.gating.opinion_pool import Shares, fit_shares, weighted_sum
 
 TOLERANCE = 1e-6
 
@@ -32,7 +29,7 @@ STEPS = 100
 
 
 @dataclass(frozen=True)
-class Choice:
+class Candidate:
     """Penalties, what coefficients shrink to, and blocks.
 
     Attributes
@@ -42,9 +39,9 @@ class Choice:
     penalty : float
         Of the coefficients of a block of scale one.
     vote : {"equal", "simplex", "free"} or None
-        Shares of the vote that the base's coefficients shrink to, see `pool`; None: to zero.
-    voters : tuple of int
-        Blocks whose read-outs vote beside the members, in order of entry.
+        Shares of the vote that the base's coefficients shrink to, see `fit_shares`; None: to zero.
+    readout_blocks : tuple of int
+        Blocks whose readouts vote beside the members, in order of entry.
     scales : mapping of int to float
         Block number to scale, for blocks that enter with all their columns, in order of entry.
     """
@@ -52,7 +49,7 @@ class Choice:
     base_penalty: float
     penalty: float
     vote: Shares | None
-    voters: tuple[int, ...] = ()
+    readout_blocks: tuple[int, ...] = ()
     scales: Mapping[int, float] = field(default_factory=dict)
 
     def strengths(self, n_base: int, n_columns: int) -> np.ndarray:
@@ -62,12 +59,12 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What cross-validation of one choice gave.
+class CVResult:
+    """What cross-validation of one candidate gave.
 
     Attributes
     ----------
-    choice : Choice
+    candidate : Candidate
     losses : float64 array of shape (n,)
         Of each row, from the fit that left its fold out.
     loss : float
@@ -76,15 +73,15 @@ class Trial:
         One for each fold.
     """
 
-    choice: Choice
+    candidate: Candidate
     losses: np.ndarray
     loss: float
     coefficients: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a trial stands in the fit without one fold.
+class FoldState:
+    """Where a result stands in the fit without one fold.
 
     Attributes
     ----------
@@ -107,7 +104,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Rows, columns and folds that trials share.
+    """Rows, columns and folds that results share.
 
     Attributes
     ----------
@@ -115,7 +112,7 @@ class CrossValidation:
     base : float64 array of shape (n, b)
     votes : tuple of float64 arrays of shape (b, n_outputs)
         Coefficients that read each member's prediction: those of the base may shrink to a vote of them.
-    read_outs : tuple of float arrays of shape (r, n, n_outputs)
+    readouts : tuple of float arrays of shape (r, n, n_outputs)
         What each block says of the target by itself; r is 0 for a block that says nothing.
     blocks : tuple of float32 arrays of shape (n, c)
         Scaled to a mean square of one; their coefficients shrink to zero.
@@ -127,7 +124,7 @@ class CrossValidation:
     problem: Problem
     base: np.ndarray
     votes: tuple[np.ndarray, ...]
-    read_outs: tuple[np.ndarray, ...]
+    readouts: tuple[np.ndarray, ...]
     blocks: tuple[np.ndarray, ...]
     weight: np.ndarray
     fold_of: np.ndarray
@@ -143,10 +140,10 @@ class CrossValidation:
 
     @cached_property
     def _base_grams(self) -> list[np.ndarray]:
-        return self._grams(self.design(Choice(1.0, 1.0, None)))
+        return self._grams(self.design(Candidate(1.0, 1.0, None)))
 
     @cached_property
-    def _members_said(self) -> np.ndarray:
+    def _member_scores(self) -> np.ndarray:
         none = np.empty((0, len(self.base), self.problem.n_outputs))
         return np.concatenate([none, *(np.asarray(self.base @ vote)[None] for vote in self.votes)])
 
@@ -154,79 +151,81 @@ class CrossValidation:
     def _known_shares(self) -> dict[tuple[Shares | None, tuple[int, ...]], list[np.ndarray]]:
         return {}
 
-    def fold_shares(self, choice: Choice) -> list[np.ndarray]:
+    def fold_shares(self, candidate: Candidate) -> list[np.ndarray]:
         """Return the shares of the vote in the fit without each fold."""
-        key = (choice.vote, choice.voters)
+        key = (candidate.vote, candidate.readout_blocks)
         if key not in self._known_shares:
             fitted = [self.parts(fold)[0] for fold in range(self.n_folds)]
-            self._known_shares[key] = [self.shares(rows, choice) for rows in fitted]
+            self._known_shares[key] = [self.shares(rows, candidate) for rows in fitted]
         return self._known_shares[key]
 
-    def shares(self, rows: np.ndarray, choice: Choice) -> np.ndarray:
-        """Share of each member, then of each read-out that votes, by some rows; zeros without a vote."""
-        spoken = [self._members_said, *(self.read_outs[number] for number in choice.voters)]
-        if choice.vote is None:
-            return np.zeros(sum(map(len, spoken)))
-        said = np.concatenate([part[:, rows] for part in spoken])
-        return pool(self.problem.take(rows), said, self.weight[rows], choice.vote, len(self.votes))
+    def shares(self, rows: np.ndarray, candidate: Candidate) -> np.ndarray:
+        """Share of each member, then of each readout that votes, by some rows; zeros without a vote."""
+        parts = [self._member_scores, *(self.readouts[number] for number in candidate.readout_blocks)]
+        if candidate.vote is None:
+            return np.zeros(sum(map(len, parts)))
+        scores = np.concatenate([part[:, rows] for part in parts])
+        return fit_shares(self.problem.take(rows), scores, self.weight[rows], candidate.vote, len(self.votes))
 
     def prior(self, shares: np.ndarray) -> np.ndarray:
         """Return what coefficients of the base shrink to: the members' part of a vote, (b, n_outputs)."""
         shape = (self.base.shape[1], self.problem.n_outputs)
-        return pooled(self.votes, shares[: len(self.votes)], shape)
+        return weighted_sum(self.votes, shares[: len(self.votes)], shape)
 
     def offset(
-        self, shares: np.ndarray, choice: Choice, rows: np.ndarray | slice = slice(None)
+        self, shares: np.ndarray, candidate: Candidate, rows: np.ndarray | slice = slice(None)
     ) -> np.ndarray | None:
-        """Return the read-outs' part of a vote for some rows, (n, n_outputs); None where none votes."""
-        if not choice.voters:
+        """Return the readouts' part of a vote for some rows, (n, n_outputs); None where none votes."""
+        if not candidate.readout_blocks:
             return None
-        said = [values[rows] for number in choice.voters for values in self.read_outs[number]]
-        return pooled(said, shares[len(self.votes) :], said[0].shape)
+        scores = [values[rows] for number in candidate.readout_blocks for values in self.readouts[number]]
+        return weighted_sum(scores, shares[len(self.votes) :], scores[0].shape)
 
-    def design(self, choice: Choice) -> np.ndarray:
+    def design(self, candidate: Candidate) -> np.ndarray:
         """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
         dtype = np.float32 if isinstance(self.problem, Softmax) else np.float64
         parts = [self.base.astype(dtype)]
         parts += [
-            np.multiply(self.blocks[number], scale, dtype=dtype) for number, scale in choice.scales.items()
+            np.multiply(self.blocks[number], scale, dtype=dtype) for number, scale in candidate.scales.items()
         ]
         return with_intercept(np.hstack(parts))
 
-    def run(self, choice: Choice, start: Trial | None = None) -> Trial:
+    def run(self, candidate: Candidate, start: CVResult | None = None) -> CVResult:
         """Fit without each fold in turn and score the fold left out."""
-        design = self.design(choice)
-        grams = self._grams(design) if choice.scales else self._base_grams
+        design = self.design(candidate)
+        grams = self._grams(design) if candidate.scales else self._base_grams
         total = np.sum(grams, axis=0)
-        penalty = choice.strengths(self.base.shape[1], design.shape[1] - 1)
+        penalty = candidate.strengths(self.base.shape[1], design.shape[1] - 1)
         losses, coefficients = np.empty(len(design)), []
-        for fold, shares in enumerate(self.fold_shares(choice)):
+        for fold, shares in enumerate(self.fold_shares(candidate)):
             fitted, held_out = self.parts(fold)
             found = self.problem.take(fitted).fit(
                 design[fitted],
                 penalty,
                 self.weight[fitted],
                 gram=total - grams[fold],
-                start=None if start is None else self._carry(start, fold, choice),
+                start=None if start is None else self._carry(start, fold, candidate),
                 prior=extended(self.prior(shares), len(penalty)),
-                offset=self.offset(shares, choice, fitted),
+                offset=self.offset(shares, candidate, fitted),
                 tolerance=TOLERANCE,
                 max_steps=STEPS,
             )
-            scores = linear_scores(design[held_out], found, self.offset(shares, choice, held_out))
+            scores = linear_scores(design[held_out], found, self.offset(shares, candidate, held_out))
             losses[held_out] = self.problem.take(held_out).row_loss(scores)
             coefficients.append(found)
-        return Trial(choice, losses, float(np.average(losses, weights=self.weight)), tuple(coefficients))
+        return CVResult(
+            candidate, losses, float(np.average(losses, weights=self.weight)), tuple(coefficients)
+        )
 
-    def standings(self, trial: Trial) -> Iterator[Standing]:
-        """Say for each fold where a trial stands without it, for a cheap step from there."""
-        design = self.design(trial.choice)
-        for fold, shares in enumerate(self.fold_shares(trial.choice)):
+    def fold_states(self, result: CVResult) -> Iterator[FoldState]:
+        """Say for each fold where a result stands without it, for a cheap step from there."""
+        design = self.design(result.candidate)
+        for fold, shares in enumerate(self.fold_shares(result.candidate)):
             fitted, held_out = self.parts(fold)
-            scores = linear_scores(design, trial.coefficients[fold], self.offset(shares, trial.choice))
+            scores = linear_scores(design, result.coefficients[fold], self.offset(shares, result.candidate))
             problem = self.problem.take(fitted)
             curvature = problem.curvature(scores[fitted], self.weight[fitted])
-            yield Standing(fitted, held_out, scores, problem.residual(scores[fitted]), curvature)
+            yield FoldState(fitted, held_out, scores, problem.residual(scores[fitted]), curvature)
 
     def held_out_loss(self, rows: np.ndarray, scores: np.ndarray) -> float:
         """Weighted sum of the losses of some rows."""
@@ -237,18 +236,18 @@ class CrossValidation:
         folds = map(self.parts, range(self.n_folds))
         return [weighted_gram(design[rows], self.weight[rows]) for _, rows in folds]
 
-    def _carry(self, start: Trial, fold: int, choice: Choice) -> np.ndarray:
-        """Coefficients of an earlier trial in the columns of this choice; new blocks start at zero."""
+    def _carry(self, start: CVResult, fold: int, candidate: Candidate) -> np.ndarray:
+        """Coefficients of an earlier result in the columns of this candidate; new blocks start at zero."""
         old = start.coefficients[fold]
         at = n_base = self.base.shape[1]
         where = {}
-        for number in start.choice.scales:
+        for number in start.candidate.scales:
             width = self.blocks[number].shape[1]
             where[number], at = old[at : at + width], at + width
         parts = [old[:n_base]]
-        for number, scale in choice.scales.items():
+        for number, scale in candidate.scales.items():
             if number in where:
-                parts.append(where[number] * (start.choice.scales[number] / scale))
+                parts.append(where[number] * (start.candidate.scales[number] / scale))
             else:
                 parts.append(np.zeros((self.blocks[number].shape[1], old.shape[1])))
         return np.vstack([*parts, old[-1:]])
@@ -262,21 +261,21 @@ def extended(prior: np.ndarray, n_columns: int) -> np.ndarray:
 PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
 
 
-def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> Trial:
+def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> CVResult:
     """Choose what coefficients shrink to, the best kind of vote or zero, and how strongly.
 
     Zero is for members that are sure of themselves and know nothing: it must be better by a standard error.
 
     Returns
     -------
-    Trial
+    CVResult
         Of the best vote and penalty, without blocks.
     """
     n_members = len(cv.votes)
     kinds: tuple[Shares, ...] = ("equal", "simplex", "free") if n_members > 1 else ("equal", "free")
     found = [search_penalty(cv, penalties, kind) for kind in kinds] if n_members else []
     zero = search_penalty(cv, penalties, None)
-    best = min(found, key=lambda trial: trial.loss, default=zero)
+    best = min(found, key=lambda result: result.loss, default=zero)
     gain, error = paired_gain(best.losses, zero.losses, cv.weight)
     best = zero if gain > error else best
     return refine_penalty(cv, best) if len(penalties) > 1 else best
@@ -286,25 +285,25 @@ def search_penalty(
     cv: CrossValidation,
     penalties: tuple[float, ...],
     vote: Shares | None,
-    voters: tuple[int, ...] = (),
-    strongest: Trial | None = None,
-) -> Trial:
+    readout_blocks: tuple[int, ...] = (),
+    strongest: CVResult | None = None,
+) -> CVResult:
     """Walk from the strongest penalty down until the loss has risen twice; `strongest` where it is known.
 
     Returns
     -------
-    Trial
+    CVResult
         Of the best penalty, without columns of blocks.
     """
-    best = trial = None
+    best = result = None
     n_worse = 0
     for penalty in sorted(penalties, reverse=True):
-        if trial is None and strongest is not None:
-            trial = strongest
+        if result is None and strongest is not None:
+            result = strongest
         else:
-            trial = cv.run(Choice(penalty, penalty, vote, voters), trial)
-        if best is None or trial.loss < best.loss:
-            best, n_worse = trial, 0
+            result = cv.run(Candidate(penalty, penalty, vote, readout_blocks), result)
+        if best is None or result.loss < best.loss:
+            best, n_worse = result, 0
         else:
             n_worse += 1
         if n_worse == 2:
@@ -313,12 +312,12 @@ def search_penalty(
     return best
 
 
-def refine_penalty(cv: CrossValidation, trial: Trial) -> Trial:
+def refine_penalty(cv: CrossValidation, result: CVResult) -> CVResult:
     """Try half a decade up and down: without blocks one penalty, with blocks each of the two."""
-    choice = trial.choice
+    candidate = result.candidate
     options = []
     for factor in (10.0**0.5, 10.0**-0.5):
-        moved = replace(choice, base_penalty=choice.base_penalty * factor)
-        other = replace(choice, penalty=choice.penalty * factor)
-        options += [moved, other] if choice.scales else [replace(moved, penalty=other.penalty)]
-    return min([trial, *(cv.run(option, trial) for option in options)], key=lambda found: found.loss)
+        moved = replace(candidate, base_penalty=candidate.base_penalty * factor)
+        other = replace(candidate, penalty=candidate.penalty * factor)
+        options += [moved, other] if candidate.scales else [replace(moved, penalty=other.penalty)]
+    return min([result, *(cv.run(option, result) for option in options)], key=lambda found: found.loss)

@@ -1,12 +1,7 @@
-"""The gate for any estimator: which feature blocks it gets, and at which scale.
+"""The gate of any estimator: which feature blocks it gets, and at which scale; and the penalty of a linear one.
 
 In:  a way to make the estimator, its base columns, feature blocks, targets, fold ids.
-Out: a `GateResult`, which also builds the design the estimator is then fitted on.
-
-It also holds:
-
-- Cross-validate any scikit-learn style estimator on base columns plus some blocks.
-- Penalty: the strength of a linear meta-learner, by cross-validation grouped on the folds.
+Out: a `GateResult`, or the value of the penalty, by cross-validation over whole folds.
 """
 
 from __future__ import annotations
@@ -19,11 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import has_fit_parameter
 
-from stackfeat.errors import UsageError
 from stackfeat.meta.columns import take_rows
-from stackfeat.meta.estimator_io import as_taken, fit_estimator, fit_keywords, predict_rows
+from stackfeat.meta.estimator_io import fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import (
     MAX_BLOCKS,
     MAX_TRIALS,
@@ -75,8 +68,8 @@ def join(
 
 
 @dataclass(frozen=True)
-class EstimatorTrials:
-    """Rows, targets and folds that trials of one estimator share.
+class EstimatorCV:
+    """Cross-validation of one estimator on base columns and some blocks.
 
     Attributes
     ----------
@@ -114,13 +107,10 @@ class EstimatorTrials:
 
     def fit(self, design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> Any:
         """Fit a new estimator on some rows."""
-        estimator = self.make_estimator()
-        keywords = fit_keywords(estimator, design)
-        if self.weighted and has_fit_parameter(estimator, "sample_weight"):
-            keywords["sample_weight"] = self.weight[rows]
-        elif self.weighted:
-            logger.info("%s takes no sample_weight; the gate fits it without", type(estimator).__name__)
-        return estimator.fit(as_taken(estimator, _rows(design, rows)), self.y[rows], **keywords)
+        weight = self.weight[rows] if self.weighted else None
+        return fit_estimator(
+            self.make_estimator(), _rows(design, rows), self.y[rows], weight, must_weigh=False
+        )
 
 
 def _rows(design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> np.ndarray | pd.DataFrame:
@@ -150,46 +140,6 @@ class GateResult:
     report: dict[str, Any]
     names: tuple[str, ...]
     fitted: tuple[Scale | None, ...]
-
-    def join(self, base: np.ndarray | pd.DataFrame, blocks: Sequence[Block]) -> np.ndarray | pd.DataFrame:
-        """The estimator's design: base, then accepted blocks, found by name.
-
-        Raises
-        ------
-        UsageError
-            If an accepted block is missing.
-        """
-        by_name = {block.name: block for block in blocks}
-        accepted = [number for number, scale in enumerate(self.scales) if scale > 0]
-        missing = [self.names[number] for number in accepted if self.names[number] not in by_name]
-        if missing:
-            raise UsageError(f"join must get every accepted block; missing {missing}, got {sorted(by_name)}")
-        ordered = {number: by_name[self.names[number]] for number in accepted}
-        return join(base, list(ordered.values()), {place: self.fitted[n] for place, n in enumerate(ordered)})
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Scales of columns; with `to_json` all that `from_arrays` needs."""
-        out = {}
-        for number, scale in enumerate(self.fitted):
-            if scale is not None:
-                out[f"block{number}_centre"], out[f"block{number}_factor"] = scale.centre, scale.factor
-        return out
-
-    def to_json(self) -> dict[str, Any]:
-        """Names, scales and the report."""
-        return {"scales": list(self.scales), "names": list(self.names), "report": self.report}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> GateResult:
-        """Rebuild what `arrays` and `to_json` gave."""
-        names = tuple(values["names"])
-        fitted = tuple(
-            Scale(arrays[f"block{number}_centre"], arrays[f"block{number}_factor"])
-            if f"block{number}_centre" in arrays
-            else None
-            for number in range(len(names))
-        )
-        return cls(tuple(values["scales"]), values["report"], names, fitted)
 
 
 def gate_blocks(
@@ -239,15 +189,13 @@ def gate_blocks(
     check_design(np.empty((len(base), 0)), named)
     weights = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64) / np.mean(weight)
     inner = inner_folds(np.asarray(folds), seed, "gate")
-    trials = EstimatorTrials(
-        make_estimator, base, named, task.as_y(y), weights, weight is not None, inner, task
-    )
+    cv = EstimatorCV(make_estimator, base, named, task.as_y(y), weights, weight is not None, inner, task)
     limit = threshold(gate_se, len(blocks))
     names = tuple(block.name for block in named)
     unscaled: list[Scale | None] = [None] * len(blocks)
     if not blocks:
         return GateResult((), {"threshold_se": limit, "scales": {}, "steps": []}, (), ())
-    search = _Search(trials, limit)
+    search = _Search(cv, limit)
     if linear:
         unscaled = [Scale.fit(block.values, block.scaling) for block in named]
         search.by_scale(unscaled)
@@ -275,32 +223,32 @@ def _result(search: _Search, names: tuple[str, ...], unscaled: Sequence[Scale | 
 class _Search:
     """Greedy search through blocks in order of promise."""
 
-    def __init__(self, trials: EstimatorTrials, limit: float) -> None:
-        self.trials = trials
+    def __init__(self, cv: EstimatorCV, limit: float) -> None:
+        self.cv = cv
         self.limit = limit
         self.scales: dict[int, float] = {}
         self.factors: dict[int, Scale | None] = {}
         self.steps: list[GateStep] = []
-        self.losses = trials.run({})
+        self.losses = cv.run({})
         self.base_loss = self.loss
 
     @property
     def loss(self) -> float:
-        return float(np.average(self.losses, weights=self.trials.weight))
+        return float(np.average(self.losses, weights=self.cv.weight))
 
     def on_and_off(self) -> None:
         """Try blocks one by one, the most used by one fit on everything first."""
         for number in self._by_importance()[:MAX_TRIALS]:
             if len(self.scales) == MAX_BLOCKS:
                 break
-            self._judge(number, {1.0: self.trials.run({**self.factors, number: None})}, {1.0: None})
+            self._judge(number, {1.0: self.cv.run({**self.factors, number: None})}, {1.0: None})
 
     def by_scale(self, unscaled: Sequence[Scale | None]) -> None:
         """Rank blocks at one scale, then go down the ranking and try all scales of each."""
         first: dict[int, np.ndarray] = {}
         for number in self._by_coefficients(unscaled)[:MAX_TRIALS]:
-            first[number] = self.trials.run({number: _times(unscaled[number], FIRST_SCALE)})
-        weight = self.trials.weight
+            first[number] = self.cv.run({number: _times(unscaled[number], FIRST_SCALE)})
+        weight = self.cv.weight
         for number in sorted(first, key=lambda n: float(np.average(first[n], weights=weight))):
             if len(self.scales) == MAX_BLOCKS:
                 break
@@ -308,37 +256,37 @@ class _Search:
             tried = {
                 scale: first[number]
                 if scale == FIRST_SCALE and not self.factors
-                else self.trials.run({**self.factors, number: factor})
+                else self.cv.run({**self.factors, number: factor})
                 for scale, factor in factors.items()
             }
             self._judge(number, tried, factors)
 
     def _judge(self, number: int, tried: dict[float, np.ndarray], factors: dict[float, Any]) -> None:
         """Accept the best scale of a block if its gain is real."""
-        weight = self.trials.weight
+        weight = self.cv.weight
         scale = min(tried, key=lambda s: float(np.average(tried[s], weights=weight)))
         gain, error = paired_gain(self.losses, tried[scale], weight)
         taken = passes(gain, error, self.limit, self.loss)
-        self.steps.append(GateStep(self.trials.blocks[number].name, scale, gain, error, taken))
+        self.steps.append(GateStep(self.cv.blocks[number].name, scale, gain, error, taken))
         if taken:
             self.scales[number], self.factors[number], self.losses = scale, factors[scale], tried[scale]
 
     def _by_importance(self) -> list[int]:
-        factors: dict[int, Scale | None] = dict.fromkeys(range(len(self.trials.blocks)))
+        factors: dict[int, Scale | None] = dict.fromkeys(range(len(self.cv.blocks)))
         return self._ranked(factors, "feature_importances_")
 
     def _by_coefficients(self, unscaled: Sequence[Scale | None]) -> list[int]:
-        if len(self.trials.blocks) <= MAX_TRIALS:
-            return list(range(len(self.trials.blocks)))
+        if len(self.cv.blocks) <= MAX_TRIALS:
+            return list(range(len(self.cv.blocks)))
         return self._ranked(
             {number: _times(scale, FIRST_SCALE) for number, scale in enumerate(unscaled)}, "coef_"
         )
 
     def _ranked(self, factors: dict[int, Scale | None], attribute: str) -> list[int]:
         """Blocks by how much one fit on everything used them; as given where it does not say."""
-        widths = [block.values.shape[1] for block in self.trials.blocks]
-        design = join(self.trials.base, self.trials.blocks, factors)
-        estimator = self.trials.fit(design, np.arange(len(self.trials.y)))
+        widths = [block.values.shape[1] for block in self.cv.blocks]
+        design = join(self.cv.base, self.cv.blocks, factors)
+        estimator = self.cv.fit(design, np.arange(len(self.cv.y)))
         found = getattr(estimator, attribute, None)
         if found is None:
             logger.info("%s has no %s; blocks are tried as given", type(estimator).__name__, attribute)

@@ -1,12 +1,8 @@
-"""Forward selection of feature blocks and their scales for the linear member.
+"""Forward selection of the linear member: which blocks enter, by their readouts or with all columns.
 
 In:  a `CrossValidation` of base and blocks.
-Out: the best `Trial`, and the steps that led there. All blocks are screened by one cheap step
+Out: the best `CVResult`, and the steps that led there. All blocks are screened by one cheap step
      from the current fit; only the most promising are fitted.
-
-It also holds:
-
-- Let read-outs of blocks take part in the vote that a linear member shrinks to.
 """
 
 from __future__ import annotations
@@ -18,9 +14,9 @@ import numpy as np
 
 from stackfeat.meta.gating.blocks import GateStep, paired_gain, passes
 from stackfeat.meta.gating.cross_validation import (
-    Choice,
+    Candidate,
     CrossValidation,
-    Trial,
+    CVResult,
     refine_penalty,
     search_penalty,
 )
@@ -37,17 +33,17 @@ class Selection:
 
     Attributes
     ----------
-    trial : Trial
+    result : CVResult
     steps : tuple of GateStep
     """
 
-    trial: Trial
+    result: CVResult
     steps: tuple[GateStep, ...]
 
 
 def select_blocks(
     cv: CrossValidation,
-    base: Trial,
+    base: CVResult,
     names: Sequence[str],
     *,
     limit: float,
@@ -60,7 +56,7 @@ def select_blocks(
     Parameters
     ----------
     cv : CrossValidation
-    base : Trial
+    base : CVResult
         The best fit without columns of blocks.
     names : sequence of str
         Of the blocks, for the report.
@@ -71,61 +67,63 @@ def select_blocks(
     max_blocks : int
     """
     current, steps = base, []
-    pool = [number for number, block in enumerate(cv.blocks) if block.shape[1]]
-    while pool and len(current.choice.scales) < max_blocks:
-        choices = screen(cv, current, pool, scales, penalties)
-        trials = [cv.run(choice, current) for choice in choices[:FITTED_A_ROUND]]
-        trials = sorted(trials, key=lambda trial: trial.loss)
-        trials[0] = _adjust_scale(cv, trials[0], scales)
+    waiting = [number for number, block in enumerate(cv.blocks) if block.shape[1]]
+    while waiting and len(current.candidate.scales) < max_blocks:
+        candidates = screen(cv, current, waiting, scales, penalties)
+        results = [cv.run(candidate, current) for candidate in candidates[:FITTED_A_ROUND]]
+        results = sorted(results, key=lambda result: result.loss)
+        results[0] = _adjust_scale(cv, results[0], scales)
         accepted = None
-        for trial in trials:
-            number = list(trial.choice.scales)[-1]
-            gain, error = paired_gain(current.losses, trial.losses, cv.weight)
+        for result in results:
+            number = list(result.candidate.scales)[-1]
+            gain, error = paired_gain(current.losses, result.losses, cv.weight)
             taken = accepted is None and passes(gain, error, limit, current.loss)
-            accepted = trial if taken else accepted
-            steps.append(GateStep(names[number], trial.choice.scales[number], gain, error, taken))
+            accepted = result if taken else accepted
+            steps.append(GateStep(names[number], result.candidate.scales[number], gain, error, taken))
         if accepted is None:
             break
         current = refine_penalty(cv, accepted)
-        ranked = [list(choice.scales)[-1] for choice in choices]
-        pool = [number for number in ranked[:KEPT_AFTER_SCREENING] if number not in current.choice.scales]
+        ranked = [list(candidate.scales)[-1] for candidate in candidates]
+        waiting = [
+            number for number in ranked[:KEPT_AFTER_SCREENING] if number not in current.candidate.scales
+        ]
     return Selection(current, tuple(steps))
 
 
 def screen(
     cv: CrossValidation,
-    current: Trial,
-    pool: Sequence[int],
+    current: CVResult,
+    waiting: Sequence[int],
     scales: Sequence[float],
     penalties: Sequence[float],
-) -> list[Choice]:
+) -> list[Candidate]:
     """Rank blocks by one ridge step from the current fit to its residuals.
 
     Returns
     -------
-    list of Choice
-        One for each block of the pool, at its most promising scale, best first.
+    list of Candidate
+        One for each block that waits, at its most promising scale, best first.
     """
-    penalty = current.choice.penalty
+    penalty = current.candidate.penalty
     options = [(scale, penalty) for scale in scales]
     options += [(max(scales), weaker) for weaker in penalties if weaker < 0.99 * penalty]
-    losses = np.zeros((len(pool), len(options)))
+    losses = np.zeros((len(waiting), len(options)))
     strengths = np.array([strength / scale**2 for scale, strength in options])
-    for here in cv.standings(current):
+    for here in cv.fold_states(current):
         residual = here.residual * cv.weight[here.fitted, None].astype(here.scores.dtype)
-        for place, number in enumerate(pool):
+        for place, number in enumerate(waiting):
             block = cv.blocks[number]
             steps = _ridge_steps(block[here.fitted], residual, here.curvature, strengths)
             for option, step in enumerate(steps):
                 moved = here.scores[here.held_out] + block[here.held_out] @ step.astype(block.dtype)
                 losses[place, option] += cv.held_out_loss(here.held_out, moved)
     best = losses.argmin(axis=1)
-    choices = []
+    candidates = []
     for place in np.argsort(losses.min(axis=1), kind="stable"):
         scale, strength = options[best[place]]
-        scales_now = {**current.choice.scales, pool[place]: scale}
-        choices.append(replace(current.choice, penalty=strength, scales=scales_now))
-    return choices
+        scales_now = {**current.candidate.scales, waiting[place]: scale}
+        candidates.append(replace(current.candidate, penalty=strength, scales=scales_now))
+    return candidates
 
 
 def _ridge_steps(
@@ -138,33 +136,37 @@ def _ridge_steps(
     return [vectors @ (moment / (spectrum + strength)[:, None]) for strength in strengths]
 
 
-def _adjust_scale(cv: CrossValidation, trial: Trial, scales: Sequence[float]) -> Trial:
+def _adjust_scale(cv: CrossValidation, result: CVResult, scales: Sequence[float]) -> CVResult:
     """Try the scales next to that of the newest block."""
-    number = list(trial.choice.scales)[-1]
+    number = list(result.candidate.scales)[-1]
     ladder = sorted(scales)
-    place = ladder.index(trial.choice.scales[number])
+    place = ladder.index(result.candidate.scales[number])
     near = [ladder[other] for other in (place - 1, place + 1) if 0 <= other < len(ladder)]
-    choices = [replace(trial.choice, scales={**trial.choice.scales, number: scale}) for scale in near]
-    return min([trial, *(cv.run(choice, trial) for choice in choices)], key=lambda found: found.loss)
+    candidates = [
+        replace(result.candidate, scales={**result.candidate.scales, number: scale}) for scale in near
+    ]
+    return min(
+        [result, *(cv.run(candidate, result) for candidate in candidates)], key=lambda found: found.loss
+    )
 
 
-def select_voters(
+def select_readouts(
     cv: CrossValidation,
-    base: Trial,
+    base: CVResult,
     names: Sequence[str],
     *,
     limit: float,
     penalties: tuple[float, ...],
     max_blocks: int,
 ) -> Selection:
-    """Add the block whose read-outs lower the held-out loss most, until none gains `limit` standard errors.
+    """Add the block whose readouts lower the held-out loss most, until none gains `limit` standard errors.
 
     Members vote beside them with free shares, also where zero was better than a vote of members alone.
 
     Parameters
     ----------
     cv : CrossValidation
-    base : Trial
+    base : CVResult
         The best fit without blocks.
     names : sequence of str
         Of the blocks, for the report.
@@ -174,49 +176,49 @@ def select_voters(
     max_blocks : int
     """
     current, steps = base, []
-    waiting = [number for number, said in enumerate(cv.read_outs) if len(said)]
-    while waiting and len(current.choice.voters) < max_blocks:
-        waiting = screen_voters(cv, current, waiting)[:KEPT_AFTER_SCREENING]
-        trial = _best_of(cv, current, waiting[:FITTED_A_ROUND], penalties)
-        number = trial.choice.voters[-1]
-        gain, error = paired_gain(current.losses, trial.losses, cv.weight)
+    waiting = [number for number, values in enumerate(cv.readouts) if len(values)]
+    while waiting and len(current.candidate.readout_blocks) < max_blocks:
+        waiting = screen_readouts(cv, current, waiting)[:KEPT_AFTER_SCREENING]
+        result = _best_of(cv, current, waiting[:FITTED_A_ROUND], penalties)
+        number = result.candidate.readout_blocks[-1]
+        gain, error = paired_gain(current.losses, result.losses, cv.weight)
         accepted = passes(gain, error, limit, current.loss)
         steps.append(GateStep(names[number], 1.0, gain, error, accepted, "vote"))
         if not accepted:
             break
-        current = trial
+        current = result
         waiting.remove(number)
     return Selection(current, tuple(steps))
 
 
 def _best_of(
-    cv: CrossValidation, current: Trial, candidates: Sequence[int], penalties: tuple[float, ...]
-) -> Trial:
+    cv: CrossValidation, current: CVResult, candidates: Sequence[int], penalties: tuple[float, ...]
+) -> CVResult:
     """Compare the votes of each candidate, then search the penalty of the best."""
     strongest = max(penalties)
-    entered = current.choice.voters
-    tried = [cv.run(Choice(strongest, strongest, "free", (*entered, number))) for number in candidates]
-    best = min(tried, key=lambda trial: trial.loss)
-    found = search_penalty(cv, penalties, "free", best.choice.voters, best)
+    entered = current.candidate.readout_blocks
+    tried = [cv.run(Candidate(strongest, strongest, "free", (*entered, number))) for number in candidates]
+    best = min(tried, key=lambda result: result.loss)
+    found = search_penalty(cv, penalties, "free", best.candidate.readout_blocks, best)
     return refine_penalty(cv, found) if len(penalties) > 1 else found
 
 
-def screen_voters(cv: CrossValidation, current: Trial, candidates: Sequence[int]) -> list[int]:
+def screen_readouts(cv: CrossValidation, current: CVResult, candidates: Sequence[int]) -> list[int]:
     """Rank blocks by one Newton step of their shares from the current fit to its residuals, best first."""
     if len(candidates) <= FITTED_A_ROUND:
         return list(candidates)
     losses = np.zeros(len(candidates))
-    for here in cv.standings(current):
+    for here in cv.fold_states(current):
         weight = cv.weight[here.fitted]
         residual = here.residual * weight[:, None]
         for place, number in enumerate(candidates):
-            spoken = cv.read_outs[number]
-            said = spoken - spoken[:, here.fitted].mean(axis=1, keepdims=True)
-            told = said[:, here.fitted]
-            square = here.curvature * np.einsum("rnk,snk,n->rs", told, told, weight, optimize=True)
+            values = cv.readouts[number]
+            centred = values - values[:, here.fitted].mean(axis=1, keepdims=True)
+            fitted = centred[:, here.fitted]
+            square = here.curvature * np.einsum("rnk,snk,n->rs", fitted, fitted, weight, optimize=True)
             step = np.linalg.solve(
-                square + PULL * np.eye(len(square)), np.einsum("rnk,nk->r", told, residual)
+                square + PULL * np.eye(len(square)), np.einsum("rnk,nk->r", fitted, residual)
             )
-            moves = np.tensordot(np.maximum(step, 0), said[:, here.held_out], axes=1)
+            moves = np.tensordot(np.maximum(step, 0), centred[:, here.held_out], axes=1)
             losses[place] += cv.held_out_loss(here.held_out, here.scores[here.held_out] + moves)
     return [candidates[place] for place in np.argsort(losses, kind="stable")]

@@ -1,16 +1,12 @@
-"""The linear member that opens a gate to features: softmax or ridge over predictions and blocks.
+"""Softmax or ridge regression over predictions and gated feature blocks.
 
-Strong penalties lead to a vote of the predictions, with shares equal or fitted (`pool`), or to zero, as
-the folds decide. Read-outs of blocks may vote too, and blocks enter with all columns, under a penalty of
-their own.
+In:  predictions of earlier members (centred log-probabilities, or values), feature blocks, targets, and the fold
+     each row was held out in.
+Out: a fitted model that predicts rows, and a report of what each block gained.
 
-In:  predictions of earlier members (centred log-probabilities, or values), feature blocks,
-     targets, and the fold each row was held out in.
-Out: predictions, and a report of what each block gained.
-
-It also holds:
-
-- What the linear member with gated blocks learnt, and how it reads rows.
+A strong penalty leads to a weighted sum of the predictions, with equal or fitted shares, or to zero: cross-validation
+chooses. Readouts of a block may take part in that sum, or the block enters with all columns under a penalty of
+its own.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ from stackfeat.meta.gating.linear_solver import (
     linear_scores,
     with_intercept,
 )
-from stackfeat.meta.gating.opinion_pool import Spoken, offset_of
+from stackfeat.meta.gating.opinion_pool import ReadoutScores, readout_offset
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
 
@@ -49,8 +45,8 @@ class FittedLinear:
     base_scale : Scale
     block_scales : dict of str to Scale
         Of the blocks accepted with all columns, the gate's scale included.
-    voters : dict of str to float64 array of shape (r,)
-        By block that votes, what its read-outs are multiplied by.
+    readout_factors : dict of str to float64 array of shape (r,)
+        By block whose readouts are in, what its readouts are multiplied by.
     coefficients : float64 array of shape (d + 1, n_outputs)
     target : tuple of float
         Regression: mean and sd of the target.
@@ -62,7 +58,7 @@ class FittedLinear:
     classes: np.ndarray
     base_scale: Scale
     block_scales: dict[str, Scale]
-    voters: dict[str, np.ndarray]
+    readout_factors: dict[str, np.ndarray]
     coefficients: np.ndarray
     target: tuple[float, float]
     report: dict[str, Any]
@@ -77,8 +73,8 @@ class FittedLinear:
         return with_intercept(np.hstack([self.base_scale.apply(base, dtype), *accepted]))
 
     def offset(self, blocks: Sequence[Block]) -> np.ndarray | None:
-        """What read-outs add to the scores, (n, n_outputs); None where no block votes."""
-        return offset_of(blocks, self.classes, self.voters)
+        """What readouts add to the scores, (n, n_outputs); None where no block votes."""
+        return readout_offset(blocks, self.classes, self.readout_factors)
 
     def emit(self, base: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
         """Return probabilities of all classes, or values on the target's scale, float64 (n, n_outputs).
@@ -193,21 +189,21 @@ class GatedLinear:
         scaled = base_scale.apply(base)
         nothing = np.zeros((base.shape[1], problem.n_outputs))
         mean_vote = scaled @ np.mean([*scaled_votes.values()] or [nothing], axis=0)
-        spoken = [Spoken.of(block, classes, target, mean_vote) for block in blocks]
+        readouts = [ReadoutScores.of(block, classes, target, mean_vote) for block in blocks]
         found = choose(
-            problem, scaled, scaled_votes, blocks, scales, spoken, weights, np.asarray(folds), options
+            problem, scaled, scaled_votes, blocks, scales, readouts, weights, np.asarray(folds), options
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
-            for number, scale in found.choice.scales.items()
+            for number, scale in found.candidate.scales.items()
         }
-        voters = {
-            blocks[number].name: share * spoken[number].factors for number, share in found.shares.items()
+        factors = {
+            blocks[number].name: share * readouts[number].factors for number, share in found.shares.items()
         }
         report = {"n_rows": len(base), **found.report}
-        fitted = FittedLinear(task, classes, base_scale, chosen, voters, np.empty((0, 0)), target, report)
+        fitted = FittedLinear(task, classes, base_scale, chosen, factors, np.empty((0, 0)), target, report)
         design = fitted.design(base, blocks, len(base))
-        penalty = found.choice.strengths(base.shape[1], design.shape[1] - 1)
+        penalty = found.candidate.strengths(base.shape[1], design.shape[1] - 1)
         prior = extended(found.prior, len(penalty))
         coefficients = problem.fit(design, penalty, weights, prior=prior, offset=fitted.offset(blocks))
         self.fitted_ = replace(fitted, coefficients=coefficients)
@@ -233,7 +229,7 @@ class GatedLinear:
         """
         fitted = self.fitted_
         base = np.asarray(base)
-        names = {*fitted.voters, *fitted.block_scales}
+        names = {*fitted.readout_factors, *fitted.block_scales}
         needed = [block for block in blocks if block.name in names]
         missing = sorted(names.difference(block.name for block in needed))
         if missing:
@@ -265,37 +261,39 @@ class GatedLinear:
         }
         for number, scale in enumerate(fitted.block_scales.values()):
             out[f"block{number}_centre"], out[f"block{number}_factor"] = scale.centre, scale.factor
-        return out | {f"voter{number}": shares for number, shares in enumerate(fitted.voters.values())}
+        return out | {
+            f"voter{number}": shares for number, shares in enumerate(fitted.readout_factors.values())
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Task, names of accepted blocks, and the report."""
         fitted = self.fitted_
-        names = {"blocks": list(fitted.block_scales), "voters": list(fitted.voters)}
+        names = {"blocks": list(fitted.block_scales), "voters": list(fitted.readout_factors)}
         return {"task": fitted.task.to_json(), **names, "report": fitted.report}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> GatedLinear:
         """Rebuild a fitted model from what `arrays` and `to_json` gave."""
-        model, said = cls(), structured(_Said, values, "gated.json.values")
+        model, state = cls(), structured(_State, values, "gated.json.values")
         mean, sd = (float(value) for value in arrays["target"])
         model.fitted_ = FittedLinear(
-            Task.from_json(said.task),
+            Task.from_json(state.task),
             arrays["classes"],
             Scale(arrays["base_centre"], arrays["base_factor"]),
             {
                 name: Scale(arrays[f"block{number}_centre"], arrays[f"block{number}_factor"])
-                for number, name in enumerate(said.blocks)
+                for number, name in enumerate(state.blocks)
             },
-            {name: arrays[f"voter{number}"] for number, name in enumerate(said.voters)},
+            {name: arrays[f"voter{number}"] for number, name in enumerate(state.voters)},
             arrays["coefficients"],
             (mean, sd),
-            said.report,
+            state.report,
         )
         return model
 
 
 @dataclass(frozen=True)
-class _Said:
+class _State:
     """What `GatedLinear.to_json` writes."""
 
     task: dict[str, Any]

@@ -1,6 +1,6 @@
-"""The gate of the linear member: which penalty, which read-outs vote, which blocks at which scale.
+"""The gate of the linear member: its penalty, the readouts that it adds, the blocks and their scales.
 
-In:  the problem, scaled base columns, blocks with their read-outs and scales, fold ids.
+In:  the problem, scaled base columns, blocks with their readouts and scales, fold ids.
 Out: penalties, accepted block numbers with their scales, and a report in JSON values.
 """
 
@@ -22,10 +22,10 @@ from stackfeat.meta.gating.blocks import (
     random_folds,
     threshold,
 )
-from stackfeat.meta.gating.cross_validation import Choice, CrossValidation, Trial, search_prior
-from stackfeat.meta.gating.forward_selection import select_blocks, select_voters
+from stackfeat.meta.gating.cross_validation import Candidate, CrossValidation, CVResult, search_prior
+from stackfeat.meta.gating.forward_selection import select_blocks, select_readouts
 from stackfeat.meta.gating.linear_solver import Problem, Softmax
-from stackfeat.meta.gating.opinion_pool import Spoken
+from stackfeat.meta.gating.opinion_pool import ReadoutScores
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +58,17 @@ class Chosen:
 
     Attributes
     ----------
-    choice : Choice
+    candidate : Candidate
         Penalties, and accepted blocks in order of entry.
     prior : float64 array of shape (b, n_outputs)
         What coefficients of the base shrink to: a vote, or zero.
     shares : dict of int to float64 array of shape (r,)
-        By number of a block that votes, what its read-outs are multiplied by.
+        By number of a block that votes, what its readouts are multiplied by.
     report : dict
         JSON values.
     """
 
-    choice: Choice
+    candidate: Candidate
     prior: np.ndarray
     shares: dict[int, np.ndarray]
     report: dict[str, Any]
@@ -80,7 +80,7 @@ def choose(
     votes: Mapping[str, np.ndarray],
     blocks: Sequence[Block],
     scales: Sequence[Scale],
-    spoken: Sequence[Spoken],
+    readouts: Sequence[ReadoutScores],
     weight: np.ndarray,
     folds: np.ndarray,
     options: GateOptions,
@@ -95,8 +95,8 @@ def choose(
     votes : mapping of str to float64 array of shape (b, n_outputs)
         By member the coefficients that read its prediction out of the base.
     blocks, scales : sequences of Block and of their Scale
-    spoken : sequence of Spoken
-        Read-outs of each block.
+    readouts : sequence of ReadoutScores
+        Readouts of each block.
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
     options : GateOptions
@@ -114,7 +114,7 @@ def choose(
     }
     if len(base) < FEWEST_ROWS or (isinstance(problem, Softmax) and problem.n_outputs < 2):
         logger.info("gated_linear: too few rows or classes to choose anything; strongest penalty, no blocks")
-        strongest = Choice(max(options.penalties), max(options.penalties), None)
+        strongest = Candidate(max(options.penalties), max(options.penalties), None)
         zero = np.zeros((base.shape[1], problem.n_outputs))
         return Chosen(strongest, zero, {}, {**report, "penalty": strongest.penalty})
     rows = _gate_rows(len(base), options.seed)
@@ -123,32 +123,32 @@ def choose(
         problem.take(rows),
         base[rows],
         tuple(votes.values()),
-        tuple(said.take(rows) for said in spoken),
+        tuple(scores.take(rows) for scores in readouts),
         live,
         weight[rows],
         inner_folds(folds[rows], options.seed, "gated_linear"),
     )
     names = [block.name for block in blocks]
     alone = search_prior(cv, options.penalties)
-    voted = select_voters(
+    with_readouts = select_readouts(
         cv, alone, names, limit=limit, penalties=options.penalties, max_blocks=options.max_blocks
     )
     found = select_blocks(
         cv,
-        voted.trial,
+        with_readouts.result,
         names,
         limit=limit,
         scales=options.scales,
         penalties=options.penalties,
         max_blocks=options.max_blocks,
     )
-    choice = found.trial.choice
-    shares = cv.shares(np.arange(len(rows)), choice)
-    report |= _entered(choice, shares, votes, blocks)
-    report |= _measured(cv, alone, found.trial, (*voted.steps, *found.steps), options.seed)
-    ends = np.cumsum([len(votes), *(len(blocks[number].read_outs) for number in choice.voters)])
-    by_voter = dict(zip(choice.voters, np.split(shares, ends[:-1])[1:], strict=True))
-    return Chosen(choice, cv.prior(shares), by_voter, report)
+    candidate = found.result.candidate
+    shares = cv.shares(np.arange(len(rows)), candidate)
+    report |= _entered(candidate, shares, votes, blocks)
+    report |= _measured(cv, alone, found.result, (*with_readouts.steps, *found.steps), options.seed)
+    ends = np.cumsum([len(votes), *(len(blocks[number].readouts) for number in candidate.readout_blocks)])
+    by_block = dict(zip(candidate.readout_blocks, np.split(shares, ends[:-1])[1:], strict=True))
+    return Chosen(candidate, cv.prior(shares), by_block, report)
 
 
 def _gate_rows(n_rows: int, seed: int) -> np.ndarray:
@@ -165,34 +165,34 @@ def _live(block: Block, scale: Scale, rows: np.ndarray) -> np.ndarray:
 
 
 def _entered(
-    choice: Choice, shares: np.ndarray, votes: Iterable[str], blocks: Sequence[Block]
+    candidate: Candidate, shares: np.ndarray, votes: Iterable[str], blocks: Sequence[Block]
 ) -> dict[str, Any]:
     """Say who votes with which share, and the scale of every block: 1 for one that votes, 0 for one left out."""
-    voters = [blocks[number] for number in choice.voters]
-    voices = [*votes, *(f"{block.name}:{said}" for block in voters for said in block.read_outs)]
+    voters = [blocks[number] for number in candidate.readout_blocks]
+    names = [*votes, *(f"{block.name}:{name}" for block in voters for name in block.readouts)]
     scales = dict.fromkeys((block.name for block in blocks), 0.0)
     scales |= {block.name: 1.0 for block in voters}
-    scales |= {blocks[number].name: scale for number, scale in choice.scales.items()}
+    scales |= {blocks[number].name: scale for number, scale in candidate.scales.items()}
     return {
-        "vote": {} if choice.vote is None else dict(zip(voices, shares.tolist(), strict=True)),
+        "vote": {} if candidate.vote is None else dict(zip(names, shares.tolist(), strict=True)),
         "voters": [block.name for block in voters],
         "scales": scales,
     }
 
 
 def _measured(
-    cv: CrossValidation, alone: Trial, trial: Trial, steps: Sequence[GateStep], seed: int
+    cv: CrossValidation, alone: CVResult, result: CVResult, steps: Sequence[GateStep], seed: int
 ) -> dict[str, Any]:
     """Losses and gains, and how much better random CV looks than fold-grouped CV."""
-    gain, gain_se = paired_gain(alone.losses, trial.losses, cv.weight)
-    dealt = replace(cv, fold_of=random_folds(len(cv.weight), cv.n_folds, seed)).run(trial.choice, trial)
-    random_gain, random_se = paired_gain(trial.losses, dealt.losses, cv.weight)
+    gain, gain_se = paired_gain(alone.losses, result.losses, cv.weight)
+    dealt = replace(cv, fold_of=random_folds(len(cv.weight), cv.n_folds, seed)).run(result.candidate, result)
+    random_gain, random_se = paired_gain(result.losses, dealt.losses, cv.weight)
     return {
-        "penalty": trial.choice.penalty,
-        "penalty_of_predictions": trial.choice.base_penalty,
-        "base_penalty": alone.choice.penalty,
+        "penalty": result.candidate.penalty,
+        "penalty_of_predictions": result.candidate.base_penalty,
+        "base_penalty": alone.candidate.penalty,
         "base_loss": alone.loss,
-        "loss": trial.loss,
+        "loss": result.loss,
         "gain": gain,
         "gain_se": gain_se,
         "random_cv_loss": dealt.loss,

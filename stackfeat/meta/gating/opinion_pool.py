@@ -1,15 +1,11 @@
-"""Shares of a vote: one for each member, as the place that coefficients shrink to.
+"""Logarithmic opinion pool: the share of each prediction in a weighted sum of scores.
 
-In:  what each member, and each read-out of a block, says of the rows.
+In:  scores of the rows, of each member and of each readout of a block.
 Out: a share for each.
 
 Of classes this is a logarithmic opinion pool (Genest & Zidek, 1986, "Combining probability
 distributions"), of values a stacked regression (Breiman, 1996, "Stacked regressions"). A free sum of the
 shares is a temperature.
-
-It also holds:
-
-- What blocks say of the target by themselves, as scores that a vote can add up.
 """
 
 from __future__ import annotations
@@ -25,10 +21,10 @@ from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.linear_solver import Problem, Softmax
 
 MOST_CELLS = 20_000_000
-"""Numbers that members said; of more, a seeded sample of the rows does."""
+"""Scores that shares are fitted to; of more, those of a seeded sample of the rows."""
 
 PULL = 10.0
-"""Penalty of shares away from the usual ones (equal for members, none for read-outs), beside a sum of losses
+"""Penalty of shares away from the usual ones (equal for members, none for readouts), beside a sum of losses
 over rows: where members make no mistake, nothing else keeps the sum of shares finite."""
 
 
@@ -36,51 +32,53 @@ Shares = Literal["equal", "simplex", "free"]
 """All the same; fitted with a sum of one; fitted with any sum."""
 
 
-def vote_at(start: int, one: np.ndarray, n_columns: int) -> np.ndarray:
-    """Return the coefficients of a vote whose columns begin at `start`: `one` there, zero elsewhere."""
+def prediction_coefficients(start: int, one: np.ndarray, n_columns: int) -> np.ndarray:
+    """Return the coefficients that read a prediction whose columns begin at `start`: `one` there, zero elsewhere."""
     return np.vstack(
         [np.zeros((start, one.shape[1])), one, np.zeros((n_columns - start - len(one), one.shape[1]))]
     )
 
 
-def pool(
-    problem: Problem, said: np.ndarray, weight: np.ndarray, shares: Shares, n_members: int | None = None
+def fit_shares(
+    problem: Problem, scores: np.ndarray, weight: np.ndarray, shares: Shares, n_members: int | None = None
 ) -> np.ndarray:
     """Fit a share for each vote, zero or more, with a free intercept.
 
     Parameters
     ----------
     problem : Softmax or Squares
-    said : float array of shape (n_votes, n, n_outputs)
+    scores : float array of shape (n_votes, n, n_outputs)
     weight : float64 array of shape (n,)
     shares : {"equal", "simplex", "free"}
     n_members : int, optional
-        The first votes, which share equally unless rows say otherwise; read-outs behind them, which only free
+        The first votes, which share equally unless rows say otherwise; readouts behind them, which only free
         shares know, begin with nothing. Default all.
 
     Returns
     -------
     float64 array of shape (n_votes,)
     """
-    n_votes, n_rows, n_outputs = said.shape
+    n_votes, n_rows, n_outputs = scores.shape
     if shares == "equal" or not n_votes or (shares == "simplex" and n_votes == 1):
         return np.full(n_votes, 1 / max(n_votes, 1))
     n_fit = max(1, MOST_CELLS // (n_votes * n_outputs))
     if n_fit < n_rows:
         rows = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_fit])
-        problem, said, weight = problem.take(rows), said[:, rows], weight[rows]
-    said = np.asarray(said, dtype=np.float64)
+        problem, scores, weight = problem.take(rows), scores[:, rows], weight[rows]
+    scores = np.asarray(scores, dtype=np.float64)
     row_share = weight / weight.sum()
     pull = PULL / len(weight)
     usual = np.zeros(n_votes)
     usual[:n_members] = 1 / max(len(usual[:n_members]), 1)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = np.tensordot(point[:n_votes], said, axes=1) + point[n_votes:]
-        slope = -problem.residual(scores) * (row_share[:, None] * (1 if isinstance(problem, Softmax) else 2))
+        combined = np.tensordot(point[:n_votes], scores, axes=1) + point[n_votes:]
+        slope = -problem.residual(combined) * (
+            row_share[:, None] * (1 if isinstance(problem, Softmax) else 2)
+        )
         away = point[:n_votes] - usual
-        steps = [np.einsum("mnk,nk->m", said, slope) + pull * away, slope.sum(axis=0)]
-        value = float(row_share @ problem.row_loss(scores)) + 0.5 * pull * float(away @ away)
+        steps = [np.einsum("mnk,nk->m", scores, slope) + pull * away, slope.sum(axis=0)]
+        value = float(row_share @ problem.row_loss(combined)) + 0.5 * pull * float(away @ away)
         return value, np.concatenate(steps)
 
     start = np.concatenate([usual, np.zeros(n_outputs)])
@@ -95,8 +93,8 @@ def pool(
     return np.asarray(parts / parts.sum())
 
 
-def pooled(votes: Sequence[np.ndarray], shares: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return a weighted vote, of coefficients or of what is said, `shape`; zero without votes."""
+def weighted_sum(votes: Sequence[np.ndarray], shares: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the weighted sum of coefficients or scores, `shape`; zero of none."""
     out = np.zeros(shape)
     for vote, share in zip(votes, shares, strict=True):
         out += share * vote
@@ -104,15 +102,15 @@ def pooled(votes: Sequence[np.ndarray], shares: np.ndarray, shape: tuple[int, in
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """Read-outs of one block, one on another.
+class ReadoutScores:
+    """Readouts of one block, one on another.
 
     Attributes
     ----------
     values : float32 array of shape (r, n, n_outputs)
     factors : float64 array of shape (r,)
-        What gives read-outs the size of the members' mean vote, or the unit of the target: the size of a
-        read-out's scores of classes is arbitrary, and all shares are pulled to zero alike.
+        What gives readouts the size of the members' mean vote, or the unit of the target: the size of a
+        readout's scores of classes is arbitrary, and all shares are pulled to zero alike.
     centre : float
         Mean of the target, which the intercept takes up; 0 of classes.
     """
@@ -124,8 +122,8 @@ class Spoken:
     @classmethod
     def of(
         cls, block: Block, classes: np.ndarray, target: tuple[float, float], mean_vote: np.ndarray
-    ) -> Spoken:
-        """Size the read-outs of a block.
+    ) -> ReadoutScores:
+        """Size the readouts of a block.
 
         Parameters
         ----------
@@ -137,7 +135,7 @@ class Spoken:
         mean_vote : float array of shape (n, n_outputs)
             Of the members.
         """
-        parts = [chosen(said, classes) for said in block.read_outs.values()]
+        parts = [occurring(scores, classes) for scores in block.readouts.values()]
         values = np.stack(parts) if parts else np.empty((0, *mean_vote.shape), dtype=np.float32)
         if not len(classes):
             return cls(values, np.full(len(values), 1 / target[1]), target[0])
@@ -147,31 +145,31 @@ class Spoken:
         return cls(values, np.where(known, size / np.where(known, sizes, 1.0), 1.0), 0.0)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Return read-outs of some rows, sized and centred, float64 (r, len(rows), n_outputs)."""
+        """Return readouts of some rows, sized and centred, float64 (r, len(rows), n_outputs)."""
         return np.asarray((self.values[:, rows] - self.centre) * self.factors[:, None, None])
 
 
-def chosen(said: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def occurring(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return the columns of the classes that occur; without classes, all."""
-    return said[:, classes] if len(classes) else said
+    return scores[:, classes] if len(classes) else scores
 
 
-def offset_of(
-    blocks: Sequence[Block], classes: np.ndarray, voters: Mapping[str, np.ndarray]
+def readout_offset(
+    blocks: Sequence[Block], classes: np.ndarray, factors: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
-    """Return what read-outs add to the scores, (n, n_outputs); None where no block votes.
+    """Return what readouts add to the scores, (n, n_outputs); None where no block votes.
 
     Parameters
     ----------
     blocks : sequence of Block
-        At least the voters, found by name.
+        At least those of `factors`, found by name.
     classes : int64 array
         Class codes that occur; empty for values.
-    voters : mapping of str to float64 array of shape (r,)
-        What the read-outs of a block are multiplied by.
+    factors : mapping of str to float64 array of shape (r,)
+        What the readouts of a block are multiplied by.
     """
-    if not voters:
+    if not factors:
         return None
     by_name = {block.name: block for block in blocks}
-    said = [chosen(values, classes) for name in voters for values in by_name[name].read_outs.values()]
-    return pooled(said, np.concatenate([*voters.values()]), said[0].shape)
+    scores = [occurring(values, classes) for name in factors for values in by_name[name].readouts.values()]
+    return weighted_sum(scores, np.concatenate([*factors.values()]), scores[0].shape)

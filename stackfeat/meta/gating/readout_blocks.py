@@ -1,9 +1,9 @@
-"""What the columns of `geometry` say of the target: read-outs that can take part in a vote.
+"""Readouts: what the columns of a `geometry` block predict by themselves.
 
 In:  columns of `geometry`, as they are stored.
 Out: by name one score for each class, or one value.
 
-A linear model over the same columns has a coefficient for every pair of column and class. A read-out has
+A linear model over the same columns has a coefficient for every pair of column and class. A readout has
 one for all classes together, which few rows suffice to fit.
 """
 
@@ -15,7 +15,7 @@ from stackfeat.encodings.geometry import NEIGHBOURS, READ_OUTS
 from stackfeat.tasks.task import Task
 
 
-def read_outs(encoding: str | None, columns: np.ndarray, task: Task) -> dict[str, np.ndarray]:
+def readout_scores(encoding: str | None, columns: np.ndarray, task: Task) -> dict[str, np.ndarray]:
     """Return what a block says of the target.
 
     Parameters
@@ -31,11 +31,11 @@ def read_outs(encoding: str | None, columns: np.ndarray, task: Task) -> dict[str
         Classification: scores up to a factor and a constant for each row, less their mean over classes.
         ``knn10``, ``knn30``: logarithms of class shares among neighbours, one neighbour more being shared out
         among all classes; ``centroid``, ``mahalanobis``: minus squared distances, as of a normal density.
-        Regression: predictions, ``knn10``, ``knn30`` and ridge read-outs. Empty for other encodings.
+        Regression: predictions, ``knn10``, ``knn30`` and ridge readouts. Empty for other encodings.
     """
     if encoding != "geometry" or task.n_outputs == 0:
         return {}
-    return _READ_OUTS[task.family](np.asarray(columns, dtype=np.float64), task.n_outputs)
+    return _READOUTS[task.family](np.asarray(columns, dtype=np.float64), task.n_outputs)
 
 
 def _of_classes(values: np.ndarray, n_classes: int) -> dict[str, np.ndarray]:
@@ -56,5 +56,5 @@ def _of_values(values: np.ndarray, n_targets: int) -> dict[str, np.ndarray]:
     return {name: values[:, [place]].astype(np.float32) for name, place in places.items()}
 
 
-_READ_OUTS = {"classification": _of_classes, "regression": _of_values}
+_READOUTS = {"classification": _of_classes, "regression": _of_values}
 """By `Task.family`."""

@@ -10,7 +10,7 @@ import pytest
 from stackfeat.errors import UsageError
 from stackfeat.meta.gating import forward_selection as module
 from stackfeat.meta.gating.blocks import Block, centred_log_proba
-from stackfeat.meta.gating.cross_validation import Choice, CrossValidation
+from stackfeat.meta.gating.cross_validation import Candidate, CrossValidation
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.gating.linear_solver import Softmax, softmax
 from stackfeat.tasks.task import Task
@@ -35,7 +35,7 @@ def sample(task, n=400, seed=0, size=0.5):
         "one": told(task, y, size, rng).astype(np.float32),
         "two": told(task, y, 0, rng).astype(np.float32),
     }
-    block = Block("net", rng.normal(size=(n, 30)).astype(np.float32), read_outs=said)
+    block = Block("net", rng.normal(size=(n, 30)).astype(np.float32), readouts=said)
     return base, {"m": np.eye(task.n_outputs)}, block, y, np.arange(n) % 5
 
 
@@ -104,14 +104,14 @@ def test_of_many_blocks_the_one_that_knows_most_is_tried_first():
     base, votes, _, y, folds = sample(SIX)
     read_outs = tuple(told(SIX, y, size, rng)[None] for size in (0, 0, 0.1, 0, 0.6, 0, 0.3))
     cv = CrossValidation(Softmax(y, 6), base, tuple(votes.values()), read_outs, (), np.ones(len(y)), folds)
-    current = cv.run(Choice(1e5, 1e5, "free"))
-    assert module.screen_voters(cv, current, range(7))[:3] == [4, 6, 2]
+    current = cv.run(Candidate(1e5, 1e5, "free"))
+    assert module.screen_readouts(cv, current, range(7))[:3] == [4, 6, 2]
 
 
 def test_at_most_so_many_blocks_vote():
     base, votes, block, y, folds = sample(SIX)
     rng = np.random.default_rng(3)
-    more = [Block(f"b{i}", block.values, read_outs={"one": told(SIX, y, 0.5, rng)}) for i in range(3)]
+    more = [Block(f"b{i}", block.values, readouts={"one": told(SIX, y, 0.5, rng)}) for i in range(3)]
     model = GatedLinear(max_blocks=2).fit(base, more, y, folds, SIX, gate_se=0.5, votes=votes, seed=0)
     assert len(model.report()["voters"]) == 2
 
@@ -145,6 +145,6 @@ def test_a_missing_voter_is_named():
 
 def test_read_outs_of_wrong_shape_or_not_finite_are_named():
     base, votes, block, y, folds = sample(SIX)
-    short = Block("net", block.values, read_outs={"one": np.zeros((399, 6))})
+    short = Block("net", block.values, readouts={"one": np.zeros((399, 6))})
     with pytest.raises(UsageError, match="net:one must have shape \\(400, c\\)"):
         fit((base, votes, short, y, folds), SIX)

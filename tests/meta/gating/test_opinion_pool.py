@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from stackfeat.meta.gating.linear_solver import Softmax, Squares
-from stackfeat.meta.gating.opinion_pool import pool, pooled
+from stackfeat.meta.gating.opinion_pool import fit_shares, weighted_sum
 
 RNG = np.random.default_rng(0)
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 def pool_of(problem, base, votes, weight, shares):
     """`pool` of what votes read out of base columns."""
     said = np.stack([base @ vote for vote in votes]) if votes else np.empty((0, *base.shape))
-    return pool(problem, said, weight, shares)
+    return fit_shares(problem, said, weight, shares)
 
 
 def test_shares_of_values_are_the_best_on_the_simplex(monkeypatch):
@@ -41,7 +41,7 @@ def test_the_better_member_gets_the_greater_share_and_a_wrong_one_none():
     shares = pool_of(Softmax(y, 4), base, votes, np.ones(3000), "simplex")
     assert shares[0] > shares[1] > 0.03
     assert shares[2] == pytest.approx(0, abs=1e-9)
-    np.testing.assert_array_equal(pooled(votes, shares, (12, 4))[:4], shares[0] * np.eye(4))
+    np.testing.assert_array_equal(weighted_sum(votes, shares, (12, 4))[:4], shares[0] * np.eye(4))
 
 
 def test_members_as_good_as_each_other_have_equal_shares():
@@ -100,14 +100,14 @@ def test_a_sample_of_rows_does_where_there_are_many(monkeypatch):
 
 def test_no_votes_lead_to_zero():
     assert pool_of(Softmax(np.array([0, 1]), 2), np.zeros((2, 3)), [], np.ones(2), "free").shape == (0,)
-    assert not pooled([], np.zeros(0), (3, 2)).any()
+    assert not weighted_sum([], np.zeros(0), (3, 2)).any()
 
 
 def test_read_outs_begin_with_nothing_and_are_heard_where_they_know_something():
     y = RNG.integers(3, size=4000)
     member, read_out, noise = (size * np.eye(3)[y] + RNG.normal(size=(4000, 3)) for size in (1.0, 1.0, 0.0))
     said = np.stack([member, read_out, noise])
-    shares = pool(Softmax(y, 3), said, np.ones(4000), "free", n_members=1)
+    shares = fit_shares(Softmax(y, 3), said, np.ones(4000), "free", n_members=1)
     np.testing.assert_allclose(shares, [1.0, 1.0, 0.0], atol=0.06)
-    few = pool(Softmax(y[:4], 3), said[:, :4], np.ones(4), "free", n_members=1)
+    few = fit_shares(Softmax(y[:4], 3), said[:, :4], np.ones(4), "free", n_members=1)
     np.testing.assert_allclose(few, [1.0, 0.0, 0.0], atol=0.4)

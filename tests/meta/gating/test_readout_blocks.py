@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, Nearest
 from sklearn.preprocessing import normalize
 
 from stackfeat.encodings import Geometry
-from stackfeat.meta.gating.readout_blocks import read_outs
+from stackfeat.meta.gating.readout_blocks import readout_scores
 from stackfeat.tasks.task import Task
 
 CLASSES = Task("multiclass", ("a", "b", "c"))
@@ -23,7 +23,7 @@ ROWS, NEW = (
 
 
 def test_scores_of_classes_rank_them_as_scikit_learn_does():
-    said = read_outs("geometry", Geometry.fit(ROWS, Y, CLASSES, seed=0).transform(NEW), CLASSES)
+    said = readout_scores("geometry", Geometry.fit(ROWS, Y, CLASSES, seed=0).transform(NEW), CLASSES)
     assert list(said) == ["knn10", "knn30", "centroid", "mahalanobis"]
     for scores in said.values():
         assert scores.shape == (50, 3) and scores.dtype == np.float32
@@ -36,7 +36,7 @@ def test_scores_of_classes_rank_them_as_scikit_learn_does():
 
 
 def test_distances_say_what_a_normal_density_says_up_to_the_units_of_each_class():
-    said = read_outs("geometry", Geometry.fit(ROWS, Y, CLASSES, seed=0).transform(ROWS), CLASSES)
+    said = readout_scores("geometry", Geometry.fit(ROWS, Y, CLASSES, seed=0).transform(ROWS), CLASSES)
     nearest = NearestCentroid().fit(ROWS, Y).predict(ROWS)
     assert np.mean(said["centroid"].argmax(axis=1) == nearest) > 0.9
     within = empirical_covariance(ROWS - NearestCentroid().fit(ROWS, Y).centroids_[Y], assume_centered=True)
@@ -47,7 +47,7 @@ def test_distances_say_what_a_normal_density_says_up_to_the_units_of_each_class(
 def test_values_are_predictions_in_units_of_the_target():
     y = 100 + ROWS[:, 0].astype(float)
     geometry = Geometry.fit(ROWS, y, VALUES, seed=0)
-    said = read_outs("geometry", geometry.transform(NEW), VALUES)
+    said = readout_scores("geometry", geometry.transform(NEW), VALUES)
     assert list(said) == ["knn10", "knn30", "readout0.1", "readout10"]
     theirs = KNeighborsRegressor(10).fit(normalize(ROWS), y).predict(normalize(NEW))
     np.testing.assert_allclose(said["knn10"][:, 0], theirs, rtol=1e-5)
@@ -58,4 +58,4 @@ def test_values_are_predictions_in_units_of_the_target():
 
 @pytest.mark.parametrize("encoding", ["aligned", "raw", "relative", "reference", None])
 def test_other_encodings_say_nothing_by_themselves(encoding):
-    assert read_outs(encoding, NEW, CLASSES) == {}
+    assert readout_scores(encoding, NEW, CLASSES) == {}
