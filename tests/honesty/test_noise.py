@@ -119,7 +119,7 @@ def test_rows_predicted_by_a_model_that_saw_them_are_caught(
     from stackfeat.engine import worker as work
 
     def all_rows(recipe: Any, folds: Any, covered: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        held_out = None if recipe["fold"] == "all" else folds.splits[recipe["repeat"]][recipe["fold"]][1]
+        held_out = None if recipe.fold == "all" else folds.splits[recipe.repeat][recipe.fold][1]
         return np.arange(folds.n_rows), held_out
 
     monkeypatch.setattr(work, "row_sets", all_rows)

@@ -68,15 +68,15 @@ class Witness:
         log.write_text("")
         inner = STAGES["fit"]
 
-        def noted(store: Any, key: str, recipe: Any, held: Any, trust_code: bool) -> None:
+        def noted(store: Any, recipe: Any, held: Any, trust_code: bool) -> None:
             unit = {
-                "repeat": recipe["repeat"],
-                "fold": recipe["fold"],
-                "tag": recipe["member"].get("params", {}).get("tag"),
+                "repeat": recipe.repeat,
+                "fold": recipe.fold,
+                "tag": recipe.member.get("params", {}).get("tag"),
             }
             with log.open("a") as file:
                 file.write(json.dumps({"unit": unit}) + "\n")
-            inner(store, key, recipe, held, trust_code)
+            inner(store, recipe, held, trust_code)
 
         monkeypatch.setitem(STAGES, "fit", noted)
 
