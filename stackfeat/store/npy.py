@@ -38,7 +38,7 @@ class Header:
 
 
 def load_npy(path: Path, where: str, *, mmap: bool = False) -> np.ndarray:
-    """Return the array of a npy file of which every byte is accounted for, in the byte order of this machine.
+    """Return the array of a npy file of which every byte is accounted for.
 
     Raises
     ------
@@ -49,14 +49,17 @@ def load_npy(path: Path, where: str, *, mmap: bool = False) -> np.ndarray:
         check_header(file, path.stat().st_size, where)
         if not mmap:
             file.seek(0)
-            return to_native(np.load(file, allow_pickle=False))
-    return to_native(np.load(path, mmap_mode="r", allow_pickle=False))
+            array: np.ndarray = np.load(file, allow_pickle=False)
+            return array
+    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def parse_npy(data: bytes, where: str) -> np.ndarray:
     """Return the array of the bytes of a npy file; as `load_npy`."""
     check_header(io.BytesIO(data), len(data), where)
-    return to_native(np.load(io.BytesIO(data), allow_pickle=False))
+    array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    return array
 
 
 def to_native(array: np.ndarray) -> np.ndarray:

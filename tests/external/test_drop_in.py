@@ -13,6 +13,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SLOW = "randomness or gridsearch or parallel_fit or test_sample_weight or iris or diabetes or feature_names"
+SLOW += " or with_sample_weight or cv_influence or auto_predict"
 """Left to the slow run, for time."""
 
 

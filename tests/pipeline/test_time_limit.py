@@ -57,7 +57,10 @@ def others_are_done(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callab
     return lambda: n_begun(project) > 0 and len(done) >= 6
 
 
-@pytest.mark.parametrize("executor", [INLINE, LOKY], ids=["inline", "loky"])
+@pytest.mark.parametrize(
+    "executor",
+    [pytest.param(INLINE, id="inline"), pytest.param(LOKY, id="loky", marks=pytest.mark.slow)],
+)
 def test_a_member_that_hangs_is_ended_the_rest_is_submitted_and_completed_later(
     executor: tuple[str, str], hanging: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -169,7 +169,7 @@ def read_npy(path: Path, what: str, *, mapped: bool | None = None) -> np.ndarray
         near = [other.name for other in path.parent.glob("*.npy")] if path.parent.is_dir() else []
         raise DataError(f"{what}: there is no file {path}.{suggest(path.name, near)}")
     with parsing(path, "must be a npy file of plain numbers", "write it with numpy.save"):
-        array = load_npy(path, str(path), mmap=path.stat().st_size > _SMALL_BYTES)
+        array = to_native(load_npy(path, str(path), mmap=path.stat().st_size > _SMALL_BYTES))
     if mapped is None:
         mapped = is_large(1, array.shape)
     return array if mapped else np.array(array)

@@ -19,7 +19,7 @@ from stackfeat.data.messages import name_values, quote_values
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import quoted, suggest
-from stackfeat.store.npy import load_npy
+from stackfeat.store.npy import load_npy, to_native
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
 
 def _load_array(path: Path) -> np.ndarray:
     with parsing(path, "must be a readable npy file of plain values", "write it with numpy.save"):
-        return load_npy(path, str(path))
+        return to_native(load_npy(path, str(path)))
 
 
 def _frame_of(path: Path, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
