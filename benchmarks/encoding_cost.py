@@ -21,10 +21,11 @@ import torch
 
 from stackfeat.encodings import align, anchor_rows, default_width
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
+from stackfeat.members.net_options import NetOptions
 from stackfeat.members.tap_encoders import TapReader, encode, fit_encoders, tap_arrays
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import NetOptions, TapOptions, TrainOptions
+from stackfeat.nets.options import TapOptions, TrainOptions
 from stackfeat.nets.training.fit import fit_net, untrained_net
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
@@ -109,10 +110,10 @@ def main() -> None:
                 fold: int = fold,
             ) -> np.ndarray | None:
                 assert isinstance(net, FittedNet)
-                taps = TapReader.of(option)
+                taps = TapReader.of(option.taps())
                 relative = inputs(anchor_rows(given.rows, N_ANCHORS))
                 context = SimpleNamespace(task=task, seed=fold)
-                encoders = fit_encoders(net, option, inputs(train), y[train], relative, context)
+                encoders = fit_encoders(net, option.taps(), inputs(train), y[train], relative, context)
                 encode(taps.taps, [encoders], [taps.read(net, inputs(out_of_fold))[1]])
                 if not {"aligned", "reference"} & set(option.taps()[0].encode):
                     return None
@@ -134,7 +135,7 @@ def main() -> None:
             target = None
             if name == "reference":
                 net = untrained_net(spec, inputs(anchors), task=task, seed=0)
-                target = TapReader.of(options[name]).read(net, inputs(anchors))[1]["penultimate"]
+                target = TapReader.of(options[name].taps()).read(net, inputs(anchors))[1]["penultimate"]
             alignment = align(spaces, usable=usable, target=target, reduce=width)
             held_out = spaces[0][np.arange(given.rows // N_FOLDS) % len(spaces[0])]
             return [alignment.transform(fold, held_out) for fold in range(given.folds)]

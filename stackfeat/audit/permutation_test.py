@@ -32,8 +32,6 @@ from stackfeat.engine.schedule import RunContext, run_levels
 from stackfeat.engine.scoring import oof_prediction, test_prediction
 from stackfeat.errors import DataError
 from stackfeat.executors import resolve_jobs
-from stackfeat.members.options import EstimatorOptions, PredictionsOptions
-from stackfeat.nets.options import NetOptions
 from stackfeat.registry.resolve import resolve
 from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed
@@ -43,15 +41,7 @@ from stackfeat.store.disk import TemporaryFolder
 HELD_OUT = 1 / 3
 """Share of the rows that take no part in a rerun, as test rows."""
 
-MOST_EPOCHS = 20
-
-MOST_BATCH = 64
-
-MOST_TREES = 50
-
 MOST_FOLDS = 5
-
-_TREES = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
 
 
 def reduced_config(config: RunConfig, jobs: int | None = None) -> RunConfig:
@@ -60,7 +50,7 @@ def reduced_config(config: RunConfig, jobs: int | None = None) -> RunConfig:
     `jobs` are worker processes, as for `run_permutation_test`.
     """
     levels = {
-        level: {name: reduced_member(options) for name, options in members.items()}
+        level: {name: options.reduced() for name, options in members.items()}
         for level, members in config.levels.items()
     }
     is_time = config.data.time is not None or config.folds.kind == "time"
@@ -71,33 +61,6 @@ def reduced_config(config: RunConfig, jobs: int | None = None) -> RunConfig:
     kind = "inline" if n_jobs == 1 else options.kind if jobs is None else "loky"
     executor = options.model_copy(update={"kind": kind, "jobs": n_jobs})
     return config.model_copy(update={"levels": levels, "folds": folds, "executor": executor})
-
-
-def reduced_member(options: Any) -> Any:
-    """Return the options of a member with few epochs or trees, and one seed."""
-    if isinstance(options, NetOptions):
-        train = options.train
-        # Few rows and large batches would be too few steps for a net to learn labels by heart.
-        cut = {"epochs": min(train.epochs, MOST_EPOCHS), "batch_size": min(train.batch_size, MOST_BATCH)}
-        return options.model_copy(update={"train": train.model_copy(update=cut), "seeds": 1})
-    if isinstance(options, EstimatorOptions):
-        return options.model_copy(update={"params": _few_trees(options), "seeds": 1})
-    return options
-
-
-def _few_trees(options: EstimatorOptions) -> dict[str, Any]:
-    name = options.estimator
-    count = next((count for package, count in _TREES.items() if name.startswith(package)), None)
-    if name.startswith("sklearn.ensemble.") and not name.endswith(
-        ("StackingClassifier", "StackingRegressor")
-    ):
-        count = "max_iter" if "HistGradientBoosting" in name else "n_estimators"
-    if count is None or name.endswith(("VotingClassifier", "VotingRegressor")):
-        count = "n_estimators" if "n_estimators" in options.params else None
-    if count is None:
-        return options.params
-    given = options.params.get(count, MOST_TREES)
-    return {**options.params, count: min(given, MOST_TREES) if isinstance(given, int) else given}
 
 
 def draw_rows(samples: Samples, kind: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,8 +78,7 @@ def made_elsewhere(config: RunConfig) -> dict[str, str]:
         f"{level}/{name}": "it is made from files, which do not know the permuted labels"
         for level, members in config.levels.items()
         for name, options in members.items()
-        if isinstance(options, PredictionsOptions)
-        or (getattr(options, "weights", None) is not None and isinstance(options, NetOptions))
+        if options.files is not None or options.checkpoints is not None
     }
 
 

@@ -11,13 +11,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from stackfeat.errors import ConfigError, UsageError, one_line
 from stackfeat.output.feature_files import FORMATS, write_features
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import check_name, resolve, suggest
 from stackfeat.registry.user_code import importing
+
+if TYPE_CHECKING:
+    from stackfeat.members.net import NetMember
 
 _SHAPE = re.compile(r"(\d+(?:x\d+)*)(?::(float32|int64))?")
 _PARTS = ".npy"
@@ -163,14 +166,13 @@ def describe_member_layers(
 ) -> str:
     """Return the table of layers of a config's net member, run on its first training rows."""
     from stackfeat.config import load_config
-    from stackfeat.nets.options import NetOptions
 
     loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
     nets = {
         name: options
         for level, members in loaded.config.levels.items()
         for short, options in members.items()
-        if isinstance(options, NetOptions)
+        if options.has_layers
         for name in (f"{level}/{short}", short)
     }
     if member not in nets:
@@ -182,7 +184,6 @@ def describe_member_layers(
 
     from stackfeat.data.load import load
     from stackfeat.layers.activations.listing import list_layers
-    from stackfeat.members.net import NetMember
     from stackfeat.meta.columns import Rows
     from stackfeat.nets.build import to_tensors
 
@@ -190,11 +191,10 @@ def describe_member_layers(
     data = load(loaded.config.data, loaded.folder, loaded.config.task, loaded.config.metric)
     with importing(loaded.code):
         few = data.train.take(np.arange(min(_ROWS, data.train.n_rows)))
-        wanted = [name for name in options.inputs or () if name in few.inputs] or list(few.inputs)
+        wanted = [name for name in options.reads or () if name in few.inputs] or list(few.inputs)
         rows = Rows(few.n_rows, {name: few.inputs[name] for name in wanted})
-        model, arrays = NetMember(options, loaded.code.is_trusted).untrained(
-            rows, data.train.task, loaded.config.seed
-        )
+        net = cast("NetMember", options.member(loaded.code.is_trusted))
+        model, arrays = net.untrained(rows, data.train.task, loaded.config.seed)
         return str(list_layers(model, *to_tensors(arrays)))
 
 

@@ -29,9 +29,9 @@ from stackfeat.config.yaml_file import join_path
 from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
 from stackfeat.errors import ConfigError, Problem, TrustError
-from stackfeat.members.options import VoteOptions
+from stackfeat.members.net_options import NetOptions
 from stackfeat.metrics.metric import METRICS, check_metric, get_metric
-from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.nets.options import TapOptions
 from stackfeat.registry.trust import Need, agree_once
 from stackfeat.tasks.task import task_class
 
@@ -110,7 +110,7 @@ def block_findings(averaging: str, graph: Graph) -> list[Finding]:
         raw = [
             name
             for name in node.blocks
-            if blocks[name][1].encoding == "raw" and not getattr(blocks[name][0].options, "frozen", False)
+            if blocks[name][1].encoding == "raw" and not graph.options[blocks[name][0].full_name].is_frozen
         ]
         if raw:
             message = (
@@ -222,8 +222,7 @@ def _vote_and_submit_findings(config: RunConfig) -> list[Finding]:
     graph = build_graph(config.levels, config.task, tuple(config.data.inputs or ("table",)))
     findings = [*block_findings(config.stack.averaging, graph), *reader_findings(graph)]
     for node in graph.nodes:
-        options = node.options
-        problem = options.weights_problem(node.blocks) if isinstance(options, VoteOptions) else None
+        problem = graph.options[node.full_name].weights_problem(node.blocks)
         if problem:
             findings.append(Finding(f"{node.path}.weights", problem))
         if config.submit in (node.name, node.full_name) and node.prediction is None:

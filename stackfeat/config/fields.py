@@ -10,17 +10,10 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from stackfeat.config.run_config import KINDS, RunConfig, member_kind
-from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.nets.options import NetOptions
+from stackfeat.config.run_config import RunConfig, member_kind
+from stackfeat.members import MEMBERS
 from stackfeat.options import Options
 
-MEMBER_CLASSES: dict[str, type[Options]] = {
-    "net": NetOptions,
-    "estimator": EstimatorOptions,
-    "vote": VoteOptions,
-    "predictions": PredictionsOptions,
-}
 Key = str | int
 
 
@@ -52,7 +45,7 @@ def options_class(keys: Sequence[Key], values: Any) -> type[Options] | None:
         kind = member_kind(value_at(values, rest[:3]))
         if kind is None:
             return None
-        annotation, rest = MEMBER_CLASSES[kind], rest[3:]
+        annotation, rest = MEMBERS[kind], rest[3:]
     for key in rest:
         annotation = _step(annotation, key)
     return next((part for part in _parts(annotation) if _is_options(part)), None)
@@ -74,7 +67,7 @@ def homes_of(name: str, options: type[Options]) -> list[str]:
 
 def kinds_with(name: str) -> list[str]:
     """Return the kinds of member that have an option called `name`."""
-    return [kind for kind in KINDS if name in names_of(MEMBER_CLASSES[kind])]
+    return [kind for kind in MEMBERS if name in names_of(MEMBERS[kind])]
 
 
 def is_set(options: Options, name: str) -> bool:

@@ -18,9 +18,8 @@ from stackfeat.config.fields import is_set
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.engine.graph import Graph
-from stackfeat.engine.plan_warnings import is_tree_learner
-from stackfeat.members.options import EstimatorOptions, PredictionFiles, PredictionsOptions
-from stackfeat.nets.options import NetOptions
+from stackfeat.members.net_options import NetOptions
+from stackfeat.members.options import PredictionFiles, PredictionsOptions
 from stackfeat.registry.file_template import FOLD, fill, has_fold, placeholder_problem, placeholders
 from stackfeat.tasks.task import task_class
 
@@ -109,15 +108,12 @@ def _array_findings(path: str, files: PredictionFiles) -> Iterator[Finding]:
 def reader_findings(graph: Graph) -> list[Finding]:
     """Return a finding for each tree meta-learner that reads one test file made of all fold models."""
     findings = []
-    nodes = {node.full_name: node for node in graph.nodes}
     for node in graph.nodes:
-        if not isinstance(node.options, EstimatorOptions) or not is_tree_learner(node.options.estimator):
+        if not graph.options[node.full_name].is_tree_learner:
             continue
         for block in node.blocks:
-            options = nodes["/".join(block.split("/")[:2])].options
-            if not isinstance(options, PredictionsOptions) or options.allow_early:
-                continue
-            test = options.predictions.test
+            options = graph.options["/".join(block.split("/")[:2])]
+            test = None if options.files is None or options.allows_early else options.files.test
             if test is not None and not has_fold(test):
                 message = (
                     f"{node.full_name} is made of trees and reads {block!r}, whose one test file ({test!r}) stands "

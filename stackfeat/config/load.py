@@ -24,8 +24,6 @@ from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, read_yaml
 from stackfeat.device import device_kind
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.metrics.metric import METRICS
-from stackfeat.nets.options import NetOptions
-from stackfeat.nets.training.training_defaults import with_declared
 from stackfeat.registry.resolve import code_hash
 from stackfeat.registry.trust import ConfigFile, Need, recall_config
 from stackfeat.registry.user_code import NO_CODE, Code
@@ -221,17 +219,16 @@ def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | No
 
 
 def _with_declared(config: RunConfig, allowed: Allowed) -> tuple[RunConfig, list[Finding]]:
-    """Fill in the training options that nets declare; a resolved config has none left to fill."""
+    """Fill in what learners declare, such as training options of nets; a resolved config has none left to fill."""
     levels: dict[str, dict[str, Any]] = {}
     findings = []
     for level, members in config.levels.items():
         levels[level] = dict(members)
         for name, options in members.items():
-            if isinstance(options, NetOptions):
-                try:
-                    levels[level][name] = with_declared(options, config.task, allowed.folder)
-                except ConfigError as error:
-                    findings.append(Finding(f"levels.{level}.{name}.net", str(error)))
+            try:
+                levels[level][name] = options.resolved(config.task, allowed.folder)
+            except ConfigError as error:
+                findings.append(Finding(f"levels.{level}.{name}.net", str(error)))
     return config.model_copy(update={"levels": levels}), findings
 
 

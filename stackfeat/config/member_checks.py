@@ -17,9 +17,10 @@ from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path
 from stackfeat.errors import StackfeatError, TrustError
+from stackfeat.members.net_options import NetOptions
 from stackfeat.members.options import EstimatorOptions, VoteOptions
 from stackfeat.meta.votes import vote_problems
-from stackfeat.nets.options import JOINT, NetOptions, TapOptions
+from stackfeat.nets.options import JOINT, TapOptions
 from stackfeat.registry.names import ESTIMATORS, NET_PACKAGES, NETS, TRUSTED_PACKAGES
 from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import (

@@ -19,7 +19,6 @@ from stackfeat.engine.crossfit import Progress
 from stackfeat.engine.external.checkpoints import (
     CheckpointRows,
     MemberFiles,
-    checkpoint_nodes,
     ensure_checkpoints,
 )
 from stackfeat.engine.graph import Graph, build_graph
@@ -29,7 +28,6 @@ from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
 from stackfeat.engine.schedule import RunContext
 from stackfeat.engine.worker import Worker
 from stackfeat.executors import Executor, make_executor, resolve_jobs
-from stackfeat.members.options import PredictionsOptions
 from stackfeat.metrics.metric import METRICS, Metric, get_metric
 from stackfeat.registry.resolve import code_hash, resolve
 from stackfeat.registry.user_code import Code
@@ -140,15 +138,18 @@ class Planner:
         )
 
     def _read_files(self) -> list[str]:
-        nodes, notes = self.graph().nodes, []
-        if checkpoint_nodes(nodes):
-            notes = ensure_checkpoints(nodes, self.files(), self._checkpoint_rows(), self.store)
-        if not any(isinstance(node.options, PredictionsOptions) for node in nodes):
+        options = self.graph().options
+        checkpoints = {name: own.checkpoints for name, own in options.items() if own.checkpoints}
+        files = {name: own.files for name, own in options.items() if own.files}
+        notes = []
+        if checkpoints:
+            notes = ensure_checkpoints(checkpoints, self.files(), self._checkpoint_rows(), self.store)
+        if not files:
             return notes
         # Checking takes scikit-learn, which a plan does without.
         from stackfeat.engine.external.stored import ensure_imported
 
-        return notes + ensure_imported(nodes, self.files(), self.run_rows(), self.store)
+        return notes + ensure_imported(files, self.files(), self.run_rows(), self.store)
 
     def _checkpoint_rows(self) -> CheckpointRows:
         recipes = self.recipes

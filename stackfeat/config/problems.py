@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from stackfeat.config.fields import Key, homes_of, kinds_with, names_of, options_class, value_at
 from stackfeat.config.overrides import LONGEST_SHOWN
-from stackfeat.config.run_config import KINDS
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path
 from stackfeat.errors import Problem
+from stackfeat.members import MEMBERS
 from stackfeat.registry.resolve import cut, suggest
 
 LATER_TASKS = ("multilabel", "quantile", "ranking")
@@ -130,7 +130,7 @@ def findings_of(error: ValidationError, values: Any) -> list[Finding]:
 def _plain(item: Mapping[str, Any], values: Any) -> _Error:
     """Drop the parts of pydantic's location that name alternatives of a union."""
     location = list(item["loc"])
-    if location[:1] == ["levels"] and len(location) > 3 and location[3] in KINDS:
+    if location[:1] == ["levels"] and len(location) > 3 and location[3] in MEMBERS:
         del location[3]
     keys: list[Key] = []
     in_union = False
@@ -240,14 +240,14 @@ def _legal_at(error: _Error, values: Any) -> list[str]:
 
 
 def _no_kind(error: _Error) -> str:
-    rule = f"a member has exactly one of {', '.join(KINDS)}"
+    rule = f"a member has exactly one of {', '.join(MEMBERS)}"
     if not isinstance(error.value, dict):
         return f"{rule}; got {show(error.value)}. Write a mapping such as {{net: mlp}}"
-    present = [kind for kind in KINDS if kind in error.value]
+    present = [kind for kind in MEMBERS if kind in error.value]
     if present:
         return f"{rule}; got {' and '.join(present)}. Make them members of their own"
     for name in error.value:
-        hint = suggest(str(name), KINDS)
+        hint = suggest(str(name), MEMBERS)
         if hint:
             return f"{rule}; got {name!r}.{hint}"
     return f"{rule}; got {', '.join(map(str, error.value)) or 'none'}. Add one of them"

@@ -10,36 +10,36 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
 
 from stackfeat.data.options import DataOptions, FoldOptions
-from stackfeat.members.options import EstimatorOptions, PredictionsOptions, StackOptions, VoteOptions
-from stackfeat.nets.options import NetOptions
+from stackfeat.members import MEMBERS
+from stackfeat.members.options import MemberOptions
 from stackfeat.options import Options
 from stackfeat.tasks.task import Kind
-
-KINDS = ("net", "estimator", "vote", "predictions")
 
 
 def member_kind(value: Any) -> str | None:
     """Return the kind of a member's mapping, or None where it is not exactly one."""
-    present = [kind for kind in KINDS if (kind in value if isinstance(value, dict) else hasattr(value, kind))]
+    present = [
+        kind for kind in MEMBERS if (kind in value if isinstance(value, dict) else hasattr(value, kind))
+    ]
     return present[0] if len(present) == 1 else None
 
 
-MemberOptions = Annotated[
-    Annotated[NetOptions, Tag("net")]
-    | Annotated[EstimatorOptions, Tag("estimator")]
-    | Annotated[VoteOptions, Tag("vote")]
-    | Annotated[PredictionsOptions, Tag("predictions")],
-    Discriminator(
-        member_kind,
-        custom_error_type="member_kind",
-        custom_error_message="a member has exactly one of net, estimator, vote, predictions",
-    ),
-]
+if TYPE_CHECKING:
+    AnyMember = MemberOptions
+else:
+    AnyMember = Annotated[
+        Union[tuple(Annotated[options, Tag(kind)] for kind, options in MEMBERS.items())],  # noqa: UP007
+        Discriminator(
+            member_kind,
+            custom_error_type="member_kind",
+            custom_error_message=f"a member has exactly one of {', '.join(MEMBERS)}",
+        ),
+    ]
 
 
 class OutputOptions(Options):
@@ -138,6 +138,40 @@ def _readable_time(value: str | int | float | None) -> str | int | float | None:
     return value
 
 
+LARGEST_HOLDOUT = 0.5
+
+
+class StackOptions(Options):
+    """How the K fold pipelines are run and averaged."""
+
+    averaging: Literal["late", "early", "refit"] = Field(
+        "late",
+        description="late: pipelines stay apart to the end; early: means of fold models; refit: models of all rows.",
+    )
+    average: Literal["mean", "logit", "rank"] = Field(
+        "mean", description="How pipelines are averaged at the end."
+    )
+    meta_fit: Literal["fold", "all"] = Field(
+        "all",
+        description="averaging late: test view k goes through the fit on all out-of-fold rows, or through fit k.",
+    )
+    views: Literal["auto", "all", "last"] = Field(
+        "auto", description="Pipelines used for test rows; auto: last for time folds."
+    )
+    gate_se: float = Field(0.5, ge=0, description="Standard errors a feature block must gain.")
+    holdout: float | Literal["column"] = Field(
+        0.0,
+        description="Share of the training rows kept out of all levels to score them; column: given folds of -1.",
+    )
+
+    @field_validator("holdout")
+    @classmethod
+    def at_most_half(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not 0 <= value <= LARGEST_HOLDOUT:
+            raise ValueError(f"must be a share from 0 to {LARGEST_HOLDOUT}, or column; got {value:g}")
+        return value
+
+
 class RunConfig(Options):
     """Everything a run needs to know."""
 
@@ -147,7 +181,7 @@ class RunConfig(Options):
     seed: int = Field(42, ge=0)
     data: DataOptions
     folds: FoldOptions = FoldOptions()
-    levels: dict[Name, dict[Name, MemberOptions]] = Field(description="Level name to members by name.")
+    levels: dict[Name, dict[Name, AnyMember]] = Field(description="Level name to members by name.")
     submit: str = Field("auto", description="A member's name, or auto: the best out-of-fold score.")
     decision: Literal["auto", "argmax", "threshold"] = "auto"
     outputs: OutputOptions = OutputOptions()

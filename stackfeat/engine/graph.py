@@ -1,31 +1,24 @@
 """Graph: members and the blocks between them, worked out from names alone.
 
 In:  the levels of a config and the kind of task.
-Out: nodes in the order of computing, each with the blocks it reads and hands on, and
-     every problem found on the way (patterns that match nothing, votes over features).
-Nothing is imported or loaded here, so `check` is fast.
-
-It also holds:
-
-- Patterns over block names: per segment, `*` and `?` are special, all else is literal.
-- Outputs: the blocks a member hands on, known from its options alone.
-- A graph without some members, for rows that they cannot say anything of.
+Out: nodes in the order of computing, each with the blocks it reads and passes on, and every problem found
+     on the way (patterns that match nothing, votes over features). A graph can be made smaller, for rows that
+     some members cannot say anything of.
+Nothing is imported or loaded here, so `check` is fast. In patterns over block names `*` and `?` are special
+in each segment, all else is literal.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from stackfeat.data.messages import name_values
 from stackfeat.errors import UsageError
-from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.meta.votes.vote import Vote
-from stackfeat.nets.options import NetOptions, TapOptions
-from stackfeat.registry.file_template import has_fold
+from stackfeat.members.options import MemberOptions, Output
 from stackfeat.registry.resolve import quoted, suggest
 from stackfeat.registry.wildcards import is_pattern, matches
 from stackfeat.tasks.task import OUTPUTS, task_class
@@ -65,64 +58,9 @@ def match_block(pattern: str, blocks: Mapping[str, Any]) -> list[str]:
     return found
 
 
-Report = Callable[[str, str], None]
-
-
-@dataclass(frozen=True)
-class Output:
-    """One block of a member: its predictions, or an encoded tap."""
-
-    name: str
-    kind: Literal["prediction", "feature"]
-    tap: TapOptions | None = None
-    encoding: str | None = None
-
-    @property
-    def tap_name(self) -> str:
-        """Name of the tap, without the encoding."""
-        return self.name.removesuffix(f"@{self.encoding}")
-
-
-def outputs_of(
-    options: NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions, task_kind: str, report: Report
-) -> tuple[Output, ...]:
-    """List the blocks of a member; what cannot be emitted is reported as (path, message)."""
-    name = task_class(task_kind).output
-    outputs = [Output(name, "prediction")]
-    if not isinstance(options, NetOptions):
-        return tuple(outputs)
-    _check_emitted_names(options, name, task_kind, report)
-    if not options.emits(name):
-        outputs = []
-    seen: set[str] = set()
-    for tap in options.taps():
-        for encoding in tap.encode:
-            output = Output(f"{tap.name or tap.tap}@{encoding}", "feature", tap, encoding)
-            if output.name in seen:
-                report(
-                    "emit",
-                    f"each output is named once; got {output.name!r} twice. Give one of the taps a name",
-                )
-            seen.add(output.name)
-            outputs.append(output)
-    return tuple(outputs)
-
-
-def _check_emitted_names(options: NetOptions, name: str, task_kind: str, report: Report) -> None:
-    if options.emit == "auto":
-        return
-    for place, item in enumerate(options.emit):
-        text = item.tap if isinstance(item, TapOptions) else item
-        if text in OUTPUTS and text != name:
-            report(f"emit.{place}", f"in a {task_kind} task the output is {name!r}; got {text!r}")
-
-
-Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
-
-
 @dataclass(frozen=True)
 class Node:
-    """One member as it will be computed.
+    """One member as it is wired; what it is made of stands in `Graph.options`.
 
     Attributes
     ----------
@@ -132,20 +70,19 @@ class Node:
         Full names of the blocks it reads, such as ``base/mlp/proba``.
     first_fold : int
         Time folds: the first fold it predicts; every fitted level covers one fold fewer.
-    path : str
-        Where it stands in the config.
+    does_without_inputs : bool
+        Whether it still predicts when some of its inputs are left out after the fit.
     without : tuple of str
         Blocks that it was fitted with and that later rows go without.
     """
 
     level: str
     name: str
-    options: Options
     raw: tuple[str, ...]
     blocks: tuple[str, ...]
     outputs: tuple[Output, ...]
     first_fold: int
-    path: str
+    does_without_inputs: bool = False
     without: tuple[str, ...] = ()
 
     @property
@@ -163,16 +100,9 @@ class Node:
         return any("@" in block.rpartition("/")[2] for block in self.blocks)
 
     @property
-    def is_given(self) -> bool:
-        """Whether its fold models were made elsewhere: there is none that saw neither of two folds."""
-        if isinstance(self.options, NetOptions):
-            return self.options.weights is not None and has_fold(self.options.weights)
-        return isinstance(self.options, PredictionsOptions)
-
-    @property
-    def vote(self) -> type[Vote] | None:
-        """The kind of vote that it is, if it is one."""
-        return self.options.kind if isinstance(self.options, VoteOptions) else None
+    def path(self) -> str:
+        """Where it stands in the config; members of one `each` stand in one place."""
+        return f"levels.{self.level}.{self.name.partition(':')[0]}"
 
     def block(self, output: Output) -> str:
         return f"{self.full_name}/{output.name}"
@@ -190,9 +120,16 @@ LISTED = 40
 
 @dataclass
 class Graph:
-    """Nodes in the order of computing, and what is wrong with them."""
+    """Nodes in the order of computing, and what is wrong with them.
+
+    Attributes
+    ----------
+    options : dict of str to MemberOptions
+        What each member is made of, by its full name; empty in a saved stack, where the fits say it.
+    """
 
     nodes: list[Node] = field(default_factory=list)
+    options: dict[str, MemberOptions] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def node(self, full_name: str) -> Node:
@@ -218,7 +155,7 @@ class Graph:
 
 
 def build_graph(
-    levels: Mapping[str, Mapping[str, Options]],
+    levels: Mapping[str, Mapping[str, MemberOptions]],
     task_kind: str,
     input_names: Iterable[str] = ("table",),
     *,
@@ -249,6 +186,7 @@ def build_graph(
             for node in builder.nodes():
                 if node.full_name not in excluded:
                     graph.nodes.append(node)
+                    graph.options[node.full_name] = options
             if len(graph.nodes) > MOST_NODES:
                 # `each` over all earlier blocks doubles them from level to level.
                 message = (
@@ -293,40 +231,38 @@ class _NodeBuilder:
     level: str
     name: str
     path: str
-    options: Options
+    options: MemberOptions
     task_kind: str
     input_names: tuple[str, ...]
     position: int
     lenient: bool
 
     def nodes(self) -> list[Node]:
-        options = self.options
-        if isinstance(options, EstimatorOptions) and options.each is not None:
-            return self._each(options, options.each)
+        if self.options.each_block is not None:
+            return self._each(self.options.each_block)
         raw, blocks = self._inputs()
-        if self.lenient and not blocks and self._patterns():
+        if self.lenient and not blocks and any("/" in item for item in self.options.reads or ()):
             return []
         return [self._node(self.name, raw, blocks)]
 
     def _node(self, name: str, raw: tuple[str, ...], blocks: tuple[str, ...]) -> Node:
         first = max((self.earlier[block][0].first_fold for block in blocks), default=0)
-        fitted = not isinstance(self.options, VoteOptions) or self.options.kind.is_fitted
-        outputs = outputs_of(self.options, self.task_kind, self._problem)
         return Node(
-            self.level, name, self.options, raw, blocks, outputs, first + bool(blocks and fitted), self.path
+            self.level,
+            name,
+            raw,
+            blocks,
+            self.options.outputs(self.task_kind, self._problem),
+            first + bool(blocks and self.options.is_fitted),
+            self.options.does_without_inputs,
         )
 
     def _problem(self, path: str, message: str) -> None:
         self.graph.problems.append((f"{self.path}.{path}" if path else self.path, message))
 
-    def _patterns(self) -> list[str]:
-        return [item for item in getattr(self.options, "inputs", None) or () if "/" in item]
-
     def _inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return raw input names and block names, in the order they are named."""
-        items = getattr(self.options, "inputs", None)
-        if isinstance(self.options, PredictionsOptions):
-            return (), ()
+        items = self.options.reads
         if items is None:
             if self.position > 0:
                 self._problem(
@@ -343,7 +279,9 @@ class _NodeBuilder:
             found = self._matches(item, f"inputs.{place}")
             blocks.extend(found)
         blocks = list(dict.fromkeys(blocks))
-        self._check_kinds(raw, blocks)
+        features = [block for block in blocks if self.earlier[block][1].kind == "feature"]
+        for message in self.options.input_problems(raw, blocks, features):
+            self._problem("inputs", message)
         return tuple(raw), tuple(blocks)
 
     def _add_raw(self, item: str, place: int, raw: list[str]) -> None:
@@ -375,25 +313,8 @@ class _NodeBuilder:
     def _listing(self) -> str:
         return name_values(self.earlier, LISTED) or "none (this is the first level)"
 
-    def _check_kinds(self, raw: list[str], blocks: list[str]) -> None:
-        if isinstance(self.options, NetOptions) and blocks:
-            self._problem(
-                "inputs", "nets that read blocks are not built yet; name raw inputs, or use an estimator"
-            )
-        if not isinstance(self.options, VoteOptions):
-            return
-        if raw:
-            self._problem("inputs", f"a vote combines predictions; got the raw input {raw[0]!r}. Remove it")
-        features = [block for block in blocks if self.earlier[block][1].kind == "feature"]
-        if features:
-            self._problem(
-                "inputs",
-                f"a vote takes predictions only; got the feature block {features[0]!r}. "
-                "Put a meta-learner on it first (each: makes one for every block) and vote over that",
-            )
-
-    def _each(self, options: EstimatorOptions, pattern: str) -> list[Node]:
-        raw, shared = self._inputs() if options.inputs else ((), ())
+    def _each(self, pattern: str) -> list[Node]:
+        raw, shared = self._inputs() if self.options.reads else ((), ())
         found = [block for block in self._matches(pattern, "each") if block not in shared]
         short = [".".join(block.split("/")[1:]) for block in found]
         counts = Counter(short)
@@ -432,8 +353,7 @@ def graph_without(graph: Graph, members: Sequence[str], block: str) -> Graph:
             continue
         gone = tuple(name for name in node.blocks if _member(name) in left_out)
         kept.append(_without_blocks(node, gone) if gone else node)
-    needed = Graph(kept).upstream(predicted)
-    return Graph(needed)
+    return Graph(Graph(kept).upstream(predicted))
 
 
 def _full_name(graph: Graph, name: str) -> str:
@@ -452,7 +372,7 @@ def _member(block: str) -> str:
 
 
 def _without_blocks(node: Node, gone: tuple[str, ...]) -> Node:
-    if node.vote is None:
+    if not node.does_without_inputs:
         raise UsageError(
             f"--without leaves members out of votes only; {node.full_name} was fitted with {gone[0]!r} and needs it. "
             f"Leave it out too (--without {node.full_name}), or submit a vote"

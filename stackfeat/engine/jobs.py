@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from stackfeat.engine.recipes import Fold, Recipe, read_recipe
+from stackfeat.members.options import MemberOptions
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import structured
-
-if TYPE_CHECKING:
-    from stackfeat.engine.graph import Node
-
 
 Average = Literal["mean", "logit", "rank"]
 
@@ -90,7 +87,7 @@ class Sources:
     source_hash : callable
         Hash of the source of user code by name; None for code of known packages.
     files : callable
-        Keys of the entries of files that a unit (member, repeat, fold) is made of, by role.
+        Keys of the entries of files that a unit (options of a member, repeat, fold) is made of, by role.
     n_rows : int or None
         Training rows, where they are known: members may be nested on few rows.
     averaging : {"late", "early", "refit"}
@@ -109,7 +106,9 @@ class Sources:
     holdout: str | None = field(default=None, kw_only=True)
     settings: Mapping[str, Any]
     source_hash: Callable[[str], str | None]
-    files: Callable[[Node, int, Fold], dict[str, str]] = field(default=lambda *unit: {}, kw_only=True)
+    files: Callable[[MemberOptions, int, Fold], dict[str, str]] = field(
+        default=lambda *unit: {}, kw_only=True
+    )
 
     @property
     def n_known_rows(self) -> int:

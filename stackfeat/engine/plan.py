@@ -3,25 +3,19 @@
 In:  a graph, and the keys of rows and folds.
 Out: waves of jobs. A job is one (member, repeat, fold): fit it, then emit for test rows;
      a wave's jobs depend on earlier waves only. Nothing is computed here.
-
-It also holds:
-
-- Recipes of fits: what of a plan goes into the order for one unit.
-- Nesting: which members are trained on predictions of models that saw neither of two folds.
-- What of a member goes into the keys of its fits: options, settings, versions, source.
+It also says which members are nested: trained on predictions of models that saw neither of two folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from stackfeat.engine.graph import Graph, Node, Output
+from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.jobs import Chain, Job, Sources, Step, pair_name
 from stackfeat.engine.recipes import (
-    VERSIONS,
     AlignEmitRecipe,
     AlignRecipe,
     AlignRefitRecipe,
@@ -34,10 +28,8 @@ from stackfeat.engine.recipes import (
     ReferenceRecipe,
     View,
 )
-from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.nets.options import JOINT, NetOptions
-from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
-from stackfeat.registry.source import library_versions
+from stackfeat.members.options import Output
+from stackfeat.nets.options import JOINT
 from stackfeat.seeds import derive_seed
 
 NESTED_BELOW = 10_000
@@ -51,11 +43,11 @@ def is_nested(node: Node, graph: Graph, sources: Sources) -> bool:
     fold k again in predictions of other folds, whose models saw them. On few rows that shows, and the
     extra fits cost little.
     """
-    options = node.options
-    if not isinstance(options, EstimatorOptions) or not node.blocks or sources.is_time or sources.n_folds < 3:
+    nesting = graph.options[node.full_name].nesting
+    if not nesting or not node.blocks or sources.is_time or sources.n_folds < 3:
         return False
-    if options.nested != "auto":
-        return options.nested
+    if nesting is True:
+        return True
     return sources.n_rows is not None and sources.n_rows < NESTED_BELOW and compares_rows(node, graph)
 
 
@@ -68,76 +60,11 @@ def compares_rows(node: Node, graph: Graph) -> bool:
     encodings = {blocks[name][1].encoding for name in node.blocks}
     if node.raw:
         return bool(encodings)
-    is_gated = getattr(node.options, "gate", True)
-    return not is_gated and None in encodings and bool(encodings - {None, "geometry"})
-
-
-Options = NetOptions | EstimatorOptions | VoteOptions | PredictionsOptions
-
-
-def member_json(options: Options) -> dict[str, Any]:
-    """Return the options that can change what a fit gives; files count by their contents (`sources`)."""
-    if isinstance(options, PredictionsOptions):
-        return {"predictions": {}}
-    if isinstance(options, VoteOptions):
-        return {"vote": options.vote, **options.taken()}
-    values = options.to_json()
-    for name in ("inputs", "each", "seeds", "folds", "nested"):
-        values.pop(name, None)
-    if isinstance(options, NetOptions):
-        # The file counts by its bytes, not by its name.
-        values["weights"] = None if options.weights is None else "given"
-        values["emit"] = [tap.to_json() for tap in options.taps()]
-    return values
-
-
-def member_settings(node: Node, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a fit needs of the run: see `run_settings` for the whole."""
-    options = node.options
-    chosen = {"threads": settings["threads"]}
-    if isinstance(options, NetOptions | EstimatorOptions):
-        chosen["seeds"] = options.seeds * settings["seed_copies"]
-    if isinstance(options, NetOptions):
-        chosen |= {"device": settings["device"], "version": VERSIONS["net"]}
-        if options.weights is not None:
-            chosen["predicts"] = node.prediction is not None
-        chosen["loss"] = options.train.loss if options.train.loss != "auto" else settings["loss"]
-    if isinstance(options, EstimatorOptions) and node.blocks:
-        chosen["gate_se"] = settings["gate_se"]
-    if isinstance(options, EstimatorOptions) and options.estimator == "gated_linear":
-        chosen["version"] = VERSIONS["gated_linear"]
-    elif isinstance(options, EstimatorOptions) and options.gate and node.reads_features:
-        chosen["version"] = VERSIONS["gate"]
-    if isinstance(options, VoteOptions):
-        if options.kind.is_fitted:
-            chosen |= {"metric": settings["metric"], "metric_code": settings["metric_code"]}
-        stage = options.kind.stage(options.taken())
-        if stage is not None:
-            chosen["version"] = VERSIONS[stage]
-    return chosen
-
-
-def member_libraries(options: Options) -> dict[str, str]:
-    """Return the versions of the libraries whose change may change a fit."""
-    if isinstance(options, NetOptions):
-        _, packages = NET_PACKAGES.get(options.net, ("", ()))
-        family = options.net.partition(":")[0]
-        more = (family,) if family in NET_FAMILIES else packages
-        return library_versions("torch", "numpy", "scikit-learn", *more)
-    if isinstance(options, EstimatorOptions):
-        package = options.estimator.replace(":", ".").split(".")[0]
-        named = {"sklearn": "scikit-learn", "gated_linear": "scipy"}.get(package, package)
-        return library_versions(named, "numpy", "scipy", "scikit-learn")
-    return library_versions("numpy", "scipy")
-
-
-def member_code(options: Options, source_hash: Callable[[str], str | None]) -> str | None:
-    """Return the hash of the user's source behind a member, if there is any."""
-    if isinstance(options, NetOptions):
-        return source_hash(options.net)
-    if isinstance(options, EstimatorOptions):
-        return source_hash(options.estimator)
-    return None
+    return (
+        not graph.options[node.full_name].is_gated
+        and None in encodings
+        and bool(encodings - {None, "geometry"})
+    )
 
 
 @dataclass
@@ -197,7 +124,7 @@ class Plan:
         """Where the rows of a block stand that fit `fold` of a nested member is trained on."""
         node, output = self.graph.blocks()[block]
         places = self.oof_places(block, repeat)
-        if not node.is_base or node.is_given or output.encoding in JOINT:
+        if not node.is_base or self.graph.options[node.full_name].is_given or output.encoding in JOINT:
             return places
         for other in self.folds_of(node):
             if other != fold:
@@ -334,7 +261,7 @@ def _paired_members(plan: Plan) -> set[str]:
     return {
         node.full_name
         for node, output in read
-        if node.is_base and not node.is_given and output.encoding not in JOINT
+        if node.is_base and not plan.graph.options[node.full_name].is_given and output.encoding not in JOINT
     }
 
 
@@ -391,36 +318,31 @@ def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> FitRecipe:
             places = plan.nested_places(name, repeat, fold)
         blocks.append(BlockReference(name, output.kind, output.encoding, tuple(places)))
     return FitRecipe(
-        member=member_of(plan, node, repeat, fold),
-        samples=sources.samples,
         folds=sources.folds,
         repeat=repeat,
         fold=fold,
         seed=derive_seed(sources.seed, node.full_name, repeat, fold),
-        raw=node.raw,
         blocks=tuple(blocks),
-        settings=member_settings(node, sources.settings),
-        libraries=member_libraries(node.options),
-        code=member_code(node.options, sources.source_hash),
+        **_member_parts(plan, node, sources.files(plan.graph.options[node.full_name], repeat, fold)),
     )
 
 
 def reference_recipe_of(plan: Plan, node: Node) -> ReferenceRecipe:
     """Return the recipe of a member's net before any training."""
-    sources = plan.sources
-    return ReferenceRecipe(
-        member=member_json(node.options),
-        samples=sources.samples,
-        folds=sources.folds,
-        seed=derive_seed(sources.seed, node.full_name, "reference"),
-        raw=node.raw,
-        settings=member_settings(node, sources.settings),
-        libraries=member_libraries(node.options),
-        code=member_code(node.options, sources.source_hash),
-    )
+    seed = derive_seed(plan.sources.seed, node.full_name, "reference")
+    return ReferenceRecipe(folds=plan.sources.folds, seed=seed, **_member_parts(plan, node, {}))
 
 
-def member_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> dict[str, Any]:
-    """Return a member's options, and the keys of the files that this unit is made of."""
-    sources = plan.sources.files(node, repeat, fold)
-    return {**member_json(node.options), **({"sources": sources} if sources else {})}
+def _member_parts(plan: Plan, node: Node, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a member itself puts into its recipes: options, files it is made of, settings, versions, source."""
+    sources, options = plan.sources, plan.graph.options[node.full_name]
+    return {
+        "samples": sources.samples,
+        "member": {**options.recipe(), **({"sources": dict(files)} if files else {})},
+        "raw": node.raw,
+        "settings": options.settings(
+            sources.settings, has_blocks=bool(node.blocks), has_features=node.reads_features
+        ),
+        "libraries": options.libraries(),
+        "code": None if options.code is None else sources.source_hash(options.code),
+    }

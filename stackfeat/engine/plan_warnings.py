@@ -1,4 +1,4 @@
-"""Forewarn: what can be said of a plan before anything is computed.
+"""What can be said of a plan before anything is computed.
 
 In:  a plan, and which of its members have something to compute.
 Out: warnings: inputs that mislead, members that cannot score later data.
@@ -6,15 +6,11 @@ Out: warnings: inputs that mislead, members that cannot score later data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from stackfeat.engine.graph import Graph
 from stackfeat.engine.plan import NESTED_BELOW, compares_rows
-from stackfeat.errors import StackfeatError
-from stackfeat.members.options import EstimatorOptions
 
-_TREES = re.compile(r"Forest|Tree|Boost|LGBM|XGB")
 _LOSSES = {"early": "0.115", "refit": "0.18"}
 
 
@@ -29,12 +25,14 @@ def forewarn(graph: Graph, to_compute: Collection[str], n_rows: int, *, trust_co
         Training rows.
     """
     found = warn_of_inputs(graph, n_rows)
-    tried: dict[str, str | None] = {}
-    for node in graph.nodes:
-        if node.full_name in to_compute and isinstance(node.options, EstimatorOptions):
-            problem = _unsaveable(node.options, tried, trust_code)
-            if problem:
-                found.append(f"{node.full_name} cannot score later data: {problem}")
+    tried: dict[str | None, str | None] = {}
+    for name, options in graph.options.items():
+        if name not in to_compute:
+            continue
+        if options.code not in tried:
+            tried[options.code] = options.why_unsaveable(trust_code)
+        if problem := tried[options.code]:
+            found.append(f"{name} cannot score later data: {problem}")
     return found
 
 
@@ -51,14 +49,12 @@ def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
         "Use encode: [geometry, aligned]"
         for node in graph.nodes
         for output in node.outputs
-        if output.encoding == "raw" and not getattr(node.options, "frozen", False)
+        if output.encoding == "raw" and not graph.options[node.full_name].is_frozen
     ]
     readers = [
         node.full_name
         for node in graph.nodes
-        if isinstance(node.options, EstimatorOptions)
-        and node.options.nested is False
-        and compares_rows(node, graph)
+        if graph.options[node.full_name].nesting is False and compares_rows(node, graph)
     ]
     if readers and n_rows < NESTED_BELOW:
         found.append(
@@ -75,12 +71,8 @@ def warn_of_averaging(graph: Graph, averaging: str) -> list[str]:
     """
     if averaging == "late":
         return []
-    readers = [
-        (node, node.options.estimator)
-        for node in graph.nodes
-        if node.blocks and isinstance(node.options, EstimatorOptions)
-    ]
-    trees = [node.full_name for node, path in readers if is_tree_learner(path)]
+    readers = [node for node in graph.nodes if node.blocks]
+    trees = [node.full_name for node in readers if graph.options[node.full_name].is_tree_learner]
     found = []
     if trees:
         found.append(
@@ -90,9 +82,7 @@ def warn_of_averaging(graph: Graph, averaging: str) -> list[str]:
         )
     blocks = graph.blocks()
     features = [
-        node.full_name
-        for node, _ in readers
-        if any(blocks[name][1].kind == "feature" for name in node.blocks)
+        node.full_name for node in readers if any(blocks[name][1].kind == "feature" for name in node.blocks)
     ]
     if features and averaging == "refit":
         found.append(
@@ -101,24 +91,3 @@ def warn_of_averaging(graph: Graph, averaging: str) -> list[str]:
             "took accuracy on digits from 96 % to 61 %. Use averaging: late, or let members read predictions only"
         )
     return found
-
-
-def is_tree_learner(path: str) -> bool:
-    """Whether an estimator is made of trees, by its name."""
-    return bool(_TREES.search(path.replace(":", ".").rsplit(".", 1)[-1]))
-
-
-def _unsaveable(options: EstimatorOptions, tried: dict[str, str | None], trust_code: bool) -> str | None:
-    from stackfeat.members.construct import construct
-    from stackfeat.store.skops_file import unsaveable
-
-    if options.estimator == "gated_linear":
-        return None
-    if options.estimator not in tried:
-        try:
-            estimator = construct(options.estimator, {}, seed=0, threads=1, trust_code=trust_code)
-        except (StackfeatError, ImportError, TypeError):
-            # What is wrong with the class itself is said when it is fitted.
-            return None
-        tried[options.estimator] = unsaveable(estimator)
-    return tried[options.estimator]

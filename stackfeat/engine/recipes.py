@@ -31,10 +31,6 @@ VERSIONS = {
     "folds": 1,
     "layers": 1,
     "fit": 6,
-    "net": 1,  # of nets alone: how their layers are read
-    "gated_linear": 2,  # of its fits alone: a new meta-learner trains no net anew
-    "gate": 1,  # of fits of other estimators that judge feature blocks
-    "prior_vote": 1,  # of hard votes whose ties go to the more frequent class
     "emit": 1,
     "reference": 1,
     "align": 2,

@@ -23,10 +23,7 @@ from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.errors import DamagedEntryError
 from stackfeat.executors import Executor
-from stackfeat.members.options import EstimatorOptions, VoteOptions
 from stackfeat.meta.estimator_io import FitInfo
-from stackfeat.nets.options import NetOptions
-from stackfeat.options import Options
 from stackfeat.store import EntryStore
 
 logger = logging.getLogger(__name__)
@@ -45,16 +42,6 @@ FAR_LONGER = 5.0
 """Times the mean of its member's other folds after which a job is taken to hang."""
 
 CHEAP = 2
-
-_QUICK = (
-    "sklearn.linear_model",
-    "sklearn.naive_bayes",
-    "sklearn.tree",
-    "sklearn.dummy",
-    "sklearn.discriminant",
-)
-
-_MODERATE = ("lightgbm", "xgboost", "catboost", "sklearn.ensemble", "gated_linear")
 
 
 @dataclass(frozen=True)
@@ -83,17 +70,6 @@ class Deadlines:
         reserve = max(RESERVE_SHARE * limit, min(RESERVE_SECONDS, 0.5 * limit))
         overrun = max(OVERRUN_SECONDS, OVERRUN_SHARE * limit)
         return cls(start + limit - reserve, start + limit - reserve / 3, start + limit + 0.2 * overrun)
-
-
-def cost_rank(options: Options) -> int:
-    """Return how costly a member is likely to be, before anything is measured: 0 least, 4 most."""
-    if isinstance(options, NetOptions):
-        return 4 if options.weights is None else 3
-    if not isinstance(options, EstimatorOptions):
-        return 0
-    if options.estimator.startswith(_QUICK):
-        return 1
-    return 2 if options.estimator.startswith(_MODERATE) else 3
 
 
 @dataclass
@@ -139,7 +115,7 @@ class Schedule:
     urgent : float, optional
         The deadline for as long as no member is whole: without one there is nothing to keep time for.
     rank : callable
-        Member to `cost_rank`.
+        Member to how costly it is likely to be: `MemberOptions.cost`.
     seconds : mapping, optional
         Member to what a fold took in an earlier run.
     stored : Progressed, optional
@@ -387,7 +363,7 @@ def _run_level(plans: Sequence[Plan], level: str, context: RunContext, report: L
         if is_first and jobs and jobs[0].what == "fit":
             _run(jobs, graph, context, report, context.deadlines.base, urgent=context.deadlines.later)
             continue
-        votes = [job for job in jobs if isinstance(graph.node(job.member).options, VoteOptions)]
+        votes = [job for job in jobs if graph.options[job.member].is_short]
         _run([job for job in jobs if job not in votes], graph, context, report, context.deadlines.later)
         _run(votes, graph, context, report, at_least_grace(context.deadlines.final))
 
@@ -439,7 +415,7 @@ def _run(
             context.n_parallel,
             math.inf if deadline is None else deadline,
             urgent=urgent,
-            rank=lambda member: cost_rank(graph.node(member).options) if is_ranked else 0,
+            rank=lambda member: graph.options[member].cost if is_ranked else 0,
             seconds=_seconds_of(jobs, todo, context.store),
             stored=None if urgent is None else _stored(jobs, todo),
         )

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from stackfeat.engine.graph import Graph, Node, Options, Output
+from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Fold
-from stackfeat.members.options import VoteOptions
-from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.members.options import Output
 from stackfeat.structure import must, structured
 from stackfeat.tasks.task import Task
 
@@ -24,7 +23,7 @@ MOST = {"n_folds": 10_000, "n_repeats": 100, "threads": 4096}
 
 @dataclass(frozen=True)
 class WiredNode:
-    """A member: only the wiring, for how it was made stands in the recipes of its fits."""
+    """A member as a file says it; `vote` says whether it does without some of its inputs."""
 
     level: str
     name: str
@@ -37,20 +36,12 @@ class WiredNode:
     @classmethod
     def of(cls, node: Node) -> WiredNode:
         outputs = tuple((output.name, output.kind, output.encoding) for output in node.outputs)
-        is_vote = isinstance(node.options, VoteOptions)
-        return cls(node.level, node.name, node.raw, node.blocks, outputs, node.first_fold, is_vote)
+        wired = (node.level, node.name, node.raw, node.blocks, outputs, node.first_fold)
+        return cls(*wired, vote=node.does_without_inputs)
 
     def node(self) -> Node:
-        outputs = tuple(
-            Output(name, kind, TapOptions(tap=name) if kind == "feature" else None, encoding)
-            for name, kind, encoding in self.outputs
-        )
-        options = _ANY_VOTE if self.vote else _NO_OPTIONS
-        return Node(self.level, self.name, options, self.raw, self.blocks, outputs, self.first_fold, path="")
-
-
-_NO_OPTIONS: Options = NetOptions(net="mlp")
-_ANY_VOTE: Options = VoteOptions(vote="soft", inputs=())
+        outputs = tuple(Output(name, kind, encoding=encoding) for name, kind, encoding in self.outputs)
+        return Node(self.level, self.name, self.raw, self.blocks, outputs, self.first_fold, self.vote)
 
 
 @dataclass(frozen=True)

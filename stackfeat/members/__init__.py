@@ -1,7 +1,8 @@
 """Members: what each kind of member does when it is fitted.
 
-Belongs here: a class for each kind (net, estimator, gated linear, vote, imported) that follows the
-protocol of `members.protocol`. Not here: how rows are split, where results are kept.
+Belongs here: a class of options for each kind (net, estimator, vote, imported predictions), which owns all that
+follows from the kind, and the learner that it makes, which follows `members.protocol`. Not here: how rows are
+split, where results are kept.
 """
 
 from __future__ import annotations
@@ -9,47 +10,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stackfeat.members.options import EstimatorOptions, VoteOptions
+from stackfeat.members.net_options import NetOptions
+from stackfeat.members.options import EstimatorOptions, MemberOptions, PredictionsOptions, VoteOptions
 from stackfeat.meta.votes import VOTES
 
 if TYPE_CHECKING:
     from stackfeat.members.protocol import Member
 
+MEMBERS: dict[str, type[MemberOptions]] = {
+    "net": NetOptions,
+    "estimator": EstimatorOptions,
+    "vote": VoteOptions,
+    "predictions": PredictionsOptions,
+}
+"""Kinds of members by the option that makes a mapping one of them."""
 
-def make_member(values: Mapping[str, Any], trust_code: bool = False) -> Member:
+
+def make_member(recipe: Mapping[str, Any], trust_code: bool = False) -> Member:
     """Return the member that a recipe's options describe.
 
-    `values` may also hold ``sources``, the keys of files that the fit reads.
+    `recipe` may also hold ``sources``, the keys of files that the fit reads.
     """
-    values = {name: value for name, value in values.items() if name != "sources"}
-    if "predictions" in values:
-        from stackfeat.members.imported import ImportedMember
-
-        return ImportedMember()
-    if "vote" in values:
-        from stackfeat.members.vote import VoteMember
-
-        return VoteMember(VoteOptions(**{"inputs": (), **values}), trust_code)
-    if "net" in values:
-        from stackfeat.nets.options import NetOptions
-
-        if values.get("weights") is not None:
-            from stackfeat.members.checkpoint import CheckpointMember
-
-            return CheckpointMember(NetOptions(**values), trust_code)
-        from stackfeat.members.net import NetMember
-
-        return NetMember(NetOptions(**values), trust_code)
-    options = EstimatorOptions(**values)
-    if options.estimator == "gated_linear":
-        from stackfeat.members.estimator import GatedMember
-
-        return GatedMember(options)
-    from stackfeat.members.estimator import EstimatorMember
-
-    return EstimatorMember(options, trust_code)
+    values = {name: value for name, value in recipe.items() if name != "sources"}
+    options = next((options for kind, options in MEMBERS.items() if kind in values), EstimatorOptions)
+    return options.member_of(values, trust_code)
 
 
-def learns_from_rows(values: Mapping[str, Any]) -> bool:
+def learns_from_rows(recipe: Mapping[str, Any]) -> bool:
     """Whether the member that a recipe's options describe needs rows to be fitted to; some votes need none."""
-    return "vote" not in values or VOTES[values["vote"]].is_fitted
+    return "vote" not in recipe or VOTES[recipe["vote"]].is_fitted

@@ -21,6 +21,7 @@ from stackfeat.data.prepare import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.errors import MemberError, TapError
 from stackfeat.layers.taps import Tap
+from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.tap_encoders import (
     Encoders,
@@ -34,7 +35,6 @@ from stackfeat.members.tap_encoders import (
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import ModuleCopies, NetSpec, accepts_categories
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import NetOptions
 from stackfeat.nets.training.batched import Job, fit_nets_at_once
 from stackfeat.nets.training.fit import InnerSplit, untrained_net
 from stackfeat.nets.training.snapshots import Snapshots
@@ -89,7 +89,7 @@ class FittedNets:
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        reader = TapReader.of(self.options)
+        reader = TapReader.of(self.options.taps())
         if not self.predicts:
             return encode(reader.taps, self.encoders, [reader.embed(net, arrays) for net in self.nets])
         read = [reader.read(net, arrays) for net in self.nets]
@@ -99,7 +99,7 @@ class FittedNets:
     def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
         """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        reader = TapReader.of(self.options, encodings)
+        reader = TapReader.of(self.options.taps(), encodings)
         return tap_arrays(reader.taps, [reader.embed(net, arrays) for net in self.nets])
 
     def save(self, writer: EntryWriter) -> None:
@@ -197,7 +197,9 @@ class NetMember:
         anchors = None
         if context.anchors is not None:
             anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
-        encoders = tuple(fit_encoders(net, self.options, arrays, context.y, anchors, context) for net in nets)
+        encoders = tuple(
+            fit_encoders(net, self.options.taps(), arrays, context.y, anchors, context) for net in nets
+        )
         predicts = bool(context.settings.get("predicts", True))
         return FittedNets(self.options, context.task, prepare, nets, encoders, predicts)
 
@@ -263,7 +265,7 @@ class NetMember:
         spec, arrays = self._unfitted(rows, task, seed)
         threads, device = int(settings["threads"]), settings["device"]
         net = untrained_net(spec, arrays, task=task, seed=seed, threads=threads, device=device)
-        caught = TapReader.of(self.options, ("reference",)).embed(net, arrays)
+        caught = TapReader.of(self.options.taps(), ("reference",)).embed(net, arrays)
         return {f"tap/{part}": values for part, values in caught.items()}
 
     def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays]:

@@ -1,25 +1,294 @@
-"""Options of `estimator`, `vote` and `predictions` members and of `stack`; torch-free."""
+"""Options of members, torch-free: a class for each kind of member, which owns all that follows from its kind.
+
+In:  a member's mapping in a config, or in the recipe of a fit.
+Out: the blocks it hands on, what its keys depend on, what it costs, and the learner that is fitted. Nobody
+     else asks which kind a member is; a new kind is a class like these and a row of the table `MEMBERS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
+from stackfeat.errors import StackfeatError
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.vote import Vote
+from stackfeat.nets.options import TapOptions
 from stackfeat.options import Options
+from stackfeat.registry.source import library_versions
+from stackfeat.tasks.task import task_class
 
-LARGEST_HOLDOUT = 0.5
 if TYPE_CHECKING:
+    from stackfeat.members.protocol import Member
+
     VoteName = str
 else:
     VoteName = Literal[tuple(VOTES)]
+
+VERSIONS = {
+    "net": 1,  # of nets alone: how their layers are read
+    "gated_linear": 2,  # of its fits alone: a new meta-learner trains no net anew
+    "gate": 1,  # of fits of other estimators that judge feature blocks
+    "prior_vote": 1,  # of hard votes whose ties go to the more frequent class
+}
+"""Parts of the keys of some members, counted up when what their fits give changes."""
+
+Report = Callable[[str, str], None]
+"""Takes what is wrong with a member: a place below it, and a message."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One block of a member: its predictions, or an encoded tap.
+
+    Attributes
+    ----------
+    tap : TapOptions or None
+        How the layer is read; None for predictions, and in a saved stack, whose layers are read as their fits say.
+    """
+
+    name: str
+    kind: Literal["prediction", "feature"]
+    tap: TapOptions | None = None
+    encoding: str | None = None
+
+    @property
+    def tap_name(self) -> str:
+        """Name of the tap, without the encoding."""
+        return self.name.removesuffix(f"@{self.encoding}")
+
+
+class PredictionFiles(Options):
+    """Files of somebody else's predictions."""
+
+    oof: str = Field(description="Out-of-fold rows: csv, parquet or npy, aligned by id.")
+    test: str | None = Field(None, description="Test rows; {fold} in the name: a file of each fold's model.")
+    folds: str | None = Field(None, description="csv of id and fold: the folds of these rows.")
+    oof_ids: str | None = Field(None, description="npy: a file with an id for each row of oof.")
+    test_ids: str | None = Field(None, description="npy: a file with an id for each row of test.")
+    classes: tuple[str | int | float | bool, ...] | None = Field(
+        None, description="npy: the order of its columns; the sorted order without it."
+    )
+    score: float | None = Field(None, description="What the sender says it scores by the metric of the run.")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Files of nets that were trained elsewhere.
+
+    Attributes
+    ----------
+    pattern : str
+        Name of the files; may hold ``{fold}`` and the like.
+    folds : str or None
+        Name of the file of the folds that they were trained with.
+    seeds : int
+        Nets of each fold.
+    passes_features : bool
+        Whether layers are read, and not predictions alone.
+    is_tuned : bool
+        Whether training starts from them.
+    has_classes : bool
+        Whether the order of their columns is given.
+    """
+
+    pattern: str
+    folds: str | None
+    seeds: int
+    passes_features: bool
+    is_tuned: bool
+    has_classes: bool
+
+
+class MemberOptions(Options):
+    """What a member is made of. The facts below are those of most kinds; a kind says where it differs."""
+
+    does_without_inputs: ClassVar[bool] = False
+    """Whether it still predicts when some of its inputs are left out after the fit."""
+    is_short: ClassVar[bool] = False
+    """Whether a fit takes so little time that it is tried even when a run is late."""
+
+    def member(self, trust_code: bool = False) -> Member:
+        """Return what is fitted; its module is imported only then."""
+        raise NotImplementedError
+
+    @classmethod
+    def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
+        """Return what is fitted, from the values that `recipe` returned."""
+        return cls(**recipe).member(trust_code)
+
+    # What it reads and hands on.
+
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        """Raw inputs by name and blocks by pattern; None: not said, which means all raw inputs."""
+        return ()
+
+    @property
+    def each_block(self) -> str | None:
+        """A pattern: one member is made for every block that matches."""
+        return None
+
+    def input_problems(
+        self, raw: Sequence[str], blocks: Sequence[str], features: Sequence[str]
+    ) -> Iterator[str]:
+        """Say what of its inputs it cannot read; `features` are those of its blocks that hold activations."""
+        yield from ()
+
+    def weights_problem(self, inputs: Sequence[str]) -> str | None:
+        """Say what is wrong with the number of weights for inputs of these names, if anything."""
+        return None
+
+    def outputs(self, task: str, report: Report) -> tuple[Output, ...]:
+        """List the blocks it hands on; what it cannot hand on is reported."""
+        return (Output(task_class(task).output, "prediction"),)
+
+    # What its keys depend on.
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that can change what a fit gives; files count by their contents."""
+        values = self.to_json()
+        for name in ("inputs", "each", "seeds", "folds", "nested"):
+            values.pop(name, None)
+        return values
+
+    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
+        """Return what a fit needs of the settings of a run, given what it reads."""
+        return {"threads": run["threads"]}
+
+    def libraries(self) -> dict[str, str]:
+        """Return the versions of the libraries whose change may change a fit."""
+        return library_versions("numpy", "scipy")
+
+    @property
+    def code(self) -> str | None:
+        """The name of code that may be the user's own, whose source then counts."""
+        return None
+
+    # How it is fitted.
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a fit learns from labels, so that with time folds it covers one fold fewer than its inputs."""
+        return True
+
+    @property
+    def cost(self) -> int:
+        """How costly a fit is likely to be, before anything is measured: 0 least, 4 most."""
+        return 0
+
+    @property
+    def nesting(self) -> bool | Literal["auto"]:
+        """Whether it trains on predictions of models that saw neither fold, where it reads predictions."""
+        return False
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether feature blocks that it reads are judged first."""
+        return True
+
+    @property
+    def is_tree_learner(self) -> bool:
+        """Whether it is made of trees, by its name."""
+        return False
+
+    def resolved(self, task: str, folder: Path) -> Self:
+        """Return the member with defaults of its own learner written out; `folder` may hold the learner's source."""
+        return self
+
+    def reduced(self) -> Self:
+        """Return the member on a budget of seconds, for reruns on few rows."""
+        return self
+
+    # Where it comes from, and what may be done with it.
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether its learner is a net, whose layers can be read."""
+        return False
+
+    def open_taps(self) -> list[TapOptions]:
+        """The taps that mean one block for every layer that matches, which only the net can tell."""
+        return []
+
+    def with_layers(self, layers: Mapping[str, Sequence[str]]) -> Self:
+        """Return the member with each open tap replaced by the layers that it means."""
+        return self
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """The checkpoints that it is made of."""
+        return None
+
+    @property
+    def files(self) -> PredictionFiles | None:
+        """The files that its predictions come from."""
+        return None
+
+    @property
+    def allows_early(self) -> bool:
+        """Whether trees may read it though one test file stands for all fold models."""
+        return False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether its fold models were made elsewhere: there is none that saw neither of two folds."""
+        return self.files is not None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its predictions come from files, or from nets that were trained elsewhere."""
+        return self.files is not None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether one net, trained on other data, stands for all folds, so that its activations share columns."""
+        return False
+
+    def why_unsaveable(self, trust_code: bool) -> str | None:
+        """Say, before anything is computed, why it cannot score later data; None where it can."""
+        return None
+
+    @property
+    def preference(self) -> int:
+        """Which of several members with equal scores is submitted: the least."""
+        return 2
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether it is worth being judged by a metric of probabilities."""
+        return True
+
+
+def made(path: str, *values: Any) -> Member:
+    """Return an object of the class ``module:Class`` of this room, made of `values`."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(f"stackfeat.members.{module}"), name)(*values)  # type: ignore[no-any-return]
+
+
+GATED_LINEAR = "gated_linear"
+FEW_TREES = 50
+_QUICK = (
+    "sklearn.linear_model",
+    "sklearn.naive_bayes",
+    "sklearn.tree",
+    "sklearn.dummy",
+    "sklearn.discriminant",
+)
+_MODERATE = ("lightgbm", "xgboost", "catboost", "sklearn.ensemble", GATED_LINEAR)
+_TREES = re.compile(r"Forest|Tree|Boost|LGBM|XGB")
+_COMBINED = ("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor")
+_TREE_COUNTS = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
 ReadAs = Literal["auto", "proba", "logit", "rank"]
 
 
-class EstimatorOptions(Options):
+class EstimatorOptions(MemberOptions):
     """A member whose learner is a scikit-learn style estimator."""
 
     estimator: str = Field(
@@ -46,9 +315,89 @@ class EstimatorOptions(Options):
     def one_item_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    def member(self, trust_code: bool = False) -> Member:
+        if self.estimator == GATED_LINEAR:
+            return made("estimator:GatedMember", self)
+        return made("estimator:EstimatorMember", self, trust_code)
 
-class VoteOptions(Options):
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        return self.inputs
+
+    @property
+    def each_block(self) -> str | None:
+        return self.each
+
+    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
+        chosen = {"threads": run["threads"], "seeds": self.seeds * run["seed_copies"]}
+        if has_blocks:
+            chosen["gate_se"] = run["gate_se"]
+        if self.estimator == GATED_LINEAR:
+            chosen["version"] = VERSIONS["gated_linear"]
+        elif self.gate and has_features:
+            chosen["version"] = VERSIONS["gate"]
+        return chosen
+
+    def libraries(self) -> dict[str, str]:
+        package = self.estimator.replace(":", ".").split(".")[0]
+        named = {"sklearn": "scikit-learn", GATED_LINEAR: "scipy"}.get(package, package)
+        return library_versions(named, "numpy", "scipy", "scikit-learn")
+
+    @property
+    def code(self) -> str | None:
+        return self.estimator
+
+    @property
+    def cost(self) -> int:
+        if self.estimator.startswith(_QUICK):
+            return 1
+        return 2 if self.estimator.startswith(_MODERATE) else 3
+
+    @property
+    def nesting(self) -> bool | Literal["auto"]:
+        return self.nested
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate
+
+    @property
+    def is_tree_learner(self) -> bool:
+        return bool(_TREES.search(self.estimator.replace(":", ".").rsplit(".", 1)[-1]))
+
+    def reduced(self) -> Self:
+        name = self.estimator
+        count = next((count for package, count in _TREE_COUNTS.items() if name.startswith(package)), None)
+        is_combined = name.endswith(_COMBINED)
+        if name.startswith("sklearn.ensemble.") and not is_combined:
+            count = "max_iter" if "HistGradientBoosting" in name else "n_estimators"
+        if count is None and "n_estimators" in self.params:
+            count = "n_estimators"
+        params = self.params
+        if count is not None:
+            given = params.get(count, FEW_TREES)
+            params = {**params, count: min(given, FEW_TREES) if isinstance(given, int) else given}
+        return self.model_copy(update={"params": params, "seeds": 1})
+
+    def why_unsaveable(self, trust_code: bool) -> str | None:
+        from stackfeat.members.construct import construct
+        from stackfeat.store.skops_file import unsaveable
+
+        if self.estimator == GATED_LINEAR:
+            return None
+        try:
+            estimator = construct(self.estimator, {}, seed=0, threads=1, trust_code=trust_code)
+        except (StackfeatError, ImportError, TypeError):
+            # What is wrong with the class itself is said when it is fitted.
+            return None
+        return unsaveable(estimator)
+
+
+class VoteOptions(MemberOptions):
     """A member that combines predictions."""
+
+    does_without_inputs: ClassVar[bool] = True
+    is_short: ClassVar[bool] = True
 
     vote: VoteName
     inputs: tuple[str, ...]
@@ -75,7 +424,6 @@ class VoteOptions(Options):
         return {name: getattr(self, name) for name in self.kind.options}
 
     def weights_problem(self, inputs: Sequence[str]) -> str | None:
-        """Say what is wrong with the number of weights for inputs of these names, if anything."""
         if self.weights is None or len(self.weights) == len(inputs):
             return None
         return (
@@ -83,22 +431,52 @@ class VoteOptions(Options):
             f"{len(inputs)} inputs: {', '.join(inputs)}"
         )
 
+    def member(self, trust_code: bool = False) -> Member:
+        return made("vote:VoteMember", self, trust_code)
 
-class PredictionFiles(Options):
-    """Files of somebody else's predictions."""
+    @classmethod
+    def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
+        return super().member_of({"inputs": (), **recipe}, trust_code)
 
-    oof: str = Field(description="Out-of-fold rows: csv, parquet or npy, aligned by id.")
-    test: str | None = Field(None, description="Test rows; {fold} in the name: a file of each fold's model.")
-    folds: str | None = Field(None, description="csv of id and fold: the folds of these rows.")
-    oof_ids: str | None = Field(None, description="npy: a file with an id for each row of oof.")
-    test_ids: str | None = Field(None, description="npy: a file with an id for each row of test.")
-    classes: tuple[str | int | float | bool, ...] | None = Field(
-        None, description="npy: the order of its columns; the sorted order without it."
-    )
-    score: float | None = Field(None, description="What the sender says it scores by the metric of the run.")
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        return self.inputs
+
+    def input_problems(
+        self, raw: Sequence[str], blocks: Sequence[str], features: Sequence[str]
+    ) -> Iterator[str]:
+        if raw:
+            yield f"a vote combines predictions; got the raw input {raw[0]!r}. Remove it"
+        if features:
+            yield (
+                f"a vote takes predictions only; got the feature block {features[0]!r}. "
+                "Put a meta-learner on it first (each: makes one for every block) and vote over that"
+            )
+
+    def recipe(self) -> dict[str, Any]:
+        return {"vote": self.vote, **self.taken()}
+
+    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
+        chosen = {"threads": run["threads"]}
+        if self.is_fitted:
+            chosen |= {"metric": run["metric"], "metric_code": run["metric_code"]}
+        stage = self.kind.stage(self.taken())
+        return chosen if stage is None else chosen | {"version": VERSIONS[stage]}
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.kind.is_fitted
+
+    @property
+    def preference(self) -> int:
+        return self.kind.preference
+
+    @property
+    def gives_probabilities(self) -> bool:
+        return self.kind.gives_probabilities
 
 
-class PredictionsOptions(Options):
+class PredictionsOptions(MemberOptions):
     """A member read from files."""
 
     predictions: PredictionFiles
@@ -106,33 +484,20 @@ class PredictionsOptions(Options):
         False, description="Let trees read it though one test file stands for all fold models."
     )
 
+    def member(self, trust_code: bool = False) -> Member:
+        return self.member_of({}, trust_code)
 
-class StackOptions(Options):
-    """How the K fold pipelines are run and averaged."""
-
-    averaging: Literal["late", "early", "refit"] = Field(
-        "late",
-        description="late: pipelines stay apart to the end; early: means of fold models; refit: models of all rows.",
-    )
-    average: Literal["mean", "logit", "rank"] = Field(
-        "mean", description="How pipelines are averaged at the end."
-    )
-    meta_fit: Literal["fold", "all"] = Field(
-        "all",
-        description="averaging late: test view k goes through the fit on all out-of-fold rows, or through fit k.",
-    )
-    views: Literal["auto", "all", "last"] = Field(
-        "auto", description="Pipelines used for test rows; auto: last for time folds."
-    )
-    gate_se: float = Field(0.5, ge=0, description="Standard errors a feature block must gain.")
-    holdout: float | Literal["column"] = Field(
-        0.0,
-        description="Share of the training rows kept out of all levels to score them; column: given folds of -1.",
-    )
-
-    @field_validator("holdout")
     @classmethod
-    def at_most_half(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and not 0 <= value <= LARGEST_HOLDOUT:
-            raise ValueError(f"must be a share from 0 to {LARGEST_HOLDOUT}, or column; got {value:g}")
-        return value
+    def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
+        return made("imported:ImportedMember")
+
+    def recipe(self) -> dict[str, Any]:
+        return {"predictions": {}}
+
+    @property
+    def files(self) -> PredictionFiles | None:
+        return self.predictions
+
+    @property
+    def allows_early(self) -> bool:
+        return self.allow_early

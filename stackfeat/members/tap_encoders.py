@@ -17,7 +17,7 @@ from stackfeat.encodings.encoder import OWN, Encoder, FoldSpace, mean_over_nets
 from stackfeat.errors import TapError
 from stackfeat.layers.taps import Tap
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import JOINT, NetOptions, TapOptions
+from stackfeat.nets.options import JOINT, TapOptions
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
@@ -33,14 +33,10 @@ class TapReader:
     taps: tuple[TapOptions, ...]
 
     @classmethod
-    def of(cls, options: NetOptions, encodings: Collection[str] | None = None) -> TapReader:
-        """Return a reader of all taps, or of those that have one of the encodings."""
+    def of(cls, taps: Sequence[TapOptions], encodings: Collection[str] | None = None) -> TapReader:
+        """Return a reader of all these taps, or of those that have one of the encodings."""
         return cls(
-            tuple(
-                tap
-                for tap in options.taps()
-                if encodings is None or any(name in encodings for name in tap.encode)
-            )
+            tuple(tap for tap in taps if encodings is None or any(name in encodings for name in tap.encode))
         )
 
     def places(self, net: FittedNet, arrays: Arrays) -> dict[str, Tap]:
@@ -77,10 +73,15 @@ class TapReader:
 
 
 def fit_encoders(
-    net: FittedNet, options: NetOptions, arrays: Arrays, y: np.ndarray, anchors: Arrays | None, context: Any
+    net: FittedNet,
+    taps: Sequence[TapOptions],
+    arrays: Arrays,
+    y: np.ndarray,
+    anchors: Arrays | None,
+    context: Any,
 ) -> Encoders:
     """Fit every encoding within the fold's own space on its training rows."""
-    reader = TapReader.of(options, OWN)
+    reader = TapReader.of(taps, OWN)
     if not reader.taps:
         return {}
     embeddings = reader.embed(net, arrays)

@@ -1,10 +1,10 @@
-"""Options of `net` members; the one file of this folder that is free of torch."""
+"""How a net is trained, and how a layer of it is read; the one file of this folder that is free of torch."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stackfeat.options import Options
 from stackfeat.registry.wildcards import is_pattern
@@ -127,114 +127,3 @@ class TapOptions(Options):
     def parts(self) -> tuple[str, ...]:
         """A key for each of them."""
         return (self.key,) if self.n_parts == 1 else tuple(f"{self.key}+{i}" for i in range(self.n_parts))
-
-
-EmitItem = str | TapOptions
-
-
-class NetOptions(Options):
-    """A member whose learner is a PyTorch net."""
-
-    net: str = Field(description="A name of the table NETS, or 'pkg.mod:Class'.")
-    params: dict[str, Any] = {}
-    inputs: tuple[str, ...] | None = None
-    train: TrainOptions = TrainOptions()
-    emit: tuple[EmitItem, ...] | Literal["auto"] = "auto"
-    seeds: int = Field(1, ge=1, le=100, description="Nets per fold; their predictions are averaged.")
-    scaling: Literal["auto", "quantile", "standard", "none"] = Field(
-        "auto",
-        description="Of numeric columns; auto: quantile, and none (as they are) for nets with weights.",
-    )
-    output: Literal["auto", "logits", "proba", "log_proba", "value"] = "auto"
-    output_item: int | str = Field(
-        0, description="Which item of a tuple, list or mapping that the net returns is its output."
-    )
-    classes: tuple[str | int | float | bool, ...] | None = Field(
-        None, description="weights: the order of the net's output columns; the sorted order without it."
-    )
-    weights: str | None = Field(
-        None, description="Checkpoint; may hold {fold} (from 0), {fold1} (from 1), {repeat}, {seed}."
-    )
-    folds: str | None = Field(
-        None, description="csv of id and fold: which rows each fold's checkpoint did not see."
-    )
-    frozen: bool = Field(False, description="One net, trained on other data: its features, no folds needed.")
-    state_key: str | None = Field(None, description="Where the state dict is in the checkpoint.")
-    head: Literal["keep", "reset"] = Field(
-        "keep", description="reset: last layers that do not fit the checkpoint start anew."
-    )
-    freeze: tuple[str, ...] = Field((), description="Fine-tuning: parameters (globs) that stay as they are.")
-    lr_decay: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Fine-tuning: factor of the learning rate from block to block, last first.",
-    )
-    lrs: dict[str, float] = Field({}, description="Fine-tuning: factor of the learning rate by glob.")
-
-    @field_validator("lrs")
-    @classmethod
-    def factors_are_positive(cls, value: dict[str, float]) -> dict[str, float]:
-        for pattern, factor in value.items():
-            if not factor > 0:
-                raise ValueError(f"factors must be above 0; got {pattern}: {factor:g}. Use freeze for 0")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def frozen_taps_have_a_default_of_their_own(cls, values: Any) -> Any:
-        """One net has one space, so its activations may be handed on as they are."""
-        if not isinstance(values, dict) or values.get("frozen") is not True:
-            return values
-        emit = values.get("emit", "auto")
-        if not isinstance(emit, list | tuple):
-            return values
-        taps = [
-            {**item, "encode": list(FROZEN_ENCODINGS)}
-            if isinstance(item, dict) and "encode" not in item
-            else item
-            for item in emit
-        ]
-        return {**values, "emit": taps}
-
-    @model_serializer(mode="wrap")
-    def only_what_is_used(self, handler: Any) -> dict[str, Any]:
-        """Leave `train` out where checkpoints are taken as they are: that it is given asks for fine-tuning."""
-        values: dict[str, Any] = handler(self)
-        if self.weights is not None and not self.is_tuned:
-            values.pop("train", None)
-        return values
-
-    @field_validator("emit", "inputs", "freeze", mode="before")
-    @classmethod
-    def one_item_is_a_list(cls, value: Any) -> Any:
-        return value if value is None or value == "auto" or isinstance(value, list | tuple) else (value,)
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether training starts from given weights, and is not just left out."""
-        return self.weights is not None and "train" in self.model_fields_set
-
-    @property
-    def chosen_scaling(self) -> Literal["quantile", "standard", "none"]:
-        """`scaling` with `auto` resolved."""
-        if self.scaling != "auto":
-            return self.scaling
-        return "quantile" if self.weights is None else "none"
-
-    def emits(self, output: str) -> bool:
-        """Whether predictions, called `output`, are handed on; a frozen net knows other classes than ours."""
-        return not self.frozen if self.emit == "auto" else output in self.emit
-
-    def taps(self) -> list[TapOptions]:
-        """The layers that are read, `emit: auto` resolved."""
-        encode = FROZEN_ENCODINGS if self.frozen else DEFAULT_ENCODINGS
-        if self.emit == "auto":
-            return [TapOptions(tap="penultimate", encode=encode)]
-        taps = []
-        for item in self.emit:
-            if isinstance(item, TapOptions):
-                taps.append(item)
-            elif item not in ("proba", "prediction"):
-                taps.append(TapOptions(tap=item, encode=encode))
-        return taps

@@ -13,12 +13,9 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.external.leak_signs import better_order, far_above, order_text
-from stackfeat.engine.graph import Node
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.scoring import oof_prediction
-from stackfeat.members.options import PredictionsOptions
 from stackfeat.metrics.metric import Metric
-from stackfeat.nets.options import NetOptions
 from stackfeat.output.scores import Score, paired_gap
 from stackfeat.store import EntryStore
 
@@ -33,23 +30,17 @@ def external_warnings(
     scores : sequence of Score
         Of all members, in the order of computing.
     """
-    foreign = [score for score in scores if is_external(score.node)]
-    own = [score for score in scores if score.node.is_base and not is_external(score.node)]
+    foreign = [score for score in scores if score.options.is_foreign]
+    own = [score for score in scores if score.node.is_base and not score.options.is_foreign]
     best = min(own, key=lambda score: metric.signed(score.score), default=None)
     found = []
     for score in foreign:
         if best is not None:
             found += _leak_warning(score, best, metric)
-        if isinstance(score.node.options, NetOptions):
-            found += _checkpoint_warnings(plan, store, score, train, folds)
+        if score.options.checkpoints is not None:
+            has_order = score.options.checkpoints.has_classes
+            found += _checkpoint_warnings(plan, store, score, train, folds, has_order=has_order)
     return found
-
-
-def is_external(node: Node) -> bool:
-    """Whether predictions of a member come from files, or from nets that were trained elsewhere."""
-    if isinstance(node.options, NetOptions):
-        return node.options.weights is not None and not node.options.is_tuned
-    return isinstance(node.options, PredictionsOptions)
 
 
 def _leak_warning(score: Score, best: Score, metric: Metric) -> list[str]:
@@ -64,15 +55,15 @@ def _leak_warning(score: Score, best: Score, metric: Metric) -> list[str]:
 
 
 def _checkpoint_warnings(
-    plan: Plan, store: EntryStore, score: Score, train: Samples, folds: Folds
+    plan: Plan, store: EntryStore, score: Score, train: Samples, folds: Folds, *, has_order: bool
 ) -> list[str]:
     block, task = score.node.prediction, train.task
-    assert block is not None and isinstance(score.node.options, NetOptions)
+    assert block is not None
     places = [plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)]
     values, covered = oof_prediction(store, places, folds, task, "mean")
     rows = np.flatnonzero(covered)
     y, values = train.labels[rows], values[rows]
-    if score.node.options.classes is None:
+    if not has_order:
         order = better_order(y, values)
         if order is not None:
             return [f"{score.node.full_name}: {order_text(order, task)}"]

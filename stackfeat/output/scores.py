@@ -16,7 +16,7 @@ import numpy as np
 
 from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.jobs import Job
-from stackfeat.meta.votes.vote import Vote
+from stackfeat.members.options import MemberOptions
 from stackfeat.metrics.metric import Metric
 from stackfeat.store import EntryStore, reading
 from stackfeat.tasks.task import Task
@@ -63,6 +63,7 @@ class Score:
     """
 
     node: Node
+    options: MemberOptions
     score: float
     se: float
     fold_mean: float | None
@@ -103,7 +104,8 @@ def read_scores(
         entry = store.read(job.key)
         with reading(entry):
             values = entry.structure("score", dict[str, Any])
-            scores.append(Score(node=graph.node(name), bootstrap=entry.array("bootstrap"), **values))
+            node, options = graph.node(name), graph.options[name]
+            scores.append(Score(node, options, bootstrap=entry.array("bootstrap"), **values))
     return scores
 
 
@@ -125,22 +127,21 @@ def choose_submission(
     if wanted != "auto":
         return next(score for score in scores if wanted in (score.node.full_name, score.node.name))
     levels = list(dict.fromkeys(score.node.level for score in scores))
-    allowed = [score for score in scores if can_be_chosen(score.node, metric)] or list(scores)
+    allowed = [score for score in scores if can_be_chosen(score, metric)] or list(scores)
     trusted = [score for score in allowed if score.node.full_name not in refused] or allowed
     judged = [score for score in trusted if score.holdout is not None] or trusted
     best = min(judged, key=lambda score: metric.signed(_judged(score).score))
     close = [score for score in judged if _within_one_se(_judged(score), _judged(best), metric)]
 
     def rank(score: Score) -> tuple[int, int, float]:
-        preference = (score.node.vote or Vote).preference
-        return preference, levels.index(score.node.level), metric.signed(_judged(score).score)
+        return score.options.preference, levels.index(score.node.level), metric.signed(_judged(score).score)
 
     return min(close, key=rank)
 
 
-def can_be_chosen(node: Node, metric: Metric) -> bool:
+def can_be_chosen(score: Score, metric: Metric) -> bool:
     """Whether ``submit: auto`` may choose a member: no hard vote under a metric of probabilities."""
-    return metric.needs == "label" or (node.vote or Vote).gives_probabilities
+    return metric.needs == "label" or score.options.gives_probabilities
 
 
 def _judged(score: Score) -> Score | HeldScore:
@@ -223,9 +224,7 @@ def find_overfit(scores: Sequence[Score], metric: Metric) -> list[Overfit]:
         past = [] if rival is None else _overfit(members, rival, metric)
         names = {item.member.node.full_name for item in past}
         lower += [
-            score
-            for score in members
-            if score.node.full_name not in names and can_be_chosen(score.node, metric)
+            score for score in members if score.node.full_name not in names and can_be_chosen(score, metric)
         ]
         found += past
     return found

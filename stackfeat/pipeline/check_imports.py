@@ -67,7 +67,7 @@ def check_imports(
     UsageError
         If there is nothing to check.
     """
-    from stackfeat.engine.external.stored import ensure_member, imported_nodes
+    from stackfeat.engine.external.stored import ensure_member
 
     added: list[str] = []
     if new is not None:
@@ -77,10 +77,10 @@ def check_imports(
     loaded = load_config(config, overrides=[*overrides, *added], trust_code=trust_code, data_roots=data_roots)
     planner = make_planner(loaded, open_store(loaded), loaded.code.is_trusted)
     planner = replace(planner, store=LayeredStore([MemoryStore(), planner.store]))
-    nodes = imported_nodes(planner.graph().nodes)
+    given = {name: own.files for name, own in planner.graph().options.items() if own.files is not None}
     if new is not None:
-        nodes = [node for node in nodes if node.level == NEW]
-    if not nodes:
+        given = {NEW: given[f"{NEW}/{NEW}"]}
+    if not given:
         raise UsageError(
             f"there must be predictions to check; got none in {config}. Give --oof FILE, or add a member "
             "with predictions: {oof: FILE, test: FILE}"
@@ -88,10 +88,7 @@ def check_imports(
     with serving_agreed(loaded.code):
         planner.read_own_rows()
         rows, files = planner.run_rows(), planner.files()
-    return {
-        NEW if node.level == NEW else node.full_name: ensure_member(node, files, rows, planner.store)
-        for node in nodes
-    }
+    return {name: ensure_member(own, files, rows, planner.store) for name, own in given.items()}
 
 
 def print_checks(found: Mapping[str, Sequence[Check]]) -> int:

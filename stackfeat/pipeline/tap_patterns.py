@@ -10,19 +10,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from stackfeat.config import LoadedConfig
 from stackfeat.engine.blocks import samples_of
 from stackfeat.engine.graph import graph_problems
-from stackfeat.engine.plan import member_libraries
 from stackfeat.engine.recipes import LayersRecipe
 from stackfeat.errors import ConfigError
-from stackfeat.nets.options import NetOptions, TapOptions
+from stackfeat.members.options import MemberOptions
 from stackfeat.registry.user_code import first_on_path
 from stackfeat.store import EntryStore
+
+if TYPE_CHECKING:
+    from stackfeat.members.net import NetMember
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +44,8 @@ def with_layers(loaded: LoadedConfig, store: EntryStore, samples: str) -> Loaded
     for level, name, options in _with_patterns(loaded):
         key = _recipe(options, samples, loaded.source_hash).key
         if store.has(key):
-            levels[level][name] = expanded(
-                options, store.read(key).structure("layers", dict[str, tuple[str, ...]])
-            )
+            layers = store.read(key).structure("layers", dict[str, tuple[str, ...]])
+            levels[level][name] = options.with_layers(layers)
     config = loaded.config.model_copy(update={"levels": levels})
     return replace(loaded, config=config)
 
@@ -63,15 +64,15 @@ def find_layers(loaded: LoadedConfig, store: EntryStore, samples: str, *, trust_
         recipe = _recipe(options, samples, loaded.source_hash)
         if store.has(recipe.key):
             continue
-        from stackfeat.members.net import NetMember
         from stackfeat.meta.columns import Rows
 
         train = samples_of(store, samples)
         few = train.take(np.arange(min(N_ROWS, train.n_rows)))
-        wanted = [item for item in options.inputs or () if item in few.inputs] or list(few.inputs)
+        wanted = [item for item in options.reads or () if item in few.inputs] or list(few.inputs)
         rows = Rows(few.n_rows, {item: few.inputs[item] for item in wanted})
         with first_on_path(loaded.folder if trust_code else None):
-            layers = NetMember(options, trust_code).layers_of_patterns(rows, train.task, loaded.config.seed)
+            net = cast("NetMember", options.member(trust_code))
+            layers = net.layers_of_patterns(rows, train.task, loaded.config.seed)
         for tap, names in layers.items():
             logger.info("%s: tap %s means %s", name, tap, ", ".join(names))
         with recipe.write(store) as writer:
@@ -81,34 +82,19 @@ def find_layers(loaded: LoadedConfig, store: EntryStore, samples: str, *, trust_
         raise ConfigError("; ".join(f"{path}: {message}" for path, message in problems))
 
 
-def expanded(options: NetOptions, layers: dict[str, list[str]]) -> NetOptions:
-    """Put the layers of each pattern in its place."""
-    assert options.emit != "auto"
-    emit: list[str | TapOptions] = []
-    for item in options.emit:
-        tap = item if isinstance(item, TapOptions) else TapOptions(tap=item)
-        if not tap.is_open:
-            emit.append(item)
-        elif isinstance(item, TapOptions):
-            emit += [item.model_copy(update={"tap": name}) for name in layers[tap.tap]]
-        else:
-            emit += layers[tap.tap]
-    return options.model_copy(update={"emit": tuple(emit)})
-
-
-def _with_patterns(loaded: LoadedConfig) -> Iterator[tuple[str, str, NetOptions]]:
+def _with_patterns(loaded: LoadedConfig) -> Iterator[tuple[str, str, MemberOptions]]:
     for level, members in loaded.config.levels.items():
         for name, options in members.items():
-            if isinstance(options, NetOptions) and any(tap.is_open for tap in options.taps()):
+            if options.open_taps():
                 yield level, name, options
 
 
-def _recipe(options: NetOptions, samples: str, source_hash: Callable[[str], str | None]) -> LayersRecipe:
+def _recipe(options: MemberOptions, samples: str, source_hash: Callable[[str], str | None]) -> LayersRecipe:
     values: dict[str, Any] = options.to_json()
     return LayersRecipe(
         net={name: values[name] for name in ("net", "params", "inputs", "output")},
-        taps=tuple(tap.tap for tap in options.taps() if tap.is_open),
+        taps=tuple(tap.tap for tap in options.open_taps()),
         samples=samples,
-        libraries=member_libraries(options),
-        code=source_hash(options.net),
+        libraries=options.libraries(),
+        code=source_hash(values["net"]),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_response_method
 
-from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, NetOptions, TapOptions
+from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, TapOptions
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn.net_base import BaseNet
 from stackfeat.tasks.task import Task
@@ -42,11 +42,6 @@ class Emission:
 
     method: str | None
     taps: tuple[TapOptions, ...] = ()
-
-    @property
-    def options(self) -> NetOptions:
-        """The taps as the pipeline's options of a net."""
-        return NetOptions(net="mlp", emit=self.taps)
 
     def has(self, *encodings: str) -> bool:
         """Whether a tap has one of these encodings."""

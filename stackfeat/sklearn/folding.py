@@ -168,14 +168,14 @@ class FoldWorker:
         y = np.asarray(take(self.y, train))
         context = EncodeContext(self.task, 0)
         return tuple(
-            fit_encoders(one, emission.options, arrays, y, anchors, context) for one in net.fitted_.nets
+            fit_encoders(one, emission.taps, arrays, y, anchors, context) for one in net.fitted_.nets
         )
 
     def _anchors(self, fitted: Any, emission: Emission) -> dict[str, np.ndarray]:
         net = find_net(fitted)
         assert net is not None
         arrays = net.arrays(net_input(fitted, take(self.X, anchors_of(self._folds))))
-        reader = TapReader.of(emission.options, JOINT)
+        reader = TapReader.of(emission.taps, JOINT)
         return tap_arrays(reader.taps, [reader.embed(one, arrays) for one in net.fitted_.nets])
 
 
@@ -204,7 +204,7 @@ def read(
     if not emission.taps or net is None:
         return Reading(prediction, {})
     arrays = net.arrays(net_input(fitted, X))
-    reader = TapReader.of(emission.options)
+    reader = TapReader.of(emission.taps)
     caught = [reader.embed(one, arrays) for one in net.fitted_.nets]
     return Reading(prediction, encode(reader.taps, encoders, caught))
 

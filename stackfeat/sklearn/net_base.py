@@ -31,10 +31,11 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.validation_split import inner_split
 from stackfeat.errors import UsageError
 from stackfeat.members.net import FittedNets, NetMember, net_arrays
+from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import as_factory, on_cpu
-from stackfeat.nets.options import NetOptions, TrainOptions
+from stackfeat.nets.options import TrainOptions
 from stackfeat.sklearn.inputs import InputReader, check_inputs, is_dict, n_rows_of
 from stackfeat.tasks.task import Task
 

@@ -10,7 +10,6 @@ import pytest
 from stackfeat.config import load_config
 from stackfeat.config.load import config_from_dict
 from stackfeat.config.write import dump_config
-from stackfeat.engine.plan import member_json, member_libraries
 from stackfeat.errors import ConfigError
 
 
@@ -28,7 +27,7 @@ def test_declared_options_stand_in_the_resolved_config_and_in_the_key(tmp_path: 
     loaded = config_from_dict(config("realmlp", epochs=9), tmp_path).config
     options: Any = loaded.levels["base"]["net"]
     assert (options.train.lr, options.train.epochs, options.train.schedule) == (0.04, 9, "coslog4")
-    assert member_json(options)["train"]["lr"] == 0.04
+    assert options.recipe()["train"]["lr"] == 0.04
     (tmp_path / "c.yaml").write_text(dump_config(loaded))
     assert load_config(tmp_path / "c.yaml").config == loaded
     plain: Any = config_from_dict(config("mlp"), tmp_path).config.levels["base"]["net"]
@@ -46,8 +45,8 @@ def test_the_versions_of_a_nets_packages_are_in_its_key(tmp_path: Path) -> None:
         name: config_from_dict(config(name), tmp_path).config.levels["base"]["net"]
         for name in ("tabm", "mlp")
     }
-    assert {"tabm", "rtdl_num_embeddings", "torch"} <= set(member_libraries(loaded["tabm"]))
-    assert "tabm" not in member_libraries(loaded["mlp"])
+    assert {"tabm", "rtdl_num_embeddings", "torch"} <= set(loaded["tabm"].libraries())
+    assert "tabm" not in loaded["mlp"].libraries()
 
 
 def test_a_missing_package_is_found_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

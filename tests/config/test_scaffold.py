@@ -9,7 +9,7 @@ import pytest
 from stackfeat.config import RunConfig, load_config
 from stackfeat.config.scaffold import scaffold_config
 from stackfeat.errors import DataError
-from stackfeat.nets.options import NetOptions
+from stackfeat.members.net_options import NetOptions
 
 
 def loaded(folder: Path, text: str) -> RunConfig:

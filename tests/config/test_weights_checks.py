@@ -10,7 +10,7 @@ import pytest
 
 from stackfeat.config import LoadedConfig, dump_config
 from stackfeat.errors import ConfigError
-from stackfeat.nets.options import NetOptions
+from stackfeat.members.net_options import NetOptions
 
 Load = Callable[..., LoadedConfig]
 OLD = "net: mlp\n      params: {hidden: [32]}\n      train: {epochs: 5, lr: 1e-3}\n      emit: [proba, penultimate]"

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from stackfeat.config import LoadedConfig, RunConfig, dump_config, json_schema
 from stackfeat.config.fields import names_of
 from stackfeat.config.yaml_file import parse_yaml
+from stackfeat.members import MEMBERS
+from stackfeat.members.options import MemberOptions
 from stackfeat.options import Options
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=10)
@@ -92,7 +94,8 @@ def test_the_schema_is_sound_and_mentions_every_option() -> None:
         if "$ref" in node:
             assert node["$ref"].removeprefix("#/$defs/") in schema["$defs"]
     definitions = {**schema["$defs"], "RunConfig": schema}
-    for options in Options.__subclasses__():
+    stages = [options for options in Options.__subclasses__() if options is not MemberOptions]
+    for options in [*stages, *MEMBERS.values()]:
         definition = definitions[options.__name__]
         assert set(definition["properties"]) == set(names_of(options))
         assert definition["additionalProperties"] is False

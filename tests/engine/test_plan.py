@@ -10,8 +10,9 @@ from stackfeat.config import RunConfig
 from stackfeat.engine.graph import build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
-from stackfeat.engine.recipes import VERSIONS, AlignEmitRecipe, DiagnoseRecipe, EmitRecipe, EmitView, key_of
+from stackfeat.engine.recipes import AlignEmitRecipe, DiagnoseRecipe, EmitRecipe, EmitView, key_of
 from stackfeat.engine.scoring import diagnose_jobs
+from stackfeat.members.options import VERSIONS as FIT_VERSIONS
 
 LEVELS: dict[str, Any] = {
     "base": {
@@ -72,7 +73,7 @@ def changed(before: Plan, after: Plan) -> set[str]:
 
 def test_a_new_meta_learner_trains_no_base_member_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan()
-    monkeypatch.setitem(VERSIONS, "gated_linear", VERSIONS["gated_linear"] + 1)
+    monkeypatch.setitem(FIT_VERSIONS, "gated_linear", FIT_VERSIONS["gated_linear"] + 1)
     assert changed(before, plan()) == {"meta/m", "final/soft", "final/best"}
 
 
@@ -90,7 +91,7 @@ def test_a_new_version_of_a_choice_concerns_the_members_that_make_it(
     levels["final"]["hard"] = {"vote": "hard", "inputs": ["base/*/proba"]}
     levels["final"]["prior"] = {"vote": "hard", "tie": "prior", "inputs": ["meta/*"]}
     before = plan(levels)
-    monkeypatch.setitem(VERSIONS, stage, VERSIONS[stage] + 1)
+    monkeypatch.setitem(FIT_VERSIONS, stage, FIT_VERSIONS[stage] + 1)
     assert changed(before, plan(levels)) == concerned
 
 

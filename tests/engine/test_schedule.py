@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackfeat.engine.jobs import Job, Step
-from stackfeat.engine.schedule import GRACE_SECONDS, Deadlines, Progressed, Schedule, cost_rank
-from stackfeat.members.options import EstimatorOptions, PredictionsOptions, VoteOptions
-from stackfeat.nets.options import NetOptions
+from stackfeat.engine.schedule import GRACE_SECONDS, Deadlines, Progressed, Schedule
 
 NOTHING = Progressed(any_job=False, any_member=False)
 N_FOLDS = 5
@@ -183,21 +181,6 @@ def test_every_job_is_done_ended_or_left_and_the_limit_holds(
     assert machine.now <= deadline + GRACE_SECONDS + 1
     outcomes = machine.done + machine.ended + machine.left
     assert sorted(outcomes) == sorted(f"{name} {k}" for name in names for k in range(N_FOLDS))
-
-
-def test_what_members_are_likely_to_cost() -> None:
-    ranks = [
-        cost_rank(options)
-        for options in (
-            VoteOptions(vote="soft", inputs=("a/*",)),
-            EstimatorOptions(estimator="sklearn.linear_model.Ridge"),
-            EstimatorOptions(estimator="lightgbm.LGBMClassifier"),
-            EstimatorOptions(estimator="mine:Slow"),
-            NetOptions(net="mlp"),
-        )
-    ]
-    assert ranks == [0, 1, 2, 3, 4]
-    assert cost_rank(PredictionsOptions(predictions={"oof": "a.csv"})) == 0
 
 
 def test_fifteen_percent_and_at_least_thirty_seconds_are_kept_for_what_comes_after() -> None:

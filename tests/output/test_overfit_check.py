@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stackfeat.engine.graph import Node, Output
-from stackfeat.members.options import EstimatorOptions, VoteOptions
+from stackfeat.engine.graph import Node
+from stackfeat.members.options import EstimatorOptions, Output, VoteOptions
 from stackfeat.metrics.metric import get_metric
 from stackfeat.output.scores import HeldScore, Score, choose_submission, find_overfit, overfit_warnings
 
@@ -19,11 +19,11 @@ def member(name: str, oof: float, held: float | None, noise: float = 0.01, vote:
     """A score whose paired differences to others have about `noise` as standard error."""
     level, short = name.split("/")
     options = VoteOptions(vote=vote, inputs=("a",)) if vote else EstimatorOptions(estimator="e")  # type: ignore[arg-type]
-    node = Node(level, short, options, (), (), (Output("proba", "prediction"),), 0, "")
+    node = Node(level, short, (), (), (Output("proba", "prediction"),), 0)
     seed = sum(map(ord, name))
     wobble = COMMON + noise * np.random.default_rng(seed).normal(size=200)
     holdout = None if held is None else HeldScore(held, 1.0, 50, held + wobble)
-    return Score(node, oof, 0.01, oof, [oof], 500, None, {}, oof + wobble, holdout)
+    return Score(node, options, oof, 0.01, oof, [oof], 500, None, {}, oof + wobble, holdout)
 
 
 def names(scores: list[Score], metric: object = LOSS) -> list[str]:

@@ -14,8 +14,8 @@ from stackfeat.tasks.task import Kind, Task
 
 def scored(name: str, pooled: float, fold_mean: float, se: float = 0.01) -> Score:
     options = EstimatorOptions(estimator="sklearn.svm.SVC")
-    node = Node("base", name, options, ("table",), (), (), 0, f"levels.base.{name}")
-    return Score(node, pooled, se, fold_mean, [fold_mean], 100, None, {}, np.array([pooled]))
+    node = Node("base", name, ("table",), (), (), 0)
+    return Score(node, options, pooled, se, fold_mean, [fold_mean], 100, None, {}, np.array([pooled]))
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,17 @@ Out: entries of bytes and of folds; notes; or an error that says why these check
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stackfeat.data.files.fingerprint import hash_file
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.engine.graph import Node
 from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, ImportedRecipe
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import FOLDS, PREDICTIONS, STEM, FoldFile, read_fold_file, weights_role
-from stackfeat.members.options import PredictionFiles, PredictionsOptions
-from stackfeat.nets.options import NetOptions
+from stackfeat.members.options import Checkpoints, MemberOptions, PredictionFiles
 from stackfeat.registry.file_template import fill, has_fold
 from stackfeat.store import EntryStore
 
@@ -87,21 +85,20 @@ class MemberFiles:
             classes=None if given.classes is None else tuple(given.classes),
         )
 
-    def sources(self, node: Node, repeat: int, fold: Fold) -> dict[str, str]:
+    def sources(self, options: MemberOptions, repeat: int, fold: Fold) -> dict[str, str]:
         """Return the keys of the entries that a unit reads, by role; none for most members."""
-        if isinstance(node.options, PredictionsOptions):
-            return {PREDICTIONS: self.imported(node.options.predictions).key}
-        if isinstance(node.options, NetOptions) and node.options.weights is not None:
-            return self._checkpoints(node.options, node.options.weights, repeat, fold)
-        return {}
+        if options.files is not None:
+            return {PREDICTIONS: self.imported(options.files).key}
+        return {} if options.checkpoints is None else self._checkpoints(options.checkpoints, repeat, fold)
 
-    def _checkpoints(self, options: NetOptions, pattern: str, repeat: int, fold: Fold) -> dict[str, str]:
+    def _checkpoints(self, given: Checkpoints, repeat: int, fold: Fold) -> dict[str, str]:
         """Return the checkpoints of one fold; with predictions alone and a folds file, those of all."""
-        of_all = has_fold(pattern) and options.folds is not None and not options.taps()
-        roles: dict[str, str] = {FOLDS: self.fold_file(options.folds or "").key} if of_all else {}
+        pattern = given.pattern
+        of_all = has_fold(pattern) and given.folds is not None and not given.passes_features
+        roles: dict[str, str] = {FOLDS: self.fold_file(given.folds or "").key} if of_all else {}
         folds = range(len(self.of_folds(pattern, repeat))) if of_all else (None,)
         for one in folds:
-            for seed in range(options.seeds):
+            for seed in range(given.seeds):
                 number = one if one is not None else fold if isinstance(fold, int) else 0
                 name = fill(pattern, fold=number, repeat=repeat, seed=seed)
                 roles[weights_role(seed, one)] = CheckpointRecipe(file=self.hash(name)).key
@@ -127,17 +124,10 @@ class CheckpointRows:
     n_held: int
 
 
-def checkpoint_nodes(nodes: Sequence[Node]) -> list[Node]:
-    """Return the members whose weights come from files."""
-    return [
-        node for node in nodes if isinstance(node.options, NetOptions) and node.options.weights is not None
-    ]
-
-
 def ensure_checkpoints(
-    nodes: Sequence[Node], files: MemberFiles, rows: CheckpointRows, store: EntryStore
+    given: Mapping[str, Checkpoints], files: MemberFiles, rows: CheckpointRows, store: EntryStore
 ) -> list[str]:
-    """Store checkpoints and their folds, unless the store has them.
+    """Store checkpoints, by member, and their folds, unless the store has them.
 
     Returns
     -------
@@ -151,40 +141,37 @@ def ensure_checkpoints(
     """
     notes: list[str] = []
     problems: list[str] = []
-    for node in checkpoint_nodes(nodes):
-        assert isinstance(node.options, NetOptions) and node.options.weights is not None
+    for member, own in given.items():
         n_folds = rows.folds.n_folds
-        if node.options.folds is not None:
+        if own.folds is not None:
             try:
-                file = _ensure_folds(node.options.folds, files, rows, store)
+                file = _ensure_folds(own.folds, files, rows, store)
             except DataError as error:
-                problems.append(f"{node.full_name}: {error}")
+                problems.append(f"{member}: {error}")
                 continue
-            found = _fold_problem(node.options, file, rows)
-            problems += [f"{node.full_name}: {found}"] if found else []
-            notes += [f"warning: {node.full_name}: {text}" for text in _fold_notes(file)] if not found else []
+            found = _fold_problem(own, file, rows)
+            problems += [f"{member}: {found}"] if found else []
+            notes += [f"warning: {member}: {text}" for text in _fold_notes(file)] if not found else []
             n_folds = n_folds if file.is_identical else file.n_folds
-        for name in _needed(node.options, n_folds, rows.folds.n_repeats):
+        for name in _needed(own, n_folds, rows.folds.n_repeats):
             problem = _ensure_bytes(name, files, store)
-            problems += [f"{node.full_name}: {problem}"] if problem else []
-        if node.options.is_tuned and not has_fold(node.options.weights):
+            problems += [f"{member}: {problem}"] if problem else []
+        if own.is_tuned and not has_fold(own.pattern):
             notes.append(
-                f"{node.full_name}: every fold starts from {node.options.weights}; that it never saw these labels is "
-                "taken on trust"
+                f"{member}: every fold starts from {own.pattern}; that it never saw these labels is taken on trust"
             )
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
     return notes
 
 
-def _needed(options: NetOptions, n_folds: int, n_repeats: int) -> Iterator[str]:
+def _needed(given: Checkpoints, n_folds: int, n_repeats: int) -> Iterator[str]:
     """Yield the names of all files that some unit reads, each once."""
-    pattern = options.weights or ""
     names = (
-        fill(pattern, fold=fold, repeat=repeat, seed=seed)
+        fill(given.pattern, fold=fold, repeat=repeat, seed=seed)
         for repeat in range(n_repeats)
         for fold in range(n_folds)
-        for seed in range(options.seeds)
+        for seed in range(given.seeds)
     )
     yield from dict.fromkeys(names)
 
@@ -211,7 +198,7 @@ def _ensure_folds(name: str, files: MemberFiles, rows: CheckpointRows, store: En
     return FoldFile.load(store.read(recipe.key))
 
 
-def _fold_problem(options: NetOptions, file: FoldFile, rows: CheckpointRows) -> str | None:
+def _fold_problem(given: Checkpoints, file: FoldFile, rows: CheckpointRows) -> str | None:
     """Say why these checkpoints cannot be used beside the run's folds, or None."""
     if rows.n_held and file.n_other:
         return (
@@ -219,7 +206,7 @@ def _fold_problem(options: NetOptions, file: FoldFile, rows: CheckpointRows) -> 
             "in folds of the folds file, so checkpoints were trained on them. Set stack.holdout: 0, or hold "
             "out rows of fold -1 (stack.holdout: column)"
         )
-    if file.is_identical or not options.taps():
+    if file.is_identical or not given.passes_features:
         return None
     why = (
         "the folds are the same, but numbered otherwise; number the files and the folds file as the run does "

@@ -6,7 +6,7 @@ Out: an entry of aligned rows and one of checks for each; notes; or an error wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stackfeat.data.files.prediction_file import PredictionRows, read_predictions
@@ -14,11 +14,10 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.external.checkpoints import MemberFiles
 from stackfeat.engine.external.checks import examine
-from stackfeat.engine.graph import Node
 from stackfeat.engine.recipes import ImportCheckRecipe, ImportedRecipe
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import Aligned, Candidate, Check, align, on_members_scale, read_fold_file
-from stackfeat.members.options import PredictionFiles, PredictionsOptions
+from stackfeat.members.options import PredictionFiles
 from stackfeat.metrics.metric import Metric
 from stackfeat.store import EntryStore
 
@@ -45,13 +44,10 @@ class RunRows:
     seed: int
 
 
-def imported_nodes(nodes: Iterable[Node]) -> list[Node]:
-    """Return the members that are read from prediction files."""
-    return [node for node in nodes if isinstance(node.options, PredictionsOptions)]
-
-
-def ensure_imported(nodes: Sequence[Node], files: MemberFiles, rows: RunRows, store: EntryStore) -> list[str]:
-    """Check imported predictions and store them, unless the store has them.
+def ensure_imported(
+    given: Mapping[str, PredictionFiles], files: MemberFiles, rows: RunRows, store: EntryStore
+) -> list[str]:
+    """Check imported predictions, by member, and store them, unless the store has them.
 
     Returns
     -------
@@ -65,10 +61,9 @@ def ensure_imported(nodes: Sequence[Node], files: MemberFiles, rows: RunRows, st
     """
     notes: list[str] = []
     failed: list[str] = []
-    for node in imported_nodes(nodes):
-        checks = ensure_member(node, files, rows, store)
-        for check in checks:
-            text = f"{node.full_name}: {check.name}: {check.text}"
+    for name, own in given.items():
+        for check in ensure_member(own, files, rows, store):
+            text = f"{name}: {check.name}: {check.text}"
             if check.state == "failed":
                 failed.append(text)
             elif check.state != "ok":
@@ -78,10 +73,10 @@ def ensure_imported(nodes: Sequence[Node], files: MemberFiles, rows: RunRows, st
     return notes
 
 
-def ensure_member(node: Node, files: MemberFiles, rows: RunRows, store: EntryStore) -> list[Check]:
+def ensure_member(
+    given: PredictionFiles, files: MemberFiles, rows: RunRows, store: EntryStore
+) -> list[Check]:
     """Return the checks of one member; sound predictions are in the store afterwards."""
-    assert isinstance(node.options, PredictionsOptions)
-    given = node.options.predictions
     imported = files.imported(given)
     recipe = _check_recipe(given, imported.key, files, rows)
     if store.has(imported.key) and store.has(recipe.key):

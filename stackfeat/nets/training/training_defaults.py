@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stackfeat.errors import ConfigError
-from stackfeat.nets.options import NetOptions, TrainOptions
+from stackfeat.nets.options import TrainOptions
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
@@ -26,15 +26,18 @@ ATTRIBUTE = "train_defaults"
 TASKS = ("classification", "regression")
 
 
-def with_declared(options: NetOptions, task: str, folder: Path | None = None) -> NetOptions:
-    """Return `options` with the net's own training defaults where `train` was not given them.
+def with_declared(net: str, given: TrainOptions, task: str, folder: Path | None = None) -> TrainOptions:
+    """Return how a net is trained: as given, and by its own defaults where nothing is.
 
     A class declares them as a plain dict, ``train_defaults = {"lr": 0.04, "schedule": "coslog4"}``;
     under ``classification`` and ``regression`` stand those of one kind of task.
 
     Parameters
     ----------
-    options : NetOptions
+    net : str
+        A name of the table NETS, or ``pkg.mod:Class``.
+    given : TrainOptions
+        What the config says.
     task : {"binary", "multiclass", "regression"}
     folder : Path, optional
         Searched before the installed packages: the config's folder.
@@ -44,22 +47,20 @@ def with_declared(options: NetOptions, task: str, folder: Path | None = None) ->
     ConfigError
         If the class declares what is no option of training, or what does not go with those given.
     """
-    declared = train_defaults(options.net, task, folder)
-    given = options.train.model_fields_set
-    missing = {name: value for name, value in declared.items() if name not in given}
+    declared = train_defaults(net, task, folder)
+    missing = {name: value for name, value in declared.items() if name not in given.model_fields_set}
     if not missing:
-        return options
-    values = missing | {name: getattr(options.train, name) for name in given}
+        return given
+    values = missing | {name: getattr(given, name) for name in given.model_fields_set}
     try:
-        train = TrainOptions.model_validate(values)
+        return TrainOptions.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "train"
         raise ConfigError(
-            f"{ATTRIBUTE} of net {options.net!r} must fit the options of train; got {missing} "
+            f"{ATTRIBUTE} of net {net!r} must fit the options of train; got {missing} "
             f"({place}: {first['msg']}); correct the class, or set the option in the config"
         ) from error
-    return options.model_copy(update={"train": train})
 
 
 def train_defaults(net: str, task: str, folder: Path | None = None) -> dict[str, Any]:

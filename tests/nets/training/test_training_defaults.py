@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from stackfeat.errors import ConfigError
-from stackfeat.nets.options import NetOptions, TrainOptions
+from stackfeat.members.net_options import NetOptions
+from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.training_defaults import TASKS, train_defaults, with_declared
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import resolve
@@ -28,19 +29,18 @@ def test_what_is_read_as_text_is_what_the_class_has(name: str, task: str) -> Non
 
 
 def test_only_what_the_config_leaves_open_is_filled_in() -> None:
-    options = NetOptions(net="realmlp", train=TrainOptions(lr=5e-3, epochs=7))
-    train = with_declared(options, "multiclass").train
+    train = with_declared("realmlp", TrainOptions(lr=5e-3, epochs=7), "multiclass")
     assert (train.lr, train.epochs) == (5e-3, 7)  # the first is also the general default
     assert (train.schedule, train.clip_norm) == ("coslog4", None)
-    assert with_declared(NetOptions(net="realmlp"), "binary").train.lr == 0.04
-    assert with_declared(NetOptions(net="realmlp"), "regression").train.lr == 0.1
+    assert with_declared("realmlp", TrainOptions(), "binary").lr == 0.04
+    assert with_declared("realmlp", TrainOptions(), "regression").lr == 0.1
 
 
 def test_options_filled_in_once_stay() -> None:
-    once = with_declared(NetOptions(net="realmlp"), "binary")
-    again = with_declared(NetOptions.model_validate(once.to_json()), "regression")
+    once = NetOptions(net="realmlp").resolved("binary", Path())
+    again = NetOptions.model_validate(once.to_json()).resolved("regression", Path())
     assert again.train == once.train
-    assert with_declared(NetOptions(net="mlp"), "binary").train == TrainOptions()
+    assert with_declared("mlp", TrainOptions(), "binary") == TrainOptions()
 
 
 def write(folder: Path, declared: str) -> str:
@@ -52,15 +52,16 @@ def write(folder: Path, declared: str) -> str:
 
 
 def test_a_users_class_is_read_and_not_imported(tmp_path: Path) -> None:
-    options = NetOptions(
-        net=write(tmp_path, "train_defaults: dict = {'lr': 0.3, 'regression': {'epochs': 3}}")
+    net, nothing = (
+        write(tmp_path, "train_defaults: dict = {'lr': 0.3, 'regression': {'epochs': 3}}"),
+        TrainOptions(),
     )
-    assert with_declared(options, "regression", tmp_path).train == TrainOptions(lr=0.3, epochs=3)
-    assert with_declared(options, "binary", tmp_path).train == TrainOptions(lr=0.3)
+    assert with_declared(net, nothing, "regression", tmp_path) == TrainOptions(lr=0.3, epochs=3)
+    assert with_declared(net, nothing, "binary", tmp_path) == TrainOptions(lr=0.3)
     assert "my_declared_net" not in sys.modules
-    options = NetOptions(net=write(tmp_path, "width = 3  # nothing declared"))
-    assert with_declared(options, "binary", tmp_path).train == TrainOptions()
-    assert with_declared(NetOptions(net="no_such_module:Net"), "binary", tmp_path).train == TrainOptions()
+    net = write(tmp_path, "width = 3  # nothing declared")
+    assert with_declared(net, nothing, "binary", tmp_path) == nothing
+    assert with_declared("no_such_module:Net", nothing, "binary", tmp_path) == nothing
 
 
 @pytest.mark.parametrize(
@@ -80,4 +81,4 @@ def test_a_users_class_is_read_and_not_imported(tmp_path: Path) -> None:
 def test_what_cannot_be_declared_is_refused(declared: str, message: str, tmp_path: Path) -> None:
     train = TrainOptions(early_stopping="fixed")
     with pytest.raises(ConfigError, match=message):
-        with_declared(NetOptions(net=write(tmp_path, declared), train=train), "binary", tmp_path)
+        with_declared(write(tmp_path, declared), train, "binary", tmp_path)

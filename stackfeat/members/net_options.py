@@ -1,0 +1,254 @@
+"""Options of `net` members: nets that are trained in every fold, or come from checkpoints; torch-free.
+
+In:  a member's mapping in a config, or in the recipe of a fit.
+Out: what follows from it: blocks of its taps, keys, cost, files, the learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_serializer, model_validator
+
+from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, made
+from stackfeat.nets.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions, TrainOptions
+from stackfeat.nets.training.training_defaults import with_declared
+from stackfeat.registry.file_template import has_fold
+from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
+from stackfeat.registry.source import library_versions
+from stackfeat.tasks.task import OUTPUTS, task_class
+
+if TYPE_CHECKING:
+    from stackfeat.members.protocol import Member
+
+FEW_EPOCHS, SMALL_BATCH = 20, 64
+EmitItem = str | TapOptions
+
+
+class NetOptions(MemberOptions):
+    """A member whose learner is a PyTorch net."""
+
+    net: str = Field(description="A name of the table NETS, or 'pkg.mod:Class'.")
+    params: dict[str, Any] = {}
+    inputs: tuple[str, ...] | None = None
+    train: TrainOptions = TrainOptions()
+    emit: tuple[EmitItem, ...] | Literal["auto"] = "auto"
+    seeds: int = Field(1, ge=1, le=100, description="Nets per fold; their predictions are averaged.")
+    scaling: Literal["auto", "quantile", "standard", "none"] = Field(
+        "auto",
+        description="Of numeric columns; auto: quantile, and none (as they are) for nets with weights.",
+    )
+    output: Literal["auto", "logits", "proba", "log_proba", "value"] = "auto"
+    output_item: int | str = Field(
+        0, description="Which item of a tuple, list or mapping that the net returns is its output."
+    )
+    classes: tuple[str | int | float | bool, ...] | None = Field(
+        None, description="weights: the order of the net's output columns; the sorted order without it."
+    )
+    weights: str | None = Field(
+        None, description="Checkpoint; may hold {fold} (from 0), {fold1} (from 1), {repeat}, {seed}."
+    )
+    folds: str | None = Field(
+        None, description="csv of id and fold: which rows each fold's checkpoint did not see."
+    )
+    frozen: bool = Field(False, description="One net, trained on other data: its features, no folds needed.")
+    state_key: str | None = Field(None, description="Where the state dict is in the checkpoint.")
+    head: Literal["keep", "reset"] = Field(
+        "keep", description="reset: last layers that do not fit the checkpoint start anew."
+    )
+    freeze: tuple[str, ...] = Field((), description="Fine-tuning: parameters (globs) that stay as they are.")
+    lr_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Fine-tuning: factor of the learning rate from block to block, last first.",
+    )
+    lrs: dict[str, float] = Field({}, description="Fine-tuning: factor of the learning rate by glob.")
+
+    @field_validator("lrs")
+    @classmethod
+    def factors_are_positive(cls, value: dict[str, float]) -> dict[str, float]:
+        for pattern, factor in value.items():
+            if not factor > 0:
+                raise ValueError(f"factors must be above 0; got {pattern}: {factor:g}. Use freeze for 0")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def frozen_taps_have_a_default_of_their_own(cls, values: Any) -> Any:
+        """One net has one space, so its activations may be handed on as they are."""
+        if not isinstance(values, dict) or values.get("frozen") is not True:
+            return values
+        emit = values.get("emit", "auto")
+        if not isinstance(emit, list | tuple):
+            return values
+        taps = [
+            {**item, "encode": list(FROZEN_ENCODINGS)}
+            if isinstance(item, dict) and "encode" not in item
+            else item
+            for item in emit
+        ]
+        return {**values, "emit": taps}
+
+    @model_serializer(mode="wrap")
+    def only_what_is_used(self, handler: Any) -> dict[str, Any]:
+        """Leave `train` out where checkpoints are taken as they are: that it is given asks for fine-tuning."""
+        values: dict[str, Any] = handler(self)
+        if self.weights is not None and not self.is_tuned:
+            values.pop("train", None)
+        return values
+
+    @field_validator("emit", "inputs", "freeze", mode="before")
+    @classmethod
+    def one_item_is_a_list(cls, value: Any) -> Any:
+        return value if value is None or value == "auto" or isinstance(value, list | tuple) else (value,)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether training starts from given weights, and is not just left out."""
+        return self.weights is not None and "train" in self.model_fields_set
+
+    @property
+    def chosen_scaling(self) -> Literal["quantile", "standard", "none"]:
+        """`scaling` with `auto` resolved."""
+        if self.scaling != "auto":
+            return self.scaling
+        return "quantile" if self.weights is None else "none"
+
+    def member(self, trust_code: bool = False) -> Member:
+        learner = "net:NetMember" if self.weights is None else "checkpoint:CheckpointMember"
+        return made(learner, self, trust_code)
+
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        return self.inputs
+
+    def input_problems(
+        self, raw: Sequence[str], blocks: Sequence[str], features: Sequence[str]
+    ) -> Iterator[str]:
+        if blocks:
+            yield "nets that read blocks are not built yet; name raw inputs, or use an estimator"
+
+    def outputs(self, task: str, report: Report) -> tuple[Output, ...]:
+        name = task_class(task).output
+        for place, item in enumerate(self.emitted()):
+            if item.tap in OUTPUTS and item.tap != name:
+                report(f"emit.{place}", f"in a {task} task the output is {name!r}; got {item.tap!r}")
+        outputs = [Output(name, "prediction")] if self.emits(name) else []
+        seen: set[str] = set()
+        for tap in self.taps():
+            for encoding in tap.encode:
+                output = Output(f"{tap.key}@{encoding}", "feature", tap, encoding)
+                if output.name in seen:
+                    report(
+                        "emit",
+                        f"each output is named once; got {output.name!r} twice. Give one of the taps a name",
+                    )
+                seen.add(output.name)
+                outputs.append(output)
+        return tuple(outputs)
+
+    def emits(self, *names: str) -> bool:
+        """Whether predictions, called one of `names`, are handed on; a frozen net knows other classes than ours."""
+        return not self.frozen if self.emit == "auto" else any(name in self.emit for name in names)
+
+    def emitted(self) -> list[TapOptions]:
+        """What `emit` lists, names written out; predictions are among them."""
+        encode = FROZEN_ENCODINGS if self.frozen else DEFAULT_ENCODINGS
+        items = () if self.emit == "auto" else self.emit
+        return [
+            item if isinstance(item, TapOptions) else TapOptions(tap=item, encode=encode) for item in items
+        ]
+
+    def taps(self) -> list[TapOptions]:
+        """The layers that are read, `emit: auto` resolved."""
+        if self.emit == "auto":
+            return [
+                TapOptions(tap="penultimate", encode=FROZEN_ENCODINGS if self.frozen else DEFAULT_ENCODINGS)
+            ]
+        return [tap for item, tap in zip(self.emit, self.emitted(), strict=True) if item not in OUTPUTS]
+
+    def recipe(self) -> dict[str, Any]:
+        # The file counts by its bytes, not by its name.
+        given = {"weights": None if self.weights is None else "given"}
+        return super().recipe() | given | {"emit": [tap.to_json() for tap in self.taps()]}
+
+    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
+        chosen = {
+            "threads": run["threads"],
+            "seeds": self.seeds * run["seed_copies"],
+            "device": run["device"],
+            "version": VERSIONS["net"],
+            "loss": self.train.loss if self.train.loss != "auto" else run["loss"],
+        }
+        return chosen if self.weights is None else chosen | {"predicts": self.emits(*OUTPUTS)}
+
+    def libraries(self) -> dict[str, str]:
+        family = self.net.partition(":")[0]
+        more = (family,) if family in NET_FAMILIES else NET_PACKAGES.get(self.net, ("", ()))[1]
+        return library_versions("torch", "numpy", "scikit-learn", *more)
+
+    @property
+    def code(self) -> str | None:
+        return self.net
+
+    @property
+    def cost(self) -> int:
+        return 4 if self.weights is None else 3
+
+    def resolved(self, task: str, folder: Path) -> Self:
+        train = with_declared(self.net, self.train, task, folder)
+        return self if train is self.train else self.model_copy(update={"train": train})
+
+    def reduced(self) -> Self:
+        # Few rows and large batches would be too few steps for a net to learn labels by heart.
+        train = {
+            "epochs": min(self.train.epochs, FEW_EPOCHS),
+            "batch_size": min(self.train.batch_size, SMALL_BATCH),
+        }
+        return self.model_copy(update={"train": self.train.model_copy(update=train), "seeds": 1})
+
+    @property
+    def has_layers(self) -> bool:
+        return True
+
+    def open_taps(self) -> list[TapOptions]:
+        return [tap for tap in self.taps() if tap.is_open]
+
+    def with_layers(self, layers: Mapping[str, Sequence[str]]) -> Self:
+        emit: list[EmitItem] = []
+        for item, tap in zip(() if self.emit == "auto" else self.emit, self.emitted(), strict=True):
+            if not tap.is_open:
+                emit.append(item)
+            elif isinstance(item, TapOptions):
+                emit += [item.model_copy(update={"tap": name}) for name in layers[tap.tap]]
+            else:
+                emit += layers[tap.tap]
+        return self.model_copy(update={"emit": tuple(emit)})
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        if self.weights is None:
+            return None
+        return Checkpoints(
+            pattern=self.weights,
+            folds=self.folds,
+            seeds=self.seeds,
+            passes_features=bool(self.taps()),
+            is_tuned=self.is_tuned,
+            has_classes=self.classes is not None,
+        )
+
+    @property
+    def is_given(self) -> bool:
+        return self.weights is not None and has_fold(self.weights)
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.weights is not None and not self.is_tuned
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.frozen
