@@ -205,8 +205,7 @@ def portable(error: BaseException) -> BaseException:
 
 def to_bytes(value: object) -> bytes:
     """Pickle a value; functions and classes a worker cannot import travel by value."""
-    # The one name that holds for all joblib: cloudpickle came inside joblib before 1.6, beside it since.
-    from joblib.externals.loky.cloudpickle_wrapper import dumps
+    from stackfeat.executors._compat import dumps
 
     data: bytes = dumps(value)
     return data

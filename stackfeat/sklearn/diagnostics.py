@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
-from sklearn.utils import _safe_indexing
 
 from stackfeat.encodings.alignment import usable_anchors
 from stackfeat.encodings.diagnostics import BlockDiagnostics, block_warnings, fold_id_accuracy
 from stackfeat.metrics.functions import log_loss
 from stackfeat.nets.options import TapOptions
+from stackfeat.sklearn._compat import _safe_indexing
 from stackfeat.sklearn.emission import encodings_of
 from stackfeat.sklearn.folding import Views
 from stackfeat.sklearn.rows import first_fold_of

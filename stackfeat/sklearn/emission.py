@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import _check_response_method
 
 from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, TapOptions
 from stackfeat.registry.resolve import suggest
@@ -104,11 +103,10 @@ def check_targets(name: str, emission: Emission, task: Task | None) -> None:
 
 def choose_method(name: str, estimator: Any, wanted: str) -> str:
     """Return the first method that an estimator has of those that a word of `emit`, or a method's name, means."""
-    methods = METHODS.get(wanted, (wanted,))
-    try:
-        return str(_check_response_method(estimator, list(methods)).__name__)
-    except AttributeError as error:
-        raise ValueError(f"Underlying estimator {name} does not implement the method {wanted}.") from error
+    for method in METHODS.get(wanted, (wanted,)):
+        if (found := getattr(estimator, method, None)) is not None:
+            return str(found.__name__)
+    raise ValueError(f"Underlying estimator {name} does not implement the method {wanted}.")
 
 
 def find_net(estimator: Any) -> BaseNet | None:

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.ensemble._forest import BaseForest
-from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,6 +20,7 @@ from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Block, Scale
 from stackfeat.meta.gating.estimator_gate import gate_blocks
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.gating.opinion_pool import prediction_coefficients
+from stackfeat.sklearn._compat import BaseForest, BaseGradientBoosting
 from stackfeat.tasks.task import Task
 
 GATE_SE = 0.5

@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.ensemble._base import _fit_single_estimator
-from sklearn.model_selection._validation import _enforce_prediction_order
 
 from stackfeat.data.splits.folds import Folds
 from stackfeat.encodings.alignment import align_spaces, anchors_of, map_rows, usable_anchors
@@ -28,6 +26,7 @@ from stackfeat.engine.crossfit import cross_fit
 from stackfeat.executors.pool import JoblibExecutor
 from stackfeat.members.tap_encoders import Encoders, TapReader, encode, fit_encoders, tap_arrays
 from stackfeat.nets.options import JOINT, TapOptions
+from stackfeat.sklearn._compat import _enforce_prediction_order, _fit_single_estimator
 from stackfeat.sklearn.emission import Emission, encodings_of, find_net, net_input
 from stackfeat.sklearn.rows import spread, take, take_params
 from stackfeat.tasks.task import Task

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
-from sklearn.utils.validation import _check_sample_weight, check_array
+from sklearn.utils.validation import check_array
 
 from stackfeat.data.samples import Input, Table
 from stackfeat.data.schema.columns import Column, describe_column, guess_type
 from stackfeat.data.schema.roles import build_table
 from stackfeat.errors import DataError, UsageError
 from stackfeat.registry.resolve import suggest
+from stackfeat.sklearn._compat import _check_sample_weight
 
 SINGLE = "table"
 """Name of the input where X is not a dict: that of a config with one table."""

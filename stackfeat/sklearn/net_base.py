@@ -20,12 +20,7 @@ import numpy as np
 from pydantic import ValidationError
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.validation_split import inner_split
@@ -36,6 +31,7 @@ from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import as_factory, on_cpu
 from stackfeat.nets.options import TrainOptions
+from stackfeat.sklearn._compat import Interval, StrOptions, _check_feature_names, _check_n_features
 from stackfeat.sklearn.inputs import InputReader, check_inputs, is_dict, n_rows_of
 from stackfeat.tasks.task import Task
 

@@ -12,13 +12,13 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, is_classifier
+from sklearn.base import BaseEstimator, TransformerMixin, is_classifier
 from sklearn.model_selection import check_cv
-from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.errors import LeakWarning
+from stackfeat.sklearn._compat import HasMethods, StrOptions, _fit_context, _VisualBlock
 from stackfeat.sklearn.diagnostics import diagnose_outputs
 from stackfeat.sklearn.emission import Emission, check_targets, output_name, plan_emission, prediction_columns
 from stackfeat.sklearn.folding import FoldWorker, Views, fit_folds
@@ -32,7 +32,7 @@ from stackfeat.sklearn.rows import (
     route,
     split_folds,
 )
-from stackfeat.sklearn.stacking_base import label, visual_block
+from stackfeat.sklearn.stacking_base import label
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -283,7 +283,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
     def _sk_visual_block_(self) -> Any:
         """Draw the estimator with what is emitted of it."""
         name = label(ESTIMATOR, self.estimator, self.emit, self.encode)
-        return visual_block("parallel", [self.estimator], [name])
+        return _VisualBlock("parallel", [self.estimator], names=[name])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "oof_")

@@ -17,25 +17,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn import get_config
 from sklearn.model_selection import TimeSeriesSplit
-from sklearn.utils import _safe_indexing
-from sklearn.utils.metadata_routing import (
-    _manual_routing,
-    _raise_for_params,
-    _routing_enabled,
-    process_routing,
-)
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
+from sklearn.utils.validation import column_or_1d, indexable
+
+from stackfeat.data.splits.folds import Folds
+from stackfeat.sklearn._compat import (
     _check_feature_names,
     _check_method_params,
     _check_n_features,
-    _make_indexable,
     _num_samples,
-    column_or_1d,
+    _raise_for_params,
+    _safe_indexing,
 )
-
-from stackfeat.data.splits.folds import Folds
 from stackfeat.sklearn.inputs import is_dict
 
 
@@ -65,7 +61,7 @@ def as_rows(X: Any) -> Any:
             name: kind for name, kind in X.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative
         }
         X = X.astype({name: kind.newbyteorder("=") for name, kind in foreign.items()}) if foreign else X
-    rows = _make_indexable(X)
+    (rows,) = indexable(X)
     if count(rows) < 1:
         raise ValueError(f"X must have at least 1 sample; got 0 sample(s) (shape={np.shape(rows)})")
     return rows
@@ -200,6 +196,12 @@ def fingerprint(X: Any) -> str:
     return digest.hexdigest()
 
 
+def refuse_metadata(owner: Any, given: Mapping[str, Any]) -> None:
+    """Raise ValueError where `fit` is given more than weights and groups, and metadata routing is not enabled."""
+    if set(given) - {"sample_weight", "groups"}:
+        _raise_for_params(given, owner, "fit")
+
+
 def route(owner: Any, fit_params: Mapping[str, Any], names: Sequence[str]) -> Any:
     """Return the metadata of every estimator named, and of the splitter.
 
@@ -209,12 +211,12 @@ def route(owner: Any, fit_params: Mapping[str, Any], names: Sequence[str]) -> An
         Without metadata routing: if anything but ``sample_weight`` and ``groups`` is given.
     """
     given = {name: value for name, value in fit_params.items() if value is not None}
-    _raise_for_params(given, owner, "fit", allow=["sample_weight", "groups"])
-    if _routing_enabled():
+    refuse_metadata(owner, given)
+    if get_config()["enable_metadata_routing"]:
         return process_routing(owner, "fit", **given)
     weight = {name: value for name, value in given.items() if name == "sample_weight"}
     groups = {name: value for name, value in given.items() if name == "groups"}
-    return _manual_routing({**{name: {"fit": weight} for name in names}, "splitter": {"split": groups}})
+    return {**{name: {"fit": weight} for name in names}, "splitter": {"split": groups}}
 
 
 def metadata_of(routed: Any, name: str, method: str) -> dict[str, Any]:

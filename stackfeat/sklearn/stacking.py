@@ -11,14 +11,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import ensemble
-from sklearn.base import _fit_context
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _estimator_has, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.errors import LeakWarning
+from stackfeat.sklearn._compat import StrOptions, _estimator_has, _fit_context
 from stackfeat.sklearn.diagnostics import diagnose_stack
 from stackfeat.sklearn.stacking_base import FoldStacking, mean, most_voted, route_predict
 from stackfeat.tasks.classification import of_labels

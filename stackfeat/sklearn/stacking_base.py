@@ -13,28 +13,29 @@ It also holds:
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.ensemble._base import _fit_single_estimator
-from sklearn.ensemble._stacking import _BaseStacking
 from sklearn.model_selection import check_cv
-from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
-    _manual_routing,
-    _raise_for_params,
-    _routing_enabled,
     process_routing,
 )
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from stackfeat.sklearn._compat import (
+    _BaseStacking,
+    _check_feature_names_in,
+    _fit_single_estimator,
+    _safe_indexing,
+)
 from stackfeat.sklearn.emission import (
     PREDICTIONS,
     Emission,
@@ -56,6 +57,7 @@ from stackfeat.sklearn.rows import (
     count,
     first_fold_of,
     metadata_of,
+    refuse_metadata,
     route,
     split_folds,
 )
@@ -64,13 +66,9 @@ from stackfeat.tasks.task import Task
 
 def route_predict(stack: Any, params: dict[str, Any]) -> dict[str, Any]:
     """Return what the final estimator's `predict` is given."""
-    route: Callable[..., Any] = _manual_routing
-    routed = (
-        process_routing(stack, "predict", **params)
-        if _routing_enabled()
-        else route({"final_estimator_": {"predict": params}})
-    )
-    return dict(routed.final_estimator_["predict"])
+    if not get_config()["enable_metadata_routing"]:
+        return params
+    return dict(process_routing(stack, "predict", **params).final_estimator_["predict"])
 
 
 def mean(outputs: Sequence[Any]) -> Any:
@@ -145,16 +143,6 @@ def label(name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto
     return f"{name}: {', '.join(outputs)}"
 
 
-def visual_block(kind: str, estimators: list[Any], names: list[str]) -> Any:
-    """Return scikit-learn's own drawing block; its module moved between versions."""
-    for module in ("sklearn.utils._repr_html.estimator", "sklearn.utils._estimator_html_repr"):
-        try:
-            return importlib.import_module(module)._VisualBlock(kind, estimators, names=names)
-        except ImportError:
-            continue
-    raise ImportError("scikit-learn must have an HTML representation; got none; install 1.6 or later")
-
-
 class FoldStacking(_BaseStacking):
     """Stands between scikit-learn's stacks and their base: same parameters and names, own fit."""
 
@@ -162,7 +150,7 @@ class FoldStacking(_BaseStacking):
         self, X: Any, y: Any, task: Task | None, n_classes: int | list[int], fit_params: Mapping[str, Any]
     ) -> Any:
         """Fit estimators over folds, then the final estimator on what they say of rows they did not see."""
-        _raise_for_params(fit_params, self, "fit", allow=["sample_weight", "groups"])
+        refuse_metadata(self, fit_params)
         names, estimators = self._validate_estimators()
         self._validate_final_estimator()
         live = {name: est for name, est in zip(names, estimators, strict=True) if est != "drop"}

@@ -10,11 +10,11 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.base import BaseEstimator, TransformerMixin
 
 from stackfeat.errors import UsageError
 from stackfeat.nets.build import is_module, on_cpu
+from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import check_inputs
 from stackfeat.sklearn.rows import check_width
 

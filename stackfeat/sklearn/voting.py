@@ -13,13 +13,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import ensemble
-from sklearn.base import _fit_context
-from sklearn.ensemble._voting import _BaseVoting
 from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, _raise_for_params
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -30,9 +27,17 @@ from stackfeat.meta.votes.soft import GivenWeightVote
 from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.meta.votes.weighted import WeightedVote
 from stackfeat.metrics.metric import get_metric
+from stackfeat.sklearn._compat import StrOptions, _BaseVoting, _fit_context
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import ALL, FoldWorker, KeptResults, Views, fit_folds
-from stackfeat.sklearn.rows import as_rows, check_weights_supported, metadata_of, route, split_folds
+from stackfeat.sklearn.rows import (
+    as_rows,
+    check_weights_supported,
+    metadata_of,
+    refuse_metadata,
+    route,
+    split_folds,
+)
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -245,7 +250,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         ValueError
             If ``voting="rank"`` and there are more than two classes.
         """
-        _raise_for_params(fit_params, self, "fit", allow=["sample_weight", "groups"])
+        refuse_metadata(self, fit_params)
         X = as_rows(X)
         y_type = type_of_target(y, input_name="y")
         if y_type in ("unknown", "continuous"):
@@ -349,7 +354,7 @@ class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit the estimators on all rows; for fitted weights and ranks also over folds."""
-        _raise_for_params(fit_params, self, "fit", allow=["sample_weight", "groups"])
+        refuse_metadata(self, fit_params)
         self._fit_votes(X, column_or_1d(y, warn=True), Task("regression"), fit_params)
         return self
 

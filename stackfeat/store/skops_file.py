@@ -300,8 +300,9 @@ def _full_name(loss: str) -> str:
     if module != "_loss":
         return loss
     # Loading it takes what stands under that name, so this must be scikit-learn's, and no file called so.
-    losses = importlib.import_module("sklearn._loss._loss")
-    return f"{losses.__name__}.{name}" if sys.modules.get("_loss") is losses else loss
+    importlib.import_module("sklearn.linear_model")
+    losses = sys.modules.get("sklearn._loss._loss")
+    return f"{losses.__name__}.{name}" if losses and sys.modules.get("_loss") is losses else loss
 
 
 def is_known_estimator(name: str) -> bool:
