@@ -18,8 +18,7 @@ from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
 from stackfeat.nets.training.fine_tuning import Start, given_head
 from stackfeat.nets.training.fit import AMPLIFICATION, DRY_RUN_ROWS, dry_run, locate_penultimate
-from stackfeat.nets.training.loop import TrainReport
-from stackfeat.nets.training.outputs import Head, check_rows_independent, find_head
+from stackfeat.nets.training.outputs import Head, TrainReport, check_rows_independent, find_head
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
 

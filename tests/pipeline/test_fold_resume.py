@@ -60,7 +60,7 @@ def test_a_run_killed_inside_a_fold_resumes_inside_it(
 def test_a_fold_interrupted_in_one_process_resumes_inside_it(
     build: Any, make_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stackfeat.nets.training import loop as attempt
+    from stackfeat.nets.training import loop
 
     config = net_config(make_config())
     config["levels"]["base"]["mlp"] |= {"train": {"epochs": 6, "batch_size": 64}, "seeds": 1}
@@ -68,7 +68,7 @@ def test_a_fold_interrupted_in_one_process_resumes_inside_it(
     assert whole.run().code == 0
     monkeypatch.setenv("STACKFEAT_SNAPSHOT_SECONDS", "0")
     epochs: list[int] = []
-    run_epoch = attempt.Attempt.run_epoch
+    run_epoch = loop.TrainingLoop.run_epoch
 
     def counted(self: Any) -> float:
         if len(epochs) == 4:
@@ -77,7 +77,7 @@ def test_a_fold_interrupted_in_one_process_resumes_inside_it(
         return run_epoch(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(attempt.Attempt, "run_epoch", counted)
+        patch.setattr(loop.TrainingLoop, "run_epoch", counted)
         assert killed.run().code == 130
         epochs.append(1)
         assert killed.run().code == 0

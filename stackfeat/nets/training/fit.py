@@ -1,22 +1,24 @@
 """From arrays to a fitted net.
 
 In:  a `NetSpec`, arrays with a row per training sample, the target, options, a seed.
-Out: a `FittedNet`; the rows given are all it ever sees, early stopping included.
+Out: a `FittedNet`; the rows given are all it ever sees, early stopping included. A loss that is not finite
+     starts the training again from the same weights at a tenth of the learning rate.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import MemberError, StackfeatError, TapError, UsageError
+from stackfeat.errors import MemberError, NaNLossError, StackfeatError, TapError, UsageError
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.lazy import LazyColumn, select
 from stackfeat.layers.taps import Tap
@@ -24,9 +26,10 @@ from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.batches import check_mixing
+from stackfeat.nets.training.batches import Rows, check_mixable, check_mixing
 from stackfeat.nets.training.fine_tuning import Start
-from stackfeat.nets.training.loop import Rows, train_net
+from stackfeat.nets.training.hooks import training_hooks
+from stackfeat.nets.training.loop import RowLosses, TrainingLoop
 from stackfeat.nets.training.outputs import (
     Head,
     Loss,
@@ -37,11 +40,11 @@ from stackfeat.nets.training.outputs import (
     output_rows,
     row_losses,
 )
-from stackfeat.nets.training.snapshots import Snapshots
+from stackfeat.nets.training.snapshots import Snapshots, module_tensors
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
 
-__all__ = ["FittedNet", "NetSpec", "fit_net"]
+__all__ = ["FittedNet", "NetSpec", "fit_net", "train_net"]
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +144,90 @@ def untrained_net(
     head = Head(cast(OutputKind, task.head_outputs[0]))
     report = TrainReport(epochs=0, best_epoch=0, losses=())
     return FittedNet(module, spec, task, head, penultimate, problem, report, place, threads)
+
+
+MAX_RETRIES = 2
+
+
+def train_net(
+    module: nn.Module,
+    rows: Rows,
+    *,
+    options: TrainOptions,
+    loss: RowLosses,
+    seed: int,
+    device: torch.device,
+    validation: Rows | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    snapshots: Snapshots | None = None,
+) -> TrainReport:
+    """Train `module` in place, with AdamW.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On `device`; its mode and torch's generators are as before afterwards.
+    rows : Rows
+    options : TrainOptions
+        With `validation` and ``patience`` training ends early, and the best epoch's weights are kept.
+    loss : callable
+        ``loss(output, y, label_smoothing, reduction)`` gives a loss per row (``"none"``), float32, or
+        their sum (``"sum"``).
+    seed : int
+        Decides the order of rows and the dropout.
+    validation : Rows, optional
+    should_stop : callable, optional
+        Asked after every epoch.
+    snapshots : Snapshots, optional
+        Where the state is kept now and then. A training that finds one of its own goes on from
+        there, to the same bytes as one that was never interrupted.
+
+    Raises
+    ------
+    NaNLossError
+        If no learning rate tried kept the loss finite.
+    MemberError
+        If there are fewer than two rows, nothing to train, or not enough memory for two rows.
+    UsageError
+        If the inputs cannot be mixed as asked.
+    """
+    if len(rows) < 2:
+        raise MemberError(f"training must have at least 2 rows; got {len(rows)}; use fewer folds")
+    check_mixable(options, rows)
+    start = copy.deepcopy(module.state_dict())
+    if snapshots is not None and not all(isinstance(values, Tensor) for values in start.values()):
+        logger.info("%s keeps state that is no tensor: no snapshots", type(module).__name__)
+        snapshots = None
+    identity = identify(module, rows, options, seed)
+    found = None if snapshots is None else snapshots.load(identity)
+    first = 0 if found is None else found[0]["retry"]
+    for retry in range(first, MAX_RETRIES + 1):
+        hooks = training_hooks(options, validation, should_stop, snapshots, identity)
+        loop = TrainingLoop(module, rows, options, loss, device, hooks=hooks, retry=retry)
+        try:
+            with pinned(seed, device=device):
+                loop.order.manual_seed(seed)
+                if found is not None:
+                    loop.restore(*found)
+                    logger.info("resumed after epoch %d of %d", len(loop.progress.losses), options.epochs)
+                report = loop.run()
+        finally:
+            loop.optimizer.release()
+        if report is not None:
+            return report
+        found = None
+        logger.warning("loss is not finite at lr=%g; %d retries left", loop.optimizer.lr, MAX_RETRIES - retry)
+        module.load_state_dict(start)
+    raise NaNLossError(
+        f"the loss must stay finite; got NaN or infinity at lr={options.lr:g} and at the "
+        f"{MAX_RETRIES} smaller ones tried; lower train.lr, or look for NaN and huge values in the inputs"
+    )
+
+
+def identify(module: nn.Module, rows: Rows, options: TrainOptions, seed: int) -> dict[str, Any]:
+    """Return what tells one training from another, as JSON values."""
+    shapes = {name: list(values.shape) for name, values in module_tensors(module).items()}
+    return {"options": options.to_json(), "seed": seed, "n_rows": len(rows), "shapes": shapes}
 
 
 @dataclass(frozen=True)

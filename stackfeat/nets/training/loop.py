@@ -1,21 +1,16 @@
-"""Train a net: one loop for tensors in memory and for inputs on disk.
+"""The loop of training: epochs, batches and steps, in memory or from disk alike, and its hooks.
 
-In:  a module, its inputs and target as `Rows`, options, a loss per row.
-Out: the same module, trained, and a `TrainReport`. A loss that is not finite starts it again from
-     the same weights at a tenth of the learning rate; a batch that does not fit into memory is
-     computed in parts; snapshots let a killed training go on where it was.
-
-It also holds:
-
-- One attempt at training: the loop over epochs and batches, and its state.
+In:  a module, its inputs and target as `Rows`, options, a loss per row, hooks.
+Out: the same module, trained, and a `TrainReport`; or None where the loss stopped being finite. A batch
+     that does not fit into memory is computed in parts. Averaging, early stopping, mixing and snapshots
+     are hooks: see `stackfeat.nets.training.hooks`.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,15 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import MemberError, NaNLossError
+from stackfeat.errors import MemberError
 from stackfeat.layers.extraction.batch import is_out_of_memory
-from stackfeat.layers.taps.runtime import convolves_images, evaluating, pinned, use_amp
+from stackfeat.layers.taps.runtime import convolves_images, evaluating, use_amp
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.batches import Rows, batch_sizes, batches, check_mixable, mix
-from stackfeat.nets.training.optimizer import FlatAdamW, WeightAverage, rate_factor
+from stackfeat.nets.training.batches import Rows, batch_sizes, batches
+from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 from stackfeat.nets.training.outputs import TrainReport, output_rows
 from stackfeat.nets.training.snapshots import (
-    Snapshots,
     Values,
     module_tensors,
     put_back,
@@ -51,7 +45,7 @@ RowLosses = Callable[[Tensor, Tensor, float, str], Tensor]
 
 @dataclass
 class Progress:
-    """How far an attempt is."""
+    """How far a training is."""
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
@@ -60,13 +54,58 @@ class Progress:
     best_state: dict[str, Any] | None = None
     n_parts: int = 1
 
-    @property
-    def best_loss(self) -> float:
-        return self.validation_losses[self.best_epoch - 1] if self.best_epoch else math.inf
+
+class Hook:
+    """Does nothing; each kind of hook has the methods it needs.
+
+    Attributes
+    ----------
+    name : str
+        Under which `state` stands in a snapshot; empty where there is none.
+    """
+
+    name = ""
+
+    def on_train_begin(self, loop: TrainingLoop) -> None:
+        """Look at the loop, whose net and optimizer are ready."""
+
+    def on_batch_begin(self, loop: TrainingLoop, batch: Rows) -> Rows:
+        """Return what is trained on in place of the batch."""
+        return batch
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        """The weights have changed."""
+
+    def on_epoch_end(self, loop: TrainingLoop) -> None:
+        """The epoch's loss is the last of ``loop.progress.losses``, and finite."""
+
+    def on_train_end(self, loop: TrainingLoop) -> None:
+        """Leave in the net the weights that are to be kept."""
+
+    def is_over(self, loop: TrainingLoop) -> bool:
+        """Say whether no epoch is to follow; asked after a training was resumed, too."""
+        return False
+
+    def state(self, loop: TrainingLoop) -> Mapping[str, Tensor]:
+        """Return what the rest of the training depends on."""
+        return {}
+
+    def load_state(self, loop: TrainingLoop, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
 
 
-class Attempt:
-    """One training from given weights at one learning rate."""
+class TrainingLoop:
+    """One training from given weights at one learning rate.
+
+    Attributes
+    ----------
+    module : nn.Module
+    rows : Rows
+    optimizer : FlatAdamW
+    progress : Progress
+    stopped : bool
+        Set by a hook that ends the training.
+    """
 
     def __init__(
         self,
@@ -75,7 +114,9 @@ class Attempt:
         options: TrainOptions,
         loss: RowLosses,
         device: torch.device,
-        retry: int,
+        *,
+        hooks: Sequence[Hook] = (),
+        retry: int = 0,
     ) -> None:
         self.module = module
         self.options = options
@@ -92,58 +133,42 @@ class Attempt:
             weight_decay=options.weight_decay,
             channels_last=channels_last,
         )
-        self.average = (
-            None if options.ema is None else WeightAverage(module, self.optimizer.values, options.ema)
-        )
         self.n_steps = len(batch_sizes(len(rows), options.batch_size)) * options.epochs
         self.progress = Progress()
         self.order = torch.Generator()
         self.shares: dict[int, Tensor] = {}
+        self.stopped = False
+        self.hooks = hooks
+        for hook in hooks:
+            hook.on_train_begin(self)
 
-    def run(
-        self,
-        validation: Rows | None,
-        should_stop: Callable[[], bool],
-        snapshots: Snapshots | None,
-        identity: dict[str, Any],
-    ) -> TrainReport | None:
+    def run(self) -> TrainReport | None:
         """Train to the end; None if the loss stopped being finite."""
-        progress = self.progress
-        stopped = False
+        losses = self.progress.losses
         flags = [(part, part.training) for part in self.module.modules()]
         self.module.train()
         try:
-            while not (stopped or self.is_over()):
-                progress.losses.append(self.run_epoch())
-                if not math.isfinite(progress.losses[-1]):
+            while not (self.stopped or self.is_over()):
+                losses.append(self.run_epoch())
+                if not math.isfinite(losses[-1]):
                     return None
-                if validation is not None:
-                    self.compare(replace(validation, channels_last=self.rows.channels_last))
-                if snapshots is not None:
-                    snapshots.offer(lambda: self.state(identity))
-                stopped = should_stop()
+                for hook in self.hooks:
+                    hook.on_epoch_end(self)
         finally:
             for part, training in flags:
                 part.training = training
-        return self.finish(stopped)
+        for hook in self.hooks:
+            hook.on_train_end(self)
+        return self.report()
 
     def is_over(self) -> bool:
-        """Say whether all epochs are run, or patience is at its end."""
-        n_epochs, patience = len(self.progress.losses), self.options.patience
-        out_of_patience = (
-            patience is not None
-            and self.progress.best_epoch > 0
-            and n_epochs - self.progress.best_epoch >= patience
+        """Say whether all epochs are run, or a hook wants no more."""
+        return len(self.progress.losses) >= self.options.epochs or any(
+            hook.is_over(self) for hook in self.hooks
         )
-        return n_epochs >= self.options.epochs or out_of_patience
 
-    def finish(self, stopped: bool) -> TrainReport:
-        """Leave the best weights, or the averaged ones, in the module."""
+    def report(self) -> TrainReport:
         progress = self.progress
-        if progress.best_state is not None:
-            self.module.load_state_dict(progress.best_state)
-        elif self.average is not None:
-            self.average.swap()
         return TrainReport(
             epochs=len(progress.losses),
             best_epoch=progress.best_epoch or len(progress.losses),
@@ -151,7 +176,7 @@ class Attempt:
             validation_losses=tuple(progress.validation_losses),
             retries=self.retry,
             lr=self.optimizer.lr,
-            stopped=stopped,
+            stopped=self.stopped,
             n_parts=progress.n_parts,
         )
 
@@ -160,13 +185,15 @@ class Attempt:
         total = torch.zeros((), device=self.device)
         order = torch.randperm(len(self.rows), generator=self.order)
         for batch in batches(self.rows, order, self.options.batch_size):
-            total += self.gradient(mix(batch, self.options))
+            for hook in self.hooks:
+                batch = hook.on_batch_begin(self, batch)
+            total += self.gradient(batch)
             step = self.progress.step
             factor = rate_factor(step, self.n_steps, self.options.schedule, self.options.warmup)
             self.optimizer.step(factor=factor, clip_norm=self.options.clip_norm)
             self.progress.step = step + 1
-            if self.average is not None:
-                self.average.update(step + 1)
+            for hook in self.hooks:
+                hook.on_step_end(self)
         return float(total) / len(self.rows)
 
     def gradient(self, batch: Rows) -> Tensor:
@@ -224,16 +251,6 @@ class Attempt:
             others = others * rows.mixed.weight
         return (losses * rows.mixed.share + others * (1 - rows.mixed.share)).sum()
 
-    def compare(self, validation: Rows) -> None:
-        """Validate, with the averaged weights where there are any, and keep the best state."""
-        progress = self.progress
-        with self.average.applied() if self.average is not None else nullcontext():
-            loss = self.validate(validation)
-            if not progress.best_epoch or loss < progress.best_loss:
-                progress.best_epoch = len(progress.losses)
-                progress.best_state = copy.deepcopy(self.module.state_dict())
-        progress.validation_losses.append(loss)
-
     def validate(self, rows: Rows) -> float:
         """Return the mean loss of `rows`, without label smoothing; infinity where it is not finite."""
         total = torch.zeros((), device=self.device)
@@ -250,14 +267,13 @@ class Attempt:
         header, tensors = random_state(self.device, self.order)
         named: dict[str, Any] = {
             "net": module_tensors(self.module),
-            "best": progress.best_state or {},
             "optimizer": self.optimizer.state(),
-            "average": {} if self.average is None else self.average.state(),
             "losses": {
                 "train": torch.tensor(progress.losses, dtype=torch.float64),
                 "validation": torch.tensor(progress.validation_losses, dtype=torch.float64),
             },
         }
+        named |= {hook.name: hook.state(self) for hook in self.hooks if hook.name}
         for kind, values in named.items():
             tensors |= {f"{kind}.{name}": value for name, value in values.items()}
         counts = {name: getattr(progress, name) for name in ("step", "best_epoch", "n_parts")}
@@ -275,8 +291,6 @@ class Attempt:
 
         put_back(self.module, named("net"))
         self.optimizer.load_state(named("optimizer"))
-        if self.average is not None:
-            self.average.load_state(named("average"))
         losses = named("losses")
         self.progress = Progress(
             step=header["step"],
@@ -285,95 +299,6 @@ class Attempt:
             best_epoch=header["best_epoch"],
             n_parts=header["n_parts"],
         )
-        if self.progress.best_epoch:
-            # The module's own dict, because it also holds the versions of its parts.
-            self.progress.best_state = copy.deepcopy(self.module.state_dict())
-            self.progress.best_state.update(named("best"))
+        for hook in self.hooks:
+            hook.load_state(self, named(hook.name))
         restore_random(header, tensors, self.device, self.order)
-
-
-__all__ = ["Rows", "TrainReport", "train_net"]
-
-MAX_RETRIES = 2
-
-
-def train_net(
-    module: nn.Module,
-    rows: Rows,
-    *,
-    options: TrainOptions,
-    loss: RowLosses,
-    seed: int,
-    device: torch.device,
-    validation: Rows | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    snapshots: Snapshots | None = None,
-) -> TrainReport:
-    """Train `module` in place, with AdamW.
-
-    Parameters
-    ----------
-    module : nn.Module
-        On `device`; its mode and torch's generators are as before afterwards.
-    rows : Rows
-    options : TrainOptions
-        With `validation` and ``patience`` training ends early, and the best epoch's weights are kept.
-    loss : callable
-        ``loss(output, y, label_smoothing, reduction)`` gives a loss per row (``"none"``), float32, or
-        their sum (``"sum"``).
-    seed : int
-        Decides the order of rows and the dropout.
-    validation : Rows, optional
-    should_stop : callable, optional
-        Asked after every epoch.
-    snapshots : Snapshots, optional
-        Where the state is kept now and then. A training that finds one of its own goes on from
-        there, to the same bytes as one that was never interrupted.
-
-    Raises
-    ------
-    NaNLossError
-        If no learning rate tried kept the loss finite.
-    MemberError
-        If there are fewer than two rows, nothing to train, or not enough memory for two rows.
-    UsageError
-        If the inputs cannot be mixed as asked.
-    """
-    if len(rows) < 2:
-        raise MemberError(f"training must have at least 2 rows; got {len(rows)}; use fewer folds")
-    check_mixable(options, rows)
-    start = copy.deepcopy(module.state_dict())
-    if snapshots is not None and not all(isinstance(values, Tensor) for values in start.values()):
-        logger.info("%s keeps state that is no tensor: no snapshots", type(module).__name__)
-        snapshots = None
-    identity = identify(module, rows, options, seed)
-    found = None if snapshots is None else snapshots.load(identity)
-    first = 0 if found is None else found[0]["retry"]
-    for retry in range(first, MAX_RETRIES + 1):
-        attempt = Attempt(module, rows, options, loss, device, retry)
-        try:
-            with pinned(seed, device=device):
-                attempt.order.manual_seed(seed)
-                if found is not None:
-                    attempt.restore(*found)
-                    logger.info("resumed after epoch %d of %d", len(attempt.progress.losses), options.epochs)
-                report = attempt.run(validation, should_stop or (lambda: False), snapshots, identity)
-        finally:
-            attempt.optimizer.release()
-        if report is not None:
-            return report
-        found = None
-        logger.warning(
-            "loss is not finite at lr=%g; %d retries left", attempt.optimizer.lr, MAX_RETRIES - retry
-        )
-        module.load_state_dict(start)
-    raise NaNLossError(
-        f"the loss must stay finite; got NaN or infinity at lr={options.lr:g} and at the "
-        f"{MAX_RETRIES} smaller ones tried; lower train.lr, or look for NaN and huge values in the inputs"
-    )
-
-
-def identify(module: nn.Module, rows: Rows, options: TrainOptions, seed: int) -> dict[str, Any]:
-    """Return what tells one training from another, as JSON values."""
-    shapes = {name: list(values.shape) for name, values in module_tensors(module).items()}
-    return {"options": options.to_json(), "seed": seed, "n_rows": len(rows), "shapes": shapes}

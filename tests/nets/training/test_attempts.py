@@ -16,7 +16,8 @@ from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.taps.runtime import convolves_images, use_amp
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows
-from stackfeat.nets.training.loop import Attempt, train_net
+from stackfeat.nets.training.fit import train_net
+from stackfeat.nets.training.loop import TrainingLoop
 from stackfeat.nets.training.optimizer import FlatAdamW
 from stackfeat.nets.training.outputs import TrainReport
 
@@ -244,10 +245,10 @@ def test_weight_decay_spares_norms_biases_and_embeddings() -> None:
 
 def test_an_attempt_steps_once_for_each_batch_of_every_epoch() -> None:
     options = TrainOptions(epochs=3, batch_size=16)
-    attempt = Attempt(linear(), make_rows(49), options, cross_entropy, CPU, 0)
-    attempt.order.manual_seed(0)
-    attempt.run(None, lambda: False, None, {})
-    assert attempt.progress.step == attempt.n_steps == 9, "a last row alone joins its neighbours"
+    loop = TrainingLoop(linear(), make_rows(49), options, cross_entropy, CPU)
+    loop.order.manual_seed(0)
+    loop.run()
+    assert loop.progress.step == loop.n_steps == 9, "a last row alone joins its neighbours"
 
 
 def test_numpy_is_not_drawn_from() -> None:

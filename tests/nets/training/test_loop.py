@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from stackfeat.errors import MemberError, NaNLossError
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.batches import batch_sizes
-from stackfeat.nets.training.loop import Rows, train_net
+from stackfeat.nets.training.batches import Rows, batch_sizes
+from stackfeat.nets.training.fit import train_net
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from stackfeat.errors import UsageError
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows, mix, span
 from stackfeat.nets.training.fit import NetSpec, fit_net
-from stackfeat.nets.training.loop import Attempt
+from stackfeat.nets.training.loop import TrainingLoop
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
 
@@ -84,15 +84,15 @@ def test_the_loss_is_shared_out_between_both_targets() -> None:
     def loss(output: Tensor, y: Tensor, smoothing: float, reduction: str) -> Tensor:
         return F.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
 
-    attempt = Attempt(net, images(), options, loss, torch.device("cpu"), 0)
-    found = attempt.loss_sum(rows, 0.0, amp=False)
+    loop = TrainingLoop(net, images(), options, loss, torch.device("cpu"))
+    found = loop.loss_sum(rows, 0.0, amp=False)
     output = net(*rows.tensors)
     targets = [
         F.one_hot(y, 6) * w[:, None] for y, w in ((rows.y, rows.weight), (rows.mixed.y, rows.mixed.weight))
     ]
     soft = rows.mixed.share * targets[0] + (1 - rows.mixed.share) * targets[1]
     torch.testing.assert_close(found, -(soft * output.log_softmax(1)).sum())
-    parts = [attempt.loss_sum(part, 0.0, amp=False) for part in rows.parts(3)]
+    parts = [loop.loss_sum(part, 0.0, amp=False) for part in rows.parts(3)]
     torch.testing.assert_close(torch.stack(parts).sum(), found)
 
 

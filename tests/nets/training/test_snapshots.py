@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from stackfeat.errors import StoreError
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, NetSpec, fit_net
-from stackfeat.nets.training.loop import Rows, train_net
+from stackfeat.nets.training.batches import Rows
+from stackfeat.nets.training.fit import FittedNet, NetSpec, fit_net, train_net
 from stackfeat.nets.training.snapshots import SECONDS, Clock, Snapshots, snapshot_seconds
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.store import Store
