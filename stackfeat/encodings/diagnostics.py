@@ -2,11 +2,7 @@
 
 In:  a block's OOF rows, its test views, and what the alignment and the meta-learner measured.
 Out: `BlockDiagnostics`: numbers, and what is past its threshold; one warning an encoding, with the remedy.
-
-It also holds:
-
-- Can two sets of rows be told apart?
-- Probe: would a meta-learner over one block be helped by rows of the same fold?
+     Measured by a two-sample test and by a probe for the advantage of rows of the same fold.
 """
 
 from __future__ import annotations

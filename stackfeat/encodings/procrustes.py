@@ -3,10 +3,7 @@
 In:  each fold model's embedding of the same anchor rows; for a map to a fixed space also its own.
 Out: an `Alignment`, which maps rows of any of the spaces to common columns. Only a shift, one
      scale and an orthogonal map are fitted: they cannot build another fold's directions.
-
-It also holds:
-
-- One more space turned to an alignment that is there: that of a net refitted on all rows.
+     The space of a net refitted on all rows is turned to an alignment that exists.
 """
 
 from __future__ import annotations

@@ -6,11 +6,7 @@ Out: a column for each anchor. Nothing is fitted across folds: the anchors name 
 Source: Moschella and others 2023, *Relative representations enable zero-shot latent space
 communication*. Two changes, both measured (docs/decisions/0006-encodings.md): rows are centred before
 the cosine, and every column is less its mean over the fold's training rows. Without them a row gives
-away its fold.
-
-It also holds:
-
-- Which rows the fold spaces are compared on. Their labels are never asked for.
+away its fold. Anchor rows are drawn without labels.
 """
 
 from __future__ import annotations

@@ -3,12 +3,8 @@
 In:  a module class or factory, params from the config, and what the data is like.
 Out: a module; of `n_features`, `n_outputs`, `cardinalities`, `shapes`, `vocabulary` and `prepared` the constructor
      gets those that its signature names.
-
-It also holds:
-
-- Nets given as objects: a module that stands for the class it could be built from.
-- Which array goes to which argument of ``forward``.
-- Nets and inputs that the command line names: a class and its params, shapes, arrays.
+     Arrays are bound to the arguments of ``forward``; nets given as modules, and nets and inputs that the
+     command line names, are described here too.
 """
 
 from __future__ import annotations

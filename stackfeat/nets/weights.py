@@ -2,10 +2,7 @@
 
 In:  a module, a safetensors file or one that `torch.save` wrote from a state dict, or their bytes.
 Out: the module with these weights, or an error that names what does not fit.
-
-It also holds:
-
-- A net's weights as bytes: safetensors, with one JSON header; nothing is unpickled.
+     A net's own weights become bytes and come back: safetensors with one JSON header.
 """
 
 from __future__ import annotations

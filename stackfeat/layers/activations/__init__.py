@@ -2,5 +2,5 @@
 
 Belongs here: the hook doctor (`examine`, `silence`, `listing`), the layout of values and their masks,
 pooling to rows and columns, the search for the penultimate layer, and leaving a module as it was
-(`untouched`). Not here: hooks themselves (`layers.taps`), many rows and files (`layers.extraction`).
+(`preserve_state`). Not here: hooks themselves (`layers.taps`), many rows and files (`layers.extraction`).
 """

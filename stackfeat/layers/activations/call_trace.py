@@ -1,12 +1,9 @@
-"""The hook doctor: dry runs that say what each tap will give, before any real work.
+"""Dry runs that say what each tap will give, before any real work.
 
 In:  a module, what to read, the arguments of one small batch.
 Out: an `Examination`: for each tap how often it fired, shape, dtype, batch axis, or why it cannot
      fire; and whether rows influence each other.
-
-It also holds:
-
-- Whether what a caller says about padding fits what his taps read.
+     A mask or lengths that do not fit what the taps read are refused.
 """
 
 from __future__ import annotations
@@ -21,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.dry_run import Arguments, count_rows, untouched, with_rows
+from stackfeat.layers.activations.dry_run import Arguments, count_rows, preserve_state, with_rows
 from stackfeat.layers.activations.layout import FeatureAxes, Layout, find_layout, steps_axis
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, arguments, split_given, steps_of
-from stackfeat.layers.activations.why_not_called import why_silent
-from stackfeat.layers.taps.hooks import Collector, Fired, Reading
+from stackfeat.layers.activations.why_not_called import why_not_called
+from stackfeat.layers.taps.hooks import Collector, Fired, HookSession
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 from stackfeat.layers.taps.tap import Read
@@ -172,7 +169,7 @@ def examine(
     model, kwargs = unwrap(model), split_given(kwargs or {})[0]
     have = count_rows(args, kwargs, batch_dim)
     n_rows = 2 if have is not None else 0
-    with untouched(model), evaluating(model), plain_transformers(), torch.no_grad():
+    with preserve_state(model), evaluating(model), plain_transformers(), torch.no_grad():
         few = dry_run(model, reads, with_rows(args, kwargs, 2, batch_dim) if n_rows else (args, kwargs))
         more = dry_run(model, reads, with_rows(args, kwargs, 3, batch_dim)) if n_rows else few
         layouts = {read.key: layout_of(few, more, read.key, n_rows) for read in reads}
@@ -218,7 +215,7 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
     with ExitStack() as stack:
         axes.attach(stack)
         masks.attach(stack)
-        reading = stack.enter_context(Reading(model, reads, take))
+        reading = stack.enter_context(HookSession(model, reads, take))
         run.output = first_tensor(model(*args, **kwargs))
         for read in reads:
             counts = [reading.count(read, layer) for layer in read.layers]
@@ -273,7 +270,7 @@ def finding_of(
 ) -> Finding:
     """Put together what the runs say of one tap."""
     if not run.values[read.key]:
-        reason = why_silent(model, read, run.calls[read.key], args, kwargs)
+        reason = why_not_called(model, read, run.calls[read.key], args, kwargs)
         return Finding(read.key, calls=run.calls[read.key], problem=reason)
     value = run.values[read.key][0]
     problem = None

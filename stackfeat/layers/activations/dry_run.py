@@ -1,11 +1,7 @@
-"""Batches of any size out of an example, for dry runs.
+"""What a dry run needs: batches of any size made from an example, and a net left as it was.
 
 In:  the arguments of a net with a few rows.
 Out: the same arguments with exactly so many rows; rows beyond those given are made up.
-
-It also holds:
-
-- Leave a net as it was, whatever runs in between.
 """
 
 from __future__ import annotations
@@ -84,7 +80,7 @@ def resized(values: Tensor, n_rows: int, batch_dim: int) -> Tensor:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """Put back what a forward pass may change, also after an exception.
 
     Every submodule's own train flag, every `requires_grad`, every buffer (running statistics of nets

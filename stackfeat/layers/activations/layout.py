@@ -1,11 +1,7 @@
-"""Which axes of a layer's values hold the samples and which the features.
+"""Which axes of a layer's values hold samples and features, and pooling them to one row per sample.
 
 In:  the values of two dry runs, on b rows and on the same rows and one more.
 Out: the batch axis, how many values there are per row, whether rows influence each other.
-
-It also holds:
-
-- From activations of any rank to one row of columns per sample: (n, ...) in, (n, d) out.
 """
 
 from __future__ import annotations

@@ -2,10 +2,7 @@
 
 In:  a module, and example arguments.
 Out: a `LayerTable`, a row per layer and per mark.
-
-It also holds:
-
-- Which layers a pattern means, in the order in which they run.
+     Also the layers that a pattern means, in execution order.
 """
 
 from __future__ import annotations
@@ -20,10 +17,10 @@ from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError, continued, one_line
 from stackfeat.layers.activations.call_trace import INFLUENCE, examine
-from stackfeat.layers.activations.dry_run import untouched
+from stackfeat.layers.activations.dry_run import preserve_state
 from stackfeat.layers.activations.why_not_called import Witness, reason_of, weights_used, witness_pass
 from stackfeat.layers.taps import Tap, resolve_taps
-from stackfeat.layers.taps.hooks import Fired, Reading, eager
+from stackfeat.layers.taps.hooks import Fired, HookSession, eager
 from stackfeat.layers.taps.layers import canonical_names, named_layers, never_called, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 from stackfeat.layers.taps.tap import Read
@@ -199,7 +196,7 @@ def watch(
     shapes: Shapes = {}
     first = canonical_names(dict(layers))
     with ExitStack() as stack:
-        stack.enter_context(untouched(model))
+        stack.enter_context(preserve_state(model))
         stack.enter_context(evaluating(model))
         stack.enter_context(plain_transformers())
         for name, layer in layers.items():
@@ -287,7 +284,7 @@ def layers_in_order(module: nn.Module, tap: Tap, inputs: Sequence[Tensor]) -> tu
     def note(read: Read, fired: Fired, leaf: Leaf) -> None:
         last_call[read.key] = fired.sequence
 
-    with evaluating(module), torch.no_grad(), plain_transformers(), Reading(module, reads, note):
+    with evaluating(module), torch.no_grad(), plain_transformers(), HookSession(module, reads, note):
         module(*inputs)
     found = {read.key: read.tap for read in reads if read.key in last_call}
     if not found:

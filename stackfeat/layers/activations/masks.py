@@ -78,7 +78,7 @@ class MaskWatch:
             def before(
                 part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name
             ) -> None:
-                self.hear(name, part, args, kwargs)
+                self.on_layer(name, part, args, kwargs)
                 if self.on_seen is not None:
                     self.on_seen()
 
@@ -100,7 +100,7 @@ class MaskWatch:
         if lengths is not None:
             self.given_lengths.append((lengths, {*steps_of(named), int(lengths.max())}))
         if isinstance(self.model, (*MASKED_LAYERS, nn.RNNBase)):
-            self.hear("", self.model, args, kwargs)
+            self.on_layer("", self.model, args, kwargs)
         else:
             self.read_names("", named)
 
@@ -117,7 +117,7 @@ class MaskWatch:
                     Seen(owner, keep_of(flat) if name in PADDING_ARGUMENTS else kept_by_attention(flat))
                 )
 
-    def hear(self, name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def on_layer(self, name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         named = arguments(layer, args, kwargs)
         if isinstance(layer, nn.RNNBase):
             packed = named.get("input")

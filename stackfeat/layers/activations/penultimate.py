@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.dry_run import ordinary, untouched
+from stackfeat.layers.activations.dry_run import ordinary, preserve_state
 from stackfeat.layers.taps.hooks import eager
 from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
@@ -51,7 +51,7 @@ def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
     """
     whole, model = model, unwrap(model)
     example, kwargs = ordinary(example, kwargs)
-    with untouched(model), evaluating(model), plain_transformers(), eager(whole):
+    with preserve_state(model), evaluating(model), plain_transformers(), eager(whole):
         calls, outputs = dry_run(model, example, kwargs)
         names = {name for name, _ in calls.values()}
         owners = {node: call for node, call in calls.items() if is_innermost(call[0], names)}
@@ -100,7 +100,7 @@ def dry_run(
 ) -> tuple[dict[Any, Call], list[Tensor]]:
     """Run `model` once; return (graph node made by a layer's call -> layer and call), and the outputs.
 
-    The caller holds `untouched(model)`: frozen weights get gradients too, so that the graph shows
+    The caller holds `preserve_state(model)`: frozen weights get gradients too, so that the graph shows
     every layer.
     """
     calls: dict[Any, Call] = {}

@@ -18,7 +18,7 @@ from stackfeat.errors import TapError
 from stackfeat.layers.activations.call_trace import Examination, Finding
 from stackfeat.layers.activations.layout import combine_rows, pool_rows, steps_axis, unfold_rows
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, split_given
-from stackfeat.layers.taps.hooks import Collector, Fired, Reading, is_many, never_fired
+from stackfeat.layers.taps.hooks import Collector, Fired, HookSession, is_many, never_fired
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.tap import Read
 from stackfeat.layers.taps.values import Leaf, plain
@@ -62,7 +62,7 @@ class RowReading:
         self.collectors: dict[str, Collector[Tensor]] = {
             read.key: Collector(read.tap) for read in examination.reads if is_held(read)
         }
-        self.reading = Reading(self.model, examination.reads, self.take)
+        self.reading = HookSession(self.model, examination.reads, self.take)
         self.stack = ExitStack()
         self.n_rows = 0
         self.n_taken = 0

@@ -32,7 +32,7 @@ class Witness:
     marks: list[str] = field(default_factory=list)
     output: Any = None
 
-    def hear(self, name: str, _value: Any) -> None:
+    def on_mark(self, name: str, _value: Any) -> None:
         self.marks.append(name)
 
 
@@ -89,12 +89,12 @@ def witness_pass(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     return witness
 
 
-def why_silent(
+def why_not_called(
     model: nn.Module, read: Read, n_calls: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str:
     """Say why nothing came through a tap.
 
-    The caller holds `untouched(model)`: gradient flags are set here.
+    The caller holds `preserve_state(model)`: gradient flags are set here.
     """
     where = f"tap {read.key!r} cannot be read"
     if n_calls:

@@ -1,13 +1,9 @@
-"""How many rows a forward pass should take.
+"""Batches: how many rows a pass takes, their way to a device and back, and a progress bar.
 
 In:  a function that runs a batch of a given size, and how many rows there are.
 Out: a batch size: doubled until throughput is flat, and never so large that trying it out costs
      more than a few percent of the work. On a CPU caches decide, not memory.
-
-It also holds:
-
-- How far an extraction is, for a person at a terminal.
-- Rows to a device and back, so that copying and computing overlap on a GPU.
+     On a GPU, copying and computing overlap.
 """
 
 from __future__ import annotations

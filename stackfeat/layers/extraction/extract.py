@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError, UsageError
-from stackfeat.layers.activations.dry_run import untouched
+from stackfeat.layers.activations.dry_run import preserve_state
 from stackfeat.layers.extraction.batch import Delivery, fit_batches, is_out_of_memory, on_device, row_bar
 from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs
 from stackfeat.layers.extraction.inputs import ArraySource, Columns, Source, open_inputs, with_padding
@@ -120,7 +120,7 @@ def extract(
         raise UsageError(f"batch_size must be 'auto' or a whole number from 1; got batch_size={batch_size!r}")
     net = unwrap(model)
     placement = Placement(choose_device(net, device), check_precision(precision))
-    with untouched(net), quiet(net):
+    with preserve_state(net), quiet(net):
         source = with_padding(open_inputs(net, inputs), mask, lengths)
         placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
         head = source.head(HEAD_ROWS)

@@ -1,17 +1,14 @@
-"""Layers of torch without their detours, for as long as a block lasts.
+"""Fast forms of torch's own layers, for as long as a block lasts.
 
 In:  a module in eval mode, without gradients, on the CPU.
-Out: the same values, sooner. Every layer is still called one by one, so that hooks hear all of it.
+Out: the same values, sooner. Every layer is still called one by one, so that hooks see all of it. In a chain
+     of layers a ReLU works in place where nobody else sees its input.
 
 ``nn.Linear`` copies its bias into the result before the product, and ``nn.Conv2d`` brings its weights
 into oneDNN's order on every call; oneDNN's own operators, those that compiled graphs use, add the bias
 on the way and take weights that are in order, with the same bits. Torch's plain path through a transformer
 copies what it projects four times, checks every row of weights for being empty, and makes a new array
 for each activation; without that it is as fast as the fused path, to whose layers no hook listens.
-
-It also holds:
-
-- A chain of layers without a new array for each ReLU.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ ONEDNN_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 @contextmanager
-def lean_layers(model: nn.Module, *, attention: bool = True, order_weights: bool = True) -> Iterator[None]:
+def fast_layers(model: nn.Module, *, attention: bool = True, order_weights: bool = True) -> Iterator[None]:
     """Replace the forward of torch's own layers, and activations that nobody else sees.
 
     Parameters
@@ -231,7 +228,7 @@ FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNor
 
 
 @contextmanager
-def overwriting_chains(model: nn.Module) -> Iterator[None]:
+def inplace_relu(model: nn.Module) -> Iterator[None]:
     """Replace the forward of every plain ``nn.Sequential`` that has such a ReLU."""
     chains: list[Any] = [
         part

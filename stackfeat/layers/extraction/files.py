@@ -4,10 +4,7 @@ In:  rows of float32 columns by tap, from the first row on.
 Out: arrays, or files `TAP.npy` in a folder beside `extraction.json`, which says how far they are.
      Files are written, not mapped: a full disk is an error and never a bus error, and pages written
      do not count as memory of the process.
-
-It also holds:
-
-- Large arrays out of memory that the process already has.
+     Large arrays come from a pool of memory that the process already has.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ class Lease:
             _SPARE.pop(next(iter(_SPARE)), None)  # the one that has waited longest
 
 
-def spare_array(shape: Sequence[int]) -> np.ndarray:
+def pooled_array(shape: Sequence[int]) -> np.ndarray:
     """Return a float32 array of `shape`; its content is arbitrary."""
     n_bytes = 4 * math.prod(shape)
     if not SMALLEST_BYTES <= n_bytes <= KEPT_BYTES:
@@ -99,7 +96,7 @@ class MemoryOutputs:
             parts.append(values.copy())
             return
         if key not in self.arrays:
-            self.arrays[key] = spare_array((self.n_rows, *values.shape[1:]))
+            self.arrays[key] = pooled_array((self.n_rows, *values.shape[1:]))
         self.arrays[key][start : start + len(values)] = values
 
     def n_parts(self, key: str, start: int) -> int:

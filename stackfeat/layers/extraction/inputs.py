@@ -1,12 +1,8 @@
-"""What `extract` is given, as rows that can be read in order from any row on.
+"""Inputs of any of the usual kinds, as rows that can be read in order from any row on.
 
 In:  an array, tensor, tuple, dict, Dataset, DataLoader, or the path of an npy or npz file.
 Out: a `Source`: how its columns reach ``forward``, how many rows there are, and the rows in chunks.
-
-It also holds:
-
-- Rows out of a Dataset or a DataLoader, cut anew into chunks of one size.
-- A caller's own word on which steps are real, beside the rows.
+     A mask or lengths that the caller gives travel beside the rows.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stackfeat.errors import UsageError
-from stackfeat.layers.extraction.fast_layers import lean_layers, overwriting_chains, takes_ordered_weights
-from stackfeat.layers.extraction.files import spare_array
+from stackfeat.layers.extraction.fast_layers import fast_layers, inplace_relu, takes_ordered_weights
+from stackfeat.layers.extraction.files import pooled_array
 from stackfeat.layers.taps.runtime import fast_matmul_is_exact, pick_device
 
 Precision = Literal["float32", "bf16", "autocast"]
@@ -53,10 +53,10 @@ class Placement:
     @property
     def orders_weights(self) -> bool:
         """Whether convolutions get weights in oneDNN's order: that takes as long as it saves in one pass."""
-        return self.is_lean and not self.few_rows
+        return self.is_fast and not self.few_rows
 
     @property
-    def is_lean(self) -> bool:
+    def is_fast(self) -> bool:
         """Whether layers of torch run without their detours."""
         return self.device.type == "cpu" and self.precision == "float32" and fast_matmul_is_exact()
 
@@ -79,10 +79,10 @@ class Placement:
                 stack.enter_context(matmul_path(self.device))
                 if self.plain_attention:
                     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-                if self.is_lean:
-                    stack.enter_context(overwriting_chains(model))
+                if self.is_fast:
+                    stack.enter_context(inplace_relu(model))
                     stack.enter_context(
-                        lean_layers(model, attention=self.plain_attention, order_weights=self.orders_weights)
+                        fast_layers(model, attention=self.plain_attention, order_weights=self.orders_weights)
                     )
                 if self.precision == "autocast":
                     stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
@@ -129,7 +129,7 @@ def as_channels_last(weight: Tensor) -> Tensor:
     if not is_plain or weight.is_contiguous(memory_format=torch.channels_last):
         return weight.contiguous(memory_format=torch.channels_last)
     n_out, n_in, height, width = weight.shape
-    last = torch.from_numpy(spare_array((n_out, height, width, n_in))).permute(0, 3, 1, 2)
+    last = torch.from_numpy(pooled_array((n_out, height, width, n_in))).permute(0, 3, 1, 2)
     return last.copy_(weight)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.layers.activations.call_trace import Examination, check_given, examine
-from stackfeat.layers.activations.dry_run import untouched
+from stackfeat.layers.activations.dry_run import preserve_state
 from stackfeat.layers.activations.masks import split_given
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import RowReading
@@ -178,7 +178,7 @@ def examine_taps(
 ) -> Examination:
     """Run the net on a few rows and look at the taps; refuse those that cannot be read row by row."""
     if not taps:
-        with untouched(model):
+        with preserve_state(model):
             model(*args, **kwargs)
         return NO_TAPS
     reads = resolve_taps(
@@ -200,7 +200,7 @@ def agrees(model: nn.Module, plan: Plan, changed: Plan, few: Columns) -> bool:
         few = [made_up(column) for column in few]
         plan, changed = (replace(p, examination=NO_TAPS, wants_output=True) for p in (plan, changed))
     try:
-        with untouched(model):
+        with preserve_state(model):
             with plan.placement.apply(model):
                 plain = read_few(model, plan, few)
             with changed.placement.apply(model):

@@ -1,13 +1,9 @@
-"""What makes a killed extraction go on where it stopped, with the same bytes.
+"""Resume a killed extraction where it stopped, with the same bytes.
 
 In:  a folder, a recipe (weights, taps, settings) and the input rows as they are read.
 Out: `extraction.json`, replaced after every chunk: the recipe, how many rows are written, and
      checksums of the inputs up to there, of all of them and of some rows each. Another recipe, other
      rows or a reboot start anew.
-
-It also holds:
-
-- Checksums of input rows: of all of them one after the other, and of some each by itself.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Set hooks, hear every call, remove the hooks.
+"""Set hooks, pass on every call, remove the hooks.
 
 In:  a module, what to read, a function that takes the values.
 Out: calls of that function while the net runs. It gets the live tensor: whoever keeps it clones it.
-
-It also holds:
-
-- Keep what a tap asks for out of all that passes it.
+     A `Collector` keeps of all these values what a tap asks for.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ class Fired:
 Take = Callable[[Read, Fired, Leaf], None]
 
 
-class Reading:
+class HookSession:
     """Hooks at the layers of a net, for as long as the block lasts.
 
     Parameters
@@ -85,7 +82,7 @@ class Reading:
         index = -1 - self.marks.index(read) if read.is_mark else self.reads.index(read)
         return self.counts[index, layer]
 
-    def __enter__(self) -> Reading:
+    def __enter__(self) -> HookSession:
         with ExitStack() as stack:
             stack.callback(self.stop_listening)
             stack.enter_context(eager(self.wrapped))
@@ -125,7 +122,7 @@ class Reading:
 
         return layer.register_forward_hook(after)
 
-    def hear(self, name: str, value: Any) -> None:
+    def on_mark(self, name: str, value: Any) -> None:
         """Take a marked value."""
         self.marks_heard.append(name)
         for index, read in enumerate(self.marks):
@@ -215,7 +212,7 @@ def eager(model: nn.Module) -> Iterator[None]:
                 part.device_ids = device_ids
 
 
-def never_fired(read: Read, reading: Reading) -> TapError:
+def never_fired(read: Read, reading: HookSession) -> TapError:
     """Return the error for a tap that nothing came through."""
     blind = max((len(calls) for (key, _), calls in reading.blind.items() if key == read.key), default=0)
     if blind > 1:

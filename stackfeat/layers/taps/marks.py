@@ -25,7 +25,7 @@ STRANGERS = frozenset({"numpy", "pandas", "scipy", "sklearn", "torch"})
 class Listener(Protocol):
     """What wants to hear of marks: a reading whose net is running."""
 
-    def hear(self, name: str, value: Any) -> None: ...
+    def on_mark(self, name: str, value: Any) -> None: ...
 
 
 class Running(threading.local):
@@ -67,7 +67,7 @@ def mark(name: str, value: Value) -> Value:
     """
     if not torch.compiler.is_compiling():
         for listener in RUNNING.listeners:
-            listener.hear(name, value)
+            listener.on_mark(name, value)
     return value
 
 

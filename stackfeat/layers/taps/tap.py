@@ -2,10 +2,7 @@
 
 In:  text such as ``encoder.layers.*.dropout2:input[0]#-1``, or the parts of it.
 Out: a `Tap`, which is data: it knows no net.
-
-It also holds:
-
-- Which layers of a net the taps mean.
+     `resolve_taps` finds the layers of a net that taps mean.
 """
 
 from __future__ import annotations

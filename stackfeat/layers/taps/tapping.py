@@ -2,10 +2,7 @@
 
 In:  a torch module, and taps that say where to read.
 Out: a dict from tap to a detached tensor, filled by the next forward pass.
-
-It also holds:
-
-- A net that also returns what its taps read.
+     `Extractor` is a net that also returns what its taps read.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from stackfeat.errors import LayerNotFoundError
-from stackfeat.layers.taps.hooks import Collector, Fired, Reading, combine, is_many, never_fired
+from stackfeat.layers.taps.hooks import Collector, Fired, HookSession, combine, is_many, never_fired
 from stackfeat.layers.taps.runtime import plain_transformers
 from stackfeat.layers.taps.tap import Read, Tap, Taps, resolve_taps
 from stackfeat.layers.taps.values import Leaf, copied, plain
@@ -109,13 +106,13 @@ def catching(model: nn.Module, reads: tuple[Read, ...], *, detach: bool = True) 
         for read in reads:
             settle(read)
 
-    reading = Reading(model, reads, take, on_start=restart, on_end=finish)
+    reading = HookSession(model, reads, take, on_start=restart, on_end=finish)
     caught.explain = lambda key: explain(key, reads, reading)
     with reading:
         yield caught
 
 
-def explain(key: str, reads: tuple[Read, ...], reading: Reading) -> Exception:
+def explain(key: str, reads: tuple[Read, ...], reading: HookSession) -> Exception:
     """Say why there is no value at `key`."""
     for read in reads:
         if read.key == key:

@@ -1,12 +1,8 @@
-"""Several nets trained at once: those of the seeds of a fold, or of all folds.
+"""Several nets trained at once, as batched matrix products: those of the seeds of a fold, or of all folds.
 
 In:  what `fit_net` takes, with rows, target and seed for each net.
 Out: the nets that `fit_net` would give one by one, up to the rounding of float32: the same start, the
      same batches, the same dropout.
-
-It also holds:
-
-- Several MLPs of one shape as one net: batched matrix products over all of them.
 """
 
 from __future__ import annotations
@@ -43,21 +39,21 @@ from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
 
 
-class StackedMLP:
+class BatchedMLP:
     """The forward pass of K nets at once.
 
     Parameters
     ----------
     modules : sequence of MLP
         Their parameters become views into the optimizer's buffers; statistics of BatchNorm stay theirs.
-    optimizer : StackedAdamW
+    optimizer : BatchedAdamW
         Made of the same modules.
     generators : sequence of Generator
         Where each net draws its dropout from, as it would alone.
     """
 
     def __init__(
-        self, modules: Sequence[MLP], optimizer: StackedAdamW, generators: Sequence[torch.Generator]
+        self, modules: Sequence[MLP], optimizer: BatchedAdamW, generators: Sequence[torch.Generator]
     ) -> None:
         self.modules = modules
         self.parameters = optimizer.parameters
@@ -89,7 +85,7 @@ class StackedMLP:
     def normalize(self, x: Tensor, i: int) -> Tensor:
         norms = [blocks[i][1] for blocks in self.blocks]
         scale, shift = self.parameters[f"blocks.{i}.1.weight"], self.parameters[f"blocks.{i}.1.bias"]
-        normalized: Tensor = StackedBatchNorm.apply(x, scale, shift, norms)  # type: ignore[no-untyped-call]
+        normalized: Tensor = BatchedBatchNorm.apply(x, scale, shift, norms)  # type: ignore[no-untyped-call]
         return normalized
 
     def drop(self, x: Tensor, dropout: ByteDropout) -> Tensor:
@@ -111,7 +107,7 @@ class StackedMLP:
                 block[1].num_batches_tracked += n_batches
 
 
-class StackedBatchNorm(torch.autograd.Function):
+class BatchedBatchNorm(torch.autograd.Function):
     """BatchNorm of K nets on (K, n_rows, n_columns), with its gradient written out.
 
     torch's own kernel wants (n_rows, K * n_columns): moving values there and back, or calling it
@@ -146,7 +142,7 @@ class StackedBatchNorm(torch.autograd.Function):
         return by_input, by_scale, by_shift, None
 
 
-class StackedAdamW:
+class BatchedAdamW:
     """AdamW over K nets of one shape, each clipped by its own norm.
 
     Attributes
@@ -373,10 +369,10 @@ class Nets:
     def train(self) -> list[list[float]]:
         """Train all nets; return the losses of each by epoch."""
         options, device = self.options, self.rows.y.device
-        optimizer = StackedAdamW(self.modules, lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = BatchedAdamW(self.modules, lr=options.lr, weight_decay=options.weight_decay)
         seeds = [derive_seed(fold.seed, "train") for fold in self.folds]
         orders = [torch.Generator().manual_seed(seed) for seed in seeds]
-        stacked = StackedMLP(self.modules, optimizer, [torch.Generator().manual_seed(seed) for seed in seeds])
+        stacked = BatchedMLP(self.modules, optimizer, [torch.Generator().manual_seed(seed) for seed in seeds])
         torch.manual_seed(seeds[0])
         plans = [batch_sizes(len(rows), options.batch_size) for rows in self.owned]
         n_steps, step = len(plans[0]) * options.epochs, 0
@@ -405,7 +401,7 @@ class Nets:
             optimizer.release()
         return losses
 
-    def backward(self, stacked: StackedMLP, batch: Sequence[Tensor]) -> Tensor:
+    def backward(self, stacked: BatchedMLP, batch: Sequence[Tensor]) -> Tensor:
         """Add the gradient of each net's mean loss on its rows; return the sums of the losses."""
         sizes = {len(rows) for rows in batch}
         if len(sizes) > 1:
@@ -417,7 +413,7 @@ class Nets:
         sums.backward(torch.full_like(sums, 1 / shape[1]))  # type: ignore[no-untyped-call]
         return sums.detach()
 
-    def backward_alone(self, stacked: StackedMLP, k: int, rows: Tensor) -> Tensor:
+    def backward_alone(self, stacked: BatchedMLP, k: int, rows: Tensor) -> Tensor:
         """Do the same for one net: the last batch of an epoch may differ in its size between nets."""
         chosen = self.rows.take(rows)
         generator = stacked.generators[k]

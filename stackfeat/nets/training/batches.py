@@ -1,13 +1,9 @@
-"""Rows to learn from, and the batches of an epoch.
+"""Rows to learn from, the batches of an epoch, and their mixtures (mixup, cutmix).
 
 In:  inputs and target with a row per sample: tensors on the device, or columns that are read when
      they are needed (`LazyColumn`).
 Out: shuffled batches. Rows are gathered for several batches at once, the batches are views of that;
      lazy columns are gathered by a thread one chunk ahead, so memory does not grow with the rows.
-
-It also holds:
-
-- mixup and cutmix: every row of a batch becomes a mixture of itself and another.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
-"""AdamW over parameters laid end to end in one buffer.
+"""AdamW over parameters in one buffer, the schedule of its rate, and a moving average of the weights.
 
 In:  a module with trainable parameters.
 Out: an optimizer with the same updates as `torch.optim.AdamW`, at the cost of one or two tensors,
      whatever the number of layers: small nets spend most of a step on such overhead.
-
-It also holds:
-
-- Learning rate by step: plain numbers in, a factor of the peak learning rate out.
-- A moving average of the weights: after every step, of everything a step changes.
 """
 
 from __future__ import annotations

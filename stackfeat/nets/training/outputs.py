@@ -2,10 +2,7 @@
 
 In:  the raw output (n_rows, n_outputs) of a net.
 Out: a loss per row while training; probabilities or values in float64 afterwards.
-
-It also holds:
-
-- How a training went: numbers alone, as JSON in the entry of a fit.
+     A `TrainReport` says how a training went.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
-"""Numbers as several columns each: piecewise-linear or periodic embeddings.
+"""Embeddings of numbers (piecewise-linear or periodic) and of categories (one-hot or learned vectors).
 
 In:  float columns (n_rows, n_features); for piecewise-linear ones, bins of the training rows.
 Out: (n_rows, n_features, width), or the numbers themselves, width 1.
 
 Source: Y. Gorishniy, I. Rubachev, A. Babenko, "On embeddings for numerical features in tabular deep
 learning", NeurIPS 2022, arXiv:2203.05556; package rtdl_num_embeddings.
-
-It also holds:
-
-- Category codes as columns: one-hot where there are few, learned vectors where there are many.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Refuse sizes that no net can be made of, before torch does so in its own words.
-
-It also holds:
-
-- Import what an extra brings, or say which extra is missing.
-"""
+"""Refuse impossible sizes and missing extras with messages of our own, before torch or an import fails."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stackfeat.layers.extraction.fast_layers import lean_layers
+from stackfeat.layers.extraction.fast_layers import fast_layers
 from stackfeat.layers.extraction.placement import matmul_path
 from stackfeat.layers.taps.runtime import plain_transformers
 
@@ -22,7 +22,7 @@ def both(model: nn.Module, *args: torch.Tensor, **options: object) -> tuple[torc
     model.eval()
     with torch.no_grad(), plain_transformers():
         plain = model(*args, **options)
-        with lean_layers(model):
+        with fast_layers(model):
             lean = model(*args, **options)
     return plain, lean
 
@@ -55,7 +55,7 @@ def test_self_attention_takes_the_lean_way(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("torch's own way was taken")
 
     monkeypatch.setattr(F, "multi_head_attention_forward", refuse)
-    with torch.no_grad(), lean_layers(model):
+    with torch.no_grad(), fast_layers(model):
         assert model(x, x, x, need_weights=False)[0].shape == x.shape
         with pytest.raises(AssertionError, match="own way"):
             model(x, x, x)
@@ -77,14 +77,14 @@ def test_what_is_not_plain_self_attention_goes_to_torch() -> None:
         for args, named in calls:
             with torch.no_grad():
                 plain = model(*args, **named)
-                with lean_layers(model):
+                with fast_layers(model):
                     lean = model(*args, **named)
             for ours, theirs in zip(lean, plain, strict=True):
                 assert (ours is None) == (theirs is None)
                 assert ours is None or torch.equal(ours, theirs)
     other = nn.MultiheadAttention(WIDTH, 3, kdim=4, vdim=4, batch_first=True).eval()
     z = torch.randn(N_ROWS, N_STEPS, 4)
-    with torch.no_grad(), lean_layers(other):
+    with torch.no_grad(), fast_layers(other):
         assert other(x, z, z)[0].shape == x.shape
 
 
@@ -98,7 +98,7 @@ def test_a_sample_of_padding_alone_gives_no_nan() -> None:
 
 def test_everything_is_put_back_after_an_error() -> None:
     model = nn.TransformerEncoderLayer(WIDTH, 3, 16)
-    with pytest.raises(RuntimeError, match="stop"), lean_layers(model):
+    with pytest.raises(RuntimeError, match="stop"), fast_layers(model):
         assert "forward" in vars(model.self_attn)
         raise RuntimeError("stop")
     assert "forward" not in vars(model.self_attn)
@@ -113,7 +113,7 @@ def test_own_classes_and_own_hooks_are_left_alone() -> None:
     model.self_attn = Mine(WIDTH, 3)
     kept: list[torch.Tensor] = []
     model.linear1.register_forward_hook(lambda _layer, _args, output: kept.append(output))
-    with torch.no_grad(), lean_layers(model.eval()):
+    with torch.no_grad(), fast_layers(model.eval()):
         model(torch.randn(N_STEPS, N_ROWS, WIDTH))
         assert "forward" not in vars(model.self_attn)
     assert (kept[0] < 0).any(), "the user's hook saw its value overwritten"
@@ -122,7 +122,7 @@ def test_own_classes_and_own_hooks_are_left_alone() -> None:
 def test_gradients_go_the_usual_way() -> None:
     model = nn.MultiheadAttention(WIDTH, 3, batch_first=True)
     x = torch.randn(N_ROWS, N_STEPS, WIDTH, requires_grad=True)
-    with lean_layers(model):
+    with fast_layers(model):
         model(x, x, x, need_weights=False)[0].sum().backward()
     assert x.grad is not None
 
@@ -134,7 +134,7 @@ def test_linear_is_the_same_to_the_bit(bias: bool) -> None:
     for x in (torch.randn(64, 50), torch.randn(4, 7, 50), torch.randn(50, 64).t(), torch.randn(0, 50)):
         with torch.no_grad(), matmul_path(torch.device("cpu")):
             plain = layer(x)
-            with lean_layers(layer):
+            with fast_layers(layer):
                 lean = layer(x)
         assert torch.equal(lean, plain)
 
@@ -143,14 +143,14 @@ def test_linear_leaves_what_is_not_plain_to_torch() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(6, 3)
     double = nn.Linear(6, 3).double()
-    with torch.no_grad(), lean_layers(layer), lean_layers(double):
+    with torch.no_grad(), fast_layers(layer), fast_layers(double):
         assert layer(torch.randn(6)).shape == (3,)
         assert double(torch.randn(2, 6).double()).dtype == torch.float64
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert layer(torch.randn(2, 6)).dtype == torch.bfloat16
         with pytest.raises(RuntimeError):
             layer(torch.randn(2, 5))
-    with lean_layers(layer):
+    with fast_layers(layer):
         layer(torch.randn(2, 6)).sum().backward()
     assert layer.weight.grad is not None
 
@@ -179,7 +179,7 @@ def test_convolution_is_the_same_to_the_bit(options: dict[str, Any]) -> None:
         expected = plain.to(memory_format=torch.channels_last)(
             images.contiguous(memory_format=torch.channels_last)
         )
-        with lean_layers(layer):
+        with fast_layers(layer):
             for _ in range(2):
                 lean = layer(images.contiguous(memory_format=torch.channels_last))
                 assert torch.equal(lean, expected)
@@ -190,13 +190,13 @@ def test_convolution_is_the_same_to_the_bit(options: dict[str, Any]) -> None:
 
 def test_convolution_leaves_what_is_not_plain_to_torch() -> None:
     layer = nn.Conv2d(3, 4, 3)
-    with torch.no_grad(), lean_layers(layer):
+    with torch.no_grad(), fast_layers(layer):
         assert layer(torch.randn(3, 8, 8)).shape == (4, 6, 6)
         with pytest.raises(RuntimeError, match="channels"):
             layer(torch.randn(2, 5, 8, 8).contiguous(memory_format=torch.channels_last))
-    with lean_layers(layer):
+    with fast_layers(layer):
         layer(torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
     assert layer.weight.grad is not None
     normed = torch.nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
-    with lean_layers(normed):
+    with fast_layers(normed):
         assert "forward" not in vars(normed)

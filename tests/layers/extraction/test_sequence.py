@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import stackfeat as sf
-from stackfeat.layers.extraction.fast_layers import overwriters, overwriting_chains
+from stackfeat.layers.extraction.fast_layers import inplace_relu, overwriters
 
 
 def chain() -> nn.Sequential:
@@ -32,7 +32,7 @@ def test_values_are_the_same_to_the_bit_and_inputs_stay() -> None:
     before = x.clone()
     with torch.no_grad():
         expected = model(x)
-        with overwriting_chains(model):
+        with inplace_relu(model):
             assert torch.equal(model(x), expected)
             assert torch.equal(model(input=x), expected)
     assert torch.equal(x, before)
@@ -42,7 +42,7 @@ def test_a_first_relu_never_writes_over_the_input() -> None:
     model = nn.Sequential(nn.ReLU(), nn.Linear(6, 2), nn.ReLU()).eval()
     x = torch.randn(5, 6)
     before = x.clone()
-    with torch.no_grad(), overwriting_chains(model):
+    with torch.no_grad(), inplace_relu(model):
         model(x)
     assert torch.equal(x, before)
 
@@ -51,7 +51,7 @@ def test_hooks_are_heard_and_those_of_the_user_keep_their_values() -> None:
     model, kept = chain(), []
     model[0].register_forward_hook(lambda _layer, _args, output: kept.append(output))
     model[4].register_forward_hook(lambda _layer, _args, output: kept.append(output))
-    with torch.no_grad(), overwriting_chains(model):
+    with torch.no_grad(), inplace_relu(model):
         model(torch.randn(20, 6))
     assert len(kept) == 2
     assert (kept[0] < 0).any()
@@ -87,7 +87,7 @@ def test_a_value_that_the_net_itself_keeps_is_not_lost() -> None:
     model, x = Keeps().eval(), torch.randn(30, 6)
     with torch.no_grad():
         expected = model(x)
-        with overwriting_chains(model):
+        with inplace_relu(model):
             assert torch.equal(model(x), expected)
 
 
@@ -97,7 +97,7 @@ def test_everything_is_put_back_after_an_error() -> None:
             raise RuntimeError("stop")
 
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), Stops())
-    with pytest.raises(RuntimeError, match="stop"), overwriting_chains(model), torch.no_grad():
+    with pytest.raises(RuntimeError, match="stop"), inplace_relu(model), torch.no_grad():
         model(torch.randn(2, 6))
     assert "forward" not in vars(model)
     assert not model[1].inplace
@@ -105,6 +105,6 @@ def test_everything_is_put_back_after_an_error() -> None:
 
 def test_gradients_go_the_usual_way() -> None:
     model, x = chain(), torch.randn(5, 6, requires_grad=True)
-    with overwriting_chains(model):
+    with inplace_relu(model):
         model(x).sum().backward()
     assert x.grad is not None

@@ -11,7 +11,7 @@ from torch import nn
 
 import stackfeat as sf
 from stackfeat.layers.extraction import files as spare
-from stackfeat.layers.extraction.files import spare_array
+from stackfeat.layers.extraction.files import pooled_array
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +24,22 @@ def address(array: np.ndarray) -> int:
 
 
 def test_freed_memory_comes_back() -> None:
-    first = spare_array((1000, 300))
+    first = pooled_array((1000, 300))
     assert first.shape == (1000, 300)
     assert first.dtype == np.float32
     assert first.flags.writeable
     where = address(first)
     del first
-    assert address(spare_array((999, 300))) == where
+    assert address(pooled_array((999, 300))) == where
 
 
 def test_memory_in_use_is_never_given_away() -> None:
-    first = spare_array((1000, 300))
+    first = pooled_array((1000, 300))
     view, where = first[10:20, ::2], address(first)
     view[:] = 7.0
     del first
     gc.collect()
-    others = [spare_array((1000, 300)) for _ in range(3)]
+    others = [pooled_array((1000, 300)) for _ in range(3)]
     assert where not in {address(other) for other in others}
     for other in others:
         other[:] = 0.0
@@ -47,23 +47,23 @@ def test_memory_in_use_is_never_given_away() -> None:
     tensor = torch.from_numpy(others[0])
     where = address(others[0])
     del others
-    assert address(spare_array((1000, 300))) != where
+    assert address(pooled_array((1000, 300))) != where
     assert float(tensor.sum()) == 0.0
 
 
 def test_a_much_smaller_array_does_not_hold_a_large_one() -> None:
-    where = address(spare_array((4000, 300)))
-    assert address(spare_array((1000, 300))) != where
+    where = address(pooled_array((4000, 300)))
+    assert address(pooled_array((1000, 300))) != where
 
 
 def test_small_arrays_are_numpy_s_own() -> None:
-    spare_array((10, 10))
+    pooled_array((10, 10))
     assert not spare._SPARE
 
 
 def test_at_most_the_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spare, "KEPT_BYTES", 3 << 20)
-    arrays = [spare_array((1 << 18, 1)) for _ in range(5)]
+    arrays = [pooled_array((1 << 18, 1)) for _ in range(5)]
     newest = address(arrays[-1])
     while arrays:
         arrays.pop(0)
