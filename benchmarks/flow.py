@@ -73,7 +73,9 @@ class Flow:
         name = frame.f_code.co_filename
         if name not in self._files:
             path = Path(name)
-            self._files[name] = str(path.relative_to(PACKAGE)) if PACKAGE in path.parents else None
+            self._files[name] = (
+                str(path.relative_to(PACKAGE)) if PACKAGE in path.parents and path.suffix == ".py" else None
+            )
         return self._files[name]
 
     @property
@@ -129,15 +131,17 @@ def main() -> None:
     parser.add_argument("--files", action="store_true", help="list the files, too")
     arguments = parser.parse_args()
     flow = trace(arguments.config)
-    if arguments.files:
-        for file in flow.files:
-            functions = {callee[1] for _, callee in flow.calls if callee[0] == file}
-            print(f"{file}: {len(functions)} functions")
-    for caller, callee in flow.climbs:
-        print(
-            f"climb: {caller[0]}:{caller[1]} -> {callee[0]}:{callee[1]} ({flow.calls[caller, callee]} calls)"
-        )
-    print(f"{len(flow.files)} files, {len(flow.climbs)} climbs")
+    for file in flow.files if arguments.files else ():
+        functions = {called[1] for _, called in flow.calls if called[0] == file}
+        where = "path" if file in flow.on_path else "    " if file in flow.outside_jobs else "job "
+        print(f"{where} {file}: {len(functions)} functions")
+    for caller, called in flow.climbs:
+        print(f"climb {':'.join(caller)} -> {':'.join(called)} ({flow.calls[caller, called]} calls)")
+    n_outside = len(flow.on_path & flow.outside_jobs)
+    print(
+        f"the config: {len(flow.on_path)} files, {n_outside} of them outside jobs; {len(flow.climbs)} climbs"
+    )
+    print(f"all calls: {len(flow.files)} files, {len(flow.outside_jobs)} of them outside jobs")
 
 
 if __name__ == "__main__":
