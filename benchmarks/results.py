@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from stackfeat.metrics.metric import Metric, get_metric
+from stackfeat.metrics.metric import Metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import Task
 
 N_RESAMPLES = 400

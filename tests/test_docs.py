@@ -13,7 +13,7 @@ import pytest
 from stackfeat import errors
 from stackfeat.config import json_schema, load_config
 from stackfeat.errors import StackfeatError
-from stackfeat.metrics.metric import METRICS
+from stackfeat.metrics.built_in import METRICS
 from stackfeat.registry.names import ESTIMATORS, NETS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -30,7 +30,7 @@ from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.members.net_options import NetOptions
-from stackfeat.metrics.metric import METRICS, check_metric, get_metric
+from stackfeat.metrics.registry import check_metric, declared
 from stackfeat.nets.options import TapOptions
 from stackfeat.registry.trust import Need, agree_once
 from stackfeat.tasks.task import task_class
@@ -202,11 +202,9 @@ def _metric_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
         check_metric(config.metric, config.task, trust_code=allowed.trust_code, search_path=allowed.folder)
     except ConfigError as error:
         return [Finding("metric", str(error), trust=isinstance(error, TrustError))]
-    if config.decision == "threshold" and config.metric in METRICS:
-        metric = get_metric(config.metric, config.task)
-        if metric.needs != "label":
-            message = f"threshold needs a metric of labels; got metric={config.metric}. Use decision: auto"
-            return [Finding("decision", message)]
+    if config.decision == "threshold" and declared(config.metric).needs != "label":
+        message = f"threshold needs a metric of labels; got metric={config.metric}. Use decision: auto"
+        return [Finding("decision", message)]
     return []
 
 

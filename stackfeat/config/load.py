@@ -23,7 +23,8 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, read_yaml
 from stackfeat.device import device_kind
 from stackfeat.errors import ConfigError, Problem, TrustError
-from stackfeat.metrics.metric import METRICS
+from stackfeat.metrics.built_in import METRICS
+from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import code_hash
 from stackfeat.registry.trust import ConfigFile, Need, recall_config
 from stackfeat.registry.user_code import NO_CODE, Code
@@ -291,11 +292,11 @@ def _text(keys: Sequence[Key]) -> str:
 
 def run_settings(loaded: LoadedConfig) -> dict[str, Any]:
     """Return what results depend on beside data, folds and member options."""
-    config, losses = loaded.config, task_class(loaded.config.task).losses
+    config = loaded.config
     return {
         "threads": config.executor.threads_per_job,
         "device": device_kind(config.executor.device),
-        "loss": config.metric if config.metric in losses else losses[0],
+        "loss": declared(config.metric).training_loss or task_class(config.task).losses[0],
         "gate_se": config.stack.gate_se,
         "metric": config.metric,
         "metric_code": None if config.metric in METRICS else code_hash(config.metric, loaded.folder),

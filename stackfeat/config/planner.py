@@ -28,7 +28,9 @@ from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
 from stackfeat.engine.schedule import RunContext
 from stackfeat.engine.worker import Worker
 from stackfeat.executors import Executor, make_executor, resolve_jobs
-from stackfeat.metrics.metric import METRICS, Metric, get_metric
+from stackfeat.metrics.built_in import METRICS
+from stackfeat.metrics.metric import Metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.registry.resolve import code_hash, resolve
 from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed

@@ -17,6 +17,7 @@ from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.recipes import FoldsRecipe, Recipe, SamplesRecipe
 from stackfeat.errors import DataError, DataWarning, LeakWarning
+from stackfeat.metrics.registry import declared
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
 from stackfeat.tasks.task import Kind
@@ -77,7 +78,7 @@ def row_recipes(
     """
     options = {name: value for name, value in data.to_json().items() if name not in _FILES}
     if data.target_transform == "auto":
-        options["target_transform"] = "log1p" if metric == "rmsle" else "none"
+        options["target_transform"] = declared(metric).target_transform
     file = _identity(data.train, folder, data, memory)
     samples, held = SamplesRecipe.of(file, options, task, "train"), None
     test = None

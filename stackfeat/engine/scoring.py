@@ -29,8 +29,9 @@ from stackfeat.engine.jobs import Averaging, Job, Step
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
 from stackfeat.meta.votes.averaging import average_oof
-from stackfeat.metrics.decision import Decision
-from stackfeat.metrics.metric import Metric, get_metric
+from stackfeat.metrics.decision_rule import Decision
+from stackfeat.metrics.metric import Metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.seeds import derive_seed
 from stackfeat.store.store import Reader
 from stackfeat.tasks.task import Task

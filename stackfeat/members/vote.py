@@ -17,7 +17,7 @@ from stackfeat.members.options import VoteOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Rows
 from stackfeat.meta.votes.vote import Vote, VoteTarget
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task

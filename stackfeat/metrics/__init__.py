@@ -1,1 +1,1 @@
-"""Metrics, their bootstrap and their decision rules; the metric functions a user brings."""
+"""One `Metric` for each metric, which owns all its facts; the decision rule from predictions to labels."""

@@ -1,131 +1,100 @@
-"""Metrics: what a run is judged by.
+"""A metric and all that is known of it: what a run is judged by.
 
-In:  a metric's name ("log_loss", or "my_pkg.metrics:kappa"), the kind of task.
-Out: a Metric, which scores predictions and bootstraps scores. Torch-free, cheap to import.
-
-It also holds:
-
-- Row bootstrap of scores: how sure a score, or a difference of two, is.
+In:  true values and predictions on the scale of the target, row weights.
+Out: a score, scores of resampled rows, or a scorer of growing averages. Nobody else asks which metric it is.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
-from stackfeat.errors import ConfigError, UsageError
-from stackfeat.metrics import functions as metric_functions
-from stackfeat.metrics.user_function import Needs, UserFunction, try_metric, wrap_user_function
-from stackfeat.registry.resolve import check_name, is_user_code, resolve, suggest
-from stackfeat.tasks.task import Task
+from stackfeat.errors import UsageError
+from stackfeat.metrics.incremental_scores import IncrementalScorer, RescoringScorer
+from stackfeat.tasks.task import Task, spread_rows
 
-if TYPE_CHECKING:
-    pass  # own
+Weight = np.ndarray | None
+Needs = Literal["label", "proba", "value"]
+Function = Callable[[np.ndarray, np.ndarray, Task, Weight], float]
+RowFunction = Callable[[np.ndarray, np.ndarray, Task], np.ndarray]
+Reweighted = Callable[[np.ndarray, np.ndarray, Task], Callable[[np.ndarray], float]]
+MakeScorer = Callable[[Sequence[np.ndarray], np.ndarray, Task, Weight], IncrementalScorer]
 
-Function = Callable[[np.ndarray, np.ndarray, Task, np.ndarray | None], float]
+SEARCH_ROWS = 10_000
+"""Rows used where every candidate of a growing average must be scored from scratch."""
 
-_CLASSES = ("binary", "multiclass")
-
-_VALUES = ("regression",)
-
-
-@dataclass(frozen=True)
-class _Traits:
-    needs: Needs
-    greater_is_better: bool
-    tasks: tuple[str, ...]
-    ranking: bool = False
+SEARCH_CELLS = 50_000
+"""Rows times classes used for metrics that sort every class's probabilities."""
 
 
-_TRAITS: dict[str, _Traits] = {
-    "accuracy": _Traits("label", True, _CLASSES),
-    "balanced_accuracy": _Traits("label", True, _CLASSES),
-    "log_loss": _Traits("proba", False, _CLASSES),
-    "roc_auc": _Traits("proba", True, _CLASSES, ranking=True),
-    "average_precision": _Traits("proba", True, _CLASSES, ranking=True),
-    "f1": _Traits("label", True, ("binary",)),
-    "f1_macro": _Traits("label", True, _CLASSES),
-    "mcc": _Traits("label", True, _CLASSES),
-    "brier": _Traits("proba", False, _CLASSES),
-    "rmse": _Traits("value", False, _VALUES),
-    "rmsle": _Traits("value", False, _VALUES),
-    "mae": _Traits("value", False, _VALUES),
-    "r2": _Traits("value", True, _VALUES),
-    "pearson": _Traits("value", True, _VALUES),
-    "quadratic_weighted_kappa": _Traits("label", True, _CLASSES + _VALUES),
-}
-
-METRICS: dict[str, str] = {name: f"stackfeat.metrics.functions:{name}" for name in _TRAITS}
-"""Metrics by name, and where their functions are."""
-
-_OTHER_NAMES = {
-    "auc": "roc_auc",
-    "logloss": "log_loss",
-    "cross_entropy": "log_loss",
-    "acc": "accuracy",
-    "qwk": "quadratic_weighted_kappa",
-    "kappa": "quadratic_weighted_kappa",
-    "mse": "rmse",
-    "f1_score": "f1_macro",
-    "ap": "average_precision",
-    "r2_score": "r2",
-}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric, ready to score.
+    """One metric, ready to score. Only the first five facts and one of the three functions must be given.
 
     Attributes
     ----------
     name : str
-    function : callable
-        ``function(y, prediction, task, weight) -> float``.
     needs : {"label", "proba", "value"}
-        What the function is given: codes (regression: rounded values), probabilities, values.
+        What the functions are given as prediction: int codes (regression: rounded values), probabilities
+        (n, n_classes), float values (n,) on the scale of the target. Of classes y are int codes (n,).
     greater_is_better : bool
     tasks : tuple of str
         Kinds of task it fits.
+    function : callable, optional
+        ``function(y, prediction, task, weight) -> float``. NaN where it is undefined (one class only).
+    row_values : callable, optional
+        In the place of `function`, where the metric is the weighted mean of a value of each row:
+        ``row_values(y, prediction, task) -> array (n,)``. The bootstrap is then many times faster.
+    root : bool
+        Whether the square root of that mean is taken.
+    reweighted : callable, optional
+        In the place of `function`, where rows can be prepared once (sorted) for a fast bootstrap:
+        ``reweighted(y, prediction, task)`` gives a function of row weights that gives the score.
     ranking : bool
         Whether only the order of predictions counts.
-    path : str
-        Where the function is.
+    decision : {"plain", "fitted", "ordinal"}
+        How predictions best become labels: the most probable class (the rounded value); by a threshold or
+        offsets of classes that are fitted; by cuts, because neighbouring labels are nearly right.
+    target_transform : {"none", "log1p"}
+        What members learn the logarithm of, if `data.target_transform` is auto; "log1p" needs targets of at least 0.
+    training_loss : str or None
+        The loss nets are trained with, where it is not the usual one of the task.
+    convex_error : {"log", "squared_proba", "squared", "absolute"} or None
+        The error, convex in the weights of an average, that the metric is a monotone function of: its vote
+        weights are solved, not searched.
+    incremental : callable, optional
+        An exact `IncrementalScorer` for greedy selection: ``incremental(predictions, y, task, weight)``.
     """
 
     name: str
-    function: Function
     needs: Needs
     greater_is_better: bool
     tasks: tuple[str, ...]
-    ranking: bool
-    path: str
+    function: Function | None = None
+    row_values: RowFunction | None = None
+    root: bool = False
+    reweighted: Reweighted | None = None
+    ranking: bool = False
+    decision: Literal["plain", "fitted", "ordinal"] = "plain"
+    target_transform: Literal["none", "log1p"] = "none"
+    training_loss: Literal["mse", "mae", "huber"] | None = None
+    convex_error: Literal["log", "squared_proba", "squared", "absolute"] | None = None
+    incremental: MakeScorer | None = None
 
-    def tried_on(self, y: np.ndarray, task: Task, weight: np.ndarray | None) -> list[str]:
-        """Try a user's function on guesses for training rows; return what to warn of.
+    def tried_on(self, y: np.ndarray, task: Task, weight: Weight) -> list[str]:
+        """Try the metric on guesses for training rows; return what to warn of: of built-in ones nothing.
 
         Raises
         ------
         UsageError
             If it raises, or returns anything but a finite number.
         """
-        if not isinstance(self.function, UserFunction):
-            return []
-        try_metric(self.function, y, task, weight)
-        if weight is None or self.function.takes_weight:
-            return []
-        return [
-            f"metric {self.name} takes no sample_weight: scores count all rows equally, although data.weight is "
-            "set; give the function an argument sample_weight"
-        ]
+        return []
 
-    def score(
-        self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None = None
-    ) -> float:
+    def score(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
         """Return the score of predictions.
 
         Parameters
@@ -143,12 +112,9 @@ class Metric:
         UsageError
             If lengths differ, or a prediction is NaN or infinite.
         """
-        y, readable = self.readable(y, prediction, task)
-        return float(self.function(y, readable, task, weight))
+        return self._score_readable(*self._readable(y, prediction, task), task, weight)
 
-    def loss(
-        self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None = None
-    ) -> float:
+    def loss(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
         """Return the score with its sign turned where greater is better; lower is better."""
         return self.signed(self.score(y, prediction, task, weight))
 
@@ -161,7 +127,7 @@ class Metric:
         y: np.ndarray,
         predictions: Sequence[np.ndarray],
         task: Task,
-        weight: np.ndarray | None = None,
+        weight: Weight = None,
         n_resamples: int = 200,
         seed: int = 0,
         strata: np.ndarray | None = None,
@@ -180,12 +146,72 @@ class Metric:
         float64 array (n_resamples, n_predictions)
             NaN where a resample leaves the metric undefined (one class only).
         """
-        # own
+        pairs = [self._readable(y, prediction, task) for prediction in predictions]
+        rows = draw_rows(len(y), n_resamples, seed, strata)
+        if self.row_values is not None:
+            values = np.stack([self.row_values(*pair, task) for pair in pairs], axis=1)
+            means = np.stack([drawn @ values / drawn.sum() for drawn in _drawn_weights(rows, len(y), weight)])
+            return np.sqrt(means) if self.root else means
+        if self.reweighted is not None:
+            scorers = [self.reweighted(*pair, task) for pair in pairs]
+            drawn_weights = _drawn_weights(rows, len(y), weight)
+            scores = [[scorer(drawn) for scorer in scorers] for drawn in drawn_weights]
+        else:
+            scores = [[self._score_drawn(*pair, task, weight, drawn) for pair in pairs] for drawn in rows]
+        return np.asarray(scores, dtype=np.float64).reshape(n_resamples, len(pairs))
 
-        return bootstrap_scores(self, y, predictions, task, weight, n_resamples, seed, strata)
+    def is_on_members_scale(self, task: Task, predictions: Sequence[np.ndarray]) -> bool:
+        """Whether it judges the very values that members give, not what they are mapped back to."""
+        # A value below 0 is clipped when it is mapped back from its logarithm.
+        is_clipped = task.transform == "log1p" and any(one.min() < 0 for one in predictions)
+        return self.target_transform == task.transform and not is_clipped
 
-    def readable(self, y: np.ndarray, prediction: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray]:
-        """Return y and the prediction in the form that `function` reads: codes, probabilities or values."""
+    def incremental_scorer(
+        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, seed: int
+    ) -> IncrementalScorer:
+        """Return a scorer of growing averages: the metric's own, or a general one on at most SEARCH_ROWS rows.
+
+        Parameters
+        ----------
+        predictions : sequence of float arrays (n, n_classes) or (n, 1)
+        y : array (n,)
+            Like the predictions on the members' scale.
+        seed : int
+            Draws the rows.
+        """
+        if self.incremental is not None and self.is_on_members_scale(task, predictions):
+            return self.incremental(predictions, y, task, weight)
+        n_columns = predictions[0].shape[1] if self.needs == "proba" else 1
+        rows = spread_rows(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
+        target, drawn = task.to_target_scale(y[rows]), None if weight is None else weight[rows]
+        return RescoringScorer(
+            [one[rows] for one in predictions],
+            lambda mean: self.loss(target, task.to_target_scale(mean), task, drawn),
+        )
+
+    def _score_readable(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight) -> float:
+        if self.row_values is not None:
+            mean = weighted_mean(self.row_values(y, prediction, task), weight)
+            return float(np.sqrt(mean)) if self.root else mean
+        if self.reweighted is not None:
+            rows = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
+            return float(self.reweighted(y, prediction, task)(rows))
+        assert self.function is not None, f"metric {self.name} has no function"
+        return float(self.function(y, prediction, task, weight))
+
+    def _score_drawn(
+        self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight, drawn: np.ndarray
+    ) -> float:
+        """Return the score of a resample; NaN where the function refuses it, which may lack a class."""
+        try:
+            return self._score_readable(
+                y[drawn], prediction[drawn], task, None if weight is None else weight[drawn]
+            )
+        except ValueError:
+            return float("nan")
+
+    def _readable(self, y: np.ndarray, prediction: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray]:
+        """Return y and the prediction in the form that the functions read: codes, probabilities or values."""
         y, prediction = np.asarray(y), np.asarray(prediction)
         if len(y) != len(prediction):
             raise UsageError(
@@ -198,96 +224,22 @@ class Metric:
                 f"predictions must be finite; got {n_bad} rows with NaN or infinity. "
                 "Score only predicted rows."
             )
-        if not task.is_classification:
-            values = prediction.reshape(len(prediction)).astype(np.float64)
-            return y.astype(np.float64), np.rint(values) if self.needs == "label" else values
-        if self.needs == "label":
+        if self.needs == "proba":
+            if prediction.ndim != 2 or prediction.shape[1] != task.n_outputs:
+                raise UsageError(
+                    f"metric {self.name} needs a probability for each of {task.n_outputs} classes; "
+                    f"got shape={prediction.shape}. Hand over the (n_rows, n_classes) array."
+                )
+            return y, prediction
+        if task.is_classification:
             return y, prediction.argmax(axis=1) if prediction.ndim == 2 else prediction.astype(np.int64)
-        if prediction.ndim != 2 or prediction.shape[1] != task.n_outputs:
-            raise UsageError(
-                f"metric {self.name} needs a probability for each of {task.n_outputs} classes; "
-                f"got shape={prediction.shape}. Hand over the (n_rows, n_classes) array."
-            )
-        return y, prediction
+        values = prediction.reshape(len(prediction)).astype(np.float64)
+        return y.astype(np.float64), np.rint(values) if self.needs == "label" else values
 
 
-def metric_names(task_kind: str) -> list[str]:
-    """Return the names of the metrics that fit a kind of task.
-
-    Examples
-    --------
-    >>> metric_names("regression")[:2]
-    ['rmse', 'rmsle']
-    """
-    return [name for name, traits in _TRAITS.items() if task_kind in traits.tasks]
-
-
-def check_metric(
-    name: str, task_kind: str, *, trust_code: bool = False, search_path: Path | None = None
-) -> None:
-    """Raise what `get_metric` would raise, without importing user code."""
-    if name not in METRICS and ":" not in name and "." not in name:
-        near = f" Did you mean {_OTHER_NAMES[name]!r}?" if name in _OTHER_NAMES else suggest(name, METRICS)
-        raise ConfigError(
-            f"metric must be one of {', '.join(metric_names(task_kind))} or 'package.module:function'; "
-            f"got {name!r}.{near}"
-        )
-    check_name(name, METRICS, "metric", packages=(), trust_code=trust_code, search_path=search_path)
-    if name in _TRAITS and task_kind not in _TRAITS[name].tasks:
-        raise ConfigError(
-            f"metric must fit task {task_kind}; got {name!r}, "
-            f"which is for {' and '.join(_TRAITS[name].tasks)}. "
-            f"Choose one of {', '.join(metric_names(task_kind))}."
-        )
-
-
-def get_metric(
-    name: str, task_kind: str, *, trust_code: bool = False, search_path: Path | None = None
-) -> Metric:
-    """Return the metric of a name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `METRICS`, or ``pkg.mod:function``: a function ``(y_true, y_pred) -> float`` of original
-        labels (or values), which may carry ``greater_is_better`` (default True) and ``needs`` ("label",
-        "proba" or "value"; default "label", regression "value") as attributes, and take ``sample_weight``.
-        A binary "proba" function gets the positive column, a multiclass one the matrix.
-    task_kind : {"binary", "multiclass", "regression"}
-    trust_code : bool
-        Whether user code may be imported.
-    search_path : Path or None
-        The config's folder.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such metric, or it does not fit the task.
-    TrustError
-        If it is user code and `trust_code` is false.
-    """
-    check_metric(name, task_kind, trust_code=trust_code, search_path=search_path)
-    if is_user_code(name, METRICS, packages=()):
-        found = resolve(name, METRICS, "metric", packages=(), trust_code=trust_code, search_path=search_path)
-        function = wrap_user_function(name, found, task_kind)
-        return Metric(name, function, function.needs, function.greater_is_better, (task_kind,), False, name)
-    traits, path = _TRAITS[name], METRICS[name]
-    module, _, attribute = path.partition(":")
-    built_in: Function = getattr(importlib.import_module(module), attribute)
-    return Metric(name, built_in, traits.needs, traits.greater_is_better, traits.tasks, traits.ranking, path)
-
-
-RowFunction = Callable[[np.ndarray, np.ndarray, Task], np.ndarray]
-
-ROW_VALUES: dict[str, tuple[RowFunction, bool]] = {
-    "accuracy": (metric_functions.accuracy_rows, False),
-    "log_loss": (metric_functions.log_loss_rows, False),
-    "brier": (metric_functions.brier_rows, False),
-    "rmse": (metric_functions.squared_error_rows, True),
-    "rmsle": (metric_functions.squared_log_error_rows, True),
-    "mae": (metric_functions.absolute_error_rows, False),
-}
-"""Metrics that are a mean of one value per row, and whether its square root is taken."""
+def weighted_mean(values: np.ndarray, weight: Weight) -> float:
+    """Return the mean; NaN of no rows."""
+    return float(np.average(values, weights=weight)) if len(values) else float("nan")
 
 
 def draw_rows(
@@ -305,79 +257,8 @@ def draw_rows(
             yield np.concatenate([group[random.integers(0, len(group), len(group))] for group in groups])
 
 
-def bootstrap_scores(
-    metric: Metric,
-    y: np.ndarray,
-    predictions: Sequence[np.ndarray],
-    task: Task,
-    weight: np.ndarray | None,
-    n_resamples: int,
-    seed: int,
-    strata: np.ndarray | None,
-) -> np.ndarray:
-    """See `Metric.bootstrap`."""
-    pairs = [metric.readable(y, prediction, task) for prediction in predictions]
-    rows = draw_rows(len(y), n_resamples, seed, strata)
-    built_in = metric.path == f"stackfeat.metrics.functions:{metric.name}"
-    if built_in and metric.name in ROW_VALUES:
-        return _means(metric, pairs, task, weight, rows, len(y))
-    if built_in and metric.name == "roc_auc":
-        return _aucs(pairs, task, weight, rows, len(y))
-    scores = [
-        [
-            _on_rows(
-                metric, y_read[drawn], prediction[drawn], task, None if weight is None else weight[drawn]
-            )
-            for y_read, prediction in pairs
-        ]
-        for drawn in rows
-    ]
-    return np.asarray(scores, dtype=np.float64).reshape(n_resamples, len(pairs))
-
-
-def _on_rows(
-    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
-) -> float:
-    """Return the score of a resample; NaN where the function refuses it, which may lack a class."""
-    try:
-        return metric.function(y, prediction, task, weight)
-    except ValueError:
-        return float("nan")
-
-
-def _drawn_weights(
-    rows: Iterator[np.ndarray], n_rows: int, weight: np.ndarray | None
-) -> Iterator[np.ndarray]:
+def _drawn_weights(rows: Iterator[np.ndarray], n_rows: int, weight: Weight) -> Iterator[np.ndarray]:
     """Yield how much each row counts in each resample."""
     for drawn in rows:
         counts = np.bincount(drawn, minlength=n_rows).astype(np.float64)
         yield counts if weight is None else counts * weight
-
-
-def _means(
-    metric: Metric,
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    task: Task,
-    weight: np.ndarray | None,
-    rows: Iterator[np.ndarray],
-    n_rows: int,
-) -> np.ndarray:
-    function, takes_root = ROW_VALUES[metric.name]
-    values = np.stack([function(y, prediction, task) for y, prediction in pairs], axis=1)
-    means = np.stack([drawn @ values / drawn.sum() for drawn in _drawn_weights(rows, n_rows, weight)])
-    return np.sqrt(means) if takes_root else means
-
-
-def _aucs(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    task: Task,
-    weight: np.ndarray | None,
-    rows: Iterator[np.ndarray],
-    n_rows: int,
-) -> np.ndarray:
-    sorted_scores = [metric_functions.sort_by_class(y, prediction, task) for y, prediction in pairs]
-    scores = [
-        [metric_functions.mean_defined([one.auc(drawn) for one in classes]) for classes in sorted_scores]
-        for drawn in _drawn_weights(rows, n_rows, weight)
-    ]
-    return np.asarray(scores, dtype=np.float64)

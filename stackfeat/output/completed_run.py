@@ -17,7 +17,7 @@ from stackfeat.data.splits.holdout import Holdout
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places
-from stackfeat.metrics.decision import Decision
+from stackfeat.metrics.decision_rule import Decision
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.scores import Score
 from stackfeat.store import EntryStore

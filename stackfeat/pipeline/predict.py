@@ -18,7 +18,7 @@ from stackfeat.data.schema.inputs import paths_named
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
 from stackfeat.engine.worker import fit_recipe
 from stackfeat.errors import DataError, TrustError, UsageError, as_written
-from stackfeat.metrics.decision import Decision
+from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
 from stackfeat.output.run_file import FILE, is_own_name, whole_run
 from stackfeat.output.submission import Form, make_submission

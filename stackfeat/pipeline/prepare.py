@@ -17,7 +17,7 @@ from stackfeat.config.planner import Planner
 from stackfeat.data.options import DataOptions
 from stackfeat.engine.blocks import samples_of
 from stackfeat.engine.rows import row_recipes
-from stackfeat.metrics.metric import METRICS
+from stackfeat.metrics.built_in import METRICS
 from stackfeat.pipeline.tap_patterns import find_layers, with_layers
 from stackfeat.store import Store
 

@@ -204,7 +204,7 @@ def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
 
 def _order_warnings(metric: Metric, task: Task) -> list[str]:
     """Say in which order classes count as near each other, where their labels do not say it."""
-    if metric.name != "quadratic_weighted_kappa" or not any(isinstance(label, str) for label in task.classes):
+    if metric.decision != "ordinal" or not any(isinstance(label, str) for label in task.classes):
         return []
     order = ", ".join(map(str, task.classes))
     return [

@@ -19,7 +19,6 @@ from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
 from stackfeat.encodings.alignment import usable_anchors
 from stackfeat.encodings.diagnostics import BlockDiagnostics, block_warnings, fold_id_accuracy
-from stackfeat.metrics.functions import log_loss
 from stackfeat.nets.options import TapOptions
 from stackfeat.sklearn._compat import _safe_indexing
 from stackfeat.sklearn.emission import encodings_of
@@ -109,5 +108,5 @@ def nested_score(stack: Any) -> dict[str, float]:
     codes = said.argmax(axis=1) if with_proba else said.astype(np.int64)
     scores = {"accuracy": float(accuracy_score(y, codes))}
     if with_proba:
-        scores["log_loss"] = log_loss(y, said, stack._task)
+        scores["log_loss"] = float(stack._task.row_loss(y, said).mean())
     return scores

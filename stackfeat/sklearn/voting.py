@@ -26,7 +26,7 @@ from stackfeat.meta.votes.hard import HardVote
 from stackfeat.meta.votes.soft import GivenWeightVote
 from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.meta.votes.weighted import WeightedVote
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.sklearn._compat import StrOptions, _BaseVoting, _fit_context
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import ALL, FoldWorker, KeptResults, Views, fit_folds

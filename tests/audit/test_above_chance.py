@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from stackfeat.audit.above_chance import Skill, judge, measure_skill
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", (0, 1))

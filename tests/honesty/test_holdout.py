@@ -190,7 +190,7 @@ def test_held_out_rows_take_the_way_of_test_rows_in_every_averaging(
 
 
 def test_labels_are_decided_on_held_out_rows_as_on_test_rows(arena: Any, make_rows: Draw) -> None:
-    from stackfeat.metrics.decision import Decision
+    from stackfeat.metrics.decision_rule import Decision
 
     train = make_rows(200, 8)
     train["y"] = np.where(train["y"] * train["x2"].gt(0), "yes", "no")

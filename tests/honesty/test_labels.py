@@ -200,8 +200,8 @@ def test_labels_of_a_fold_change_no_choice_that_its_pipeline_makes(
 def test_labels_of_a_fold_do_not_move_its_decisions(
     arena: Any, make_rows: Callable[..., pd.DataFrame], metric: str, n_classes: int
 ) -> None:
-    from stackfeat.metrics.decision import Decision
-    from stackfeat.metrics.metric import get_metric
+    from stackfeat.metrics.decision_rule import Decision
+    from stackfeat.metrics.registry import get_metric
     from stackfeat.tasks.task import Task
 
     train, test = make_rows(150, 8, n_classes), make_rows(60, 2, prefix="t").drop(columns="y")

@@ -1,4 +1,4 @@
-"""Metrics agree with scikit-learn, and their fast bootstrap with the slow one."""
+"""Metrics at the edges of what they are given, named wrongly, of one's own; their bootstrap for many seeds."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackfeat.errors import ConfigError, DataError, TrustError, UsageError
-from stackfeat.metrics.metric import METRICS, draw_rows, get_metric, metric_names
+from stackfeat.metrics.metric import draw_rows
+from stackfeat.metrics.registry import get_metric, metric_names
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", ("bad", "good"), positive=0)
@@ -29,67 +30,10 @@ def values(n=300, seed=0):
     return y, (y + random.normal(size=n))[:, None], random.uniform(0.1, 3, n)
 
 
-def by_sklearn(name, task, y, p, w):
-    codes = p.argmax(axis=1)
-    positive = y == task.positive
-    if name in ("roc_auc", "average_precision", "brier", "f1") and task.kind == "binary":
-        score = p[:, task.positive]
-        return {
-            "roc_auc": lambda: sk.roc_auc_score(positive, score, sample_weight=w),
-            "average_precision": lambda: sk.average_precision_score(positive, score, sample_weight=w),
-            "brier": lambda: sk.brier_score_loss(positive, score, sample_weight=w),
-            "f1": lambda: sk.f1_score(positive, codes == task.positive, sample_weight=w),
-        }[name]()
-    one_hot = np.eye(p.shape[1])[y]
-    return {
-        "accuracy": lambda: sk.accuracy_score(y, codes, sample_weight=w),
-        "balanced_accuracy": lambda: sk.balanced_accuracy_score(y, codes, sample_weight=w),
-        "log_loss": lambda: sk.log_loss(y, p, sample_weight=w),
-        "roc_auc": lambda: np.mean(
-            [sk.roc_auc_score(one_hot[:, k], p[:, k], sample_weight=w) for k in range(p.shape[1])]
-        ),
-        "average_precision": lambda: sk.average_precision_score(one_hot, p, sample_weight=w, average="macro"),
-        "f1_macro": lambda: sk.f1_score(y, codes, average="macro", sample_weight=w),
-        "mcc": lambda: sk.matthews_corrcoef(y, codes, sample_weight=w),
-        "quadratic_weighted_kappa": lambda: sk.cohen_kappa_score(
-            y, codes, weights="quadratic", sample_weight=w
-        ),
-        "brier": lambda: np.average(((p - one_hot) ** 2).sum(axis=1), weights=w),
-    }[name]()
-
-
-@pytest.mark.parametrize("task", [BINARY, MULTI], ids=["binary", "multiclass"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_class_metrics_equal_scikit_learn(task, weighted):
-    y, p, w = classes(task)
-    w = w if weighted else None
-    for name in metric_names(task.kind):
-        assert get_metric(name, task.kind).score(y, p, task, w) == pytest.approx(
-            by_sklearn(name, task, y, p, w), abs=1e-12
-        ), name
-
-
 def test_multiclass_auc_equals_scikit_learns_ovr():
     y, p, _ = classes(MULTI)
     expected = sk.roc_auc_score(y, p, multi_class="ovr", average="macro")
     assert get_metric("roc_auc", "multiclass").score(y, p, MULTI) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_value_metrics_equal_scikit_learn(weighted):
-    y, p, w = values()
-    w = w if weighted else None
-    flat = p[:, 0]
-    deviation = np.cov(y, flat, aweights=w)
-    expected = {
-        "rmse": sk.root_mean_squared_error(y, flat, sample_weight=w),
-        "rmsle": sk.root_mean_squared_log_error(y, np.maximum(flat, 0), sample_weight=w),
-        "mae": sk.mean_absolute_error(y, flat, sample_weight=w),
-        "r2": sk.r2_score(y, flat, sample_weight=w),
-        "pearson": deviation[0, 1] / np.sqrt(deviation[0, 0] * deviation[1, 1]),
-    }
-    for name, value in expected.items():
-        assert get_metric(name, "regression").score(y, p, VALUE, w) == pytest.approx(value, abs=1e-12), name
 
 
 def test_kappa_in_regression_scores_rounded_values():
@@ -100,22 +44,6 @@ def test_kappa_in_regression_scores_rounded_values():
         y.astype(int), np.rint(p).astype(int), weights="quadratic", labels=range(-3, 12)
     )
     assert get_metric("quadratic_weighted_kappa", "regression").score(y, p, VALUE) == pytest.approx(expected)
-
-
-def test_every_metric_fits_a_task_and_perfect_predictions_are_best():
-    for task in (BINARY, MULTI):
-        y, p, _ = classes(task)
-        for name in metric_names(task.kind):
-            metric = get_metric(name, task.kind)
-            assert metric.path == METRICS[name]
-            assert metric.loss(y, np.eye(p.shape[1])[y], task) < metric.loss(y, p, task)
-    y, p, _ = values()
-    for name in metric_names("regression"):
-        metric = get_metric(name, "regression")
-        assert metric.loss(y, y[:, None], VALUE) < metric.loss(y, p, VALUE)
-    assert set(METRICS) == {
-        name for kind in ("binary", "multiclass", "regression") for name in metric_names(kind)
-    }
 
 
 def test_log_loss_clips_at_1e_15():

@@ -7,7 +7,7 @@ import pytest
 
 from stackfeat.engine.graph import Node
 from stackfeat.members.options import EstimatorOptions, Output, VoteOptions
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.output.scores import HeldScore, Score, choose_submission, find_overfit, overfit_warnings
 
 LOSS = get_metric("log_loss", "binary")

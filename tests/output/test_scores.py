@@ -7,7 +7,7 @@ import pytest
 
 from stackfeat.engine.graph import Node
 from stackfeat.members.options import EstimatorOptions
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.output.scores import Score, fold_scale_warning
 from stackfeat.tasks.task import Kind, Task
 

@@ -187,7 +187,7 @@ def test_checking_names_and_metrics_imports_nothing_heavy():
     code = (
         "import sys\n"
         "from stackfeat.registry.resolve import check_name\n"
-        "from stackfeat.metrics.metric import get_metric\n"
+        "from stackfeat.metrics.registry import get_metric\n"
         "check_name('sklearn.svm.SVC', {}, 'estimator')\n"
         "check_name('lightgbm.LGBMClassifier', {}, 'estimator')\n"
         "get_metric('roc_auc', 'binary')\n"

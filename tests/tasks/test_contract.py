@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import UsageError
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import OUTPUTS, TASKS, Kind, Task, task_class
 
 EXAMPLES: dict[str, Task] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
-from stackfeat.metrics.functions import log_loss_rows
+from stackfeat.metrics.built_in import log_loss_rows
 from stackfeat.tasks.classification import SMALLEST_PROBABILITY, log_probability
 from stackfeat.tasks.task import Task
 

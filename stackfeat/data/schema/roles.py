@@ -22,6 +22,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Table
 from stackfeat.data.schema.columns import Column, LabelType, guess_type, to_dates, to_numbers
 from stackfeat.errors import DataError
+from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import quoted, suggest
 from stackfeat.tasks.task import Kind, Task, task_class
 
@@ -69,14 +70,15 @@ def _read_numbers(
         raise DataError(
             f"{where}: the target must have different values; got {y[0]} in every row; check data.target"
         )
-    log = options.target_transform == "log1p" or (options.target_transform == "auto" and metric == "rmsle")
-    if (log or metric == "rmsle") and (y < 0).any():
-        reason = "metric rmsle" if metric == "rmsle" else "target_transform: log1p"
+    of_metric = declared(metric).target_transform
+    transform = of_metric if options.target_transform == "auto" else options.target_transform
+    if "log1p" in (transform, of_metric) and (y < 0).any():
+        reason = f"metric {metric}" if of_metric == "log1p" else "target_transform: log1p"
         raise DataError(
             f"{where}: {reason} needs a target of at least 0; got {y[y < 0][0]} in {name_rows(y < 0)}; use "
             "rmse"
         )
-    return Task(kind=task_kind, transform="log1p" if log else "none"), "float", np.log1p(y) if log else y
+    return Task(kind=task_kind, transform=transform), "float", np.log1p(y) if transform == "log1p" else y
 
 
 def _read_labels(values: pd.Series) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:

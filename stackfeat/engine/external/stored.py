@@ -113,7 +113,7 @@ def _check_recipe(
         holdout=rows.held_key,
         folds=files.folds,
         folds_file=None if given.folds is None else files.hash(given.folds),
-        metric=rows.metric.path,
+        metric=rows.metric.name,
         metric_code=rows.metric_code,
         claimed=given.score,
         seed=rows.seed,

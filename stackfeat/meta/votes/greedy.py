@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from stackfeat.meta.votes.incremental_scores import Running, make_running
 from stackfeat.meta.votes.soft import WeightVote, check_predictions
 from stackfeat.meta.votes.vote import VoteTarget
+from stackfeat.metrics.incremental_scores import IncrementalScorer
 from stackfeat.metrics.metric import Metric
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
@@ -65,8 +65,8 @@ def greedy_selection(
 
     Notes
     -----
-    Exact and fast for log_loss, accuracy, brier, rmse, mae, and rmsle of log1p targets; other
-    metrics are scored from scratch on at most 10,000 rows.
+    Exact and fast for metrics with a scorer of their own (`Metric.incremental`); the others are scored from
+    scratch on at most 10,000 rows.
     """
     check_predictions(predictions)
     n_inputs = len(predictions)
@@ -74,8 +74,8 @@ def greedy_selection(
     weights = np.zeros(n_inputs)
     for bag in drawn:
         inside = [predictions[index] for index in bag]
-        running = make_running(inside, y, metric, task, weight, derive_seed(seed, "greedy rows"))
-        chosen = _grow(running, picks, start)
+        scorer = metric.incremental_scorer(inside, y, task, weight, derive_seed(seed, "greedy rows"))
+        chosen = _grow(scorer, picks, start)
         weights += np.bincount(bag[chosen], minlength=n_inputs) / (len(chosen) * len(drawn))
     shares: np.ndarray = weights / weights.sum()
     return shares
@@ -94,30 +94,30 @@ def draw_bags(n_inputs: int, bags: int, seed: int) -> list[np.ndarray]:
     ]
 
 
-def _grow(running: Running, picks: int, start: int) -> list[int]:
+def _grow(scorer: IncrementalScorer, picks: int, start: int) -> list[int]:
     """Return the picks up to the best size."""
-    chosen, losses = _start(running, min(start, picks))
+    chosen, losses = _start(scorer, min(start, picks))
     while len(chosen) < picks:
-        candidates = running.losses()
+        candidates = scorer.losses()
         best = int(candidates.argmin())
-        running.add(best)
+        scorer.add(best)
         chosen.append(best)
         losses.append(float(candidates[best]))
     return chosen[: _best_size(losses)]
 
 
-def _start(running: Running, at_most: int) -> tuple[list[int], list[float]]:
+def _start(scorer: IncrementalScorer, at_most: int) -> tuple[list[int], list[float]]:
     """Add the best inputs in order of their own loss, as many as are best together."""
-    single = running.losses()
+    single = scorer.losses()
     order = single.argsort(kind="stable")[:at_most].tolist()
     together: list[float] = []
     for candidate in order:
-        together.append(float(running.losses()[candidate]))
-        running.add(candidate)
+        together.append(float(scorer.losses()[candidate]))
+        scorer.add(candidate)
     size = _best_size(together)
-    running.reset()
+    scorer.reset()
     for candidate in order[:size]:
-        running.add(candidate)
+        scorer.add(candidate)
     return order[:size], together[:size]
 
 

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from stackfeat.meta.votes.incremental_scores import is_member_scale
 from stackfeat.meta.votes.soft import WeightVote, check_predictions, soft_vote, vote_shares
 from stackfeat.meta.votes.vote import VoteTarget
+from stackfeat.metrics.built_in import METRICS
+from stackfeat.metrics.incremental_scores import class_errors, error_products, row_shares, value_errors
 from stackfeat.metrics.metric import Metric
 from stackfeat.tasks.classification import SMALLEST_PROBABILITY
 from stackfeat.tasks.task import Task, spread_rows
@@ -56,17 +57,16 @@ def fit_simplex_weights(
     Returns
     -------
     float64 array (n_inputs,)
-        At least 0, sum 1; never worse on these rows than equal weights under log_loss, brier, rmse
-        and mae. The same inputs give the same weights.
+        At least 0, sum 1; never worse on these rows than equal weights under metrics with a convex error.
+        The same inputs give the same weights.
     """
     check_predictions(predictions)
     equal = vote_shares(len(predictions), None)
     if len(predictions) == 1:
         return equal
-    shares = np.full(len(y), 1.0 / len(y)) if weight is None else weight / weight.sum()
-    objective = _objective(predictions, y, metric, task, shares)
+    objective = _objective(predictions, y, metric, task, row_shares(len(y), weight))
     fitted = _minimise(objective, len(predictions))
-    if _is_solved_by_objective(metric, task, predictions):
+    if metric.convex_error is not None and metric.is_on_members_scale(task, predictions):
         return fitted
     rows = spread_rows(y, SEARCH_ROWS, seed)
     return _search(
@@ -78,28 +78,20 @@ def _take(weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if weight is None else weight[rows]
 
 
-def _is_solved_by_objective(metric: Metric, task: Task, predictions: Sequence[np.ndarray]) -> bool:
-    if task.is_classification:
-        return metric.name in ("log_loss", "brier")
-    return is_member_scale(metric, task, predictions) or (metric.name == "r2" and task.transform == "none")
-
-
 def _objective(
     predictions: Sequence[np.ndarray], y: np.ndarray, metric: Metric, task: Task, shares: np.ndarray
 ) -> Objective:
     """Return the convex loss to minimise: the metric's own, or the usual one of the task."""
-    if not task.is_classification:
-        errors = np.hstack(predictions) - y[:, None]
-        if metric.name == "mae" and task.transform == "none":
-            return _absolute_objective(errors, shares)
-        return _squares_objective(errors.T @ (errors * shares[:, None]))
-    if metric.name == "brier":
-        products = np.zeros((len(predictions), len(predictions)))
-        for column in range(task.n_outputs):
-            errors = np.stack([p[:, column] for p in predictions], axis=1) - (y == column)[:, None]
-            products += errors.T @ (errors * shares[:, None])
-        return _squares_objective(products)
-    return _log_objective(np.stack([p[np.arange(len(y)), y] for p in predictions], axis=1), shares)
+    error = metric.convex_error if metric.target_transform == task.transform else None
+    error = error or METRICS[task.row_metric].convex_error
+    if error == "log":
+        return _log_objective(np.stack([p[np.arange(len(y)), y] for p in predictions], axis=1), shares)
+    if error == "squared_proba":
+        errors = [class_errors(predictions, y, code) for code in range(task.n_outputs)]
+        return _squares_objective(error_products(errors, shares))
+    if error == "absolute":
+        return _absolute_objective(value_errors(predictions, y), shares)
+    return _squares_objective(error_products([value_errors(predictions, y)], shares))
 
 
 def _log_objective(true_class: np.ndarray, shares: np.ndarray) -> Objective:

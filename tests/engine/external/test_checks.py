@@ -22,7 +22,7 @@ from stackfeat.members.imported_rows import (
     on_members_scale,
     positions,
 )
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import Task
 
 N = 90

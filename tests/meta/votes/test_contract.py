@@ -15,7 +15,7 @@ import pytest
 from stackfeat.members.options import VoteOptions
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.vote import Vote, VoteTarget
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import Task
 
 

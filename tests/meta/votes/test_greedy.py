@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stackfeat.errors import UsageError
 from stackfeat.meta.votes.greedy import draw_bags, greedy_selection
-from stackfeat.metrics.metric import get_metric
+from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import Task, spread_rows
 
 BINARY = Task("binary", ("n", "y"), positive=0)

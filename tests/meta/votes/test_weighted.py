@@ -8,7 +8,7 @@ from scipy.optimize import linprog, nnls
 
 from stackfeat.meta.votes.soft import soft_vote
 from stackfeat.meta.votes.weighted import fit_simplex_weights
-from stackfeat.metrics.metric import get_metric, metric_names
+from stackfeat.metrics.registry import get_metric, metric_names
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", ("n", "y"))

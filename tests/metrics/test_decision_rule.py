@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from stackfeat.errors import UsageError
-from stackfeat.metrics.decision import FITTED_METRICS, Decision
-from stackfeat.metrics.metric import get_metric, metric_names
+from stackfeat.metrics.decision_rule import Decision
+from stackfeat.metrics.registry import get_metric, metric_names
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", ("n", "y"), positive=0)
 MULTI = Task("multiclass", ("a", "b", "c", "d"))
 VALUE = Task("regression")
+FITTED = ("f1", "f1_macro", "mcc", "balanced_accuracy", "quadratic_weighted_kappa")
 
 
 def rare(task, n=400, seed=0):
@@ -52,7 +53,7 @@ def test_auto_fits_for_label_metrics_other_than_accuracy():
             kinds[task.kind, name] = Decision.fit(get_metric(name, task.kind), y, p, task).kind
     for (kind, name), found in kinds.items():
         fitted = "threshold" if kind == "binary" else "cuts" if "kappa" in name else "offsets"
-        assert found == (fitted if name in FITTED_METRICS else "argmax")
+        assert found == (fitted if name in FITTED else "argmax")
 
 
 def test_the_threshold_is_the_best_of_all():

@@ -1,31 +1,32 @@
-"""The built-in metrics in numpy: true values and predictions in, one number out.
+"""The built-in metrics, in numpy: their functions, and the table of all that is known of each.
 
-Every function takes ``(y, prediction, task, weight)``. Classification: y are int codes of shape (n,);
-a label metric gets codes of shape (n,), a probability metric an array (n, n_classes). Regression: both
-are float arrays (n,) on the scale of the target. An undefined score (one class only) is NaN.
+In:  what a metric needs: int codes, probabilities (n, n_classes) or values (n,); see `Metric.needs`.
+Out: a number, or a value for each row, which makes the bootstrap many times faster. `METRICS` by name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stackfeat.errors import DataError
+from stackfeat.metrics.incremental_scores import (
+    AbsoluteErrorScorer,
+    AccuracyScorer,
+    BrierScorer,
+    LogLossScorer,
+    SquaredErrorScorer,
+)
+from stackfeat.metrics.metric import Metric, Weight, weighted_mean
 from stackfeat.tasks.task import Task
 
-Weight = np.ndarray | None
-
-
-def _mean(values: np.ndarray, weight: Weight) -> float:
-    return float(np.average(values, weights=weight)) if len(values) else float("nan")
-
-
-# Metrics that are means of one value per row (some with a square root at the end) are written as
-# that value, because the bootstrap and greedy selection are many times faster on it.
+CLASSES = ("binary", "multiclass")
+VALUES = ("regression",)
 
 
 def accuracy_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
-    hits: np.ndarray = (y == prediction).astype(np.float64)
-    return hits
+    return np.asarray((y == prediction).astype(np.float64))
 
 
 def log_loss_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
@@ -33,67 +34,37 @@ def log_loss_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarr
 
 
 def brier_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
-    losses: np.ndarray
+    """Squared error of the positive probability; multiclass: sum of squares over the classes."""
     if task.kind == "binary":
-        losses = (prediction[:, task.positive] - (y == task.positive)) ** 2
-    else:
-        losses = (prediction**2).sum(axis=1) - 2.0 * prediction[np.arange(len(y)), y] + 1.0
-    return losses
+        return np.asarray((prediction[:, task.positive] - (y == task.positive)) ** 2)
+    return np.asarray((prediction**2).sum(axis=1) - 2.0 * prediction[np.arange(len(y)), y] + 1.0)
 
 
 def squared_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
-    losses: np.ndarray = (y - prediction) ** 2
-    return losses
+    return np.asarray((y - prediction) ** 2)
 
 
 def squared_log_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
+    """Squared error of log1p; predictions below 0 count as 0."""
     if len(y) and y.min() < 0:
         raise DataError(f"metric rmsle needs a target of at least 0; got {y.min():g}. Choose rmse or mae.")
-    losses: np.ndarray = (np.log1p(y) - np.log1p(np.maximum(prediction, 0.0))) ** 2
-    return losses
+    return np.asarray((np.log1p(y) - np.log1p(np.maximum(prediction, 0.0))) ** 2)
 
 
 def absolute_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
-    losses: np.ndarray = np.abs(y - prediction)
-    return losses
-
-
-def accuracy(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    return _mean(accuracy_rows(y, prediction, task), weight)
-
-
-def log_loss(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    return _mean(log_loss_rows(y, prediction, task), weight)
-
-
-def brier(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    """Squared error of the positive probability; multiclass: sum of squares over the classes."""
-    return _mean(brier_rows(y, prediction, task), weight)
-
-
-def rmse(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    return float(np.sqrt(_mean(squared_error_rows(y, prediction, task), weight)))
-
-
-def rmsle(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    """Root mean squared error of log1p; predictions below 0 count as 0."""
-    return float(np.sqrt(_mean(squared_log_error_rows(y, prediction, task), weight)))
-
-
-def mae(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    return _mean(absolute_error_rows(y, prediction, task), weight)
+    return np.asarray(np.abs(y - prediction))
 
 
 def r2(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    total = _mean((y - _mean(y, weight)) ** 2, weight)
-    return 1.0 - _mean((y - prediction) ** 2, weight) / total if total > 0 else float("nan")
+    total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
+    return 1.0 - weighted_mean((y - prediction) ** 2, weight) / total if total > 0 else float("nan")
 
 
 def pearson(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
     """Correlation; 0 for constant predictions, so that they lose against any sensible ones."""
-    centred_y, centred = y - _mean(y, weight), prediction - _mean(prediction, weight)
-    spread = np.sqrt(_mean(centred_y**2, weight) * _mean(centred**2, weight))
-    return float(_mean(centred_y * centred, weight) / spread) if spread > 0 else 0.0
+    centred_y, centred = y - weighted_mean(y, weight), prediction - weighted_mean(prediction, weight)
+    spread = np.sqrt(weighted_mean(centred_y**2, weight) * weighted_mean(centred**2, weight))
+    return float(weighted_mean(centred_y * centred, weight) / spread) if spread > 0 else 0.0
 
 
 def confusion(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight) -> np.ndarray:
@@ -149,9 +120,13 @@ def quadratic_weighted_kappa(
     independent raters is ``var(a) + var(b) + (mean(a) - mean(b))**2``.
     """
     a, b = y.astype(np.float64), prediction.astype(np.float64)
-    mean_a, mean_b = _mean(a, weight), _mean(b, weight)
-    by_chance = _mean((a - mean_a) ** 2, weight) + _mean((b - mean_b) ** 2, weight) + (mean_a - mean_b) ** 2
-    return 1.0 - _mean((a - b) ** 2, weight) / by_chance if by_chance > 0 else 0.0
+    mean_a, mean_b = weighted_mean(a, weight), weighted_mean(b, weight)
+    by_chance = (
+        weighted_mean((a - mean_a) ** 2, weight)
+        + weighted_mean((b - mean_b) ** 2, weight)
+        + (mean_a - mean_b) ** 2
+    )
+    return 1.0 - weighted_mean((a - b) ** 2, weight) / by_chance if by_chance > 0 else 0.0
 
 
 class SortedScores:
@@ -200,8 +175,7 @@ class SortedScores:
 
 def sort_by_class(y: np.ndarray, prediction: np.ndarray, task: Task) -> list[SortedScores]:
     """Return the sorted scores of the positive class, or of every class against the rest."""
-    classes = [task.positive] if task.kind == "binary" else range(task.n_outputs)
-    return [SortedScores(y == code, prediction[:, code]) for code in classes]
+    return [SortedScores(y == code, prediction[:, code]) for code in task.counted_classes]
 
 
 def mean_defined(values: list[float]) -> float:
@@ -210,17 +184,138 @@ def mean_defined(values: list[float]) -> float:
     return float(np.mean(defined)) if defined else float("nan")
 
 
-def _row_weights(y: np.ndarray, weight: Weight) -> np.ndarray:
-    return np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
-
-
-def roc_auc(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+def reweighted_auc(y: np.ndarray, prediction: np.ndarray, task: Task) -> Callable[[np.ndarray], float]:
     """Multiclass: mean over classes, each against the rest; classes absent from y are left out."""
-    rows = _row_weights(y, weight)
-    return mean_defined([scores.auc(rows) for scores in sort_by_class(y, prediction, task)])
+    classes = sort_by_class(y, prediction, task)
+    return lambda weight: mean_defined([scores.auc(weight) for scores in classes])
 
 
 def average_precision(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
     """Multiclass: mean over classes, each against the rest; classes absent from y are left out."""
-    rows = _row_weights(y, weight)
+    rows = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
     return mean_defined([scores.average_precision(rows) for scores in sort_by_class(y, prediction, task)])
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="accuracy",
+            needs="label",
+            greater_is_better=True,
+            tasks=CLASSES,
+            row_values=accuracy_rows,
+            incremental=AccuracyScorer,
+        ),
+        Metric(
+            name="balanced_accuracy",
+            needs="label",
+            greater_is_better=True,
+            tasks=CLASSES,
+            function=balanced_accuracy,
+            decision="fitted",
+        ),
+        Metric(
+            name="log_loss",
+            needs="proba",
+            greater_is_better=False,
+            tasks=CLASSES,
+            row_values=log_loss_rows,
+            convex_error="log",
+            incremental=LogLossScorer,
+        ),
+        Metric(
+            name="roc_auc",
+            needs="proba",
+            greater_is_better=True,
+            tasks=CLASSES,
+            reweighted=reweighted_auc,
+            ranking=True,
+        ),
+        Metric(
+            name="average_precision",
+            needs="proba",
+            greater_is_better=True,
+            tasks=CLASSES,
+            function=average_precision,
+            ranking=True,
+        ),
+        Metric(
+            name="f1",
+            needs="label",
+            greater_is_better=True,
+            tasks=("binary",),
+            function=f1,
+            decision="fitted",
+        ),
+        Metric(
+            name="f1_macro",
+            needs="label",
+            greater_is_better=True,
+            tasks=CLASSES,
+            function=f1_macro,
+            decision="fitted",
+        ),
+        Metric(
+            name="mcc", needs="label", greater_is_better=True, tasks=CLASSES, function=mcc, decision="fitted"
+        ),
+        Metric(
+            name="brier",
+            needs="proba",
+            greater_is_better=False,
+            tasks=CLASSES,
+            row_values=brier_rows,
+            convex_error="squared_proba",
+            incremental=BrierScorer,
+        ),
+        Metric(
+            name="rmse",
+            needs="value",
+            greater_is_better=False,
+            tasks=VALUES,
+            row_values=squared_error_rows,
+            root=True,
+            convex_error="squared",
+            incremental=SquaredErrorScorer,
+        ),
+        Metric(
+            name="rmsle",
+            needs="value",
+            greater_is_better=False,
+            tasks=VALUES,
+            row_values=squared_log_error_rows,
+            root=True,
+            target_transform="log1p",
+            convex_error="squared",
+            incremental=SquaredErrorScorer,
+        ),
+        Metric(
+            name="mae",
+            needs="value",
+            greater_is_better=False,
+            tasks=VALUES,
+            row_values=absolute_error_rows,
+            training_loss="mae",
+            convex_error="absolute",
+            incremental=AbsoluteErrorScorer,
+        ),
+        Metric(
+            name="r2",
+            needs="value",
+            greater_is_better=True,
+            tasks=VALUES,
+            function=r2,
+            convex_error="squared",
+        ),
+        Metric(name="pearson", needs="value", greater_is_better=True, tasks=VALUES, function=pearson),
+        Metric(
+            name="quadratic_weighted_kappa",
+            needs="label",
+            greater_is_better=True,
+            tasks=CLASSES + VALUES,
+            function=quadratic_weighted_kappa,
+            decision="ordinal",
+        ),
+    )
+}
+"""Metrics by name."""

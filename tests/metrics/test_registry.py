@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import UsageError
-from stackfeat.metrics.user_function import try_metric, wrap_user_function
+from stackfeat.metrics.registry import user_metric
 from stackfeat.tasks.task import Task
 
 BINARY = Task(kind="binary", classes=("no", "yes"), positive=1)
@@ -21,7 +21,7 @@ def metric(result: Any, needs: str = "proba", task: str = "binary") -> Any:
         return result(y_true, y_pred) if callable(result) else result
 
     quality.needs = needs  # type: ignore[attr-defined]
-    return wrap_user_function("mine:quality", quality, task)
+    return user_metric("mine:quality", quality, task)
 
 
 def fails(y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -49,7 +49,7 @@ def fails(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 )
 def test_a_metric_that_cannot_be_used_is_found_by_a_trial(result: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"metric 'mine:quality' {message}") as told:
-        try_metric(metric(result), CODES, BINARY, None)
+        metric(result).tried_on(CODES, BINARY, None)
     assert "\n" not in str(told.value)
 
 
@@ -61,7 +61,7 @@ def test_the_trial_gives_what_scoring_gives(needs: str) -> None:
         seen.append((y_true, y_pred))
         return 1.0
 
-    try_metric(metric(look, needs), CODES, BINARY, None)
+    metric(look, needs).tried_on(CODES, BINARY, None)
     ((y_true, y_pred),) = seen
     assert set(y_true) == {"no", "yes"} and len(y_true) == len(y_pred) == 60
     assert set(y_pred) == {"no", "yes"} if needs == "label" else (y_pred.min() > 0 and y_pred.max() < 1)
@@ -72,7 +72,7 @@ def test_the_trial_of_values_is_on_the_scale_of_the_target() -> None:
         assert y_pred.min() > 90 and y_pred.max() < 210
         return float(np.abs(y_true - y_pred).mean())
 
-    try_metric(metric(look, "value", "regression"), np.linspace(100, 200, 5000), REGRESSION, np.ones(5000))
+    metric(look, "value", "regression").tried_on(np.linspace(100, 200, 5000), REGRESSION, np.ones(5000))
 
 
 def test_a_metric_that_changes_its_inputs_changes_copies() -> None:
@@ -82,5 +82,5 @@ def test_a_metric_that_changes_its_inputs_changes_copies() -> None:
         return 1.0
 
     prediction = np.full((60, 2), 0.5)
-    assert metric(greedy)(CODES, prediction, BINARY, None) == 1.0
+    assert metric(greedy).score(CODES, prediction, BINARY, None) == 1.0
     assert (prediction == 0.5).all() and CODES.sum() == 30

@@ -98,10 +98,9 @@ def fit_cuts(
 ) -> list[float]:
     """Return ascending cuts between neighbouring labels, moved one at a time from the middles."""
     cuts = (labels[:-1] + labels[1:]) / 2.0
-    dtype = np.int64 if task.is_classification else np.float64
 
     def loss_of(trial: np.ndarray) -> float:
-        return _loss(metric, y, labels[np.searchsorted(trial, values)].astype(dtype), task, weight)
+        return _loss(metric, y, labels[np.searchsorted(trial, values)].astype(task.dtype), task, weight)
 
     lowest = loss_of(cuts)
     for _ in range(PASSES):
@@ -144,9 +143,6 @@ def _some(values: np.ndarray, n: int) -> np.ndarray:
 
 
 Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value"]
-
-FITTED_METRICS = ("f1", "f1_macro", "mcc", "balanced_accuracy", "quadratic_weighted_kappa")
-"""Metrics whose best decision is not the most probable class; "auto" fits one for these."""
 
 FIT_ROWS = 50_000
 
@@ -214,7 +210,7 @@ class Decision:
                 f"decision 'threshold' needs a label metric; got {metric.name}, which takes {metric.needs}. "
                 "Use decision: auto."
             )
-        wants_fit = kind == "threshold" or (kind == "auto" and metric.name in FITTED_METRICS)
+        wants_fit = kind == "threshold" or (kind == "auto" and metric.decision != "plain")
         if not wants_fit or not len(y):
             return _plain(metric, task)
         rows = spread_rows(y, FIT_ROWS, seed=0)
@@ -303,10 +299,10 @@ def _fit(
             return _plain(metric, task)
         cuts = fit_cuts(metric, y, _ordinal(prediction), labels, task, weight)
         return Decision("cuts", tuple(cuts), tuple(labels.tolist()))
-    if task.kind == "binary":
+    if task.takes_positive:
         threshold = fit_threshold(metric, y, prediction, task, weight)
         return Decision("threshold", (threshold,), positive=task.positive)
-    if metric.name == "quadratic_weighted_kappa":
+    if metric.decision == "ordinal":
         codes = np.arange(task.n_outputs, dtype=np.float64)
         cuts = fit_cuts(metric, y, _ordinal(prediction), codes, task, weight)
         return Decision("cuts", tuple(cuts), tuple(codes.tolist()))

@@ -1,0 +1,245 @@
+"""What every metric keeps: it agrees with an independent implementation, and its fast ways with the slow one.
+
+A new metric is an entry of `METRICS` (`stackfeat/metrics/built_in.py`) and a row of `ORACLES`; all else follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+from scipy import stats
+
+from stackfeat.errors import UsageError
+from stackfeat.meta.votes.greedy import greedy_selection
+from stackfeat.meta.votes.weighted import fit_simplex_weights
+from stackfeat.metrics.built_in import METRICS
+from stackfeat.metrics.decision_rule import Decision
+from stackfeat.metrics.metric import Metric, draw_rows
+from stackfeat.metrics.registry import metric_names, user_metric
+from stackfeat.tasks.task import Task
+
+TASKS = {
+    "binary": Task("binary", ("bad", "good"), positive=0),
+    "multiclass": Task("multiclass", (10, 20, 30, 40)),
+    "regression": Task("regression"),
+}
+Oracle = Callable[[np.ndarray, np.ndarray, Task, Any], float]
+
+
+def one_against_rest(score: Callable[..., float]) -> Oracle:
+    """Of classes the positive one's score, or the mean over each against the rest."""
+
+    def oracle(y: np.ndarray, p: np.ndarray, task: Task, w: Any) -> float:
+        codes = [task.positive] if task.kind == "binary" else range(task.n_outputs)
+        return float(np.mean([score(y == code, p[:, code], sample_weight=w) for code in codes]))
+
+    return oracle
+
+
+def of_labels(score: Callable[..., float], **options: Any) -> Oracle:
+    def oracle(y: np.ndarray, p: np.ndarray, task: Task, w: Any) -> float:
+        decided = p.argmax(axis=1) if task.is_classification else np.rint(p[:, 0]).astype(int)
+        return float(score(y.astype(int), decided, sample_weight=w, **options))
+
+    return oracle
+
+
+def of_values(score: Callable[..., float]) -> Oracle:
+    return lambda y, p, task, w: float(score(y, np.maximum(p[:, 0], 0.0), sample_weight=w))
+
+
+def brier(y: np.ndarray, p: np.ndarray, task: Task, w: Any) -> float:
+    total = np.average(((p - np.eye(task.n_outputs)[y]) ** 2).sum(axis=1), weights=w)
+    return float(total / 2 if task.kind == "binary" else total)
+
+
+def pearson(y: np.ndarray, p: np.ndarray, task: Task, w: Any) -> float:
+    covariance = np.cov(y, p[:, 0], aweights=w)
+    return float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+
+
+ORACLES: dict[str, Oracle] = {
+    "accuracy": of_labels(sk.accuracy_score),
+    "balanced_accuracy": of_labels(sk.balanced_accuracy_score),
+    "log_loss": lambda y, p, task, w: float(sk.log_loss(y, p, sample_weight=w)),
+    "roc_auc": one_against_rest(sk.roc_auc_score),
+    "average_precision": one_against_rest(sk.average_precision_score),
+    "f1": of_labels(sk.f1_score, pos_label=TASKS["binary"].positive),
+    "f1_macro": of_labels(sk.f1_score, average="macro"),
+    "mcc": of_labels(sk.matthews_corrcoef),
+    "brier": brier,
+    "rmse": of_values(sk.root_mean_squared_error),
+    "rmsle": of_values(sk.root_mean_squared_log_error),
+    "mae": of_values(sk.mean_absolute_error),
+    "r2": of_values(sk.r2_score),
+    "pearson": pearson,
+    "quadratic_weighted_kappa": of_labels(sk.cohen_kappa_score, weights="quadratic", labels=range(25)),
+}
+
+
+def worst_error(y: np.ndarray, p: np.ndarray, task: Task, weight: Any) -> float:
+    return float(np.quantile(np.abs(y - p), 0.9))
+
+
+def cost(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    return float(1.0 + np.mean(y_true == y_pred) ** 2)
+
+
+WITHOUT_OPTIONAL_FACTS = [
+    Metric(
+        name="worst_error",
+        needs="value",
+        greater_is_better=False,
+        tasks=("regression",),
+        function=worst_error,
+    ),
+    Metric(
+        name="cubed",
+        needs="value",
+        greater_is_better=False,
+        tasks=("regression",),
+        row_values=lambda y, p, task: np.abs(y - p) ** 3,
+    ),
+    user_metric("mine:cost", cost, "binary"),
+]
+EVERY = [
+    pytest.param(METRICS[name], task, id=f"{kind}-{name}")
+    for kind, task in TASKS.items()
+    for name in metric_names(kind)
+] + [pytest.param(metric, TASKS[metric.tasks[0]], id=metric.name) for metric in WITHOUT_OPTIONAL_FACTS]
+
+
+def rows(task: Task, n: int = 150, seed: int = 0, n_members: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:
+    """True values, whole numbers in regression, and predictions from good to bad, at least 0."""
+    random = np.random.default_rng(seed)
+    noise = np.linspace(0.6, 1.5, n_members)
+    if not task.is_classification:
+        y = random.integers(0, 6, n).astype(float)
+        return y, [np.maximum(y + s * random.normal(size=(1, n)), 0.0).T for s in noise]
+    y = random.integers(0, task.n_outputs, n)
+    logits = [1.5 * np.eye(task.n_outputs)[y] + s * random.normal(size=(n, task.n_outputs)) for s in noise]
+    return y, [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in logits]
+
+
+def weights_or_none(weighted: bool, n: int = 150) -> Any:
+    return np.random.default_rng(1).uniform(0.2, 3.0, n) if weighted else None
+
+
+def test_every_metric_has_an_independent_implementation() -> None:
+    assert set(ORACLES) == set(METRICS), "add a row to ORACLES for each new metric"
+    assert set(METRICS) == {name for kind in TASKS for name in metric_names(kind)}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_docs_have_a_row_for_it(name: str) -> None:
+    metric, page = METRICS[name], Path(__file__).parents[2] / "docs" / "config.md"
+    better = "greater" if metric.greater_is_better else "smaller"
+    row = f"| `{name}` | {', '.join(metric.tasks)} | {better} | "
+    assert row in page.read_text("utf-8"), f"docs/config.md must have a row that begins with {row!r}"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("metric", "task"), EVERY[: -len(WITHOUT_OPTIONAL_FACTS)])
+def test_it_equals_an_independent_implementation(metric: Metric, task: Task, weighted: bool) -> None:
+    y, predictions = rows(task)
+    weight = weights_or_none(weighted)
+    for prediction in predictions:
+        expected = ORACLES[metric.name](y, prediction, task, weight)
+        assert metric.score(y, prediction, task, weight) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("metric", "task"), EVERY)
+def test_better_predictions_score_better(metric: Metric, task: Task) -> None:
+    y, predictions = rows(task)
+    right = np.eye(task.n_outputs)[y] if task.is_classification else y[:, None]
+    losses = [
+        metric.loss(y, one, task) for one in (right, predictions[0], np.roll(predictions[0], 1, axis=0))
+    ]
+    assert losses == sorted(losses) and losses[0] < losses[1] < losses[2]
+    assert [metric.signed(metric.signed(loss)) for loss in losses] == losses
+
+
+@pytest.mark.parametrize(("weighted", "stratified"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("metric", "task"), EVERY)
+def test_its_bootstrap_equals_scoring_every_resample(
+    metric: Metric, task: Task, weighted: bool, stratified: bool
+) -> None:
+    y, predictions = rows(task)
+    weight, strata = weights_or_none(weighted), (y > 1).astype(int) if stratified else None
+    found = metric.bootstrap(y, predictions, task, weight, 6, 3, strata)
+    expected = [
+        [metric.score(y[r], one[r], task, None if weight is None else weight[r]) for one in predictions]
+        for r in draw_rows(len(y), 6, 3, strata)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("transform", ["none", "log1p"])
+@pytest.mark.parametrize(("metric", "task"), EVERY)
+def test_its_growing_averages_are_scored_as_whole_ones(
+    metric: Metric, task: Task, transform: Any, weighted: bool
+) -> None:
+    y, predictions = rows(task)
+    if transform == "log1p":
+        if task.is_classification:
+            return
+        task = Task(task.kind, transform=transform)
+        y, predictions = np.log1p(y), [np.log1p(one) for one in predictions]
+    weight = weights_or_none(weighted)
+    scorer = metric.incremental_scorer(predictions, y, task, weight, seed=0)
+    for picked in ([], [1], [1, 0], [1, 0, 0]):
+        scorer.reset()
+        for candidate in picked:
+            scorer.add(candidate)
+        means = [np.mean([predictions[i] for i in [*picked, j]], axis=0) for j in range(len(predictions))]
+        target = task.to_target_scale(y)
+        expected = np.array([metric.loss(target, task.to_target_scale(mean), task, weight) for mean in means])
+        # Losses stand for those of the metric up to a monotone map: a root, or a shift.
+        losses = scorer.losses()
+        assert expected[int(losses.argmin())] == pytest.approx(expected.min(), rel=1e-9)
+        for of_metric in (expected, expected**2, expected + 1.0):
+            if np.allclose(losses, of_metric, rtol=1e-9):
+                break
+        else:
+            pytest.fail(f"{losses} are no losses of {expected}")
+
+
+@pytest.mark.parametrize(("metric", "task"), EVERY)
+def test_its_decisions_are_no_worse_than_plain_ones(metric: Metric, task: Task) -> None:
+    y, (prediction, *_) = rows(task)
+    decided = Decision.fit(metric, y, prediction, task).apply(prediction)
+    if metric.needs == "label":
+        assert metric.loss(y, decided, task) <= metric.loss(y, prediction, task) + 1e-12
+        assert Decision.fit(metric, y, prediction, task, "threshold").kind in ("threshold", "offsets", "cuts")
+    else:
+        with pytest.raises(UsageError, match="needs a label metric"):
+            Decision.fit(metric, y, prediction, task, "threshold")
+
+
+@pytest.mark.parametrize(("metric", "task"), EVERY)
+def test_votes_can_be_fitted_to_it_on_many_rows(metric: Metric, task: Task) -> None:
+    y, predictions = rows(task, n=10_500, n_members=2)
+    fitted = [
+        greedy_selection(predictions, y, metric, task, picks=2, bags=1),
+        fit_simplex_weights(predictions, y, metric, task),
+    ]
+    worst = max(metric.loss(y, one, task) for one in predictions)
+    for weights in fitted:
+        assert weights.sum() == pytest.approx(1.0)
+        assert metric.loss(y, weights[0] * predictions[0] + weights[1] * predictions[1], task) <= worst
+
+
+def test_metrics_of_ranking_ask_only_for_the_order() -> None:
+    for kind, task in TASKS.items():
+        y, (prediction, *_) = rows(task)
+        for name in metric_names(kind):
+            if METRICS[name].ranking:
+                ranks = stats.rankdata(prediction, axis=0) / (len(y) + 1)
+                found = METRICS[name].score(y, ranks, task)
+                assert found == pytest.approx(METRICS[name].score(y, prediction, task))
