@@ -1,12 +1,9 @@
-"""Decision: from a prediction to the label or value that a label metric scores.
+"""The decision rule: from a prediction to the label or value that a label metric scores.
 
 In:  out-of-fold predictions, true values, a metric.
-Out: a small fitted value: threshold (binary), offsets of log-probabilities (multiclass), or cuts between
-neighbouring labels (kappa). `apply` turns predictions into codes, or rounded values in regression.
-
-It also holds:
-
-- The searches behind Decision: a threshold, offsets of classes, or cuts that score best.
+Out: a small fitted value: a threshold (binary), offsets of log-probabilities (multiclass), or cuts between
+     neighbouring labels (metrics of ordinal labels), each the one that scores best. `apply` turns predictions
+     into codes, or rounded values in regression.
 """
 
 from __future__ import annotations
@@ -147,7 +144,7 @@ Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value"]
 FIT_ROWS = 50_000
 
 MAX_LABELS = 100
-"""Regression under kappa: with more different rounded values than this, values are only rounded."""
+"""Regression with ordinal labels: with more different rounded values than this, values are only rounded."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ class Decision:
             Regression: on the scale of the target.
         task : Task
         kind : {"auto", "argmax", "threshold"}
-            "auto" fits for f1, f1_macro, mcc, balanced_accuracy and kappa; "threshold" for any label metric.
+            "auto" fits where `Metric.decision` says so; "threshold" for any label metric.
         weight : array (n,) or None
 
         Returns
