@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.data.splits.folds import Folds
 from stackfeat.encodings.encoder import mean_over_nets
 from stackfeat.encodings.procrustes import Alignment, add_space, align
-from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows, default_width
+from stackfeat.encodings.relative import default_width
 from stackfeat.store import Entry, reading
 from stackfeat.structure import checked
 
@@ -37,25 +36,24 @@ class FoldSpaces:
         Nets in each of the fits, which differ in their seeds.
     reference : Entry or None
         Activations of the anchors in a net that all spaces are turned to.
+    usable : list of ndarray of bool
+        For every fold: which anchors its map is fitted on.
+    is_time : bool
+        Whether folds follow time; then all spaces are turned to that of the earliest fold.
     """
 
     fits: Sequence[Entry]
     n_nets: int
     reference: Entry | None
-    folds: Folds
-    repeat: int
-
-    @property
-    def usable(self) -> list[np.ndarray]:
-        """For every fold: which anchors its map is fitted on."""
-        return usable_anchors(self.folds, self.repeat)[: len(self.fits)]
+    usable: list[np.ndarray]
+    is_time: bool
 
     def anchors(self, part: str) -> tuple[list[np.ndarray], np.ndarray | None]:
         """Return the anchors in the space of every fold and net, and in that which all are turned to, if any."""
         spaces = [fit.array(f"anchor/tap/{part}/{net}") for fit in self.fits for net in range(self.n_nets)]
         if self.reference is not None:
             return spaces, self.reference.array(f"tap/{part}")
-        return spaces, spaces[0] if self.folds.is_time else None
+        return spaces, spaces[0] if self.is_time else None
 
 
 def align_fold_spaces(
@@ -169,25 +167,6 @@ def align_spaces(
         target=target,
         seed=seed,
     )
-
-
-def anchors_of(folds: Folds, cap: int = MAX_ANCHORS) -> np.ndarray:
-    """Return the rows that fold spaces are compared on: the same for every member, fold and repeat.
-
-    Where folds follow time they are training rows of the earliest fold, so that nothing later than a
-    fold shapes its columns.
-    """
-    rows = folds.splits[0][0][0] if folds.is_time else np.arange(folds.n_rows)
-    return np.asarray(rows[anchor_rows(len(rows), cap)])
-
-
-def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:
-    """Return which anchors each fold's map is fitted on: rows that its model was trained on."""
-    rows = anchors_of(folds)
-    if folds.is_time:
-        # A sliding window may have left them behind, but none of them is later than the fold.
-        return [np.ones(len(rows), dtype=bool) for _ in folds.splits[repeat]]
-    return [np.isin(rows, train) for train, _ in folds.splits[repeat]]
 
 
 def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray:

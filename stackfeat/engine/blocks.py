@@ -16,6 +16,7 @@ import numpy as np
 
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
+from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows
 from stackfeat.engine.recipes import BlockReference
 from stackfeat.store import EntryStore
 from stackfeat.store.store import Reader
@@ -118,3 +119,22 @@ def _remember(name: tuple[str, str], value: Any) -> None:
     while len(_values) >= _SIZE:
         _values.pop(next(iter(_values)))
     _values[name] = value
+
+
+def anchors_of(folds: Folds, cap: int = MAX_ANCHORS) -> np.ndarray:
+    """Return the rows that fold spaces are compared on: the same for every member, fold and repeat.
+
+    Where folds follow time they are training rows of the earliest fold, so that nothing later than a
+    fold shapes its columns.
+    """
+    rows = folds.splits[0][0][0] if folds.is_time else np.arange(folds.n_rows)
+    return np.asarray(rows[anchor_rows(len(rows), cap)])
+
+
+def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:
+    """Return which anchors each fold's map is fitted on: rows that its model was trained on."""
+    rows = anchors_of(folds)
+    if folds.is_time:
+        # A sliding window may have left them behind, but none of them is later than the fold.
+        return [np.ones(len(rows), dtype=bool) for _ in folds.splits[repeat]]
+    return [np.isin(rows, train) for train, _ in folds.splits[repeat]]

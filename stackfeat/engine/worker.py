@@ -19,15 +19,9 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.validation_split import inner_split
-from stackfeat.encodings.alignment import (
-    FoldSpaces,
-    add_refit_space,
-    align_fold_spaces,
-    anchors_of,
-    map_activations,
-)
+from stackfeat.encodings.alignment import FoldSpaces, add_refit_space, align_fold_spaces, map_activations
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
-from stackfeat.engine.blocks import folds_of, read_oof, read_view, samples_of
+from stackfeat.engine.blocks import anchors_of, folds_of, read_oof, read_view, samples_of, usable_anchors
 from stackfeat.engine.jobs import Step, write_fitted_rows
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
@@ -351,7 +345,9 @@ def _run_align(
     fits = [store.read(key) for key in recipe.fits]
     n_nets = fit_recipe(store, recipe.fits[0]).settings["seeds"]
     reference = None if recipe.reference is None else store.read(recipe.reference)
-    spaces = FoldSpaces(fits, n_nets, reference, folds_of(store, recipe.folds), recipe.repeat)
+    folds = folds_of(store, recipe.folds)
+    usable = usable_anchors(folds, recipe.repeat)[: len(fits)]
+    spaces = FoldSpaces(fits, n_nets, reference, usable, folds.is_time)
     if isinstance(recipe, AlignRecipe):
         arrays, report = align_fold_spaces(spaces, recipe.parts, recipe.reduce, recipe.seed)
     else:

@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
-from stackfeat.encodings.alignment import usable_anchors
 from stackfeat.encodings.diagnostics import BlockDiagnostics, block_warnings, fold_id_accuracy
+from stackfeat.engine.blocks import usable_anchors
 from stackfeat.nets.options import TapOptions
 from stackfeat.sklearn._compat import _safe_indexing
 from stackfeat.sklearn.emission import encodings_of

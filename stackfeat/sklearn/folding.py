@@ -19,9 +19,10 @@ import numpy as np
 from sklearn.base import clone
 
 from stackfeat.data.splits.folds import Folds
-from stackfeat.encodings.alignment import align_spaces, anchors_of, map_rows, usable_anchors
+from stackfeat.encodings.alignment import align_spaces, map_rows
 from stackfeat.encodings.procrustes import Alignment, add_space
 from stackfeat.encodings.relative import N_ANCHORS
+from stackfeat.engine.blocks import anchors_of, usable_anchors
 from stackfeat.engine.crossfit import cross_fit
 from stackfeat.executors.pool import JoblibExecutor
 from stackfeat.members.tap_encoders import Encoders, TapReader, encode, fit_encoders, tap_arrays

@@ -6,7 +6,7 @@ import numpy as np
 
 from stackfeat.data.splits.folds import Folds
 from stackfeat.encodings import anchor_rows, default_width
-from stackfeat.encodings.alignment import anchors_of, usable_anchors
+from stackfeat.engine.blocks import anchors_of, usable_anchors
 
 
 def folds(kind="kfold", n=60, window=None):

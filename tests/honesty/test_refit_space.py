@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.linalg import orthogonal_procrustes
 
-from stackfeat.encodings.alignment import anchors_of, usable_anchors
+from stackfeat.engine.blocks import anchors_of, usable_anchors
 
 
 def by_hand(rows: np.ndarray, anchors: np.ndarray, usable: np.ndarray, target: np.ndarray) -> np.ndarray:
