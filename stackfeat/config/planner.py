@@ -25,8 +25,6 @@ from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
 from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
-from stackfeat.engine.schedule import RunContext
-from stackfeat.engine.worker import Worker
 from stackfeat.executors import Executor, make_executor, resolve_jobs
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.metric import Metric
@@ -38,6 +36,7 @@ from stackfeat.store import EntryStore, Store
 
 if TYPE_CHECKING:
     from stackfeat.engine.external.stored import RunRows
+    from stackfeat.engine.schedule import RunContext
 
 
 @dataclass(frozen=True)
@@ -185,6 +184,9 @@ def open_context(
     loaded: LoadedConfig, store: Store, executor: Executor, code: Code, progress: Progress | None = None
 ) -> RunContext:
     """Return where the jobs of a config run, without a limit of time."""
+    from stackfeat.engine.schedule import RunContext
+    from stackfeat.engine.worker import Worker
+
     options = loaded.config.executor
     n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
     worker = Worker.of(store, code.is_trusted)

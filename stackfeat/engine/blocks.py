@@ -16,7 +16,6 @@ import numpy as np
 
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
-from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows
 from stackfeat.engine.recipes import BlockReference
 from stackfeat.store import EntryStore
 from stackfeat.store.store import Reader
@@ -121,14 +120,17 @@ def _remember(name: tuple[str, str], value: Any) -> None:
     _values[name] = value
 
 
-def anchors_of(folds: Folds, cap: int = MAX_ANCHORS) -> np.ndarray:
+def anchors_of(folds: Folds, cap: int | None = None) -> np.ndarray:
     """Return the rows that fold spaces are compared on: the same for every member, fold and repeat.
 
     Where folds follow time they are training rows of the earliest fold, so that nothing later than a
     fold shapes its columns.
     """
+    # Encodings bring SciPy, and `check` reads blocks without it.
+    from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows
+
     rows = folds.splits[0][0][0] if folds.is_time else np.arange(folds.n_rows)
-    return np.asarray(rows[anchor_rows(len(rows), cap)])
+    return np.asarray(rows[anchor_rows(len(rows), MAX_ANCHORS if cap is None else cap)])
 
 
 def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ import pytest
 Project = Any
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 PARALLEL = ("--set", "executor={kind: loky, jobs: 2}")
+
+
+@pytest.fixture(autouse=True)
+def hang_ups_are_heard() -> Iterator[None]:
+    """Under nohup every process that is started here would ignore them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def fresh(project: Project, to: Path) -> Project:

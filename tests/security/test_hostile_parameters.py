@@ -10,7 +10,6 @@ import pytest
 from stackfeat.audit.audit import _refuse_untrusted
 from stackfeat.config.load import config_from_dict, load_config
 from stackfeat.config.run_config import RunConfig
-from stackfeat.engine.plan_warnings import _unsaveable
 from stackfeat.errors import ConfigError, TrustError
 from stackfeat.members.construct import construct
 from stackfeat.members.options import EstimatorOptions
@@ -207,7 +206,7 @@ def test_reruns_of_an_audit_refuse_what_a_config_may_not_name(kind, name, params
 
 def test_the_warnings_before_a_run_construct_nothing_that_is_not_allowed(watched):
     for path in ("sklearn.datasets.load_iris", "sklearn.utils._testing.create_memmap_backed_data"):
-        assert _unsaveable(EstimatorOptions(estimator=path), {}, False) is None
+        assert EstimatorOptions(estimator=path).why_unsaveable(False) is None
 
 
 def test_a_nested_catboost_writes_no_files_of_its_training(watched):
