@@ -156,8 +156,7 @@ class GatedFinal(BaseEstimator):
         columns = np.asarray(X, dtype=np.float64)
         parts, read = [], 0
         for start, stop in self.predictions:
-            given = columns[:, start:stop]
-            whole = given if stop - start == self.task.n_outputs else self.task.whole(given[:, 0])
+            whole = self.task.whole(columns[:, start:stop])
             parts += [columns[:, read:start], self.task.unbounded(whole, SMALLEST_PROBA)]
             read = stop
         base = np.hstack([*parts, columns[:, read : self.n_base]])

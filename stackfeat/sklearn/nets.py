@@ -23,7 +23,7 @@ from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import check_weight, n_rows_of
 from stackfeat.sklearn.net_base import BaseNet
 from stackfeat.tasks.classification import of_labels
-from stackfeat.tasks.task import Task
+from stackfeat.tasks.regression import of_values
 
 SMALLEST = np.finfo(np.float64).tiny
 
@@ -282,13 +282,11 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
         check_consistent_length(np.empty(n_rows_of(X)), y)
-        task = Task("regression", n_targets=1 if y.ndim == 1 else y.shape[1])
-        return self._fit_nets(X, y, task, check_weight(sample_weight, len(y)))
+        return self._fit_nets(X, y, of_values(y), check_weight(sample_weight, len(y)))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return values, float64 of shape (n_samples,) or (n_samples, n_targets)."""
-        values = self._emit(X)
-        return values[:, 0] if values.shape[1] == 1 else values
+        return self.task_.counted(self._emit(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -34,6 +34,7 @@ from stackfeat.sklearn.rows import (
 )
 from stackfeat.sklearn.stacking_base import label
 from stackfeat.tasks.classification import of_labels
+from stackfeat.tasks.regression import of_values
 from stackfeat.tasks.task import Task
 
 ESTIMATOR = "estimator"
@@ -254,7 +255,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         # What kind of task it is, the estimator decides.
         if not is_classifier(self.estimator):
             values = np.asarray(y)
-            return values, Task("regression", n_targets=1 if values.ndim == 1 else values.shape[1]), 0
+            return values, of_values(values), 0
         self.classes_, codes = encode_labels(y)
         return codes, of_labels(self.classes_.tolist()), len(self.classes_)
 

@@ -194,8 +194,10 @@ class Binary(Classification):
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(prediction[:, self.positive])
 
-    def whole(self, column: np.ndarray) -> np.ndarray:
-        both = np.empty((len(column), 2))
+    def whole(self, given: np.ndarray) -> np.ndarray:
+        if given.shape[1:] == (2,):
+            return given
+        column, both = given.reshape(len(given)), np.empty((len(given), 2))
         both[:, self.positive] = column
         both[:, 1 - self.positive] = 1.0 - column
         return both

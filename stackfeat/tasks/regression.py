@@ -72,8 +72,8 @@ class Regression(Task):
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         return prediction.reshape(len(prediction)) if self.n_targets == 1 else prediction
 
-    def whole(self, column: np.ndarray) -> np.ndarray:
-        return column.reshape(len(column), -1)
+    def whole(self, given: np.ndarray) -> np.ndarray:
+        return given.reshape(len(given), -1)
 
     def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(((prediction - self.whole(y)) ** 2).mean(axis=1))
@@ -120,6 +120,11 @@ class Regression(Task):
             return float(centred @ other / length) if length > 0 else 0.0
 
         return correlation
+
+
+def of_values(y: np.ndarray) -> Task:
+    """Return the task of one value a row, or of several."""
+    return Task("regression", n_targets=1 if y.ndim == 1 else y.shape[1])
 
 
 def _at_ranks(ranks: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -249,9 +249,9 @@ class Task:
         """Return the one column of a prediction that counts, (n_rows,), or all where there is no such one."""
         return prediction
 
-    def whole(self, column: np.ndarray) -> np.ndarray:
-        """Return the prediction (n_rows, n_outputs) whose `counted` column this is."""
-        return column
+    def whole(self, given: np.ndarray) -> np.ndarray:
+        """Return the prediction (n_rows, n_outputs) of which this is the `counted` column, or which it is itself."""
+        return given
 
     def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Return how wrong each row's prediction is: log-loss of classes, squared error of values.

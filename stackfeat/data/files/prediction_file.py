@@ -102,7 +102,7 @@ def read_predictions(
     names = _value_columns(path, [str(n) for n in frame.columns if n != column], task, target)
     values = np.column_stack([_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
     ignored = tuple(str(name) for name in frame.columns if name != column and name not in names)
-    return PredictionRows(read_ids(frame, column, str(path)), _whole(values, task), ignored, by_name=True)
+    return PredictionRows(read_ids(frame, column, str(path)), task.whole(values), ignored, by_name=True)
 
 
 def read_id_file(path: Path, id_name: str) -> np.ndarray:
@@ -154,7 +154,7 @@ def _from_array(
     values = values.astype(np.float64)
     if classes is not None and values.shape[1] > 1:
         values = values[:, class_order(classes, task, str(path))]
-    return PredictionRows(found, _whole(values, task), (), by_name=classes is not None)
+    return PredictionRows(found, task.whole(values), (), by_name=classes is not None)
 
 
 def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
@@ -233,8 +233,3 @@ def _numbers(values: pd.Series, where: str) -> np.ndarray:
     from stackfeat.data.schema.columns import to_numbers
 
     return to_numbers(values, where)
-
-
-def _whole(values: np.ndarray, task: Task) -> np.ndarray:
-    """Return a prediction of which one column may have been given."""
-    return values if values.shape[1] == task.n_outputs else task.whole(values[:, 0])
