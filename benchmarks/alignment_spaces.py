@@ -152,7 +152,7 @@ def comparability(spaces: FoldSpaces, block: Encoded, seed: int) -> dict[str, fl
         random: probe loss in fold-grouped and in random cross-validation, as a share of the target's
         variance; late, early: two-sample AUC of out-of-fold rows against single views, and against their mean.
     """
-    losses = probe_losses(block.oof, spaces.y, spaces.fold_of, is_classification=True, group=None, seed=seed)
+    losses = probe_losses(block.oof, spaces.y, spaces.fold_of, task=TASK, group=None, seed=seed)
     assert losses is not None
     splits = StratifiedKFold(3, shuffle=True, random_state=seed)
     near = cross_val_predict(KNeighborsClassifier(10), block.oof, spaces.fold_of, cv=splits)

@@ -1,4 +1,4 @@
-"""What comes in kinds is decided in its own room: nobody else compares the names of votes or of metrics."""
+"""What comes in kinds is decided in its own room: nobody else asks which one it is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stackfeat.meta.votes import VOTES
 from stackfeat.metrics.built_in import METRICS
+from stackfeat.tasks.task import TASKS, task_class
 
 PACKAGE = Path(__file__).resolve().parent.parent / "stackfeat"
 
@@ -71,3 +72,81 @@ def test_names_of_metrics_are_compared_nowhere() -> None:
 
 def test_no_table_elsewhere_says_something_of_metrics() -> None:
     assert not tables("metrics", METRICS)
+
+
+MOST_TASK_BRANCHES = 15
+QUESTIONS = {"is_classification", "is_regression", "is_classifier", "is_regressor"}
+
+
+def branches_on_tasks(tree: ast.Module) -> Iterator[int]:
+    """Lines that compare with a kind or family of tasks, choose by it from a table, or ask which one it is."""
+    words = {*TASKS, *(task_class(kind).family for kind in TASKS)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare():
+                sides = (node.left, *node.comparators)
+                if is_kind_of_task(*sides) or words & texts_in(*sides):
+                    yield node.lineno
+            case ast.MatchValue() if words & texts_in(node.value):
+                yield node.value.lineno
+            case ast.Dict() if len(words & texts_in(*filter(None, node.keys))) > 1:
+                yield node.lineno
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in QUESTIONS:
+                yield node.lineno
+            case ast.If() | ast.IfExp() if asks_for_classes(node.test):
+                yield node.test.lineno
+
+
+def texts_in(*nodes: ast.expr) -> set[str]:
+    return {text for node in nodes for text in texts_of(node)}
+
+
+def is_kind_of_task(*sides: ast.expr) -> bool:
+    return any(
+        isinstance(side, ast.Attribute) and side.attr == "kind" and "task" in ast.unparse(side.value)
+        for side in sides
+    )
+
+
+def asks_for_classes(test: ast.expr) -> bool:
+    """Whether it is asked if a task has classes."""
+    parts = test.values if isinstance(test, ast.BoolOp) else [test]
+    bare = [part.operand if isinstance(part, ast.UnaryOp) else part for part in parts]
+    return any(
+        isinstance(part, ast.Attribute) and ast.unparse(part).endswith("task.classes") for part in bare
+    )
+
+
+def test_branches_on_the_kind_of_task_are_few_and_say_why() -> None:
+    found, unexplained = [], []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.parent == PACKAGE / "tasks":
+            continue
+        text = path.read_text("utf-8")
+        lines = text.splitlines()
+        for line in sorted(set(branches_on_tasks(ast.parse(text)))):
+            place = f"{path.relative_to(PACKAGE)}:{line}: {lines[line - 1].strip()}"
+            found.append(place)
+            if not any("#" in near for near in lines[line - 2 : line]):
+                unexplained.append(place)
+    assert len(found) <= MOST_TASK_BRANCHES, "a fact of a task belongs to its class in tasks/:\n" + "\n".join(
+        found
+    )
+    assert not unexplained, "a branch on the kind of task needs its reason beside it:\n" + "\n".join(
+        unexplained
+    )
+
+
+def test_a_branch_on_the_kind_of_task_is_seen() -> None:
+    samples = (
+        "if task.kind == other: pass",
+        "a = 1 if kind != 'regression' else 2",
+        "if kind in ('binary', 'multiclass'): pass",
+        "a = {'binary': 1, 'regression': 2}[kind]",
+        "a = task.is_classification",
+        "if not self.task.classes: pass",
+        "match kind:\n    case 'binary': pass",
+    )
+    for sample in samples:
+        assert list(branches_on_tasks(ast.parse(sample))), sample
+    assert not list(branches_on_tasks(ast.parse("if values.dtype.kind == 'f': a = task.output")))

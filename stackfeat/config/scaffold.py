@@ -150,6 +150,7 @@ def _guess_group(frame: pd.DataFrame, columns: list[str]) -> tuple[str | None, s
     return None, ""
 
 
+# Texts of a first config, which no other room needs.
 _STARTS = {
     "classification": ("sklearn.linear_model.LogisticRegression", "hard", "each casts a vote for a class"),
     "regression": ("sklearn.linear_model.Ridge", "weighted", "weights fitted in every fold"),

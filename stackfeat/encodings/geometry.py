@@ -226,6 +226,7 @@ class _OfValues:
         return [*parts, centred @ fitted.linear + fitted.level]
 
 
+# An embedding says different things of classes and of values: two sets of formulas, not two answers of a task.
 _STATISTICS: dict[str, type[_OfClasses] | type[_OfValues]] = {
     "classification": _OfClasses,
     "regression": _OfValues,

@@ -35,8 +35,8 @@ def log_loss_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarr
 
 def brier_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
     """Squared error of the positive probability; multiclass: sum of squares over the classes."""
-    if task.kind == "binary":
-        return np.asarray((prediction[:, task.positive] - (y == task.positive)) ** 2)
+    if len(task.counted_classes) == 1:
+        return np.asarray((task.counted(prediction) - (y == task.counted_classes[0])) ** 2)
     return np.asarray((prediction**2).sum(axis=1) - 2.0 * prediction[np.arange(len(y)), y] + 1.0)
 
 

@@ -282,15 +282,14 @@ class Decision:
 
 
 def _plain(metric: Metric, task: Task) -> Decision:
-    if task.is_classification:
-        return Decision("argmax")
-    return Decision("round" if metric.needs == "label" else "value")
+    return Decision(task.plain_decision(metric.needs == "label"))
 
 
 def _fit(
     metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
 ) -> Decision:
-    if not task.is_classification:
+    # Cuts lie between whole values, which nobody has listed; classes are known.
+    if not task.classes:
         labels = np.unique(np.rint(y))
         if len(labels) > MAX_LABELS:
             return _plain(metric, task)

@@ -231,10 +231,7 @@ class Metric:
                     f"got shape={prediction.shape}. Hand over the (n_rows, n_classes) array."
                 )
             return y, prediction
-        if task.is_classification:
-            return y, prediction.argmax(axis=1) if prediction.ndim == 2 else prediction.astype(np.int64)
-        values = prediction.reshape(len(prediction)).astype(np.float64)
-        return y.astype(np.float64), np.rint(values) if self.needs == "label" else values
+        return task.as_y(y), task.judged(prediction, self.needs == "label")
 
 
 def weighted_mean(values: np.ndarray, weight: Weight) -> float:

@@ -159,7 +159,7 @@ def _fold_of_file(finished: Finished, repeat: int) -> np.ndarray:
 
 
 def _write_predictions(draft: Draft, finished: Finished) -> None:
-    header = ("id", *([str(label) for label in finished.task.classes] or ["prediction"]))
+    header = ("id", *finished.task.columns)
     for score in finished.scores:
         name = file_name(score)
         _write_rows(

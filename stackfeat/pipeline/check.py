@@ -54,10 +54,7 @@ def _classes(planner: Planner) -> list[str]:
     if not planner.store.has(key):
         return ["the data files were not read: columns are checked when the config is run"]
     task = Task.from_json(planner.store.read(key).structure("samples", dict[str, Any])["task"])
-    if not task.classes:
-        return []
-    positive = f"; the probability of {task.classes[task.positive]!r} counts" if task.takes_positive else ""
-    return [f"classes: {', '.join(map(one_line, task.classes))}{positive}"]
+    return [task.described] if task.described else []
 
 
 def _units(plan: Plan, node: Node, store: Store) -> tuple[int, int]:

@@ -90,6 +90,7 @@ def nested_score(stack: Any) -> dict[str, float]:
     base, features, y, params, fold_of = stack._rows_of_final
     if not stack.fits_ or np.ndim(y) > 1:
         return {}
+    # A classifier and a regressor have other methods, and other scores in scikit-learn.
     with_proba = is_classifier(stack) and hasattr(stack.final_estimator_, "predict_proba")
     shape = (len(fold_of), len(stack.classes_)) if with_proba else (len(fold_of),)
     said: np.ndarray = np.zeros(shape)
@@ -103,6 +104,7 @@ def nested_score(stack: Any) -> dict[str, float]:
             said[np.ix_(inside, final.classes_)] = final.predict_proba(columns)
         else:
             said[inside] = final.predict(columns)
+    # Scores of values, or of classes.
     if not is_classifier(stack):
         return {"rmse": float(root_mean_squared_error(y, said)), "r2": float(r2_score(y, said))}
     codes = said.argmax(axis=1) if with_proba else said.astype(np.int64)

@@ -199,6 +199,7 @@ class GatedFinalRegressor(RegressorMixin, GatedFinal):
         return self.task.counted(self._emit(X))
 
 
+# Classifiers and regressors are two classes in scikit-learn.
 GATED_FINALS: dict[str, type[GatedFinalClassifier] | type[GatedFinalRegressor]] = {
     "classification": GatedFinalClassifier,
     "regression": GatedFinalRegressor,

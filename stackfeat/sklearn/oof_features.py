@@ -160,7 +160,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             self.estimator,
             self.emit,
             self.encode,
-            has_labels=len(task.classes) > 0,
+            has_labels=task.output == "proba",
         )
         check_targets(type(self.estimator).__name__, emission, task)
         cv = check_cv(self.cv, codes, classifier=task.is_stratified)

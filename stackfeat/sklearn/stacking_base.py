@@ -134,6 +134,7 @@ def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[s
 def label(name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto") -> str:
     """Return a label such as ``net: proba, penultimate@geometry, penultimate@aligned``."""
     try:
+        # No target is known before a fit: the estimator says what it is for.
         plan = plan_emission(name, estimator, emit, encode, method, has_labels=not is_regressor(estimator))
     except ValueError:
         # A drawing is no place to complain: fit does.
@@ -172,6 +173,7 @@ class FoldStacking(_BaseStacking):
     def _plan(self, name: str, estimator: Any) -> Emission:
         emit = self._emit_of(name, estimator)
         encode = of_estimator(name, self.encode, self.estimators)
+        # Several targets, which scikit-learn's stacks take, are no task.
         plan = plan_emission(name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self))
         if self.cv == "prefit":
             return of_prefit(name, plan, emit)
@@ -189,6 +191,7 @@ class FoldStacking(_BaseStacking):
     def _fit_over_folds(
         self, live: Mapping[str, Any], X: Any, y: Any, routed: Any
     ) -> tuple[dict[str, Reading], np.ndarray]:
+        # As scikit-learn asks it, for several targets too.
         cv = deepcopy(check_cv(self.cv, y=y, classifier=is_classifier(self)))
         folds = split_folds(cv, X, y, metadata_of(routed, "splitter", "split"))
         params = {name: metadata_of(routed, name, "fit") for name in live}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from stackfeat.errors import DataError, MemberError
+from stackfeat.errors import DataError, MemberError, one_line
 from stackfeat.structure import must
 from stackfeat.tasks.task import (
     MOST_CLASSES,
@@ -58,6 +58,10 @@ class Classification(Task):
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(str(label) for label in self.classes)
+
+    @property
+    def described(self) -> str:
+        return f"classes: {', '.join(map(one_line, self.classes))}"
 
     def to_member_scale(self, values: np.ndarray) -> np.ndarray:
         shares = np.clip(values, 0.0, 1.0)
@@ -117,6 +121,12 @@ class Classification(Task):
 
     def decided(self, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(prediction.argmax(axis=1))
+
+    def judged(self, prediction: np.ndarray, as_labels: bool) -> np.ndarray:
+        return self.decided(prediction) if prediction.ndim == 2 else prediction.astype(np.int64)
+
+    def plain_decision(self, as_labels: bool) -> Literal["argmax", "round", "value"]:
+        return "argmax"
 
     def check_submitted(self, prediction: np.ndarray, single: bool) -> None:
         if prediction.min() < 0 or prediction.max() > 1 + 1e-9:
@@ -182,6 +192,10 @@ class Binary(Classification):
     takes_positive = True
     averages = ("mean", "logit", "rank")
     default_metric = "roc_auc"
+
+    @property
+    def described(self) -> str:
+        return f"{super().described}; the probability of {self.classes[self.positive]!r} counts"
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -81,7 +81,8 @@ class Task:
     takes_positive : bool
         Whether one class may be named as the one that counts.
     transforms, averages, losses, head_outputs : tuple of str
-        What `transform`, ``stack.average``, ``train.loss`` and a net's ``output`` may be, the default first.
+        What `transform`, ``stack.average``, ``train.loss`` and a net's ``output`` may be, the default first;
+        the last average is the remedy where fold models are on different scales.
     shares_unit : bool
         Whether the columns of all predictions, as linear models read them, have one unit.
     linear_readings : tuple of str
@@ -135,10 +136,6 @@ class Task:
     # Names and numbers
 
     @property
-    def is_classification(self) -> bool:
-        return self.family == "classification"
-
-    @property
     def n_outputs(self) -> int:
         """Columns of a prediction: one per class, or one per target."""
         raise NotImplementedError
@@ -147,6 +144,11 @@ class Task:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of a prediction in files."""
         raise NotImplementedError
+
+    @property
+    def described(self) -> str:
+        """Classes and the one that counts, in a line for people; empty where there are none."""
+        return ""
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -241,6 +243,15 @@ class Task:
     def decided(self, prediction: np.ndarray) -> np.ndarray:
         """Return the most probable class of each row as a code, or the value."""
         return self.counted(prediction)
+
+    def judged(self, prediction: np.ndarray, as_labels: bool) -> np.ndarray:
+        """Return what a metric of no probabilities reads of predictions, or of codes: codes, or values."""
+        values = self.counted(prediction).astype(np.float64)
+        return np.rint(values) if as_labels else values
+
+    def plain_decision(self, as_labels: bool) -> Literal["argmax", "round", "value"]:
+        """Return how predictions become labels, or stay what they are, where nothing is fitted."""
+        return "round" if as_labels else "value"
 
     def check_submitted(self, prediction: np.ndarray, single: bool) -> None:
         """Raise DataError unless finite predictions, of which one column is written if `single`, are sound."""

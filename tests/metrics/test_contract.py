@@ -43,7 +43,7 @@ def one_against_rest(score: Callable[..., float]) -> Oracle:
 
 def of_labels(score: Callable[..., float], **options: Any) -> Oracle:
     def oracle(y: np.ndarray, p: np.ndarray, task: Task, w: Any) -> float:
-        decided = p.argmax(axis=1) if task.is_classification else np.rint(p[:, 0]).astype(int)
+        decided = p.argmax(axis=1) if task.classes else np.rint(p[:, 0]).astype(int)
         return float(score(y.astype(int), decided, sample_weight=w, **options))
 
     return oracle
@@ -118,7 +118,7 @@ def rows(task: Task, n: int = 150, seed: int = 0, n_members: int = 3) -> tuple[n
     """True values, whole numbers in regression, and predictions from good to bad, at least 0."""
     random = np.random.default_rng(seed)
     noise = np.linspace(0.6, 1.5, n_members)
-    if not task.is_classification:
+    if not task.classes:
         y = random.integers(0, 6, n).astype(float)
         return y, [np.maximum(y + s * random.normal(size=(1, n)), 0.0).T for s in noise]
     y = random.integers(0, task.n_outputs, n)
@@ -156,7 +156,7 @@ def test_it_equals_an_independent_implementation(metric: Metric, task: Task, wei
 @pytest.mark.parametrize(("metric", "task"), EVERY)
 def test_better_predictions_score_better(metric: Metric, task: Task) -> None:
     y, predictions = rows(task)
-    right = np.eye(task.n_outputs)[y] if task.is_classification else y[:, None]
+    right = np.eye(task.n_outputs)[y] if task.classes else y[:, None]
     losses = [
         metric.loss(y, one, task) for one in (right, predictions[0], np.roll(predictions[0], 1, axis=0))
     ]
@@ -187,7 +187,7 @@ def test_its_growing_averages_are_scored_as_whole_ones(
 ) -> None:
     y, predictions = rows(task)
     if transform == "log1p":
-        if task.is_classification:
+        if task.classes:
             return
         task = Task(task.kind, transform=transform)
         y, predictions = np.log1p(y), [np.log1p(one) for one in predictions]

@@ -224,7 +224,7 @@ def _value_columns(path: Path, names: Sequence[str], task: Task, target: str) ->
     raise DataError(
         f"{path}: must have a column per class, called as the classes are ({name_values(wanted)}); missing: "
         f"{name_values(missing)}; got {quote_values(names)}.{near}"
-        if task.classes
+        if task.classes  # the messages name what the file should have called its columns
         else f"{path}: must have a column {quoted(PREDICTION)}; got {quote_values(names)}.{near}"
     )
 

@@ -56,5 +56,6 @@ def _of_values(values: np.ndarray, n_targets: int) -> dict[str, np.ndarray]:
     return {name: values[:, [place]].astype(np.float32) for name, place in places.items()}
 
 
+# Where the columns stand that `geometry` has of classes and of values.
 _READOUTS = {"classification": _of_classes, "regression": _of_values}
 """By `Task.family`."""
