@@ -1,12 +1,12 @@
-"""What can go wrong, a class for each kind.
+"""What can go wrong: an exception for each kind, whose fault it is, and how its text is written.
 
-User errors say what must hold, what was got, and what to do. Every class is also a
-standard exception, so code that does not know stackfeat can catch it. `exit_code` is
-what the command line returns for it.
+User errors say what must hold, what was got, and what to do. Every class is also a standard exception, so code
+that does not know stackfeat can catch it. `exit_code` is what the command line returns for it. `machine_fault`
+tells an error of the machine (disk, memory, permissions), which ends a run, from one of the code that raised it.
 
-It also holds:
-
-- Whose fault an error is: that of the machine, which ends a run, or that of the code that raised it.
+Names and texts from files can hold whatever a terminal obeys: escape sequences, carriage returns, marks of
+direction. `visible` writes them out, `one_line` also line breaks and tabs, and `continued` indents all lines but
+the first, so that only messages of ours begin at the margin.
 """
 
 from __future__ import annotations

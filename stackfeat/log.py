@@ -1,11 +1,8 @@
-"""The log of a run: a line for each (member, fold), what fits say, and every warning.
+"""The log of a run, and the streams of a terminal: nothing that came from files or names reaches either unescaped.
 
-Lines logged inside a job, in whatever process, travel back with its outcome, so that the
-log file is written by one process.
-
-It also holds:
-
-- Text that came from files or names, made safe for a terminal and for a log.
+Lines logged inside a job, in whatever process, travel back with its outcome, so that one process writes the log
+file. Text is escaped once, at the border: `visible_streams` stands between the program and its two streams,
+`console` between rich and the terminal (whose own colours must get through), `LineFormatter` before a log.
 """
 
 from __future__ import annotations

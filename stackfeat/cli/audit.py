@@ -1,9 +1,4 @@
-"""The command `audit`: arguments in, one call, printed lines out.
-
-It also holds:
-
-- What a person sees of an audit: a bar while the reruns work, then two tables and a verdict.
-"""
+"""The command `audit`: a progress bar while it reruns, then two tables and a verdict."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""The command line: arguments in, one call, printed lines out; no logic of its own.
-
-It also holds:
-
-- The command `trust`: arguments in, one call, printed lines out.
-- The command `import`: arguments in, one call, a printed table out.
-"""
+"""The commands: arguments in, one call, printed lines out; no logic of their own."""
 
 from __future__ import annotations
 

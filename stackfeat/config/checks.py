@@ -1,13 +1,8 @@
 """Check what no single option can know: whether a config fits together and can run here.
 
 In:  a RunConfig whose values are legal one by one, the config's folder, and what the user allows.
-Out: findings, each with the path it is about. Nothing is loaded and no user code is imported.
-
-It also holds:
-
-- Check `stack`: what is averaged, where on the way, and what goes together.
-- Name the options that a config may already hold but that nothing acts on yet.
-- What a config needs the user's trust for: names of code, and parameters that reach outside.
+Out: findings, each with the path it is about; what the config needs trust for; options that nothing acts on yet.
+     Nothing is loaded and no user code is imported.
 """
 
 from __future__ import annotations

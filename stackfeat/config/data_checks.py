@@ -1,12 +1,7 @@
-"""Check `data` and `folds`: roles of columns, named inputs, kinds of folds, fit to the task.
+"""Check `data`, `folds` and paths: roles of columns, named inputs, kinds of folds, and where files may lie.
 
-In:  a RunConfig.
-Out: findings. No file is opened here; columns are checked against the files when they are loaded.
-
-It also holds:
-
-- Check `data.inputs`: options that go together, files that exist and lie where they may.
-- Check the files and folders a config names: they stay inside its folder, and inputs exist.
+In:  a RunConfig, the folders that it may read.
+Out: findings. Files are looked for, not opened; columns are checked when the files are loaded.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Check net members with given weights: names of files, folds, and what goes together.
+"""Check members made elsewhere: nets with given weights, and prediction files.
 
 In:  a RunConfig, what the user allows.
-Out: findings. Files are looked for, not opened.
-
-It also holds:
-
-- Check members that are read from prediction files: names of files, ids, what may read them.
+Out: findings: names of files, ids, folds, what goes together, what may read them. Files are looked for, not opened.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """RunConfig: the options of all stages put together; what `config.yaml` holds.
 
-It also holds:
-
-- Which kind of member a mapping in `levels` is: exactly one of net, estimator, vote, predictions.
-- Options of `outputs`; torch-free.
+Torch-free. Exactly one of the keys net, estimator, vote and predictions says which kind of member a mapping in
+`levels` is.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """Samples: the rows of one file as arrays that every later stage reads.
 
-In:  typed columns from `load`, or a stored entry.
-Out: `Table` (numbers and category codes) and `Samples` (ids, inputs, labels, roles), row-aligned.
-
-It also holds:
-
-- Arrays as inputs: images, sequences, tokens and others, with a row per sample.
+In:  typed columns and arrays from `load`, or a stored entry.
+Out: `Table` (numbers and category codes), `ArrayInput` (images, sequences, tokens and others) and `Samples`
+     (ids, inputs, labels, roles), row-aligned.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""What every engine shares: running one job, its outcome, its threads, its errors.
+"""What every engine shares: the order of jobs, running one, its outcome, its threads, its errors.
 
-In:  a function and a key.
-Out: an Outcome, always; errors are values, in a form that reads the same from any process.
-
-It also holds:
-
-- The engine that needs nothing: one job after the other, in this process.
-- Which job is next: what an engine asks whenever it has room for one.
+In:  a function and keys.
+Out: an Outcome for each, always; errors are values, in a form that reads the same from any process. The engine
+     that needs nothing else is here too: `InlineExecutor` runs one job after the other in this process.
 """
 
 from __future__ import annotations

@@ -2,11 +2,8 @@
 
 In:  a function and keys.
 Out: outcomes as they come. A job that crashes its worker (out of memory, a fault in native code) or runs
-longer than it may costs that job alone; an interrupt of the parent ends all workers, and none outlives it.
-
-It also holds:
-
-- Whose turn it is when workers die: an order, and the keys to be tried again.
+longer than it may costs that job alone; it is tried again when nothing else runs. An interrupt of the parent ends
+all workers, and none outlives it.
 """
 
 from __future__ import annotations

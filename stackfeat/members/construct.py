@@ -1,11 +1,8 @@
-"""Construct: an estimator out of a path and params, seeded, with its threads set.
+"""Construct an estimator from a path and params, seeded, with its threads set.
 
 In:  'lightgbm.LGBMClassifier' and params, possibly nested {estimator, params}.
-Out: an unfitted scikit-learn style estimator.
-
-It also holds:
-
-- Early stopping for boosted trees: rounds from an inner split, then a refit on all rows.
+Out: an unfitted scikit-learn style estimator; one with early stopping finds its number of rounds on an inner split
+     and is then refitted on all rows.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""Estimators as members: any scikit-learn style class over raw columns and blocks.
+"""Estimators as members: any scikit-learn style class, or `gated_linear`, over raw columns and blocks.
 
 In:  raw tables and blocks of earlier levels.
 Out: one prediction. Feature blocks are gated, and a linear model above the first level
      without a given penalty gets one by cross-validation grouped on the folds.
-
-It also holds:
-
-- `gated_linear` as a member: predictions always in, every feature block behind a gate.
 """
 
 from __future__ import annotations

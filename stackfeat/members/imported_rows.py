@@ -1,13 +1,8 @@
-"""Imported predictions aligned with the rows of a run.
+"""Imported predictions and folds, aligned with the rows of a run.
 
-In:  `PredictionRows` of the out-of-fold file and of the test files, the training rows.
-Out: `Aligned`: rows in the order of the training rows, test rows by id, other rows by id.
-
-It also holds:
-
-- Folds that somebody else used, from a file, compared with those of the run.
-- Names under which a unit finds the entries of its files.
-- Candidate: predictions that want to join a run, and Check: one thing that was looked at.
+In:  `PredictionRows` of the out-of-fold file and of the test files, a file of folds, the training rows.
+Out: `Aligned`: rows in the order of the training rows, test rows by id, other rows by id; how the folds compare
+     with those of the run; a `Candidate` with its `Check`s.
 """
 
 from __future__ import annotations

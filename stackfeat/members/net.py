@@ -2,11 +2,8 @@
 
 In:  raw inputs. Tables and arrays are prepared fold by fold; a class with ``accepts_categories`` gets
      numbers and category codes of a table, any other class one float tensor.
-Out: predictions; each tap encoded within its fold; activations kept for alignment over the folds.
-
-It also holds:
-
-- Trained nets of one fold: what they say of rows, and what forward is given for them.
+Out: the trained nets of a fold, with their predictions; each tap encoded within its fold; activations kept for
+     alignment over the folds.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""Member: the protocol of anything that learns, and the rows it is given.
+"""Member: the protocol of anything that learns, and what a fit knows besides its rows.
 
-A member is fitted on some rows and then says something of other rows: predictions, and
-for nets the encodings and activations of their taps. Nets, estimators and votes all
-follow it, so there is one loop over folds for all of them.
-
-It also holds:
-
-- Anything that learns becomes feature blocks.
+A member is fitted on some rows and then predicts other rows; nets also give the encodings and activations of their
+taps. Nets, estimators and votes all follow it, so there is one loop over folds for all of them.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """Decide which classes may be named without ``--trust-code``: the one allow-list, used by everything.
 
 In:  a path such as 'sklearn.svm.SVC', or a class that was imported.
-Out: whether it is on the list of `allowed_classes`; the class; or a TrustError that says what to do.
+Out: whether it is on the list below; the class; or a TrustError that says what to do.
 
 A path alone decides, so configs are checked without importing anything. When a class is really
 imported, it must also be what the list takes it for: a class, defined in its own package, with the
 methods of an estimator.
-
-It also holds:
-
-- The classes that a config, a store or a predictor may name without ``--trust-code``.
 """
 
 from __future__ import annotations

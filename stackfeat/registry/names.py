@@ -1,8 +1,6 @@
 """The tables of short names: what may stand in a config without trusting any code.
 
-It also holds:
-
-- Nets of libraries that have many: `timm:resnet18` names one of them.
+A prefix, as in `timm:resnet18`, stands for all nets of a library.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
-"""Check the parameters of allowed classes by kind: numbers within bounds, closed sets of texts, allowed classes.
+"""Check the parameters of allowed classes and of the registry's nets by kind.
 
 In:  the path of a class, or the name of a net, and its parameters as a config writes them.
-Out: problems, each with its place; nothing is imported or constructed.
-
-What needs no check: code that was agreed to with ``--trust-code``.
-
-It also holds:
-
-- What parameters of the registry's nets take, by the parameter's name.
+Out: problems, each with its place: numbers out of bounds, texts outside closed sets, classes not allowed. Nothing
+     is imported or constructed. Code that was agreed to with ``--trust-code`` needs no check.
 """
 
 from __future__ import annotations

@@ -3,12 +3,9 @@
 In:  a config's path and bytes with what it needs trust for; or a run folder that was made under trust.
 Out: the Code that may be imported, or in words why none may.
 
-Trust holds for one absolute path and for these bytes: of the config and of every source file behind
-the names in it. So a folder that was copied, moved or received is never trusted.
-
-It also holds:
-
-- The user's own state folder: small JSON records that no project and no received folder can bring along.
+Trust holds for one absolute path and for these bytes: of the config and of every source file behind the names in
+it. It is kept as small JSON records in the user's own state folder, so a folder that was copied, moved or received
+is never trusted.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""What the outputs of an estimator give away: the pipeline's diagnostics of a block, in memory.
+"""Diagnostics of an estimator's outputs, as in the pipeline, and the nested score of a stack.
 
-In:  out-of-fold columns by output name, the fits behind them.
-Out: a dict of numbers for each output.
-
-It also holds:
-
-- The nested score of a stack: its final estimator judged on folds that it was not fitted on.
+In:  out-of-fold columns by output name, and the fits behind them.
+Out: numbers for each output; the score of the final estimator on folds that it was not fitted on.
 """
 
 from __future__ import annotations

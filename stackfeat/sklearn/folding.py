@@ -1,12 +1,8 @@
-"""Estimators over folds: fitted without each fold's rows, read on them, kept for rows to come.
+"""Fit estimators over folds: without each fold's rows, read on them, kept for new rows.
 
-In:  estimators by name, X, y, folds, what each estimator is read for.
-Out: `FoldFits`: the estimators of every fold (and of all rows), what they say of held-out rows, and the
-     encodings and alignments that later rows go through. The loop is `engine.crossfit`.
-
-It also holds:
-
-- One estimator's fits put together: its out-of-fold rows, and views of later rows.
+In:  estimators by name, X, y, folds, and what each estimator is read for.
+Out: `FoldFits`: the estimators of every fold (and of all rows), their out-of-fold rows, and the encodings and
+     alignments that new rows go through. The loop is `engine.crossfit`.
 """
 
 from __future__ import annotations

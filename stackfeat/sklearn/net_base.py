@@ -1,13 +1,9 @@
-"""What `NetClassifier` and `NetRegressor` share: parameters, training through `NetMember`, reading layers.
+"""What `NetClassifier` and `NetRegressor` share: parameters and their constraints, training, reading layers.
 
 In:  a net by name, class, factory or module; training options as flat parameters; X in any form that
      `inputs` reads.
 Out: the fitted nets of one member, in memory; predictions are padded to fixed batches, so a row's are
      bitwise the same however rows are chunked.
-
-It also holds:
-
-- What the parameters of nets may be, in scikit-learn's words.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""`NetClassifier`: a net as a scikit-learn classifier.
+"""`NetClassifier` and `NetRegressor`: nets as scikit-learn estimators.
 
-In:  X (2-D, N-D, DataFrame, dict of arrays) and labels.
-Out: probabilities and classes. Everything but labels and their weights is in `net_base`.
-
-It also holds:
-
-- `NetRegressor`: a net as a scikit-learn regressor of one or several targets.
+In:  X (2-D, N-D, DataFrame, dict of arrays) and labels, or values of one or several targets.
+Out: classes and probabilities, or values. Everything else is in `net_base`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Rows of X and y, whatever they are, and the folds of a scikit-learn splitter.
+"""Rows of X and y in any form, their metadata, and the folds of a scikit-learn splitter.
 
-In:  arrays, DataFrames, sparse matrices, lists, dicts of them; a splitter.
-Out: parts of them, and `Folds` as the rest of the package knows them.
-
-It also holds:
-
-- Who gets which metadata of a `fit`: sample weights go to estimators, groups to the splitter.
+In:  arrays, DataFrames, sparse matrices, lists, dicts of them; a splitter; sample weights and groups.
+Out: parts of them, and `Folds` as the rest of the package knows them; weights go to estimators, groups to the
+     splitter.
 """
 
 from __future__ import annotations

@@ -1,14 +1,9 @@
-"""What `StackingClassifier` and `StackingRegressor` share: the fit over folds, and views of new rows.
+"""What `StackingClassifier` and `StackingRegressor` share: the fit over folds, and predictions for new rows.
 
 In:  estimators, X, y.
 Out: a final estimator fitted on out-of-fold rows. New rows go through the models of every fold and the
-     final estimator, and predictions are averaged last (``averaging="late"``).
-
-It also holds:
-
-- What the K pipelines of a stack say, put together at the very end.
-- Parts of a stack that need no stack: words by estimator, prefit estimators, means of views.
-- The drawing of an estimator in a notebook: which outputs each part hands on, and at which level.
+     final estimator, and predictions are averaged last (``averaging="late"``). The diagram in a notebook shows
+     which outputs each part passes on, and at which level.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""The store's calls to the file system, with errors that say what to do.
+"""The store's calls to the file system, with errors that say what to do; names of anything as file names.
 
 In:  paths and bytes.
 Out: files whose SHA-256 is known and that survive a power cut, or a StoreError and nothing else.
-
-It also holds:
-
-- Names of anything as file names, and back.
 """
 
 from __future__ import annotations

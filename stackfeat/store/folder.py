@@ -1,12 +1,8 @@
-"""Entries as folders: writing one file by file, and reading one without trusting a byte.
+"""Entries as folders: writing one file by file, reading one without trusting a byte, moving one as a whole.
 
 In:  arrays, JSON values, bytes; a folder nobody else writes to.
 Out: files, ``manifest.json`` with their sizes and SHA-256, and ``DONE`` with the manifest's own
 SHA-256; when read, every file is hashed before any parser sees it.
-
-It also holds:
-
-- Moving whole entries: to their place, out of the way, into quarantine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The manifest of an entry: what it was made of, and every file with size and hash.
 
 In:  the text of ``manifest.json``, whose hash has been verified. That says who wrote it as little as a
-     stamp: the structure is checked as if a stranger had sent it.
+     stamp: the structure is checked as if a stranger had sent it. A sealed JSON file carries the hash of its own
+     bytes instead.
 Out: the manifest, or a StructureError.
-
-It also holds:
-
-- Sealed JSON: a file that carries the hash of its own bytes, so that nothing is parsed before it is verified.
 """
 
 from __future__ import annotations

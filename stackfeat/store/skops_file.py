@@ -2,11 +2,7 @@
 
 In:  estimators, or bytes whose SHA-256 has been checked, which says that they are whole and not who made them.
 Out: bytes, or estimators made of known types alone. No pickle, no method, no function but those that
-     score columns, no import of a module that the file names: a type is found in a table, or it is refused.
-
-It also holds:
-
-- What a saved estimator may be made of, type by type.
+     score columns, no import of a module that the file names: a type is found in the tables below, or it is refused.
 """
 
 from __future__ import annotations

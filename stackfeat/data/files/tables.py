@@ -1,12 +1,8 @@
-"""One file in, one DataFrame out; the format is told by the suffix.
+"""One file in, one DataFrame out; the suffix says the format.
 
 In:  a path to csv, tsv, txt, parquet, feather or npz, or ``sklearn:NAME``.
-Out: a DataFrame with distinct, named columns. Text formats give every cell as text, so ids such as
-     ``007`` stay as they are; typing is the work of `columns`.
-
-It also holds:
-
-- Text files with separators: encoding, separator and header are found out, not guessed silently.
+Out: a DataFrame with distinct, named columns. Text formats give every cell as text, so ids such as ``007`` stay as
+     they are; their encoding, separator and header are found out, never guessed silently.
 """
 
 from __future__ import annotations

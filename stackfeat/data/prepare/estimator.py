@@ -1,12 +1,8 @@
-"""Columns for linear models, kernels and neighbours: imputed, standardised, one-hot.
+"""Columns for estimators, fitted within a fold: `scaled`, `trees` or `none`.
 
 In:  the `Table` rows of one fold's training part.
-Out: a float64 array without missing values.
-
-It also holds:
-
-- Columns for gradient-boosted trees: numbers with NaN kept, categories as categories.
-- Columns as they stand in the file, for estimators that do their own preprocessing.
+Out: for linear models, kernels and neighbours a float64 array, imputed, standardised and one-hot; for
+     gradient-boosted trees numbers with NaN kept and categories as categories; or the columns as they are.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Columns for nets: numbers near a standard normal, category codes with 0 for unknown.
+"""Columns and arrays for nets, fitted within a fold.
 
-In:  the `Table` rows of one fold's training part.
-Out: float32 numbers (a missing-value indicator where values were missing) and int64 codes.
-
-It also holds:
-
-- Arrays for nets: images and sequences near mean 0 and spread 1, tokens as int64, padding as 0.
+In:  the rows of one fold's training part: a `Table`, or images, sequences, tokens.
+Out: numbers near a standard normal as float32 (with an indicator where values were missing) and int64 category
+     codes, 0 for unknown; images and sequences near mean 0 and spread 1; tokens as int64, padding as 0.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Bytes of a fitted preparer: a dict of arrays, numbers, texts and scikit-learn parts.
+"""The state of a fitted preparer as bytes, and the category codes that preparers share.
 
-In:  the state of a preparer, or bytes whose SHA-256 the store has checked.
+In:  a dict of arrays, numbers, texts and scikit-learn parts; or bytes whose SHA-256 the store has checked.
 Out: bytes, or the state. Nothing but known types is ever constructed; no pickle.
-
-It also holds:
-
-- Category codes of the training rows of one fold, numbered anew.
 """
 
 from __future__ import annotations

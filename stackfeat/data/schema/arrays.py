@@ -1,11 +1,7 @@
-"""Named inputs that are arrays: from a file's values to what `Samples` holds.
+"""Named inputs that are arrays: what their axes mean, and whether a net can learn from their values.
 
 In:  `InputOptions` with `array`, the data file, its columns; for later files the `ArraySchema` of training.
 Out: a `Table` (two dimensions) or an `ArrayInput`, checked value by value, and the schema.
-
-It also holds:
-
-- What the axes of an array mean, and whether its values can be learnt from.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""Columns: what type each one has, and how its cells become numbers or codes.
+"""Columns: which are read, what type each has, and how its cells become numbers or codes.
 
-In:  a column of the training file (text, numbers, dates) and its declared type, if any.
-Out: a `Column` that turns the same column of any later file into floats or category codes.
-
-It also holds:
-
-- Which columns of the training file are read, and with what type.
-- Schema: all that must be known of the training file to read a later file the same way.
+In:  columns of the training file (text, numbers, dates) and their declared types, if any.
+Out: a `Column` for each, which turns the same column of any later file into floats or category codes; the
+     `Schema`, which is all that must be known of the training file to read later files the same way.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""The target column: labels with the type they have in the file, or numbers on the scale to learn.
+"""Roles of columns: the target as labels or numbers, and the rows of a file as `Samples`.
 
-In:  the target column of the training file, the kind of task, `positive`, the transform.
-Out: a `Task` with its classes, and `y` as `Samples` holds it.
-
-It also holds:
-
-- Rows of a file as `Samples`: ids, roles and tables, checked value by value.
+In:  the columns of a file, the kind of task, `positive`, the transform of the target.
+Out: a `Task` with its classes and `y`; `Samples` with ids, roles and tables, checked value by value.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
-"""Splitters: one function per kind of folds, from `Samples` to (training rows, predicted rows).
+"""Splitters: which kind of folds a config means, and one function per kind.
 
-In:  the kind, `FoldOptions`, training `Samples`, a seed.
+In:  the kind, `FoldOptions`, training `Samples`, a seed; a user's own splitter, which is watched while it splits.
 Out: a pair of sorted int64 index arrays per fold. Checks that concern one kind only are here;
      what must hold for all kinds is checked in `folds`.
-
-It also holds:
-
-- Which kind of folds a config means; pure, so that planning needs neither pandas nor scikit-learn.
-- A splitter of one's own: made with the arguments that it wants, and watched while it splits.
 """
 
 from __future__ import annotations
