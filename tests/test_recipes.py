@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 FILES = shutil.ignore_patterns("__pycache__", "*.pyc")
 
@@ -23,13 +25,14 @@ def copy_of(folder: Path, *parts: str) -> None:
             shutil.copy2(ROOT / part, folder / part)
 
 
-def code_of(kind: str) -> tuple[str, str]:
-    """The file that a recipe names first, and the code that goes there."""
+def codes_of(kind: str) -> tuple[str, list[str]]:
+    """The file that a recipe names first, and its blocks of code."""
     page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    recipe = page[page.index(f"\n**a {kind}**") :]
-    found = re.search(r"`(stackfeat/\S+\.py)`.*?```python\n(.*?)```", recipe, re.DOTALL)
-    assert found
-    return found[1], found[2]
+    recipe = page[page.index(f"\n**a {kind}**") + 3 :].split("\n**")[0]
+    name = re.search(r"`(stackfeat/\S+\.py)`", recipe)
+    blocks = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)
+    assert name and blocks
+    return name[1], blocks
 
 
 def insert(path: Path, before: str, text: str) -> None:
@@ -39,21 +42,13 @@ def insert(path: Path, before: str, text: str) -> None:
     path.write_text(old.replace(before, text + before), "utf-8")
 
 
-def test_the_recipe_of_a_vote_gives_a_vote(tmp_path: Path) -> None:
-    copy_of(tmp_path, "stackfeat", "tests/meta/votes", "docs/semantics.md")
-    name, code = code_of("vote")
-    (tmp_path / name).write_text(code, "utf-8")
-    table = tmp_path / "stackfeat/meta/votes/__init__.py"
-    insert(table, "\nVOTES", "\nfrom stackfeat.meta.votes.geometric import GeometricVote\n")
-    insert(table, ")\n}\n", ", GeometricVote")
-    insert(tmp_path / "tests/meta/votes/test_contract.py", "}\nTASKS", '    "geometric": Row(),\n')
-    page = tmp_path / "docs/semantics.md"
-    insert(page, "| `greedy` | yes", "| `geometric` | no | `weights` | binary, multiclass |\n")
+def run_contract(folder: Path, *arguments: str) -> None:
+    """Run tests of a copy on the copy's package."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
     done = subprocess.run(
-        [*command, "tests/meta/votes/test_contract.py", "-k", "geometric or has_a_row"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        [*command, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         timeout=600,
@@ -61,3 +56,38 @@ def test_the_recipe_of_a_vote_gives_a_vote(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "passed" in done.stdout
+
+
+def test_the_recipe_of_a_vote_gives_a_vote(tmp_path: Path) -> None:
+    copy_of(tmp_path, "stackfeat", "tests/meta/votes", "docs/semantics.md")
+    name, (code,) = codes_of("vote")
+    (tmp_path / name).write_text(code, "utf-8")
+    table = tmp_path / "stackfeat/meta/votes/__init__.py"
+    insert(table, "\nVOTES", "\nfrom stackfeat.meta.votes.geometric import GeometricVote\n")
+    insert(table, ")\n}\n", ", GeometricVote")
+    insert(tmp_path / "tests/meta/votes/test_contract.py", "}\nTASKS", '    "geometric": Row(),\n')
+    page = tmp_path / "docs/semantics.md"
+    insert(page, "| `greedy` | yes", "| `geometric` | no | `weights` | binary, multiclass |\n")
+    run_contract(tmp_path, "tests/meta/votes/test_contract.py", "-k", "geometric or has_a_row")
+
+
+@pytest.mark.slow
+def test_the_recipe_of_a_net_gives_a_net(tmp_path: Path) -> None:
+    copy_of(tmp_path, "stackfeat", "tests/nets/zoo/contract.py", "tests/nets/zoo/test_contract.py")
+    name, (code,) = codes_of("net")
+    (tmp_path / name).write_text(code, "utf-8")
+    entry = '    "snn": "stackfeat.nets.zoo.snn:SNN",\n'
+    insert(tmp_path / "stackfeat/registry/names.py", '}\n"""Nets by short name', entry)
+    insert(tmp_path / "tests/nets/zoo/contract.py", '}\n"""Which kind of rows', '    "snn": "table",\n')
+    run_contract(tmp_path, "tests/nets/zoo/test_contract.py", "-k", "snn or every_net")
+
+
+def test_the_recipe_of_a_metric_gives_a_metric(tmp_path: Path) -> None:
+    copy_of(tmp_path, "stackfeat", "tests/metrics/test_contract.py", "docs/config.md")
+    name, (function, entry) = codes_of("metric")
+    insert(tmp_path / name, "\nMETRICS: dict", "\n\n" + function + "\n")
+    insert(tmp_path / name, '        Metric(\n            name="accuracy"', f"        {entry.strip()},\n")
+    oracle = '    "max_error": lambda y, p, task, w: float(sk.max_error(y, p[:, 0])),\n'
+    insert(tmp_path / "tests/metrics/test_contract.py", '    "accuracy": of_labels', oracle)
+    insert(tmp_path / "docs/config.md", "| `rmse` |", "| `max_error` | regression | smaller | values |\n")
+    run_contract(tmp_path, "tests/metrics/test_contract.py", "-k", "max_error or every_metric")
