@@ -282,7 +282,8 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
 
     def predict(self, X: Any) -> np.ndarray:
         """Return values, float64 of shape (n_samples,) or (n_samples, n_targets)."""
-        return self.task_.counted(self._emit(X))
+        values = self._emit(X)
+        return self.task_.counted(values)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
