@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
-from stackfeat.encodings.diagnostics import BlockDiagnostics, block_warnings, fold_id_accuracy
+from stackfeat.encodings.diagnostics import BlockDiagnostics, fold_id_accuracy
 from stackfeat.engine.blocks import usable_anchors
 from stackfeat.nets.options import TapOptions
 from stackfeat.sklearn._compat import _safe_indexing
@@ -53,11 +53,6 @@ def _alignment_report(tap: TapOptions, views: Views, values: np.ndarray) -> dict
         "n_anchors": int(min(mask.sum() for mask in usable_anchors(views.folds, 0))),
         "width": values.shape[1],
     }
-
-
-def warnings_of(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each encoding with outputs past a threshold, with its remedy."""
-    return block_warnings({name: found["warnings"] for name, found in diagnostics.items()})
 
 
 def diagnose_stack(stack: Any) -> dict[str, Any]:

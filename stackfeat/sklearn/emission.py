@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from stackfeat.nets.options import DEFAULT_ENCODINGS, JOINT, TapOptions
+from stackfeat.nets.options import DEFAULT_ENCODINGS, TapOptions
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn.net_base import BaseNet
 from stackfeat.tasks.task import Task
@@ -171,11 +171,6 @@ def _check_words(name: str, items: list[Any], net: BaseNet | None, *, has_labels
 def encodings_of(emission: Emission) -> list[tuple[TapOptions, str]]:
     """Return every tap with each of its encodings, in order."""
     return [(tap, name) for tap in emission.taps for name in tap.encode]
-
-
-def is_joint(encoding: str) -> bool:
-    """Whether an encoding is fitted over all folds together."""
-    return encoding in JOINT
 
 
 def output_name(method: str) -> str:
