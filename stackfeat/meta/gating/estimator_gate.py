@@ -52,10 +52,12 @@ def join(
     array or DataFrame
         As `base`; block columns of a frame are named ``b<block>_<column>``, which LightGBM accepts.
     """
-    parts = []
-    for number, scale in factors.items():
-        values = blocks[number].values
-        parts.append(values if scale is None else scale.apply(values))
+    if not factors:
+        return base
+    parts = [
+        blocks[number].values if scale is None else scale.apply(blocks[number].values)
+        for number, scale in factors.items()
+    ]
     if not isinstance(base, pd.DataFrame):
         return np.hstack([np.asarray(base), *parts])
     frames = [
@@ -78,9 +80,7 @@ class EstimatorCV:
     base : array or DataFrame of n rows
     blocks : tuple of Block
     y : array of shape (n,)
-    weight : float64 array of shape (n,)
-        Mean one; handed to `fit` only if `weighted`.
-    weighted : bool
+    weight : float64 array of shape (n,) or None
     fold_of : int64 array of shape (n,)
     task : Task
     """
@@ -89,8 +89,7 @@ class EstimatorCV:
     base: np.ndarray | pd.DataFrame
     blocks: tuple[Block, ...]
     y: np.ndarray
-    weight: np.ndarray
-    weighted: bool
+    weight: np.ndarray | None
     fold_of: np.ndarray
     task: Task
 
@@ -101,20 +100,15 @@ class EstimatorCV:
         for fold in range(int(self.fold_of.max()) + 1):
             held_out = np.flatnonzero(self.fold_of == fold)
             estimator = self.fit(design, np.flatnonzero(self.fold_of != fold))
-            prediction = predict_rows(estimator, _rows(design, held_out), self.task)
+            prediction = predict_rows(estimator, take_rows(design, held_out), self.task)
             losses[held_out] = self.task.row_loss(self.y[held_out], prediction)
         return losses
 
     def fit(self, design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> Any:
         """Fit a new estimator on some rows."""
-        weight = self.weight[rows] if self.weighted else None
-        return fit_estimator(
-            self.make_estimator(), _rows(design, rows), self.y[rows], weight, must_weigh=False
-        )
-
-
-def _rows(design: np.ndarray | pd.DataFrame, rows: np.ndarray) -> np.ndarray | pd.DataFrame:
-    return design.iloc[rows] if isinstance(design, pd.DataFrame) else design[rows]
+        weight = None if self.weight is None else self.weight[rows]
+        estimator, columns = self.make_estimator(), take_rows(design, rows)
+        return fit_estimator(estimator, columns, self.y[rows], weight, must_weigh=False)
 
 
 FIRST_SCALE = 0.3
@@ -189,13 +183,14 @@ def gate_blocks(
     check_design(np.empty((len(base), 0)), named)
     weights = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64) / np.mean(weight)
     inner = inner_folds(np.asarray(folds), seed, "gate")
-    cv = EstimatorCV(make_estimator, base, named, task.as_y(y), weights, weight is not None, inner, task)
+    to_fit = None if weight is None else weights
+    cv = EstimatorCV(make_estimator, base, named, task.as_y(y), to_fit, inner, task)
     limit = threshold(gate_se, len(blocks))
     names = tuple(block.name for block in named)
     unscaled: list[Scale | None] = [None] * len(blocks)
     if not blocks:
         return GateResult((), {"threshold_se": limit, "scales": {}, "steps": []}, (), ())
-    search = _Search(cv, limit)
+    search = _Search(cv, weights, limit)
     if linear:
         unscaled = [Scale.fit(block.values, block.scaling) for block in named]
         search.by_scale(unscaled)
@@ -223,8 +218,9 @@ def _result(search: _Search, names: tuple[str, ...], unscaled: Sequence[Scale | 
 class _Search:
     """Greedy search through blocks in order of promise."""
 
-    def __init__(self, cv: EstimatorCV, limit: float) -> None:
+    def __init__(self, cv: EstimatorCV, weight: np.ndarray, limit: float) -> None:
         self.cv = cv
+        self.weight = weight
         self.limit = limit
         self.scales: dict[int, float] = {}
         self.factors: dict[int, Scale | None] = {}
@@ -234,7 +230,7 @@ class _Search:
 
     @property
     def loss(self) -> float:
-        return float(np.average(self.losses, weights=self.cv.weight))
+        return float(np.average(self.losses, weights=self.weight))
 
     def on_and_off(self) -> None:
         """Try blocks one by one, the most used by one fit on everything first."""
@@ -248,8 +244,7 @@ class _Search:
         first: dict[int, np.ndarray] = {}
         for number in self._by_coefficients(unscaled)[:MAX_TRIALS]:
             first[number] = self.cv.run({number: _times(unscaled[number], FIRST_SCALE)})
-        weight = self.cv.weight
-        for number in sorted(first, key=lambda n: float(np.average(first[n], weights=weight))):
+        for number in sorted(first, key=lambda n: float(np.average(first[n], weights=self.weight))):
             if len(self.scales) == MAX_BLOCKS:
                 break
             factors = {scale: _times(unscaled[number], scale) for scale in SCALES}
@@ -263,9 +258,8 @@ class _Search:
 
     def _judge(self, number: int, tried: dict[float, np.ndarray], factors: dict[float, Any]) -> None:
         """Accept the best scale of a block if its gain is real."""
-        weight = self.cv.weight
-        scale = min(tried, key=lambda s: float(np.average(tried[s], weights=weight)))
-        gain, error = paired_gain(self.losses, tried[scale], weight)
+        scale = min(tried, key=lambda s: float(np.average(tried[s], weights=self.weight)))
+        gain, error = paired_gain(self.losses, tried[scale], self.weight)
         taken = passes(gain, error, self.limit, self.loss)
         self.steps.append(GateStep(self.cv.blocks[number].name, scale, gain, error, taken))
         if taken:
@@ -335,18 +329,10 @@ def choose_penalty(
     grid = _grid(path)
     assert grid is not None
     name, values = grid
-    losses = np.zeros(len(values))
     inner = inner_folds(fold_of, seed, path)
-    for fold in np.unique(inner):
-        fit_rows, held_rows = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        held = take_rows(columns, held_rows)
-        for i, value in enumerate(values):
-            estimator = fit_estimator(
-                make({name: value}),
-                take_rows(columns, fit_rows),
-                y[fit_rows],
-                None if weight is None else weight[fit_rows],
-            )
-            rows = task.row_loss(y[held_rows], predict_rows(estimator, held, task))
-            losses[i] += rows.sum() if weight is None else (rows * weight[held_rows]).sum()
-    return {name: values[int(np.argmin(losses))]}
+
+    def loss_of(value: float) -> float:
+        cv = EstimatorCV(lambda: make({name: value}), columns, (), y, weight, inner, task)
+        return float(np.average(cv.run({}), weights=weight))
+
+    return {name: min(values, key=loss_of)}
