@@ -33,13 +33,12 @@ from alignment_spaces import (  # noqa: E402
     ENCODINGS,
     Encoded,
     FoldSpaces,
+    centred_log_proba,
     comparability,
     digits_spaces,
     encoded,
     stacks,
 )
-
-from stackfeat.meta.gating.blocks import centred_log_proba  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs/explanation/pictures"
 NUMBERS = FOLDER / "numbers.json"

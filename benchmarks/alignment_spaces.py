@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from stackfeat.encodings import Geometry, Relative, align, anchor_rows, default_width
 from stackfeat.encodings.diagnostics import fold_id_accuracy, probe_losses, two_sample_auc
 from stackfeat.encodings.relative import N_ANCHORS
-from stackfeat.meta.gating.blocks import Block, centred_log_proba
+from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
@@ -164,6 +164,12 @@ def comparability(spaces: FoldSpaces, block: Encoded, seed: int) -> dict[str, fl
         "late": two_sample_auc(block.oof, block.views, seed),
         "early": two_sample_auc(block.oof, block.views, seed, "early"),
     }
+
+
+def centred_log_proba(proba: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities, 1e-7 at least, less the mean of their row."""
+    logs = np.log(np.maximum(proba, 1e-7))
+    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
 
 
 def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[str, dict[str, float]]:

@@ -18,8 +18,8 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW, meta_params
 from benchmarks.encodings.stored import Block, Stored
 from stackfeat.meta.gating.blocks import Block as Gated
-from stackfeat.meta.gating.blocks import Scale, centred_log_proba, scaling_of
 from stackfeat.meta.gating.gated_linear import GatedLinear
+from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, scaling_of
 
 WAYS = ("late", "early", "refit")
 Parts = Sequence[np.ndarray]
@@ -91,4 +91,7 @@ def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
 
 
 def _read(prediction: np.ndarray, is_proba: bool) -> np.ndarray:
-    return centred_log_proba(prediction) if is_proba else np.asarray(prediction, dtype=np.float64)
+    if not is_proba:
+        return np.asarray(prediction, dtype=np.float64)
+    logs = np.log(np.maximum(prediction, SMALLEST_PROBA))
+    return np.asarray(logs - logs.mean(axis=1, keepdims=True))

@@ -21,8 +21,7 @@ import pandas as pd
 from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Input, Table
 from stackfeat.errors import MemberError
-from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Scale, scaling_of
-from stackfeat.meta.gating.opinion_pool import prediction_coefficients
+from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients, scaling_of
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tasks.task import Task
 

@@ -16,10 +16,10 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.members.construct import is_tree_model
-from stackfeat.meta.gating.blocks import SMALLEST_PROBA, Block, Scale
+from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import gate_blocks
 from stackfeat.meta.gating.gated_linear import GatedLinear
-from stackfeat.meta.gating.opinion_pool import prediction_coefficients
+from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients
 from stackfeat.sklearn._compat import BaseForest, BaseGradientBoosting
 from stackfeat.tasks.task import Task
 

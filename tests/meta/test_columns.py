@@ -10,9 +10,9 @@ import pytest
 
 from stackfeat.data.samples import Table
 from stackfeat.meta.columns import BlockRows, Columns, Rows, combine
-from stackfeat.meta.gating.blocks import centred_log_proba
 from stackfeat.store import MemoryStore
 from stackfeat.tasks.task import Task
+from tests.meta.by_hand import centred_log_proba
 
 TASK = Task("multiclass", ("a", "b", "c"))
 RNG = np.random.default_rng(0)

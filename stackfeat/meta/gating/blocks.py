@@ -1,7 +1,7 @@
-"""Feature blocks of a gate: their scales, and the criterion by which they enter.
+"""Feature blocks of a gate, and the criterion by which they enter.
 
 In:  a base (predictions, as centred log-probabilities or values) and feature blocks.
-Out: centred and scaled columns, dead ones zero; inner folds of the rows; whether a gain in loss is large enough.
+Out: checked blocks; inner folds of the rows; whether a gain in loss is large enough.
 """
 
 from __future__ import annotations
@@ -15,19 +15,8 @@ import numpy as np
 
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.meta.gating.readout_blocks import readout_scores
+from stackfeat.meta.scaling import Scaling, scaling_of
 from stackfeat.tasks.task import Task
-
-Scaling = Literal["scalar", "zscore", "none"]
-
-SMALLEST_PROBA = 1e-7
-"""Of columns, whose outliers bend a linear fit; the loss of a row has `task.SMALLEST_PROBABILITY`."""
-
-DEAD = 1e-6  # a column whose sd is below this share of its size is constant in float32
-
-
-def scaling_of(encoding: str | None) -> Scaling:
-    """Return how a block is scaled: aligned columns share one factor, statistics have their own."""
-    return "zscore" if encoding == "geometry" else "scalar"
 
 
 @dataclass(frozen=True)
@@ -59,61 +48,6 @@ class Block:
     def take(self, rows: slice) -> Block:
         readouts = {name: scores[rows] for name, scores in self.readouts.items()}
         return Block(self.name, self.values[rows], self.scaling, readouts)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Centre and factor of every column; a factor of zero switches a dead column off.
-
-    Attributes
-    ----------
-    centre, factor : float64 arrays of shape (c,)
-    """
-
-    centre: np.ndarray
-    factor: np.ndarray
-
-    @classmethod
-    def fit(cls, values: np.ndarray, scaling: Scaling) -> Scale:
-        """Measure columns; live ones get a mean square of one, each or together."""
-        rows = np.asarray(values)
-        if scaling == "none":
-            return cls(np.zeros(rows.shape[1]), np.ones(rows.shape[1]))
-        centre = rows.mean(axis=0, dtype=np.float64)
-        sd = rows.std(axis=0, dtype=np.float64)
-        live = sd > np.maximum(DEAD * np.abs(centre), np.finfo(np.float32).tiny)
-        if scaling == "scalar" and live.any():
-            common = np.sqrt(np.mean(sd[live] ** 2))
-            live &= sd > DEAD * common
-            factor = np.full(len(sd), 1.0 / common)
-        else:
-            factor = 1.0 / np.where(live, sd, 1.0)
-        return cls(centre, np.where(live, factor, 0.0))
-
-    def apply(self, values: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
-        """Centre and scale, (n, c)."""
-        scaled = (np.asarray(values, dtype=np.float64) - self.centre) * self.factor
-        return np.asarray(scaled, dtype=dtype)
-
-    def undo(self, coefficients: np.ndarray) -> np.ndarray:
-        """Turn coefficients of columns, (c, k), into those of scaled columns; zero for dead ones."""
-        return np.asarray(coefficients / np.where(self.factor > 0, self.factor, np.inf)[:, None])
-
-
-def centred_log_proba(proba: np.ndarray) -> np.ndarray:
-    """Log-probabilities less their row mean: what a softmax regression reads of a classifier.
-
-    Parameters
-    ----------
-    proba : float array of shape (n, n_classes)
-
-    Returns
-    -------
-    float64 array of shape (n, n_classes)
-        Probabilities below 1e-7 count as 1e-7.
-    """
-    logs = np.log(np.clip(np.asarray(proba, dtype=np.float64), SMALLEST_PROBA, None))
-    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
 
 
 def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:

@@ -23,13 +23,13 @@ from stackfeat.meta.gating.blocks import (
     SCALES,
     Block,
     GateStep,
-    Scale,
     check_design,
     inner_folds,
     paired_gain,
     passes,
     threshold,
 )
+from stackfeat.meta.scaling import Scale
 from stackfeat.tasks.task import Task
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import UsageError
-from stackfeat.meta.gating.blocks import MAX_BLOCKS, SCALES, Block, Scale, check_design, mean_one
+from stackfeat.meta.gating.blocks import (
+    MAX_BLOCKS,
+    SCALES,
+    Block,
+    check_design,
+    mean_one,
+)
 from stackfeat.meta.gating.cross_validation import PENALTIES, extended
 from stackfeat.meta.gating.linear_gate import GateOptions, choose
 from stackfeat.meta.gating.linear_solver import (
@@ -27,6 +33,7 @@ from stackfeat.meta.gating.linear_solver import (
     with_intercept,
 )
 from stackfeat.meta.gating.opinion_pool import ReadoutScores, readout_offset
+from stackfeat.meta.scaling import Scale
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
 
@@ -146,7 +153,7 @@ class GatedLinear:
         Parameters
         ----------
         base : float array of shape (n, b)
-            Always in; see `centred_log_proba` for classifiers' predictions.
+            Always in; of a classifier's predictions see `Task.unbounded`.
         blocks : sequence of Block
         y : array of shape (n,)
             Class codes, or values.

@@ -16,7 +16,6 @@ import numpy as np
 from stackfeat.meta.gating.blocks import (
     Block,
     GateStep,
-    Scale,
     inner_folds,
     paired_gain,
     random_folds,
@@ -26,6 +25,7 @@ from stackfeat.meta.gating.cross_validation import Candidate, CrossValidation, C
 from stackfeat.meta.gating.forward_selection import select_blocks, select_readouts
 from stackfeat.meta.gating.linear_solver import Problem, Softmax
 from stackfeat.meta.gating.opinion_pool import ReadoutScores
+from stackfeat.meta.scaling import Scale
 
 logger = logging.getLogger(__name__)
 

@@ -32,13 +32,6 @@ Shares = Literal["equal", "simplex", "free"]
 """All the same; fitted with a sum of one; fitted with any sum."""
 
 
-def prediction_coefficients(start: int, one: np.ndarray, n_columns: int) -> np.ndarray:
-    """Return the coefficients that read a prediction whose columns begin at `start`: `one` there, zero elsewhere."""
-    return np.vstack(
-        [np.zeros((start, one.shape[1])), one, np.zeros((n_columns - start - len(one), one.shape[1]))]
-    )
-
-
 def fit_shares(
     problem: Problem, scores: np.ndarray, weight: np.ndarray, shares: Shares, n_members: int | None = None
 ) -> np.ndarray:

@@ -9,11 +9,12 @@ import pytest
 
 from stackfeat.errors import UsageError
 from stackfeat.meta.gating import forward_selection as module
-from stackfeat.meta.gating.blocks import Block, centred_log_proba
+from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.cross_validation import Candidate, CrossValidation
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.gating.linear_solver import Softmax, softmax
 from stackfeat.tasks.task import Task
+from tests.meta.by_hand import centred_log_proba
 
 SIX = Task("multiclass", tuple("abcdef"))
 VALUES = Task("regression")

@@ -10,10 +10,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.meta.gating.blocks import Block, Scale, centred_log_proba, passes, threshold
+from stackfeat.meta.gating.blocks import Block, passes, threshold
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.gating.linear_solver import softmax
+from stackfeat.meta.scaling import Scale
 from stackfeat.tasks.task import Task
+from tests.meta.by_hand import centred_log_proba
 
 THREE = Task("multiclass", ("a", "b", "c"))
 EIGHT = Task("multiclass", tuple("abcdefgh"))
