@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -112,8 +111,7 @@ def main() -> None:
                 assert isinstance(net, FittedNet)
                 taps = TapReader.of(option.taps())
                 relative = inputs(anchor_rows(given.rows, N_ANCHORS))
-                context = SimpleNamespace(task=task, seed=fold)
-                encoders = fit_encoders(net, option.taps(), inputs(train), y[train], relative, context)
+                encoders = fit_encoders(net, option.taps(), inputs(train), y[train], relative, task, fold)
                 encode(taps.taps, [encoders], [taps.read(net, inputs(out_of_fold))[1]])
                 if not {"aligned", "reference"} & set(option.taps()[0].encode):
                     return None

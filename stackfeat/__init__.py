@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
     from stackfeat.pipeline.run import run as run
-    from stackfeat.sklearn.expected_failures import expected_failed_checks as expected_failed_checks
+    from stackfeat.sklearn import expected_failed_checks as expected_failed_checks
     from stackfeat.sklearn.nets import NetClassifier as NetClassifier
     from stackfeat.sklearn.nets import NetRegressor as NetRegressor
     from stackfeat.sklearn.oof_features import OutOfFoldFeatures as OutOfFoldFeatures
@@ -65,7 +65,7 @@ _PUBLIC = {
     "VotingClassifier": "stackfeat.sklearn.voting",
     "VotingRegressor": "stackfeat.sklearn.voting",
     "audit": "stackfeat.audit.audit",
-    "expected_failed_checks": "stackfeat.sklearn.expected_failures",
+    "expected_failed_checks": "stackfeat.sklearn",
     "extract": "stackfeat.layers.extraction.extract",
     "find_penultimate": "stackfeat.layers.activations.penultimate",
     "list_layers": "stackfeat.layers.activations.listing",

@@ -1,7 +1,7 @@
 """Alignment of one tap over the folds: activations of K fold models brought to common columns.
 
-In:  stored activations of held-out rows and of anchors; for `reference` also an untrained net's.
-Out: OOF rows by fold in common columns, and the maps; later rows go through the same maps.
+In:  activations of anchors, stored or in memory; for `reference` also an untrained net's.
+Out: maps, and what they measured; held-out rows and later rows go through the same maps to common columns.
 
 Source of the method: generalised orthogonal Procrustes analysis (Gower 1975) on anchor rows whose
 labels are never asked for. Maps are orthogonal, because flexible ones distil another fold's labels.
@@ -11,7 +11,7 @@ earliest fold, whose own training rows give the columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,43 +23,51 @@ from stackfeat.encodings.relative import default_width
 from stackfeat.store import Entry, reading
 from stackfeat.structure import checked
 
+ReadArray = Callable[[str], np.ndarray]
+"""From a name such as ``tap/PART/NET`` to activations."""
+
+
+def under(prefix: str, read: ReadArray) -> ReadArray:
+    """Return a reader of what stands under a prefix."""
+    return lambda name: read(f"{prefix}/{name}")
+
 
 @dataclass(frozen=True)
 class FoldSpaces:
-    """Stored activations of the nets that a member had in the folds of one repeat.
+    """Activations of the anchors in the nets that a member had in the folds of one repeat.
 
     Attributes
     ----------
-    fits : sequence of Entry
-        For every fold: activations of its held-out rows, and of the anchors.
+    folds : sequence of callable
+        For every fold: reads the anchors in its nets, ``tap/PART/NET``.
     n_nets : int
-        Nets in each of the fits, which differ in their seeds.
-    reference : Entry or None
-        Activations of the anchors in a net that all spaces are turned to.
+        Nets of a fold, which differ in their seeds.
+    reference : callable or None
+        Reads ``tap/PART`` of a net that all spaces are turned to.
     usable : list of ndarray of bool
         For every fold: which anchors its map is fitted on.
     is_time : bool
         Whether folds follow time; then all spaces are turned to that of the earliest fold.
     """
 
-    fits: Sequence[Entry]
+    folds: Sequence[ReadArray]
     n_nets: int
-    reference: Entry | None
+    reference: ReadArray | None
     usable: list[np.ndarray]
     is_time: bool
 
     def anchors(self, part: str) -> tuple[list[np.ndarray], np.ndarray | None]:
         """Return the anchors in the space of every fold and net, and in that which all are turned to, if any."""
-        spaces = [fit.array(f"anchor/tap/{part}/{net}") for fit in self.fits for net in range(self.n_nets)]
+        spaces = [read(f"tap/{part}/{net}") for read in self.folds for net in range(self.n_nets)]
         if self.reference is not None:
-            return spaces, self.reference.array(f"tap/{part}")
+            return spaces, self.reference(f"tap/{part}")
         return spaces, spaces[0] if self.is_time else None
 
 
 def align_fold_spaces(
     spaces: FoldSpaces, parts: Sequence[str], reduce: int | None, seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fit one map for each fold model (and seed) and apply it to that fold's held-out rows.
+) -> dict[str, Alignment]:
+    """Fit one map for each fold model (and seed).
 
     Parameters
     ----------
@@ -71,38 +79,19 @@ def align_fold_spaces(
 
     Returns
     -------
-    arrays : dict
-        ``oof/K``: float32 (n_rows of fold K, n_columns); ``map/PART/...``: the fitted alignments.
-    report : dict
-        How many anchors there were, and the cosine between folds on anchors left out of a trial.
+    dict of str to Alignment
+        By part.
     """
-    usable, nets = spaces.usable, range(spaces.n_nets)
-    alignments: dict[str, Alignment] = {}
-    arrays: dict[str, np.ndarray] = {}
+    alignments = {}
     for part in parts:
         anchors, target = spaces.anchors(part)
-        alignments[part] = align_spaces(anchors, usable, target=target, reduce=reduce, seed=seed)
-        arrays |= {f"map/{part}/{name}": values for name, values in alignments[part].arrays().items()}
-    for fold, fit in enumerate(spaces.fits):
-        mapped = [
-            map_rows(alignment, fold, [fit.array(f"oof/tap/{part}/{net}") for net in nets])
-            for part, alignment in alignments.items()
-        ]
-        arrays[f"oof/{fold}"] = _side_by_side(mapped)
-    report = {
-        "n_anchors": int(min(mask.sum() for mask in usable)),
-        "n_seeds": spaces.n_nets,
-        "n_columns": sum(alignment.n_columns for alignment in alignments.values()),
-        "maps": {part: sorted(alignment.arrays()) for part, alignment in alignments.items()},
-        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in alignments.values()]),
-        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in alignments.values()]),
-    }
-    return arrays, report
+        alignments[part] = align_spaces(anchors, spaces.usable, target=target, reduce=reduce, seed=seed)
+    return alignments
 
 
 def add_refit_space(
-    spaces: FoldSpaces, entry: Entry, refit: Entry
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    spaces: FoldSpaces, alignments: Mapping[str, Alignment], refit: ReadArray
+) -> dict[str, Alignment]:
     """Turn the space of a net refitted on all rows to the folds' common one, on the same anchors.
 
     Test rows alone go through this map: held-out rows keep the maps of their own fold models. The
@@ -111,31 +100,45 @@ def add_refit_space(
 
     Parameters
     ----------
-    entry : Entry
-        The alignment of the folds.
-    refit : Entry
-        Of the net that was fitted on all rows.
+    alignments : mapping of str to Alignment
+        Of the folds.
+    refit : callable
+        Reads the anchors of the net that was fitted on all rows.
 
     Returns
     -------
-    arrays : dict
-        ``map/PART/...``: the alignment of the folds, and behind them the refit's maps, one for each seed.
-    report : dict
-        That of the folds' alignment; ``refit`` is the position of the refit behind the folds.
+    dict of str to Alignment
+        With the refit's maps behind those of the folds, one for each seed.
     """
-    report = entry.structure("report", dict[str, Any])
     masks = [mask for mask in spaces.usable for _ in range(spaces.n_nets)]
-    arrays: dict[str, np.ndarray] = {}
-    maps: dict[str, list[str]] = {}
-    for part, alignment in load_alignments(entry).items():
+    joined = dict(alignments)
+    for part in joined:
         anchors, target = spaces.anchors(part)
-        joined = alignment
         for net in range(spaces.n_nets):
-            joined = add_space(joined, anchors, masks, refit.array(f"anchor/tap/{part}/{net}"), target)
-        named = joined.arrays()
-        maps[part] = sorted(named)
-        arrays |= {f"map/{part}/{name}": values for name, values in named.items()}
-    return arrays, {**report, "refit": len(spaces.fits), "maps": maps}
+            joined[part] = add_space(joined[part], anchors, masks, refit(f"tap/{part}/{net}"), target)
+    return joined
+
+
+def alignment_report(spaces: FoldSpaces, alignments: Mapping[str, Alignment]) -> dict[str, Any]:
+    """Return how many anchors there were, and the cosine between folds on anchors left out of a trial."""
+    fitted = list(alignments.values())
+    return {
+        "n_anchors": int(min(mask.sum() for mask in spaces.usable)),
+        "n_seeds": spaces.n_nets,
+        "n_columns": sum(alignment.n_columns for alignment in fitted),
+        "maps": {part: sorted(alignment.arrays()) for part, alignment in alignments.items()},
+        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in fitted]),
+        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in fitted]),
+    }
+
+
+def alignment_arrays(alignments: Mapping[str, Alignment]) -> dict[str, np.ndarray]:
+    """Return the maps as arrays, ``map/PART/...``, that `load_alignments` reads with the names in the report."""
+    return {
+        f"map/{part}/{name}": values
+        for part, alignment in alignments.items()
+        for name, values in alignment.arrays().items()
+    }
 
 
 def align_spaces(
@@ -169,6 +172,23 @@ def align_spaces(
     )
 
 
+def map_parts(alignments: Mapping[str, Alignment], space: int, n_nets: int, read: ReadArray) -> np.ndarray:
+    """Return rows in the common columns, float32: every net's by its own map, which average, parts side by side.
+
+    Parameters
+    ----------
+    space : int
+        The fold whose nets gave the rows; behind the last fold that of the refit.
+    read : callable
+        Reads ``tap/PART/NET`` of the rows.
+    """
+    mapped = []
+    for part, alignment in alignments.items():
+        nets = [alignment.transform(space * n_nets + i, read(f"tap/{part}/{i}")) for i in range(n_nets)]
+        mapped.append(mean_over_nets(nets))
+    return mapped[0] if len(mapped) == 1 else np.hstack(mapped)
+
+
 def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray:
     """Return other rows' activations of one fold model, or of the refit, in the common columns, float32.
 
@@ -184,13 +204,8 @@ def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray
     with reading(entry):
         report = entry.structure("report", dict[str, Any])
         space = int(report["refit"] if view == "refit" else view)
-        seeds = range(report["n_seeds"])
-        return _side_by_side(
-            [
-                map_rows(alignment, space, [emitted.array(f"view{view}/tap/{part}/{seed}") for seed in seeds])
-                for part, alignment in load_alignments(entry).items()
-            ]
-        )
+        alignments = load_alignments(entry)
+        return map_parts(alignments, space, report["n_seeds"], under(f"view{view}", emitted.array))
 
 
 def load_alignments(entry: Entry) -> dict[str, Alignment]:
@@ -201,18 +216,6 @@ def load_alignments(entry: Entry) -> dict[str, Alignment]:
             part: Alignment.from_arrays({name: entry.array(f"map/{part}/{name}") for name in names})
             for part, names in maps.items()
         }
-
-
-def map_rows(alignment: Alignment, fold: int, values: list[np.ndarray]) -> np.ndarray:
-    """Map every seed's activations by its own map; seeds share the common columns, so they average."""
-    n_seeds = len(values)
-    return mean_over_nets(
-        [alignment.transform(fold * n_seeds + seed, rows) for seed, rows in enumerate(values)]
-    )
-
-
-def _side_by_side(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -169,6 +169,70 @@ class BlockDiagnostics:
                 f"folds agree better on anchors (cosine {anchor:.2f}) than on other rows ({held_out:.2f})"
             ]
         return []
+
+
+def diagnose(
+    name: str,
+    values: np.ndarray,
+    y: np.ndarray,
+    fold_of: np.ndarray,
+    *,
+    n_folds: int,
+    is_time: bool,
+    task: Task,
+    group: np.ndarray | None,
+    alignment: Mapping[str, Any],
+    seed: int,
+    views: Sequence[np.ndarray] = (),
+    averaging: Literal["late", "early"] = "late",
+) -> dict[str, Any]:
+    """Measure whether a feature block's folds, and its OOF and test rows, can be told apart.
+
+    Parameters
+    ----------
+    values : float array of shape (n, c)
+        OOF rows.
+    y : array of shape (n,)
+    fold_of : int array of shape (n,)
+        The fold that each row is of, -1 for rows that are left out.
+    n_folds : int
+    is_time : bool
+        Whether folds follow time.
+    task : Task
+    group : array of shape (n,) or None
+    alignment : mapping
+        Its report, where the block is aligned.
+    views : sequence of float arrays of shape (m, c)
+        Test rows as each fold model gives them; may be empty.
+    averaging
+        As in `two_sample_auc`.
+
+    Returns
+    -------
+    dict
+        As `BlockDiagnostics.to_json`, and ``warnings``: what is past its threshold.
+    """
+    rows = np.flatnonzero(fold_of >= 0)
+    oof, own = values[rows], fold_of[rows]
+    # Time folds have no random counterpart.
+    losses = None
+    if not is_time:
+        grouped = None if group is None else group[rows]
+        losses = probe_losses(oof, y[rows], own, task=task, group=grouped, seed=seed)
+    gain, error = (None, None) if losses is None else compare_random_cv(*losses)
+    found = BlockDiagnostics(
+        name=name,
+        n_folds=n_folds,
+        fold_id=fold_id_accuracy(oof, own, seed),
+        auc=two_sample_auc(oof, views, seed, averaging) if views else None,
+        anchor_cosine=alignment.get("anchor_cosine"),
+        held_out_cosine=alignment.get("held_out_cosine"),
+        n_anchors=alignment.get("n_anchors"),
+        width=values.shape[1] if alignment else None,
+        random_cv_gain=gain,
+        random_cv_se=error,
+    )
+    return {**found.to_json(), "warnings": list(found.warnings())}
 
 
 def block_warnings(found: Mapping[str, Sequence[str]]) -> list[str]:

@@ -76,20 +76,45 @@ def read_view(store: Reader, place: Sequence[Any]) -> np.ndarray:
 def assemble(
     store: Reader, places: Sequence[Sequence[str] | None], folds: Folds, repeat: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put the folds' OOF rows where they belong."""
-    values: np.ndarray | None = None
-    covered = np.zeros(folds.n_rows, dtype=bool)
-    for fold, place in enumerate(places):
-        if place is None:
-            continue
-        part = store.read(place[0]).array(place[1])
-        rows = folds.splits[repeat][fold][1]
-        if values is None:
-            values = np.full((folds.n_rows, part.shape[1]), np.nan, dtype=part.dtype)
-        values[rows] = part
-        covered[rows] = True
-    assert values is not None
-    return values, covered
+    """Put the folds' OOF rows where they belong, as `spread`."""
+    parts = [None if place is None else store.read(place[0]).array(place[1]) for place in places]
+    return spread(folds, repeat, parts)
+
+
+def spread(folds: Folds, repeat: int, parts: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Put what the fold models give of their rows where it belongs; of rows given several times the mean.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray or None
+        For each fold its rows; None where it gives none.
+
+    Returns
+    -------
+    values : ndarray of shape (n_rows, ...)
+        NaN in rows that no fold gives.
+    covered : ndarray of bool, shape (n_rows,)
+    """
+    given = [
+        (rows, part) for (_, rows), part in zip(folds.splits[repeat], parts, strict=False) if part is not None
+    ]
+    times = np.zeros(folds.n_rows, dtype=np.int64)
+    for rows, _ in given:
+        times[rows] += 1
+    shape, dtype = (folds.n_rows, *given[0][1].shape[1:]), np.result_type(*(part for _, part in given))
+    if times.max() <= 1:
+        # As they are: labels may be integers.
+        values = np.empty(shape, dtype)
+        if times.min() == 0:
+            values = np.full(shape, np.nan, dtype=np.result_type(dtype, np.float32))
+        for rows, part in given:
+            values[rows] = part
+        return values, times > 0
+    total = np.zeros(shape)
+    for rows, part in given:
+        total[rows] += part
+    counts = times.reshape(-1, *(1 for _ in shape[1:]))
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan), times > 0
 
 
 _SIZE = 8

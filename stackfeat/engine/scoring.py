@@ -11,19 +11,13 @@ predictions put together, OOF rows over repeats and test rows over pipelines.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.encodings.diagnostics import (
-    BlockDiagnostics,
-    compare_random_cv,
-    fold_id_accuracy,
-    probe_losses,
-    two_sample_auc,
-)
+from stackfeat.encodings.diagnostics import diagnose
 from stackfeat.engine.blocks import FeatureBlock, assemble
 from stackfeat.engine.jobs import Averaging, Job, Step
 from stackfeat.engine.plan import Plan
@@ -268,41 +262,20 @@ def _fit_rule(
 def diagnose_block(store: Reader, recipe: DiagnoseRecipe, samples: Samples, folds: Folds) -> dict[str, Any]:
     """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
     values, covered = assemble(store, recipe.oof, folds, 0)
-    rows, fold_of = np.flatnonzero(covered), folds.fold_of(0)
-    views = [store.read(key).array(name) for key, name in recipe.views]
-    averaging: Literal["late", "early"] = "early" if recipe.averaging == "early" else "late"
-    report = store.read(recipe.align).structure("report", dict[str, Any]) if recipe.align else {}
-    gain, error = _random_cv(values, rows, samples, folds, recipe.seed)
-    found = BlockDiagnostics(
-        name=recipe.block,
+    return diagnose(
+        recipe.block,
+        values,
+        samples.labels,
+        np.where(covered, folds.fold_of(0), -1),
         n_folds=folds.n_folds,
-        fold_id=fold_id_accuracy(values[rows], fold_of[rows], recipe.seed),
-        auc=two_sample_auc(values[rows], views, recipe.seed, averaging) if views else None,
-        anchor_cosine=report.get("anchor_cosine"),
-        held_out_cosine=report.get("held_out_cosine"),
-        n_anchors=report.get("n_anchors"),
-        width=values.shape[1] if report else None,
-        random_cv_gain=gain,
-        random_cv_se=error,
+        is_time=folds.is_time,
+        task=samples.task,
+        group=samples.group,
+        alignment=store.read(recipe.align).structure("report", dict[str, Any]) if recipe.align else {},
+        seed=recipe.seed,
+        views=[store.read(key).array(name) for key, name in recipe.views],
+        averaging="early" if recipe.averaging == "early" else "late",
     )
-    return {**found.to_json(), "warnings": list(found.warnings())}
-
-
-def _random_cv(
-    values: np.ndarray, rows: np.ndarray, samples: Samples, folds: Folds, seed: int
-) -> tuple[float | None, float | None]:
-    """Gain of random over fold-grouped cross-validation; time folds have no random counterpart."""
-    losses = None
-    if not folds.is_time:
-        losses = probe_losses(
-            values[rows],
-            samples.labels[rows],
-            folds.fold_of(0)[rows],
-            task=samples.task,
-            group=None if samples.group is None else samples.group[rows],
-            seed=seed,
-        )
-    return (None, None) if losses is None else compare_random_cv(*losses)
 
 
 def score_holdout(

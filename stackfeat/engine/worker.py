@@ -19,7 +19,17 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.validation_split import inner_split
-from stackfeat.encodings.alignment import FoldSpaces, add_refit_space, align_fold_spaces, map_activations
+from stackfeat.encodings.alignment import (
+    FoldSpaces,
+    add_refit_space,
+    align_fold_spaces,
+    alignment_arrays,
+    alignment_report,
+    load_alignments,
+    map_activations,
+    map_parts,
+    under,
+)
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
 from stackfeat.engine.blocks import anchors_of, folds_of, read_oof, read_view, samples_of, usable_anchors
 from stackfeat.engine.jobs import Step, write_fitted_rows
@@ -344,14 +354,22 @@ def _run_align(
 ) -> None:
     fits = [store.read(key) for key in recipe.fits]
     n_nets = fit_recipe(store, recipe.fits[0]).settings["seeds"]
-    reference = None if recipe.reference is None else store.read(recipe.reference)
+    reference = None if recipe.reference is None else store.read(recipe.reference).array
     folds = folds_of(store, recipe.folds)
     usable = usable_anchors(folds, recipe.repeat)[: len(fits)]
-    spaces = FoldSpaces(fits, n_nets, reference, usable, folds.is_time)
+    anchors = [under("anchor", fit.array) for fit in fits]
+    spaces = FoldSpaces(anchors, n_nets, reference, usable, folds.is_time)
     if isinstance(recipe, AlignRecipe):
-        arrays, report = align_fold_spaces(spaces, recipe.parts, recipe.reduce, recipe.seed)
+        alignments = align_fold_spaces(spaces, recipe.parts, recipe.reduce, recipe.seed)
+        arrays, report = alignment_arrays(alignments), alignment_report(spaces, alignments)
+        for fold, fit in enumerate(fits):
+            arrays[f"oof/{fold}"] = map_parts(alignments, fold, n_nets, under("oof", fit.array))
     else:
-        arrays, report = add_refit_space(spaces, store.read(recipe.align), store.read(recipe.fit))
+        refit = under("anchor", store.read(recipe.fit).array)
+        alignments = add_refit_space(spaces, load_alignments(store.read(recipe.align)), refit)
+        arrays, report = alignment_arrays(alignments), alignment_report(spaces, alignments)
+        # Its place behind the folds.
+        report["refit"] = len(fits)
     with recipe.write(store) as writer:
         for name, values in arrays.items():
             writer.array(name, values)

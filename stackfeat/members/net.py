@@ -93,6 +93,13 @@ class FittedNets:
         columns = encode(reader.taps, self.encoders, [caught for _, caught in read])
         return {self.task.output: np.mean([prediction for prediction, _ in read], axis=0), **columns}
 
+    def with_encoders(self, arrays: Arrays, y: np.ndarray, anchors: Arrays | None, seed: int) -> FittedNets:
+        """Return the nets with encoders of their taps, fitted on training rows as ``forward`` is given them."""
+        encoders = tuple(
+            fit_encoders(net, self.options.taps(), arrays, y, anchors, self.task, seed) for net in self.nets
+        )
+        return replace(self, encoders=encoders)
+
     def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
         """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
@@ -194,11 +201,9 @@ class NetMember:
         anchors = None
         if context.anchors is not None:
             anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
-        encoders = tuple(
-            fit_encoders(net, self.options.taps(), arrays, context.y, anchors, context) for net in nets
-        )
         predicts = bool(context.settings.get("predicts", True))
-        return FittedNets(self.options, context.task, prepare, nets, encoders, predicts)
+        fitted = FittedNets(self.options, context.task, prepare, nets, (), predicts)
+        return fitted.with_encoders(arrays, context.y, anchors, context.seed)
 
     def make_nets(
         self, spec: NetSpec, arrays: Arrays, context: FitContext, inner: InnerSplit | None

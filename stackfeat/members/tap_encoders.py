@@ -78,7 +78,8 @@ def fit_encoders(
     arrays: Arrays,
     y: np.ndarray,
     anchors: Arrays | None,
-    context: Any,
+    task: Task,
+    seed: int,
 ) -> Encoders:
     """Fit every encoding within the fold's own space on its training rows."""
     reader = TapReader.of(taps, OWN)
@@ -87,9 +88,7 @@ def fit_encoders(
     embeddings = reader.embed(net, arrays)
     anchored = {} if anchors is None else reader.embed(net, anchors)
     return {
-        f"{part}@{name}": OWN[name].fit(
-            FoldSpace(embeddings[part], y, anchored.get(part)), context.task, context.seed
-        )
+        f"{part}@{name}": OWN[name].fit(FoldSpace(embeddings[part], y, anchored.get(part)), task, seed)
         for part, name in _own_parts(reader.taps)
     }
 

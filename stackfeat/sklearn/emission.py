@@ -1,4 +1,4 @@
-"""What an estimator hands on of some rows: scikit-learn's prediction, and the layers of its net.
+"""What an estimator passes on of some rows: scikit-learn's prediction, and the layers of its net.
 
 In:  a fitted estimator, rows, `emit` and `encode` in the user's words.
 Out: predictions as the method gives them, all classes in order; taps read and encoded as in the pipeline.
@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 
+from stackfeat.members.net import FittedNets
 from stackfeat.nets.options import DEFAULT_ENCODINGS, TapOptions
 from stackfeat.registry.resolve import suggest
-from stackfeat.sklearn.net_base import BaseNet
+from stackfeat.sklearn._compat import _BaseStacking, _enforce_prediction_order
+from stackfeat.sklearn.nets import BaseNet
 from stackfeat.tasks.task import Task
 
-PREDICTIONS = ("proba", "prediction", "decision")
+METHODS = {"proba": "predict_proba", "prediction": "predict", "decision": "decision_function"}
+"""The words of `emit` for predictions, and the method that gives each."""
 ENCODINGS = ("geometry", "aligned", "relative", "raw")
-METHODS = {
-    "proba": ("predict_proba",),
-    "decision": ("decision_function",),
-    "prediction": ("predict",),
-    "auto": ("predict_proba", "decision_function", "predict"),
-}
 
 
 @dataclass(frozen=True)
@@ -35,93 +33,84 @@ class Emission:
     Attributes
     ----------
     method : str or None
-        Name of the method whose output is handed on.
+        Name of the method whose output is passed on.
     taps : tuple of TapOptions
     """
 
     method: str | None
     taps: tuple[TapOptions, ...] = ()
 
+    @classmethod
+    def plan(
+        cls, name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto", *, has_labels: bool
+    ) -> Emission:
+        """Work out what an estimator passes on, before anything is fitted.
+
+        Parameters
+        ----------
+        name : str
+            What messages call the estimator.
+        emit : "auto", str, TapOptions-like dict, or sequence of them
+            ``auto``: the prediction, and of nets the penultimate layer.
+        encode : "auto", str, or sequence of str
+            Encodings of taps that do not name theirs.
+        method : {"auto", "predict_proba", "decision_function", "predict"}
+            For ``auto`` in `emit`, which method gives the prediction.
+        has_labels : bool
+            Whether y are classes.
+
+        Raises
+        ------
+        ValueError
+            If the estimator cannot do what is asked for.
+        """
+        has_layers, items, encodings = find_net(estimator) is not None, _listed(emit), _encodings(encode)
+        if items == ["auto"]:
+            words, layers = [method], ["penultimate"] if has_layers else []
+        else:
+            words = [item for item in items if isinstance(item, str) and item in METHODS]
+            layers = [item for item in items if item not in words]
+            if len(words) > 1:
+                raise ValueError(
+                    f"emit must name one of {', '.join(METHODS)} at most; got {words} for {name}"
+                )
+            for word in words:
+                if not has_labels and word != "prediction":
+                    raise ValueError(
+                        f"in regression the output is 'prediction'; got emit={word!r} for {name}"
+                    )
+            if layers and not has_layers:
+                hint = suggest(layers[0], METHODS) if isinstance(layers[0], str) else ""
+                raise ValueError(
+                    f"emit must be of {', '.join(METHODS)} for an estimator that is no net; "
+                    f"got {layers[0]!r} for {name}.{hint}"
+                )
+        methods = [_BaseStacking._method_name(name, estimator, METHODS.get(word, word)) for word in words]
+        return cls(methods[0] if methods else None, tuple(_tap(layer, encodings) for layer in layers))
+
+    @property
+    def outputs(self) -> dict[str, tuple[TapOptions, str]]:
+        """Every tap with each of its encodings, by the name of its columns, in order."""
+        return {f"{tap.key}@{encoding}": (tap, encoding) for tap in self.taps for encoding in tap.encode}
+
     def has(self, *encodings: str) -> bool:
         """Whether a tap has one of these encodings."""
-        return any(name in encodings for tap in self.taps for name in tap.encode)
+        return any(encoding in encodings for _, encoding in self.outputs.values())
 
+    def check_targets(self, name: str, task: Task | None) -> None:
+        """Refuse encodings that need one label or target a row where there are several (None: labels).
 
-def plan_emission(
-    name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto", *, has_labels: bool
-) -> Emission:
-    """Work out what an estimator hands on, before anything is fitted.
-
-    Parameters
-    ----------
-    name : str
-        What messages call the estimator.
-    emit : "auto", str, TapOptions-like dict, or sequence of them
-        ``auto``: the prediction, and of nets the penultimate layer.
-    encode : "auto", str, or sequence of str
-        Encodings of taps that do not name theirs.
-    method : {"auto", "predict_proba", "decision_function", "predict"}
-        For ``auto`` in `emit`, which method gives the prediction.
-    has_labels : bool
-        Whether y are classes.
-
-    Raises
-    ------
-    ValueError
-        If the estimator cannot do what is asked for.
-    """
-    net = find_net(estimator)
-    items = _listed(emit)
-    encodings = _encodings(encode)
-    if items == ["auto"]:
-        layers = ["penultimate"] if net is not None else []
-        found = tuple(TapOptions(tap=layer, encode=encodings) for layer in layers)
-        return Emission(choose_method(name, estimator, method), found)
-    said = [item for item in items if isinstance(item, str) and item in PREDICTIONS]
-    if len(said) > 1:
-        raise ValueError(f"emit must name one of {', '.join(PREDICTIONS)} at most; got {said} for {name}")
-    _check_words(name, items, net, has_labels=has_labels)
-    taps = tuple(_tap(item, encodings) for item in items if item not in said)
-    return Emission(choose_method(name, estimator, said[0]) if said else None, taps)
-
-
-def check_targets(name: str, emission: Emission, task: Task | None) -> None:
-    """Refuse encodings that need one label or target a row where there are several (None: labels).
-
-    Raises
-    ------
-    ValueError
-        If a tap has such an encoding.
-    """
-    if task is None and emission.taps:
-        raise ValueError(
-            f"hidden layers need one label a row; got several, and a tap of {name}; set emit='proba'"
-        )
-    if task is not None and task.n_targets > 1 and emission.has("geometry"):
-        raise ValueError(f"geometry needs one target; got several; set encode='aligned' for {name}")
-
-
-def choose_method(name: str, estimator: Any, wanted: str) -> str:
-    """Return the first method that an estimator has of those that a word of `emit`, or a method's name, means."""
-    for method in METHODS.get(wanted, (wanted,)):
-        if (found := getattr(estimator, method, None)) is not None:
-            return str(found.__name__)
-    raise ValueError(f"Underlying estimator {name} does not implement the method {wanted}.")
-
-
-def find_net(estimator: Any) -> BaseNet | None:
-    """Return the net of an estimator whose layers can be read: itself, or the last step of its pipeline."""
-    if isinstance(estimator, Pipeline):
-        return find_net(estimator.steps[-1][1])
-    return estimator if isinstance(estimator, BaseNet) else None
-
-
-def net_input(estimator: Any, X: Any) -> Any:
-    """Return what the net of an estimator is given for X."""
-    if isinstance(estimator, Pipeline):
-        before = estimator[:-1]
-        return net_input(estimator.steps[-1][1], before.transform(X) if len(before.steps) else X)
-    return X
+        Raises
+        ------
+        ValueError
+            If a tap has such an encoding.
+        """
+        if task is None and self.taps:
+            raise ValueError(
+                f"hidden layers need one label a row; got several, and a tap of {name}; set emit='proba'"
+            )
+        if task is not None and task.n_targets > 1 and self.has("geometry"):
+            raise ValueError(f"geometry needs one target; got several; set encode='aligned' for {name}")
 
 
 def _listed(emit: Any) -> list[Any]:
@@ -141,51 +130,80 @@ def _encodings(encode: Any) -> tuple[Any, ...]:
 
 
 def _tap(item: Any, encodings: tuple[Any, ...]) -> TapOptions:
-    if isinstance(item, TapOptions):
-        tap = item
-    elif isinstance(item, dict):
-        tap = TapOptions(**{"encode": encodings, **item})
-    else:
-        tap = TapOptions(tap=str(item), encode=encodings)
-    _encodings(tap.encode)
-    if tap.is_pattern and tap.last is None:
+    if not isinstance(item, TapOptions):
+        given = item if isinstance(item, dict) else {"tap": str(item)}
+        item = TapOptions(**{"encode": encodings, **given})
+    _encodings(item.encode)
+    if item.is_open:
         raise ValueError(
-            f"a pattern of layers must say how many of the last it means; got {tap.tap!r}; "
-            f"use {{'tap': {tap.tap!r}, 'last': 2}}"
+            f"a pattern of layers must say how many of the last it means; got {item.tap!r}; "
+            f"use {{'tap': {item.tap!r}, 'last': 2}}"
         )
-    return tap
+    return item
 
 
-def _check_words(name: str, items: list[Any], net: BaseNet | None, *, has_labels: bool) -> None:
-    for item in items:
-        if not has_labels and item in ("proba", "decision"):
-            raise ValueError(f"in regression the output is 'prediction'; got emit={item!r} for {name}")
-        if item not in PREDICTIONS and net is None:
-            hint = suggest(item, PREDICTIONS) if isinstance(item, str) else ""
-            raise ValueError(
-                f"emit must be of {', '.join(PREDICTIONS)} for an estimator that is no net; "
-                f"got {item!r} for {name}.{hint}"
-            )
+def find_net(estimator: Any) -> BaseNet | None:
+    """Return the net of an estimator whose layers can be read: itself, or the last step of its pipeline."""
+    if isinstance(estimator, Pipeline):
+        return find_net(estimator.steps[-1][1])
+    return estimator if isinstance(estimator, BaseNet) else None
 
 
-def encodings_of(emission: Emission) -> list[tuple[TapOptions, str]]:
-    """Return every tap with each of its encodings, in order."""
-    return [(tap, name) for tap in emission.taps for name in tap.encode]
+def net_input(estimator: Any, X: Any) -> Any:
+    """Return what the net of an estimator is given for X."""
+    if isinstance(estimator, Pipeline):
+        before = estimator[:-1]
+        return net_input(estimator.steps[-1][1], before.transform(X) if len(before.steps) else X)
+    return X
 
 
-def output_name(method: str) -> str:
-    """Return what the output of a method is called."""
-    return {"predict_proba": "proba", "decision_function": "decision"}.get(method, "prediction")
+def label(name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto") -> str:
+    """Return a label such as ``net: proba, penultimate@geometry, penultimate@aligned``."""
+    try:
+        # No target is known before a fit: the estimator says what it is for.
+        plan = Emission.plan(name, estimator, emit, encode, method, has_labels=not is_regressor(estimator))
+    except ValueError:
+        # A drawing is no place to complain: fit does.
+        return name
+    said = [] if plan.method is None else [plan.method.removeprefix("predict_")]
+    return f"{name}: {', '.join([*said, *plan.outputs])}"
 
 
-def prediction_columns(values: np.ndarray, method: str, n_classes: int) -> np.ndarray:
-    """Return one column per class (of two: of the second), or per target, float64.
+@dataclass(frozen=True)
+class Reading:
+    """What an estimator says of some rows: a prediction, and columns or activations by output name."""
 
-    Labels become certain probabilities, so that fold models can be averaged.
+    prediction: Any
+    columns: dict[str, np.ndarray]
+
+
+def read(
+    fitted: Any, emission: Emission, tapped: FittedNets | None, X: Any, n_classes: int | list[int]
+) -> Reading:
+    """Return what a fitted estimator says of rows; activations that are aligned go by ``tap/PART/NET``.
+
+    Parameters
+    ----------
+    tapped : FittedNets or None
+        The nets of the estimator with the encoders of its taps, where there are any.
     """
-    if method == "predict" and n_classes:
-        shares = (values[:, None] == np.arange(n_classes)).astype(np.float64)
-        shares[np.isnan(values)] = np.nan
-        return shares[:, 1:] if n_classes == 2 else shares
-    columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    return columns[:, 1:] if method == "predict_proba" and columns.shape[1] == 2 else columns
+    prediction, columns = None, {}
+    if emission.method is not None:
+        prediction = in_order(fitted, getattr(fitted, emission.method)(X), emission.method, n_classes)
+    net = find_net(fitted)
+    if net is not None and tapped is not None:
+        columns = tapped.emit(net.rows(net_input(fitted, X)))
+    return Reading(prediction, columns)
+
+
+def in_order(fitted: Any, values: Any, method: str, n_classes: int | list[int]) -> Any:
+    """Give columns to classes that a fold's estimator never saw, as `cross_val_predict` does."""
+    classes = getattr(fitted, "classes_", None)
+    if method == "predict" or classes is None or n_classes == 0:
+        return values
+    if not isinstance(n_classes, list):
+        return _enforce_prediction_order(np.asarray(classes), np.asarray(values), n_classes, method)
+    if not isinstance(values, list):
+        return values
+    labels = zip(classes, values, n_classes, strict=False)
+    return [_enforce_prediction_order(own, part, n, method) for own, part, n in labels]

@@ -1,7 +1,8 @@
 """What the final estimator of a stack reads: predictions always, hidden layers behind the gate.
 
-In:  out-of-fold columns of predictions (and columns passed through), feature blocks, y, fold ids.
-Out: a fitted `FinalDesign`: later rows become the columns that the final estimator was fitted on.
+In:  out-of-fold rows: predictions (and columns passed through), feature blocks, y, fold ids.
+Out: a fitted `FinalDesign`: later rows become the columns that the final estimator was fitted on; the score of the
+     final estimator on folds that it was not fitted on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,10 +22,47 @@ from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import gate_blocks
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients
-from stackfeat.sklearn._compat import BaseForest, BaseGradientBoosting
+from stackfeat.sklearn._compat import BaseForest, BaseGradientBoosting, _safe_indexing
 from stackfeat.tasks.task import Task
 
 GATE_SE = 0.5
+
+
+@dataclass(frozen=True)
+class FinalRows:
+    """Out-of-fold rows that a final estimator is fitted on.
+
+    Attributes
+    ----------
+    base : array, or sparse matrix
+        Predictions, and columns passed through: always in.
+    features : mapping of str to ndarray
+        Feature blocks.
+    y : array
+    params : mapping of str to array
+        What `fit` is given besides, such as weights.
+    fold_of : int array
+        The fold that each row is of, -1 where none predicts it.
+    group : array or None
+    """
+
+    base: Any
+    features: Mapping[str, np.ndarray]
+    y: Any
+    params: Mapping[str, Any]
+    fold_of: np.ndarray
+    group: Any
+
+    def take(self, rows: np.ndarray) -> FinalRows:
+        """Return some of the rows."""
+        return FinalRows(
+            self.base[rows],
+            {name: values[rows] for name, values in self.features.items()},
+            _safe_indexing(self.y, rows),
+            {name: _safe_indexing(value, rows) for name, value in self.params.items()},
+            self.fold_of[rows],
+            None if self.group is None else _safe_indexing(self.group, rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -41,6 +80,40 @@ class FinalDesign:
     scales: Mapping[str, Scale | None]
     report: Mapping[str, Any]
 
+    @classmethod
+    def fit(
+        cls, make_final: Callable[[], Any], rows: FinalRows, task: Task | None, *, gate: bool
+    ) -> FinalDesign:
+        """Choose the blocks that lower the cross-validated loss; without `gate` all of them enter.
+
+        Parameters
+        ----------
+        make_final : callable
+            Returns an unfitted final estimator.
+        """
+        blocks = [_block(name, values, None) for name, values in rows.features.items()]
+        if not blocks or not gate or task is None or task.n_outputs == 0:
+            return cls({block.name: Scale.fit(block.values, block.scaling) for block in blocks}, {})
+        final = make_final()
+        is_tree = isinstance(final, (BaseForest, BaseGradientBoosting, BaseDecisionTree))
+        result = gate_blocks(
+            make_final,
+            np.asarray(rows.base, dtype=np.float64),
+            blocks,
+            np.asarray(rows.y),
+            rows.fold_of,
+            task,
+            gate_se=GATE_SE,
+            weight=rows.params.get("sample_weight"),
+            linear=not (is_tree or is_tree_model(type(final).__name__)),
+            seed=0,
+        )
+        chosen = zip(result.names, result.scales, result.fitted, strict=True)
+        return cls(
+            {name: fitted for name, scale, fitted in chosen if scale > 0},
+            {"scales": dict(zip(result.names, result.scales, strict=True)), **result.report},
+        )
+
     def join(self, base: Any, features: Mapping[str, np.ndarray]) -> Any:
         """Return the columns of the final estimator: base, then accepted blocks."""
         if not self.scales:
@@ -52,58 +125,42 @@ class FinalDesign:
         return np.hstack([np.asarray(base), *parts])
 
 
-def fit_design(
-    make_final: Callable[[], Any],
-    base: Any,
-    features: Mapping[str, np.ndarray],
-    y: np.ndarray,
-    fold_of: np.ndarray,
-    task: Task | None,
-    *,
-    gate: bool,
-    weight: np.ndarray | None,
-) -> FinalDesign:
-    """Choose the blocks that lower the cross-validated loss; without `gate` all of them enter.
-
-    Parameters
-    ----------
-    make_final : callable
-        Returns an unfitted final estimator.
-    """
-    blocks = [_block(name, values, None) for name, values in features.items()]
-    if not blocks:
-        return FinalDesign({}, {})
-    if not gate or task is None or task.n_outputs == 0:
-        return FinalDesign({block.name: Scale.fit(block.values, block.scaling) for block in blocks}, {})
-    result = gate_blocks(
-        make_final,
-        np.asarray(base, dtype=np.float64),
-        blocks,
-        y,
-        fold_of,
-        task,
-        gate_se=GATE_SE,
-        weight=weight,
-        linear=not is_tree(make_final()),
-        seed=0,
-    )
-    accepted = [number for number, scale in enumerate(result.scales) if scale > 0]
-    return FinalDesign(
-        {result.names[number]: result.fitted[number] for number in accepted},
-        {"scales": dict(zip(result.names, result.scales, strict=True)), **result.report},
-    )
-
-
 def _block(name: str, values: np.ndarray, task: Task | None) -> Block:
     return Block.encoded(name, values, name.rpartition("@")[2], task)
 
 
-def is_tree(estimator: Any) -> bool:
-    """Whether scales of columns mean nothing to an estimator."""
-    kinds = (BaseForest, BaseGradientBoosting, BaseDecisionTree)
-    return isinstance(estimator, kinds) or is_tree_model(type(estimator).__name__)
+def nested_score(stack: Any, rows: FinalRows) -> dict[str, float]:
+    """Fit the final estimator (gate included) without each fold, and score it on all of them together.
+
+    Returns
+    -------
+    dict of str to float
+        ``accuracy`` and, with probabilities, ``log_loss``; or ``rmse`` and ``r2``.
+    """
+    # A classifier and a regressor have other methods, and other scores in scikit-learn.
+    with_proba = is_classifier(stack) and hasattr(stack.final_estimator_, "predict_proba")
+    n_rows, y = len(rows.fold_of), rows.y
+    said: np.ndarray = np.zeros((n_rows, len(stack.classes_)) if with_proba else n_rows)
+    for fold in np.unique(rows.fold_of):
+        inside = np.flatnonzero(rows.fold_of == fold)
+        held_out = rows.take(inside)
+        design, final = stack._fit_final(rows.take(np.flatnonzero(rows.fold_of != fold)))
+        columns = design.join(held_out.base, held_out.features)
+        if with_proba:
+            said[np.ix_(inside, final.classes_)] = final.predict_proba(columns)
+        else:
+            said[inside] = final.predict(columns)
+    # Scores of values, or of classes.
+    if not is_classifier(stack):
+        return {"rmse": float(root_mean_squared_error(y, said)), "r2": float(r2_score(y, said))}
+    codes = said.argmax(axis=1) if with_proba else said.astype(np.int64)
+    scores = {"accuracy": float(accuracy_score(y, codes))}
+    if with_proba:
+        scores["log_loss"] = float(stack._task.row_loss(y, said).mean())
+    return scores
 
 
+@dataclass(eq=False, repr=False)
 class GatedFinal(BaseEstimator):
     """`gated_linear` as the final estimator of a stack: it opens the gate to feature blocks itself.
 
@@ -118,17 +175,10 @@ class GatedFinal(BaseEstimator):
         Name and width of every block behind them.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        predictions: Sequence[tuple[int, int]] = (),
-        n_base: int = 0,
-        blocks: Sequence[tuple[str, int]] = (),
-    ) -> None:
-        self.task = task
-        self.predictions = predictions
-        self.n_base = n_base
-        self.blocks = blocks
+    task: Task
+    predictions: Sequence[tuple[int, int]] = ()
+    n_base: int = 0
+    blocks: Sequence[tuple[str, int]] = ()
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None) -> GatedFinal:
         """Choose penalty and blocks by cross-validation over `fold_of`, then fit on all rows."""

@@ -1,42 +1,75 @@
 """Fit estimators over folds: without each fold's rows, read on them, kept for new rows.
 
-In:  estimators by name, X, y, folds, and what each estimator is read for.
+In:  estimators by name, X, y, a splitter, and what each estimator is read for.
 Out: `FoldFits`: the estimators of every fold (and of all rows), their out-of-fold rows, and the encodings and
      alignments that new rows go through. The loop is `engine.crossfit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import TimeSeriesSplit
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from stackfeat.data.splits.folds import Folds
-from stackfeat.encodings.alignment import align_spaces, map_rows
-from stackfeat.encodings.procrustes import Alignment, add_space
+from stackfeat.encodings.alignment import (
+    FoldSpaces,
+    add_refit_space,
+    align_fold_spaces,
+    alignment_report,
+    map_parts,
+)
+from stackfeat.encodings.diagnostics import diagnose
+from stackfeat.encodings.procrustes import Alignment
 from stackfeat.encodings.relative import N_ANCHORS
-from stackfeat.engine.blocks import anchors_of, usable_anchors
+from stackfeat.engine.blocks import anchors_of, spread, usable_anchors
 from stackfeat.engine.crossfit import cross_fit
 from stackfeat.executors.pool import JoblibExecutor
-from stackfeat.members.tap_encoders import Encoders, TapReader, encode, fit_encoders, tap_arrays
-from stackfeat.nets.options import JOINT, TapOptions
-from stackfeat.sklearn._compat import _enforce_prediction_order, _fit_single_estimator
-from stackfeat.sklearn.emission import Emission, encodings_of, find_net, net_input
-from stackfeat.sklearn.rows import spread, take, take_params
+from stackfeat.members.net import FittedNets
+from stackfeat.members.tap_encoders import TapReader
+from stackfeat.nets.options import JOINT
+from stackfeat.sklearn._compat import _fit_single_estimator
+from stackfeat.sklearn.emission import Emission, Reading, find_net, net_input, read
+from stackfeat.sklearn.inputs import count, is_dict, take, take_params
+from stackfeat.sklearn.nets import BaseNet
 from stackfeat.tasks.task import Task
 
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What an estimator says of some rows: a prediction, and columns or activations by output name."""
+def split_folds(cv: Any, X: Any, y: Any, metadata: Mapping[str, Any]) -> Folds:
+    """Ask a splitter for its folds.
 
-    prediction: Any
-    columns: dict[str, np.ndarray]
+    Rows may be predicted several times (repeated splitters) or never (over time). All splits stand in
+    one repeat, so the K models of every repeat are pipelines beside each other.
+
+    Raises
+    ------
+    ValueError
+        If the splitter gives fewer than two folds, or a fold predicts rows it trains on.
+    """
+    rows = np.arange(count(X)) if is_dict(X) else X
+    splits = tuple(
+        (np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64))
+        for train, test in cv.split(rows, y, **metadata)
+    )
+    if len(splits) < 2:
+        raise ValueError(f"cv must give at least 2 folds; got {len(splits)}; use more splits")
+    for number, (train, test) in enumerate(splits):
+        both = np.intersect1d(train, test)
+        if len(both):
+            raise ValueError(
+                f"a fold of cv must not predict rows that it trains on; got {len(both)} such rows in fold "
+                f"{number}; repair the splitter"
+            )
+    kind = "time" if isinstance(cv, TimeSeriesSplit) else "custom"
+    return Folds(kind=kind, splits=(splits,), n_rows=count(X))
 
 
 @dataclass(frozen=True)
@@ -46,40 +79,25 @@ class FoldFit:
     Attributes
     ----------
     estimator : estimator
-    encoders : tuple of Encoders
-        Of every net.
+    tapped : FittedNets or None
+        The nets of the estimator with the encoders of its taps, where there are any.
     held_out : Reading or None
         None for the fit on all rows.
     anchors : dict of str to ndarray
-        Activations of the rows that fold spaces are aligned on.
+        ``tap/PART/NET``: activations of the rows that fold spaces are aligned on.
     """
 
     estimator: Any
-    encoders: tuple[Encoders, ...]
+    tapped: FittedNets | None
     held_out: Reading | None
     anchors: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class EncodeContext:
-    """What encoders know besides their rows."""
-
-    task: Task
-    seed: int
-
-
-@dataclass
-class KeptResults:
+class KeptResults(dict[str, FoldFit]):
     """Results in memory by key: the store of `cross_fit` where there is none on disk."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def has(self, key: str) -> bool:
-        return key in self.values
-
-    def keep(self, key: str, value: Any) -> None:
-        """Take a result."""
-        self.values[key] = value
+    has = dict.__contains__
+    keep = dict.__setitem__
 
     def write_job(self, key: str, job: dict[str, Any]) -> None:
         """Nothing: workers have all they need."""
@@ -88,8 +106,7 @@ class KeptResults:
         """Nothing, as nothing was written."""
 
 
-@dataclass(frozen=True)
-class FoldJob:
+class FoldJob(NamedTuple):
     """One (estimator, fold), and its only step."""
 
     member: str
@@ -108,224 +125,230 @@ class FoldJob:
         return (self,)
 
     def to_json(self) -> dict[str, Any]:
-        return {"key": self.key, "recipe": {"member": self.member, "fold": self.fold}}
+        return {}
 
 
 @dataclass(frozen=True)
 class FoldWorker:
-    """A picklable function from a job's key to its `FoldFit`; `folds` is None for fits on all rows alone."""
+    """A picklable function from a job's key to its `FoldFit`.
+
+    Attributes
+    ----------
+    estimators, emissions : mapping of str to estimator, Emission
+    params : mapping of str to mapping
+        What the `fit` of each estimator is given besides X and y.
+    folds : Folds
+        Without any for fits on all rows alone.
+    task : Task or None
+        None where a row has several labels.
+    n_classes : int or list of int
+        0 for values; of several labels a number for each.
+    messages : mapping of str to str
+        Printed when the fits on all rows are done.
+    """
 
     estimators: Mapping[str, Any]
     emissions: Mapping[str, Emission]
     params: Mapping[str, Mapping[str, Any]]
     X: Any
     y: Any
-    folds: Folds | None
+    folds: Folds
     task: Task | None
     n_classes: int | list[int]
     messages: Mapping[str, str] = field(default_factory=dict)
 
+    def run(self, *, n_jobs: int | None, verbose: int = 0, whole: bool = True) -> dict[str, FoldFits]:
+        """Fit every estimator for every fold and, with `whole`, on all rows; align the spaces of its nets."""
+        labels = [str(fold) for fold in range(self.folds.n_folds)]
+        jobs = [FoldJob(name, fold) for name in self.estimators for fold in labels + [ALL] * whole]
+        results = KeptResults()
+        with JoblibExecutor(n_jobs, results.keep, verbose=verbose) as executor:
+            cross_fit(jobs, results, executor, self)  # type: ignore[arg-type]
+        fits = {name: tuple(results[f"{name}/{fold}"] for fold in labels) for name in self.estimators}
+        return {name: FoldFits.of(self, name, fits[name], results.get(f"{name}/{ALL}")) for name in fits}
+
     def __call__(self, key: str) -> FoldFit:
         name, _, fold = key.rpartition("/")
-        train, held_out = (None, None) if fold == ALL else self._folds.splits[0][int(fold)]
+        train, held_out = (None, None) if fold == ALL else self.folds.splits[0][int(fold)]
         fitted = _fit_single_estimator(
             clone(self.estimators[name]),
             take(self.X, train),
             take(self.y, train),
-            take_params(self.X, self.params.get(name, {}), train),
+            take_params(self.X, self.params[name], train),
             message_clsname="Voting",
             message=self.messages.get(name) if fold == ALL else None,
         )
-        emission = self.emissions[name]
-        encoders = self._encoders(fitted, emission, train)
-        anchors: dict[str, np.ndarray] = {}
-        if emission.has(*JOINT):
-            anchors = self._anchors(fitted, emission)
-        reading = None
+        emission, net = self.emissions[name], find_net(fitted)
+        tapped, reading, anchors = None, None, {}
+        if net is not None and emission.taps:
+            tapped = self._tapped(fitted, net, emission, train)
+            if emission.has(*JOINT):
+                rows = net.rows(net_input(fitted, take(self.X, anchors_of(self.folds))))
+                anchors = tapped.activations(rows, JOINT)
         if held_out is not None:
-            reading = read(fitted, emission, encoders, take(self.X, held_out), self.n_classes)
-        return FoldFit(fitted, encoders, reading, anchors)
+            reading = read(fitted, emission, tapped, take(self.X, held_out), self.n_classes)
+        return FoldFit(fitted, tapped, reading, anchors)
 
-    @property
-    def _folds(self) -> Folds:
-        assert self.folds is not None
-        return self.folds
-
-    def _encoders(self, fitted: Any, emission: Emission, train: np.ndarray | None) -> tuple[Encoders, ...]:
-        net = find_net(fitted)
-        if not emission.taps or net is None:
-            return ()
+    def _tapped(self, fitted: Any, net: BaseNet, emission: Emission, train: np.ndarray | None) -> FittedNets:
+        """Return the nets of a fitted estimator as a member of a run would have them: taps encoded in this fold."""
         assert self.task is not None
+        options = net.fitted_.options.model_copy(update={"emit": emission.taps})
+        nets = replace(net.fitted_, options=options, task=self.task, predicts=False)
         anchors = None
         if emission.has("relative"):
-            rows = anchors_of(self._folds, N_ANCHORS)
-            anchors = net.arrays(net_input(fitted, take(self.X, rows)))
+            anchors = net.arrays(net_input(fitted, take(self.X, anchors_of(self.folds, N_ANCHORS))))
         arrays = net.arrays(net_input(fitted, take(self.X, train)))
-        y = np.asarray(take(self.y, train))
-        context = EncodeContext(self.task, 0)
-        return tuple(
-            fit_encoders(one, emission.taps, arrays, y, anchors, context) for one in net.fitted_.nets
-        )
-
-    def _anchors(self, fitted: Any, emission: Emission) -> dict[str, np.ndarray]:
-        net = find_net(fitted)
-        assert net is not None
-        arrays = net.arrays(net_input(fitted, take(self.X, anchors_of(self._folds))))
-        reader = TapReader.of(emission.taps, JOINT)
-        return tap_arrays(reader.taps, [reader.embed(one, arrays) for one in net.fitted_.nets])
-
-
-def fit_folds(worker: FoldWorker, *, n_jobs: int | None, verbose: int = 0, whole: bool = True) -> KeptResults:
-    """Fit every estimator for every fold, and (`whole`) once on all rows.
-
-    Errors of estimators are raised as they are.
-    """
-    labels = [str(fold) for fold in range(worker.folds.n_folds if worker.folds else 0)]
-    labels += [ALL] if whole else []
-    jobs = [FoldJob(name, fold) for name in worker.estimators for fold in labels]
-    results = KeptResults()
-    with JoblibExecutor(n_jobs, results.keep, verbose=verbose) as executor:
-        cross_fit(jobs, results, executor, worker)  # type: ignore[arg-type]
-    return results
-
-
-def read(
-    fitted: Any, emission: Emission, encoders: Sequence[Encoders], X: Any, n_classes: int | list[int]
-) -> Reading:
-    """Return what a fitted estimator says of rows; activations that are aligned go by ``tap/PART/NET``."""
-    prediction = None
-    if emission.method is not None:
-        prediction = in_order(fitted, getattr(fitted, emission.method)(X), emission.method, n_classes)
-    net = find_net(fitted)
-    if not emission.taps or net is None:
-        return Reading(prediction, {})
-    arrays = net.arrays(net_input(fitted, X))
-    reader = TapReader.of(emission.taps)
-    caught = [reader.embed(one, arrays) for one in net.fitted_.nets]
-    return Reading(prediction, encode(reader.taps, encoders, caught))
-
-
-def in_order(fitted: Any, values: Any, method: str, n_classes: int | list[int]) -> Any:
-    """Give columns to classes that a fold's estimator never saw, as `cross_val_predict` does."""
-    classes = getattr(fitted, "classes_", None)
-    if method == "predict" or classes is None or n_classes == 0:
-        return values
-    if isinstance(n_classes, list):
-        if isinstance(values, list):
-            return [
-                _enforce_prediction_order(classes[i], values[i], n, method) for i, n in enumerate(n_classes)
-            ]
-        return values
-    return _enforce_prediction_order(np.asarray(classes), np.asarray(values), n_classes, method)
+        return nets.with_encoders(arrays, np.asarray(take(self.y, train)), anchors, 0)
 
 
 @dataclass(frozen=True)
-class Views:
+class FoldFits:
     """Fits of one estimator over the folds.
 
     Attributes
     ----------
-    name : str
     emission : Emission
     folds : Folds
+    n_classes : int or list of int
     fits : tuple of FoldFit
         One for each fold.
     whole : FoldFit or None
         Fitted on all rows.
-    alignments : dict of str to Alignment
-        By part of a tap; spaces of all folds, then of the fit on all rows.
-    n_classes : int or list of int
+    alignments : mapping of str to mapping of str to Alignment
+        By tap and part; spaces of all folds, then of the fit on all rows.
+    reports : mapping of str to mapping
+        By tap what its alignment measured.
     """
 
-    name: str
     emission: Emission
     folds: Folds
+    n_classes: int | list[int]
     fits: tuple[FoldFit, ...]
     whole: FoldFit | None
-    alignments: Mapping[str, Alignment]
-    n_classes: int | list[int]
+    alignments: Mapping[str, Mapping[str, Alignment]]
+    reports: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        emission: Emission,
-        folds: Folds,
-        results: KeptResults,
-        n_classes: int | list[int],
-    ) -> Views:
-        """Collect the fits of one estimator, and align the spaces of its nets."""
-        fits = tuple(results.values[f"{name}/{fold}"] for fold in range(folds.n_folds))
-        whole = results.values.get(f"{name}/{ALL}")
-        alignments = {
-            part: _align(part, tap, fits, whole, folds)
-            for tap in emission.taps
-            if any(encoding in JOINT for encoding in tap.encode)
-            for part in tap.parts
+    def of(cls, worker: FoldWorker, name: str, fits: tuple[FoldFit, ...], whole: FoldFit | None) -> FoldFits:
+        """Bring the spaces of all folds together; that of the fit on all rows is turned to them."""
+        emission, folds = worker.emissions[name], worker.folds
+        alignments, reports = {}, {}
+        for tap in TapReader.of(emission.taps, JOINT).taps:
+            anchors, usable = [fit.anchors.__getitem__ for fit in fits], usable_anchors(folds, 0)
+            spaces = FoldSpaces(anchors, _n_nets(fits[0]), None, usable, folds.is_time)
+            found = align_fold_spaces(spaces, tap.parts, tap.reduce, 0)
+            reports[tap.key] = alignment_report(spaces, found)
+            if whole is not None:
+                found = add_refit_space(spaces, found, whole.anchors.__getitem__)
+            alignments[tap.key] = found
+        return cls(emission, folds, worker.n_classes, fits, whole, alignments, reports)
+
+    def oof(self) -> Reading:
+        """Return what the estimators say of all rows, each of those it did not see.
+
+        NaN in rows that no fold predicts; columns are float32.
+        """
+        readings = [fit.held_out for fit in self.fits if fit.held_out is not None]
+        said: list[Any] = [reading.prediction for reading in readings]
+        if isinstance(said[0], list):
+            prediction: Any = [spread(self.folds, 0, labels)[0] for labels in zip(*said, strict=True)]
+        elif said[0] is not None:
+            prediction = spread(self.folds, 0, [np.asarray(part) for part in said])[0]
+        else:
+            prediction = None
+        by_fold = [self._columns(reading, fold) for fold, reading in enumerate(readings)]
+        columns = {
+            name: spread(self.folds, 0, [columns[name] for columns in by_fold])[0].astype(np.float32)
+            for name in self.emission.outputs
         }
-        return cls(name, emission, folds, fits, whole, alignments, n_classes)
+        return Reading(prediction, columns)
 
-    def oof_prediction(self) -> tuple[Any, np.ndarray]:
-        """Return the prediction of every row by estimators that did not see it, and the rows that have one."""
-        parts = [_held_out(fit).prediction for fit in self.fits]
-        if not isinstance(parts[0], list):
-            return spread(self.folds, [np.asarray(part) for part in parts])
-        labels = [spread(self.folds, [part[i] for part in parts]) for i in range(len(parts[0]))]
-        return [values for values, _ in labels], labels[0][1]
-
-    def oof_features(self) -> dict[str, np.ndarray]:
-        """Return the encoded taps of every row, float32 (n_rows, n_columns), by output name."""
-        by_fold = [self._features(_held_out(fit).columns, fold) for fold, fit in enumerate(self.fits)]
-        return {
-            name: spread(self.folds, [columns[name] for columns in by_fold])[0].astype(np.float32)
-            for name in by_fold[0]
-        }
-
-    def view(self, fold: int, X: Any) -> Reading:
+    def read(self, X: Any, fold: int = -1) -> Reading:
         """Return what one fold's estimator says of other rows; ``fold=-1`` is the fit on all rows."""
         fit = self.fits[fold] if fold >= 0 else self.whole
         assert fit is not None
-        reading = read(fit.estimator, self.emission, fit.encoders, X, self.n_classes)
-        return Reading(reading.prediction, self._features(reading.columns, fold))
+        reading = read(fit.estimator, self.emission, fit.tapped, X, self.n_classes)
+        return Reading(reading.prediction, self._columns(reading, fold if fold >= 0 else len(self.fits)))
 
-    def _features(self, columns: Mapping[str, np.ndarray], fold: int) -> dict[str, np.ndarray]:
-        space = fold if fold >= 0 else len(self.fits)
+    def _columns(self, reading: Reading, space: int) -> dict[str, np.ndarray]:
+        """Return the columns of all taps, those of one space mapped to the common ones."""
+        found = reading.columns
         return {
-            f"{tap.key}@{encoding}": self._aligned(tap, columns, space)
+            name: map_parts(self.alignments[tap.key], space, _n_nets(self.fits[0]), found.__getitem__)
             if encoding in JOINT
-            else columns[f"{tap.key}@{encoding}"]
-            for tap, encoding in encodings_of(self.emission)
+            else found[name]
+            for name, (tap, encoding) in self.emission.outputs.items()
         }
 
-    def _aligned(self, tap: TapOptions, columns: Mapping[str, np.ndarray], space: int) -> np.ndarray:
-        parts = []
-        for part in tap.parts:
-            nets = [columns[f"tap/{part}/{i}"] for i in range(_n_nets(columns, part))]
-            parts.append(map_rows(self.alignments[part], space, nets))
-        return parts[0] if len(parts) == 1 else np.hstack(parts)
+    def diagnose(
+        self,
+        columns: Mapping[str, np.ndarray],
+        y: np.ndarray,
+        fold_of: np.ndarray,
+        task: Task | None,
+        group: Any,
+    ) -> dict[str, dict[str, Any]]:
+        """Measure each tap's out-of-fold columns as a run does; predictions are no feature block.
+
+        Returns
+        -------
+        dict of str to dict
+            As `encodings.diagnostics.diagnose`.
+        """
+        if task is None:
+            # Of several labels no layers are read.
+            return {}
+        return {
+            name: diagnose(
+                name,
+                columns[name],
+                np.asarray(y),
+                fold_of,
+                n_folds=self.folds.n_folds,
+                is_time=self.folds.is_time,
+                task=task,
+                group=None if group is None else np.asarray(group),
+                alignment=self.reports[tap.key] if encoding in JOINT else {},
+                seed=0,
+            )
+            for name, (tap, encoding) in self.emission.outputs.items()
+        }
 
 
-def _held_out(fit: FoldFit) -> Reading:
-    assert fit.held_out is not None
-    return fit.held_out
+def _n_nets(fit: FoldFit) -> int:
+    assert fit.tapped is not None
+    return len(fit.tapped.nets)
 
 
-def _n_nets(columns: Mapping[str, np.ndarray], part: str) -> int:
-    return sum(name.rpartition("/")[0] == f"tap/{part}" for name in columns)
+class FoldEnsemble(BaseEstimator):
+    """What stacks and votes share: estimators by name that are fitted over folds."""
+
+    def _live(self) -> dict[str, Any]:
+        """Return the estimators that are not dropped, checked."""
+        pairs = zip(*self._validate_estimators(), strict=True)
+        return {name: estimator for name, estimator in pairs if estimator != "drop"}
+
+    def _note_estimators(self) -> None:
+        """Name the fitted estimators."""
+        self.named_estimators_ = Bunch()
+        fitted = iter(self.estimators_)
+        for name, given in self.estimators:
+            named = given if isinstance(given, str) else next(fitted)
+            self.named_estimators_[name] = named
+            if hasattr(named, "feature_names_in_"):
+                self.feature_names_in_ = named.feature_names_in_
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say who asks for which metadata, the splitter included."""
+        return add_splitter(super().get_metadata_routing(), self.cv, "fit")
 
 
-def _align(
-    part: str, tap: TapOptions, fits: Sequence[FoldFit], whole: FoldFit | None, folds: Folds
-) -> Alignment:
-    """Bring the spaces of all folds together; the refit's is turned to them without changing them."""
-    n_nets = _n_nets(fits[0].anchors, part)
-    spaces = [fit.anchors[f"tap/{part}/{i}"] for fit in fits for i in range(n_nets)]
-    usable = usable_anchors(folds, 0)
-    target = spaces[0] if folds.is_time else None
-    alignment = align_spaces(spaces, usable, target=target, reduce=tap.reduce, seed=0)
-    if whole is None:
-        return alignment
-    masks = [mask for mask in usable for _ in range(n_nets)]
-    for i in range(n_nets):
-        alignment = add_space(alignment, spaces, masks, whole.anchors[f"tap/{part}/{i}"], target)
-    return alignment
+def add_splitter(router: MetadataRouter, cv: Any, *callers: str) -> MetadataRouter:
+    """Let a splitter ask for metadata of these methods, if it is one."""
+    # Of a number or an iterable nothing can be asked, and a generator would be used up here.
+    if hasattr(cv, "split"):
+        mapping = MethodMapping()
+        for caller in callers:
+            mapping.add(caller=caller, callee="split")
+        router.add(splitter=cv, method_mapping=mapping)
+    return router

@@ -1,12 +1,14 @@
-"""From what scikit-learn hands over as X to the inputs of a member.
+"""What scikit-learn hands to `fit` and `predict`: X in any form, labels, weights, groups.
 
-In:  an array of any rank, a DataFrame (pandas, polars), or a dict of them.
-Out: a dict of name to `Table` (numbers and category codes) or array; rows to predict are read by what
-     was learnt of the rows to fit.
+In:  arrays of any rank, DataFrames (pandas, polars), sparse matrices, lists, dicts of them; parameters of `fit`.
+Out: their rows, checked as scikit-learn checks them; for nets the inputs of a member, by name, as `Table` (numbers
+     and category codes) or array; for each estimator and for the splitter what they are to get.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +16,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
-from sklearn.utils.validation import check_array
+from sklearn import get_config
+from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, column_or_1d, indexable
 
 from stackfeat.data.samples import Input, Table
 from stackfeat.data.schema.columns import Column, describe_column, guess_type
 from stackfeat.data.schema.roles import build_table
 from stackfeat.errors import DataError, UsageError
 from stackfeat.registry.resolve import suggest
-from stackfeat.sklearn._compat import _check_sample_weight
+from stackfeat.sklearn._compat import (
+    _check_feature_names,
+    _check_method_params,
+    _check_n_features,
+    _check_sample_weight,
+    _num_samples,
+    _raise_for_params,
+    _safe_indexing,
+)
 
 SINGLE = "table"
 """Name of the input where X is not a dict: that of a config with one table."""
@@ -29,7 +42,7 @@ SINGLE = "table"
 
 @dataclass(frozen=True)
 class InputReader:
-    """How X is read, learnt in `fit`.
+    """How a net reads X, learnt in `fit`.
 
     Attributes
     ----------
@@ -74,28 +87,25 @@ class InputReader:
         DataError
             If cells of a DataFrame cannot be read.
         """
-        inputs: dict[str, Input] = {}
         named = _named(X)
-        self._check_names(named, X)
-        for name in self.names:
-            inputs[name] = self._frame(name, named[name]) if name in self.frames else self._array(name, named)
+        if is_dict(X) != self.is_dict or set(named) != set(self.names):
+            given = sorted(named) if is_dict(X) else type(X).__name__
+            odd = next((name for name in named if name not in self.names), "")
+            raise UsageError(
+                f"X must have the inputs of fit, {sorted(self.names) if self.is_dict else 'an array or DataFrame'}; "
+                f"got {given}.{suggest(odd, self.names)}"
+            )
+        inputs: dict[str, Input] = {
+            name: self._frame(name, named[name]) if name in self.frames else self._array(name, named[name])
+            for name in self.names
+        }
         lengths = {name: v.n_rows if isinstance(v, Table) else len(v) for name, v in inputs.items()}
         if len(set(lengths.values())) > 1:
             raise UsageError(f"inputs must have equally many rows; got {lengths}; give a row per sample")
         return inputs
 
-    def _check_names(self, named: Mapping[str, Any], X: Any) -> None:
-        wanted = self.names
-        if is_dict(X) != self.is_dict or set(named) != set(wanted):
-            given = sorted(named) if is_dict(X) else type(X).__name__
-            odd = next((name for name in named if name not in wanted), "")
-            raise UsageError(
-                f"X must have the inputs of fit, {sorted(wanted) if self.is_dict else 'an array or DataFrame'}; "
-                f"got {given}.{suggest(odd, wanted)}"
-            )
-
     def _frame(self, name: str, values: Any) -> Table:
-        frame, where = to_frame(values), "X" if not self.is_dict else f"X[{name!r}]"
+        frame, where = to_frame(values), f"X[{name!r}]" if self.is_dict else "X"
         columns = self.frames[name]
         if len(frame.columns) != len(columns):
             raise UsageError(f"{where} must have {len(columns)} columns; got {len(frame.columns)}")
@@ -105,14 +115,15 @@ class InputReader:
         }
         return build_table(columns, read, len(frame))
 
-    def _array(self, name: str, named: Mapping[str, Any]) -> Input:
-        values = np.asarray(named[name])
+    def _array(self, name: str, given: Any) -> Input:
+        values = np.asarray(given)
         if values.shape[1:] != self.shapes[name]:
             raise UsageError(
                 f"a row of input {name!r} must have shape {self.shapes[name]}, as in fit; got {values.shape[1:]}"
             )
         if values.ndim == 2 and self.as_table:
-            return numeric_table(values)
+            names = tuple(f"x{j}" for j in range(values.shape[1]))
+            return Table(values.astype(np.float64), names, np.zeros((len(values), 0), dtype=np.int32), (), ())
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise DataError(
                 f"input {name!r} must be finite where nothing fills in missing values; got NaN or infinity; "
@@ -121,41 +132,15 @@ class InputReader:
         return values
 
 
-def numeric_table(values: np.ndarray) -> Table:
-    """Return a 2-D array of numbers as a table."""
-    names = tuple(f"x{j}" for j in range(values.shape[1]))
-    codes = np.zeros((len(values), 0), dtype=np.int32)
-    return Table(values.astype(np.float64), names, codes, (), ())
+def _named(X: Any) -> Mapping[str, Any]:
+    return X if is_dict(X) else {SINGLE: X}
 
 
-def check_inputs(X: Any, n_least: int, *, allow_nan: bool = True) -> Any:
-    """Return X with its arrays checked as scikit-learn does; DataFrames with text stay as they are.
-
-    Parameters
-    ----------
-    n_least : int
-        Rows that there must be.
-    allow_nan : bool
-        Whether somebody fills in missing numbers later.
-    """
-    if is_dict(X):
-        if not X:
-            raise UsageError("a dict X must have at least one input; got {}; give name=array")
-        return {name: _checked(values, f"X[{name!r}]", n_least, allow_nan) for name, values in X.items()}
-    return _checked(X, "X", n_least, allow_nan)
-
-
-def _checked(values: Any, name: str, n_least: int, allow_nan: bool) -> Any:
-    if has_text(values):
-        return values
-    return check_array(
-        values,
-        dtype="numeric",
-        allow_nd=True,
-        ensure_all_finite="allow-nan" if allow_nan else True,
-        ensure_min_samples=n_least,
-        input_name=name,
-    )
+def _typed(name: str, values: pd.Series) -> Column:
+    """Return the column's type; who gives a column of text to an estimator wants it read as categories."""
+    is_category = isinstance(values.dtype, pd.CategoricalDtype)
+    found = "categorical" if is_category else guess_type(values)
+    return describe_column(name, values, "categorical" if found == "text" else found, f"X: column {name!r}")
 
 
 def is_dict(X: Any) -> bool:
@@ -163,25 +148,14 @@ def is_dict(X: Any) -> bool:
     return isinstance(X, Mapping) and not issparse(X)
 
 
-def n_rows_of(X: Any) -> int:
-    """Return the number of samples."""
-    return len(next(iter(X.values()))) if is_dict(X) else len(X)
-
-
-def is_frame(X: Any) -> bool:
-    """Whether X is a pandas or polars DataFrame."""
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
-
-
 def has_text(X: Any) -> bool:
     """Whether X has columns that are no plain numbers: strings, categories, booleans, dates."""
-    if is_frame(X):
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
         return any(not pd.api.types.is_numeric_dtype(kind) for kind in to_frame(X).dtypes)
-    kind = getattr(getattr(X, "dtype", None), "kind", "")
-    if kind in "US" and kind:
+    if getattr(getattr(X, "dtype", None), "kind", "") in ("U", "S"):
         return True
-    if isinstance(X, list):
-        X = np.asarray(X, dtype=object) if X and isinstance(X[0], list | tuple) else X
+    if isinstance(X, list) and X and isinstance(X[0], list | tuple):
+        X = np.asarray(X, dtype=object)
     is_objects = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 2
     return is_objects and any(isinstance(cell, str) for cell in X.ravel())
 
@@ -202,15 +176,62 @@ def _plain_column(values: Any) -> Any:
     return array if array.dtype != object else [None if cell is None else cell for cell in values.to_list()]
 
 
-def _named(X: Any) -> Mapping[str, Any]:
-    return X if is_dict(X) else {SINGLE: X}
+def check_inputs(owner: Any, X: Any, *, reset: bool, n_least: int = 1, allow_nan: bool = True) -> Any:
+    """Return X with its arrays checked as scikit-learn does, names and number of columns included.
+
+    DataFrames with text stay as they are.
+
+    Parameters
+    ----------
+    owner : estimator
+        Notes names and number of columns where `reset` is true, else compares them.
+    n_least : int
+        Rows that there must be.
+    allow_nan : bool
+        Whether somebody fills in missing numbers later.
+    """
+
+    def checked(values: Any, name: str) -> Any:
+        if has_text(values):
+            return values
+        return check_array(
+            values,
+            dtype="numeric",
+            allow_nd=True,
+            ensure_all_finite="allow-nan" if allow_nan else True,
+            ensure_min_samples=n_least,
+            input_name=name,
+        )
+
+    if is_dict(X):
+        if not X:
+            raise UsageError("a dict X must have at least one input; got {}; give name=array")
+        return {name: checked(values, f"X[{name!r}]") for name, values in X.items()}
+    values = checked(X, "X")
+    # Names are those of a DataFrame, the width that of the array it became.
+    check_width(owner, X if hasattr(X, "columns") else values, reset=reset)
+    return values
 
 
-def _typed(name: str, values: pd.Series) -> Column:
-    """Return the column's type; who gives a column of text to an estimator wants it read as categories."""
-    is_category = isinstance(values.dtype, pd.CategoricalDtype)
-    found = "categorical" if is_category else guess_type(values)
-    return describe_column(name, values, "categorical" if found == "text" else found, f"X: column {name!r}")
+def check_width(owner: Any, X: Any, *, reset: bool) -> None:
+    """Note, or compare, names and number of columns, as scikit-learn's estimators do.
+
+    Raises
+    ------
+    ValueError
+        If X has other columns than in `fit`, or is no table where it was one.
+    """
+    if is_dict(X):
+        return
+    _check_feature_names(owner, X, reset=reset)
+    shape = getattr(X, "shape", ()) or np.shape(X)
+    if len(shape) >= 2:
+        _check_n_features(owner, X, reset=reset)
+    elif not reset and hasattr(owner, "n_features_in_"):
+        raise ValueError(
+            f"Expected 2D array, got 1D array instead: shape={shape}. Reshape your data either using "
+            "array.reshape(-1, 1) if it has a single feature or array.reshape(1, -1) if it is one sample."
+        )
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
@@ -219,3 +240,109 @@ def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
         return None
     weight: np.ndarray = _check_sample_weight(sample_weight, np.empty((n_rows, 1)), dtype=np.float64)
     return weight
+
+
+def encode_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes and their codes, int64.
+
+    Raises
+    ------
+    ValueError
+        If y are no classes, or there is only one.
+    """
+    labels = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"there must be at least 2 classes in y; got 1 class: {classes[0]!r}; add rows of another class"
+        )
+    return classes, codes.astype(np.int64)
+
+
+def as_rows(X: Any) -> Any:
+    """Return X in a form whose rows can be taken: sparse matrices by row, lists as they are.
+
+    Columns of DataFrames get the byte order of this machine, without which pandas takes no rows of them.
+
+    Raises
+    ------
+    ValueError
+        If X has no rows.
+    """
+    if is_dict(X):
+        return {name: as_rows(values) for name, values in X.items()}
+    if isinstance(X, pd.DataFrame):
+        foreign = {
+            name: kind for name, kind in X.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative
+        }
+        X = X.astype({name: kind.newbyteorder("=") for name, kind in foreign.items()}) if foreign else X
+    (rows,) = indexable(X)
+    if count(rows) < 1:
+        raise ValueError(f"X must have at least 1 sample; got 0 sample(s) (shape={np.shape(rows)})")
+    return rows
+
+
+def count(X: Any) -> int:
+    """Return the number of samples."""
+    return int(_num_samples(next(iter(X.values())) if is_dict(X) else X))
+
+
+def take(X: Any, rows: np.ndarray | None) -> Any:
+    """Return these rows of X; None: all of them."""
+    if rows is None:
+        return X
+    if is_dict(X):
+        return {name: _safe_indexing(values, rows) for name, values in X.items()}
+    return _safe_indexing(X, rows)
+
+
+def take_params(X: Any, params: Mapping[str, Any], rows: np.ndarray | None) -> dict[str, Any]:
+    """Return metadata (sample weights) of these rows."""
+    if rows is None or not params:
+        return dict(params)
+    return dict(_check_method_params(np.empty((count(X), 1)), params=dict(params), indices=rows))
+
+
+def fingerprint(X: Any) -> str:
+    """Return a hash by which the same rows are known again, in whatever container of the same kind."""
+    digest = hashlib.sha256()
+    for name, values in X.items() if is_dict(X) else [("", X)]:
+        digest.update(f"{name}{count(values)}{np.shape(values)}".encode())
+        array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+        is_objects = array.dtype == object
+        digest.update(repr(array.tolist()).encode() if is_objects else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def route(
+    owner: Any, fit_params: Mapping[str, Any], estimators: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return the metadata that the `fit` of each estimator is to get, and the splitter.
+
+    Raises
+    ------
+    ValueError
+        Without metadata routing: if anything but ``sample_weight`` and ``groups`` is given.
+    TypeError
+        If an estimator is to get weights that its `fit` does not take.
+    """
+    given = {name: value for name, value in fit_params.items() if value is not None}
+    if get_config()["enable_metadata_routing"]:
+        routed = process_routing(owner, "fit", **given)
+        of_fits = {name: dict(routed.get(name, {}).get("fit", {})) for name in estimators}
+        of_split = dict(routed.get("splitter", {}).get("split", {}))
+    else:
+        if set(given) - {"sample_weight", "groups"}:
+            _raise_for_params(given, owner, "fit")
+        weight = {name: value for name, value in given.items() if name == "sample_weight"}
+        of_fits = dict.fromkeys(estimators, weight)
+        of_split = {name: value for name, value in given.items() if name == "groups"}
+    for name in [name for name, params in of_fits.items() if "sample_weight" in params]:
+        taken = inspect.signature(estimators[name].fit).parameters.values()
+        if not any(one.name == "sample_weight" or one.kind is one.VAR_KEYWORD for one in taken):
+            raise TypeError(
+                f"Underlying estimator {type(estimators[name]).__name__} does not support sample weights; "
+                f"got sample_weight for {name!r}; use another estimator, or fit without weights"
+            )
+    return of_fits, of_split

@@ -1,29 +1,290 @@
 """`NetClassifier` and `NetRegressor`: nets as scikit-learn estimators.
 
-In:  X (2-D, N-D, DataFrame, dict of arrays) and labels, or values of one or several targets.
-Out: classes and probabilities, or values. Everything else is in `net_base`.
+In:  a net by name, class, factory or module, training options as flat parameters; X (2-D, N-D, DataFrame, dict of
+     arrays) and labels, or values of one or several targets.
+Out: the fitted nets of one member, in memory: classes and probabilities, or values, and layers. Predictions are
+     padded to fixed batches, so a row's are bitwise the same however rows are chunked.
 """
 
 from __future__ import annotations
 
-from numbers import Real
+import inspect
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from pydantic import ValidationError
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.validation_split import inner_split
+from stackfeat.errors import UsageError
+from stackfeat.members.net import FittedNets, NetMember, net_arrays
+from stackfeat.members.net_options import NetOptions
+from stackfeat.members.protocol import FitContext
+from stackfeat.meta.columns import Rows
+from stackfeat.nets.build import as_factory, on_cpu
+from stackfeat.nets.options import TrainOptions
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
-from stackfeat.sklearn.inputs import check_weight, n_rows_of
-from stackfeat.sklearn.net_base import BaseNet
+from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.regression import of_values
+from stackfeat.tasks.task import Task
 
-SMALLEST = np.finfo(np.float64).tiny
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_SHARE = Interval(Real, 0, 1, closed="left")
+_SMALLEST = np.finfo(np.float64).tiny
+
+NET_CONSTRAINTS: dict[str, Any] = {
+    "module": "no_validation",
+    "net_params": [dict, None],
+    "epochs": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "lr": [_POSITIVE],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "schedule": [StrOptions({"cosine", "onecycle", "constant", "coslog4"})],
+    "warmup": [_SHARE],
+    "clip_norm": [_POSITIVE, None],
+    "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber"})],
+    "patience": [Interval(Integral, 1, None, closed="left"), None],
+    "early_stopping": ["boolean", StrOptions({"auto", "fixed", "refit", "inner"})],
+    "validation_fraction": [Interval(Real, 0, 0.9, closed="neither")],
+    "amp": [StrOptions({"auto", "on", "off"})],
+    "channels_last": [StrOptions({"auto", "off"})],
+    "folds_at_once": [StrOptions({"auto", "off"})],
+    "ema": [Interval(Real, 0, 1, closed="neither"), None],
+    "mixup": [_POSITIVE, None],
+    "cutmix": [_POSITIVE, None],
+    "scaling": [StrOptions({"quantile", "standard", "none"})],
+    "output": [StrOptions({"auto", "logits", "proba", "log_proba", "value"})],
+    "seeds": [Interval(Integral, 1, 100, closed="both")],
+    "warm_start": ["boolean"],
+    "device": [str],
+    "threads": [Interval(Integral, 1, None, closed="left"), None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+STOPPING_PATIENCE = 10
+"""Epochs without a better validation loss for ``early_stopping=True`` without `patience`."""
 
 
+@dataclass(eq=False, repr=False)
+class BaseNet(BaseEstimator):
+    """Parameters and training of a net as an estimator; not for direct use."""
+
+    module: Any = "mlp"
+    _: KW_ONLY
+    net_params: dict[str, Any] | None = None
+    epochs: int = 60
+    batch_size: int = 256
+    lr: float = 5e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    clip_norm: float | None = 1.0
+    loss: str = "auto"
+    patience: int | None = None
+    early_stopping: str | bool = "auto"
+    validation_fraction: float = 0.15
+    amp: str = "auto"
+    channels_last: str = "auto"
+    folds_at_once: str = "auto"
+    ema: float | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
+    scaling: str = "quantile"
+    output: str = "auto"
+    seeds: int = 1
+    warm_start: bool = False
+    device: str = "auto"
+    threads: int | None = 1
+    random_state: Any = None
+    verbose: int = 0
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = NET_CONSTRAINTS
+    _expected_failures: ClassVar[Mapping[str, str]] = {
+        "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is not the same as two equal rows where "
+        "rows are drawn in mini-batches: the two fall into different batches, as in SGDClassifier"
+    }
+
+    def _fit_nets(self, X: Any, y: np.ndarray, task: Task, weight: np.ndarray | None) -> Self:
+        """Train on rows that are checked already, and learn how to read X."""
+        self.inputs_ = InputReader.fit(X, as_table=self.scaling != "none")
+        inputs = self.inputs_.read(X)
+        start: FittedNets | None = getattr(self, "fitted_", None) if self.warm_start else None
+        if start is not None and start.task != task:
+            raise UsageError(
+                "warm_start must go on with the classes (targets) of the first fit; got "
+                f"{list(task.classes) or task.n_targets}, before {list(start.task.classes) or start.task.n_targets}; "
+                "set warm_start=False"
+            )
+        member = NetMember(self.net_options(), trust_code=True, factory=self._factory(), warm=start)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        samples = Samples(ids=np.arange(len(y)), inputs=inputs, y=y, task=task)
+
+        def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
+            return inner_split(samples, np.arange(len(y)), "kfold", fraction, seed)
+
+        settings = {
+            "loss": task.losses[0],
+            "threads": self.threads or 1,
+            "device": self.device,
+            "seeds": self.seeds,
+        }
+        context = FitContext(task, y, weight, None, inner, seed, settings)
+        self.fitted_: FittedNets = member.fit(Rows(len(y), inputs), context)
+        self.task_ = task
+        self._tell()
+        return self
+
+    def _factory(self) -> Any:
+        """Return what builds the net, or None where `module` is a name."""
+        if isinstance(self.module, str):
+            return None
+        factory = as_factory(self.module)
+        if not callable(factory):
+            raise UsageError(
+                "module must be a name such as 'mlp', 'pkg.mod:Net', a class, a factory, or an nn.Module; "
+                f"got module={self.module!r}"
+            )
+        if factory is not self.module and self.net_params:
+            raise UsageError(
+                "net_params must be None where module is built already; "
+                f"got net_params={self.net_params!r}; give its class instead"
+            )
+        return factory
+
+    def net_options(self) -> NetOptions:
+        """Return the parameters as the pipeline's options of a net.
+
+        Raises
+        ------
+        ValueError
+            If parameters do not fit each other.
+        """
+        name = self.module
+        if not isinstance(name, str):
+            kind = name if inspect.isclass(name) or inspect.isfunction(name) else type(name)
+            name = f"{kind.__module__}:{kind.__qualname__}"
+        return NetOptions(
+            net=name,
+            params=dict(self.net_params or {}),
+            train=self._train_options(),
+            emit=(),
+            seeds=int(self.seeds),
+            scaling="standard" if self.scaling == "none" else self.scaling,
+            output=self.output,
+        )
+
+    def _train_options(self) -> TrainOptions:
+        values = {name: getattr(self, name) for name in TrainOptions.model_fields if hasattr(self, name)}
+        if isinstance(self.early_stopping, bool | np.bool_):
+            values["early_stopping"] = "refit" if self.early_stopping else "fixed"
+            if self.early_stopping and self.patience is None:
+                values["patience"] = STOPPING_PATIENCE
+        # A weight for each class becomes weights of rows.
+        class_weight = "balanced" if values.pop("class_weight", None) == "balanced" else "none"
+        try:
+            return TrainOptions(**values, class_weight=class_weight)
+        except ValidationError as error:
+            raise UsageError("; ".join(problem["msg"] for problem in error.errors())) from error
+
+    def _tell(self) -> None:
+        """Note how training went, and print it where `verbose` asks for it."""
+        reports = [net.report for net in self.fitted_.nets]
+        self.n_iter_ = max(report.epochs for report in reports)
+        self.loss_curve_ = list(reports[0].losses)
+        self.validation_curve_ = list(reports[0].validation_losses)
+        for number, report in enumerate(reports if self.verbose else ()):
+            if self.verbose > 1:
+                lines = (f"  epoch {i + 1}: loss {loss:.5f}" for i, loss in enumerate(report.losses))
+                print("\n".join(lines))
+            place = f" net {number + 1} of {len(reports)}:" if len(reports) > 1 else ""
+            print(
+                f"[{type(self).__name__}]{place} {report.epochs} epochs, loss {report.losses[-1]:.5f}, "
+                f"best epoch {report.best_epoch}"
+            )
+
+    @property
+    def module_(self) -> Any:
+        """The trained ``nn.Module`` (the first of `seeds`)."""
+        check_is_fitted(self)
+        return self.fitted_.nets[0].module
+
+    def arrays(self, X: Any) -> list[np.ndarray]:
+        """Return what ``forward`` is given for X: prepared numbers, codes, arrays.
+
+        Parameters
+        ----------
+        X : array, DataFrame or dict
+
+        Returns
+        -------
+        list of ndarray
+            Each with a row per sample.
+        """
+        check_is_fitted(self)
+        fitted = self.fitted_
+        return net_arrays(self.rows(X), fitted.prepare, fitted.nets[0].spec.accepts_categories)[0]
+
+    def embed(self, X: Any, taps: Any = "penultimate") -> dict[str, np.ndarray]:
+        """Read layers of the trained net (the first of `seeds`).
+
+        Parameters
+        ----------
+        X : array, DataFrame or dict
+        taps : str, Tap, or sequence of them
+            As in `stackfeat.extract`; ``"penultimate"`` is the input of the last weighted layer.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, n_columns)
+            float32, by tap.
+
+        Raises
+        ------
+        LayerNotFoundError, TapError
+            If a tap cannot be read.
+        """
+        arrays = self.arrays(X)
+        listed = taps if isinstance(taps, list | tuple | dict) else [taps]
+        return self.fitted_.nets[0].embed(arrays, listed)
+
+    def rows(self, X: Any) -> Rows:
+        """Return the rows of X as members of a run read them."""
+        checked = check_inputs(self, X, reset=False)
+        return Rows(count(checked), self.inputs_.read(checked))
+
+    def _emit(self, X: Any) -> np.ndarray:
+        """Return probabilities (n_samples, n_classes) or values (n_samples, n_targets), float64."""
+        check_is_fitted(self)
+        prediction: np.ndarray = self.fitted_.emit(self.rows(X))[self.task_.output]
+        return prediction
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A module on a GPU could not be read where there is none.
+        state: dict[str, Any] = super().__getstate__()
+        return {**state, "module": on_cpu(self.module)}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "fitted_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.scaling != "none"
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+@dataclass(eq=False, repr=False)
 class NetClassifier(ClassifierMixin, BaseNet):
     """A PyTorch net as a classifier, trained as the pipeline trains its members.
 
@@ -80,76 +341,15 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
     (2, 16)
     """
 
+    _: KW_ONLY
+    label_smoothing: float = 0.0
+    class_weight: Any = None
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseNet._parameter_constraints,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"none", "balanced"}), None],
     }
-
-    def __init__(
-        self,
-        module: Any = "mlp",
-        *,
-        net_params: dict[str, Any] | None = None,
-        epochs: int = 60,
-        batch_size: int = 256,
-        lr: float = 5e-3,
-        weight_decay: float = 1e-2,
-        schedule: str = "cosine",
-        warmup: float = 0.0,
-        clip_norm: float | None = 1.0,
-        label_smoothing: float = 0.0,
-        class_weight: Any = None,
-        loss: str = "auto",
-        patience: int | None = None,
-        early_stopping: str | bool = "auto",
-        validation_fraction: float = 0.15,
-        amp: str = "auto",
-        channels_last: str = "auto",
-        folds_at_once: str = "auto",
-        ema: float | None = None,
-        mixup: float | None = None,
-        cutmix: float | None = None,
-        scaling: str = "quantile",
-        output: str = "auto",
-        seeds: int = 1,
-        warm_start: bool = False,
-        device: str = "auto",
-        threads: int | None = 1,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            module,
-            net_params=net_params,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            warmup=warmup,
-            clip_norm=clip_norm,
-            loss=loss,
-            patience=patience,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            amp=amp,
-            channels_last=channels_last,
-            folds_at_once=folds_at_once,
-            ema=ema,
-            mixup=mixup,
-            cutmix=cutmix,
-            scaling=scaling,
-            output=output,
-            seeds=seeds,
-            warm_start=warm_start,
-            device=device,
-            threads=threads,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -177,25 +377,14 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        X = self._checked(X, reset=True)
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(np.empty(n_rows_of(X)), y)
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{type(self).__name__} must have at least 2 classes in y; got 1 class: {classes[0]!r}; "
-                "add rows of another class"
-            )
-        weight = check_weight(sample_weight, len(y))
+        X = check_inputs(self, X, reset=True, n_least=2)
+        self.classes_, codes = encode_labels(y)
+        check_consistent_length(np.empty(count(X)), codes)
+        weight = check_weight(sample_weight, len(codes))
         if isinstance(self.class_weight, dict):
-            by_class = compute_sample_weight(self.class_weight, y)
+            by_class = compute_sample_weight(self.class_weight, self.classes_[codes])
             weight = by_class if weight is None else weight * by_class
-        self.classes_ = classes
-        return self._fit_nets(X, codes.astype(np.int64), of_labels(classes.tolist()), weight)
-
-    def _loss_options(self) -> dict[str, Any]:
-        return {"class_weight": "balanced" if self.class_weight == "balanced" else "none"}
+        return self._fit_nets(X, codes, of_labels(self.classes_.tolist()), weight)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities.
@@ -213,7 +402,7 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of `predict_proba`."""
-        return np.asarray(np.log(np.maximum(self._emit(X), SMALLEST)))
+        return np.asarray(np.log(np.maximum(self._emit(X), _SMALLEST)))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return log-odds: (n_samples,) of ``classes_[1]``, or centred log-probabilities per class."""
@@ -222,8 +411,7 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each sample, shape (n_samples,)."""
-        proba = self._emit(X)
-        return np.asarray(self.classes_[proba.argmax(axis=1)])
+        return np.asarray(self.classes_[self._emit(X).argmax(axis=1)])
 
 
 class NetRegressor(RegressorMixin, BaseNet):
@@ -274,16 +462,15 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        X = self._checked(X, reset=True)
+        X = check_inputs(self, X, reset=True, n_least=2)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
-        check_consistent_length(np.empty(n_rows_of(X)), y)
+        check_consistent_length(np.empty(count(X)), y)
         return self._fit_nets(X, y, of_values(y), check_weight(sample_weight, len(y)))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return values, float64 of shape (n_samples,) or (n_samples, n_targets)."""
-        values = self._emit(X)
-        return self.task_.counted(values)
+        return self.task_.counted(self._emit(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

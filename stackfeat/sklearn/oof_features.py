@@ -8,31 +8,23 @@ Out: in `fit_transform` one row per sample by the model of its fold; in `transfo
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, is_classifier
 from sklearn.model_selection import check_cv
+from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.errors import LeakWarning
 from stackfeat.sklearn._compat import HasMethods, StrOptions, _fit_context, _VisualBlock
-from stackfeat.sklearn.diagnostics import diagnose_outputs
-from stackfeat.sklearn.emission import Emission, check_targets, output_name, plan_emission, prediction_columns
-from stackfeat.sklearn.folding import FoldWorker, Views, fit_folds
-from stackfeat.sklearn.rows import (
-    as_rows,
-    check_width,
-    encode_labels,
-    fingerprint,
-    first_fold_of,
-    metadata_of,
-    route,
-    split_folds,
-)
-from stackfeat.sklearn.stacking_base import label
+from stackfeat.sklearn.emission import METHODS, Emission, Reading, label
+from stackfeat.sklearn.folding import FoldWorker, add_splitter, split_folds
+from stackfeat.sklearn.inputs import as_rows, check_width, encode_labels, fingerprint, route
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.regression import of_values
 from stackfeat.tasks.task import Task
@@ -40,6 +32,7 @@ from stackfeat.tasks.task import Task
 ESTIMATOR = "estimator"
 
 
+@dataclass(eq=False, repr=False)
 class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
     """Predictions and hidden layers of an estimator as features that no label leaks into.
 
@@ -94,6 +87,20 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
     ['proba_0', 'proba_1', 'proba_2']
     """
 
+    estimator: Any
+    emit: Any = "auto"
+    encode: Any = "auto"
+    cv: Any = 5
+    _: KW_ONLY
+    views: str = "mean"
+    n_jobs: int | None = None
+    verbose: int = 0
+
+    _expected_failures: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("check_transformer_general", "check_transformer_data_not_an_array"),
+        "fit_transform gives out-of-fold rows and transform rows of new samples, as TargetEncoder does: for the rows "
+        "it was fitted on the two differ",
+    )
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [HasMethods("fit")],
         "emit": "no_validation",
@@ -103,25 +110,6 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
-
-    def __init__(
-        self,
-        estimator: Any,
-        emit: Any = "auto",
-        encode: Any = "auto",
-        cv: Any = 5,
-        *,
-        views: str = "mean",
-        n_jobs: int | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.estimator = estimator
-        self.emit = emit
-        self.encode = encode
-        self.cv = cv
-        self.views = views
-        self.n_jobs = n_jobs
-        self.verbose = verbose
 
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit the estimator for every fold; parameters as in `fit_transform`."""
@@ -151,38 +139,27 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        X = as_rows(X)
+        X, name = as_rows(X), type(self.estimator).__name__
         check_width(self, X, reset=True)
-        codes, task, n_classes = self._target(y)
-        routed = route(self, fit_params, [ESTIMATOR])
-        emission = plan_emission(
-            type(self.estimator).__name__,
-            self.estimator,
-            self.emit,
-            self.encode,
-            has_labels=task.output == "proba",
+        codes, task = self._target(y)
+        params, of_split = route(self, fit_params, {ESTIMATOR: self.estimator})
+        emission = Emission.plan(
+            name, self.estimator, self.emit, self.encode, has_labels=task.output == "proba"
         )
-        check_targets(type(self.estimator).__name__, emission, task)
+        emission.check_targets(name, task)
         cv = check_cv(self.cv, codes, classifier=task.is_stratified)
-        folds = split_folds(cv, X, codes, metadata_of(routed, "splitter", "split"))
-        worker = FoldWorker(
-            {ESTIMATOR: self.estimator},
-            {ESTIMATOR: emission},
-            {ESTIMATOR: metadata_of(routed, ESTIMATOR, "fit")},
-            X,
-            codes,
-            folds,
-            task,
-            n_classes,
-        )
-        results = fit_folds(worker, n_jobs=self.n_jobs, verbose=self.verbose, whole=False)
-        self.fits_ = Views.of(ESTIMATOR, emission, folds, results, n_classes)
+        folds = split_folds(cv, X, codes, of_split)
+        live, emissions = {ESTIMATOR: self.estimator}, {ESTIMATOR: emission}
+        worker = FoldWorker(live, emissions, params, X, codes, folds, task, len(task.classes))
+        self.fits_ = worker.run(n_jobs=self.n_jobs, verbose=self.verbose, whole=False)[ESTIMATOR]
         self.estimators_ = [fit.estimator for fit in self.fits_.fits]
-        self.folds_ = first_fold_of(folds)
-        outputs = self._oof_outputs(emission)
-        self.columns_ = {name: values.shape[1] for name, values in outputs.items()}
+        self.folds_ = folds.fold_of(0)
+        oof = self.fits_.oof()
+        outputs = self._outputs(oof)
+        self.columns_ = {output: values.shape[1] for output, values in outputs.items()}
         self.oof_ = np.hstack(list(outputs.values()))
-        self.diagnostics_ = diagnose_outputs(outputs, self.fits_)
+        group = of_split.get("groups")
+        self.diagnostics_ = self.fits_.diagnose(oof.columns, codes, self.folds_, task, group)
         self._fitted_rows = fingerprint(X)
         return self.oof_.copy()
 
@@ -213,8 +190,8 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
         folds = range(1) if self.views == "first" else range(len(self.estimators_))
-        seen = [self._view_outputs(fold, X) for fold in folds]
-        return np.asarray(np.mean([np.hstack(list(outputs.values())) for outputs in seen], axis=0))
+        seen = [list(self._outputs(self.fits_.read(X, fold)).values()) for fold in folds]
+        return np.asarray(np.mean([np.hstack(outputs) for outputs in seen], axis=0))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return a name for each column, such as ``proba_1`` or ``penultimate@aligned#007``."""
@@ -240,46 +217,25 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
             .add(caller="fit", callee="fit")
             .add(caller="fit_transform", callee="fit"),
         )
-        # Of a number or an iterable nothing can be asked, and a generator would be used up here.
-        if hasattr(self.cv, "split"):
-            router.add(
-                splitter=self.cv,
-                method_mapping=MethodMapping()
-                .add(caller="fit", callee="split")
-                .add(caller="fit_transform", callee="split"),
-            )
-        return router
+        return add_splitter(router, self.cv, "fit", "fit_transform")
 
-    def _target(self, y: Any) -> tuple[np.ndarray, Task, int]:
+    def _target(self, y: Any) -> tuple[np.ndarray, Task]:
         """Return what estimators are fitted on: class codes, or values as they are."""
         # What kind of task it is, the estimator decides.
         if not is_classifier(self.estimator):
             values = np.asarray(y)
-            return values, of_values(values), 0
+            return values, of_values(values)
         self.classes_, codes = encode_labels(y)
-        return codes, of_labels(self.classes_.tolist()), len(self.classes_)
+        return codes, of_labels(self.classes_.tolist())
 
-    @property
-    def _n_classes(self) -> int:
-        return len(getattr(self, "classes_", ()))
-
-    def _oof_outputs(self, emission: Emission) -> dict[str, np.ndarray]:
-        outputs = {}
-        if emission.method is not None:
-            values, _ = self.fits_.oof_prediction()
-            outputs[output_name(emission.method)] = prediction_columns(
-                values, emission.method, self._n_classes
-            )
-        return outputs | self.fits_.oof_features()
-
-    def _view_outputs(self, fold: int, X: Any) -> dict[str, np.ndarray]:
-        reading, method = self.fits_.view(fold, X), self.fits_.emission.method
-        outputs = {}
-        if method is not None:
-            outputs[output_name(method)] = prediction_columns(
-                np.asarray(reading.prediction), method, self._n_classes
-            )
-        return outputs | reading.columns
+    def _outputs(self, reading: Reading) -> dict[str, np.ndarray]:
+        """Return the columns of each output: of a prediction first, then of the taps."""
+        method = self.fits_.emission.method
+        if method is None:
+            return reading.columns
+        (word,) = (word for word in METHODS if METHODS[word] == method)
+        columns = prediction_columns(reading.prediction, method, len(getattr(self, "classes_", ())))
+        return {word: columns, **reading.columns}
 
     def _sk_visual_block_(self) -> Any:
         """Draw the estimator with what is emitted of it."""
@@ -290,9 +246,21 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         return hasattr(self, "oof_")
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import get_tags
-
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         tags.target_tags.required = True
         return tags
+
+
+def prediction_columns(prediction: Any, method: str, n_classes: int) -> np.ndarray:
+    """Return one column per class (of two: of the second), or per target, float64.
+
+    Labels become certain probabilities, so that fold models can be averaged.
+    """
+    values = np.asarray(prediction)
+    if method == "predict" and n_classes:
+        shares = (values[:, None] == np.arange(n_classes)).astype(np.float64)
+        shares[np.isnan(values)] = np.nan
+        return shares[:, 1:] if n_classes == 2 else shares
+    columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    return columns[:, 1:] if method == "predict_proba" and columns.shape[1] == 2 else columns

@@ -1,33 +1,50 @@
 """`StackingClassifier` and `StackingRegressor`: scikit-learn's stacks with hidden layers and fold pipelines.
 
-In:  estimators by name, a final estimator.
-Out: predictions of K pipelines, averaged last. All that is not named here is `stacking_base`.
+In:  estimators by name, a final estimator, X, y.
+Out: a final estimator fitted on out-of-fold rows. New rows go through the models of every fold and the
+     final estimator, and predictions are averaged last (``averaging="late"``). The diagram in a notebook shows
+     which outputs each part passes on, and at which level.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn import ensemble
+from scipy.sparse import issparse
+from sklearn import ensemble, get_config
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelEncoder
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.errors import LeakWarning
-from stackfeat.sklearn._compat import StrOptions, _estimator_has, _fit_context
-from stackfeat.sklearn.diagnostics import diagnose_stack
-from stackfeat.sklearn.stacking_base import FoldStacking, mean, most_voted, route_predict
+from stackfeat.meta.votes.hard import HardVote
+from stackfeat.sklearn._compat import (
+    StrOptions,
+    _BaseStacking,
+    _check_feature_names_in,
+    _estimator_has,
+    _fit_context,
+    _fit_single_estimator,
+    _safe_indexing,
+)
+from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, label, net_input, read
+from stackfeat.sklearn.final_estimator import GATED_FINALS, FinalDesign, FinalRows, nested_score
+from stackfeat.sklearn.folding import FoldEnsemble, FoldWorker, split_folds
+from stackfeat.sklearn.inputs import as_rows, count, route
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
 _FINAL = ("final_estimator_", "final_estimator")
-_IN_SAMPLE = (
-    "fit_transform of a stack gives rows by models that saw them, as in scikit-learn; use oof_, or "
-    "OutOfFoldFeatures in a pipeline"
-)
 
 STACK_CONSTRAINTS: dict[str, Any] = {
     "emit": "no_validation",
@@ -38,6 +55,281 @@ STACK_CONSTRAINTS: dict[str, Any] = {
 }
 
 
+def route_predict(stack: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what the final estimator's `predict` is given."""
+    if not get_config()["enable_metadata_routing"]:
+        return params
+    return dict(process_routing(stack, "predict", **params).final_estimator_["predict"])
+
+
+def mean(outputs: Sequence[Any]) -> Any:
+    """Return the mean over pipelines, also of tuples (values, spreads) and of lists (one a label)."""
+    first = outputs[0]
+    if len(outputs) == 1:
+        return first
+    if isinstance(first, tuple | list):
+        return type(first)(mean([output[i] for output in outputs]) for i in range(len(first)))
+    return np.mean(outputs, axis=0)
+
+
+def most_voted(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what most pipelines say of each row (and label); the lowest code of equals."""
+    if len(outputs) == 1:
+        return np.asarray(outputs[0])
+    votes = np.stack(outputs).astype(np.int64)
+    hard = HardVote.of(len(votes), None, {"weights": None, "tie": "lowest"})
+    winners = hard.winners(list(votes.reshape(len(votes), -1)), int(votes.max()) + 1, lambda: [])
+    return winners.reshape(votes.shape[1:])
+
+
+def of_estimator(name: str, value: Any, estimators: Any) -> Any:
+    """Return one estimator's `emit` or `encode`: of a dict by name, else the same for all."""
+    if not isinstance(value, Mapping) or "tap" in value:
+        return value
+    unknown = set(value) - {known for known, _ in estimators}
+    if unknown:
+        raise ValueError(
+            f"emit and encode must name estimators ({', '.join(n for n, _ in estimators)}); got {sorted(unknown)}"
+        )
+    return value.get(name, "auto")
+
+
+def read_prefit(estimator: Any, emission: Emission, X: Any, n_classes: int | list[int]) -> Reading:
+    """Return what a prefit estimator says of rows; its net's layers as they are."""
+    said, net = read(estimator, emission, None, X, n_classes), find_net(estimator)
+    if not emission.taps or net is None:
+        return said
+    caught = net.embed(net_input(estimator, X), {tap.key: tap.tap for tap in emission.taps})
+    return Reading(said.prediction, {f"{key}@raw": values for key, values in caught.items()})
+
+
+def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[str, np.ndarray]]:
+    """Return the mean of views, column by column."""
+    if len(views) == 1:
+        return views[0]
+    base = sum(base for base, _ in views[1:]) + views[0][0]
+    features = {name: np.mean([features[name] for _, features in views], axis=0) for name in views[0][1]}
+    return base / len(views), features
+
+
+@dataclass(eq=False, repr=False)
+class FoldStacking(FoldEnsemble, _BaseStacking):
+    """Stands between scikit-learn's stacks and their base: same parameters and names, own fit."""
+
+    estimators: Any
+    final_estimator: Any = None
+    _: KW_ONLY
+    cv: Any = None
+    n_jobs: int | None = None
+    passthrough: Any = False
+    verbose: int = 0
+    emit: Any = "auto"
+    encode: Any = "auto"
+    averaging: str = "late"
+    gate: bool = True
+
+    def _fit_stack(
+        self, X: Any, y: Any, task: Task | None, n_classes: int | list[int], fit_params: Mapping[str, Any]
+    ) -> Self:
+        """Fit estimators over folds, then the final estimator on what they say of rows they did not see."""
+        live = self._live()
+        self._validate_final_estimator()
+        params, of_split = route(self, fit_params, live)
+        X = as_rows(X)
+        self._task, self._n_classes = task, n_classes
+        self._diagnostics: dict[str, Any] = {}
+        self._emissions = {name: self._plan(name, estimator) for name, estimator in live.items()}
+        self.stack_method_ = [plan.method for plan in self._emissions.values() if plan.method is not None]
+
+        if self.cv == "prefit":
+            for estimator in live.values():
+                check_is_fitted(estimator)
+            self.fits_, self.fold_estimators_ = {}, {}
+            self.estimators_ = list(live.values())
+            self.folds_ = np.zeros(count(X), dtype=np.int64)
+            readings = self._readings(X)
+        else:
+            # As scikit-learn asks it, for several targets too.
+            cv = deepcopy(check_cv(self.cv, y=y, classifier=is_classifier(self)))
+            folds = split_folds(cv, X, y, of_split)
+            worker = FoldWorker(live, self._emissions, params, X, y, folds, task, n_classes)
+            self.fits_ = worker.run(n_jobs=self.n_jobs, verbose=self.verbose)
+            self.fold_estimators_ = {
+                name: [fit.estimator for fit in fits.fits] for name, fits in self.fits_.items()
+            }
+            self.estimators_ = [fits.whole.estimator for fits in self.fits_.values() if fits.whole]
+            self.folds_ = folds.fold_of(0)
+            readings = {name: fits.oof() for name, fits in self.fits_.items()}
+        self._note_estimators()
+
+        base, features = self._meta(X, readings)
+        self._block_widths = {name: values.shape[1] for name, values in features.items()}
+        self.oof_ = np.hstack([np.asarray(base), *features.values()]) if features else base
+        weights = {name: value for name, value in fit_params.items() if name != "groups"}
+        rows = FinalRows(base, features, y, weights, self.folds_, of_split.get("groups"))
+        covered = np.flatnonzero(self.folds_ >= 0)
+        self._rows_of_final = rows if len(covered) == len(self.folds_) else rows.take(covered)
+        self.design_, self.final_estimator_ = self._fit_final(self._rows_of_final)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit, and return in-sample columns, as scikit-learn's; warns, because `oof_` is what to learn from."""
+        warnings.warn(
+            "fit_transform of a stack gives rows by models that saw them, as in scikit-learn; use oof_, or "
+            "OutOfFoldFeatures in a pipeline",
+            LeakWarning,
+            stacklevel=2,
+        )
+        return self.fit(X, y, **fit_params).transform(X)
+
+    @property
+    def diagnostics_(self) -> dict[str, Any]:
+        """What the gate did, what blocks give away, and the nested score (of fitted estimators, of one label)."""
+        if not self._diagnostics:
+            rows = self._rows_of_final
+            blocks: dict[str, Any] = {}
+            for name, fits in self.fits_.items():
+                columns = {output: rows.features[f"{name}/{output}"] for output in fits.emission.outputs}
+                found = fits.diagnose(columns, rows.y, rows.fold_of, self._task, rows.group)
+                blocks |= {f"{name}/{output}": values for output, values in found.items()}
+            has_score = self.fits_ and np.ndim(rows.y) == 1
+            self._diagnostics = {
+                "gate": dict(self.design_.report),
+                "blocks": blocks,
+                "nested": nested_score(self, rows) if has_score else {},
+            }
+        return self._diagnostics
+
+    def _plan(self, name: str, estimator: Any) -> Emission:
+        emit = self._emit_of(name, estimator)
+        encode = of_estimator(name, self.encode, self.estimators)
+        # Several targets, which scikit-learn's stacks take, are no task.
+        plan = Emission.plan(name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self))
+        if self.cv != "prefit":
+            plan.check_targets(name, self._task)
+            return plan
+        # A prefit estimator has one space, so layers are read as they are.
+        if isinstance(emit, str) and emit == "auto":
+            return Emission(plan.method)
+        if plan.has("geometry", "aligned", "relative"):
+            raise ValueError(f"layers of prefit estimators are read as they are; set encode='raw' for {name}")
+        return plan
+
+    def _emit_of(self, name: str, estimator: Any) -> Any:
+        emit = of_estimator(name, self.emit, self.estimators)
+        if self.emit is not emit or emit == "auto" or find_net(estimator) is not None:
+            return emit
+        # Said for all estimators: layers are those of nets.
+        items = [emit] if isinstance(emit, str) else list(emit)
+        return [item for item in items if isinstance(item, str) and item in METHODS] or "auto"
+
+    def _meta(self, X: Any, readings: Mapping[str, Reading]) -> tuple[Any, dict[str, np.ndarray]]:
+        """Return the columns of predictions (and those passed through), and the feature blocks by name."""
+        said = [reading.prediction for reading in readings.values() if reading.prediction is not None]
+        passed = X
+        if not isinstance(self.passthrough, bool) and self.passthrough:
+            passed = _safe_indexing(X, self.passthrough, axis=1)
+        features = {
+            f"{name}/{output}": values
+            for name, reading in readings.items()
+            for output, values in reading.columns.items()
+        }
+        if said or self.passthrough:
+            base = self._concatenate_predictions(passed, said)
+        else:
+            base = np.zeros((len(next(iter(features.values()))), 0))
+            self._n_feature_outs: list[int] = []
+        if features and issparse(base):
+            raise ValueError(
+                "passthrough of a sparse X beside hidden layers is not possible; use X.toarray()"
+            )
+        return base, features
+
+    def _fit_final(self, rows: FinalRows) -> tuple[FinalDesign, Any]:
+        """Fit a final estimator, with its choice of blocks, on some out-of-fold rows."""
+        if rows.features and self.final_estimator is None and self.gate:
+            gated, design = self._gated_final(rows), FinalDesign(dict.fromkeys(rows.features), {})
+            columns, weight = design.join(rows.base, rows.features), rows.params.get("sample_weight")
+            gated.fit(columns, rows.y, weight, rows.fold_of)
+            return FinalDesign(design.scales, gated.model_.report()), gated
+        final = partial(clone, self.final_estimator_)
+        design = FinalDesign.fit(final, rows, self._task, gate=self.gate)
+        columns = design.join(rows.base, rows.features)
+        return design, _fit_single_estimator(final(), columns, rows.y, fit_params=dict(rows.params))
+
+    def _gated_final(self, rows: FinalRows) -> Any:
+        starts = np.cumsum([0, *self._n_feature_outs])
+        ranges = zip(starts, starts[1:], self.stack_method_, strict=False)
+        assert self._task is not None
+        predictions = [(int(a), int(b)) for a, b, method in ranges if method == self._task.method]
+        blocks = list(self._block_widths.items())
+        return GATED_FINALS[self._task.family](self._task, predictions, int(rows.base.shape[1]), blocks)
+
+    def _readings(self, X: Any, fold: int = -1) -> dict[str, Reading]:
+        """Return what the estimators of one fold (-1: those fitted on all rows) say of new rows."""
+        if self.fits_:
+            return {name: fits.read(X, fold) for name, fits in self.fits_.items()}
+        pairs = zip(self._emissions.items(), self.estimators_, strict=True)
+        return {name: read_prefit(one, emission, X, self._n_classes) for (name, emission), one in pairs}
+
+    def _meta_views(self, X: Any) -> list[tuple[Any, dict[str, np.ndarray]]]:
+        """Return base columns and feature blocks of new rows, as each pipeline sees them."""
+        X = as_rows(X)
+        if not self.fits_ or self.averaging == "refit":
+            return [self._meta(X, self._readings(X))]
+        n_folds = next(iter(self.fits_.values())).folds.n_folds
+        views = [self._meta(X, self._readings(X, fold)) for fold in range(n_folds)]
+        return views if self.averaging == "late" else [mean_of(views)]
+
+    def _transform(self, X: Any) -> Any:
+        check_is_fitted(self)
+        base, features = mean_of(self._meta_views(X))
+        return np.hstack([np.asarray(base), *features.values()]) if features else base
+
+    def _final_outputs(self, method: str, X: Any, **params: Any) -> list[Any]:
+        """Return what the final estimator says of every view of the rows."""
+        check_is_fitted(self)
+        call = getattr(self.final_estimator_, method)
+        return [call(self.design_.join(base, features), **params) for base, features in self._meta_views(X)]
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return names of the columns of `transform`: predictions, feature blocks, columns passed through."""
+        check_is_fitted(self, "n_features_in_")
+        given = _check_feature_names_in(self, input_features, generate_names=bool(self.passthrough))
+        prefix, names = type(self).__name__.lower(), []
+        said = [name for name, emission in self._emissions.items() if emission.method is not None]
+        for name, width in zip(said, self._n_feature_outs, strict=False):
+            names += [f"{prefix}_{name}"] if width == 1 else [f"{prefix}_{name}{i}" for i in range(width)]
+        if self.passthrough:
+            chosen = given
+            if not isinstance(self.passthrough, bool):
+                chosen = [item if isinstance(item, str) else given[item] for item in self.passthrough]
+            names += list(chosen)
+        for name, width in self._block_widths.items():
+            names += [f"{prefix}_{name}#{i:03d}" for i in range(width)]
+        return np.asarray(names, dtype=object)
+
+    def _sk_visual_block_with_final_estimator(self, final_estimator: Any) -> Any:
+        """Draw the levels, and what each estimator hands on to the next."""
+        block = super()._sk_visual_block_with_final_estimator(final_estimator)
+        first, last = block.estimators
+        first.names = [
+            name
+            if isinstance(est, str)
+            else label(name, est, self._emit_of(name, est), of_estimator(name, self.encode, self.estimators))
+            for name, est in self.estimators
+        ]
+        first.names = [f"level 0 / {name}" for name in first.names]
+        last.names = ["level 1 / final_estimator"]
+        return block
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+@dataclass(eq=False, repr=False)
 class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
     """scikit-learn's `StackingClassifier`, with hidden layers of nets and K pipelines averaged last.
 
@@ -93,42 +385,13 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
     ((150, 6), 5)
     """
 
+    _: KW_ONLY
+    stack_method: str = "auto"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ensemble.StackingClassifier._parameter_constraints,
         **STACK_CONSTRAINTS,
     }
-
-    _label_encoder: Any
-    classes_: Any
-
-    def __init__(
-        self,
-        estimators: Any,
-        final_estimator: Any = None,
-        *,
-        cv: Any = None,
-        stack_method: str = "auto",
-        n_jobs: int | None = None,
-        passthrough: Any = False,
-        verbose: int = 0,
-        emit: Any = "auto",
-        encode: Any = "auto",
-        averaging: str = "late",
-        gate: bool = True,
-    ) -> None:
-        super().__init__(
-            estimators,
-            final_estimator,
-            cv=cv,
-            stack_method=stack_method,
-            n_jobs=n_jobs,
-            passthrough=passthrough,
-            verbose=verbose,
-        )
-        self.emit = emit
-        self.encode = encode
-        self.averaging = averaging
-        self.gate = gate
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
@@ -148,23 +411,16 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
             columns = np.asarray(y).T
-            self._label_encoder = [LabelEncoder().fit(column) for column in columns]
-            self.classes_ = [encoder.classes_ for encoder in self._label_encoder]
+            self._label_encoder: Any = [LabelEncoder().fit(column) for column in columns]
+            self.classes_: Any = [encoder.classes_ for encoder in self._label_encoder]
             pairs = zip(self._label_encoder, columns, strict=True)
             codes = np.array([encoder.transform(column) for encoder, column in pairs]).T
             n_classes = [len(classes) for classes in self.classes_]
-            self._fit_stack(X, codes, None, n_classes, fit_params)
-            return self
+            return self._fit_stack(X, codes, None, n_classes, fit_params)
         encoder = LabelEncoder().fit(y)
         self._label_encoder, self.classes_ = encoder, encoder.classes_
         task = of_labels(encoder.classes_.tolist())
-        self._fit_stack(X, encoder.transform(y), task, len(self.classes_), fit_params)
-        return self
-
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
-        """Fit, and return in-sample columns, as scikit-learn's; warns, because `oof_` is what to learn from."""
-        warnings.warn(_IN_SAMPLE, LeakWarning, stacklevel=2)
-        return self.fit(X, y, **fit_params).transform(X)
+        return self._fit_stack(X, encoder.transform(y), task, len(self.classes_), fit_params)
 
     @available_if(_estimator_has("predict", delegates=_FINAL))
     def predict(self, X: Any, **predict_params: Any) -> np.ndarray:
@@ -221,12 +477,8 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         logs = np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
         return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs
 
-    @property
-    def diagnostics_(self) -> dict[str, Any]:
-        """What the gate did, what blocks give away, and the nested score."""
-        return diagnose_stack(self)
 
-
+@dataclass(eq=False, repr=False)
 class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
     """scikit-learn's `StackingRegressor`, with hidden layers of nets and K pipelines averaged last.
 
@@ -241,51 +493,21 @@ class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
         As in `StackingClassifier`.
     """
 
+    stack_method: ClassVar[str] = "predict"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ensemble.StackingRegressor._parameter_constraints,
         **STACK_CONSTRAINTS,
     }
 
-    def __init__(
-        self,
-        estimators: Any,
-        final_estimator: Any = None,
-        *,
-        cv: Any = None,
-        n_jobs: int | None = None,
-        passthrough: Any = False,
-        verbose: int = 0,
-        emit: Any = "auto",
-        encode: Any = "auto",
-        averaging: str = "late",
-        gate: bool = True,
-    ) -> None:
-        super().__init__(
-            estimators, final_estimator, cv=cv, n_jobs=n_jobs, passthrough=passthrough, verbose=verbose
-        )
-        self.emit = emit
-        self.encode = encode
-        self.averaging = averaging
-        self.gate = gate
-
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit; parameters as in `StackingClassifier.fit`, y of shape (n_samples,)."""
         y = column_or_1d(y, warn=True)
-        self._fit_stack(X, y, Task("regression"), 0, fit_params)
-        return self
+        return self._fit_stack(X, y, Task("regression"), 0, fit_params)
 
-    def fit_transform(self, X: Any, y: Any, **fit_params: Any) -> Any:
-        """Fit, and return in-sample columns, as scikit-learn's; warns, because `oof_` is what to learn from."""
-        warnings.warn(_IN_SAMPLE, LeakWarning, stacklevel=2)
-        return self.fit(X, y, **fit_params).transform(X)
+    fit_transform = FoldStacking.fit_transform
 
     @available_if(_estimator_has("predict", delegates=_FINAL))
     def predict(self, X: Any, **predict_params: Any) -> Any:
         """Return values, the mean over pipelines; parameters go to the final estimator's `predict`."""
         return mean(self._final_outputs("predict", X, **route_predict(self, predict_params)))
-
-    @property
-    def diagnostics_(self) -> dict[str, Any]:
-        """What the gate did, what blocks give away, and the nested score."""
-        return diagnose_stack(self)

@@ -6,6 +6,8 @@ Out: one column for each unit of each tap. Nothing is learnt, so nothing can lea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -15,10 +17,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from stackfeat.errors import UsageError
 from stackfeat.nets.build import is_module, on_cpu
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
-from stackfeat.sklearn.inputs import check_inputs
-from stackfeat.sklearn.rows import check_width
+from stackfeat.sklearn.inputs import check_inputs, take
 
 
+@dataclass(eq=False, repr=False)
 class TapFeatures(TransformerMixin, BaseEstimator):
     """Layers of a trained module as columns.
 
@@ -50,6 +52,18 @@ class TapFeatures(TransformerMixin, BaseEstimator):
     ['1#000', '1#001', '1#002', '1#003']
     """
 
+    module: Any
+    taps: Any = "penultimate"
+    _: KW_ONLY
+    pool: str = "auto"
+    batch_size: int = 256
+    device: str = "auto"
+
+    _expected_failures: ClassVar[Mapping[str, str]] = {
+        "check_estimators_overwrite_params": "joblib's hash of an nn.Module differs from that of its deep copy "
+        "before anything is called, so the check takes the module for changed; a test of ours compares weights and "
+        "hash before and after"
+    }
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "module": "no_validation",
         "taps": "no_validation",
@@ -57,21 +71,6 @@ class TapFeatures(TransformerMixin, BaseEstimator):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
     }
-
-    def __init__(
-        self,
-        module: Any,
-        taps: Any = "penultimate",
-        *,
-        pool: str = "auto",
-        batch_size: int = 256,
-        device: str = "auto",
-    ) -> None:
-        self.module = module
-        self.taps = taps
-        self.pool = pool
-        self.batch_size = batch_size
-        self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -93,21 +92,13 @@ class TapFeatures(TransformerMixin, BaseEstimator):
         LayerNotFoundError, TapError
             If a tap cannot be read.
         """
-        self._check_module()
-        checked = self._checked(X, reset=True)
-        first = (
-            {name: values[:1] for name, values in checked.items()}
-            if isinstance(checked, dict)
-            else checked[:1]
-        )
+        first = take(self._checked(X, reset=True), np.arange(1))
         self._columns = {name: values.shape[1] for name, values in self._read(first).items()}
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the taps' columns side by side, float32 of shape (n_samples, n_columns)."""
-        self._check_module()
-        read = self._read(self._checked(X, reset=False))
-        return np.hstack(list(read.values()))
+        return np.hstack(list(self._read(self._checked(X, reset=False)).values()))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return a name for each column: the tap's name and a number."""
@@ -117,21 +108,21 @@ class TapFeatures(TransformerMixin, BaseEstimator):
             [f"{name}#{j:03d}" for name, width in self._columns.items() for j in range(width)], dtype=object
         )
 
-    def _check_module(self) -> None:
+    def _checked(self, X: Any, *, reset: bool) -> Any:
         if not is_module(self.module):
             raise UsageError(
                 f"module must be a trained nn.Module; got module={self.module!r}; for a net that is to be "
                 "trained use OutOfFoldFeatures(NetClassifier(...))"
             )
-
-    def _checked(self, X: Any, *, reset: bool) -> Any:
-        checked = check_inputs(X, 1, allow_nan=False)
-        # Names are those of a DataFrame, the width that of the array it became.
-        check_width(self, X if hasattr(X, "columns") else checked, reset=reset)
-        return checked
+        return check_inputs(self, X, reset=reset, allow_nan=False)
 
     def _read(self, X: Any) -> dict[str, np.ndarray]:
         from stackfeat.layers.extraction.extract import extract
+
+        def as_input(values: Any) -> np.ndarray:
+            # Integers stay what they are: codes for embeddings.
+            array = np.asarray(values)
+            return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
 
         inputs = {name: as_input(v) for name, v in X.items()} if isinstance(X, dict) else as_input(X)
         found = extract(
@@ -158,9 +149,3 @@ class TapFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def as_input(values: Any) -> np.ndarray:
-    """Return floats as float32, integers as they are: codes for embeddings."""
-    array = np.asarray(values)
-    return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import ensemble
 from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import Bunch
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from stackfeat.data.splits.folds import Folds
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.hard import HardVote
 from stackfeat.meta.votes.soft import GivenWeightVote
@@ -29,15 +29,8 @@ from stackfeat.meta.votes.weighted import WeightedVote
 from stackfeat.metrics.registry import get_metric
 from stackfeat.sklearn._compat import StrOptions, _BaseVoting, _fit_context
 from stackfeat.sklearn.emission import Emission
-from stackfeat.sklearn.folding import ALL, FoldWorker, KeptResults, Views, fit_folds
-from stackfeat.sklearn.rows import (
-    as_rows,
-    check_weights_supported,
-    metadata_of,
-    refuse_metadata,
-    route,
-    split_folds,
-)
+from stackfeat.sklearn.folding import FoldEnsemble, FoldFits, FoldWorker, split_folds
+from stackfeat.sklearn.inputs import as_rows, count, route
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -47,81 +40,53 @@ VOTE_CONSTRAINTS: dict[str, Any] = {
 }
 
 
-class FoldVoting(_BaseVoting):
+@dataclass(eq=False, repr=False)
+class FoldVoting(FoldEnsemble, _BaseVoting):
     """Stands between scikit-learn's votes and their base: same parameters and names, own fit."""
 
     estimators: Any
-    weights: Any
-    voting: str
-    fitted_weights_: np.ndarray | None
-    rank_vote_: Vote | None
-    priors_: np.ndarray
+    _: KW_ONLY
+    weights: Any = None
+    n_jobs: int | None = None
+    verbose: bool = False
+    cv: Any = None
 
     def _fit_votes(self, X: Any, y: np.ndarray, task: Task, fit_params: Mapping[str, Any]) -> None:
         """Fit the estimators on all rows; over folds, too, where weights or ranks are fitted."""
-        names, estimators = self._validate_estimators()
-        if self.weights is not None and not isinstance(self.weights, str):
-            self._check_weights()
-        live = {name: est for name, est in zip(names, estimators, strict=True) if est != "drop"}
-        routed = route(self, fit_params, names)
-        check_weights_supported(live, routed)
-        needs_folds = isinstance(self.weights, str) or VOTES[self.voting].is_fitted
-        X, folds = as_rows(X), None
-        if needs_folds:
-            cv = deepcopy(check_cv(self.cv, y, classifier=task.is_stratified))
-            folds = split_folds(cv, X, y, metadata_of(routed, "splitter", "split"))
-        method = task.method if needs_folds else None
-        messages = {
-            name: self._log_message(name, i + 1, len(names)) for i, name in enumerate(names) if self.verbose
-        }
-        worker = FoldWorker(
-            live,
-            {name: Emission(method) for name in live},
-            {name: metadata_of(routed, name, "fit") for name in live},
-            X,
-            y,
-            folds,
-            task,
-            len(task.classes),
-            messages,
-        )
-        results = fit_folds(worker, n_jobs=self.n_jobs)
-        self.estimators_ = [results.values[f"{name}/{ALL}"].estimator for name in live]
-        self._note_estimators()
-        self.fitted_weights_, self.rank_vote_ = None, None
-        if folds is not None:
-            self._fit_on_oof(worker, results, y, task, fit_params.get("sample_weight"))
-
-    def _check_weights(self) -> None:
-        if len(self.weights) != len(self.estimators):
+        live = self._live()
+        if not isinstance(self.weights, str | None) and len(self.weights) != len(self.estimators):
             raise ValueError(
                 "Number of `estimators` and weights must be equal; got "
                 f"{len(self.weights)} weights, {len(self.estimators)} estimators"
             )
-
-    def _note_estimators(self) -> None:
-        self.named_estimators_ = Bunch()
-        fitted = iter(self.estimators_)
-        for name, given in self.estimators:
-            self.named_estimators_[name] = given if isinstance(given, str) else next(fitted)
-            if hasattr(self.named_estimators_[name], "feature_names_in_"):
-                self.feature_names_in_ = self.named_estimators_[name].feature_names_in_
+        params, of_split = route(self, fit_params, live)
+        needs_folds = isinstance(self.weights, str) or VOTES[self.voting].is_fitted
+        folds = Folds("none", ((),), count(X))
+        if needs_folds:
+            cv = deepcopy(check_cv(self.cv, y, classifier=task.is_stratified))
+            folds = split_folds(cv, X, y, of_split)
+        emissions = dict.fromkeys(live, Emission(task.method if needs_folds else None))
+        names = [name for name, _ in self.estimators]
+        messages = {name: self._log_message(name, i + 1, len(names)) for i, name in enumerate(names)}
+        worker = FoldWorker(live, emissions, params, X, y, folds, task, len(task.classes), messages)
+        fits = worker.run(n_jobs=self.n_jobs)
+        self.estimators_ = [one.whole.estimator for one in fits.values() if one.whole]
+        self._note_estimators()
+        self.fitted_weights_: np.ndarray | None = None
+        self.rank_vote_: Vote | None = None
+        if needs_folds:
+            self._fit_on_oof(fits, folds, y, task, fit_params.get("sample_weight"))
 
     def _fit_on_oof(
-        self, worker: FoldWorker, results: KeptResults, y: np.ndarray, task: Task, weight: Any
+        self, fits: Mapping[str, FoldFits], folds: Folds, y: np.ndarray, task: Task, weight: Any
     ) -> None:
         """Fit weights or ranks on predictions of rows that no estimator saw."""
-        assert worker.folds is not None
-        said = [
-            Views.of(name, emission, worker.folds, results, worker.n_classes).oof_prediction()
-            for name, emission in worker.emissions.items()
-        ]
-        rows = np.flatnonzero(said[0][1])
-        kept = [np.asarray(values, dtype=np.float64).reshape(len(values), -1)[rows] for values, _ in said]
+        rows = np.flatnonzero(folds.covered(0))
+        said = [np.asarray(one.oof().prediction, dtype=np.float64) for one in fits.values()]
+        kept = [task.whole(values)[rows] for values in said]
         weight = None if weight is None else np.asarray(weight, dtype=np.float64)[rows]
         metric = get_metric(task.row_metric, task.kind)
-        labels = task.as_y(np.asarray(y)[rows])
-        target = VoteTarget(task, labels, weight, metric)
+        target = VoteTarget(task, task.as_y(np.asarray(y)[rows]), weight, metric)
         if VOTES[self.voting].is_fitted:
             self.rank_vote_ = VOTES[self.voting].fit(kept, target, {})
         else:
@@ -143,21 +108,10 @@ class FoldVoting(_BaseVoting):
     @property
     def _weights_not_none(self) -> Any:
         """Weights of estimators that are not dropped, fitted ones included."""
-        if isinstance(self.weights, str):
-            return self.fitted_weights_
-        if self.weights is None:
-            return None
-        pairs = zip(self.estimators, self.weights, strict=False)
-        return [weight for (_, est), weight in pairs if not isinstance(est, str)]
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Say who asks for which metadata, the splitter included."""
-        router = super().get_metadata_routing()
-        if hasattr(self.cv, "split"):
-            router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
-        return router
+        return self.fitted_weights_ if isinstance(self.weights, str) else super()._weights_not_none
 
 
+@dataclass(eq=False, repr=False)
 class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
     """scikit-learn's `VotingClassifier`, with fitted weights, votes by rank, and rules for ties.
 
@@ -200,35 +154,17 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
     (2,)
     """
 
+    _: KW_ONLY
+    voting: str = "hard"
+    flatten_transform: bool = True
+    tie: str = "lowest"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ensemble.VotingClassifier._parameter_constraints,
         **VOTE_CONSTRAINTS,
         "voting": [StrOptions({"hard", "soft", "rank"})],
         "tie": [StrOptions({"soft", "prior", "lowest"})],
     }
-
-    def __init__(
-        self,
-        estimators: Any,
-        *,
-        voting: str = "hard",
-        weights: Any = None,
-        n_jobs: int | None = None,
-        flatten_transform: bool = True,
-        verbose: bool = False,
-        tie: str = "lowest",
-        cv: Any = None,
-    ) -> None:
-        super().__init__(
-            estimators,
-            voting=voting,
-            weights=weights,
-            n_jobs=n_jobs,
-            flatten_transform=flatten_transform,
-            verbose=verbose,
-        )
-        self.tie = tie
-        self.cv = cv
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
@@ -250,7 +186,6 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         ValueError
             If ``voting="rank"`` and there are more than two classes.
         """
-        refuse_metadata(self, fit_params)
         X = as_rows(X)
         y_type = type_of_target(y, input_name="y")
         if y_type in ("unknown", "continuous"):
@@ -315,6 +250,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         return np.asarray(super().get_feature_names_out(input_features))
 
 
+@dataclass(eq=False, repr=False)
 class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
     """scikit-learn's `VotingRegressor`, with fitted weights and votes by rank.
 
@@ -331,35 +267,23 @@ class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
         As in `VotingClassifier`.
     """
 
+    _: KW_ONLY
+    voting: str = "soft"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ensemble.VotingRegressor._parameter_constraints,
         **VOTE_CONSTRAINTS,
         "voting": [StrOptions({"soft", "rank"})],
     }
 
-    def __init__(
-        self,
-        estimators: Any,
-        *,
-        weights: Any = None,
-        n_jobs: int | None = None,
-        verbose: bool = False,
-        voting: str = "soft",
-        cv: Any = None,
-    ) -> None:
-        super().__init__(estimators, weights=weights, n_jobs=n_jobs, verbose=verbose)
-        self.voting = voting
-        self.cv = cv
-
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit the estimators on all rows; for fitted weights and ranks also over folds."""
-        refuse_metadata(self, fit_params)
-        self._fit_votes(X, column_or_1d(y, warn=True), Task("regression"), fit_params)
+        self._fit_votes(as_rows(X), column_or_1d(y, warn=True), Task("regression"), fit_params)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the weighted mean of values, or of ranks, (n_samples,)."""
         check_is_fitted(self)
-        columns = np.asarray(self._predict(X), dtype=np.float64).T
-        return self._vote().combine([column[:, None] for column in columns])[:, 0]
+        task, columns = Task("regression"), np.asarray(self._predict(X), dtype=np.float64).T
+        return task.counted(self._vote().combine([task.whole(column) for column in columns]))

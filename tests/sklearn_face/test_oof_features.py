@@ -26,7 +26,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import stackfeat as sf
+from stackfeat.encodings.diagnostics import compare_random_cv, probe_losses
 from stackfeat.errors import LeakWarning
+from stackfeat.tasks.task import Task
 
 
 def test_rows_are_those_of_cross_val_predict(small: SimpleNamespace) -> None:
@@ -40,6 +42,17 @@ def test_rows_are_those_of_cross_val_predict(small: SimpleNamespace) -> None:
     np.testing.assert_array_equal(svc, wanted)
     values = sf.OutOfFoldFeatures(Ridge(), cv=3).fit_transform(small.XV, small.v)
     np.testing.assert_array_equal(values[:, 0], cross_val_predict(Ridge(), small.XV, small.v, cv=3))
+
+
+def test_groups_stay_whole_where_random_folds_are_compared(small: SimpleNamespace) -> None:
+    groups = np.arange(150) // 5
+    features = sf.OutOfFoldFeatures(small.net(), "penultimate", "geometry", cv=GroupKFold(3))
+    found = features.fit_transform(small.X, small.y, groups=groups).astype(np.float32)
+    options = {"task": Task("multiclass", (0, 1, 2)), "seed": 0}
+    losses = probe_losses(found, small.y, features.folds_, group=groups, **options)
+    assert losses is not None
+    measured = features.diagnostics_["penultimate@geometry"]
+    assert measured["random_cv_gain"] == compare_random_cv(*losses)[0]
 
 
 class Spy(ClassifierMixin, BaseEstimator):
@@ -103,6 +116,12 @@ def test_layers_of_nets_are_encoded_within_their_fold(small: SimpleNamespace) ->
     assert new.shape == found.shape
     assert set(features.diagnostics_) == {n for n in names if "@" in n}
     assert features.diagnostics_["penultimate@aligned"]["held_out_cosine"] > 0.5
+    own = [i for i, name in enumerate(names) if name == "penultimate@geometry"]
+    options = {"task": Task("multiclass", (0, 1, 2)), "group": None, "seed": 0}
+    losses = probe_losses(found[:, own].astype(np.float32), small.y, features.folds_, **options)
+    assert losses is not None
+    measured = features.diagnostics_["penultimate@geometry"]
+    assert (measured["random_cv_gain"], measured["random_cv_se"]) == compare_random_cv(*losses)
     raw = [i for i, name in enumerate(names) if name.endswith("@raw")]
     by_hand = features.estimators_[0][:-1].transform(small.X[features.folds_ == 0])
     first = features.estimators_[0][-1].embed(by_hand)["penultimate"]

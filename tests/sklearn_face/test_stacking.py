@@ -98,6 +98,12 @@ def test_the_nested_score_is_of_folds_the_final_estimator_did_not_see(small: Sim
     assert values["r2"] > 0.9
 
 
+def test_diagnostics_are_those_of_the_last_fit(small: SimpleNamespace) -> None:
+    stack = sf.StackingClassifier(MEMBERS, LINE, cv=3).fit(small.X, small.noise)
+    of_noise = stack.diagnostics_["nested"]["accuracy"]
+    assert stack.fit(small.X, small.binary).diagnostics_["nested"]["accuracy"] > of_noise
+
+
 def test_splitters_repeat_keep_groups_and_follow_time(small: SimpleNamespace) -> None:
     repeated = RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0)
     stack = sf.StackingClassifier(MEMBERS, cv=repeated).fit(small.X, small.y)

@@ -66,9 +66,9 @@ class Folds:
         return self.kind == "time"
 
     def fold_of(self, repeat: int) -> np.ndarray:
-        """Return the fold that predicts each row, int64 of shape (n_rows,); -1 where none does."""
+        """Return the (first) fold that predicts each row, int64 of shape (n_rows,); -1 where none does."""
         fold_of = np.full(self.n_rows, -1, dtype=np.int64)
-        for fold, (_, predicted) in enumerate(self.splits[repeat]):
+        for fold, (_, predicted) in reversed([*enumerate(self.splits[repeat])]):
             fold_of[predicted] = fold
         return fold_of
 
