@@ -64,7 +64,7 @@ class RankVote(Vote):
         if not cls.serves(task.kind):
             raise UsageError(f"rank vote needs a binary or regression task; got {task.kind}. Use vote: soft.")
         positive = task.positive if task.takes_positive else None
-        columns = [_column(values, positive) for values in predictions]
+        columns = [task.counted(values).astype(np.float64) for values in predictions]
         ranks = tuple(_rank_curve(column, is_proba=positive is not None) for column in columns)
         if positive is not None:
             return cls(ranks, None, positive)
@@ -82,13 +82,11 @@ class RankVote(Vote):
     def combine(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
         if len(predictions) != len(self.ranks):
             raise UsageError(f"rank vote was fitted on {len(self.ranks)} inputs; got {len(predictions)}.")
-        mean_rank = _mean_rank([_column(values, self.positive) for values in predictions], self.ranks)
-        if self.values is not None:
-            return np.asarray(np.interp(mean_rank, *self.values))[:, None]
-        proba = np.empty((len(mean_rank), 2))
-        proba[:, self.positive or 0] = mean_rank
-        proba[:, 1 - (self.positive or 0)] = 1.0 - mean_rank
-        return proba
+        curve = self.values
+        task = Task("regression") if curve else Task("binary", (0, 1), self.positive or 0)
+        columns = [task.counted(values).astype(np.float64) for values in predictions]
+        mean_rank = _mean_rank(columns, self.ranks)
+        return task.whole(np.interp(mean_rank, *curve) if curve else mean_rank)
 
     def to_json(self) -> dict[str, Any]:
         return {self.name: {"vote": self.name, **asdict(self)}}
@@ -103,11 +101,6 @@ class RankVote(Vote):
         for x, y in (*vote.ranks, *([] if vote.values is None else [vote.values])):
             must(len(x) == len(y) > 0, where, "have curves of as many x as y", (len(x), len(y)))
         return vote
-
-
-def _column(values: np.ndarray, positive: int | None) -> np.ndarray:
-    column: np.ndarray = values[:, 0 if positive is None else positive]
-    return column.astype(np.float64)
 
 
 def _mean_rank(columns: Sequence[np.ndarray], ranks: Sequence[Curve]) -> np.ndarray:
