@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from stackfeat.layers.extraction.extract import extract as extract
     from stackfeat.layers.plots import plot_feature_maps as plot_feature_maps
     from stackfeat.layers.plots import plot_filters as plot_filters
-    from stackfeat.layers.taps import Extractor as Extractor
-    from stackfeat.layers.taps import Tap as Tap
-    from stackfeat.layers.taps import mark as mark
-    from stackfeat.layers.taps import tapped as tapped
+    from stackfeat.layers.taps.hooks import Extractor as Extractor
+    from stackfeat.layers.taps.hooks import tapped as tapped
+    from stackfeat.layers.taps.marks import mark as mark
+    from stackfeat.layers.taps.tap import Tap as Tap
     from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
     from stackfeat.pipeline.run import run as run
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 from stackfeat.log import VERSION as __version__
 
 _PUBLIC = {
-    "Extractor": "stackfeat.layers.taps",
+    "Extractor": "stackfeat.layers.taps.hooks",
     "NetClassifier": "stackfeat.sklearn.nets",
     "NetRegressor": "stackfeat.sklearn.nets",
     "OutOfFoldFeatures": "stackfeat.sklearn.oof_features",
@@ -60,7 +60,7 @@ _PUBLIC = {
     "RunResult": "stackfeat.output.completed_run",
     "StackingClassifier": "stackfeat.sklearn.stacking",
     "StackingRegressor": "stackfeat.sklearn.stacking",
-    "Tap": "stackfeat.layers.taps",
+    "Tap": "stackfeat.layers.taps.tap",
     "TapFeatures": "stackfeat.sklearn.tap_features",
     "VotingClassifier": "stackfeat.sklearn.voting",
     "VotingRegressor": "stackfeat.sklearn.voting",
@@ -70,13 +70,13 @@ _PUBLIC = {
     "find_penultimate": "stackfeat.layers.activations.penultimate",
     "list_layers": "stackfeat.layers.activations.listing",
     "load_config": "stackfeat.config",
-    "mark": "stackfeat.layers.taps",
+    "mark": "stackfeat.layers.taps.marks",
     "plot_feature_maps": "stackfeat.layers.plots",
     "plot_filters": "stackfeat.layers.plots",
     "run": "stackfeat.pipeline.run",
     "save_features": "stackfeat.output.feature_files",
     "similarity": "stackfeat.encodings.similarity",
-    "tapped": "stackfeat.layers.taps",
+    "tapped": "stackfeat.layers.taps.hooks",
 }
 
 __all__ = ["__version__", *_PUBLIC]

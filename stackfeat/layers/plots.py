@@ -120,7 +120,10 @@ def plot_filters(
         return draw([(title, [kernels], [""])], n_columns=1, cmap=cmap, path=path)
     pictures, labels = [], []
     for index, kernel in enumerate(kernels):
-        parts = [in_colour(kernel)] if kernel.ndim == 3 and len(kernel) == 3 else as_pictures(kernel)
+        parts = as_pictures(kernel)
+        if kernel.ndim == 3 and len(kernel) == 3:  # in colour
+            low, high = kernel.min(), kernel.max()
+            parts = [((kernel - low) / max(high - low, 1e-12)).transpose(1, 2, 0)]
         pictures += parts
         labels += [str(index) if len(parts) == 1 else f"{index}.{part}" for part in range(len(parts))]
     return draw([(title, pictures[: filters or None], labels)], n_columns=n_columns, cmap=cmap, path=path)
@@ -140,21 +143,12 @@ def as_pictures(values: np.ndarray) -> list[np.ndarray]:
     """Cut one row's values into pictures: channels of maps, or one strip."""
     if values.ndim >= 3:
         return list(values.reshape(-1, *values.shape[-2:]))
-    return [values if values.ndim == 2 else as_strip(values)]
-
-
-def as_strip(values: np.ndarray) -> np.ndarray:
-    """Fold a vector into a rectangle that is about as wide as high."""
-    width = math.ceil(math.sqrt(len(values)))
+    if values.ndim == 2:
+        return [values]
+    width = math.ceil(math.sqrt(len(values)))  # a vector becomes about as wide as high
     padded = np.full(width * math.ceil(len(values) / width), np.nan)
     padded[: len(values)] = values
-    return padded.reshape(-1, width)
-
-
-def in_colour(kernel: np.ndarray) -> np.ndarray:
-    low, high = kernel.min(), kernel.max()
-    scaled: np.ndarray = ((kernel - low) / max(high - low, 1e-12)).transpose(1, 2, 0)
-    return scaled
+    return [padded.reshape(-1, width)]
 
 
 def draw(

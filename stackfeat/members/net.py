@@ -17,7 +17,7 @@ import numpy as np
 from stackfeat.data.prepare import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.errors import MemberError, TapError
-from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.tap_encoders import (

@@ -15,7 +15,7 @@ import numpy as np
 
 from stackfeat.encodings.encoder import OWN, Encoder, FoldSpace, mean_over_nets
 from stackfeat.errors import TapError
-from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import JOINT, TapOptions
 from stackfeat.store import Entry, EntryWriter

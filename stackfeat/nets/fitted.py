@@ -18,10 +18,11 @@ from torch import nn
 from stackfeat.errors import MemberError, TapError, UsageError
 from stackfeat.layers.activations.listing import layers_in_order
 from stackfeat.layers.extraction.extract import read_rows
+from stackfeat.layers.extraction.inputs import Column, to_column
 from stackfeat.layers.extraction.placement import filled
-from stackfeat.layers.lazy import Column, to_column
-from stackfeat.layers.taps import Tap, layer_names
+from stackfeat.layers.taps.layers import layer_names
 from stackfeat.layers.taps.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.build import NetSpec, input_order
 from stackfeat.nets.training.outputs import Head, TrainReport, output_rows
 from stackfeat.nets.weights import pack_state, unpack_state

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stackfeat.layers.taps import layer_names
+from stackfeat.layers.taps.layers import layer_names
 from stackfeat.nets.build import NetSpec, bind_inputs, input_order
 
 

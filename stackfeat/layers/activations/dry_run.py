@@ -1,131 +1,317 @@
-"""What a dry run needs: batches of any size made from an example, and a net left as it was.
+"""Dry runs that say what each tap will give, before any real work.
 
-In:  the arguments of a net with a few rows.
-Out: the same arguments with exactly so many rows; rows beyond those given are made up.
+In:  a module, what to read, the arguments of one small batch.
+Out: an `Examination`: for each tap how often it fired, shape, dtype, batch axis, or why it cannot
+     fire; and whether rows influence each other.
+     A mask or lengths that do not fit what the taps read are refused.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from stackfeat.errors import TapError
-from stackfeat.layers.taps.values import leaves
+from stackfeat.layers.activations.call_trace import why_not_called
+from stackfeat.layers.activations.layout import (
+    MASKED_POOLS,
+    Layout,
+    MaskWatch,
+    arguments,
+    feature_axes,
+    find_layout,
+    split_user_mask,
+    steps_axis,
+    steps_of,
+)
+from stackfeat.layers.taps.hooks import Collector, Fired, HookSession
+from stackfeat.layers.taps.layers import unwrap
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
+from stackfeat.layers.taps.tap import Read
+from stackfeat.layers.taps.values import Arguments, Leaf, copied, first_tensor, leaves, map_tensors, padded
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch_dim: int = 0) -> int | None:
-    """Return the number of samples: that of the first tensor with enough dimensions; None without one."""
-    for value in leaves((args, dict(kwargs))):
-        if isinstance(value, PackedSequence) or value.is_nested:
-            return None
-        if value.ndim > batch_dim:
-            return value.shape[batch_dim]
-    return None
-
-
-def ordinary(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-    """Return the arguments with tensors that autograd takes, also those made in inference mode."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.clone() if value.is_inference() else value
-        if isinstance(value, Mapping):
-            return {key: convert(part) for key, part in value.items()}
-        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-            return type(value)(convert(part) for part in value)
-        return value
-
-    with torch.inference_mode(False):
-        return tuple(convert(value) for value in args), {
-            name: convert(value) for name, value in kwargs.items()
-        }
+OUTPUT = "<output>"
+"""Key of the net's own output: no tap can be called so."""
+INFLUENCE = (
+    "a row's values must not depend on other rows of its batch; got other values for the same rows at {where}: "
+    "rows influence each other; set batch_first=True in attention and recurrent layers (or give the batch where they "
+    "expect it), and check for batch statistics used in eval mode"
+)
 
 
-def with_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any], n_rows: int, batch_dim: int = 0) -> Arguments:
-    """Return the arguments with `n_rows` samples; what has not the batch's length stays as it is."""
-    have = count_rows(args, kwargs, batch_dim)
+@dataclass(frozen=True)
+class Finding:
+    """What a dry run says of one tap.
 
-    def resize(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            is_batched = not value.is_nested and value.ndim > batch_dim and value.shape[batch_dim] == have
-            return resized(value, n_rows, batch_dim) if is_batched else value
-        if isinstance(value, Mapping):
-            return {key: resize(part) for key, part in value.items()}
-        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-            return type(value)(resize(part) for part in value)
-        return value
+    Attributes
+    ----------
+    calls : int
+        How often its layers ran in one forward pass.
+    shape : tuple of int
+        Of its value in the dry run.
+    layout : Layout
+        Where the samples are.
+    features_axis : int or None
+        Where the features are, if a layer told.
+    masked : bool
+        Whether a padding mask fits its steps.
+    n_taken : int
+        How many values are taken in a pass.
+    problem : str or None
+        Why it cannot be read.
+    """
 
-    return tuple(resize(value) for value in args), {name: resize(value) for name, value in kwargs.items()}
+    calls: int = 0
+    shape: tuple[int, ...] = ()
+    layout: Layout = field(default_factory=Layout)
+    features_axis: int | None = None
+    masked: bool = False
+    n_taken: int = 0
+    problem: str | None = None
 
 
-def resized(values: Tensor, n_rows: int, batch_dim: int) -> Tensor:
-    """Return `n_rows` rows: those given, then others made from them (numbers stretched, codes rolled)."""
-    have = values.shape[batch_dim]
-    if n_rows <= have:
-        return values.narrow(batch_dim, 0, n_rows)
-    blocks, n_more = [values], 1
-    while have * len(blocks) < n_rows:
-        blocks.append(values * (1 + n_more) + n_more if values.is_floating_point() else values)
-        n_more += 1
-    return torch.cat(blocks, dim=batch_dim).narrow(batch_dim, 0, n_rows)
+@dataclass(frozen=True)
+class Examination:
+    """What dry runs say of a net and its taps.
+
+    Attributes
+    ----------
+    reads : tuple of Read
+        Those that fire; matches of patterns that never ran are left out.
+    findings : dict of str to Finding
+    influenced : tuple of str
+        Keys at which rows influence each other, ``"output"`` for the net's output.
+    stoppable : bool
+        Whether the forward pass may end after the last tap.
+    """
+
+    reads: tuple[Read, ...]
+    findings: dict[str, Finding]
+    influenced: tuple[str, ...]
+    stoppable: bool
+
+    def check(self) -> None:
+        """Refuse taps that cannot be read row by row.
+
+        Raises
+        ------
+        TapError
+            Naming every such tap and why.
+        """
+        problems = [finding.problem for finding in self.findings.values() if finding.problem]
+        if problems:
+            raise TapError("\n".join(problems))
+        mixed = [key for key in self.influenced if key in self.findings]
+        if mixed:
+            raise TapError(INFLUENCE.format(where=", ".join(repr(key) for key in mixed)))
 
 
-@contextmanager
-def preserve_state(model: nn.Module) -> Iterator[None]:
-    """Put back what a forward pass may change, also after an exception.
+@dataclass
+class DryRun:
+    """What came through the taps in one pass."""
 
-    Every submodule's own train flag, every `requires_grad`, every buffer (running statistics of nets
-    that turn training on themselves), and the generators of torch, numpy and `random`.
+    values: dict[str, list[Tensor]]
+    calls: dict[str, list[int]]
+    taken: Counter[str]
+    masked: set[str]
+    axes: dict[str, int | None]
+
+
+def examine(
+    model: nn.Module,
+    reads: Sequence[Read],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+) -> Examination:
+    """Run a net on a few rows, and on one row more, and compare.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Is as before afterwards: modes, buffers, generators, hooks.
+    reads : sequence of Read
+        From `resolve_taps`.
+    args, kwargs
+        Arguments of the net: a small batch, on its device.
 
     Raises
     ------
     TapError
-        If the net has lazy layers that have no shape yet: a first pass would change it for good.
+        If a gradient is asked for. All else is a finding.
     """
-    lazy = [name for name, part in model.named_modules() if is_uninitialised(part)]
-    if lazy:
+    gradients = [read.key for read in reads if read.tap.side == "grad"]
+    if gradients:
         raise TapError(
-            f"every layer must have its shape; got lazy layers {', '.join(lazy[:5])}; run one batch through the "
-            "net first"
+            f"gradients must be read while autograd runs; got tap={gradients[0]!r}; use stackfeat.tapped"
         )
-    flags = [(part, part.training) for part in model.modules()]
-    gradients = [(weight, weight.requires_grad) for weight in model.parameters()]
-    buffers = [
-        (part, name, values, values.clone()) for part in model.modules() for name, values in own_buffers(part)
-    ]
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = {weight.device.index or 0 for weight in model.parameters() if weight.device.type == "cuda"}
-    try:
-        with torch.random.fork_rng(devices=sorted(devices)):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        for part, training in flags:
-            part.training = training
-        for weight, needed in gradients:
-            weight.requires_grad_(needed)
-        with torch.no_grad():
-            for part, name, values, before in buffers:
-                part._buffers[name] = values
-                if not torch.equal(values, before):
-                    values.copy_(before)
-
-
-def own_buffers(part: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [(name, values) for name, values in part._buffers.items() if values is not None]
-
-
-def is_uninitialised(part: nn.Module) -> bool:
-    return any(
-        isinstance(weight, nn.parameter.UninitializedParameter) for weight in part.parameters(recurse=False)
+    model, kwargs = unwrap(model), split_user_mask(kwargs or {})[0]
+    have = count_rows(args, kwargs)
+    n_rows = 2 if have else 0
+    with preserve_state(model), evaluating(model), plain_transformers(), torch.no_grad():
+        two = with_rows(args, kwargs, have, 2) if have else (args, kwargs)
+        few = dry_run(model, reads, two)
+        more = dry_run(model, reads, with_rows(args, kwargs, have, 3)) if have else few
+        layouts = {key: layout_of(few, more, key, n_rows) for key in few.values}
+        is_influenced = any(layout.influenced for layout in layouts.values())
+        is_random = is_influenced and not same_values(few, dry_run(model, reads, two))
+        if is_random:
+            layouts = {key: replace(layout, influenced=False) for key, layout in layouts.items()}
+        findings = {
+            read.key: finding_of(model, read, few, layouts[read.key], (args, kwargs)) for read in reads
+        }
+    fires = any(finding.calls for finding in findings.values())
+    kept = tuple(read for read in reads if findings[read.key].calls or not (read.from_pattern and fires))
+    return Examination(
+        reads=kept,
+        findings={read.key: findings[read.key] for read in kept},
+        influenced=tuple(
+            "output" if key == OUTPUT else key
+            for key in (*(read.key for read in kept), OUTPUT)
+            if layouts[key].influenced
+        ),
+        stoppable=all(is_stoppable(read, few, more) for read in kept),
     )
+
+
+def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """Return the number of samples: that of the first tensor with a dimension; None without one."""
+    for value in leaves((args, dict(kwargs))):
+        if isinstance(value, PackedSequence) or value.is_nested:
+            return None
+        if value.ndim:
+            return len(value) or None
+    return None
+
+
+def with_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any], have: int, n_rows: int) -> Arguments:
+    """Return the arguments with `n_rows` samples instead of `have`; what has another length stays as it is.
+
+    Rows beyond those given are made from them: numbers stretched, codes repeated.
+    """
+
+    def resize(values: Tensor) -> Tensor:
+        if values.is_nested or not values.ndim or len(values) != have:
+            return values
+        blocks = [values]
+        while have * len(blocks) < n_rows:
+            n = len(blocks)
+            blocks.append(values * (1 + n) + n if values.is_floating_point() else values)
+        return (torch.cat(blocks) if len(blocks) > 1 else values)[:n_rows]
+
+    resized: Arguments = map_tensors(resize, (args, dict(kwargs)))
+    return resized
+
+
+def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRun:
+    """Run once; keep what the taps ask for."""
+    collectors = {read.key: Collector(read.tap) for read in reads}
+    layers: dict[str, str] = {}
+    run = DryRun({}, {}, Counter(), set(), {})
+    masks = MaskWatch(model)
+
+    def take(read: Read, fired: Fired, leaf: Leaf) -> None:
+        values, lengths = padded(leaf)
+        collectors[read.key].add(fired, copied(values))
+        layers[read.key] = fired.layer
+        run.taken[read.key] += 1
+        run.axes[read.key] = axes.get(tuple(values.shape))
+        if lengths is not None:
+            run.masked.add(read.key)
+
+    args, kwargs = inputs
+    masks.restart(args, kwargs)
+    with feature_axes(model) as axes, masks, HookSession(model, reads, take) as session:
+        output = first_tensor(model(*args, **kwargs))
+    run.calls = {read.key: [session.counts[read, layer] for layer in read.layers] for read in reads}
+    run.values = {key: collector.values() for key, collector in collectors.items()}
+    for key, values in run.values.items():
+        if values and values[0].ndim == 3:
+            # (rows, steps, features), (steps, rows, features) or (rows, channels, steps)
+            n, m, k = values[0].shape
+            if any(masks.find(layers[key], *sizes) is not None for sizes in ((n, m), (m, n), (n, k))):
+                run.masked.add(key)
+    run.values[OUTPUT] = [] if output is None or output.is_nested else [output]
+    return run
+
+
+def layout_of(few: DryRun, more: DryRun, key: str, n_rows: int) -> Layout:
+    if not few.values[key] or not more.values[key] or not n_rows:
+        return Layout(0 if few.values[key] else None)
+    layouts = [find_layout(a, b, n_rows) for a, b in zip(few.values[key], more.values[key], strict=False)]
+    return next((layout for layout in layouts if layout.influenced or layout.batch_axis is None), layouts[0])
+
+
+def same_values(left: DryRun, right: DryRun) -> bool:
+    """Whether two passes over the same rows gave the same."""
+    pairs = [pair for key in left.values for pair in zip(left.values[key], right.values[key], strict=False)]
+    return all(a.shape == b.shape and torch.allclose(a, b, equal_nan=True) for a, b in pairs)
+
+
+def is_stoppable(read: Read, few: DryRun, more: DryRun) -> bool:
+    """Whether it is certain which call is the last: another batch might call a layer more often."""
+    is_fixed = read.tap.call != "all" and read.tap.call >= 0
+    return few.taken[read.key] == more.taken[read.key] and (is_fixed or max(few.calls[read.key]) == 1)
+
+
+def finding_of(model: nn.Module, read: Read, run: DryRun, layout: Layout, inputs: Arguments) -> Finding:
+    """Put together what the runs say of one tap."""
+    n_calls = sum(run.calls[read.key])
+    if not run.values[read.key]:
+        return Finding(n_calls, problem=why_not_called(model, read, n_calls, inputs))
+    shape = tuple(run.values[read.key][0].shape)
+    problem = None
+    if layout.batch_axis is None:
+        problem = (
+            f"values at tap {read.key!r} must have a row per sample; got shape={shape}, of which no "
+            "axis grows with the batch; tap another layer"
+        )
+    return Finding(
+        calls=n_calls,
+        shape=shape,
+        layout=layout,
+        features_axis=run.axes.get(read.key) if layout.batch_axis == 0 or layout.fold == 1 else None,
+        masked=read.key in run.masked,
+        n_taken=run.taken[read.key],
+        problem=problem,
+    )
+
+
+def check_user_mask(model: nn.Module, examination: Examination, inputs: Arguments) -> None:
+    """Refuse a mask or lengths that do not go with the steps at the taps.
+
+    Raises
+    ------
+    TapError
+        Naming the tap and both numbers of steps; or if no tap is pooled over steps.
+    """
+    own, mask, lengths = split_user_mask(inputs[1])
+    if mask is None and lengths is None:
+        return
+    known = {mask.shape[1]} if mask is not None else steps_of(arguments(unwrap(model), inputs[0], own))
+    name = "mask" if mask is not None else "lengths"
+    n_used = 0
+    for read in examination.reads:
+        finding = examination.findings[read.key]
+        axis = steps_axis(finding.layout, finding.features_axis, finding.shape)
+        if axis is None or read.tap.pool not in MASKED_POOLS:
+            continue
+        n_used += 1
+        # A packed sequence is as long as its longest row, and says itself where each one ends.
+        if finding.shape[axis] not in known and not finding.masked:
+            steps = " or ".join(map(str, sorted(known)))
+            raise TapError(
+                f"{name} must be about the steps at every tap that is pooled over them; got {steps or 'no'} steps, "
+                f"and {finding.shape[axis]} at tap {read.key!r}; give mask=(rows, {finding.shape[axis]}) in a "
+                "call for that tap alone, or another pool there: Tap(..., pool='cls')"
+            )
+    if not n_used:
+        raise TapError(
+            f"{name} must be used at a tap; got only taps that are not pooled over steps "
+            f"({', '.join(read.key for read in examination.reads)}); leave {name} away, or tap a sequence"
+        )

@@ -7,8 +7,7 @@ Out: a `LayerTable`, a row per layer and per mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError, continued, one_line
-from stackfeat.layers.activations.call_trace import INFLUENCE, examine
-from stackfeat.layers.activations.dry_run import preserve_state
-from stackfeat.layers.activations.why_not_called import Witness, reason_of, weights_used, witness_pass
-from stackfeat.layers.taps import Tap, resolve_taps
+from stackfeat.layers.activations.call_trace import CallTrace, reason_of, trace_pass
+from stackfeat.layers.activations.dry_run import INFLUENCE, examine
 from stackfeat.layers.taps.hooks import Fired, HookSession, eager
-from stackfeat.layers.taps.layers import canonical_names, named_layers, never_called, unwrap
-from stackfeat.layers.taps.runtime import evaluating, plain_transformers
-from stackfeat.layers.taps.tap import Read
-from stackfeat.layers.taps.values import Leaf, first_tensor, parts
+from stackfeat.layers.taps.layers import Layers, named_layers, never_called, unwrap
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
+from stackfeat.layers.taps.tap import Read, Tap, resolve_taps
+from stackfeat.layers.taps.values import Leaf
 from stackfeat.registry.resolve import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADINGS = {"name": "name", "type": "type", "inputs": "inputs", "outputs": "outputs", "dtype": "dtype"}
-
-
-HEADINGS |= {"calls": "calls", "problem": "cannot be tapped because it"}
+COLUMNS = ("name", "type", "inputs", "outputs", "dtype", "calls", "problem")
 
 
 @dataclass(frozen=True)
@@ -114,9 +108,9 @@ class LayerTable:
 
     def __str__(self) -> str:
         columns = [
-            key for key in HEADINGS if key in ("name", "type") or any(getattr(row, key) for row in self.rows)
+            key for key in COLUMNS if key in ("name", "type") or any(getattr(row, key) for row in self.rows)
         ]
-        cells = [[HEADINGS[key] for key in columns]]
+        cells = [["cannot be tapped because it" if key == "problem" else key for key in columns]]
         for row in self.rows:
             shown = ["" if getattr(row, key) is None else one_line(getattr(row, key)) for key in columns]
             if row.aliases:
@@ -168,97 +162,34 @@ def list_layers(model: nn.Module, *example: Any, **kwargs: Any) -> LayerTable:
     """
     whole, model = model, unwrap(model)
     layers = named_layers(model)
-    first = canonical_names(layers)
-    aliases: dict[str, list[str]] = {}
+    names: dict[int, list[str]] = {}
     for name, layer in layers.items():
-        if first[id(layer)] != name:
-            aliases.setdefault(first[id(layer)], []).append(name)
-    names = [name for name, layer in layers.items() if name and first[id(layer)] == name]
+        names.setdefault(id(layer), []).append(name)
+    listed = [own for own in names.values() if own[0]]
     if not example and not kwargs:
-        rows = [row_of(layers, name, aliases) for name in names]
-        return LayerTable(tuple(rows), type(model).__name__)
+        return LayerTable(tuple(row_of(layers, own, None) for own in listed), type(model).__name__)
     with eager(whole):
-        shapes, witness, used = watch(model, layers, example, kwargs)
+        with preserve_state(model), evaluating(model), plain_transformers():
+            trace = trace_pass(model, (example, kwargs))
         influenced = examine(model, (), example, kwargs).influenced
-    rows = [row_of(layers, name, aliases, shapes.get(name), witness, used) for name in names]
-    rows += [LayerRow(name, "mark", calls=witness.marks.count(name)) for name in dict.fromkeys(witness.marks)]
+    rows = [row_of(layers, own, trace) for own in listed]
+    rows += [LayerRow(name, "mark", calls=trace.marks.count(name)) for name in dict.fromkeys(trace.marks)]
     warning = INFLUENCE.format(where="its output") if influenced else ""
     return LayerTable(tuple(rows), type(model).__name__, warning)
 
 
-Shapes = dict[str, tuple[str, str, str]]
-
-
-def watch(
-    model: nn.Module, layers: Mapping[str, nn.Module], example: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Shapes, Witness, set[int]]:
-    """Run once; return shapes and dtype by layer, what happened, and which weights reach the output."""
-    shapes: Shapes = {}
-    first = canonical_names(dict(layers))
-    with ExitStack() as stack:
-        stack.enter_context(preserve_state(model))
-        stack.enter_context(evaluating(model))
-        stack.enter_context(plain_transformers())
-        for name, layer in layers.items():
-            if first[id(layer)] != name or isinstance(layer, torch.jit.ScriptModule):
-                continue
-
-            def after(
-                _layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Any, name: str = name
-            ) -> None:
-                inputs = [shape_of(value) for value in args]
-                inputs += [
-                    f"{key}={shape_of(value)}"
-                    for key, value in given.items()
-                    if first_tensor(value) is not None
-                ]
-                tensor = first_tensor(output)
-                dtype = "" if tensor is None else str(tensor.dtype).removeprefix("torch.")
-                shapes[name] = (", ".join(inputs), shape_of(output), dtype)
-
-            stack.callback(layer.register_forward_hook(after, with_kwargs=True).remove)
-        try:
-            witness = witness_pass(model, example, kwargs)
-        except Exception as error:
-            ran = ", ".join(list(shapes)[-3:]) or "none"
-            raise TapError(
-                f"the net must run on the example; got {type(error).__name__}: {error} (last layers that ran: "
-                f"{ran}); give arguments as forward takes them"
-            ) from error
-        used = weights_used(witness.output)
-    return shapes, witness, used
-
-
-def row_of(
-    layers: dict[str, nn.Module],
-    name: str,
-    aliases: Mapping[str, list[str]],
-    shapes: tuple[str, str, str] | None = None,
-    witness: Witness | None = None,
-    used: set[int] | None = None,
-) -> LayerRow:
+def row_of(layers: Layers, names: Sequence[str], trace: CallTrace | None) -> LayerRow:
+    """Return what is known of a layer with these names."""
+    name, *others = names
     layer = layers[name]
-    calls = None if witness is None else witness.calls[name]
     problem = never_called(layers, name) or ""
-    if witness is not None and not calls and not problem:
-        problem = reason_of(layers, name, witness, used)
-    inputs, outputs, dtype = shapes or ("", "", "")
+    calls, shapes = None, ("", "", "")
+    if trace is not None:
+        calls, shapes = trace.calls[name], trace.shapes.get(name, shapes)
+        if not calls and not problem:
+            problem = reason_of(layers, name, trace)
     n_weights = sum(weight.numel() for weight in layer.parameters())
-    others = tuple(aliases.get(name, ()))
-    return LayerRow(name, type(layer).__name__, inputs, outputs, dtype, calls, n_weights, others, problem)
-
-
-def shape_of(value: Any) -> str:
-    """Write the shapes of tensors in any nesting."""
-    if isinstance(value, Tensor):
-        return "nested" if value.is_nested else str(tuple(value.shape))
-    if isinstance(value, torch.nn.utils.rnn.PackedSequence):
-        return f"packed {tuple(value.data.shape)}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {shape_of(part)}" for key, part in value.items()) + "}"
-    if parts(value):
-        return "[" + ", ".join(shape_of(part) for part in parts(value)) + "]"
-    return repr(value) if isinstance(value, bool | int | float | str | None) else type(value).__name__
+    return LayerRow(name, type(layer).__name__, *shapes, calls, n_weights, tuple(others), problem)
 
 
 def layers_in_order(module: nn.Module, tap: Tap, inputs: Sequence[Tensor]) -> tuple[Tap, ...]:
@@ -279,17 +210,17 @@ def layers_in_order(module: nn.Module, tap: Tap, inputs: Sequence[Tensor]) -> tu
         If no matching layer runs.
     """
     reads = resolve_taps(module, [replace(tap, last=None, combine=None)])
-    last_call: dict[str, int] = {}
+    found: dict[str, Tap] = {}
 
-    def note(read: Read, fired: Fired, leaf: Leaf) -> None:
-        last_call[read.key] = fired.sequence
+    def note(read: Read, _fired: Fired, _leaf: Leaf) -> None:
+        found.pop(read.key, None)
+        found[read.key] = read.tap
 
     with evaluating(module), torch.no_grad(), plain_transformers(), HookSession(module, reads, note):
         module(*inputs)
-    found = {read.key: read.tap for read in reads if read.key in last_call}
     if not found:
         names = ", ".join(read.key for read in reads[:4])
         raise TapError(
             f"a tapped layer must be one that runs; got tap={str(tap)!r}, and none of {names} does"
         )
-    return tuple(found[key] for key in sorted(found, key=lambda key: last_call[key]))
+    return tuple(found.values())

@@ -8,19 +8,23 @@ Out: a `Tap`. The autograd graph of one forward pass says which layers reach the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.dry_run import ordinary, preserve_state
+from stackfeat.layers.activations.call_trace import graph_nodes
 from stackfeat.layers.taps.hooks import eager
-from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
-from stackfeat.layers.taps.runtime import evaluating, plain_transformers
+from stackfeat.layers.taps.layers import named_layers, unique_layers, unwrap
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Tap
-from stackfeat.layers.taps.values import all_tensors
+from stackfeat.layers.taps.values import Arguments, all_tensors, for_autograd
 
 WEIGHTED = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
 UNWEIGHTED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -50,20 +54,25 @@ def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
     '2:input'
     """
     whole, model = model, unwrap(model)
-    example, kwargs = ordinary(example, kwargs)
+    inputs = for_autograd(example, kwargs)
     with preserve_state(model), evaluating(model), plain_transformers(), eager(whole):
-        calls, outputs = dry_run(model, example, kwargs)
+        calls, outputs = weighted_calls(model, inputs)
         names = {name for name, _ in calls.values()}
-        owners = {node: call for node, call in calls.items() if is_innermost(call[0], names)}
+        # Innermost layers only: a ViT owns weights but is not its head.
+        owners = {
+            node: call
+            for node, call in calls.items()
+            if not any(name.startswith(f"{call[0]}.") for name in names)
+        }
         starts = [output.grad_fn for output in outputs if output.grad_fn is not None]
         if starts:
-            heads, loose = last_on_paths(starts, owners)
+            heads, direct = last_on_paths(starts, owners)
         else:
-            heads, loose = list(owners.values())[-1:], []  # no gradients at all: call order must do
-        layer, call = the_only(heads, owners, weights_named(model, loose))
+            heads, direct = list(owners.values())[-1:], []  # no gradients at all: call order must do
+        layer, call = single_head(heads, owners, weights_named(model, direct))
         n_calls = sum(name == layer for name, _ in owners.values())
         tap = Tap(layer, side="input", call=call if n_calls > 1 else -1)
-        if not depends_on(model, layer, call, example, kwargs, outputs):
+        if not depends_on(model, (layer, call), inputs, outputs):
             raise TapError(
                 f"the output must depend on the input of the last weighted layer; got the same output for other "
                 f"values at {str(tap)!r}; name a tap yourself"
@@ -71,7 +80,7 @@ def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
     return tap
 
 
-def the_only(heads: list[Call], owners: Mapping[Any, Call], loose: list[str]) -> Call:
+def single_head(heads: list[Call], owners: Mapping[Any, Call], direct: list[str]) -> Call:
     """Return the one head.
 
     Raises
@@ -79,9 +88,9 @@ def the_only(heads: list[Call], owners: Mapping[Any, Call], loose: list[str]) ->
     TapError
         If there is not exactly one; names the candidates.
     """
-    if loose:
+    if direct:
         raise TapError(
-            f"a weighted layer must lead to the output; got the weights {', '.join(loose)} used by functional code "
+            f"a weighted layer must lead to the output; got the weights {', '.join(direct)} used by functional code "
             "after the last layer; put stackfeat.mark('features', x) before it and tap 'features'"
         )
     if len(heads) == 1:
@@ -95,22 +104,18 @@ def the_only(heads: list[Call], owners: Mapping[Any, Call], loose: list[str]) ->
     )
 
 
-def dry_run(
-    model: nn.Module, example: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[dict[Any, Call], list[Tensor]]:
+def weighted_calls(model: nn.Module, inputs: Arguments) -> tuple[dict[Any, Call], list[Tensor]]:
     """Run `model` once; return (graph node made by a layer's call -> layer and call), and the outputs.
 
     The caller holds `preserve_state(model)`: frozen weights get gradients too, so that the graph shows
     every layer.
     """
     calls: dict[Any, Call] = {}
-    counts: dict[str, int] = {}
-    layers = named_layers(model)
-    first = canonical_names(layers)
+    counts: Counter[str] = Counter()
 
-    def record(name: str, output: Any) -> None:
-        call = (name, counts.get(name, 0))
-        counts[name] = call[1] + 1
+    def record(name: str, _layer: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        call = (name, counts[name])
+        counts[name] += 1
         for tensor in all_tensors(output):
             # Not overwritten: a container returns the tensor, and the node, of the layer inside it.
             calls.setdefault(tensor.grad_fn if tensor.grad_fn is not None else call, call)
@@ -118,20 +123,11 @@ def dry_run(
     for weight in model.parameters():
         if weight.is_floating_point():
             weight.requires_grad_(True)
-    handles = [
-        layer.register_forward_hook(lambda _layer, _args, output, name=name: record(name, output))
-        for name, layer in layers.items()
-        if first[id(layer)] == name
-        and name
-        and is_weighted(layer)
-        and "parametrizations" not in name.split(".")
-    ]
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            outputs = all_tensors(model(*example, **kwargs))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
+        for name, layer in unique_layers(model).items():
+            if name and is_weighted(layer) and "parametrizations" not in name.split("."):
+                stack.enter_context(layer.register_forward_hook(partial(record, name)))
+        outputs = list(all_tensors(model(*inputs[0], **inputs[1])))
     if not outputs:
         raise TapError(f"{type(model).__name__} must return a tensor; got none; return one from forward")
     return calls, outputs
@@ -142,42 +138,14 @@ def last_on_paths(starts: list[Any], owners: Mapping[Any, Call]) -> tuple[list[C
 
     Also the weights that are met before any layer.
     """
-    heads, weights = met_first(starts, owners)
+    nodes = list(graph_nodes(starts, owners))
+    heads = [node for node in nodes if node in owners]
     upstream: set[Any] = set()
     for node in heads:
-        upstream |= above([parent for parent, _ in node.next_functions if parent is not None])
-    kept = dict.fromkeys(owners[node] for node in heads if node not in upstream)
-    return list(kept), weights
-
-
-def met_first(starts: list[Any], owners: Mapping[Any, Call]) -> tuple[list[Any], list[Tensor]]:
-    heads: dict[Any, None] = {}
-    weights: list[Tensor] = []
-    waiting, seen = list(starts), set(starts)
-    while waiting:
-        node = waiting.pop()
-        if node in owners:
-            heads[node] = None
-            continue
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, nn.Parameter):
-            weights.append(variable)
-        for parent, _ in node.next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return list(heads), weights
-
-
-def above(starts: list[Any]) -> set[Any]:
-    """Return all nodes that lead to these, and these."""
-    waiting, seen = list(starts), set(starts)
-    while waiting:
-        for parent, _ in waiting.pop().next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return seen
+        upstream.update(graph_nodes(parent for parent, _ in node.next_functions if parent is not None))
+    found = [getattr(node, "variable", None) for node in nodes if node not in owners]
+    weights: list[Tensor] = [weight for weight in found if isinstance(weight, nn.Parameter)]
+    return list(dict.fromkeys(owners[node] for node in heads if node not in upstream)), weights
 
 
 def weights_named(model: nn.Module, weights: list[Tensor]) -> list[str]:
@@ -192,35 +160,23 @@ def weights_named(model: nn.Module, weights: list[Tensor]) -> list[str]:
     ]
 
 
-def depends_on(
-    model: nn.Module,
-    layer: str,
-    call: int,
-    example: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    before: list[Tensor],
-) -> bool:
-    """Whether the output changes with the values that `layer` is given at its `call`."""
-    n_calls = 0
+def depends_on(model: nn.Module, call: Call, inputs: Arguments, before: list[Tensor]) -> bool:
+    """Whether the output changes with the values that a layer is given at a call."""
+    calls = count()
 
     def disturb(value: Any) -> Any:
         return value * 1.5 + 0.5 if isinstance(value, Tensor) and value.is_floating_point() else value
 
     def change(_layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        nonlocal n_calls
-        n_calls += 1
-        if n_calls - 1 != call:
+        if next(calls) != call[1]:
             return None
         return tuple(disturb(value) for value in args), {
             name: disturb(value) for name, value in given.items()
         }
 
-    handle = named_layers(model)[layer].register_forward_pre_hook(change, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            after = all_tensors(model(*example, **kwargs))
-    finally:
-        handle.remove()
+    tapped_layer = named_layers(model)[call[0]]
+    with tapped_layer.register_forward_pre_hook(change, with_kwargs=True), torch.no_grad():
+        after = all_tensors(model(*inputs[0], **inputs[1]))
     return any(
         not torch.allclose(a.float(), b.detach().float(), equal_nan=True)
         for a, b in zip(after, before, strict=False)
@@ -231,8 +187,3 @@ def is_weighted(layer: nn.Module) -> bool:
     if isinstance(layer, UNWEIGHTED):
         return False
     return isinstance(layer, WEIGHTED) or any(weight.ndim > 1 for weight in layer.parameters(recurse=False))
-
-
-def is_innermost(name: str, names: set[str]) -> bool:
-    """Say whether no weighted layer inside this one ran: a ViT owns weights but is not its head."""
-    return not any(other.startswith(f"{name}.") for other in names)

@@ -1,4 +1,4 @@
-"""Pooled rows of every batch, handed out while the net runs.
+"""Pooled rows of every batch, passed on while the net runs.
 
 In:  a module and its examination, then batches.
 Out: calls of `deliver(key, rows)` with a row per sample. Rows are live tensors: nothing is copied
@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.call_trace import Examination, Finding
-from stackfeat.layers.activations.layout import combine_rows, pool_rows, steps_axis, unfold_rows
-from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, split_given
-from stackfeat.layers.taps.hooks import Collector, Fired, HookSession, is_many, never_fired
+from stackfeat.layers.activations.dry_run import Examination, Finding
+from stackfeat.layers.activations.layout import (
+    MASKED_POOLS,
+    MaskWatch,
+    mask_of_lengths,
+    pool_rows,
+    split_user_mask,
+    steps_axis,
+    unfold_rows,
+)
+from stackfeat.layers.taps.hooks import Collector, Fired, Hooks, HookSession, combine, is_many, never_fired
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.tap import Read
-from stackfeat.layers.taps.values import Leaf, plain
+from stackfeat.layers.taps.values import Leaf, padded
 
 Deliver = Callable[[str, Tensor], None]
 
@@ -30,7 +36,7 @@ class Stop(BaseException):
     """Everything wanted has been read. No `Exception`, so that no net catches it."""
 
 
-class RowReading:
+class RowReading(Hooks):
     """Read many batches through one set of hooks.
 
     Parameters
@@ -59,80 +65,54 @@ class RowReading:
         self.needs_masks = any(
             read.tap.pool in MASKED_POOLS and len(findings[read.key].shape) != 2 for read in examination.reads
         )
-        self.collectors: dict[str, Collector[Tensor]] = {
-            read.key: Collector(read.tap) for read in examination.reads if is_held(read)
-        }
-        self.reading = HookSession(self.model, examination.reads, self.take)
-        self.stack = ExitStack()
+        self.collectors = {read: Collector(read.tap) for read in examination.reads if is_held(read)}
+        self.session = HookSession(self.model, examination.reads, self.take)
         self.n_rows = 0
         self.n_taken = 0
         self.is_running = False
         self.delivered: set[str] = set()
         self.waiting: list[tuple[Read, Fired, Tensor]] = []
 
-    def __enter__(self) -> RowReading:
-        if not self.examination.reads:
-            return self
-        with ExitStack() as stack:
-            if self.needs_masks:
-                self.masks.attach(stack)
-            stack.enter_context(self.reading)
-            self.stack = stack.pop_all()
-        return self
+    def attach(self, stack: ExitStack) -> None:
+        if self.needs_masks:
+            stack.enter_context(self.masks)
+        if self.examination.reads:
+            stack.enter_context(self.session)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stack.close()
-
-    def run(
-        self,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        n_rows: int,
-        mask: Tensor | None = None,
-        lengths: Tensor | None = None,
-    ) -> Any:
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, *, n_rows: int) -> Any:
         """Run one batch; return the net's output, or None where the pass ended after the last tap.
 
         Parameters
         ----------
         args, kwargs
-            Arguments of the net.
+            Arguments of the net; under `USER_MASK` or `USER_LENGTHS` what the caller says about padding.
         n_rows : int
             Samples in the batch.
-        mask : bool Tensor of shape (n_rows, n_steps), optional
-            True where a step is real; by default as the net is told.
-        lengths : int Tensor of shape (n_rows,), optional
-            The same by the number of real steps.
 
         Raises
         ------
         TapError
             If a tap did not fire, or its value has not a row per sample.
         """
-        kwargs, given_mask, given_lengths = split_given(kwargs or {})
+        own = split_user_mask(kwargs or {})[0]
         if not self.examination.reads:
-            return self.model(*args, **kwargs)
-        mask = given_mask if mask is None else mask
-        lengths = given_lengths if lengths is None else lengths
+            return self.model(*args, **own)
         self.n_rows, self.n_taken = n_rows, 0
         self.delivered.clear()
         self.waiting.clear()
         for collector in self.collectors.values():
             collector.clear()
         if self.needs_masks:
-            self.masks.restart(args, kwargs, mask, lengths)
+            self.masks.restart(args, kwargs or {})
         output = None
         self.is_running = True
         try:
-            output = self.model(*args, **kwargs)
+            output = self.model(*args, **own)
         except Stop:
             pass
         finally:
             self.is_running = False
-            self.reading.stop_listening()
+            self.session.stop_listening()
         self.retry(is_over=True)
         self.settle()
         return output
@@ -140,41 +120,41 @@ class RowReading:
     def take(self, read: Read, fired: Fired, leaf: Leaf) -> None:
         if not self.is_running:
             return  # somebody else's forward pass
-        values, lengths = plain(leaf)
+        values, lengths = padded(leaf)
         finding = self.examination.findings[read.key]
-        mask = None
+        mask, waits = None, False
         if lengths is not None:
-            own = MaskWatch(self.model)
-            own.lengths.append((lengths.to(values.device), {values.shape[1]}))
-            mask = own.find(fired.layer, len(lengths), values.shape[1])
+            known = [(lengths.to(values.device), {values.shape[1]})]
+            mask = mask_of_lengths(known, len(lengths), values.shape[1])
         elif read.tap.pool in MASKED_POOLS:
             mask = self.find_mask(fired.layer, finding, values)
-            if mask is None and finding.masked:
-                # The mask comes later in the pass: an embedding before the encoder that is given it.
-                self.waiting.append((read, fired, values.detach().clone()))
-                self.count()
-                return
-        self.hand_on(read, fired, values, mask)
-        self.count()
+            waits = mask is None and finding.masked
+        if waits:
+            # The mask comes later in the pass: an embedding before the encoder that is given it.
+            self.waiting.append((read, fired, values.detach().clone()))
+        else:
+            self.pass_on(read, fired, values, mask)
+        self.n_taken += 1
+        self.stop_if_done()
 
     def find_mask(self, layer: str, finding: Finding, values: Tensor) -> Tensor | None:
         steps = steps_axis(finding.layout, finding.features_axis, tuple(values.shape))
         if steps is None:
             return None
-        mask = self.masks.find(layer, values.shape[finding.batch_axis or 0], values.shape[steps])
-        given = self.masks.given
-        is_square = values.shape[finding.batch_axis or 0] == values.shape[steps]
-        if is_square and not finding.masked and given is None and not self.masks.given_lengths:
+        n_rows, n_steps = values.shape[finding.layout.batch_axis or 0], values.shape[steps]
+        mask = self.masks.find(layer, n_rows, n_steps)
+        given = self.masks.user_mask
+        if n_rows == n_steps and not finding.masked and given is None and not self.masks.user_lengths:
             return None  # of (n_steps, n_steps), as for causal attention, in a batch of so many rows
         if mask is None and given is not None and not finding.masked:
             raise TapError(
-                f"mask must have the steps of every batch; got {given.shape[1]} steps, and {values.shape[steps]} at "
+                f"mask must have the steps of every batch; got {given.shape[1]} steps, and {n_steps} at "
                 f"{layer!r}; give lengths instead, or pad all batches alike"
             )
         return mask
 
     def retry(self, *, is_over: bool = False) -> None:
-        """Hand on what waited for its mask."""
+        """Pass on what waited for its mask."""
         if not self.waiting:
             return
         still = []
@@ -183,16 +163,16 @@ class RowReading:
             if mask is None and not is_over:
                 still.append((read, fired, values))
             else:
-                self.hand_on(read, fired, values, mask)
+                self.pass_on(read, fired, values, mask)
         self.waiting = still
         if not is_over:
             self.stop_if_done()
 
-    def hand_on(self, read: Read, fired: Fired, values: Tensor, mask: Tensor | None) -> None:
+    def pass_on(self, read: Read, fired: Fired, values: Tensor, mask: Tensor | None) -> None:
         rows = self.rows_of(read, values, mask)
-        if read.key in self.collectors:
+        if read in self.collectors:
             is_copy = rows.data_ptr() != values.data_ptr()
-            self.collectors[read.key].add(fired, rows if is_copy else rows.clone())
+            self.collectors[read].add(fired, rows if is_copy else rows.clone())
             return
         self.delivered.add(read.key)
         self.deliver(read.key, rows)
@@ -213,10 +193,6 @@ class RowReading:
         unfolded = unfold_rows(inner, self.n_rows, step_major=layout.step_major)
         return unfolded if pool == "none" else pool_rows(unfolded, pool, features_axis=-1)
 
-    def count(self) -> None:
-        self.n_taken += 1
-        self.stop_if_done()
-
     def stop_if_done(self) -> None:
         if self.stops and self.n_taken >= self.n_wanted and not self.waiting:
             raise Stop
@@ -224,16 +200,12 @@ class RowReading:
     def settle(self) -> None:
         """Deliver what had to be collected, and miss what never came."""
         for read in self.examination.reads:
-            if read.key in self.collectors:
-                blocks = self.collectors[read.key].values()
-                if blocks:
-                    many = is_many(read.tap)
-                    self.deliver(
-                        read.key, combine_rows(blocks, read.tap.combine, read.key) if many else blocks[0]
-                    )
-                    continue
-            if read.key not in self.delivered:
-                raise never_fired(read, self.reading)
+            blocks = self.collectors[read].values() if read in self.collectors else []
+            if blocks:
+                how, key = read.tap.combine, read.key
+                self.deliver(key, combine(blocks, how, key, axis=1) if is_many(read.tap) else blocks[0])
+            elif read.key not in self.delivered:
+                raise never_fired(read, self.session)
 
 
 def is_held(read: Read) -> bool:

@@ -12,12 +12,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stackfeat.layers.extraction.files import Outputs
+from stackfeat.layers.extraction.inputs import Columns
+from stackfeat.layers.taps.values import Arguments
 from stackfeat.log import console
 
 CACHE_BYTES = 4 << 20
@@ -101,7 +105,7 @@ def throughput(run: Callable[[int], None], size: int, device: torch.device) -> f
     return size / max(best, 1e-9)
 
 
-def fit_batches(size: int, n_rows: int) -> int:
+def even_batches(size: int, n_rows: int) -> int:
     """Make batches of few rows even, so that little of the last one is padding."""
     n_batches = max(1, math.ceil(n_rows / size))
     if n_batches > 16:
@@ -110,36 +114,24 @@ def fit_batches(size: int, n_rows: int) -> int:
     return max(min(even, size), 1)
 
 
-def tile_rows(columns: list[Tensor], n_rows: int) -> list[Tensor]:
-    """Repeat example rows until there are `n_rows`."""
-    return [column[torch.arange(n_rows) % len(column)] for column in columns]
+@contextmanager
+def row_sizes(model: nn.Module, n_rows: int) -> Iterator[list[int]]:
+    """Collect the sizes of the tensors that layers return, in bytes per row."""
+    sizes: list[int] = []
 
-
-class LargestValue:
-    """Measures the largest tensor any layer returns, in bytes per row."""
-
-    def __init__(self, model: nn.Module, n_rows: int) -> None:
-        self.model = model
-        self.n_rows = n_rows
-        self.bytes = 0
-
-    def __enter__(self) -> LargestValue:
-        self.handles = [
-            part.register_forward_hook(self.look) for part in self.model.modules() if not any(part.children())
-        ]
-        return self
-
-    def look(self, _layer: nn.Module, _args: Any, output: Any) -> None:
+    def note(_layer: nn.Module, _args: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            self.bytes = max(self.bytes, output.numel() * output.element_size() // self.n_rows)
+            sizes.append(output.numel() * output.element_size() // n_rows)
 
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+    with ExitStack() as stack:
+        for part in model.modules():
+            if not any(part.children()):
+                stack.enter_context(part.register_forward_hook(note))
+        yield sizes
 
 
 @contextmanager
-def row_bar(n_rows: int | None, n_done: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(n_rows: int | None, n_done: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
     """Show a bar of rows; nothing where standard error is no terminal."""
     if not shown or not sys.stderr.isatty():
         yield lambda n_new: None
@@ -152,24 +144,12 @@ def row_bar(n_rows: int | None, n_done: int, *, shown: bool) -> Iterator[Callabl
         yield lambda n_new: bar.advance(task, n_new)
 
 
-Columns = list[Tensor]
-
-Call = tuple[tuple[Tensor, ...], dict[str, Tensor]]
-
-
-class Outputs(Protocol):
-    def write(self, key: str, start: int, rows: Tensor) -> None: ...
-
-
-class Progress(Protocol):
-    n_done: int
-
-    def __call__(self, columns: Columns) -> None: ...
+Feed = Callable[[Columns], Arguments]
 
 
 def on_device(
-    chunks: Iterator[Columns], feed: Callable[[Columns], Call], device: torch.device
-) -> Iterator[tuple[Columns, Call]]:
+    chunks: Iterator[Columns], feed: Feed, device: torch.device
+) -> Iterator[tuple[Columns, Arguments]]:
     """Yield each chunk with the arguments of ``forward``; on CUDA the next one is already on its way."""
     if device.type != "cuda":
         for columns in chunks:
@@ -178,7 +158,7 @@ def on_device(
     copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     # Inputs that were on the device before must be complete before the other stream reads them.
     copying.wait_stream(torch.cuda.current_stream(device))
-    ahead: tuple[Columns, Call, Any] | None = None
+    ahead: tuple[Columns, Arguments, Any] | None = None
     for columns in chunks:
         pinned = [column.pin_memory() if column.device.type == "cpu" else column for column in columns]
         with torch.cuda.stream(copying):
@@ -192,7 +172,9 @@ def on_device(
         yield arrived(*ahead, device)
 
 
-def arrived(columns: Columns, call: Call, copied: Any, device: torch.device) -> tuple[Columns, Call]:
+def arrived(
+    columns: Columns, call: Arguments, copied: Any, device: torch.device
+) -> tuple[Columns, Arguments]:
     """Make the computing stream wait for this copy, and keep the memory until it has used it."""
     computing = torch.cuda.current_stream(device)
     computing.wait_event(copied)
@@ -201,29 +183,40 @@ def arrived(columns: Columns, call: Call, copied: Any, device: torch.device) -> 
     return columns, call
 
 
+@dataclass
 class Delivery:
-    """Writes what taps hand out: at once on the CPU, one batch later on a GPU."""
+    """Writes what taps pass on: at once on the CPU, one batch later on a GPU.
 
-    def __init__(self, outputs: Outputs, device: torch.device, progress: Progress) -> None:
-        self.outputs = outputs
-        self.progress = progress
-        self.on_cuda = device.type == "cuda"
-        self.columns: Columns = []
-        self.n_rows = 0
-        self.start = progress.n_done
-        self.waiting: list[tuple[str, int, Tensor]] = []
-        self.behind: tuple[Any, list[tuple[str, int, Tensor]], Columns] | None = None
+    Parameters
+    ----------
+    outputs : MemoryOutputs or FileOutputs
+    device : torch.device
+    n_done : int
+        Rows that are there already; counts those written from here on.
+    note : callable
+        Gets the inputs of every batch whose rows have been written.
+    """
+
+    outputs: Outputs
+    device: torch.device
+    n_done: int
+    note: Callable[[Columns], None]
+    columns: Columns = field(default_factory=list)
+    waiting: list[tuple[str, int, Tensor]] = field(default_factory=list)
+    behind: tuple[Any, list[tuple[str, int, Tensor]], Columns] | None = None
+
+    def __post_init__(self) -> None:
+        self.start = self.n_done
 
     def begin(self, columns: Columns) -> None:
-        self.columns = columns
-        self.n_rows = len(columns[0])
-        self.waiting = []
+        self.columns, self.waiting = columns, []
 
     def take(self, key: str, rows: Tensor) -> None:
         """Take the rows of one tap; they are valid during the call only."""
-        if len(rows) != self.n_rows:
-            rows = rows[: self.n_rows]
-        if not self.on_cuda:
+        n_rows = len(self.columns[0])
+        if len(rows) != n_rows:
+            rows = rows[:n_rows]
+        if self.device.type != "cuda":
             self.outputs.write(key, self.start, rows.to("cpu", torch.float32))
             return
         host = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
@@ -232,9 +225,9 @@ class Delivery:
 
     def end(self) -> None:
         """Close a batch; on CUDA the one before it is written while this one computes."""
-        self.start += self.n_rows
-        if not self.on_cuda:
-            self.progress(self.columns)
+        self.start += len(self.columns[0])
+        if self.device.type != "cuda":
+            self.count(self.columns)
             return
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
@@ -250,4 +243,8 @@ class Delivery:
         for key, start, host in waiting:
             self.outputs.write(key, start, host)
         self.behind = None
-        self.progress(columns)
+        self.count(columns)
+
+    def count(self, columns: Columns) -> None:
+        self.n_done += len(columns[0])
+        self.note(columns)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,28 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError, UsageError
-from stackfeat.layers.activations.dry_run import preserve_state
-from stackfeat.layers.extraction.batch import Delivery, fit_batches, is_out_of_memory, on_device, row_bar
-from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs
-from stackfeat.layers.extraction.inputs import ArraySource, Columns, Source, open_inputs, with_padding
+from stackfeat.layers.activations.dry_run import OUTPUT
+from stackfeat.layers.extraction.batch import Delivery, is_out_of_memory, on_device, progress_bar
+from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs, Outputs, open_output
+from stackfeat.layers.extraction.inputs import ArraySource, Column, Columns, Source, open_inputs
 from stackfeat.layers.extraction.placement import Placement, Precision, check_precision, choose_device
-from stackfeat.layers.extraction.plan import OUTPUT, Plan, find_plan
-from stackfeat.layers.extraction.resume import (
-    finished_outputs,
-    hash_weights,
-    open_record,
-    prepare_folder,
-    read_record,
-    refuse_foreign,
-)
-from stackfeat.layers.lazy import Column
-from stackfeat.layers.taps import Tap, unwrap
-from stackfeat.layers.taps.runtime import evaluating, plain_transformers
-from stackfeat.layers.taps.tap import Taps
+from stackfeat.layers.extraction.plan import HEAD_ROWS, Plan, find_plan
+from stackfeat.layers.extraction.resume import claim_files, hash_weights, open_record, prepare_folder
+from stackfeat.layers.taps.layers import unwrap
+from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
+from stackfeat.layers.taps.tap import Tap, Taps
 
 logger = logging.getLogger(__name__)
 
-HEAD_ROWS = 8
+BatchSize = int | Literal["auto"]
+
 FEW_ROWS = 128
 FIXED_ROWS = 256
 """Rows of every forward pass of `read_rows`."""
@@ -120,16 +114,15 @@ def extract(
         raise UsageError(f"batch_size must be 'auto' or a whole number from 1; got batch_size={batch_size!r}")
     net = unwrap(model)
     placement = Placement(choose_device(net, device), check_precision(precision))
-    with preserve_state(net), quiet(net):
-        source = with_padding(open_inputs(net, inputs), mask, lengths)
+    with preserve_state(net), inference(net):
+        source = open_inputs(net, inputs, mask, lengths)
         placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
-        head = source.head(HEAD_ROWS)
-        plan = find_plan(net, source.names, head, taps, pool, placement)
+        plan = find_plan(net, source, taps, pool, placement)
         with plan.placement.apply(net):
-            job = Job(net, source, plan, head)
+            extraction = Extraction(net, source, plan)
             if out is None:
-                return job.into_memory(batch_size, progress=progress)
-            return job.into_folder(prepare_folder(out), batch_size, progress=progress)
+                return extraction.into_memory(batch_size, progress=progress)
+            return extraction.into_folder(prepare_folder(out), batch_size, progress=progress)
 
 
 OutputRows = Callable[[Any, int], Tensor]
@@ -142,7 +135,6 @@ def read_rows(
     *,
     device: torch.device,
     output: OutputRows | None = None,
-    batch_size: int = FIXED_ROWS,
 ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
     """Read layers of a net, and its output, bitwise the same however rows are chunked or ordered.
 
@@ -157,8 +149,6 @@ def read_rows(
     output : callable, optional
         Makes rows (n_rows, n_outputs) of what the net returns, given that and n_rows. Without it a pass
         ends after the last tap.
-    batch_size : int
-        Rows of every pass, the last one padded.
 
     Returns
     -------
@@ -171,91 +161,82 @@ def read_rows(
         If a tap cannot be read, or is no row of columns per sample.
     """
     source = ArraySource((None,) * len(inputs), tuple(inputs))
-    with quiet(model):
-        head = source.head(HEAD_ROWS)
-        plan = find_plan(model, source.names, head, taps, "auto", Placement(device, is_fixed=True))
+    with inference(model):
+        plan = find_plan(model, source, taps, "auto", Placement(device, is_fixed=True))
         plan = replace(plan, wants_output=output is not None)
         outputs = MemoryOutputs(source.n_rows)
         with plan.placement.apply(model), torch.inference_mode():
-            Job(model, source, plan, head, output).run(outputs, batch_size, 0, lambda _columns: None)
-    arrays = outputs.finish(len(inputs[0]))
+            Extraction(model, source, plan, output).run(outputs, FIXED_ROWS, 0, lambda _columns: None)
+    arrays = outputs.finish()
     return arrays.pop(OUTPUT, None), {key: arrays[key] for key in taps}
 
 
 @contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
+def inference(model: nn.Module) -> Iterator[None]:
     # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
-    with ExitStack() as stack:
-        for context in (evaluating(model), plain_transformers(), torch.no_grad()):
-            stack.enter_context(context)
+    with evaluating(model), plain_transformers(), torch.no_grad():
         yield
 
 
-class Job:
+@dataclass(frozen=True)
+class Extraction:
     """One pass over all rows."""
 
-    def __init__(
-        self, model: nn.Module, source: Source, plan: Plan, head: Columns, output: OutputRows | None = None
-    ) -> None:
-        self.model = model
-        self.source = source
-        self.plan = plan
-        self.head = head
-        self.output = output
+    model: nn.Module
+    source: Source
+    plan: Plan
+    output: OutputRows | None = None
 
-    def into_memory(self, batch_size: int | Literal["auto"], *, progress: bool) -> dict[str, np.ndarray]:
+    @property
+    def head(self) -> Columns:
+        return self.source.head(HEAD_ROWS)
+
+    def into_memory(self, batch_size: BatchSize, *, progress: bool) -> dict[str, np.ndarray]:
         outputs = MemoryOutputs(self.source.n_rows)
         size = self.choose_size(batch_size)
-        with row_bar(self.source.n_rows, 0, shown=progress) as advance:
-            n_rows = self.run(outputs, size, 0, lambda columns: advance(len(columns[0])))
-        return self.in_order(outputs.finish(n_rows))
+        with progress_bar(self.source.n_rows, 0, shown=progress) as advance:
+            self.run(outputs, size, 0, lambda columns: advance(len(columns[0])))
+        arrays = outputs.finish()
+        return {key: arrays[key] for key in self.keys}
 
-    def into_folder(
-        self, folder: Path, batch_size: int | Literal["auto"], *, progress: bool
-    ) -> dict[str, np.ndarray]:
+    def into_folder(self, folder: Path, batch_size: BatchSize, *, progress: bool) -> dict[str, np.ndarray]:
         """Write files; go on after rows that an earlier call has written from the same inputs."""
-        state = read_record(folder)
-        written = refuse_foreign(folder, self.keys(), state)
-        if batch_size == "auto" and state is not None:
+        old, written = claim_files(folder, self.keys)
+        if batch_size == "auto" and old is not None:
             # The rest of the rows must be computed as the first were.
-            batch_size = int(state["recipe"].get("batch_size", 0)) or "auto"
+            batch_size = int(old.recipe.get("batch_size", 0)) or "auto"
         size = self.choose_size(batch_size)
-        record = open_record(folder, self.recipe(size), state, self.source)
+        record = open_record(folder, self.recipe(size), old, self.source)
         record.written = written
-        if record.is_finished and record.n_done == (self.source.n_rows or record.n_done):
+        if record.finished and record.n_done == (self.source.n_rows or record.n_done):
             logger.info("%s: all rows are there", folder)
-            return finished_outputs(record)
-        record.is_finished = False
-        record.save()
+            return {key: open_output(folder, key) for key in self.keys}
+        record.finished = False
+        record.save(folder)
         outputs = FileOutputs(folder, self.source.n_rows)
         try:
-            with row_bar(self.source.n_rows, record.n_done, shown=progress) as advance:
+            with progress_bar(self.source.n_rows, record.n_done, shown=progress) as advance:
 
                 def count(columns: Columns) -> None:
-                    record.add(columns)
-                    record.note(outputs, outputs.n_bytes(len(columns[0])))
+                    record.add(columns, outputs, folder)
                     advance(len(columns[0]))
 
                 n_rows = self.run(outputs, size, record.n_done, count)
-            finished = outputs.finish(n_rows)
+            outputs.finish(n_rows)
         finally:
             outputs.close()
-        record.is_finished = True
-        record.save()
-        return self.in_order(finished)
+        record.finished = True
+        record.save(folder)
+        return {key: open_output(folder, key) for key in self.keys}
 
-    def in_order(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {key: arrays[key] for key in self.keys()}
-
+    @property
     def keys(self) -> list[str]:
         return [read.key for read in self.plan.examination.reads]
 
-    def choose_size(self, batch_size: int | Literal["auto"]) -> int:
+    def choose_size(self, batch_size: BatchSize) -> int:
         if batch_size != "auto":
             return batch_size if batch_size == 1 else -(-batch_size // KERNEL_ROWS) * KERNEL_ROWS
-        n_rows = self.source.n_rows
-        size = self.plan.choose_size(self.model, self.head, n_rows)
-        return size if n_rows is None else fit_batches(size, n_rows)
+        return self.plan.choose_size(self.model, self.head, self.source.n_rows)
 
     def recipe(self, size: int) -> dict[str, Any]:
         """Return what the bytes of the outputs depend on, beside the input rows."""
@@ -263,7 +244,7 @@ class Job:
         placement = self.plan.placement
         shapes = [[list(column.shape[1:]), str(column.dtype)] for column in self.head]
         return {
-            "keys": self.keys(),
+            "keys": self.keys,
             "taps": [repr(read.tap) for read in reads],
             "weights": hash_weights(self.model),
             "net": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
@@ -278,61 +259,42 @@ class Job:
             "inputs": [list(map(str, self.source.names)), shapes, self.source.n_rows],
         }
 
-    def run(
-        self, outputs: MemoryOutputs | FileOutputs, size: int, n_done: int, count: Callable[[Columns], None]
-    ) -> int:
+    def run(self, outputs: Outputs, size: int, n_done: int, count: Callable[[Columns], None]) -> int:
         """Run the rows from `n_done` on; return how many there are in all."""
+        placement = self.plan.placement
         while True:
-            progress = Counted(n_done, count)
+            delivery = Delivery(outputs, placement.device, n_done, count)
             try:
-                self.run_batches(outputs, size, progress)
-                return progress.n_done
+                self.run_batches(delivery, size)
+                return delivery.n_done
             except Exception as error:
-                if size == 1 or self.plan.placement.is_fixed or not is_out_of_memory(error):
+                if size == 1 or placement.is_fixed or not is_out_of_memory(error):
                     raise
-            size, n_done = size // 2, progress.n_done
+            size, n_done = size // 2, delivery.n_done
             logger.warning("out of memory: batch_size is now %d, from row %d on", size, n_done)
-            if self.plan.placement.device.type == "cuda":
+            if placement.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def run_batches(self, outputs: MemoryOutputs | FileOutputs, size: int, progress: Counted) -> None:
-        delivery = Delivery(outputs, self.plan.placement.device, progress)
-        device = self.plan.placement.device
-        take = take_columns(delivery.take) if self.plan.placement.is_fixed else delivery.take
+    def run_batches(self, delivery: Delivery, size: int) -> None:
+        placement = self.plan.placement
+
+        def take(key: str, rows: Tensor) -> None:
+            if placement.is_fixed and rows.ndim != 2:
+                raise TapError(
+                    f"pool: none must have (rows, columns); got shape={tuple(rows.shape)} at tap {key!r}; "
+                    "use pool: auto or flatten"
+                )
+            delivery.take(key, rows)
+
         with self.plan.read(self.model, take) as reading:
-            chunks = self.source.chunks(progress.n_done, size)
+            chunks = self.source.chunks(delivery.n_done, size)
             if self.source.n_rows == 0:
                 chunks = iter([[column[:0] for column in self.head]])
-            for columns, (args, kwargs) in on_device(chunks, lambda part: self.plan.feed(part, size), device):
+            feed = partial(self.plan.feed, n_rows=size)
+            for columns, (args, kwargs) in on_device(chunks, feed, placement.device):
                 delivery.begin(columns)
                 value = reading.run(args, kwargs, n_rows=size)
                 if self.output is not None:
                     delivery.take(OUTPUT, self.output(value, size))
                 delivery.end()
             delivery.flush()
-
-
-def take_columns(take: Callable[[str, Tensor], None]) -> Callable[[str, Tensor], None]:
-    """Refuse what is no row of columns per sample."""
-
-    def checked(key: str, rows: Tensor) -> None:
-        if rows.ndim != 2:
-            raise TapError(
-                f"pool: none must have (rows, columns); got shape={tuple(rows.shape)} at tap {key!r}; "
-                "use pool: auto or flatten"
-            )
-        take(key, rows)
-
-    return checked
-
-
-class Counted:
-    """Counts rows once they are in their place."""
-
-    def __init__(self, n_done: int, count: Callable[[Columns], None]) -> None:
-        self.n_done = n_done
-        self.count = count
-
-    def __call__(self, columns: list[Tensor]) -> None:
-        self.n_done += len(columns[0])
-        self.count(columns)

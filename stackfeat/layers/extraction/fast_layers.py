@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ONEDNN_CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+from stackfeat.layers.taps.runtime import replaced_attributes
 
+ONEDNN_CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 ONEDNN_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
-@contextmanager
-def fast_layers(model: nn.Module, *, attention: bool = True, order_weights: bool = True) -> Iterator[None]:
+def fast_layers(
+    model: nn.Module, *, attention: bool = True, order_weights: bool = True
+) -> AbstractContextManager[None]:
     """Replace the forward of torch's own layers, and activations that nobody else sees.
 
     Parameters
@@ -41,26 +43,18 @@ def fast_layers(model: nn.Module, *, attention: bool = True, order_weights: bool
     order_weights : bool
         False leaves convolutions as they are: for a pass or two it does not pay.
     """
-    parts = list(model.modules())
-    replaced: list[tuple[Any, Any]] = [
-        *((part, linear) for part in parts if is_own(part, nn.Linear) and ONEDNN_LINEAR is not None),
-        *((part, Convolution()) for part in parts if order_weights and takes_ordered_weights(part)),
-    ]
-    layers: list[Any] = []
-    if attention:
-        replaced += [(part, attend) for part in parts if is_own(part, nn.MultiheadAttention)]
-        layers = [part for part in parts if has_own_relu(part)]
-    try:
-        for part, forward in replaced:
-            part.forward = partial(forward, part)
-        for layer in layers:
-            layer.activation = torch.relu_
-        yield
-    finally:
-        for part, _ in replaced:
-            vars(part).pop("forward", None)
-        for layer in layers:
-            layer.activation = F.relu
+    changes: list[tuple[nn.Module, str, Any]] = []
+    parts: Iterator[Any] = model.modules()
+    for part in parts:
+        if is_own(part, nn.Linear) and ONEDNN_LINEAR is not None:
+            changes.append((part, "forward", partial(linear, part)))
+        elif order_weights and takes_ordered_weights(part):
+            changes.append((part, "forward", partial(OrderedConvolution(), part)))
+        elif attention and is_own(part, nn.MultiheadAttention):
+            changes.append((part, "forward", partial(attend, part)))
+        elif attention and has_own_relu(part):
+            changes.append((part, "activation", torch.relu_))
+    return replaced_attributes(changes)
 
 
 def is_own(part: nn.Module, kind: type[nn.Module]) -> bool:
@@ -93,12 +87,12 @@ def takes_ordered_weights(part: nn.Module) -> bool:
     )
 
 
-class Convolution:
+@dataclass(eq=False)
+class OrderedConvolution:
     """The forward of one ``nn.Conv2d``, with its weights in oneDNN's order from the first call on."""
 
-    def __init__(self) -> None:
-        self.weight: Tensor | None = None
-        self.made_of: tuple[int, int] | None = None
+    weight: Tensor | None = None
+    made_of: tuple[int, int] | None = None
 
     def __call__(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
         is_plain = (
@@ -175,14 +169,8 @@ def attend(
         and not torch.is_autocast_enabled(query.device.type)
     )
     if not is_plain:
-        options: dict[str, Any] = {
-            "key_padding_mask": key_padding_mask,
-            "need_weights": need_weights,
-            "attn_mask": attn_mask,
-            "average_attn_weights": average_attn_weights,
-            "is_causal": is_causal,
-        }
-        return nn.MultiheadAttention.forward(attention, query, key, value, **options)
+        options = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+        return nn.MultiheadAttention.forward(attention, query, key, value, *options)
     return self_attention(attention, query, key_padding_mask), None
 
 
@@ -200,7 +188,11 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor, key_padding_mask
         queries.new_empty(1, 1, 1), queries, keys.transpose(1, 2), beta=0, alpha=1 / math.sqrt(width)
     )
     if key_padding_mask is not None:
-        hide_padding(weights.view(n_rows, n_heads, n_steps, n_steps), key_padding_mask)
+        scores, mask = weights.view(n_rows, n_heads, n_steps, n_steps), key_padding_mask[:, None, None]
+        if mask.dtype == torch.bool:
+            scores.masked_fill_(mask, -math.inf)
+        else:
+            scores += mask
     torch.softmax(weights, -1, out=weights)
     if key_padding_mask is not None:
         # Softmax over nothing is NaN; torch's answer for a sample that is padding alone is zero.
@@ -214,62 +206,44 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor, key_padding_mask
     return product(joined, attention.out_proj.weight, attention.out_proj.bias)
 
 
-def hide_padding(scores: Tensor, mask: Tensor) -> None:
-    """Take padding out of scores (n_rows, n_heads, n_steps, n_steps), in place."""
-    mask = mask[:, None, None]
-    if mask.dtype == torch.bool:
-        scores.masked_fill_(mask, -math.inf)
-    else:
-        scores += mask
-
-
-FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NEW_OUTPUT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 """Layers whose output is a new array that they do not keep themselves."""
 
 
-@contextmanager
-def inplace_relu(model: nn.Module) -> Iterator[None]:
+def inplace_relu(model: nn.Module) -> AbstractContextManager[None]:
     """Replace the forward of every plain ``nn.Sequential`` that has such a ReLU."""
-    chains: list[Any] = [
-        part
-        for part in model.modules()
-        if type(part) is nn.Sequential and "forward" not in vars(part) and any(overwriters(part))
-    ]
-    try:
-        for chain in chains:
-            chain.forward = Chain(chain)
-        yield
-    finally:
-        for chain in chains:
-            del chain.forward
+    return replaced_attributes(
+        [
+            (part, "forward", SequentialForward(part))
+            for part in model.modules()
+            if isinstance(part, nn.Sequential)
+            and is_own(part, nn.Sequential)
+            and any(may_overwrite_input(part))
+        ]
+    )
 
 
-def overwriters(chain: nn.Sequential) -> list[bool]:
+def may_overwrite_input(chain: nn.Sequential) -> list[bool]:
     """Say of each layer whether it may write over its input: a ReLU behind a layer that makes new arrays.
 
     Hooks of the user on that layer may have kept its output, so they rule it out.
     """
-    layers = list(chain)
     return [
-        False,
-        *(
-            type(layer) is nn.ReLU
-            and not layer.inplace
-            and type(before) in FRESH
-            and "forward" not in vars(layer)
-            and "forward" not in vars(before)
-            and not before._forward_hooks
-            and not layer._forward_pre_hooks
-            for before, layer in pairwise(layers)
-        ),
-    ][: len(layers)]
+        is_own(layer, nn.ReLU)
+        and not layer.inplace
+        and type(before) in NEW_OUTPUT
+        and "forward" not in vars(before)
+        and not before._forward_hooks
+        and not layer._forward_pre_hooks
+        for before, layer in zip([nn.Identity(), *chain], chain, strict=False)
+    ]
 
 
-class Chain:
+class SequentialForward:
     """The forward of one ``nn.Sequential``."""
 
     def __init__(self, chain: nn.Sequential) -> None:
-        self.steps = list(zip(chain, overwriters(chain), strict=True))
+        self.steps = list(zip(chain, may_overwrite_input(chain), strict=True))
 
     def __call__(self, input: Any) -> Any:
         value = input  # the name that nn.Sequential gives it

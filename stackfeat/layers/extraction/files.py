@@ -9,12 +9,12 @@ Out: arrays, or files `TAP.npy` in a folder beside `extraction.json`, which says
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +24,13 @@ from torch import Tensor
 from stackfeat.errors import NO_SPACE, StoreError, UsageError
 from stackfeat.store import disk
 from stackfeat.store.disk import safe_name
+from stackfeat.store.npy import read_header
 
 SMALLEST_BYTES = 1 << 20
 
 KEPT_BYTES = 256 << 20
 
-_SPARE: dict[int, np.ndarray] = {}
+_POOL: dict[int, np.ndarray] = {}
 
 
 class Lease:
@@ -40,9 +41,9 @@ class Lease:
         self.__array_interface__: dict[str, Any] = memory.__array_interface__
 
     def __del__(self) -> None:
-        _SPARE[id(self.memory)] = self.memory
-        while sum(memory.nbytes for memory in list(_SPARE.values())) > KEPT_BYTES:
-            _SPARE.pop(next(iter(_SPARE)), None)  # the one that has waited longest
+        _POOL[id(self.memory)] = self.memory
+        while sum(memory.nbytes for memory in list(_POOL.values())) > KEPT_BYTES:
+            _POOL.pop(next(iter(_POOL)), None)  # the one that has waited longest
 
 
 def pooled_array(shape: Sequence[int]) -> np.ndarray:
@@ -50,79 +51,54 @@ def pooled_array(shape: Sequence[int]) -> np.ndarray:
     n_bytes = 4 * math.prod(shape)
     if not SMALLEST_BYTES <= n_bytes <= KEPT_BYTES:
         return np.empty(shape, dtype=np.float32)
-    memory = take(n_bytes)
+    spare = list(_POOL.items())
+    fitting = sorted((memory.nbytes, key) for key, memory in spare if n_bytes <= memory.nbytes <= 2 * n_bytes)
+    taken = (_POOL.pop(key, None) for _, key in fitting)  # another thread may be first
+    memory = next((memory for memory in taken if memory is not None), None)
     if memory is None:
         # numpy asks for huge pages, torch does not: a third less time on large arrays.
         memory = np.empty(n_bytes, dtype=np.uint8)
     return np.asarray(Lease(memory))[:n_bytes].view(np.float32).reshape(shape)
 
 
-def take(n_bytes: int) -> np.ndarray | None:
-    """Take the smallest spare memory that fits without wasting more than it holds."""
-    fitting = sorted(
-        (memory.nbytes, key)
-        for key, memory in list(_SPARE.items())
-        if n_bytes <= memory.nbytes <= 2 * n_bytes
-    )
-    for _, key in fitting:
-        memory = _SPARE.pop(key, None)  # another thread may have been first
-        if memory is not None:
-            return memory
-    return None
-
-
 HEADER_BYTES = 256
-
-MAX_RANK = 8
 
 FLOAT = np.dtype("<f4")
 
 
+@dataclass
 class MemoryOutputs:
     """Arrays in memory; without a known number of rows the parts are joined at the end."""
 
-    def __init__(self, n_rows: int | None) -> None:
-        self.n_rows = n_rows
-        self.arrays: dict[str, np.ndarray] = {}
-        self.parts: dict[str, list[np.ndarray]] = {}
+    n_rows: int | None
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    parts: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
 
     def write(self, key: str, start: int, rows: Tensor) -> None:
-        """Put float32 rows in their place."""
+        """Put float32 rows in their place; a layer may run several times in one pass: the last call counts."""
         values = rows.numpy()
         if self.n_rows is None:
-            parts = self.parts.setdefault(key, [])
-            # A layer may run several times in one pass: the last call counts.
-            del parts[self.n_parts(key, start) :]
-            parts.append(values.copy())
+            self.parts.setdefault(key, {})[start] = values.copy()
             return
         if key not in self.arrays:
             self.arrays[key] = pooled_array((self.n_rows, *values.shape[1:]))
         self.arrays[key][start : start + len(values)] = values
 
-    def n_parts(self, key: str, start: int) -> int:
-        n_before = n_parts = 0
-        for part in self.parts[key]:
-            if n_before >= start:
-                break
-            n_before, n_parts = n_before + len(part), n_parts + 1
-        return n_parts
-
-    def finish(self, n_rows: int) -> dict[str, np.ndarray]:
+    def finish(self) -> dict[str, np.ndarray]:
         # Hooks may keep this object alive for a while: the arrays are the caller's alone.
         arrays, self.arrays = self.arrays, {}
         parts, self.parts = self.parts, {}
-        return arrays | {key: np.concatenate(values) for key, values in parts.items()}
+        return arrays | {key: np.concatenate(list(values.values())) for key, values in parts.items()}
 
 
+@dataclass
 class FileOutputs:
     """Files `TAP.npy.part`, preallocated, that get their names when they are whole."""
 
-    def __init__(self, folder: Path, n_rows: int | None) -> None:
-        self.folder = folder
-        self.n_rows = n_rows
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.descriptors: dict[str, int] = {}
-        self.paths: dict[str, Path] = {}
+    folder: Path
+    n_rows: int | None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    descriptors: dict[str, int] = field(default_factory=dict)
 
     def write(self, key: str, start: int, rows: Tensor) -> None:
         """Put float32 rows in their place of the file."""
@@ -134,14 +110,13 @@ class FileOutputs:
                 f"rows of tap {key!r} must have one shape; got {values.shape[1:]} after {self.shapes[key]}; "
                 "choose a pool that does not depend on the length, such as 'mean'"
             )
-        with explained(self.part(key), values.nbytes):
-            disk.write_all(
-                self.descriptors[key], as_bytes(values), HEADER_BYTES + start * row_bytes(self.shapes[key])
-            )
+        with explained(part_path(self.folder, key), values.nbytes):
+            place = HEADER_BYTES + start * row_bytes(self.shapes[key])
+            disk.write_all(self.descriptors[key], values.data if values.size else b"", place)
 
     def open(self, key: str, shape: tuple[int, ...], start: int) -> None:
         """Make the file at its full size before the first row, so that a full disk shows now."""
-        path, n_rows = self.part(key), self.n_rows or 0
+        path, n_rows = part_path(self.folder, key), self.n_rows or 0
         n_bytes = HEADER_BYTES + n_rows * row_bytes(shape)
         with explained(path, n_bytes):
             flags = os.O_RDWR | os.O_CREAT | (0 if start else os.O_TRUNC)
@@ -150,11 +125,6 @@ class FileOutputs:
             disk.allocate(self.descriptors[key], n_bytes)
             disk.write_all(self.descriptors[key], npy_header((n_rows, *shape)), 0)
 
-    def part(self, key: str) -> Path:
-        if key not in self.paths:
-            self.paths[key] = self.folder / f"{safe_name(key)}.npy.part"
-        return self.paths[key]
-
     def n_bytes(self, n_rows: int) -> int:
         """Return the size of so many rows in all files."""
         return n_rows * sum(row_bytes(shape) for shape in self.shapes.values())
@@ -162,19 +132,17 @@ class FileOutputs:
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         for key, descriptor in self.descriptors.items():
-            with explained(self.part(key)):
+            with explained(part_path(self.folder, key)):
                 os.fsync(descriptor)
 
-    def finish(self, n_rows: int) -> dict[str, np.ndarray]:
-        """Give the files their names and open them for reading."""
+    def finish(self, n_rows: int) -> None:
+        """Give the files their names."""
         for key, descriptor in self.descriptors.items():
-            with explained(self.part(key)):
+            path = part_path(self.folder, key)
+            with explained(path):
                 os.ftruncate(descriptor, HEADER_BYTES + n_rows * row_bytes(self.shapes[key]))
                 disk.write_all(descriptor, npy_header((n_rows, *self.shapes[key])), 0)
-                self.part(key).replace(final_path(self.folder, key))
-        keys = list(self.descriptors)
-        self.close()
-        return {key: open_output(self.folder, key) for key in keys}
+                path.replace(final_path(self.folder, key))
 
     def close(self) -> None:
         for descriptor in self.descriptors.values():
@@ -182,8 +150,16 @@ class FileOutputs:
         self.descriptors.clear()
 
 
+Outputs = MemoryOutputs | FileOutputs
+
+
 def final_path(folder: Path, key: str) -> Path:
     return folder / f"{safe_name(key)}.npy"
+
+
+def part_path(folder: Path, key: str) -> Path:
+    """Return the name of a file that is not whole yet."""
+    return folder / f"{safe_name(key)}.npy.part"
 
 
 def open_output(folder: Path, key: str) -> np.ndarray:
@@ -202,10 +178,6 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     text = repr({"descr": FLOAT.str, "fortran_order": False, "shape": shape})
     body = text.ljust(HEADER_BYTES - 11) + "\n"
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
-
-
-def as_bytes(values: np.ndarray) -> memoryview:
-    return values.reshape(-1).view(np.uint8).data if values.size else memoryview(b"")
 
 
 @contextmanager
@@ -227,15 +199,6 @@ def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         )
         failure.errno = error.errno
         raise failure from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a small file at once."""
-    with explained(path):
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        disk.write_file(temporary, json.dumps(value, indent=1, sort_keys=True).encode(), synced=False)
-        temporary.replace(path)
 
 
 def open_arrays(path: Path) -> Any:
@@ -265,21 +228,19 @@ def open_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
     with archive.open(info) as member:
         if info.compress_type != zipfile.ZIP_STORED:
             return np.lib.format.read_array(member, allow_pickle=False)
-        version = np.lib.format.read_magic(member)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, is_fortran, dtype = read(member)
+        header = read_header(member, info.filename)
         header_bytes = member.tell()
-    if dtype.hasobject:
+    if header.dtype.hasobject:
         raise ValueError("an array of objects")
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
         sizes = file.read(4)
     name_and_extra = int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")
     offset = info.header_offset + 30 + name_and_extra + header_bytes
-    order: Literal["F", "C"] = "F" if is_fortran else "C"
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    mapped: np.ndarray = np.memmap(str(path), dtype, mode="r", offset=offset, shape=shape, order=order)
+    order: Literal["F", "C"] = "F" if header.is_fortran else "C"
+    if 0 in header.shape:
+        return np.empty(header.shape, header.dtype)
+    mapped: np.ndarray = np.memmap(
+        str(path), header.dtype, mode="r", offset=offset, shape=header.shape, order=order
+    )
     return mapped

@@ -1,6 +1,8 @@
 """Inputs of any of the usual kinds, as rows that can be read in order from any row on.
 
-In:  an array, tensor, tuple, dict, Dataset, DataLoader, or the path of an npy or npz file.
+In:  an array, tensor, tuple, dict, Dataset, DataLoader, or the path of an npy or npz file; or any object with
+     ``shape``, ``dtype``, ``len()`` and ``__getitem__`` that takes an int64 array of row numbers and returns an
+     ndarray: what does not fit into memory stays on disk until a batch needs its rows (`LazyColumn`).
 Out: a `Source`: how its columns reach ``forward``, how many rows there are, and the rows in chunks.
      A mask or lengths that the caller gives travel beside the rows.
 """
@@ -11,29 +13,114 @@ import inspect
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import Parameter
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from stackfeat.errors import UsageError
-from stackfeat.layers.activations.masks import GIVEN_LENGTHS, GIVEN_MASK
+from stackfeat.layers.activations.layout import USER_LENGTHS, USER_MASK
 from stackfeat.layers.extraction.files import open_arrays
-from stackfeat.layers.lazy import Column, LazyColumn
 from stackfeat.registry.resolve import suggest
 
 Columns = list[Tensor]
-
 Names = tuple[str | None, ...]
+"""For each column the argument of ``forward`` it goes to; None: the next positional one."""
+PIECE_ROWS = 4096
+RANDOM_SAMPLERS = (
+    torch.utils.data.RandomSampler,
+    torch.utils.data.SubsetRandomSampler,
+    torch.utils.data.WeightedRandomSampler,
+)
+LAZY = ("shape", "dtype", "__len__", "__getitem__")
+
+
+def is_lazy(array: object) -> bool:
+    """Say whether rows of `array` are to be read one batch after the other."""
+    if isinstance(array, np.ndarray):
+        return isinstance(array, np.memmap)
+    return not isinstance(array, Tensor) and all(hasattr(array, name) for name in LAZY)
+
+
+@dataclass(frozen=True, eq=False)
+class LazyColumn:
+    """Some rows of a memmap or its like, as a tensor that does not exist yet.
+
+    Parameters
+    ----------
+    source : object
+        See the head of this file.
+    rows : ndarray of int64, optional
+        Which rows of it, in this order; all by default.
+    """
+
+    source: Any
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.source) if self.rows is None else len(self.rows)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.source.shape)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """Read rows: floats and booleans as float32, integers as int64."""
+        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu().numpy()
+        return to_tensor(self.source[numbers if self.rows is None else self.rows[numbers]])
+
+    def select(self, rows: np.ndarray) -> LazyColumn:
+        """Return some of the rows, unread."""
+        return LazyColumn(self.source, rows if self.rows is None else self.rows[rows])
+
+
+def select(array: Any, rows: np.ndarray) -> Any:
+    """Return rows of an array; of a lazy one without reading them."""
+    if isinstance(array, LazyColumn):
+        return array.select(rows)
+    return LazyColumn(array, rows) if is_lazy(array) else array[rows]
+
+
+Column = Tensor | LazyColumn
+
+
+def to_column(array: Any) -> Column:
+    """Return an array as a tensor; a lazy one unread."""
+    if isinstance(array, LazyColumn):
+        return array
+    return LazyColumn(array) if is_lazy(array) else to_tensor(array)
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """Return floats and booleans as float32, integers as int64."""
+    dtype: Any = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
+    values = np.ascontiguousarray(array, dtype=dtype)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 @dataclass(frozen=True)
 class LoaderSource:
-    """A DataLoader, or a Dataset read through one."""
+    """A DataLoader, or a Dataset read through one.
+
+    Attributes
+    ----------
+    names : Names
+    keys : tuple
+        Which part of a batch each column is; None: the batch itself.
+    first : object
+        The first batch.
+    n_rows : int or None
+        None where only reading to the end can tell.
+    loader, dataset
+        One of them.
+    padding : Tensor, optional
+        What the caller says about the padding of every row: one more column.
+    """
 
     names: Names
     keys: tuple[int | str | None, ...]
@@ -41,23 +128,25 @@ class LoaderSource:
     n_rows: int | None
     loader: Any = None
     dataset: Any = None
-    begun: dict[int, Iterator[Columns]] = field(default_factory=dict)
+    padding: Tensor | None = None
+    open_passes: dict[int, Iterator[Columns]] = field(default_factory=dict)
 
     def head(self, n_rows: int) -> Columns:
-        return [to_column(pick(self.first, key))[:n_rows] for key in self.keys]
+        """Return a few of the first rows."""
+        return [column[:n_rows] for column in next(self.read([self.first]))]
 
     def chunks(self, start: int, size: int) -> Iterator[Columns]:
-        begun = self.begun.pop(start, None)
-        self.begun.clear()
-        if begun is not None:
-            yield from merge(begun, 0, size)
-        elif self.dataset is not None:
-            left = torch.utils.data.Subset(self.dataset, range(start, len(self.dataset)))
-            yield from merge(self.read(torch.utils.data.DataLoader(left, batch_size=size)), 0, size)
-        else:
-            yield from merge(self.read(self.loader), start, size)
+        """Yield the rows from `start` on, `size` at a time; the last chunk may be shorter."""
+        open_passes = self.open_passes.pop(start, None)
+        self.open_passes.clear()
+        if open_passes is not None:
+            return merge(open_passes, 0, size)
+        if self.dataset is not None:
+            left = Subset(self.dataset, range(start, len(self.dataset)))
+            return merge(self.read(DataLoader(left, batch_size=size), start), 0, size)
+        return merge(self.read(self.loader), start, size)
 
-    def again(self, n_rows: int) -> Iterator[Columns]:
+    def first_rows(self, n_rows: int) -> Iterator[Columns]:
         """Yield the first rows; `chunks` from there on goes on with the same pass over the loader.
 
         A loader has to read the rows that are done in any case, only to reach the others.
@@ -71,17 +160,34 @@ class LoaderSource:
             yield [column[:n_left] for column in columns]
             rest = [[column[n_left:] for column in columns]] if len(columns[0]) > n_left else []
             n_left -= min(n_left, len(columns[0]))
-        self.begun[n_rows] = chain(rest, batches)
+        self.open_passes[n_rows] = chain(rest, batches)
 
     def pick_rows(self, rows: Sequence[int]) -> Columns | None:
+        """Return some rows, or None where reading all of them in order is the only way."""
         if self.dataset is None:
             return None
-        some = torch.utils.data.Subset(self.dataset, list(rows))
-        return next(iter(self.read(torch.utils.data.DataLoader(some, batch_size=len(rows)))))
+        some = DataLoader(Subset(self.dataset, list(rows)), batch_size=len(rows))
+        padding = [] if self.padding is None else [self.padding[list(rows)]]
+        return [*self.columns_of(next(iter(some))), *padding]
 
-    def read(self, batches: Any) -> Iterator[Columns]:
+    def read(self, batches: Any, start: int = 0) -> Iterator[Columns]:
+        """Yield the columns of batches, the first of which begins with row `start`."""
         for batch in batches:
-            yield [to_column(pick(batch, key)) for key in self.keys]
+            columns = self.columns_of(batch)
+            stop = start + len(columns[0])
+            if self.padding is not None:
+                if stop > len(self.padding):
+                    name = str(self.names[-1])[1:-1]
+                    raise UsageError(
+                        f"{name} must have a row per sample; got {len(self.padding)} rows, and the loader gave "
+                        f"{stop} and more; make it as long as the inputs"
+                    )
+                columns.append(self.padding[start:stop])
+            yield columns
+            start = stop
+
+    def columns_of(self, batch: Any) -> Columns:
+        return [batch_column(batch if key is None else batch[key]) for key in self.keys]
 
 
 def merge(batches: Iterator[Columns], n_skipped: int, size: int) -> Iterator[Columns]:
@@ -114,58 +220,15 @@ def join(parts: Sequence[Columns]) -> Columns:
     return [torch.cat(columns) for columns in zip(*parts, strict=True)]
 
 
-def pick(batch: Any, key: int | str | None) -> Any:
-    return batch if key is None else batch[key]
-
-
-def to_column(value: Any) -> Tensor:
+def batch_column(value: Any) -> Tensor:
     if isinstance(value, Tensor) and not value.is_nested and value.ndim:
         return value.detach()
     if isinstance(value, np.ndarray) and value.ndim:
-        return copied(value, 0, len(value))
+        return native_copy(value)
     raise UsageError(
         f"a batch must hold tensors with a row per sample; got {type(value).__name__}; "
         "give the DataLoader a collate_fn that returns tensors"
     )
-
-
-PIECE_ROWS = 4096
-
-RANDOM_SAMPLERS = (
-    torch.utils.data.RandomSampler,
-    torch.utils.data.SubsetRandomSampler,
-    torch.utils.data.WeightedRandomSampler,
-)
-
-
-class Source(Protocol):
-    """Rows for ``forward``.
-
-    Attributes
-    ----------
-    names : tuple
-        For each column the argument of ``forward`` it goes to; None: the next positional one.
-    n_rows : int or None
-        None where only reading to the end can tell.
-    """
-
-    @property
-    def names(self) -> Names: ...
-
-    @property
-    def n_rows(self) -> int | None: ...
-
-    def head(self, n_rows: int) -> Columns:
-        """Return a few of the first rows."""
-
-    def chunks(self, start: int, size: int) -> Iterator[Columns]:
-        """Yield the rows from `start` on, `size` at a time; the last chunk may be shorter."""
-
-    def again(self, n_rows: int) -> Iterator[Columns]:
-        """Yield the first rows in pieces of any size, to compare them with those of an earlier call."""
-
-    def pick_rows(self, rows: Sequence[int]) -> Columns | None:
-        """Return some rows, or None where reading all of them in order is as cheap or the only way."""
 
 
 @dataclass(frozen=True)
@@ -176,79 +239,94 @@ class ArraySource:
     arrays: tuple[np.ndarray | Column, ...]
 
     @property
-    def n_rows(self) -> int | None:
+    def n_rows(self) -> int:
         return len(self.arrays[0])
 
     def head(self, n_rows: int) -> Columns:
-        return [copied(array, 0, n_rows) for array in self.arrays]
+        return self.cut(0, n_rows)
 
     def chunks(self, start: int, size: int) -> Iterator[Columns]:
-        views = [as_tensor(array) for array in self.arrays]
-        for first in range(start, len(self.arrays[0]), size):
-            yield [
-                copied(array, first, size) if view is None else view[first : first + size]
-                for array, view in zip(self.arrays, views, strict=True)
-            ]
+        for first in range(start, self.n_rows, size):
+            yield self.cut(first, size)
 
-    def again(self, n_rows: int) -> Iterator[Columns]:
+    def first_rows(self, n_rows: int) -> Iterator[Columns]:
         for first in range(0, n_rows, PIECE_ROWS):
-            yield [copied(array, first, min(PIECE_ROWS, n_rows - first)) for array in self.arrays]
+            yield self.cut(first, min(PIECE_ROWS, n_rows - first))
 
-    def pick_rows(self, rows: Sequence[int]) -> Columns | None:
-        return None
+    def pick_rows(self, rows: Sequence[int]) -> None:
+        """Return None: reading all rows in order is as cheap."""
+
+    def cut(self, first: int, size: int) -> Columns:
+        return [rows_of(array, first, size) for array in self.arrays]
 
 
-def as_tensor(array: np.ndarray | Column) -> Tensor | None:
-    """Return the array as a tensor on the same memory, or None where each chunk must be copied."""
-    if isinstance(array, Tensor):
-        return array.detach()
-    if isinstance(array, LazyColumn):
-        return None
+Source = ArraySource | LoaderSource
+
+
+def rows_of(array: np.ndarray | Column, first: int, size: int) -> Tensor:
+    """Return neighbouring rows; pages of a mapped file are given back, so that memory stays constant."""
+    if not isinstance(array, np.ndarray):
+        return array[first : first + size].detach()
+    rows, is_plain = array[first : first + size], min(array.strides) >= 0 and array.dtype.isnative
     # A layer that works in place on its input must not reach memory that is mapped or read-only.
-    if not array.flags.writeable or isinstance(array, np.memmap) or min(array.strides, default=0) < 0:
-        return None
-    return torch.from_numpy(array) if array.dtype.isnative else None
-
-
-def copied(array: Any, first: int, size: int) -> Tensor:
-    """Copy some rows; pages of a mapped file are given back, so that memory stays constant."""
-    if isinstance(array, Tensor):
-        return array.detach()[first : first + size].clone()
-    if isinstance(array, LazyColumn):
-        return array[first : first + size]
-    rows = np.array(array[first : first + size], dtype=array.dtype.newbyteorder("="), order="C")
+    if is_plain and array.flags.writeable and not isinstance(array, np.memmap):
+        return torch.from_numpy(rows)
+    tensor = native_copy(rows)
     if isinstance(array, np.memmap) and array.mode == "r" and first // size % 64 == 63:
         mapped = getattr(array, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
-    return torch.from_numpy(rows)
+    return tensor
 
 
-def open_inputs(model: nn.Module, inputs: Any) -> Source:
-    """Return `inputs` as a source.
+def native_copy(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(rows, dtype=rows.dtype.newbyteorder("="), order="C"))
+
+
+def open_inputs(model: nn.Module, inputs: Any, mask: Any = None, lengths: Any = None) -> Source:
+    """Return `inputs` as a source, with a mask or lengths beside its columns.
 
     Raises
     ------
     UsageError
-        If rows cannot be told from it, or its parts do not fit ``forward``.
+        If rows cannot be told from it, or its parts do not fit ``forward``; if mask and lengths are both
+        given, or have another shape or other values than they must have.
     """
+    source = plain_source(model, inputs)
+    if mask is None and lengths is None:
+        return source
+    if mask is not None and lengths is not None:
+        raise UsageError("mask and lengths say the same thing; got both; give one of them")
+    name, padding = (
+        (USER_MASK, checked_mask(mask)) if mask is not None else (USER_LENGTHS, checked_lengths(lengths))
+    )
+    if source.n_rows is not None and len(padding) != source.n_rows:
+        raise UsageError(
+            f"{name[1:-1]} must have a row per sample; got {len(padding)} rows for {source.n_rows} of the inputs; "
+            "make it as long as the inputs"
+        )
+    if isinstance(source, ArraySource):
+        return replace(source, names=(*source.names, name), arrays=(*source.arrays, padding))
+    return replace(source, names=(*source.names, name), padding=padding)
+
+
+def plain_source(model: nn.Module, inputs: Any) -> Source:
     if isinstance(inputs, str | Path):
         inputs = open_arrays(Path(inputs))
         if isinstance(inputs, dict) and not set(inputs) & set(arguments(model)[0]) and len(inputs) == 1:
             inputs = next(iter(inputs.values()))
-    if isinstance(inputs, torch.utils.data.DataLoader):
+    if isinstance(inputs, DataLoader):
         return loader_source(model, inputs)
     if isinstance(inputs, TensorDataset):
-        keys, names = choose(model, inputs.tensors)
-        return array_source(names, [pick(inputs.tensors, key) for key in keys])
+        names = choose_parts(model, inputs.tensors)[1]
+        return array_source(names, list(inputs.tensors[: len(names)]))
     if isinstance(inputs, Dataset):
         return dataset_source(model, inputs)
     if isinstance(inputs, Mapping):
         check_names(model, list(inputs))
         return array_source(tuple(inputs), list(inputs.values()))
-    if isinstance(inputs, tuple):
-        return array_source((None,) * len(inputs), list(inputs))
-    return array_source((None,), [inputs])
+    values = list(inputs) if isinstance(inputs, tuple) else [inputs]
+    return array_source((None,) * len(values), values)
 
 
 def array_source(names: Names, values: list[Any]) -> ArraySource:
@@ -276,11 +354,11 @@ def to_array(value: Any) -> np.ndarray | Tensor:
 
 def dataset_source(model: nn.Module, dataset: Any) -> LoaderSource:
     if isinstance(dataset, IterableDataset):
-        return loader_source(model, torch.utils.data.DataLoader(dataset, batch_size=64))
+        return loader_source(model, DataLoader(dataset, batch_size=64))
     if len(dataset) == 0:
         raise UsageError("a Dataset must have rows; got 0; give an array of shape (0, ...) for none")
-    first = next(iter(torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, [0]))))
-    keys, names = choose(model, first)
+    first = next(iter(DataLoader(Subset(dataset, [0]))))
+    keys, names = choose_parts(model, first)
     return LoaderSource(names, keys, first, len(dataset), dataset=dataset)
 
 
@@ -310,11 +388,11 @@ def loader_source(model: nn.Module, loader: Any) -> LoaderSource:
     first = next(iter(loader), None)
     if first is None:
         raise UsageError("a DataLoader must give rows; got none; look at its dataset")
-    keys, names = choose(model, first)
+    keys, names = choose_parts(model, first)
     return LoaderSource(names, keys, first, n_rows, loader=loader)
 
 
-def choose(model: nn.Module, batch: Any) -> tuple[tuple[int | str | None, ...], Names]:
+def choose_parts(model: nn.Module, batch: Any) -> tuple[tuple[int | str | None, ...], Names]:
     """Say which parts of a batch are for ``forward``: a target behind the inputs is left out."""
     names, n_required, takes_any_position, takes_any_name = arguments(model)
     if isinstance(batch, Mapping):
@@ -334,14 +412,14 @@ def arguments(model: nn.Module) -> tuple[list[str], int, bool, bool]:
         parameters = list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
         return [], 1, True, True
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    required = [p for p in named if p.default is p.empty and p.kind is not p.KEYWORD_ONLY]
-    kinds = {p.kind for p in parameters}
+    kinds = {parameter.kind for parameter in parameters}
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    n_required = sum(p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in named)
     return (
         [p.name for p in named],
-        len(required),
-        inspect.Parameter.VAR_POSITIONAL in kinds,
-        inspect.Parameter.VAR_KEYWORD in kinds,
+        n_required,
+        Parameter.VAR_POSITIONAL in kinds,
+        Parameter.VAR_KEYWORD in kinds,
     )
 
 
@@ -353,72 +431,6 @@ def check_names(model: nn.Module, given: list[str]) -> None:
             f"named inputs must be arguments of {type(model).__name__}.forward ({', '.join(names)}); "
             f"got {wrong[0]!r}.{suggest(str(wrong[0]), names)} Rename it, or give a tuple"
         )
-
-
-@dataclass(frozen=True)
-class PaddedSource:
-    """Rows of a loader, and what the caller says about their padding."""
-
-    rows: Source
-    name: str
-    told: Tensor
-
-    @property
-    def names(self) -> Names:
-        return (*self.rows.names, self.name)
-
-    @property
-    def n_rows(self) -> int | None:
-        return self.rows.n_rows
-
-    def head(self, n_rows: int) -> Columns:
-        return next(self.beside(iter([self.rows.head(n_rows)]), 0))
-
-    def chunks(self, start: int, size: int) -> Iterator[Columns]:
-        return self.beside(self.rows.chunks(start, size), start)
-
-    def again(self, n_rows: int) -> Iterator[Columns]:
-        return self.beside(self.rows.again(n_rows), 0)
-
-    def pick_rows(self, rows: Sequence[int]) -> Columns | None:
-        columns = self.rows.pick_rows(rows)
-        return None if columns is None else [*columns, self.told[list(rows)]]
-
-    def beside(self, chunks: Iterator[Columns], start: int) -> Iterator[Columns]:
-        for columns in chunks:
-            stop = start + len(columns[0])
-            if stop > len(self.told):
-                raise UsageError(
-                    f"{self.name[1:-1]} must have a row per sample; got {len(self.told)} rows, and the loader "
-                    f"gave {stop} and more; make it as long as the inputs"
-                )
-            yield [*columns, self.told[start:stop]]
-            start = stop
-
-
-def with_padding(source: Source, mask: Any = None, lengths: Any = None) -> Source:
-    """Return the source with a mask or lengths beside its columns.
-
-    Raises
-    ------
-    UsageError
-        If both are given, or they have another shape or other values than they must have.
-    """
-    if mask is None and lengths is None:
-        return source
-    if mask is not None and lengths is not None:
-        raise UsageError("mask and lengths say the same thing; got both; give one of them")
-    name, told = (
-        (GIVEN_MASK, checked_mask(mask)) if mask is not None else (GIVEN_LENGTHS, checked_lengths(lengths))
-    )
-    if source.n_rows is not None and len(told) != source.n_rows:
-        raise UsageError(
-            f"{name[1:-1]} must have a row per sample; got {len(told)} rows for {source.n_rows} of the inputs; "
-            "make it as long as the inputs"
-        )
-    if isinstance(source, ArraySource):
-        return replace(source, names=(*source.names, name), arrays=(*source.arrays, told))
-    return PaddedSource(source, name, told)
 
 
 def checked_mask(mask: Any) -> Tensor:

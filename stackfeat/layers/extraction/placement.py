@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stackfeat.errors import UsageError
 from stackfeat.layers.extraction.fast_layers import fast_layers, inplace_relu, takes_ordered_weights
 from stackfeat.layers.extraction.files import pooled_array
-from stackfeat.layers.taps.runtime import fast_matmul_is_exact, pick_device
+from stackfeat.layers.taps.runtime import fast_matmul_is_exact, matmul_path, pick_device
 
 Precision = Literal["float32", "bf16", "autocast"]
 LONGEST_PLAIN = 512
@@ -67,16 +67,11 @@ class Placement:
         swapped: list[tuple[Tensor, Tensor]] = []
         try:
             with torch.no_grad():
-                for tensor, is_image_weight in self.stored_tensors(model):
-                    if self.precision != "bf16" and tensor.device == self.device and not is_image_weight:
-                        continue
-                    data = tensor.data
-                    moved = self.move(data, image=is_image_weight)
-                    if moved is not data:
-                        swapped.append((tensor, data))
-                        tensor.data = moved
+                for tensor, moved in self.moved_tensors(model):
+                    swapped.append((tensor, tensor.data))
+                    tensor.data = moved
             with ExitStack() as stack:
-                stack.enter_context(matmul_path(self.device))
+                stack.enter_context(matmul_path(self.device.type))
                 if self.plain_attention:
                     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
                 if self.is_fast:
@@ -92,8 +87,8 @@ class Placement:
                 for tensor, data in swapped:
                     tensor.data = data
 
-    def stored_tensors(self, model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
-        """Yield the weights and buffers that may have to move, and whether they should lie as images do."""
+    def moved_tensors(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the weights and buffers that have to move, and what they become."""
         if self.is_fixed and not self.channels_last:
             return  # the net is where it is to be
         kernels = {
@@ -102,14 +97,14 @@ class Placement:
             if isinstance(part, CONVOLUTIONS) and not (self.orders_weights and takes_ordered_weights(part))
         }
         for tensor in (*model.parameters(), *model.buffers()):
-            yield tensor, id(tensor) in kernels and tensor.ndim == 4
-
-    def move(self, tensor: Tensor, *, image: bool) -> Tensor:
-        if image and self.channels_last and tensor.device == self.device and self.precision != "bf16":
-            return as_channels_last(tensor)
-        dtype = torch.bfloat16 if self.precision == "bf16" and tensor.is_floating_point() else tensor.dtype
-        layout = torch.channels_last if image and self.channels_last else torch.preserve_format
-        return tensor.to(self.device, dtype, memory_format=layout)
+            is_kernel = self.channels_last and id(tensor) in kernels and tensor.ndim == 4
+            if self.precision == "bf16" or tensor.device != self.device:
+                is_rounded = self.precision == "bf16" and tensor.is_floating_point()
+                layout = torch.channels_last if is_kernel else torch.preserve_format
+                dtype = torch.bfloat16 if is_rounded else tensor.dtype
+                yield tensor, tensor.data.to(self.device, dtype, memory_format=layout)
+            elif is_kernel:
+                yield tensor, as_channels_last(tensor.data)
 
     def feed(self, tensor: Tensor, dtype: torch.dtype, n_rows: int) -> Tensor:
         """Return a column as the net takes it: on the device, in its float format, `n_rows` rows."""
@@ -177,31 +172,15 @@ def pays_plain_attention(inputs: list[Tensor], device: torch.device) -> bool:
 
 
 def check_precision(precision: str) -> Precision:
-    for known in get_args(Precision):
-        if precision == known:
-            return known  # type: ignore[no-any-return]
-    raise UsageError(
-        f"precision must be one of {', '.join(get_args(Precision))}; got precision={precision!r}; use 'float32'"
-    )
+    if precision not in get_args(Precision):
+        raise UsageError(
+            f"precision must be one of {', '.join(get_args(Precision))}; got precision={precision!r}; use 'float32'"
+        )
+    return cast(Precision, precision)
 
 
 def may_be_channels_last(model: nn.Module, inputs: list[Tensor], device: torch.device) -> bool:
     """Say whether images could lie channels-last: on the CPU it is up to three times as fast."""
     has_images = any(column.ndim == 4 and column.is_floating_point() for column in inputs)
-    return (
-        device.type in ("cpu", "cuda")
-        and has_images
-        and any(isinstance(m, CONVOLUTIONS) for m in model.modules())
-    )
-
-
-@contextmanager
-def matmul_path(device: torch.device) -> Iterator[None]:
-    """Take oneDNN's matrix products where they are true float32; never a setting that rounds."""
-    before = torch.get_float32_matmul_precision()
-    fast = device.type == "cpu" and fast_matmul_is_exact()
-    torch.set_float32_matmul_precision("medium" if fast else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    has_kernels = any(isinstance(part, CONVOLUTIONS) for part in model.modules())
+    return device.type in ("cpu", "cuda") and has_images and has_kernels

@@ -11,36 +11,35 @@ import logging
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from stackfeat.layers.activations.call_trace import Examination, check_given, examine
-from stackfeat.layers.activations.dry_run import preserve_state
-from stackfeat.layers.activations.masks import split_given
+from stackfeat.layers.activations.dry_run import OUTPUT, Examination, check_user_mask, examine
+from stackfeat.layers.activations.layout import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import RowReading
-from stackfeat.layers.extraction.batch import LargestValue, choose_batch_size, tile_rows
-from stackfeat.layers.extraction.inputs import Columns, Names
+from stackfeat.layers.extraction.batch import choose_batch_size, even_batches, row_sizes
+from stackfeat.layers.extraction.inputs import Columns, Names, Source
 from stackfeat.layers.extraction.placement import (
     Placement,
     float_dtype,
     may_be_channels_last,
     pays_plain_attention,
 )
-from stackfeat.layers.taps import Tap, first_tensor
-from stackfeat.layers.taps.tap import Pool, Taps, resolve_taps
+from stackfeat.layers.taps.runtime import preserve_state
+from stackfeat.layers.taps.tap import Pool, Taps, keyed, resolve_taps
+from stackfeat.layers.taps.values import Arguments, first_tensor
 
 logger = logging.getLogger(__name__)
 
+HEAD_ROWS = 8
 DRY_ROWS = 3
 PENULTIMATE = "penultimate"
-OUTPUT = "<output>"
-"""Key of the net's own output: no tap can be called so."""
 PLAIN = (int, float, str)
-NO_TAPS = Examination(reads=(), findings={}, n_rows=0, output=None, random=False, stoppable=False)
+NO_TAPS = Examination(reads=(), findings={}, influenced=(), stoppable=False)
 Deliver = Callable[[str, Tensor], None]
 
 
@@ -76,7 +75,7 @@ class Plan:
     wants_output: bool = False
     tuned: int | None = field(default=None)
 
-    def feed(self, columns: Columns, n_rows: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def feed(self, columns: Columns, n_rows: int) -> Arguments:
         """Return the arguments of ``forward``, padded to `n_rows`."""
         fed = [self.placement.feed(column, self.dtype, n_rows) for column in columns]
         if self.overwrites_inputs:
@@ -87,9 +86,12 @@ class Plan:
         return RowReading(model, self.examination, deliver, stop_early=not self.wants_output)
 
     def choose_size(self, model: nn.Module, head: Columns, n_rows: int | None) -> int:
-        """Return a batch size, timing a few where there are enough rows to make up for it."""
-        if self.tuned is not None:
-            return self.tuned
+        """Return a batch size."""
+        size = self.tuned if self.tuned is not None else self.try_sizes(model, head, n_rows)
+        return size if n_rows is None else even_batches(size, n_rows)
+
+    def try_sizes(self, model: nn.Module, head: Columns, n_rows: int | None) -> int:
+        """Time a few batch sizes, where there are enough rows to make up for it."""
 
         def copy_out(_key: str, rows: Tensor) -> None:
             rows.to("cpu", torch.float32, copy=True)
@@ -99,7 +101,8 @@ class Plan:
         with self.read(model, copy_out) as reading:
 
             def run(size: int) -> None:
-                args, kwargs = self.feed(tile_rows(head, size), size)
+                rows = [column[torch.arange(size) % len(column)] for column in head]
+                args, kwargs = self.feed(rows, size)
                 reading.run(args, kwargs, n_rows=size)
 
             weight_bytes = sum(weight.nbytes for weight in model.parameters())
@@ -113,9 +116,7 @@ class Plan:
 _PLANS: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
 
 
-def find_plan(
-    model: nn.Module, names: Names, head: Columns, taps: Taps, pool: str, placement: Placement
-) -> Plan:
+def find_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement: Placement) -> Plan:
     """Return the plan for this module, these taps (there may be none) and rows of this shape.
 
     Raises
@@ -123,6 +124,7 @@ def find_plan(
     LayerNotFoundError, TapError
         If a tap cannot be read, or rows of a batch influence each other.
     """
+    names, head = source.names, source.head(HEAD_ROWS)
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
     n_rows = min(len(head[0]), DRY_ROWS)
     key = (structure(model), names, shapes, n_rows, repr(taps), pool, placement, torch.get_num_threads())
@@ -130,7 +132,7 @@ def find_plan(
     if key not in plans:
         if len(plans) >= 8:
             plans.clear()
-        plans[key] = make_plan(model, names, head, taps, pool, placement)
+        plans[key] = make_plan(model, source, taps, pool, placement)
     return plans[key]
 
 
@@ -148,10 +150,9 @@ def structure(model: nn.Module) -> Hashable:
     )
 
 
-def make_plan(
-    model: nn.Module, names: Names, head: Columns, taps: Taps, pool: str, placement: Placement
-) -> Plan:
+def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement: Placement) -> Plan:
     """Run the net on a few rows and look."""
+    head = source.head(DRY_ROWS)
     n_rows = min(len(head[0]), DRY_ROWS) or 1
     # Real rows only: the examination makes up what is missing, so that no two rows are alike.
     few = [column[:n_rows] if len(column) else column.new_zeros(1, *column.shape[1:]) for column in head]
@@ -161,50 +162,47 @@ def make_plan(
     with placement.apply(model) if not placement.is_fixed else nullcontext():
         fed = [placement.feed(column.clone(), dtype, n_rows) for column in few]
         before = [column.clone() for column in fed]
-        args, kwargs = bind(names, fed)
-        # What batch sizes are tried out by, where they are.
-        largest = LargestValue(model, DRY_ROWS)
-        with largest if not placement.is_fixed else nullcontext():
-            examination = examine_taps(model, taps, pool, args, kwargs)
+        inputs = bind(source.names, fed)
+        with row_sizes(model, DRY_ROWS) as sizes:
+            examination = examine_taps(model, taps, pool, inputs)
         overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
-        plan = Plan(names, placement, examination, dtype, largest.bytes, overwrites)
+        plan = Plan(source.names, placement, examination, dtype, max(sizes, default=0), overwrites)
     last = replace(plan, placement=replace(placement, channels_last=True))
-    is_last = may_be_channels_last(model, few, placement.device) and agrees(model, plan, last, few)
+    is_last = may_be_channels_last(model, few, placement.device) and gives_same_values(model, plan, last, few)
     return last if is_last else plan
 
 
-def examine_taps(
-    model: nn.Module, taps: Taps, pool: str, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
-) -> Examination:
+def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> Examination:
     """Run the net on a few rows and look at the taps; refuse those that cannot be read row by row."""
+    args, kwargs = inputs
     if not taps:
         with preserve_state(model):
             model(*args, **kwargs)
         return NO_TAPS
-    reads = resolve_taps(
-        model, name_penultimate(model, taps, args, kwargs), pool=None if pool == "auto" else cast(Pool, pool)
-    )
+    given = [tap for _, tap in keyed(taps)]
+    if PENULTIMATE in given and not hasattr(model, PENULTIMATE):
+        found = find_penultimate(model, *args, **split_user_mask(kwargs)[0])
+        named = [found if tap == PENULTIMATE else tap for tap in given]
+        taps = dict(zip(taps, named, strict=True)) if isinstance(taps, Mapping) else named
+    reads = resolve_taps(model, taps, pool=cast(Pool, pool))
     examination = examine(model, reads, args, kwargs)
     examination.check()
-    check_given(model, examination, args, kwargs)
+    check_user_mask(model, examination, inputs)
     return examination
 
 
-def agrees(model: nn.Module, plan: Plan, changed: Plan, few: Columns) -> bool:
+def gives_same_values(model: nn.Module, plan: Plan, changed: Plan, few: Columns) -> bool:
     """Say whether a net gives the same by another plan, if what it does in between fits that.
 
     ``view`` on the result of a convolution does not take images that lie channels-last. A fixed plan is
     the same for all rows and taps, so the whole net is run on made-up rows.
     """
     if plan.placement.is_fixed:
-        few = [made_up(column) for column in few]
+        few = [stand_in_rows(column) for column in few]
         plan, changed = (replace(p, examination=NO_TAPS, wants_output=True) for p in (plan, changed))
     try:
         with preserve_state(model):
-            with plan.placement.apply(model):
-                plain = read_few(model, plan, few)
-            with changed.placement.apply(model):
-                found = read_few(model, changed, few)
+            plain, found = read_few(model, plan, few), read_few(model, changed, few)
     except Exception as error:
         logger.info("images stay channels-first: %s", (str(error).splitlines() or [type(error).__name__])[0])
         return False
@@ -222,14 +220,14 @@ def read_few(model: nn.Module, plan: Plan, few: Columns) -> dict[str, Tensor]:
         caught[key] = rows.to("cpu", torch.float64, copy=True)
 
     args, kwargs = plan.feed([column.clone() for column in few], DRY_ROWS)
-    with torch.no_grad(), plan.read(model, keep) as reading:
+    with plan.placement.apply(model), torch.no_grad(), plan.read(model, keep) as reading:
         output = first_tensor(reading.run(args, kwargs, n_rows=DRY_ROWS))
     if plan.wants_output and output is not None:
         keep(OUTPUT, output)
     return caught
 
 
-def made_up(column: Tensor) -> Tensor:
+def stand_in_rows(column: Tensor) -> Tensor:
     """Return rows of the same shape whose values depend on nothing else."""
     if not column.is_floating_point():
         return torch.ones_like(column)
@@ -237,27 +235,8 @@ def made_up(column: Tensor) -> Tensor:
     return torch.randn(column.shape, generator=generator).to(column)
 
 
-def bind(names: Names, columns: Columns) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+def bind(names: Names, columns: Columns) -> Arguments:
     pairs = list(zip(names, columns, strict=True))
     return tuple(value for name, value in pairs if name is None), {
         name: value for name, value in pairs if name is not None
     }
-
-
-def name_penultimate(
-    model: nn.Module, taps: Taps, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]
-) -> Taps:
-    """Put the tap that is found in place of ``"penultimate"``."""
-    parts = (
-        list(taps.values())
-        if isinstance(taps, Mapping)
-        else [taps]
-        if isinstance(taps, str | Tap)
-        else list(taps)
-    )
-    if PENULTIMATE not in parts or hasattr(model, PENULTIMATE):
-        return taps
-    found = find_penultimate(model, *args, **split_given(kwargs)[0])
-    if isinstance(taps, Mapping):
-        return {key: found if tap == PENULTIMATE else tap for key, tap in taps.items()}
-    return [found if tap == PENULTIMATE else tap for tap in parts]

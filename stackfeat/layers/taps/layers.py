@@ -8,7 +8,6 @@ Out: layers and their names without ``_orig_mod.`` and ``module.``, other names 
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,10 +18,12 @@ from stackfeat.errors import LayerNotFoundError, TapError
 from stackfeat.registry.resolve import LONGEST_SUGGESTED
 from stackfeat.registry.wildcards import is_pattern, matches
 
+Layers = dict[str, nn.Module]
+
 WRAPPED = ("_orig_mod", "module")
 
 
-def inner(module: nn.Module) -> nn.Module | None:
+def wrapped_module(module: nn.Module) -> nn.Module | None:
     """Return the module inside a compiled, data-parallel or averaged one, or None."""
     if isinstance(
         module, nn.DataParallel | nn.parallel.DistributedDataParallel | torch.optim.swa_utils.AveragedModel
@@ -43,7 +44,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     TapError
         If it is scripted or traced: hooks do not run there.
     """
-    while (wrapped := inner(model)) is not None:
+    while (wrapped := wrapped_module(model)) is not None:
         model = wrapped
     if isinstance(model, torch.jit.ScriptModule):
         raise TapError(
@@ -55,7 +56,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def walk(module: nn.Module, name: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, nn.Module]]:
     """Yield every name of every layer, wrappers left out, parents first."""
-    while (wrapped := inner(module)) is not None:
+    while (wrapped := wrapped_module(module)) is not None:
         module = wrapped
     yield name, module
     if isinstance(module, torch.jit.ScriptModule):
@@ -66,17 +67,21 @@ def walk(module: nn.Module, name: str = "", above: tuple[int, ...] = ()) -> Iter
             yield from walk(child, f"{name}.{key}" if name else key, (*above, id(module)))
 
 
-def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+def named_layers(model: nn.Module) -> Layers:
     """Return all layers by all their names; the model itself is ``""``."""
     return dict(walk(model))
 
 
-def canonical_names(layers: dict[str, nn.Module]) -> dict[int, str]:
+def canonical_names(layers: Layers) -> dict[int, str]:
     """Return the first name of each layer by its id."""
-    names: dict[int, str] = {}
-    for name, layer in layers.items():
-        names.setdefault(id(layer), name)
-    return names
+    return {id(layer): name for name, layer in reversed(layers.items())}
+
+
+def unique_layers(model: nn.Module) -> Layers:
+    """Return all layers by the first of their names; the model itself is ``""``."""
+    layers = named_layers(model)
+    first = canonical_names(layers)
+    return {name: layer for name, layer in layers.items() if first[id(layer)] == name}
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
@@ -84,7 +89,7 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in named_layers(model) if name)
 
 
-def match_name(layers: dict[str, nn.Module], name: str) -> str | None:
+def match_name(layers: Layers, name: str) -> str | None:
     """Return the name in `layers` that `name` means, with or without the prefixes of wrappers."""
     if name in layers:
         return name
@@ -126,11 +131,9 @@ def _segments_match(pattern: list[str], name: list[str]) -> bool:
     return len(pattern) in reached
 
 
-def not_found(
-    model: nn.Module, name: str, layers: dict[str, nn.Module], marks: tuple[str, ...] = ()
-) -> LayerNotFoundError:
+def not_found(model: nn.Module, name: str, layers: Layers) -> LayerNotFoundError:
     """Return the error for an unknown name; it names the nearest ones."""
-    known = [*(known for known in layers if known), *marks]
+    known = [known for known in layers if known]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) if len(name) <= LONGEST_SUGGESTED else []
     near += [other for other in known if other.endswith(f".{name}") and other not in near][:3]
     if near:
@@ -151,7 +154,7 @@ def shorten(names: list[str], n_characters: int = 300) -> str:
     )
 
 
-def never_called(layers: dict[str, nn.Module], name: str) -> str | None:
+def never_called(layers: Layers, name: str) -> str | None:
     """Say why no forward pass can ever call this layer, or None where one might.
 
     Containers have no forward of their own; multi-head attention uses the weights of its
@@ -181,8 +184,3 @@ def never_called(layers: dict[str, nn.Module], name: str) -> str | None:
         )
         return f"is a container ({type(layer).__name__}) that is never called itself; {hint}"
     return None
-
-
-def is_compiled_anywhere() -> bool:
-    """Whether anything in this process may have been compiled by torch."""
-    return "torch._dynamo" in sys.modules

@@ -9,30 +9,24 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 Value = TypeVar("Value")
 MAX_DEPTH = 3
-STRANGERS = frozenset({"numpy", "pandas", "scipy", "sklearn", "torch"})
+LIBRARIES = frozenset({"numpy", "pandas", "scipy", "sklearn", "torch"})
 """Packages whose functions are not looked into: no net of anyone's marks values there."""
 
 
-class Listener(Protocol):
-    """What wants to hear of marks: a reading whose net is running."""
-
-    def on_mark(self, name: str, value: Any) -> None: ...
-
-
 class Running(threading.local):
-    """The readings whose nets are running in this thread, outermost first."""
+    """Whom marks are passed to: the sessions whose nets are running in this thread, outermost first."""
 
     def __init__(self) -> None:
-        self.listeners: list[Listener] = []
+        self.listeners: list[Callable[[str, Any], None]] = []
 
 
 RUNNING = Running()
@@ -58,7 +52,7 @@ def mark(name: str, value: Value) -> Value:
     >>> class Net(nn.Module):
     ...     def forward(self, x):
     ...         return mark("squared", x**2).sum(1)
-    >>> from stackfeat.layers.taps import tapped
+    >>> from stackfeat.layers.taps.hooks import tapped
     >>> net = Net()
     >>> with tapped(net, ["squared"]) as caught:
     ...     _ = net(torch.ones(2, 3))
@@ -67,7 +61,7 @@ def mark(name: str, value: Value) -> Value:
     """
     if not torch.compiler.is_compiling():
         for listener in RUNNING.listeners:
-            listener.on_mark(name, value)
+            listener(name, value)
     return value
 
 
@@ -90,7 +84,7 @@ def functions_of(value: Any) -> Iterator[FunctionType]:
     elif isinstance(value, property):
         yield from functions_of(value.fget)
     elif isinstance(value, type):
-        if not is_strange(value):
+        if not is_library(value):
             for own in vars(value).values():
                 if not isinstance(own, type):
                     yield from functions_of(own)
@@ -107,12 +101,12 @@ def uses_mark(function: FunctionType, seen: set[CodeType], depth: int) -> bool:
     original = inspect.unwrap(function)  # behind decorators such as torch.no_grad() and torch.compile
     if original is not function and isinstance(original, FunctionType) and uses_mark(original, seen, depth):
         return True
-    if function.__code__ in seen or is_strange(function):
+    if function.__code__ in seen or is_library(function):
         return False
     seen.add(function.__code__)
     names = set(names_used(function.__code__))
     values = [function.__globals__[name] for name in names if name in function.__globals__]
-    values += [cell.cell_contents for cell in function.__closure__ or () if holds(cell)]
+    values += [cell.cell_contents for cell in function.__closure__ or () if is_filled(cell)]
     # helpers.gate(x): the name belongs to a module
     values += [
         vars(value)[n] for value in values if isinstance(value, ModuleType) for n in names & set(vars(value))
@@ -123,11 +117,11 @@ def uses_mark(function: FunctionType, seen: set[CodeType], depth: int) -> bool:
     return depth < MAX_DEPTH and any(uses_mark(part, seen, depth + 1) for part in called)
 
 
-def is_strange(value: Any) -> bool:
-    return (value.__module__ or "").partition(".")[0] in STRANGERS
+def is_library(value: Any) -> bool:
+    return (value.__module__ or "").partition(".")[0] in LIBRARIES
 
 
-def holds(cell: CellType) -> bool:
+def is_filled(cell: CellType) -> bool:
     try:
         return cell.cell_contents is not None
     except ValueError:

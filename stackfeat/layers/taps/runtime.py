@@ -12,15 +12,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from stackfeat.errors import UsageError
-from stackfeat.layers.lazy import Column
+from stackfeat.errors import TapError, UsageError
 
-IMAGE_DIMENSIONS = 4
 _ONE_AT_A_TIME = threading.RLock()
 DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
 
@@ -92,12 +91,6 @@ def use_amp(amp: str, device: torch.device, images: bool = False) -> bool:
     return amp == "on" or (amp == "auto" and (images or device.type == "cuda") and has_amp(device))
 
 
-def convolves_images(module: nn.Module, inputs: Sequence[Column]) -> bool:
-    """Say whether a net has 2-D convolutions and gets images."""
-    has_images = any(x.ndim == IMAGE_DIMENSIONS for x in inputs)
-    return has_images and any(isinstance(part, nn.Conv2d) for part in module.modules())
-
-
 @lru_cache(maxsize=1)
 def fast_matmul_is_exact() -> bool:
     """Say whether ``medium`` matrix products keep float32 accuracy on this CPU.
@@ -130,21 +123,22 @@ def pinned(seed: int, threads: int | None = None, device: torch.device | None = 
     device : torch.device, optional
         On CUDA its generator is restored too, and deterministic kernels are used where they exist.
     """
-    with _ONE_AT_A_TIME, _pinned(seed, threads, device):
+    on_cuda = device is not None and device.type == "cuda"
+    cuda_devices = [device.index or 0] if device is not None and on_cuda else []
+    with _ONE_AT_A_TIME, restoring_generators(cuda_devices), fixed_arithmetic(threads, on_cuda=on_cuda):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         yield
 
 
 @contextmanager
-def _pinned(seed: int, threads: int | None, device: torch.device | None) -> Iterator[None]:
-    on_cuda = device is not None and device.type == "cuda"
-    cuda_devices = [device.index or 0] if device is not None and on_cuda else []
+def restoring_generators(cuda_devices: Sequence[int] = ()) -> Iterator[None]:
+    """Put the generators of torch, numpy and `random` back to where they were."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()  # noqa: NPY002  a user's net may draw from the global generator
     try:
-        with torch.random.fork_rng(devices=cuda_devices), fixed_arithmetic(threads, on_cuda=on_cuda):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
+        with torch.random.fork_rng(devices=cuda_devices):
             yield
     finally:
         random.setstate(python_state)
@@ -157,44 +151,113 @@ def fixed_arithmetic(threads: int | None = None, *, on_cuda: bool = False) -> It
 
     All of it, and torch's generators, belong to the process: other threads wait until the block ends.
     """
-    with _ONE_AT_A_TIME, _fixed(threads, on_cuda=on_cuda):
-        yield
+    with _ONE_AT_A_TIME, matmul_path("cuda" if on_cuda else "cpu"):
+        n_threads = torch.get_num_threads()
+        mode = torch.get_deterministic_debug_mode()
+        try:
+            if threads is not None:
+                torch.set_num_threads(threads)
+            if on_cuda:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
+            if (
+                torch.get_deterministic_debug_mode() != mode
+            ):  # only then, as torch imports its compiler for that
+                torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
 
 
 @contextmanager
-def _fixed(threads: int | None, *, on_cuda: bool) -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    precision = torch.get_float32_matmul_precision()
-    mode = torch.get_deterministic_debug_mode()
+def matmul_path(device_kind: str) -> Iterator[None]:
+    """Take oneDNN's matrix products where they are true float32; never a setting that rounds."""
+    before = torch.get_float32_matmul_precision()
+    fast = device_kind == "cpu" and fast_matmul_is_exact()
+    torch.set_float32_matmul_precision("medium" if fast else "highest")
     try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        if on_cuda:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.set_float32_matmul_precision("highest")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-        else:
-            torch.set_float32_matmul_precision("medium" if fast_matmul_is_exact() else "highest")
         yield
     finally:
-        torch.set_num_threads(n_threads)
-        torch.set_float32_matmul_precision(precision)
-        if torch.get_deterministic_debug_mode() != mode:  # only then, as torch imports its compiler for that
-            torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put `module` in eval mode; every submodule gets its own flag back."""
+def preserve_state(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward pass may change, also after an exception.
+
+    Every submodule's own train flag, every `requires_grad`, every buffer (running statistics of nets
+    that turn training on themselves), and the generators of torch, numpy and `random`.
+
+    Raises
+    ------
+    TapError
+        If the net has lazy layers that have no shape yet: a first pass would change it for good.
+    """
+    lazy = [
+        name
+        for name, part in model.named_modules()
+        if any(isinstance(w, nn.parameter.UninitializedParameter) for w in part.parameters(recurse=False))
+    ]
+    if lazy:
+        raise TapError(
+            f"every layer must have its shape; got lazy layers {', '.join(lazy[:5])}; run one batch through the "
+            "net first"
+        )
+    gradients = [(weight, weight.requires_grad) for weight in model.parameters()]
+    buffers = [
+        (part, name, values, values.clone())
+        for part in model.modules()
+        for name, values in part._buffers.items()
+        if values is not None
+    ]
+    devices = {weight.device.index or 0 for weight in model.parameters() if weight.device.type == "cuda"}
+    with restoring_generators(sorted(devices)), restoring_modes(model):
+        try:
+            yield
+        finally:
+            for weight, needed in gradients:
+                weight.requires_grad_(needed)
+            with torch.no_grad():
+                for part, name, values, before in buffers:
+                    part._buffers[name] = values
+                    if not torch.equal(values, before):
+                        values.copy_(before)
+
+
+@contextmanager
+def restoring_modes(module: nn.Module) -> Iterator[None]:
+    """Give every submodule its own train flag back."""
     flags = [(part, part.training) for part in module.modules()]
-    if any(training for _, training in flags):
-        module.eval()
     try:
         yield
     finally:
         for part, training in flags:
             if part.training != training:
                 part.training = training
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode; every submodule gets its own flag back."""
+    with restoring_modes(module):
+        if any(part.training for part in module.modules()):
+            module.eval()
+        yield
+
+
+@contextmanager
+def replaced_attributes(changes: Sequence[tuple[nn.Module, str, Any]]) -> Iterator[None]:
+    """Give parts other attributes (part, name, value), and put back what there was."""
+    before = [vars(part).get(name) for part, name, _ in changes]
+    try:
+        for part, name, value in changes:
+            vars(part)[name] = value
+        yield
+    finally:
+        for (part, name, _), value in zip(changes, before, strict=True):
+            vars(part)[name] = value
+            if value is None:
+                del vars(part)[name]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.taps.layers import (
+    Layers,
     canonical_names,
     match_name,
     match_pattern,
@@ -99,12 +100,8 @@ class Tap:
             raise TapError(
                 "a tap must name a layer or a type; got neither; write Tap('fc.1') or Tap(type=nn.ReLU)"
             )
-        for name, legal in (
-            ("side", get_args(Side)),
-            ("pool", get_args(Pool)),
-            ("combine", get_args(Combine)),
-        ):
-            value = getattr(self, name)
+        for name, kinds in (("side", Side), ("pool", Pool), ("combine", Combine)):
+            legal, value = get_args(kinds), getattr(self, name)
             if value not in legal and not (name == "combine" and value is None):
                 raise TapError(
                     f"a tap's {name} must be one of {', '.join(legal)}; got {name}={value!r}."
@@ -169,14 +166,12 @@ class Tap:
         return f"{layer}{side}{items}{'' if self.call == -1 else f'#{self.call}'}"
 
     def __repr__(self) -> str:
-        given = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        parts = [
-            repr(value)
-            if name == "layer"
-            else f"{name}={value.__name__ if isinstance(value, type) else repr(value)}"
-            for (name, value), field in zip(given, fields(self), strict=True)
-            if value != field.default
-        ]
+        parts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                text = value.__name__ if isinstance(value, type) else repr(value)
+                parts.append(text if field.name == "layer" else f"{field.name}={text}")
         return f"Tap({', '.join(parts)})"
 
 
@@ -216,7 +211,7 @@ class Read:
         return f"the {'input' if self.tap.side == 'input' else 'output'} of {layer!r}"
 
 
-def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool | None = None) -> tuple[Read, ...]:
+def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[Read, ...]:
     """Return what to read, in the order of the taps.
 
     Parameters
@@ -225,7 +220,7 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool | None = None) -> t
     taps : str, Tap, sequence of them, or mapping
         The keys of a mapping name the values in the answer. Otherwise a text without wildcards is
         its own key, and a pattern or type has one key per layer.
-    pool : str, optional
+    pool : str
         Pooling of taps that are given as text.
 
     Raises
@@ -237,14 +232,9 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool | None = None) -> t
     """
     model = unwrap(model)
     layers = named_layers(model)
-    given: list[tuple[str | None, str | Tap]]
-    if isinstance(taps, Mapping):
-        given = list(taps.items())
-    else:
-        given = [(None, tap) for tap in ([taps] if isinstance(taps, str | Tap) else taps)]
     found: dict[str, Read] = {}
-    for key, tap in given:
-        parsed = Tap.parse(tap, pool=pool or "auto") if isinstance(tap, str) else tap
+    for key, tap in keyed(taps):
+        parsed = Tap.parse(tap, pool=pool) if isinstance(tap, str) else tap
         for read in reads_of(model, layers, parsed, tap if key is None and isinstance(tap, str) else key):
             known = found.setdefault(read.key, read)
             if known.tap != read.tap or known.layers != read.layers:
@@ -255,7 +245,14 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool | None = None) -> t
     return tuple(found.values())
 
 
-def reads_of(model: nn.Module, layers: dict[str, nn.Module], tap: Tap, key: str | None) -> Iterator[Read]:
+def keyed(taps: Taps) -> list[tuple[str | None, str | Tap]]:
+    """Return every tap with the key that it was given, if any."""
+    if isinstance(taps, Mapping):
+        return list(taps.items())
+    return [(None, tap) for tap in ([taps] if isinstance(taps, str | Tap) else taps)]
+
+
+def reads_of(model: nn.Module, layers: Layers, tap: Tap, key: str | None) -> Iterator[Read]:
     """Yield what one tap means."""
     exact = None if tap.layer is None or tap.type is not None else match_name(layers, tap.layer)
     if exact is None and tap.is_pattern:
@@ -275,9 +272,7 @@ def reads_of(model: nn.Module, layers: dict[str, nn.Module], tap: Tap, key: str 
     yield Read(key or str(tap), tap, (name,), (layers[name],))
 
 
-def reads_of_pattern(
-    model: nn.Module, layers: dict[str, nn.Module], tap: Tap, key: str | None
-) -> Iterator[Read]:
+def reads_of_pattern(model: nn.Module, layers: Layers, tap: Tap, key: str | None) -> Iterator[Read]:
     """Yield a read per matching layer, or one for all of them where the tap has `last`."""
     names = match_pattern(tap.layer, list(layers)) if tap.layer else [name for name in layers if name]
     first = canonical_names({name: layers[name] for name in names})
@@ -291,21 +286,22 @@ def reads_of_pattern(
             key or str(tap), tap, tuple(matches), tuple(layers[name] for name in matches), from_pattern=True
         )
         return
-    is_named = key is not None and key != str(tap) and tap.layer != key
-    if is_named and len(matches) > 1 and not same_tap(key, tap):
+    is_named = key is not None and key not in (str(tap), tap.layer) and not same_tap(key, tap)
+    if is_named and len(matches) > 1:
         raise TapError(
             f"a tap with a key of its own must mean one layer; got key={key!r} for {len(matches)} layers "
             f"({', '.join(matches[:4])}); name one, or take the last K with Tap(..., last=K)"
         )
     for name in matches:
         alone = replace(tap, layer=name, type=None)
-        own = key if is_named and not same_tap(key, tap) else str(alone)
-        yield Read(own or str(alone), alone, (name,), (layers[name],), from_pattern=True)
+        yield Read(
+            (key if is_named else "") or str(alone), alone, (name,), (layers[name],), from_pattern=True
+        )
 
 
-def same_tap(key: str | None, tap: Tap) -> bool:
+def same_tap(key: str, tap: Tap) -> bool:
     """Whether a key is only the tap written as text."""
     try:
-        return key is not None and replace(Tap.parse(key), pool=tap.pool) == tap
+        return replace(Tap.parse(key), pool=tap.pool) == tap
     except TapError:
         return False

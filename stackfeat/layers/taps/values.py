@@ -7,7 +7,7 @@ Out: plain tensors with a row per sample, and how long each row is where that is
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from stackfeat.errors import TapError
 
 Leaf = Tensor | PackedSequence
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def leaves(value: Any) -> Iterator[Leaf]:
@@ -42,13 +44,12 @@ def parts(value: Any) -> list[Any]:
 
 def first_tensor(value: Any) -> Any:
     """Return the first tensor in a tensor, tuple, list, dict or dataclass, or None."""
-    leaf = next(leaves(value), None)
-    return leaf.data if isinstance(leaf, PackedSequence) else leaf
+    return next(all_tensors(value), None)
 
 
-def all_tensors(value: Any) -> list[Tensor]:
-    """Return every tensor inside `value`, those of packed sequences too."""
-    return [leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves(value)]
+def all_tensors(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor inside `value`, those of packed sequences too."""
+    return (leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves(value))
 
 
 def pick(value: Any, path: tuple[int | str, ...], where: str) -> Leaf:
@@ -95,14 +96,9 @@ def step_into(value: Any, key: int | str) -> Any:
     raise TypeError(f"{type(value).__name__} has no items")
 
 
-def pick_argument(
-    layer: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    path: tuple[int | str, ...],
-    where: str,
-) -> Leaf:
+def pick_argument(layer: nn.Module, inputs: Arguments, path: tuple[int | str, ...], where: str) -> Leaf:
     """Return one argument of a call: by position or name, however it was passed; by default the first tensor."""
+    args, kwargs = inputs
     if not path:
         return args[0] if args and isinstance(args[0], Tensor) else pick((*args, kwargs), (), where)
     if isinstance(path[0], int) and -len(args) <= path[0] < len(args):
@@ -114,6 +110,24 @@ def pick_argument(
     except (TypeError, ValueError):
         pass  # a forward that takes anything: only what was passed by name has a name
     return pick(named, path, where)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return `value` with every tensor in its dicts, lists and tuples changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(change, part) for key, part in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(map_tensors(change, part) for part in value)
+    return value
+
+
+def for_autograd(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+    """Return the arguments with tensors that autograd takes, also those made in inference mode."""
+    with torch.inference_mode(False):
+        changed: Arguments = map_tensors(lambda x: x.clone() if x.is_inference() else x, (args, dict(kwargs)))
+    return changed
 
 
 def describe(value: Any) -> str:
@@ -129,7 +143,7 @@ def describe(value: Any) -> str:
     return type(value).__name__
 
 
-def plain(leaf: Leaf) -> tuple[Tensor, Tensor | None]:
+def padded(leaf: Leaf) -> tuple[Tensor, Tensor | None]:
     """Return a strided tensor, and the lengths of its rows where the leaf knows them.
 
     Nested tensors and packed sequences are padded with zeros: ``(n_rows, n_steps, ...)``.

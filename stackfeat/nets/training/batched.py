@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.layers.lazy import is_lazy
+from stackfeat.layers.extraction.inputs import is_lazy
 from stackfeat.layers.taps.runtime import pick_device, pinned, use_amp
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet

@@ -14,17 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
-from stackfeat.layers.lazy import LazyColumn
-from stackfeat.layers.taps.runtime import IMAGE_DIMENSIONS
+from stackfeat.layers.extraction.inputs import LazyColumn
 from stackfeat.nets.options import TrainOptions
 from stackfeat.tasks.task import Task
 
 CHUNK_BYTES = {"cpu": 4 << 20}
 
 CHUNK_BYTES_ON_DEVICE = 64 << 20
+
+IMAGE_DIMENSIONS = 4
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,12 @@ def gathered(rows: Rows, order: Tensor, plan: Sequence[list[int]]) -> Iterator[t
             if i + 1 < len(pieces):
                 ahead = reader.submit(rows.take, pieces[i + 1])
             yield taken, inside
+
+
+def convolves_images(module: nn.Module, inputs: Sequence[Tensor | LazyColumn]) -> bool:
+    """Say whether a net has 2-D convolutions and gets images."""
+    has_images = any(x.ndim == IMAGE_DIMENSIONS for x in inputs)
+    return has_images and any(isinstance(part, nn.Conv2d) for part in module.modules())
 
 
 def check_mixing(options: TrainOptions, task: Task) -> None:

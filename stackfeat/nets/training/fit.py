@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, NaNLossError, StackfeatError, TapError, UsageError
 from stackfeat.layers.activations.penultimate import find_penultimate
-from stackfeat.layers.lazy import LazyColumn, select
-from stackfeat.layers.taps import Tap
+from stackfeat.layers.extraction.inputs import LazyColumn, select
 from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain_transformers
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
 from stackfeat.nets.options import TrainOptions
@@ -79,7 +79,7 @@ def fit_net(
     spec : NetSpec
     arrays : sequence of ndarray
         What ``forward`` takes, each with n_rows rows: ``(numeric, codes)`` or ``(x,)`` for a table.
-        A memmap or another lazy array (see `stackfeat.layers.lazy`) is read batch by batch.
+        A memmap or another lazy array (see `stackfeat.layers.extraction.inputs`) is read batch by batch.
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
         int64 class codes, or float64 values.
     weight : ndarray of shape (n_rows,), optional

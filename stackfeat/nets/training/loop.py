@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError
 from stackfeat.layers.extraction.batch import is_out_of_memory
-from stackfeat.layers.taps.runtime import convolves_images, evaluating, use_amp
+from stackfeat.layers.taps.runtime import evaluating, use_amp
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.batches import Rows, batch_sizes, batches
+from stackfeat.nets.training.batches import Rows, batch_sizes, batches, convolves_images
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 from stackfeat.nets.training.outputs import TrainReport, output_rows
 from stackfeat.nets.training.snapshots import (

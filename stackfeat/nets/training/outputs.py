@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError
-from stackfeat.layers.taps import first_tensor
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
+from stackfeat.layers.taps.values import first_tensor
 from stackfeat.structure import must, structured
 from stackfeat.tasks.classification import checked_probabilities
 from stackfeat.tasks.task import Task, checked_finite

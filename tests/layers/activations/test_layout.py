@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackfeat.layers.activations.layout import combine_rows, pool_rows, unfold_rows
+from stackfeat.layers.activations.layout import pool_rows, unfold_rows
+from stackfeat.layers.taps.hooks import combine
 
 POOLS = {
     "mean": lambda steps: steps.mean(0),
@@ -74,6 +75,6 @@ def test_folded_steps_come_back_in_both_orders(n_rows: int, n_steps: int) -> Non
 
 def test_blocks_are_combined_beside_each_other_as_mean_or_stacked() -> None:
     blocks = [torch.randn(3, 2), torch.randn(3, 2)]
-    assert torch.equal(combine_rows(blocks, None, "t"), torch.cat(blocks, dim=1))
-    assert combine_rows(blocks, "stack", "t").shape == (3, 2, 2)
-    assert torch.equal(combine_rows(blocks, "mean", "t"), torch.stack(blocks).mean(0))
+    assert torch.equal(combine(blocks, None, "t", axis=1), torch.cat(blocks, dim=1))
+    assert combine(blocks, "stack", "t", axis=1).shape == (3, 2, 2)
+    assert torch.equal(combine(blocks, "mean", "t", axis=1), torch.stack(blocks).mean(0))

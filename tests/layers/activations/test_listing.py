@@ -62,6 +62,13 @@ def test_a_wrong_name_and_a_wrong_example_say_what_is_right() -> None:
         list_layers(Net(), torch.randn(2, 5, 7))
 
 
+def test_an_example_without_rows_gives_a_table_too() -> None:
+    table = list_layers(nn.Linear(3, 2), torch.zeros(0, 3))
+    assert len(table) == 0 and not table.warning
+    table = list_layers(nn.Sequential(nn.Linear(3, 2)), torch.zeros(0, 3))
+    assert table["0"].outputs == "(0, 2)"
+
+
 def test_what_the_page_shows_runs(capsys: Any) -> None:
     """Python blocks in one namespace; a text block is what the block before it prints."""
     namespace: dict[str, Any] = {}

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.penultimate import find_penultimate
-from stackfeat.layers.taps import Tap, mark, tapped
+from stackfeat.layers.taps.hooks import tapped
+from stackfeat.layers.taps.marks import mark
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.zoo.mlp import MLP
 
 

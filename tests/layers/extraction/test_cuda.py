@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from stackfeat.layers.extraction import batch as transfer
 from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.extraction.placement import choose_device
-from stackfeat.layers.taps import mark, tapped
+from stackfeat.layers.taps.hooks import tapped
+from stackfeat.layers.taps.marks import mark
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -237,13 +238,10 @@ def test_rows_are_written_one_batch_behind_and_none_is_lost(gpu: list[str], n_ba
         write=lambda key, start, rows: written.append((key, start, rows[:, 0].tolist()))
     )
 
-    class Progress:
-        n_done = 6
+    def note(columns: list[Tensor]) -> None:
+        done.append(len(columns[0]))
 
-        def __call__(self, columns: list[Tensor]) -> None:
-            done.append(len(columns[0]))
-
-    delivery = transfer.Delivery(outputs, torch.device("cuda"), Progress())  # type: ignore[arg-type]
+    delivery = transfer.Delivery(outputs, torch.device("cuda"), 6, note)  # type: ignore[arg-type]
     for i in range(n_batches):
         delivery.begin([torch.zeros(2 if i < n_batches - 1 else 1, 1)])
         rows = torch.full((2, 3), float(i), dtype=torch.bfloat16)
@@ -256,6 +254,7 @@ def test_rows_are_written_one_batch_behind_and_none_is_lost(gpu: list[str], n_ba
     delivery.flush()
     sizes = [2] * (n_batches - 1) + [1] * bool(n_batches)
     assert done == sizes
+    assert delivery.n_done == 6 + sum(sizes)
     assert written == [
         (key, 6 + 2 * i, [float(factor * i)] * sizes[i])
         for i in range(n_batches)

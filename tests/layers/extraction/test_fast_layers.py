@@ -11,20 +11,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from stackfeat.layers.extraction.fast_layers import fast_layers
-from stackfeat.layers.extraction.placement import matmul_path
-from stackfeat.layers.taps.runtime import plain_transformers
+from stackfeat.layers.taps.runtime import matmul_path, plain_transformers
 
 N_ROWS, N_STEPS, WIDTH = 5, 7, 12
 
 
 def both(model: nn.Module, *args: torch.Tensor, **options: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the values of torch's plain path and of the lean one."""
+    """Return the values of torch's plain path and of the fast one."""
     model.eval()
     with torch.no_grad(), plain_transformers():
         plain = model(*args, **options)
         with fast_layers(model):
-            lean = model(*args, **options)
-    return plain, lean
+            fast = model(*args, **options)
+    return plain, fast
 
 
 def padding() -> torch.Tensor:
@@ -43,8 +42,8 @@ def test_encoder_is_the_same(batch_first: bool, norm_first: bool, bias: bool) ->
     x = torch.randn(N_ROWS, N_STEPS, WIDTH)
     x = x if batch_first else x.transpose(0, 1)
     for mask in (None, padding(), torch.zeros(N_ROWS, N_STEPS).masked_fill(padding(), -torch.inf)):
-        plain, lean = both(model, x, src_key_padding_mask=mask)
-        torch.testing.assert_close(lean, plain, rtol=1e-5, atol=1e-6)
+        plain, fast = both(model, x, src_key_padding_mask=mask)
+        torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_self_attention_takes_the_lean_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +77,8 @@ def test_what_is_not_plain_self_attention_goes_to_torch() -> None:
             with torch.no_grad():
                 plain = model(*args, **named)
                 with fast_layers(model):
-                    lean = model(*args, **named)
-            for ours, theirs in zip(lean, plain, strict=True):
+                    fast = model(*args, **named)
+            for ours, theirs in zip(fast, plain, strict=True):
                 assert (ours is None) == (theirs is None)
                 assert ours is None or torch.equal(ours, theirs)
     other = nn.MultiheadAttention(WIDTH, 3, kdim=4, vdim=4, batch_first=True).eval()
@@ -92,8 +91,8 @@ def test_a_sample_of_padding_alone_gives_no_nan() -> None:
     model = nn.MultiheadAttention(WIDTH, 3, batch_first=True)
     x = torch.randn(2, N_STEPS, WIDTH)
     mask = torch.tensor([[False] * N_STEPS, [True] * N_STEPS])
-    plain, lean = both(model, x, x, x, key_padding_mask=mask, need_weights=False)
-    torch.testing.assert_close(lean[0], torch.nan_to_num(plain[0]), rtol=1e-5, atol=1e-6)
+    plain, fast = both(model, x, x, x, key_padding_mask=mask, need_weights=False)
+    torch.testing.assert_close(fast[0], torch.nan_to_num(plain[0]), rtol=1e-5, atol=1e-6)
 
 
 def test_everything_is_put_back_after_an_error() -> None:
@@ -132,11 +131,11 @@ def test_linear_is_the_same_to_the_bit(bias: bool) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(50, 30, bias=bias)
     for x in (torch.randn(64, 50), torch.randn(4, 7, 50), torch.randn(50, 64).t(), torch.randn(0, 50)):
-        with torch.no_grad(), matmul_path(torch.device("cpu")):
+        with torch.no_grad(), matmul_path("cpu"):
             plain = layer(x)
             with fast_layers(layer):
-                lean = layer(x)
-        assert torch.equal(lean, plain)
+                fast = layer(x)
+        assert torch.equal(fast, plain)
 
 
 def test_linear_leaves_what_is_not_plain_to_torch() -> None:
@@ -172,7 +171,7 @@ def test_convolution_is_the_same_to_the_bit(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(8, 16, 3, **options)
     images = torch.randn(5, 8, 11, 9)
-    with torch.no_grad(), matmul_path(torch.device("cpu")):
+    with torch.no_grad(), matmul_path("cpu"):
         # The usual way to run channels-last: weights and images.
         plain = nn.Conv2d(8, 16, 3, **options)
         plain.load_state_dict(layer.state_dict())
@@ -181,8 +180,8 @@ def test_convolution_is_the_same_to_the_bit(options: dict[str, Any]) -> None:
         )
         with fast_layers(layer):
             for _ in range(2):
-                lean = layer(images.contiguous(memory_format=torch.channels_last))
-                assert torch.equal(lean, expected)
+                fast = layer(images.contiguous(memory_format=torch.channels_last))
+                assert torch.equal(fast, expected)
             assert torch.equal(layer(images), plain.to(memory_format=torch.contiguous_format)(images))
             layer.weight.mul_(2.0)
             assert not torch.equal(layer(images.contiguous(memory_format=torch.channels_last)), expected)

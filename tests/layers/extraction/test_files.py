@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from stackfeat.layers.extraction import files as extract_files
 from stackfeat.layers.extraction import resume as extract_resume
 from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.extraction.resume import RowSample
+from stackfeat.structure import structured
 
 ROOT = Path(__file__).resolve().parents[3]
 X = torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
@@ -352,7 +354,7 @@ def test_the_sample_does_not_depend_on_chunks_and_stays_small(sizes: list[int]) 
     for size in sizes:
         cut.add(start, [rows[start : start + size]])
         start += size
-    assert cut == whole == RowSample.from_json(json.loads(json.dumps(cut.to_json())))
+    assert cut == whole == structured(RowSample, json.loads(json.dumps(asdict(cut))), "the sample")
     assert cut.rows == list(range(0, len(rows), cut.stride))
     assert len(cut.rows) <= 128
     assert cut.stride == 1 or len(cut.rows) > 64

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from stackfeat.errors import TapError, UsageError
 from stackfeat.layers.extraction.extract import extract
-from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps.tap import Tap
 
 N, STEPS, WIDTH = 40, 9, 8
 GENERATOR = torch.Generator().manual_seed(0)

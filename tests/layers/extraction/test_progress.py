@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from stackfeat.layers.extraction.batch import row_bar
+from stackfeat.layers.extraction.batch import progress_bar
 from stackfeat.layers.extraction.extract import extract
 
 
@@ -54,13 +54,13 @@ def test_nothing_is_written_otherwise(
 def test_without_a_terminal_rich_is_not_even_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     screen(monkeypatch, is_terminal=False)
     monkeypatch.setitem(__import__("sys").modules, "rich.progress", None)
-    with row_bar(10, 0, shown=True) as advance:
+    with progress_bar(10, 0, shown=True) as advance:
         advance(10)
 
 
 def test_rows_of_an_earlier_call_count(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = screen(monkeypatch)
-    with row_bar(500, 300, shown=True) as advance:
+    with progress_bar(500, 300, shown=True) as advance:
         advance(0)
     assert "300/500" in plain(stream)
 
@@ -77,7 +77,7 @@ def test_a_stream_of_unknown_length_is_counted_too(monkeypatch: pytest.MonkeyPat
 
 def test_the_bar_ends_also_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = screen(monkeypatch)
-    with pytest.raises(KeyError), row_bar(10, 0, shown=True) as advance:
+    with pytest.raises(KeyError), progress_bar(10, 0, shown=True) as advance:
         advance(3)
         raise KeyError
     assert stream.getvalue().endswith("\x1b[2K") or "\x1b[?25h" in stream.getvalue(), "the cursor is back"

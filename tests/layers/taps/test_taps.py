@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
-from stackfeat.layers.taps import Extractor, Tap, layer_names, mark, tapped
-from stackfeat.layers.taps.layers import match_pattern
+from stackfeat.layers.taps.hooks import Extractor, tapped
+from stackfeat.layers.taps.layers import layer_names, match_pattern
+from stackfeat.layers.taps.marks import mark
+from stackfeat.layers.taps.tap import Tap
 
 
 def read_by_hand(model: nn.Module, layer: nn.Module, *inputs: Tensor) -> Tensor:

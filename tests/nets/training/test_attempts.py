@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.layers.taps.runtime import convolves_images, use_amp
+from stackfeat.layers.taps.runtime import use_amp
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.batches import Rows
+from stackfeat.nets.training.batches import Rows, convolves_images
 from stackfeat.nets.training.fit import train_net
 from stackfeat.nets.training.loop import TrainingLoop
 from stackfeat.nets.training.optimizer import FlatAdamW

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, NaNLossError, TapError, UsageError
-from stackfeat.layers.taps import Tap
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.fit import FittedNet, NetSpec, fit_net
 from stackfeat.nets.zoo.mlp import MLP

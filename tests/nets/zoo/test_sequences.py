@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stackfeat.errors import UsageError
-from stackfeat.layers.taps import tapped
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.fit import FittedNet, fit_net

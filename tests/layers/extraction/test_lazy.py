@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from stackfeat.errors import MemberError
-from stackfeat.layers.lazy import LazyColumn, is_lazy, select
+from stackfeat.layers.extraction.inputs import LazyColumn, is_lazy, select
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows, batches
@@ -171,7 +171,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 def peak(*arguments: object) -> int:
     """Largest resident memory of a process that trains and predicts, in MB."""
     run = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     return int(subprocess.run(run, capture_output=True, text=True, env=environment, check=True).stdout)
 
@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_the_rows() -> None:
 @pytest.mark.slow
 @pytest.mark.data
 def test_memory_does_not_grow_with_the_pictures_of_fashion_mnist(tmp_path: Path) -> None:
-    source = Path(__file__).parents[3] / "shared/data/fashion_mnist/data.npz"
+    source = Path(__file__).parents[4] / "shared/data/fashion_mnist/data.npz"
     if not source.is_file():
         pytest.skip("the real data sets are not beside the checkout")
     with np.load(source) as archive:

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import stackfeat as sf
-from stackfeat.layers.extraction import files as spare
+from stackfeat.layers.extraction import files
 from stackfeat.layers.extraction.files import pooled_array
 
 
 @pytest.fixture(autouse=True)
 def nothing_spare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spare, "_SPARE", {})
+    monkeypatch.setattr(files, "_POOL", {})
 
 
 def address(array: np.ndarray) -> int:
@@ -58,16 +58,16 @@ def test_a_much_smaller_array_does_not_hold_a_large_one() -> None:
 
 def test_small_arrays_are_numpy_s_own() -> None:
     pooled_array((10, 10))
-    assert not spare._SPARE
+    assert not files._POOL
 
 
 def test_at_most_the_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spare, "KEPT_BYTES", 3 << 20)
+    monkeypatch.setattr(files, "KEPT_BYTES", 3 << 20)
     arrays = [pooled_array((1 << 18, 1)) for _ in range(5)]
     newest = address(arrays[-1])
     while arrays:
         arrays.pop(0)
-    kept = [address(memory) for memory in spare._SPARE.values()]
+    kept = [address(memory) for memory in files._POOL.values()]
     assert len(kept) == 3
     assert newest in kept
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import stackfeat as sf
-from stackfeat.layers.extraction.fast_layers import inplace_relu, overwriters
+from stackfeat.layers.extraction.fast_layers import inplace_relu, may_overwrite_input
 
 
 def chain() -> nn.Sequential:
@@ -19,12 +19,12 @@ def chain() -> nn.Sequential:
 
 
 def test_a_relu_behind_a_layer_with_a_new_output_overwrites() -> None:
-    assert overwriters(chain()) == [False, True, False, False, True, False]
+    assert may_overwrite_input(chain()) == [False, True, False, False, True, False]
     kept = nn.Sequential(
         nn.Identity(), nn.ReLU(), nn.Flatten(), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(inplace=True)
     )
-    assert not any(overwriters(kept))
-    assert not any(overwriters(nn.Sequential(nn.ReLU(), nn.Linear(2, 2))))
+    assert not any(may_overwrite_input(kept))
+    assert not any(may_overwrite_input(nn.Sequential(nn.ReLU(), nn.Linear(2, 2))))
 
 
 def test_values_are_the_same_to_the_bit_and_inputs_stay() -> None:
