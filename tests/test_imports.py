@@ -137,6 +137,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
         "from stackfeat.config import load_config; load_config('configs/quickstart.yaml')",
         "import stackfeat.cli",
         "import stackfeat.cli.doctor; stackfeat.cli.doctor.examine()",
+        "from stackfeat.store.skops_file import save_object; save_object({})",
     ],
 )
 def test_torch_is_not_loaded_by(code: str) -> None:

@@ -135,6 +135,8 @@ _NOTHING = {
     "is_json": True,
 }
 
+_IMPORTS_TORCH = "sklearn.externals.array_api_compat.torch"
+
 
 def save_object(value: Any) -> bytes:
     """Return a value's skops file.
@@ -144,11 +146,9 @@ def save_object(value: Any) -> bytes:
     MemberError
         If skops cannot write a type in it.
     """
-    from skops.io import dumps
-
     try:
         # Forests shrink tenfold at the fastest level, and load faster.
-        data = bytes(dumps(value, compression=zipfile.ZIP_DEFLATED, compresslevel=1))
+        data = bytes(_skops_io().dumps(value, compression=zipfile.ZIP_DEFLATED, compresslevel=1))
     except Exception as error:
         raise MemberError(f"{type(value).__name__} cannot be saved by skops: {error}") from error
     schema = _read_schema(data)
@@ -175,8 +175,6 @@ def load_object(data: bytes, extra: Collection[str] = ()) -> Any:
     StructureError
         If it is no skops file, or asks for more than there is in it.
     """
-    from skops.io import loads
-
     refused, accepted = _judge(data)
     unknown = sorted(refused - set(extra))
     if unknown:
@@ -185,7 +183,7 @@ def load_object(data: bytes, extra: Collection[str] = ()) -> Any:
             "If the class is your own code, give --trust-code"
         )
     try:
-        loaded = loads(data, trusted=sorted(accepted | refused))
+        loaded = _skops_io().loads(data, trusted=sorted(accepted | refused))
     except Exception as error:
         raise StructureError(
             f"a saved estimator must be one that this version reads; got {_first_line(error)}"
@@ -208,16 +206,30 @@ def unsaveable(estimator: Any) -> str | None:
     return None
 
 
+def _skops_io() -> Any:
+    """Import skops.io, without torch.
+
+    It lists all estimators, for which scikit-learn imports every package it has. One of them, which no estimator
+    stands in, imports torch: a second and 180 MB in every worker of a stack that has no net.
+    """
+    if "skops.io" in sys.modules or _IMPORTS_TORCH in sys.modules:
+        return importlib.import_module("skops.io")
+    sys.modules[_IMPORTS_TORCH] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        sys.modules.pop(_IMPORTS_TORCH, None)
+
+
 def _judge(data: bytes) -> tuple[set[str], set[str]]:
     """Return the types of a file that are refused, and those that are known."""
-    from skops.io._protocol import PROTOCOL
-
+    protocol = _skops_io()._protocol.PROTOCOL
     schema = parse_json(_read_schema(data), SCHEMA, levels=MOST_LEVELS)
     found = schema.get("protocol") if isinstance(schema, dict) else None
-    if type(found) is not int or found != PROTOCOL:
+    if type(found) is not int or found != protocol:
         # Nodes of older protocols are built by older code.
         raise StructureError(
-            f"a saved estimator must have protocol {PROTOCOL} of skops; got {str(found)[:40]}"
+            f"a saved estimator must have protocol {protocol} of skops; got {str(found)[:40]}"
         )
     refused, accepted = set[str](), set[str]()
     with zipfile.ZipFile(io.BytesIO(data)) as file:
