@@ -18,10 +18,18 @@ os.environ.pop("STACKFEAT_DATA_ROOTS", None)
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.projects import Build, Config, Project, base_config, build_project, with_net
+from tests.projects import Build, Config, Project, base_config, build_project, plain_config, with_net
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_flushed() -> Iterator[None]:
+    """Leave what is written to the system: no test pulls the plug, and flushing takes a tenth of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture
@@ -48,6 +56,15 @@ def add_net() -> Callable[[Config], Config]:
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a finished run without nets; tests work on copies of it."""
     project = build_project(tmp_path_factory.mktemp("quick") / "project")
+    said = project.run()
+    assert said.code == 0, said.err
+    return project
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a finished run of two small members and a vote, the quickest there is."""
+    project = build_project(tmp_path_factory.mktemp("plain") / "project", config=plain_config(), n_rows=80)
     said = project.run()
     assert said.code == 0, said.err
     return project

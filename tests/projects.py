@@ -160,13 +160,35 @@ def base_config(task: str = "multiclass", metric: str = "log_loss") -> Config:
                 },
                 "linear": {"estimator": f"sklearn.linear_model.{linear}", "params": {}},
             },
-            "meta": {"gated": {"estimator": "gated_linear", "inputs": [f"base/*/{output}"]}},
+            "meta": {
+                "gated": {
+                    "estimator": "gated_linear",
+                    "params": {"penalties": [10.0, 1.0]},
+                    "inputs": [f"base/*/{output}"],
+                }
+            },
             "final": {
                 "soft": {"vote": "soft", "inputs": ["meta/*", f"base/*/{output}"]},
                 "greedy": {"vote": "greedy", "inputs": [f"*/*/{output}"], "picks": 10},
             },
         },
         "executor": {"kind": "inline"},
+    }
+
+
+def plain_config(task: str = "multiclass", metric: str = "log_loss") -> Config:
+    """Two small members and a vote: every kind of file, and as little to compute as there can be."""
+    kind, output = ("Regressor", "prediction") if task == "regression" else ("Classifier", "proba")
+    linear = "Ridge" if task == "regression" else "LogisticRegression"
+    return {
+        **base_config(task, metric),
+        "levels": {
+            "base": {
+                "linear": {"estimator": f"sklearn.linear_model.{linear}"},
+                "tree": {"estimator": f"sklearn.tree.DecisionTree{kind}", "params": {"max_depth": 3}},
+            },
+            "final": {"soft": {"vote": "soft", "inputs": [f"base/*/{output}"]}},
+        },
     }
 
 

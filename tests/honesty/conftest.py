@@ -7,7 +7,6 @@ Out: what the run wrote, by member and by id, and single arrays of its store.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -246,8 +245,7 @@ def make_harness(arena: Arena) -> Callable[..., Harness]:
 
 @pytest.fixture(autouse=True)
 def only_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what these tests do not look at and pay for: flushing to the disk, the report, the predictor."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    """Leave out what these tests do not look at and pay for: the report and the predictor."""
     monkeypatch.setattr(write, "render_report", lambda *given: "")
     monkeypatch.setattr(write, "write_predictor", lambda *given: None)
 

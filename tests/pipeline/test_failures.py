@@ -86,7 +86,7 @@ def test_a_repaired_member_joins_without_refitting_the_others(quick: Project, fi
     assert "lightgbm.LGBMClassifier" not in fits
 
 
-@pytest.mark.parametrize("kind", ["inline", "loky"])
+@pytest.mark.parametrize("kind", ["inline", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_run_without_any_member_left_fails(kind: str, quick: Project) -> None:
     config = quick.config()
     for member in config["levels"]["base"].values():

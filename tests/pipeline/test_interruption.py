@@ -30,11 +30,18 @@ def hang_ups_are_heard() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-def fresh(project: Project, to: Path) -> Project:
+def fresh(project: Project, to: Path, keep_store: bool = False) -> Project:
+    """Return a copy without results, and without what they were made from."""
     copy = project.copy(to)
-    shutil.rmtree(copy.folder / ".stackfeat")
+    if not keep_store:
+        shutil.rmtree(copy.folder / ".stackfeat")
     shutil.rmtree(copy.folder / "runs")
     return copy
+
+
+@pytest.fixture
+def plain(plain_run: Project, tmp_path: Path) -> Project:
+    return plain_run.copy(tmp_path / "plain")
 
 
 def children(parent: int) -> list[int]:
@@ -249,11 +256,11 @@ PLACES = [
     ("stackfeat.store.store:Store.has", "goes on"),
     ("stackfeat.pipeline.results:write_run", "native"),
 ]
-SLOW = {
-    (signal.SIGINT, "pandas", "deaf"),
-    (signal.SIGINT, "stackfeat.executors.processes:WorkerProcess.__init__", "deaf"),
-}
+WITH_ALL_STORED = "stackfeat.pipeline.results:write_run"
 EACH_ONCE = {
+    (signal.SIGINT, "pandas", "native"),
+    (signal.SIGINT, "stackfeat.executors.processes:WorkerProcess.begin", "native"),
+    (signal.SIGINT, WITH_ALL_STORED, "native"),
     (signal.SIGTERM, "stackfeat.executors.processes:WorkerProcess.__init__", "deaf"),
     (signal.SIGHUP, "stackfeat.store.store:Store.has", "goes on"),
 }
@@ -267,19 +274,16 @@ EACH_ONCE = {
             place,
             how,
             id=f"{number.name}-{place}-{how}",
-            marks=()
-            if (number, place, how) in EACH_ONCE
-            or (number == signal.SIGINT and (number, place, how) not in SLOW)
-            else pytest.mark.slow,
+            marks=() if (number, place, how) in EACH_ONCE else pytest.mark.slow,
         )
         for number in SIGNALS
         for place, how in PLACES
     ],
 )
 def test_a_signal_ends_a_run_wherever_it_is(
-    number: signal.Signals, place: str, how: str, quick_run: Project, tmp_path: Path
+    number: signal.Signals, place: str, how: str, plain_run: Project, tmp_path: Path
 ) -> None:
-    project = fresh(quick_run, tmp_path / "project")
+    project = fresh(plain_run, tmp_path / "project", keep_store=place == WITH_ALL_STORED)
     process = start_hooked(project, place, how, *PARALLEL)
     assert process.stdout is not None and process.stdout.readline() == "there\n"
     pause = {"native": 0.001, "deaf": 0.05, "goes on": None}[how]
@@ -288,26 +292,26 @@ def test_a_signal_ends_a_run_wherever_it_is(
     assert not (project.run_folder / "submission.csv").exists()
 
 
-def test_a_signal_after_the_result_keeps_its_exit_code(quick: Project) -> None:
-    process = start_hooked(quick, "atexit", "deaf")
+def test_a_signal_after_the_result_keeps_its_exit_code(plain: Project) -> None:
+    process = start_hooked(plain, "atexit", "deaf")
     assert process.stdout is not None
     assert "submission:" in "".join(iter(process.stdout.readline, "there\n"))
     assert interrupt(process, signal.SIGINT, 0.01)[0] == 0
 
 
-def test_an_interrupted_audit_leaves_no_temporary_folder(quick: Project) -> None:
+def test_an_interrupted_audit_leaves_no_temporary_folder(plain: Project) -> None:
     command = ("audit", "runs/run", "--permutations", "1")
-    process = start_hooked(quick, "stackfeat.audit.permutation_test:_prepare", "deaf", command=command)
+    process = start_hooked(plain, "stackfeat.audit.permutation_test:_prepare", "deaf", command=command)
     assert process.stdout is not None
     assert "there\n" in iter(process.stdout.readline, "")
-    folders = quick.folder.parent.glob("stackfeat-*")
+    folders = plain.folder.parent.glob("stackfeat-*")
     assert list(folders)
     assert interrupt(process, signal.SIGTERM, 0.01)[0] == 130
-    assert not list(quick.folder.parent.glob("stackfeat-*"))
+    assert not list(plain.folder.parent.glob("stackfeat-*"))
 
 
-def test_a_run_under_nohup_goes_on_after_a_hang_up(quick: Project) -> None:
-    project = quick
+def test_a_run_under_nohup_goes_on_after_a_hang_up(plain: Project) -> None:
+    project = plain
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         process = start_hooked(project, "pandas", "goes on")
@@ -319,9 +323,9 @@ def test_a_run_under_nohup_goes_on_after_a_hang_up(quick: Project) -> None:
 
 @pytest.mark.parametrize("pause", [pytest.param(None, marks=pytest.mark.slow), 0.02])
 def test_an_interrupted_run_says_so_and_resumes(
-    pause: float | None, quick_run: Project, tmp_path: Path
+    pause: float | None, plain_run: Project, tmp_path: Path
 ) -> None:
-    project = fresh(quick_run, tmp_path / "interrupted")
+    project = fresh(plain_run, tmp_path / "interrupted")
     before = semaphores()
     # Between two levels, with workers alive.
     process = start_hooked(project, "stackfeat.engine.schedule:at_least_grace", "deaf", *PARALLEL)
@@ -330,7 +334,7 @@ def test_an_interrupted_run_says_so_and_resumes(
     assert interrupt(process, signal.SIGINT, pause)[0] == 130
     assert semaphores() <= before
     assert not (project.run_folder / "submission.csv").exists()
-    check_rerun(project, quick_run)
+    check_rerun(project, plain_run)
 
 
 @pytest.mark.slow

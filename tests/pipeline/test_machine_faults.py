@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.projects import Build, plain_config
+
 Project = Any
 KILLER = """
 import os, signal
@@ -60,11 +62,8 @@ ACTS = {f.__name__: f for f in (remove_store, is_killed, own_file, no_memory, ot
 
 
 @pytest.fixture
-def project(build: Callable[..., Project], make_config: Callable[..., dict[str, Any]]) -> Project:
-    config = make_config("binary", "roc_auc")
-    config["levels"]["final"] = {"soft": {"vote": "soft", "inputs": ["base/*/proba"]}}
-    config["levels"].pop("meta")
-    return build("binary", config, n_rows=80)
+def project(build: Build) -> Project:
+    return build("binary", plain_config("binary", "roc_auc"), n_rows=80)
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def test_a_store_that_is_read_only(project: Project, wanted: dict[str, bytes]) -
         assert_goes_on(project, wanted)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("inline", marks=pytest.mark.slow), "loky"])
+@pytest.mark.parametrize("kind", ["inline", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_limit_on_the_size_of_files(kind: str, project: Project, wanted: dict[str, bytes]) -> None:
     # Not below the size of what Python itself writes, such as a compiled module.
     limit = 3_000
@@ -198,9 +197,10 @@ def test_a_worker_that_is_killed_at_every_try_ends_the_run_and_names_the_job(pro
     doomed(project, "is_killed")
     (project.folder / "trigger").touch()
     options = ("--trust-code", "--set", "executor={kind: loky, jobs: 1, retries: 1}")
-    code, out, err = start(project, *options)
-    assert_one_message(code, out, err)
-    assert "base/doomed" in err and "out of memory?" in err and "fewer executor.jobs" in err
+    said = project.run("-q", *options)
+    assert_one_message(said.code, said.out, said.err)
+    assert "base/doomed" in said.err and "out of memory?" in said.err
+    assert "fewer executor.jobs" in said.err
 
 
 def test_a_member_s_own_file_is_its_own_fault(project: Project) -> None:

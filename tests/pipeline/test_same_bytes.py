@@ -20,16 +20,8 @@ def fresh(project: Project, to: Path) -> Project:
     return copy
 
 
-def test_two_worker_processes_give_the_bytes_of_one_process(net_run: Project, tmp_path: Path) -> None:
-    other = fresh(net_run, tmp_path / "two")
-    said = other.run("--set", "executor={kind: loky, jobs: 2}")
-    assert said.code == 0, said.err
-    assert other.outputs() == net_run.outputs()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_any_number_of_worker_processes_gives_the_same_bytes(
+@pytest.mark.parametrize("jobs", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
+def test_any_number_of_worker_processes_gives_the_bytes_of_one_process(
     jobs: int, net_run: Project, tmp_path: Path
 ) -> None:
     other = fresh(net_run, tmp_path / "jobs")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.projects import Build, plain_config
+
 Project = Any
 HANGS = """
 import os, time
@@ -29,11 +31,11 @@ LOKY = ("--set", "executor={kind: loky, jobs: 2}")
 
 
 @pytest.fixture
-def hanging(build: Any, make_config: Any) -> Project:
+def hanging(build: Any) -> Project:
     """A project whose first member never ends, unless there is a file `awake`."""
-    config = make_config()
+    config = plain_config()
     config["levels"]["base"] = {"hangs": {"estimator": "hanging:Hangs"}, **config["levels"]["base"]}
-    project = build(config=config)
+    project = build(config=config, n_rows=80)
     (project.folder / "hanging.py").write_text(HANGS)
     return project
 
@@ -79,7 +81,7 @@ def test_a_member_that_hangs_is_ended_the_rest_is_submitted_and_completed_later(
     assert n_begun(hanging) == 1, "one fold tells that it takes too long"
     scores = hanging.scores()
     assert scores["left_out"] == ["base/hangs"]
-    assert {"base/gbm", "base/linear", "meta/gated", "final/soft"} <= set(scores["members"])
+    assert {"base/linear", "base/tree", "final/soft"} <= set(scores["members"])
     assert len(hanging.submission()) == 41
     (hanging.folder / "awake").touch()
     said = hanging.run("--trust-code", *executor)
@@ -110,33 +112,38 @@ def test_a_job_beyond_executor_timeout_fails_its_member_and_only_that(
     assert "failed: base/hangs: fold 0: a job must end within executor.timeout=18000 s" in said.out
     assert "give more time, or the member less to do" in said.out.replace("\n", " ")
     assert n_begun(hanging) == 1, "its other folds would hang too"
-    assert {"base/gbm", "base/linear", "final/soft"} <= set(hanging.scores()["members"])
+    assert {"base/linear", "base/tree", "final/soft"} <= set(hanging.scores()["members"])
 
 
-def test_a_timeout_that_is_never_met_changes_nothing(quick: Project, fits: list[str]) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param(["executor.timeout=1000m", "limits.time=200h"], id="both"),
+        pytest.param(["executor.timeout=1000m"], id="a timeout", marks=pytest.mark.slow),
+        pytest.param(["limits.time=200h"], id="a limit", marks=pytest.mark.slow),
+    ],
+)
+def test_limits_that_are_never_met_change_nothing(limits: list[str], quick: Project, fits: list[str]) -> None:
     before = quick.outputs()
-    said = quick.run("--set", "executor.timeout=1000m", "--set", "store=new")
-    assert said.code == 0 and fits == [], "inline with a timeout runs jobs in a worker process"
-    assert quick.outputs() == before
-
-
-def test_a_generous_limit_changes_nothing(quick: Project) -> None:
-    before = quick.outputs()
-    said = quick.run("--set", "limits.time=200h", "--set", "store=new")
+    said = quick.run("--set", "store=new", *[part for limit in limits for part in ("--set", limit)])
     assert said.code == 0 and "cached: 0" in said.out
+    assert fits == [] or "executor.timeout=1000m" not in limits, "jobs with a timeout run in a worker process"
     assert quick.outputs() == before
 
 
-def test_where_nothing_is_stored_one_job_is_computed_whatever_the_limit(quick: Project) -> None:
-    options = ("--set", "limits.time=0.001s", "--set", "store=new", "--set", "name=none")
-    said = quick.run(*options)
+def test_where_nothing_is_stored_one_job_is_computed_whatever_the_limit(build: Build) -> None:
+    config = plain_config()
+    del config["levels"]["base"]["tree"]
+    project = build(config=config | {"folds": {"n": 2}}, n_rows=80)
+    options = ("--set", "limits.time=0.001s", "--set", "name=none")
+    said = project.run(*options)
     assert said.code == 5
     assert "run the same command to go on, or give more time" in said.err and "Traceback" not in said.err
     assert "the first job runs to its end all the same" in said.err
-    assert not (quick.folder / "runs" / "none" / "submission.csv").exists()
+    assert not (project.folder / "runs" / "none" / "submission.csv").exists()
     n_tries = 1
     while said.code == 5 and "left out" not in said.out:
-        said, n_tries = quick.run(*options), n_tries + 1
+        said, n_tries = project.run(*options), n_tries + 1
         assert n_tries < 10, "every rerun must make progress"
 
 
