@@ -46,7 +46,7 @@ def rows(n: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def config(**members: Any) -> dict[str, Any]:
+def config() -> dict[str, Any]:
     train = {"epochs": 2, "batch_size": 16}
     base = {
         "cnn": {"net": "cnn", "inputs": ["image"], "params": {"width": 4, "stages": 1}, "train": train},
@@ -75,7 +75,7 @@ def config(**members: Any) -> dict[str, Any]:
         },
         "folds": {"n": 2},
         "levels": {
-            "base": {**base, **members},
+            "base": base,
             "meta": {"gated": {"estimator": "gated_linear", "inputs": ["base/*/*"]}},
         },
         "executor": {"kind": "inline"},
@@ -145,7 +145,9 @@ def test_a_net_of_the_user_gets_every_input_in_its_argument(code: str, arrays: A
 
 
 def test_an_estimator_that_reads_an_image_says_what_to_do(arrays: Any) -> None:
-    given = config(bad={"estimator": "lightgbm.LGBMClassifier", "inputs": ["image"]})
+    given = config()
+    bad = {"estimator": "lightgbm.LGBMClassifier", "inputs": ["image"]}
+    given["levels"] = {"base": {"tree": given["levels"]["base"]["tree"], "bad": bad}}
     said = arrays(given).run()
     assert said.code == 4
     assert (

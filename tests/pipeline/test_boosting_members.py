@@ -16,9 +16,9 @@ LIBRARIES = {
     ("library", "task"),
     [
         ("xgboost", "multiclass"),
-        ("xgboost", "regression"),
-        ("catboost", "binary"),
         ("catboost", "regression"),
+        pytest.param("xgboost", "regression", marks=pytest.mark.slow),
+        pytest.param("catboost", "binary", marks=pytest.mark.slow),
         pytest.param("xgboost", "binary", marks=pytest.mark.slow),
         pytest.param("catboost", "multiclass", marks=pytest.mark.slow),
     ],

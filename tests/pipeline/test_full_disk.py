@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_at_some_writes(
 ) -> None:
     n_writes = writes_of(project.copy(project.folder.with_name("counted")), monkeypatch)
     assert n_writes > 100
-    for fails_at in range(1, n_writes + 1, n_writes // 4):
+    for fails_at in range(1, n_writes + 1, n_writes // 3):
         check_full_disk_at(project, fails_at, wanted, monkeypatch, stays_full=fails_at % 2 == 0)
     check_full_disk_at(project, n_writes, wanted, monkeypatch)
 
@@ -122,7 +122,15 @@ def test_a_disk_that_is_full_at_every_write(
         check_full_disk_at(project, fails_at, wanted, monkeypatch, stays_full=fails_at % 2 == 0)
 
 
-@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize(
+    "number",
+    [
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EMFILE,
+        *(pytest.param(number, marks=pytest.mark.slow) for number in (errno.EFBIG, errno.EIO)),
+    ],
+)
 def test_other_faults_of_the_disk_end_the_run_too(
     number: int, project: Project, wanted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

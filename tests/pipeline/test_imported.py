@@ -38,9 +38,8 @@ def with_mate(project: Project, **files: Any) -> Project:
     return project.write(config)
 
 
-@pytest.fixture
-def mate(quick: Project) -> Project:
-    """A project with files of a team mate: the very predictions of its own linear member."""
+def with_files_of_a_mate(quick: Project) -> Project:
+    """Give a finished run the files of a team mate: the very predictions of its own linear member."""
     for part in ("oof", "test"):
         rows = read_rows(quick.run_folder / part / "base.linear.csv")
         order = np.random.default_rng(0).permutation(len(rows))
@@ -53,6 +52,26 @@ def mate(quick: Project) -> Project:
     return with_mate(quick)
 
 
+@pytest.fixture
+def new_mate(quick: Project) -> Project:
+    """A project with files that no run has read yet."""
+    return with_files_of_a_mate(quick)
+
+
+@pytest.fixture(scope="module")
+def mate_run(quick_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = with_files_of_a_mate(quick_run.copy(tmp_path_factory.mktemp("mate") / "project"))
+    said = project.run()
+    assert said.code == 0, said.err
+    return project
+
+
+@pytest.fixture
+def mate(mate_run: Project, tmp_path: Path) -> Project:
+    """A project with files of a team mate, and a finished run of it."""
+    return mate_run.copy(tmp_path / "mate")
+
+
 def change(project: Project, part: str, edit: Callable[[list[Row]], list[Row] | None]) -> Project:
     """Edit the rows of a file in place."""
     path = project.folder / f"mate_{part}.csv"
@@ -62,8 +81,9 @@ def change(project: Project, part: str, edit: Callable[[list[Row]], list[Row] | 
 
 
 def test_files_are_aligned_by_id_and_go_through_the_stack_as_any_member(
-    mate: Project, fits: list[str]
+    new_mate: Project, fits: list[str]
 ) -> None:
+    mate = new_mate
     said = mate.run()
     assert said.code == 0, said.err
     # The linear member itself is not fitted again.
@@ -335,7 +355,8 @@ def test_npy_files_need_ids_and_an_order_of_classes(mate: Project) -> None:
     assert members["base/mate"]["score"] == pytest.approx(members["base/linear"]["score"], abs=1e-9)
 
 
-def test_the_dry_run_prints_the_same_checks_and_stores_nothing(mate: Project) -> None:
+def test_the_dry_run_prints_the_same_checks_and_stores_nothing(new_mate: Project) -> None:
+    mate = new_mate
     before = {path for path in mate.folder.rglob("*") if path.is_file() and path.name != "file-hashes.json"}
     said = mate.cli("import", mate.folder / "c.yaml")
     assert said.code == 0, said.err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.projects import Build, plain_config
 
 Project = Any
 
@@ -53,15 +56,23 @@ def test_the_fits_of_each_pipeline_predict_the_submission_too(net: Project) -> N
 
 
 @pytest.mark.parametrize("averaging", ["early", "refit"])
-@pytest.mark.parametrize("member", ["final/soft", "meta/trees", "base/mlp"])
-def test_every_averaging_predicts_its_submission(averaging: str, member: str, net: Project) -> None:
-    late = (net.run_folder / "oof" / f"{member.replace('/', '.')}.csv").read_bytes()
-    said = net.run("--set", f"stack.averaging={averaging}", "--set", f"submit={member}")
-    assert said.code == 0, said.err
-    assert net.scores()["averaging"]["averaging"] == averaging
-    assert (net.run_folder / "oof" / f"{member.replace('/', '.')}.csv").read_bytes() == late
-    assert any(f"averaging: {averaging} lost to late" in text for text in net.scores()["warnings"])
-    assert predicted(net) == submitted(net)
+def test_every_averaging_predicts_its_submission(averaging: str, net: Project, tmp_path: Path) -> None:
+    late = {path.name: path.read_bytes() for path in (net.run_folder / "oof").iterdir()}
+    runs = []
+    for member in ("final/soft", "meta/trees", "base/mlp"):
+        name = f"name={member.replace('/', '.')}"
+        said = net.run("--set", f"stack.averaging={averaging}", "--set", f"submit={member}", "--set", name)
+        assert said.code == 0, said.err
+        runs.append(net.folder / "runs" / member.replace("/", "."))
+        assert {path.name: path.read_bytes() for path in (runs[-1] / "oof").iterdir()} == late
+        scores = json.loads((runs[-1] / "scores.json").read_text())
+        assert scores["submitted"] == member and scores["averaging"]["averaging"] == averaging
+        assert any(f"averaging: {averaging} lost to late" in text for text in scores["warnings"])
+    shutil.rmtree(net.folder / ".stackfeat")
+    for folder in runs:
+        said = net.cli("predict", folder, net.folder / "test.csv", "-o", tmp_path / "out.csv")
+        assert said.code == 0, said.err
+        assert (tmp_path / "out.csv").read_bytes() == (folder / "submission.csv").read_bytes()
 
 
 @pytest.mark.parametrize("has_test", [True, False])
@@ -92,10 +103,8 @@ def test_a_log_target_is_mapped_back_in_both(build: Any, make_config: Any, add_n
 
 
 @pytest.mark.parametrize(("task", "metric"), [("binary", "f1"), ("multiclass", "f1_macro")])
-def test_labels_are_decided_by_the_same_rule_in_both(
-    task: str, metric: str, build: Any, make_config: Any
-) -> None:
-    project = build(task, make_config(task, metric))
+def test_labels_are_decided_by_the_same_rule_in_both(task: str, metric: str, build: Build) -> None:
+    project = build(task, plain_config(task, metric))
     said = project.run()
     assert said.code == 0, said.err
     header, *rows = project.submission()
@@ -107,8 +116,8 @@ def test_labels_are_decided_by_the_same_rule_in_both(
     assert predicted(project) == submitted(project)
 
 
-def test_a_binary_submission_holds_the_probability_of_the_positive_class(build: Any) -> None:
-    project = build("binary")
+def test_a_binary_submission_holds_the_probability_of_the_positive_class(build: Build) -> None:
+    project = build("binary", plain_config("binary", "roc_auc"))
     assert project.run("--set", "submit=final/soft").code == 0
     proba = {row[0]: row[1] for row in project.submission()[1:]}
     with (project.run_folder / "test" / "final.soft.csv").open(newline="") as file:
@@ -132,8 +141,9 @@ def test_repeats_and_seeds_predict_the_submission(build: Any, make_config: Any) 
 @pytest.mark.parametrize(
     "stack", [{}, {"averaging": "refit"}, {"averaging": "early", "views": "all"}], ids=str
 )
-def test_time_folds_predict_the_submission(stack: dict[str, str], build: Any, make_config: Any) -> None:
-    config = make_config("binary", "log_loss")
+def test_time_folds_predict_the_submission(stack: dict[str, str], build: Build) -> None:
+    config = plain_config("binary", "log_loss")
+    config["levels"]["final"]["greedy"] = {"vote": "greedy", "inputs": ["*/*/proba"], "picks": 5}
     config["data"]["time"] = "a"
     config["folds"] = {"kind": "time", "n": 4}
     config["stack"] = stack

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.projects import Build, plain_config
+
 Project = Any
-Build = Any
 
 
 def write(project: Project, rows: list[list[str]], name: str = "sample.csv") -> Project:
@@ -89,7 +90,10 @@ def test_a_sample_that_does_not_fit_is_refused_before_anything_is_computed(
 
 
 def test_a_regression_sample_names_the_column(build: Build) -> None:
-    project = write(build("regression"), [["row_id", "price"], *[[i, "0"] for i in ids()]])
+    project = write(
+        build("regression", plain_config("regression", "rmse")),
+        [["row_id", "price"], *[[i, "0"] for i in ids()]],
+    )
     said = project.run()
     assert said.code == 0, said.err
     assert project.submission()[0] == ["row_id", "price"]
@@ -120,14 +124,14 @@ def with_columns(project: Project, name: str, changes: dict[str, Any]) -> None:
     ids=["leading zeros", "huge", "missing tokens", "quotes", "exponents"],
 )
 def test_ids_are_written_as_they_are_read(make_id: Any, build: Build) -> None:
-    project = build()
+    project = build(config=plain_config())
     for name in ("train.csv", "test.csv"):
         with_columns(project, name, {"row_id": lambda i, old: make_id(i)})
     said = project.run()
     assert said.code == 0, said.err
     wanted = [make_id(i) for i in range(40)]
     assert [row[0] for row in project.submission()[1:]] == wanted
-    with (project.run_folder / "oof" / "base.gbm.csv").open(newline="", encoding="utf-8") as file:
+    with (project.run_folder / "oof" / "base.tree.csv").open(newline="", encoding="utf-8") as file:
         assert [row["id"] for row in csv.DictReader(file)] == [make_id(i) for i in range(160)]
     out = project.folder / "out.csv"
     assert project.cli("predict", project.run_folder, project.folder / "test.csv", "-o", out).code == 0
@@ -135,7 +139,7 @@ def test_ids_are_written_as_they_are_read(make_id: Any, build: Build) -> None:
 
 
 def test_rows_without_an_id_column_are_numbered(build: Build) -> None:
-    project = build()
+    project = build(config=plain_config())
     config = project.config()
     del config["data"]["id"]
     said = project.write(config).run()
@@ -149,14 +153,14 @@ def test_rows_without_an_id_column_are_numbered(build: Build) -> None:
     [("False", "True"), ("0", "1"), ("-1", "1"), ("007", "042"), ("no", "ja, doch"), ("1.5", "2.5")],
     ids=["bool", "int", "negative", "digits as text", "text", "float"],
 )
-def test_labels_are_written_as_in_the_file(labels: tuple[str, str], build: Build, make_config: Any) -> None:
-    project = build("binary", make_config("binary", "accuracy"))
+def test_labels_are_written_as_in_the_file(labels: tuple[str, str], build: Build) -> None:
+    project = build("binary", plain_config("binary", "accuracy"))
     names = {"no": labels[0], "yes": labels[1]}
     with_columns(project, "train.csv", {"label": lambda i, old: names[old]})
     said = project.run()
     assert said.code == 0, said.err
     assert {row[1] for row in project.submission()[1:]} == set(labels)
-    header = (project.run_folder / "oof" / "base.gbm.csv").read_text().splitlines()[0]
+    header = (project.run_folder / "oof" / "base.tree.csv").read_text().splitlines()[0]
     assert all(label.split(",")[0] in header for label in labels)
     assert (
         project.cli(

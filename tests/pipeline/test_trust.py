@@ -44,15 +44,16 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def own(quick: Project) -> Project:
+def own(plain_run: Project, tmp_path: Path) -> Project:
     """A project with an estimator and a metric of its own."""
-    (quick.folder / "mine.py").write_text(MINE)
-    (quick.folder / "mine_helper.py").write_text("X = 1\n")
-    (quick.folder / "other.py").write_text(OTHER)
-    config = quick.config()
+    project = plain_run.copy(tmp_path / "own")
+    (project.folder / "mine.py").write_text(MINE)
+    (project.folder / "mine_helper.py").write_text("X = 1\n")
+    (project.folder / "other.py").write_text(OTHER)
+    config = project.config()
     config["levels"]["base"] = {"own": {"estimator": "mine:Mine", "params": {"max_iter": 50}}}
     config |= {"metric": "mine:share_right", "submit": "own"}
-    return quick.write(config)
+    return project.write(config)
 
 
 def trust(project: Project, *arguments: object) -> Any:

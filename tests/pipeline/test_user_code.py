@@ -68,10 +68,11 @@ class Tiny(nn.Module):
 
 
 @pytest.fixture
-def mine(quick: Project) -> Project:
-    (quick.folder / "mine.py").write_text(MINE)
-    (quick.folder / "mynets.py").write_text(NET)
-    return quick
+def mine(plain_run: Project, tmp_path: Path) -> Project:
+    project = plain_run.copy(tmp_path / "mine")
+    (project.folder / "mine.py").write_text(MINE)
+    (project.folder / "mynets.py").write_text(NET)
+    return project
 
 
 def changed(project: Project, what: str) -> Project:
@@ -158,7 +159,7 @@ def test_an_edit_of_user_code_refits_it_alone(mine: Project, fits: list[str]) ->
     text = MINE.replace("Predicts the class shares.", "Predicts shares of classes.")
     (mine.folder / "mine.py").write_text(text)
     assert mine.run("--trust-code").code == 0
-    assert fits.count("mine:Prior") == 3 and "lightgbm.LGBMClassifier" not in fits
+    assert fits.count("mine:Prior") == 3 and "sklearn.tree.DecisionTreeClassifier" not in fits
 
 
 def test_a_member_that_cannot_be_saved_is_named_every_time(mine: Project) -> None:
