@@ -99,7 +99,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow if case == "regression" else ()) for case in CASES]
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if case in ("regression", "early", "groups") else ())
+        for case in CASES
+    ],
 )
 def test_labels_of_held_out_rows_change_their_scores_and_nothing_else(
     arena: Any, make_rows: Draw, case: str

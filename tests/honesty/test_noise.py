@@ -16,6 +16,9 @@ import pytest
 
 from stackfeat.audit.audit import audit
 
+N_SEEDS = 3
+"""Few, but enough for leaks that are planted to be caught."""
+
 
 def noise_levels(
     classes: bool, *, hidden: int = 8, epochs: int = 3, trees: int = 15, raw: tuple[str, ...] = ("table",)
@@ -65,7 +68,7 @@ def noise_levels(
 @pytest.mark.parametrize("classes", [True, False], ids=["classification", "regression"])
 def test_noise_stays_at_chance(make_harness: Any, classes: bool) -> None:
     harness = make_harness(classes=classes, n_rows=90, n_test=200)
-    harness.run(5, noise_levels(classes, trees=6, epochs=2), folds={"n": 2})
+    harness.run(N_SEEDS, noise_levels(classes, trees=6, epochs=2), folds={"n": 2})
     print(harness.table().to_string())
     assert harness.faults().empty, harness.faults().to_string()
 
@@ -107,7 +110,7 @@ def test_a_column_made_of_the_labels_is_caught(make_harness: Any) -> None:
         noise = np.random.default_rng(len(frame)).normal(size=len(frame))
         return frame.assign(leak=noise + (frame["y"] if is_train else 0))
 
-    harness = make_harness(classes=True, n_rows=90, n_test=200).run(5, SMALL_STACK, with_target_mean)
+    harness = make_harness(classes=True, n_rows=90, n_test=200).run(N_SEEDS, SMALL_STACK, with_target_mean)
     caught = harness.faults()
     assert set(caught["part"]) == {"oof"}
     assert {"base.log", "meta.log", "final.soft"} <= set(caught["member"])
@@ -123,7 +126,7 @@ def test_rows_predicted_by_a_model_that_saw_them_are_caught(
         return np.arange(folds.n_rows), held_out
 
     monkeypatch.setattr(work, "row_sets", all_rows)
-    harness = make_harness(classes=True, n_rows=90, n_test=200).run(5, SMALL_STACK)
+    harness = make_harness(classes=True, n_rows=90, n_test=200).run(N_SEEDS, SMALL_STACK)
     caught = harness.faults()
     assert set(caught["part"]) == {"oof"}
     assert {"base.tree", "meta.log", "final.soft"} <= set(caught["member"])

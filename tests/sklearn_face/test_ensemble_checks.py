@@ -21,8 +21,6 @@ ESTIMATORS = [
     sf.OutOfFoldFeatures(DecisionTreeRegressor(random_state=0), cv=2, views="first"),
     sf.OutOfFoldFeatures(NET, encode="geometry", cv=2),
     sf.StackingClassifier(TREES, cv=3),
-    sf.StackingClassifier(TREES, cv=2, averaging="refit", stack_method="predict"),
-    sf.StackingClassifier([("net", NET)], LogisticRegression(), cv=2, gate=False, encode="geometry"),
     sf.StackingRegressor(VALUES, cv=3),
     sf.StackingRegressor(VALUES, cv=2, averaging="early", passthrough=True),
     sf.VotingClassifier(TREES),
@@ -31,10 +29,20 @@ ESTIMATORS = [
     sf.VotingRegressor(VALUES),
     sf.VotingRegressor(VALUES, weights="fit", cv=2),
 ]
+IN_OTHER_SETTINGS = [
+    sf.StackingClassifier(TREES, cv=2, averaging="refit", stack_method="predict"),
+    sf.StackingClassifier([("net", NET)], LogisticRegression(), cv=2, gate=False, encode="geometry"),
+]
 
 
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=sf.expected_failed_checks)
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(IN_OTHER_SETTINGS, expected_failed_checks=sf.expected_failed_checks)
+def test_checks_of_scikit_learn_in_other_settings(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
@@ -57,7 +65,7 @@ def test_checks_of_scikit_learn_over_a_frozen_net(estimator: Any, check: Any) ->
 
 
 def test_what_may_fail_is_little_and_has_a_reason() -> None:
-    for estimator in ESTIMATORS:
+    for estimator in (*ESTIMATORS, *IN_OTHER_SETTINGS):
         expected = sf.expected_failed_checks(estimator)
         assert all(len(reason) > 40 for reason in expected.values())
         if isinstance(estimator, sf.OutOfFoldFeatures):
