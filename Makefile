@@ -13,7 +13,7 @@ run: $(VENV)/.installed  ## run the quickstart; results in configs/runs/quicksta
 	$(BIN)/stackfeat run configs/quickstart.yaml
 
 test: $(VENV)/.installed-dev  ## the default tests (without those marked slow)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.installed-dev  ## only the tests marked slow
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow

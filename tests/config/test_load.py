@@ -210,14 +210,18 @@ def places(values: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [place for key, item in items for place in ((*above, key), *places(item, (*above, key)))]
 
 
-@pytest.mark.parametrize("example", ["good", "documented"])
+@pytest.mark.parametrize(
+    ("example", "step"),
+    [("good", 3), ("documented", 9), pytest.param("documented", 1, marks=pytest.mark.slow)],
+)
 def test_whatever_stands_anywhere_gives_a_config_or_a_config_error(
-    folder: Path, good: str, example: str
+    folder: Path, good: str, example: str, step: int
 ) -> None:
+    """A part of the odd values at every place, in turn, and in the slow tests all of them."""
     text = good if example == "good" else EXAMPLE.read_text()
     values = parse_yaml(text).values
     for number, place in enumerate(places(values)):
-        for odd in _ODD[number % 3 :: 3]:
+        for odd in _ODD[number % step :: step]:
             changed = copy.deepcopy(values)
             value_at(changed, place[:-1])[place[-1]] = odd
             with warnings.catch_warnings(), contextlib.suppress(ConfigError):

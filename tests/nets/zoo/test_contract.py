@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,6 +24,13 @@ every_task = pytest.mark.parametrize("task", TASKS)
 def build(variant: str, task: str, example: Example, seed: int = 0) -> nn.Module:
     with pinned(seed):
         return spec_of(variant, TASKS[task], example).build()
+
+
+@cache
+def briefly_trained(variant: str, task: str) -> tuple[Example, FittedNet]:
+    """Rows, and a net after an epoch on them, for tests that only read it."""
+    example = example_of(variant)
+    return example, fit(variant, TASKS[task], example, epochs=1)
 
 
 def train_loss(module: nn.Module, task: str, example: Example, dtype: torch.dtype) -> torch.Tensor:
@@ -50,8 +58,7 @@ def test_a_row_gives_a_score_for_each_class_or_a_value(variant: str, task: str) 
 @every_task
 @every_net
 def test_the_penultimate_features_are_found_and_read(variant: str, task: str) -> None:
-    example = example_of(variant)
-    net = fit(variant, TASKS[task], example, epochs=1)
+    example, net = briefly_trained(variant, task)
     assert net.penultimate is not None, net.penultimate_problem
     features = net.embed(example.arrays, ["penultimate"])["penultimate"]
     assert features.shape[0] == 64 and features.shape[1] >= 8
@@ -102,7 +109,7 @@ def test_it_overfits_64_rows(variant: str, task: str) -> None:
     example = example_of(variant)
     y = target_of(example, TASKS[task])
     params = VARIANTS[variant][1]
-    net = fit(variant, TASKS[task], example, epochs=150, batch_size=64, weight_decay=0.0, lr=rate(variant))
+    net = fit(variant, TASKS[task], example, epochs=100, batch_size=64, weight_decay=0.0, lr=rate(variant))
     predicted = net.predict(example.arrays)
     assert predicted.shape == (64, TASKS[task].n_outputs), params
     if TASKS[task].classes:
@@ -141,8 +148,7 @@ def test_it_runs_backwards_in_float64(variant: str, task: str) -> None:
 
 @every_net
 def test_one_row_is_a_batch_and_no_row_none(variant: str) -> None:
-    example = example_of(variant)
-    net = fit(variant, TASKS["multiclass"], example, epochs=1)
+    example, net = briefly_trained(variant, "multiclass")
     whole = net.predict(example.arrays)
     one = net.predict(tuple(array[5:6] for array in example.arrays))
     assert np.array_equal(one[0], whole[5])
@@ -151,8 +157,7 @@ def test_one_row_is_a_batch_and_no_row_none(variant: str) -> None:
 
 @every_net
 def test_odd_rows_get_finite_predictions(variant: str) -> None:
-    example = example_of(variant)
-    net = fit(variant, TASKS["multiclass"], example, epochs=2)
+    example, net = briefly_trained(variant, "multiclass")
     predicted = net.predict(example.odd)
     assert np.isfinite(predicted).all()
     np.testing.assert_allclose(predicted.sum(axis=1), 1)
@@ -160,8 +165,8 @@ def test_odd_rows_get_finite_predictions(variant: str) -> None:
 
 @every_net
 def test_a_row_does_not_depend_on_the_others(variant: str) -> None:
-    example, other = example_of(variant), example_of(variant, seed=1)
-    module = fit(variant, TASKS["multiclass"], example, epochs=1).module
+    example, net = briefly_trained(variant, "multiclass")
+    module, other = net.module, example_of(variant, seed=1)
     mixed = tuple(np.concatenate([a[:8], b[8:16]]) for a, b in zip(example.arrays, other.arrays, strict=True))
     with torch.no_grad():
         alone = module(*tensors(tuple(array[:8] for array in example.arrays)))
@@ -171,8 +176,7 @@ def test_a_row_does_not_depend_on_the_others(variant: str) -> None:
 
 @every_net
 def test_bytes_bring_the_same_net_back(variant: str) -> None:
-    example = example_of(variant)
-    net = fit(variant, TASKS["multiclass"], example, epochs=1)
+    example, net = briefly_trained(variant, "multiclass")
     again = FittedNet.from_state(net.state_bytes(), net.spec.cls, threads=1)
     assert np.array_equal(again.predict(example.odd), net.predict(example.odd))
     assert again.state_bytes() == net.state_bytes()
@@ -180,9 +184,9 @@ def test_bytes_bring_the_same_net_back(variant: str) -> None:
 
 @every_net
 def test_what_is_learnt_of_rows_beforehand_is_stored_with_the_net(variant: str) -> None:
-    example, other = example_of(variant), example_of(variant, seed=1)
-    task = TASKS["binary"]
-    first, second = (fit(variant, task, rows, epochs=1).spec.prepared for rows in (example, other))
+    example, net = briefly_trained(variant, "binary")
+    task, other = TASKS["binary"], example_of(variant, seed=1)
+    first, second = net.spec.prepared, fit(variant, task, other, epochs=1).spec.prepared
     assert first == spec_of(variant, task, example).prepared
     assert first in (None, {}) or first != second
 
