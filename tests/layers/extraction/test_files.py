@@ -157,7 +157,9 @@ extract(Slow(), x, "line", batch_size=16, out=sys.argv[1])
 """
 
 
-def test_a_killed_process_leaves_what_the_next_one_finishes(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_what_the_next_one_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def start(folder: str, how: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / folder), how], env=environment)
@@ -172,7 +174,9 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(tmp_path: Path) -> N
     killed.wait()
     assert 300 < json.loads(record.read_text("utf-8"))["n_done"] < 2000
     assert start("killed", "go").wait() == 0
-    assert start("whole", "go").wait() == 0
+    monkeypatch.setattr("stackfeat.layers.extraction.resume.CHUNK_BYTES", 1000)
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "whole"), "go"])
+    exec(KILLED, {})
     assert (tmp_path / "killed/line.npy").read_bytes() == (tmp_path / "whole/line.npy").read_bytes()
 
 
