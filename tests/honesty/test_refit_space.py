@@ -26,7 +26,7 @@ def test_the_refit_is_turned_to_the_target_of_the_folds(
     encoding: str, is_time: bool, arena: Any, make_rows: Callable[..., pd.DataFrame]
 ) -> None:
     if encoding == "aligned" and not is_time:
-        pytest.skip("a consensus, not a target: tests/encodings/test_added_space.py")
+        pytest.skip("a consensus, not a target: tests/encodings/test_procrustes.py")
     train, test = make_rows(200, 1), make_rows(40, 2, prefix="t").drop(columns="y")
     train["when"], test["when"] = np.arange(200), np.arange(200, 240)
     net = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +12,14 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from stackfeat.meta.gating.blocks import Block
-from stackfeat.meta.gating.estimator_gate import gate_blocks, join
+from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, join
 from stackfeat.tasks.task import Task
 
 TWO = Task("binary", (0, 1))
@@ -163,3 +167,44 @@ def test_no_blocks_no_fits():
     base, _, y, folds = sample(TWO)
     result = gate_blocks(pytest.fail, base, [], y, folds, TWO, gate_se=0.5, linear=True, seed=0)
     assert result.scales == ()
+
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 30))
+FOLDS = np.arange(200) % 4
+LOGISTIC = "sklearn.linear_model.LogisticRegression"
+
+
+def test_only_linear_models_without_a_given_penalty_have_a_free_one() -> None:
+    assert has_free_penalty(LOGISTIC, {})
+    assert not has_free_penalty(LOGISTIC, {"C": 1.0})
+    assert has_free_penalty("sklearn.linear_model.Ridge", {"solver": "svd"})
+    assert not has_free_penalty("sklearn.linear_model.Lasso", {})
+    assert not has_free_penalty("own.module:Ridge", {})
+
+
+def test_the_choice_is_that_of_scikit_learns_grid_search_over_the_same_folds() -> None:
+    y = (X[:, 0] + RNG.normal(size=200) > 0).astype(int)
+
+    def make(params: Mapping[str, Any]) -> LogisticRegression:
+        return LogisticRegression(max_iter=1000, **params)
+
+    chosen = choose_penalty(make, LOGISTIC, X, y, FOLDS, Task("binary", (0, 1)), weight=None, seed=0)
+    grid = {"C": [0.001, 0.01, 0.1, 1.0, 10.0]}
+    search = GridSearchCV(make({}), grid, scoring="neg_log_loss", cv=GroupKFold(4)).fit(X, y, groups=FOLDS)
+    assert chosen == search.best_params_
+
+
+def test_noise_gets_the_strongest_penalty() -> None:
+    y = RNG.normal(size=200)
+    chosen = choose_penalty(
+        lambda params: Ridge(**params),
+        "sklearn.linear_model.Ridge",
+        X,
+        y,
+        FOLDS,
+        Task("regression"),
+        weight=None,
+        seed=0,
+    )
+    assert chosen == {"alpha": 1000.0}
