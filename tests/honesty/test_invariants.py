@@ -33,7 +33,7 @@ LEVELS: dict[str, Any] = {
     "final": {"soft": {"vote": "soft", "inputs": ["meta/*", "base/*/proba"]}},
 }
 QUICK = settings(
-    max_examples=3,
+    max_examples=2,
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -124,7 +124,7 @@ def refused(path, function):
 
 def test_a_sample_of_what_is_refused_is_refused_by_check_and_resolve_before_it_is_called(callables):
     others = [path for path in callables if not is_allowed_path(path)]
-    for path in others[:: len(others) // 60]:
+    for path in others[:: len(others) // 30]:
         for function in (check_name, resolve):
             assert refused(path, function).exit_code == 2, path
 

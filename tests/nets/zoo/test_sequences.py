@@ -135,6 +135,7 @@ def test_lengths_are_optional_and_one_step_is_enough(name: str) -> None:
     assert zero.isfinite().all()
 
 
+@pytest.mark.slow  # test_contract.py has both for every net
 @every_net
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_it_trains_in_mixed_and_double_precision(name: str, dtype: torch.dtype) -> None:
@@ -156,6 +157,7 @@ def test_it_trains_in_mixed_and_double_precision(name: str, dtype: torch.dtype) 
     assert losses[-1] < 0.6 * losses[0]
 
 
+@pytest.mark.slow  # test_contract.py has values for every net
 @every_net
 def test_it_learns_values(name: str) -> None:
     x, lengths, y = rows("numbers")
