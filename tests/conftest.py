@@ -97,6 +97,11 @@ def quick(quick_run: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def plain(plain_run: Project, tmp_path: Path) -> Project:
+    return plain_run.copy(tmp_path / "plain")
+
+
+@pytest.fixture
 def net(net_run: Project, tmp_path: Path) -> Project:
     return net_run.copy(tmp_path / "net")
 

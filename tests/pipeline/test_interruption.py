@@ -39,11 +39,6 @@ def fresh(project: Project, to: Path, keep_store: bool = False) -> Project:
     return copy
 
 
-@pytest.fixture
-def plain(plain_run: Project, tmp_path: Path) -> Project:
-    return plain_run.copy(tmp_path / "plain")
-
-
 def children(parent: int) -> list[int]:
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]

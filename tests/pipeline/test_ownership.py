@@ -36,12 +36,12 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_run_json_lists_every_file_with_its_hash(quick: Project) -> None:
-    mark = json.loads((quick.run_folder / "run.json").read_text())
+def test_run_json_lists_every_file_with_its_hash(plain: Project) -> None:
+    mark = json.loads((plain.run_folder / "run.json").read_text())
     assert mark["state"] == "whole" and len(mark["id"]) == 32 and mark["version"]
-    there = set(contents(quick.run_folder)) - {"run.json", "run.log", LOCK}
+    there = set(contents(plain.run_folder)) - {"run.json", "run.log", LOCK}
     assert set(mark["files"]) == there
-    assert all(sha256(quick.run_folder / name) == file["sha256"] for name, file in mark["files"].items())
+    assert all(sha256(plain.run_folder / name) == file["sha256"] for name, file in mark["files"].items())
 
 
 @pytest.mark.parametrize(
@@ -57,94 +57,94 @@ def test_run_json_lists_every_file_with_its_hash(quick: Project) -> None:
     ],
 )
 def test_a_folder_of_the_users_own_is_refused_before_anything_is_computed(
-    mine: str, quick: Project, fits: list[str]
+    mine: str, plain: Project, fits: list[str]
 ) -> None:
-    path = quick.folder / "mine" / mine
+    path = plain.folder / "mine" / mine
     path.parent.mkdir(parents=True)
     path.write_text("precious")
-    (quick.folder / "mine" / "notes.txt").write_text("also precious")
-    before = contents(quick.folder / "mine")
-    said = quick.run("--set", "outputs.dir=mine", "--set", "seed=3")
+    (plain.folder / "mine" / "notes.txt").write_text("also precious")
+    before = contents(plain.folder / "mine")
+    said = plain.run("--set", "outputs.dir=mine", "--set", "seed=3")
     assert said.code == 2, said.err
     assert mine.split("/")[0] in said.err and "choose another outputs.dir" in said.err
-    assert contents(quick.folder / "mine") == before
+    assert contents(plain.folder / "mine") == before
     assert fits == []
-    said = quick.cli("check", quick.folder / "c.yaml", "--set", "outputs.dir=mine")
+    said = plain.cli("check", plain.folder / "c.yaml", "--set", "outputs.dir=mine")
     assert said.code == 2 and mine.split("/")[0] in said.err
 
 
 @pytest.mark.parametrize("name", ["oof", "predictor", "submission.csv", "run.log", "run.json", LOCK])
-def test_links_under_our_names_are_refused_and_what_they_lead_to_stays(name: str, quick: Project) -> None:
-    precious = quick.folder / "precious"
+def test_links_under_our_names_are_refused_and_what_they_lead_to_stays(name: str, plain: Project) -> None:
+    precious = plain.folder / "precious"
     precious.mkdir()
     (precious / "a.csv").write_text("precious")
-    folder = quick.folder / "mine"
+    folder = plain.folder / "mine"
     folder.mkdir()
     (folder / name).symlink_to(precious if "." not in name else precious / "a.csv")
-    assert quick.run("--set", "outputs.dir=mine").code == 2
+    assert plain.run("--set", "outputs.dir=mine").code == 2
     assert contents(precious) == {"a.csv": b"precious"}
     assert (folder / name).is_symlink()
 
 
-def test_a_link_put_among_our_files_later_is_refused(quick: Project) -> None:
-    precious = quick.folder / "precious"
-    (quick.run_folder / "oof").rename(precious)
-    (quick.run_folder / "oof").symlink_to(precious)
+def test_a_link_put_among_our_files_later_is_refused(plain: Project) -> None:
+    precious = plain.folder / "precious"
+    (plain.run_folder / "oof").rename(precious)
+    (plain.run_folder / "oof").symlink_to(precious)
     before = contents(precious)
-    said = quick.run("--set", "seed=3")
+    said = plain.run("--set", "seed=3")
     assert said.code == 2 and "oof" in said.err
     assert contents(precious) == before
 
 
-def test_other_files_in_a_run_folder_stay(quick: Project) -> None:
+def test_other_files_in_a_run_folder_stay(plain: Project) -> None:
     for name in ("notes.txt", "analysis.ipynb", "plots/a.png", "test_ideas/x.csv", "oof/.DS_Store"):
-        path = quick.run_folder / name
+        path = plain.run_folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
-    config = quick.config()
+    config = plain.config()
     del config["levels"]["base"]["linear"]
-    assert quick.write(config).run().code == 0
-    assert not (quick.run_folder / "oof" / "base.linear.csv").exists()
+    assert plain.write(config).run().code == 0
+    assert not (plain.run_folder / "oof" / "base.linear.csv").exists()
     for name in ("notes.txt", "analysis.ipynb", "plots/a.png", "test_ideas/x.csv", "oof/.DS_Store"):
-        assert (quick.run_folder / name).read_text() == name
+        assert (plain.run_folder / name).read_text() == name
 
 
-def test_a_file_of_ones_own_put_into_oof_later_is_refused(quick: Project) -> None:
-    before = contents(quick.run_folder)
-    (quick.run_folder / "oof" / "mine.csv").write_text("precious")
-    said = quick.run("--set", "seed=3")
+def test_a_file_of_ones_own_put_into_oof_later_is_refused(plain: Project) -> None:
+    before = contents(plain.run_folder)
+    (plain.run_folder / "oof" / "mine.csv").write_text("precious")
+    said = plain.run("--set", "seed=3")
     assert said.code == 2 and "oof/mine.csv" in said.err
-    assert contents(quick.run_folder) == {**before, "oof/mine.csv": b"precious"}
+    assert contents(plain.run_folder) == {**before, "oof/mine.csv": b"precious"}
 
 
-def test_an_edited_file_is_set_aside_and_not_lost(quick: Project) -> None:
-    before = quick.outputs()
-    (quick.run_folder / "submission.csv").write_text("my own rounding")
-    (quick.run_folder / "oof" / "base.gbm.csv").write_text("my own rows")
-    said = quick.run()
+def test_an_edited_file_is_set_aside_and_not_lost(plain: Project) -> None:
+    before = plain.outputs()
+    (plain.run_folder / "submission.csv").write_text("my own rounding")
+    (plain.run_folder / "oof" / "base.tree.csv").write_text("my own rows")
+    said = plain.run()
     assert said.code == 0
     assert "submission.csv was changed after a run had written it" in said.out
-    assert quick.outputs() == before
-    kept = {path.name: path.read_text() for path in (quick.run_folder / "edited").rglob("*.csv")}
-    assert kept == {"submission.csv": "my own rounding", "base.gbm.csv": "my own rows"}
-    assert quick.run().code == 0
+    assert plain.outputs() == before
+    kept = {path.name: path.read_text() for path in (plain.run_folder / "edited").rglob("*.csv")}
+    assert kept == {"submission.csv": "my own rounding", "base.tree.csv": "my own rows"}
+    assert plain.run().code == 0
 
 
-def test_an_edited_file_of_a_member_that_is_gone_is_set_aside_too(quick: Project) -> None:
-    (quick.run_folder / "oof" / "base.linear.csv").write_text("my own rows")
-    config = quick.config()
+def test_an_edited_file_of_a_member_that_is_gone_is_set_aside_too(plain: Project) -> None:
+    (plain.run_folder / "oof" / "base.linear.csv").write_text("my own rows")
+    config = plain.config()
     del config["levels"]["base"]["linear"]
-    assert quick.write(config).run().code == 0
-    assert [path.read_text() for path in (quick.run_folder / "edited").rglob("*.csv")] == ["my own rows"]
+    assert plain.write(config).run().code == 0
+    assert [path.read_text() for path in (plain.run_folder / "edited").rglob("*.csv")] == ["my own rows"]
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "foreign", "outside"])
-def test_nothing_is_deleted_on_the_word_of_a_damaged_mark(how: str, quick: Project) -> None:
-    mark = quick.run_folder / "run.json"
-    (quick.folder / "precious.csv").write_text("precious")
+def test_nothing_is_deleted_on_the_word_of_a_damaged_mark(how: str, plain: Project) -> None:
+    mark = plain.run_folder / "run.json"
+    (plain.folder / "precious.csv").write_text("precious")
     data = mark.read_bytes()
     if how == "flipped":
-        mark.write_bytes(data.replace(b"oof/base.gbm.csv", b"oof/base.gbn.csv"))
+        mark.write_bytes(data.replace(b"oof/base.tree.csv", b"oof/base.trea.csv"))
     elif how == "cut":
         mark.write_bytes(data[: len(data) // 2])
     elif how == "foreign":
@@ -156,25 +156,25 @@ def test_nothing_is_deleted_on_the_word_of_a_damaged_mark(how: str, quick: Proje
         del value["sha256"]
         value["files"]["oof/../../../precious.csv"] = {"sha256": "0" * 64, "made_of": ""}
         mark.write_bytes(seal(value))
-    before = contents(quick.folder)
-    said = quick.run("--set", "seed=3")
+    before = contents(plain.folder)
+    said = plain.run("--set", "seed=3")
     assert said.code == 2 and "choose another outputs.dir" in said.err, said.err
-    kept = contents(quick.folder)
+    kept = contents(plain.folder)
     assert {name: kept[name] for name in before if not name.startswith(".stackfeat")} == {
         name: data for name, data in before.items() if not name.startswith(".stackfeat")
     }
     assert (
-        quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", quick.folder / "p.csv").code
+        plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", plain.folder / "p.csv").code
         == 3
     )
 
 
-def test_a_folder_of_an_earlier_version_is_refused_with_the_reason(quick: Project) -> None:
-    (quick.run_folder / "run.json").rename(quick.run_folder / ".written.json")
-    before = contents(quick.run_folder)
-    said = quick.run()
+def test_a_folder_of_an_earlier_version_is_refused_with_the_reason(plain: Project) -> None:
+    (plain.run_folder / "run.json").rename(plain.run_folder / ".written.json")
+    before = contents(plain.run_folder)
+    said = plain.run()
     assert said.code == 2 and "an earlier version" in said.err
-    assert contents(quick.run_folder) == before
+    assert contents(plain.run_folder) == before
 
 
 HOLDER = """
@@ -187,27 +187,27 @@ with RunFolder(Path(sys.argv[1]), "f" * 32).claimed("run.log"):
 """
 
 
-def test_a_second_run_on_one_folder_is_refused_while_the_first_lives(quick: Project) -> None:
+def test_a_second_run_on_one_folder_is_refused_while_the_first_lives(plain: Project) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(quick.run_folder)],
+        [sys.executable, "-c", HOLDER, str(plain.run_folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"ready\n"
-        before = contents(quick.run_folder)
-        said = quick.run("--set", "seed=3")
+        before = contents(plain.run_folder)
+        said = plain.run("--set", "seed=3")
         assert said.code == 2 and f"process {holder.pid} on" in said.err
-        assert quick.cli("audit", quick.run_folder, "--no-null").code == 2
-        assert contents(quick.run_folder) == before
-        said = quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", quick.folder / "p.csv")
+        assert plain.cli("audit", plain.run_folder, "--no-null").code == 2
+        assert contents(plain.run_folder) == before
+        said = plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", plain.folder / "p.csv")
         assert said.code == 0, "the older result is whole until the new one is written"
     finally:
         holder.kill()
         holder.communicate()
-    assert quick.run("--set", "seed=3").code == 0, "a lock of a dead run blocks nobody"
-    assert not list(quick.run_folder.glob(".writing-*"))
+    assert plain.run("--set", "seed=3").code == 0, "a lock of a dead run blocks nobody"
+    assert not list(plain.run_folder.glob(".writing-*"))
 
 
 class Killed(BaseException):
@@ -322,74 +322,74 @@ def test_a_run_folder_removed_under_a_run_is_written_anew(tmp_path: Path) -> Non
     assert mark is not None and mark.state == "whole" and list(mark.files) == ["leaderboard.csv"]
 
 
-def test_half_written_results_are_read_by_nobody(quick: Project) -> None:
-    place = RunFolder(quick.run_folder, "d" * 32)
+def test_half_written_results_are_read_by_nobody(plain: Project) -> None:
+    place = RunFolder(plain.run_folder, "d" * 32)
     with place.claimed("run.log"):
-        found = find_run_file(quick.run_folder)
+        found = find_run_file(plain.run_folder)
         assert found is not None
         from dataclasses import replace
 
         place._save(replace(found, state="writing"))
     for command in (
-        ("predict", quick.run_folder, quick.folder / "test.csv", "-o", quick.folder / "p.csv"),
-        ("audit", quick.run_folder, "--no-null"),
+        ("predict", plain.run_folder, plain.folder / "test.csv", "-o", plain.folder / "p.csv"),
+        ("audit", plain.run_folder, "--no-null"),
     ):
-        said = quick.cli(*command)
+        said = plain.cli(*command)
         assert said.code == 2 and "run its config again" in said.err
-    assert quick.run().code == 0
-    assert quick.cli("audit", quick.run_folder, "--no-null").code == 0
+    assert plain.run().code == 0
+    assert plain.cli("audit", plain.run_folder, "--no-null").code == 0
 
 
-def test_a_run_that_fails_leaves_the_older_result_whole(quick: Project) -> None:
-    before = quick.outputs()
-    config = quick.config()
+def test_a_run_that_fails_leaves_the_older_result_whole(plain: Project) -> None:
+    before = plain.outputs()
+    config = plain.config()
     config["levels"] = {
         "base": {
             "bad": {"estimator": "sklearn.neighbors.KNeighborsClassifier", "params": {"n_neighbors": 10**6}}
         }
     }
-    assert quick.write(config).run().code != 0
-    assert quick.outputs() == before
-    mark = find_run_file(quick.run_folder)
+    assert plain.write(config).run().code != 0
+    assert plain.outputs() == before
+    mark = find_run_file(plain.run_folder)
     assert mark is not None and mark.state == "whole"
 
 
-def test_an_audit_goes_with_the_results_that_it_was_of(quick: Project) -> None:
-    assert quick.cli("audit", quick.run_folder, "--no-null").code == 0
-    assert quick.run().code == 0
-    assert (quick.run_folder / "audit.json").exists(), "the same results"
-    config = quick.config()
+def test_an_audit_goes_with_the_results_that_it_was_of(plain: Project) -> None:
+    assert plain.cli("audit", plain.run_folder, "--no-null").code == 0
+    assert plain.run().code == 0
+    assert (plain.run_folder / "audit.json").exists(), "the same results"
+    config = plain.config()
     config["levels"]["base"]["linear"]["params"] = {"C": 0.5}
-    assert quick.write(config).run().code == 0
-    assert not (quick.run_folder / "audit.json").exists()
+    assert plain.write(config).run().code == 0
+    assert not (plain.run_folder / "audit.json").exists()
 
 
-def test_predict_does_not_replace_what_it_reads(quick: Project) -> None:
-    data = quick.folder / "test.csv"
-    before = contents(quick.folder)
+def test_predict_does_not_replace_what_it_reads(plain: Project) -> None:
+    data = plain.folder / "test.csv"
+    before = contents(plain.folder)
     for output in (
         data,
-        quick.run_folder / "submission.csv",
-        quick.run_folder / "predictor" / "x.csv",
-        quick.folder,
+        plain.run_folder / "submission.csv",
+        plain.run_folder / "predictor" / "x.csv",
+        plain.folder,
     ):
-        said = quick.cli("predict", quick.run_folder, data, "-o", output)
+        said = plain.cli("predict", plain.run_folder, data, "-o", output)
         assert said.code == 2 and "--output must be a file of its own" in said.err
-    assert contents(quick.folder) == before
+    assert contents(plain.folder) == before
 
 
 def test_predict_replaces_no_device_pipe_or_link(
-    quick: Project, tmp_path_factory: pytest.TempPathFactory
+    plain: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("places")
     pipe, link, file = folder / "pipe", folder / "link", folder / "p.csv"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
     for output in (pipe, link):
-        said = quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", output)
+        said = plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", output)
         assert said.code == 2 and "a device or pipe; name a csv file" in said.err
     assert pipe.is_fifo() and link.is_symlink()
     link.unlink()
     link.symlink_to(file)
-    assert quick.cli("predict", quick.run_folder, quick.folder / "test.csv", "-o", link).code == 0
+    assert plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", link).code == 0
     assert link.is_symlink() and file.is_file()

@@ -44,16 +44,15 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def own(plain_run: Project, tmp_path: Path) -> Project:
+def own(plain: Project) -> Project:
     """A project with an estimator and a metric of its own."""
-    project = plain_run.copy(tmp_path / "own")
-    (project.folder / "mine.py").write_text(MINE)
-    (project.folder / "mine_helper.py").write_text("X = 1\n")
-    (project.folder / "other.py").write_text(OTHER)
-    config = project.config()
+    (plain.folder / "mine.py").write_text(MINE)
+    (plain.folder / "mine_helper.py").write_text("X = 1\n")
+    (plain.folder / "other.py").write_text(OTHER)
+    config = plain.config()
     config["levels"]["base"] = {"own": {"estimator": "mine:Mine", "params": {"max_iter": 50}}}
     config |= {"metric": "mine:share_right", "submit": "own"}
-    return project.write(config)
+    return plain.write(config)
 
 
 def trust(project: Project, *arguments: object) -> Any:

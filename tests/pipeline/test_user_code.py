@@ -68,11 +68,10 @@ class Tiny(nn.Module):
 
 
 @pytest.fixture
-def mine(plain_run: Project, tmp_path: Path) -> Project:
-    project = plain_run.copy(tmp_path / "mine")
-    (project.folder / "mine.py").write_text(MINE)
-    (project.folder / "mynets.py").write_text(NET)
-    return project
+def mine(plain: Project) -> Project:
+    (plain.folder / "mine.py").write_text(MINE)
+    (plain.folder / "mynets.py").write_text(NET)
+    return plain
 
 
 def changed(project: Project, what: str) -> Project:
