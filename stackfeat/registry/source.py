@@ -11,9 +11,10 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def names_defined(module: ModuleFile) -> set[str] | None:
     """Return the names a module's text defines or imports; None where the text does not tell."""
     if module.path.suffix != ".py":
         return None
-    tree = _parse(module.path)
+    tree = _parse(module.path.read_bytes())
     if tree is None:
         return None
     names: set[str] = set()
@@ -86,7 +87,7 @@ def class_literal(path: Path, class_name: str, attribute: str) -> object:
     ConfigError
         If the text sets it to an expression: nothing is run to find its value.
     """
-    tree = _parse(path) if path.suffix == ".py" else None
+    tree = _parse(path.read_bytes()) if path.suffix == ".py" else None
     classes = [node for node in (tree.body if tree else ()) if isinstance(node, ast.ClassDef)]
     for line in (line for node in classes if node.name == class_name for line in node.body):
         if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
@@ -159,7 +160,11 @@ def _find_top(top: str, search_path: Path | None) -> ModuleFile | None:
 def _find_in(name: str, locations: Sequence[str]) -> ModuleFile | None:
     if not locations:
         return None
-    importlib.invalidate_caches()
+    for location in locations:
+        # What is known of all other folders stays: recipes ask this of every module of user code.
+        finder = sys.path_importer_cache.get(location)
+        if isinstance(finder, importlib.machinery.FileFinder):
+            finder.invalidate_caches()
     # By its last part: for a whole name a folder without __init__.py would need its parent to be imported.
     last = name.rpartition(".")[2]
     return _as_module_file(name, importlib.machinery.PathFinder.find_spec(last, locations))
@@ -174,28 +179,33 @@ def _as_module_file(name: str, spec: importlib.machinery.ModuleSpec | None) -> M
     return ModuleFile(name, Path(locations[0]), locations) if locations else None
 
 
-def _parse(path: Path) -> ast.Module | None:
+def _parse(text: bytes) -> ast.Module | None:
     """Return the syntax tree, or None where importing the file will say what is wrong with it."""
     try:
-        return ast.parse(path.read_bytes())
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _imported_names(module: ModuleFile) -> set[str]:
+def _imported_names(module: ModuleFile) -> frozenset[str]:
     """Return the dotted names that a module's import statements may mean."""
-    tree = _parse(module.path) if module.path.suffix == ".py" else None
-    if tree is None:
-        return set()
+    if module.path.suffix != ".py":
+        return frozenset()
     package = module.name if module.locations else module.name.rpartition(".")[0]
+    return _names_imported_by(module.path.read_bytes(), package)
+
+
+@lru_cache(maxsize=64)
+def _names_imported_by(text: bytes, package: str) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(tree):
+    tree = _parse(text)
+    for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, package)
             names.update([base, *(f"{base}.{alias.name}" for alias in node.names)] if base else [])
-    return names
+    return frozenset(names)
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:

@@ -39,7 +39,7 @@ def n_passed(output: str) -> int:
 
 @pytest.mark.timeout(1200)
 def test_ours_pass_the_tests_of_scikit_learn() -> None:
-    assert n_passed(run_tests(f"not ({SLOW})", "test_stacking", "test_voting")) >= 45
+    assert n_passed(run_tests(f"not ({SLOW})", "test_stacking", "test_voting")) >= 36
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -70,7 +70,7 @@ class Ran:
         found: dict[str, Any] = json.loads((self.result.folder / "scores.json").read_text())
         return found
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         return self.planner.plan()
 
