@@ -36,7 +36,7 @@ from stackfeat.members.tap_encoders import TapReader
 from stackfeat.nets.options import JOINT
 from stackfeat.sklearn._compat import _fit_single_estimator
 from stackfeat.sklearn.emission import Emission, Reading, find_net, net_input, read
-from stackfeat.sklearn.inputs import count, is_dict, take, take_params
+from stackfeat.sklearn.inputs import count, is_dict, refuse_metadata, take, take_params
 from stackfeat.sklearn.nets import BaseNet
 from stackfeat.tasks.task import Task
 
@@ -323,8 +323,9 @@ def _n_nets(fit: FoldFit) -> int:
 class FoldEnsemble(BaseEstimator):
     """What stacks and votes share: estimators by name that are fitted over folds."""
 
-    def _live(self) -> dict[str, Any]:
-        """Return the estimators that are not dropped, checked."""
+    def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the estimators that are not dropped, once they and the names of the metadata are checked."""
+        refuse_metadata(self, fit_params)
         pairs = zip(*self._validate_estimators(), strict=True)
         return {name: estimator for name, estimator in pairs if estimator != "drop"}
 

@@ -315,6 +315,12 @@ def fingerprint(X: Any) -> str:
     return digest.hexdigest()
 
 
+def refuse_metadata(owner: Any, given: Mapping[str, Any]) -> None:
+    """Raise ValueError where `fit` is given more than weights and groups, and metadata routing is not enabled."""
+    if set(given) - {"sample_weight", "groups"}:
+        _raise_for_params(given, owner, "fit")
+
+
 def route(
     owner: Any, fit_params: Mapping[str, Any], estimators: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -333,8 +339,7 @@ def route(
         of_fits = {name: dict(routed.get(name, {}).get("fit", {})) for name in estimators}
         of_split = dict(routed.get("splitter", {}).get("split", {}))
     else:
-        if set(given) - {"sample_weight", "groups"}:
-            _raise_for_params(given, owner, "fit")
+        refuse_metadata(owner, given)
         weight = {name: value for name, value in given.items() if name == "sample_weight"}
         of_fits = dict.fromkeys(estimators, weight)
         of_split = {name: value for name, value in given.items() if name == "groups"}

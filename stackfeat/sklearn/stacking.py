@@ -132,7 +132,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         self, X: Any, y: Any, task: Task | None, n_classes: int | list[int], fit_params: Mapping[str, Any]
     ) -> Self:
         """Fit estimators over folds, then the final estimator on what they say of rows they did not see."""
-        live = self._live()
+        live = self._live(fit_params)
         self._validate_final_estimator()
         params, of_split = route(self, fit_params, live)
         X = as_rows(X)

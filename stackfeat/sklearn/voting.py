@@ -53,7 +53,7 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
 
     def _fit_votes(self, X: Any, y: np.ndarray, task: Task, fit_params: Mapping[str, Any]) -> None:
         """Fit the estimators on all rows; over folds, too, where weights or ranks are fitted."""
-        live = self._live()
+        live = self._live(fit_params)
         if not isinstance(self.weights, str | None) and len(self.weights) != len(self.estimators):
             raise ValueError(
                 "Number of `estimators` and weights must be equal; got "
