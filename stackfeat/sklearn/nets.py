@@ -411,7 +411,8 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each sample, shape (n_samples,)."""
-        return np.asarray(self.classes_[self._emit(X).argmax(axis=1)])
+        proba = self._emit(X)
+        return np.asarray(self.classes_[proba.argmax(axis=1)])
 
 
 class NetRegressor(RegressorMixin, BaseNet):
@@ -470,7 +471,8 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
 
     def predict(self, X: Any) -> np.ndarray:
         """Return values, float64 of shape (n_samples,) or (n_samples, n_targets)."""
-        return self.task_.counted(self._emit(X))
+        values = self._emit(X)
+        return self.task_.counted(values)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
