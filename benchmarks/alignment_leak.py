@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold
 from stackfeat.encodings import Geometry, align
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import fit_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
 
@@ -53,10 +54,8 @@ def leaks(seed: int) -> dict[str, dict[str, float]]:
     spaces, fitted = [], []
     for fold, held_out in enumerate(splits):
         inside = np.setdiff1d(train, held_out)
-        net = fit_net(
-            spec, (X[inside],), y[inside], options=TRAIN, task=TASK, metric_loss="cross_entropy",
-            seed=1000 * seed + fold,
-        )  # fmt: skip
+        data = TrainingSet((X[inside],), y[inside], 1000 * seed + fold)
+        net = fit_net(spec, data, Training(TRAIN, TASK, "cross_entropy"))
         said, caught = net.read((X,), ("penultimate",))
         fitted.append(float(np.mean(said[inside].argmax(axis=1) == y[inside])))
         spaces.append(caught["penultimate"].astype(np.float64))

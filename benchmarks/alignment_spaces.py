@@ -23,7 +23,8 @@ from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import fit_net, untrained_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net, untrained_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
 
@@ -89,10 +90,8 @@ def digits_spaces(seed: int) -> FoldSpaces:
     proba, spaces = [], []
     for fold in range(N_FOLDS):
         inside = fold_of != fold
-        net = fit_net(
-            spec, (X[inside],), y[inside], options=TRAIN, task=TASK, metric_loss="cross_entropy",
-            seed=1000 * seed + fold,
-        )  # fmt: skip
+        data = TrainingSet((X[inside],), y[inside], 1000 * seed + fold)
+        net = fit_net(spec, data, Training(TRAIN, TASK, "cross_entropy"))
         said, caught = net.read((whole,), ("penultimate",))
         proba.append(said)
         spaces.append(caught["penultimate"])

@@ -25,7 +25,8 @@ from stackfeat.members.tap_encoders import TapReader, encode, fit_encoders, tap_
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TapOptions, TrainOptions
-from stackfeat.nets.training.fit import fit_net, untrained_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net, untrained_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
 
@@ -93,10 +94,8 @@ def main() -> None:
         train, out_of_fold = np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
         def fit(train: np.ndarray = train, fold: int = fold) -> FittedNet:
-            return fit_net(
-                spec, inputs(train), y[train], options=TrainOptions(epochs=given.epochs), task=task,
-                metric_loss="cross_entropy", seed=fold,
-            )  # fmt: skip
+            training = Training(TrainOptions(epochs=given.epochs), task, "cross_entropy")
+            return fit_net(spec, TrainingSet(inputs(train), y[train], fold), training)
 
         net = watch.time("training", fit)
         for name, option in options.items():

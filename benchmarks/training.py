@@ -1,4 +1,4 @@
-"""How fast nets are trained over folds: `fit_net` and `fit_nets_at_once` against the usual ways.
+"""How fast nets are trained over folds: `fit_net` and `fit_nets` against the usual ways.
 
     python benchmarks/training.py [--repeats 5] [--cases small,medium,wide] [--json FILE] [--scale 1.0]
 
@@ -43,8 +43,9 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from stackfeat.layers.taps.runtime import fixed_arithmetic  # noqa: E402
 from stackfeat.nets.build import NetSpec  # noqa: E402
 from stackfeat.nets.options import TrainOptions  # noqa: E402
-from stackfeat.nets.training.batched import Job, fit_nets_at_once  # noqa: E402
-from stackfeat.nets.training.fit import fit_net  # noqa: E402
+from stackfeat.nets.training.batched import fit_nets  # noqa: E402
+from stackfeat.nets.training.fit import TrainingSet, fit_net  # noqa: E402
+from stackfeat.nets.training.loop import Training  # noqa: E402
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor  # noqa: E402
 from stackfeat.nets.zoo.mlp import MLP  # noqa: E402
 from stackfeat.tasks.task import Task  # noqa: E402
@@ -183,24 +184,20 @@ def spec_of(case: Case) -> NetSpec:
 def stackfeat_loop(data: Data, amp: Literal["auto", "on"] = "auto") -> list[Predict]:
     """`fit_net` as a run calls it: with its looks at the net, clipping, and all else that is on by default."""
     nets: list[Predict] = []
+    training = Training(options_of(data.case, amp), TASK, "cross_entropy")
     for train, _, seed in data.nets:
-        net = fit_net(
-            spec_of(data.case), (data.x[train],), data.y[train],
-            options=options_of(data.case, amp), task=TASK, metric_loss="cross_entropy", seed=seed,
-        )  # fmt: skip
+        net = fit_net(spec_of(data.case), TrainingSet((data.x[train],), data.y[train], seed), training)
         nets.append(predictor(net.module))
     return nets
 
 
 def at_once_loop(data: Data) -> list[Predict]:
-    """All nets as one, where `pays_at_once` says so; one by one otherwise."""
+    """All nets as one, where `batching_pays` says so; one by one otherwise."""
     held: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for train, _, _ in data.nets:
         held.setdefault(id(train), (data.x[train], data.y[train]))
-    jobs = [Job((held[id(train)][0],), held[id(train)][1], seed) for train, _, seed in data.nets]
-    nets = fit_nets_at_once(
-        spec_of(data.case), jobs, options=options_of(data.case), task=TASK, metric_loss="cross_entropy"
-    )
+    sets = [TrainingSet((held[id(train)][0],), held[id(train)][1], seed) for train, _, seed in data.nets]
+    nets = fit_nets(spec_of(data.case), sets, Training(options_of(data.case), TASK, "cross_entropy"))
     return [predictor(net.module) for net in nets]
 
 

@@ -184,8 +184,8 @@ def describe_member_layers(
 
     from stackfeat.data.load import load
     from stackfeat.layers.activations.listing import list_layers
+    from stackfeat.layers.extraction.inputs import to_column
     from stackfeat.meta.columns import Rows
-    from stackfeat.nets.build import to_tensors
 
     options = nets[member]
     data = load(loaded.config.data, loaded.folder, loaded.config.task, loaded.config.metric)
@@ -195,7 +195,7 @@ def describe_member_layers(
         rows = Rows(few.n_rows, {name: few.inputs[name] for name in wanted})
         net = cast("NetMember", options.member(loaded.code.is_trusted))
         model, arrays = net.untrained(rows, data.train.task, loaded.config.seed)
-        return str(list_layers(model, *to_tensors(arrays)))
+        return str(list_layers(model, *(to_column(array)[:] for array in arrays)))
 
 
 def _here(trust_code: bool) -> Path | None:

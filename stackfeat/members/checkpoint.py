@@ -19,10 +19,9 @@ from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.pretrained import load_net
-from stackfeat.nets.training.fine_tuning import Start
-from stackfeat.nets.training.fit import InnerSplit, fit_net
-from stackfeat.nets.training.snapshots import Snapshots
+from stackfeat.nets.training.fine_tuning import Checkpoint
+from stackfeat.nets.training.fit import TrainingSet, fit_net, load_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.store import EntryWriter
 
 
@@ -44,69 +43,28 @@ class CheckpointMember(NetMember):
         return OtherFoldNets(nets, fold_of, int(context.fold) % file.n_folds)
 
     def make_nets(
-        self, spec: NetSpec, arrays: Arrays, context: FitContext, inner: InnerSplit | None
+        self, spec: NetSpec, arrays: Arrays, context: FitContext, training: Training
     ) -> tuple[FittedNet, ...]:
-        make = self._tune if self.options.is_tuned else self._load
-        return tuple(
-            make(spec, arrays, context, inner, number, seed) for number, seed in enumerate(seeds_of(context))
-        )
+        """Return the net of each seed's checkpoint, as it is or trained on."""
+        nets = []
+        for number, seed in enumerate(seeds_of(context)):
+            checkpoint = self.checkpoint(context, number)
+            if self.options.is_tuned:
+                data = TrainingSet(arrays, context.y, seed, context.weight)
+                nets.append(fit_net(spec, data, replace(training.part(str(number)), checkpoint=checkpoint)))
+            else:
+                predicts = bool(context.settings["predicts"])
+                nets.append(load_net(spec, arrays, checkpoint, training, predicts=predicts, seed=seed))
+        return tuple(nets)
 
-    def _tune(
-        self,
-        spec: NetSpec,
-        arrays: Arrays,
-        context: FitContext,
-        inner: InnerSplit | None,
-        number: int,
-        seed: int,
-    ) -> FittedNet:
-        """Train on from the checkpoint of one seed: `number` counts them from 0."""
-        scratch = context.scratch
-        return fit_net(
-            spec,
-            arrays,
-            context.y,
-            context.weight,
-            options=self.options.train,
-            task=context.task,
-            metric_loss=context.settings["loss"],
-            seed=seed,
-            threads=int(context.settings["threads"]),
-            device=context.settings["device"],
-            inner=inner,
-            snapshots=None if scratch is None else Snapshots(scratch, "net").part(str(number)),
-            start=self.start(context, number),
-        )
-
-    def _load(
-        self,
-        spec: NetSpec,
-        arrays: Arrays,
-        context: FitContext,
-        inner: InnerSplit | None,
-        number: int,
-        seed: int,
-    ) -> FittedNet:
-        """Take the checkpoint of one seed as it is."""
-        return load_net(
-            spec,
-            arrays,
-            self.start(context, number),
-            task=context.task,
-            predicts=bool(context.settings["predicts"]),
-            seed=seed,
-            threads=int(context.settings["threads"]),
-            device=context.settings["device"],
-        )
-
-    def start(self, context: FitContext, number: int) -> Start:
+    def checkpoint(self, context: FitContext, number: int) -> Checkpoint:
         """Return the checkpoint of one seed; where there is one for all seeds, that."""
         entry = context.sources.get(weights_role(number)) or context.sources[weights_role(0)]
         name, options = file_of(entry), self.options
         resets = options.head == "reset"
         given = options.classes is not None and not resets and bool(context.settings["predicts"])
         order = class_order(options.classes or (), context.task, "classes") if given else []
-        return Start(
+        return Checkpoint(
             data=entry.bytes(name),
             name=name,
             state_key=options.state_key,

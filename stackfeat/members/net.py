@@ -32,8 +32,9 @@ from stackfeat.members.tap_encoders import (
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import ModuleCopies, NetSpec, accepts_categories
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.training.batched import Job, fit_nets_at_once
-from stackfeat.nets.training.fit import InnerSplit, untrained_net
+from stackfeat.nets.training.batched import fit_nets
+from stackfeat.nets.training.fit import TrainingSet, untrained_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.training.snapshots import Snapshots
 from stackfeat.registry.names import NETS
 from stackfeat.registry.parameters import net_problems, refuse_untrusted
@@ -191,54 +192,41 @@ class NetMember:
     warm: FittedNets | None = None
 
     def fit(self, rows: Rows, context: FitContext) -> FittedNets:
-        cls = self._class()
-        prepare = self._prepare(rows, context.seed) if self.warm is None else self.warm.prepare
-        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
-        spec = self._spec(cls, rows, prepare, arrays, names, context.task)
+        spec, arrays, prepare = self._unfitted(rows, context.task, context.seed)
         train = self.options.train
-        inner = None if train.stopping == "fixed" else context.inner(train.validation_fraction)
-        nets = self.make_nets(spec, arrays, context, inner)
+        training = Training(
+            train,
+            context.task,
+            metric_loss=context.settings["loss"],
+            threads=int(context.settings["threads"]),
+            device=context.settings["device"],
+            inner=None if train.stopping == "fixed" else context.inner(train.validation_fraction),
+            snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
+        )
+        nets = self.make_nets(spec, arrays, context, training)
         anchors = None
         if context.anchors is not None:
-            anchors = net_arrays(context.anchors, prepare, accepts_categories(cls))[0]
+            anchors = net_arrays(context.anchors, prepare, spec.accepts_categories)[0]
         predicts = bool(context.settings.get("predicts", True))
         fitted = FittedNets(self.options, context.task, prepare, nets, (), predicts)
         return fitted.with_encoders(arrays, context.y, anchors, context.seed)
 
     def make_nets(
-        self, spec: NetSpec, arrays: Arrays, context: FitContext, inner: InnerSplit | None
+        self, spec: NetSpec, arrays: Arrays, context: FitContext, training: Training
     ) -> tuple[FittedNet, ...]:
-        """Return a trained net for each seed."""
-        jobs = [Job(arrays, context.y, seed, context.weight) for seed in seeds_of(context)]
-        return tuple(
-            net
-            for one, part in self._starts(spec, jobs)
-            for net in fit_nets_at_once(
-                one,
-                part,
-                options=self.options.train,
-                task=context.task,
-                metric_loss=context.settings["loss"],
-                threads=int(context.settings["threads"]),
-                device=context.settings["device"],
-                inner=inner,
-                snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
-            )
-        )
-
-    def _starts(self, spec: NetSpec, jobs: list[Job]) -> list[tuple[NetSpec, list[Job]]]:
-        """Return jobs with the net they start from: a fresh one for all, or each that of an earlier fit."""
+        """Return a trained net for each seed: a fresh one, or one that goes on from an earlier fit."""
+        sets = [TrainingSet(arrays, context.y, seed, context.weight) for seed in seeds_of(context)]
         if self.warm is None:
-            return [(spec, jobs)]
+            return tuple(fit_nets(spec, sets, training))
         before = [net.module for net in self.warm.nets]
-        return [
-            (replace(spec, cls=ModuleCopies(before[i % len(before)]), params={}), [job])
-            for i, job in enumerate(jobs)
+        specs = [
+            replace(spec, cls=ModuleCopies(before[i % len(before)]), params={}) for i in range(len(sets))
         ]
+        return tuple(fit_nets(one, [data], training)[0] for one, data in zip(specs, sets, strict=True))
 
     def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, Arrays]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
-        spec, arrays = self._unfitted(rows, task, seed)
+        spec, arrays, _ = self._unfitted(rows, task, seed)
         return spec.on_rows(arrays).build(), arrays
 
     def layers_of_patterns(self, rows: Rows, task: Task, seed: int) -> dict[str, list[str]]:
@@ -249,7 +237,7 @@ class NetMember:
         TapError
             If none of the layers that match runs.
         """
-        spec, arrays = self._unfitted(rows, task, seed)
+        spec, arrays, _ = self._unfitted(rows, task, seed)
         net = untrained_net(spec, arrays, task=task, seed=seed)
         patterns = [tap.tap for tap in self.options.taps() if tap.is_open]
         found = {
@@ -264,18 +252,45 @@ class NetMember:
         self, rows: Rows, task: Task, seed: int, settings: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
         """Return activations of a net that saw no label, by ``tap/PART``, float32 (n_rows, d)."""
-        spec, arrays = self._unfitted(rows, task, seed)
+        spec, arrays, _ = self._unfitted(rows, task, seed)
         threads, device = int(settings["threads"]), settings["device"]
         net = untrained_net(spec, arrays, task=task, seed=seed, threads=threads, device=device)
         caught = TapReader.of(self.options.taps(), ("reference",)).embed(net, arrays)
         return {f"tap/{part}": values for part, values in caught.items()}
 
-    def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays]:
-        """Return what a net is made of and its inputs, prepared on these very rows."""
+    def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays, Prepared]:
+        """Return what a net is made of, its inputs, and how they were prepared: on these very rows, if not before."""
         cls = self._class()
-        prepare = self._prepare(rows, seed)
-        arrays, names = net_arrays(rows, prepare, accepts_categories(cls))
-        return self._spec(cls, rows, prepare, arrays, names, task), arrays
+        takes_codes = accepts_categories(cls)
+        prepare = self._prepare(rows, seed) if self.warm is None else self.warm.prepare
+        arrays, names = net_arrays(rows, prepare, takes_codes)
+        tables = [p for p in prepare.values() if isinstance(p, NetPrepare)]
+        cardinalities = tuple(c for p in tables for c in p.cardinalities) if takes_codes else ()
+        widths = [p.n_numeric if takes_codes else p.n_numeric + p.n_one_hot for p in tables]
+        optional = tuple(lengths_names(rows).values())
+        tokens = {
+            name: v.n_tokens
+            for name, v in rows.inputs.items()
+            if isinstance(v, ArrayInput) and v.kind == "tokens"
+        }
+        spec = NetSpec(
+            cls=cls,
+            params=self.options.params,
+            n_features=sum(widths),
+            n_outputs=task.n_outputs,
+            cardinalities=cardinalities,
+            shapes={
+                name: tuple(array.shape[1:])
+                for name, array in zip(names, arrays, strict=True)
+                if name not in optional
+            },
+            vocabulary=tokens,
+            input_names=() if takes_codes else names,
+            optional=optional,
+            output=self.options.output,
+            output_item=self.options.output_item,
+        )
+        return spec, arrays, prepare
 
     def _prepare(self, rows: Rows, seed: int) -> Prepared:
         prepare: Prepared = {}
@@ -320,43 +335,6 @@ class NetMember:
         """Raise TrustError where parameters, of the config or of a file, are no plain, bounded values."""
         if self.factory is None and not self.trust_code:
             refuse_untrusted(self.options.net, net_problems(self.options.net, params))
-
-    def _spec(
-        self,
-        cls: Any,
-        rows: Rows,
-        prepare: Prepared,
-        arrays: Arrays,
-        names: tuple[str, ...],
-        task: Task,
-    ) -> NetSpec:
-        takes_codes = accepts_categories(cls)
-        tables = [p for p in prepare.values() if isinstance(p, NetPrepare)]
-        cardinalities = tuple(c for p in tables for c in p.cardinalities) if takes_codes else ()
-        widths = [p.n_numeric if takes_codes else p.n_numeric + p.n_one_hot for p in tables]
-        optional = tuple(lengths_names(rows).values())
-        tokens = {
-            name: v.n_tokens
-            for name, v in rows.inputs.items()
-            if isinstance(v, ArrayInput) and v.kind == "tokens"
-        }
-        return NetSpec(
-            cls=cls,
-            params=self.options.params,
-            n_features=sum(widths),
-            n_outputs=task.n_outputs,
-            cardinalities=cardinalities,
-            shapes={
-                name: tuple(array.shape[1:])
-                for name, array in zip(names, arrays, strict=True)
-                if name not in optional
-            },
-            vocabulary=tokens,
-            input_names=() if takes_codes else names,
-            optional=optional,
-            output=self.options.output,
-            output_item=self.options.output_item,
-        )
 
 
 def seeds_of(context: FitContext) -> list[int]:

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, made
-from stackfeat.nets.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions, TrainOptions
-from stackfeat.nets.training.training_defaults import with_declared
+from stackfeat.nets.options import (
+    DEFAULT_ENCODINGS,
+    FROZEN_ENCODINGS,
+    TapOptions,
+    TrainOptions,
+    with_training_defaults,
+)
 from stackfeat.registry.file_template import has_fold
 from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
 from stackfeat.registry.source import library_versions
@@ -199,7 +204,7 @@ class NetOptions(MemberOptions):
         return 4 if self.weights is None else 3
 
     def resolved(self, task: str, folder: Path) -> Self:
-        train = with_declared(self.net, self.train, task, folder)
+        train = with_training_defaults(self.net, self.train, task, folder)
         return self if train is self.train else self.model_copy(update={"train": train})
 
     def reduced(self) -> Self:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.taps.values import first_tensor
-from stackfeat.structure import must, structured
+from stackfeat.structure import checked, must, structured
 
 
 class ModuleCopies:
@@ -65,14 +65,13 @@ def is_module(net: object) -> bool:
 ORDER = "_stackfeat_order"
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """How arrays reach ``forward``.
 
     Attributes
     ----------
     order : tuple of int
-        Positions of the arrays that are handed over, in that order.
+        Positions of the arrays that are passed on, in that order.
     keywords : tuple of str or None
         The argument each goes to; None where it is simply the next positional one.
     """
@@ -96,48 +95,29 @@ def find_binding(forward: Any, names: Sequence[str], optional: Collection[str] =
     -----
     By name where all names are arguments, or ``forward`` takes ``**inputs``; else in the given order.
     """
-    parameters = list(inspect.signature(forward).parameters.values())
-    arguments = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    keyword_only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    parameters = inspect.signature(forward).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    arguments = [p.name for p in positional]
+    matched = {*arguments, *(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    kept = [n for n in names if n not in optional or n in arguments or n in keyword_only or takes_any]
+    kept = [name for name in names if name not in optional or name in matched or takes_any]
+    needed = [name for name in kept if name not in optional]
     order = tuple(list(names).index(name) for name in kept)
-    targets = _targets(parameters, arguments, keyword_only, kept, optional, takes_any=takes_any)
-    if targets is None:
-        return Binding(order)
-    by_target = dict(zip(targets, order, strict=True))
+    given_to: dict[str, str] = {}
+    if takes_any:
+        waiting = [p.name for p in positional if p.default is p.empty and p.name not in kept]
+        given_to = dict(zip([name for name in needed if name not in matched], waiting, strict=False))
+    elif not (set(needed) <= matched and set(arguments[: len(needed)]) <= {*needed, *optional}):
+        free = [name for name in arguments if name not in kept or name in needed]
+        if len(free) < len(needed):
+            return Binding(order)
+        given_to = dict(zip(needed, free, strict=False))
+    targets = tuple(given_to.get(name, name) for name in kept)
     first = arguments[: len(kept)]
     if set(first) == set(targets):
+        by_target = dict(zip(targets, order, strict=True))
         return Binding(tuple(by_target[argument] for argument in first))
-    return Binding(order, tuple(targets))
-
-
-def _targets(
-    parameters: list[inspect.Parameter],
-    arguments: list[str],
-    keyword_only: list[str],
-    kept: list[str],
-    optional: Collection[str],
-    *,
-    takes_any: bool,
-) -> list[str] | None:
-    """Return the argument for each array, or None where they simply follow each other."""
-    needed = [name for name in kept if name not in optional]
-    matched = {*arguments, *keyword_only}
-    if takes_any:
-        waiting = [
-            p.name for p in parameters if p.name in arguments and p.default is p.empty and p.name not in kept
-        ]
-        strangers = iter([name for name in needed if name not in matched])
-        given_to = {next(strangers, None): argument for argument in waiting}
-        return [given_to.get(name, name) for name in kept]
-    if set(needed) <= matched and set(arguments[: len(needed)]) <= {*needed, *optional}:
-        return kept
-    free = [name for name in arguments if name not in kept or name in needed]
-    if len(free) < len(needed):
-        return None
-    given_to = dict(zip(needed, free, strict=False))
-    return [given_to.get(name, name) for name in kept]
+    return Binding(order, targets)
 
 
 def bind_inputs(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> None:
@@ -169,6 +149,9 @@ def input_order(module: nn.Module, names: Sequence[str], optional: Collection[st
 Output = Literal["auto", "logits", "proba", "log_proba", "value", "none"]
 
 MOST_COLUMNS = 100_000_000
+
+FACTS = ("n_features", "n_outputs", "cardinalities", "shapes", "prepared", "vocabulary")
+"""What a constructor gets beside its params, as far as its signature names it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +187,7 @@ class NetSpec:
         What the class learned of the training rows before it was built; see `on_rows`.
     """
 
-    cls: Callable[..., nn.Module]
+    cls: Any
     params: Mapping[str, Any]
     n_features: int
     n_outputs: int
@@ -214,7 +197,7 @@ class NetSpec:
     input_names: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     output: Output = "auto"
-    prepared: Mapping[str, Any] | None = None
+    prepared: Any = None
     output_item: int | str = 0
 
     @property
@@ -225,20 +208,18 @@ class NetSpec:
         """Return everything but the class."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cls"}
         # Pairs: the order of inputs is part of what a net is, and a stored header sorts its keys.
-        facts = {
-            "shapes": [[name, list(shape)] for name, shape in self.shapes.items()],
-            "vocabulary": dict(self.vocabulary),
-        }
-        return values | {"params": dict(self.params)} | facts
+        shapes = [[name, list(shape)] for name, shape in self.shapes.items()]
+        return {**values, "params": dict(self.params), "vocabulary": dict(self.vocabulary), "shapes": shapes}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], net: Callable[..., nn.Module]) -> NetSpec:
         """Put the class back; StructureError if the values are not those of `to_json`."""
-        said = structured(_Said, values, "spec")
-        facts = {item.name: getattr(said, item.name) for item in fields(_Said)}
+        shapes = checked(tuple[tuple[str, tuple[int, ...]], ...], values.get("shapes"), "spec.shapes")
+        spec = structured(cls, {**values, "shapes": dict(shapes), "cls": net}, "spec")
         for name in ("n_features", "n_outputs"):
-            must(0 <= facts[name] <= MOST_COLUMNS, f"spec.{name}", f"be at most {MOST_COLUMNS}", facts[name])
-        return cls(net, **{**facts, "shapes": dict(said.shapes)})
+            size = getattr(spec, name)
+            must(0 <= size <= MOST_COLUMNS, f"spec.{name}", f"be at most {MOST_COLUMNS}", size)
+        return spec
 
     def on_rows(self, arrays: Sequence[np.ndarray]) -> NetSpec:
         """Return the spec with what its class wants to know of the rows it will be trained on.
@@ -272,40 +253,22 @@ class NetSpec:
         return replace(self, prepared=prepared)
 
     def build(self) -> nn.Module:
-        """Return a new module with random weights drawn from torch's global generator."""
-        module = build_net(
-            self.cls,
-            self.params,
-            n_features=self.n_features,
-            n_outputs=self.n_outputs,
-            cardinalities=self.cardinalities,
-            shapes=self.shapes,
-            prepared=self.prepared,
-            vocabulary=self.vocabulary,
-        )
+        """Return a new module with random weights drawn from torch's global generator.
+
+        Raises
+        ------
+        MemberError
+            If the constructor refuses its arguments or does not return a module.
+        """
+        named = inspect.signature(self.cls).parameters
+        facts = {name: getattr(self, name) for name in FACTS if name in named}
+        module = make_module(self.cls, facts | dict(self.params), MemberError, "correct the member's params")
         if self.input_names:
             bind_inputs(module, self.input_names, self.optional)
         if self.output_item != 0 or self.output == "none":
             # On the module itself, so that training, inference and taps all meet the same output.
             module.register_forward_hook(partial(pick_output, self.output_item, self.output == "none"))
         return module
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What `NetSpec.to_json` writes."""
-
-    params: dict[str, Any]
-    n_features: int
-    n_outputs: int
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    cardinalities: tuple[int, ...] = ()
-    vocabulary: Mapping[str, int] = field(default_factory=dict)
-    input_names: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    output: Output = "auto"
-    prepared: Any = None
-    output_item: int | str = 0
 
 
 def pick_output(item: int | str, is_unread: bool, module: nn.Module, given: Any, output: Any) -> Any:
@@ -320,8 +283,7 @@ def pick_output(item: int | str, is_unread: bool, module: nn.Module, given: Any,
         try:
             output = output[item]
         except (KeyError, IndexError, TypeError) as error:
-            named = list(output) if isinstance(output, Mapping) else None
-            got = f"keys {named}" if named else f"{type(output).__name__}"
+            got = f"keys {list(output)}" if isinstance(output, Mapping) and output else type(output).__name__
             got += f" of {len(output)}" if isinstance(output, tuple | list) else ""
             raise MemberError(
                 f"output_item must be in what {type(module).__name__} returns; got output_item={item!r}, {got}; "
@@ -338,49 +300,23 @@ def accepts_categories(cls: Callable[..., nn.Module]) -> bool:
     return bool(getattr(cls, "accepts_categories", False))
 
 
-def build_net(
-    cls: Callable[..., nn.Module],
-    params: Mapping[str, Any],
-    *,
-    n_features: int,
-    n_outputs: int,
-    cardinalities: Sequence[int] = (),
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    prepared: Mapping[str, Any] | None = None,
-    vocabulary: Mapping[str, int] | None = None,
+def make_module(
+    cls: Callable[..., Any], arguments: Mapping[str, Any], error: type[MemberError | UsageError], advice: str
 ) -> nn.Module:
-    """Call `cls` with `params` and those of the six facts that its signature names.
-
-    Raises
-    ------
-    MemberError
-        If the constructor refuses its arguments or does not return a module.
-    """
-    facts = {
-        "n_features": n_features,
-        "n_outputs": n_outputs,
-        "cardinalities": tuple(cardinalities),
-        "shapes": dict(shapes or {}),
-        "prepared": prepared,
-        "vocabulary": dict(vocabulary or {}),
-    }
+    """Return the module that a class or function makes of arguments, or raise an error of this type."""
     name = getattr(cls, "__name__", repr(cls))
-    named = inspect.signature(cls).parameters
-    arguments = {key: value for key, value in facts.items() if key in named} | dict(params)
     try:
         inspect.signature(cls).bind(**arguments)
-    except TypeError as error:
-        raise MemberError(
-            f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(arguments)} ({error}); "
-            "correct the member's params"
-        ) from error
-    module = cls(**arguments)
-    if not isinstance(module, nn.Module):
-        raise MemberError(
-            f"{name} must return a torch.nn.Module; got {type(module).__name__}; "
-            "name a module class or factory"
+    except TypeError as problem:
+        raise error(
+            f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(arguments)} ({problem}); {advice}"
+        ) from problem
+    made = cls(**arguments)
+    if not isinstance(made, nn.Module):
+        raise error(
+            f"{name} must return a torch.nn.Module; got {type(made).__name__}; name a module class or factory"
         )
-    return module
+    return made
 
 
 def construct(cls: Callable[..., Any], params: Mapping[str, Any]) -> nn.Module:
@@ -393,20 +329,9 @@ def construct(cls: Callable[..., Any], params: Mapping[str, Any]) -> nn.Module:
     """
     if isinstance(cls, nn.Module):
         return cls
-    name = getattr(cls, "__name__", repr(cls))
     if not callable(cls):
-        raise UsageError(f"a net must be a class or a function that makes one; got {name}; name another")
-    try:
-        inspect.signature(cls).bind(**params)
-    except TypeError as error:
-        raise UsageError(
-            f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(params)} ({error}); "
-            "give them with --params '{\"name\": value}'"
-        ) from error
-    made = cls(**params)
-    if not isinstance(made, nn.Module):
-        raise UsageError(f"{name} must return a torch.nn.Module; got {type(made).__name__}; name another")
-    return made
+        raise UsageError(f"a net must be a class or a function that makes one; got {cls!r}; name another")
+    return make_module(cls, params, UsageError, "give them with --params '{\"name\": value}'")
 
 
 def made_up_input(shape: tuple[int, ...], kind: str) -> Tensor:
@@ -414,7 +339,3 @@ def made_up_input(shape: tuple[int, ...], kind: str) -> Tensor:
     if kind == "int64":
         return torch.zeros(shape, dtype=torch.int64)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def to_tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
-    return [torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))) for array in arrays]

@@ -24,7 +24,7 @@ from stackfeat.layers.taps.layers import layer_names
 from stackfeat.layers.taps.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
 from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.build import NetSpec, input_order
-from stackfeat.nets.training.outputs import Head, TrainReport, output_rows
+from stackfeat.nets.outputs import Head, TrainReport, output_rows
 from stackfeat.nets.weights import pack_state, unpack_state
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
@@ -65,11 +65,6 @@ class FittedNet:
     report: TrainReport
     device: torch.device
     threads: int | None
-
-    @property
-    def tap_names(self) -> tuple[str, ...]:
-        """Names of the layers that a tap may name."""
-        return layer_names(self.module)
 
     def predict(self, arrays: Arrays) -> np.ndarray:
         """Return (n_rows, n_classes) probabilities or (n_rows, 1) values, float64."""
@@ -119,7 +114,7 @@ class FittedNet:
     def resolve(self, tap: str | Tap) -> Tap:
         """Return the tap that is meant by a text, or by ``Tap("penultimate", pool=...)``."""
         wanted = Tap.parse(tap) if isinstance(tap, str) else tap
-        if wanted.layer != PENULTIMATE or PENULTIMATE in self.tap_names:
+        if wanted.layer != PENULTIMATE or PENULTIMATE in layer_names(self.module):
             return wanted
         if self.penultimate is None:
             raise TapError(self.penultimate_problem)
@@ -144,7 +139,7 @@ class FittedNet:
         header = {
             "spec": self.spec.to_json(),
             "task": self.task.to_json(),
-            "head": self.head.to_json(),
+            "head": asdict(self.head),
             "penultimate": None if self.penultimate is None else str(self.penultimate),
             "penultimate_problem": self.penultimate_problem,
             "report": asdict(self.report),
@@ -157,7 +152,7 @@ class FittedNet:
         data: bytes,
         net: Callable[..., nn.Module],
         *,
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
         threads: int | None = None,
         check: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> FittedNet:
@@ -182,16 +177,15 @@ class FittedNet:
                 f"stored weights must be of {type(module).__name__}; got others "
                 f"({' '.join(str(error).split())[:300]}); train the member again"
             ) from error
-        place = pick_device(device) if isinstance(device, str) else device
-        where = header.penultimate
+        place, where = pick_device(device), header.penultimate
         return cls(
             module=module.to(place).eval(),
             spec=spec,
             task=Task.from_json(header.task),
-            head=Head.from_json(header.head),
+            head=header.head,
             penultimate=None if where is None else Tap.parse(where),
             penultimate_problem=header.penultimate_problem,
-            report=TrainReport.from_json(header.report),
+            report=header.report,
             device=place,
             threads=threads,
         )
@@ -203,10 +197,10 @@ class _Header:
 
     spec: dict[str, Any]
     task: dict[str, Any]
-    head: dict[str, Any]
+    head: Head
     penultimate: str | None
     penultimate_problem: str
-    report: dict[str, Any]
+    report: TrainReport
 
 
 def arrange(module: nn.Module, spec: NetSpec, arrays: Arrays) -> tuple[Column, ...]:

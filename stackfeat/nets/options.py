@@ -1,21 +1,34 @@
-"""How a net is trained, and how a layer of it is read; the one file of this folder that is free of torch."""
+"""How a net is trained, and how a layer of it is read; free of torch, so that a config is checked fast.
+
+In:  what a config says of `train` and of a tap; the name of a net.
+Out: the options, with what suits the net filled in where the config says nothing. A user's class
+     declares that as ``train_defaults``, which is read as text: no code is run for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from stackfeat.errors import ConfigError
 from stackfeat.options import Options
+from stackfeat.registry.names import NET_TRAINING, NETS
+from stackfeat.registry.resolve import suggest
+from stackfeat.registry.source import class_literal, find_module
 from stackfeat.registry.wildcards import is_pattern
+from stackfeat.tasks.task import task_class
 
 Encoding = Literal["geometry", "aligned", "reference", "relative", "raw"]
 DEFAULT_ENCODINGS: tuple[Encoding, ...] = ("geometry", "aligned")
 FROZEN_ENCODINGS: tuple[Encoding, ...] = ("raw", "geometry")
-JOINT: tuple[Encoding, ...] = (
-    "aligned",
-    "reference",
-)  # fitted over all folds together, in a unit of their own
+JOINT: tuple[Encoding, ...] = ("aligned", "reference")
+"""Fitted over all folds together, in a unit of their own."""
+
+ATTRIBUTE = "train_defaults"
+FAMILIES = ("classification", "regression")
 
 
 class TrainOptions(Options):
@@ -78,6 +91,70 @@ class TrainOptions(Options):
         if self.early_stopping == "auto":
             return "fixed" if self.patience is None else "refit"
         return self.early_stopping
+
+
+def with_training_defaults(
+    net: str, given: TrainOptions, task: str, folder: Path | None = None
+) -> TrainOptions:
+    """Return how a net is trained: as given, and as suits the net where nothing is.
+
+    A user's class declares that as a plain dict, ``train_defaults = {"lr": 0.04, "schedule": "coslog4"}``;
+    under ``classification`` and ``regression`` stand the options of one kind of task.
+
+    Parameters
+    ----------
+    net : str
+        A name of the table NETS, or ``pkg.mod:Class``.
+    given : TrainOptions
+        What the config says.
+    task : {"binary", "multiclass", "regression"}
+    folder : Path, optional
+        Searched before the installed packages: the config's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the class declares what is no option of training, or what does not go with those given.
+    """
+    defaults = training_defaults(net, task, folder)
+    missing = {name: value for name, value in defaults.items() if name not in given.model_fields_set}
+    if not missing:
+        return given
+    try:
+        return TrainOptions(**missing, **{name: getattr(given, name) for name in given.model_fields_set})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "train"
+        raise ConfigError(
+            f"{ATTRIBUTE} of net {net!r} must fit the options of train; got {missing} "
+            f"({place}: {first['msg']}); correct the class, or set the option in the config"
+        ) from error
+
+
+def training_defaults(net: str, task: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return the training options that suit a net in a task; none where nothing is declared."""
+    short = next((name for name, path in NETS.items() if path == net), net)
+    if short in NETS:
+        declared: Any = NET_TRAINING.get(short)
+    else:
+        module, _, name = net.partition(":")
+        found = find_module(module, folder) if name else None
+        declared = None if found is None else class_literal(found.path, name, ATTRIBUTE)
+    if declared is None:
+        return {}
+    if not isinstance(declared, Mapping):
+        raise ConfigError(
+            f"{ATTRIBUTE} of net {net!r} must be a dict of training options; got {declared!r}; correct the class"
+        )
+    common = {name: value for name, value in declared.items() if name not in FAMILIES}
+    options = {**common, **declared.get(task_class(task).family, {})}
+    for option in options:
+        if option not in TrainOptions.model_fields:
+            raise ConfigError(
+                f"{ATTRIBUTE} of net {net!r} must name options of train; got {option!r}."
+                f"{suggest(str(option), [*TrainOptions.model_fields, *FAMILIES])} Correct the class"
+            )
+    return options
 
 
 class TapOptions(Options):

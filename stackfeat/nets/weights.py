@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from stackfeat.errors import MemberError, UsageError
+from stackfeat.errors import MemberError, UsageError, first_line
 from stackfeat.registry.resolve import suggest
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "net")
@@ -32,7 +32,7 @@ SHOWN = 8
 ADVICE = "Give the params the net was trained with (--params), or another file"
 
 
-def load_weights(model: nn.Module, path: Path, state_key: str | None = None) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint strictly.
 
     Parameters
@@ -40,15 +40,15 @@ def load_weights(model: nn.Module, path: Path, state_key: str | None = None) -> 
     model : nn.Module
     path : Path
         ``.safetensors``, or a file of `torch.save` that holds tensors only.
-    state_key : str, optional
-        Where the state dict is in the file; ``state_dict``, ``model`` and the like are found alone.
 
     Raises
     ------
     UsageError
         If the file is no checkpoint, or keys are missing, unexpected or of another shape.
     """
-    fit_weights(model, read_checkpoint(path), path.name, state_key=state_key)
+    if not path.is_file():
+        raise UsageError(f"weights must be a file; got {path}, which is not there; correct the path")
+    fit_weights(model, parse_checkpoint(path.read_bytes(), str(path)), path.name)
 
 
 def fit_weights(
@@ -58,7 +58,6 @@ def fit_weights(
     *,
     state_key: str | None = None,
     resets_head: bool = False,
-    advice: str = ADVICE,
 ) -> list[str]:
     """Put the weights of a parsed checkpoint into a model.
 
@@ -70,8 +69,6 @@ def fit_weights(
         Name of the file, for messages.
     resets_head : bool
         Whether last layers that do not fit stay as they are.
-    advice : str
-        What to do where keys do not fit.
 
     Returns
     -------
@@ -100,7 +97,7 @@ def fit_weights(
         near = suggest(unexpected[0], missing) if unexpected and missing else ""
         last = "only last layers can be reset (head: reset); " if resets_head else ""
         raise UsageError(
-            f"weights must fit {type(model).__name__}; got {name} with keys {got}.{near} {last}{advice}"
+            f"weights must fit {type(model).__name__}; got {name} with keys {got}.{near} {last}{ADVICE}"
         )
     model.load_state_dict(state)
     return []
@@ -111,13 +108,6 @@ def _beyond_head(keys: list[str], everything: list[str]) -> bool:
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in everything))
     odd = {key.rpartition(".")[0] for key in keys}
     return odd != set(layers[len(layers) - len(odd) :]) or len(odd) == len(layers)
-
-
-def read_checkpoint(path: Path) -> Any:
-    """Return what is in a checkpoint file; see `parse_checkpoint`."""
-    if not path.is_file():
-        raise UsageError(f"weights must be a file; got {path}, which is not there; correct the path")
-    return parse_checkpoint(path.read_bytes(), str(path))
 
 
 def parse_checkpoint(data: bytes, name: str) -> Any:
@@ -133,46 +123,39 @@ def parse_checkpoint(data: bytes, name: str) -> Any:
     UsageError
         If it holds anything but tensors and plain values.
     """
-    if name.endswith(".safetensors"):
-        from safetensors.torch import load
-
-        try:
-            return load(data)
-        except Exception as error:  # whatever a parser meets in a damaged file
-            raise UsageError(
-                f"{name} must be a whole safetensors file; got {_first_line(error)}; copy it again"
-            ) from error
+    is_safetensors = name.endswith(".safetensors")
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"{name} must hold tensors only; got {_first_line(error)}; save model.state_dict(), not the model: "
-            "a pickled module can run any code when it is loaded"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+        return (
+            load(data)
+            if is_safetensors
+            else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        )
+    except Exception as error:  # whatever a parser meets in a damaged file
+        what, advice = ("be a whole safetensors file", "copy it again")
+        if not is_safetensors:
+            what = "hold tensors only"
+            advice = (
+                "save model.state_dict(), not the model: a pickled module can run any code when it is loaded"
+            )
+        got = first_line(error) or type(error).__name__
+        raise UsageError(f"{name} must {what}; got {got}; {advice}") from error
 
 
 def find_state(loaded: Any, name: str, state_key: str | None) -> dict[str, Tensor]:
     """Return the state dict in what was loaded."""
+    entries: Mapping[Any, Any] = loaded if isinstance(loaded, Mapping) else {}
     if state_key is not None:
-        if not isinstance(loaded, Mapping) or state_key not in loaded:
-            keys = list(loaded) if isinstance(loaded, Mapping) else []
+        if state_key not in entries:
+            keys = list(map(str, entries))
+            near = suggest(state_key, keys)
             raise UsageError(
-                f"state_key must be in {name}; got {state_key!r}, not among {shorten(list(map(str, keys)))}."
-                f"{suggest(state_key, map(str, keys))}"
+                f"state_key must be in {name}; got {state_key!r}, not among {shorten(keys)}.{near}"
             )
-        loaded = loaded[state_key]
-    elif isinstance(loaded, Mapping) and not any(isinstance(value, Tensor) for value in loaded.values()):
-        loaded = next((loaded[key] for key in NESTED if isinstance(loaded.get(key), Mapping)), loaded)
-    tensors = (
-        {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
-        if isinstance(loaded, Mapping)
-        else {}
-    )
+        loaded = entries[state_key]
+    elif not any(isinstance(value, Tensor) for value in entries.values()):
+        loaded = next((entries[key] for key in NESTED if isinstance(entries.get(key), Mapping)), loaded)
+    entries = loaded if isinstance(loaded, Mapping) else {}
+    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
         held = f" with {shorten(list(map(str, loaded)))}" if isinstance(loaded, Mapping) else ""
         raise UsageError(

@@ -14,18 +14,38 @@ from stackfeat.registry.source import find_module
 
 NETS: dict[str, str] = {
     "mlp": "stackfeat.nets.zoo.mlp:MLP",
-    "realmlp": "stackfeat.nets.zoo.realmlp:RealMLP",
-    "tabm": "stackfeat.nets.zoo.tabm:TabM",
-    "resnet_tabular": "stackfeat.nets.zoo.resnet_tabular:ResNetTabular",
-    "ft_transformer": "stackfeat.nets.zoo.ft_transformer:FTTransformer",
-    "cnn": "stackfeat.nets.zoo.cnn:CNN",
-    "transformer_encoder": "stackfeat.nets.zoo.transformer:TransformerEncoder",
-    "gru": "stackfeat.nets.zoo.gru:GRU",
-    "tcn": "stackfeat.nets.zoo.tcn:TCN",
-    "inception_time": "stackfeat.nets.zoo.inception_time:InceptionTime",
+    "realmlp": "stackfeat.nets.zoo.mlp:RealMLP",
+    "tabm": "stackfeat.nets.zoo.packaged:TabM",
+    "resnet_tabular": "stackfeat.nets.zoo.packaged:ResNetTabular",
+    "ft_transformer": "stackfeat.nets.zoo.packaged:FTTransformer",
+    "cnn": "stackfeat.nets.zoo.images:CNN",
+    "transformer_encoder": "stackfeat.nets.zoo.sequences:TransformerEncoder",
+    "gru": "stackfeat.nets.zoo.sequences:GRU",
+    "tcn": "stackfeat.nets.zoo.sequences:TCN",
+    "inception_time": "stackfeat.nets.zoo.sequences:InceptionTime",
     "fusion": "stackfeat.nets.zoo.fusion:Fusion",
 }
 """Nets by short name; a path names a class that is built in every fold."""
+
+NET_TRAINING: dict[str, dict[str, Any]] = {
+    "realmlp": {
+        "lr": 0.04,
+        "weight_decay": 0.02,
+        "schedule": "coslog4",
+        "clip_norm": None,
+        "regression": {"lr": 0.1},
+    },
+    "tabm": {"lr": 2e-3, "weight_decay": 3e-4},
+    "resnet_tabular": {"lr": 1e-3, "weight_decay": 1e-2},
+    "ft_transformer": {"lr": 5e-4, "weight_decay": 1e-5, "warmup": 0.05},
+    "cnn": {"lr": 3e-3, "weight_decay": 1e-2, "schedule": "onecycle", "batch_size": 128},
+    "transformer_encoder": {"lr": 1e-3, "warmup": 0.1, "batch_size": 64},
+    "gru": {"lr": 2e-3, "batch_size": 64},
+    "tcn": {"lr": 2e-3, "batch_size": 64},
+    "inception_time": {"lr": 1e-3, "batch_size": 64},
+    "fusion": {"lr": 2e-3, "weight_decay": 1e-2, "batch_size": 64},
+}
+"""Training options that suit a net better than the general ones; `nets.options` reads them."""
 
 NET_PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tabm": ("tabular", ("tabm", "rtdl_num_embeddings")),
@@ -35,8 +55,8 @@ NET_PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Nets that need more than the core: the extra that brings it, and its packages."""
 
 NET_FAMILIES: dict[str, str] = {
-    "timm": "stackfeat.nets.zoo.vision:timm_net",
-    "torchvision": "stackfeat.nets.zoo.vision:torchvision_net",
+    "timm": "stackfeat.nets.zoo.images:timm_net",
+    "torchvision": "stackfeat.nets.zoo.images:torchvision_net",
 }
 """Libraries of nets: ``timm:NAME`` is what the function makes of NAME. They come with the extra ``vision``."""
 

@@ -161,7 +161,7 @@ def test_several_targets_are_learnt_each_on_its_scale() -> None:
 
 
 def test_the_loss_of_several_targets_is_the_mean_over_them() -> None:
-    from stackfeat.nets.training.outputs import Head, row_losses
+    from stackfeat.nets.outputs import Head, row_losses
 
     output, y = torch.randn(6, 3), torch.randn(6, 3)
     for loss, by_hand in (("mse", (output - y) ** 2), ("mae", (output - y).abs())):

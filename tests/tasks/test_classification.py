@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import MemberError
-from stackfeat.nets.training.outputs import Head
+from stackfeat.nets.outputs import Head
 from stackfeat.tasks.classification import checked_probabilities
 from stackfeat.tasks.task import checked_finite
 

@@ -22,30 +22,10 @@ from stackfeat.nets.options import TrainOptions
 from stackfeat.tasks.task import Task
 
 CHUNK_BYTES = {"cpu": 4 << 20}
-
 CHUNK_BYTES_ON_DEVICE = 64 << 20
+"""Batches of so many bytes together are gathered at once."""
 
 IMAGE_DIMENSIONS = 4
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """The other half of rows that are mixtures of two.
-
-    Attributes
-    ----------
-    y, weight : Tensor of shape (n_rows,)
-        Of the partner of each row.
-    share : float
-        Share of the row itself, between 0 and 1.
-    """
-
-    y: Tensor
-    weight: Tensor | None
-    share: float
-
-    def cut(self, rows: slice) -> Mixed:
-        return Mixed(self.y[rows], None if self.weight is None else self.weight[rows], self.share)
 
 
 @dataclass(frozen=True)
@@ -60,8 +40,10 @@ class Rows:
         int64 class codes, or float32 values.
     weight : Tensor of shape (n_rows,), optional
         float32, mean 1.
-    mixed : Mixed, optional
-        What the rows were mixed with.
+    mixed : Rows, optional
+        Target and weight of what each row was mixed with.
+    share : float
+        Share of the row itself in the mixture, between 0 and 1.
     channels_last : bool
         Whether batches of images lie in memory with the channels last.
     """
@@ -69,20 +51,12 @@ class Rows:
     inputs: tuple[Tensor | LazyColumn, ...]
     y: Tensor
     weight: Tensor | None = None
-    mixed: Mixed | None = None
+    mixed: Rows | None = None
+    share: float = 1.0
     channels_last: bool = False
 
     def __len__(self) -> int:
         return len(self.y)
-
-    @property
-    def is_lazy(self) -> bool:
-        return any(isinstance(values, LazyColumn) for values in self.inputs)
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of all inputs."""
-        return sum(values[:1].nbytes for values in self.inputs)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -111,7 +85,8 @@ class Rows:
             tuple([values[rows] for values in self.inputs]),
             self.y[rows],
             None if self.weight is None else self.weight[rows],
-            None if self.mixed is None else self.mixed.cut(rows),
+            None if self.mixed is None else self.mixed.cut(start, stop),
+            self.share,
             self.channels_last,
         )
 
@@ -143,24 +118,21 @@ def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
 def batches(rows: Rows, order: Tensor, batch_size: int) -> Iterator[Rows]:
     """Yield batches of `rows` in the order of the row numbers in `order` (int64, on the CPU)."""
     sizes = batch_sizes(len(order), batch_size)
-    for taken, inside in gathered(rows, order, chunks(sizes, rows)):
+    limit = CHUNK_BYTES.get(rows.y.device.type, CHUNK_BYTES_ON_DEVICE)
+    row_bytes = sum(values[:1].nbytes for values in rows.inputs)
+    n_together = max(1, limit // max(1, row_bytes * max(sizes)))
+    plan = [sizes[start : start + n_together] for start in range(0, len(sizes), n_together)]
+    for taken, inside in gathered(rows, order, plan):
         start = 0
         for size in inside:
             yield taken.cut(start, start + size)
             start += size
 
 
-def chunks(sizes: Sequence[int], rows: Rows) -> list[list[int]]:
-    """Put batches together that are gathered at once."""
-    limit = CHUNK_BYTES.get(rows.y.device.type, CHUNK_BYTES_ON_DEVICE)
-    n_together = max(1, limit // max(1, rows.row_bytes * max(sizes)))
-    return [list(sizes[start : start + n_together]) for start in range(0, len(sizes), n_together)]
-
-
 def gathered(rows: Rows, order: Tensor, plan: Sequence[list[int]]) -> Iterator[tuple[Rows, list[int]]]:
     """Yield gathered rows, and the sizes of the batches in them."""
     pieces = torch.split(order, [sum(inside) for inside in plan])
-    if not rows.is_lazy:
+    if not any(isinstance(values, LazyColumn) for values in rows.inputs):
         for piece, inside in zip(pieces, plan, strict=True):
             yield rows.take(piece), inside
         return
@@ -229,17 +201,9 @@ def mix(rows: Rows, options: TrainOptions) -> Rows:
     if cut:
         inputs, share = paste(inputs, partner, share)
     else:
-        inputs = tuple(blend(x, x[partner], share) for x in inputs)
-    other = Mixed(
-        rows.y[partner],
-        None if rows.weight is None else rows.weight[partner],
-        share,
-    )
-    return replace(rows, inputs=inputs, mixed=other)
-
-
-def blend(x: Tensor, other: Tensor, share: float) -> Tensor:
-    return other.lerp(x, share) if x.is_floating_point() else x
+        inputs = tuple(x[partner].lerp(x, share) if x.is_floating_point() else x for x in inputs)
+    other = Rows((), rows.y[partner], None if rows.weight is None else rows.weight[partner])
+    return replace(rows, inputs=inputs, mixed=other, share=share)
 
 
 def paste(inputs: tuple[Tensor, ...], partner: Tensor, share: float) -> tuple[tuple[Tensor, ...], float]:

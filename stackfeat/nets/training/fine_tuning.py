@@ -1,4 +1,4 @@
-"""Start: the weights that a net starts from, and what of it is trained how fast.
+"""Fine-tuning: the weights that a net starts from, and what of it is trained how fast.
 
 In:  a module of random weights, a checkpoint's bytes, globs of parameters.
 Out: the same module with the checkpoint's weights, parameters frozen or given a factor of the learning rate.
@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from stackfeat.errors import MemberError
-from stackfeat.nets.training.outputs import Head
+from stackfeat.nets.outputs import Head
 from stackfeat.nets.weights import fit_weights, parse_checkpoint
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.wildcards import matches
@@ -24,7 +24,7 @@ NORMS = (nn.modules.batchnorm._NormBase,)
 
 
 @dataclass(frozen=True)
-class Start:
+class Checkpoint:
     """A checkpoint, and how to go on from it.
 
     Attributes
@@ -73,24 +73,15 @@ class Start:
 
     def read_by(self, head: Head) -> Head:
         """Return how the output is read: a kept head speaks on the scale and in the order of the checkpoint."""
-        return head if self.resets_head else given_head(head, self.order)
-
-
-def given_head(head: Head, order: Sequence[int]) -> Head:
-    """Return the head of a net that was trained elsewhere.
-
-    Parameters
-    ----------
-    order : sequence of int
-        Which column holds each class; empty where the order is ours.
-    """
-    head = replace(head, mean=0.0, scale=1.0)
-    if not order:
-        return head
-    if head.one_column:
-        # One column speaks for the second class of their order.
-        return replace(head, positive=list(order).index(1))
-    return replace(head, order=tuple(order))
+        if self.resets_head:
+            return head
+        head = replace(head, mean=0.0, scale=1.0)
+        if not self.order:
+            return head
+        if head.one_column:
+            # One column speaks for the second class of their order.
+            return replace(head, positive=list(self.order).index(1))
+        return replace(head, order=tuple(self.order))
 
 
 def freeze_parameters(module: nn.Module, patterns: Sequence[str]) -> None:
@@ -126,13 +117,11 @@ def slow_down(module: nn.Module, decay: float | None, lrs: Mapping[str, float]) 
     named = dict(module.named_parameters())
     factors = dict.fromkeys(named, 1.0)
     if decay is not None:
-        blocks = parameter_blocks(module)
-        for depth, names in enumerate(reversed(blocks)):
+        for depth, names in enumerate(reversed(parameter_blocks(module))):
             factors |= dict.fromkeys(names, decay**depth)
     for pattern, factor in lrs.items():
-        matched = match_parameters(module, pattern, "lrs")
         # Given by name, so it counts in the place of the factor by depth.
-        factors |= dict.fromkeys(matched, factor)
+        factors |= dict.fromkeys(match_parameters(module, pattern, "lrs"), factor)
     for name, parameter in named.items():
         if factors[name] != 1.0:
             parameter.lr_factor = factors[name]  # type: ignore[attr-defined]

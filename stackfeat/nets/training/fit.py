@@ -1,6 +1,6 @@
-"""From arrays to a fitted net.
+"""From arrays to a net that can be read: trained here, trained elsewhere, or not at all.
 
-In:  a `NetSpec`, arrays with a row per training sample, the target, options, a seed.
+In:  a `NetSpec`, arrays with a row per sample; the target and a `Training`, or a checkpoint, or a seed alone.
 Out: a `FittedNet`; the rows given are all it ever sees, early stopping included. A loss that is not finite
      starts the training again from the same weights at a tenth of the learning rate.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, cast
+from functools import cached_property, partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,17 +22,10 @@ from stackfeat.errors import MemberError, NaNLossError, StackfeatError, TapError
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.extraction.inputs import LazyColumn, select
 from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain_transformers
-from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
-from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.batches import Rows, check_mixable, check_mixing
-from stackfeat.nets.training.fine_tuning import Start
-from stackfeat.nets.training.hooks import training_hooks
-from stackfeat.nets.training.loop import RowLosses, TrainingLoop
-from stackfeat.nets.training.outputs import (
+from stackfeat.nets.outputs import (
     Head,
-    Loss,
     OutputKind,
     TrainReport,
     check_rows_independent,
@@ -40,86 +33,64 @@ from stackfeat.nets.training.outputs import (
     output_rows,
     row_losses,
 )
-from stackfeat.nets.training.snapshots import Snapshots, module_tensors
+from stackfeat.nets.training.batches import Rows, check_mixable, check_mixing
+from stackfeat.nets.training.fine_tuning import Checkpoint
+from stackfeat.nets.training.hooks import training_hooks
+from stackfeat.nets.training.loop import RowLosses, Training, TrainingLoop
+from stackfeat.nets.training.snapshots import module_tensors
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
-
-__all__ = ["FittedNet", "NetSpec", "fit_net", "train_net"]
 
 logger = logging.getLogger(__name__)
 
 TARGET_TYPES = {np.int64: torch.int64, np.float64: torch.float32}
 DRY_RUN_ROWS = 32
 AMPLIFICATION = 1000.0
-InnerSplit = tuple[np.ndarray, np.ndarray]
+MAX_RETRIES = 2
+NOT_TRAINED = TrainReport(epochs=0, best_epoch=0, losses=())
 Trained = tuple[nn.Module, Head, TrainReport]
 
 
-def fit_net(
-    spec: NetSpec,
-    arrays: Arrays,
-    y: np.ndarray,
-    weight: np.ndarray | None = None,
-    *,
-    options: TrainOptions,
-    task: Task,
-    metric_loss: Loss,
-    seed: int,
-    threads: int | None = 1,
-    device: str | torch.device = "cpu",
-    inner: InnerSplit | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    snapshots: Snapshots | None = None,
-    start: Start | None = None,
-) -> FittedNet:
-    """Build and train a net.
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows that one net is trained on, and its seed.
 
-    Parameters
+    Attributes
     ----------
-    spec : NetSpec
     arrays : sequence of ndarray
         What ``forward`` takes, each with n_rows rows: ``(numeric, codes)`` or ``(x,)`` for a table.
-        A memmap or another lazy array (see `stackfeat.layers.extraction.inputs`) is read batch by batch.
+        A memmap or another lazy array (see `stackfeat.layers.extraction.inputs`) is read batch by batch. Nets
+        of the same rows should name the same arrays: they are held once.
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
         int64 class codes, or float64 values.
-    weight : ndarray of shape (n_rows,), optional
-    metric_loss : {"cross_entropy", "mse", "mae", "huber"}
-        The loss that follows from the metric; ``options.loss`` overrides it.
     seed : int
         The same seed, threads and device give the same bytes.
-    inner : pair of int arrays, optional
-        Positions of fitting and of validation rows among those given; needed for early stopping.
-    should_stop : callable, optional
-        Asked after every epoch; True ends training with what is there.
-    snapshots : Snapshots, optional
-        Where the state is kept between epochs, for a killed training to go on from.
-    start : Start, optional
-        Fine-tuning: the weights to start from, and what of them stays.
+    weight : ndarray of shape (n_rows,), optional
+    """
+
+    arrays: Arrays
+    y: np.ndarray
+    seed: int
+    weight: np.ndarray | None = None
+
+
+def fit_net(spec: NetSpec, data: TrainingSet, training: Training) -> FittedNet:
+    """Build and train a net.
 
     Raises
     ------
     MemberError
         If the net cannot be built, run, or trained (`NaNLossError`).
     UsageError
-        If early stopping is asked for without `inner`, or the loss or mixing does not fit the task.
+        If early stopping is asked for without an inner split, or the loss or mixing does not fit the task.
     """
-    place = pick_device(device) if isinstance(device, str) else device
-    loss = choose_loss(options, metric_loss, task)
-    if options.stopping != "fixed" and inner is None:
-        raise UsageError(
-            f"early_stopping: {options.stopping} must have an inner split; got inner=None; give one"
-        )
-    check_mixing(options, task)
-    weights = row_weights(y, weight, options, task)
-    spec = spec.on_rows(arrays)
-    with pinned(seed, threads, place):
-        fold = Fold(
-            spec, tuple(arrays), y, weights, options, task, loss, seed, place, should_stop, snapshots, start
-        )
-        module, head, report = fold.fit(inner)
-        penultimate, problem = locate_penultimate(module, fold.example(module, np.arange(len(y))))
-    logger.info("%s: %d epochs, loss %.5f", type(module).__name__, report.epochs, report.losses[-1])
-    return FittedNet(module.eval(), spec, task, head, penultimate, problem, report, place, threads)
+    check_mixing(training.options, training.task)
+    trainer = NetTrainer(spec.on_rows(data.arrays), data, training)
+    with pinned(data.seed, training.threads, training.place):
+        net = trainer.fitted(*trainer.fit())
+    name, report = type(net.module).__name__, net.report
+    logger.info("%s: %d epochs, loss %.5f", name, report.epochs, report.losses[-1])
+    return net
 
 
 def untrained_net(
@@ -131,7 +102,7 @@ def untrained_net(
     ----------
     spec : NetSpec
     arrays : sequence of ndarray
-        As in `fit_net`; a few rows are run to find the penultimate layer.
+        As in `TrainingSet`; a few rows are run to find the penultimate layer.
     seed : int
         The same seed gives the same weights.
     """
@@ -139,48 +110,241 @@ def untrained_net(
     spec = spec.on_rows(arrays)
     with pinned(seed, threads, place):
         module = spec.build().to(place).eval()
-        example = tuple(values[:DRY_RUN_ROWS].to(place) for values in arrange(module, spec, arrays))
-        penultimate, problem = locate_penultimate(module, example)
-    head = Head(cast(OutputKind, task.head_outputs[0]))
-    report = TrainReport(epochs=0, best_epoch=0, losses=())
-    return FittedNet(module, spec, task, head, penultimate, problem, report, place, threads)
+        head = Head(cast(OutputKind, task.head_outputs[0]))
+        return make_readable(module, spec, task, head, first_rows(module, spec, arrays, place), threads)
 
 
-MAX_RETRIES = 2
+def load_net(
+    spec: NetSpec, arrays: Arrays, checkpoint: Checkpoint, training: Training, *, predicts: bool, seed: int
+) -> FittedNet:
+    """Build a net, load its weights, and learn what its output means; nothing is trained.
+
+    Parameters
+    ----------
+    spec : NetSpec
+    arrays : sequence of ndarray
+        As in `TrainingSet`; a few rows are run.
+    training : Training
+        Its task, threads and device count.
+    predicts : bool
+        Whether the output is read. If not, it may be of other classes and of any shape.
+    seed : int
+        Of the weights that ``head: reset`` leaves random.
+
+    Raises
+    ------
+    UsageError, MemberError
+        If the weights do not fit, or the output is not that of this task, or not finite.
+    """
+    place = training.place
+    spec = spec.on_rows(arrays)
+    spec = spec if predicts else replace(spec, output="none")
+    with pinned(seed, training.threads, place):
+        torch.manual_seed(derive_seed(seed, "init"))
+        module = spec.build()
+        reset = checkpoint.load(module)
+        module = module.to(place).eval()
+        example = first_rows(module, spec, arrays, place)
+        output = dry_run(module, example)
+        head = Head("value")
+        if predicts and not np.isfinite(output).all():
+            few = [array[:DRY_RUN_ROWS] for array in arrays if array.dtype.kind == "f"]
+            n_missing = sum(int(np.isnan(array).any(axis=0).sum()) for array in few)
+            why = f"; {n_missing} of its inputs' columns have missing values: fill them in the file"
+            raise MemberError(
+                "a checkpoint must give finite numbers; got NaN or infinity on the first rows"
+                f"{why if n_missing else ''}"
+            )
+        if predicts:
+            head = checkpoint.read_by(inspect_head(module, spec, example, output, training.task))
+        if reset:
+            name = type(module).__name__
+            logger.info("%s: %s stayed random: it did not fit the checkpoint", name, ", ".join(reset))
+        return make_readable(module, spec, training.task, head, example, training.threads)
+
+
+def make_readable(
+    module: nn.Module,
+    spec: NetSpec,
+    task: Task,
+    head: Head,
+    example: tuple[Tensor, ...],
+    threads: int | None,
+    report: TrainReport = NOT_TRAINED,
+) -> FittedNet:
+    """Return a module as a net that can be read; that its last features are not found ends nothing."""
+    try:
+        penultimate, problem = find_penultimate(module, *example), ""
+    except TapError as error:
+        penultimate, problem = None, str(error)
+    place = example[0].device
+    return FittedNet(module.eval(), spec, task, head, penultimate, problem, report, place, threads)
+
+
+def first_rows(module: nn.Module, spec: NetSpec, arrays: Arrays, device: torch.device) -> tuple[Tensor, ...]:
+    """Return what ``forward`` is given for the first rows."""
+    return tuple(values[:DRY_RUN_ROWS].to(device) for values in arrange(module, spec, arrays))
+
+
+def inspect_head(
+    module: nn.Module, spec: NetSpec, example: Sequence[Tensor], output: np.ndarray, task: Task
+) -> Head:
+    """Return what the output of a net means, told from a few rows."""
+    amplified = [values * AMPLIFICATION if values.is_floating_point() else values for values in example]
+    head = find_head(spec.output, output, dry_run(module, amplified), task)
+    check_rows_independent(module, example)
+    return head
+
+
+def dry_run(module: nn.Module, example: Sequence[Tensor]) -> np.ndarray:
+    """Return the output of a few rows; a failure says what ``forward`` was given."""
+    try:
+        with evaluating(module), torch.no_grad(), plain_transformers():
+            return output_rows(module(*example), len(example[0])).float().cpu().numpy()
+    except StackfeatError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{values.dtype} {tuple(values.shape)}" for values in example)
+        raise MemberError(
+            f"forward of {type(module).__name__} must take ({given}); got {type(error).__name__}: {error}; "
+            "correct forward, params or the member's inputs"
+        ) from error
+
+
+@dataclass(frozen=True)
+class NetTrainer:
+    """Trains nets on some of the rows of a training set."""
+
+    spec: NetSpec
+    data: TrainingSet
+    training: Training
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """A weight for each row from sample weights and class weights, or None where all are equal.
+
+        Raises
+        ------
+        UsageError
+            If weights are negative, not finite, or all zero.
+        """
+        weights = None if self.data.weight is None else np.asarray(self.data.weight, dtype=np.float64)
+        if weights is not None and not (
+            np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0
+        ):
+            raise UsageError(
+                f"weights must be finite, not negative, and not all zero; got minimum={weights.min()}, "
+                f"sum={weights.sum()}; correct the weight column"
+            )
+        is_balanced = self.training.options.class_weight == "balanced"
+        return self.training.task.balanced_weights(self.data.y, weights) if is_balanced else weights
+
+    @property
+    def everything(self) -> np.ndarray:
+        """All rows."""
+        return np.arange(len(self.data.y))
+
+    def fit(self) -> Trained:
+        """Train as ``options.stopping`` says."""
+        options, inner = self.training.options, self.training.inner
+        if options.stopping == "fixed":
+            return self.train("all", self.everything)
+        if inner is None:
+            raise UsageError(
+                f"early_stopping: {options.stopping} must have an inner split; got inner=None; give one"
+            )
+        trained = self.train("inner", *inner)
+        if options.stopping == "inner":
+            return trained
+        fixed = {"epochs": trained[2].best_epoch, "patience": None, "early_stopping": "fixed"}
+        again = replace(self.training, options=options.model_copy(update=fixed))
+        return replace(self, training=again).train("all", self.everything)
+
+    def train(self, name: str, rows: np.ndarray, validation: np.ndarray | None = None) -> Trained:
+        """Train a fresh net on `rows`; `name` is that of its snapshots."""
+        loss = self.training.loss
+        module, head = self.fresh(rows)
+        report = train_net(
+            module,
+            self.take(module, rows, head),
+            self.training.part(name),
+            loss=partial(row_losses, head, loss),
+            seed=derive_seed(self.data.seed, "train"),
+            validation=None if validation is None else self.take(module, validation, head),
+        )
+        return module, head, report
+
+    def fresh(self, rows: np.ndarray) -> tuple[nn.Module, Head]:
+        """Return a net before its training; the head's mean and scale come from `rows` alone."""
+        torch.manual_seed(derive_seed(self.data.seed, "init"))
+        module = self.spec.build()
+        checkpoint = self.training.checkpoint
+        if checkpoint is not None:
+            checkpoint.prepare(module)
+        module = module.to(self.training.place)
+        example = self.example(module, rows)
+        head = inspect_head(module, self.spec, example, dry_run(module, example), self.training.task)
+        if self.spec.output == "auto" and head.kind in ("proba", "log_proba"):
+            logger.info("%s returns %s: trained with its logarithm", type(module).__name__, head.kind)
+        weights = None if self.weights is None else self.weights[rows]
+        mean, scale = self.training.task.standardisation(self.data.y[rows], weights)
+        head = replace(head, mean=mean, scale=scale)
+        return module, head if checkpoint is None else checkpoint.read_by(head)
+
+    def take(self, module: nn.Module, rows: np.ndarray, head: Head) -> Rows:
+        """Return `rows` as tensors on the device, the target on the net's scale, weights of mean 1."""
+        device = self.training.place
+        inputs = arrange(module, self.spec, [select(array, rows) for array in self.data.arrays])
+        target = (self.data.y[rows] - np.asarray(head.mean)) / np.asarray(head.scale)
+        weight = None
+        if self.weights is not None:
+            chosen = self.weights[rows]
+            weight = torch.tensor(chosen / chosen.mean(), dtype=torch.float32, device=device)
+        return Rows(
+            tuple(x if isinstance(x, LazyColumn) else x.to(device) for x in inputs),
+            torch.tensor(target, dtype=TARGET_TYPES[self.training.task.dtype], device=device),
+            weight,
+        )
+
+    def example(self, module: nn.Module, rows: np.ndarray) -> tuple[Tensor, ...]:
+        """Return what ``forward`` is given for the first of `rows`."""
+        few = [select(array, rows[:DRY_RUN_ROWS]) for array in self.data.arrays]
+        return first_rows(module, self.spec, few, self.training.place)
+
+    def fitted(self, module: nn.Module, head: Head, report: TrainReport) -> FittedNet:
+        """Return a trained net as one that can be read."""
+        example = self.example(module, self.everything)
+        return make_readable(
+            module, self.spec, self.training.task, head, example, self.training.threads, report
+        )
 
 
 def train_net(
     module: nn.Module,
     rows: Rows,
+    training: Training,
     *,
-    options: TrainOptions,
     loss: RowLosses,
     seed: int,
-    device: torch.device,
     validation: Rows | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    snapshots: Snapshots | None = None,
 ) -> TrainReport:
     """Train `module` in place, with AdamW.
 
     Parameters
     ----------
     module : nn.Module
-        On `device`; its mode and torch's generators are as before afterwards.
+        On the device; its mode and torch's generators are as before afterwards.
     rows : Rows
-    options : TrainOptions
-        With `validation` and ``patience`` training ends early, and the best epoch's weights are kept.
+    training : Training
+        With `validation` and ``patience`` training ends early, and the best epoch's weights are kept. A
+        training that finds a snapshot of its own goes on from there, to the same bytes as one that was
+        never interrupted.
     loss : callable
         ``loss(output, y, label_smoothing, reduction)`` gives a loss per row (``"none"``), float32, or
         their sum (``"sum"``).
     seed : int
         Decides the order of rows and the dropout.
     validation : Rows, optional
-    should_stop : callable, optional
-        Asked after every epoch.
-    snapshots : Snapshots, optional
-        Where the state is kept now and then. A training that finds one of its own goes on from
-        there, to the same bytes as one that was never interrupted.
 
     Raises
     ------
@@ -193,19 +357,21 @@ def train_net(
     """
     if len(rows) < 2:
         raise MemberError(f"training must have at least 2 rows; got {len(rows)}; use fewer folds")
+    options = training.options
     check_mixable(options, rows)
     start = copy.deepcopy(module.state_dict())
-    if snapshots is not None and not all(isinstance(values, Tensor) for values in start.values()):
+    if training.snapshots is not None and not all(isinstance(values, Tensor) for values in start.values()):
         logger.info("%s keeps state that is no tensor: no snapshots", type(module).__name__)
-        snapshots = None
-    identity = identify(module, rows, options, seed)
-    found = None if snapshots is None else snapshots.load(identity)
+        training = replace(training, snapshots=None)
+    shapes = {name: list(values.shape) for name, values in module_tensors(module).items()}
+    identity = {"options": options.to_json(), "seed": seed, "n_rows": len(rows), "shapes": shapes}
+    found = None if training.snapshots is None else training.snapshots.load(identity)
     first = 0 if found is None else found[0]["retry"]
     for retry in range(first, MAX_RETRIES + 1):
-        hooks = training_hooks(options, validation, should_stop, snapshots, identity)
-        loop = TrainingLoop(module, rows, options, loss, device, hooks=hooks, retry=retry)
+        hooks = training_hooks(training, validation, identity)
+        loop = TrainingLoop(module, rows, training, loss, hooks=hooks, retry=retry)
         try:
-            with pinned(seed, device=device):
+            with pinned(seed, device=training.place):
                 loop.order.manual_seed(seed)
                 if found is not None:
                     loop.restore(*found)
@@ -222,152 +388,3 @@ def train_net(
         f"the loss must stay finite; got NaN or infinity at lr={options.lr:g} and at the "
         f"{MAX_RETRIES} smaller ones tried; lower train.lr, or look for NaN and huge values in the inputs"
     )
-
-
-def identify(module: nn.Module, rows: Rows, options: TrainOptions, seed: int) -> dict[str, Any]:
-    """Return what tells one training from another, as JSON values."""
-    shapes = {name: list(values.shape) for name, values in module_tensors(module).items()}
-    return {"options": options.to_json(), "seed": seed, "n_rows": len(rows), "shapes": shapes}
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The training rows of a fold, and how to train on some of them."""
-
-    spec: NetSpec
-    arrays: tuple[np.ndarray, ...]
-    y: np.ndarray
-    weights: np.ndarray | None
-    options: TrainOptions
-    task: Task
-    loss: Loss
-    seed: int
-    device: torch.device
-    should_stop: Callable[[], bool] | None
-    snapshots: Snapshots | None = None
-    start: Start | None = None
-
-    def fit(self, inner: InnerSplit | None) -> Trained:
-        """Train as ``options.stopping`` says."""
-        everything = np.arange(len(self.y))
-        if inner is None or self.options.stopping == "fixed":
-            return self.train(everything, None, self.options)
-        trained = self.train(*inner, self.options, "inner")
-        if self.options.stopping == "inner":
-            return trained
-        fixed = {"epochs": trained[2].best_epoch, "patience": None, "early_stopping": "fixed"}
-        return self.train(everything, None, self.options.model_copy(update=fixed))
-
-    def train(
-        self, rows: np.ndarray, validation: np.ndarray | None, options: TrainOptions, name: str = "all"
-    ) -> Trained:
-        """Train a fresh net on `rows`."""
-        module, head = self.fresh(rows)
-        report = train_net(
-            module,
-            self.take(module, rows, head),
-            options=options,
-            loss=partial(row_losses, head, self.loss),
-            seed=derive_seed(self.seed, "train"),
-            device=self.device,
-            validation=None if validation is None else self.take(module, validation, head),
-            should_stop=self.should_stop,
-            snapshots=None if self.snapshots is None else self.snapshots.part(name),
-        )
-        return module, head, report
-
-    def fresh(self, rows: np.ndarray) -> tuple[nn.Module, Head]:
-        """Return a net before its training; the head's mean and scale come from `rows` alone."""
-        torch.manual_seed(derive_seed(self.seed, "init"))
-        module = self.spec.build()
-        if self.start is not None:
-            self.start.prepare(module)
-        module = module.to(self.device)
-        head = self.inspect(module, rows)
-        return module, head if self.start is None else self.start.read_by(head)
-
-    def take(self, module: nn.Module, rows: np.ndarray, head: Head) -> Rows:
-        """Return `rows` as tensors on the device, the target on the net's scale, weights of mean 1."""
-        inputs = arrange(module, self.spec, [select(array, rows) for array in self.arrays])
-        y = self.y[rows]
-        target = (y - np.asarray(head.mean)) / np.asarray(head.scale)
-        dtype = TARGET_TYPES[self.task.dtype]
-        weight = None
-        if self.weights is not None:
-            chosen = self.weights[rows]
-            weight = torch.tensor(chosen / chosen.mean(), dtype=torch.float32, device=self.device)
-        return Rows(
-            tuple(x if isinstance(x, LazyColumn) else x.to(self.device) for x in inputs),
-            torch.tensor(target, dtype=dtype, device=self.device),
-            weight,
-        )
-
-    def example(self, module: nn.Module, rows: np.ndarray) -> tuple[Tensor, ...]:
-        few = [select(array, rows[:DRY_RUN_ROWS]) for array in self.arrays]
-        return tuple(values[:].to(self.device) for values in arrange(module, self.spec, few))
-
-    def inspect(self, module: nn.Module, rows: np.ndarray) -> Head:
-        """Run a few rows through the untrained net to learn what its output means."""
-        example = self.example(module, rows)
-        amplified = [values * AMPLIFICATION if values.is_floating_point() else values for values in example]
-        output = dry_run(module, example)
-        head = find_head(self.spec.output, output, dry_run(module, amplified), self.task)
-        check_rows_independent(module, example)
-        if self.spec.output == "auto" and head.kind in ("proba", "log_proba"):
-            logger.info("%s returns %s: trained with its logarithm", type(module).__name__, head.kind)
-        weights = None if self.weights is None else self.weights[rows]
-        mean, scale = self.task.standardisation(self.y[rows], weights)
-        return replace(head, mean=mean, scale=scale)
-
-
-def dry_run(module: nn.Module, example: list[Tensor] | tuple[Tensor, ...]) -> np.ndarray:
-    """Return the output of a few rows; a failure says what ``forward`` was given."""
-    try:
-        with evaluating(module), torch.no_grad(), plain_transformers():
-            return output_rows(module(*example), len(example[0])).float().cpu().numpy()
-    except StackfeatError:
-        raise
-    except Exception as error:
-        given = ", ".join(f"{values.dtype} {tuple(values.shape)}" for values in example)
-        raise MemberError(
-            f"forward of {type(module).__name__} must take ({given}); got {type(error).__name__}: {error}; "
-            "correct forward, params or the member's inputs"
-        ) from error
-
-
-def choose_loss(options: TrainOptions, metric_loss: Loss, task: Task) -> Loss:
-    loss = metric_loss if options.loss == "auto" else options.loss
-    if loss not in task.losses:
-        raise UsageError(
-            f"the loss must fit the task; got loss={loss!r} for task={task.kind!r}; try loss: auto"
-        )
-    return loss
-
-
-def row_weights(
-    y: np.ndarray, weight: np.ndarray | None, options: TrainOptions, task: Task
-) -> np.ndarray | None:
-    """Return a weight per row from sample weights and class weights, or None where all are equal.
-
-    Raises
-    ------
-    UsageError
-        If weights are negative, not finite, or all zero.
-    """
-    weights = None if weight is None else np.asarray(weight, dtype=np.float64)
-    if weights is not None and not (
-        np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0
-    ):
-        raise UsageError(
-            f"weights must be finite, not negative, and not all zero; got minimum={weights.min()}, "
-            f"sum={weights.sum()}; correct the weight column"
-        )
-    return task.balanced_weights(y, weights) if options.class_weight == "balanced" else weights
-
-
-def locate_penultimate(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Tap | None, str]:
-    """Return the tap, or None and why: nobody may ask for it, so that it must not end the training."""
-    try:
-        return find_penultimate(module, *example), ""
-    except TapError as error:
-        return None, str(error)

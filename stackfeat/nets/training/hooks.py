@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows, mix
-from stackfeat.nets.training.loop import Hook, TrainingLoop
-from stackfeat.nets.training.optimizer import WeightAverage
+from stackfeat.nets.training.loop import Hook, Training, TrainingLoop
 from stackfeat.nets.training.snapshots import Snapshots
 
 
@@ -33,7 +33,10 @@ class Mixing(Hook):
 
 
 class Averaging(Hook):
-    """A moving average of the weights, which is what is validated and kept."""
+    """A moving average of the weights, which is what is validated and kept.
+
+    Averaged are parameters, and buffers of floating point such as BatchNorm's statistics.
+    """
 
     name = "average"
 
@@ -41,20 +44,40 @@ class Averaging(Hook):
         self.decay = decay
 
     def on_train_begin(self, loop: TrainingLoop) -> None:
-        self.average = WeightAverage(loop.module, loop.optimizer.values, self.decay)
+        buffers = [values for values in loop.module.buffers() if values.is_floating_point()]
+        self.current = [*(buffer.flat for buffer in loop.optimizer.buffers), *buffers]
+        self.averages = [values.clone() for values in self.current]
 
     def on_step_end(self, loop: TrainingLoop) -> None:
-        self.average.update(loop.progress.step)
+        step = loop.progress.step
+        torch._foreach_lerp_(self.averages, self.current, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     def on_train_end(self, loop: TrainingLoop) -> None:
         if loop.progress.best_state is None:  # else the best epoch's are averages already
-            self.average.swap()
+            self.swap()
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the net be the average for as long as the block lasts."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    def swap(self) -> None:
+        """Exchange weights and averages."""
+        for current, average in zip(self.current, self.averages, strict=True):
+            kept = current.clone()
+            current.copy_(average)
+            average.copy_(kept)
 
     def state(self, loop: TrainingLoop) -> Mapping[str, Tensor]:
-        return self.average.state()
+        return {str(i): values for i, values in enumerate(self.averages)}
 
     def load_state(self, loop: TrainingLoop, state: Mapping[str, Tensor]) -> None:
-        self.average.load_state(state)
+        for i, average in enumerate(self.averages):
+            average.copy_(state[str(i)])
 
 
 class Validation(Hook):
@@ -78,10 +101,7 @@ class Validation(Hook):
 
     def on_epoch_end(self, loop: TrainingLoop) -> None:
         progress = loop.progress
-        weights: AbstractContextManager[None] = (
-            nullcontext() if self.averaging is None else self.averaging.average.applied()
-        )
-        with weights:
+        with nullcontext() if self.averaging is None else self.averaging.applied():
             loss = loop.validate(replace(self.rows, channels_last=loop.rows.channels_last))
             best = progress.validation_losses[progress.best_epoch - 1] if progress.best_epoch else math.inf
             if not progress.best_epoch or loss < best:
@@ -128,24 +148,15 @@ class StopOnRequest(Hook):
         loop.stopped = self.should_stop()
 
 
-def training_hooks(
-    options: TrainOptions,
-    validation: Rows | None,
-    should_stop: Callable[[], bool] | None,
-    snapshots: Snapshots | None,
-    identity: dict[str, Any],
-) -> list[Hook]:
+def training_hooks(training: Training, validation: Rows | None, identity: dict[str, Any]) -> list[Hook]:
     """Return the hooks that a training has, in the order in which they are called."""
+    options, snapshots, should_stop = training.options, training.snapshots, training.should_stop
     averaging = None if options.ema is None else Averaging(options.ema)
-    hooks: list[Hook] = []
-    if options.mixup is not None or options.cutmix is not None:
-        hooks.append(Mixing(options))
-    if averaging is not None:
-        hooks.append(averaging)
-    if validation is not None:
-        hooks.append(Validation(validation, options.patience, averaging))
-    if snapshots is not None:
-        hooks.append(SnapshotWriter(snapshots, identity))
-    if should_stop is not None:
-        hooks.append(StopOnRequest(should_stop))
-    return hooks
+    hooks: list[Hook | None] = [
+        None if options.mixup is options.cutmix is None else Mixing(options),
+        averaging,
+        None if validation is None else Validation(validation, options.patience, averaging),
+        None if snapshots is None else SnapshotWriter(snapshots, identity),
+        None if should_stop is None else StopOnRequest(should_stop),
+    ]
+    return [hook for hook in hooks if hook is not None]

@@ -1,6 +1,6 @@
 """The loop of training: epochs, batches and steps, in memory or from disk alike, and its hooks.
 
-In:  a module, its inputs and target as `Rows`, options, a loss per row, hooks.
+In:  a module, its inputs and target as `Rows`, a `Training`, a loss per row, hooks.
 Out: the same module, trained, and a `TrainReport`; or None where the loss stopped being finite. A batch
      that does not fit into memory is computed in parts. Averaging, early stopping, mixing and snapshots
      are hooks: see `stackfeat.nets.training.hooks`.
@@ -13,25 +13,29 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import MemberError
+from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.extraction.batch import is_out_of_memory
-from stackfeat.layers.taps.runtime import evaluating, use_amp
+from stackfeat.layers.taps.runtime import evaluating, pick_device, use_amp
 from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.outputs import Loss, TrainReport, output_rows
 from stackfeat.nets.training.batches import Rows, batch_sizes, batches, convolves_images
+from stackfeat.nets.training.fine_tuning import Checkpoint
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
-from stackfeat.nets.training.outputs import TrainReport, output_rows
 from stackfeat.nets.training.snapshots import (
+    Snapshots,
     Values,
     module_tensors,
-    put_back,
     random_state,
     restore_random,
 )
+from stackfeat.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,62 @@ VALIDATION_BATCH = 1024
 
 RowLosses = Callable[[Tensor, Tensor, float, str], Tensor]
 """``loss(output, y, label_smoothing, reduction)``: a loss per row ("none"), or their sum ("sum")."""
+
+InnerSplit = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How nets are trained: all that is the same for every net of a fold.
+
+    Attributes
+    ----------
+    options : TrainOptions
+    task : Task
+    metric_loss : {"cross_entropy", "mse", "mae", "huber"}
+        The loss that follows from the metric; ``options.loss`` overrides it.
+    threads : int or None
+        Threads of torch while it trains; None leaves them as they are.
+    device : str
+        The same seed, threads and device give the same bytes.
+    inner : pair of int arrays, optional
+        Positions of fitting and of validation rows among those given; needed for early stopping.
+    should_stop : callable, optional
+        Asked after every epoch; True ends training with what is there.
+    snapshots : Snapshots, optional
+        Where the state is kept now and then, for a killed training to go on from.
+    checkpoint : Checkpoint, optional
+        The weights to start from, and what of them stays.
+    """
+
+    options: TrainOptions
+    task: Task
+    metric_loss: Loss
+    threads: int | None = 1
+    device: str = "cpu"
+    inner: InnerSplit | None = None
+    should_stop: Callable[[], bool] | None = None
+    snapshots: Snapshots | None = None
+    checkpoint: Checkpoint | None = None
+
+    @cached_property
+    def place(self) -> torch.device:
+        """The device itself."""
+        return pick_device(self.device)
+
+    @property
+    def loss(self) -> Loss:
+        """What is minimised; UsageError where that does not fit the task."""
+        loss = self.metric_loss if self.options.loss == "auto" else self.options.loss
+        if loss not in self.task.losses:
+            raise UsageError(
+                f"the loss must fit the task; got loss={loss!r} for task={self.task.kind!r}; try loss: auto"
+            )
+        return loss
+
+    def part(self, name: str) -> Training:
+        """Return the same training with snapshots of its own."""
+        return self if self.snapshots is None else replace(self, snapshots=self.snapshots.part(name))
 
 
 @dataclass
@@ -111,13 +171,13 @@ class TrainingLoop:
         self,
         module: nn.Module,
         rows: Rows,
-        options: TrainOptions,
+        training: Training,
         loss: RowLosses,
-        device: torch.device,
         *,
         hooks: Sequence[Hook] = (),
         retry: int = 0,
     ) -> None:
+        options, device = training.options, training.place
         self.module = module
         self.options = options
         self.loss = loss
@@ -148,7 +208,9 @@ class TrainingLoop:
         flags = [(part, part.training) for part in self.module.modules()]
         self.module.train()
         try:
-            while not (self.stopped or self.is_over()):
+            while len(losses) < self.options.epochs and not (
+                self.stopped or any(hook.is_over(self) for hook in self.hooks)
+            ):
                 losses.append(self.run_epoch())
                 if not math.isfinite(losses[-1]):
                     return None
@@ -160,12 +222,6 @@ class TrainingLoop:
         for hook in self.hooks:
             hook.on_train_end(self)
         return self.report()
-
-    def is_over(self) -> bool:
-        """Say whether all epochs are run, or a hook wants no more."""
-        return len(self.progress.losses) >= self.options.epochs or any(
-            hook.is_over(self) for hook in self.hooks
-        )
 
     def report(self) -> TrainReport:
         progress = self.progress
@@ -213,11 +269,8 @@ class TrainingLoop:
             self.progress.n_parts *= 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            logger.warning(
-                "out of memory: a batch of %d rows is now computed in %d parts",
-                len(batch),
-                self.progress.n_parts,
-            )
+            n_rows, n_parts = len(batch), self.progress.n_parts
+            logger.warning("out of memory: a batch of %d rows is now computed in %d parts", n_rows, n_parts)
 
     def accumulate(self, batch: Rows) -> Tensor:
         """Add up the gradients of the parts of a batch; a part has at least two rows (BatchNorm)."""
@@ -241,15 +294,14 @@ class TrainingLoop:
             output = output_rows(self.module(*rows.tensors), len(rows), several=self.module.training)
         if rows.weight is None and rows.mixed is None:
             return self.loss(output, rows.y, smoothing, "sum")
-        losses = self.loss(output, rows.y, smoothing, "none")
-        if rows.weight is not None:
-            losses = losses * rows.weight
+
+        def weighted(target: Rows) -> Tensor:
+            losses = self.loss(output, target.y, smoothing, "none")
+            return losses if target.weight is None else losses * target.weight
+
         if rows.mixed is None:
-            return losses.sum()
-        others = self.loss(output, rows.mixed.y, smoothing, "none")
-        if rows.mixed.weight is not None:
-            others = others * rows.mixed.weight
-        return (losses * rows.mixed.share + others * (1 - rows.mixed.share)).sum()
+            return weighted(rows).sum()
+        return (weighted(rows) * rows.share + weighted(rows.mixed) * (1 - rows.share)).sum()
 
     def validate(self, rows: Rows) -> float:
         """Return the mean loss of `rows`, without label smoothing; infinity where it is not finite."""
@@ -283,13 +335,12 @@ class TrainingLoop:
         """Go on from what `state` returned."""
 
         def named(kind: str) -> dict[str, Tensor]:
-            return {
-                name.removeprefix(f"{kind}."): values
-                for name, values in tensors.items()
-                if name.startswith(f"{kind}.")
-            }
+            start = f"{kind}."
+            return {name[len(start) :]: tensors[name] for name in tensors if name.startswith(start)}
 
-        put_back(self.module, named("net"))
+        weights = named("net")
+        for name, place in module_tensors(self.module).items():
+            place.copy_(weights[name])
         self.optimizer.load_state(named("optimizer"))
         losses = named("losses")
         self.progress = Progress(

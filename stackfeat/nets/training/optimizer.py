@@ -1,4 +1,4 @@
-"""AdamW over parameters in one buffer, the schedule of its rate, and a moving average of the weights.
+"""AdamW over parameters in one buffer, and the schedule of its rate.
 
 In:  a module with trainable parameters.
 Out: an optimizer with the same updates as `torch.optim.AdamW`, at the cost of one or two tensors,
@@ -8,8 +8,7 @@ Out: an optimizer with the same updates as `torch.optim.AdamW`, at the cost of o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +31,13 @@ Group = tuple[float, float, list[nn.Parameter]]
 class FlatAdamW:
     """AdamW with weight decay on weight matrices alone, not on norms, biases and embeddings.
 
-    While it lives, the module's parameters are views into its buffers; `release` gives each one
-    its own memory again.
+    While it lives, the parameters are views into its buffers; `release` gives each one its own
+    memory again.
 
     Parameters
     ----------
-    module : nn.Module
+    *modules : nn.Module
+        One, or several of one shape: their parameters of one name lie next to each other then.
     lr : float
         Peak learning rate.
     weight_decay : float
@@ -47,27 +47,26 @@ class FlatAdamW:
     Raises
     ------
     MemberError
-        If nothing in the module can be trained.
+        If nothing in them can be trained.
     """
 
     def __init__(
-        self, module: nn.Module, *, lr: float, weight_decay: float, channels_last: bool = False
+        self, *modules: nn.Module, lr: float, weight_decay: float, channels_last: bool = False
     ) -> None:
         self.lr = lr
+        groups = [parameter_groups(module) for module in modules]
         by_dtype: dict[torch.dtype, list[Group]] = {}
-        for (decayed, dtype, lr_factor), members in parameter_groups(module).items():
+        for key in groups[0]:
+            decayed, dtype, lr_factor = key
+            same = zip(*(group[key] for group in groups), strict=True)
+            members = [parameter for parameters in same for parameter in parameters]
             by_dtype.setdefault(dtype, []).append((weight_decay if decayed else 0.0, lr_factor, members))
         if not by_dtype:
             raise MemberError(
-                f"a net must have trainable parameters; got none in {type(module).__name__}; "
+                f"a net must have trainable parameters; got none in {type(modules[0]).__name__}; "
                 "set requires_grad or use an estimator member"
             )
         self.buffers = [FlatBuffer(groups, channels_last) for groups in by_dtype.values()]
-
-    @property
-    def values(self) -> list[Tensor]:
-        """All trainable parameters, a tensor for each dtype."""
-        return [buffer.flat for buffer in self.buffers]
 
     def zero_grad(self) -> None:
         for buffer in self.buffers:
@@ -77,7 +76,8 @@ class FlatAdamW:
         """Clip the gradient's norm over all parameters, then update at ``lr * factor``."""
         scale = None if clip_norm is None else excess(self.buffers, clip_norm)
         for buffer in self.buffers:
-            buffer.update(self.lr * factor, scale)
+            for section in buffer.sections:
+                section.update(self.lr * factor, scale)
 
     def state(self) -> dict[str, Tensor]:
         """Return moments and step counts, by name; `load_state` takes them."""
@@ -159,10 +159,6 @@ class FlatBuffer:
             self.sections.append(
                 Section(self.flat[first:start], self.gradient[first:start], decay, lr_factor)
             )
-
-    def update(self, lr: float, scale: Tensor | None) -> None:
-        for section in self.sections:
-            section.update(lr, scale)
 
 
 def excess(buffers: Sequence[FlatBuffer], clip_norm: float) -> Tensor | None:
@@ -258,40 +254,3 @@ def rate_factor(step: int, n_steps: int, schedule: str, warmup: float = 0.0) -> 
 def between(start: float, end: float, progress: float) -> float:
     """Follow half a cosine from `start` to `end` while `progress` goes from 0 to 1."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-class WeightAverage:
-    """Averages of parameters and of floating-point buffers, such as BatchNorm's statistics."""
-
-    def __init__(self, module: nn.Module, parameters: Sequence[Tensor], decay: float) -> None:
-        self.decay = decay
-        self.current = [*parameters, *(b for b in module.buffers() if b.is_floating_point())]
-        self.averages = [values.clone() for values in self.current]
-
-    def update(self, step: int) -> None:
-        """Take in the weights after step number `step`, counted from 1."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.averages, self.current, 1 - decay)
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Let the module be the average for as long as the block lasts."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
-
-    def swap(self) -> None:
-        """Exchange weights and averages."""
-        for current, average in zip(self.current, self.averages, strict=True):
-            kept = current.clone()
-            current.copy_(average)
-            average.copy_(kept)
-
-    def state(self) -> dict[str, Tensor]:
-        return {str(i): values for i, values in enumerate(self.averages)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        for name, values in self.state().items():
-            values.copy_(state[name])

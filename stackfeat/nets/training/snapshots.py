@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, StoreError
 from stackfeat.nets.weights import pack_state, unpack_state
+from stackfeat.store.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +31,6 @@ LARGEST_SHARE = 0.05
 """Of the time spent, at most this share goes into writing, however large the net is."""
 
 Values = tuple[dict[str, Any], dict[str, Tensor]]
-
-
-class ScratchFiles(Protocol):
-    """Where bytes are kept until the fold is done."""
-
-    def read(self, name: str) -> bytes | None: ...
-
-    def write(self, name: str, data: bytes) -> None: ...
 
 
 class Clock:
@@ -61,14 +54,15 @@ class Snapshots:
 
     Parameters
     ----------
-    scratch : ScratchFiles
+    scratch : Scratch
+        Where bytes are kept until the fold is done.
     name : str
         Of the training, among those of a unit.
     clock : Clock, optional
         By default one of its own.
     """
 
-    def __init__(self, scratch: ScratchFiles, name: str, clock: Clock | None = None) -> None:
+    def __init__(self, scratch: Scratch, name: str, clock: Clock | None = None) -> None:
         self.scratch = scratch
         self.name = name
         self.clock = clock or Clock()
@@ -123,13 +117,6 @@ def snapshot_seconds() -> float:
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Return parameters and all buffers (those that `state_dict` leaves out too), by name."""
     return {name: values.data for name, values in module.named_parameters()} | dict(module.named_buffers())
-
-
-def put_back(module: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy tensors of `module_tensors` into a module, in place."""
-    with torch.no_grad():
-        for name, place in module_tensors(module).items():
-            place.copy_(values[name])
 
 
 def random_state(device: torch.device, order: torch.Generator) -> Values:

@@ -6,6 +6,7 @@ Out: one score per class, or one value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,17 +15,12 @@ from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
 from stackfeat.nets.zoo.mlp import MLP
-from stackfeat.nets.zoo.sizes import check_at_least
+from stackfeat.nets.zoo.sequences import attention_layer
+from stackfeat.nets.zoo.sizes import check_at_least, check_heads, check_one_of
+from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import resolve, suggest
 
-ENCODERS = {
-    "vector": "stackfeat.nets.zoo.mlp:MLP",
-    "cnn": "stackfeat.nets.zoo.cnn:CNN",
-    "transformer_encoder": "stackfeat.nets.zoo.transformer:TransformerEncoder",
-    "gru": "stackfeat.nets.zoo.gru:GRU",
-    "tcn": "stackfeat.nets.zoo.tcn:TCN",
-    "inception_time": "stackfeat.nets.zoo.inception_time:InceptionTime",
-}
+ENCODERS = ("vector", "cnn", "transformer_encoder", "gru", "tcn", "inception_time")
 HOWS = ("concat", "attention")
 LENGTHS = "lengths"
 
@@ -67,8 +63,6 @@ class Fusion(nn.Module):
     torch.Size([4, 2])
     """
 
-    train_defaults = {"lr": 2e-3, "weight_decay": 1e-2, "batch_size": 64}  # noqa: RUF012
-
     def __init__(
         self,
         n_outputs: int,
@@ -91,9 +85,7 @@ class Fusion(nn.Module):
         self.attention: nn.Module | None = None
         if how == "attention":
             self.marks = nn.Parameter(torch.randn(len(shapes), width) * 0.02)
-            self.attention = nn.TransformerEncoderLayer(
-                width, heads, 2 * width, dropout, "gelu", batch_first=True, norm_first=True
-            )
+            self.attention = attention_layer(width, heads, dropout)
         n_columns = width * len(shapes)
         self.norm = nn.LayerNorm(n_columns)
         self.hidden = nn.Sequential(
@@ -109,8 +101,7 @@ class Fusion(nn.Module):
             joined = self.attention(rows + self.marks.to(rows.dtype)).flatten(1)
         else:
             joined = torch.cat(codes, dim=1)
-        scores: Tensor = self.head(self.hidden(self.norm(joined)))
-        return scores
+        return self.head(self.hidden(self.norm(joined)))
 
     def encode(self, name: str, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the code of one input, (n_rows, width)."""
@@ -118,8 +109,7 @@ class Fusion(nn.Module):
         lengths = inputs.get(f"{name}_{LENGTHS}", inputs.get(LENGTHS))
         reads_steps = lengths is not None and hasattr(net, "reader")
         # The same padding mask goes to the one sequence there is; other encoders take none.
-        code: Tensor = net(inputs[name], lengths) if reads_steps else net(inputs[name])
-        return code
+        return net(inputs[name], lengths) if reads_steps else net(inputs[name])
 
 
 def check_choices(
@@ -136,10 +126,9 @@ def check_choices(
             raise UsageError(
                 f"encoders must be for inputs ({', '.join(shapes)}); got {name!r}.{suggest(name, shapes)}"
             )
-    if how not in HOWS:
-        raise UsageError(f"how must be one of {', '.join(HOWS)}; got how={how!r}.{suggest(how, HOWS)}")
-    if how == "attention" and width % heads:
-        raise UsageError(f"width must be a multiple of heads; got width={width}, heads={heads}")
+    check_one_of("how", how, HOWS)
+    if how == "attention":
+        check_heads("width", width, heads)
 
 
 def encoder(
@@ -161,13 +150,9 @@ def encoder(
         )
     params = given.pop("params", {}) | given
     if net == "vector":
-        n_features = 1
-        for size in shape:
-            n_features *= size
-        return nn.Sequential(
-            nn.Flatten(), MLP(n_features, width, **{"hidden": (128,), "dropout": 0.2, **params})
-        )
-    cls: Any = resolve(net, ENCODERS, "encoder")
+        params = {"hidden": (128,), "dropout": 0.2, **params}
+        return nn.Sequential(nn.Flatten(), MLP(math.prod(shape), width, **params))
+    cls: Any = resolve(net, NETS, "encoder")
     facts = {} if net == "cnn" else {"vocabulary": {k: v for k, v in vocabulary.items() if k == name}}
     made: nn.Module = cls(n_outputs=width, shapes={name: shape}, **facts, **params)
     return made

@@ -30,9 +30,9 @@ def only_input(shapes: Mapping[str, Sequence[int]], net: str, kind: str) -> tupl
     return name, tuple(shape)
 
 
-def check_widths(hidden: Sequence[int]) -> None:
+def check_widths(hidden: Sequence[int], *, may_be_empty: bool = False) -> None:
     """Refuse hidden layers without units."""
-    if not hidden or any(n_units < 1 for n_units in hidden):
+    if not (hidden or may_be_empty) or any(n_units < 1 for n_units in hidden):
         raise UsageError(f"hidden must be widths of at least 1; got hidden={list(hidden)}; try [256, 128]")
 
 
@@ -41,6 +41,15 @@ def check_at_least(least: int, **sizes: int) -> None:
     for name, size in sizes.items():
         if size < least:
             raise UsageError(f"{name} must be at least {least}; got {name}={size}; raise it")
+
+
+def check_heads(name: str, width: int, heads: int) -> None:
+    """Refuse a width that attention heads cannot share."""
+    if width % heads:
+        raise UsageError(
+            f"{name} must be a multiple of heads; got {name}={width}, heads={heads}; "
+            f"try {name}: {heads * max(1, round(width / heads))}"
+        )
 
 
 def check_one_of(name: str, value: str, names: Iterable[str]) -> None:

@@ -17,9 +17,11 @@ from torch import nn
 from stackfeat.errors import MemberError
 from stackfeat.layers.extraction.inputs import LazyColumn, is_lazy, select
 from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows, batches
-from stackfeat.nets.training.fit import FittedNet, fit_net, untrained_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net, untrained_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.tasks.task import Task
 
 THREE = Task("multiclass", ("a", "b", "c"))
@@ -66,7 +68,7 @@ def fit(x: Any, y: np.ndarray, **options: Any) -> FittedNet:
     given = TrainOptions(**{"epochs": 3, "batch_size": 32, **options})
     inner = None if given.patience is None else (np.arange(100), np.arange(100, 150))
     spec = NetSpec(conv, {}, 0, 3)
-    return fit_net(spec, (x,), y, options=given, task=THREE, metric_loss="cross_entropy", seed=1, inner=inner)
+    return fit_net(spec, TrainingSet((x,), y, 1), Training(given, THREE, "cross_entropy", inner=inner))
 
 
 @pytest.mark.parametrize("options", [{}, {"patience": 2}, {"mixup": 0.2, "cutmix": 1.0}], ids=str)
@@ -142,7 +144,8 @@ SCRIPT = """
 import resource, sys, numpy as np, torch
 from torch import nn
 from stackfeat.nets.build import NetSpec
-from stackfeat.nets.training.fit import fit_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.options import TrainOptions
 from stackfeat.tasks.task import Task
 
@@ -161,8 +164,8 @@ def net(n_outputs):
     return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, n_outputs))
 
 x = Pictures() if len(sys.argv) > 2 else Made()
-fitted = fit_net(NetSpec(net, {}, 0, 2), (x,), np.arange(len(x)) % 2, options=TrainOptions(epochs=1),
-                 task=Task("binary", ("a", "b")), metric_loss="cross_entropy", seed=0)
+training = Training(TrainOptions(epochs=1), Task("binary", ("a", "b")), "cross_entropy")
+fitted = fit_net(NetSpec(net, {}, 0, 2), TrainingSet((x,), np.arange(len(x)) % 2, 0), training)
 fitted.predict((x,))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -15,7 +15,7 @@ from stackfeat.errors import MemberError, TapError
 from stackfeat.layers.extraction.extract import read_rows
 from stackfeat.layers.taps.runtime import fixed_arithmetic, plain_transformers
 from stackfeat.layers.taps.tap import Tap
-from stackfeat.nets.training.outputs import check_rows_independent, output_rows
+from stackfeat.nets.outputs import check_rows_independent, output_rows
 from stackfeat.nets.zoo.mlp import MLP
 
 CPU = torch.device("cpu")

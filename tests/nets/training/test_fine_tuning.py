@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from stackfeat.errors import MemberError, UsageError
+from stackfeat.nets.outputs import Head
 from stackfeat.nets.training.fine_tuning import (
+    Checkpoint,
     freeze_parameters,
-    given_head,
     match_parameters,
     parameter_blocks,
     slow_down,
 )
 from stackfeat.nets.training.optimizer import FlatAdamW
-from stackfeat.nets.training.outputs import Head
 from stackfeat.nets.weights import fit_weights, load_weights, parse_checkpoint
 
 
@@ -149,14 +149,18 @@ def test_names_modules_and_globs_mean_parameters(pattern: str, count: int) -> No
         match_parameters(Net(), pattern, "freeze")
 
 
+def read_by(head: Head, order: list[int]) -> Head:
+    return Checkpoint(b"", "net.pt", order=order).read_by(head)
+
+
 def test_columns_are_read_in_the_order_of_the_checkpoint() -> None:
     output = np.array([[0.1, 0.2, 0.7]])
-    head = given_head(Head("proba", mean=3.0, scale=2.0), [2, 0, 1])
+    head = read_by(Head("proba", mean=3.0, scale=2.0), [2, 0, 1])
     assert np.allclose(head.predictions(output), [[0.7, 0.1, 0.2]])
-    logits = given_head(Head("logits"), [2, 0, 1]).predictions(np.log(output))
+    logits = read_by(Head("logits"), [2, 0, 1]).predictions(np.log(output))
     assert np.allclose(logits, [[0.7, 0.1, 0.2]])
     # One column speaks for the second class that the checkpoint knows.
-    one = given_head(Head("proba", one_column=True), [1, 0])
+    one = read_by(Head("proba", one_column=True), [1, 0])
     assert np.allclose(one.predictions(np.array([[0.8]])), [[0.8, 0.2]])
-    value = given_head(Head("value", mean=3.0, scale=2.0), [])
+    value = read_by(Head("value", mean=3.0, scale=2.0), [])
     assert value.predictions(np.array([[1.5]])).tolist() == [[1.5]]

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, NaNLossError, TapError, UsageError
 from stackfeat.layers.taps.tap import Tap
+from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, NetSpec, fit_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
 
@@ -61,9 +64,9 @@ def fit(
     cardinalities = (3,) if getattr(cls, "accepts_categories", False) else ()
     spec = NetSpec(cls, params or {}, arrays[0].shape[1], task.n_outputs, cardinalities)
     loss = "cross_entropy" if task.classes else "mse"
-    return fit_net(
-        spec, arrays, y, **{"options": QUICK, "task": task, "metric_loss": loss, "seed": 0, **settings}
-    )
+    data = TrainingSet(arrays, y, settings.pop("seed", 0), settings.pop("weight", None))
+    given = {"options": QUICK, "metric_loss": loss, **settings}
+    return fit_net(spec, data, Training(task=task, **given))
 
 
 def accuracy(net: FittedNet, arrays: Any, y: np.ndarray) -> float:
@@ -232,13 +235,7 @@ def test_inputs_go_by_name_where_forward_has_the_names() -> None:
     y = (numeric[:, 0] > 0).astype(np.int64)
     spec = NetSpec(Named, {}, 4, 2, shapes={"right": (1,), "left": (3,)}, input_names=("right", "left"))
     net = fit_net(
-        spec,
-        (numeric[:, :1], numeric[:, 1:]),
-        y,
-        options=QUICK,
-        task=BINARY,
-        metric_loss="cross_entropy",
-        seed=0,
+        spec, TrainingSet((numeric[:, :1], numeric[:, 1:]), y, 0), Training(QUICK, BINARY, "cross_entropy")
     )
     assert accuracy(net, (numeric[:, :1], numeric[:, 1:]), y) > 0.9
     with pytest.raises(TapError, match=r"left.*right|right.*left"):

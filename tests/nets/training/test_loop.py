@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackfeat.errors import MemberError, NaNLossError, UsageError
+from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows, batch_sizes, mix, span
-from stackfeat.nets.training.fit import NetSpec, fit_net, train_net
-from stackfeat.nets.training.loop import TrainingLoop
+from stackfeat.nets.training.fit import TrainingSet, fit_net, train_net
+from stackfeat.nets.training.loop import Training, TrainingLoop
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.tasks.task import Task
 
-CPU = torch.device("cpu")
+TASK = Task("binary", ("a", "b"))
 
 
 def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str = "none") -> Tensor:
@@ -82,10 +83,9 @@ def test_same_seed_same_bits_and_generators_as_before() -> None:
         train_net(
             net,
             make_rows(),
-            options=TrainOptions(epochs=3, batch_size=16),
+            Training(TrainOptions(epochs=3, batch_size=16), TASK, "cross_entropy"),
             loss=cross_entropy,
             seed=seed,
-            device=CPU,
         )
         assert torch.equal(state, torch.get_rng_state())
         assert (numpy_state == np.random.get_state()[1]).all()  # noqa: NPY002
@@ -112,7 +112,9 @@ def test_a_loss_that_is_not_finite_is_tried_again_at_a_tenth_of_the_rate() -> No
             return self.linear(x) * torch.where(moved > 0.05, math.nan, 1.0)
 
     options = TrainOptions(epochs=2, batch_size=32, lr=0.1, schedule="constant")
-    report = train_net(Fragile(), make_rows(), options=options, loss=cross_entropy, seed=0, device=CPU)
+    report = train_net(
+        Fragile(), make_rows(), Training(options, TASK, "cross_entropy"), loss=cross_entropy, seed=0
+    )
     assert report.retries == 1
     assert report.lr == pytest.approx(0.01)
     assert all(math.isfinite(loss) for loss in report.losses)
@@ -123,7 +125,13 @@ def test_a_loss_that_stays_nan_is_an_error_and_leaves_the_first_weights() -> Non
     before = {name: values.clone() for name, values in net.state_dict().items()}
     rows = Rows((torch.full((20, 4), math.nan),), torch.zeros(20, dtype=torch.int64))
     with pytest.raises(NaNLossError, match=r"must stay finite; got NaN or infinity at lr=0\.001"):
-        train_net(net, rows, options=TrainOptions(epochs=2, lr=1e-3), loss=cross_entropy, seed=0, device=CPU)
+        train_net(
+            net,
+            rows,
+            Training(TrainOptions(epochs=2, lr=1e-3), TASK, "cross_entropy"),
+            loss=cross_entropy,
+            seed=0,
+        )
     assert all(torch.equal(values, before[name]) for name, values in net.state_dict().items())
 
 
@@ -132,7 +140,9 @@ def test_the_best_epoch_is_kept_and_patience_ends_training() -> None:
     flipped = Rows(validation.inputs, 1 - validation.y)  # learning makes this loss worse
     net = make_net()
     options = TrainOptions(epochs=50, batch_size=16, lr=0.01, patience=3)
-    report = train_net(net, rows, options=options, loss=cross_entropy, seed=0, device=CPU, validation=flipped)
+    report = train_net(
+        net, rows, Training(options, TASK, "cross_entropy"), loss=cross_entropy, seed=0, validation=flipped
+    )
     assert report.epochs == report.best_epoch + 3
     net.eval()
     with torch.no_grad():
@@ -144,11 +154,9 @@ def test_should_stop_ends_training_after_the_epoch() -> None:
     report = train_net(
         make_net(),
         make_rows(),
-        options=TrainOptions(epochs=50),
+        Training(TrainOptions(epochs=50), TASK, "cross_entropy", should_stop=lambda: True),
         loss=cross_entropy,
         seed=0,
-        device=CPU,
-        should_stop=lambda: True,
     )
     assert (report.epochs, report.stopped) == (1, True)
 
@@ -161,9 +169,21 @@ def test_a_last_batch_of_one_row_joins_its_neighbour() -> None:
 
 def test_one_row_and_nothing_to_train_are_errors() -> None:
     with pytest.raises(MemberError, match="at least 2 rows; got 1"):
-        train_net(make_net(), make_rows(1), options=TrainOptions(), loss=cross_entropy, seed=0, device=CPU)
+        train_net(
+            make_net(),
+            make_rows(1),
+            Training(TrainOptions(), TASK, "cross_entropy"),
+            loss=cross_entropy,
+            seed=0,
+        )
     with pytest.raises(MemberError, match="trainable parameters"):
-        train_net(nn.Flatten(), make_rows(), options=TrainOptions(), loss=cross_entropy, seed=0, device=CPU)
+        train_net(
+            nn.Flatten(),
+            make_rows(),
+            Training(TrainOptions(), TASK, "cross_entropy"),
+            loss=cross_entropy,
+            seed=0,
+        )
 
 
 def test_schedules_start_peak_and_end_where_they_should() -> None:
@@ -205,7 +225,7 @@ def mixed(seed: int = 0, **options: Any) -> tuple[Rows, Tensor, float]:
     partner = rows.mixed.y
     assert torch.equal(rows.mixed.weight, partner.float())
     assert sorted(partner.tolist()) == list(range(6))
-    return rows, partner.float(), rows.mixed.share
+    return rows, partner.float(), rows.share
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -256,13 +276,14 @@ def test_the_loss_is_shared_out_between_both_targets() -> None:
     def loss(output: Tensor, y: Tensor, smoothing: float, reduction: str) -> Tensor:
         return F.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
 
-    loop = TrainingLoop(net, images(), options, loss, torch.device("cpu"))
+    six = Task("multiclass", tuple("abcdef"))
+    loop = TrainingLoop(net, images(), Training(options, six, "cross_entropy"), loss)
     found = loop.loss_sum(rows, 0.0, amp=False)
     output = net(*rows.tensors)
     targets = [
         F.one_hot(y, 6) * w[:, None] for y, w in ((rows.y, rows.weight), (rows.mixed.y, rows.mixed.weight))
     ]
-    soft = rows.mixed.share * targets[0] + (1 - rows.mixed.share) * targets[1]
+    soft = rows.share * targets[0] + (1 - rows.share) * targets[1]
     torch.testing.assert_close(found, -(soft * output.log_softmax(1)).sum())
     parts = [loop.loss_sum(part, 0.0, amp=False) for part in rows.parts(3)]
     torch.testing.assert_close(torch.stack(parts).sum(), found)
@@ -280,7 +301,7 @@ def fit(x: np.ndarray, *more: np.ndarray, task: Task, options: TrainOptions) -> 
     spec = NetSpec(MLP, {"hidden": [4]}, x.shape[1], task.n_outputs, (3,) if more else ())
     loss = "cross_entropy" if task.classes else "mse"
     target = y.astype(np.float64) if loss == "mse" else y
-    return fit_net(spec, (x, *more), target, options=options, task=task, metric_loss=loss, seed=0)
+    return fit_net(spec, TrainingSet((x, *more), target, 0), Training(options, task, loss))
 
 
 def test_what_cannot_be_mixed_is_refused_before_training() -> None:

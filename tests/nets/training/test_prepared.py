@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError
 from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, fit_net, untrained_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net, untrained_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.tasks.task import Task
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "nets.md"
@@ -29,12 +31,8 @@ def fit(cls: Any, **params: Any) -> FittedNet:
     x, y = rows()
     return fit_net(
         NetSpec(cls, params, 2, 2),
-        (x,),
-        y,
-        options=TrainOptions(epochs=2),
-        task=TASK,
-        metric_loss="cross_entropy",
-        seed=0,
+        TrainingSet((x,), y, 0),
+        Training(TrainOptions(epochs=2), TASK, "cross_entropy"),
     )
 
 

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import StoreError
+from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.batches import Rows
-from stackfeat.nets.training.fit import FittedNet, NetSpec, fit_net, train_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net, train_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.training.snapshots import SECONDS, Clock, Snapshots, snapshot_seconds
 from stackfeat.nets.zoo.mlp import MLP
 from stackfeat.store import Store
@@ -67,8 +70,11 @@ def fit(
     y = (x[:, 0] > 0).astype(np.int64) + (x[:, 1] > 0.5)
     spec = NetSpec(more.pop("cls", Noisy), {}, 4, 3)
     inner = None if options.stopping == "fixed" else (np.arange(60), np.arange(60, 90))
-    given = {"task": THREE, "metric_loss": "cross_entropy", "seed": 5, "inner": inner, **more}
-    return fit_net(spec, (x,), y, options=options, snapshots=snapshots, should_stop=stop, **given)
+    seed = more.pop("seed", 5)
+    training = Training(
+        options, THREE, "cross_entropy", inner=inner, should_stop=stop, snapshots=snapshots, **more
+    )
+    return fit_net(spec, TrainingSet((x,), y, seed), training)
 
 
 def die_after(n_epochs: int) -> Callable[[], bool]:
@@ -213,11 +219,9 @@ def test_a_net_with_state_that_is_no_tensor_is_trained_without_snapshots(
         report = train_net(
             module,
             Rows((torch.randn(40, 4),), torch.arange(40) % 3),
-            options=TrainOptions(epochs=2),
+            Training(TrainOptions(epochs=2), THREE, "cross_entropy", snapshots=Snapshots(scratch, "net")),
             loss=lambda output, y, _, reduction: nn.functional.cross_entropy(output, y, reduction=reduction),
             seed=0,
-            device=torch.device("cpu"),
-            snapshots=Snapshots(scratch, "net"),
         )
     assert report.epochs == 2
     assert "Counting keeps state that is no tensor: no snapshots" in caplog.text

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, fit_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import resolve
 from stackfeat.tasks.task import Task
@@ -181,17 +183,17 @@ def spec_of(variant: str, task: Task, example: Example) -> NetSpec:
 
 def fit(variant: str, task: Task, example: Example, *, seed: int = 0, **train: Any) -> FittedNet:
     """Train the variant with its own options, and those given."""
-    from stackfeat.nets.training.training_defaults import train_defaults
+    from stackfeat.nets.options import training_defaults
 
-    declared = train_defaults(VARIANTS[variant][0], task.kind)
+    declared = training_defaults(VARIANTS[variant][0], task.kind)
     return fit_net(
         spec_of(variant, task, example),
-        example.arrays,
-        target_of(example, task),
-        options=TrainOptions(**{**declared, "batch_size": 32, **train}),
-        task=task,
-        metric_loss="cross_entropy" if task.classes else "mse",
-        seed=seed,
+        TrainingSet(example.arrays, target_of(example, task), seed),
+        Training(
+            TrainOptions(**{**declared, "batch_size": 32, **train}),
+            task,
+            "cross_entropy" if task.classes else "mse",
+        ),
     )
 
 

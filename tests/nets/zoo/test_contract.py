@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from stackfeat.layers.taps.runtime import pinned
-from stackfeat.nets.training.fit import FittedNet, untrained_net
-from stackfeat.nets.training.outputs import Head, row_losses
+from stackfeat.nets.fitted import FittedNet
+from stackfeat.nets.outputs import Head, row_losses
+from stackfeat.nets.training.fit import untrained_net
 from stackfeat.registry.names import NETS
 
 from .contract import NET_KINDS, TASKS, VARIANTS, Example, example_of, fit, spec_of, target_of, tensors

@@ -11,8 +11,10 @@ from torch import nn
 
 from stackfeat.errors import UsageError
 from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, fit_net
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
 from stackfeat.nets.zoo.fusion import Fusion
 from stackfeat.tasks.task import Task
 
@@ -56,9 +58,7 @@ def spec_of(arrays: dict[str, np.ndarray], how: str) -> NetSpec:
 def fit(arrays: dict[str, np.ndarray], y: np.ndarray, how: str, **train: Any) -> FittedNet:
     options = TrainOptions(**{"epochs": 30, "batch_size": 32, "lr": 1e-2, **train})
     spec = spec_of(arrays, how)
-    return fit_net(
-        spec, list(arrays.values()), y, options=options, task=TASK, metric_loss="cross_entropy", seed=0
-    )
+    return fit_net(spec, TrainingSet(list(arrays.values()), y, 0), Training(options, TASK, "cross_entropy"))
 
 
 @hows

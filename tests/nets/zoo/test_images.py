@@ -13,11 +13,12 @@ from torch import nn
 
 from stackfeat.errors import ConfigError, MissingExtraError, UsageError
 from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, fit_net
-from stackfeat.nets.zoo import vision
-from stackfeat.nets.zoo.augment import Augment
-from stackfeat.nets.zoo.cnn import CNN
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
+from stackfeat.nets.zoo import images
+from stackfeat.nets.zoo.images import CNN, Augment
 from stackfeat.registry.names import ESTIMATORS, NETS, in_family
 from stackfeat.registry.resolve import check_name, is_user_code, resolve
 from stackfeat.tasks.task import Task
@@ -43,7 +44,7 @@ def fit(
     spec = NetSpec(CNN, params, 0, task.n_outputs, shapes={"image": x.shape[1:]}, input_names=("image",))
     options = TrainOptions(**{"epochs": 12, "batch_size": 32, "lr": 5e-3, **train})
     loss: Any = "cross_entropy" if task.classes else "mse"
-    return fit_net(spec, [x], y, options=options, task=task, metric_loss=loss, seed=seed)
+    return fit_net(spec, TrainingSet([x], y, seed), Training(options, task, loss))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -173,9 +174,9 @@ def test_a_torchvision_for_another_torch_is_explained(monkeypatch: pytest.Monkey
     def broken(name: str) -> ModuleType:
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(vision.importlib, "import_module", broken)
+    monkeypatch.setattr(images.importlib, "import_module", broken)
     with pytest.raises(MissingExtraError, match=r"nms does not exist.*built for another torch.*index-url"):
-        vision.timm_net("resnet18")
+        images.timm_net("resnet18")
 
 
 @pytest.fixture
@@ -202,12 +203,12 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_is_built_with_its_outputs_and_params(library: None) -> None:
-    build = vision.torchvision_net("resnet18")
+    build = images.torchvision_net("resnet18")
     spec = NetSpec(build, {"extra": 3}, 0, 7, shapes={"x": (3, 16, 16)}, input_names=("x",))
     module: Any = spec.build()
     assert module(torch.randn(2, 3, 16, 16)).shape == (2, 7) and module.extra == 3
     with pytest.raises(ConfigError, match=r"no model 'resnet81'. Did you mean 'torchvision:resnet18'"):
-        vision.torchvision_net("resnet81")
+        images.torchvision_net("resnet81")
     with pytest.raises(UsageError, match=r"3 channels; got 1"):
         build(n_outputs=2, shapes={"x": (1, 16, 16)})
     with pytest.raises(UsageError, match=r"nothing is downloaded in a run; got params pretrained=True"):
@@ -217,12 +218,10 @@ def test_a_model_is_built_with_its_outputs_and_params(library: None) -> None:
 @pytest.mark.slow
 def test_a_model_of_timm_is_trained_as_any_other() -> None:
     try:
-        build = vision.timm_net("resnet10t")
+        build = images.timm_net("resnet10t")
     except MissingExtraError as error:
         pytest.skip(str(error))
     x, y = rows(32, 3, 32)
     spec = NetSpec(build, {}, 0, 3, shapes={"x": x.shape[1:]}, input_names=("x",))
-    net = fit_net(
-        spec, [x], y, options=TrainOptions(epochs=2), task=TASK, metric_loss="cross_entropy", seed=0
-    )
+    net = fit_net(spec, TrainingSet([x], y, 0), Training(TrainOptions(epochs=2), TASK, "cross_entropy"))
     assert net.predict([x]).shape == (32, 3) and net.penultimate is not None

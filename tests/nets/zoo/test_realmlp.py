@@ -12,7 +12,7 @@ from torch import nn
 from stackfeat.errors import UsageError
 from stackfeat.layers.taps.runtime import pinned
 from stackfeat.nets.training.optimizer import FlatAdamW
-from stackfeat.nets.zoo.realmlp import (
+from stackfeat.nets.zoo.mlp import (
     NTPLinear,
     ParametricActivation,
     PeriodicColumns,

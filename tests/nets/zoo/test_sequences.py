@@ -12,10 +12,11 @@ from torch import nn
 from stackfeat.errors import UsageError
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.nets.build import NetSpec
+from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import FittedNet, fit_net
-from stackfeat.nets.zoo.gru import reversed_positions
-from stackfeat.nets.zoo.steps import TokenEmbedding
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
+from stackfeat.nets.zoo.sequences import TokenEmbedding, reversed_positions
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import resolve
 from stackfeat.tasks.task import Task
@@ -61,9 +62,7 @@ def spec_of(name: str, x: np.ndarray, task: Task = TASK) -> NetSpec:
 def fit(name: str, arrays: list[np.ndarray], y: np.ndarray, task: Task = TASK, **train: Any) -> FittedNet:
     options = TrainOptions(**{"epochs": 40, "batch_size": 32, "lr": 1e-2, **train})
     loss: Any = "cross_entropy" if task.classes else "mse"
-    return fit_net(
-        spec_of(name, arrays[0], task), arrays, y, options=options, task=task, metric_loss=loss, seed=0
-    )
+    return fit_net(spec_of(name, arrays[0], task), TrainingSet(arrays, y, 0), Training(options, task, loss))
 
 
 @every_net

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stackfeat.errors import ConfigError
 from stackfeat.members.net_options import NetOptions
-from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.training_defaults import TASKS, train_defaults, with_declared
-from stackfeat.registry.names import NETS
-from stackfeat.registry.resolve import resolve
+from stackfeat.nets.options import TrainOptions, training_defaults, with_training_defaults
+from stackfeat.registry.names import NET_TRAINING, NETS
 
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
-def test_what_is_read_as_text_is_what_the_class_has(name: str, task: str) -> None:
-    cls: Any = resolve(name, NETS, "net")
-    has = dict(getattr(cls, "train_defaults", {}))
-    special = {kind: has.pop(kind, {}) for kind in TASKS}
-    assert (
-        train_defaults(name, task)
-        == has | special["regression" if task == "regression" else "classification"]
-    )
+def test_the_table_holds_options_of_training_by_name_and_by_path(name: str, task: str) -> None:
+    assert NET_TRAINING.keys() <= NETS.keys()
+    defaults = training_defaults(name, task)
+    assert TrainOptions(**defaults).model_fields_set == defaults.keys()
+    assert training_defaults(NETS[name], task) == defaults
 
 
 def test_only_what_the_config_leaves_open_is_filled_in() -> None:
-    train = with_declared("realmlp", TrainOptions(lr=5e-3, epochs=7), "multiclass")
+    train = with_training_defaults("realmlp", TrainOptions(lr=5e-3, epochs=7), "multiclass")
     assert (train.lr, train.epochs) == (5e-3, 7)  # the first is also the general default
     assert (train.schedule, train.clip_norm) == ("coslog4", None)
-    assert with_declared("realmlp", TrainOptions(), "binary").lr == 0.04
-    assert with_declared("realmlp", TrainOptions(), "regression").lr == 0.1
+    assert with_training_defaults("realmlp", TrainOptions(), "binary").lr == 0.04
+    assert with_training_defaults("realmlp", TrainOptions(), "regression").lr == 0.1
 
 
 def test_options_filled_in_once_stay() -> None:
     once = NetOptions(net="realmlp").resolved("binary", Path())
     again = NetOptions.model_validate(once.to_json()).resolved("regression", Path())
     assert again.train == once.train
-    assert with_declared("mlp", TrainOptions(), "binary") == TrainOptions()
+    assert with_training_defaults("mlp", TrainOptions(), "binary") == TrainOptions()
 
 
 def write(folder: Path, declared: str) -> str:
@@ -56,12 +50,12 @@ def test_a_users_class_is_read_and_not_imported(tmp_path: Path) -> None:
         write(tmp_path, "train_defaults: dict = {'lr': 0.3, 'regression': {'epochs': 3}}"),
         TrainOptions(),
     )
-    assert with_declared(net, nothing, "regression", tmp_path) == TrainOptions(lr=0.3, epochs=3)
-    assert with_declared(net, nothing, "binary", tmp_path) == TrainOptions(lr=0.3)
+    assert with_training_defaults(net, nothing, "regression", tmp_path) == TrainOptions(lr=0.3, epochs=3)
+    assert with_training_defaults(net, nothing, "binary", tmp_path) == TrainOptions(lr=0.3)
     assert "my_declared_net" not in sys.modules
     net = write(tmp_path, "width = 3  # nothing declared")
-    assert with_declared(net, nothing, "binary", tmp_path) == nothing
-    assert with_declared("no_such_module:Net", nothing, "binary", tmp_path) == nothing
+    assert with_training_defaults(net, nothing, "binary", tmp_path) == nothing
+    assert with_training_defaults("no_such_module:Net", nothing, "binary", tmp_path) == nothing
 
 
 @pytest.mark.parametrize(
@@ -81,4 +75,4 @@ def test_a_users_class_is_read_and_not_imported(tmp_path: Path) -> None:
 def test_what_cannot_be_declared_is_refused(declared: str, message: str, tmp_path: Path) -> None:
     train = TrainOptions(early_stopping="fixed")
     with pytest.raises(ConfigError, match=message):
-        with_declared(write(tmp_path, declared), train, "binary", tmp_path)
+        with_training_defaults(write(tmp_path, declared), train, "binary", tmp_path)

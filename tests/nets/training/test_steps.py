@@ -15,13 +15,15 @@ from torch.nn import functional as F
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.taps.runtime import use_amp
 from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.outputs import TrainReport
 from stackfeat.nets.training.batches import Rows, convolves_images
 from stackfeat.nets.training.fit import train_net
-from stackfeat.nets.training.loop import TrainingLoop
+from stackfeat.nets.training.loop import Training, TrainingLoop
 from stackfeat.nets.training.optimizer import FlatAdamW
-from stackfeat.nets.training.outputs import TrainReport
+from stackfeat.tasks.task import Task
 
 CPU = torch.device("cpu")
+TASK = Task("binary", ("a", "b"))
 
 
 def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str) -> Tensor:
@@ -54,7 +56,9 @@ def conv(seed: int = 0) -> nn.Module:
 
 def train(net: nn.Module, rows: Rows, seed: int = 0, **options: Any) -> TrainReport:
     given = {"epochs": 2, "batch_size": 16, "lr": 0.01, **options}
-    return train_net(net, rows, options=TrainOptions(**given), loss=cross_entropy, seed=seed, device=CPU)
+    return train_net(
+        net, rows, Training(TrainOptions(**given), TASK, "cross_entropy"), loss=cross_entropy, seed=seed
+    )
 
 
 def weights(net: nn.Module) -> list[Tensor]:
@@ -98,22 +102,27 @@ def test_averaged_weights_are_validated_and_kept_and_statistics_are_averaged_too
     net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
     options = TrainOptions(epochs=3, batch_size=16, lr=0.02, ema=0.95, patience=3)
     report = train_net(
-        net, rows, options=options, loss=cross_entropy, seed=0, device=CPU, validation=validation
+        net, rows, Training(options, TASK, "cross_entropy"), loss=cross_entropy, seed=0, validation=validation
     )
     net.eval()
     with torch.no_grad():
         loss = float(F.cross_entropy(net(*validation.tensors), validation.y))
     assert loss == pytest.approx(min(report.validation_losses), rel=1e-5)
     raw = copy.deepcopy(net)
-    train_net(raw, rows, options=TrainOptions(epochs=1, lr=0.02), loss=cross_entropy, seed=0, device=CPU)
+    train_net(
+        raw,
+        rows,
+        Training(TrainOptions(epochs=1, lr=0.02), TASK, "cross_entropy"),
+        loss=cross_entropy,
+        seed=0,
+    )
     averaged = copy.deepcopy(net)
     train_net(
         averaged,
         rows,
-        options=TrainOptions(epochs=1, lr=0.02, ema=0.95),
+        Training(TrainOptions(epochs=1, lr=0.02, ema=0.95), TASK, "cross_entropy"),
         loss=cross_entropy,
         seed=0,
-        device=CPU,
     )
     assert not torch.allclose(raw[1].running_mean, averaged[1].running_mean)
 
@@ -245,7 +254,7 @@ def test_weight_decay_spares_norms_biases_and_embeddings() -> None:
 
 def test_an_attempt_steps_once_for_each_batch_of_every_epoch() -> None:
     options = TrainOptions(epochs=3, batch_size=16)
-    loop = TrainingLoop(linear(), make_rows(49), options, cross_entropy, CPU)
+    loop = TrainingLoop(linear(), make_rows(49), Training(options, TASK, "cross_entropy"), cross_entropy)
     loop.order.manual_seed(0)
     loop.run()
     assert loop.progress.step == loop.n_steps == 9, "a last row alone joins its neighbours"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stackfeat.nets.zoo.numbers import CategoryColumns
+from stackfeat.nets.zoo.columns import CategoryColumns
 
 
 def test_few_codes_are_one_hot_two_levels_one_column_and_many_codes_vectors() -> None:

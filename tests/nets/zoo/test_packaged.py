@@ -14,11 +14,10 @@ from stackfeat.errors import MissingExtraError, UsageError
 from stackfeat.layers.taps.runtime import pinned
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.options import TrainOptions
-from stackfeat.nets.training.fit import fit_net
-from stackfeat.nets.training.outputs import Head, row_losses
-from stackfeat.nets.zoo.ft_transformer import FTTransformer
-from stackfeat.nets.zoo.resnet_tabular import ResNetTabular
-from stackfeat.nets.zoo.tabm import TabM
+from stackfeat.nets.outputs import Head, row_losses
+from stackfeat.nets.training.fit import TrainingSet, fit_net
+from stackfeat.nets.training.loop import Training
+from stackfeat.nets.zoo.packaged import FTTransformer, ResNetTabular, TabM
 from stackfeat.registry.names import NET_PACKAGES, NETS
 from stackfeat.registry.resolve import resolve
 from stackfeat.tasks.task import Task
@@ -74,12 +73,8 @@ def test_training_a_tabm_takes_the_step_of_the_paper() -> None:
     options = TrainOptions(epochs=1, batch_size=50, lr=0.01, weight_decay=0.0, clip_norm=None)
     net = fit_net(
         NetSpec(TabM, params, 3, 2),
-        (x, NO_CODES),
-        y,
-        options=options,
-        task=Task("binary", ("a", "b")),
-        metric_loss="cross_entropy",
-        seed=0,
+        TrainingSet((x, NO_CODES), y, 0),
+        Training(options, Task("binary", ("a", "b")), "cross_entropy"),
     )
     assert net.report.lr == 0.01
     from stackfeat.seeds import derive_seed
@@ -158,12 +153,8 @@ def test_a_fitted_net_keeps_the_bins_of_its_training_rows() -> None:
     params = {"num_embeddings": "piecewise_linear", "n_bins": 4, "hidden": 8, "k": 2}
     net = fit_net(
         NetSpec(TabM, params, 2, 1),
-        (train, NO_CODES),
-        train[:, 0].astype(np.float64),
-        options=TrainOptions(epochs=1),
-        task=Task("regression"),
-        metric_loss="mse",
-        seed=0,
+        TrainingSet((train, NO_CODES), train[:, 0].astype(np.float64), 0),
+        Training(TrainOptions(epochs=1), Task("regression"), "mse"),
     )
     assert net.spec.prepared == TabM.prepare((train, NO_CODES), params)
     before = net.state_bytes()

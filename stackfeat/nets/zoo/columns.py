@@ -145,25 +145,19 @@ class CategoryColumns(nn.Module):
         super().__init__()
         self.few = [j for j, n_codes in enumerate(cardinalities) if n_codes <= max_one_hot]
         self.many = [j for j, n_codes in enumerate(cardinalities) if n_codes > max_one_hot]
-        widths = [one_hot_width(cardinalities[j]) for j in self.few]
-        self.widths = widths + [embedding] * len(self.many)
+        tables = [OneHot(cardinalities[j]) for j in self.few]
+        self.widths = [table.rows.shape[1] for table in tables] + [embedding] * len(self.many)
         self.width = sum(self.widths)
         self.n_categorical = len(cardinalities)
-        self.tables = nn.ModuleList([OneHot(cardinalities[j]) for j in self.few])
+        self.tables = nn.ModuleList(tables)
         sizes = [cardinalities[j] for j in self.many]
-        starts = [sum(sizes[:place]) for place in range(len(sizes))]
-        self.register_buffer("offsets", torch.tensor(starts, dtype=torch.int64), persistent=False)
-        self.embedding = nn.Embedding(sum(sizes), embedding) if sizes else None
-        if self.embedding is not None:
-            nn.init.normal_(self.embedding.weight, std=std)
-            with torch.no_grad():
-                self.embedding.weight[self.offsets] = 0.0
+        self.register_buffer("offsets", first_codes(sizes), persistent=False)
+        self.embedding = category_table(sizes, embedding, std) if sizes else None
 
     def forward(self, numbers: Tensor, codes: Tensor | None) -> Tensor:
         if not self.n_categorical:
             return numbers
-        if codes is None:
-            raise ValueError("codes must be given: this net was built with cardinalities; got codes=None")
+        codes = require_codes(codes)
         parts = [numbers]
         parts += [table(codes[:, j]) for table, j in zip(self.tables, self.few, strict=True)]
         if self.embedding is not None:
@@ -171,21 +165,39 @@ class CategoryColumns(nn.Module):
         return torch.cat([part.to(numbers.dtype) for part in parts], dim=1)
 
 
+def first_codes(cardinalities: Sequence[int]) -> Tensor:
+    """Return where the codes of each column start in one table of all."""
+    starts = [sum(cardinalities[:column]) for column in range(len(cardinalities))]
+    return torch.tensor(starts, dtype=torch.int64)
+
+
+def category_table(cardinalities: Sequence[int], width: int, std: float) -> nn.Embedding:
+    """Return one table for all columns: a single look-up is much faster than one a column."""
+    table = nn.Embedding(sum(cardinalities), width)
+    nn.init.normal_(table.weight, std=std)
+    with torch.no_grad():
+        # Unknown is often absent from training: no random vector then.
+        table.weight[first_codes(cardinalities)] = 0.0
+    return table
+
+
+def require_codes(codes: Tensor | None) -> Tensor:
+    """Return the codes that a net with categories must be given."""
+    if codes is None:
+        raise ValueError("codes must be given: this net was built with cardinalities; got codes=None")
+    return codes
+
+
 class OneHot(nn.Module):
-    """Look up the fixed columns of a code: (n_rows,) gives (n_rows, width)."""
+    """Look up the fixed columns of a code, all zeros for 0: (n_rows,) gives (n_rows, width)."""
 
     rows: Tensor
 
     def __init__(self, n_codes: int) -> None:
         super().__init__()
         known = torch.eye(n_codes - 1) if n_codes != 3 else torch.tensor([[-1.0], [1.0]])
-        unknown = torch.zeros(1, one_hot_width(n_codes))
+        unknown = torch.zeros(1, known.shape[1])
         self.register_buffer("rows", torch.cat([unknown, known]), persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         return self.rows[codes]
-
-
-def one_hot_width(n_codes: int) -> int:
-    """Return the columns of a category with `n_codes` codes, of which 0 is all zeros."""
-    return 1 if n_codes == 3 else n_codes - 1

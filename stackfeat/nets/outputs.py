@@ -8,8 +8,8 @@ Out: a loss per row while training; probabilities or values in float64 afterward
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from stackfeat.errors import MemberError
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 from stackfeat.layers.taps.values import first_tensor
-from stackfeat.structure import must, structured
+from stackfeat.structure import must
 from stackfeat.tasks.classification import checked_probabilities
 from stackfeat.tasks.task import Task, checked_finite
 
@@ -59,17 +59,10 @@ class Head:
     scale: float | tuple[float, ...] = 1.0
     order: Sequence[int] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: object) -> Head:
-        """Return the head that `to_json` described; StructureError if it is not made so."""
-        head = structured(cls, values, "head")
-        must(head.positive in (0, 1), "head.positive", "be 0 or 1", head.positive)
-        is_order = sorted(head.order) == list(range(len(head.order)))
-        must(is_order, "head.order", "name each column once", head.order)
-        return head
+    def __post_init__(self) -> None:
+        must(self.positive in (0, 1), "head.positive", "be 0 or 1", self.positive)
+        is_order = sorted(self.order) == list(range(len(self.order)))
+        must(is_order, "head.order", "name each column once", self.order)
 
     def log_scores(self, output: Tensor) -> Tensor:
         """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""
@@ -206,18 +199,15 @@ def check_rows_independent(module: nn.Module, inputs: Sequence[Tensor]) -> None:
         return
     batch = [values[:n_rows] for values in inputs]
     half = n_rows // 2
-    swapped = [
-        torch.cat(
-            [
-                values[:half],
-                values[half:] * 2 + 1 if values.is_floating_point() else values[:1].expand_as(values[half:]),
-            ]
-        )
-        for values in batch
-    ]
+
+    def beside_others(values: Tensor) -> Tensor:
+        rest = values[half:]
+        others = rest * 2 + 1 if rest.is_floating_point() else values[:1].expand_as(rest)
+        return torch.cat([values[:half], others])
+
     with evaluating(module), torch.no_grad(), plain_transformers():
         as_given = output_rows(module(*batch), n_rows)[:half]
-        with_others = output_rows(module(*swapped), n_rows)[:half]
+        with_others = output_rows(module(*map(beside_others, batch)), n_rows)[:half]
     if not torch.allclose(as_given, with_others, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise MemberError(
             "a row's output must not depend on other rows of its batch; got other outputs for the same rows: "
@@ -255,8 +245,3 @@ class TrainReport:
     lr: float = 0.0
     stopped: bool = False
     n_parts: int = 1
-
-    @classmethod
-    def from_json(cls, values: object) -> TrainReport:
-        """Return the report whose fields stand in a net's header; StructureError if it is not made so."""
-        return structured(cls, values, "report")
