@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.load import load, load_rows
+from stackfeat.data.schema.load import load, load_rows
 from stackfeat.data.options import DataOptions
 
 KINDS = ("number", "whole", "missing", "truth", "word", "day")

@@ -21,5 +21,10 @@ class Options(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def one_is_a_list(value: object) -> object:
+    """Return a text alone as a list of it, where an option takes several."""
+    return (value,) if isinstance(value, str) else value
+
+
 FOLDERS = ("oof", "test", "holdout", "predictor")
 """Folders of a run folder that hold files of runs alone."""

@@ -22,7 +22,7 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.data.splits.folds import Folds, load_folds, make_folds, save_folds
-from stackfeat.data.splits.validation_split import inner_split
+from stackfeat.data.splits.holdout import inner_split
 from stackfeat.engine.crossfit import Progress
 from stackfeat.engine.jobs import Averaging, Job
 from stackfeat.engine.plan import Plan

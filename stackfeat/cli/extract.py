@@ -182,7 +182,7 @@ def describe_member_layers(
         )
     import numpy as np
 
-    from stackfeat.data.load import load
+    from stackfeat.data.schema.load import load
     from stackfeat.layers.activations.listing import list_layers
     from stackfeat.layers.extraction.inputs import to_column
     from stackfeat.meta.columns import Rows

@@ -16,16 +16,13 @@ from pathlib import Path
 from stackfeat.config.fields import is_set
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
-from stackfeat.data.options import InputOptions
+from stackfeat.data.files.tables import BUILTIN, BUILTIN_SETS, beside, holds
+from stackfeat.data.options import ROLES, InputOptions
 from stackfeat.data.splits.splitters import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
 from stackfeat.options import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
 from stackfeat.tasks.task import task_class
-
-ROLES = ("id", "target", "group", "time", "weight", "fold")
-
-BUILT_IN = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 
 _TIME_OPTIONS = ("gap", "test_size", "max_train_size")
 
@@ -65,10 +62,10 @@ def _built_in_findings(config: RunConfig) -> list[Finding]:
     findings = []
     for role in ("train", "test"):
         source = getattr(config.data, role)
-        if source and source.startswith("sklearn:"):
-            name = source.removeprefix("sklearn:")
-            if name not in BUILT_IN:
-                legal, hint = ", ".join(BUILT_IN), suggest(name, BUILT_IN)
+        if source and source.startswith(BUILTIN):
+            name = source.removeprefix(BUILTIN)
+            if name not in BUILTIN_SETS:
+                legal, hint = ", ".join(BUILTIN_SETS), suggest(name, BUILTIN_SETS)
                 message = f"must be one of {legal} after 'sklearn:'; got {name!r}.{hint}"
                 findings.append(Finding(f"data.{role}", message))
             elif role == "test" and config.data.train != source:
@@ -170,7 +167,7 @@ def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
     findings = []
     for role in ("train", "test", "sample_submission"):
         path = getattr(config.data, role)
-        if path is not None and not path.startswith("sklearn:"):
+        if path is not None and not path.startswith(BUILTIN):
             findings += file_findings(f"data.{role}", path, allowed)
     for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
         findings += _folder_findings(place, path, allowed)
@@ -349,20 +346,24 @@ def _array_findings(
     """A npy file stands beside each data file; any other name means an array of a npz file."""
     files = [file for file in (config.data.train, config.data.test) if file is not None]
     for file in files:
-        if file.startswith("sklearn:"):
+        if file.startswith(BUILTIN):
             yield Finding(place, f"arrays are read from files; got {file}. Name a npz file")
             return
-        if name.endswith(".npy"):
-            beside = str(Path(file).parent / name.replace("{name}", Path(file).stem))
-            found = allowed.resolve(beside)
+        if holds(name, "array"):
+            path = beside(Path(file), name)
+            found = allowed.resolve(str(path))
             if found is None:
-                yield Finding(place, outside(beside, allowed))
+                yield Finding(place, outside(str(path), allowed))
             elif not found.is_file():
-                near = [item.name for item in found.parent.glob("*.npy")] if found.parent.is_dir() else []
+                near = (
+                    [item.name for item in found.parent.glob(f"*{path.suffix}")]
+                    if found.parent.is_dir()
+                    else []
+                )
                 hint = suggest(found.name, near)
                 remedy = "" if hint else " ({name} stands for the data file's name without suffix)"
-                yield Finding(place, f"there is no file {beside!r} in {allowed.folder}.{hint}{remedy}")
-        elif option == "array" and not file.lower().endswith(".npz"):
+                yield Finding(place, f"there is no file {str(path)!r} in {allowed.folder}.{hint}{remedy}")
+        elif option == "array" and not holds(file, "arrays"):
             message = (
                 f"names an array of a npz file; got {name!r} and {file}. Use a npz file, or a npy file beside "
                 f"it, such as '{{name}}_{name}.npy'"

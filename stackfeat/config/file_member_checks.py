@@ -13,15 +13,12 @@ from stackfeat.config.data_checks import Allowed, file_findings
 from stackfeat.config.fields import is_set
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
+from stackfeat.data.files.tables import holds, suffixes_of
 from stackfeat.engine.graph import Graph
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.options import PredictionFiles, PredictionsOptions
 from stackfeat.registry.file_template import FOLD, fill, has_fold, placeholder_problem, placeholders
 from stackfeat.tasks.task import task_class
-
-PREDICTION_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".npy")
-
-FOLD_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather")
 
 _ROLES = ("oof", "test", "folds", "oof_ids", "test_ids")
 
@@ -67,7 +64,7 @@ def _prediction_file_findings(
     if problem:
         yield Finding(place, problem if role == "test" or "names of files" not in problem else _plain(name))
         return
-    legal = FOLD_SUFFIXES if role == "folds" else PREDICTION_SUFFIXES
+    legal = suffixes_of("table") if role == "folds" else suffixes_of("table", "array")
     if Path(name).suffix.lower() not in legal:
         yield Finding(place, f"must be a file of {', '.join(legal)}; got {name!r}. Convert it")
         return
@@ -91,7 +88,7 @@ def pattern_findings(place: str, name: str, config: RunConfig, allowed: Allowed)
 
 def _array_findings(path: str, files: PredictionFiles) -> Iterator[Finding]:
     """Check what goes with npy files, which have no ids and no names of columns."""
-    is_array = {role: (getattr(files, role) or "").lower().endswith(".npy") for role in ("oof", "test")}
+    is_array = {role: holds(getattr(files, role) or "", "array") for role in ("oof", "test")}
     for role in ("oof", "test"):
         if getattr(files, f"{role}_ids") is not None and not is_array[role]:
             message = f"{role}_ids belongs to an npy file; got {role}={getattr(files, role)!r}. Remove it"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError, in_quotes, one_line
 from stackfeat.registry.resolve import suggest
@@ -70,8 +71,6 @@ def scaffold_config(
     DataError
         If the file cannot be read, or `target` or `id` is no column of it.
     """
-    from stackfeat.data.files.tables import read_frame
-
     # A built-in name arrives from a command line as Path("sklearn:digits").
     source = str(train)
     frame = read_frame(source, DataOptions(train=source, target=target, id=id))
@@ -89,7 +88,7 @@ def scaffold_config(
 
 
 def _relative(path: Path, start: Path) -> str:
-    if str(path).startswith("sklearn:"):
+    if str(path).startswith(BUILTIN):
         return str(path)
     return Path(os.path.relpath(path.absolute(), start)).as_posix()
 
@@ -129,10 +128,8 @@ def _is_number(text: str) -> bool:
 def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:
     """Return the sample submission's first column, else a column called id with a value for each row."""
     if sample_submission is not None:
-        from stackfeat.data.files.tables import read_frame
-
         options = DataOptions(train=str(sample_submission), target=target)
-        first = str(read_frame(sample_submission, options).columns[0])
+        first = table_format(sample_submission).names(sample_submission, options)[0]
         if first in frame.columns:
             return first
     for column in map(str, frame.columns):

@@ -30,6 +30,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import ScalarNode
 
+from stackfeat.data.files.tables import is_called_like_data
 from stackfeat.errors import ConfigError, Problem
 from stackfeat.registry.resolve import suggest
 from stackfeat.store.disk import refuse_no_file
@@ -41,7 +42,6 @@ MAX_TEXT = 4_096
 MAX_KEY = 500
 SHOWN = 80
 MAX_PROBLEMS = 100
-DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".npz")
 LARGEST_INT = 2**63
 _TAGS = "tag:yaml.org,2002:"
 
@@ -117,7 +117,7 @@ def parse_yaml(text: str, file: str = "", path: str = "") -> Document:
 
 
 def _refuse_data(path: Path) -> None:
-    if path.suffix.lower() in DATA_SUFFIXES:
+    if is_called_like_data(path):
         message = (
             f"a config must be a YAML file; got {path.name!r}, which is called like data. Write a config for it: "
             f"stackfeat init {path} --target COLUMN"

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stackfeat.options import Options
+from stackfeat.options import Options, one_is_a_list
 
 ColumnType = Literal["numeric", "categorical", "boolean", "date", "text"]
-FoldKind = Literal["auto", "kfold", "stratified", "group", "stratified_group", "time", "column"]
-
-
+FOLD_KINDS = ("auto", "kfold", "stratified", "group", "stratified_group", "time", "column")
 ArrayKind = Literal["auto", "table", "image", "sequence", "tokens", "array"]
+Resize = Literal["short_side", "stretch", "pad"]
 Normalize = Literal["auto", "standard", "imagenet", "unit", "none"]
+ROLES = ("id", "target", "group", "time", "weight", "fold")
 
 
 class InputOptions(Options):
@@ -21,30 +21,23 @@ class InputOptions(Options):
 
     columns: tuple[str, ...] | None = Field(None, description="Column names or globs of the table.")
     array: str | None = Field(
-        None, description="An array's name in the npz file, or a npy file such as '{name}_images.npy'."
+        None, description="An array of the npz file, or a npy file: '{name}_images.npy'."
     )
     column: str | None = Field(None, description="A column of image paths.")
     kind: ArrayKind = Field("auto", description="array: what its axes mean.")
     lengths: str | None = Field(
-        None, description="array: the array or column that holds how many steps of each row are real."
+        None, description="array: the array or column that says how long each row is."
     )
     channels: Literal["auto", "first", "last"] = Field("auto", description="Where an image array has them.")
     normalize: Normalize = Field("auto", description="How numbers of arrays and images are scaled.")
-    stream: bool | None = Field(
-        None, description="Leave rows on disk until they are needed; by default where they are large."
-    )
+    stream: bool | None = Field(None, description="Leave rows on disk until needed; default: large ones.")
     root: str | None = Field(None, description="column: the folder that image paths are relative to.")
     size: int | None = Field(None, ge=4, le=2048, description="column: images become size x size pixels.")
     mode: Literal["RGB", "L"] = Field("RGB", description="column: colour, or grey.")
-    resize: Literal["short_side", "stretch", "pad"] = Field(
-        "short_side", description="column: how an image becomes square."
-    )
+    resize: Resize = Field("short_side", description="column: how an image becomes square.")
     broken: Literal["warn", "error"] = Field("warn", description="column: what unreadable files lead to.")
 
-    @field_validator("columns", mode="before")
-    @classmethod
-    def one_column_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _one = field_validator("columns", mode="before")(one_is_a_list)
 
     @model_validator(mode="after")
     def exactly_one_source(self) -> InputOptions:
@@ -78,19 +71,23 @@ class DataOptions(Options):
     encoding: str | None = Field(None, description="Text encoding of csv files; default: detected.")
     separator: str | None = Field(None, description="Separator of csv files; default: detected.")
 
-    @field_validator("drop", mode="before")
-    @classmethod
-    def one_name_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    @property
+    def roles(self) -> dict[str, str]:
+        """Columns that are no features by themselves, by role."""
+        return {role: name for role in ROLES if (name := getattr(self, role)) is not None}
+
+    @property
+    def array_inputs(self) -> dict[str, InputOptions]:
+        """Inputs that are arrays or image files."""
+        return {name: given for name, given in (self.inputs or {}).items() if given.columns is None}
+
+    _one = field_validator("drop", mode="before")(one_is_a_list)
 
 
 class FoldOptions(Options):
     """How training rows are split."""
 
-    kind: str = Field(
-        "auto",
-        description="auto, kfold, stratified, group, stratified_group, time, column or pkg.mod:Splitter.",
-    )
+    kind: str = Field("auto", description=f"{', '.join(FOLD_KINDS)} or pkg.mod:Splitter.")
     n: int = Field(5, ge=2, le=100, description="Number of folds.")
     repeats: int = Field(1, ge=1, le=100, description="Complete stacks on newly drawn folds.")
     repeats_as: Literal["stacks", "blocks"] = Field(
@@ -115,7 +112,6 @@ class FoldOptions(Options):
     @field_validator("kind")
     @classmethod
     def known_kind(cls, value: str) -> str:
-        kinds = FoldKind.__args__  # type: ignore[attr-defined]
-        if value not in kinds and ":" not in value:
-            raise ValueError(f"must be one of {', '.join(kinds)}, or pkg.mod:Splitter; got {value!r}")
+        if value not in FOLD_KINDS and ":" not in value:
+            raise ValueError(f"must be one of {', '.join(FOLD_KINDS)}, or pkg.mod:Splitter; got {value!r}")
         return value

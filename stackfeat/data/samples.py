@@ -1,21 +1,20 @@
 """Samples: the rows of one file as arrays that every later stage reads.
 
 In:  typed columns and arrays from `load`, or a stored entry.
-Out: `Table` (numbers and category codes), `ArrayInput` (images, sequences, tokens and others) and `Samples`
-     (ids, inputs, labels, roles), row-aligned.
+Out: `Table` (numbers and category codes), `ArrayInput` (images, sequences, tokens and others; large ones stay on disk
+     as a `LazyRows` until rows are asked for) and `Samples` (ids, inputs, labels, roles), row-aligned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from collections.abc import Callable
+from dataclasses import InitVar, asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stackfeat.data.files.lazy import LazyArray, chunk_rows
 from stackfeat.errors import UsageError
-from stackfeat.store.entry import reading
+from stackfeat.store.entry import Entry, EntryWriter, reading
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
 
@@ -23,8 +22,115 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["image", "sequence", "tokens", "array"]
-
+AnyKind = Literal["table", "image", "sequence", "tokens", "array"]
 Scaling = Literal["standard", "imagenet", "unit", "none"]
+LARGE_BYTES = 2**29
+"""Rows that would take more memory than this as float32 stay on disk; no measurement decides it."""
+CHUNK_BYTES = 2**24
+
+
+def is_large(n_rows: int, shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape stay on disk unless the config says otherwise."""
+    return n_rows * int(np.prod(shape, dtype=np.int64)) * 4 > LARGE_BYTES
+
+
+def chunk_rows(shape: tuple[int, ...]) -> int:
+    """Return how many rows of this shape are worked on at a time."""
+    return max(1, CHUNK_BYTES // (4 * max(1, int(np.prod(shape, dtype=np.int64)))))
+
+
+@dataclass(eq=False, repr=False)
+class LazyRows:
+    """A view of rows of an array, computed where it is indexed.
+
+    Parameters
+    ----------
+    source : ndarray of shape (n, ...)
+        Usually a `numpy.memmap`; it is never copied as a whole.
+    rows : ndarray of int, optional
+        Which rows of `source`, in which order; all of them without it.
+    change : callable, optional
+        Applied to the rows that are read: an array (k, ...) and the same rows of `beside`.
+    beside : ndarray, optional
+        Row-aligned with `source`, such as lengths of sequences; handed to `change`.
+    row_shape : tuple of int, optional
+        Of one row after `change`.
+    dtype : dtype, optional
+        After `change`.
+
+    Examples
+    --------
+    >>> view = LazyRows(np.arange(10).reshape(5, 2), rows=np.array([4, 0]))
+    >>> view.shape, view[np.array([1])].tolist()
+    ((2, 2), [[0, 1]])
+    """
+
+    source: np.ndarray
+    rows: np.ndarray | None = None
+    change: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
+    beside: np.ndarray | None = None
+    row_shape: InitVar[tuple[int, ...] | None] = None
+    dtype: Any = None
+    shape: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self, row_shape: tuple[int, ...] | None) -> None:
+        n_rows = len(self.source if self.rows is None else self.rows)
+        self.shape = (n_rows, *(self.source.shape[1:] if row_shape is None else row_shape))
+        self.dtype = np.dtype(self.source.dtype if self.dtype is None else self.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return rows as an array in memory; an int, a slice, a mask or an array of row numbers."""
+        if isinstance(index, int | np.integer):
+            return np.asarray(self[np.array([index])][0])
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        index = np.asarray(index)
+        index = np.flatnonzero(index) if index.dtype == bool else index
+        # A negative number counts from the end of the view, not of the file.
+        index = np.where(index < 0, index + len(self), index)
+        rows = index if self.rows is None else self.rows[index]
+        values = read_rows(self.source, rows)
+        if self.change is None:
+            return values
+        return self.change(values, None if self.beside is None else self.beside[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values = self[:]
+        return values if dtype is None else values.astype(dtype)
+
+    def take(self, rows: np.ndarray) -> LazyRows:
+        """Return a view of these rows."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        chosen = rows if self.rows is None else self.rows[rows]
+        return LazyRows(self.source, chosen, self.change, self.beside, self.shape[1:], self.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memmap is pickled as all its values; its file's name is enough for a worker process.
+        state = dict(vars(self))
+        source = self.source
+        if isinstance(source, np.memmap) and source.filename is not None and source.flags.c_contiguous:
+            state["source"] = (str(source.filename), source.dtype.str, source.offset, source.shape)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        source = state["source"]
+        if isinstance(source, tuple):
+            name, dtype, offset, shape = source
+            state["source"] = np.memmap(name, dtype=dtype, mode="r", offset=offset, shape=shape)
+        vars(self).update(state)
+
+
+def read_rows(source: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return rows as an array of its own in memory, read from disk in the order of the file."""
+    if len(rows) and np.all(np.diff(rows) == 1):
+        return np.array(source[rows[0] : rows[-1] + 1])
+    order = np.argsort(rows, kind="stable")
+    values = np.empty((len(rows), *source.shape[1:]), dtype=source.dtype)
+    values[order] = source[rows[order]]
+    return values
 
 
 @dataclass(frozen=True)
@@ -33,7 +139,7 @@ class ArrayInput:
 
     Attributes
     ----------
-    values : ndarray or LazyArray of shape (n_rows, ...)
+    values : ndarray or LazyRows of shape (n_rows, ...)
         Images (n_rows, channels, height, width), sequences (n_rows, steps, channels), tokens
         (n_rows, steps), or of any shape; numbers as in the file, not scaled yet.
     kind : {"image", "sequence", "tokens", "array"}
@@ -45,7 +151,7 @@ class ArrayInput:
         Tokens: one more than the greatest in the training file.
     """
 
-    values: np.ndarray | LazyArray
+    values: np.ndarray | LazyRows
     kind: Kind
     scaling: Scaling = "none"
     lengths: np.ndarray | None = None
@@ -63,13 +169,9 @@ class ArrayInput:
         return self.values.dtype
 
     @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
     def is_lazy(self) -> bool:
         """Whether rows are read from disk when they are needed."""
-        return isinstance(self.values, LazyArray)
+        return isinstance(self.values, LazyRows)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -83,35 +185,19 @@ class ArrayInput:
 
     def take(self, rows: np.ndarray) -> ArrayInput:
         """Return these rows, in this order; rows on disk stay there."""
-        values = self.values.take(rows) if isinstance(self.values, LazyArray) else self.values[rows]
+        values = self.values.take(rows) if isinstance(self.values, LazyRows) else self.values[rows]
         return replace(self, values=values, lengths=None if self.lengths is None else self.lengths[rows])
 
 
-MISSING_CODE = -1
+@dataclass(frozen=True)
+class ArraySchema:
+    """How an array of this kind is read; `shape` is that of a row as it is held (sequences: of a step)."""
 
-UNSEEN_CODE = -2
-
-
-class ArrayWriter(Protocol):
-    """Where arrays and JSON values go: a store's entry being written."""
-
-    def array(self, name: str, values: np.ndarray) -> None: ...
-
-    def pieces(self, name: str, shape: tuple[int, ...], dtype: Any, pieces: Iterable[np.ndarray]) -> None: ...
-
-    def json(self, name: str, value: Any) -> None: ...
-
-
-class ArrayReader(Protocol):
-    """Where arrays and JSON values come from: a finished entry of a store."""
-
-    def array(self, name: str, *, mmap: bool = False) -> np.ndarray: ...
-
-    def json(self, name: str) -> Any: ...
-
-    def structure(self, name: str, kind: Any) -> Any: ...
-
-    def refuse(self, fault: str) -> NoReturn: ...
+    kind: AnyKind
+    shape: tuple[int, ...]
+    scaling: Scaling = "none"
+    channels: Literal["none", "first", "last"] = "none"
+    n_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,11 +230,6 @@ class Table:
     @property
     def n_rows(self) -> int:
         return len(self.numeric)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all columns, numeric ones first."""
-        return (*self.numeric_names, *self.code_names)
 
     def take(self, rows: np.ndarray) -> Table:
         """Return these rows, in this order."""
@@ -223,7 +304,7 @@ class Samples:
         return [(name, value) for name in names if (value := getattr(self, name)) is not None]
 
 
-def save_samples(samples: Samples, writer: ArrayWriter) -> None:
+def save_samples(samples: Samples, writer: EntryWriter) -> None:
     """Write the rows into a store entry, as arrays and one JSON value."""
     inputs: list[dict[str, Any]] = []
     for j, (name, values) in enumerate(samples.inputs.items()):
@@ -246,7 +327,21 @@ def save_samples(samples: Samples, writer: ArrayWriter) -> None:
     )
 
 
-def load_samples(entry: ArrayReader) -> Samples:
+def _save_array(values: ArrayInput, index: int, writer: EntryWriter) -> dict[str, Any]:
+    """Write an array input; rows that are on disk are copied piece by piece."""
+    if isinstance(values.values, LazyRows):
+        lazy, size = values, chunk_rows(values.shape[1:])
+        pieces = (np.asarray(lazy[start : start + size]) for start in range(0, len(lazy), size))
+        writer.pieces(f"input{index}", values.shape, values.dtype, pieces)
+    else:
+        writer.array(f"input{index}", values.values)
+    if values.lengths is not None:
+        writer.array(f"input{index}.lengths", values.lengths)
+    has_lengths = values.lengths is not None
+    return asdict(_DescribedArray(values.kind, values.scaling, values.n_tokens, has_lengths, values.is_lazy))
+
+
+def load_samples(entry: Entry) -> Samples:
     """Read rows written by `save_samples`."""
     described: _Described = entry.structure("samples", _Described)
     inputs: dict[str, Input] = {}
@@ -306,51 +401,22 @@ class _Described:
     roles: tuple[Literal["y", "weight", "group", "time", "fold"], ...]
 
 
-def _read_table(entry: ArrayReader, index: int, described: _DescribedTable) -> Table:
+def _read_table(entry: Entry, index: int, described: _DescribedTable) -> Table:
     numeric, codes = entry.array(f"input{index}.numeric"), entry.array(f"input{index}.codes")
+    are_numbers = numeric.dtype == np.float64 and codes.dtype == np.int32
+    n_columns = (len(described.numeric_names), len(described.code_names))
+    have_names = numeric.ndim == codes.ndim == 2 and (numeric.shape[1], codes.shape[1]) == n_columns
+    is_whole = have_names and len(numeric) == len(codes) and len(described.levels) == n_columns[1]
     with reading(entry):
-        must(
-            numeric.dtype == np.float64 and codes.dtype == np.int32,
-            "its table",
-            "hold numbers",
-            numeric.dtype.str,
-        )
-        must(
-            numeric.ndim == codes.ndim == 2
-            and len(numeric) == len(codes)
-            and numeric.shape[1] == len(described.numeric_names)
-            and codes.shape[1] == len(described.code_names) == len(described.levels),
-            "its table",
-            "have a column for each name",
-            numeric.shape,
-        )
+        must(are_numbers, "its table", "hold numbers", numeric.dtype.str)
+        must(is_whole, "its table", "have a column for each name", numeric.shape)
     return Table(numeric, described.numeric_names, codes, described.code_names, described.levels)
 
 
-def _save_array(values: ArrayInput, index: int, writer: ArrayWriter) -> dict[str, Any]:
-    """Write an array input; rows that are on disk are copied piece by piece."""
-    if isinstance(values.values, LazyArray):
-        lazy, size = values, chunk_rows(values.shape[1:])
-        pieces = (np.asarray(lazy[start : start + size]) for start in range(0, len(lazy), size))
-        writer.pieces(f"input{index}", values.shape, values.dtype, pieces)
-    else:
-        writer.array(f"input{index}", values.values)
-    if values.lengths is not None:
-        writer.array(f"input{index}.lengths", values.lengths)
-    return {
-        "kind": values.kind,
-        "scaling": values.scaling,
-        "n_tokens": values.n_tokens,
-        "has_lengths": values.lengths is not None,
-        "is_lazy": values.is_lazy,
-    }
-
-
-def _read_array(entry: ArrayReader, index: int, described: _DescribedArray) -> ArrayInput:
+def _read_array(entry: Entry, index: int, described: _DescribedArray) -> ArrayInput:
     name = f"input{index}"
-    is_lazy = described.is_lazy
     return ArrayInput(
-        values=LazyArray(entry.array(name, mmap=True)) if is_lazy else entry.array(name),
+        values=LazyRows(entry.array(name, mmap=True)) if described.is_lazy else entry.array(name),
         kind=described.kind,
         scaling=described.scaling,
         lengths=entry.array(f"{name}.lengths") if described.has_lengths else None,

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from stackfeat.data.messages import name_values
 from stackfeat.errors import UsageError
 from stackfeat.members.options import MemberOptions, Output
-from stackfeat.registry.resolve import quoted, suggest
+from stackfeat.registry.resolve import name_values, quoted, suggest
 from stackfeat.registry.wildcards import is_pattern, matches
 from stackfeat.tasks.task import OUTPUTS, task_class
 

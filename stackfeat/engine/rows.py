@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackfeat.data.files.fingerprint import fingerprint
+from stackfeat.data.files.tables import find_file
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.recipes import FoldsRecipe, Recipe, SamplesRecipe
@@ -79,13 +80,12 @@ def row_recipes(
     options = {name: value for name, value in data.to_json().items() if name not in _FILES}
     if data.target_transform == "auto":
         options["target_transform"] = declared(metric).target_transform
-    file = _identity(data.train, folder, data, memory)
+    file = fingerprint(find_file(data.train, folder), data, memory, folder)
     samples, held = SamplesRecipe.of(file, options, task, "train"), None
     test = None
     if data.test is not None:
-        test = SamplesRecipe.of(
-            _identity(data.test, folder, data, memory), options, task, "test", samples.key
-        )
+        test_file = fingerprint(find_file(data.test, folder), data, memory, folder)
+        test = SamplesRecipe.of(test_file, options, task, "test", samples.key)
     kind = resolve_kind(folds, task, data.group is not None, data.time is not None, data.fold is not None)
     is_time = is_time_kind(kind, data.time is not None, folds.allow_leak)
     if holdout:
@@ -112,12 +112,6 @@ def _holdout_options(holdout: float | str, kind: str, folds: FoldOptions) -> dic
         return {"share": holdout}
     gap = folds.gap if kind == "time" else 0
     return {"share": holdout, "kind": kind, "gap": gap, "seed": derive_seed(folds.seed, "holdout")}
-
-
-def _identity(name: str, folder: Path, data: DataOptions, memory: Path | None) -> str:
-    if name.startswith("sklearn:"):
-        return name
-    return fingerprint(folder / name, data, memory, folder)
 
 
 def ensure_rows(
@@ -158,8 +152,8 @@ def _read_and_split(
     store: EntryStore,
     splitter: Any,
 ) -> None:
-    from stackfeat.data.load import load
     from stackfeat.data.samples import save_samples
+    from stackfeat.data.schema.load import load
     from stackfeat.data.splits.folds import save_folds
 
     with warnings.catch_warnings(record=True) as caught:

@@ -18,7 +18,7 @@ import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.data.splits.validation_split import inner_split
+from stackfeat.data.splits.holdout import inner_split
 from stackfeat.encodings.alignment import (
     FoldSpaces,
     add_refit_space,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.data.files.prediction_file import class_order
+from stackfeat.data.schema.prediction_file import class_order
 from stackfeat.errors import MemberError
 from stackfeat.members.imported_rows import FOLDS, FoldFile, file_of, weights_role
 from stackfeat.members.net import Arrays, FittedNets, NetMember, seeds_of

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.data.messages import name_values
 from stackfeat.errors import DataError, MemberError
 from stackfeat.members.imported_rows import PREDICTIONS, Aligned, positions
 from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Rows
+from stackfeat.registry.resolve import name_values
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task

@@ -15,16 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from stackfeat.data.files.prediction_file import PredictionRows
-from stackfeat.data.messages import quote_values
 from stackfeat.data.options import DataOptions
-from stackfeat.data.samples import ArrayReader, ArrayWriter, Samples
+from stackfeat.data.samples import Samples
+from stackfeat.data.schema.prediction_file import PredictionRows
 from stackfeat.data.splits.folds import Folds
 from stackfeat.errors import DataError
 from stackfeat.metrics.metric import Metric
-from stackfeat.registry.resolve import quoted, suggest
+from stackfeat.registry.resolve import quote_values, quoted, suggest
 from stackfeat.store import Entry
-from stackfeat.store.entry import reading
+from stackfeat.store.entry import EntryWriter, reading
 from stackfeat.structure import checked, must
 from stackfeat.tasks.task import Task
 
@@ -55,7 +54,7 @@ class Aligned:
         """Whether one row stands for the models of all folds."""
         return len(self.test) < 2
 
-    def save(self, writer: ArrayWriter) -> None:
+    def save(self, writer: EntryWriter) -> None:
         """Write it into a store entry."""
         writer.array("oof", self.oof)
         writer.array("test_ids", self.test_ids)
@@ -66,7 +65,7 @@ class Aligned:
         writer.json("imported", {"n_test": len(self.test)})
 
     @classmethod
-    def load(cls, entry: ArrayReader) -> Aligned:
+    def load(cls, entry: Entry) -> Aligned:
         """Read what `save` wrote."""
         with reading(entry):
             n_test = checked(int, entry.json("imported")["n_test"], "n_test")
@@ -187,13 +186,13 @@ class FoldFile:
         pairs = np.unique(np.stack([group, self.fold_of[0]]), axis=1)
         return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
-    def save(self, writer: ArrayWriter) -> None:
+    def save(self, writer: EntryWriter) -> None:
         writer.array("fold_of", self.fold_of)
         writer.array("run", self.run)
         writer.json("fold_file", {"n_other": self.n_other})
 
     @classmethod
-    def load(cls, entry: ArrayReader) -> FoldFile:
+    def load(cls, entry: Entry) -> FoldFile:
         with reading(entry):
             fold_of, run = entry.array("fold_of"), entry.array("run")
             must(
@@ -334,4 +333,4 @@ class Candidate:
     @property
     def rows(self) -> np.ndarray:
         """Numbers of the training rows that some fold predicts."""
-        return np.flatnonzero(self.folds.covered(0))
+        return np.flatnonzero(self.folds.fold_of(0) >= 0)

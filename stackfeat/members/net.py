@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from stackfeat.data.prepare import ArrayPrepare, NetPrepare
+from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.errors import MemberError, TapError
 from stackfeat.layers.taps.tap import Tap

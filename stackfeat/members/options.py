@@ -20,7 +20,7 @@ from stackfeat.errors import StackfeatError
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.vote import Vote
 from stackfeat.nets.options import TapOptions
-from stackfeat.options import Options
+from stackfeat.options import Options, one_is_a_list
 from stackfeat.registry.source import library_versions
 from stackfeat.tasks.task import task_class
 
@@ -310,10 +310,7 @@ class EstimatorOptions(MemberOptions):
         0.15, gt=0, lt=0.9, description="Inner rows for early_stopping_rounds."
     )
 
-    @field_validator("inputs", mode="before")
-    @classmethod
-    def one_item_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _one = field_validator("inputs", mode="before")(one_is_a_list)
 
     def member(self, trust_code: bool = False) -> Member:
         if self.estimator == GATED_LINEAR:
@@ -409,10 +406,7 @@ class VoteOptions(MemberOptions):
     bags: int = Field(5, ge=1, le=50, description="greedy: bags of inputs.")
     start: int = Field(3, ge=1, description="greedy: starts from this many of the best inputs.")
 
-    @field_validator("inputs", mode="before")
-    @classmethod
-    def one_item_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _one = field_validator("inputs", mode="before")(one_is_a_list)
 
     @property
     def kind(self) -> type[Vote]:

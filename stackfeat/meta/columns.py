@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.prepare import NoPrepare, ScaledPrepare, TreePrepare
+from stackfeat.data.prepare.estimator import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Input, Table
 from stackfeat.errors import MemberError
 from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients, scaling_of

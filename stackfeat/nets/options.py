@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stackfeat.errors import ConfigError
-from stackfeat.options import Options
+from stackfeat.options import Options, one_is_a_list
 from stackfeat.registry.names import NET_TRAINING, NETS
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
@@ -175,10 +175,7 @@ class TapOptions(Options):
         description="aligned, reference: principal directions kept; by default one for every eight anchors.",
     )
 
-    @field_validator("encode", mode="before")
-    @classmethod
-    def one_encoding_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _one = field_validator("encode", mode="before")(one_is_a_list)
 
     @property
     def key(self) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 
 from stackfeat.config.data_checks import ROOTS_VARIABLE, Allowed, data_roots_from
 from stackfeat.data.files.parsing import parsing
-from stackfeat.data.load import load_rows
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.inputs import paths_named
+from stackfeat.data.schema.load import load_rows
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
 from stackfeat.engine.worker import fit_recipe
 from stackfeat.errors import DataError, TrustError, UsageError, as_written

@@ -7,7 +7,6 @@ Out: a planner whose rows and folds are in the store, and what was found out on 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -46,16 +45,6 @@ class DataFiles:
     sample: pd.DataFrame | None
 
 
-def read_sample(data: DataOptions, folder: Path) -> pd.DataFrame | None:
-    """Return the sample submission, where there is one."""
-    from stackfeat.data.files.tables import read_frame
-    from stackfeat.data.load import find_file
-
-    if data.sample_submission is None:
-        return None
-    return read_frame(find_file(data.sample_submission, folder), data, "test")
-
-
 def check_sample(sample: pd.DataFrame, test: Samples, data: DataOptions) -> None:
     """Raise DataError unless predictions of the test rows can be written like the sample submission."""
     from stackfeat.output.submission import Form, make_submission, order_like_sample
@@ -75,6 +64,8 @@ def read_data(planner: Planner) -> DataFiles:
     UsageError
         If the metric gives no number for guesses.
     """
+    from stackfeat.data.schema.load import read_sample
+
     config, recipes = planner.config, planner.recipes
     notes = planner.read_rows()
     warnings = [] if config.metric in METRICS else _try_metric(planner)

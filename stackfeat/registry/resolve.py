@@ -11,7 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -297,6 +297,7 @@ def _is_namesake(module: ModuleFile) -> bool:
 
 
 LONGEST = 80
+SHOWN = 5
 
 
 def quoted(value: object) -> str:
@@ -316,6 +317,28 @@ def quoted(value: object) -> str:
 def cut(text: str, longest: int = LONGEST) -> str:
     """Return the beginning of a long text."""
     return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def name_values(values: Iterable[object], n_shown: int = SHOWN) -> str:
+    """Join the first values, and say how many more there are.
+
+    Examples
+    --------
+    >>> name_values(range(8))
+    '0, 1, 2, 3, 4 and 3 more'
+    """
+    listed = list(values)
+    return _first([cut(str(value)) for value in listed[:n_shown]], len(listed))
+
+
+def quote_values(values: Iterable[object]) -> str:
+    """Join values as `name_values`, each in quotes."""
+    listed = list(values)
+    return _first([quoted(value) for value in listed[:SHOWN]], len(listed))
+
+
+def _first(shown: Sequence[str], n_values: int) -> str:
+    return ", ".join(shown) + (f" and {n_values - len(shown)} more" if n_values > len(shown) else "")
 
 
 def code_hash(name: str, folder: Path) -> str | None:

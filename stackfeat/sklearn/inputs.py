@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, indexable
 
 from stackfeat.data.samples import Input, Table
-from stackfeat.data.schema.columns import Column, describe_column, guess_type
+from stackfeat.data.schema.columns import Column, describe_column, infer_type
 from stackfeat.data.schema.roles import build_table
 from stackfeat.errors import DataError, UsageError
 from stackfeat.registry.resolve import suggest
@@ -139,7 +139,7 @@ def _named(X: Any) -> Mapping[str, Any]:
 def _typed(name: str, values: pd.Series) -> Column:
     """Return the column's type; who gives a column of text to an estimator wants it read as categories."""
     is_category = isinstance(values.dtype, pd.CategoricalDtype)
-    found = "categorical" if is_category else guess_type(values)
+    found = "categorical" if is_category else infer_type(values)
     return describe_column(name, values, "categorical" if found == "text" else found, f"X: column {name!r}")
 
 

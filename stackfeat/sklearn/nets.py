@@ -22,7 +22,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 
 from stackfeat.data.samples import Samples
-from stackfeat.data.splits.validation_split import inner_split
+from stackfeat.data.splits.holdout import inner_split
 from stackfeat.errors import UsageError
 from stackfeat.members.net import FittedNets, NetMember, net_arrays
 from stackfeat.members.net_options import NetOptions

@@ -81,7 +81,7 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         self, fits: Mapping[str, FoldFits], folds: Folds, y: np.ndarray, task: Task, weight: Any
     ) -> None:
         """Fit weights or ranks on predictions of rows that no estimator saw."""
-        rows = np.flatnonzero(folds.covered(0))
+        rows = np.flatnonzero(folds.fold_of(0) >= 0)
         said = [np.asarray(one.oof().prediction, dtype=np.float64) for one in fits.values()]
         kept = [task.whole(values)[rows] for values in said]
         weight = None if weight is None else np.asarray(weight, dtype=np.float64)[rows]

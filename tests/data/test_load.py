@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.files.cells import to_text
-from stackfeat.data.files.tables import find_separator
-from stackfeat.data.load import LoadedData, load, load_rows
+from stackfeat.data.files.csv_file import find_separator
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table, load_samples, save_samples
-from stackfeat.data.schema.columns import Schema, guess_type
+from stackfeat.data.schema.columns import Schema, infer_type
+from stackfeat.data.schema.load import LoadedData, load, load_rows
 from stackfeat.errors import DataWarning
 from stackfeat.store import MemoryStore
 
@@ -131,13 +131,13 @@ def test_free_text_and_constants_are_left_out(tmp_path: Path) -> None:
 
 
 def test_guesses() -> None:
-    assert guess_type(pd.Series(["1", "2.5", "", "NA"])) == "numeric"
-    assert guess_type(pd.Series(["true", "false", "?"])) == "boolean"
-    assert guess_type(pd.Series(["2024-01-01 10:00", "2024/01/02"])) == "date"
-    assert guess_type(pd.Series(["20240101", "20240102"])) == "numeric"
-    assert guess_type(pd.Series([f"T{i % 30}" for i in range(40)])) == "categorical"
-    assert guess_type(pd.Series([f"T{i}" for i in range(40)])) == "text"
-    assert guess_type(pd.Series([1, 2])) == "numeric"
+    assert infer_type(pd.Series(["1", "2.5", "", "NA"])) == "numeric"
+    assert infer_type(pd.Series(["true", "false", "?"])) == "boolean"
+    assert infer_type(pd.Series(["2024-01-01 10:00", "2024/01/02"])) == "date"
+    assert infer_type(pd.Series(["20240101", "20240102"])) == "numeric"
+    assert infer_type(pd.Series([f"T{i % 30}" for i in range(40)])) == "categorical"
+    assert infer_type(pd.Series([f"T{i}" for i in range(40)])) == "text"
+    assert infer_type(pd.Series([1, 2])) == "numeric"
     assert to_text(pd.Series([1.0, np.nan, 3.0])).tolist()[::2] == ["1", "3"]
 
 
@@ -147,7 +147,7 @@ def test_inputs_take_globs_and_roles_only_by_name(tmp_path: Path) -> None:
     )
     inputs = {"nums": {"columns": ["num_*"]}, "all": {"columns": ["*"]}, "role": {"columns": ["g"]}}
     samples = _load(tmp_path, text, id="id", group="g", drop="other", inputs=inputs).train
-    assert {name: t.names for name, t in samples.inputs.items() if isinstance(t, Table)} == {
+    assert {name: t.numeric_names for name, t in samples.inputs.items() if isinstance(t, Table)} == {
         "nums": ("num_a", "num_b"),
         "all": ("num_a", "num_b"),
         "role": ("g",),
@@ -198,7 +198,7 @@ def test_samples_go_through_a_store_entry(tmp_path: Path) -> None:
         save_samples(train, writer)
     back = load_samples(store.read("samples"))
     assert back.task == train.task and back.ids.tolist() == train.ids.tolist()
-    assert _table(back).levels == _table(train).levels and _table(back).names == _table(train).names
+    assert _table(back).levels == _table(train).levels and _table(back).code_names == _table(train).code_names
     np.testing.assert_array_equal(_table(back).numeric, _table(train).numeric)
     np.testing.assert_array_equal(back.labels, train.labels)
     assert back.weight is None

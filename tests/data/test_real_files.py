@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.load import load
 from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.load import load
 from stackfeat.errors import DataWarning
 
 REAL = Path(__file__).parents[3] / "shared" / "data"

@@ -112,7 +112,9 @@ def test_a_text_in_an_array_is_judged_as_the_text(text):
 def test_estimators_in_a_stored_preparer_are_judged():
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    from stackfeat.data.prepare.state import dump_state, load_state
+    from stackfeat.data.prepare.estimator import ScaledPrepare
 
+    prepare = ScaledPrepare()
+    prepare.encoder = HashingVectorizer(input="filename")
     with pytest.raises(TrustError, match="input"):
-        load_state("scaled", dump_state("scaled", {"encoder": HashingVectorizer(input="filename")}))
+        ScaledPrepare.from_bytes(prepare.to_bytes())

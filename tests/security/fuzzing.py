@@ -23,10 +23,10 @@ from PIL import Image
 
 from stackfeat.cli.store import explain_entry, list_entries
 from stackfeat.config.load import load_config
-from stackfeat.data.files.prediction_file import read_predictions
-from stackfeat.data.load import load
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.samples import Samples, Table
+from stackfeat.data.schema.load import load, read_sample
+from stackfeat.data.schema.prediction_file import read_predictions
 from stackfeat.data.splits.folds import make_folds
 from stackfeat.engine.graph import match_block
 from stackfeat.errors import StackfeatError
@@ -150,6 +150,7 @@ def load_case(rng: random.Random, folder: Path, options: DataOptions) -> Case:
     folds = FoldOptions(kind=rng.choice(["auto"] * 5 + ["stratified", "column", "time"]), n=2)
 
     def call() -> object:
+        read_sample(options, folder)
         loaded = load(options, folder, kind, metric)  # type: ignore[arg-type]
         return make_folds(folds, loaded.train)
 

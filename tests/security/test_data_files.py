@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.files.array_files import ArchiveFile, read_npy
+from stackfeat.data.files.array_files import ArchiveFile, Npy
 from stackfeat.data.files.images import read_images
-from stackfeat.data.files.prediction_file import read_predictions
 from stackfeat.data.options import InputOptions
+from stackfeat.data.schema.prediction_file import read_predictions
 from stackfeat.errors import StackfeatError
 from stackfeat.nets.weights import find_state, parse_checkpoint
 from stackfeat.tasks.task import Task
@@ -77,7 +77,7 @@ def test_a_hostile_npy_file_is_one_line(name: str, tmp_path: Path, canary: Any) 
     path = tmp_path / "a.npy"
     path.write_bytes(NPY[name](canary))
     with pytest.raises(StackfeatError) as caught:
-        np.asarray(read_npy(path, "data.inputs.image.array"))
+        np.asarray(Npy().array(path, "", "data.inputs.image.array", mapped=None))
     assert "\n" not in str(caught.value)
 
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from stackfeat.data.files.lazy import is_large
-from stackfeat.data.files.parsing import parsing
-from stackfeat.data.messages import name_values, quote_values
+from stackfeat.data.files.format import Format
+from stackfeat.data.files.parsing import parsing, unknown_name
 from stackfeat.data.options import DataOptions
+from stackfeat.data.samples import is_large
 from stackfeat.errors import DataError
-from stackfeat.registry.resolve import cut, quoted, suggest
+from stackfeat.registry.resolve import cut, name_values, quote_values, quoted, suggest
 from stackfeat.store.npy import Header, check_size, load_npy, read_header, to_native
 
-ROLES = ("id", "target", "group", "time", "weight", "fold")
+if TYPE_CHECKING:
+    import pandas as pd
+
 MOST_ARRAYS = 100_000
 _SMALL_BYTES = 2**20
 COLUMN_KINDS = "biufSUMm"
@@ -66,10 +68,7 @@ class ArchiveFile:
             If it is no npz file, or unpacks to far more than its size.
         """
         arrays: dict[str, Stored] = {}
-        with (
-            parsing(path, "must be an npz file of plain arrays", "write it with numpy.savez"),
-            zipfile.ZipFile(path) as archive,
-        ):
+        with _as_npz(path), zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _refuse_bomb(path, members)
             for member in members:
@@ -88,10 +87,8 @@ class ArchiveFile:
             If there is no such array, it holds Python objects, or not what its header says.
         """
         if name not in self.arrays:
-            raise DataError(
-                f"{self.path}: {what} must be an array of the file; got {quoted(name)}; arrays are "
-                f"{name_values(self.arrays) or 'none'}.{suggest(name, self.arrays)}"
-            )
+            listed = f"; arrays are {name_values(self.arrays) or 'none'}"
+            raise unknown_name(f"{self.path}: {what} must be an array of the file", name, self.arrays, listed)
         header = self.arrays[name].header
         if header.dtype.hasobject:
             raise DataError(
@@ -99,7 +96,7 @@ class ArchiveFile:
                 "which are never read, because that can run code; write plain arrays, sequences of different "
                 "lengths end to end beside an array of their lengths"
             )
-        with parsing(self.path, "must be an npz file of plain arrays", "write it again with numpy.savez"):
+        with _as_npz(self.path):
             check_size(header, self.arrays[name].n_bytes, f"{self.path}: array {quoted(name)}")
         return header
 
@@ -111,7 +108,7 @@ class ArchiveFile:
         self, names: Iterable[str], what: str, *, mapped: bool | None = False
     ) -> Iterator[np.ndarray]:
         """Yield several arrays; as `read`, with the file opened once."""
-        with parsing(self.path, "must be an npz file of plain arrays", "write it with numpy.savez"):
+        with _as_npz(self.path):
             archive = zipfile.ZipFile(self.path)
         with archive:
             for name in names:
@@ -129,7 +126,11 @@ class ArchiveFile:
                 yield to_native(array)
 
 
-def _refuse_bomb(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+def _as_npz(path: Path) -> AbstractContextManager[None]:
+    return parsing(path, "must be an npz file of plain arrays", "write it with numpy.savez")
+
+
+def _refuse_bomb(path: Path, members: Collection[zipfile.ZipInfo]) -> None:
     """Refuse a file of so many arrays, or so much to unpack, that reading it is an attack or a mistake."""
     n_bytes, n_packed = sum(member.file_size for member in members), path.stat().st_size
     if n_bytes > _BOMB_BYTES and n_bytes > _BOMB_RATIO * n_packed:
@@ -150,56 +151,67 @@ def _mapped_copy(member: IO[bytes], where: str) -> np.ndarray:
         file.seek(0)
         header = read_header(file, where)
         order: Any = "F" if header.is_fortran else "C"
-        return np.memmap(
-            file, dtype=header.dtype, mode="r", offset=file.tell(), shape=header.shape, order=order
-        )
+        return np.memmap(file, header.dtype, "r", file.tell(), header.shape, order)
 
 
-def read_npy(path: Path, what: str, *, mapped: bool | None = None) -> np.ndarray:
-    """Return the array of a npy file, memory-mapped where it is large.
+class Npy(Format):
+    """One array."""
 
-    Raises
-    ------
-    DataError
-        If there is no such file, or it holds anything but plain numbers or text.
-    """
-    with parsing(what, "must name a npy file", "correct the name"):
-        is_file = path.is_file()
-    if not is_file:
-        near = [other.name for other in path.parent.glob("*.npy")] if path.parent.is_dir() else []
-        raise DataError(f"{what}: there is no file {path}.{suggest(path.name, near)}")
-    with parsing(path, "must be a npy file of plain numbers", "write it with numpy.save"):
-        array = to_native(load_npy(path, str(path), mmap=path.stat().st_size > _SMALL_BYTES))
-    if mapped is None:
-        mapped = is_large(1, array.shape)
-    return array if mapped else np.array(array)
+    suffixes = (".npy",)
+    holds = "array"
+
+    def array(self, path: Path, name: str, what: str, *, mapped: bool | None) -> np.ndarray:
+        with parsing(what, "must name a npy file", "correct the name"):
+            if not path.is_file():
+                near = [other.name for other in path.parent.glob("*.npy")] if path.parent.is_dir() else []
+                raise DataError(f"{what}: there is no file {path}.{suggest(path.name, near)}")
+        with parsing(path, "must be a npy file of plain numbers", "write it with numpy.save"):
+            array = to_native(load_npy(path, str(path), mmap=path.stat().st_size > _SMALL_BYTES))
+        is_mapped = is_large(1, array.shape) if mapped is None else mapped
+        return array if is_mapped else np.array(array)
 
 
-def read_npz_frame(path: Path, options: DataOptions) -> pd.DataFrame:
-    """Return the one-dimensional arrays of a npz file as columns, and those of a two-dimensional ``X``.
+class Npz(Format):
+    """Arrays by name: those of one dimension are columns, as are those of a two-dimensional ``X``.
 
     ``y`` stands for the target, and ``id`` for the id, where the file has no array of their names.
     Arrays that are inputs of their own are left out.
     """
-    archive = ArchiveFile.open(path)
-    claimed = _claimed(archive, options)
-    n_rows = _count_rows(archive, options)
-    columns: dict[str, np.ndarray] = {}
-    if "X" in archive.arrays and "X" not in claimed:
-        X = _plain_X(archive, options)
-        columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
-    found = _arrays_of_columns(archive, options, n_rows, claimed | ({"X"} if columns else set()))
-    columns |= dict(zip(found.values(), archive.read_each(found, "a column"), strict=True))
-    with parsing(path, "must hold columns of numbers, text or dates", "leave the others away"):
-        return pd.DataFrame(columns, index=pd.RangeIndex(n_rows))
+
+    suffixes = (".npz",)
+    holds = "arrays"
+
+    def array(self, path: Path, name: str, what: str, *, mapped: bool | None) -> np.ndarray:
+        return ArchiveFile.open(path).read(name, what, mapped=mapped)
+
+    def frame(self, path: Path, options: DataOptions) -> pd.DataFrame:
+        import pandas as pd
+
+        archive = ArchiveFile.open(path)
+        given = (options.inputs or {}).values()
+        claimed = {name for one in given for name in (one.array, one.lengths) if name in archive.arrays}
+        n_rows = _count_rows(archive, options)
+        columns: dict[str, np.ndarray] = {}
+        if "X" in archive.arrays and "X" not in claimed:
+            _check_column(archive, "X")
+            X = archive.read("X", "X")
+            if X.ndim != 2 and options.inputs is None:
+                raise DataError(
+                    f"{path}: X must be 2-D (rows, columns) to be a table; got shape {X.shape}; for images and "
+                    "sequences name an input: data.inputs: {image: {array: X}}"
+                )
+            columns = {f"x{j}": column for j, column in enumerate(X.T)} if X.ndim == 2 else {}
+        found = _arrays_of_columns(archive, options, n_rows, claimed | ({"X"} if columns else set()))
+        columns |= dict(zip(found.values(), archive.read_each(found, "a column"), strict=True))
+        with parsing(path, "must hold columns of numbers, text or dates", "leave the others away"):
+            return pd.DataFrame(columns, index=pd.RangeIndex(n_rows))
 
 
 def _arrays_of_columns(
-    archive: ArchiveFile, options: DataOptions, n_rows: int, others: Collection[str]
+    archive: ArchiveFile, options: DataOptions, n_rows: int, others: Collection[str | None]
 ) -> dict[str, str]:
     """Return which arrays are columns, and what these are called."""
     aliases = {"y": options.target, "id": options.id or "id"}
-    named = {getattr(options, role) for role in ROLES}
     found: dict[str, str] = {}
     for name, stored in archive.arrays.items():
         column = aliases.get(name, name) if aliases.get(name) not in archive.arrays else name
@@ -208,7 +220,7 @@ def _arrays_of_columns(
         if stored.header.shape == (n_rows,):
             _check_column(archive, name)
             found[name] = column
-        elif column in named:
+        elif column in options.roles.values():
             raise DataError(
                 f"{archive.path}: {name} must have one value for each of {n_rows} rows; got shape "
                 f"{stored.header.shape}"
@@ -225,26 +237,14 @@ def _check_column(archive: ArchiveFile, name: str) -> None:
         )
 
 
-def array_inputs_of(options: DataOptions) -> dict[str, str]:
-    """Return the arrays that inputs name, by input."""
-    return {name: given.array for name, given in (options.inputs or {}).items() if given.array is not None}
-
-
-def _claimed(archive: ArchiveFile, options: DataOptions) -> set[str]:
-    arrays = set(array_inputs_of(options).values())
-    lengths = {given.lengths for given in (options.inputs or {}).values() if given.lengths is not None}
-    return (arrays | lengths) & set(archive.arrays)
-
-
 def _count_rows(archive: ArchiveFile, options: DataOptions) -> int:
     """How many samples there are: one for each length of a ragged input, or each row of an array."""
     if "is_test" in archive.arrays:
         raise DataError(
-            f"{archive.path}: holds both training and test rows ('is_test'); write them into two files "
-            "without it"
+            f"{archive.path}: holds both training and test rows ('is_test'); write them into two files without it"
         )
     for name, given in (options.inputs or {}).items():
-        if given.array is None or given.array.endswith(".npy"):
+        if given.array is None or Npy.fits(given.array):
             continue
         what = f"data.inputs.{name}.array"
         header = archive.header(given.array, what)
@@ -254,23 +254,12 @@ def _count_rows(archive: ArchiveFile, options: DataOptions) -> int:
             raise DataError(f"{archive.path}: {what} must have a row per sample; got one number")
         return header.shape[0]
     if "X" in archive.arrays:
-        shape = archive.header("X", "X").shape
-        return shape[0] if shape else 0
+        return next(iter(archive.header("X", "X").shape), 0)
     if options.inputs is None:
         raise DataError(
             f"{archive.path}: must hold a 2-D array 'X'; got arrays {quote_values(archive.arrays)}; "
             "rename one to X, or name inputs: data.inputs: {NAME: {array: ARRAY}}"
         )
-    sizes = [stored.header.shape[0] for stored in archive.arrays.values() if stored.header.shape]
-    return max(sizes, default=0)
-
-
-def _plain_X(archive: ArchiveFile, options: DataOptions) -> np.ndarray:
-    _check_column(archive, "X")
-    X = archive.read("X", "X")
-    if X.ndim != 2 and options.inputs is None:
-        raise DataError(
-            f"{archive.path}: X must be 2-D (rows, columns) to be a table; got shape {X.shape}; for images and "
-            "sequences name an input: data.inputs: {image: {array: X}}"
-        )
-    return X if X.ndim == 2 else np.zeros((X.shape[0] if X.shape else 0, 0))
+    return max(
+        (stored.header.shape[0] for stored in archive.arrays.values() if stored.header.shape), default=0
+    )

@@ -56,21 +56,18 @@ class TextBlock:
     @cached_property
     def values(self) -> np.ndarray:
         """Cells as float64 of shape (n_columns, n_rows), NaN where they are missing or no number."""
-        values: np.ndarray = np.append(self.numbers, np.nan)[self.codes]
-        return values
+        return np.asarray(np.append(self.numbers, np.nan)[self.codes])
 
     @cached_property
     def is_numeric(self) -> np.ndarray:
         """Whether each column has values, all of them numbers."""
         present = self.codes >= 0
-        numeric: np.ndarray = present.any(axis=1) & ~(np.isnan(self.values) & present).any(axis=1)
-        return numeric
+        return np.asarray(present.any(axis=1) & ~(np.isnan(self.values) & present).any(axis=1))
 
     @cached_property
     def is_boolean(self) -> np.ndarray:
         """Whether each text is a truth value."""
-        boolean: np.ndarray = pd.Index(self.texts, dtype=object).isin(list(BOOLEANS))
-        return boolean
+        return np.asarray(pd.Index(self.texts, dtype=object).isin(list(BOOLEANS)))
 
     @cached_property
     def is_date(self) -> np.ndarray:
@@ -83,8 +80,7 @@ class TextBlock:
     @cached_property
     def is_fine_date(self) -> np.ndarray:
         """Whether each text has more digits of a second than microseconds need."""
-        fine: np.ndarray = pd.Series(self.texts, dtype="str").str.contains(r"\.\d{7}").to_numpy(dtype=bool)
-        return fine
+        return np.asarray(pd.Series(self.texts, dtype="str").str.contains(r"\.\d{7}"), dtype=bool)
 
     @cached_property
     def dates(self) -> np.ndarray:
@@ -115,18 +111,11 @@ class TextCells:
     @property
     def codes(self) -> np.ndarray:
         """Which text of the block each cell holds; -1 where it is missing."""
-        codes: np.ndarray = self.block.codes[self.place]
-        return codes
+        return np.asarray(self.block.codes[self.place])
 
     @property
     def is_missing(self) -> np.ndarray:
-        missing: np.ndarray = self.codes < 0
-        return missing
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether there are values, all of them numbers."""
-        return bool(self.block.is_numeric[self.place])
+        return np.asarray(self.codes < 0)
 
     @cached_property
     def distinct(self) -> np.ndarray:
@@ -137,13 +126,7 @@ class TextCells:
     @property
     def texts(self) -> list[str]:
         """Those texts."""
-        texts: list[str] = self.block.texts[self.distinct].tolist()
-        return texts
-
-    @property
-    def series(self) -> pd.Series:
-        """The cells as text, missing where they are."""
-        return pd.Series(np.append(self.block.texts, np.nan)[self.codes], dtype="str")
+        return list(self.block.texts[self.distinct])
 
     def numbers(self) -> np.ndarray:
         """Return float64, NaN where a cell is missing or no number."""
@@ -159,8 +142,7 @@ class TextCells:
         """The time that each of `texts` is, in UTC; NaT where it is none."""
         if self.block.is_fine_date[self.distinct].any():
             return parse_dates(self.block.texts[self.distinct])
-        dates: np.ndarray = self.block.dates[self.distinct]
-        return dates
+        return np.asarray(self.block.dates[self.distinct])
 
     def dates(self) -> np.ndarray:
         """Return times in UTC, NaT where a cell is missing or no time."""
@@ -169,8 +151,7 @@ class TextCells:
     def looked_up(self, values: Any, missing: Any) -> np.ndarray:
         """Return for each cell the value given for its text, in the order of `texts`."""
         places = np.where(self.is_missing, len(self.distinct), np.searchsorted(self.distinct, self.codes))
-        found: np.ndarray = np.append(values, missing)[places]
-        return found
+        return np.asarray(np.append(values, missing)[places])
 
 
 Cells = pd.Series | TextCells
@@ -178,21 +159,14 @@ Cells = pd.Series | TextCells
 
 def as_str(values: pd.Series) -> pd.Series:
     """Return cells as text; what a cell of a foreign type raises is a matter of its file."""
-    must = "every cell must be a number or text"
-    with parsing(
-        f"column {quoted(values.name)}", must, "convert the cells, or leave the column out (data.drop)"
-    ):
+    remedy = "convert the cells, or leave the column out (data.drop)"
+    with parsing(f"column {quoted(values.name)}", "every cell must be a number or text", remedy):
         return values.astype("str")
 
 
 def is_text(values: pd.Series) -> bool:
     """Whether cells are text (or categories, or mixed objects), to be parsed."""
-    dtype = values.dtype
-    return (
-        isinstance(dtype, pd.CategoricalDtype)
-        or dtype == np.dtype(object)
-        or pd.api.types.is_string_dtype(dtype)
-    )
+    return isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(values.dtype)
 
 
 def to_text(values: pd.Series) -> pd.Series:

@@ -11,16 +11,15 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stackfeat.data.files.tables import files_beside, read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import NO_SPACE, DataError, StructureError
-from stackfeat.store import file_stamp
+from stackfeat.store import disk, file_stamp
 from stackfeat.store.cleaning import unique_name
-from stackfeat.store.disk import read_text_file, store_error, write_file
-from stackfeat.structure import parse_json
+from stackfeat.structure import checked, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -49,33 +48,27 @@ def fingerprint(
     Returns
     -------
     str
-        64 hexadecimal digits.
+        64 hexadecimal digits; of a built-in set its name, for recipes know the version of its library.
     """
     described = {key: value for key, value in options.to_json().items() if key not in _FILES}
-    if str(path).startswith("sklearn:"):
-        content: Any = f"{path} {version('scikit-learn')}"
-    else:
-        content = _hash_files([Path(path)], memory)[0]
-        beside = _files_of_inputs(Path(path), options, Path(path).parent if folder is None else folder)
-        if beside:
-            content = [content, _hash_files(beside, memory)]
+    if isinstance(path, str):
+        return path
+    content: Any = _hash_files([path], memory)[0]
+    beside = _files_of_inputs(path, options, path.parent if folder is None else folder)
+    if beside:
+        content = [content, _hash_files(beside, memory)]
     text = json.dumps([VERSION, content, described], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _files_of_inputs(path: Path, options: DataOptions, folder: Path) -> list[Path]:
-    """Return the npy files and images that the rows of a file name, in the order of the rows."""
-    files: list[Path] = []
-    named = options.inputs or {}
-    for given in named.values():
-        arrays = [name for name in (given.array, given.lengths) if name is not None and name.endswith(".npy")]
-        files += [path.parent / name.replace("{name}", path.stem) for name in arrays]
-    if any(given.column is not None for given in named.values()):
+    """Return the files of arrays and images that the rows of a file name, in the order of the rows."""
+    named = (options.inputs or {}).values()
+    files = [file for given in named for _, file in files_beside(path, given)]
+    if any(given.column is not None for given in named):
         # Only the rows say which images count: a folder may hold those of other files too.
-        from stackfeat.data.files.tables import read_frame
-
         frame = read_frame(path, options)
-        for given in named.values():
+        for given in named:
             if given.column in frame.columns:
                 root = folder / (given.root or ".")
                 files += [root / str(name) for name in frame[given.column]]
@@ -101,8 +94,7 @@ def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
                 is_read = True
             found = _remembered.get(identity)
             if found is None:
-                with path.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                found = disk.hash_file(path)
                 if file_stamp.is_settled(stamp, looked_at):
                     _remembered[identity] = found
                     fresh.append(identity)
@@ -112,23 +104,19 @@ def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
             if len(paths) > 1:
                 hashes.append("")
                 continue
-            raise DataError(
-                f"{path}: the file must be readable; got: {error.strerror}; check the path"
-            ) from error
+            raise DataError(f"{path}: must be readable; got: {error.strerror}; check the path") from error
     if fresh and memory is not None:
         _write_memory(memory, fresh)
     return hashes
 
 
 def _read_memory(memory: Path) -> dict[str, str]:
-    try:
-        values = parse_json(read_text_file(memory), memory.name)
-    except (OSError, StructureError):
-        return {}
-    is_whole = isinstance(values, dict) and all(
-        isinstance(value, str) and len(value) == 64 for value in values.values()
-    )
-    return values if is_whole else {}
+    with suppress(OSError, StructureError):
+        text = disk.read_text_file(memory)
+        values: dict[str, str] = checked(dict[str, str], parse_json(text, memory.name), memory.name)
+        if all(len(value) == 64 for value in values.values()):
+            return values
+    return {}
 
 
 def _write_memory(memory: Path, identities: Sequence[str]) -> None:
@@ -136,11 +124,11 @@ def _write_memory(memory: Path, identities: Sequence[str]) -> None:
     values = {**_read_memory(memory), **{identity: _remembered[identity] for identity in identities}}
     temporary = memory.with_name(f"{unique_name()}.tmp")
     try:
-        write_file(temporary, json.dumps(values, indent=0).encode(), synced=False)
+        disk.write_file(temporary, json.dumps(values, indent=0).encode(), synced=False)
         temporary.replace(memory)
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise store_error(error, memory) from error
+            raise disk.store_error(error, memory) from error
         logger.info("hashes of data files are not remembered: %s", error)
         with suppress(OSError):
             temporary.unlink()

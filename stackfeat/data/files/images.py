@@ -16,19 +16,17 @@ import numpy as np
 import pandas as pd
 
 from stackfeat.data.files.cells import to_text
-from stackfeat.data.files.lazy import is_large
-from stackfeat.data.files.parsing import parsing, reason
-from stackfeat.data.messages import name_rows, name_values
+from stackfeat.data.files.parsing import parsing, reason, refuse_rows
 from stackfeat.data.options import InputOptions
+from stackfeat.data.samples import is_large
 from stackfeat.errors import DataError, DataWarning, MissingExtraError, machine_fault
-from stackfeat.registry.resolve import cut, quoted
+from stackfeat.registry.resolve import cut, name_values
 from stackfeat.store.disk import allocate, refuse_no_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+DECODERS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """Nothing else is parsed: other decoders of PIL run foreign programs or are rarely tested."""
 MOST_BROKEN = 0.5
 
@@ -76,7 +74,9 @@ def read_images(paths: pd.Series, given: InputOptions, root: Path, where: str) -
             fault = None if isinstance(error, MemoryError) else machine_fault(error)
             if fault is not None:
                 raise fault from error
-            broken[cut(str(paths.iloc[row]))] = _reason(error)
+            is_unknown = type(error).__name__ == "UnidentifiedImageError"
+            why = "not an image of a known format" if is_unknown else reason(error)
+            broken[cut(str(paths.iloc[row]))] = why
     if broken:
         _report(broken, len(files), given, root, where)
     return pixels
@@ -93,15 +93,13 @@ def read_image(path: Path, size: int, mode: str = "RGB", resize: str = "short_si
     with warnings.catch_warnings():
         # A picture that unpacks to gigabytes is an attack or a mistake, not a warning.
         warnings.simplefilter("error", image_module.DecompressionBombWarning)
-        with image_module.open(path, formats=FORMATS) as opened:
+        with image_module.open(path, formats=DECODERS) as opened:
             image: Image = ops.exif_transpose(opened).convert(mode)
-    bilinear = image_module.Resampling.BILINEAR
+    bilinear, square = image_module.Resampling.BILINEAR, (size, size)
     if resize == "stretch":
-        image = image.resize((size, size), bilinear)
-    elif resize == "pad":
-        image = ops.pad(image, (size, size), bilinear)
+        image = image.resize(square, bilinear)
     else:
-        image = ops.fit(image, (size, size), bilinear)
+        image = (ops.pad if resize == "pad" else ops.fit)(image, square, bilinear)
     values = np.asarray(image)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
@@ -119,23 +117,16 @@ def _pillow() -> tuple[Any, Any]:
 def _find_files(paths: pd.Series, root: Path, where: str) -> list[Path]:
     text = to_text(paths)
     missing = text.isna().to_numpy()
-    if missing.any():
-        raise DataError(
-            f"{where}: every row must have an image path; got none in {name_rows(missing)}; fill the cells in"
-        )
+    refuse_rows(missing, f"{where}: every row must have an image path", "fill the cells in")
     with parsing(where, "root must be a folder", "correct root"):
-        is_folder = root.is_dir()
-    if not is_folder:
-        raise DataError(f"{where}: root must be a folder; got {root}, which is not there; correct root")
+        if not root.is_dir():
+            raise DataError(f"{where}: root must be a folder; got {root}, which is not there; correct root")
     with parsing(where, "every cell must be the path of a file", "correct the cells"):
         base = root.resolve()
         files = [(base / str(path)).resolve() for path in text]
     outside = np.array([not file.is_relative_to(base) for file in files])
-    if outside.any():
-        raise DataError(
-            f"{where}: image paths stay inside {root}, links followed; got {quoted(text[outside].iloc[0])} in "
-            f"{name_rows(outside)}; move the files there"
-        )
+    inside = f"{where}: image paths stay inside {root}, links followed"
+    refuse_rows(outside, inside, "move the files there", text)
     return files
 
 
@@ -149,23 +140,19 @@ def _empty(shape: tuple[int, ...], stream: bool | None) -> np.ndarray:
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
-def _reason(error: BaseException) -> str:
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "not an image of a known format"
-    return reason(error)
-
-
 def _report(broken: dict[str, str], n_rows: int, given: InputOptions, root: Path, where: str) -> None:
     by_reason: dict[str, list[str]] = {}
     for path, why in broken.items():
         by_reason.setdefault(why, []).append(path)
-    if len(broken) > MOST_BROKEN * n_rows:
-        listed = "; ".join(f"{why}: {name_values(names)}" for why, names in by_reason.items())
+    is_most = len(broken) > MOST_BROKEN * n_rows
+    listed = "; ".join(
+        f"{why}: {name_values(names) if is_most else ', '.join(names)}" for why, names in by_reason.items()
+    )
+    if is_most:
         raise DataError(
             f"{where}: more than half of the images cannot be read ({len(broken)} of {n_rows}) in {root}; got "
             f"{listed}; correct root or the paths"
         )
-    listed = "; ".join(f"{why}: {', '.join(names)}" for why, names in by_reason.items())
     message = f"{where}: {len(broken)} of {n_rows} images cannot be read: {listed}"
     if given.broken == "error":
         raise DataError(f"{message}; repair them, or set broken: warn to use black images instead")

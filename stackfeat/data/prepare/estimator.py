@@ -14,13 +14,14 @@ import pandas as pd
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from stackfeat.data.prepare.state import dump_state, load_state, renumber, seen_levels
+from stackfeat.data.prepare import Preparer, renumber, seen_levels
 from stackfeat.data.samples import Table
 
 MOST_ONE_HOT_LEVELS = 100
+MOST_NATIVE_LEVELS = 254
 
 
-class ScaledPrepare:
+class ScaledPrepare(Preparer):
     """Fold-local preprocessing from scikit-learn's parts.
 
     Numbers: median, an indicator column where values were missing, mean 0 and spread 1. Categories:
@@ -28,26 +29,16 @@ class ScaledPrepare:
     in `fit` goes to that column, or to none where there is none.
     """
 
+    kind = "scaled"
+
     def __init__(self) -> None:
         self.imputer: SimpleImputer | None = None
         self.indicator: MissingIndicator | None = None
         self.scaler: StandardScaler | None = None
         self.encoder: OneHotEncoder | None = None
-        self.numeric_names: tuple[str, ...] = ()
-        self.code_names: tuple[str, ...] = ()
-        self.levels: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns of `transform`."""
-        numeric = list(self.numeric_names)
-        if self.indicator is not None:
-            numeric += [f"{self.numeric_names[j]} is missing" for j in self.indicator.features_]
-        return (*numeric, *self._one_hot_names())
 
     def fit(self, table: Table) -> Self:
         """Learn medians, spreads and levels from these rows alone."""
-        self.numeric_names, self.code_names, self.levels = table.numeric_names, table.code_names, table.levels
         self.imputer = self.indicator = self.scaler = self.encoder = None
         if table.numeric.shape[1]:
             self.imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(table.numeric)
@@ -64,7 +55,7 @@ class ScaledPrepare:
         return self
 
     def transform(self, table: Table) -> np.ndarray:
-        """Return a float64 array of shape (n_rows, len(names))."""
+        """Return a float64 array of shape (n_rows, n_columns): numbers, their indicators, then levels."""
         parts = [np.zeros((table.n_rows, 0))]
         if self.scaler is not None:
             parts.append(self.scaler.transform(self._numbers(table.numeric)))
@@ -74,42 +65,17 @@ class ScaledPrepare:
 
     def _numbers(self, numeric: np.ndarray) -> np.ndarray:
         assert self.imputer is not None and self.indicator is not None
-        return np.hstack(
-            [self.imputer.transform(numeric), self.indicator.transform(numeric).astype(np.float64)]
-        )
-
-    def _one_hot_names(self) -> list[str]:
-        if self.encoder is None:
-            return []
-        words = [{-1: "missing", **dict(enumerate(levels))} for levels in self.levels]
-        names = []
-        for raw in self.encoder.get_feature_names_out([f"{j}" for j in range(len(words))]):
-            column, code = str(raw).split("_", 1)
-            level = "rare" if code == "infrequent_sklearn" else words[int(column)][int(code)]
-            names.append(f"{self.code_names[int(column)]}={level}")
-        return names
-
-    def to_bytes(self) -> bytes:
-        return dump_state("scaled", vars(self))
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        state = load_state("scaled", content)
-        preparer = cls()
-        for name in vars(preparer):
-            setattr(preparer, name, state[name])
-        return preparer
+        return np.hstack([self.imputer.transform(numeric), self.indicator.transform(numeric)])
 
 
-MOST_NATIVE_LEVELS = 254
-
-
-class TreePrepare:
+class TreePrepare(Preparer):
     """Fold-local preprocessing for trees: numbers as they are, then categories of the rows fitted on.
 
     A level not seen in `fit` becomes NaN. Beyond 254 levels the less frequent share one category,
     because scikit-learn's histogram trees take at most 255.
     """
+
+    kind = "trees"
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
@@ -117,10 +83,8 @@ class TreePrepare:
 
     def fit(self, table: Table) -> Self:
         """Learn which levels there are from these rows alone."""
-        every = [seen_levels(table.codes[:, j]) for j in range(table.codes.shape[1])]
-        self.seen = [
-            seen_levels(table.codes[:, j], at_most=MOST_NATIVE_LEVELS) for j in range(table.codes.shape[1])
-        ]
+        every = [seen_levels(codes) for codes in table.codes.T]
+        self.seen = [seen_levels(codes, at_most=MOST_NATIVE_LEVELS) for codes in table.codes.T]
         self.pooled = [np.setdiff1d(levels, kept) for levels, kept in zip(every, self.seen, strict=True)]
         return self
 
@@ -136,19 +100,11 @@ class TreePrepare:
             categories[name] = pd.Categorical.from_codes(codes, categories=pd.RangeIndex(n_categories))
         return pd.concat([frame, pd.DataFrame(categories, index=frame.index)], axis=1)
 
-    def to_bytes(self) -> bytes:
-        return dump_state("trees", vars(self))
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        state = load_state("trees", content)
-        preparer = cls()
-        preparer.seen, preparer.pooled = state["seen"], state["pooled"]
-        return preparer
-
-
-class NoPrepare:
+class NoPrepare(Preparer):
     """No preprocessing: `fit` learns nothing."""
+
+    kind = "plain"
 
     def fit(self, table: Table) -> Self:
         """Do nothing; here so that every preparer is used alike."""
@@ -157,11 +113,3 @@ class NoPrepare:
     def transform(self, table: Table) -> pd.DataFrame:
         """Return a DataFrame of shape (n_rows, n_columns)."""
         return table.to_frame()
-
-    def to_bytes(self) -> bytes:
-        return dump_state("plain", {})
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        load_state("plain", content)
-        return cls()

@@ -7,26 +7,25 @@ Out: numbers near a standard normal as float32 (with an indicator where values w
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from scipy.special import ndtri
 
-from stackfeat.data.files.lazy import LazyArray, chunk_rows
-from stackfeat.data.prepare.state import dump_state, load_state, pack, renumber, seen_levels, unpack
-from stackfeat.data.samples import ArrayInput, Table
+from stackfeat.data.prepare import Preparer, renumber, seen_levels
+from stackfeat.data.samples import ArrayInput, LazyRows, Table, chunk_rows
 from stackfeat.errors import UsageError
 
 Scaling = Literal["quantile", "standard", "none"]
-
 _MOST_ROWS = 100_000
-
 _MOST_KNOTS = 1000
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_SPREAD = (0.229, 0.224, 0.225)
+MOST_ARRAY_ROWS = 20_000
+"""Mean and spread come from at most so many rows, evenly spaced."""
 
-_LISTS = ("knots", "heights", "seen")
 
-
-class NetPrepare:
+class NetPrepare(Preparer):
     """Fold-local preprocessing for nets.
 
     ``scaling="quantile"`` maps each number through its empirical distribution to a normal one. Equal
@@ -42,6 +41,9 @@ class NetPrepare:
     n_numeric : int
         Columns of numbers, indicators included.
     """
+
+    kind = "net"
+    packed = ("knots", "heights", "seen")
 
     def __init__(self) -> None:
         self.scaling: Scaling = "quantile"
@@ -94,7 +96,7 @@ class NetPrepare:
         # The rounding error of a sum leaves a constant column a spread near, but not at, zero.
         dead = np.sqrt(variance) <= 1e-12 * np.maximum(np.abs(self.shift), 1e-300)
         self.spread = np.where(dead, np.inf, np.sqrt(variance))
-        self.seen = [seen_levels(table.codes[:, j]) for j in range(table.codes.shape[1])]
+        self.seen = [seen_levels(codes) for codes in table.codes.T]
         return self
 
     def _fit_nothing(self, table: Table) -> None:
@@ -109,17 +111,14 @@ class NetPrepare:
 
     def _fit_quantiles(self, numeric: np.ndarray, seed: int) -> None:
         if len(numeric) > _MOST_ROWS:
-            numeric = numeric[
-                np.sort(np.random.default_rng(seed).choice(len(numeric), _MOST_ROWS, replace=False))
-            ]
-        for j in range(numeric.shape[1]):
-            column = numeric[:, j]
+            chosen = np.random.default_rng(seed).choice(len(numeric), _MOST_ROWS, replace=False)
+            numeric = numeric[np.sort(chosen)]
+        for column in numeric.T:
             knots, counts = np.unique(column[~np.isnan(column)], return_counts=True)
             heights = ndtri((np.cumsum(counts) - counts / 2) / max(counts.sum(), 1))
             if len(knots) > _MOST_KNOTS:
-                kept = np.unique(
-                    np.searchsorted(np.cumsum(counts), np.linspace(1, counts.sum(), _MOST_KNOTS))
-                )
+                ranks = np.linspace(1, counts.sum(), _MOST_KNOTS)
+                kept = np.unique(np.searchsorted(np.cumsum(counts), ranks))
                 knots, heights = knots[kept], heights[kept]
             self.knots.append(knots)
             self.heights.append(heights)
@@ -154,34 +153,16 @@ class NetPrepare:
             columns[np.arange(len(codes)), start + codes[:, j]] = 1.0
         return columns
 
-    def to_bytes(self) -> bytes:
-        packed = {name: pack(getattr(self, name)) for name in _LISTS}
-        return dump_state("net", {**vars(self), **packed})
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        state = load_state("net", content)
-        preparer = cls()
-        for name in vars(preparer):
-            setattr(preparer, name, unpack(state[name]) if name in _LISTS else state[name])
-        return preparer
-
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-IMAGENET_SPREAD = (0.229, 0.224, 0.225)
-
-MOST_ROWS = 20_000
-"""Mean and spread come from at most so many rows, evenly spaced."""
-
-
-class ArrayPrepare:
+class ArrayPrepare(Preparer):
     """Fold-local scaling of arrays.
 
     ``standard`` subtracts the mean of each channel and divides by its spread, both of the rows given
     to `fit` and without padding; ``imagenet`` does so with the constants of that data set, on numbers
     from 0 to 1; ``unit`` divides unsigned whole numbers by their largest; ``none`` keeps numbers.
     """
+
+    kind = "array"
 
     def __init__(self) -> None:
         self.axes = "array"
@@ -192,23 +173,21 @@ class ArrayPrepare:
         """Learn the scale from these rows alone."""
         self.axes = values.kind
         largest = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
+        shift, factor = np.zeros(1), np.ones(1)
         if values.scaling == "standard":
-            mean, spread = channel_moments(values)
-            dead = spread <= 1e-7 * np.maximum(np.abs(mean), 1e-30)
-            self.shift, self.factor = mean, np.where(dead, 0.0, 1 / np.where(dead, 1.0, spread))
+            shift, spread = channel_moments(values)
+            dead = spread <= 1e-7 * np.maximum(np.abs(shift), 1e-30)
+            factor = np.where(dead, 0.0, 1 / np.where(dead, 1.0, spread))
         elif values.scaling == "imagenet":
-            self.shift = np.array(IMAGENET_MEAN) * largest
-            self.factor = 1 / (np.array(IMAGENET_SPREAD) * largest)
+            shift, factor = np.array(IMAGENET_MEAN) * largest, 1 / (np.array(IMAGENET_SPREAD) * largest)
         elif values.scaling == "unit":
-            self.shift, self.factor = np.zeros(1), np.full(1, 1 / largest)
-        else:
-            self.shift, self.factor = np.zeros(1), np.ones(1)
-        self.shift, self.factor = self.shift.astype(np.float32), self.factor.astype(np.float32)
+            factor = np.full(1, 1 / largest)
+        self.shift, self.factor = shift.astype(np.float32), factor.astype(np.float32)
         return self
 
-    def transform(self, values: ArrayInput) -> np.ndarray | LazyArray:
+    def transform(self, values: ArrayInput) -> np.ndarray | LazyRows:
         """Return rows of the same shape, int64 for tokens and float32 for others."""
-        if isinstance(values.values, LazyArray):
+        if isinstance(values.values, LazyRows):
             held = values.values
             lengths = None
             if values.lengths is not None:
@@ -216,38 +195,26 @@ class ArrayPrepare:
                 lengths = np.zeros(len(held.source), dtype=np.int64)
                 lengths[slice(None) if held.rows is None else held.rows] = values.lengths
             dtype = np.int64 if self.axes == "tokens" else np.float32
-            return LazyArray(held.source, held.rows, self.change, lengths, values.shape[1:], dtype)
+            return LazyRows(held.source, held.rows, self.change, lengths, values.shape[1:], dtype)
         return self.change(values.values, values.lengths)
 
     def change(self, values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
         """Return scaled rows, padding set to 0."""
-        changed: Any = values.astype(np.int64 if self.axes == "tokens" else np.float32)
+        changed: np.ndarray = values.astype(np.int64 if self.axes == "tokens" else np.float32)
         if self.axes != "tokens":
             shape = (-1, 1, 1) if self.axes == "image" else (-1,)
             changed -= self.shift.reshape(shape)
             changed *= self.factor.reshape(shape)
         if lengths is not None:
             changed[np.arange(changed.shape[1]) >= lengths[:, None]] = 0
-        result: np.ndarray = changed
-        return result
-
-    def to_bytes(self) -> bytes:
-        return dump_state("array", vars(self))
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        state = load_state("array", content)
-        preparer = cls()
-        for name in vars(preparer):
-            setattr(preparer, name, state[name])
-        return preparer
+        return changed
 
 
 def channel_moments(values: ArrayInput) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and spread by channel (images: axis 1, sequences: the last; else one for all), float64."""
     rows = np.arange(len(values))
-    if len(rows) > MOST_ROWS:
-        rows = np.linspace(0, len(rows) - 1, MOST_ROWS).astype(np.int64)
+    if len(rows) > MOST_ARRAY_ROWS:
+        rows = np.linspace(0, len(rows) - 1, MOST_ARRAY_ROWS).astype(np.int64)
     n_channels = {"image": values.shape[1:2], "sequence": values.shape[-1:]}.get(values.kind, (1,))[0]
     count, total, squares = 0, np.zeros(n_channels), np.zeros(n_channels)
     size = chunk_rows(values.shape[1:])

@@ -13,19 +13,18 @@ import numpy as np
 import pandas as pd
 
 from stackfeat.data.files.cells import BOOLEANS, as_str, is_text, to_text
-from stackfeat.data.messages import name_rows, name_values, quote_values
+from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Table
-from stackfeat.data.schema.columns import Column, LabelType, guess_type, to_dates, to_numbers
+from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
 from stackfeat.errors import DataError
 from stackfeat.metrics.registry import declared
-from stackfeat.registry.resolve import quoted, suggest
+from stackfeat.registry.resolve import name_values, quote_values, quoted
 from stackfeat.tasks.task import Kind, Task, task_class
 
 _INTEGER = r"-?(0|[1-9]\d{0,17})"
-
 _FLOAT = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
-
+_LABEL_TYPES: dict[str, LabelType] = {"b": "bool", "f": "float"}
 _MOST_CLASSES = 50
 
 
@@ -40,40 +39,34 @@ def read_target(
         If values are missing, constant, of the wrong kind, or negative where the metric forbids it.
     """
     missing = to_text(values).isna().to_numpy()
-    if missing.any():
+    refuse_rows(missing, f"{where}: every training row must have a target", "remove these rows")
+    if options.positive is not None and not task_class(task_kind).takes_positive:
         raise DataError(
-            f"{where}: every training row must have a target; got none in {name_rows(missing)}; remove these "
-            "rows"
+            f"data.positive is for binary tasks; got positive={options.positive!r}, task={task_kind}; remove it"
         )
     if not task_class(task_kind).most_classes:
         return _read_numbers(values, options, task_kind, metric, where)
     classes, codes, label_type = _read_labels(values)
     _check_classes(classes, len(values), task_kind, where)
-    positive = _find_positive(classes, options.positive, task_kind, where)
-    return Task(kind=task_kind, classes=classes, positive=positive), label_type, codes
+    texts = [str(label) for label in classes]
+    positive = texts[1] if options.positive is None else str(options.positive)
+    if positive not in texts:
+        legal = quote_values(classes)
+        raise unknown_name(f"{where}: data.positive must be one of {legal}", options.positive, texts)
+    return Task(kind=task_kind, classes=classes, positive=texts.index(positive)), label_type, codes
 
 
 def _read_numbers(
     values: pd.Series, options: DataOptions, task_kind: Kind, metric: str, where: str
 ) -> tuple[Task, LabelType, np.ndarray]:
-    if options.positive is not None:
-        raise DataError(
-            f"data.positive is for binary tasks; got positive={options.positive!r}, task={task_kind}; remove "
-            "it"
-        )
     y = to_numbers(values, where)
     if y.min() == y.max():
-        raise DataError(
-            f"{where}: the target must have different values; got {y[0]} in every row; check data.target"
-        )
+        raise DataError(f"{where}: target values must differ; got {y[0]} in every row; check data.target")
     of_metric = declared(metric).target_transform
     transform = of_metric if options.target_transform == "auto" else options.target_transform
-    if "log1p" in (transform, of_metric) and (y < 0).any():
+    if "log1p" in (transform, of_metric):
         reason = f"metric {metric}" if of_metric == "log1p" else "target_transform: log1p"
-        raise DataError(
-            f"{where}: {reason} needs a target of at least 0; got {y[y < 0][0]} in {name_rows(y < 0)}; use "
-            "rmse"
-        )
+        refuse_rows(y < 0, f"{where}: {reason} needs a target of at least 0", "use rmse", y)
     return Task(kind=task_kind, transform=transform), "float", np.log1p(y) if transform == "log1p" else y
 
 
@@ -84,8 +77,7 @@ def _read_labels(values: pd.Series) -> tuple[tuple[Any, ...], np.ndarray, LabelT
         labels, label_type = _type_labels([str(label) for label in unique])
     else:
         codes, unique = pd.factorize(values)
-        label_type = "bool" if values.dtype.kind == "b" else "float" if values.dtype.kind == "f" else "int"
-        labels = np.array([{"bool": bool, "float": float, "int": int}[label_type](label) for label in unique])
+        labels, label_type = np.array(unique.tolist()), _LABEL_TYPES.get(values.dtype.kind, "int")
     # Two texts may be one number ("1.0" and "1.00"), so codes go through the typed labels.
     classes, rank = np.unique(labels, return_inverse=True)
     return tuple(classes.tolist()), rank[codes].astype(np.int64), label_type
@@ -122,23 +114,6 @@ def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where
         )
 
 
-def _find_positive(classes: tuple[Any, ...], positive: Any, task_kind: Kind, where: str) -> int:
-    """Return the index of the class whose probability counts; the greater label if none is named."""
-    if positive is None:
-        return 1
-    if not task_class(task_kind).takes_positive:
-        raise DataError(
-            f"data.positive is for binary tasks; got positive={positive!r}, task={task_kind}; remove it"
-        )
-    texts = [str(label) for label in classes]
-    if str(positive) not in texts:
-        raise DataError(
-            f"{where}: data.positive must be one of {quote_values(classes)}; got {positive!r}."
-            f"{suggest(str(positive), texts)}"
-        )
-    return texts.index(str(positive))
-
-
 def build_table(columns: Sequence[Column], values: Mapping[str, np.ndarray], n_rows: int) -> Table:
     """Put read columns together, numbers first."""
     numeric = [column for column in columns if column.type != "categorical"]
@@ -167,18 +142,12 @@ def read_ids(frame: pd.DataFrame, column: str | None, where: str) -> np.ndarray:
     values = frame[column]
     text = as_str(values) if is_text(values) else to_text(values)
     missing = (text.isna() | (text.str.strip() == "")).to_numpy()
-    if missing.any():
-        raise DataError(
-            f"{where}: every row must have an id in {quoted(column)}; got none in {name_rows(missing)}; fill them "
-            "in"
-        )
+    refuse_rows(missing, f"{where}: every row must have an id in {quoted(column)}", "fill them in")
     doubled = text.duplicated(keep=False)
     if doubled.any():
-        repeated = text[doubled].unique()
         raise DataError(
-            f"{where}: ids in {quoted(column)} must be unique; got {quote_values(repeated)} more than "
-            "once, "
-            f"in {name_rows(doubled.to_numpy())}; remove the duplicates, or name another column as data.id"
+            f"{where}: ids in {quoted(column)} must be unique; got {quote_values(text[doubled].unique())} more than "
+            f"once, in {name_rows(doubled.to_numpy())}; remove the duplicates, or name another column as data.id"
         )
     return text.to_numpy(dtype=object).astype(np.str_)
 
@@ -192,16 +161,16 @@ def read_group(values: pd.Series, where: str) -> np.ndarray:
 
 def read_time(values: pd.Series, where: str) -> np.ndarray:
     """Return float64 that increases with time: the numbers, or seconds since 1970."""
-    type_ = guess_type(values)
+    type_ = infer_type(values)
     if type_ == "date":
         dates = to_dates(values)
         _refuse_missing(np.isnat(dates), where, "time")
         seconds: np.ndarray = (dates - np.datetime64(0, "s")) / np.timedelta64(1, "s")
         return seconds
     if type_ != "numeric":
-        example = str(values.iloc[0])
+        example = quoted(str(values.iloc[0]))
         raise DataError(
-            f"{where}: time must be numbers or dates such as 2024-01-31; got {quoted(example)}; convert the column"
+            f"{where}: time must be numbers or dates such as 2024-01-31; got {example}; convert the column"
         )
     time = to_numbers(values, where)
     _refuse_missing(np.isnan(time), where, "time")
@@ -211,11 +180,7 @@ def read_time(values: pd.Series, where: str) -> np.ndarray:
 def read_weight(values: pd.Series, where: str) -> np.ndarray:
     """Return float64 weights, at least 0."""
     weight = to_numbers(values, where)
-    wrong = ~(weight >= 0)
-    if wrong.any():
-        raise DataError(
-            f"{where}: weights must be at least 0; got {weight[wrong][0]} in {name_rows(wrong)}; repair them"
-        )
+    refuse_rows(~(weight >= 0), f"{where}: weights must be at least 0", "repair them", weight)
     if not weight.any():
         raise DataError(f"{where}: some weight must be above 0; got 0 in every row; remove data.weight")
     return weight
@@ -238,7 +203,4 @@ def read_fold(values: pd.Series, where: str) -> np.ndarray:
 
 
 def _refuse_missing(missing: np.ndarray, where: str, role: str) -> None:
-    if missing.any():
-        raise DataError(
-            f"{where}: every row must have a {role}; got none in {name_rows(missing)}; fill the cells in"
-        )
+    refuse_rows(missing, f"{where}: every row must have a {role}", "fill the cells in")

@@ -6,32 +6,29 @@ Out: `Folds`, index arrays per repeat and fold, after the checks that keep score
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from stackfeat.data.messages import name_values
-from stackfeat.data.samples import ArrayReader, ArrayWriter, Samples
-from stackfeat.data.splits.duplicates import share_of_split_duplicates
-from stackfeat.data.splits.splitters import Split, is_time_kind, split_rows
-from stackfeat.data.splits.splitters import resolve_kind as resolve_kind
+from stackfeat.data.options import FoldOptions
+from stackfeat.data.samples import ArrayInput, Input, Samples, Table, chunk_rows
+from stackfeat.data.splits.splitters import Split, is_time_kind, resolve_kind, split_rows
 from stackfeat.errors import DataError, DataWarning, LeakWarning
-from stackfeat.registry.resolve import quoted
+from stackfeat.registry.resolve import name_values, quoted
 from stackfeat.seeds import derive_seed
-from stackfeat.store.entry import reading
+from stackfeat.store.entry import Entry, EntryWriter, reading
 from stackfeat.structure import must
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from stackfeat.data.options import FoldOptions
 
 logger = logging.getLogger(__name__)
 
 MOST_DUPLICATES = 0.01
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_SHIFT = np.uint64(31)
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,6 @@ class Folds:
             fold_of[predicted] = fold
         return fold_of
 
-    def covered(self, repeat: int) -> np.ndarray:
-        """Return which rows get an out-of-fold prediction, bool of shape (n_rows,)."""
-        return self.fold_of(repeat) >= 0
-
 
 def make_folds(options: FoldOptions, samples: Samples, splitter: object | None = None) -> Folds:
     """Split training rows into folds.
@@ -112,14 +105,15 @@ def make_folds(options: FoldOptions, samples: Samples, splitter: object | None =
     n_draws = options.repeats if options.repeats_as == "stacks" else 1
     seeds = [options.seed, *(derive_seed(options.seed, "folds", repeat) for repeat in range(1, n_draws))]
     drawn = [_checked_split(kind, options, samples, seed, splitter) for seed in seeds]
-    splits = tuple(drawn) if len(drawn) == options.repeats else tuple(drawn * options.repeats)
     runs_in_time = is_time_kind(kind, samples.time is not None, options.allow_leak)
+    splits = tuple(drawn * (options.repeats // n_draws))
     folds = Folds(kind="time" if runs_in_time else kind, splits=splits, n_rows=samples.n_rows)
     if kind in ("time", "column") and options.repeats > 1:
         logger.info(
             "folds of kind %s are the same in all %d repeats; only seeds differ", kind, options.repeats
         )
-    _warn_of_duplicates(folds, samples)
+    share = share_of_split_duplicates(samples.inputs, folds.fold_of(0))
+    warn_of_duplicates(share, "rows have an equal feature row in another fold", "out-of-fold")
     return folds
 
 
@@ -130,9 +124,10 @@ def _checked_split(
     _check_shape(splits, samples.n_rows)
     if not options.allow_leak:
         _check_groups(splits, samples)
-        if kind == "custom":
-            _check_time(splits, samples)
+        if kind == "custom" and samples.time is None:
             _check_covered(splits, samples)
+        elif kind == "custom":
+            _check_time(splits, samples)
     if samples.task.is_stratified:
         _check_classes(splits, samples)
     return splits
@@ -158,8 +153,7 @@ def _check_shape(splits: tuple[Split, ...], n_rows: int) -> None:
         times_predicted[predicted] += 1
     if times_predicted.max() > 1:
         raise DataError(
-            f"a row must be predicted by one fold of a repeat; got {int((times_predicted > 1).sum())} rows "
-            "predicted "
+            f"a row must be predicted by one fold of a repeat; got {int((times_predicted > 1).sum())} rows predicted "
             "more often; use a splitter that partitions rows, with folds.repeats for repetition"
         )
 
@@ -172,16 +166,13 @@ def _check_groups(splits: tuple[Split, ...], samples: Samples) -> None:
         if len(both):
             ids = samples.ids[predicted[np.isin(samples.group[predicted], both)]]
             raise DataError(
-                f"rows of one group must stand on one side of a fold; fold {fold} has {len(both)} groups on "
-                "both, "
+                f"rows of one group must stand on one side of a fold; fold {fold} has {len(both)} groups on both, "
                 f"such as those of ids {name_values(ids)}; change the folds, or set folds.allow_leak: true"
             )
 
 
 def _check_covered(splits: tuple[Split, ...], samples: Samples) -> None:
     """A splitter of one's own may leave rows out only where it follows time."""
-    if samples.time is not None:
-        return
     missing = np.setdiff1d(np.arange(samples.n_rows), np.concatenate([predicted for _, predicted in splits]))
     if len(missing):
         raise DataError(
@@ -192,13 +183,11 @@ def _check_covered(splits: tuple[Split, ...], samples: Samples) -> None:
 
 
 def _check_time(splits: tuple[Split, ...], samples: Samples) -> None:
-    if samples.time is None:
-        return
+    assert samples.time is not None
     for fold, (train, predicted) in enumerate(splits):
         if samples.time[train].max() >= samples.time[predicted].min():
             raise DataError(
-                f"training rows must be earlier than predicted rows where data.time is given; fold {fold} "
-                "trains on "
+                f"training rows must be earlier than predicted rows where data.time is given; fold {fold} trains on "
                 "rows as late as those it predicts; change the splitter, or set folds.allow_leak: true"
             )
 
@@ -223,28 +212,86 @@ def _check_classes(splits: tuple[Split, ...], samples: Samples) -> None:
         )
 
 
-def _warn_of_duplicates(folds: Folds, samples: Samples) -> None:
-    share = share_of_split_duplicates(samples.inputs, folds.fold_of(0))
+def warn_of_duplicates(share: float, where: str, scores: str) -> None:
+    """Warn where more than a few rows are predicted from memory: an equal one was trained on."""
     if share > MOST_DUPLICATES:
         warnings.warn(
-            f"{share:.1%} of the rows have an equal feature row in another fold, so out-of-fold scores may "
-            "look better "
-            "than new data will be; remove the duplicates, or name what they share as data.group",
+            f"{share:.1%} of the {where}, so {scores} scores may look better than new data will be; remove the "
+            "duplicates, or name what they share as data.group",
             LeakWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def save_folds(folds: Folds, writer: ArrayWriter) -> None:
+def share_of_split_duplicates(inputs: Mapping[str, Input], fold_of: np.ndarray) -> float:
+    """Return the share of predicted rows with an equal row in another fold."""
+    predicted = fold_of >= 0
+    _, copy_of = np.unique(hash_rows(inputs)[predicted], return_inverse=True)
+    n_folds = fold_of.max() + 1
+    pairs = np.unique(copy_of * n_folds + fold_of[predicted])
+    return float(np.mean((np.bincount(pairs // n_folds) > 1)[copy_of]))
+
+
+def hash_rows(inputs: Mapping[str, Input]) -> np.ndarray:
+    """Return a uint64 per row; rows with equal values (missing ones included) get equal hashes."""
+    n_rows = next(len(v.numeric) if isinstance(v, Table) else len(v) for v in inputs.values())
+    hashes = np.zeros(n_rows, dtype=np.uint64)
+    for values in inputs.values():
+        if isinstance(values, Table):
+            for part in (values.numeric, values.codes):
+                for j in range(part.shape[1]):
+                    hashes = _mix(hashes, same_zero_and_nan(part[:, j].astype(np.float64)).view(np.uint64))
+        else:
+            hashes = _mix(hashes, _hash_array(values))
+    return hashes
+
+
+def _mix(hashes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    mixed = (hashes ^ values) * _MIX + _STEP
+    return np.asarray(mixed ^ (mixed >> _SHIFT))
+
+
+def same_zero_and_nan(values: np.ndarray) -> np.ndarray:
+    """Turn -0.0 into 0.0, and every NaN into the bits of one NaN."""
+    values = values + values.dtype.type(0)
+    values[np.isnan(values)] = np.nan
+    return values
+
+
+def _hash_array(values: ArrayInput | np.ndarray) -> np.ndarray:
+    """Return a uint64 per row of an array of any shape: padding is left out, lengths count."""
+    hashes = np.zeros(len(values), dtype=np.uint64)
+    lengths = values.lengths if isinstance(values, ArrayInput) else None
+    size = chunk_rows(values.shape[1:])
+    for start in range(0, len(values), size):
+        chunk = np.ascontiguousarray(values[start : start + size])
+        chunk = same_zero_and_nan(chunk) if chunk.dtype.kind == "f" else chunk
+        for i, row in enumerate(chunk):
+            real = row if lengths is None else row[: lengths[start + i]]
+            digest = hashlib.blake2b(np.ascontiguousarray(real).data, digest_size=8).digest()
+            hashes[start + i] = int.from_bytes(digest, "little")
+    return hashes
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What `save_folds` writes beside the row numbers."""
+
+    kind: str
+    n_rows: int
+    sizes: tuple[tuple[tuple[int, int], ...], ...]
+
+
+def save_folds(folds: Folds, writer: EntryWriter) -> None:
     """Write folds into a store entry: all index arrays end to end, and their lengths."""
     flat = [split for repeat in folds.splits for split in repeat]
     writer.array("train", np.concatenate([train for train, _ in flat]))
     writer.array("predicted", np.concatenate([predicted for _, predicted in flat]))
-    sizes = [[[len(train), len(predicted)] for train, predicted in repeat] for repeat in folds.splits]
-    writer.json("folds", {"kind": folds.kind, "n_rows": folds.n_rows, "sizes": sizes})
+    sizes = tuple(tuple((len(train), len(predicted)) for train, predicted in one) for one in folds.splits)
+    writer.json("folds", asdict(_Described(folds.kind, folds.n_rows, sizes)))
 
 
-def load_folds(entry: ArrayReader) -> Folds:
+def load_folds(entry: Entry) -> Folds:
     """Read folds written by `save_folds`."""
     described: _Described = entry.structure("folds", _Described)
     rows = [entry.array(name) for name in ("train", "predicted")]
@@ -261,26 +308,3 @@ def load_folds(entry: ArrayReader) -> Folds:
         flat = iter(zip(train, predicted, strict=True))
         splits = tuple(tuple(next(flat) for _ in repeat) for repeat in described.sizes)
     return Folds(kind=described.kind, splits=splits, n_rows=described.n_rows)
-
-
-@dataclass(frozen=True)
-class _Described:
-    """What `save_folds` writes beside the row numbers."""
-
-    kind: str
-    n_rows: int
-    sizes: tuple[tuple[tuple[int, int], ...], ...]
-
-
-def folds_frame(folds: Folds, ids: np.ndarray) -> pd.DataFrame:
-    """Return a row per repeat and sample: ``id``, ``repeat``, ``fold`` (-1 where never predicted)."""
-    import pandas as pd
-
-    repeats = range(folds.n_repeats)
-    return pd.DataFrame(
-        {
-            "id": np.tile(ids, folds.n_repeats),
-            "repeat": np.repeat(np.arange(folds.n_repeats), folds.n_rows),
-            "fold": np.concatenate([folds.fold_of(repeat) for repeat in repeats]),
-        }
-    )

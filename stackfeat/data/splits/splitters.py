@@ -11,22 +11,43 @@ import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from stackfeat.data.messages import name_values
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples
 from stackfeat.errors import ConfigError, DataError, Problem, StackfeatError, first_line
-from stackfeat.registry.resolve import quoted, suggest
+from stackfeat.registry.resolve import name_values, quoted, suggest
 from stackfeat.tasks.task import Kind, task_class
 
-if TYPE_CHECKING:
-    from stackfeat.data.options import FoldOptions
+Split = tuple[np.ndarray, np.ndarray]
+MOST_FOLDS = 1_000
+"""A generator that never ends is stopped here."""
 
-_NEEDS = {"group": "group", "stratified_group": "group", "time": "time", "column": "fold"}
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is true of one kind of folds; custom and given folds are judged on their rows."""
+
+    splitter: str = ""
+    needs: str = ""
+    ignores: tuple[str, ...] = ()
+    without_classes: str = ""
+
+
+_KINDS = {
+    "kfold": _Kind("KFold", ignores=("group", "time")),
+    "stratified": _Kind("StratifiedKFold", ignores=("group", "time"), without_classes="kfold"),
+    "group": _Kind("GroupKFold", needs="group", ignores=("time",)),
+    "stratified_group": _Kind("StratifiedGroupKFold", "group", ("time",), without_classes="group"),
+    "time": _Kind(needs="time"),
+    "column": _Kind(needs="fold"),
+    "custom": _Kind(),
+}
+"""The class of scikit-learn, the role of a column, roles that are not respected, the same kind for values."""
 
 
 def resolve_kind(
@@ -55,22 +76,28 @@ def resolve_kind(
         If the kind needs a column that is not named, or ignores one without ``allow_leak``.
     """
     classes = task_class(task_kind).is_stratified
-    if options.kind == "auto":
-        return _automatic(classes, has_group, has_time, has_fold)
-    kind = "custom" if ":" in options.kind else options.kind
     has = {"group": has_group, "time": has_time, "fold": has_fold}
-    problems = []
-    if kind in _NEEDS and not has[_NEEDS[kind]]:
-        role = _NEEDS[kind]
-        problems.append(f"kind: {kind} needs a column; got no data.{role}; name it as data.{role}")
-    if kind in ("stratified", "stratified_group") and not classes:
-        plain = "kfold" if kind == "stratified" else "group"
-        problems.append(f"kind: {kind} needs classes; got task={task_kind}; use kind: {plain}")
-    if not options.allow_leak:
-        problems += [_ignored(kind, role) for role in _ignores(kind) if has[role]]
+    if options.kind == "auto":
+        if has_fold or has_time:
+            return "column" if has_fold else "time"
+        if has_group:
+            return "stratified_group" if classes else "group"
+        return "stratified" if classes else "kfold"
+    name = "custom" if ":" in options.kind else options.kind
+    kind, problems = _KINDS[name], []
+    if kind.needs and not has[kind.needs]:
+        problems.append(f"needs a column; got no data.{kind.needs}; name it as data.{kind.needs}")
+    if kind.without_classes and not classes:
+        problems.append(f"needs classes; got task={task_kind}; use kind: {kind.without_classes}")
+    problems += [
+        f"ignores data.{role}, so scores would look better than new data will be; use kind: auto, remove data."
+        f"{role}, or set folds.allow_leak: true"
+        for role in kind.ignores
+        if has[role] and not options.allow_leak
+    ]
     if problems:
-        raise ConfigError([Problem("folds.kind", problem) for problem in problems])
-    return kind
+        raise ConfigError([Problem("folds.kind", f"kind: {name} {problem}") for problem in problems])
+    return name
 
 
 def is_time_kind(kind: str, has_time: bool, allow_leak: bool) -> bool:
@@ -79,37 +106,6 @@ def is_time_kind(kind: str, has_time: bool, allow_leak: bool) -> bool:
     A user's splitter does where there is a time column, because its splits are checked against it.
     """
     return kind == "time" or (kind == "custom" and has_time and not allow_leak)
-
-
-def _automatic(classes: bool, has_group: bool, has_time: bool, has_fold: bool) -> str:
-    if has_fold:
-        return "column"
-    if has_time:
-        return "time"
-    if has_group:
-        return "stratified_group" if classes else "group"
-    return "stratified" if classes else "kfold"
-
-
-def _ignores(kind: str) -> tuple[str, ...]:
-    """Roles that this kind of folds does not respect. Custom and given folds are judged on their rows."""
-    return {
-        "kfold": ("group", "time"),
-        "stratified": ("group", "time"),
-        "group": ("time",),
-        "stratified_group": ("time",),
-    }.get(kind, ())
-
-
-def _ignored(kind: str, role: str) -> str:
-    return (
-        f"kind: {kind} ignores data.{role}, so scores would look better than new data will be; "
-        f"use kind: auto, remove data.{role}, or set folds.allow_leak: true"
-    )
-
-
-MOST_FOLDS = 1_000
-"""A generator that never ends is stopped here."""
 
 
 def make_splitter(found: Any, options: FoldOptions) -> Any:
@@ -122,9 +118,7 @@ def make_splitter(found: Any, options: FoldOptions) -> Any:
     """
     if not callable(found):
         if options.params:
-            raise _wrong(
-                options, f"is an object and takes no params; got folds.params={options.params}", "params"
-            )
+            raise _wrong(options, f"is an object without params; got folds.params={options.params}", "params")
         return found
     try:
         named = inspect.signature(found).parameters
@@ -133,37 +127,27 @@ def make_splitter(found: Any, options: FoldOptions) -> Any:
     takes_all = any(p.kind is p.VAR_KEYWORD for p in named.values())
     unknown = [name for name in options.params if name not in named and not takes_all]
     if unknown:
-        raise _wrong(
-            options,
-            f"must take folds.params; got {unknown[0]!r}, its arguments are "
-            f"{', '.join(named) or 'none'}.{suggest(unknown[0], named)}",
-            f"params.{unknown[0]}",
-        )
+        got = f"{unknown[0]!r}, its arguments are {', '.join(named) or 'none'}.{suggest(unknown[0], named)}"
+        raise _wrong(options, f"must take folds.params; got {got}", f"params.{unknown[0]}")
     facts = {name: value for name, value in _facts(options).items() if name in named}
     if takes_all and not facts.keys() & {"n_splits", "n_folds", "n"}:
         facts["n_splits"] = options.n
-    with _said(options, "be made"):
+    with _blaming(options, "be made"):
         return found(**{**facts, **options.params})
 
 
 def _facts(options: FoldOptions) -> dict[str, Any]:
     """What a splitter may want to know, by the names that scikit-learn and others have for it."""
-    sizes = {
-        "gap": options.gap or None,
-        "test_size": options.test_size,
-        "max_train_size": options.max_train_size,
-    }
+    sizes = {name: getattr(options, name) for name in ("gap", "test_size", "max_train_size")}
     return {
         **dict.fromkeys(("n_splits", "n_folds", "n"), options.n),
         **dict.fromkeys(("random_state", "seed"), options.seed),
         "shuffle": True,
-        **{name: size for name, size in sizes.items() if size is not None},
+        **{name: size for name, size in sizes.items() if size},
     }
 
 
-def own_splits(
-    splitter: Any, options: FoldOptions, samples: Samples, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def user_splits(splitter: Any, options: FoldOptions, samples: Samples, seed: int) -> list[Split]:
     """Return (training rows, predicted rows) of each fold.
 
     Raises
@@ -180,7 +164,7 @@ def own_splits(
                 setattr(splitter, name, seed)
     rows = np.arange(samples.n_rows).reshape(-1, 1)
     y, group = (None if values is None else values.copy() for values in (samples.y, samples.group))
-    with _said(options, f"split {samples.n_rows} rows"):
+    with _blaming(options, f"split {samples.n_rows} rows"):
         folds = list(islice(iter(splitter.split(rows, y, group)), MOST_FOLDS + 1))
     if len(folds) > MOST_FOLDS:
         raise _wrong(options, f"must end after at most {MOST_FOLDS} folds; got more; see that its loop ends")
@@ -189,45 +173,37 @@ def own_splits(
     return [_pair(pair, fold, options, samples.n_rows) for fold, pair in enumerate(folds)]
 
 
-def _pair(pair: Any, fold: int, options: FoldOptions, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _pair(pair: Any, fold: int, options: FoldOptions, n_rows: int) -> Split:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise _wrong(
-            options,
-            f"must yield pairs of (rows to train on, rows to predict); got {_shown(pair)} as fold {fold}",
-        )
-    train, predicted = (_rows(part, fold, options, n_rows) for part in pair)
-    return train, predicted
+        must = "must yield pairs of (rows to train on, rows to predict)"
+        raise _wrong(options, f"{must}; got {_shown(pair)} as fold {fold}")
+    return _rows(pair[0], fold, options, n_rows), _rows(pair[1], fold, options, n_rows)
 
 
 def _rows(part: Any, fold: int, options: FoldOptions, n_rows: int) -> np.ndarray:
-    with _said(options, "yield arrays"):
+    with _blaming(options, "yield arrays"):
         rows = np.asarray(part)
     if rows.size == 0:
         return np.zeros(0, dtype=np.int64)
     if rows.dtype.kind not in "iu" or rows.ndim != 1:
         hint = "; write numpy.flatnonzero(mask)" if rows.dtype.kind == "b" else ""
-        raise _wrong(
-            options,
-            f"must yield row numbers, arrays of integers of one dimension; got {_shown(rows)} in fold {fold}{hint}",
-        )
+        must = "must yield row numbers, arrays of integers of one dimension"
+        raise _wrong(options, f"{must}; got {_shown(rows)} in fold {fold}{hint}")
     if rows.min() < 0 or rows.max() >= n_rows:
-        raise _wrong(
-            options,
-            f"must yield row numbers from 0 to {n_rows - 1}; got {rows.min()} to {rows.max()} in fold {fold}",
-        )
+        got = f"{rows.min()} to {rows.max()} in fold {fold}"
+        raise _wrong(options, f"must yield row numbers from 0 to {n_rows - 1}; got {got}")
     return rows.astype(np.int64)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}, shape={value.shape}"
-    return f"{type(value).__name__}" + (
-        f" of {len(value)}" if isinstance(value, tuple | list | Mapping) else ""
-    )
+    size = f" of {len(value)}" if isinstance(value, tuple | list | Mapping) else ""
+    return f"{type(value).__name__}{size}"
 
 
 @contextmanager
-def _said(options: FoldOptions, what: str) -> Iterator[None]:
+def _blaming(options: FoldOptions, what: str) -> Iterator[None]:
     """Say of every error of the splitter whose it is."""
     try:
         yield
@@ -242,59 +218,42 @@ def _wrong(options: FoldOptions, text: str, where: str = "kind") -> ConfigError:
     return ConfigError([Problem(f"folds.{where}", f"splitter {options.kind!r} {text}")])
 
 
-Split = tuple[np.ndarray, np.ndarray]
-
-
 def split_rows(
     kind: str, options: FoldOptions, samples: Samples, seed: int, splitter: object | None = None
 ) -> tuple[Split, ...]:
     """Return (training rows, predicted rows) of each fold, for a kind that `resolve_kind` returned."""
     if samples.n_rows < options.n and kind != "column":
         raise DataError(
-            f"there must be a row for each fold; got {samples.n_rows} rows, folds.n={options.n}; use fewer "
-            "folds"
+            f"there must be a row for each fold; got {samples.n_rows} rows, folds.n={options.n}; use fewer folds"
         )
     if kind == "time":
         pairs: Iterable[Split] = _time_splits(options, samples)
     elif kind == "column":
         pairs = _given_splits(samples)
     elif kind == "custom":
-        pairs = own_splits(splitter, options, samples, seed)
+        pairs = user_splits(splitter, options, samples, seed)
     else:
         pairs = _sklearn_splits(kind, options, samples, seed)
-    return tuple((_index(train), _index(predicted)) for train, predicted in pairs)
-
-
-def _index(rows: Any) -> np.ndarray:
-    return np.sort(np.asarray(rows, dtype=np.int64))
+    return tuple(
+        (np.sort(train).astype(np.int64), np.sort(predicted).astype(np.int64)) for train, predicted in pairs
+    )
 
 
 def _sklearn_splits(kind: str, options: FoldOptions, samples: Samples, seed: int) -> Iterable[Split]:
     from sklearn import model_selection
 
-    if "group" in kind:
-        _check_group_count(samples, options.n)
-    if "stratified" in kind:
-        _check_class_counts(samples, options.n, by_group="group" in kind)
-    name = {
-        "kfold": "KFold",
-        "stratified": "StratifiedKFold",
-        "group": "GroupKFold",
-        "stratified_group": "StratifiedGroupKFold",
-    }[kind]
-    splitter = getattr(model_selection, name)(n_splits=options.n, shuffle=True, random_state=seed)
-    pairs: Iterable[Split] = splitter.split(np.zeros(samples.n_rows), samples.y, samples.group)
-    return pairs
-
-
-def _check_group_count(samples: Samples, n_folds: int) -> None:
-    assert samples.group is not None
-    n_groups = len(np.unique(samples.group))
-    if n_groups < n_folds:
+    n_groups = options.n if "group" not in kind else len(np.unique(samples.group))  # type: ignore[arg-type]
+    if n_groups < options.n:
         raise DataError(
-            f"there must be a group for each fold; got {n_groups} groups, folds.n={n_folds}; use "
+            f"there must be a group for each fold; got {n_groups} groups, folds.n={options.n}; use "
             f"folds.n={max(n_groups, 2)} or less"
         )
+    if "stratified" in kind:
+        _check_class_counts(samples, options.n, by_group="group" in kind)
+    found = getattr(model_selection, _KINDS[kind].splitter)
+    splitter = found(n_splits=options.n, shuffle=True, random_state=seed)
+    pairs: Iterable[Split] = splitter.split(np.zeros(samples.n_rows), samples.y, samples.group)
+    return pairs
 
 
 def _check_class_counts(samples: Samples, n_folds: int, by_group: bool) -> None:
@@ -326,9 +285,8 @@ def _time_splits(options: FoldOptions, samples: Samples) -> Iterable[Split]:
     first = samples.n_rows - options.n * size
     if size < 1 or first - options.gap < 1:
         raise DataError(
-            f"time folds must leave rows to train on before the first fold; got {samples.n_rows} rows, "
-            f"folds.n={options.n}, "
-            f"test_size={size}, gap={options.gap}; use fewer folds or a smaller test_size or gap"
+            f"time folds must leave rows to train on before the first fold; got {samples.n_rows} rows, folds.n="
+            f"{options.n}, test_size={size}, gap={options.gap}; use fewer folds or a smaller test_size or gap"
         )
     starts = np.searchsorted(ordered, ordered[first + size * np.arange(options.n)], side="left")
     for start, end in zip(starts, [*starts[1:], samples.n_rows], strict=True):
@@ -336,9 +294,12 @@ def _time_splits(options: FoldOptions, samples: Samples) -> Iterable[Split]:
         if options.max_train_size is not None:
             train = train[-options.max_train_size :]
         predicted = order[start:end]
-        if samples.group is not None:
-            train = train[~np.isin(samples.group[train], samples.group[predicted])]
-        yield train, predicted
+        yield of_other_groups(samples, train, predicted), predicted
+
+
+def of_other_groups(samples: Samples, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the rows whose group is none of those of the others; all where there are no groups."""
+    return rows if samples.group is None else rows[~np.isin(samples.group[rows], samples.group[others])]
 
 
 def _given_splits(samples: Samples) -> Iterable[Split]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from stackfeat.data.messages import quote_values
 from stackfeat.encodings.diagnostics import domain_auc
+from stackfeat.registry.resolve import quote_values
 from stackfeat.tasks.classification import LOWEST_LOG, log_probability
 from stackfeat.tasks.task import Task
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stackfeat.data.files.prediction_file import PredictionRows, read_predictions
 from stackfeat.data.samples import Samples
+from stackfeat.data.schema.prediction_file import PredictionRows, read_predictions
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.external.checkpoints import MemberFiles
 from stackfeat.engine.external.checks import examine

@@ -12,10 +12,10 @@ import pytest
 
 from stackfeat.data.files import cells
 from stackfeat.data.files.cells import TextBlock, TextCells, column_cells
-from stackfeat.data.load import load, load_rows
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table
-from stackfeat.data.schema.columns import describe_column, guess_type
+from stackfeat.data.schema.columns import describe_column, infer_type
+from stackfeat.data.schema.load import load, load_rows
 from stackfeat.errors import DataError
 
 ODD = ["", "NA", "nan", "1", "0", "-3.5", "1e5", "abc", "True", "false", "007", " 5", "a b", "1_0", "1,5"]
@@ -85,7 +85,7 @@ def test_cells_that_are_numbers_already_are_not_parsed() -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"])})
     read = dict(column_cells(frame, ["a", "b", "c"]))
     assert isinstance(read["a"], pd.Series)
-    assert [guess_type(values) for values in read.values()] == ["numeric", "categorical", "categorical"]
+    assert [infer_type(values) for values in read.values()] == ["numeric", "categorical", "categorical"]
     assert describe_column("b", read["b"], "categorical", "").levels == ("x",)
 
 

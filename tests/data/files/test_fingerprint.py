@@ -32,7 +32,7 @@ def test_fingerprint_follows_bytes_and_reading_options(tmp_path: Path, later: No
     assert first != fingerprint(path, DataOptions(train="a.csv"), memory)
     memory.write_text("damaged")
     assert fingerprint(path, DataOptions(train="a.csv"), memory)
-    assert fingerprint("sklearn:digits", DataOptions(train="sklearn:digits"))
+    assert fingerprint("sklearn:digits", DataOptions(train="sklearn:digits")) == "sklearn:digits"
 
 
 def test_a_hash_is_remembered_only_of_a_file_whose_next_change_would_show(
@@ -63,7 +63,8 @@ def test_a_file_changed_with_its_time_set_back_gets_a_new_hash(tmp_path: Path, l
 
 def test_planning_imports_neither_pandas_nor_scikit_learn() -> None:
     code = (
-        "import sys, stackfeat.data.options\nfrom stackfeat.data import fingerprint, resolve_kind\n"
+        "import sys, stackfeat.data.options, stackfeat.data.splits.splitters\n"
+        "import stackfeat.data.files.fingerprint, stackfeat.data.schema.prediction_file\n"
         "heavy = {'pandas', 'sklearn', 'scipy', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.files.array_files import ArchiveFile, read_npy
+from stackfeat.data.files.array_files import ArchiveFile, Npy
 from stackfeat.data.files.parsing import parsing
-from stackfeat.data.load import load, load_rows
 from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.load import load, load_rows, read_sample
 from stackfeat.errors import DataError, OutOfMemoryError, StoreError, StructureError
 
 ROWS = "a,b,y\n" + "".join(f"{i},{i % 3},{i % 2}\n" for i in range(8))
@@ -104,7 +104,7 @@ def test_later_files_and_samples_of_one_column_say_what_they_lack(tmp_path: Path
     with pytest.raises(DataError, match="missing here: b"):
         load_rows(tmp_path / "one.csv", loaded.schema, DataOptions(train="t.csv", target="y"))
     with pytest.raises(DataError, match="must have an id and another column; got one column, 'a'"):
-        read(tmp_path / "t.csv", sample_submission="one.csv")
+        read_sample(DataOptions(train="t.csv", sample_submission="one.csv"), tmp_path)
 
 
 def npz(path: Path, **members: bytes) -> None:
@@ -198,7 +198,7 @@ def test_arrays_of_foreign_byte_order_become_native_also_where_they_stay_on_disk
     np.save(tmp_path / "a.npy", values.astype(">i4"))
     np.savez(tmp_path / "a.npz", a=values.astype(">i4"))
     for array in (
-        read_npy(tmp_path / "a.npy", "a", mapped=mapped),
+        Npy().array(tmp_path / "a.npy", "", "a", mapped=mapped),
         ArchiveFile.open(tmp_path / "a.npz").read("a", "a", mapped=mapped),
     ):
         np.testing.assert_array_equal(array, values)

@@ -10,9 +10,9 @@ import pytest
 
 from stackfeat.data.files.fingerprint import fingerprint
 from stackfeat.data.files.images import read_image
-from stackfeat.data.load import LoadedData, load
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArrayInput
+from stackfeat.data.schema.load import LoadedData, load
 from stackfeat.errors import DataError, DataWarning
 
 Image = pytest.importorskip("PIL.Image")
@@ -70,7 +70,7 @@ def test_images_become_squares_of_one_size(folder: Path, resize: str, mode: str,
             assert np.abs(middle[i] - [40 * i, 100, 250 - 40 * i]).max() < 40
     bars = values[4][:, 0].max(axis=(0, 1))
     assert (bars == 0) if resize == "pad" else (bars > 0)
-    assert "path" not in data.train.inputs["table"].names  # type: ignore[union-attr]
+    assert "path" not in data.train.inputs["table"].code_names  # type: ignore[union-attr]
 
 
 def test_the_short_side_is_scaled_and_the_middle_is_kept(tmp_path: Path) -> None:

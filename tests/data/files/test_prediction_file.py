@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.files.prediction_file import class_order, read_predictions
+from stackfeat.data.schema.prediction_file import class_order, read_predictions
 from stackfeat.errors import DataError
 from stackfeat.tasks.task import Task
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.data.load import load
 from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.load import load
 from stackfeat.errors import DataError, MissingExtraError
 
 GOOD = "id,a,b,y\n" + "".join(f"{i},{i % 7},{i * 0.5},{i % 2}\n" for i in range(12))

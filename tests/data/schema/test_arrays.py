@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from stackfeat.data import samples as arrays
-from stackfeat.data.files import lazy
 from stackfeat.data.files.fingerprint import fingerprint
-from stackfeat.data.load import LoadedData, load, load_rows
 from stackfeat.data.options import DataOptions
-from stackfeat.data.prepare import ArrayPrepare
+from stackfeat.data.prepare.net import ArrayPrepare
 from stackfeat.data.samples import Samples, Table, load_samples, save_samples
 from stackfeat.data.schema.columns import Schema
-from stackfeat.data.splits.duplicates import hash_rows
+from stackfeat.data.schema.load import LoadedData, load, load_rows
+from stackfeat.data.splits.folds import hash_rows
 from stackfeat.engine.recipes import key_of
 from stackfeat.errors import DataError
 from stackfeat.store import Store
@@ -120,7 +119,7 @@ def test_two_dimensions_are_a_table_unless_they_are_tokens(dtype: Any, tmp_path:
     table = read(tmp_path, {"x": {"array": "A"}}, A=values).train.inputs["x"]
     assert isinstance(table, Table)
     np.testing.assert_array_equal(table.numeric, values.astype(float))
-    assert table.names == ("x_0", "x_1", "x_2")
+    assert table.numeric_names == ("x_0", "x_1", "x_2")
 
 
 def test_sequences_padded_and_end_to_end_are_the_same(tmp_path: Path) -> None:
@@ -196,7 +195,7 @@ def test_npy_files_stand_beside_a_table(tmp_path: Path) -> None:
 def test_large_arrays_stay_on_disk_from_the_file_to_the_store_and_back(
     stream: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(arrays, "LARGE_BYTES", 1000)
     images = RNG.integers(0, 255, (12, 6, 5, 3), dtype=np.uint8)
     data = read(tmp_path, {"x": {"array": "A", "stream": stream}}, A=images)
     assert one(data).is_lazy == (stream is not False)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.data.files.prediction_file import PredictionRows
 from stackfeat.data.samples import Samples
+from stackfeat.data.schema.prediction_file import PredictionRows
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.external.checks import examine
 from stackfeat.errors import DataError

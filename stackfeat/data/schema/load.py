@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.data.files.cells import column_cells
-from stackfeat.data.files.fingerprint import fingerprint as fingerprint
-from stackfeat.data.files.tables import BUILTIN, Part, read_frame
-from stackfeat.data.messages import name_values, quote_values
+from stackfeat.data.files.parsing import read_each
+from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.options import DataOptions
-from stackfeat.data.samples import Samples
-from stackfeat.data.schema.columns import Schema, check_roles, input_columns, role_columns, type_columns
-from stackfeat.data.schema.inputs import array_options, combined, describe_arrays, read_arrays
+from stackfeat.data.samples import ArrayInput, Samples
+from stackfeat.data.schema.columns import Schema, check_roles, input_columns, type_columns
+from stackfeat.data.schema.inputs import all_inputs, read_arrays
 from stackfeat.data.schema.roles import read_fold, read_group, read_ids, read_target, read_time, read_weight
 from stackfeat.errors import DataError, DataWarning
-from stackfeat.registry.resolve import quoted
+from stackfeat.registry.resolve import name_values, quote_values, quoted
 from stackfeat.registry.wildcards import matches
 from stackfeat.tasks.task import Kind
 
@@ -49,15 +48,12 @@ class LoadedData:
     schema : Schema
     notes : tuple of str
         What a person should know of how the files were read, a line each.
-    sample_submission : DataFrame or None
-        As text where it is a csv file.
     """
 
     train: Samples
     test: Samples | None
     schema: Schema
     notes: tuple[str, ...]
-    sample_submission: pd.DataFrame | None
 
 
 def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> LoadedData:
@@ -89,26 +85,33 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     train, schema = _load_train(options, folder, task_kind, metric)
     test = None
     if options.test is not None:
-        test = _read_rows(find_file(options.test, folder), schema, options, "test", folder)
-        _warn_of_shared_ids(train, test, schema)
-    sample = None
-    if options.sample_submission is not None:
-        path = find_file(options.sample_submission, folder)
-        sample = read_frame(path, options, "test")
-        if sample.shape[1] < 2:
-            raise DataError(
-                f"{path}: a sample submission must have an id and another column; got one column, "
-                f"{quoted(sample.columns[0])}; if it holds several, set data.separator"
+        test = load_rows(find_file(options.test, folder), schema, options, folder)
+        shared = test.ids[np.isin(test.ids, train.ids)].tolist() if schema.id is not None else []
+        if shared:
+            warnings.warn(
+                f"{len(shared)} ids are in both the training and the test file, such as {quote_values(shared)}; "
+                "if they are the same rows, test scores will look better than new data will be",
+                DataWarning,
+                stacklevel=2,
             )
     notes = _notes(train, test, schema)
     for note in notes:
         logger.info(note)
-    return LoadedData(train=train, test=test, schema=schema, notes=notes, sample_submission=sample)
+    return LoadedData(train=train, test=test, schema=schema, notes=notes)
 
 
-def find_file(name: str, folder: Path) -> Path | str:
-    """Return a path relative to the folder; names of built-in sets stay as they are."""
-    return name if name.startswith(BUILTIN) else Path(folder) / name
+def read_sample(options: DataOptions, folder: Path) -> pd.DataFrame | None:
+    """Return the sample submission, where there is one; as text where it is a csv file."""
+    if options.sample_submission is None:
+        return None
+    path = find_file(options.sample_submission, folder)
+    sample = read_frame(path, options, "test")
+    if sample.shape[1] < 2:
+        raise DataError(
+            f"{path}: a sample submission must have an id and another column; got one column, "
+            f"{quoted(sample.columns[0])}; if it holds several, set data.separator"
+        )
+    return sample
 
 
 def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Path | None = None) -> Samples:
@@ -128,72 +131,57 @@ def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Pa
     DataError
         If a column is missing, or holds what it did not hold in training.
     """
-    return _read_rows(path, schema, options, "test", Path(path).parent if folder is None else folder)
+    frame = read_frame(path, options, "test")
+    _check_columns(frame, schema, options, str(path))
+    columns = {column.name: column for column in schema.columns}
+    values = read_each(
+        column_cells(frame, list(columns)),
+        lambda name, cells: columns[name].read(cells, f"{path}: column {quoted(name)}"),
+    )
+    ids = read_ids(frame, schema.id, str(path))
+    arrays = read_arrays(frame, options, path, Path(path).parent if folder is None else folder, schema.arrays)
+    inputs = all_inputs(schema, values, arrays, options, len(frame))
+    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task)
 
 
 def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> tuple[Samples, Schema]:
     path = find_file(options.train, folder)
+    where = str(path)
     frame = read_frame(path, options, "train")
-    _check_width(frame, options, str(path))
-    check_roles(frame, options, str(path))
-    inputs = input_columns(frame, options, str(path))
+    if frame.shape[1] < 2 and not options.array_inputs:
+        raise DataError(
+            f"{where}: training data must have a target and another column; got one column, "
+            f"{quoted(frame.columns[0])}; if it holds several, set data.separator"
+        )
+    check_roles(frame, options, where)
+    inputs = input_columns(frame, options, where)
     wanted = set().union(*inputs.values())
     names = [name for name in frame.columns if name in wanted]
     task, label_type, y = read_target(
-        frame[options.target], options, task_kind, metric, f"{path}: column {options.target!r}"
+        frame[options.target], options, task_kind, metric, f"{where}: column {options.target!r}"
     )
-    typed = type_columns(frame, names, options, str(path))
-    kept = {column.name for column in typed.columns}
-    arrays, array_schemas = read_arrays(frame, options, path, folder)
-    roles = {role: name for role, name in role_columns(options).items() if role in _ROLE_READERS}
+    columns, left_out = type_columns(frame, names, options, where)
+    arrays = read_arrays(frame, options, path, folder)
+    roles = {role: name for role, name in options.roles.items() if role in _ROLE_READERS}
     schema = Schema(
         task=task,
         label_type=label_type,
         id=options.id,
         target=options.target,
         roles=roles,
-        columns=typed.columns,
-        inputs={
-            name: tuple(column for column in chosen if column in kept) for name, chosen in inputs.items()
-        },
-        left_out=typed.left_out,
-        arrays=array_schemas,
+        columns=tuple(column for column, _ in columns.values()),
+        inputs={name: tuple(one for one in chosen if one in columns) for name, chosen in inputs.items()},
+        left_out=left_out,
+        arrays={name: array for name, (_, array) in arrays.items()},
     )
     given = {
-        role: _ROLE_READERS[role](frame[name], f"{path}: column {quoted(name)}")
+        role: _ROLE_READERS[role](frame[name], f"{where}: column {quoted(name)}")
         for role, name in roles.items()
     }
-    ids = read_ids(frame, options.id, str(path))
-    read = combined(schema.inputs, schema.columns, typed.values, arrays, options, len(frame))
+    ids = read_ids(frame, options.id, where)
+    values = {name: read for name, (_, read) in columns.items()}
+    read = all_inputs(schema, values, arrays, options, len(frame))
     return Samples(ids=ids, inputs=read, y=y, task=task, **given), schema
-
-
-def _check_width(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
-    if frame.shape[1] < 2 and not array_options(options):
-        raise DataError(
-            f"{where}: training data must have a target and another column; got one column, "
-            f"{quoted(frame.columns[0])}; "
-            "if it holds several, set data.separator"
-        )
-
-
-def _read_rows(path: Path | str, schema: Schema, options: DataOptions, part: Part, folder: Path) -> Samples:
-    frame = read_frame(path, options, part)
-    _check_columns(frame, schema, options, str(path))
-    values = {}
-    problems = []
-    columns = {column.name: column for column in schema.columns}
-    for name, cells in column_cells(frame, list(columns)):
-        try:
-            values[name] = columns[name].read(cells, f"{path}: column {quoted(name)}")
-        except DataError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError("\n".join(problems))
-    ids = read_ids(frame, schema.id, str(path))
-    arrays, _ = read_arrays(frame, options, path, folder, schema.arrays)
-    inputs = combined(schema.inputs, schema.columns, values, arrays, options, len(frame))
-    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task)
 
 
 def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
@@ -210,32 +198,22 @@ def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, wh
             f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them"
         )
     if extra and options.inputs is None and not options.drop:
-        warnings.warn(
-            f"{where}: columns that the training file has not are ignored: {name_values(extra)}",
-            DataWarning,
-            stacklevel=4,
-        )
-
-
-def _warn_of_shared_ids(train: Samples, test: Samples, schema: Schema) -> None:
-    if schema.id is None:
-        return
-    shared = test.ids[np.isin(test.ids, train.ids)].tolist()
-    if len(shared):
-        warnings.warn(
-            f"{len(shared)} ids are in both the training and the test file, such as "
-            f"{quote_values(shared)}; "
-            "if they are the same rows, test scores will look better than new data will be",
-            DataWarning,
-            stacklevel=3,
-        )
+        message = f"{where}: columns that the training file has not are ignored: {name_values(extra)}"
+        warnings.warn(message, DataWarning, stacklevel=4)
 
 
 def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, ...]:
     counts = Counter(column.type for column in schema.columns)
     columns = ", ".join(f"{count} {type_}" for type_, count in sorted(counts.items()))
     rows = f"{train.n_rows} training rows" + (f", {test.n_rows} test rows" if test is not None else "")
-    notes = [f"{rows}; columns: {columns}" if columns else rows, *describe_arrays(train.inputs)]
+    notes = [f"{rows}; columns: {columns}" if columns else rows]
+    for name, values in train.inputs.items():
+        if isinstance(values, ArrayInput):
+            shape = " x ".join(map(str, values.shape[1:]))
+            padded = ", padded" if values.lengths is not None else ""
+            tokens = f", {values.n_tokens} tokens" if values.kind == "tokens" else ""
+            place = ", left on disk" if values.is_lazy else ""
+            notes.append(f"input {name}: {values.kind} {shape}, {values.dtype}{padded}{tokens}{place}")
     if schema.left_out:
         notes.append(
             "left out: " + ", ".join(f"{name} ({reason})" for name, reason in schema.left_out.items())

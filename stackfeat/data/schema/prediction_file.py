@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.files.parsing import parsing
-from stackfeat.data.messages import name_values, quote_values
+from stackfeat.data.files.parsing import parsing, unknown_name
+from stackfeat.data.files.tables import format_of, read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
-from stackfeat.registry.resolve import quoted, suggest
-from stackfeat.store.npy import load_npy, to_native
+from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ARRAY = ".npy"
 PREDICTION = "prediction"
 _ROLE_WORDS = (PREDICTION, "proba", "pred")
 
@@ -82,43 +80,54 @@ def read_predictions(
     DataError
         If the file cannot be read, ids are missing or not unique, or columns do not fit.
     """
+    from stackfeat.data.schema.columns import to_numbers
     from stackfeat.data.schema.roles import read_ids
 
-    if path.suffix.lower() == ARRAY:
-        array = _load_array(path)
-        if array.dtype.names is None:
-            return _from_array(path, array, task, id_name, ids, classes)
-        frame = _frame_of(path, {name: array[name] for name in array.dtype.names})
-    else:
-        from stackfeat.data.files.tables import read_frame
-
+    array = _array_in(path)
+    if array is None:
         frame = read_frame(path, DataOptions(train=str(path)))
+    elif array.dtype.names is None:
+        return _from_array(path, array, task, id_name, ids, classes)
+    else:
+        frame = _frame_of(path, {name: array[name] for name in array.dtype.names})
     if ids is not None or classes is not None:
         given = "ids of its own" if ids is not None else "classes"
         raise DataError(
             f"{path}: {given} belong to npy files without names; this file has columns with names; remove them"
         )
     column = _id_column(path, frame, id_name)
-    names = _value_columns(path, [str(n) for n in frame.columns if n != column], task, target)
-    values = np.column_stack([_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
-    ignored = tuple(str(name) for name in frame.columns if name != column and name not in names)
+    names = _value_columns(path, [name for name in frame.columns if name != column], task, target)
+    values = np.column_stack([to_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
+    ignored = tuple(name for name in frame.columns if name not in (column, *names))
     return PredictionRows(read_ids(frame, column, str(path)), task.whole(values), ignored, by_name=True)
 
 
 def read_id_file(path: Path, id_name: str) -> np.ndarray:
     """Return the ids in an npy file (one dimension) or in the id column of a table, as text."""
-    from stackfeat.data.files.tables import read_frame
     from stackfeat.data.schema.roles import read_ids
 
-    if path.suffix.lower() == ARRAY:
-        array = _load_array(path)
-        if array.ndim != 1:
-            raise DataError(
-                f"{path}: ids must be one-dimensional; got shape {array.shape}; write one per row"
-            )
-        return read_ids(_frame_of(path, {id_name: array}), id_name, str(path))
-    frame = read_frame(path, DataOptions(train=str(path)))
-    return read_ids(frame, _id_column(path, frame, id_name), str(path))
+    array = _array_in(path)
+    if array is None:
+        frame = read_frame(path, DataOptions(train=str(path)))
+        return read_ids(frame, _id_column(path, frame, id_name), str(path))
+    if array.ndim != 1:
+        raise DataError(f"{path}: ids must be one-dimensional; got shape {array.shape}; write one per row")
+    return read_ids(_frame_of(path, {id_name: array}), id_name, str(path))
+
+
+def _array_in(path: Path) -> np.ndarray | None:
+    """Return the array of a file that holds one; None of a table."""
+    format_ = format_of(path)
+    if format_ is None or format_.holds != "array":
+        return None
+    return format_.array(path, "", str(path), mapped=False)
+
+
+def _frame_of(path: Path, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    import pandas as pd
+
+    with parsing(path, "must hold a number or text for each row and column", "write plain columns"):
+        return pd.DataFrame(dict(columns))
 
 
 def _from_array(
@@ -168,39 +177,22 @@ def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
     given, wanted = [str(label) for label in classes], [str(label) for label in task.classes]
     unknown = [label for label in given if label not in wanted]
     if unknown:
-        raise DataError(
-            f"{where}: classes must be those of the target ({name_values(wanted)}); got {quoted(unknown[0])}."
-            f"{suggest(unknown[0], wanted)}"
-        )
+        must = f"{where}: classes must be those of the target ({name_values(wanted)})"
+        raise unknown_name(must, unknown[0], wanted)
     if sorted(given) != sorted(wanted):
         missing = [label for label in wanted if label not in given]
         what = f"without {name_values(missing)}" if missing else "with one more than once"
-        raise DataError(
-            f"{where}: classes must name each class of the target once; got {name_values(given)} {what}"
-        )
+        raise DataError(f"{where}: classes must name each class once; got {name_values(given)} {what}")
     return [given.index(label) for label in wanted]
 
 
-def _load_array(path: Path) -> np.ndarray:
-    with parsing(path, "must be a readable npy file of plain values", "write it with numpy.save"):
-        return to_native(load_npy(path, str(path)))
-
-
-def _frame_of(path: Path, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    import pandas as pd
-
-    with parsing(path, "must hold a number or text for each row and column", "write plain columns"):
-        return pd.DataFrame(dict(columns))
-
-
 def _id_column(path: Path, frame: pd.DataFrame, id_name: str) -> str:
-    names = [str(name) for name in frame.columns]
     for name in (id_name, "id"):
-        if name in names:
+        if name in frame.columns:
             return name
     raise DataError(
-        f"{path}: must have the id column {quoted(id_name)} (or 'id'); got columns {quote_values(names)}."
-        f"{suggest(id_name, names)}"
+        f"{path}: must have the id column {quoted(id_name)} (or 'id'); got columns {quote_values(frame.columns)}."
+        f"{suggest(id_name, frame.columns)}"
     )
 
 
@@ -215,21 +207,11 @@ def _value_columns(path: Path, names: Sequence[str], task: Task, target: str) ->
         if alone:
             return alone[:1]
         if len(names) == 1:
-            alternatives = " or ".join(map(quoted, dict.fromkeys([PREDICTION, *counted])))
-            raise DataError(
-                f"{path}: the column must be called {alternatives}; got {quoted(names[0])}; rename it"
-            )
+            legal = " or ".join(map(quoted, dict.fromkeys([PREDICTION, *counted])))
+            raise DataError(f"{path}: the column must be called {legal}; got {quoted(names[0])}; rename it")
     missing = [label for label in wanted if label not in names]
-    near = suggest(missing[0], names)
-    raise DataError(
-        f"{path}: must have a column per class, called as the classes are ({name_values(wanted)}); missing: "
-        f"{name_values(missing)}; got {quote_values(names)}.{near}"
-        if task.classes  # the messages name what the file should have called its columns
-        else f"{path}: must have a column {quoted(PREDICTION)}; got {quote_values(names)}.{near}"
-    )
-
-
-def _numbers(values: pd.Series, where: str) -> np.ndarray:
-    from stackfeat.data.schema.columns import to_numbers
-
-    return to_numbers(values, where)
+    must = f"a column {quoted(PREDICTION)}"
+    if task.classes:  # the message names what the file should have called its columns
+        must = f"a column per class, called as the classes are ({name_values(wanted)})"
+        must += f"; missing: {name_values(missing)}"
+    raise DataError(f"{path}: must have {must}; got {quote_values(names)}.{suggest(missing[0], names)}")

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.data.files.lazy import LARGE_BYTES, LazyArray, is_large
-from stackfeat.data.prepare import ArrayPrepare
-from stackfeat.data.samples import ArrayInput
+from stackfeat.data.prepare.net import ArrayPrepare
+from stackfeat.data.samples import LARGE_BYTES, ArrayInput, LazyRows, is_large
 
 
 @pytest.fixture
@@ -37,20 +36,20 @@ def mapped(tmp_path: Path) -> np.ndarray:
 )
 def test_a_view_is_indexed_like_the_array(mapped: np.ndarray, index: Any) -> None:
     rows = np.random.default_rng(1).permutation(50)
-    for view, wanted in ((LazyArray(mapped), mapped), (LazyArray(mapped, rows), np.asarray(mapped)[rows])):
+    for view, wanted in ((LazyRows(mapped), mapped), (LazyRows(mapped, rows), np.asarray(mapped)[rows])):
         np.testing.assert_array_equal(view[index], wanted[index])
         assert type(view[index]) is np.ndarray
-        assert (view.shape, view.dtype, len(view), view.ndim) == (wanted.shape, wanted.dtype, 50, 3)
+        assert (view.shape, view.dtype, len(view)) == (wanted.shape, wanted.dtype, 50)
 
 
 def test_views_of_views_and_changes_of_rows(mapped: np.ndarray) -> None:
-    view = LazyArray(mapped, change=lambda x, lengths: x * 2.0 + lengths[:, None, None], beside=np.arange(50))
+    view = LazyRows(mapped, change=lambda x, lengths: x * 2.0 + lengths[:, None, None], beside=np.arange(50))
     part = view.take(np.array([9, 4, 4])).take(np.array([True, False, True]))
     np.testing.assert_array_equal(np.asarray(part), np.asarray(mapped)[[9, 4]] * 2.0 + [[[9]], [[4]]])
 
 
 def test_a_pickled_view_holds_the_name_of_the_file_not_its_bytes(mapped: np.ndarray) -> None:
-    data = pickle.dumps(LazyArray(mapped, np.array([5, 1])))
+    data = pickle.dumps(LazyRows(mapped, np.array([5, 1])))
     assert len(data) < 1000 + mapped.nbytes / 100
     np.testing.assert_array_equal(np.asarray(pickle.loads(data)), np.asarray(mapped)[[5, 1]])
 
@@ -66,13 +65,13 @@ def test_prepared_rows_on_disk_are_the_prepared_rows_in_memory(mapped: np.ndarra
     values = mapped[:, None] if kind == "image" else mapped
     lengths = np.random.default_rng(2).integers(1, 4, 50) if kind == "sequence" else None
     held = ArrayInput(np.asarray(values), kind, "standard", lengths)
-    lazy = ArrayInput(LazyArray(values), kind, "standard", lengths)
+    lazy = ArrayInput(LazyRows(values), kind, "standard", lengths)
     rows = np.random.default_rng(3).permutation(50)[:20]
     prepare = ArrayPrepare().fit(lazy.take(rows))
     again = ArrayPrepare().fit(held.take(rows))
     np.testing.assert_array_equal([prepare.shift, prepare.factor], [again.shift, again.factor])
     a, b = prepare.transform(held.take(rows)), prepare.transform(lazy.take(rows))
-    assert isinstance(b, LazyArray) and isinstance(a, np.ndarray)
+    assert isinstance(b, LazyRows) and isinstance(a, np.ndarray)
     assert a.dtype == b.dtype == np.float32
     np.testing.assert_array_equal(a[[3, 1]], b[[3, 1]])
     np.testing.assert_array_equal(a, np.asarray(pickle.loads(pickle.dumps(b))))
