@@ -6,6 +6,7 @@ import ast
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from stackfeat.data.files.tables import FORMATS
 from stackfeat.meta.votes import VOTES
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.tasks.task import TASKS, task_class
@@ -72,6 +73,35 @@ def test_names_of_metrics_are_compared_nowhere() -> None:
 
 def test_no_table_elsewhere_says_something_of_metrics() -> None:
     assert not tables("metrics", METRICS)
+
+
+READS_INPUTS_OF_NETS = Path("layers/extraction/files.py")
+"""Reading nets needs nothing of data: it maps numpy's two formats by itself."""
+
+
+def test_suffixes_of_data_files_are_compared_nowhere() -> None:
+    suffixes = {text for suffix in FORMATS for text in (suffix, suffix.removeprefix("."))}
+    found = compared("data/files", suffixes)
+    for path, tree in trees_outside("data/files"):
+        found += [f"{path}:{line}" for line in ends_with(tree, suffixes)]
+    assert not [place for place in found if not place.startswith(f"{READS_INPUTS_OF_NETS}:")]
+
+
+def ends_with(tree: ast.Module, suffixes: Collection[str]) -> Iterator[int]:
+    """Lines that ask whether a name ends with one of these, as a text or in a tuple."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="endswith"), args=[end]) if texts_in(end) & set(suffixes):
+                yield node.lineno
+
+
+def test_no_table_elsewhere_says_something_of_file_formats() -> None:
+    assert not tables("data/files", FORMATS)
+
+
+def test_a_comparison_of_suffixes_is_seen() -> None:
+    for sample in ('name.endswith(".npy")', 'name.lower().endswith((".csv", ".tsv"))'):
+        assert list(ends_with(ast.parse(sample), FORMATS)), sample
 
 
 MOST_TASK_BRANCHES = 15

@@ -91,3 +91,19 @@ def test_the_recipe_of_a_metric_gives_a_metric(tmp_path: Path) -> None:
     insert(tmp_path / "tests/metrics/test_contract.py", '    "accuracy": of_labels', oracle)
     insert(tmp_path / "docs/config.md", "| `rmse` |", "| `max_error` | regression | smaller | values |\n")
     run_contract(tmp_path, "tests/metrics/test_contract.py", "-k", "max_error or every_metric")
+
+
+def test_the_recipe_of_a_file_format_gives_a_file_format(tmp_path: Path) -> None:
+    copy_of(tmp_path, "stackfeat", "tests/data/files/test_contract.py", "docs/config.md")
+    name, (code,) = codes_of("file format")
+    (tmp_path / name).write_text(code, "utf-8")
+    table = tmp_path / "stackfeat/data/files/tables.py"
+    insert(
+        table, "from stackfeat.data.files.parsing", "from stackfeat.data.files.json_lines import JsonLines\n"
+    )
+    insert(table, ") for suffix in format_.suffixes", ", JsonLines()")
+    write = 'lambda frame, path: frame.to_json(path, orient="records", lines=True)'
+    row = f"""    ".jsonl": Row({write}, b'{{"a": 1'),\n"""
+    insert(tmp_path / "tests/data/files/test_contract.py", '}\n"""By the first suffix', row)
+    insert(tmp_path / "docs/config.md", "| `.npy` | array", "| `.jsonl` | table | |\n")
+    run_contract(tmp_path, "tests/data/files/test_contract.py", "-k", "jsonl or every_format_has")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from stackfeat.errors import ConfigError, UsageError, one_line
-from stackfeat.output.feature_files import FORMATS, write_features
+from stackfeat.output.feature_files import FORMATS, SAVED, write_features
 from stackfeat.registry.names import NETS
 from stackfeat.registry.resolve import check_name, resolve, suggest
 from stackfeat.registry.user_code import importing
@@ -120,7 +120,7 @@ def extract_files(
     model = net.build()
     inputs = data[0] if len(data) == 1 else tuple(open_arrays(path) for path in data)
     # Rows are streamed to npy files first in any case: they are what a killed call goes on from.
-    parts = folder if file_format == "npy" else folder / _PARTS
+    parts = folder / _PARTS if file_format in SAVED else folder
     arrays = extract(
         model,
         inputs,
@@ -133,7 +133,7 @@ def extract_files(
         progress=progress,
     )
     shapes = {key: "×".join(map(str, values.shape)) for key, values in arrays.items()}
-    if file_format == "npy":
+    if file_format not in SAVED:
         from stackfeat.layers.extraction.files import final_path
 
         return [one_line(f"{final_path(folder, key)}  {shape}") for key, shape in shapes.items()]
