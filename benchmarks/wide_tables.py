@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.schema.load import load, load_rows
 from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.load import load, load_rows
 
 KINDS = ("number", "whole", "missing", "truth", "word", "day")
 
