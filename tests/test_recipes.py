@@ -85,8 +85,8 @@ def test_the_recipe_of_a_net_gives_a_net(tmp_path: Path) -> None:
 def test_the_recipe_of_a_metric_gives_a_metric(tmp_path: Path) -> None:
     copy_of(tmp_path, "stackfeat", "tests/metrics/test_contract.py", "docs/config.md")
     name, (function, entry) = codes_of("metric")
-    insert(tmp_path / name, "\nMETRICS: dict", "\n\n" + function + "\n")
-    insert(tmp_path / name, '        Metric(\n            name="accuracy"', f"        {entry.strip()},\n")
+    insert(tmp_path / name, "\nlabel_metric = ", "\n\n" + function + "\n")
+    insert(tmp_path / name, '        label_metric(name="accuracy"', f"        {entry.strip()},\n")
     oracle = '    "max_error": lambda y, p, task, w: float(sk.max_error(y, p[:, 0])),\n'
     insert(tmp_path / "tests/metrics/test_contract.py", '    "accuracy": of_labels', oracle)
     insert(tmp_path / "docs/config.md", "| `rmse` |", "| `max_error` | regression | smaller | values |\n")
@@ -107,3 +107,15 @@ def test_the_recipe_of_a_file_format_gives_a_file_format(tmp_path: Path) -> None
     insert(tmp_path / "tests/data/files/test_contract.py", '}\n"""By the first suffix', row)
     insert(tmp_path / "docs/config.md", "| `.npy` | array", "| `.jsonl` | table | |\n")
     run_contract(tmp_path, "tests/data/files/test_contract.py", "-k", "jsonl or every_format_has")
+
+
+def test_the_recipe_of_a_task_gives_a_task(tmp_path: Path) -> None:
+    copy_of(tmp_path, "stackfeat", "tests/tasks/test_contract.py")
+    name, (code,) = codes_of("task")
+    (tmp_path / name).write_text(code, "utf-8")
+    insert(tmp_path / "stackfeat/tasks/task.py", "]\nTASKS = {", ', "counts"')
+    entry = '    "counts": "stackfeat.tasks.counts:Counts",\n'
+    insert(tmp_path / "stackfeat/tasks/task.py", '}\n"""Kinds by name.', entry)
+    insert(tmp_path / "stackfeat/metrics/built_in.py", ")\n\n\ndef accuracy_rows", ' "counts"')
+    insert(tmp_path / "tests/tasks/test_contract.py", "}\nevery_kind", '    "counts": Task("counts"),\n')
+    run_contract(tmp_path, "tests/tasks/test_contract.py", "-k", "counts or same_kinds")

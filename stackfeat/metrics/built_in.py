@@ -7,6 +7,7 @@ Out: a number, or a value for each row, which makes the bootstrap many times fas
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -78,11 +79,8 @@ def balanced_accuracy(y: np.ndarray, prediction: np.ndarray, task: Task, weight:
     """Mean recall over the classes that occur in y."""
     counts = confusion(y, prediction, task, weight)
     occurs = counts.sum(axis=1) > 0
-    return (
-        float((counts.diagonal()[occurs] / counts.sum(axis=1)[occurs]).mean())
-        if occurs.any()
-        else float("nan")
-    )
+    recalls = counts.diagonal()[occurs] / counts.sum(axis=1)[occurs]
+    return float(recalls.mean()) if occurs.any() else float("nan")
 
 
 def _f1_by_class(counts: np.ndarray) -> np.ndarray:
@@ -121,11 +119,8 @@ def quadratic_weighted_kappa(
     """
     a, b = y.astype(np.float64), prediction.astype(np.float64)
     mean_a, mean_b = weighted_mean(a, weight), weighted_mean(b, weight)
-    by_chance = (
-        weighted_mean((a - mean_a) ** 2, weight)
-        + weighted_mean((b - mean_b) ** 2, weight)
-        + (mean_a - mean_b) ** 2
-    )
+    spread = weighted_mean((a - mean_a) ** 2, weight) + weighted_mean((b - mean_b) ** 2, weight)
+    by_chance = spread + (mean_a - mean_b) ** 2
     return 1.0 - weighted_mean((a - b) ** 2, weight) / by_chance if by_chance > 0 else 0.0
 
 
@@ -143,9 +138,7 @@ class SortedScores:
         self.order = np.argsort(score)
         ordered = score[self.order]
         self.is_positive = is_positive[self.order]
-        self.starts = (
-            np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(score) else np.zeros(0, np.int64)
-        )
+        self.starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0.0)
 
     def auc(self, weight: np.ndarray) -> float:
         """Area under the ROC curve with `weight` (n,) in the original row order; NaN with one class."""
@@ -196,122 +189,53 @@ def average_precision(y: np.ndarray, prediction: np.ndarray, task: Task, weight:
     return mean_defined([scores.average_precision(rows) for scores in sort_by_class(y, prediction, task)])
 
 
+label_metric = partial(Metric, needs="label", greater_is_better=True, tasks=CLASSES)
+proba_metric = partial(Metric, needs="proba", tasks=CLASSES)
+value_metric = partial(Metric, needs="value", tasks=VALUES)
+error_metric = partial(value_metric, greater_is_better=False)
+squared_error_metric = partial(
+    error_metric, root=True, convex_error="squared", incremental=SquaredErrorScorer
+)
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(
-            name="accuracy",
-            needs="label",
-            greater_is_better=True,
-            tasks=CLASSES,
-            row_values=accuracy_rows,
-            incremental=AccuracyScorer,
-        ),
-        Metric(
-            name="balanced_accuracy",
-            needs="label",
-            greater_is_better=True,
-            tasks=CLASSES,
-            function=balanced_accuracy,
-            decision="fitted",
-        ),
-        Metric(
+        label_metric(name="accuracy", row_values=accuracy_rows, incremental=AccuracyScorer),
+        label_metric(name="balanced_accuracy", function=balanced_accuracy, decision="fitted"),
+        proba_metric(
             name="log_loss",
-            needs="proba",
             greater_is_better=False,
-            tasks=CLASSES,
             row_values=log_loss_rows,
             convex_error="log",
             incremental=LogLossScorer,
         ),
-        Metric(
-            name="roc_auc",
-            needs="proba",
-            greater_is_better=True,
-            tasks=CLASSES,
-            reweighted=reweighted_auc,
-            ranking=True,
+        proba_metric(name="roc_auc", greater_is_better=True, reweighted=reweighted_auc, ranking=True),
+        proba_metric(
+            name="average_precision", greater_is_better=True, function=average_precision, ranking=True
         ),
-        Metric(
-            name="average_precision",
-            needs="proba",
-            greater_is_better=True,
-            tasks=CLASSES,
-            function=average_precision,
-            ranking=True,
-        ),
-        Metric(
-            name="f1",
-            needs="label",
-            greater_is_better=True,
-            tasks=("binary",),
-            function=f1,
-            decision="fitted",
-        ),
-        Metric(
-            name="f1_macro",
-            needs="label",
-            greater_is_better=True,
-            tasks=CLASSES,
-            function=f1_macro,
-            decision="fitted",
-        ),
-        Metric(
-            name="mcc", needs="label", greater_is_better=True, tasks=CLASSES, function=mcc, decision="fitted"
-        ),
-        Metric(
+        label_metric(name="f1", tasks=("binary",), function=f1, decision="fitted"),
+        label_metric(name="f1_macro", function=f1_macro, decision="fitted"),
+        label_metric(name="mcc", function=mcc, decision="fitted"),
+        proba_metric(
             name="brier",
-            needs="proba",
             greater_is_better=False,
-            tasks=CLASSES,
             row_values=brier_rows,
             convex_error="squared_proba",
             incremental=BrierScorer,
         ),
-        Metric(
-            name="rmse",
-            needs="value",
-            greater_is_better=False,
-            tasks=VALUES,
-            row_values=squared_error_rows,
-            root=True,
-            convex_error="squared",
-            incremental=SquaredErrorScorer,
-        ),
-        Metric(
-            name="rmsle",
-            needs="value",
-            greater_is_better=False,
-            tasks=VALUES,
-            row_values=squared_log_error_rows,
-            root=True,
-            target_transform="log1p",
-            convex_error="squared",
-            incremental=SquaredErrorScorer,
-        ),
-        Metric(
+        squared_error_metric(name="rmse", row_values=squared_error_rows),
+        squared_error_metric(name="rmsle", row_values=squared_log_error_rows, target_transform="log1p"),
+        error_metric(
             name="mae",
-            needs="value",
-            greater_is_better=False,
-            tasks=VALUES,
             row_values=absolute_error_rows,
             training_loss="mae",
             convex_error="absolute",
             incremental=AbsoluteErrorScorer,
         ),
-        Metric(
-            name="r2",
-            needs="value",
-            greater_is_better=True,
-            tasks=VALUES,
-            function=r2,
-            convex_error="squared",
-        ),
-        Metric(name="pearson", needs="value", greater_is_better=True, tasks=VALUES, function=pearson),
-        Metric(
+        value_metric(name="r2", greater_is_better=True, function=r2, convex_error="squared"),
+        value_metric(name="pearson", greater_is_better=True, function=pearson),
+        label_metric(
             name="quadratic_weighted_kappa",
-            needs="label",
-            greater_is_better=True,
             tasks=CLASSES + VALUES,
             function=quadratic_weighted_kappa,
             decision="ordinal",

@@ -8,7 +8,7 @@ Out: a small fitted value: a threshold (binary), offsets of log-probabilities (m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,27 +25,22 @@ COARSE, FINE = 100, 40
 """Thresholds tried over all rows, then between the neighbours of the best."""
 
 OFFSETS_TRIED = 24
-
 LARGEST_OFFSET = 4.0
-
 CUTS_TRIED = 16
-
 PASSES = 5
 
+LossOf = Callable[[np.ndarray], float]
+Moves = Iterable[tuple[float, np.ndarray]]
 
-def fit_threshold(
-    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
-) -> float:
+
+def fit_threshold(loss_of: LossOf, prediction: np.ndarray, task: Task) -> float:
     """Return the threshold of the positive probability; of equals the one nearest to 0.5."""
     proba = prediction[:, task.positive]
 
-    def loss_at(threshold: float) -> float:
-        codes = np.where(proba > threshold, task.positive, 1 - task.positive)
-        return _loss(metric, y, codes, task, weight)
-
     def best_of(candidates: np.ndarray) -> float:
-        losses = [(loss_at(float(one)), abs(float(one) - 0.5), float(one)) for one in candidates]
-        return min(losses)[2]
+        decided = (np.where(proba > one, task.positive, 1 - task.positive) for one in candidates)
+        losses = zip(map(loss_of, decided), np.abs(candidates - 0.5), candidates, strict=True)
+        return float(min(losses)[2])
 
     between = _midpoints(proba)
     coarse = np.unique(np.r_[0.5, _some(between, COARSE)])
@@ -56,72 +51,61 @@ def fit_threshold(
     return best_of(np.r_[best, fine])
 
 
-def fit_offsets(
-    metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
-) -> list[float]:
+def fit_offsets(loss_of: LossOf, prediction: np.ndarray) -> list[float]:
     """Return an offset for the log-probability of each class; their mean is 0.
 
-    One class at a time: with the other offsets fixed, a row goes to the class from a certain offset on,
-    so only these offsets need to be tried.
+    With the other offsets fixed, a row goes to a class from a certain offset on, so only these offsets need
+    to be tried.
     """
     logs = log_probability(prediction)
-    offsets = np.zeros(task.n_outputs)
-    lowest = _loss(metric, y, logs.argmax(axis=1), task, weight)
-    for _ in range(PASSES):
-        before = lowest
-        for code in range(task.n_outputs):
-            others = logs + offsets
-            others[:, code] = -np.inf
-            runner_up = others.argmax(axis=1)
-            turns_at = others.max(axis=1) - logs[:, code]
-            inside = turns_at[np.abs(turns_at - offsets[code]) < LARGEST_OFFSET]
-            for offset in _some(_midpoints(inside), OFFSETS_TRIED):
-                loss = _loss(metric, y, np.where(turns_at < offset, code, runner_up), task, weight)
-                if loss < lowest:
-                    lowest, offsets[code] = loss, offset
-        if lowest >= before:
-            break
+
+    def turns(offsets: np.ndarray, code: int) -> Moves:
+        others = logs + offsets
+        others[:, code] = -np.inf
+        runner_up = others.argmax(axis=1)
+        turns_at = others.max(axis=1) - logs[:, code]
+        inside = turns_at[np.abs(turns_at - offsets[code]) < LARGEST_OFFSET]
+        tried = _some(_midpoints(inside), OFFSETS_TRIED)
+        return ((offset, np.where(turns_at < offset, code, runner_up)) for offset in tried)
+
+    offsets = _descend(np.zeros(logs.shape[1]), loss_of(logs.argmax(axis=1)), turns, loss_of)
     centred: list[float] = (offsets - offsets.mean()).tolist()
     return centred
 
 
-def fit_cuts(
-    metric: Metric,
-    y: np.ndarray,
-    values: np.ndarray,
-    labels: np.ndarray,
-    task: Task,
-    weight: np.ndarray | None,
-) -> list[float]:
+def fit_cuts(loss_of: LossOf, values: np.ndarray, labels: np.ndarray, task: Task) -> list[float]:
     """Return ascending cuts between neighbouring labels, moved one at a time from the middles."""
-    cuts = (labels[:-1] + labels[1:]) / 2.0
+    start = (labels[:-1] + labels[1:]) / 2.0
 
-    def loss_of(trial: np.ndarray) -> float:
-        return _loss(metric, y, labels[np.searchsorted(trial, values)].astype(task.dtype), task, weight)
+    def decided(cuts: np.ndarray) -> np.ndarray:
+        return np.asarray(labels[np.searchsorted(cuts, values)].astype(task.dtype))
 
-    lowest = loss_of(cuts)
-    for _ in range(PASSES):
-        before = lowest
-        for index in range(len(cuts)):
-            low = cuts[index - 1] if index else -np.inf
-            high = cuts[index + 1] if index + 1 < len(cuts) else np.inf
-            between = values[(values > low) & (values < high)]
-            near = between[np.abs(between - cuts[index]) <= np.ptp(labels) / len(cuts)]
-            for candidate in _some(_midpoints(near), CUTS_TRIED):
-                trial = cuts.copy()
-                trial[index] = candidate
-                loss = loss_of(trial)
-                if loss < lowest:
-                    cuts, lowest = trial, loss
-        if lowest >= before:
-            break
-    found: list[float] = cuts.tolist()
+    def moves(cuts: np.ndarray, index: int) -> Moves:
+        low = cuts[index - 1] if index else -np.inf
+        high = cuts[index + 1] if index + 1 < len(cuts) else np.inf
+        between = values[(values > low) & (values < high)]
+        near = between[np.abs(between - cuts[index]) <= np.ptp(labels) / len(cuts)]
+        tried = _some(_midpoints(near), CUTS_TRIED)
+        return ((cut, decided(np.r_[cuts[:index], cut, cuts[index + 1 :]])) for cut in tried)
+
+    found: list[float] = _descend(start, loss_of(decided(start)), moves, loss_of).tolist()
     return found
 
 
-def _loss(metric: Metric, y: np.ndarray, decided: np.ndarray, task: Task, weight: np.ndarray | None) -> float:
-    loss = metric.loss(y, decided, task, weight)
-    return float("inf") if np.isnan(loss) else loss
+def _descend(
+    numbers: np.ndarray, lowest: float, moves: Callable[[np.ndarray, int], Moves], loss_of: LossOf
+) -> np.ndarray:
+    """Lower the loss one number at a time; `moves` gives the values to try for one, and what each decides."""
+    for _ in range(PASSES):
+        before = lowest
+        for place in range(len(numbers)):
+            for number, decided in moves(numbers, place):
+                loss = loss_of(decided)
+                if loss < lowest:
+                    lowest, numbers[place] = loss, number
+        if lowest >= before:
+            break
+    return numbers
 
 
 def _midpoints(values: np.ndarray) -> np.ndarray:
@@ -216,19 +200,19 @@ class Decision:
 
     def apply(self, prediction: np.ndarray) -> np.ndarray:
         """Return int64 codes (n,); regression: float64 values (n,)."""
-        if self.kind in ("value", "round"):
-            values = _ordinal(prediction)
-            return np.rint(values) if self.kind == "round" else values
-        if self.kind == "argmax":
-            return np.asarray(prediction.argmax(axis=1), dtype=np.int64)
-        if self.kind == "threshold":
-            is_positive = prediction[:, self.positive] > self.numbers[0]
-            return np.where(is_positive, self.positive, 1 - self.positive).astype(np.int64)
-        if self.kind == "offsets":
-            shifted = log_probability(prediction) + np.asarray(self.numbers)
-            return np.asarray(shifted.argmax(axis=1), dtype=np.int64)
-        labels = np.asarray(self.labels)
-        decided: np.ndarray = labels[np.searchsorted(np.asarray(self.numbers), _ordinal(prediction))]
+        match self.kind:
+            case "value":
+                return _ordinal(prediction)
+            case "round":
+                return np.asarray(np.rint(_ordinal(prediction)))
+            case "argmax":
+                return np.asarray(prediction.argmax(axis=1), dtype=np.int64)
+            case "threshold":
+                is_positive = prediction[:, self.positive] > self.numbers[0]
+                return np.where(is_positive, self.positive, 1 - self.positive).astype(np.int64)
+            case "offsets":
+                return np.asarray((log_probability(prediction) + self.numbers).argmax(axis=1), dtype=np.int64)
+        decided: np.ndarray = np.asarray(self.labels)[np.searchsorted(self.numbers, _ordinal(prediction))]
         return decided.astype(np.int64) if prediction.ndim == 2 and prediction.shape[1] > 1 else decided
 
     @staticmethod
@@ -288,21 +272,23 @@ def _plain(metric: Metric, task: Task) -> Decision:
 def _fit(
     metric: Metric, y: np.ndarray, prediction: np.ndarray, task: Task, weight: np.ndarray | None
 ) -> Decision:
+    def loss_of(decided: np.ndarray) -> float:
+        loss = metric.loss(y, decided, task, weight)
+        return float("inf") if np.isnan(loss) else loss
+
     # Cuts lie between whole values, which nobody has listed; classes are known.
     if not task.classes:
         labels = np.unique(np.rint(y))
         if len(labels) > MAX_LABELS:
             return _plain(metric, task)
-        cuts = fit_cuts(metric, y, _ordinal(prediction), labels, task, weight)
-        return Decision("cuts", tuple(cuts), tuple(labels.tolist()))
-    if task.takes_positive:
-        threshold = fit_threshold(metric, y, prediction, task, weight)
-        return Decision("threshold", (threshold,), positive=task.positive)
-    if metric.decision == "ordinal":
-        codes = np.arange(task.n_outputs, dtype=np.float64)
-        cuts = fit_cuts(metric, y, _ordinal(prediction), codes, task, weight)
-        return Decision("cuts", tuple(cuts), tuple(codes.tolist()))
-    return Decision("offsets", tuple(fit_offsets(metric, y, prediction, task, weight)))
+    elif task.takes_positive:
+        return Decision("threshold", (fit_threshold(loss_of, prediction, task),), positive=task.positive)
+    elif metric.decision != "ordinal":
+        return Decision("offsets", tuple(fit_offsets(loss_of, prediction)))
+    else:
+        labels = np.arange(task.n_outputs, dtype=np.float64)
+    cuts = fit_cuts(loss_of, _ordinal(prediction), labels, task)
+    return Decision("cuts", tuple(cuts), tuple(labels.tolist()))
 
 
 def _ordinal(prediction: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +28,24 @@ PRODUCT_ROWS = 16
 class IncrementalScorer(ABC):
     """A growing average over fixed candidates.
 
-    Parameters
+    Attributes
     ----------
     parts : sequence of arrays of one shape, or an array with a row for each candidate
         What each candidate adds to the running total.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray] | np.ndarray) -> None:
-        self.parts = parts
-        self.total = np.zeros(parts[0].shape)
+    def __init__(
+        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: np.ndarray | None
+    ) -> None:
+        self.y, self.task, self.weight = y, task, weight
+        self.shares = row_shares(len(y), weight)
+        self.parts = self.prepared(predictions)
+        self.total = np.zeros(self.parts[0].shape)
         self.size = 0
+
+    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
+        """Return what the candidates add."""
+        return predictions
 
     @abstractmethod
     def losses(self) -> np.ndarray:
@@ -59,13 +68,10 @@ class LogLossScorer(IncrementalScorer):
     The mean of `row_loss`, which is not called: a logarithm of many rows' product replaces most of its own.
     """
 
-    def __init__(
-        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: np.ndarray | None
-    ) -> None:
-        rows = np.arange(len(y))
-        self.true_class = np.ascontiguousarray(np.stack([one[rows, y] for one in predictions], axis=1))
-        self.shares = None if weight is None else row_shares(len(y), weight)
-        super().__init__(self.true_class.T)
+    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
+        rows = np.arange(len(self.y))
+        self.true_class = np.ascontiguousarray(np.stack([one[rows, self.y] for one in predictions], axis=1))
+        return self.true_class.T
 
     def losses(self) -> np.ndarray:
         n_rows, n_candidates = self.true_class.shape
@@ -78,11 +84,11 @@ class LogLossScorer(IncrementalScorer):
             np.add(chunk, self.total[start : start + step, None], out=mean)
             mean *= 1.0 / (self.size + 1)
             np.clip(mean, SMALLEST_PROBABILITY, 1.0, out=mean)
-            if self.shares is None:
+            if self.weight is None:
                 sums -= _sum_of_logs(mean)
             else:
                 sums -= self.shares[start : start + step] @ np.log(mean)
-        return sums / n_rows if self.shares is None else sums
+        return sums / n_rows if self.weight is None else sums
 
 
 def _sum_of_logs(values: np.ndarray) -> np.ndarray:
@@ -96,14 +102,13 @@ def _sum_of_logs(values: np.ndarray) -> np.ndarray:
 class SquaredErrorScorer(IncrementalScorer):
     """Mean squared error of values from the products of errors."""
 
-    def __init__(
-        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: np.ndarray | None
-    ) -> None:
-        self.products = error_products(self._errors(predictions, y, task), row_shares(len(y), weight))
-        super().__init__(np.eye(len(predictions)))
+    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
+        self.products = error_products(self.errors(predictions), self.shares)
+        return np.eye(len(predictions))
 
-    def _errors(self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task) -> list[np.ndarray]:
-        return [value_errors(predictions, y)]
+    def errors(self, predictions: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the errors of the candidates, (n, n_candidates) for each column of a prediction."""
+        return [value_errors(predictions, self.y)]
 
     def losses(self) -> np.ndarray:
         inside = self.total @ self.products @ self.total
@@ -115,19 +120,16 @@ class SquaredErrorScorer(IncrementalScorer):
 class BrierScorer(SquaredErrorScorer):
     """Mean squared error of probabilities, summed over the classes that count."""
 
-    def _errors(self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task) -> list[np.ndarray]:
-        return [class_errors(predictions, y, code) for code in task.counted_classes]
+    def errors(self, predictions: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [class_errors(predictions, self.y, code) for code in self.task.counted_classes]
 
 
 class AbsoluteErrorScorer(IncrementalScorer):
     """Mean absolute error of values."""
 
-    def __init__(
-        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: np.ndarray | None
-    ) -> None:
-        self.errors = value_errors(predictions, y)
-        self.shares = row_shares(len(y), weight)
-        super().__init__(self.errors.T)
+    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
+        self.errors = value_errors(predictions, self.y)
+        return self.errors.T
 
     def losses(self) -> np.ndarray:
         n_rows, n_candidates = self.errors.shape
@@ -142,13 +144,6 @@ class AbsoluteErrorScorer(IncrementalScorer):
 
 class AccuracyScorer(IncrementalScorer):
     """Share of wrong rows; looks only at rows that one more vote (at most 1 a class) can turn."""
-
-    def __init__(
-        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: np.ndarray | None
-    ) -> None:
-        self.y = y
-        self.shares = row_shares(len(y), weight)
-        super().__init__(predictions)
 
     def losses(self) -> np.ndarray:
         rows = np.arange(len(self.y))
@@ -171,17 +166,18 @@ class RescoringScorer(IncrementalScorer):
 
     Parameters
     ----------
-    loss_of : callable
-        An average of the predictions to its loss.
+    loss : callable
+        Of y and an average on the scale of the target, the task and row weights.
     """
 
-    def __init__(self, predictions: Sequence[np.ndarray], loss_of: Callable[[np.ndarray], float]) -> None:
-        self.loss_of = loss_of
-        super().__init__(predictions)
+    def __init__(self, *given: Any, loss: Callable[..., float]) -> None:
+        super().__init__(*given)
+        self.loss, self.target = loss, self.task.to_target_scale(self.y)
 
     def losses(self) -> np.ndarray:
         means = ((self.total + prediction) / (self.size + 1) for prediction in self.parts)
-        losses = np.asarray([self.loss_of(mean) for mean in means], dtype=np.float64)
+        scaled = map(self.task.to_target_scale, means)
+        losses = np.asarray([self.loss(self.target, one, self.task, self.weight) for one in scaled])
         losses[np.isnan(losses)] = np.inf
         return losses
 

@@ -183,11 +183,8 @@ class Metric:
             return self.incremental(predictions, y, task, weight)
         n_columns = predictions[0].shape[1] if self.needs == "proba" else 1
         rows = spread_rows(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
-        target, drawn = task.to_target_scale(y[rows]), None if weight is None else weight[rows]
-        return RescoringScorer(
-            [one[rows] for one in predictions],
-            lambda mean: self.loss(target, task.to_target_scale(mean), task, drawn),
-        )
+        drawn = None if weight is None else weight[rows]
+        return RescoringScorer([one[rows] for one in predictions], y[rows], task, drawn, loss=self.loss)
 
     def _score_readable(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight) -> float:
         if self.row_values is not None:
@@ -244,14 +241,11 @@ def draw_rows(
 ) -> Iterator[np.ndarray]:
     """Yield `n_resamples` int64 arrays of `n_rows` rows drawn with replacement (within strata)."""
     random = np.random.default_rng(seed)
-    groups = None
+    groups = [np.arange(n_rows)]
     if strata is not None:
         groups = [np.flatnonzero(strata == value) for value in np.unique(strata)]
     for _ in range(n_resamples):
-        if groups is None:
-            yield random.integers(0, n_rows, n_rows)
-        else:
-            yield np.concatenate([group[random.integers(0, len(group), len(group))] for group in groups])
+        yield np.concatenate([group[random.integers(0, len(group), len(group))] for group in groups])
 
 
 def _drawn_weights(rows: Iterator[np.ndarray], n_rows: int, weight: Weight) -> Iterator[np.ndarray]:

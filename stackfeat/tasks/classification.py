@@ -94,14 +94,12 @@ class Classification(Task):
         return checked_probabilities(prediction, who)
 
     def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
-        known = np.where(np.isnan(prediction), 0.5, prediction)
-        wrong = (known < -LARGEST_OVERSHOOT) | (known > 1 + LARGEST_OVERSHOOT)
+        # What is not a number is outside of nothing.
+        wrong = _is_outside(prediction)
         if wrong.any():
             remedy = ". If these are scores before the soft-max, apply it first"
-            got = f"{prediction[wrong][0]:g}"
-            yield Fault(
-                "range", "probabilities must lie in [0, 1]", got, np.asarray(wrong.any(axis=1)), remedy
-            )
+            claim, got = "probabilities must lie in [0, 1]", f"{prediction[wrong][0]:g}"
+            yield Fault("range", claim, got, np.asarray(wrong.any(axis=1)), remedy)
         bad = np.abs(prediction.sum(axis=1) - 1.0) > LARGEST_SUM_ERROR
         if bad.any():
             claim = f"probabilities of a row must sum to 1 within {LARGEST_SUM_ERROR}"
@@ -263,10 +261,9 @@ def checked_probabilities(values: np.ndarray, who: str) -> np.ndarray:
     [[0.0, 1.0]]
     """
     values = checked_finite(values, who)
-    low, high = values.min(initial=0.0), values.max(initial=1.0)
-    if low < -LARGEST_OVERSHOOT or high > 1 + LARGEST_OVERSHOOT:
-        worst = low if -low > high - 1 else high
-        outside = (values < -LARGEST_OVERSHOOT) | (values > 1 + LARGEST_OVERSHOOT)
+    outside = _is_outside(values)
+    if outside.any():
+        worst = values.flat[np.abs(values - 0.5).argmax()]
         raise MemberError(
             f"{who} must predict probabilities between 0 and 1; got {worst:g}, in {int(outside.any(axis=1).sum())} "
             "rows. If these are scores before the logistic or soft-max function, apply it first"
@@ -281,6 +278,10 @@ def checked_probabilities(values: np.ndarray, who: str) -> np.ndarray:
             f"{sums[off.argmax(), 0]:g}, {n_off} rows are off. Normalise them, or predict scores by decision_function"
         )
     return np.asarray(shares / sums)
+
+
+def _is_outside(proba: np.ndarray) -> np.ndarray:
+    return np.asarray((proba < -LARGEST_OVERSHOOT) | (proba > 1 + LARGEST_OVERSHOOT))
 
 
 def _class_shares(estimator: Any, columns: Any, classes: np.ndarray, name: str) -> np.ndarray:
