@@ -136,7 +136,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
         "from stackfeat.config import json_schema; json_schema()",
         "from stackfeat.config import load_config; load_config('configs/quickstart.yaml')",
         "import stackfeat.cli",
-        "import stackfeat.cli.doctor; stackfeat.cli.doctor.examine()",
+        "import stackfeat.cli.inspect; stackfeat.cli.inspect.examine_environment()",
         "from stackfeat.store.skops_file import save_object; save_object({})",
     ],
 )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,57 +21,42 @@ if TYPE_CHECKING:
     from stackfeat.audit.permutation_test import PermutationTest
 
 MOST_FAULTS = 20
-
 FILE_WIDTH = 160
 
 
-class AuditProgress:
+class AuditProgress(Progress):
     """A bar over all units of all reruns; a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or visible_console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.bar.add_task("permuted labels", total=None, visible=False)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.units = self.add_task("permuted labels", total=None, visible=False)
 
     def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
         """Take note of all units there are."""
-        self.bar.update(self.task, total=len(jobs), visible=True)
+        self.update(self.units, total=len(jobs), visible=True)
 
     def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
         """Move on by one unit."""
-        self.bar.advance(self.task)
+        self.advance(self.units)
 
 
 def print_audit(found: Audit, console: Console | None = None) -> None:
     """Print what was proven, what the reruns showed, every fault, and the verdict."""
     console = console or _console()
+    say = partial(console.print, markup=False, soft_wrap=True)
     console.print(_proof_table(found), markup=False)
     if found.null is not None:
         console.print(_null_table(found.null), markup=False)
         for name, reason in found.null.failed.items():
-            console.print(
-                continued(f"not judged: {name}: {reason}"), style="yellow", markup=False, soft_wrap=True
-            )
+            say(continued(f"not judged: {name}: {reason}"), style="yellow")
     faults = found.provenance.faults
     for fault in faults[:MOST_FAULTS]:
-        console.print(one_line(f"fault: {describe_fault(fault)}"), style="red", markup=False, soft_wrap=True)
+        say(one_line(f"fault: {describe_fault(fault)}"), style="red")
     if len(faults) > MOST_FAULTS:
-        console.print(
-            f"and {len(faults) - MOST_FAULTS} faults more, in audit.json", style="red", markup=False
-        )
-    console.print(
-        one_line(verdict_line(found)), style="green" if found.passed else "red", markup=False, soft_wrap=True
-    )
+        say(f"and {len(faults) - MOST_FAULTS} faults more, in audit.json", style="red")
+    say(one_line(verdict_line(found)), style="green" if found.passed else "red")
 
 
 def _console() -> Console:
@@ -126,14 +109,12 @@ def worst_of_each(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return each member's verdict by the measure that is furthest towards (or past) its limit."""
     worst: dict[str, Verdict] = {}
     for verdict in verdicts:
-        known = worst.get(verdict.member)
-        if known is None or _excess(verdict) > _excess(known):
-            worst[verdict.member] = verdict
+        worst[verdict.member] = max(worst.get(verdict.member, verdict), verdict, key=_excess)
     return list(worst.values())
 
 
 def _excess(verdict: Verdict) -> float:
-    return max(verdict.oof.z / verdict.oof.limit, verdict.held_out.z / verdict.held_out.limit)
+    return max(part.z / part.limit for part in (verdict.oof, verdict.held_out))
 
 
 def _interval(part: Interval) -> str:
@@ -149,18 +130,13 @@ def _word(verdict: Verdict) -> str:
 
 def describe_fault(fault: Violation) -> str:
     """Return a fault as one line."""
-    unit = f"{fault.member} {fault.fold}, " if fault.member else ""
+    where = f"{fault.member} {fault.fold}, {fault.where}" if fault.member else fault.where
     if not fault.is_leak:
-        return f"{unit}{fault.where}: {fault.kind}: {fault.detail}"
-    seen = {"own label": "their own labels", "group": "rows of their group", "later rows": "later rows"}[
-        fault.kind
-    ]
-    more = ", ..." if fault.n_rows > len(fault.ids) else ""
+        return f"{where}: {fault.kind}: {fault.detail}"
+    seen = {"own label": "their own labels", "group": "rows of their group"}.get(fault.kind, fault.kind)
+    ids = ", ".join([*fault.ids, *(["..."] if fault.n_rows > len(fault.ids) else [])])
     whose = fault.detail or "that it emits out of fold"
-    return (
-        f"{unit}{fault.where}: {fault.n_rows} rows {whose} were fitted on {seen}: "
-        f"ids {', '.join(fault.ids)}{more}"
-    )
+    return f"{where}: {fault.n_rows} rows {whose} were fitted on {seen}: ids {ids}"
 
 
 def verdict_line(found: Audit) -> str:
@@ -170,12 +146,8 @@ def verdict_line(found: Audit) -> str:
         elsewhere = [block.name for block in proof.blocks if block.is_elsewhere]
         checked = f"{len(proof.blocks) - len(elsewhere)} blocks are proven from what is stored"
         checked += f"; made elsewhere and not provable: {', '.join(elsewhere)}" if elsewhere else ""
-        judged = (
-            "not rerun on permuted labels"
-            if null is None
-            else "no member is better than chance on permuted labels"
-        )
-        return f"pass: {checked}; {judged}"
+        judged = "not rerun" if null is None else "no member is better than chance"
+        return f"pass: {checked}; {judged} on permuted labels"
     parts = []
     leaks = sum(fault.is_leak for fault in proof.faults)
     if leaks:
@@ -185,49 +157,3 @@ def verdict_line(found: Audit) -> str:
     if null is not None and null.above:
         parts.append(f"better than chance on permuted labels: {', '.join(null.above)}")
     return f"fail: {'; '.join(parts)}"
-
-
-def audit(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
-    permutations: Annotated[
-        int, typer.Option("--permutations", metavar="N", help="Reruns, each on other permuted labels.")
-    ] = 5,
-    rows: Annotated[
-        int,
-        typer.Option(
-            "--rows", metavar="N", help="Training rows of a rerun at most; half as many are held out."
-        ),
-    ] = 2000,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", metavar="N", help="Worker processes. Default: as the config says.")
-    ] = None,
-    no_null: Annotated[
-        bool,
-        typer.Option("--no-null", help="Prove from the store only; nothing is computed, no code is run."),
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of rows and permutations.")] = 0,
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Folder of the run's store, if it was moved.")
-    ] = None,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
-    ] = False,
-) -> None:
-    """Prove that no row's features saw its label, and rerun the stack on permuted labels."""
-    # own
-    from stackfeat.audit.audit import audit as audit_run
-
-    with AuditProgress() as progress:
-        found = audit_run(
-            run_folder,
-            null=not no_null,
-            permutations=permutations,
-            rows=rows,
-            jobs=jobs,
-            seed=seed,
-            store=store,
-            trust_code=trust_code or None,
-            progress=progress,
-        )
-    print_audit(found)
-    raise typer.Exit(found.exit_code)

@@ -11,88 +11,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from stackfeat.cli.audit import audit
 from stackfeat.errors import UsageError, continued, machine_fault, one_line
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import console, visible_streams
-
-
-def trust(
-    config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="A config file (YAML) that names your own code.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree without being asked, for scripts.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the configs that are trusted.")] = False,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Trust CONFIG, and the runs it made, no longer.")
-    ] = False,
-    data_root: Annotated[
-        list[Path] | None,
-        typer.Option("--data-root", help="A folder outside the config's that paths may lead to; repeatable."),
-    ] = None,
-) -> None:
-    """Show which code of your own a config would run, and remember that you agree to it; nothing is run."""
-    from stackfeat.pipeline.trust import describe_trusted, examine, forget_config, remember
-
-    if list_:
-        typer.echo(describe_trusted())
-        return
-    if config is None:
-        raise UsageError("CONFIG must be named; got none; give a config file, or --list")
-    if forget:
-        typer.echo(forget_config(config))
-        return
-    asked = examine(config, data_root or ())
-    typer.echo(asked.text)
-    if not asked.needs:
-        return
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "trust asks before it remembers; got no terminal to ask on; read the above, then give --yes"
-            )
-        if not typer.confirm("Remember that you trust all of this, until a byte of it changes?"):
-            raise UsageError("trust must be agreed to; got no; nothing was remembered")
-    typer.echo(remember(asked))
-
-
-def import_(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A config file (YAML).")],
-    oof: Annotated[
-        Path | None,
-        typer.Option("--oof", help="Out-of-fold rows to check; without it the config's own imports."),
-    ] = None,
-    test: Annotated[str | None, typer.Option("--test", help="Test rows; may hold {fold}.")] = None,
-    folds: Annotated[
-        Path | None, typer.Option("--folds", help="csv of id and fold that the rows were made with.")
-    ] = None,
-    score: Annotated[float | None, typer.Option("--score", help="What the sender claims.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; repeatable.")
-    ] = None,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
-    ] = False,
-    data_root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--data-root", help="A folder outside the config's that its paths may lead to; repeatable."
-        ),
-    ] = None,
-) -> None:
-    """Check other people's predictions as a run would, and print what was found; nothing is stored."""
-    from stackfeat.pipeline.check_imports import NewFiles, check_imports, print_checks
-
-    new = None if oof is None else NewFiles(oof, test, folds, score)
-    found = check_imports(
-        config, new, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
-    )
-    raise typer.Exit(print_checks(found))
-
 
 app = typer.Typer(
     name="stackfeat",
@@ -119,11 +44,15 @@ TrustCode = Annotated[
 ]
 
 DataRoots = Annotated[
-    list[Path] | None,
-    typer.Option("--data-root", help="A folder outside the config's that paths may lead to; repeatable."),
+    list[Path] | None, typer.Option(help="A folder outside the config's that paths may lead to; repeatable.")
 ]
 
-StorePath = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+StorePath = Annotated[Path, typer.Option(help="Folder of the store.")]
+
+
+def given(set_: list[str] | None, trust_code: bool, data_root: list[Path] | None) -> dict[str, Any]:
+    """Return what a config is loaded with."""
+    return {"overrides": set_ or (), "trust_code": trust_code or None, "data_roots": data_root or ()}
 
 
 @app.command()
@@ -139,9 +68,7 @@ def run(
     from stackfeat.cli.progress import TerminalProgress, print_result
     from stackfeat.config import load_config
 
-    loaded = load_config(
-        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
-    )
+    loaded = load_config(config, **given(set_, trust_code, data_root))
     from stackfeat.pipeline.run import run as run_config
 
     with TerminalProgress(quiet=quiet or is_quiet(context)) as progress:
@@ -158,19 +85,17 @@ def check(
     from stackfeat.config import load_config
     from stackfeat.pipeline.check import describe_plan
 
-    loaded = load_config(
-        config, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
-    )
+    loaded = load_config(config, **given(set_, trust_code, data_root))
     typer.echo(describe_plan(loaded))
 
 
 @app.command()
 def init(
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Training file.")],
-    target: Annotated[str, typer.Option("--target", help="Column to predict.")],
-    test: Annotated[Path | None, typer.Option("--test", help="File with the rows to predict.")] = None,
+    target: Annotated[str, typer.Option(help="Column to predict.")],
+    test: Annotated[Path | None, typer.Option(help="File with the rows to predict.")] = None,
     sample_submission: Annotated[
-        Path | None, typer.Option("--sample-submission", help="The submission is checked against it.")
+        Path | None, typer.Option(help="The submission is checked against it.")
     ] = None,
     id_: Annotated[str | None, typer.Option("--id", help="Column that names rows; default: guessed.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Config file to write.")] = Path(
@@ -196,36 +121,28 @@ def predict(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     without: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="MEMBER", help="A member that votes do without; repeatable."),
+        list[str] | None, typer.Option(metavar="MEMBER", help="A member that votes do without; repeatable.")
     ] = None,
     data_root: Annotated[
-        list[Path] | None,
-        typer.Option("--data-root", help="A folder that the predictor's paths may lead to; repeatable."),
+        list[Path] | None, typer.Option(help="A folder that the predictor's paths may lead to; repeatable.")
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Predict later rows with the models of a run; for the test file this gives the submission."""
     from stackfeat.pipeline.predict import predict_file
 
+    roots, trusted = data_root or (), trust_code or None
     n_rows = predict_file(
-        run_folder,
-        data,
-        output,
-        trust_code=trust_code or None,
-        without=without or (),
-        data_roots=data_root or (),
+        run_folder, data, output, trust_code=trusted, without=without or (), data_roots=roots
     )
     typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
 
 
 NetParams = Annotated[
-    str, typer.Option("--params", metavar="JSON", help="Arguments of the class, as JSON or a file of it.")
+    str, typer.Option(metavar="JSON", help="Arguments of the class, as JSON or a file of it.")
 ]
 
-NetWeights = Annotated[
-    Path | None, typer.Option("--weights", help="State dict: .safetensors, or .pt with tensors only.")
-]
+NetWeights = Annotated[Path | None, typer.Option(help="State dict: .safetensors, or .pt with tensors only.")]
 
 
 @app.command()
@@ -237,19 +154,15 @@ def extract(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write to.")],
     taps: Annotated[
-        list[str] | None, typer.Option("--taps", help="Where to read; repeatable. Default: penultimate.")
+        list[str] | None, typer.Option(help="Where to read; repeatable. Default: penultimate.")
     ] = None,
     weights: NetWeights = None,
     params: NetParams = "",
     file_format: Annotated[str, typer.Option("--format", help="npy, npz, mat, parquet or csv.")] = "npy",
-    batch_size: Annotated[
-        str, typer.Option("--batch-size", help="Rows of a pass; auto: by timing.")
-    ] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    pool: Annotated[
-        str, typer.Option("--pool", help="auto, none, flatten, mean, max, cls or last.")
-    ] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="float32, bf16 or autocast.")] = "float32",
+    batch_size: Annotated[str, typer.Option(help="Rows of a pass; auto: by timing.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    pool: Annotated[str, typer.Option(help="auto, none, flatten, mean, max, cls or last.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, bf16 or autocast.")] = "float32",
     trust_code: TrustCode = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the files only.")] = False,
 ) -> None:
@@ -257,17 +170,15 @@ def extract(
     from stackfeat.cli.extract import NetSource, extract_files
 
     source = NetSource(net, params, weights, trust_code)
+    options = {
+        "taps": taps or ["penultimate"],
+        "device": device,
+        "pool": pool,
+        "precision": precision,
+        "progress": not (quiet or is_quiet(context)),
+    }
     lines = extract_files(
-        source,
-        data,
-        taps or ["penultimate"],
-        output,
-        file_format=file_format,
-        batch_size=batch_size,
-        device=device,
-        pool=pool,
-        precision=precision,
-        progress=not (quiet or is_quiet(context)),
+        source, data, output, file_format=file_format, batch_size=batch_size, options=options
     )
     typer.echo("\n".join(lines))
 
@@ -290,9 +201,7 @@ def layers(
     from stackfeat.cli.extract import NetSource, describe_layers, describe_member_layers
 
     if member:
-        text = describe_member_layers(
-            Path(net), member, overrides=set_ or (), trust_code=trust_code or None, data_roots=data_root or ()
-        )
+        text = describe_member_layers(Path(net), member, **given(set_, trust_code, data_root))
     else:
         text = describe_layers(NetSource(net, params, weights, trust_code), input_ or ())
     typer.echo(text)
@@ -304,12 +213,10 @@ def show(
         str, typer.Argument(metavar="PATTERN", help="A key's beginning, or a kind of entry.")
     ] = "",
     store: StorePath = Path(".stackfeat"),
-    why: Annotated[
-        str, typer.Option("--why", metavar="KEY", help="What differs from the nearest entry.")
-    ] = "",
+    why: Annotated[str, typer.Option(metavar="KEY", help="What differs from the nearest entry.")] = "",
 ) -> None:
     """List what is in a store, or say why an entry was made anew."""
-    from stackfeat.cli.store import explain_entry, list_entries
+    from stackfeat.cli.inspect import explain_entry, list_entries
 
     typer.echo(explain_entry(store, why) if why else list_entries(store, pattern))
 
@@ -319,9 +226,9 @@ def doctor(
     full: Annotated[bool, typer.Option("--full", help="Also import torch and try it.")] = False,
 ) -> None:
     """Say what of the environment stackfeat can use."""
-    from stackfeat.cli.doctor import examine
+    from stackfeat.cli.inspect import examine_environment
 
-    typer.echo(examine(full=full))
+    typer.echo(examine_environment(full=full))
 
 
 @app.command()
@@ -338,21 +245,115 @@ def schema() -> None:
 def clean(
     store: StorePath = Path(".stackfeat"),
     older_than: Annotated[
-        float | None,
-        typer.Option("--older-than", min=0, metavar="DAYS", help="Also remove entries of this age."),
+        float | None, typer.Option(min=0, metavar="DAYS", help="Also remove entries of this age.")
     ] = None,
 ) -> None:
     """Remove leftovers of killed runs and damaged entries from a store."""
-    from stackfeat.cli.store import clean_store
+    from stackfeat.cli.inspect import clean_store
 
     typer.echo(clean_store(store, older_than))
 
 
-app.command()(audit)
+@app.command()
+def audit(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    permutations: Annotated[
+        int, typer.Option(metavar="N", help="Reruns, each on other permuted labels.")
+    ] = 5,
+    rows: Annotated[
+        int, typer.Option(metavar="N", help="Training rows of a rerun at most; half as many are held out.")
+    ] = 2000,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker processes. Default: as the config says.")
+    ] = None,
+    no_null: Annotated[
+        bool,
+        typer.Option("--no-null", help="Prove from the store only; nothing is computed, no code is run."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of rows and permutations.")] = 0,
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Prove that no row's features saw its label, and rerun the stack on permuted labels."""
+    from stackfeat.audit.audit import audit as audit_run
+    from stackfeat.cli.audit import AuditProgress, print_audit
 
-app.command("import")(import_)
+    progress = AuditProgress()
+    with progress:
+        found = audit_run(
+            run_folder,
+            null=not no_null,
+            permutations=permutations,
+            rows=rows,
+            jobs=jobs,
+            seed=seed,
+            store=store,
+            trust_code=trust_code or None,
+            progress=progress,
+        )
+    print_audit(found)
+    raise typer.Exit(found.exit_code)
 
-app.command()(trust)
+
+@app.command("import")
+def import_(
+    config: ConfigPath,
+    oof: Annotated[
+        Path | None, typer.Option(help="Out-of-fold rows to check; without it the config's own imports.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Test rows; may hold {fold}.")] = None,
+    folds: Annotated[
+        Path | None, typer.Option(help="csv of id and fold that the rows were made with.")
+    ] = None,
+    score: Annotated[float | None, typer.Option(help="What the sender claims.")] = None,
+    set_: Overrides = None,
+    trust_code: TrustCode = False,
+    data_root: DataRoots = None,
+) -> None:
+    """Check other people's predictions as a run would, and print what was found; nothing is stored."""
+    from stackfeat.cli.progress import print_checks
+    from stackfeat.pipeline.check import NewFiles, check_imports
+
+    new = None if oof is None else NewFiles(oof, test, folds, score)
+    found = check_imports(config, new, **given(set_, trust_code, data_root))
+    raise typer.Exit(print_checks(found))
+
+
+@app.command()
+def trust(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A config file (YAML) that names your own code.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree without being asked, for scripts.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the configs that are trusted.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Trust CONFIG, and the runs it made, no longer.")
+    ] = False,
+    data_root: DataRoots = None,
+) -> None:
+    """Show which code of your own a config would run, and remember that you agree to it; nothing is run."""
+    from stackfeat.pipeline.trust import describe_trusted, forget_config, remember, trust_request
+
+    if list_:
+        typer.echo(describe_trusted())
+        return
+    if config is None:
+        raise UsageError("CONFIG must be named; got none; give a config file, or --list")
+    if forget:
+        typer.echo(forget_config(config))
+        return
+    asked = trust_request(config, data_root or ())
+    typer.echo(asked.text)
+    if not asked.needs:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "trust asks before it remembers; got no terminal to ask on; read the above, then give --yes"
+            )
+        if not typer.confirm("Remember that you trust all of this, until a byte of it changes?"):
+            raise UsageError("trust must be agreed to; got no; nothing was remembered")
+    typer.echo(remember(asked))
 
 
 @app.callback()
@@ -416,16 +417,12 @@ def _interrupted_by(*names: str) -> Iterator[None]:
         yield
         return
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _verbose_first(arguments: list[str]) -> tuple[list[str], bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SHAPE = re.compile(r"(\d+(?:x\d+)*)(?::(float32|int64))?")
 _PARTS = ".npy"
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,7 @@ class NetSource:
 
     def check(self) -> None:
         """Raise what `build` would raise, as far as that can be known without importing torch."""
-        check_name(
-            self.name,
-            NETS,
-            "net",
-            packages=(),
-            trust_code=self.trust_code,
-            search_path=_here(self.trust_code),
-        )
+        check_name(self.name, NETS, "net", **self._code())
         self._params()
         if self.weights is not None and not self.weights.is_file():
             raise UsageError(
@@ -58,27 +50,25 @@ class NetSource:
         from stackfeat.nets.weights import load_weights
 
         self.check()
-        cls = resolve(
-            self.name,
-            NETS,
-            "net",
-            packages=(),
-            trust_code=self.trust_code,
-            search_path=_here(self.trust_code),
-        )
+        cls = resolve(self.name, NETS, "net", **self._code())
         model = construct(cast(Any, cls), self._params())
         if self.weights is not None:
             load_weights(model, self.weights)
         return model
 
+    def _code(self) -> dict[str, Any]:
+        return {
+            "packages": (),
+            "trust_code": self.trust_code,
+            "search_path": Path.cwd() if self.trust_code else None,
+        }
+
     def _params(self) -> dict[str, Any]:
         text = self.params
-        if not text:
-            return {}
-        if not text.lstrip().startswith("{") and Path(text).is_file():
+        if text and not text.lstrip().startswith("{") and Path(text).is_file():
             text = Path(text).read_text("utf-8")
         try:
-            params = json.loads(text)
+            params = json.loads(text or "{}")
         except ValueError as error:
             raise UsageError(
                 f"--params must be JSON, or a file of it; got {text!r} ({error}); try '{{\"hidden\": [64]}}'"
@@ -93,18 +83,15 @@ class NetSource:
 def extract_files(
     net: NetSource,
     data: Sequence[Path],
-    taps: Sequence[str],
     folder: Path,
     *,
     file_format: str = "npy",
     batch_size: str = "auto",
-    device: str = "auto",
-    pool: str = "auto",
-    precision: str = "float32",
-    progress: bool = False,
+    options: Mapping[str, Any],
 ) -> list[str]:
-    """Extract to files; return a line for each."""
-    size = _batch_size(batch_size)
+    """Extract to files; `options` are others of `extract`. Return a line for each file."""
+    if batch_size != "auto" and (not batch_size.isdecimal() or int(batch_size) < 1):
+        raise UsageError(f"--batch-size must be 'auto' or a whole number from 1; got {batch_size!r}")
     if file_format not in FORMATS:
         raise UsageError(
             f"--format must be one of {', '.join(FORMATS)}; got {file_format!r}.{suggest(file_format, FORMATS)}"
@@ -114,35 +101,23 @@ def extract_files(
         if not path.is_file():
             raise UsageError(f"--data must be an npy or npz file; got {path}, which is not there")
     from stackfeat.layers.extraction.extract import extract
-    from stackfeat.layers.extraction.files import open_arrays
+    from stackfeat.layers.extraction.files import final_path, open_arrays
     from stackfeat.layers.extraction.resume import remove_outputs
 
     model = net.build()
     inputs = data[0] if len(data) == 1 else tuple(open_arrays(path) for path in data)
     # Rows are streamed to npy files first in any case: they are what a killed call goes on from.
     parts = folder / _PARTS if file_format in SAVED else folder
-    arrays = extract(
-        model,
-        inputs,
-        list(taps),
-        batch_size=size,
-        device=device,
-        pool=pool,
-        precision=cast(Any, precision),
-        out=parts,
-        progress=progress,
-    )
+    size: int | Literal["auto"] = "auto" if batch_size == "auto" else int(batch_size)
+    arrays = extract(model, inputs, out=parts, batch_size=size, **options)
     shapes = {key: "×".join(map(str, values.shape)) for key, values in arrays.items()}
     if file_format not in SAVED:
-        from stackfeat.layers.extraction.files import final_path
-
         return [one_line(f"{final_path(folder, key)}  {shape}") for key, shape in shapes.items()]
     paths = write_features(arrays, folder, file_format)
     del arrays
     remove_outputs(parts)
-    lines = list(shapes.items())
-    said = [f"{path}  {', '.join(f'{key} {shape}' for key, shape in lines)}" for path in paths[:1]]
-    return [one_line(text) for text in (*said, *paths[1:])]
+    held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+    return [one_line(text) for text in (f"{paths[0]}  {held}", *paths[1:])]
 
 
 def describe_layers(net: NetSource, shapes: Sequence[str]) -> str:
@@ -180,34 +155,18 @@ def describe_member_layers(
             f"MEMBER must be a net of {config}; got {member!r}; nets are "
             f"{', '.join(name for name in nets if '/' in name) or 'none'}.{suggest(member, nets)}"
         )
-    import numpy as np
-
     from stackfeat.data.schema.load import load
     from stackfeat.layers.activations.listing import list_layers
     from stackfeat.layers.extraction.inputs import to_column
-    from stackfeat.meta.columns import Rows
+    from stackfeat.pipeline.prepare import first_rows
 
     options = nets[member]
     data = load(loaded.config.data, loaded.folder, loaded.config.task, loaded.config.metric)
     with importing(loaded.code):
-        few = data.train.take(np.arange(min(_ROWS, data.train.n_rows)))
-        wanted = [name for name in options.reads or () if name in few.inputs] or list(few.inputs)
-        rows = Rows(few.n_rows, {name: few.inputs[name] for name in wanted})
         net = cast("NetMember", options.member(loaded.code.is_trusted))
+        rows = first_rows(data.train, options)
         model, arrays = net.untrained(rows, data.train.task, loaded.config.seed)
         return str(list_layers(model, *(to_column(array)[:] for array in arrays)))
-
-
-def _here(trust_code: bool) -> Path | None:
-    return Path.cwd() if trust_code else None
-
-
-def _batch_size(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size must be 'auto' or a whole number from 1; got {text!r}")
-    return int(text)
 
 
 def _shape(text: str) -> tuple[tuple[int, ...], str]:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from stackfeat.engine.jobs import Job
-from stackfeat.errors import JobEnded, continued, one_line
+from stackfeat.errors import DataError, JobEnded, continued, one_line
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
+    from stackfeat.members.imported_rows import Check
     from stackfeat.output.completed_run import RunResult
 
 _MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended": "-"}
@@ -34,21 +34,17 @@ class TerminalProgress:
         self.quiet = quiet
         self.states: dict[str, dict[str, str]] = {}
         self.started = time.monotonic()
-        self.seconds: list[float] = []
+        self.n_done = 0
         self.n_left = 0
         self.live: Live | None = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.quiet:
-            self.live = Live(
-                get_renderable=self.table, console=self.console, refresh_per_second=4, transient=True
-            )
+            self.live = Live(get_renderable=self.table, console=self.console, transient=True)
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.live is not None:
             self.live.stop()
             self.live = None
@@ -57,10 +53,8 @@ class TerminalProgress:
         """Take note of a wave of jobs before it starts."""
         waiting = {job.key for job in pending}
         for job in jobs:
-            state = "waiting" if job.key in waiting else "cached"
-            self.states.setdefault(job.member, {}).setdefault(job.label, state)
-            if job.key in waiting:
-                self.states[job.member][job.label] = "waiting"
+            units = self.states.setdefault(job.member, {})
+            units[job.label] = "waiting" if job.key in waiting else units.get(job.label, "cached")
         self.n_left = len(waiting)
 
     def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
@@ -68,7 +62,7 @@ class TerminalProgress:
         ended = isinstance(error, JobEnded)
         state = "done" if error is None else "ended" if ended else "failed"
         self.states.setdefault(job.member, {})[job.label] = state
-        self.seconds.append(seconds)
+        self.n_done += 1
         self.n_left -= 1
         if self.live is None and not self.quiet:
             outcome = f"{seconds:.1f} s" if error is None else str(error) if ended else f"failed: {error}"
@@ -76,24 +70,16 @@ class TerminalProgress:
 
     def table(self) -> Table:
         """Return the table of members and their units."""
-        table = Table(box=None, title_justify="left", title=self._title())
-        table.add_column("member")
-        table.add_column("units")
+        table = Table("member", "units", box=None, title_justify="left", title=self._title())
         for member, units in self.states.items():
             table.add_row(one_line(member), " ".join(_MARKS[state] for state in units.values()))
         return table
 
     def _title(self) -> str:
-        elapsed = time.monotonic() - self.started
-        left = (
-            f", about {self._seconds_left(elapsed):.0f} s left in this step"
-            if self.seconds and self.n_left
-            else ""
-        )
+        elapsed, left = time.monotonic() - self.started, ""
+        if self.n_done and self.n_left:
+            left = f", about {elapsed / self.n_done * self.n_left:.0f} s left in this step"
         return f"{elapsed:.0f} s{left}   (✓ computed  = cached  · waiting  - no time left)"
-
-    def _seconds_left(self, elapsed: float) -> float:
-        return elapsed / len(self.seconds) * self.n_left
 
 
 def print_result(result: RunResult, console: Console) -> None:
@@ -103,18 +89,16 @@ def print_result(result: RunResult, console: Console) -> None:
         title=f"leaderboard ({result.leaderboard['metric'].iloc[0]}, out of fold)",
         title_justify="left",
     )
-    for name in ("level", "member"):
-        table.add_column(name)
     held = ("holdout", "holdout_se") if "holdout" in result.leaderboard else ()
-    for name in ("score", "se", *held, "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    numbers = ("score", "se", *held, "seconds")
+    for name in ("level", "member", *numbers, ""):
+        table.add_column(name, justify="right" if name in numbers else "left")
     for row in result.leaderboard.to_dict("records"):
         full_name = f"{row['level']}/{row['member']}"
         note = "submitted" if full_name == result.submitted else "cached" if row["cached"] else ""
         places = _places_worth(row["se"])
-        numbers = [row[name] for name in ("score", "se", *held)]
-        values = ["" if math.isnan(value) else f"{value:.{places}f}" for value in map(_number, numbers)]
+        shown = [row[name] for name in ("score", "se", *held)]
+        values = ["" if value is None or math.isnan(value) else f"{value:.{places}f}" for value in shown]
         values.append(f"{row['seconds']:.1f}")
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
@@ -125,12 +109,11 @@ def print_result(result: RunResult, console: Console) -> None:
     for name in result.left_out:
         console.print(one_line(f"left out for lack of time: {name}"), style="yellow", markup=False)
     console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
-    for name, path in _places(result).items():
+    files = {} if result.submission is None else {"submission": result.submission}
+    files |= {"leaderboard": result.folder / "leaderboard.csv", "report": result.report}
+    files |= {"OOF": result.folder / "oof", "predictor": result.folder / "predictor"}
+    for name, path in files.items():
         console.print(f"{name + ':':<13}{one_line(path)}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _places_worth(error: float) -> int:
@@ -138,11 +121,20 @@ def _places_worth(error: float) -> int:
     return 4 if not error > 0 else min(max(2 - math.floor(math.log10(error)), 0), 8)
 
 
-def _places(result: RunResult) -> dict[str, Any]:
-    places = {
-        "leaderboard": result.folder / "leaderboard.csv",
-        "report": result.report,
-        "OOF": result.folder / "oof",
-        "predictor": result.folder / "predictor",
-    }
-    return places if result.submission is None else {"submission": result.submission, **places}
+def print_checks(found: Mapping[str, Sequence[Check]]) -> int:
+    """Print a table of checks for each member; return the exit code: that of wrong data where one failed."""
+    printer = visible_console(soft_wrap=False)
+    for member, checks in found.items():
+        table = Table(
+            "check", "", "found", title=one_line(member), title_justify="left", box=None, pad_edge=False
+        )
+        for check in checks:
+            mark = check.state.upper() if check.state in ("warning", "failed") else check.state
+            table.add_row(check.name, mark, one_line(check.text))
+        printer.print(table, markup=False)
+        states = [check.state for check in checks]
+        n_failed, n_warned = states.count("failed"), states.count("warning")
+        verdict = f"refused: {n_failed} failed" if n_failed else f"accepted, {n_warned} warnings"
+        printer.print(f"{verdict}\n", markup=False, highlight=False)
+    has_failed = any(check.state == "failed" for checks in found.values() for check in checks)
+    return DataError.exit_code if has_failed else 0

@@ -29,7 +29,7 @@ _SHORT = 12
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrustRequest:
     """What a config asks to be trusted with, as it was shown.
 
     Attributes
@@ -44,7 +44,7 @@ class Asked:
     text: str
 
 
-def examine(path: Path, data_roots: Sequence[Path] = ()) -> Asked:
+def trust_request(path: Path, data_roots: Sequence[Path] = ()) -> TrustRequest:
     """Find out what a config needs trust for, without importing anything.
 
     Raises
@@ -56,7 +56,9 @@ def examine(path: Path, data_roots: Sequence[Path] = ()) -> Asked:
     """
     config, loaded, needs = examine_config(path, data_roots)
     if not needs:
-        return Asked(config, [], [], f"{one_line(path)} names no code of your own: it runs without trust")
+        return TrustRequest(
+            config, [], [], f"{one_line(path)} names no code of your own: it runs without trust"
+        )
     files = source_files(needs, config.folder)
     lines = [f"{path} would run these files:", *_file_lines(config, files), "because it names:"]
     lines += [f"  {need.what} {need.value}   {_place(need, loaded.lines)}" for need in needs if need.is_name]
@@ -65,10 +67,10 @@ def examine(path: Path, data_roots: Sequence[Path] = ()) -> Asked:
         lines.append("and gives parameters that only a trusted config may give:")
         lines += [f"  {need.path}: {need.value!r}   {_place(need, loaded.lines)}" for need in parameters]
     lines.append("Modules that these files find by other means than an import statement are not covered.")
-    return Asked(config, needs, files, "\n".join(map(one_line, lines)))
+    return TrustRequest(config, needs, files, "\n".join(map(one_line, lines)))
 
 
-def remember(asked: Asked) -> str:
+def remember(asked: TrustRequest) -> str:
     """Remember what was shown; return what is said of it."""
     remember_config(asked.config, asked.needs, asked.files)
     return one_line(
@@ -91,33 +93,21 @@ def forget_config(path: Path) -> str:
 
 def describe_trusted() -> str:
     """Return a line for every config that is remembered, and whether it still holds."""
-    found = trusted_configs()
-    lines = [one_line(f"{path}   {state}") for path, state in found]
-    return (
-        "\n".join(lines) if lines else f"no config is trusted; remembered ones would be in {state_folder()}"
-    )
+    lines = [one_line(f"{path}   {state}") for path, state in trusted_configs()]
+    return "\n".join(lines) or f"no config is trusted; remembered ones would be in {state_folder()}"
 
 
 def _file_lines(config: ConfigFile, files: Sequence[SourceFile]) -> list[str]:
     states = changed_files(config, files)
-    shown = [
-        (str(config.real), config.sha256, ""),
-        *((f.path, f.sha256, _kind(f) + _hides(f, config.folder)) for f in files),
-    ]
+    shown = [(str(config.real), config.sha256, "")]
+    for file in files:
+        of_package = " (of an installed package)" if file.installed else ""
+        kind = of_package or ("" if file.sha256 else " (a folder of modules)")
+        shown.append((file.path, file.sha256, kind + _hides(file, config.folder)))
     return [
         f"  {digest[:_SHORT]:<{_SHORT}}  {path}{kind}{_since(states.get(path))}"
         for path, digest, kind in shown
     ]
-
-
-def _kind(file: SourceFile) -> str:
-    return (
-        " (of an installed package)"
-        if file.installed
-        else " (a folder of modules)"
-        if not file.sha256
-        else ""
-    )
 
 
 def _hides(file: SourceFile, folder: Path) -> str:
@@ -130,7 +120,7 @@ def _hides(file: SourceFile, folder: Path) -> str:
 
 
 def _since(state: str | None) -> str:
-    return "" if state is None else f", {state} since it was last trusted" if state != "new" else ", new"
+    return {None: "", "new": ", new"}.get(state, f", {state} since it was last trusted")
 
 
 def _place(need: Need, lines: object) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stackfeat.cli.store import explain_entry, list_entries
+from stackfeat.cli.inspect import explain_entry, list_entries
 from stackfeat.config.load import load_config
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.samples import Samples, Table

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.cli.store import explain_entry, list_entries
+from stackfeat.cli.inspect import explain_entry, list_entries
 from tests.projects import Project, base_config, build_project
 from tests.security.forging import (
     entry_folders,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.cli.store import list_entries
+from stackfeat.cli.inspect import list_entries
 from stackfeat.errors import DamagedEntryError
 from stackfeat.store import Store, hash_recipe
 
