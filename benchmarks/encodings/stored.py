@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
 from stackfeat.config import load_config
-from stackfeat.data.samples import load_samples
-from stackfeat.data.splits.folds import Folds, load_folds
-from stackfeat.engine.jobs import Averaging, Step
+from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.jobs import Step
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import EmitRecipe, EmitView
-from stackfeat.engine.scoring import load_block
 from stackfeat.engine.worker import fit_recipe, run_steps
-from stackfeat.pipeline.prepare import make_planner, open_store
+from stackfeat.pipeline.run import run
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
 from stackfeat.tasks.task import Task
@@ -63,21 +62,17 @@ class Stored:
 
 def read_stored(config: Path) -> Stored:
     """Read blocks, and refit both base members."""
-    loaded = load_config(config)
-    store = open_store(loaded)
-    planner = make_planner(loaded, store)
-    plan = planner.plan()
-    samples = load_samples(store.read(plan.sources.samples))
-    folds = load_folds(store.read(plan.sources.folds))
-    task, seed = samples.task, loaded.config.seed
+    result = run(config)
+    done, seed = result.finished, load_config(config).config.seed
+    plan, store, task = done.plan, cast(Store, done.store), done.task
     net = [task.output, GEOMETRY.split("/")[-1], RAW.split("/")[-1]]
     refits = _refit(plan, store, "base/mlp", net, seed) | _refit(plan, store, "base/gbm", [task.output], seed)
     blocks = {}
     for name in (f"base/mlp/{task.output}", f"base/gbm/{task.output}", GEOMETRY, RAW, ALIGNED):
-        found = load_block(store, plan, name, folds, Averaging("mean", "fold", False))
+        found = result.block(name)
         refit = turn_to(refits[RAW], np.mean(found.views, axis=0)) if name == ALIGNED else refits[name]
         blocks[name] = Block(found.oof, found.views, refit)
-    return Stored(task, samples.labels, folds, blocks)
+    return Stored(task, done.train.labels, done.folds, blocks)
 
 
 def _refit(plan: Plan, store: Store, member: str, outputs: list[str], seed: int) -> dict[str, np.ndarray]:

@@ -7,10 +7,10 @@ Out: skill, the score less its mean over shuffled labels, with the spread of tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.stats import norm
@@ -124,9 +124,6 @@ class Verdict:
     gap: Interval
     verdict: Literal["at chance", "above chance"]
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def judge(
     found: Mapping[tuple[str, str], Sequence[tuple[Skill, Skill]]], base: Container[str]
@@ -142,10 +139,14 @@ def judge(
         their scores vary more between permutations than shuffled labels say.
     """
     share = FALSE_ALARMS / max(2 * len(found), 1)
+    # Alike are those of one measure, all of the first level or all above it.
+    groups: dict[tuple[str, bool], list[tuple[str, str]]] = {}
+    for member, measure in found:
+        groups.setdefault((measure, member in base), []).append((member, measure))
     parts: dict[tuple[str, str], list[Interval]] = {name: [] for name in found}
     for side in (0, 1):
         skills = {name: [pair[side] for pair in pairs] for name, pairs in found.items()}
-        for alike in _alike(found, base):
+        for alike in groups.values():
             excess, degrees = _excess([skills[name] for name in alike])
             limit = max(LEAST_LIMIT, float(norm.isf(share) if excess == 1.0 else student.isf(share, degrees)))
             for name in alike:
@@ -155,19 +156,11 @@ def judge(
     verdicts = []
     for (member, measure), (oof, held_out) in parts.items():
         gap = Interval.around(oof.mean - held_out.mean, float(np.hypot(oof.se, held_out.se)), oof.limit)
-        verdict: Literal["at chance", "above chance"] = (
-            "above chance" if oof.is_above or held_out.is_above else "at chance"
-        )
+        verdict: Literal["at chance", "above chance"] = "at chance"
+        if oof.is_above or held_out.is_above:
+            verdict = "above chance"
         verdicts.append(Verdict(member, measure, len(found[member, measure]), oof, held_out, gap, verdict))
     return verdicts
-
-
-def _alike(names: Iterable[tuple[str, str]], base: Container[str]) -> list[list[tuple[str, str]]]:
-    """Group (member, measure): same measure, all of the first level or all above it."""
-    groups: dict[tuple[str, bool], list[tuple[str, str]]] = {}
-    for member, measure in names:
-        groups.setdefault((measure, member in base), []).append((member, measure))
-    return list(groups.values())
 
 
 def _excess(skills: Sequence[Sequence[Skill]]) -> tuple[float, int]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stackfeat.audit.permutation_test import PermutationTest, run_permutation_test
+from stackfeat.audit.permutation_test import PermutationTest, Reruns, run_permutation_test
 from stackfeat.audit.provenance import Provenance, check_provenance
+from stackfeat.config import LoadedConfig
 from stackfeat.config.member_checks import trust_findings
-from stackfeat.config.run_config import MOST_JOBS, RunConfig
+from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
@@ -32,7 +33,6 @@ from stackfeat.registry.user_code import NO_CODE, serving_agreed
 from stackfeat.store import Store
 
 LOG = "audit.log"
-FEWEST_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def audit(
     store : path, optional
         Where the run's store is now, if it was moved.
     trust_code : bool, optional
-        Needed for the rerun where the run needed it. None: unless `stackfeat trust` remembers the config
-        that made this very folder; False: not even then.
+        For the rerun, where the run needed it. None: unless `stackfeat trust` remembers it; False: not even then.
     progress : Progress, optional
         Told of the units of the reruns.
 
@@ -124,31 +123,16 @@ def audit(
     >>> audit("configs/runs/quickstart", permutations=3).passed  # doctest: +SKIP
     True
     """
-    for name, value, least in (
-        ("permutations", permutations, 1),
-        ("rows", rows, FEWEST_ROWS),
-        ("jobs", jobs, 1),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
-    if jobs is not None and jobs > MOST_JOBS:
-        raise UsageError(f"jobs must be at most {MOST_JOBS}; got jobs={jobs}; give a smaller number")
+    reruns = Reruns(permutations, rows, jobs, seed)
+    reruns.check()
     folder = Path(run_folder)
-    with whole_run(folder) as marked:
-        index = read_provenance(folder)
-        if marked is None:
-            raise UsageError(
-                f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
-                "Run its config with this version first: what is stored is not computed again"
-            )
-        home = folder / index.folder
-        config = _read_config(folder)
-    code = code_of_run(folder, trust_code).beside(home.resolve()) if null else NO_CODE
+    index, config = _read_run(folder)
+    home, code = folder / index.folder, NO_CODE
     if null:
+        code = code_of_run(folder, trust_code).beside(home.resolve())
         with explaining_refusals(code):
             _refuse_untrusted(config, home, code.is_trusted)
-    entries = _open(folder / index.store if store is None else Path(store))
-    samples, folds = _rows_of(entries, index)
+    entries, samples, folds = _open(folder / index.store if store is None else Path(store), index)
     outputs = RunFolder(folder, entries.run)
     with outputs.claimed(LOG), logging_to(folder / LOG), serving_agreed(code):
         if read_provenance(folder) != index:
@@ -157,63 +141,58 @@ def audit(
             proven = check_provenance(entries, index, samples, folds, folder)
         judged = None
         if null:
-            averaging = index.averaging
-            judged = run_permutation_test(
-                config,
-                home.resolve(),
-                samples,
-                folds,
-                averaging,
-                key=index.samples,
-                permutations=permutations,
-                rows=rows,
-                jobs=jobs,
-                seed=seed,
-                code=code,
-                progress=progress,
-            )
+            loaded = LoadedConfig(config, None, home.resolve(), {}, code)
+            judged = run_permutation_test(loaded, samples, folds, index, reruns, progress)
         found = Audit(folder, proven, judged)
         options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
         outputs.add(RESULT, json_bytes({**found.to_json(), "options": options}))
     return found
 
 
-def _read_config(folder: Path) -> RunConfig:
-    path = folder / "config.yaml"
-    try:
-        return RunConfig.model_validate(read_yaml(path).values)
-    except ValueError as error:
-        raise DataError(f"{path} must be as the run wrote it; got {error}; run the config again") from None
+def _read_run(folder: Path) -> tuple[Index, RunConfig]:
+    with whole_run(folder) as marked:
+        index = read_provenance(folder)
+        if marked is None:
+            raise UsageError(
+                f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
+                "Run its config with this version first: what is stored is not computed again"
+            )
+        path = folder / "config.yaml"
+        try:
+            return index, RunConfig.model_validate(read_yaml(path).values)
+        except ValueError as error:
+            raise DataError(
+                f"{path} must be as the run wrote it; got {error}; run the config again"
+            ) from None
 
 
 def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
+    if trust_code:
+        return
     members: list[Options] = [member for level in config.levels.values() for member in level.values()]
     named = [
         getattr(member, kind) for member in members for kind in ("net", "estimator") if hasattr(member, kind)
     ]
-    named += [config.metric] if ":" in config.metric else []
-    named += [config.folds.kind] if ":" in config.folds.kind else []
-    own = [] if trust_code else [name for name in named if code_hash(name, home) is not None]
+    named += [name for name in (config.metric, config.folds.kind) if ":" in name]
+    own = [name for name in named if code_hash(name, home) is not None]
     if own:
         raise TrustError(
             f"code outside scikit-learn, lightgbm, xgboost and catboost must be agreed to; got {', '.join(own)}; "
             "read it, then give --trust-code (or --no-null: the proof from the store runs no code)"
         )
-    found = [] if trust_code else trust_findings(config, home)
+    found = trust_findings(config, home)
     if found:
         raise TrustError([Problem(finding.path, finding.message, "config.yaml") for finding in found])
 
 
-def _open(path: Path) -> Store:
+def _open(path: Path, index: Index) -> tuple[Store, Samples, Folds]:
+    """Return the store of a run, its rows and its folds."""
     if not path.is_dir():
         raise DataError(f"the run's store must be there; got no folder {path}; say where it is with --store")
-    return Store(path, "readonly")
-
-
-def _rows_of(store: Store, index: Index) -> tuple[Samples, Folds]:
+    store = Store(path, "readonly")
     try:
         with as_written("the rows and folds of the run", REMEDY):
-            return load_samples(store.read(index.samples)), load_folds(store.read(index.folds))
+            return store, load_samples(store.read(index.samples)), load_folds(store.read(index.folds))
     except StoreError as error:
         raise DataError(
             f"the rows and folds of the run must be in its store; {error}; run the config again"

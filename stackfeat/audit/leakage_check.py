@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,8 @@ from stackfeat.store import Entry
 from stackfeat.store.store import Reader
 
 Kind = Literal["own label", "group", "later rows", "damaged", "missing", "mismatch"]
+
+Pair = tuple[np.ndarray, np.ndarray]
 
 N_EXAMPLES = 5
 
@@ -74,9 +76,6 @@ class Violation:
     @property
     def is_leak(self) -> bool:
         return self.kind in ("own label", "group", "later rows")
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ids": list(self.ids)}
 
 
 @dataclass
@@ -120,7 +119,7 @@ class LeakageChecker:
         self.store, self.samples, self.folds, self.names, self.keys = store, samples, folds, names, keys
         self.fits: dict[str, Checked] = {}
         self.done: dict[tuple[str, str, int], list[Violation]] = {}
-        self.group = None if samples.group is None else np.unique(samples.group, return_inverse=True)[1]
+        self.codes = None if samples.group is None else np.unique(samples.group, return_inverse=True)[1]
 
     @property
     def n_fits(self) -> int:
@@ -173,6 +172,9 @@ class LeakageChecker:
         return self.fits[key]
 
     def _check(self, key: str) -> Checked:
+        def wrong(kind: Kind, why: object) -> Checked:
+            return Checked(None, faults=[self.entry_violation(kind, key, str(why))])
+
         try:
             entry = self.store.read(key)
             for name in entry.manifest["files"]:
@@ -180,25 +182,19 @@ class LeakageChecker:
             recipe = entry.manifest["recipe"]
             rows = read_fitted_rows(entry) if recipe.get("stage") == "fit" else None
         except DamagedEntryError as error:
-            return Checked(None, faults=[self.entry_violation("damaged", key, str(error))])
+            return wrong("damaged", error)
         except StoreError as error:
-            return Checked(None, faults=[self.entry_violation("missing", key, str(error))])
+            return wrong("missing", error)
         if key_of(recipe) != key or entry.manifest["kind"] != recipe.get("stage"):
-            return Checked(
-                None, faults=[self.entry_violation("mismatch", key, "its recipe is not that of its key")]
-            )
+            return wrong("mismatch", "its recipe is not that of its key")
         try:
             described = read_recipe(recipe)
         except StructureError as error:
-            return Checked(
-                None, faults=[self.entry_violation("mismatch", key, f"no run writes such: {error}")]
-            )
+            return wrong("mismatch", f"no run writes such: {error}")
         if not isinstance(described, FitRecipe):
             return Checked(entry, described)
         if (described.samples, described.folds) != self.keys:
-            return Checked(
-                None, faults=[self.entry_violation("mismatch", key, "it was fitted on other rows or folds")]
-            )
+            return wrong("mismatch", "it was fitted on other rows or folds")
         noted = self._implied(described) if rows is None else rows
         return Checked(entry, described, noted, rows is not None)
 
@@ -212,8 +208,7 @@ class LeakageChecker:
         if fold == "all":
             return pack_rows(slice(None), n_rows)
         parts = [pack_rows(self.folds.splits[recipe.repeat][int(k)][0], n_rows) for k in str(fold).split("-")]
-        implied: np.ndarray = np.bitwise_and.reduce(parts)
-        return implied
+        return np.asarray(np.bitwise_and.reduce(parts))
 
     def _emits(self, key: str, repeat: int, fold: int) -> list[Violation]:
         """Compare the rows that a fit was given with the rows of a fold that it emits."""
@@ -221,16 +216,11 @@ class LeakageChecker:
         if checked.rows is None:
             return list(checked.faults)
         fitted, rows = unpack_rows(checked.rows, self.folds.n_rows), self.predicted(repeat, fold)
-        own = fitted[rows]
-        found: list[tuple[Kind, np.ndarray]] = [("own label", own)]
-        if self.group is not None:
-            seen = np.zeros(self.group.max() + 1, dtype=bool)
-            seen[self.group[fitted]] = True
-            found.append(("group", seen[self.group[rows]] & ~own))
-        if self.samples.time is not None and fitted.any():
-            late = self.samples.time[fitted].max() > self.samples.time[rows]
-            found.append(("later rows", late & ~own))
-        return [self.row_violation(kind, key, rows[wrong]) for kind, wrong in found if wrong.any()]
+        time = self.samples.time
+        groups = None if self.codes is None else (self.codes[fitted], self.codes[rows])
+        times = None if time is None else (time[fitted], time[rows])
+        found = _leaks(fitted[rows], groups, times)
+        return [self.row_violation(kind, key, rows[wrong]) for kind, wrong in found]
 
     def row_violation(
         self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""
@@ -251,6 +241,24 @@ class LeakageChecker:
             return True
         wanted = pack_rows(self.predicted(repeat, fold), self.folds.n_rows)
         return bool(np.bitwise_and(checked.rows, wanted).any())
+
+
+def _leaks(own: np.ndarray, groups: Pair | None, times: Pair | None) -> list[tuple[Kind, np.ndarray]]:
+    """Return which emitted rows a fit must not have been given, each by the first reason.
+
+    Parameters
+    ----------
+    own : ndarray of bool, shape (n_emitted,)
+        Whether the fit was given the row itself.
+    groups, times : tuple of two ndarrays, (n_fitted,) and (n_emitted,), or None
+        Those of the rows that were fitted on, and of the emitted ones.
+    """
+    found: list[tuple[Kind, np.ndarray]] = [("own label", own)]
+    if groups is not None:
+        found.append(("group", np.isin(groups[1], groups[0]) & ~own))
+    if times is not None and len(times[0]):
+        found.append(("later rows", (times[0].max() > times[1]) & ~own))
+    return [(kind, wrong.nonzero()[0]) for kind, wrong in found if wrong.any()]
 
 
 def _misplaced(recipe: Recipe | None, repeat: int, fold: int) -> str:
@@ -284,7 +292,9 @@ def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | Non
                 continue
             recipe = checked.recipe
             if isinstance(recipe, AlignRecipe):
-                found.append(_maps(checked.entry, recipe))
+                anchors = checked.entry.structure("report", dict[str, Any])["n_anchors"]
+                spaces = f"{len(recipe.fits)} fold spaces, on {anchors} training rows each"
+                found.append(f"orthogonal maps between {spaces}")
             if not isinstance(recipe, FitRecipe):
                 continue
             values, saw = _trained_on(checker, place[0], recipe, repeat, fold)
@@ -314,12 +324,6 @@ def _trained_on(
                 n_values += count
                 n_saw += count if checker.saw_labels(place[0], repeat, fold) else 0
     return n_values, n_saw
-
-
-def _maps(entry: Entry, recipe: AlignRecipe) -> str:
-    report = entry.structure("report", dict[str, Any])
-    n_fits = len(recipe.fits)
-    return f"orthogonal maps between {n_fits} fold spaces, on {report['n_anchors']} training rows each"
 
 
 WHOSE = "that are held out of all levels"
@@ -370,7 +374,7 @@ class HoldoutChecker:
 
     def place(self, place: Sequence[str]) -> list[Violation]:
         """Return the faults of one array of predictions of held-out rows, and of all that it was made from."""
-        return self._emitted(place[0])
+        return self._trace("emit", place[0])
 
     def _fit(self, key: str) -> list[Violation]:
         checked = self.checker.checked(key)
@@ -381,67 +385,52 @@ class HoldoutChecker:
             return list(checked.faults) or [self._mismatch(key, "it is no fit")]
         samples, held = self.checker.samples, self.held
         fitted = unpack_rows(checked.rows, samples.n_rows)
-        own = np.isin(held.ids, samples.ids[fitted])
-        found: list[tuple[Kind, np.ndarray]] = [("own label", own)]
+        groups: Pair | None = None
+        times: Pair | None = None
         if samples.group is not None and held.group is not None:
-            found.append(("group", np.isin(held.group, samples.group[fitted]) & ~own))
-        if samples.time is not None and held.time is not None and fitted.any():
-            found.append(("later rows", (samples.time[fitted].max() > held.time) & ~own))
-        return [
-            self.checker.row_violation(kind, key, wrong.nonzero()[0], held.ids, WHOSE)
-            for kind, wrong in found
-            if wrong.any()
-        ]
+            groups = samples.group[fitted], held.group
+        if samples.time is not None and held.time is not None:
+            times = samples.time[fitted], held.time
+        found = _leaks(np.isin(held.ids, samples.ids[fitted]), groups, times)
+        return [self.checker.row_violation(kind, key, wrong, held.ids, WHOSE) for kind, wrong in found]
 
-    def _emitted(self, key: str) -> list[Violation]:
-        if ("emit", key) in self.done:
+    def _trace(self, role: Literal["emit", "maps", "anchors"], key: str) -> list[Violation]:
+        """Return the faults of what predicts held-out rows, of maps on its way, and of the anchors of maps.
+
+        Maps are fitted on what fits emit for anchors, which are rows that these fits were given. An untrained
+        net is read on anchors too; which rows those are follows from its recipe.
+        """
+        if (role, key) in self.done:
             return []
-        self.done.add(("emit", key))
+        self.done.add((role, key))
         checked = self.checker.checked(key)
         if checked.entry is None:
             return list(checked.faults)
-        recipe = checked.recipe
-        if isinstance(recipe, EmitRecipe):
-            return self._from_fit(key, recipe)
-        if isinstance(recipe, AlignEmitRecipe):
-            return [*self._maps(recipe.align), *self._emitted(recipe.emit)]
-        return [self._mismatch(key, f"an entry of stage {_stage(recipe)} emits no held-out rows")]
-
-    def _from_fit(self, key: str, recipe: EmitRecipe) -> list[Violation]:
-        if recipe.samples != self.key:
-            return [self._mismatch(key, "it emits other rows than those held out")]
-        faults = self._fit(recipe.fit)
-        for view in recipe.views:
-            for read in view.places:
-                faults += self._emitted(read[0])
-        return faults
-
-    def _maps(self, key: str) -> list[Violation]:
-        """Maps are fitted on what fits emit for anchors, which are rows that these fits were given."""
-        if ("maps", key) in self.done:
-            return []
-        self.done.add(("maps", key))
-        checked = self.checker.checked(key)
-        if checked.entry is None:
-            return list(checked.faults)
-        recipe = checked.recipe
-        if isinstance(recipe, AlignRefitRecipe):
-            faults = [*self._maps(recipe.align), *self.fits([*recipe.fits, recipe.fit])]
-        elif isinstance(recipe, AlignRecipe):
-            faults = self.fits(recipe.fits)
-        else:
-            return [self._mismatch(key, "it holds no maps")]
-        return faults if recipe.reference is None else faults + self._reference(recipe.reference)
-
-    def _reference(self, key: str) -> list[Violation]:
-        """An untrained net is read on anchors too; which rows those are follows from its recipe."""
-        checked = self.checker.checked(key)
-        if checked.entry is None:
-            return list(checked.faults)
-        recipe = checked.recipe
-        if not isinstance(recipe, ReferenceRecipe) or (recipe.samples, recipe.folds) != self.checker.keys:
-            return [self._mismatch(key, "its anchors are not rows that the run trained on")]
-        return []
+        match role, checked.recipe:
+            case "emit", EmitRecipe() as recipe:
+                if recipe.samples != self.key:
+                    return [self._mismatch(key, "it emits other rows than those held out")]
+                read = [place[0] for view in recipe.views for place in view.places]
+                return [
+                    *self._fit(recipe.fit),
+                    *(fault for one in read for fault in self._trace("emit", one)),
+                ]
+            case "emit", AlignEmitRecipe() as recipe:
+                return [*self._trace("maps", recipe.align), *self._trace("emit", recipe.emit)]
+            case "emit", other:
+                return [self._mismatch(key, f"an entry of stage {_stage(other)} emits no held-out rows")]
+            case "maps", AlignRecipe() | AlignRefitRecipe() as recipe:
+                faults = self.fits(recipe.fits)
+                if isinstance(recipe, AlignRefitRecipe):
+                    faults = [*self._trace("maps", recipe.align), *faults, *self.fits([recipe.fit])]
+                return (
+                    faults if recipe.reference is None else faults + self._trace("anchors", recipe.reference)
+                )
+            case "maps", _:
+                return [self._mismatch(key, "it holds no maps")]
+            case _, ReferenceRecipe() as recipe if (recipe.samples, recipe.folds) == self.checker.keys:
+                return []
+        return [self._mismatch(key, "its anchors are not rows that the run trained on")]
 
     def _mismatch(self, key: str, detail: str) -> Violation:
         return self.checker.entry_violation("mismatch", key, detail)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -18,7 +18,7 @@ import numpy as np
 from stackfeat.audit.above_chance import Skill, Verdict, judge, measure_skill
 from stackfeat.config import LoadedConfig
 from stackfeat.config.planner import Planner, open_context, open_executor
-from stackfeat.config.run_config import RunConfig
+from stackfeat.config.run_config import MOST_JOBS, RunConfig
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.data.splits.folds import Folds, load_folds, make_folds, save_folds
@@ -29,11 +29,11 @@ from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.rows import RowRecipes
 from stackfeat.engine.schedule import RunContext, run_levels
-from stackfeat.engine.scoring import oof_prediction, test_prediction
-from stackfeat.errors import DataError
+from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places
+from stackfeat.errors import DataError, UsageError
 from stackfeat.executors import resolve_jobs
+from stackfeat.output.provenance import Index
 from stackfeat.registry.resolve import resolve
-from stackfeat.registry.user_code import Code
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store
 from stackfeat.store.disk import TemporaryFolder
@@ -42,6 +42,7 @@ HELD_OUT = 1 / 3
 """Share of the rows that take no part in a rerun, as test rows."""
 
 MOST_FOLDS = 5
+FEWEST_ROWS = 50
 
 
 def reduced_config(config: RunConfig, jobs: int | None = None) -> RunConfig:
@@ -107,14 +108,7 @@ class PermutationTest:
         return list(dict.fromkeys(found))
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "n_reruns": self.n_reruns,
-            "n_train": self.n_train,
-            "n_held_out": self.n_held_out,
-            "verdicts": [verdict.to_json() for verdict in self.verdicts],
-            "above_chance": self.above,
-            "failed": self.failed,
-        }
+        return {**asdict(self), "above_chance": self.above}
 
 
 @dataclass(frozen=True)
@@ -147,6 +141,28 @@ class PermutedFolds(Recipe):
     origin: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Reruns:
+    """How many reruns, on how many rows at most, in how many processes (None: as the config says), the seed."""
+
+    permutations: int
+    rows: int
+    jobs: int | None
+    seed: int
+
+    def check(self) -> None:
+        """Raise UsageError unless all are in range."""
+        least = {"permutations": 1, "rows": FEWEST_ROWS, "jobs": 1}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise UsageError(
+                    f"{name} must be at least {smallest}; got {name}={value}; give a larger number"
+                )
+        if self.jobs is not None and self.jobs > MOST_JOBS:
+            raise UsageError(f"jobs must be at most {MOST_JOBS}; got jobs={self.jobs}; give a smaller number")
+
+
 class _DoneOnly:
     """Passes on finished jobs; what there is to do was said once, for all waves."""
 
@@ -162,57 +178,45 @@ class _DoneOnly:
 
 
 def run_permutation_test(
-    config: RunConfig,
-    folder: Path,
+    loaded: LoadedConfig,
     samples: Samples,
     folds: Folds,
-    averaging: Averaging,
-    *,
-    key: str,
-    permutations: int,
-    rows: int,
-    jobs: int | None,
-    seed: int,
-    code: Code,
+    index: Index,
+    options: Reruns,
     progress: Progress | None = None,
 ) -> PermutationTest:
     """Rerun a small form of a run's stack on permuted labels, all reruns side by side.
 
     Parameters
     ----------
-    config : RunConfig
+    loaded : LoadedConfig
         Of the run; epochs, trees, seeds and repeats are cut down.
-    folder : Path
-        The config's, where user code is looked for.
     samples : Samples
-        All training rows of the run; at most `rows` train, half as many are held out.
-    key : str
-        Of these rows in the run's store; what is derived from them is named after it.
+        All training rows of the run; some of them train, half as many are held out.
     folds : Folds
         Of the run: rows are drawn the way it splits them (by group, by time).
-    jobs : int or None
-        Worker processes; None: as the config says. One works in this process.
-    code : Code
-        What of the user's own may be imported.
+    index : Index
+        Of the run: how it averages, and the key of its rows, which what is derived from them is named after.
 
     Raises
     ------
     DataError
         If there are too few rows to split.
     """
-    small = reduced_config(config, jobs)
-    parts = draw_rows(samples, folds.kind, rows, seed)
-    origin = {"of": key, "rows": rows, "drawn": folds.kind, "folds": small.folds.model_dump(mode="json")}
+    small, rows = reduced_config(loaded.config, options.jobs), options.rows
+    parts = draw_rows(samples, folds.kind, rows, options.seed)
+    drawn = {"of": index.samples, "rows": rows, "drawn": folds.kind}
+    origin = {**drawn, "folds": small.folds.model_dump(mode="json")}
+    loaded = replace(loaded, config=small)
     with TemporaryFolder("stackfeat-audit-") as place:
         store = Store(Path(place) / "store")
-        loaded = LoadedConfig(small, None, folder, {}, code)
-        seeds = [derive_seed(seed, "permutation", n) for n in range(permutations)]
+        seeds = [derive_seed(options.seed, "permutation", n) for n in range(options.permutations)]
         reruns = [_prepare(loaded, store, samples, parts, one, origin) for one in seeds]
-        with open_executor(small.executor, code) as executor:
-            context = open_context(loaded, store, executor, code, _DoneOnly(progress))
+        with open_executor(small.executor, loaded.code) as executor:
+            context = open_context(loaded, store, executor, loaded.code, _DoneOnly(progress))
             plans, failed = _run(reruns, context, progress)
-        verdicts = _judge(store, reruns, plans, averaging)
-    return PermutationTest(permutations, len(parts[0]), len(parts[1]), verdicts, failed)
+        verdicts = _judge(store, reruns, plans, index.averaging)
+    return PermutationTest(options.permutations, len(parts[0]), len(parts[1]), verdicts, failed)
 
 
 def _prepare(
@@ -306,7 +310,8 @@ def _judge(
                 continue
             places = [plan.oof_places(node.prediction, 0)]
             oof, covered = oof_prediction(store, places, rerun.folds, task, averaging.average)
-            test = test_prediction(store, plan, node.prediction, averaging, task)
+            views = view_places(plan, node.prediction, averaging)
+            test = test_prediction(store, views, task, averaging.average)
             inside = measure_skill(rerun.train.labels[covered], oof[covered], metric, task, rerun.seed)
             outside = measure_skill(rerun.held_out_y, test, metric, task, rerun.seed)
             for measure in [name for name in inside if name in outside]:

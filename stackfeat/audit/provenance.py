@@ -7,7 +7,7 @@ Out: `Provenance`: the violations of every block and of the files that show thei
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +84,16 @@ class Provenance:
                 "n_rows": block.n_rows,
                 "proven": block.is_proven,
                 "made_elsewhere": block.is_elsewhere,
-                "faults": [fault.to_json() for fault in block.faults],
+                "faults": [asdict(fault) for fault in block.faults],
                 "indirect": block.indirect,
             }
             for block in self.blocks
         }
         counts = {"n_rows": self.n_rows, "n_fits": self.n_fits, "n_noted": self.n_noted}
-        held = None
-        if self.n_held is not None:
-            faults = [fault.to_json() for fault in self.held_faults]
-            held = {"n_rows": self.n_held, "proven": not faults, "faults": faults}
-        files = [fault.to_json() for fault in self.file_faults]
-        return {**counts, "blocks": blocks, "holdout": held, "files": files}
+        faults = [asdict(fault) for fault in self.held_faults]
+        held = {"n_rows": self.n_held, "proven": not faults, "faults": faults}
+        files = [asdict(fault) for fault in self.file_faults]
+        return {**counts, "blocks": blocks, "holdout": None if self.n_held is None else held, "files": files}
 
 
 def check_provenance(store: Store, index: Index, samples: Samples, folds: Folds, folder: Path) -> Provenance:
@@ -146,14 +144,11 @@ def made_elsewhere(checker: LeakageChecker, index: Index) -> dict[str, list[str]
 
 
 def _ways_from_elsewhere(block: BlockPlaces, elsewhere: Mapping[str, list[str]]) -> list[str]:
-    member = block.member
-    ways = (
-        ["made from files: which labels its models saw is not known here"]
-        if member in elsewhere[member]
-        else []
-    )
-    others = [name for name in elsewhere[member] if name != member]
-    return [*ways, *([f"through {', '.join(others)}, made elsewhere"] if others else [])]
+    behind, ways = elsewhere[block.member], list[str]()
+    if block.member in behind:
+        ways.append("made from files: which labels its models saw is not known here")
+    others = ", ".join(name for name in behind if name != block.member)
+    return [*ways, *([f"through {others}, made elsewhere"] if others else [])]
 
 
 def _check_holdout(checker: LeakageChecker, index: Index) -> tuple[int | None, list[Violation]]:

@@ -88,7 +88,7 @@ def _open(path: Path, cache: Cache = "auto") -> Store:
 
 def list_entries(path: Path, pattern: str) -> str:
     """Return a line for each entry: key, kind, time, size, what it is; of a damaged one, what is wrong."""
-    store, lines = _open(path, "readonly"), []
+    store, lines = _open(path, "readonly"), list[str]()
     keys = store.keys()
     for key in keys:
         try:

@@ -7,24 +7,37 @@ Out: warnings: inputs that mislead, members that cannot score later data.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from stackfeat.engine.graph import Graph
-from stackfeat.engine.plan import NESTED_BELOW, compares_rows
+from stackfeat.engine.plan import NESTED_BELOW, Plan, compares_rows
 
 _LOSSES = {"early": "0.115", "refit": "0.18"}
 
 
-def forewarn(graph: Graph, to_compute: Collection[str], n_rows: int, *, trust_code: bool) -> list[str]:
-    """Return the warnings on a graph.
+@dataclass(frozen=True)
+class PlanWarnings:
+    """What to warn of in a plan, whatever its members will give."""
+
+    inputs: list[str]
+    averaging: list[str]
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanWarnings:
+        """Return the warnings on a plan that was made when the rows had been read."""
+        graph, sources = plan.graph, plan.sources
+        return cls(warn_of_inputs(graph, sources.n_known_rows), warn_of_averaging(graph, sources.averaging))
+
+
+def warn_of_unsaveable(graph: Graph, to_compute: Collection[str], *, trust_code: bool) -> list[str]:
+    """Return a warning for each member that cannot score later data.
 
     Parameters
     ----------
     to_compute : collection of str
         Full names of members; only these are constructed and tried, which takes imports.
-    n_rows : int
-        Training rows.
     """
-    found = warn_of_inputs(graph, n_rows)
+    found = []
     tried: dict[str | None, str | None] = {}
     for name, options in graph.options.items():
         if name not in to_compute:

@@ -20,7 +20,7 @@ from stackfeat.engine.graph import graph_without
 from stackfeat.engine.jobs import Averaging, Job, Step
 from stackfeat.engine.plan import Plan, align_emit_steps, emit_step, note_keys
 from stackfeat.engine.recipes import Recipe
-from stackfeat.engine.scoring import test_prediction
+from stackfeat.engine.scoring import test_prediction, view_places
 from stackfeat.engine.wiring import Wiring, folds_used
 from stackfeat.engine.worker import load_fitted, run_steps
 from stackfeat.errors import DataError, StackfeatError, as_written
@@ -83,7 +83,8 @@ class Predictor:
         with pinned_threads(int(self.plan.sources.settings["threads"])):
             for steps in _emit_steps(plan, self.averaging):
                 run_steps(layered, steps, trust_code=self.trust_code)
-        return test_prediction(layered, plan, self.block, self.averaging, self.task)
+        places = view_places(plan, self.block, self.averaging)
+        return test_prediction(layered, places, self.task, self.averaging.average)
 
     def _refuse_unknown(self, ids: np.ndarray) -> None:
         """Raise where imported members have no prediction of some rows; what they have is looked up by id."""

@@ -18,7 +18,7 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.encodings.diagnostics import diagnose
-from stackfeat.engine.blocks import FeatureBlock, assemble
+from stackfeat.engine.blocks import assemble
 from stackfeat.engine.jobs import Averaging, Job, Step
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
@@ -62,21 +62,9 @@ def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:
     ]
 
 
-def test_prediction(store: Reader, plan: Plan, block: str, averaging: Averaging, task: Task) -> np.ndarray:
-    """Return the averaged predictions of the test rows, float64 (n_test, n_outputs)."""
-    views = [store.read(key).array(name) for key, name in view_places(plan, block, averaging)]
-    return task.average(views, averaging.average)
-
-
-def load_block(store: Reader, plan: Plan, block: str, folds: Folds, averaging: Averaging) -> FeatureBlock:
-    """Return a block as arrays (first repeat's OOF rows; test rows of its pipelines)."""
-    oof, covered = assemble(store, plan.oof_places(block, 0), folds, 0)
-    views: list[np.ndarray] = []
-    if plan.sources.test is not None:
-        node = plan.graph.blocks()[block][0]
-        places = [plan.view_place(block, 0, view, averaging.chain) for view in plan.test_views(node)]
-        views = [store.read(key).array(name) for key, name in places]
-    return FeatureBlock(block, oof, covered, views)
+def test_prediction(store: Reader, places: Sequence[Place], task: Task, average: str) -> np.ndarray:
+    """Return the average of what stands at `view_places`, float64 (n_test, n_outputs)."""
+    return task.average([store.read(key).array(name) for key, name in places], average)
 
 
 def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str, Job]:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,16 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
+from stackfeat.engine.blocks import FeatureBlock, assemble
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
+from stackfeat.engine.recipes import Fold, Place
 from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places
-from stackfeat.metrics.decision_rule import Decision
+from stackfeat.errors import UsageError
+from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.scores import Score
+from stackfeat.registry.resolve import suggest
 from stackfeat.store import EntryStore
 from stackfeat.tasks.task import Task
 
@@ -36,6 +42,16 @@ class HeldRows:
 
 
 @dataclass(frozen=True)
+class PredictedRows:
+    """Predictions of a member for some rows: the folder of their file, what they are made of, and the values."""
+
+    folder: str
+    samples: Samples
+    made_of: dict[str, Any]
+    values: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Finished:
     """A computed stack.
 
@@ -45,8 +61,8 @@ class Finished:
         In the order of computing.
     chosen : Score
         The member behind the submission.
-    seconds : dict of str to float
-        Compute time of each member, whenever it was computed.
+    fits : dict of (str, int, int or str) to FitInfo
+        What the fits noted, by member, repeat and fold.
     computed : set of str
         Members with a unit computed by this run.
     diagnoses : dict of str to dict
@@ -64,7 +80,7 @@ class Finished:
     averaging: Averaging
     scores: list[Score]
     chosen: Score
-    seconds: dict[str, float]
+    fits: dict[tuple[str, int, Fold], FitInfo]
     computed: set[str]
     diagnoses: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -73,67 +89,41 @@ class Finished:
     warnings: list[str] = field(default_factory=list)
     held: HeldRows | None = None
 
+    def seconds(self, score: Score) -> float:
+        """Return the compute time of a member's fits, whenever they were computed."""
+        return sum(info.seconds for (member, *_), info in self.fits.items() if member == score.name)
+
     @property
     def task(self) -> Task:
         return self.train.task
 
-    def oof_recipe(self, score: Score) -> dict[str, Any]:
-        """What the OOF predictions of a member are made of."""
-        block = score.node.prediction
-        assert block is not None
-        return {
-            "places": [self.plan.oof_places(block, repeat) for repeat in range(self.plan.sources.n_repeats)],
-            "average": self.averaging.average,
-            "samples": self.plan.sources.samples,
-            "folds": self.plan.sources.folds,
-        }
+    def predicted(self, score: Score) -> Iterator[PredictedRows]:
+        """Yield what a member predicts of training rows, test rows and held-out rows, as far as there are any."""
+        block, sources = score.block, self.plan.sources
+        oof = [self.plan.oof_places(block, repeat) for repeat in range(sources.n_repeats)]
+        keys = {"average": self.averaging.average, "samples": sources.samples, "folds": sources.folds}
+        yield PredictedRows("oof", self.train, {"places": oof, **keys}, partial(self._oof, oof))
+        held = None if self.held is None else self.held.samples
+        for folder, samples, plan in (("test", self.test, self.plan), ("holdout", held, self.plan.held)):
+            if samples is not None and plan is not None:
+                places = view_places(plan, block, self.averaging)
+                made_of = {"averaging": self.averaging.to_json(), "samples": plan.sources.test}
+                values = partial(self._averaged, places)
+                yield PredictedRows(folder, samples, {"places": places, **made_of}, values)
 
-    def test_recipe(self, score: Score) -> dict[str, Any]:
-        """What the test predictions of a member are made of."""
-        return self._recipe_of(self.plan, score)
-
-    def held_recipe(self, score: Score) -> dict[str, Any]:
-        """What the predictions of the held-out rows are made of."""
-        assert self.plan.held is not None
-        return self._recipe_of(self.plan.held, score)
-
-    def _recipe_of(self, plan: Plan, score: Score) -> dict[str, Any]:
-        block = score.node.prediction
-        assert block is not None
-        return {
-            "places": view_places(plan, block, self.averaging),
-            "averaging": self.averaging.to_json(),
-            "samples": plan.sources.test,
-        }
-
-    def oof(self, score: Score) -> np.ndarray:
+    def _oof(self, places: Sequence[Sequence[Place | None]]) -> np.ndarray:
         """OOF predictions on the scale of the target; NaN rows were never predicted."""
-        places, average = self.oof_recipe(score)["places"], self.averaging.average
-        prediction, covered = oof_prediction(self.store, places, self.folds, self.task, average)
+        prediction, covered = oof_prediction(
+            self.store, places, self.folds, self.task, self.averaging.average
+        )
         values = np.full(prediction.shape, np.nan)
         values[covered] = self.task.to_target_scale(prediction[covered])
         return values
 
-    def test_rows(self, score: Score) -> np.ndarray:
-        """Test predictions, averaged over pipelines, on the scale of the target."""
-        return self._rows_of(self.plan, score)
-
-    def held_rows(self, score: Score) -> np.ndarray:
-        """Predictions of the held-out rows, averaged over pipelines, on the scale of the target."""
-        assert self.plan.held is not None
-        return self._rows_of(self.plan.held, score)
-
-    def _rows_of(self, plan: Plan, score: Score) -> np.ndarray:
-        block = score.node.prediction
-        assert block is not None
-        values = test_prediction(self.store, plan, block, self.averaging, self.task)
+    def _averaged(self, places: Sequence[Place]) -> np.ndarray:
+        """Predictions averaged over pipelines, on the scale of the target."""
+        values = test_prediction(self.store, places, self.task, self.averaging.average)
         return np.asarray(self.task.to_target_scale(values))
-
-    def labels(self, score: Score, prediction: np.ndarray) -> np.ndarray | None:
-        """Decided labels where the metric wants labels, else None."""
-        if score.decision is None:
-            return None
-        return np.asarray(Decision.from_json(score.decision).apply(prediction))
 
 
 @dataclass(frozen=True)
@@ -144,6 +134,8 @@ class RunResult:
     ----------
     folder : Path
         The run folder.
+    finished : Finished
+        All that was found out.
     leaderboard : DataFrame
         A row for each member: level, member, metric, score, se, fold_mean, a column per fold,
         seconds, cached. With ``stack.holdout`` also holdout and holdout_se.
@@ -165,6 +157,7 @@ class RunResult:
     """
 
     folder: Path
+    finished: Finished = field(repr=False)
     leaderboard: pd.DataFrame
     submitted: str
     score: float
@@ -180,6 +173,30 @@ class RunResult:
     def exit_code(self) -> int:
         """0 done; 4 some members failed; 5 the time limit was hit (resumable)."""
         return 5 if self.left_out else 4 if self.failed else 0
+
+    def block(self, name: str) -> FeatureBlock:
+        """Return what a member passed on, as arrays: of the first repeat, test rows for each pipeline.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``base/mlp/proba`` or ``base/mlp/penultimate@aligned``.
+
+        Raises
+        ------
+        UsageError
+            If there is no such block.
+        """
+        done, plan = self.finished, self.finished.plan
+        blocks = plan.graph.blocks()
+        if name not in blocks:
+            raise UsageError(
+                f"block must be one of {', '.join(blocks)}; got {name!r}.{suggest(name, blocks)}"
+            )
+        oof, covered = assemble(done.store, plan.oof_places(name, 0), done.folds, 0)
+        views = [] if plan.sources.test is None else plan.test_views(blocks[name][0])
+        places = [plan.view_place(name, 0, view, done.averaging.chain) for view in views]
+        return FeatureBlock(name, oof, covered, [done.store.read(key).array(array) for key, array in places])
 
     @property
     def report(self) -> Path:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from stackfeat.errors import MissingExtraError, StoreError, StructureError, UsageError
-from stackfeat.output.files import write_json
+from stackfeat.errors import MissingExtraError, StructureError, UsageError
+from stackfeat.output.files import explained, write_json
 from stackfeat.registry.resolve import suggest
 from stackfeat.store.disk import hash_file, safe_name
 from stackfeat.structure import checked, parse_json
@@ -43,13 +43,12 @@ def write_features(arrays: Mapping[str, np.ndarray], folder: Path, kind: str) ->
     StoreError
         If the disk is full or the folder may not be written to.
     """
-    writers: dict[str, Callable[[Path], None]] = {
-        f"{safe_name(key)}.{kind}": partial(EACH[kind], flat(values))
-        for key, values in (arrays.items() if kind in EACH else ())
-    }
+    writers: dict[str, Callable[[Path], None]] = {}
     if kind in WHOLE:
-        writers = {f"features.{kind}": lambda part: WHOLE[kind](arrays, part)}
-    with explained(folder):
+        writers[f"features.{kind}"] = partial(WHOLE[kind], arrays)
+    elif kind in EACH:
+        writers = {f"{safe_name(key)}.{kind}": partial(EACH[kind], flat(one)) for key, one in arrays.items()}
+    with _explained(folder):
         exported = _refuse_foreign(folder, writers)
         write_json(folder / EXPORTED, {**exported, **dict.fromkeys(writers, "")})
         paths = [written(folder / name, write) for name, write in writers.items()]
@@ -114,10 +113,10 @@ def save_features(features: Mapping[str, Any], path: str | Path) -> list[Path]:
             f"features must be a dict of arrays by tap; got {got}; give what extract returns, or {{'name': array}}"
         )
     arrays = {str(key): to_array(values) for key, values in features.items()}
-    with explained(path.parent):
+    with _explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind in WHOLE:
-            return [written(path, lambda part: WHOLE[kind](arrays, part))]
+            return [written(path, partial(WHOLE[kind], arrays))]
         places = {
             key: path if len(arrays) == 1 else path.with_stem(f"{path.stem}-{safe_name(key)}")
             for key in arrays
@@ -139,18 +138,8 @@ def to_array(values: Any) -> np.ndarray:
     return array
 
 
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn an OSError into a StoreError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StoreError | MissingExtraError):
-            raise
-        raise StoreError(
-            f"features must be written to {folder}; got {error.strerror or error}; free disk space, or "
-            "choose another folder"
-        ) from error
+def _explained(folder: Path) -> AbstractContextManager[None]:
+    return explained(f"features must be written to {folder}", "Free disk space, or choose another folder")
 
 
 def written(path: Path, write: Callable[[Path], None]) -> Path:

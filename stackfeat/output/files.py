@@ -9,15 +9,29 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stackfeat.errors import StoreError
+from stackfeat.errors import StackfeatError, StoreError
 from stackfeat.store.cleaning import unique_name
 from stackfeat.store.disk import write_file
+
+
+@contextmanager
+def explained(must: str, remedy: str) -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError that says what must hold and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StackfeatError):
+            raise
+        fault = StoreError(f"{must}; got {error.strerror or error}. {remedy}")
+        fault.errno = error.errno
+        raise fault from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -29,20 +43,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         If the disk is full or the folder may not be written to; the old file stays.
     """
     temporary = path.with_name(f".{unique_name()}.tmp")
-    try:
+    must = f"{path} must be written ({len(data)} bytes)"
+    with explained(must, "Free some space, or choose a place that can be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_file(temporary, data)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        fault = StoreError(
-            f"{path} must be written ({len(data)} bytes); got {error.strerror or error}. "
-            "Free some space, or choose a place that can be written"
-        )
-        fault.errno = error.errno
-        raise fault from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -67,19 +75,16 @@ def write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]
 def _cells(column: Iterable[Any]) -> list[Any]:
     if isinstance(column, np.ndarray) and column.dtype == np.float64:
         # Millions of numbers: the usual column, without a look at the type of each.
-        missing = np.isnan(column)
         texts: list[Any] = list(map(repr, column.tolist()))
-        for row in np.flatnonzero(missing):
+        for row in np.flatnonzero(np.isnan(column)):
             texts[row] = ""
         return texts
     return [_cell(value) for value in column]
 
 
 def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
-        return ""
     if isinstance(value, float | np.floating):
-        return repr(float(value))
+        return "" if np.isnan(value) else repr(float(value))
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
-    return value
+    return "" if value is None else value

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stackfeat.engine.jobs import Averaging
-from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Place
 from stackfeat.errors import UsageError, as_written
 from stackfeat.output.completed_run import Finished
-from stackfeat.output.files import write_bytes
 from stackfeat.output.run_file import PROVENANCE as FILE
 from stackfeat.output.write import file_name
 from stackfeat.store.manifest import read_sealed, seal
@@ -36,14 +34,6 @@ class BlockPlaces:
     encoding: str | None
     reads: tuple[str, ...]
     oof: tuple[tuple[Place | None, ...], ...]
-
-    @classmethod
-    def of(cls, plan: Plan, name: str) -> BlockPlaces:
-        """Return where a block of a plan is."""
-        node, output = plan.graph.blocks()[name]
-        reads = (*node.raw, *node.blocks)
-        oof = tuple(tuple(plan.oof_places(name, repeat)) for repeat in range(plan.sources.n_repeats))
-        return cls(name, node.full_name, output.kind, output.encoding, reads, oof)
 
 
 @dataclass(frozen=True)
@@ -85,46 +75,48 @@ class Index:
         fits: dict[str, dict[str, str]] = {}
         for (member, repeat, fold), key in plan.fits.items():
             fits.setdefault(member, {})[f"{repeat}/{fold}"] = key
-        files = {f"oof/{file_name(score)}": finished.oof_recipe(score) for score in finished.scores}
-        if finished.held is not None:
-            files |= {f"holdout/{file_name(score)}": finished.held_recipe(score) for score in finished.scores}
+        files = {
+            f"{rows.folder}/{file_name(score)}": rows.made_of
+            for score in finished.scores
+            for rows in finished.predicted(score)
+            if rows.folder != "test"
+        }
+        blocks = [
+            BlockPlaces(
+                name,
+                node.full_name,
+                output.kind,
+                output.encoding,
+                reads=(*node.raw, *node.blocks),
+                oof=tuple(tuple(plan.oof_places(name, repeat)) for repeat in range(plan.sources.n_repeats)),
+            )
+            for name, (node, output) in plan.graph.blocks().items()
+        ]
+        names = ("samples", "test", "holdout", "folds", "n_folds", "n_repeats")
         return cls(
             format=FORMAT,
             store=store,
             folder=folder,
-            samples=plan.sources.samples,
-            test=plan.sources.test,
-            holdout=plan.sources.holdout,
-            folds=plan.sources.folds,
-            n_folds=plan.sources.n_folds,
-            n_repeats=plan.sources.n_repeats,
+            **{name: getattr(plan.sources, name) for name in names},
             averaging=finished.averaging,
             fits=fits,
-            blocks=tuple(BlockPlaces.of(plan, name) for name in plan.graph.blocks()),
+            blocks=tuple(blocks),
             files=files,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "averaging": self.averaging.to_json()}
+    def sealed(self) -> bytes:
+        """Return the text of the file."""
+        return seal({**asdict(self), "averaging": self.averaging.to_json()})
 
     def check(self, where: str) -> None:
         """Raise StructureError unless blocks have places for each repeat, and read what is before them."""
         before: set[str] = set()
         for block in self.blocks:
-            must(
-                len(block.oof) == self.n_repeats,
-                f"{where}: {block.name}",
-                "have places for each repeat",
-                block.oof,
-            )
+            has_all = len(block.oof) == self.n_repeats
+            must(has_all, f"{where}: {block.name}", "have places for each repeat", block.oof)
             absent = [name for name in block.reads if "/" in name and name not in before]
             must(not absent, f"{where}: {block.name}", "read blocks before it", absent[:1])
             before.add(block.name)
-
-
-def write_provenance(path: Path, index: Index) -> None:
-    """Write the file."""
-    write_bytes(path, seal(index.to_json()))
 
 
 def read_provenance(folder: Path) -> Index:

@@ -28,17 +28,8 @@ AUDIT = "audit.json"
 SUBMISSION = "submission.csv"
 PROVENANCE = "provenance.json"
 FILES = frozenset(
-    {
-        "config.yaml",
-        "folds.csv",
-        "leaderboard.csv",
-        "scores.json",
-        "report.html",
-        SUBMISSION,
-        PROVENANCE,
-        AUDIT,
-        *LOGS,
-    }
+    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html"}
+    | {SUBMISSION, PROVENANCE, AUDIT, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
 REMEDY = (
@@ -88,10 +79,14 @@ class RunFile:
         """Return whether a file of this hash is one that a run wrote under this name."""
         return self.before.get(name) == sha256 or (name in self.files and self.files[name].sha256 == sha256)
 
+    def below(self, name: str) -> dict[str, WrittenFile]:
+        """Return a file, or all files of a folder."""
+        return {key: file for key, file in self.files.items() if key == name or key.startswith(f"{name}/")}
+
     def is_current(self, folder: Path, name: str, made_of: Any) -> bool:
         """Return whether a file, or all files of a folder, are there as this recipe gave them."""
         wanted = hash_recipe({"made_of": made_of})
-        found = {key: file for key, file in self.files.items() if key == name or key.startswith(f"{name}/")}
+        found = self.below(name)
         return bool(found) and all(
             file.made_of == wanted and hash_of(folder / key) == file.sha256 for key, file in found.items()
         )
@@ -194,15 +189,12 @@ def _foreign_below(folder: Path, name: str, listed: set[str]) -> Iterator[str]:
         raise error
 
     for place, folders, files in os.walk(folder / name, onerror=fail):
-        here = Path(place)
-        for one in (*folders, *files):
-            path = (here / one).relative_to(folder).as_posix()
-            if one in folders:
-                is_ours = not (here / one).is_symlink()
-            else:
-                is_ours = (path in listed or one in _DESKTOP) and _is_plain_file(here / one)
-            if not is_ours:
-                yield path
+        paths = {one: (Path(place) / one).relative_to(folder).as_posix() for one in (*folders, *files)}
+        yield from [paths[one] for one in folders if (folder / paths[one]).is_symlink()]
+        for one in files:
+            is_known = paths[one] in listed or one in _DESKTOP
+            if not is_known or not _is_plain_file(folder / paths[one]):
+                yield paths[one]
 
 
 def _is_plain_file(path: Path) -> bool:

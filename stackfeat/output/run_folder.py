@@ -13,15 +13,15 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stackfeat.errors import DataError, StoreError, UsageError
-from stackfeat.log import PACKAGE, LineFormatter
-from stackfeat.output.files import write_bytes
+from stackfeat.errors import DataError, UsageError
+from stackfeat.log import PACKAGE, VERSION, LineFormatter
+from stackfeat.output.files import explained, write_bytes
 from stackfeat.output.run_file import (
     AUDIT,
     FILE,
@@ -72,20 +72,16 @@ class RunFolder:
         UsageError
         """
         with _explained(self.folder):
-            if not self.folder.is_dir():
-                self._refuse_no_place()
-                return
-            self.listed()
-            if (self.folder / LOCK).exists():
-                self._take_lock().release()
-
-    def _refuse_no_place(self) -> None:
-        there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
-        if not there.is_dir():
-            raise UsageError(
-                f"outputs.dir must be a folder, or a place for a new one; got {self.folder}, but {there} is none; "
-                "choose another outputs.dir"
-            )
+            there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
+            if not there.is_dir():
+                raise UsageError(
+                    f"outputs.dir must be a folder, or a place for a new one; got {self.folder}, but {there} is "
+                    "none; choose another outputs.dir"
+                )
+            if there == self.folder:
+                self.listed()
+                if (self.folder / LOCK).exists():
+                    self._take_lock().release()
 
     @contextmanager
     def claimed(self, log: str) -> Iterator[None]:
@@ -149,7 +145,7 @@ class RunFolder:
             found = find_run_file(self.folder)
         except DataError as error:
             raise UsageError(f"outputs.dir must be a folder of its own; {error}") from error
-        listed = found or RunFile(self.run, _version(), "writing")
+        listed = found or RunFile(self.run, VERSION, "writing")
         foreign = foreign_files(self.folder, listed.names)
         if os.path.lexists(self.folder / LOCK) and not _is_lock(self.folder / LOCK):
             foreign.append(LOCK)
@@ -174,7 +170,7 @@ class RunFolder:
                 _remove_staged(path)
         self._staged.mkdir()
         # Whose folder this is, if we are killed: see `_remove_staged`.
-        write_bytes(self._staged / FILE, RunFile(self.run, _version(), "writing").sealed())
+        write_bytes(self._staged / FILE, RunFile(self.run, VERSION, "writing").sealed())
         if log not in found.logs:
             self._save(replace(found, logs=(*found.logs, log)))
 
@@ -182,7 +178,8 @@ class RunFolder:
         found, new = self.listed(), draft.listed()
         if in_the_way := [name for name in sorted(new) if (self.folder / name).is_dir()]:
             raise UsageError(_refusal(self.folder, in_the_way))
-        if AUDIT in found.files and _is_same(found, new, PROVENANCE):
+        before, now = found.files.get(PROVENANCE), new.get(PROVENANCE)
+        if AUDIT in found.files and before and now and before.sha256 == now.sha256:
             new[AUDIT] = found.files[AUDIT]
         there = {name: draft.hash_of(name) for name in sorted({*found.files, *found.before, *new})}
         there = {name: sha256 for name, sha256 in there.items() if sha256}
@@ -191,13 +188,13 @@ class RunFolder:
             for name, sha256 in there.items()
             if not found.is_unchanged(name, sha256) and not (name in new and new[name].sha256 == sha256)
         ]
-        before = {name: sha256 for name, sha256 in there.items() if name not in edited}
-        half = RunFile(self.run, _version(), "writing", new, before, found.logs)
+        kept = {name: sha256 for name, sha256 in there.items() if name not in edited}
+        half = RunFile(self.run, VERSION, "writing", new, kept, found.logs)
         self._save(half)
         for name in edited:
             draft.set_aside.append(self._set_aside(name))
         changed = [name for name in new if there.get(name) != new[name].sha256 or name in edited]
-        stale = [name for name in before if name not in new]
+        stale = [name for name in kept if name not in new]
         # First of all, so that an old one never stands beside newer scores; and last of all.
         for name in sorted({*stale, *({SUBMISSION} & set(changed))}, key=lambda one: one != SUBMISSION):
             self._remove(name)
@@ -258,8 +255,7 @@ class Draft:
         """Return whether a file, or a folder of files, is there as this recipe gives it; then it stays."""
         if not self._found.is_current(self.folder, name, made_of):
             return False
-        files = self._found.files
-        kept = {key: files[key] for key in files if key == name or key.startswith(f"{name}/")}
+        kept = self._found.below(name)
         self._kept |= kept
         self._hashes |= {key: file.sha256 for key, file in kept.items()}
         return True
@@ -288,17 +284,10 @@ class Draft:
         return self._hashes[name]
 
 
-def _is_same(found: RunFile, new: Mapping[str, WrittenFile], name: str) -> bool:
-    return name in found.files and name in new and found.files[name].sha256 == new[name].sha256
-
-
 def _refusal(folder: Path, foreign: list[str]) -> str:
-    shown = ", ".join(foreign[:_SHOWN]) + (", ..." if len(foreign) > _SHOWN else "")
-    earlier = (
-        " (an earlier version of stackfeat, which wrote .written.json, kept no list of its files)"
-        if (folder / ".written.json").exists()
-        else ""
-    )
+    shown, earlier = ", ".join(foreign[:_SHOWN]) + (", ..." if len(foreign) > _SHOWN else ""), ""
+    if (folder / ".written.json").exists():
+        earlier = " (an earlier version of stackfeat, which wrote .written.json, kept no list of its files)"
     return (
         f"outputs.dir must hold no files of yours under the names that a run writes; got {folder} with {shown}, "
         f"which no run has written{earlier}; choose another outputs.dir, or move them away"
@@ -335,39 +324,18 @@ def _remove_staged(path: Path) -> None:
             path.rmdir()
 
 
-def _version() -> str:
-    from stackfeat.log import VERSION
-
-    return VERSION
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn every OSError of the block into a StoreError about the run folder."""
-    try:
-        yield
-    except (StoreError, UsageError):
-        raise
-    except OSError as error:
-        fault = StoreError(
-            f"the run folder {folder} must be a place that can be written; got {error.strerror or error}. "
-            "Free some space, or choose another outputs.dir"
-        )
-        fault.errno = error.errno
-        raise fault from error
+def _explained(folder: Path) -> AbstractContextManager[None]:
+    """Turn every OSError of a block into a StoreError about the run folder."""
+    must = f"the run folder {folder} must be a place that can be written"
+    return explained(must, "Free some space, or choose another outputs.dir")
 
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Append the package's log to a file for as long as the block lasts."""
-    try:
+    with _explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _RunLog(path, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"the run folder {path.parent} must be a place that can be written; got {error.strerror or error}. "
-            "Choose another outputs.dir"
-        ) from error
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     package = logging.getLogger(PACKAGE)
     level = package.level

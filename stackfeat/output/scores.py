@@ -8,17 +8,15 @@ Also the check for overfit levels: better out of fold and worse on rows that not
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stackfeat.engine.graph import Graph, Node
-from stackfeat.engine.jobs import Job
+from stackfeat.engine.graph import Node
 from stackfeat.members.options import MemberOptions
 from stackfeat.metrics.metric import Metric
-from stackfeat.store import EntryStore, reading
 from stackfeat.tasks.task import Task
 
 
@@ -74,39 +72,21 @@ class Score:
     bootstrap: np.ndarray
     holdout: HeldScore | None = None
 
+    @property
+    def name(self) -> str:
+        """Full name of the member."""
+        return self.node.full_name
 
-def read_holdout(
-    store: EntryStore, scores: Sequence[Score], jobs: Mapping[str, Job], unfinished: Container[str]
-) -> list[Score]:
-    """Return the scores with those on held-out rows, where there are any."""
-    found = []
-    for score in scores:
-        job = jobs.get(score.node.full_name)
-        held = None
-        if job is not None and (store.has(job.key) or score.node.full_name not in unfinished):
-            entry = store.read(job.key)
-            with reading(entry):
-                values = entry.structure("score", dict[str, Any])
-                if values["score"] is not None:
-                    held = HeldScore(bootstrap=entry.array("bootstrap"), **values)
-        found.append(replace(score, holdout=held))
-    return found
+    @property
+    def block(self) -> str:
+        """The block of its predictions."""
+        assert self.node.prediction is not None
+        return self.node.prediction
 
-
-def read_scores(
-    store: EntryStore, graph: Graph, jobs: Mapping[str, Job], unfinished: Container[str]
-) -> list[Score]:
-    """Return the scores of members, in the order of computing; unfinished ones may have none."""
-    scores = []
-    for name, job in jobs.items():
-        if name in unfinished and not store.has(job.key):
-            continue
-        entry = store.read(job.key)
-        with reading(entry):
-            values = entry.structure("score", dict[str, Any])
-            node, options = graph.node(name), graph.options[name]
-            scores.append(Score(node, options, bootstrap=entry.array("bootstrap"), **values))
-    return scores
+    @property
+    def judged(self) -> Score | HeldScore:
+        """The score that decides: on held-out rows where there are any."""
+        return self.holdout or self
 
 
 def choose_submission(
@@ -125,16 +105,17 @@ def choose_submission(
         Members that ``auto`` passes over: full names.
     """
     if wanted != "auto":
-        return next(score for score in scores if wanted in (score.node.full_name, score.node.name))
+        return next(score for score in scores if wanted in (score.name, score.node.name))
     levels = list(dict.fromkeys(score.node.level for score in scores))
     allowed = [score for score in scores if can_be_chosen(score, metric)] or list(scores)
-    trusted = [score for score in allowed if score.node.full_name not in refused] or allowed
+    trusted = [score for score in allowed if score.name not in refused] or allowed
     judged = [score for score in trusted if score.holdout is not None] or trusted
-    best = min(judged, key=lambda score: metric.signed(_judged(score).score))
-    close = [score for score in judged if _within_one_se(_judged(score), _judged(best), metric)]
+    best = min(judged, key=lambda score: metric.signed(score.judged.score))
+    gaps = [paired_gap(score.judged, best.judged, metric) for score in judged]
+    close = [score for score, (gap, error) in zip(judged, gaps, strict=True) if gap <= error]
 
     def rank(score: Score) -> tuple[int, int, float]:
-        return score.options.preference, levels.index(score.node.level), metric.signed(_judged(score).score)
+        return score.options.preference, levels.index(score.node.level), metric.signed(score.judged.score)
 
     return min(close, key=rank)
 
@@ -142,16 +123,6 @@ def choose_submission(
 def can_be_chosen(score: Score, metric: Metric) -> bool:
     """Whether ``submit: auto`` may choose a member: no hard vote under a metric of probabilities."""
     return metric.needs == "label" or score.options.gives_probabilities
-
-
-def _judged(score: Score) -> Score | HeldScore:
-    """The score that decides: on held-out rows where there are any."""
-    return score if score.holdout is None else score.holdout
-
-
-def _within_one_se(score: Score | HeldScore, best: Score | HeldScore, metric: Metric) -> bool:
-    gap, error = paired_gap(score, best, metric)
-    return gap <= error
 
 
 def paired_gap(score: Score | HeldScore, other: Score | HeldScore, metric: Metric) -> tuple[float, float]:
@@ -162,15 +133,13 @@ def paired_gap(score: Score | HeldScore, other: Score | HeldScore, metric: Metri
 
 def fold_scale_warning(scores: Sequence[Score], metric: Metric, task: Task) -> list[str]:
     """Say where a ranking metric is worse on pooled rows than inside folds: folds are on different scales."""
-    if not metric.ranking:
-        return []
     names = [
-        score.node.full_name
+        score.name
         for score in scores
         if score.fold_mean is not None
         and metric.signed(score.score) - metric.signed(score.fold_mean) > 2 * score.se
     ]
-    if not names:
+    if not metric.ranking or not names:
         return []
     # The last average is that which keeps least of the scales.
     remedy = task.averages[-1]
@@ -215,51 +184,39 @@ def find_overfit(scores: Sequence[Score], metric: Metric) -> list[Overfit]:
         held-out rows.
     """
     found: list[Overfit] = []
-    levels = list(dict.fromkeys(score.node.level for score in scores))
     lower: list[Score] = []
-    for level in levels:
+    for level in dict.fromkeys(score.node.level for score in scores):
         # The rival is chosen by its OOF score, so its holdout score is not the luckiest of many.
         rival = min(lower, key=lambda score: metric.signed(score.score), default=None)
         members = [score for score in scores if score.node.level == level and score.holdout is not None]
-        past = [] if rival is None else _overfit(members, rival, metric)
-        names = {item.member.node.full_name for item in past}
-        lower += [
-            score for score in members if score.node.full_name not in names and can_be_chosen(score, metric)
-        ]
+        past = [] if rival is None else [item for one in members for item in _overfit(one, rival, metric)]
+        names = {item.member.name for item in past}
+        lower += [score for score in members if score.name not in names and can_be_chosen(score, metric)]
         found += past
     return found
 
 
-def _overfit(members: Sequence[Score], rival: Score, metric: Metric) -> list[Overfit]:
-    found = []
-    for member in members:
-        assert member.holdout is not None and rival.holdout is not None
-        gap, error = paired_gap(member.holdout, rival.holdout, metric)
-        if metric.signed(member.score) < metric.signed(rival.score) and gap > error:
-            found.append(Overfit(member, rival, gap, error))
-    return found
+def _overfit(member: Score, rival: Score, metric: Metric) -> Iterator[Overfit]:
+    gap, error = paired_gap(member.judged, rival.judged, metric)
+    if metric.signed(member.score) < metric.signed(rival.score) and gap > error:
+        yield Overfit(member, rival, gap, error)
 
 
 def overfit_warnings(found: Sequence[Overfit], metric: Metric, wanted: str) -> list[str]:
     """Say what was found; `wanted` is what ``submit`` names."""
-    return [_sentence(item, metric, wanted) for item in found]
-
-
-def _sentence(item: Overfit, metric: Metric, wanted: str) -> str:
-    member, rival = item.member, item.rival
-    assert member.holdout is not None and rival.holdout is not None
-    name = member.node.full_name
-    named = wanted in (name, member.node.name)
-    outcome = (
-        f"It is submitted because submit names it; {rival.node.full_name} or submit: auto is safer"
-        if named
-        else "submit: auto prefers the lower level"
-        if wanted == "auto"
-        else f"submit: {wanted} decides what is submitted"
-    )
-    return (
-        f"{name} beats {rival.node.full_name} out of fold ({metric.name} {member.score:.5g} against "
-        f"{rival.score:.5g}) but loses on the {member.holdout.n_rows} held-out rows "
-        f"({member.holdout.score:.5g} against {rival.holdout.score:.5g}: worse by {item.gap:.2g} ± {item.se:.2g}), "
-        f"so its level is overfitted or leaks. {outcome}"
-    )
+    texts = []
+    for item in found:
+        member, rival, held, better = item.member, item.rival, item.member.holdout, item.rival.holdout
+        assert held is not None and better is not None
+        outcome = f"submit: {wanted} decides what is submitted"
+        if wanted in (member.name, member.node.name):
+            outcome = f"It is submitted because submit names it; {rival.name} or submit: auto is safer"
+        elif wanted == "auto":
+            outcome = "submit: auto prefers the lower level"
+        texts.append(
+            f"{member.name} beats {rival.name} out of fold ({metric.name} {member.score:.5g} against "
+            f"{rival.score:.5g}) but loses on the {held.n_rows} held-out rows ({held.score:.5g} against "
+            f"{better.score:.5g}: worse by {item.gap:.2g} ± {item.se:.2g}), so its level is overfitted or leaks. "
+            f"{outcome}"
+        )
+    return texts

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from stackfeat.data.samples import Samples
 
 
 Column = Sequence[Any] | np.ndarray
@@ -59,19 +60,15 @@ class Form:
     sample_header: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, data: DataOptions, sample: pd.DataFrame | None, *, as_labels: bool) -> Form:
-        """Return the form that a config's data and a sample submission ask for."""
+    def of(
+        cls, id_name: str | None, target_name: str, sample: pd.DataFrame | None, *, as_labels: bool
+    ) -> Form:
+        """Return the form that the names of columns and a sample submission ask for."""
         header = None if sample is None else tuple(str(name) for name in sample.columns)
-        return cls(data.id or "id", data.target, as_labels, header)
+        return cls(id_name or "id", target_name, as_labels, header)
 
     def to_json(self) -> dict[str, Any]:
-        sample = None if self.sample_header is None else list(self.sample_header)
-        return {
-            "id_name": self.id_name,
-            "target_name": self.target_name,
-            "as_labels": self.as_labels,
-            "sample_header": sample,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: object, where: str = "form") -> Form:
@@ -97,29 +94,20 @@ def make_submission(
     DataError
         If the sample's columns fit neither classes nor one target.
     """
-    header = form.sample_header or _default_header(task, form)
+    is_one_value = 1 in task.widths
+    default = (form.target_name,) if is_one_value or form.as_labels else task.columns
+    header = form.sample_header or (form.id_name, *default)
     single = len(header) == 2
-    if single:
-        columns: list[Column] = [_single_column(prediction, labels, task, form)]
+    if not single:
+        columns: list[Column] = [prediction[:, place] for place in _class_columns(header[1:], task)]
+    elif is_one_value and not form.as_labels:
+        columns = [task.counted(prediction)]
     else:
-        order = _class_columns(header[1:], task)
-        columns = [prediction[:, place] for place in order]
-    submission = Submission(tuple(header), (ids.tolist(), *columns))
-    _check_values(submission, prediction, task, single)
-    return submission
-
-
-def _default_header(task: Task, form: Form) -> tuple[str, ...]:
-    if 1 in task.widths or form.as_labels:
-        return (form.id_name, form.target_name)
-    return (form.id_name, *task.columns)
-
-
-def _single_column(prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form) -> Column:
-    if 1 in task.widths and not form.as_labels:
-        return task.counted(prediction)
-    decided = task.decided(prediction) if labels is None else labels
-    return task.labels_of(decided)
+        columns = [task.labels_of(task.decided(prediction) if labels is None else labels)]
+    if not np.isfinite(prediction).all():
+        raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
+    task.check_submitted(prediction, single)
+    return Submission(tuple(header), (ids.tolist(), *columns))
 
 
 def _class_columns(names: Sequence[str], task: Task) -> list[int]:
@@ -135,12 +123,6 @@ def _class_columns(names: Sequence[str], task: Task) -> list[int]:
         f"the sample submission's columns must be an id and one column, or an id and a column for each class; "
         f"got {list(names)} for the classes {labels}. Check data.sample_submission and data.target"
     )
-
-
-def _check_values(submission: Submission, prediction: np.ndarray, task: Task, single: bool) -> None:
-    if not np.isfinite(prediction).all():
-        raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
-    task.check_submitted(prediction, single)
 
 
 def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submission:
@@ -173,3 +155,9 @@ def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submissio
     return Submission(
         submission.header, tuple([column[row] for row in rows] for column in submission.columns)
     )
+
+
+def check_sample(sample: pd.DataFrame, test: Samples, form: Form) -> None:
+    """Raise DataError unless predictions of the test rows can be written like the sample submission."""
+    even = np.full((test.n_rows, test.task.n_outputs), 1 / test.task.n_outputs)
+    order_like_sample(make_submission(test.ids, even, None, test.task, form), sample)

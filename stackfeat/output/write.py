@@ -4,51 +4,41 @@ In:  a finished run and its folder.
 Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, holdout/, submission.csv,
      predictor/, report.html. They are a draft until all of them are there.
 
-The saved predictor has the models of every pipeline up to the submitted member, and nothing else.
+The saved predictor has the models of every pipeline up to the submitted member, and nothing else. The report is
+one static page, offline: everything in it is escaped, no script runs, nothing is fetched.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stackfeat.data.samples import Samples
-from stackfeat.engine.jobs import Averaging
-from stackfeat.engine.plan import Plan
+from stackfeat.encodings.diagnostics import fold_id_limit
 from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
-from stackfeat.meta.estimator_io import FitInfo
+from stackfeat.log import VERSION
+from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.completed_run import Finished
 from stackfeat.output.files import write_bytes, write_csv, write_json
-from stackfeat.output.report import render_report
 from stackfeat.output.run_file import SUBMISSION
 from stackfeat.output.run_folder import Draft
-from stackfeat.output.scores import Score
+from stackfeat.output.scores import Score, paired_gap
 from stackfeat.output.submission import Form, make_submission, order_like_sample
-from stackfeat.store import EntryStore, Store, safe_name
-from stackfeat.tasks.task import Task
+from stackfeat.store import Store, safe_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "predictor"
-
+_STRIP_WIDTH = 160
+_LEAST_WEIGHT = 0.0005
 _NOT_NEEDED = ("oof/", "anchor/", "rows/")
 
 
-def write_predictor(
-    draft: Draft,
-    plan: Plan,
-    member: str,
-    averaging: Averaging,
-    task: Task,
-    store: EntryStore,
-    extra: dict[str, Any],
-) -> None:
+def write_predictor(draft: Draft, finished: Finished, extra: dict[str, Any]) -> None:
     """Write everything that later rows need, unless it is there.
 
     Parameters
@@ -56,8 +46,13 @@ def write_predictor(
     extra : dict
         JSON kept beside the wiring: the schema of the data, the form of a submission, the decision.
     """
-    wiring = Wiring.of(plan, member, averaging, task)
-    unsaved = _unsaved(store, {key: member for member, _, _, key in wiring.fits})
+    store = finished.store
+    wiring = Wiring.of(finished.plan, finished.chosen.name, finished.averaging, finished.task)
+    unsaved = {
+        member: why
+        for member, repeat, fold, _ in wiring.fits
+        if (why := finished.fits[member, repeat, fold].unsaved)
+    }
     description = {"format": FORMAT} | wiring.to_json() | extra | {"unsaved": unsaved}
     made_of = {"description": json.loads(json.dumps(description)), "keys": list(wiring.keys)}
     if draft.keeps(FOLDER, made_of):
@@ -65,28 +60,14 @@ def write_predictor(
     folder = draft.path(FOLDER, made_of)
     models = Store(folder / MODELS)
     for key in wiring.keys:
-        _copy_state(store, models, key)
+        entry = store.read(key)
+        if not models.has(key):
+            with models.write(key, entry.kind, entry.manifest["recipe"]) as writer:
+                for name in entry.manifest["files"]:
+                    if not name.startswith(_NOT_NEEDED):
+                        writer.bytes(name, entry.bytes(name))
     write_json(folder / WIRING, description)
     write_hashes(folder, wiring.keys)
-
-
-def _copy_state(source: EntryStore, target: Store, key: str) -> None:
-    entry = source.read(key)
-    if target.has(key):
-        return
-    with target.write(key, entry.kind, entry.manifest["recipe"]) as writer:
-        for name in entry.manifest["files"]:
-            if not name.startswith(_NOT_NEEDED):
-                writer.bytes(name, entry.bytes(name))
-
-
-def _unsaved(store: EntryStore, names: dict[str, str]) -> dict[str, str]:
-    problems = {}
-    for key, member in names.items():
-        problem = FitInfo.of(store.read(key)).unsaved
-        if problem:
-            problems[member] = problem
-    return problems
 
 
 def write_run(
@@ -107,85 +88,48 @@ def write_run(
         JSON kept with the predictor: how to read later data.
     """
     if finished.test is not None:
-        prediction = finished.test_rows(finished.chosen)
-        labels = finished.labels(finished.chosen, prediction)
+        chosen = finished.chosen
+        prediction = next(rows.values() for rows in finished.predicted(chosen) if rows.folder == "test")
+        labels = None if chosen.decision is None else Decision.from_json(chosen.decision).apply(prediction)
         submission = make_submission(finished.test.ids, prediction, labels, finished.task, form)
         submission = submission if sample is None else order_like_sample(submission, sample)
         write_csv(draft.path(SUBMISSION), submission.header, submission.columns)
     write_bytes(draft.path("config.yaml"), config_yaml.encode())
     _write_folds(draft.path("folds.csv"), finished)
     _write_predictions(draft, finished)
-    write_leaderboard(draft.path("leaderboard.csv"), finished)
+    names, rows = leaderboard(finished)
+    write_csv(draft.path("leaderboard.csv"), names, list(zip(*rows, strict=True)))
     write_json(draft.path("scores.json"), scores_json(finished))
-    extra = {**description, "form": form.to_json(), "decision": finished.chosen.decision}
     write_predictor(
-        draft,
-        finished.plan,
-        finished.chosen.node.full_name,
-        finished.averaging,
-        finished.task,
-        finished.store,
-        extra,
+        draft, finished, {**description, "form": form.to_json(), "decision": finished.chosen.decision}
     )
     write_bytes(draft.path("report.html"), render_report(finished, title).encode())
 
 
 def _write_folds(path: Path, finished: Finished) -> None:
-    ids = finished.train.ids if finished.held is None else finished.held.holdout.ids
-    repeats = range(finished.folds.n_repeats)
-    header = ["id", "repeat", "fold"]
-    columns: list[Sequence[Any]] = [
-        [identity for _ in repeats for identity in ids.tolist()],
-        [repeat for repeat in repeats for _ in ids],
-        [int(fold) for repeat in repeats for fold in _fold_of_file(finished, repeat)],
-    ]
-    if finished.held is not None:
-        # Rows of fold -1 can also be rows that time folds never predict.
-        is_held = np.isin(np.arange(len(ids)), finished.held.holdout.held)
-        header.append("holdout")
-        columns.append([bool(value) for _ in repeats for value in is_held])
-    write_csv(path, header, columns)
-
-
-def _fold_of_file(finished: Finished, repeat: int) -> np.ndarray:
-    """The fold of every row of the training file; -1 for held-out rows and rows never predicted."""
-    fold_of = finished.folds.fold_of(repeat)
-    if finished.held is None:
-        return fold_of
-    holdout = finished.held.holdout
-    whole = np.full(len(holdout.ids), -1, dtype=np.int64)
-    whole[holdout.kept] = fold_of
-    return whole
+    """Write a row for each repeat and row of the training file; fold -1: held out, or never predicted."""
+    held, n_repeats = finished.held, finished.folds.n_repeats
+    ids = finished.train.ids if held is None else held.holdout.ids
+    fold_of = np.full((n_repeats, len(ids)), -1)
+    for repeat in range(n_repeats):
+        fold_of[repeat, slice(None) if held is None else held.holdout.kept] = finished.folds.fold_of(repeat)
+    table: dict[str, np.ndarray] = {
+        "id": np.tile(ids, n_repeats),
+        "repeat": np.repeat(np.arange(n_repeats), len(ids)),
+        "fold": fold_of.ravel(),
+    }
+    if held is not None:
+        table["holdout"] = np.tile(np.isin(np.arange(len(ids)), held.holdout.held), n_repeats)
+    write_csv(path, list(table), [column.tolist() for column in table.values()])
 
 
 def _write_predictions(draft: Draft, finished: Finished) -> None:
-    header = ("id", *finished.task.columns)
     for score in finished.scores:
-        name = file_name(score)
-        _write_rows(
-            draft, f"oof/{name}", finished.oof_recipe(score), header, finished.train, finished.oof, score
-        )
-        if finished.test is not None:
-            recipe = finished.test_recipe(score)
-            _write_rows(draft, f"test/{name}", recipe, header, finished.test, finished.test_rows, score)
-        if finished.held is not None:
-            recipe, rows = finished.held_recipe(score), finished.held.samples
-            _write_rows(draft, f"holdout/{name}", recipe, header, rows, finished.held_rows, score)
-
-
-def _write_rows(
-    draft: Draft,
-    name: str,
-    made_of: Any,
-    header: Sequence[str],
-    samples: Samples,
-    predict: Callable[[Score], np.ndarray],
-    score: Score,
-) -> None:
-    if draft.keeps(name, made_of):
-        return
-    columns = (samples.ids.tolist(), *np.ascontiguousarray(predict(score).T))
-    write_csv(draft.path(name, made_of), header, columns)
+        for rows in finished.predicted(score):
+            name = f"{rows.folder}/{file_name(score)}"
+            if not draft.keeps(name, rows.made_of):
+                columns = (rows.samples.ids.tolist(), *np.ascontiguousarray(rows.values().T))
+                write_csv(draft.path(name, rows.made_of), ("id", *finished.task.columns), columns)
 
 
 def file_name(score: Score) -> str:
@@ -195,32 +139,15 @@ def file_name(score: Score) -> str:
 
 def leaderboard(finished: Finished) -> tuple[list[str], list[list[Any]]]:
     """Return the header and rows of the leaderboard, best member first."""
-    n_folds = finished.folds.n_folds
-    header = [
-        "level",
-        "member",
-        "metric",
-        "score",
-        "se",
-        "fold_mean",
-        *(() if finished.held is None else ("holdout", "holdout_se")),
-        *[f"fold_{k}" for k in range(n_folds)],
-        "seconds",
-        "cached",
-    ]
+    held = () if finished.held is None else ("holdout", "holdout_se")
+    folds = [f"fold_{k}" for k in range(finished.folds.n_folds)]
+    header = ["level", "member", "metric", "score", "se", "fold_mean", *held, *folds, "seconds", "cached"]
     rows = []
     for score in sorted(finished.scores, key=lambda s: finished.metric.signed(s.score)):
-        node = score.node
-        seconds = round(finished.seconds[node.full_name], 3)
-        cached = node.full_name not in finished.computed
-        values = [
-            score.score,
-            score.se,
-            score.fold_mean,
-            *holdout_values(finished, score).values(),
-            *score.folds,
-        ]
-        rows.append([node.level, node.name, finished.metric.name, *values, seconds, cached])
+        values = [score.score, score.se, score.fold_mean, *holdout_values(finished, score).values()]
+        spent = round(finished.seconds(score), 3), score.name not in finished.computed
+        named = score.node.level, score.node.name, finished.metric.name
+        rows.append([*named, *values, *score.folds, *spent])
     return header, rows
 
 
@@ -235,16 +162,10 @@ def holdout_values(finished: Finished, score: Score) -> dict[str, float | None]:
     }
 
 
-def write_leaderboard(path: Path, finished: Finished) -> None:
-    """Write leaderboard.csv."""
-    header, rows = leaderboard(finished)
-    write_csv(path, header, list(zip(*rows, strict=True)))
-
-
 def scores_json(finished: Finished) -> dict[str, Any]:
     """Return what scores.json holds; nothing in it depends on time or on what was cached."""
     members = {
-        score.node.full_name: {
+        score.name: {
             "score": score.score,
             "se": score.se,
             "fold_mean": score.fold_mean,
@@ -254,7 +175,12 @@ def scores_json(finished: Finished) -> dict[str, Any]:
             "decision": score.decision,
             "fold_decisions": score.fold_decisions,
             "file": file_name(score),
-            "reports": _fit_reports(finished, score),
+            # What the fits chose: penalties, gates, weights.
+            "reports": {
+                f"{repeat}/{fold}": _finite(info.report)
+                for (member, repeat, fold), info in finished.fits.items()
+                if member == score.name and "-" not in str(fold) and info.report
+            },
         }
         for score in finished.scores
     }
@@ -263,7 +189,7 @@ def scores_json(finished: Finished) -> dict[str, Any]:
         **held,
         "metric": finished.metric.name,
         "greater_is_better": finished.metric.greater_is_better,
-        "submitted": finished.chosen.node.full_name,
+        "submitted": finished.chosen.name,
         "averaging": finished.averaging.to_json(),
         "members": members,
         "blocks": finished.diagnoses,
@@ -273,25 +199,125 @@ def scores_json(finished: Finished) -> dict[str, Any]:
     }
 
 
-def _fit_reports(finished: Finished, score: Score) -> dict[str, Any]:
-    """What the fits chose (penalties, gates, weights), by repeat and fold."""
-    reports = {}
-    for (member, repeat, fold), key in finished.plan.fits.items():
-        if member == score.node.full_name and "-" not in str(fold):
-            report = FitInfo.of(finished.store.read(key)).report
-            if report:
-                reports[f"{repeat}/{fold}"] = _plain(report)
-    return reports
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars and non-finite numbers into what JSON has."""
+def _finite(value: Any) -> Any:
+    """Return what a fit noted, with nothing in the place of numbers that JSON has not."""
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def render_report(finished: Finished, title: str) -> str:
+    """Return the page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("stackfeat.output", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(**page_values(finished, title))
+
+
+def page_values(finished: Finished, title: str) -> dict[str, Any]:
+    """Return what the template shows, as plain values."""
+    metric = finished.metric
+    scores = sorted(finished.scores, key=lambda score: metric.signed(score.score))
+    known = [value for score in scores for value in score.folds if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    return {
+        "title": title,
+        "version": VERSION,
+        "metric": metric.name,
+        "direction": "higher is better" if metric.greater_is_better else "lower is better",
+        "chosen": finished.chosen.name,
+        "verdict": _verdict(finished),
+        "n_folds": finished.folds.n_folds,
+        "kind": finished.folds.kind,
+        "rows": [_row(score, finished, low, high) for score in scores],
+        "low": _short(low),
+        "high": _short(high),
+        "weights": _weights(finished),
+        "fold_chance": f"{1 / finished.folds.n_folds:.2f}",
+        "fold_limit": f"{fold_id_limit(finished.folds.n_folds):.2f}",
+        "diagnoses": [_diagnosis(name, found) for name, found in finished.diagnoses.items()],
+        "warnings": finished.warnings,
+        "notes": [note for note in finished.notes if not note.startswith("warning: ")],
+        "failed": finished.failed,
+        "left_out": finished.left_out,
+        "n_train": finished.train.n_rows,
+        "n_test": 0 if finished.test is None else finished.test.n_rows,
+        "n_held": 0 if finished.held is None else finished.held.samples.n_rows,
+    }
+
+
+def _verdict(finished: Finished) -> str:
+    chosen, metric = finished.chosen, finished.metric
+    text = f"{chosen.name} scores {_short(chosen.score)} ± {chosen.se:.2g} ({metric.name}, out of fold)"
+    if chosen.holdout is not None:
+        text += f", {_short(chosen.holdout.score)} ± {chosen.holdout.se:.2g} on held-out rows"
+    base = [score for score in finished.scores if score.node.is_base]
+    if not base or chosen.node.is_base:
+        return f"{text}."
+    single = min(base, key=lambda score: metric.signed(score.score))
+    gain, se = paired_gap(single, chosen, metric)
+    word = "better than" if gain >= 0 else "worse than"
+    return f"{text}: {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.name}."
+
+
+def _row(score: Score, finished: Finished, low: float, high: float) -> dict[str, Any]:
+    spread = (high - low) or 1.0
+    places = [
+        None if value is None else round((value - low) / spread * _STRIP_WIDTH, 1) for value in score.folds
+    ]
+    return {
+        "level": score.node.level,
+        "member": score.node.name,
+        "score": _short(score.score),
+        "se": f"{score.se:.2g}",
+        "fold_mean": "" if score.fold_mean is None else _short(score.fold_mean),
+        "holdout": "" if score.holdout is None else _short(score.holdout.score),
+        "holdout_se": "" if score.holdout is None else f"{score.holdout.se:.2g}",
+        "folds": [
+            (place, f"fold {k}: {_short(value)}")
+            for k, (place, value) in enumerate(zip(places, score.folds, strict=True))
+            if value is not None
+        ],
+        "seconds": f"{finished.seconds(score):.1f}",
+        "state": "computed" if score.name in finished.computed else "cached",
+        "is_chosen": score.name == finished.chosen.name,
+    }
+
+
+def _weights(finished: Finished) -> list[dict[str, Any]]:
+    """Weights of fitted votes in the fit on all rows (or the last pipeline)."""
+    tables = []
+    for score in finished.scores:
+        of_member = [unit for unit in finished.fits if unit[:2] == (score.name, 0)]
+        weights = finished.fits[of_member[-1]].report.get("weights") if of_member else None
+        if weights is not None:
+            items = sorted(weights.items(), key=lambda item: -item[1])
+            shown = [(block, f"{weight:.3f}") for block, weight in items if weight >= _LEAST_WEIGHT]
+            tables.append({"member": score.name, "items": shown})
+    return tables
+
+
+def _diagnosis(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    values = {key: found.get(key) for key in ("fold_id", "auc", "anchor_cosine", "held_out_cosine")}
+    shown = {key: "–" if value is None else f"{value:.2f}" for key, value in values.items()}
+    gain, error, n_anchors = (found.get(key) for key in ("random_cv_gain", "random_cv_se", "n_anchors"))
+    return {
+        "name": name,
+        **shown,
+        "random_cv": "–" if gain is None else f"{gain:+.3f} ± {error:.3f}",
+        "anchors": "–" if n_anchors is None else f"{n_anchors} for {found['width']} columns",
+        "words": "; ".join(found["warnings"]) or "comparable",
+        "is_past": bool(found["warnings"]),
+    }
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.5g}"

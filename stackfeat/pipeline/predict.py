@@ -1,4 +1,4 @@
-"""predict: later rows through the saved predictor of a run, written like its submission."""
+"""predict: new data through the saved predictor of a run, written like its submission."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def predict_file(
     with whole_run(Path(run_folder)), explaining_refusals(code):
         predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
     predictor = predictor.leave_out(without) if without else predictor
-    way = Reading.from_json(values, f"{predictor.folder}")
+    way = FileForm.from_json(values, f"{predictor.folder}")
     refuse_paths_outside(way.data, Path(data), data_roots, f"{predictor.folder}")
     samples = load_rows(Path(data), way.schema, way.data)
     if code.is_trusted and not code.is_remembered:
@@ -97,7 +97,7 @@ def refuse_changed_code(predictor: Predictor, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class FileForm:
     """How a predictor reads a file and what it writes.
 
     Attributes
@@ -113,7 +113,7 @@ class Reading:
     code: str
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str) -> Reading:
+    def from_json(cls, values: Mapping[str, Any], where: str) -> FileForm:
         """Return what the description of a predictor says of files.
 
         Raises

@@ -8,38 +8,40 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stackfeat.config import dump_config
 from stackfeat.config.planner import Planner
-from stackfeat.data.samples import Samples, load_samples
+from stackfeat.data.samples import load_samples
 from stackfeat.data.schema.columns import Schema
-from stackfeat.data.splits.folds import Folds, load_folds
+from stackfeat.data.splits.folds import load_folds
 from stackfeat.data.splits.holdout import load_holdout
 from stackfeat.encodings.diagnostics import block_warnings
+from stackfeat.engine.external.leak_signs import better_order, far_above, order_text
+from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.plan_warnings import warn_of_averaging, warn_of_inputs
+from stackfeat.engine.plan_warnings import PlanWarnings
 from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
-from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, score_jobs
+from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction, score_jobs
 from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.completed_run import Finished, HeldRows, RunResult
-from stackfeat.output.external_warnings import external_warnings
-from stackfeat.output.provenance import Index, write_provenance
+from stackfeat.output.files import write_bytes
+from stackfeat.output.provenance import Index
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.output.scores import (
+    HeldScore,
     Score,
     choose_submission,
     find_overfit,
     fold_scale_warning,
     overfit_warnings,
-    read_holdout,
-    read_scores,
+    paired_gap,
 )
 from stackfeat.output.submission import Form
 from stackfeat.output.write import leaderboard, write_run
@@ -52,45 +54,49 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Built = TypeVar("Built")
+
 
 def collect(
-    planner: Planner, plan: Plan, report: LevelReport, data: DataFiles, context: RunContext
+    planner: Planner,
+    plan: Plan,
+    report: LevelReport,
+    data: DataFiles,
+    of_plan: PlanWarnings,
+    context: RunContext,
 ) -> Finished:
     """Score every member, diagnose every feature block, choose the submission."""
-    config, store, metric = planner.config, planner.store, planner.metric()
-    train, folds = load_samples(store.read(plan.sources.samples)), load_folds(store.read(plan.sources.folds))
-    test = None if plan.sources.test is None else load_samples(store.read(plan.sources.test))
+    config, store, metric, sources = planner.config, planner.store, planner.metric(), plan.sources
     measured = _measure(planner, plan, context)
-    warnings = _warnings(plan, measured, metric, train, folds, data, store)
     wanted, absent = _wanted(config.submit, measured.scores)
     overfit = find_overfit(measured.scores, metric)
-    passed_over = {item.member.node.full_name for item in overfit}
-    notes = [*data.notes, *(f"warning: {text}" for text in report.notes)]
     failed = report.failed | measured.failed
-    return Finished(
+    finished = Finished(
         plan=plan,
         store=store,
-        folds=folds,
-        train=train,
-        test=test,
+        folds=load_folds(store.read(sources.folds)),
+        train=load_samples(store.read(sources.samples)),
+        test=None if sources.test is None else load_samples(store.read(sources.test)),
         metric=metric,
         averaging=planner.averaging(),
         scores=measured.scores,
-        chosen=choose_submission(measured.scores, metric, wanted, passed_over),
-        seconds=_seconds(plan, store),
+        chosen=choose_submission(measured.scores, metric, wanted, {item.member.name for item in overfit}),
+        fits={unit: FitInfo.of(store.read(key)) for unit, key in plan.fits.items()},
         computed={job.member for job in plan.jobs() if job.key in context.computed},
         diagnoses=measured.diagnoses,
         failed={name: str(error) for name, error in failed.items()},
         left_out=list(dict.fromkeys([*report.left_out, *measured.left_out])),
         held=_held_rows(plan, store),
-        notes=notes,
-        warnings=[
-            *(note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")),
-            *warnings,
-            *absent,
-            *overfit_warnings(overfit, metric, wanted),
-        ],
+        notes=[*data.notes, *(f"warning: {text}" for text in report.notes)],
     )
+    noted = [note.removeprefix("warning: ") for note in finished.notes if note.startswith("warning: ")]
+    warnings = [
+        *noted,
+        *_warnings(finished, data, of_plan),
+        *absent,
+        *overfit_warnings(overfit, metric, wanted),
+    ]
+    return replace(finished, warnings=warnings)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,14 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     scoring = score_jobs(plan, config.metric, config.decision, config.stack.average)
     diagnosing = diagnose_jobs(plan)
     outcome = run_scores([*scoring.values(), *diagnosing.values()], context)
-    scores = read_scores(store, plan.graph, scoring, outcome.unfinished)
+
+    def scored(name: str, **values: Any) -> Score:
+        return Score(plan.graph.node(name), plan.graph.options[name], **values)
+
+    def held_out(name: str, score: float | None, **values: Any) -> HeldScore | None:
+        return None if score is None else HeldScore(score, **values)
+
+    scores = [*_read_scores(store, scoring, outcome.unfinished, scored).values()]
     if not scores and not outcome.failed:
         raise TimeLimitReached(
             "at least one member must be scored within limits.time; got none. Finished work is stored: run the "
@@ -119,9 +132,9 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
         # Usually one reason: a metric that cannot be worked out is no member's fault.
         reasons = dict.fromkeys(map(str, outcome.failed.values()))
         raise RunFailed(f"no member could be scored: {'; '.join(reasons)}")
-    scored = {score.node.full_name for score in scores}
-    holding = holdout_jobs(plan, config.metric, averaging, scoring, scored)
+    holding = holdout_jobs(plan, config.metric, averaging, scoring, {score.name for score in scores})
     held = run_scores([*holding.values()], context)
+    of_held = _read_scores(store, holding, held.unfinished, held_out)
     diagnoses = {
         name: store.read(job.key).structure("diagnosis", dict[str, Any])
         for name, job in diagnosing.items()
@@ -129,39 +142,45 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     }
     left = {job.key for job in outcome.left}
     return Measured(
-        scores=read_holdout(store, scores, holding, held.unfinished),
+        scores=[replace(score, holdout=of_held.get(score.name)) for score in scores],
         diagnoses=diagnoses,
         failed=outcome.failed | held.failed,
         left_out=[name for name, job in scoring.items() if job.key in left],
     )
 
 
-def _warnings(
-    plan: Plan,
-    measured: Measured,
-    metric: Metric,
-    train: Samples,
-    folds: Folds,
-    data: DataFiles,
-    store: EntryStore,
-) -> list[str]:
+def _read_scores(
+    store: EntryStore, jobs: Mapping[str, Job], unfinished: Container[str], build: Callable[..., Built]
+) -> dict[str, Built]:
+    """Return what is built of a member's name and what its job gave; unfinished members may be missing."""
+    found = {}
+    for name, job in jobs.items():
+        if name not in unfinished or store.has(job.key):
+            entry = store.read(job.key)
+            with reading(entry):
+                values = entry.structure("score", dict[str, Any])
+                found[name] = build(name, bootstrap=entry.array("bootstrap"), **values)
+    return found
+
+
+def _warnings(finished: Finished, data: DataFiles, of_plan: PlanWarnings) -> list[str]:
     """Return what to warn of in the scores, the plan that was carried out, and its members."""
-    of_inputs = warn_of_inputs(plan.graph, train.n_rows)
+    metric, task = finished.metric, finished.task
     return [
-        *_warn_of_blocks(measured.diagnoses, of_inputs),
-        *fold_scale_warning(measured.scores, metric, train.task),
-        *_fit_warnings(plan, store),
-        *of_inputs,
-        *_order_warnings(metric, train.task),
+        *_warn_of_blocks(finished.diagnoses, of_plan.inputs),
+        *fold_scale_warning(finished.scores, metric, task),
+        *_fit_warnings(finished),
+        *of_plan.inputs,
+        *_order_warnings(metric, task),
         *data.metric_warnings,
-        *warn_of_averaging(plan.graph, plan.sources.averaging),
-        *external_warnings(plan, store, measured.scores, train, folds, metric),
+        *of_plan.averaging,
+        *_external_warnings(finished),
     ]
 
 
 def _wanted(submit: str, scores: Sequence[Score]) -> tuple[str, list[str]]:
     """Return the member that `submit` names, or auto; and a warning where that member is not there."""
-    if submit == "auto" or submit in [name for s in scores for name in (s.node.name, s.node.full_name)]:
+    if submit == "auto" or submit in [name for s in scores for name in (s.node.name, s.name)]:
         return submit, []
     text = f"submit: {submit} is not among the finished members; the best score was submitted instead"
     return "auto", [text]
@@ -176,30 +195,66 @@ def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:
 
 def _warn_of_blocks(diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Sequence[str]) -> list[str]:
     """Log what was measured of blocks, and warn of it where `of_inputs` does not name the block already."""
-    warnings = block_warnings(
-        {
-            name: found["warnings"]
-            for name, found in diagnoses.items()
-            if not any(name in text for text in of_inputs)
-        }
-    )
     for name, found in diagnoses.items():
         measured = [f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float)]
         logger.info("%s: %s", name, ", ".join(measured))
+    named = "\n".join(of_inputs)
+    warnings = block_warnings(
+        {name: found["warnings"] for name, found in diagnoses.items() if name not in named}
+    )
     for text in warnings:
         logger.warning(text)
     return warnings
 
 
-def _fit_warnings(plan: Plan, store: EntryStore) -> list[str]:
+def _fit_warnings(finished: Finished) -> list[str]:
     """What libraries warned of while members were fitted, once for each member."""
     texts = []
-    for (member, _, _), key in plan.fits.items():
-        info = FitInfo.of(store.read(key))
+    for (member, *_), info in finished.fits.items():
         texts += [f"{member}: {text}" for text in info.warnings]
         if info.unsaved:
             texts.append(f"{member} cannot score later data: {info.unsaved}")
     return list(dict.fromkeys(texts))
+
+
+def _external_warnings(finished: Finished) -> list[str]:
+    """Say what looks wrong about members made elsewhere: far above all others, near chance, another order."""
+    metric, found = finished.metric, list[str]()
+    own = [score for score in finished.scores if score.node.is_base and not score.options.is_foreign]
+    best = min(own, key=lambda score: metric.signed(score.score), default=None)
+    for score in [score for score in finished.scores if score.options.is_foreign]:
+        if best is not None:
+            found += _leak_warning(score, best, metric)
+        if score.options.checkpoints is not None:
+            found += _checkpoint_warnings(finished, score, score.options.checkpoints.has_classes)
+    return found
+
+
+def _leak_warning(score: Score, best: Score, metric: Metric) -> list[str]:
+    gap, error = paired_gap(score, best, metric)
+    if not far_above(score.score, best.score, -gap, error, metric.greater_is_better):
+        return []
+    return [
+        f"{score.name}: its out-of-fold {metric.name} of {score.score:.5g} is far above that of the best member "
+        f"trained here ({best.name}, {best.score:.5g}), by {-gap / max(error, 1e-12):.0f} standard errors: were "
+        "its rows made by models that saw their labels? Ask for the folds; leave it out if in doubt"
+    ]
+
+
+def _checkpoint_warnings(finished: Finished, score: Score, has_order: bool) -> list[str]:
+    plan, train, task = finished.plan, finished.train, finished.task
+    places = [plan.oof_places(score.block, repeat) for repeat in range(plan.sources.n_repeats)]
+    values, covered = oof_prediction(finished.store, places, finished.folds, task, "mean")
+    y, weight = train.labels[covered], None if train.weight is None else train.weight[covered]
+    order = None if has_order else better_order(y, values[covered])
+    if order is not None:
+        return [f"{score.name}: {order_text(order, task)}"]
+    if task.is_near_chance(y, values[covered], weight):
+        return [
+            f"{score.name}: out-of-fold rows of the checkpoints are no better than a constant prediction. "
+            "Are inputs prepared as in training (scaling, order of columns), and classes in the right order?"
+        ]
+    return []
 
 
 def _order_warnings(metric: Metric, task: Task) -> list[str]:
@@ -213,13 +268,6 @@ def _order_warnings(metric: Metric, task: Task) -> list[str]:
     ]
 
 
-def _seconds(plan: Plan, store: EntryStore) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for (member, _, _), key in plan.fits.items():
-        seconds[member] = seconds.get(member, 0.0) + FitInfo.of(store.read(key)).seconds
-    return seconds
-
-
 def write_results(
     planner: Planner,
     finished: Finished,
@@ -231,10 +279,9 @@ def write_results(
     import pandas as pd
 
     config = planner.config
-    form = Form.of(config.data, sample, as_labels=finished.metric.needs == "label")
-    n_jobs = len(list(finished.plan.jobs()))
-    n_computed = sum(job.key in computed for job in finished.plan.jobs())
-    folder = outputs.folder
+    form = Form.of(config.data.id, config.data.target, sample, as_labels=finished.metric.needs == "label")
+    is_new = [job.key in computed for job in finished.plan.jobs()]
+    folder, chosen = outputs.folder, finished.chosen
     with outputs.rewriting() as draft:
         write_run(
             draft,
@@ -245,28 +292,25 @@ def write_results(
             description=_reading(planner),
             title=config.name,
         )
-        write_provenance(draft.path(PROVENANCE), Index.of(finished, **_origin(planner, folder)))
+        home = planner.loaded.folder
+        origin = {"store": (home / config.store).absolute(), "folder": home}
+        seen = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in origin.items()}
+        write_bytes(draft.path(PROVENANCE), Index.of(finished, **seen).sealed())
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,
+        finished=finished,
         leaderboard=pd.DataFrame(rows, columns=header),
-        submitted=finished.chosen.node.full_name,
-        score=finished.chosen.score,
-        holdout=None if finished.chosen.holdout is None else finished.chosen.holdout.score,
+        submitted=chosen.name,
+        score=chosen.score,
+        holdout=None if chosen.holdout is None else chosen.holdout.score,
         submission=None if finished.test is None else folder / SUBMISSION,
-        n_computed=n_computed,
-        n_cached=n_jobs - n_computed,
+        n_computed=sum(is_new),
+        n_cached=len(is_new) - sum(is_new),
         failed=finished.failed,
         left_out=finished.left_out,
         warnings=[*finished.warnings, *draft.set_aside],
     )
-
-
-def _origin(planner: Planner, folder: Path) -> dict[str, str]:
-    """Where the store and the config's folder are, seen from the run folder."""
-    home = planner.loaded.folder
-    places = {"store": (home / planner.config.store).absolute(), "folder": home}
-    return {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in places.items()}
 
 
 def _reading(planner: Planner) -> dict[str, Any]:

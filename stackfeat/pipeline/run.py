@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from stackfeat.config import LoadedConfig, load_config
 from stackfeat.config.planner import Planner, open_context, open_executor
 from stackfeat.engine.crossfit import Progress, pending
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.plan_warnings import forewarn, warn_of_averaging
+from stackfeat.engine.plan_warnings import PlanWarnings, warn_of_unsaveable
 from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, run_levels
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
 from stackfeat.output.completed_run import RunResult
@@ -87,16 +88,12 @@ def run(
     with _resumable(loaded), serving_agreed(code):
         result = _carry_out(loaded, code, progress, started)
     if code.is_remembered and loaded.path is not None:
-        _remember(result, loaded.path, code)
+        try:
+            remember_run(result.folder, loaded.path, code)
+        except UsageError as error:
+            # The results are there; only `predict` will ask for trust again.
+            logger.warning("%s", error)
     return result
-
-
-def _remember(result: RunResult, config: Path, code: Code) -> None:
-    try:
-        remember_run(result.folder, config, code)
-    except UsageError as error:
-        # The results are there; only `predict` will ask for trust again.
-        logger.warning("%s", error)
 
 
 def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, started: float) -> RunResult:
@@ -115,30 +112,38 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
         ):
             context = open_context(loaded, store, executor, code, progress)
             context.deadlines = Deadlines.starting_at(started, limit)
-            planner, plan = _repairing(lambda: _planned(planner, data), planner.read_rows)
-            return _repairing(lambda: _compute(planner, plan, data, context, outputs), planner.read_rows)
+            planner, plan, of_plan = _repairing(lambda: _planned(planner, data), planner.read_rows)
+            compute = partial(_compute, planner, plan, data, of_plan, context, outputs)
+            return _repairing(compute, planner.read_rows)
 
 
-def _planned(planner: Planner, data: DataFiles) -> tuple[Planner, Plan]:
+def _planned(planner: Planner, data: DataFiles) -> tuple[Planner, Plan, PlanWarnings]:
     """Return the plan, and the planner that knows which layers are tapped; log what can be said before."""
     planner = find_tapped_layers(planner)
     plan = planner.plan()
     to_compute = {job.member for job in pending(plan.jobs(), planner.store)}
-    warnings = forewarn(plan.graph, to_compute, plan.sources.n_known_rows, trust_code=planner.trust_code)
-    warnings += data.metric_warnings
-    for text in [*warnings, *warn_of_averaging(plan.graph, plan.sources.averaging)]:
+    of_plan = PlanWarnings.of(plan)
+    unsaveable = warn_of_unsaveable(plan.graph, to_compute, trust_code=planner.trust_code)
+    for text in [*of_plan.inputs, *unsaveable, *data.metric_warnings, *of_plan.averaging]:
         logger.warning(text)
-    return planner, plan
+    return planner, plan, of_plan
 
 
 def _compute(
-    planner: Planner, plan: Plan, data: DataFiles, context: RunContext, outputs: RunFolder
+    planner: Planner,
+    plan: Plan,
+    data: DataFiles,
+    of_plan: PlanWarnings,
+    context: RunContext,
+    outputs: RunFolder,
 ) -> RunResult:
     """Run all levels, score them and write the run folder."""
-    (plan,), report = run_levels([plan], context, lambda gone: [planner.plan(excluded=gone)])
-    if not any(node.prediction for node in plan.graph.nodes):
+    (done,), report = run_levels([plan], context, lambda gone: [planner.plan(excluded=gone)])
+    if not any(node.prediction for node in done.graph.nodes):
         raise _nothing_left(report)
-    finished = collect(planner, plan, report, data, context)
+    # Without members that failed or had no time there may be less to warn of.
+    of_plan = of_plan if done is plan else PlanWarnings.of(done)
+    finished = collect(planner, done, report, data, of_plan, context)
     return write_results(planner, finished, data.sample, context.computed, outputs)
 
 

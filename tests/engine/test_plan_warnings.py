@@ -6,7 +6,7 @@ from typing import Any
 
 from stackfeat.config import RunConfig
 from stackfeat.engine.graph import Graph, build_graph
-from stackfeat.engine.plan_warnings import forewarn, warn_of_averaging, warn_of_inputs
+from stackfeat.engine.plan_warnings import warn_of_averaging, warn_of_inputs, warn_of_unsaveable
 
 BASE: dict[str, Any] = {"mlp": {"net": "mlp"}, "gbm": {"estimator": "lightgbm.LGBMClassifier"}}
 
@@ -35,7 +35,7 @@ def test_raw_columns_beside_predictions_are_warned_of_on_few_rows_unless_nested(
 
 def test_a_plain_stack_has_nothing_to_warn_of() -> None:
     made = graph({"base": BASE, "meta": {"m": {"estimator": "gated_linear", "inputs": ["base/*/*"]}}})
-    assert forewarn(made, ["base/gbm"], 500, trust_code=False) == []
+    assert warn_of_unsaveable(made, ["base/gbm"], trust_code=False) == []
 
 
 def test_averaging_that_was_measured_harmful_is_warned_of_with_the_number() -> None:

@@ -9,10 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.data.splits.folds import Folds
 from stackfeat.encodings.diagnostics import domain_auc
-from stackfeat.engine.jobs import Averaging
-from stackfeat.engine.scoring import load_block
 
 N_ROWS = 1200
 LOW, HIGH = 0.45, 0.55
@@ -62,20 +59,14 @@ def test_oof_rows_and_test_rows_of_a_pipeline_cannot_be_told_apart(
 ) -> None:
     train, test = make_rows(N_ROWS, 1, 3), make_rows(N_ROWS, 2, prefix="t").drop(columns="y")
     ran = arena.run(levels(), train, test, task="multiclass", folds={"n": 5})
-    plan, folds = ran.plan, ran.folds
-    averaging = Averaging("mean", "fold", False)
     aucs = {}
-    for name in plan.graph.blocks():
-        block = load_block(ran.planner.store, plan, name, folds, averaging)
-        aucs[name] = domain_auc(block.oof, one_view_each(block.views, folds.fold_of(0)), seed=0)
+    for name in ran.plan.graph.blocks():
+        block = ran.result.block(name)
+        aucs[name] = domain_auc(block.oof, one_view_each(block.views, ran.folds.fold_of(0)), seed=0)
     print({name: round(auc, 3) for name, auc in aucs.items()})
     covered = 3 * auc_error(N_ROWS, N_ROWS)
     far = {name: auc for name, auc in aucs.items() if not (LOW <= auc <= HIGH or abs(auc - 0.5) <= covered)}
     assert not far
-    check_means_are_told_apart(ran, plan, folds, averaging)
-
-
-def check_means_are_told_apart(ran: Any, plan: Any, folds: Folds, averaging: Averaging) -> None:
-    """The mean over pipelines of an unaligned block is another distribution, and the measure sees it."""
-    block = load_block(ran.planner.store, plan, "base/mlp/penultimate@raw", folds, averaging)
+    # The mean over pipelines of an unaligned block is another distribution, and the measure sees it.
+    block = ran.result.block("base/mlp/penultimate@raw")
     assert domain_auc(block.oof, np.mean(block.views, axis=0), seed=0) > 0.6

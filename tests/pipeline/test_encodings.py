@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from stackfeat.config import load_config
-from stackfeat.data.splits.folds import load_folds
-from stackfeat.engine.jobs import Averaging
-from stackfeat.engine.scoring import load_block
 from stackfeat.pipeline.prepare import make_planner, open_store
+from stackfeat.pipeline.run import run
 
 Project = Any
 LAYERS = {"tap": "blocks.*.2", "last": 2}
@@ -62,15 +60,6 @@ def project_of(build: Any, task: str, emit: list[Any], **others: Any) -> Project
         **others,
     }
     return build(task, config)
-
-
-def block_of(project: Project, name: str) -> Any:
-    loaded = load_config(project.folder / "c.yaml")
-    planner = make_planner(loaded, open_store(loaded))
-    folds = load_folds(planner.store.read(planner.recipes.folds.key))
-    return load_block(
-        planner.store, planner.plan(), f"base/mlp/{name}", folds, Averaging("mean", "fold", False)
-    )
 
 
 EVERY_DAY = [("multiclass", "late"), ("regression", "refit")]
@@ -133,8 +122,10 @@ def test_layers_are_one_space_or_encoded_one_by_one(build: Any) -> None:
     project = project_of(build, "multiclass", taps)
     said = project.run()
     assert said.code == 0, said.err
+    result = run(project.folder / "c.yaml")
+    assert result.n_computed == 0
     first, second, alone, together = (
-        {kind: block_of(project, f"{name}@{kind}").oof for kind in ("geometry", "aligned", "raw")}
+        {kind: result.block(f"base/mlp/{name}@{kind}").oof for kind in ("geometry", "aligned", "raw")}
         for name in ("first", "second", "alone", "together")
     )
     for kind in ("geometry", "aligned", "raw"):
@@ -150,12 +141,12 @@ def test_seeds_are_encoded_one_by_one_and_averaged(build: Any) -> None:
     both = project_of(build, "multiclass", [tap], seeds=2)
     one = project_of(build, "multiclass", [tap], seeds=1)
     assert both.run().code == one.run().code == 0
+    results = [run(project.folder / "c.yaml") for project in (both, one)]
     for kind, averaged in (("geometry", True), ("relative", True), ("raw", False)):
-        two, single = block_of(both, f"penultimate@{kind}").oof, block_of(one, f"penultimate@{kind}").oof
+        two, single = (result.block(f"base/mlp/penultimate@{kind}").oof for result in results)
         assert two.shape[1] == single.shape[1] * (1 if averaged else 2)
-    raw = block_of(both, "penultimate@raw").oof
     # The seeds of a fold are trained at once: the same nets but for rounding.
-    np.testing.assert_allclose(raw[:, :6], block_of(one, "penultimate@raw").oof, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(two[:, :6], single, rtol=1e-4, atol=1e-5)
 
 
 def test_check_names_the_block_without_importing_torch(build: Any) -> None:

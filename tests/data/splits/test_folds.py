@@ -242,6 +242,8 @@ def test_folds_go_through_a_store_entry() -> None:
     for ours, theirs in zip(folds.splits[1], back.splits[1], strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
         np.testing.assert_array_equal(ours[1], theirs[1])
+    fold_of = back.fold_of(0).tolist()
+    assert fold_of[:2] == [-1, -1] and max(fold_of) == 2
 
 
 @settings(max_examples=60)
