@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.data.splits.folds import Folds, load_folds, make_folds, save_folds
 from stackfeat.data.splits.holdout import inner_split
+from stackfeat.data.splits.splitters import make_splitter
 from stackfeat.engine.crossfit import Progress
 from stackfeat.engine.jobs import Averaging, Job
 from stackfeat.engine.plan import Plan
@@ -269,7 +270,7 @@ def _make_folds(loaded: LoadedConfig, train: Samples, share: float, seed: int) -
     if ":" in options.kind:
         trust_code, folder = loaded.code.is_trusted, loaded.folder
         found = resolve(options.kind, {}, "splitter", packages=(), trust_code=trust_code, search_path=folder)
-        splitter = cast(Any, found)(n_splits=options.n)
+        splitter = make_splitter(found, options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.model_selection import KFold
 
 from stackfeat.audit import permutation_test
 from stackfeat.audit.audit import audit
-from stackfeat.config import planner
+from stackfeat.config import load_config, planner
+from stackfeat.data.schema.load import load
+from stackfeat.registry.user_code import importing
 
 Project = Any
 Build = Callable[..., Any]
@@ -86,6 +90,26 @@ def test_a_clean_stack_is_at_chance_on_permuted_labels(quick: Project) -> None:
     assert result(quick) == first
     assert audited(quick, "--permutations", 2, "--rows", 90, "--seed", 1).code == 0
     assert result(quick) != first
+
+
+def test_reruns_split_with_the_runs_own_splitter_and_its_params(quick: Project) -> None:
+    lines = (
+        "from sklearn.model_selection import KFold",
+        "class Turned(KFold):",
+        "    def __init__(self, n_splits, turn):",
+        "        super().__init__(n_splits, shuffle=True, random_state=turn)",
+    )
+    (quick.folder / "turned.py").write_text("\n".join(lines) + "\n")
+    config = quick.config()
+    config["folds"] = {**config["folds"], "kind": "turned:Turned", "params": {"turn": 3}}
+    loaded = load_config(quick.write(config).folder / "c.yaml", trust_code=True)
+    options = loaded.config
+    train = load(options.data, loaded.folder, options.task, options.metric).train
+    with importing(loaded.code):
+        folds = permutation_test._make_folds(loaded, train, share=1.0, seed=0)
+    own = KFold(options.folds.n, shuffle=True, random_state=3).split(train.ids)
+    for (_, ours), (_, theirs) in zip(folds.splits[0], own, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.fixture
