@@ -19,9 +19,9 @@ from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.training.fine_tuning import Checkpoint
 from stackfeat.nets.training.fit import TrainingSet, fit_net, load_net
 from stackfeat.nets.training.loop import Training
+from stackfeat.nets.weights import Checkpoint
 from stackfeat.store import EntryWriter
 
 

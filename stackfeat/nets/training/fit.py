@@ -34,10 +34,10 @@ from stackfeat.nets.outputs import (
     row_losses,
 )
 from stackfeat.nets.training.batches import Rows, check_mixable, check_mixing
-from stackfeat.nets.training.fine_tuning import Checkpoint
 from stackfeat.nets.training.hooks import training_hooks
 from stackfeat.nets.training.loop import RowLosses, Training, TrainingLoop
 from stackfeat.nets.training.snapshots import module_tensors
+from stackfeat.nets.weights import Checkpoint
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task
 

@@ -26,7 +26,6 @@ from stackfeat.layers.taps.runtime import evaluating, pick_device, use_amp
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.outputs import Loss, TrainReport, output_rows
 from stackfeat.nets.training.batches import Rows, batch_sizes, batches, convolves_images
-from stackfeat.nets.training.fine_tuning import Checkpoint
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 from stackfeat.nets.training.snapshots import (
     Snapshots,
@@ -35,6 +34,7 @@ from stackfeat.nets.training.snapshots import (
     random_state,
     restore_random,
 )
+from stackfeat.nets.weights import Checkpoint
 from stackfeat.tasks.task import Task
 
 logger = logging.getLogger(__name__)

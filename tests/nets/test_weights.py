@@ -11,15 +11,17 @@ from torch import nn
 
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.nets.outputs import Head
-from stackfeat.nets.training.fine_tuning import (
+from stackfeat.nets.training.optimizer import FlatAdamW
+from stackfeat.nets.weights import (
     Checkpoint,
+    fit_weights,
     freeze_parameters,
+    load_weights,
     match_parameters,
     parameter_blocks,
+    parse_checkpoint,
     slow_down,
 )
-from stackfeat.nets.training.optimizer import FlatAdamW
-from stackfeat.nets.weights import fit_weights, load_weights, parse_checkpoint
 
 
 class Net(nn.Module):
