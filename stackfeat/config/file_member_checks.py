@@ -17,7 +17,7 @@ from stackfeat.data.files.tables import holds, suffixes_of
 from stackfeat.engine.graph import Graph
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.options import PredictionFiles, PredictionsOptions
-from stackfeat.registry.file_template import FOLD, fill, has_fold, placeholder_problem, placeholders
+from stackfeat.registry.patterns import FOLD, fill, has_fold, placeholder_problem, placeholders
 from stackfeat.tasks.task import task_class
 
 _ROLES = ("oof", "test", "folds", "oof_ids", "test_ids")

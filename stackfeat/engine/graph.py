@@ -18,8 +18,8 @@ from typing import Any
 
 from stackfeat.errors import UsageError
 from stackfeat.members.options import MemberOptions, Output
+from stackfeat.registry.patterns import is_pattern, matches
 from stackfeat.registry.resolve import name_values, quoted, suggest
-from stackfeat.registry.wildcards import is_pattern, matches
 from stackfeat.tasks.task import OUTPUTS, task_class
 
 

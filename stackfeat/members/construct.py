@@ -21,10 +21,9 @@ from stackfeat.errors import ConfigError, MemberError
 from stackfeat.meta.columns import take_rows
 from stackfeat.meta.estimator_io import as_taken, fit_estimator, fit_keywords, is_catboost
 from stackfeat.registry.names import ESTIMATORS
-from stackfeat.registry.parameter_kinds import nested_estimator
+from stackfeat.registry.parameter_kinds import GRIDS, SCORE_FUNCTIONS, TUPLES, nested_estimator
 from stackfeat.registry.parameters import boosters_in, estimator_problems, library_of, refuse_untrusted
 from stackfeat.registry.resolve import resolve, suggest
-from stackfeat.registry.sklearn_parameters import GRIDS, SCORE_FUNCTIONS, TUPLES
 from stackfeat.tasks.task import Task
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")

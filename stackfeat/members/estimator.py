@@ -22,8 +22,7 @@ from stackfeat.meta.estimator_io import fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty
 from stackfeat.meta.gating.gated_linear import GatedLinear
-from stackfeat.registry.parameters import refuse_untrusted
-from stackfeat.registry.saved_parameters import object_problems
+from stackfeat.registry.parameters import object_problems, refuse_untrusted
 from stackfeat.registry.user_code import agreed_types
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter

@@ -20,8 +20,8 @@ from stackfeat.nets.options import (
     TrainOptions,
     with_training_defaults,
 )
-from stackfeat.registry.file_template import has_fold
 from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
+from stackfeat.registry.patterns import has_fold
 from stackfeat.registry.source import library_versions
 from stackfeat.tasks.task import OUTPUTS, task_class
 

@@ -16,9 +16,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from stackfeat.errors import ConfigError
 from stackfeat.options import Options, one_is_a_list
 from stackfeat.registry.names import NET_TRAINING, NETS
+from stackfeat.registry.patterns import is_pattern
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
-from stackfeat.registry.wildcards import is_pattern
 from stackfeat.tasks.task import task_class
 
 Encoding = Literal["geometry", "aligned", "reference", "relative", "raw"]

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, UsageError, first_line
 from stackfeat.nets.outputs import Head
+from stackfeat.registry.patterns import matches
 from stackfeat.registry.resolve import suggest
-from stackfeat.registry.wildcards import matches
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "net")
 

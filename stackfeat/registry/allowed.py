@@ -1,7 +1,7 @@
 """Decide which classes may be named without ``--trust-code``: the one allow-list, used by everything.
 
 In:  a path such as 'sklearn.svm.SVC', or a class that was imported.
-Out: whether it is on the list below; the class; or a TrustError that says what to do.
+Out: whether it is on the list, ``classes.toml``; the class; or a TrustError that says what to do.
 
 A path alone decides, so configs are checked without importing anything. When a class is really
 imported, it must also be what the list takes it for: a class, defined in its own package, with the
@@ -12,110 +12,33 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import tomllib
+from pathlib import Path
 
 from stackfeat.errors import TrustError
 
-_ESTIMATORS = {
-    "catboost": "CatBoostClassifier CatBoostRanker CatBoostRegressor",
-    "catboost.core": "CatBoostClassifier CatBoostRanker CatBoostRegressor",
-    "lightgbm": "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
-    "lightgbm.sklearn": "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
-    "sklearn.calibration": "CalibratedClassifierCV",
-    "sklearn.cluster": (
-        "AffinityPropagation Birch BisectingKMeans FeatureAgglomeration KMeans MeanShift MiniBatchKMeans"
-    ),
-    "sklearn.compose": "ColumnTransformer TransformedTargetRegressor",
-    "sklearn.covariance": "EllipticEnvelope",
-    "sklearn.cross_decomposition": "CCA PLSCanonical PLSRegression PLSSVD",
-    "sklearn.decomposition": (
-        "DictionaryLearning FactorAnalysis FastICA IncrementalPCA KernelPCA "
-        "LatentDirichletAllocation MiniBatchDictionaryLearning MiniBatchNMF MiniBatchSparsePCA NMF "
-        "PCA SparseCoder SparsePCA TruncatedSVD"
-    ),
-    "sklearn.discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
-    "sklearn.dummy": "DummyClassifier DummyRegressor",
-    "sklearn.ensemble": (
-        "AdaBoostClassifier AdaBoostRegressor BaggingClassifier BaggingRegressor "
-        "ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier "
-        "GradientBoostingRegressor HistGradientBoostingClassifier HistGradientBoostingRegressor "
-        "IsolationForest RandomForestClassifier RandomForestRegressor RandomTreesEmbedding "
-        "StackingClassifier StackingRegressor VotingClassifier VotingRegressor"
-    ),
-    "sklearn.feature_extraction": "DictVectorizer FeatureHasher",
-    "sklearn.feature_extraction.image": "PatchExtractor",
-    "sklearn.feature_extraction.text": "CountVectorizer HashingVectorizer TfidfTransformer TfidfVectorizer",
-    "sklearn.feature_selection": (
-        "GenericUnivariateSelect RFE RFECV SelectFdr SelectFpr SelectFromModel SelectFwe SelectKBest "
-        "SelectPercentile SequentialFeatureSelector VarianceThreshold"
-    ),
-    "sklearn.gaussian_process": "GaussianProcessClassifier GaussianProcessRegressor",
-    "sklearn.impute": "KNNImputer MissingIndicator SimpleImputer",
-    "sklearn.isotonic": "IsotonicRegression",
-    "sklearn.kernel_approximation": (
-        "AdditiveChi2Sampler Nystroem PolynomialCountSketch RBFSampler SkewedChi2Sampler"
-    ),
-    "sklearn.kernel_ridge": "KernelRidge",
-    "sklearn.linear_model": (
-        "ARDRegression BayesianRidge ElasticNet ElasticNetCV GammaRegressor HuberRegressor Lars "
-        "LarsCV Lasso LassoCV LassoLars LassoLarsCV LassoLarsIC LinearRegression LogisticRegression "
-        "LogisticRegressionCV MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso "
-        "MultiTaskLassoCV OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV "
-        "PassiveAggressiveClassifier PassiveAggressiveRegressor Perceptron PoissonRegressor "
-        "QuantileRegressor RANSACRegressor Ridge RidgeCV RidgeClassifier RidgeClassifierCV "
-        "SGDClassifier SGDOneClassSVM SGDRegressor TheilSenRegressor TweedieRegressor"
-    ),
-    "sklearn.manifold": "Isomap LocallyLinearEmbedding",
-    "sklearn.mixture": "BayesianGaussianMixture GaussianMixture",
-    "sklearn.model_selection": (
-        "FixedThresholdClassifier GridSearchCV RandomizedSearchCV TunedThresholdClassifierCV"
-    ),
-    "sklearn.multiclass": "OneVsOneClassifier OneVsRestClassifier OutputCodeClassifier",
-    "sklearn.multioutput": "ClassifierChain MultiOutputClassifier MultiOutputRegressor RegressorChain",
-    "sklearn.naive_bayes": "BernoulliNB CategoricalNB ComplementNB GaussianNB MultinomialNB",
-    "sklearn.neighbors": (
-        "KNeighborsClassifier KNeighborsRegressor KNeighborsTransformer LocalOutlierFactor "
-        "NearestCentroid NeighborhoodComponentsAnalysis RadiusNeighborsClassifier "
-        "RadiusNeighborsRegressor RadiusNeighborsTransformer"
-    ),
-    "sklearn.neural_network": "BernoulliRBM MLPClassifier MLPRegressor",
-    "sklearn.pipeline": "FeatureUnion Pipeline",
-    "sklearn.preprocessing": (
-        "Binarizer KBinsDiscretizer KernelCenterer LabelBinarizer LabelEncoder MaxAbsScaler "
-        "MinMaxScaler MultiLabelBinarizer Normalizer OneHotEncoder OrdinalEncoder PolynomialFeatures "
-        "PowerTransformer QuantileTransformer RobustScaler SplineTransformer StandardScaler "
-        "TargetEncoder"
-    ),
-    "sklearn.random_projection": "GaussianRandomProjection SparseRandomProjection",
-    "sklearn.semi_supervised": "LabelPropagation LabelSpreading SelfTrainingClassifier",
-    "sklearn.svm": "LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR",
-    "sklearn.tree": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
-    "xgboost": "XGBClassifier XGBModel XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
-    "xgboost.sklearn": "XGBClassifier XGBModel XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
-}
-
-_PARTS = {
-    "sklearn.covariance": "EmpiricalCovariance LedoitWolf MinCovDet OAS ShrunkCovariance",
-    "sklearn.gaussian_process.kernels": (
-        "ConstantKernel DotProduct ExpSineSquared Exponentiation Matern PairwiseKernel Product RBF "
-        "RationalQuadratic Sum WhiteKernel"
-    ),
-    "sklearn.model_selection": (
-        "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut LeavePGroupsOut LeavePOut "
-        "PredefinedSplit RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedGroupKFold "
-        "StratifiedKFold StratifiedShuffleSplit TimeSeriesSplit"
-    ),
-}
+_CLASSES: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("classes.toml").read_text("utf-8")
+)
 
 
-def _paths(table: dict[str, str]) -> frozenset[str]:
-    return frozenset(f"{module}.{name}" for module, names in table.items() for name in names.split())
+def _paths(section: str) -> frozenset[str]:
+    return frozenset(
+        f"{module}.{name}" for module, names in _CLASSES[section].items() for name in names.split()
+    )
 
 
-ALLOWED_ESTIMATORS = _paths(_ESTIMATORS)
+ALLOWED_ESTIMATORS = _paths("estimators")
 """Public paths of estimators with ``fit`` and ``predict`` or ``transform``."""
 
-ALLOWED_PARTS = _paths(_PARTS)
+ALLOWED_PARTS = _paths("parts")
 """Public paths of what such estimators take as a parameter: kernels, splitters, covariances; never a member."""
+
+SAVED_PARTS = _paths("inside")
+"""Classes inside saved estimators, besides estimators, by the names of the modules that define them."""
+
+SAVED_LOSSES = _paths("losses")
+"""Likewise the compiled losses."""
 
 REMEDY = "Read what it does, then agree to it with --trust-code (trust_code=True)"
 
@@ -152,11 +75,16 @@ def public_path(path: str) -> str:
     return ".".join([*modules[:public], name])
 
 
+def path_of(cls: type) -> str:
+    """Return where a class is documented."""
+    return public_path(f"{cls.__module__}.{cls.__qualname__}")
+
+
 def is_allowed_class(cls: object, *, nested: bool = False) -> bool:
     """Whether an imported object is a class of the list; its name alone proves nothing."""
     if not isinstance(cls, type):
         return False
-    path = public_path(f"{cls.__module__}.{cls.__qualname__}")
+    path = path_of(cls)
     return is_allowed_path(path, nested=nested) and _imported(path) is cls and _is_what_it_says(path, cls)
 
 

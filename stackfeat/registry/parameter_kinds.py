@@ -3,7 +3,8 @@
 In:  a Kind (of numbers, of texts, of names) and a value of a config.
 Out: what is wrong with the value, in words, each with its place inside the value.
 
-A kind says what is let in; everything else is refused. There is no list of bad values.
+A kind says what is let in; everything else is refused. There is no list of bad values. Which parameter has which
+kind is written in ``parameters.toml``.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import itertools
 import math
 import numbers
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 COUNT = 1e7
@@ -171,11 +174,46 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def table(*rows: tuple[Kind, str]) -> dict[str, Kind]:
-    """Return names to kinds; a row is a kind and the names that have it, separated by spaces."""
-    return {name: kind for kind, names in rows for name in names.split()}
+_TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("parameters.toml").read_text("utf-8"))
 
 
-def words(text: str, **more: Any) -> Kind:
-    """Return the kind whose texts are these words, separated by spaces."""
-    return Kind(words=frozenset(text.split()), **more)
+def _table(name: str) -> dict[str, Kind]:
+    """Return what each parameter of a table takes."""
+    kinds: dict[str, Kind] = {}
+    for row in _TABLES[name]:
+        fields = row | {"pattern": "".join(row.get("pattern", ""))}
+        for field in ("words", "free"):
+            fields[field] = frozenset(row.get(field, "").format_map(_TABLES["lists"]).split())
+        kinds |= dict.fromkeys(fields.pop("names").split(), Kind(**fields))
+    return kinds
+
+
+SKLEARN = _table("sklearn")
+"""Parameters of scikit-learn's classes, by name, whatever the class."""
+
+BOOSTERS = {library: _table(library) for library in ("lightgbm", "xgboost", "catboost")}
+"""Parameters by package and name."""
+
+NETS = _table("nets")
+"""Parameters of the registry's nets, but for those that take a number."""
+
+FAMILIES = {library: _table(library) for library in ("timm", "torchvision")}
+"""The same of nets of other libraries, by what stands before the colon."""
+
+REFUSED: dict[str, dict[str, str]] = _TABLES["refused"]
+"""What is known of boosters and left out, by library and reason: for messages."""
+
+NOT_GIVEN = {name: mark for mark, names in _TABLES["not_given"].items() for name in names.split()}
+"""Defaults by which scikit-learn, from 1.6 on, marks parameters that are not given."""
+
+SCORE_FUNCTIONS = sorted(SKLEARN["score_func"].words)
+"""Functions of sklearn.feature_selection that score columns, do nothing else, and may be named as `score_func`."""
+
+MEMBER_LISTS = ("estimators", "steps", "transformer_list", "transformers")
+"""Parameters that are lists of [name, class] and, for columns, [name, class, columns]."""
+
+GRIDS = ("param_distributions", "param_grid")
+"""Parameters that hold values of other parameters, by name."""
+
+TUPLES = ("feature_range", "ngram_range", "patch_size", "quantile_range")
+"""Parameters that must be tuples, which YAML cannot write."""

@@ -1,81 +1,50 @@
 """Check the parameters of allowed classes and of the registry's nets by kind.
 
-In:  the path of a class, or the name of a net, and its parameters as a config writes them.
+In:  the path of a class, or the name of a net, and its parameters as a config writes them; or an estimator that came
+     from a file, with all estimators inside it.
 Out: problems, each with its place: numbers out of bounds, texts outside closed sets, classes not allowed. Nothing
      is imported or constructed. Code that was agreed to with ``--trust-code`` needs no check.
+
+A class may be allowed and its parameters not: `CountVectorizer(input="filename")` opens what its rows name when it
+predicts. Callables in a loaded estimator were judged as types, before it was built.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from stackfeat.errors import TrustError
-from stackfeat.registry.allowed import is_allowed_path
-from stackfeat.registry.booster_parameters import BOOSTERS, REFUSED
+from stackfeat.registry.allowed import is_allowed_path, path_of
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import (
+    BOOSTERS,
+    FAMILIES,
+    GRIDS,
+    MEMBER_LISTS,
     MOST_VALUES,
+    NETS,
+    NOT_GIVEN,
+    REFUSED,
+    SKLEARN,
     Key,
     Kind,
     is_name,
     nested_estimator,
     problems,
-    table,
-    words,
 )
 from stackfeat.registry.resolve import suggest
-from stackfeat.registry.sklearn_parameters import GRIDS, MEMBER_LISTS, SKLEARN
 
-_LAYERS = "relu relu6 gelu gelu_tanh silu swish mish selu elu leaky_relu hard_swish hardswish hard_mish"
-
-NET_NUMBER = Kind(4_096)
-"""What every other parameter takes: a width, a share, a switch."""
-
-_ENCODERS = "tcn gru transformer_encoder inception_time cnn vector"
-
-_ACTIVATIONS = "auto relu gelu silu mish selu"
-
-NET_KINDS: dict[str, Kind] = {
-    "activation": words(_ACTIVATIONS),
-    "architecture": words("tabm tabm-mini tabm-packed"),
-    "augment": Kind(360, free=frozenset({"keys"})),
-    "encoders": words(f"{_ENCODERS} {_ACTIVATIONS}", most=4_096, free=frozenset({"keys"}), widths=True),
-    "hidden": Kind(4_096, 65_536, widths=True),
-    "how": words("concat attention"),
-    "num_embeddings": words("none piecewise_linear periodic"),
-    **table((Kind(64), "depth n_blocks heads"), (Kind(1_024), "width filters k"), (Kind(6), "stages")),
-}
-"""Nets of the table NETS."""
-
-_TIMM: dict[str, Kind] = {
-    "act_layer": words(_LAYERS),
-    "global_pool": words("avg max avgmax catavgmax token map"),
-    "norm_layer": words("batchnorm batchnorm2d groupnorm groupnorm1 layernorm layernorm2d rmsnorm rmsnorm2d"),
-    **table(
-        (Kind(1, is_true=False), "pretrained features_only exportable scriptable"),
-        (
-            Kind(0, is_true=False),
-            "checkpoint_path pretrained_cfg pretrained_cfg_overlay cache_dir pretrained_strict weights",
-        ),
-    ),
-}
-
-_TORCHVISION: dict[str, Kind] = table(
-    (Kind(0, is_true=False), "pretrained weights weights_backbone"),
-)
-
-FAMILIES: dict[str, dict[str, Kind]] = {"timm": _TIMM, "torchvision": _TORCHVISION}
-"""Nets of other libraries, by what stands before the colon."""
+_NET_NUMBER = Kind(4_096)
+"""What every other parameter of a net takes: a width, a share, a switch."""
 
 _DEEPEST = 10
-
 _MOST_MEMBERS = 1_000
-
 _MOST_TRIALS = 10_000
-
 _GRID_NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:__[A-Za-z_]\w{0,99}){0,9}")
 
 _REMEDY = "If you trust this config, agree to it with --trust-code (trust_code=True)"
@@ -83,17 +52,6 @@ _REMEDY = "If you trust this config, agree to it with --trust-code (trust_code=T
 _NUMBER = Kind()
 
 _COLUMNS = Kind(free=frozenset({"text", "items"}))
-
-_DEPRECATED = (
-    "algorithm base_estimator copy copy_X criterion multi_class n_alphas penalty probability random_state "
-    "shuffle store_cv_values"
-)
-
-_NOT_GIVEN = dict.fromkeys(_DEPRECATED.split(), "deprecated")
-
-
-_NOT_GIVEN |= dict.fromkeys(("alphas", "l1_ratios", "scoring", "use_legacy_attributes"), "warn")
-"""Defaults by which scikit-learn, from 1.6 on, marks parameters that are not given."""
 
 Place = tuple[Key, ...]
 
@@ -120,10 +78,10 @@ def net_problems(name: str, params: Any) -> list[ParameterProblem]:
     """Return what in the parameters of a net of the registry may not be given without ``--trust-code``."""
     if not isinstance(params, Mapping):
         return [_problem((), f"must be a mapping; got {params!r}")]
-    kinds = FAMILIES.get(name.partition(":")[0], NET_KINDS)
+    kinds = FAMILIES.get(name.partition(":")[0], NETS)
     found = []
     for key, value in params.items():
-        for place, text in problems(kinds.get(str(key), NET_NUMBER), value):
+        for place, text in problems(kinds.get(str(key), _NET_NUMBER), value):
             found.append(_problem((str(key), *place), text))
     return found
 
@@ -174,7 +132,7 @@ def _of_parameter(
 
 
 def _is_not_given(name: str, value: Any) -> bool:
-    return isinstance(value, str) and _NOT_GIVEN.get(name) == value
+    return isinstance(value, str) and NOT_GIVEN.get(name) == value
 
 
 def _kind(library: str, name: str) -> Kind | None:
@@ -210,7 +168,11 @@ def _of_members(value: Any, at: Place, depth: int) -> Iterator[tuple[Place, str]
         return
     for i, item in enumerate(value):
         place = (*at, i)
-        if not isinstance(item, list | tuple) or not 2 <= len(item) <= 3 or not _is_word(item[0]):
+        if (
+            not isinstance(item, list | tuple)
+            or not 2 <= len(item) <= 3
+            or not (isinstance(item[0], str) and is_name(item[0]))
+        ):
             yield place, f"must be a pair [name, {{estimator: ...}}]; got {item!r}"
             continue
         if nested_estimator(item[1]):
@@ -219,10 +181,6 @@ def _of_members(value: Any, at: Place, depth: int) -> Iterator[tuple[Place, str]
             yield (*place, 1), f"must be {{estimator: ...}}, drop or passthrough; got {item[1]!r}"
         if len(item) == 3:
             yield from (((*place, 2, *inner), text) for inner, text in problems(_COLUMNS, item[2]))
-
-
-def _is_word(name: Any) -> bool:
-    return isinstance(name, str) and is_name(name)
 
 
 def _of_grids(value: Any, params: Mapping[Any, Any], at: Place, depth: int) -> Iterator[tuple[Place, str]]:
@@ -291,3 +249,73 @@ def _count(value: Any, depth: int = 0) -> int:
         if total > MOST_VALUES:
             break
     return total + len(value) if isinstance(value, Mapping) else total
+
+
+_PLAIN = (bool, int, float, str)
+_TEXTS = tuple("OSTUV")
+_PASSED_ON = {"lightgbm": "_other_params", "xgboost": "kwargs", "catboost": "_init_params"}
+"""Where the boosters keep parameters that no argument of their constructor has."""
+
+
+def object_problems(estimator: Any) -> list[ParameterProblem]:
+    """Return what in the parameters of an estimator, and of all inside it, needs ``--trust-code``."""
+    found: list[ParameterProblem] = []
+    for item in _estimators(estimator):
+        path = path_of(type(item))
+        found += estimator_problems(path, _plain_parameters(item, path))
+    return found
+
+
+def _plain_parameters(estimator: Any, path: str) -> dict[str, Any]:
+    """Return the parameters that a config could write; objects of allowed classes were judged as types."""
+    given = vars(estimator)
+    values = {name: given[name] for name in _arguments(cast(Any, type(estimator))) if name in given}
+    passed_on = given.get(_PASSED_ON.get(path.partition(".")[0], ""))
+    if isinstance(passed_on, Mapping):
+        values = {**values, **passed_on}
+    # Lists of members and grids hold objects, which are walked by themselves.
+    plain = {
+        name: _without_arrays(value)
+        for name, value in values.items()
+        if name not in (*MEMBER_LISTS, *GRIDS) and value is not None
+    }
+    return {name: value for name, value in plain.items() if _is_plain(value)}
+
+
+def _without_arrays(value: Any) -> Any:
+    """Return an array of texts as a list: one of a single text compares as that text does."""
+    return value.tolist() if getattr(getattr(value, "dtype", None), "kind", "") in _TEXTS else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(_is_plain(item) for item in value.values())
+    return value is None or isinstance(value, _PLAIN)
+
+
+@lru_cache(maxsize=256)
+def _arguments(cls: Any) -> tuple[str, ...]:
+    parameters = inspect.signature(cls).parameters.values()
+    return tuple(item.name for item in parameters if item.kind is not item.VAR_KEYWORD)
+
+
+def _estimators(value: Any) -> Iterator[Any]:
+    """Yield every estimator of the allow-list in a value: in attributes, lists, mappings and arrays of objects."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, _PLAIN) or item is None:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(item)
+        elif getattr(getattr(item, "dtype", None), "kind", "") == "O":
+            waiting.extend(item.ravel().tolist())
+        elif hasattr(item, "__dict__") and not isinstance(item, type):
+            if is_allowed_path(path_of(type(item)), nested=True):
+                yield item
+            waiting.extend(vars(item).values())

@@ -17,8 +17,15 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from stackfeat.errors import MemberError, StructureError, TrustError
-from stackfeat.registry.allowed import allowed_class, is_allowed_class, is_allowed_path, public_path
-from stackfeat.registry.sklearn_parameters import SCORE_FUNCTIONS
+from stackfeat.registry.allowed import (
+    SAVED_LOSSES,
+    SAVED_PARTS,
+    allowed_class,
+    is_allowed_class,
+    is_allowed_path,
+    public_path,
+)
+from stackfeat.registry.parameter_kinds import SCORE_FUNCTIONS
 from stackfeat.store.native_parts import check_native_parts
 from stackfeat.store.npy import check_header
 from stackfeat.structure import parse_json
@@ -27,50 +34,6 @@ from stackfeat.structure import parse_json
 def _names(module: str, names: str) -> frozenset[str]:
     return frozenset(f"{module}.{name}" for name in names.split())
 
-
-_METRICS = (
-    "BrayCurtis Canberra Chebyshev Dice Euclidean Hamming Haversine Jaccard Mahalanobis Manhattan Minkowski "
-    "RogersTanimoto RussellRao SEuclidean SokalSneath Yule"
-)
-
-PARTS = (
-    _names("sklearn._loss.link", "HalfLogitLink IdentityLink Interval LogLink LogitLink MultinomialLogit")
-    | _names(
-        "sklearn._loss.loss",
-        "AbsoluteError ExponentialLoss HalfBinomialLoss HalfGammaLoss HalfMultinomialLoss HalfPoissonLoss "
-        "HalfSquaredError HalfTweedieLoss HalfTweedieLossIdentity HuberLoss PinballLoss",
-    )
-    | _names("sklearn.calibration", "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling")
-    # A list of column numbers, before scikit-learn 1.7.
-    | _names("sklearn.compose._column_transformer", "_RemainderColsList")
-    | _names("sklearn.ensemble._hist_gradient_boosting.binning", "_BinMapper")
-    | _names("sklearn.ensemble._hist_gradient_boosting.predictor", "TreePredictor")
-    | _names("sklearn.gaussian_process._gpc", "_BinaryGaussianProcessClassifierLaplace")
-    | _names(
-        "sklearn.metrics._dist_metrics",
-        " ".join(f"{name}Distance{bits}" for name in _METRICS.split() for bits in (32, 64)),
-    )
-    | _names("sklearn.metrics._scorer", "_PassthroughScorer")
-    | _names("sklearn.multiclass", "_ConstantPredictor")
-    | _names("sklearn.neighbors._ball_tree", "BallTree")
-    | _names("sklearn.neighbors._kd_tree", "KDTree")
-    | _names("sklearn.neighbors._unsupervised", "NearestNeighbors")
-    | _names("sklearn.neural_network._stochastic_optimizers", "AdamOptimizer SGDOptimizer")
-    # Its function is never loaded: without one it hands its input on.
-    | _names("sklearn.preprocessing._function_transformer", "FunctionTransformer")
-    | _names("lightgbm.basic", "Booster")
-    | _names("xgboost.core", "Booster")
-)
-"""Classes inside estimators, besides estimators."""
-
-LOSSES = _names(
-    "sklearn._loss._loss",
-    "CyAbsoluteError CyExponentialLoss CyHalfBinomialLoss CyHalfGammaLoss CyHalfMultinomialLoss "
-    "CyHalfPoissonLoss CyHalfSquaredError CyHalfTweedieLoss CyHalfTweedieLossIdentity CyHuberLoss CyPinballLoss",
-) | _names(
-    "sklearn.linear_model._sgd_fast",
-    "EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge",
-)
 
 SCALARS = _names(
     "numpy",
@@ -88,10 +51,10 @@ NODES: dict[str, frozenset[str]] = {
     "DictNode": _names("builtins", "dict") | {"collections.OrderedDict", "sklearn.utils._bunch.Bunch"},
     "JsonNode": _names("builtins", "str"),
     "ListNode": _names("builtins", "list"),
-    "LossNode": LOSSES,
+    "LossNode": SAVED_LOSSES,
     "MaskedArrayNode": _names("numpy.ma", "MaskedArray"),
     "NdArrayNode": SCALARS | {"numpy.ndarray"},
-    "ObjectNode": PARTS | LOSSES,
+    "ObjectNode": SAVED_PARTS | SAVED_LOSSES,
     "RandomGeneratorNode": _names("numpy.random._generator", "Generator"),
     "RandomStateNode": _names("numpy.random.mtrand", "RandomState"),
     "SetNode": _names("builtins", "set"),

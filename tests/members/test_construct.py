@@ -17,7 +17,7 @@ from stackfeat.members.construct import (
     is_tree_model,
     with_class_codes,
 )
-from stackfeat.registry.saved_parameters import object_problems
+from stackfeat.registry.parameters import object_problems
 from stackfeat.store.skops_file import load_object, save_object
 from stackfeat.tasks.task import Task
 

@@ -13,9 +13,8 @@ from stackfeat.config.load import config_from_dict
 from stackfeat.errors import TrustError
 from stackfeat.members.construct import construct
 from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, ALLOWED_PARTS, allowed_class
-from stackfeat.registry.booster_parameters import BOOSTERS, REFUSED
+from stackfeat.registry.parameter_kinds import BOOSTERS, GRIDS, MEMBER_LISTS, REFUSED
 from stackfeat.registry.parameters import estimator_problems, net_problems
-from stackfeat.registry.sklearn_parameters import GRIDS, MEMBER_LISTS
 
 HONEST = yaml.safe_load(Path(__file__).with_name("honest_parameters.yaml").read_text())
 SKLEARN_CLASSES = sorted(path for path in ALLOWED_ESTIMATORS if path.startswith("sklearn."))

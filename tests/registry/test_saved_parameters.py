@@ -12,7 +12,7 @@ from stackfeat.members.construct import construct
 from stackfeat.members.estimator import EstimatorMember
 from stackfeat.members.options import EstimatorOptions
 from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class
-from stackfeat.registry.saved_parameters import object_problems
+from stackfeat.registry.parameters import object_problems
 from stackfeat.store.skops_file import save_object
 
 HONEST = yaml.safe_load(Path(__file__).with_name("honest_parameters.yaml").read_text())

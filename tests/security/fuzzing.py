@@ -31,7 +31,7 @@ from stackfeat.data.splits.folds import make_folds
 from stackfeat.engine.graph import match_block
 from stackfeat.errors import StackfeatError
 from stackfeat.members.imported_rows import read_fold_file
-from stackfeat.registry.wildcards import matches
+from stackfeat.registry.patterns import matches
 from stackfeat.store import Store
 from stackfeat.tasks.task import Task
 from tests.security.hostile_values import CELLS, NAMES, RICH, WORDS

@@ -14,9 +14,8 @@ from stackfeat.errors import ConfigError, TrustError
 from stackfeat.members.construct import construct
 from stackfeat.members.options import EstimatorOptions
 from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class
-from stackfeat.registry.booster_parameters import REFUSED
-from stackfeat.registry.parameters import _NOT_GIVEN, estimator_problems
-from stackfeat.registry.sklearn_parameters import SKLEARN
+from stackfeat.registry.parameter_kinds import NOT_GIVEN, REFUSED, SKLEARN
+from stackfeat.registry.parameters import estimator_problems
 
 HOSTILE = {
     "path": "{folder}/canary.txt",
@@ -106,7 +105,7 @@ def test_hostile_values_are_refused_for_every_parameter_of_every_allowed_class(p
             assert estimator_problems(path, {name: filled(value, watched)}), (name, kind)
         for value in NAMES_OF_CODE:
             for given in (value, [value]):
-                is_marker = value == _NOT_GIVEN.get(name) or (name, value) == ("handle_unknown", "warn")
+                is_marker = value == NOT_GIVEN.get(name) or (name, value) == ("handle_unknown", "warn")
                 if not is_marker and not takes_names(name, isinstance(given, str)):
                     assert estimator_problems(path, {name: given}), (name, given)
 

@@ -20,12 +20,16 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from stackfeat.errors import MemberError
-from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, is_allowed_path, public_path
-from stackfeat.registry.sklearn_parameters import SCORE_FUNCTIONS
+from stackfeat.registry.allowed import (
+    ALLOWED_ESTIMATORS,
+    SAVED_LOSSES,
+    SAVED_PARTS,
+    is_allowed_path,
+    public_path,
+)
+from stackfeat.registry.parameter_kinds import SCORE_FUNCTIONS
 from stackfeat.store.skops_file import (
-    LOSSES,
     NODES,
-    PARTS,
     is_known_estimator,
     is_known_function,
     load_object,
@@ -123,7 +127,7 @@ def test_what_common_classes_are_made_of_is_on_the_list(path: str) -> None:
 
 
 def test_the_list_holds_classes_and_nothing_that_calls_what_it_is_given() -> None:
-    for name in sorted(PARTS | LOSSES):
+    for name in sorted(SAVED_PARTS | SAVED_LOSSES):
         module, _, attribute = name.rpartition(".")
         found = getattr(importlib.import_module(module), attribute, None)
         # A class of another version of scikit-learn may be absent.

@@ -13,8 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from stackfeat.errors import StructureError
-from stackfeat.registry.parameters import refuse_untrusted
-from stackfeat.registry.saved_parameters import object_problems
+from stackfeat.registry.parameters import object_problems, refuse_untrusted
 from stackfeat.store.skops_file import load_object, save_object
 
 

@@ -21,8 +21,8 @@ from stackfeat.data.files.parsing import name_rows, parsing, read_each, refuse_r
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArraySchema
 from stackfeat.errors import DataError, DataWarning
+from stackfeat.registry.patterns import matching
 from stackfeat.registry.resolve import name_values, quoted
-from stackfeat.registry.wildcards import matching
 from stackfeat.structure import must, structured
 from stackfeat.tasks.task import Task
 

@@ -24,8 +24,8 @@ from stackfeat.data.schema.columns import Schema, check_roles, input_columns, ty
 from stackfeat.data.schema.inputs import all_inputs, read_arrays
 from stackfeat.data.schema.roles import read_fold, read_group, read_ids, read_target, read_time, read_weight
 from stackfeat.errors import DataError, DataWarning
+from stackfeat.registry.patterns import matches
 from stackfeat.registry.resolve import name_values, quote_values, quoted
-from stackfeat.registry.wildcards import matches
 from stackfeat.tasks.task import Kind
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, Imp
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import FOLDS, PREDICTIONS, STEM, FoldFile, read_fold_file, weights_role
 from stackfeat.members.options import Checkpoints, MemberOptions, PredictionFiles
-from stackfeat.registry.file_template import fill, has_fold
+from stackfeat.registry.patterns import fill, has_fold
 from stackfeat.store import EntryStore
 
 MOST_FOLDS = 100

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.registry.patterns import is_pattern, matches
 from stackfeat.registry.resolve import LONGEST_SUGGESTED
-from stackfeat.registry.wildcards import is_pattern, matches
 
 Layers = dict[str, nn.Module]
 

@@ -26,8 +26,8 @@ from stackfeat.layers.taps.layers import (
     unwrap,
 )
 from stackfeat.layers.taps.marks import mentions_mark
+from stackfeat.registry.patterns import is_pattern
 from stackfeat.registry.resolve import cut, quoted, suggest
-from stackfeat.registry.wildcards import is_pattern
 
 Side = Literal["output", "input", "grad"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stackfeat.registry.wildcards import is_pattern, matches, matching
+from stackfeat.registry.patterns import is_pattern, matches, matching
 
 LETTERS = st.text(alphabet="ab*?[].\n", max_size=8)
 
