@@ -214,7 +214,7 @@ def run_permutation_test(
         seeds = [derive_seed(options.seed, "permutation", n) for n in range(options.permutations)]
         reruns = [_prepare(loaded, store, samples, parts, one, origin) for one in seeds]
         with open_executor(small.executor, loaded.code) as executor:
-            context = open_context(loaded, store, executor, loaded.code, _DoneOnly(progress))
+            context = open_context(store, executor, loaded.code, _DoneOnly(progress))
             plans, failed = _run(reruns, context, progress)
         verdicts = _judge(store, reruns, plans, index.averaging)
     return PermutationTest(options.permutations, len(parts[0]), len(parts[1]), verdicts, failed)

@@ -24,6 +24,7 @@ from stackfeat.config.yaml_file import join_path
 from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
 from stackfeat.errors import ConfigError, Problem, TrustError
+from stackfeat.executors import EXECUTORS
 from stackfeat.members.net_options import NetOptions
 from stackfeat.metrics.registry import check_metric, declared
 from stackfeat.nets.options import TapOptions
@@ -134,7 +135,7 @@ def _unbuilt(path: str, what: str, remedy: str = "remove it") -> Finding:
 
 
 def _general(config: RunConfig) -> Iterator[Finding]:
-    if config.executor.kind not in ("inline", "loky"):
+    if config.executor.kind not in EXECUTORS:
         yield _unbuilt("executor.kind", config.executor.kind, "use loky or inline")
     for name in ("memory", "disk"):
         if getattr(config.limits, name) is not None:

@@ -25,7 +25,7 @@ from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
 from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
-from stackfeat.executors import Executor, make_executor, resolve_jobs
+from stackfeat.executors import Executor, make_executor
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.metric import Metric
 from stackfeat.metrics.registry import get_metric
@@ -181,16 +181,13 @@ class Planner:
 
 
 def open_context(
-    loaded: LoadedConfig, store: Store, executor: Executor, code: Code, progress: Progress | None = None
+    store: Store, executor: Executor, code: Code, progress: Progress | None = None
 ) -> RunContext:
     """Return where the jobs of a config run, without a limit of time."""
     from stackfeat.engine.schedule import RunContext
     from stackfeat.engine.worker import Worker
 
-    options = loaded.config.executor
-    n_parallel = 1 if options.kind == "inline" else resolve_jobs(options.jobs, options.threads_per_job)
-    worker = Worker.of(store, code.is_trusted)
-    return RunContext(store, executor, worker, n_parallel, progress, has_timeout=options.timeout is not None)
+    return RunContext(store, executor, Worker.of(store, code.is_trusted), progress)
 
 
 def open_executor(options: ExecutorOptions, code: Code, *, can_end: bool = False) -> Executor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
 
 from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.executors import EXECUTORS, NOT_BUILT
 from stackfeat.members import MEMBERS
 from stackfeat.members.options import MemberOptions
 from stackfeat.options import Options
@@ -28,8 +29,9 @@ def member_kind(value: Any) -> str | None:
 
 
 if TYPE_CHECKING:
-    AnyMember = MemberOptions
+    AnyMember, ExecutorKind = MemberOptions, str
 else:
+    ExecutorKind = Literal[(*EXECUTORS, *NOT_BUILT)]
     AnyMember = Annotated[
         Union[tuple(Annotated[options, Tag(kind)] for kind, options in MEMBERS.items())],  # noqa: UP007
         Discriminator(
@@ -74,7 +76,7 @@ MOST_JOBS = 1024
 class ExecutorOptions(Options):
     """Where jobs run."""
 
-    kind: Literal["inline", "loky", "dask", "ray", "slurm"] = "loky"
+    kind: ExecutorKind = "loky"
     jobs: int | Literal["auto"] = Field("auto", description="Worker processes; auto: one for each core.")
     threads_per_job: int = Field(1, ge=1, le=MOST_JOBS)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$")

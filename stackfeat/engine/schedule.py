@@ -268,8 +268,6 @@ class RunContext:
 
     Attributes
     ----------
-    has_timeout : bool
-        Whether jobs may take so long only; a member that met the timeout gets no others.
     computed : dict of str to float
         Job key to seconds of what was computed, in tries that a damaged entry ended, too.
     """
@@ -277,10 +275,8 @@ class RunContext:
     store: EntryStore
     executor: Executor
     worker: Callable[[str], Sequence[str] | None]
-    n_parallel: int
     progress: Progress | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
-    has_timeout: bool = False
     computed: dict[str, float] = field(default_factory=dict)
 
 
@@ -382,7 +378,7 @@ def run_scores(jobs: Sequence[Job], context: RunContext) -> CrossFit:
     def scheduled(todo: Sequence[Job]) -> Schedule:
         # Each for itself: a diagnosis that fails takes no score with it.
         alone = [replace(job, member=job.key) for job in todo]
-        return Schedule(alone, context.n_parallel, math.inf if deadline is None else deadline)
+        return Schedule(alone, context.executor.n_jobs, math.inf if deadline is None else deadline)
 
     order = None if deadline is None else scheduled
     outcome = cross_fit(jobs, context.store, context.executor, context.worker, order=order)
@@ -412,7 +408,7 @@ def _run(
     def scheduled(todo: Sequence[Job]) -> Schedule:
         schedule = Schedule(
             todo,
-            context.n_parallel,
+            context.executor.n_jobs,
             math.inf if deadline is None else deadline,
             urgent=urgent,
             rank=lambda member: graph.options[member].cost if is_ranked else 0,
@@ -422,7 +418,8 @@ def _run(
         schedules.append(schedule)
         return schedule
 
-    order = scheduled if deadline is not None or context.has_timeout else None
+    # With a timeout too: a member that met it gets no other jobs.
+    order = scheduled if deadline is not None or context.executor.timeout is not None else None
     result = cross_fit(
         jobs, context.store, context.executor, context.worker, progress=context.progress, order=order
     )

@@ -16,6 +16,8 @@ from stackfeat.executors.processes import ProcessExecutor
 from stackfeat.registry.user_code import NO_CODE, Code
 
 __all__ = [
+    "EXECUTORS",
+    "NOT_BUILT",
     "Executor",
     "InlineExecutor",
     "Order",
@@ -25,6 +27,9 @@ __all__ = [
     "pinned_threads",
     "resolve_jobs",
 ]
+
+EXECUTORS: dict[str, type[Executor]] = {"inline": InlineExecutor, "loky": ProcessExecutor}
+"""Kinds of a config."""
 
 NOT_BUILT = ("dask", "ray", "slurm")
 
@@ -70,22 +75,21 @@ def make_executor(
     ...     [outcome.value for outcome in executor.submit(len, ["a", "bc"])]
     [1, 2]
     """
+    if kind not in EXECUTORS:
+        built, later = " or ".join(EXECUTORS), ", which is not built yet; use loky"
+        remedy = later if kind in NOT_BUILT else "; use one of them"
+        raise ConfigError(f"executor.kind must be {built}; got kind={kind!r}{remedy}")
     if threads_per_job < 1 or retries < 0:
         raise ConfigError(
             "executor.threads_per_job must be at least 1 and executor.retries at least 0; "
             f"got threads_per_job={threads_per_job}, retries={retries}; use 1 and 2"
         )
-    n_jobs = resolve_jobs(jobs, threads_per_job)
-    if kind == "inline" and timeout is None and not can_end:
-        return InlineExecutor(threads_per_job, code)
-    if kind in ("inline", "loky"):
-        n_workers = 1 if kind == "inline" else n_jobs
-        return ProcessExecutor(n_workers, threads_per_job, retries, timeout, code)
-    if kind in NOT_BUILT:
-        raise ConfigError(
-            f"executor.kind must be inline or loky; got kind={kind!r}, which is not built yet; use loky"
-        )
-    raise ConfigError(f"executor.kind must be inline or loky; got kind={kind!r}; use one of them")
+    n_jobs, executor = resolve_jobs(jobs, threads_per_job), EXECUTORS[kind]
+    if not executor.is_parallel:
+        n_jobs = 1
+    if (can_end or timeout is not None) and not executor.ends_jobs:
+        executor = ProcessExecutor
+    return executor(n_jobs, threads_per_job, retries, timeout, code)
 
 
 def resolve_jobs(jobs: int | Literal["auto"], threads_per_job: int = 1) -> int:

@@ -1,8 +1,8 @@
 """What every engine shares: the order of jobs, running one, its outcome, its threads, its errors.
 
 In:  a function and keys.
-Out: an Outcome for each, always; errors are values, in a form that reads the same from any process. The engine
-     that needs nothing else is here too: `InlineExecutor` runs one job after the other in this process.
+Out: an Outcome for each, always; errors are values, in a form that reads the same from any process. The engines
+     that need nothing else are here too: `InlineExecutor` and `JoblibExecutor`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pickle
 import sys
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from stackfeat.errors import MemberError
 from stackfeat.registry.user_code import NO_CODE, Code, importing
@@ -89,9 +89,39 @@ class Outcome:
     value: Any
 
 
-class Executor(Protocol):
-    """An engine that runs a function on keys; a context manager."""
+@dataclass
+class Executor(ABC):
+    """An engine that runs a function on keys; a context manager.
 
+    Parameters
+    ----------
+    n_jobs : int
+        Jobs at a time.
+    threads_per_job : int
+        Threads of BLAS, OpenMP and torch in a job.
+    retries : int
+        Times a key is tried again after the death of its worker.
+    timeout : float, optional
+        Seconds that one job may run; then it is ended and its outcome is a MemberError.
+    code : Code
+        What of the user's own may be imported while jobs run.
+    """
+
+    n_jobs: int = 1
+    threads_per_job: int = 1
+    retries: int = 2
+    timeout: float | None = None
+    code: Code = NO_CODE
+
+    is_parallel: ClassVar[bool] = False
+    """Whether it runs several jobs at a time."""
+    ends_jobs: ClassVar[bool] = False
+    """Whether it can end a job that is running."""
+
+    _stopped: bool = field(default=False, init=False, repr=False)
+    _closed: bool = field(default=False, init=False, repr=False)
+
+    @abstractmethod
     def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key; yield outcomes as they come.
 
@@ -101,15 +131,76 @@ class Executor(Protocol):
 
     def stop(self) -> None:
         """Begin no more keys of this `submit`, let running ones finish."""
+        self._stopped = True
 
     def close(self) -> None:
-        """End all jobs and workers now."""
+        """End all jobs and workers now; nothing is run after this."""
+        self._stopped = self._closed = True
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class InlineExecutor(Executor):
+    """Runs jobs in this process; a crash of a job is a crash of everything."""
+
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
+        """Run the function on every key, in order; KeyboardInterrupt goes to the caller."""
+        self._stopped = self._closed
+        order = as_order(keys)
+        while not self._stopped and (key := order.take()) is not None:
+            with importing(self.code):
+                outcome = run_job(function, key, self.threads_per_job)
+            order.ended(key, outcome.seconds, well=outcome.error is None)
+            yield outcome
+
+
+class JoblibExecutor(Executor):
+    """Runs jobs by the caller's joblib, whatever `joblib.parallel_config` says; results come back by value.
+
+    An error ends everything and is raised as it is, which users of scikit-learn expect of a `fit`.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Workers at most of the joblib backend in use; None: one, or the context's.
+    keep : callable
+        Called in this process with every key and its result.
+    verbose : int
+        As in joblib.
+    """
+
+    def __init__(self, n_jobs: int | None, keep: Callable[[str, Any], None], *, verbose: int = 0) -> None:
+        super().__init__()
+        self._workers = n_jobs
+        self._keep = keep
+        self._verbose = verbose
+
+    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
+        """Run the function on every key, in their order; scikit-learn's configuration goes along."""
+        assert isinstance(keys, Sequence), "joblib takes jobs as they are listed"
+        from joblib import effective_n_jobs
+        from sklearn.utils.parallel import Parallel, delayed
+
+        if effective_n_jobs(self._workers) == 1 and not self._verbose:
+            done = (_timed(function, key) for key in keys)
+        else:
+            run = Parallel(n_jobs=self._workers, verbose=self._verbose)
+            done = iter(run(delayed(_timed)(function, key) for key in keys))
+        for key, (seconds, value) in zip(keys, done, strict=True):
+            self._keep(key, value)
+            yield Outcome(key, None, seconds, None)
+            if self._stopped:
+                return
+
+
+def _timed(function: Callable[[str], Any], key: str) -> tuple[float, Any]:
+    started = time.perf_counter()
+    value = function(key)
+    return time.perf_counter() - started, value
 
 
 def run_job(function: Callable[[str], Any], key: str, n_threads: int) -> Outcome:
@@ -220,39 +311,3 @@ def _words_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its text could not be read)"
-
-
-class InlineExecutor:
-    """Runs jobs in this process; a crash of a job is a crash of everything."""
-
-    def __init__(self, threads_per_job: int = 1, code: Code = NO_CODE) -> None:
-        self.threads_per_job = threads_per_job
-        self.code = code
-        self._stopped = False
-        self._closed = False
-
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
-        """Run the function on every key, in order; KeyboardInterrupt goes to the caller."""
-        self._stopped = self._closed
-        order = as_order(keys)
-        while not self._stopped and (key := order.take()) is not None:
-            with importing(self.code):
-                outcome = run_job(function, key, self.threads_per_job)
-            order.ended(key, outcome.seconds, well=outcome.error is None)
-            yield outcome
-
-    def stop(self) -> None:
-        """Begin no more keys of this `submit`."""
-        self._stopped = True
-
-    def close(self) -> None:
-        """Begin no more keys, now and later; there are no workers to end."""
-        self._stopped = self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

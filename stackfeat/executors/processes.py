@@ -21,8 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, ClassVar, cast
 
 from stackfeat.errors import (
     JobEnded,
@@ -32,9 +31,9 @@ from stackfeat.errors import (
     UsageError,
     WorkerLostError,
 )
-from stackfeat.executors.job import THREAD_VARIABLES, Order, Outcome, as_order, to_bytes
+from stackfeat.executors.job import THREAD_VARIABLES, Executor, Order, Outcome, as_order, to_bytes
 from stackfeat.executors.signals import WORKERS, end_worker
-from stackfeat.registry.user_code import NO_CODE, Code
+from stackfeat.registry.user_code import Code
 
 
 class Turns:
@@ -80,11 +79,8 @@ SAFE_PATH = "PYTHONSAFEPATH"
 """Keeps the working folder off the path of whatever workers start: it may be one that somebody sent."""
 
 _LOOK_SECONDS = 0.2
-
 _LAST_ANSWER_SECONDS = 2.0
-
 _KILL_SECONDS = 5.0
-
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
@@ -158,25 +154,16 @@ def _own_group() -> dict[str, Any]:
 
 
 @dataclass
-class ProcessExecutor:
-    """Runs jobs in `n_jobs` worker processes, which stay between calls of `submit`.
+class ProcessExecutor(Executor):
+    """Runs jobs in `n_jobs` worker processes, which stay between calls of `submit`."""
 
-    Parameters
-    ----------
-    timeout : float, optional
-        Seconds that one job may run; then it is ended and its outcome is a MemberError.
-    """
-
-    n_jobs: int
-    threads_per_job: int = 1
-    retries: int = 2
-    timeout: float | None = None
-    code: Code = NO_CODE
+    is_parallel: ClassVar[bool] = True
+    ends_jobs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerProcess] = []
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._stopped = self._closed = self._busy = False
+        self._busy = False
 
     def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
         """Run the function on every key; never more than `n_jobs` keys are in flight.
@@ -206,23 +193,11 @@ class ProcessExecutor:
             for worker in self._running:
                 self._end(worker)
 
-    def stop(self) -> None:
-        """Begin no more keys of this `submit`, let running ones finish."""
-        self._stopped = True
-
     def close(self) -> None:
         """Kill all workers; nothing is run after this."""
-        self._stopped = self._closed = True
+        super().close()
         for worker in list(self._workers):
             self._end(worker)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def _running(self) -> list[WorkerProcess]:
@@ -263,7 +238,12 @@ class ProcessExecutor:
         if answer is None:
             return self._take_death(worker, turns)
         key, worker.key = cast(str, worker.key), None
-        outcome = _unpack(answer, key)
+        packed, words = answer
+        try:
+            outcome: Outcome = pickle.loads(packed)
+        except Exception as error:
+            unread = MemberError(words or f"the job's value cannot be read here: {error}")
+            outcome = Outcome(key, unread, 0.0, None)
         turns.ended(key, outcome.seconds, well=outcome.error is None)
         return [outcome]
 
@@ -306,12 +286,3 @@ class ProcessExecutor:
         if worker in self._workers:
             self._workers.remove(worker)
         worker.kill()
-
-
-def _unpack(answer: tuple[bytes, str], key: str) -> Outcome:
-    packed, words = answer
-    try:
-        outcome: Outcome = pickle.loads(packed)
-    except Exception as error:
-        return Outcome(key, MemberError(words or f"the job's value cannot be read here: {error}"), 0.0, None)
-    return outcome

@@ -110,7 +110,7 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
             open_executor(loaded.config.executor, code, can_end=limit is not None) as executor,
             _end_logged(),
         ):
-            context = open_context(loaded, store, executor, code, progress)
+            context = open_context(store, executor, code, progress)
             context.deadlines = Deadlines.starting_at(started, limit)
             planner, plan, of_plan = _repairing(lambda: _planned(planner, data), planner.read_rows)
             compute = partial(_compute, planner, plan, data, of_plan, context, outputs)

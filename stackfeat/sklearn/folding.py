@@ -30,7 +30,7 @@ from stackfeat.encodings.procrustes import Alignment
 from stackfeat.encodings.relative import N_ANCHORS
 from stackfeat.engine.blocks import anchors_of, spread, usable_anchors
 from stackfeat.engine.crossfit import cross_fit
-from stackfeat.executors.pool import JoblibExecutor
+from stackfeat.executors.job import JoblibExecutor
 from stackfeat.members.net import FittedNets
 from stackfeat.members.tap_encoders import TapReader
 from stackfeat.nets.options import JOINT

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackfeat.errors import ConfigError
-from stackfeat.executors import InlineExecutor, ProcessExecutor, make_executor, resolve_jobs
+from stackfeat.executors import make_executor, resolve_jobs
 from stackfeat.executors.job import InOrder
 from stackfeat.executors.processes import Turns
 
@@ -44,11 +44,6 @@ def test_auto_jobs_are_the_cpus_this_process_may_use(monkeypatch: pytest.MonkeyP
         1,
         3,
     )
-
-
-def test_an_executor_can_be_chosen_by_its_class() -> None:
-    assert isinstance(make_executor("loky", 2), ProcessExecutor)
-    assert isinstance(make_executor("inline"), InlineExecutor)
 
 
 @given(

@@ -87,17 +87,6 @@ def test_an_idle_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
         assert run(executor, lambda key: key, ["b"])["b"].value == "b"
 
 
-@pytest.mark.parametrize("kind", ["inline", "loky"])
-def test_stop_lets_running_jobs_end_and_begins_no_more(kind: str) -> None:
-    with make_executor(kind, 2) as executor:
-        outcomes = []
-        for outcome in executor.submit(lambda key: time.sleep(0.05), [str(i) for i in range(40)]):
-            outcomes.append(outcome)
-            executor.stop()
-        assert 1 <= len(outcomes) <= 4
-        assert [outcome.value for outcome in executor.submit(lambda key: key, ["more"])] == ["more"]
-
-
 def test_leaving_the_loop_early_ends_running_jobs_and_the_engine_stays_usable(tmp_path: Path) -> None:
     def job(key: str) -> int:
         (tmp_path / str(os.getpid())).touch()
