@@ -20,6 +20,16 @@ class Options(BaseModel):
         """Return plain JSON values, with the names used in a config file."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def is_set(self, name: str) -> bool:
+        """Whether an option differs from its default (a resolved config writes defaults out)."""
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names that a config may use for the options."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
 
 def one_is_a_list(value: object) -> object:
     """Return a text alone as a list of it, where an option takes several."""

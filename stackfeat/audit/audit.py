@@ -13,7 +13,7 @@ from typing import Any
 from stackfeat.audit.permutation_test import PermutationTest, Reruns, run_permutation_test
 from stackfeat.audit.provenance import Provenance, check_provenance
 from stackfeat.config import LoadedConfig
-from stackfeat.config.member_checks import trust_findings
+from stackfeat.config.checks import code_findings
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.samples import Samples, load_samples
@@ -180,7 +180,7 @@ def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
             f"code outside scikit-learn, lightgbm, xgboost and catboost must be agreed to; got {', '.join(own)}; "
             "read it, then give --trust-code (or --no-null: the proof from the store runs no code)"
         )
-    found = trust_findings(config, home)
+    found = [finding for finding in code_findings(config, home, False) if finding.trust]
     if found:
         raise TrustError([Problem(finding.path, finding.message, "config.yaml") for finding in found])
 

@@ -6,7 +6,6 @@ folder), and anything that opens a data file before a run (`scaffold` excepted).
 """
 
 from stackfeat.config.load import LoadedConfig, config_from_dict, load_config
-from stackfeat.config.run_config import RunConfig
-from stackfeat.config.write import dump_config, json_schema
+from stackfeat.config.run_config import RunConfig, dump_config, json_schema
 
 __all__ = ["LoadedConfig", "RunConfig", "config_from_dict", "dump_config", "json_schema", "load_config"]

@@ -1,23 +1,20 @@
 """Check what no single option can know: whether a config fits together and can run here.
 
 In:  a RunConfig whose values are legal one by one, the config's folder, and what the user allows.
-Out: findings, each with the path it is about; what the config needs trust for; options that nothing acts on yet.
-     Nothing is loaded and no user code is imported.
+Out: findings, each with the path it is about, also those of the members themselves; what the config needs trust for;
+     options that nothing acts on yet. Nothing is loaded and no user code is imported.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stackfeat.config.data_checks import Allowed, data_findings, input_findings, path_findings
-from stackfeat.config.fields import is_set
-from stackfeat.config.file_member_checks import import_findings, reader_findings, weights_findings
-from stackfeat.config.member_checks import member_findings
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path
@@ -25,9 +22,10 @@ from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.executors import EXECUTORS
-from stackfeat.members.net_options import NetOptions
+from stackfeat.members.options import MemberOptions, RunFacts
 from stackfeat.metrics.registry import check_metric, declared
-from stackfeat.nets.options import TapOptions
+from stackfeat.registry.patterns import has_fold
+from stackfeat.registry.resolve import name_problems
 from stackfeat.registry.trust import Need, agree_once
 from stackfeat.tasks.task import task_class
 
@@ -64,7 +62,7 @@ def _mode_findings(config: RunConfig) -> list[Finding]:
     if stack.averaging == "late":
         return []
     findings = []
-    if is_set(stack, "meta_fit"):
+    if stack.is_set("meta_fit"):
         message = (
             f"meta_fit: {stack.meta_fit} says which fit a pipeline's view goes through; got averaging: "
             f"{stack.averaging}, where one fit on all rows sees all test rows. Remove it, or use averaging: late"
@@ -117,53 +115,64 @@ def block_findings(averaging: str, graph: Graph) -> list[Finding]:
     return findings
 
 
-def unbuilt_findings(config: RunConfig) -> list[Finding]:
-    """Return a finding for each option in use that is not built yet."""
-    return [
-        *_general(config),
-        *_types(config),
-        *(
-            finding
-            for level, members in config.levels.items()
-            for finding in _members(f"levels.{level}", members)
-        ),
-    ]
-
-
-def _unbuilt(path: str, what: str, remedy: str = "remove it") -> Finding:
-    return Finding(path, f"{what} is not built yet; {remedy}")
-
-
-def _general(config: RunConfig) -> Iterator[Finding]:
+def unbuilt_findings(config: RunConfig) -> Iterator[Finding]:
+    """Yield a finding for each option in use that is not built yet; options of members say so themselves."""
     if config.executor.kind not in EXECUTORS:
-        yield _unbuilt("executor.kind", config.executor.kind, "use loky or inline")
+        message = f"{config.executor.kind} is not built yet; use loky or inline"
+        yield Finding("executor.kind", message)
     for name in ("memory", "disk"):
         if getattr(config.limits, name) is not None:
-            yield _unbuilt(f"limits.{name}", f"limits.{name}")
-
-
-def _types(config: RunConfig) -> Iterator[Finding]:
+            yield Finding(f"limits.{name}", f"limits.{name} is not built yet; remove it")
     for column, kind in config.data.types.items():
         if kind == "text":
-            yield _unbuilt(
-                f"data.types.{column}", "type text", "use categorical, or add the column to data.drop"
-            )
+            message = "type text is not built yet; use categorical, or add the column to data.drop"
+            yield Finding(f"data.types.{column}", message)
 
 
-def _members(path: str, members: Mapping[str, object]) -> Iterator[Finding]:
-    for name, options in members.items():
-        if isinstance(options, NetOptions):
-            yield from _emitted(f"{path}.{name}.emit", options)
+def code_findings(config: RunConfig, folder: Path, trust_code: bool) -> Iterator[Finding]:
+    """Yield what is wrong with code that folds and members name, and with what members give it."""
+    if ":" in config.folds.kind:
+        options = {"packages": (), "trust_code": trust_code, "search_path": folder}
+        for problem in name_problems("folds.kind", config.folds.kind, {}, "splitter", **options):
+            yield Finding(*problem)
+    for path, _, member in _members(config):
+        for place, message, is_untrusted in member.code_problems(config.task, folder, trust_code):
+            yield Finding(f"{path}.{place}", message, is_untrusted)
 
 
-def _emitted(path: str, options: NetOptions) -> Iterator[Finding]:
-    for place, item in enumerate(options.emit if options.emit != "auto" else ()):
-        tap = item if isinstance(item, TapOptions) else TapOptions(tap=item)
-        tap_path = f"{path}.{place}.tap" if isinstance(item, TapOptions) else f"{path}.{place}"
-        if ":grad" in tap.tap:
-            yield _unbuilt(tap_path, f"a tap of gradients ({tap.tap!r})")
-        if tap.tap.endswith("#all"):
-            yield _unbuilt(tap_path, f"a tap of all calls ({tap.tap!r})", "name one call, such as #0 or #-1")
+def member_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
+    """Yield what members find wrong with their options."""
+    for path, is_first, member in _members(config):
+        facts = (config.task, config.data, config.folds, config.stack.averaging)
+        for place, message in member.problems(RunFacts(*facts, is_first, allowed.file_problem)):
+            yield Finding(place if place.startswith("data.inputs.") else f"{path}.{place}", message)
+
+
+def _members(config: RunConfig) -> Iterator[tuple[str, bool, MemberOptions]]:
+    """Yield path, whether it is of the first level, and options of every member."""
+    for position, (level, members) in enumerate(config.levels.items()):
+        for name, options in members.items():
+            yield f"levels.{level}.{name}", position == 0, options
+
+
+def reader_findings(graph: Graph) -> list[Finding]:
+    """Return a finding for each tree meta-learner that reads one test file made of all fold models."""
+    findings = []
+    for node in graph.nodes:
+        if not graph.options[node.full_name].is_tree_learner:
+            continue
+        for block in node.blocks:
+            options = graph.options["/".join(block.split("/")[:2])]
+            test = None if options.files is None or options.allows_early else options.files.test
+            if test is not None and not has_fold(test):
+                message = (
+                    f"{node.full_name} is made of trees and reads {block!r}, whose one test file ({test!r}) stands "
+                    "for all fold models: its rows are smoother than out-of-fold rows, which misleads trees. Give a "
+                    "test file of each fold's model ({fold} in the name), leave the block out, or accept it with "
+                    "allow_early: true on the imported member"
+                )
+                findings.append(Finding(f"{node.path}.inputs", message))
+    return findings
 
 
 def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = True) -> list[Finding]:
@@ -183,9 +192,8 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
         *data_findings(config),
         *input_findings(config, allowed),
         *path_findings(config, allowed),
+        *code_findings(config, allowed.folder, allowed.trust_code),
         *member_findings(config, allowed),
-        *import_findings(config, allowed),
-        *weights_findings(config, allowed),
         *stack_findings(config),
     ]
     if with_graph:

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stackfeat.config.fields import is_set
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.files.tables import BUILTIN, BUILTIN_SETS, beside, holds
@@ -154,6 +153,61 @@ class Allowed:
         roots = [self.folder, *self.data_roots]
         return found if any(found.is_relative_to(root.resolve()) for root in roots) else None
 
+    def file_problem(self, path: str, remedy: str = "", suffix: str = "") -> str | None:
+        """Say what is wrong with the file at a path, or None.
+
+        Parameters
+        ----------
+        remedy : str
+            What else to do where there is no such file, and none of a name like it.
+        suffix : str
+            Of the files whose names may be meant.
+        """
+        try:
+            found = self.resolve(path)
+            is_file = found is not None and found.is_file()
+        except (OSError, ValueError, RuntimeError) as error:
+            return _no_path("file", path, error)
+        if found is None:
+            return self.outside(path)
+        if is_file:
+            return None
+        if found.is_dir():
+            return f"must be a file; got the folder {path!r}. Name a file in it"
+        if found.exists():
+            return f"must be a regular file; got {path!r}, a pipe or device. Write it to a file"
+        hint = _hint(found, suffix)
+        return f"there is no file {path!r} in {self.folder}.{hint or remedy}"
+
+    def data_folder_problem(self, path: str) -> str | None:
+        """Say what is wrong with a folder to read from, or None."""
+        try:
+            found = self.resolve(path)
+            if found is None:
+                return self.outside(path)
+            return None if found.is_dir() else f"there is no folder {path!r} in {self.folder}.{_hint(found)}"
+        except (OSError, ValueError, RuntimeError) as error:
+            return _no_path("folder", path, error)
+
+    def outside(self, path: str) -> str:
+        """Say that a path leaves the allowed folders."""
+        return (
+            f"paths stay inside the config's folder ({self.folder}), links followed; got {path!r}. "
+            f"Move it there, or allow its folder with --data-root DIR or {ROOTS_VARIABLE}"
+        )
+
+
+def _hint(missing: Path, suffix: str = "") -> str:
+    """Return which file or folder beside a missing one may be meant."""
+    beside = missing.parent.iterdir() if missing.parent.is_dir() else ()
+    return suggest(missing.name, [item.name for item in beside if item.name.endswith(suffix)])
+
+
+def _no_path(kind: str, path: str, error: Exception) -> str:
+    """Return what is said of a text that the file system takes for no path."""
+    reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return f"must be the path of a {kind}; got {path[:80]!r} ({reason})"
+
 
 def data_roots_from(roots: Sequence[Path] = ()) -> tuple[Path, ...]:
     """Return `roots` and those of the environment variable STACKFEAT_DATA_ROOTS, made absolute."""
@@ -164,13 +218,14 @@ def data_roots_from(roots: Sequence[Path] = ()) -> tuple[Path, ...]:
 
 def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
     """Return all findings about files to read and folders to write."""
-    findings = []
+    problems = {}
     for role in ("train", "test", "sample_submission"):
         path = getattr(config.data, role)
         if path is not None and not path.startswith(BUILTIN):
-            findings += file_findings(f"data.{role}", path, allowed)
+            problems[f"data.{role}"] = allowed.file_problem(path)
     for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
-        findings += _folder_findings(place, path, allowed)
+        problems[place] = _folder_problem(place, path, allowed)
+    findings = [Finding(place, problem) for place, problem in problems.items() if problem]
     return findings or _nested(config.run_dir, config.store, allowed)
 
 
@@ -179,55 +234,31 @@ def _nested(run_dir: str, store: str, allowed: Allowed) -> list[Finding]:
     results, entries = (allowed.folder / run_dir).resolve(), (allowed.folder / store).resolve()
     in_results = entries.relative_to(results).parts if entries.is_relative_to(results) else ("",)
     if results.is_relative_to(entries) or in_results[0] in RUN_FOLDERS:
-        got = (
-            f"{run_dir!r} for both" if results == entries else f"outputs.dir={run_dir!r} and store={store!r}"
-        )
+        is_one = results == entries
+        got = f"{run_dir!r} for both" if is_one else f"outputs.dir={run_dir!r} and store={store!r}"
         message = f"results and store need folders of their own; got {got}. Choose another outputs.dir"
         return [Finding("outputs.dir", message)]
     return []
 
 
-def file_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
-    """Return what is wrong with the file at `path`, named at `place` of a config."""
-    try:
-        found = allowed.resolve(path)
-        is_file = found is not None and found.is_file()
-    except (OSError, ValueError, RuntimeError) as error:
-        return [no_path(place, "file", path, error)]
-    if found is None:
-        return [Finding(place, outside(path, allowed))]
-    if is_file:
-        return []
-    if found.is_dir():
-        return [Finding(place, f"must be a file; got the folder {path!r}. Name a file in it")]
-    if found.exists():
-        return [Finding(place, f"must be a regular file; got {path!r}, a pipe or device. Write it to a file")]
-    beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
-    message = f"there is no file {path!r} in {allowed.folder}.{suggest(found.name, beside)}"
-    return [Finding(place, message)]
-
-
-def _folder_findings(place: str, path: str, allowed: Allowed) -> list[Finding]:
+def _folder_problem(place: str, path: str, allowed: Allowed) -> str | None:
     if "://" in path:
         message = f"must be a folder; got the address {path[:80]!r}. Nothing in a config reaches the network"
-        return [Finding(place, f"{message}: name a folder, or leave it out")]
+        return f"{message}: name a folder, or leave it out"
     try:
         found = (allowed.folder / path).resolve()
         is_inside, obstacle = allowed.resolve(path) is not None, _obstacle(allowed.folder / path)
     except (OSError, ValueError, RuntimeError) as error:
-        return [no_path(place, "folder", path, error)]
+        return _no_path("folder", path, error)
     is_own_word = any(place == name or place.startswith(f"{name}.") for name in allowed.overridden)
     if not is_inside and not is_own_word:
-        remedy = f", or give it on the command line: --set {place}={path}"
-        return [Finding(place, outside(path, allowed) + remedy)]
+        return f"{allowed.outside(path)}, or give it on the command line: --set {place}={path}"
     if obstacle is not None:
-        return [Finding(place, f"must be a folder; got {obstacle}. Choose another name")]
+        return f"must be a folder; got {obstacle}. Choose another name"
     # A run replaces its own files, config.yaml among them, and removes stale ones.
     if found == allowed.folder.resolve():
-        return [
-            Finding(place, f"must be a folder of its own; got the config's folder ({path!r}). Name one in it")
-        ]
-    return []
+        return f"must be a folder of its own; got the config's folder ({path!r}). Name one in it"
+    return None
 
 
 def _obstacle(path: Path) -> str | None:
@@ -240,133 +271,48 @@ def _obstacle(path: Path) -> str | None:
     return there if above == path else f"{str(path)!r}, which is below {there}"
 
 
-def no_path(place: str, kind: str, path: str, error: Exception) -> Finding:
-    """Return what is said of a text that the file system takes for no path."""
-    reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
-    return Finding(place, f"must be the path of a {kind}; got {path[:80]!r} ({reason})")
-
-
-def outside(path: str, allowed: Allowed) -> str:
-    """Return what is said of a path that leaves the allowed folders."""
-    return (
-        f"paths stay inside the config's folder ({allowed.folder}), links followed; got {path!r}. "
-        f"Move it there, or allow its folder with --data-root DIR or {ROOTS_VARIABLE}"
-    )
-
-
-OF_ARRAYS = ("kind", "lengths", "channels")
-
-OF_IMAGES = ("root", "size", "mode", "resize", "broken")
-
-OF_BOTH = ("normalize", "stream")
-
-
 def input_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
     """Return all findings about named inputs."""
     if config.data.inputs is None:
         return []
     if not config.data.inputs:
-        return [
-            Finding("data.inputs", "must name at least one input; got none. Remove it for one input `table`")
-        ]
+        message = "must name at least one input; got none. Remove it for one input `table`"
+        return [Finding("data.inputs", message)]
     findings = []
     for name, options in config.data.inputs.items():
         path = f"data.inputs.{name}"
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             message = f"names use letters, digits, '.', '_' and '-' only; got {name!r}"
             findings.append(Finding(path, message))
-        if options.columns == ():
-            findings.append(Finding(f"{path}.columns", "must name at least one column; got none"))
-        findings += _option_findings(path, options)
-        findings += _file_findings(path, options, config, allowed)
+        problems = [*options.problems(), *_file_problems(options, config, allowed)]
+        findings += [Finding(f"{path}.{option}", message) for option, message in problems]
     return findings
 
 
-def _option_findings(path: str, options: InputOptions) -> Iterator[Finding]:
-    """Options that belong to another source, or miss or contradict each other."""
-    source = "array" if options.array is not None else "column" if options.column is not None else "columns"
-    legal = {"array": (*OF_ARRAYS, *OF_BOTH), "column": (*OF_IMAGES, *OF_BOTH), "columns": ()}[source]
-    for option in (*OF_ARRAYS, *OF_IMAGES, *OF_BOTH):
-        if option not in legal and is_set(options, option):
-            wanted = (
-                "array and column"
-                if option in OF_BOTH
-                else "array"
-                if option in OF_ARRAYS
-                else "column (image files)"
-            )
-            message = f"is for inputs with {wanted}; got an input of {source}. Remove it"
-            yield Finding(f"{path}.{option}", message)
-    if source == "column" and options.size is None:
-        yield Finding(f"{path}.size", "image files need a size in pixels; got none. Add size: 64")
-    if source == "column" and options.mode == "L" and options.normalize == "imagenet":
-        message = "imagenet has means of three colours; got mode=L. Use mode: RGB, or normalize: standard"
-        yield Finding(f"{path}.normalize", message)
-    if options.lengths is not None and options.kind not in ("auto", "sequence", "tokens"):
-        message = f"only sequences and tokens have lengths; got kind={options.kind}. Remove it"
-        yield Finding(f"{path}.lengths", message)
-    if options.channels != "auto" and options.kind not in ("auto", "image"):
-        yield Finding(f"{path}.channels", f"only images have channels; got kind={options.kind}. Remove it")
-    if options.kind in ("table", "tokens") and is_set(options, "normalize"):
-        message = f"is for images and sequences; got kind={options.kind}. Remove it"
-        yield Finding(f"{path}.normalize", message)
-    if options.kind == "table" and is_set(options, "stream"):
-        yield Finding(f"{path}.stream", "tables are held in memory; got kind=table. Use kind: array")
+def _file_problems(options: InputOptions, config: RunConfig, allowed: Allowed) -> Iterator[tuple[str, str]]:
+    """Yield (option, message) for arrays and image folders that cannot be read."""
+    for option, name in (("array", options.array), ("lengths", options.lengths)):
+        if name is not None:
+            for message in _array_problems(name, option, config, allowed):
+                yield option, message
+    if options.column is not None and (problem := allowed.data_folder_problem(options.root or ".")):
+        yield "root", problem
 
 
-def _file_findings(path: str, options: InputOptions, config: RunConfig, allowed: Allowed) -> list[Finding]:
-    findings: list[Finding] = []
-    named = {"array": options.array, "lengths": options.lengths}
-    if options.column is not None:
-        named["root"] = options.root or "."
-    for option, name in named.items():
-        place = f"{path}.{option}"
-        try:
-            if option == "root" and name is not None:
-                findings += _root_findings(place, name, allowed)
-            elif name is not None:
-                findings += _array_findings(place, name, option, config, allowed)
-        except (OSError, ValueError, RuntimeError) as error:
-            findings.append(no_path(place, "folder" if option == "root" else "file", str(name), error))
-    return findings
-
-
-def _root_findings(place: str, root: str, allowed: Allowed) -> Iterator[Finding]:
-    found = allowed.resolve(root)
-    if found is None:
-        yield Finding(place, outside(root, allowed))
-    elif not found.is_dir():
-        beside = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
-        yield Finding(place, f"there is no folder {root!r} in {allowed.folder}.{suggest(found.name, beside)}")
-
-
-def _array_findings(
-    place: str, name: str, option: str, config: RunConfig, allowed: Allowed
-) -> Iterator[Finding]:
+def _array_problems(name: str, option: str, config: RunConfig, allowed: Allowed) -> Iterator[str]:
     """A npy file stands beside each data file; any other name means an array of a npz file."""
-    files = [file for file in (config.data.train, config.data.test) if file is not None]
-    for file in files:
+    for file in filter(None, (config.data.train, config.data.test)):
         if file.startswith(BUILTIN):
-            yield Finding(place, f"arrays are read from files; got {file}. Name a npz file")
+            yield f"arrays are read from files; got {file}. Name a npz file"
             return
         if holds(name, "array"):
             path = beside(Path(file), name)
-            found = allowed.resolve(str(path))
-            if found is None:
-                yield Finding(place, outside(str(path), allowed))
-            elif not found.is_file():
-                near = (
-                    [item.name for item in found.parent.glob(f"*{path.suffix}")]
-                    if found.parent.is_dir()
-                    else []
-                )
-                hint = suggest(found.name, near)
-                remedy = "" if hint else " ({name} stands for the data file's name without suffix)"
-                yield Finding(place, f"there is no file {str(path)!r} in {allowed.folder}.{hint}{remedy}")
+            remedy = " ({name} stands for the data file's name without suffix)"
+            if problem := allowed.file_problem(str(path), remedy, path.suffix):
+                yield problem
         elif option == "array" and not holds(file, "arrays"):
             message = (
-                f"names an array of a npz file; got {name!r} and {file}. Use a npz file, or a npy file beside "
-                f"it, such as '{{name}}_{name}.npy'"
+                f"names an array of a npz file; got {name!r} and {file}. Use a npz file, or a npy file beside"
             )
-            yield Finding(place, message)
+            yield f"{message} it, such as '{{name}}_{name}.npy'"
             return

@@ -16,10 +16,9 @@ from pydantic import ValidationError
 
 from stackfeat.config.checks import config_findings, needs_of, with_remedy
 from stackfeat.config.data_checks import Allowed, data_roots_from
-from stackfeat.config.fields import Key, names_of, value_at
 from stackfeat.config.overrides import apply_overrides
 from stackfeat.config.problems import Finding, Places, findings_of, show
-from stackfeat.config.run_config import RunConfig
+from stackfeat.config.run_config import Key, RunConfig, value_at
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, read_yaml
 from stackfeat.device import device_kind
 from stackfeat.errors import ConfigError, Problem, TrustError
@@ -170,9 +169,7 @@ def config_from_dict(
 def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: Allowed) -> Checked:
     if not isinstance(values, dict):
         got = "an empty file" if values is None else show(values)
-        required = ", ".join(
-            name for name in names_of(RunConfig) if RunConfig.model_fields[name].is_required()
-        )
+        required = ", ".join(name for name in RunConfig.names() if RunConfig.model_fields[name].is_required())
         message = f"a config must be a mapping with {required}; got {got}"
         raise ConfigError([Problem("", message, places.file, 1 if places.file else None)])
     overridden = apply_overrides(values, overrides)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stackfeat.config.fields import Key, names_of, options_class, value_at
+from stackfeat.config.run_config import Key, options_class, value_at
 from stackfeat.config.yaml_file import MAX_DEPTH, MAX_KEY, join_path, parse_yaml
 from stackfeat.errors import ConfigError, Problem
 from stackfeat.registry.resolve import cut, suggest
@@ -125,8 +125,8 @@ def _check_may_start(key: Key, here: dict[str, Any], above: Sequence[Key], value
 
 def _check_name(key: Key, above: Sequence[Key], values: dict[str, Any]) -> None:
     options = options_class(above, values)
-    if options is not None and key not in names_of(options):
-        legal = names_of(options)
+    if options is not None and key not in options.names():
+        legal = options.names()
         message = f"there is no option {key!r} here; legal are {', '.join(legal)}.{suggest(str(key), legal)}"
         raise ConfigError([Problem(_text([*above, key]), message)])
 

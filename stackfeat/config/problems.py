@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stackfeat.config.fields import Key, homes_of, kinds_with, names_of, options_class, value_at
 from stackfeat.config.overrides import LONGEST_SHOWN
+from stackfeat.config.run_config import Key, homes_of, kinds_with, options_class, value_at
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path
 from stackfeat.errors import Problem
 from stackfeat.members import MEMBERS
@@ -189,7 +189,7 @@ def _wanted(error: _Error, values: Any) -> str:
     name = _TYPES.get(error.kind.split("_")[0], "")
     if name == "a mapping":
         options = options_class(error.keys, values)
-        return f"a mapping ({', '.join(names_of(options))})" if options else name
+        return f"a mapping ({', '.join(options.names())})" if options else name
     return name or error.kind.replace("_", " ")
 
 
@@ -207,7 +207,7 @@ def _unknown_name(error: _Error, values: Any) -> str:
     """Explain a name that is no option at its place."""
     name, parent = str(error.keys[-1]), error.keys[:-1]
     options = options_class(parent, values)
-    legal = names_of(options) if options else []
+    legal = options.names() if options else []
     hint = suggest(name, legal)
     is_member = len(parent) == 3 and parent[0] == "levels"
     if options and not hint:
@@ -236,7 +236,7 @@ def _missing_name(error: _Error, values: Any) -> str:
 
 def _legal_at(error: _Error, values: Any) -> list[str]:
     options = options_class(error.keys[:-1], values)
-    return names_of(options) if options else []
+    return options.names() if options else []
 
 
 def _no_kind(error: _Error) -> str:

@@ -1,16 +1,21 @@
 """RunConfig: the options of all stages put together; what `config.yaml` holds.
 
 Torch-free. Exactly one of the keys net, estimator, vote and predictions says which kind of member a mapping in
-`levels` is.
+`levels` is. Besides: which names are legal at any place of a config, a config as YAML that `load_config` reads back
+to an equal one, and the JSON schema that editors complete it with.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
+from ruamel.yaml import YAML
 
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.executors import EXECUTORS, NOT_BUILT
@@ -69,6 +74,26 @@ def plain_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(plain_name)]
 
 
+def parse_seconds(value: str | int | float) -> float:
+    """Turn ``8h30m``, ``10m``, ``90s`` or a number into seconds."""
+    if isinstance(value, int | float):
+        return float(value)
+    match = _TIME.fullmatch(value.replace(" ", ""))
+    if not match or not any(match.groups()):
+        raise ValueError(f"must look like 8h30m, 10m or 90s; got {value!r}")
+    return sum(float(part) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True) if part)
+
+
+def readable_time(value: str | int | float | None) -> str | int | float | None:
+    """Refuse a time that cannot be read, or is none."""
+    if value is not None and not 0 < parse_seconds(value) < math.inf:
+        raise ValueError(f"must be a time above zero; got {value}")
+    return value
+
+
+Time = Annotated[str | int | float | None, AfterValidator(readable_time)]
+
+
 MOST_JOBS = 1024
 """Each is a process of its own; what asks for more is a slip or an attack."""
 
@@ -81,7 +106,7 @@ class ExecutorOptions(Options):
     threads_per_job: int = Field(1, ge=1, le=MOST_JOBS)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$")
     retries: int = Field(2, ge=0, le=100, description="Times a job is given again after its worker died.")
-    timeout: str | int | float | None = Field(
+    timeout: Time = Field(
         None,
         description="The longest that one job may run, such as 10m, 90s, or seconds; then its member fails.",
     )
@@ -93,11 +118,6 @@ class ExecutorOptions(Options):
             raise ValueError(f"must be 'auto' or from 1 to {MOST_JOBS}; got {value}")
         return value
 
-    @field_validator("timeout")
-    @classmethod
-    def readable_timeout(cls, value: str | int | float | None) -> str | int | float | None:
-        return _readable_time(value)
-
     @property
     def timeout_seconds(self) -> float | None:
         """The longest that one job may run, in seconds."""
@@ -107,35 +127,14 @@ class ExecutorOptions(Options):
 class LimitOptions(Options):
     """What a run may use."""
 
-    time: str | int | float | None = Field(None, description="Such as 8h30m, 10m, 90s, or seconds.")
+    time: Time = Field(None, description="Such as 8h30m, 10m, 90s, or seconds.")
     memory: str | None = None
     disk: str | None = None
-
-    @field_validator("time")
-    @classmethod
-    def readable_time(cls, value: str | int | float | None) -> str | int | float | None:
-        return _readable_time(value)
 
     @property
     def seconds(self) -> float | None:
         """The time limit in seconds."""
         return None if self.time is None else parse_seconds(self.time)
-
-
-def parse_seconds(value: str | int | float) -> float:
-    """Turn ``8h30m``, ``10m``, ``90s`` or a number into seconds."""
-    if isinstance(value, int | float):
-        return float(value)
-    match = _TIME.fullmatch(value.replace(" ", ""))
-    if not match or not any(match.groups()):
-        raise ValueError(f"must look like 8h30m, 10m or 90s; got {value!r}")
-    return sum(float(part) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True) if part)
-
-
-def _readable_time(value: str | int | float | None) -> str | int | float | None:
-    if value is not None and not 0 < parse_seconds(value) < math.inf:
-        raise ValueError(f"must be a time above zero; got {value}")
-    return value
 
 
 LARGEST_HOLDOUT = 0.5
@@ -210,3 +209,152 @@ class RunConfig(Options):
     def run_dir(self) -> str:
         """Folder of the results, relative to the config file."""
         return self.outputs.dir or f"runs/{self.name}"
+
+
+Key = str | int
+
+
+def value_at(values: Any, keys: Sequence[Key]) -> Any:
+    """Return what stands at `keys`, or None."""
+    for key in keys:
+        if isinstance(values, dict):
+            values = values.get(key)
+        elif isinstance(values, list | tuple) and isinstance(key, int) and -len(values) <= key < len(values):
+            values = values[key]
+        else:
+            return None
+    return values
+
+
+def options_class(keys: Sequence[Key], values: Any) -> type[Options] | None:
+    """Return the class of the options at `keys`, or None where the place takes no options.
+
+    Examples
+    --------
+    >>> options_class(["levels", "base", "a", "train"], {"levels": {"base": {"a": {"net": "mlp"}}}})
+    <class 'stackfeat.nets.options.TrainOptions'>
+    """
+    annotation: Any = RunConfig
+    rest = list(keys)
+    if rest[:1] == ["levels"]:
+        if len(rest) < 3:
+            return None
+        kind = member_kind(value_at(values, rest[:3]))
+        if kind is None:
+            return None
+        annotation, rest = MEMBERS[kind], rest[3:]
+    for key in rest:
+        annotation = _step(annotation, key)
+    return next((part for part in _parts(annotation) if _is_options(part)), None)
+
+
+def homes_of(name: str, options: type[Options]) -> list[str]:
+    """Return where below `options` an option called `name` is legal: ``lr`` -> ``train.lr``."""
+    found = []
+    for field_name, field in options.model_fields.items():
+        inner = [part for part in _parts(field.annotation) if _is_options(part)]
+        found += [f"{field_name}.{name}" for part in inner if name in part.names()]
+    return found
+
+
+def kinds_with(name: str) -> list[str]:
+    """Return the kinds of member that have an option called `name`."""
+    return [kind for kind in MEMBERS if name in MEMBERS[kind].names()]
+
+
+def _is_options(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Options)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """Yield the alternatives of a union, without the wrapping of Annotated."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _parts(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _parts(part)
+    else:
+        yield annotation
+
+
+def _step(annotation: Any, key: Key) -> Any:
+    """Return the annotation one key further down; None where there is none."""
+    steps = []
+    for part in _parts(annotation):
+        if _is_options(part):
+            steps += [
+                field.annotation for name, field in part.model_fields.items() if key in (name, field.alias)
+            ]
+        elif get_origin(part) is dict:
+            steps.append(get_args(part)[1])
+        elif get_origin(part) is tuple and isinstance(key, int):
+            steps.append(get_args(part)[0])
+    return Union[tuple(steps)] if steps else None  # noqa: UP007  (built from a list)
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the config as YAML, with every option written out.
+
+    Examples
+    --------
+    >>> from stackfeat.config import RunConfig
+    >>> levels = {"base": {"gbm": {"estimator": "lightgbm.LGBMClassifier"}}}
+    >>> values = {"task": "multiclass", "metric": "log_loss", "levels": levels}
+    >>> values["data"] = {"train": "sklearn:iris"}
+    >>> dump_config(RunConfig.model_validate(values)).splitlines()[1]
+    'task: multiclass'
+    """
+    yaml = YAML()
+    yaml.width = 110
+    yaml.representer.ignore_aliases = lambda data: True
+    stream = io.StringIO()
+    yaml.dump(_plain(config.model_dump(by_alias=True)), stream)
+    return stream.getvalue()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a config file."""
+    schema = RunConfig.model_json_schema(by_alias=True)
+    _allow_single_values(schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "stackfeat config",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return dicts, lists and scalars only; numpy numbers and tuples have no place in YAML."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str | int) else str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _allow_single_values(schema: dict[str, Any]) -> None:
+    """Let lists that take a single value do so in the schema too (`inputs: table`)."""
+    for name, definition in schema.get("$defs", {}).items():
+        for field in _single_value_fields(name):
+            given = definition["properties"][field]
+            for part in [given, *given.get("anyOf", ())]:
+                if part.get("type") == "array" and "items" in part:
+                    outer = {
+                        key: given.pop(key)
+                        for key in list(given)
+                        if key in ("default", "title", "description")
+                    }
+                    definition["properties"][field] = {"anyOf": [part["items"], given], **outer}
+                    break
+
+
+def _single_value_fields(name: str) -> list[str]:
+    """Return the fields of the options class `name` whose validators turn one value into a list."""
+    direct = Options.__subclasses__()
+    below = [deeper for found in direct for deeper in found.__subclasses__()]
+    model = next((found for found in [*direct, *below] if found.__name__ == name), None)
+    if model is None:
+        return []
+    validators = model.__pydantic_decorators__.field_validators.values()
+    return [field for item in validators if item.info.mode == "before" for field in item.info.fields]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -47,6 +48,38 @@ class InputOptions(Options):
                 f"an input has exactly one of columns, array, column; got {', '.join(given) or 'none'}"
             )
         return self
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (option, message) for options of another source, or that miss or contradict each other."""
+        source = next(name for name in ("array", "column", "columns") if getattr(self, name) is not None)
+        if self.columns == ():
+            yield "columns", "must name at least one column; got none"
+        for options, sources, wanted in _OF_SOURCES:
+            for option in options:
+                if source not in sources and self.is_set(option):
+                    yield option, f"is for inputs with {wanted}; got an input of {source}. Remove it"
+        if source == "column" and self.size is None:
+            yield "size", "image files need a size in pixels; got none. Add size: 64"
+        if source == "column" and self.mode == "L" and self.normalize == "imagenet":
+            message = "imagenet has means of three colours; got mode=L. Use mode: RGB, or normalize: standard"
+            yield "normalize", message
+        got = f"got kind={self.kind}. Remove it"
+        if self.lengths is not None and self.kind not in ("auto", "sequence", "tokens"):
+            yield "lengths", f"only sequences and tokens have lengths; {got}"
+        if self.channels != "auto" and self.kind not in ("auto", "image"):
+            yield "channels", f"only images have channels; {got}"
+        if self.kind in ("table", "tokens") and self.is_set("normalize"):
+            yield "normalize", f"is for images and sequences; {got}"
+        if self.kind == "table" and self.is_set("stream"):
+            yield "stream", "tables are held in memory; got kind=table. Use kind: array"
+
+
+_OF_SOURCES = (
+    (("kind", "lengths", "channels"), ("array",), "array"),
+    (("root", "size", "mode", "resize", "broken"), ("column",), "column (image files)"),
+    (("normalize", "stream"), ("array", "column"), "array and column"),
+)
+"""Options of an input, the sources that have them, and these in words."""
 
 
 class DataOptions(Options):

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.net_options import NetOptions
-from stackfeat.members.options import EstimatorOptions, MemberOptions, PredictionsOptions, VoteOptions
+from stackfeat.members.options import MemberOptions, PredictionsOptions, VoteOptions
 from stackfeat.meta.votes import VOTES
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 
 from stackfeat.errors import ConfigError, MemberError
 from stackfeat.members.construct import construct, fit_early_stopped, is_tree_model, with_class_codes
-from stackfeat.members.options import EstimatorOptions
+from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import Columns, Rows, combine
 from stackfeat.meta.estimator_io import fit_estimator, predict_rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
-from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, made
+from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, RunFacts, made
 from stackfeat.nets.options import (
     DEFAULT_ENCODINGS,
     FROZEN_ENCODINGS,
@@ -20,15 +20,29 @@ from stackfeat.nets.options import (
     TrainOptions,
     with_training_defaults,
 )
-from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES
-from stackfeat.registry.patterns import has_fold
-from stackfeat.registry.source import library_versions
+from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES, NETS
+from stackfeat.registry.parameters import net_problems, parameter_problems
+from stackfeat.registry.patterns import fill, has_fold, placeholder_problem, placeholders
+from stackfeat.registry.resolve import name_problems
+from stackfeat.registry.source import find_module, library_versions
 from stackfeat.tasks.task import OUTPUTS, task_class
 
 if TYPE_CHECKING:
     from stackfeat.members.protocol import Member
 
 FEW_EPOCHS, SMALL_BATCH = 20, 64
+_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_NEED_WEIGHTS = ("folds", "frozen", "state_key", "head", "freeze", "lr_decay", "lrs", "classes")
+_SEEN = (
+    "one net for all folds has seen the labels it would be asked to predict; got {!r}. Name a checkpoint of each "
+    "fold ({{fold}} in the name, and folds); if it was trained on other data, set frozen: true for its features, or "
+    "give train to start from it"
+)
+_UNKNOWN_FOLDS = (
+    "checkpoints of folds need to say which rows each of them did not see: without it features of row i may come "
+    "from a net that was trained on label i, and every score that follows is too good. Add folds: FILE.csv with the "
+    "columns id and fold, or put the fold into the training file (data.fold, folds.kind: column)"
+)
 EmitItem = str | TapOptions
 
 
@@ -125,6 +139,136 @@ class NetOptions(MemberOptions):
     def member(self, trust_code: bool = False) -> Member:
         learner = "net:NetMember" if self.weights is None else "checkpoint:CheckpointMember"
         return made(learner, self, trust_code)
+
+    def code_problems(self, task: str, folder: Path, trust_code: bool) -> Iterator[tuple[str, str, bool]]:
+        options = {"packages": (), "trust_code": trust_code, "search_path": folder}
+        found = list(name_problems("net", self.net, NETS, "net", **options))
+        yield from found
+        if not trust_code and not any(is_untrusted for *_, is_untrusted in found):
+            yield from parameter_problems(net_problems(self.net, self.params))
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        extra, packages = NET_PACKAGES.get(self.net, ("", ()))
+        missing = [package for package in packages if find_module(package, None) is None]
+        if missing:
+            message = f"net {self.net!r} needs {' and '.join(missing)}, not installed here"
+            yield "net", f'{message}. Install: pip install "stackfeat[{extra}]"'
+        task = task_class(run.task)
+        if self.emit == ():
+            message = f"must name at least one output; got none. Name {task.output}, or a layer"
+            yield "emit", message
+        emit = () if self.emit == "auto" else self.emit
+        for place, (item, tap) in enumerate(zip(emit, self.emitted(), strict=True)):
+            for option, message in tap.problems():
+                yield f"emit.{place}.{option}" if isinstance(item, TapOptions) else f"emit.{place}", message
+        *legal, last = ("auto", *task.head_outputs)
+        if self.output not in (*legal, last):
+            message = f"must be {', '.join(legal)} or {last} for task {run.task}; got {self.output}"
+            yield "output", message
+        for option, message in self.train.problems(run.task):
+            yield f"train.{option}", message
+        yield from self._weights_problems(run)
+
+    def _weights_problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        if self.weights is None:
+            for name in _NEED_WEIGHTS:
+                if self.is_set(name):
+                    message = f"{name} is about given weights; got no weights. Name the file, or remove it"
+                    yield name, message
+            return
+        if problem := placeholder_problem(self.weights):
+            yield "weights", problem
+            return
+        yield from self._file_problems(run, self.weights)
+        yield from self._fold_problems(run, self.weights)
+        yield from self._tuning_problems(run, self.weights)
+        if self.classes is not None and self.head == "reset":
+            message = "classes is the order of a head that is kept; got head: reset. Remove one of them"
+            yield "classes", message
+        if self.classes is not None and not task_class(run.task).most_classes:
+            yield "classes", f"values have no classes; got task={run.task}. Remove it"
+        if run.averaging == "refit" and has_fold(self.weights):
+            message = "averaging: refit needs a model of all rows; got checkpoints of folds only"
+            yield "weights", f"{message}. Use averaging: late"
+        yield from self._image_problems(run)
+
+    def _file_problems(self, run: RunFacts, weights: str) -> Iterator[tuple[str, str]]:
+        if not weights.lower().endswith(_WEIGHT_SUFFIXES):
+            suffixes = ", ".join(_WEIGHT_SUFFIXES)
+            yield "weights", f"must be a file of {suffixes}; got {weights!r}. Save the state dict"
+            return
+        first = weights.replace("{repeat}", "0").replace("{seed}", "0")
+        # A folds file decides how many there are, which is not opened here.
+        is_told = self.folds is not None and not self.taps()
+        if problem := run.files_problem(fill(first) if is_told else first):
+            yield "weights", problem
+        if self.folds is not None and (problem := run.file_problem(self.folds)):
+            yield "folds", problem
+
+    def _fold_problems(self, run: RunFacts, weights: str) -> Iterator[tuple[str, str]]:
+        if self.frozen:
+            if has_fold(weights):
+                message = f"frozen is one net for all folds; got {weights!r}. Remove frozen, or name one file"
+                yield "weights", message
+            if self.folds is not None:
+                message = "a frozen net never saw these rows, so it has no folds. Remove folds, or frozen"
+                yield "folds", message
+        elif not has_fold(weights):
+            if self.folds is not None:
+                message = f"folds say which rows each checkpoint did not see; got {weights!r}"
+                yield "folds", f"{message}. Use {{fold}} in weights"
+            if not self.is_tuned:
+                yield "weights", _SEEN.format(weights)
+        else:
+            kind, repeats = run.folds.kind, run.folds.repeats
+            has_given = kind == "column" or (kind == "auto" and run.data.fold is not None)
+            if self.folds is None and not has_given:
+                yield "weights", _UNKNOWN_FOLDS
+            if self.folds is not None and run.data.id is None:
+                yield "folds", "folds files are aligned by id; got no data.id. Name the id column"
+            has_repeats = repeats > 1 and run.folds.repeats_as == "stacks"
+            if has_repeats and not has_given and "repeat" not in placeholders(weights):
+                message = f"each of {repeats} repeats has its own folds; got {weights!r}. Use {{repeat}}"
+                yield "weights", message
+
+    def _tuning_problems(self, run: RunFacts, weights: str) -> Iterator[tuple[str, str]]:
+        if self.is_tuned:
+            if self.frozen:
+                yield "frozen", "a frozen net is not trained; got train too. Remove one of them"
+            return
+        for name in ("freeze", "lr_decay", "lrs"):
+            if self.is_set(name):
+                yield name, f"{name} is about fine-tuning; got no train. Add train, or remove it"
+        output = task_class(run.task).output
+        if self.head == "reset" and self.emits(output):
+            message = "a head that starts anew has learnt nothing; got no train"
+            yield "head", f"{message}. Add it, or emit no {output}"
+        if self.seeds > 1 and "seed" not in placeholders(weights):
+            message = f"{self.seeds} seeds need a checkpoint each; got {weights!r}"
+            yield "seeds", f"{message}. Use {{seed}}, or remove seeds"
+        if run.folds.repeats_as == "blocks" and run.folds.repeats > 1:
+            message = "repeats_as: blocks trains nets again, and checkpoints are not trained"
+            yield "weights", f"{message}. Use seeds and {{seed}}"
+
+    def _image_problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        """A net that was trained on pictures is wrong on pictures of another size or scale, without a word."""
+        inputs = run.data.inputs or {}
+        for name in inputs if self.inputs is None else self.inputs:
+            given = inputs.get(name)
+            if given is None:
+                continue
+            if given.column is not None and (given.size is None or given.normalize == "auto"):
+                missing = "size" if given.size is None else "normalize"
+                message = "a net with given weights needs its pictures as in its training"
+                yield (
+                    "weights",
+                    f"{message}; {name!r} says no {missing}. State data.inputs.{name}.size and normalize",
+                )
+            elif given.normalize == "standard" and self.chosen_scaling == "none":
+                message = "a net with given weights does not know the mean and spread of this run's folds"
+                remedy = "Use imagenet, unit or none, as in its training"
+                place = f"data.inputs.{name}.normalize"
+                yield place, f"{message}; got {name!r} with normalize: standard. {remedy}"
 
     @property
     def reads(self) -> tuple[str, ...] | None:

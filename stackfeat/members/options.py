@@ -8,7 +8,6 @@ Out: the blocks it hands on, what its keys depend on, what it costs, and the lea
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
-from stackfeat.errors import StackfeatError
-from stackfeat.meta.votes import VOTES
+from stackfeat.data.files.tables import holds, suffixes_of
+from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.meta.votes import VOTES, vote_problems
 from stackfeat.meta.votes.vote import Vote
 from stackfeat.nets.options import TapOptions
 from stackfeat.options import Options, one_is_a_list
+from stackfeat.registry.patterns import FOLD, fill, has_fold, placeholder_problem, placeholders
 from stackfeat.registry.source import library_versions
 from stackfeat.tasks.task import task_class
 
@@ -64,6 +65,33 @@ class Output:
         return self.name.removesuffix(f"@{self.encoding}")
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """What the options of a member are checked against: the rest of a config.
+
+    Attributes
+    ----------
+    is_first : bool
+        Whether its level is the first.
+    file_problem : callable
+        Says of a path what is wrong with the file there, or None.
+    """
+
+    task: str
+    data: DataOptions
+    folds: FoldOptions
+    averaging: str
+    is_first: bool
+    file_problem: Callable[[str], str | None]
+
+    def files_problem(self, name: str) -> str | None:
+        """Say what is wrong with the files of all folds; with the first where rows decide how many there are."""
+        rows_decide = self.folds.kind == "column" or self.data.fold is not None or ":" in self.folds.kind
+        n_folds = 1 if rows_decide or not has_fold(name) else self.folds.n
+        found = (self.file_problem(fill(name, fold=fold)) for fold in range(n_folds))
+        return next(filter(None, found), None)
+
+
 class PredictionFiles(Options):
     """Files of somebody else's predictions."""
 
@@ -76,6 +104,36 @@ class PredictionFiles(Options):
         None, description="npy: the order of its columns; the sorted order without it."
     )
     score: float | None = Field(None, description="What the sender says it scores by the metric of the run.")
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        """Yield (option, message) for what is wrong with the names of files, and what goes with npy files."""
+        for role in ("oof", "test", "folds", "oof_ids", "test_ids"):
+            name = getattr(self, role)
+            problem = None if name is None else self._name_problem(role, name) or run.files_problem(name)
+            if problem:
+                yield role, problem
+        # These files have no ids and no names of columns.
+        arrays = [role for role in ("oof", "test") if holds(getattr(self, role) or "", "array")]
+        for role in ("oof", "test"):
+            if getattr(self, f"{role}_ids") is not None and role not in arrays:
+                message = f"{role}_ids belongs to an npy file; got {role}={getattr(self, role)!r}. Remove it"
+                yield f"{role}_ids", message
+        if self.classes is not None and not arrays:
+            message = "classes names the columns of npy files; columns of other files have names. Remove it"
+            yield "classes", message
+
+    @staticmethod
+    def _name_problem(role: str, name: str) -> str | None:
+        if role == "test_ids" and has_fold(name):
+            return "one file of ids is for the test files of all folds; got {fold}. Name one file"
+        if role != "test" and placeholders(name):
+            return f"must be the name of one file; got {name!r}. Only test may hold {{fold}} or {{fold1}}"
+        legal = suffixes_of("table") if role == "folds" else suffixes_of("table", "array")
+        if problem := placeholder_problem(name, FOLD):
+            return problem
+        if Path(name).suffix.lower() not in legal:
+            return f"must be a file of {', '.join(legal)}; got {name!r}. Convert it"
+        return None
 
 
 @dataclass(frozen=True)
@@ -148,6 +206,19 @@ class MemberOptions(Options):
     def outputs(self, task: str, report: Report) -> tuple[Output, ...]:
         """List the blocks it hands on; what it cannot hand on is reported."""
         return (Output(task_class(task).output, "prediction"),)
+
+    # What is wrong with it.
+
+    def code_problems(self, task: str, folder: Path, trust_code: bool) -> Iterator[tuple[str, str, bool]]:
+        """Yield (place, message, whether trust is the remedy) for code that it names, and its parameters."""
+        yield from ()
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        """Yield (place, message) for options that go against each other, the rest of the config, or files.
+
+        Places are below the member, such as ``train.loss``, or those of an input: ``data.inputs.image.size``.
+        """
+        yield from ()
 
     # What its keys depend on.
 
@@ -272,124 +343,6 @@ def made(path: str, *values: Any) -> Member:
     return getattr(importlib.import_module(f"stackfeat.members.{module}"), name)(*values)  # type: ignore[no-any-return]
 
 
-GATED_LINEAR = "gated_linear"
-FEW_TREES = 50
-_QUICK = (
-    "sklearn.linear_model",
-    "sklearn.naive_bayes",
-    "sklearn.tree",
-    "sklearn.dummy",
-    "sklearn.discriminant",
-)
-_MODERATE = ("lightgbm", "xgboost", "catboost", "sklearn.ensemble", GATED_LINEAR)
-_TREES = re.compile(r"Forest|Tree|Boost|LGBM|XGB")
-_COMBINED = ("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor")
-_TREE_COUNTS = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
-ReadAs = Literal["auto", "proba", "logit", "rank"]
-
-
-class EstimatorOptions(MemberOptions):
-    """A member whose learner is a scikit-learn style estimator."""
-
-    estimator: str = Field(
-        description="'lightgbm.LGBMClassifier', 'sklearn...', 'gated_linear' or 'pkg.mod:Class'."
-    )
-    params: dict[str, Any] = {}
-    inputs: tuple[str, ...] | None = Field(None, description="Raw inputs by name, blocks by pattern.")
-    each: str | None = Field(None, description="One member for every matching block.")
-    prepare: Literal["auto", "trees", "scaled", "none"] = "auto"
-    gate: bool = True
-    nested: bool | Literal["auto"] = Field(
-        "auto",
-        description="Raw columns or ungated activations beside predictions: train on predictions of models "
-        "that saw neither fold; auto: below 10,000 rows.",
-    )
-    seeds: int = Field(1, ge=1, le=100, description="Fits per fold; their predictions are averaged.")
-    read_as: ReadAs = Field("auto", alias="as", description="How predictions of earlier levels are read.")
-    early_stopping_fraction: float = Field(
-        0.15, gt=0, lt=0.9, description="Inner rows for early_stopping_rounds."
-    )
-
-    _one = field_validator("inputs", mode="before")(one_is_a_list)
-
-    def member(self, trust_code: bool = False) -> Member:
-        if self.estimator == GATED_LINEAR:
-            return made("estimator:GatedMember", self)
-        return made("estimator:EstimatorMember", self, trust_code)
-
-    @property
-    def reads(self) -> tuple[str, ...] | None:
-        return self.inputs
-
-    @property
-    def each_block(self) -> str | None:
-        return self.each
-
-    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
-        chosen = {"threads": run["threads"], "seeds": self.seeds * run["seed_copies"]}
-        if has_blocks:
-            chosen["gate_se"] = run["gate_se"]
-        if self.estimator == GATED_LINEAR:
-            chosen["version"] = VERSIONS["gated_linear"]
-        elif self.gate and has_features:
-            chosen["version"] = VERSIONS["gate"]
-        return chosen
-
-    def libraries(self) -> dict[str, str]:
-        package = self.estimator.replace(":", ".").split(".")[0]
-        named = {"sklearn": "scikit-learn", GATED_LINEAR: "scipy"}.get(package, package)
-        return library_versions(named, "numpy", "scipy", "scikit-learn")
-
-    @property
-    def code(self) -> str | None:
-        return self.estimator
-
-    @property
-    def cost(self) -> int:
-        if self.estimator.startswith(_QUICK):
-            return 1
-        return 2 if self.estimator.startswith(_MODERATE) else 3
-
-    @property
-    def nesting(self) -> bool | Literal["auto"]:
-        return self.nested
-
-    @property
-    def is_gated(self) -> bool:
-        return self.gate
-
-    @property
-    def is_tree_learner(self) -> bool:
-        return bool(_TREES.search(self.estimator.replace(":", ".").rsplit(".", 1)[-1]))
-
-    def reduced(self) -> Self:
-        name = self.estimator
-        count = next((count for package, count in _TREE_COUNTS.items() if name.startswith(package)), None)
-        is_combined = name.endswith(_COMBINED)
-        if name.startswith("sklearn.ensemble.") and not is_combined:
-            count = "max_iter" if "HistGradientBoosting" in name else "n_estimators"
-        if count is None and "n_estimators" in self.params:
-            count = "n_estimators"
-        params = self.params
-        if count is not None:
-            given = params.get(count, FEW_TREES)
-            params = {**params, count: min(given, FEW_TREES) if isinstance(given, int) else given}
-        return self.model_copy(update={"params": params, "seeds": 1})
-
-    def why_unsaveable(self, trust_code: bool) -> str | None:
-        from stackfeat.members.construct import construct
-        from stackfeat.store.skops_file import unsaveable
-
-        if self.estimator == GATED_LINEAR:
-            return None
-        try:
-            estimator = construct(self.estimator, {}, seed=0, threads=1, trust_code=trust_code)
-        except (StackfeatError, ImportError, TypeError):
-            # What is wrong with the class itself is said when it is fitted.
-            return None
-        return unsaveable(estimator)
-
-
 class VoteOptions(MemberOptions):
     """A member that combines predictions."""
 
@@ -416,6 +369,12 @@ class VoteOptions(MemberOptions):
     def taken(self) -> dict[str, Any]:
         """Return the values of the options that this vote takes."""
         return {name: getattr(self, name) for name in self.kind.options}
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        if run.is_first:
+            yield "vote", "the first level has nothing to vote on. Move the vote to a later level"
+        given = {name: getattr(self, name) for name in type(self).model_fields if self.is_set(name)}
+        yield from vote_problems(self.vote, run.task, given)
 
     def weights_problem(self, inputs: Sequence[str]) -> str | None:
         if self.weights is None or len(self.weights) == len(inputs):
@@ -484,6 +443,16 @@ class PredictionsOptions(MemberOptions):
     @classmethod
     def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
         return made("imported:ImportedMember")
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        if run.data.id is None:
+            message = "rows of imported files are aligned by id, never by position; got no data.id"
+            yield "predictions", f"{message}. Name the column of the training file that identifies rows"
+        if run.data.test is not None and self.predictions.test is None:
+            message = "data.test is given, so this member needs its test rows too; got no test. Add test"
+            yield "predictions", message
+        for role, message in self.predictions.problems(run):
+            yield f"predictions.{role}", message
 
     def recipe(self) -> dict[str, Any]:
         return {"predictions": {}}

@@ -7,7 +7,7 @@ Out: the options, with what suits the net filled in where the config says nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,15 @@ class TrainOptions(Options):
         if self.patience is None and self.early_stopping in ("refit", "inner"):
             raise ValueError(f"early_stopping: {self.early_stopping} needs patience, a number of epochs")
         return self
+
+    def problems(self, task: str) -> Iterator[tuple[str, str]]:
+        """Yield (option, message) for what does not go with a task."""
+        losses = task_class(task).losses
+        if self.loss not in ("auto", *losses):
+            yield "loss", f"must be auto or {' or '.join(losses)} for task {task}; got {self.loss}"
+        for name in task_class(task).unusable_training:
+            if self.is_set(name):
+                yield name, f"needs classes; got task={task}, {name}={getattr(self, name)}. Remove it"
 
     @property
     def stopping(self) -> Literal["fixed", "refit", "inner"]:
@@ -176,6 +185,31 @@ class TapOptions(Options):
     )
 
     _one = field_validator("encode", mode="before")(one_is_a_list)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (option, message) for what does not go together, or is not built yet."""
+        got = f"got tap={self.tap!r}"
+        if ":grad" in self.tap:
+            yield "tap", f"a tap of gradients ({self.tap!r}) is not built yet; remove it"
+        if self.tap.endswith("#all"):
+            remedy = "name one call, such as #0 or #-1"
+            yield "tap", f"a tap of all calls ({self.tap!r}) is not built yet; {remedy}"
+        if not self.encode:
+            yield "encode", "must name at least one encoding; got none. Remove it for the default"
+            return
+        if self.reduce is not None and not any(name in JOINT for name in self.encode):
+            message = f"only {' and '.join(JOINT)} are reduced; got encode={list(self.encode)}"
+            yield "reduce", f"{message}. Remove reduce, or name one"
+        if self.last is not None and not self.is_pattern:
+            yield "last", f"takes the last matches of a pattern; {got}. Remove last, or write * in the tap"
+        elif self.last is not None and self.name is None:
+            yield "last", f"a block of several layers needs a name; {got}, last={self.last}. Add name"
+        elif self.is_open and self.name is not None:
+            message = f"a pattern without last gives a block for every layer, named after it; got name={self.name!r}"
+            yield "name", f"{message} for tap={self.tap!r}. Remove name, or add last"
+        if self.is_set("combine") and self.last is None:
+            message = f"says how several layers become one block; got combine={self.combine} without last"
+            yield "combine", f"{message}. Remove it"
 
     @property
     def key(self) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -84,6 +84,12 @@ def net_problems(name: str, params: Any) -> list[ParameterProblem]:
         for place, text in problems(kinds.get(str(key), _NET_NUMBER), value):
             found.append(_problem((str(key), *place), text))
     return found
+
+
+def parameter_problems(found: Iterable[ParameterProblem]) -> Iterator[tuple[str, str, bool]]:
+    """Yield the place below a member, the message, and that trust is the remedy."""
+    for problem in found:
+        yield ".".join(["params", *map(str, problem.place)]), problem.message, True
 
 
 def library_of(path: str) -> str:

@@ -11,12 +11,13 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from stackfeat.errors import ConfigError, MissingExtraError, TrustError
+from stackfeat.errors import ConfigError, MissingExtraError, StackfeatError, TrustError
 from stackfeat.registry.allowed import allowed_class, check_allowed
 from stackfeat.registry.names import (
     ESTIMATORS,
@@ -115,6 +116,16 @@ def check_name(
     _check_source(name, table, what, packages, trust_code, search_path)
     if not trust_code and not is_user_code(name, table, packages):
         check_allowed(name, what, nested=nested)
+
+
+def name_problems(
+    place: str, name: str, table: Mapping[str, str], what: str, **options: Any
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield `place`, the message that `check_name` would raise, and whether the remedy is to trust the name."""
+    try:
+        check_name(name, table, what, **options)
+    except StackfeatError as error:
+        yield place, str(error), isinstance(error, TrustError)
 
 
 def resolve(

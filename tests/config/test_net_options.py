@@ -9,7 +9,7 @@ import pytest
 
 from stackfeat.config import load_config
 from stackfeat.config.load import config_from_dict
-from stackfeat.config.write import dump_config
+from stackfeat.config.run_config import dump_config
 from stackfeat.errors import ConfigError
 
 
@@ -50,7 +50,7 @@ def test_the_versions_of_a_nets_packages_are_in_its_key(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_found_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackfeat.config.member_checks.find_module", lambda name, path: None)
+    monkeypatch.setattr("stackfeat.members.net_options.find_module", lambda name, path: None)
     with pytest.raises(
         ConfigError, match=r'needs tabm and rtdl_num_embeddings.*pip install "stackfeat\[tabular\]"'
     ):

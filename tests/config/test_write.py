@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackfeat.config import LoadedConfig, RunConfig, dump_config, json_schema
-from stackfeat.config.fields import names_of
 from stackfeat.config.yaml_file import parse_yaml
 from stackfeat.members import MEMBERS
 from stackfeat.members.options import MemberOptions
@@ -97,7 +96,7 @@ def test_the_schema_is_sound_and_mentions_every_option() -> None:
     stages = [options for options in Options.__subclasses__() if options is not MemberOptions]
     for options in [*stages, *MEMBERS.values()]:
         definition = definitions[options.__name__]
-        assert set(definition["properties"]) == set(names_of(options))
+        assert set(definition["properties"]) == set(options.names())
         assert definition["additionalProperties"] is False
 
 

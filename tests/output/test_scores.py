@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stackfeat.engine.graph import Node
-from stackfeat.members.options import EstimatorOptions, Output, VoteOptions
+from stackfeat.members.estimator_options import EstimatorOptions
+from stackfeat.members.options import Output, VoteOptions
 from stackfeat.metrics.registry import get_metric
 from stackfeat.output.scores import (
     HeldScore,

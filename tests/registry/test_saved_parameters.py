@@ -10,7 +10,7 @@ import yaml
 from stackfeat.errors import TrustError
 from stackfeat.members.construct import construct
 from stackfeat.members.estimator import EstimatorMember
-from stackfeat.members.options import EstimatorOptions
+from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class
 from stackfeat.registry.parameters import object_problems
 from stackfeat.store.skops_file import save_object

@@ -12,7 +12,7 @@ from stackfeat.config.load import config_from_dict, load_config
 from stackfeat.config.run_config import RunConfig
 from stackfeat.errors import ConfigError, TrustError
 from stackfeat.members.construct import construct
-from stackfeat.members.options import EstimatorOptions
+from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class
 from stackfeat.registry.parameter_kinds import NOT_GIVEN, REFUSED, SKLEARN
 from stackfeat.registry.parameters import estimator_problems

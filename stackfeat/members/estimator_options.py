@@ -1,0 +1,186 @@
+"""Options of `estimator` members: scikit-learn style learners, named by a path; torch-free.
+
+In:  a member's mapping in a config, or in the recipe of a fit.
+Out: what follows from it: code that it names, keys, cost, the learner.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, field_validator
+
+from stackfeat.errors import StackfeatError
+from stackfeat.members.options import VERSIONS, MemberOptions, made
+from stackfeat.options import one_is_a_list
+from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
+from stackfeat.registry.parameter_kinds import nested_estimator
+from stackfeat.registry.parameters import estimator_problems, parameter_problems
+from stackfeat.registry.resolve import name_problems
+from stackfeat.registry.source import library_versions
+from stackfeat.tasks.task import task_class
+
+if TYPE_CHECKING:
+    from stackfeat.members.protocol import Member
+
+GATED_LINEAR = "gated_linear"
+FEW_TREES = 50
+_QUICK = (
+    "sklearn.linear_model",
+    "sklearn.naive_bayes",
+    "sklearn.tree",
+    "sklearn.dummy",
+    "sklearn.discriminant",
+)
+_MODERATE = ("lightgbm", "xgboost", "catboost", "sklearn.ensemble", GATED_LINEAR)
+_TREES = re.compile(r"Forest|Tree|Boost|LGBM|XGB")
+_COMBINED = ("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor")
+_TREE_COUNTS = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
+ReadAs = Literal["auto", "proba", "logit", "rank"]
+
+
+class EstimatorOptions(MemberOptions):
+    """A member whose learner is a scikit-learn style estimator."""
+
+    estimator: str = Field(
+        description="'lightgbm.LGBMClassifier', 'sklearn...', 'gated_linear' or 'pkg.mod:Class'."
+    )
+    params: dict[str, Any] = {}
+    inputs: tuple[str, ...] | None = Field(None, description="Raw inputs by name, blocks by pattern.")
+    each: str | None = Field(None, description="One member for every matching block.")
+    prepare: Literal["auto", "trees", "scaled", "none"] = "auto"
+    gate: bool = True
+    nested: bool | Literal["auto"] = Field(
+        "auto",
+        description="Raw columns or ungated activations beside predictions: train on predictions of models "
+        "that saw neither fold; auto: below 10,000 rows.",
+    )
+    seeds: int = Field(1, ge=1, le=100, description="Fits per fold; their predictions are averaged.")
+    read_as: ReadAs = Field("auto", alias="as", description="How predictions of earlier levels are read.")
+    early_stopping_fraction: float = Field(
+        0.15, gt=0, lt=0.9, description="Inner rows for early_stopping_rounds."
+    )
+
+    _one = field_validator("inputs", mode="before")(one_is_a_list)
+
+    def member(self, trust_code: bool = False) -> Member:
+        if self.estimator == GATED_LINEAR:
+            return made("estimator:GatedMember", self)
+        return made("estimator:EstimatorMember", self, trust_code)
+
+    def code_problems(self, task: str, folder: Path, trust_code: bool) -> Iterator[tuple[str, str, bool]]:
+        found: dict[str, tuple[str, str, bool]] = {}
+        for place, name in [("estimator", self.estimator), *_names_inside("params", self.params)]:
+            is_nested = place != "estimator"
+            for problem in name_problems(
+                *(place, name, ESTIMATORS, "estimator"),
+                trust_code=trust_code,
+                search_path=folder,
+                nested=is_nested,
+            ):
+                found[place] = problem
+            if place not in found and not is_nested and (message := _kind_problem(name, task)):
+                found[place] = (place, message, False)
+        yield from found.values()
+        is_refused = "estimator" in found and found["estimator"][2]
+        if not trust_code and not is_refused:
+            for problem in parameter_problems(estimator_problems(self.estimator, self.params)):
+                if problem[0] not in found:
+                    yield problem
+
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        return self.inputs
+
+    @property
+    def each_block(self) -> str | None:
+        return self.each
+
+    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
+        chosen = {"threads": run["threads"], "seeds": self.seeds * run["seed_copies"]}
+        if has_blocks:
+            chosen["gate_se"] = run["gate_se"]
+        if self.estimator == GATED_LINEAR:
+            chosen["version"] = VERSIONS["gated_linear"]
+        elif self.gate and has_features:
+            chosen["version"] = VERSIONS["gate"]
+        return chosen
+
+    def libraries(self) -> dict[str, str]:
+        package = self.estimator.replace(":", ".").split(".")[0]
+        named = {"sklearn": "scikit-learn", GATED_LINEAR: "scipy"}.get(package, package)
+        return library_versions(named, "numpy", "scipy", "scikit-learn")
+
+    @property
+    def code(self) -> str | None:
+        return self.estimator
+
+    @property
+    def cost(self) -> int:
+        if self.estimator.startswith(_QUICK):
+            return 1
+        return 2 if self.estimator.startswith(_MODERATE) else 3
+
+    @property
+    def nesting(self) -> bool | Literal["auto"]:
+        return self.nested
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate
+
+    @property
+    def is_tree_learner(self) -> bool:
+        return bool(_TREES.search(self.estimator.replace(":", ".").rsplit(".", 1)[-1]))
+
+    def reduced(self) -> Self:
+        name = self.estimator
+        count = next((count for package, count in _TREE_COUNTS.items() if name.startswith(package)), None)
+        is_combined = name.endswith(_COMBINED)
+        if name.startswith("sklearn.ensemble.") and not is_combined:
+            count = "max_iter" if "HistGradientBoosting" in name else "n_estimators"
+        if count is None and "n_estimators" in self.params:
+            count = "n_estimators"
+        params = self.params
+        if count is not None:
+            given = params.get(count, FEW_TREES)
+            params = {**params, count: min(given, FEW_TREES) if isinstance(given, int) else given}
+        return self.model_copy(update={"params": params, "seeds": 1})
+
+    def why_unsaveable(self, trust_code: bool) -> str | None:
+        from stackfeat.members.construct import construct
+        from stackfeat.store.skops_file import unsaveable
+
+        if self.estimator == GATED_LINEAR:
+            return None
+        try:
+            estimator = construct(self.estimator, {}, seed=0, threads=1, trust_code=trust_code)
+        except (StackfeatError, ImportError, TypeError):
+            # What is wrong with the class itself is said when it is fitted.
+            return None
+        return unsaveable(estimator)
+
+
+def _names_inside(place: str, values: Any) -> Iterator[tuple[str, str]]:
+    """Yield the estimators inside arguments, written {estimator: ..., params: ...} at any depth."""
+    # What is no mapping where params should stand is refused with the parameters.
+    is_list = isinstance(values, list | tuple)
+    items = values.items() if isinstance(values, dict) else enumerate(values if is_list else ())
+    for key, value in items:
+        if nested_estimator(value):
+            yield f"{place}.{key}.estimator", value["estimator"]
+            yield from _names_inside(f"{place}.{key}.params", value.get("params") or {})
+        elif isinstance(value, dict | list | tuple):
+            yield from _names_inside(f"{place}.{key}", value)
+
+
+def _kind_problem(name: str, task: str) -> str | None:
+    """Find a regressor in a classification task, or the reverse, by the names that these packages use."""
+    right = task_class(task).estimator_suffix
+    (wrong,) = {"Classifier", "Regressor"} - {right}
+    if not name.endswith(wrong) or name.split(".")[0] not in TRUSTED_PACKAGES:
+        return None
+    return f"must be a {right.lower()} for task {task}; got {name}. Try {name.removesuffix(wrong)}{right}"
