@@ -238,10 +238,8 @@ def in_one_line(error: BaseException) -> BaseException:
         return error
     # With the file that it is about, which `first_line` leaves to its callers.
     name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-    words = first_line(error)
-    said = MemberError(
-        f"it raised {type(error).__name__}{name}{': ' if words else ''}{words} (the traceback is in run.log)"
-    )
+    kind, _, words = described(error).partition(": ")
+    said = MemberError(f"it raised {kind}{name}{': ' if words else ''}{words} (the traceback is in run.log)")
     for note in getattr(error, "__notes__", ()):
         said.add_note(note)
     return said
@@ -269,8 +267,7 @@ def as_written(what: str, remedy: str) -> Iterator[None]:
         fault = machine_fault(error)
         if fault is not None:
             raise fault from error
-        words = first_line(error)
-        got = f"{type(error).__name__}{': ' if words else ''}{words}"
+        got = described(error)
         raise StructureError(f"{what} must be as a run wrote it; got {got}; {remedy}") from error
 
 
@@ -289,11 +286,9 @@ def _memory_fault(error: BaseException) -> OutOfMemoryError | None:
     said = f"{type(error).__name__}: {error}" if is_external and not isinstance(error, StackfeatError) else ""
     if not (isinstance(error, MemoryError) or (said and _OUT_OF_MEMORY.search(said))):
         return None
-    words = first_line(error)
     return OutOfMemoryError(
-        f"the machine must have the memory that the jobs of a run need; got {type(error).__name__}"
-        f"{': ' if words else ''}{words}; use fewer executor.jobs, a smaller member or batch, or a machine "
-        "with more memory"
+        f"the machine must have the memory that the jobs of a run need; got {described(error)}; use fewer "
+        "executor.jobs, a smaller member or batch, or a machine with more memory"
     )
 
 
@@ -303,9 +298,8 @@ def _file_fault(error: BaseException, folders: Sequence[Path]) -> StoreError | N
     if number is None:
         return _no_temporary_folder(error)
     name = os.fsdecode(error.filename) if isinstance(error, OSError) and _is_path(error.filename) else ""
-    is_ours = bool(name) and any(
-        Path(name).absolute().is_relative_to(folder.absolute()) for folder in folders
-    )
+    path = Path(name).absolute()
+    is_ours = bool(name) and any(path.is_relative_to(folder.absolute()) for folder in folders)
     if number in _ALWAYS or is_ours:
         return machine_error(number, name or type(error).__name__, first_line(error))
     return _no_temporary_folder(error)
@@ -338,11 +332,7 @@ def _full_folder(error: BaseException, folders: Sequence[Path]) -> StoreError | 
         except OSError:
             continue
         if free < _FULL_BYTES:
-            return machine_error(
-                errno.ENOSPC,
-                str(folder),
-                f"{free} bytes left, and {type(error).__name__}: {first_line(error)}",
-            )
+            return machine_error(errno.ENOSPC, str(folder), f"{free} bytes left, and {described(error)}")
     return None
 
 
@@ -353,37 +343,38 @@ def _temporary_folder() -> tuple[Path, ...]:
         return ()
 
 
+_ADVICE = (
+    (NO_SPACE, "disk space", "free some, or use a place that has more (`store`, `outputs.dir`, TMPDIR)"),
+    (NO_ACCESS, "permissions", "make the place writable, or choose another (`store`, `outputs.dir`, TMPDIR)"),
+    ((errno.EMFILE, errno.ENFILE), "open files", "raise the limit (`ulimit -n`), or use fewer executor.jobs"),
+    ((errno.ENOMEM,), "memory", "use fewer executor.jobs or a smaller member"),
+    ((errno.ENOENT, errno.ENOTDIR), "folders", "see that nobody removes it while a run works"),
+)
+"""What the machine must have where the system gives one of these numbers, and what to do."""
+
+
 def machine_error(number: int, place: str, words: str) -> StoreError:
     """Return the error that says what could not be done where, and what to do about it."""
-    if number in NO_SPACE:
-        wanted, advice = (
-            "disk space",
-            "free some, or use a place that has more (`store`, `outputs.dir`, TMPDIR)",
-        )
-    elif number in NO_ACCESS:
-        wanted, advice = (
-            "permissions",
-            "make the place writable, or choose another (`store`, `outputs.dir`, TMPDIR)",
-        )
-    elif number in (errno.EMFILE, errno.ENFILE):
-        wanted, advice = "open files", "raise the limit (`ulimit -n`), or use fewer executor.jobs"
-    elif number == errno.ENOMEM:
-        wanted, advice = "memory", "use fewer executor.jobs or a smaller member"
-    elif number in (errno.ENOENT, errno.ENOTDIR):
-        wanted, advice = "folders", "see that nobody removes it while a run works"
-    else:
-        wanted, advice = "working disk", "check the disk, or use another (`store`, `outputs.dir`, TMPDIR)"
+    named = ((wanted, advice) for numbers, wanted, advice in _ADVICE if number in numbers)
+    otherwise = "working disk", "check the disk, or use another (`store`, `outputs.dir`, TMPDIR)"
+    wanted, advice = next(named, otherwise)
     fault = StoreError(f"the machine must have the {wanted} that a run needs; got {place}: {words}; {advice}")
     fault.errno = number
     return fault
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
+    """Return what an error says, in one line; its kind where it says nothing."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip()
-    return text.splitlines()[0][:300] if text else ""
+    return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """Return the kind of an error and what it says, in one line."""
+    kind, words = type(error).__name__, first_line(error)
+    return kind if words == kind else f"{kind}: {words}"
 
 
 INDENT = "    "
@@ -447,6 +438,4 @@ def _quoted(found: re.Match[str]) -> str:
 def _written(found: re.Match[str]) -> str:
     code = ord(found.group())
     short = {7: "\\a", 8: "\\b", 11: "\\v", 12: "\\f", 13: "\\r"}.get(code)
-    return short or (
-        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-    )
+    return short or (f"\\x{code:02x}" if code < 256 else _quoted(found))

@@ -14,7 +14,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from stackfeat.errors import StructureError
+from stackfeat.errors import StructureError, first_line
 
 Built = TypeVar("Built")
 LARGEST_INT = 2**63 - 1
@@ -44,7 +44,7 @@ def parse_json(data: bytes, where: str, *, finite: bool = False, levels: int = M
         _refuse_deep(value, levels)
         return value
     except (ValueError, RecursionError) as error:
-        raise StructureError(f"{where} must be JSON; got {_first_line(error)}") from error
+        raise StructureError(f"{where} must be JSON; got {first_line(error)}") from error
 
 
 def structured(cls: type[Built], value: object, where: str, names: Mapping[str, Any] | None = None) -> Built:
@@ -194,11 +194,6 @@ def _show(value: object) -> str:
     """Return a value on one short line, without control characters."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return text[:200] if text else type(error).__name__
 
 
 def _refuse_deep(value: Any, levels: int) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from stackfeat.errors import UsageError, continued, machine_fault, one_line
+from stackfeat.errors import UsageError, continued, described, machine_fault, one_line
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import console, visible_streams
 
@@ -443,9 +443,8 @@ def _said_of(error: BaseException) -> tuple[str, int]:
         text = continued(error.format_message()) if hasattr(error, "format_message") else str(error)
         return (f"error: {text}" if code else "", int(code))
     last = traceback.extract_tb(error.__traceback__)[-1]
-    text = str(error).strip().partition("\n")[0][:300]
     return (
-        f"error: this is a bug in stackfeat: {type(error).__name__}: {text} "
+        f"error: this is a bug in stackfeat: {described(error)} "
         f"({Path(last.filename).name}, line {last.lineno}). Run the command again with --verbose for the traceback, "
         "and report it, please",
         1,

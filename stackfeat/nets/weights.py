@@ -303,8 +303,7 @@ def parse_checkpoint(data: bytes, name: str) -> Any:
             advice = (
                 "save model.state_dict(), not the model: a pickled module can run any code when it is loaded"
             )
-        got = first_line(error) or type(error).__name__
-        raise UsageError(f"{name} must {what}; got {got}; {advice}") from error
+        raise UsageError(f"{name} must {what}; got {first_line(error)}; {advice}") from error
 
 
 def find_state(loaded: Any, name: str, state_key: str | None) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ def check_family(name: str, what: str) -> None:
 
 
 def made_by_family(name: str) -> object:
-    """Return what builds the net; imports its library."""
+    """Return what builds the net; imports its library. Raises as `check_family`."""
     check_family(name, "net")
     library, _, model = name.partition(":")
     module, _, attribute = NET_FAMILIES[library].partition(":")

@@ -141,9 +141,9 @@ def resolve(
     """Return the object that `name` stands for; parameters and errors as in `check_name`."""
     packages = tuple(packages)
     if name in table:
-        return _attribute(importlib.import_module(_split(table[name])[0]), _split(table[name])[1], name, what)
+        module_name, attribute = _split(table[name])
+        return _attribute(importlib.import_module(module_name), attribute, name, what)
     if in_family(name, table):
-        check_family(name, what)
         return made_by_family(name)
     found = _check_source(name, table, what, packages, trust_code, search_path)
     module_name, attribute = _split(name)
@@ -177,10 +177,6 @@ def _split(name: str) -> tuple[str, str]:
     separator = ":" if ":" in name else "."
     module, _, attribute = name.rpartition(separator)
     return (module, attribute) if module else (name, "")
-
-
-def _either(values: Iterable[str]) -> str:
-    return ", ".join(values) or "nothing"
 
 
 def _check_source(
@@ -248,11 +244,9 @@ def _distribution(top: str) -> str:
 
 
 def _unknown(name: str, table: Mapping[str, str], what: str, packages: tuple[str, ...]) -> str:
-    near = suggest(name, table)
+    names, near = ", ".join(sorted(table)) or "nothing", suggest(name, table)
     paths = f", a path such as '{packages[0]}.module.Name'" if packages else ""
-    return (
-        f"{what} must be one of {_either(sorted(table))}{paths} or 'package.module:Name'; got {name!r}.{near}"
-    )
+    return f"{what} must be one of {names}{paths} or 'package.module:Name'; got {name!r}.{near}"
 
 
 def _no_module(module_name: str, name: str, what: str, search_path: Path | None) -> str:
@@ -354,7 +348,4 @@ def _first(shown: Sequence[str], n_values: int) -> str:
 
 def code_hash(name: str, folder: Path) -> str | None:
     """Return the hash of the user's source behind a name; None for tables and known packages."""
-    table = {**NETS, **ESTIMATORS}
-    if not is_user_code(name, table, TRUSTED_PACKAGES):
-        return None
-    return source_hash(name, folder)
+    return source_hash(name, folder) if is_user_code(name, {**NETS, **ESTIMATORS}) else None

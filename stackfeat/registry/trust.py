@@ -33,13 +33,11 @@ from stackfeat.registry.user_code import NO_CODE, Code, SourceFile
 logger = logging.getLogger(__name__)
 
 VARIABLE = "STACKFEAT_STATE"
-
+FORMAT = 1
+CONFIGS, RUNS = "configs", "runs"
 MAX_BYTES = 4_000_000
-
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
-
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-
 _HAS_OWNERS = hasattr(os, "geteuid")
 
 
@@ -89,9 +87,8 @@ def write_record(kind: str, about: Path, values: dict[str, Any]) -> None:
         for folder in (path.parent.parent, path.parent):
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         if not _is_own(path.parent.parent, path.parent):
-            raise PermissionError(
-                0, "others could have written in it; remove it, or make it yours with mode 0700"
-            )
+            why = "others could have written in it; remove it, or make it yours with mode 0700"
+            raise PermissionError(0, why)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode())
@@ -140,7 +137,6 @@ def _believed(path: Path) -> dict[str, Any] | None:
     """Read a file that only its owner can have written; say why one is ignored."""
     if _problem(path, stat.S_ISREG) is not None:
         return None
-    values: Any = None
     try:
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         with os.fdopen(os.open(path, flags), "rb") as file:
@@ -175,11 +171,6 @@ def _problem(path: Path, is_kind: Any) -> str | None:
 
 def _ignored(path: Path, why: str) -> None:
     logger.warning("what was trusted is ignored: %s: %s. Remove it and trust again", path, why)
-
-
-FORMAT = 1
-
-CONFIGS, RUNS = "configs", "runs"
 
 
 @dataclass(frozen=True)
@@ -223,12 +214,12 @@ class ConfigFile:
     @property
     def real(self) -> Path:
         """The file behind all links: what trust is remembered for."""
-        return Path(os.path.realpath(self.path))
+        return _real(self.path)
 
     @property
     def folder(self) -> Path:
         """The folder that user code is looked for in: that of the name, not of what a link leads to."""
-        return Path(os.path.realpath(self.path.absolute().parent))
+        return _real(self.path.absolute().parent)
 
 
 def source_files(needs: Iterable[Need], folder: Path) -> list[SourceFile]:
@@ -241,9 +232,8 @@ def source_files(needs: Iterable[Need], folder: Path) -> list[SourceFile]:
     """
     found: dict[str, ModuleFile] = {}
     for need in needs:
-        module = (
-            find_module(need.value.partition(":")[0], folder) if need.is_name and ":" in need.value else None
-        )
+        is_code = need.is_name and ":" in need.value
+        module = find_module(need.value.partition(":")[0], folder) if is_code else None
         if module is not None:
             # An installed package is the user's own choice: the module that is named stands for it.
             several = [module] if _is_installed(module, folder) else local_modules(module, folder)
@@ -292,7 +282,7 @@ def remember_config(config: ConfigFile, needs: Sequence[Need], files: Sequence[S
         "needs": [asdict(need) for need in needs],
         "files": [asdict(file) for file in files],
     }
-    write_record(CONFIGS, config.real, _dated(values))
+    _remember(CONFIGS, config.real, values)
 
 
 def recall_config(config: ConfigFile, needs: Sequence[Need]) -> Code:
@@ -301,8 +291,7 @@ def recall_config(config: ConfigFile, needs: Sequence[Need]) -> Code:
     if record is None or record.folder != str(config.folder):
         return NO_CODE
     changed = [str(config.path)] if record.values.get("sha256") != config.sha256 else []
-    changed += [file.path for file in record.files if not _is_same(file)]
-    if changed:
+    if changed := changed + record.changed:
         return Code(why_not=f"what was trusted has changed: {', '.join(changed)}")
     new = [need.path for need in needs if need not in record.needs]
     if new:
@@ -319,7 +308,7 @@ def remember_run(folder: Path, config: Path, code: Code) -> None:
         "files": [asdict(file) for file in code.files or ()],
         "digest": run_digest(folder),
     }
-    write_record(RUNS, _real(folder), _dated(values))
+    _remember(RUNS, _real(folder), values)
 
 
 def recall_run(folder: Path) -> Code:
@@ -328,8 +317,7 @@ def recall_run(folder: Path) -> Code:
     if record is None:
         return NO_CODE
     changed = [str(folder)] if record.values.get("digest") != run_digest(folder) else []
-    changed += [file.path for file in record.files if not _is_same(file)]
-    if changed:
+    if changed := changed + record.changed:
         return Code(why_not=f"changed since the run was made: {', '.join(changed)}")
     return record.code(map(str, record.values.get("names") or ()))
 
@@ -381,10 +369,9 @@ def changed_files(config: ConfigFile, files: Iterable[SourceFile]) -> dict[str, 
     record = _Record.read(CONFIGS, config.real)
     if record is None:
         return {}
-    before = {file.path: file.sha256 for file in record.files} | {
-        str(config.real): record.values.get("sha256")
-    }
-    now = {file.path: file.sha256 for file in files} | {str(config.real): config.sha256}
+    own = str(config.real)
+    before = {file.path: file.sha256 for file in record.files} | {own: record.values.get("sha256")}
+    now = {file.path: file.sha256 for file in files} | {own: config.sha256}
     return {
         path: "new" if path not in before else "the same" if before[path] == digest else "changed"
         for path, digest in now.items()
@@ -399,7 +386,7 @@ def trusted_configs() -> list[tuple[str, str]]:
         if record is not None:
             path = Path(str(values["about"]))
             is_same = path.is_file() and _digest(path) == values.get("sha256")
-            changed = ([] if is_same else [str(path)]) + [f.path for f in record.files if not _is_same(f)]
+            changed = ([] if is_same else [str(path)]) + record.changed
             found.append((str(path), f"changed: {', '.join(changed)}" if changed else "trusted"))
     return found
 
@@ -423,14 +410,17 @@ class _Record:
         try:
             if values["format"] != FORMAT:
                 return None
-            files = tuple(
-                SourceFile(f["module"], f["path"], f["sha256"], f["installed"]) for f in values["files"]
-            )
-            needs = tuple(Need(n["path"], n["what"], n["value"]) for n in values.get("needs", ()))
+            files = tuple(SourceFile(**file) for file in values["files"])
+            needs = tuple(Need(**need) for need in values.get("needs", ()))
             texts = [values["folder"], *(text for f in files for text in (f.module, f.path, f.sha256))]
         except (KeyError, TypeError):
             return None
         return cls(values, values["folder"], files, needs) if all(isinstance(t, str) for t in texts) else None
+
+    @property
+    def changed(self) -> list[str]:
+        """Files that are not as they were agreed to."""
+        return [file.path for file in self.files if not _is_same(file)]
 
     def code(self, names: Iterable[str]) -> Code:
         served = tuple(file for file in self.files if not file.installed)
@@ -451,8 +441,9 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _dated(values: dict[str, Any]) -> dict[str, Any]:
-    return {"format": FORMAT, "trusted": datetime.now(UTC).isoformat(timespec="seconds"), **values}
+def _remember(kind: str, about: Path, values: dict[str, Any]) -> None:
+    trusted = datetime.now(UTC).isoformat(timespec="seconds")
+    write_record(kind, about, {"format": FORMAT, "trusted": trusted, **values})
 
 
 def agree_once(why_not: str, command: str) -> str:

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from stackfeat.errors import MemberError, StructureError, TrustError
+from stackfeat.errors import MemberError, StructureError, TrustError, described
 from stackfeat.registry.allowed import (
     SAVED_LOSSES,
     SAVED_PARTS,
@@ -149,7 +149,7 @@ def load_object(data: bytes, extra: Collection[str] = ()) -> Any:
         loaded = _skops_io().loads(data, trusted=sorted(accepted | refused))
     except Exception as error:
         raise StructureError(
-            f"a saved estimator must be one that this version reads; got {_first_line(error)}"
+            f"a saved estimator must be one that this version reads; got {described(error)}"
         ) from error
     check_native_parts(loaded)
     return loaded
@@ -231,7 +231,7 @@ def _check_arrays(file: zipfile.ZipFile, name: Any, kind: str) -> None:
             for item in inner.namelist():
                 _check_arrays(inner, item, "NdArrayNode")
     except zipfile.BadZipFile as error:
-        raise StructureError(f"a sparse matrix must be a npz file; got {_first_line(error)}") from error
+        raise StructureError(f"a sparse matrix must be a npz file; got {described(error)}") from error
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
@@ -309,7 +309,7 @@ def _read_schema(data: bytes) -> bytes:
     except StructureError:
         raise
     except Exception as error:
-        raise StructureError(f"a saved estimator must be a skops file; got {_first_line(error)}") from error
+        raise StructureError(f"a saved estimator must be a skops file; got {described(error)}") from error
 
 
 def _check_members(file: zipfile.ZipFile, size: int) -> None:
@@ -360,8 +360,3 @@ def _without_functions(data: bytes, schema: bytes) -> bytes:
 def _is_input_check(node: dict[str, Any]) -> bool:
     func = node["content"].get("func") if node["__loader__"] == "PartialNode" else None
     return isinstance(func, dict) and all(func.get(key) == value for key, value in _CHECK_ARRAY.items())
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}{f': {text[:200]}' if text else ''}"
