@@ -51,35 +51,30 @@ if TYPE_CHECKING:
 
 from stackfeat.log import VERSION as __version__
 
-_PUBLIC = {
-    "Extractor": "stackfeat.layers.taps.hooks",
-    "NetClassifier": "stackfeat.sklearn.nets",
-    "NetRegressor": "stackfeat.sklearn.nets",
-    "OutOfFoldFeatures": "stackfeat.sklearn.oof_features",
-    "RunConfig": "stackfeat.config",
-    "RunResult": "stackfeat.output.completed_run",
-    "StackingClassifier": "stackfeat.sklearn.stacking",
-    "StackingRegressor": "stackfeat.sklearn.stacking",
-    "Tap": "stackfeat.layers.taps.tap",
-    "TapFeatures": "stackfeat.sklearn.tap_features",
-    "VotingClassifier": "stackfeat.sklearn.voting",
-    "VotingRegressor": "stackfeat.sklearn.voting",
-    "audit": "stackfeat.audit.audit",
-    "expected_failed_checks": "stackfeat.sklearn",
-    "extract": "stackfeat.layers.extraction.extract",
-    "find_penultimate": "stackfeat.layers.activations.penultimate",
-    "list_layers": "stackfeat.layers.activations.listing",
-    "load_config": "stackfeat.config",
-    "mark": "stackfeat.layers.taps.marks",
-    "plot_feature_maps": "stackfeat.layers.plots",
-    "plot_filters": "stackfeat.layers.plots",
-    "run": "stackfeat.pipeline.run",
-    "save_features": "stackfeat.output.feature_files",
-    "similarity": "stackfeat.encodings.similarity",
-    "tapped": "stackfeat.layers.taps.hooks",
+_MODULES = {
+    "audit.audit": "audit",
+    "config": "RunConfig load_config",
+    "encodings.similarity": "similarity",
+    "layers.activations.listing": "list_layers",
+    "layers.activations.penultimate": "find_penultimate",
+    "layers.extraction.extract": "extract",
+    "layers.plots": "plot_feature_maps plot_filters",
+    "layers.taps.hooks": "Extractor tapped",
+    "layers.taps.marks": "mark",
+    "layers.taps.tap": "Tap",
+    "output.completed_run": "RunResult",
+    "output.feature_files": "save_features",
+    "pipeline.run": "run",
+    "sklearn": "expected_failed_checks",
+    "sklearn.nets": "NetClassifier NetRegressor",
+    "sklearn.oof_features": "OutOfFoldFeatures",
+    "sklearn.stacking": "StackingClassifier StackingRegressor",
+    "sklearn.tap_features": "TapFeatures",
+    "sklearn.voting": "VotingClassifier VotingRegressor",
 }
+_PUBLIC = {name: f"stackfeat.{module}" for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 class _Package(ModuleType):

@@ -156,86 +156,30 @@ _STARTS = {
 
 
 def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    environment.filters |= {"quoted": _quoted, "comment": _comment}
+    template = Path(__file__).with_name("first_config.yaml.jinja").read_text("utf-8")
     task = task_class(guess.task)
-    output, suffix = task.output, task.estimator_suffix
     plain, vote, vote_does = _STARTS[task.family]
-    inputs = f'inputs: ["meta/*", "base/*/{output}"]'
-    lines = [
-        f"name: {_quoted(name)}",
-        f"task: {guess.task}   # guessed: {_comment(guess.task_reason)}",
-        f"metric: {task.default_metric}   # what decides; `stackfeat schema` and the docs list the others",
-        "seed: 42",
-        "data:",
-        *(f"  {role}: {_quoted(path)}" for role, path in files.items()),
-        *_role_lines(target, guess),
-        "folds: {kind: auto, n: 5}   # auto: by time, group, class, whichever the data have",
-        "levels:",
-        "  base:   # trained on the columns",
-        *_wide_net(guess.n_rows),
-        f"      emit: [{output}, penultimate]   # predictions, and features of the last hidden layer",
-        "    mlp_small:",
-        "      net: mlp",
-        "      params: {hidden: [96], dropout: 0.2}",
-        "      train: {epochs: 60, patience: 10}",
-        "      seeds: 2   # two nets in every fold, averaged",
-        f"      emit: [{output}, penultimate]",
-        "    gbm:",
-        f"      estimator: lightgbm.LGBM{suffix}",
-        "      params: {n_estimators: 400, learning_rate: 0.05}",
-        "  meta:   # trained on rows that the base members did not see",
-        '    gated: {estimator: gated_linear, inputs: ["base/*/*"]}   # features enter only where they help',
-        f'    plain: {{estimator: {plain}, inputs: ["base/*/{output}"]}}',
-        "    trees:",
-        f"      estimator: lightgbm.LGBM{suffix}",
-        "      params: {n_estimators: 200, learning_rate: 0.05, num_leaves: 15}",
-        '      inputs: ["base/*/*"]',
-        "  final:   # votes",
-        f"    soft: {{vote: soft, {inputs}}}   # the mean",
-        f"    {vote}: {{vote: {vote}, {inputs}}}   # {vote_does}",
-        f'    greedy: {{vote: greedy, inputs: ["*/*/{output}"]}}   # picks models one by one',
-        "submit: auto   # the best out-of-fold score",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _wide_net(n_rows: int) -> list[str]:
-    """Return the member that is worth most time: RealMLP's recipe pays where there are rows enough."""
-    if n_rows < LEAST_FOR_REALMLP:
-        return [
-            "    mlp_wide:",
-            "      net: mlp   # realmlp is better from about 10,000 rows on; docs/nets.md has others",
-            "      params: {hidden: [256, 128], dropout: 0.1}",
-            "      train: {epochs: 60, patience: 10}",
-        ]
-    return [
-        "    realmlp:",
-        "      net: realmlp   # brings its own learning rate and schedule; docs/nets.md has others",
-        "      train: {epochs: 60, patience: 20}",
-    ]
-
-
-def _role_lines(target: str, guess: _Guess) -> list[str]:
-    lines = [f"  target: {_quoted(target)}"]
-    if guess.id is not None:
-        lines.append(f"  id: {_quoted(guess.id)}")
-    if guess.group is not None:
-        reason = f"guessed: {guess.group_reason}; its rows stay together in folds"
-        lines.append(f"  group: {_quoted(guess.group)}   # {reason}. Remove the line if rows are independent")
-    else:
-        lines.append(
-            "  # group: COLUMN   # rows that belong together (one patient, one owner) stay in one fold"
-        )
-    return lines
+    return environment.from_string(template).render(
+        name=name,
+        target=target,
+        files=files,
+        guess=guess,
+        task=task,
+        least_for_realmlp=LEAST_FOR_REALMLP,
+        plain=plain,
+        vote=vote,
+        vote_does=vote_does,
+    )
 
 
 def _quoted(text: str) -> str:
     """Return the text as YAML, quoted where a plain word could be read otherwise."""
-    is_plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in (
-        "true",
-        "false",
-        "null",
-    )
-    return text if is_plain else in_quotes(text)
+    is_word = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) is not None
+    return text if is_word and text.lower() not in ("true", "false", "null") else in_quotes(text)
 
 
 def _comment(text: str) -> str:

@@ -301,7 +301,7 @@ def optional_package(name: str) -> ModuleType:
         raise  # the table of names has looked for both packages
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise MissingExtraError(
-            f"{name} is installed but cannot be imported ({first_line(error) or type(error).__name__}): its "
+            f"{name} is installed but cannot be imported ({first_line(error)}): its "
             "torchvision was built for another torch (PyPI has the CUDA build alone). Install both from one index: "
             "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
         ) from error
