@@ -19,7 +19,7 @@ from stackfeat.config.data_checks import Allowed, data_roots_from
 from stackfeat.config.overrides import apply_overrides
 from stackfeat.config.problems import Finding, Places, findings_of, show
 from stackfeat.config.run_config import Key, RunConfig, value_at
-from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, read_yaml
+from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, path_of, read_yaml
 from stackfeat.device import device_kind
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.metrics.built_in import METRICS
@@ -130,9 +130,8 @@ def load_config(
         if code.is_trusted:
             checked = _checked(document.values, overrides, places, replace(allowed, trust_code=True))
         else:
-            checked = replace(
-                checked, problems=with_remedy(checked.problems, checked.needs, path, code.why_not)
-            )
+            problems = with_remedy(checked.problems, checked.needs, path, code.why_not)
+            checked = replace(checked, problems=problems)
     return LoadedConfig(checked.raised(), path, allowed.folder, document.lines, code)
 
 
@@ -145,11 +144,8 @@ def examine_config(
     places = Places(str(path), document.lines)
     needs = _checked(document.values, (), places, allowed).needs
     config = _checked(document.values, (), places, replace(allowed, trust_code=True)).raised()
-    return (
-        ConfigFile(path, document.sha256),
-        LoadedConfig(config, path, allowed.folder, document.lines),
-        needs,
-    )
+    loaded = LoadedConfig(config, path, allowed.folder, document.lines)
+    return ConfigFile(path, document.sha256), loaded, needs
 
 
 def config_from_dict(
@@ -173,8 +169,8 @@ def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: All
         message = f"a config must be a mapping with {required}; got {got}"
         raise ConfigError([Problem("", message, places.file, 1 if places.file else None)])
     overridden = apply_overrides(values, overrides)
-    places = Places(places.file, places.lines, overridden.arguments)
-    allowed = Allowed(allowed.folder, allowed.data_roots, allowed.trust_code, tuple(overridden.arguments))
+    places = replace(places, overrides=overridden.arguments)
+    allowed = replace(allowed, overridden=tuple(overridden.arguments))
     config, findings = _validated(overridden.values, allowed)
     problems = overridden.problems + [places.problem(finding) for finding in findings]
     only_needs = not overridden.problems and all(finding.trust for finding in findings)
@@ -185,12 +181,10 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
     """Sort by line; what has none comes first. Nobody repairs hundreds at once."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
     n_more = len(ordered) - MAX_PROBLEMS
-    rest = (
-        [Problem("", f"and {n_more} more problems; repair these first", ordered[0].file)]
-        if n_more > 0
-        else []
-    )
-    return ordered[:MAX_PROBLEMS] + rest
+    if n_more > 0:
+        more = f"and {n_more} more problems; repair these first"
+        ordered[MAX_PROBLEMS:] = [Problem("", more, ordered[0].file)]
+    return ordered
 
 
 def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | None, list[Finding]]:
@@ -208,7 +202,7 @@ def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | No
         return None, findings
     roots = {keys[0] for keys in removed}
     further = config_findings(repaired, allowed, with_graph=not roots & {"levels", "data", "folds", "task"})
-    paths = [_text(keys) for keys in removed]
+    paths = [path_of(keys) for keys in removed]
     for finding in further:
         is_known = any(finding.path == path or finding.path.startswith(f"{path}.") for path in paths)
         if not is_known and not ("task" in roots and "task" in finding.message):
@@ -278,13 +272,6 @@ def _truth_as_number(given: Any, read: Any, path: str) -> Iterator[Finding]:
     elif isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
         for place, (value, found) in enumerate(zip(given, read, strict=True)):
             yield from _truth_as_number(value, found, join_path(path, place))
-
-
-def _text(keys: Sequence[Key]) -> str:
-    path = ""
-    for key in keys:
-        path = join_path(path, key)
-    return path
 
 
 def run_settings(loaded: LoadedConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stackfeat.config.run_config import Key, options_class, value_at
-from stackfeat.config.yaml_file import MAX_DEPTH, MAX_KEY, join_path, parse_yaml
+from stackfeat.config.yaml_file import MAX_DEPTH, MAX_KEY, parse_yaml, path_of
 from stackfeat.errors import ConfigError, Problem
 from stackfeat.registry.resolve import cut, suggest
 
@@ -73,7 +73,12 @@ def _apply(values: dict[str, Any], argument: str) -> str:
     here: Any = values
     for place, key in enumerate(keys[:-1]):
         here = _step(here, key, keys[:place], values)
-    _put(here, keys[-1], value, keys, values)
+    *above, last = keys
+    if isinstance(here, list):
+        here[_index(here, last, above)] = value
+    else:
+        _check_name(last, above, values)
+        here[last] = value
     return path
 
 
@@ -108,7 +113,7 @@ def _step(here: Any, key: Key, above: Sequence[Key], values: dict[str, Any]) -> 
         _check_may_start(key, here, above, values)
         here[key] = {}
     if not isinstance(here[key], dict | list):
-        place = _text([*above, key])
+        place = path_of([*above, key])
         raise ConfigError([Problem(place, f"{place!r} is a single value, so nothing can be set below it")])
     return here[key]
 
@@ -119,7 +124,7 @@ def _check_may_start(key: Key, here: dict[str, Any], above: Sequence[Key], value
         what = "level" if len(above) == 1 else f"member of level {above[1]!r}"
         names = [str(name) for name in here]
         message = f"there is no {what} {key!r}.{suggest(str(key), names)} There are {', '.join(names)}"
-        raise ConfigError([Problem(_text([*above, key]), message)])
+        raise ConfigError([Problem(path_of([*above, key]), message)])
     _check_name(key, above, values)
 
 
@@ -128,31 +133,11 @@ def _check_name(key: Key, above: Sequence[Key], values: dict[str, Any]) -> None:
     if options is not None and key not in options.names():
         legal = options.names()
         message = f"there is no option {key!r} here; legal are {', '.join(legal)}.{suggest(str(key), legal)}"
-        raise ConfigError([Problem(_text([*above, key]), message)])
-
-
-def _put(here: Any, key: Key, value: Any, keys: Sequence[Key], values: dict[str, Any]) -> None:
-    above = keys[:-1]
-    if isinstance(here, list):
-        here[_index(here, key, above)] = value
-        return
-    _check_name(key, above, values)
-    here[key] = value
+        raise ConfigError([Problem(path_of([*above, key]), message)])
 
 
 def _index(here: list[Any], key: Key, above: Sequence[Key]) -> int:
     if isinstance(key, int) and 0 <= key < len(here):
         return key
-    message = (
-        f"items are counted from 0 to {len(here) - 1}; got {key!r}"
-        if here
-        else f"the list is empty; got {key!r}"
-    )
-    raise ConfigError([Problem(_text([*above, key]), message)])
-
-
-def _text(keys: Sequence[Key]) -> str:
-    path = ""
-    for key in keys:
-        path = join_path(path, key)
-    return path
+    message = f"items are counted from 0 to {len(here) - 1}" if here else "the list is empty"
+    raise ConfigError([Problem(path_of([*above, key]), f"{message}; got {key!r}")])

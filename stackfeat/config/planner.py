@@ -154,12 +154,9 @@ class Planner:
 
     def _checkpoint_rows(self) -> CheckpointRows:
         recipes = self.recipes
-        held = None if recipes.holdout is None else samples_of(self.store, recipes.holdout.key)
-        train, folds = (
-            samples_of(self.store, recipes.samples.key),
-            folds_of(self.store, recipes.folds.key),
-        )
-        return CheckpointRows(train, folds, 0 if held is None else held.n_rows)
+        train, folds = samples_of(self.store, recipes.samples.key), folds_of(self.store, recipes.folds.key)
+        n_held = 0 if recipes.holdout is None else samples_of(self.store, recipes.holdout.key).n_rows
+        return CheckpointRows(train, folds, n_held)
 
     def run_rows(self) -> RunRows:
         """Return the rows and folds, which must be in the store, as imported predictions are checked by."""

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from stackfeat.config.overrides import LONGEST_SHOWN
 from stackfeat.config.run_config import Key, homes_of, kinds_with, options_class, value_at
-from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path
+from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, path_of
 from stackfeat.errors import Problem
 from stackfeat.members import MEMBERS
 from stackfeat.registry.resolve import cut, suggest
@@ -77,11 +77,9 @@ class Places:
         """Return the finding with the line of its path, or of the nearest path above it."""
         parts = finding.path.split(".")
         paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
-        for path in paths:
-            if path in self.overrides:
-                return Problem(
-                    finding.path, finding.message, f"--set {cut(self.overrides[path], LONGEST_SHOWN)}"
-                )
+        given = next((self.overrides[path] for path in paths if path in self.overrides), None)
+        if given is not None:
+            return Problem(finding.path, finding.message, f"--set {cut(given, LONGEST_SHOWN)}")
         line = next((self.lines[path] for path in paths if path in self.lines), None)
         return Problem(finding.path, finding.message, self.file, line)
 
@@ -98,10 +96,7 @@ class _Error:
 
     @property
     def path(self) -> str:
-        path = ""
-        for key in self.keys:
-            path = join_path(path, key)
-        return path
+        return path_of(self.keys)
 
 
 def show(value: object) -> str:
@@ -136,20 +131,16 @@ def _plain(item: Mapping[str, Any], values: Any) -> _Error:
     in_union = False
     for place, key in enumerate(location):
         here = value_at(values, keys)
-        is_given = (
-            key in here if isinstance(here, dict) else isinstance(key, int) and not isinstance(here, dict)
-        )
+        is_given = key in here if isinstance(here, dict) else isinstance(key, int)
         is_missing = item["type"] == "missing" and place == len(location) - 1
         if is_given or is_missing:
             keys.append(key)
         else:
             in_union = True
     # A tuple validator turns one value into a list: its index 0 is not in the file.
-    while (
-        keys
-        and isinstance(keys[-1], int)
-        and not isinstance(value_at(values, keys[:-1]), list | tuple | dict)
-    ):
+    while keys and isinstance(keys[-1], int):
+        if isinstance(value_at(values, keys[:-1]), list | tuple | dict):
+            break
         keys.pop()
     return _Error(tuple(keys), in_union, item["type"], item.get("ctx") or {}, item["input"])
 
@@ -225,18 +216,13 @@ def _unknown_name(error: _Error, values: Any) -> str:
 def _missing_name(error: _Error, values: Any) -> str:
     name, parent = str(error.keys[-1]), value_at(values, error.keys[:-1])
     given = [str(key) for key in parent] if isinstance(parent, dict) else []
-    near = suggest(name, [key for key in given if key not in _legal_at(error, values)])
-    hint = (
-        f" Rename {near.removeprefix(' Did you mean ').removesuffix('?')} to it"
-        if near
-        else f" Add '{name}: ...'"
-    )
-    return f"{name!r} is required and not given.{hint}"
-
-
-def _legal_at(error: _Error, values: Any) -> list[str]:
     options = options_class(error.keys[:-1], values)
-    return options.names() if options else []
+    legal = options.names() if options else []
+    near = suggest(name, [key for key in given if key not in legal])
+    found = near.removeprefix(" Did you mean ").removesuffix("?")
+    return f"{name!r} is required and not given. " + (
+        f"Rename {found} to it" if near else f"Add '{name}: ...'"
+    )
 
 
 def _no_kind(error: _Error) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def join_path(parent: str, key: object) -> str:
     return f"{parent}.{key}" if parent else str(key)
 
 
+def path_of(keys: Iterable[object]) -> str:
+    """Return the path that keys and list indexes make."""
+    return reduce(join_path, keys, "")
+
+
 def read_yaml(path: Path) -> Document:
     """Read a config file.
 
@@ -118,10 +124,8 @@ def parse_yaml(text: str, file: str = "", path: str = "") -> Document:
 
 def _refuse_data(path: Path) -> None:
     if is_called_like_data(path):
-        message = (
-            f"a config must be a YAML file; got {path.name!r}, which is called like data. Write a config for it: "
-            f"stackfeat init {path} --target COLUMN"
-        )
+        message = f"a config must be a YAML file; got {path.name!r}, which is called like data"
+        message += f". Write a config for it: stackfeat init {path} --target COLUMN"
         raise ConfigError([Problem("", message, str(path))])
 
 
@@ -152,15 +156,13 @@ class _Reader:
             values = self._document()
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self._refuse(
-                "", f"this is not valid YAML: {_syntax_text(error)}", mark.line + 1 if mark else None
-            )
+            self._refuse_yaml(_syntax_text(error), mark.line + 1 if mark else None)
         except YAMLError as error:
-            self._refuse("", f"this is not valid YAML: {' '.join(str(error).split())}", None)
+            self._refuse_yaml(" ".join(str(error).split()))
         except ConfigError:
             raise
         except Exception as error:  # the parser meets texts that its authors did not think of
-            self._refuse("", f"this is not valid YAML: {type(error).__name__} while it was parsed", None)
+            self._refuse_yaml(f"{type(error).__name__} while it was parsed")
         if self.problems:
             raise ConfigError(self.problems)
         return Document(values, self.lines)
@@ -169,6 +171,9 @@ class _Reader:
         self.problems.append(Problem(path[-MAX_TEXT:], message, self.file, line))
         if len(self.problems) == MAX_PROBLEMS:
             raise ConfigError(self.problems)
+
+    def _refuse_yaml(self, why: str, line: int | None = None) -> None:
+        self._refuse("", f"this is not valid YAML: {why}", line)
 
     def _document(self) -> Any:
         values: Any = None
@@ -191,14 +196,13 @@ class _Reader:
     def _value(self, event: Any, path: str, depth: int) -> Any:
         self._refuse_references(event, path)
         self.n_values += 1
+        excess = ""
         if self.n_values > MAX_VALUES:
-            message = f"a config holds at most {MAX_VALUES:,} values. Name columns by patterns"
-            self._refuse("", message, _line(event))
-            raise ConfigError(self.problems)
-        if depth > MAX_DEPTH:
-            self._refuse(
-                "", f"a config nests at most {MAX_DEPTH} levels deep; this one goes deeper", _line(event)
-            )
+            excess = f"a config holds at most {MAX_VALUES:,} values. Name columns by patterns"
+        elif depth > MAX_DEPTH:
+            excess = f"a config nests at most {MAX_DEPTH} levels deep; this one goes deeper"
+        if excess:
+            self._refuse("", excess, _line(event))
             raise ConfigError(self.problems)
         if isinstance(event, MappingStartEvent):
             return self._mapping(path, depth)
@@ -208,12 +212,8 @@ class _Reader:
 
     def _refuse_references(self, event: Any, path: str) -> None:
         if isinstance(event, AliasEvent):
-            self._refuse(
-                path,
-                f"aliases are not read; got *{event.anchor[:SHOWN]}. Write the value out, or quote it if it is a "
-                "pattern",
-                _line(event),
-            )
+            message = f"aliases are not read; got *{event.anchor[:SHOWN]}. Write the value out"
+            self._refuse(path, f"{message}, or quote it if it is a pattern", _line(event))
         elif event.anchor is not None:
             self._refuse(path, f"anchors are not read; got &{event.anchor[:SHOWN]}. Remove it", _line(event))
         if not isinstance(event, AliasEvent) and event.ctag is not None:
@@ -229,10 +229,8 @@ class _Reader:
             place, line = join_path(path, key), _line(event)
             value_event = next(self.events)
             if str(key) in first_lines:
-                first = f"first on line {first_lines[str(key)]}"
-                self._refuse(
-                    place, f"each key stands once; got {str(key)!r} again ({first}). Remove one", line
-                )
+                again = f"{str(key)!r} again (first on line {first_lines[str(key)]})"
+                self._refuse(place, f"each key stands once; got {again}. Remove one", line)
             else:
                 first_lines[str(key)] = self.lines[place] = line
             value = self._value(value_event, place, depth + 1)
@@ -269,9 +267,8 @@ class _Reader:
             message = f"a text here has at most {longest:,} characters; got {len(text):,}: {text[:40]!r}..."
             self._refuse(path, message, _line(event))
         elif not _is_writable(text):
-            self._refuse(
-                path, f"a text has no NUL and no half of a character; got {text[:40]!r}", _line(event)
-            )
+            message = f"a text has no NUL and no half of a character; got {text[:40]!r}"
+            self._refuse(path, message, _line(event))
 
     def _scalar(self, event: ScalarEvent, path: str) -> Any:
         text: str = event.value
@@ -287,9 +284,8 @@ class _Reader:
             self._refuse(path, f"whole numbers must be at most {LARGEST_INT}; got {text[:40]}", _line(event))
             return 0
         if isinstance(value, float) and not math.isfinite(value):
-            self._refuse(
-                path, f"numbers must be finite; got {text[:40]}. Use null for a value not given", _line(event)
-            )
+            message = f"numbers must be finite; got {text[:40]}. Use null for a value not given"
+            self._refuse(path, message, _line(event))
         return value
 
 
