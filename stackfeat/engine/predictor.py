@@ -29,7 +29,7 @@ from stackfeat.members.imported import FittedImport, missing_text
 from stackfeat.store import EntryStore, LayeredStore, MemoryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
 from stackfeat.store.manifest import read_sealed, read_written, refuse_other_format, seal
-from stackfeat.store.pinned import PinnedStore
+from stackfeat.store.store import PinnedStore
 from stackfeat.structure import checked, must, parse_json, structured
 from stackfeat.tasks.task import Task
 

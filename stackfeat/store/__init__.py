@@ -10,7 +10,7 @@ from stackfeat.store.disk import from_safe_name, safe_name
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, reading
 from stackfeat.store.memory import LayeredStore, MemoryStore
 from stackfeat.store.recipe import canonical_json, hash_recipe
-from stackfeat.store.scratch import Scratch
+from stackfeat.store.run_files import Scratch
 from stackfeat.store.store import Store
 
 __all__ = [

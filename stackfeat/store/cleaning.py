@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from stackfeat.store.jobs import JOBS, found_dead
-from stackfeat.store.scratch import PARTIAL
+from stackfeat.store.run_files import JOBS, PARTIAL, found_dead
 
 _WEEK_SECONDS = 7 * 24 * 3600.0
 _TEMPORARY = re.compile(r"[^~]+~[0-9]+~[0-9a-f]{16}(\.tmp)?")

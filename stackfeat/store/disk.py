@@ -1,7 +1,9 @@
 """The store's calls to the file system, with errors that say what to do; names of anything as file names.
 
 In:  paths and bytes.
-Out: files whose SHA-256 is known and that survive a power cut, or a StoreError and nothing else.
+Out: files whose SHA-256 is known and that survive a power cut, or a StoreError and nothing else. A stamp says whether
+     a file that was hashed may be taken for unchanged. It differs after every change, but for changes within one tick
+     of the file system's clock; so a file counts by its stamp only if its last change was longer ago than a tick.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from stackfeat.errors import NO_ACCESS, NO_SPACE, StoreError, machine_fault
@@ -165,6 +169,45 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(mode=0o775, exist_ok=True)
     sync(path.parent)
+
+
+TICK_NS = 100_000_000
+"""Clocks of file systems move in steps of up to 10 ms, and may be behind ours by one."""
+COARSE_TICK_NS = 3_000_000_000
+"""Some keep whole seconds (ext3, HFS+), or every second one (FAT)."""
+_SECOND_NS = 1_000_000_000
+
+
+class Stamp(NamedTuple):
+    """What changes with a file. Anybody can set `changed` back; `noted` is the system's own."""
+
+    size: int
+    changed: int
+    noted: int
+    inode: int
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return the stamp of a file."""
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def is_settled(stamp: Stamp, looked_at: int) -> bool:
+    """Return whether every change after `looked_at` gives another stamp.
+
+    Parameters
+    ----------
+    looked_at : int
+        `now_ns` of a moment before the file was asked for its stamp.
+    """
+    last = max(stamp.changed, stamp.noted)
+    tick = COARSE_TICK_NS if last % _SECOND_NS == 0 else TICK_NS
+    return looked_at - last > tick
+
+
+def now_ns() -> int:
+    """Return the time as file systems note it."""
+    return time.time_ns()
 
 
 MANIFEST = "manifest.json"

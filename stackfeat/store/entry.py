@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from stackfeat.errors import StoreError, StructureError, as_written
-from stackfeat.store.scratch import Scratch
+from stackfeat.store.run_files import Scratch
 from stackfeat.structure import checked, parse_json
 
 

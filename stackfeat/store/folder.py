@@ -22,22 +22,24 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from stackfeat.errors import StoreError, StructureError
-from stackfeat.store import file_stamp
+from stackfeat.store import disk
 from stackfeat.store.cleaning import unique_name
 from stackfeat.store.disk import (
     DONE,
     MANIFEST,
     HashedFile,
+    Stamp,
     explained,
     hash_file,
+    is_settled,
     make_folder,
     read_text_file,
     refuse_no_file,
     safe_name,
+    stamp_of,
     sync,
 )
 from stackfeat.store.entry import Entry, EntryWriter, claim, plain_array
-from stackfeat.store.file_stamp import Stamp, is_settled, stamp_of
 from stackfeat.store.manifest import checked_manifest
 from stackfeat.store.npy import load_npy
 
@@ -213,7 +215,7 @@ def find_fault(path: Path, size: int, sha256: str) -> str:
     A file is hashed once per process, and again when its stamp has changed or may hide a change.
     """
     try:
-        looked_at = file_stamp.now_ns()
+        looked_at = disk.now_ns()
         status = path.stat()
         stamp = stamp_of(status)
         if _VERIFIED.get(os.fspath(path)) == (stamp, sha256):

@@ -21,7 +21,7 @@ from stackfeat.store.disk import TemporaryFolder, safe_name, write_file
 from stackfeat.store.entry import Entry, EntryStore, EntryWriter, claim, plain_array
 from stackfeat.store.npy import parse_npy
 from stackfeat.store.recipe import canonical_json
-from stackfeat.store.scratch import Scratch
+from stackfeat.store.run_files import Scratch
 from stackfeat.store.store import now
 
 _Content = np.ndarray | bytes

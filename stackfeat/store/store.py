@@ -22,12 +22,11 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.cleaning import CleanReport, clean_dead, clean_entries, clean_leftovers, unique_name
-from stackfeat.store.disk import DONE, explained, is_about, make_folder, store_error
+from stackfeat.store.disk import DONE, MANIFEST, explained, hash_file, is_about, make_folder, store_error
 from stackfeat.store.entry import Entry, EntryWriter
 from stackfeat.store.folder import FolderEntry, FolderWriter, publish, put_aside, read_manifest
-from stackfeat.store.jobs import Jobs
 from stackfeat.store.recipe import canonical_json, differences
-from stackfeat.store.scratch import PARTIAL, Scratch
+from stackfeat.store.run_files import PARTIAL, Jobs, Scratch
 
 logger = logging.getLogger(__name__)
 
@@ -327,6 +326,44 @@ class Store:
                 f"the store {self.root} must not be writable by everybody, who could plant results in it; "
                 f"got mode={mode & 0o7777:04o}; run chmod o-w {self.root}"
             )
+
+
+class PinnedStore(Store):
+    """A store that was packed up and is only read: every byte hangs on the hashes of its manifests.
+
+    Parameters
+    ----------
+    root : Path
+    manifests : mapping of str to str
+        Key to the SHA-256 of the entry's ``manifest.json``.
+    remedy : str
+        What to do where an entry is not the one that was packed.
+    """
+
+    def __init__(self, root: Path, manifests: Mapping[str, str], remedy: str) -> None:
+        super().__init__(root, "readonly")
+        self.manifests, self._remedy = dict(manifests), remedy
+
+    def has(self, key: str) -> bool:
+        return key in self.manifests and super().has(key)
+
+    def read(self, key: str) -> Entry:
+        if not self.has(key):
+            raise StoreError(f"entry {key} must be in {self.root}; got none; {self._remedy}")
+        entry = super().read(key)
+        path = entry.path / MANIFEST
+        with explained(path):
+            is_packed = hash_file(path) == self.manifests[key]
+        if not is_packed:
+            entry.refuse(f"{MANIFEST} is another one than was packed")
+        return entry
+
+    def _newer(self, key: str, seen: dict[str, Any]) -> None:
+        """Nothing: only the entries of the list count."""
+
+    def _put_aside(self, key: str, fault: str, seen: Any) -> NoReturn:
+        place = self._folder(key)
+        raise DamagedEntryError(f"{place} must be as it was written; got damage: {fault}; {self._remedy}")
 
 
 def now() -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stackfeat.errors import DamagedEntryError
-from stackfeat.store import Store, file_stamp, hash_recipe
+from stackfeat.store import Store, disk, hash_recipe
 from stackfeat.store import folder as folder_module
 
 Put = Callable[..., None]
@@ -92,7 +92,7 @@ def test_an_entry_under_the_key_of_another_is_damage(store: Store, put: Put) -> 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it be an hour later, so that every file was changed long ago."""
-    monkeypatch.setattr(file_stamp, "now_ns", lambda: time.time_ns() + 3600 * 10**9)
+    monkeypatch.setattr(disk, "now_ns", lambda: time.time_ns() + 3600 * 10**9)
 
 
 def test_a_file_is_hashed_once_per_process_and_again_when_it_changes(
@@ -116,9 +116,9 @@ def test_damage_within_a_tick_of_the_clock_is_found(
     put(store)
     path = store.root / "entries" / KEY[:2] / KEY / "net.safetensors"
     # A clock that stands still is the worst that a tick can be: no stamp differs.
-    frozen = file_stamp.stamp_of(path.stat())
+    frozen = disk.stamp_of(path.stat())
     monkeypatch.setattr(folder_module, "stamp_of", lambda status: frozen)
-    monkeypatch.setattr(file_stamp, "now_ns", lambda: frozen.noted + file_stamp.TICK_NS)
+    monkeypatch.setattr(disk, "now_ns", lambda: frozen.noted + disk.TICK_NS)
     assert store.verify(KEY)
     damage(path, "flip")
     assert not store.verify(KEY)
@@ -141,10 +141,10 @@ def test_damage_with_the_times_set_back_is_found(store: Store, put: Put, later: 
 @pytest.mark.parametrize(("last", "tick"), [(5 * 10**9 + 1, 10**8), (5 * 10**9, 3 * 10**9)])
 def test_a_stamp_counts_after_one_tick_of_its_clock(last: int, tick: int) -> None:
     """A time in whole seconds may come from a clock that has no others."""
-    for stamp in (file_stamp.Stamp(1, last, 0, 7), file_stamp.Stamp(1, 0, last, 7)):
-        assert not file_stamp.is_settled(stamp, last + tick)
-        assert file_stamp.is_settled(stamp, last + tick + 1)
-        assert not file_stamp.is_settled(stamp, last - tick), "a clock that is ahead of ours"
+    for stamp in (disk.Stamp(1, last, 0, 7), disk.Stamp(1, 0, last, 7)):
+        assert not disk.is_settled(stamp, last + tick)
+        assert disk.is_settled(stamp, last + tick + 1)
+        assert not disk.is_settled(stamp, last - tick), "a clock that is ahead of ours"
 
 
 def test_damage_in_a_readonly_store_is_told_and_stays(store: Store, put: Put) -> None:

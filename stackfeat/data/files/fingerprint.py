@@ -17,7 +17,7 @@ from typing import Any
 from stackfeat.data.files.tables import files_beside, read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import NO_SPACE, DataError, StructureError
-from stackfeat.store import disk, file_stamp
+from stackfeat.store import disk
 from stackfeat.store.cleaning import unique_name
 from stackfeat.structure import checked, parse_json
 
@@ -86,8 +86,8 @@ def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
     is_read = memory is None
     for path in paths:
         try:
-            looked_at = file_stamp.now_ns()
-            stamp = file_stamp.stamp_of(path.stat())
+            looked_at = disk.now_ns()
+            stamp = disk.stamp_of(path.stat())
             identity = "|".join([str(path.resolve()), *map(str, stamp)])
             if identity not in _remembered and not is_read and memory is not None:
                 _remembered.update(_read_memory(memory))
@@ -95,7 +95,7 @@ def _hash_files(paths: Sequence[Path], memory: Path | None) -> list[str]:
             found = _remembered.get(identity)
             if found is None:
                 found = disk.hash_file(path)
-                if file_stamp.is_settled(stamp, looked_at):
+                if disk.is_settled(stamp, looked_at):
                     _remembered[identity] = found
                     fresh.append(identity)
             hashes.append(found)

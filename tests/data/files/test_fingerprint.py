@@ -12,13 +12,13 @@ import pytest
 
 from stackfeat.data.files.fingerprint import fingerprint, hash_file
 from stackfeat.data.options import DataOptions
-from stackfeat.store import file_stamp
+from stackfeat.store import disk
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it be an hour later, so that every file was changed long ago."""
-    monkeypatch.setattr(file_stamp, "now_ns", lambda: time.time_ns() + 3600 * 10**9)
+    monkeypatch.setattr(disk, "now_ns", lambda: time.time_ns() + 3600 * 10**9)
 
 
 def test_fingerprint_follows_bytes_and_reading_options(tmp_path: Path, later: None) -> None:
@@ -40,9 +40,9 @@ def test_a_hash_is_remembered_only_of_a_file_whose_next_change_would_show(
 ) -> None:
     path, memory = tmp_path / "a.csv", tmp_path / "memory.json"
     path.write_text("a,y\n1,2\n")
-    frozen = file_stamp.stamp_of(path.stat())
-    monkeypatch.setattr(file_stamp, "stamp_of", lambda status: frozen)
-    monkeypatch.setattr(file_stamp, "now_ns", lambda: frozen.noted + file_stamp.TICK_NS)
+    frozen = disk.stamp_of(path.stat())
+    monkeypatch.setattr(disk, "stamp_of", lambda status: frozen)
+    monkeypatch.setattr(disk, "now_ns", lambda: frozen.noted + disk.TICK_NS)
     first = hash_file(path, memory)
     assert not memory.exists()
     path.write_text("a,y\n1,3\n")

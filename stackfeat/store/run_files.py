@@ -1,26 +1,38 @@
-"""Jobs: what the workers of one run need to know, in a folder that is that run's alone.
+"""What a run keeps in its store beside entries: the jobs of its workers, and snapshots of units in work.
 
-In:  a run's id, a key and a job.
-Out: ``jobs/RUN/KEY.json``. The folder is locked while its run lives, so that nobody takes it for left over.
+In:  a run's id, a key and a job; bytes by name, for the key of an entry that is not there yet.
+Out: ``jobs/RUN/KEY.json``, in a folder that is locked while its run lives, so that nobody takes it for left over;
+     and ``partial/KEY/NAME``, from which a killed unit goes on. A snapshot is written under a temporary name, synced
+     and renamed, with its SHA-256 in front: nothing is parsed that is not as it was written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stackfeat.errors import StoreError
-from stackfeat.store.disk import explained, make_folder, safe_name, write_file
+from stackfeat.store.disk import explained, make_folder, safe_name, sync, write_file
 from stackfeat.store.lock import FileLock
 from stackfeat.structure import checked, parse_json
 
+logger = logging.getLogger(__name__)
+
 JOBS = "jobs"
 LOCK = "lock"
+PARTIAL = "partial"
 _TRIES = 100
+_TRIES_TO_PUT = 10
+_HASH_LENGTH = 64
 
 
 class Jobs:
@@ -120,3 +132,77 @@ def found_dead(folder: Path) -> Iterator[bool]:
         yield is_dead
     finally:
         lock.release()
+
+
+class Scratch:
+    """Files of one unit in work, beside the entries of its store.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they stand; made by the first write.
+    new_temporary : callable
+        Gives a new path on the same file system.
+    since : str, optional
+        Files older than this time (as `stackfeat.store.store.now` writes it) do not count.
+    """
+
+    def __init__(self, folder: Path, new_temporary: Callable[[], Path], since: str | None = None) -> None:
+        self.folder = folder
+        self._new_temporary = new_temporary
+        self._since = since
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was written last; None if there is nothing, or if it is damaged (a warning says so)."""
+        path = self.folder / safe_name(name)
+        try:
+            content = path.read_bytes()
+            changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="microseconds")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("the snapshot %s cannot be read (%s): starting anew", path, error)
+            return None
+        if self._since is not None and changed < self._since:
+            return None
+        data = content[_HASH_LENGTH:]
+        if hashlib.sha256(data).hexdigest().encode() != content[:_HASH_LENGTH]:
+            logger.warning("the snapshot %s is damaged: removed, starting anew", path)
+            with suppress(OSError):
+                path.unlink()
+            return None
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the file of this name.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, read-only or not allowed.
+        """
+        path = self.folder / safe_name(name)
+        temporary = self._new_temporary()
+        try:
+            with explained(path, len(data)):
+                write_file(temporary, hashlib.sha256(data).hexdigest().encode(), data)
+                # A file system stamps files by a coarser clock than `since` comes from: milliseconds behind.
+                os.utime(temporary, ns=(time.time_ns(),) * 2)
+                self._put(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _put(self, temporary: Path, path: Path) -> None:
+        """Rename a file into place; another run that is done with the same unit may remove the folder."""
+        for _ in range(_TRIES_TO_PUT):
+            with suppress(FileNotFoundError):
+                make_folder(self.folder)
+                temporary.replace(path)
+                break
+        with suppress(FileNotFoundError):
+            sync(self.folder)
+
+    def remove(self) -> None:
+        """Remove all files; no error if there are none."""
+        shutil.rmtree(self.folder, ignore_errors=True)
