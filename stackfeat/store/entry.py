@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -51,7 +51,7 @@ class Entry(ABC):
 
     def json(self, name: str) -> Any:
         """Return the value of the file ``NAME.json``."""
-        return self._parsed(name, lambda value, where: value)
+        return self.structure(name, Any)
 
     def structure(self, name: str, kind: Any) -> Any:
         """Return the value of the file ``NAME.json``, built as an annotation says: a dataclass, a list of them.
@@ -61,12 +61,9 @@ class Entry(ABC):
         DamagedEntryError
             If it is not made so; the entry has been put aside.
         """
-        return self._parsed(name, lambda value, where: checked(kind, value, where))
-
-    def _parsed(self, name: str, build: Callable[[Any, str], Any]) -> Any:
         where, text = f"{name}.json", self.bytes(f"{name}.json")
         try:
-            return build(parse_json(text, where), where)
+            return checked(kind, parse_json(text, where), where)
         except StructureError as error:
             self.refuse(str(error))
 

@@ -194,7 +194,11 @@ class MemoryEntry(Entry):
 
     def bytes(self, name: str) -> builtins.bytes:
         content = self._content(name)
-        return content if isinstance(content, bytes) else _npy_bytes(content)
+        if isinstance(content, bytes):
+            return content
+        buffer = io.BytesIO()
+        np.save(buffer, content, allow_pickle=False)
+        return buffer.getvalue()
 
     def file(self, name: str) -> Path:
         data = self.bytes(name)
@@ -210,12 +214,6 @@ class MemoryEntry(Entry):
     def _content(self, name: str) -> _Content:
         self._listed(name)
         return self._contents[name]
-
-
-def _npy_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _size(content: _Content) -> int:

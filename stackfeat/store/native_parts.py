@@ -62,15 +62,21 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _check_tree(tree: Any) -> None:
     left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
-    is_inner, places = left != -1, np.arange(len(left))
+    is_inner = left != -1
     must(tree.node_count == len(left) >= 1, "a saved tree", "have nodes", tree.node_count)
     must(bool((is_inner == (right != -1)).all()), "a saved tree", "have two branches or none", left[:5])
+    _check_branches(left, right, tree.feature, is_inner, tree.n_features)
+
+
+def _check_branches(
+    left: np.ndarray, right: np.ndarray, feature: np.ndarray, is_inner: np.ndarray, n_columns: int
+) -> None:
+    places, asked = np.flatnonzero(is_inner), feature[is_inner]
     for children in (left[is_inner], right[is_inner]):
-        is_sound = (children > places[is_inner]) & (children < len(left))
+        is_sound = (children > places) & (children < len(is_inner))
         must(bool(is_sound.all()), "a saved tree", "lead from each node to later ones", children[:5])
-    feature = tree.feature[is_inner]
-    is_column = ((feature >= 0) & (feature < tree.n_features)).all()
-    must(bool(is_column), "a saved tree", "ask for its columns", tree.n_features)
+    is_column = ((asked >= 0) & (asked < n_columns)).all()
+    must(bool(is_column), "a saved tree", "ask for its columns", n_columns)
 
 
 def _check_same_columns(model: Any) -> None:
@@ -100,16 +106,10 @@ def _check_histogram_trees(model: Any) -> None:
         fits = is_known.shape == (model._n_features,) and known.shape == (is_known.sum(), _WORDS_OF_SET)
         must(fits, "a saved bin mapper", "know the model's columns", is_known.shape)
     for tree in (tree for trees in getattr(model, "_predictors", ()) for tree in trees):
-        nodes, places = tree.nodes, np.arange(len(tree.nodes))
-        is_inner = nodes["is_leaf"] == 0
+        nodes, is_inner = tree.nodes, tree.nodes["is_leaf"] == 0
         must(len(nodes) >= 1, "a saved tree", "have nodes", len(nodes))
-        for side in ("left", "right"):
-            children = nodes[side].astype(np.int64)[is_inner]
-            is_sound = (children > places[is_inner]) & (children < len(nodes))
-            must(bool(is_sound.all()), "a saved tree", "lead from each node to later ones", children[:5])
-        feature = nodes["feature_idx"][is_inner]
-        is_column = ((feature >= 0) & (feature < model._n_features)).all()
-        must(bool(is_column), "a saved tree", "ask for its columns", model._n_features)
+        left, right = (nodes[side].astype(np.int64) for side in ("left", "right"))
+        _check_branches(left, right, nodes["feature_idx"], is_inner, model._n_features)
         is_by_set = is_inner & (nodes["is_categorical"] != 0)
         by_set = nodes["bitset_idx"][is_by_set]
         is_category = is_known[nodes["feature_idx"][is_by_set]].all()
@@ -123,12 +123,8 @@ def _check_histogram_trees(model: Any) -> None:
 def _check_neighbours(tree: Any) -> None:
     data, order, nodes, bounds, *_ = tree.__getstate__()
     n_rows, n_nodes, places = len(data), len(nodes), np.arange(len(nodes))
-    must(
-        n_rows >= 1 and sorted(order.tolist()) == list(range(n_rows)),
-        "saved neighbours",
-        "name each row once",
-        n_rows,
-    )
+    is_order = n_rows >= 1 and sorted(order.tolist()) == list(range(n_rows))
+    must(is_order, "saved neighbours", "name each row once", n_rows)
     start, end = nodes["idx_start"], nodes["idx_end"]
     is_inside = ((start >= 0) & (start <= end) & (end <= n_rows)).all()
     must(bool(is_inside), "saved neighbours", "stay within their rows", n_rows)

@@ -105,18 +105,6 @@ class Store:
             self._put_aside(key, manifest, manifest)
         return FolderEntry(key, self._folder(key), manifest, self._put_aside, self._newer)
 
-    def verify(self, key: str) -> bool:
-        """Return whether there is an entry and all its files are intact; a damaged one is put aside."""
-        if not self.has(key):
-            return False
-        try:
-            entry = self.read(key)
-            for name in entry.manifest["files"]:
-                entry.file(name)
-        except DamagedEntryError:
-            return False
-        return True
-
     @contextmanager
     def write(self, key: str, kind: str, recipe: Mapping[str, Any]) -> Iterator[EntryWriter]:
         """Write an entry: it exists when the block ends well, and leaves nothing when it does not.

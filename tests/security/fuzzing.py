@@ -35,6 +35,7 @@ from stackfeat.registry.patterns import matches
 from stackfeat.store import Store
 from stackfeat.tasks.task import Task
 from tests.security.hostile_values import CELLS, NAMES, RICH, WORDS
+from tests.store.intact import is_intact
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Case = Callable[[], object]
@@ -356,7 +357,7 @@ def manifest_case(rng: random.Random, folder: Path) -> Case:
     def call() -> object:
         found = list_entries(folder / "store", rng.choice(["", "aa", "fit"]))
         for key in ("aaaa", "bbbb"):
-            Store(folder / "store").verify(key)
+            is_intact(Store(folder / "store"), key)
         return found, explain_entry(folder / "store", "aa")
 
     return call

@@ -15,6 +15,7 @@ import pytest
 from stackfeat.errors import DamagedEntryError
 from stackfeat.store import Store, disk, hash_recipe
 from stackfeat.store import folder as folder_module
+from tests.store.intact import is_intact
 
 Put = Callable[..., None]
 RECIPE = {"member": {"train": {"lr": 0.001}}, "fold": 0}
@@ -61,7 +62,7 @@ def test_every_damage_is_found_put_aside_and_computed_again(
     put: Put,
 ) -> None:
     put(store)
-    assert store.verify(KEY)
+    assert is_intact(store, KEY)
     damage(store.root / "entries" / KEY[:2] / KEY / name, how)
 
     def no_parser(*_: object, **__: object) -> None:
@@ -75,7 +76,7 @@ def test_every_damage_is_found_put_aside_and_computed_again(
         assert len(caplog.records) == 1
     monkeypatch.undo()
     assert not store.has(KEY)
-    assert not store.verify(KEY)
+    assert not is_intact(store, KEY)
     put(store)
     assert read_everything(store) == 1.0
     assert store.clean().quarantined == len(caplog.records)
@@ -119,23 +120,23 @@ def test_damage_within_a_tick_of_the_clock_is_found(
     frozen = disk.stamp_of(path.stat())
     monkeypatch.setattr(folder_module, "stamp_of", lambda status: frozen)
     monkeypatch.setattr(disk, "now_ns", lambda: frozen.noted + disk.TICK_NS)
-    assert store.verify(KEY)
+    assert is_intact(store, KEY)
     damage(path, "flip")
-    assert not store.verify(KEY)
+    assert not is_intact(store, KEY)
 
 
 def test_damage_with_the_times_set_back_is_found(store: Store, put: Put, later: None) -> None:
     put(store)
     path = store.root / "entries" / KEY[:2] / KEY / "net.safetensors"
     before = path.stat()
-    assert store.verify(KEY)
+    assert is_intact(store, KEY)
     while path.stat().st_ctime_ns == before.st_ctime_ns:
         damage(path, "flip")
         damage(path, "flip")
     damage(path, "flip")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert not store.verify(KEY)
+    assert not is_intact(store, KEY)
 
 
 @pytest.mark.parametrize(("last", "tick"), [(5 * 10**9 + 1, 10**8), (5 * 10**9, 3 * 10**9)])
@@ -161,7 +162,7 @@ def test_an_entry_without_marker_does_not_exist_and_is_replaced(store: Store, pu
     (folder / "half").write_text("x")
     assert not store.has(KEY)
     put(store)
-    assert store.verify(KEY)
+    assert is_intact(store, KEY)
     assert not (folder / "half").exists()
 
 
@@ -169,6 +170,6 @@ def test_one_warning_per_damaged_entry(store: Store, caplog: pytest.LogCaptureFi
     put(store)
     damage(store.root / "entries" / KEY[:2] / KEY / "more.csv", "flip")
     with caplog.at_level(logging.WARNING):
-        assert not store.verify(KEY)
-        assert not store.verify(KEY)
+        assert not is_intact(store, KEY)
+        assert not is_intact(store, KEY)
     assert len(caplog.records) == 1

@@ -9,6 +9,7 @@ import pytest
 
 from stackfeat.errors import StoreError
 from stackfeat.store import Store, hash_recipe
+from tests.store.intact import is_intact
 
 Put = Callable[..., None]
 RECIPE = {"member": {"train": {"lr": 0.001}}, "fold": 0}
@@ -22,7 +23,7 @@ def files_below(root: Path) -> list[str]:
 def test_readonly_reads_and_refuses_every_change(store: Store, put: Put) -> None:
     put(store)
     readonly = Store(store.root, "readonly")
-    assert readonly.verify(KEY)
+    assert is_intact(readonly, KEY)
     before = files_below(store.root)
     for change in (
         lambda: put(readonly, "b" * 64),
@@ -57,5 +58,5 @@ def test_a_fresh_entry_that_is_damaged_no_longer_counts(store: Store, put: Put) 
     refresh = Store(store.root, "refresh")
     put(refresh)
     (store.root / "entries" / KEY[:2] / KEY / "more.csv").write_text("x")
-    assert not refresh.verify(KEY)
+    assert not is_intact(refresh, KEY)
     assert not refresh.has(KEY)

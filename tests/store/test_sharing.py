@@ -13,6 +13,7 @@ from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store import Store, hash_recipe
 from stackfeat.store import folder as folder_module
 from stackfeat.store.folder import put_aside
+from tests.store.intact import is_intact
 
 Put = Callable[..., None]
 KEY = hash_recipe({"member": {"train": {"lr": 0.001}}, "fold": 0})
@@ -25,7 +26,7 @@ def test_an_entry_replaced_while_it_is_read_is_read_on(store: Store, put: Put) -
     put(Store(store.root, "refresh"), value=2.0)
     assert entry.array("base/mlp/proba")[0, 0] == 2.0
     assert entry.bytes("net.safetensors") == b"\x00weights"
-    assert store.verify(KEY)
+    assert is_intact(store, KEY)
     assert not (store.root / "quarantine").exists()
 
 
@@ -46,7 +47,7 @@ def test_what_another_process_has_computed_anew_is_not_put_aside(
 
     def late(place: Path, quarantine: Path, is_damaged: Callable[[Path], bool]) -> str:
         # Between our look and our move the other has looked, moved and computed.
-        assert not Store(store.root).verify(KEY)
+        assert not is_intact(Store(store.root), KEY)
         put(Store(store.root))
         return put_aside(place, quarantine, is_damaged)
 
@@ -60,7 +61,7 @@ def test_what_another_process_has_computed_anew_is_not_put_aside(
         patch.setattr("stackfeat.store.store.put_aside", once)
         with pytest.raises(DamagedEntryError, match="another process has computed it anew"):
             entry.file("more.csv")
-    assert store.verify(KEY), "the good entry is back"
+    assert is_intact(store, KEY), "the good entry is back"
     assert len(list((store.root / "quarantine").iterdir())) == 1
 
 
@@ -133,7 +134,7 @@ def test_two_that_clean_at_once_do_not_stumble(
 
     put(store)
     (store.root / "entries" / KEY[:2] / KEY / "more.csv").write_text("damaged")
-    assert not store.verify(KEY)
+    assert not is_intact(store, KEY)
     children = cleaning._children
 
     def swept(folder: Path, names: Any) -> Any:
