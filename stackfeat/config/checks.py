@@ -14,11 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stackfeat.config.data_checks import Allowed, data_findings, input_findings, path_findings
+from stackfeat.config.data_checks import (
+    Allowed,
+    data_findings,
+    input_findings,
+    kind_of_folds,
+    path_findings,
+)
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import join_path
-from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
+from stackfeat.data.splits.splitters import is_time_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.executors import EXECUTORS
@@ -29,77 +35,66 @@ from stackfeat.registry.resolve import name_problems
 from stackfeat.registry.trust import Need, agree_once
 from stackfeat.tasks.task import task_class
 
-
-def stack_findings(config: RunConfig) -> list[Finding]:
-    """Return all findings about `stack`."""
-    return [*_average_findings(config), *_mode_findings(config)]
-
-
 _AVERAGES = {
     "logit": "logit averages probabilities",
     "rank": "rank averages one column, in a binary or regression task",
 }
 
 
-def _average_findings(config: RunConfig) -> list[Finding]:
+def _average_findings(config: RunConfig) -> Iterator[Finding]:
     average, averaging = config.stack.average, config.stack.averaging
     averages = task_class(config.task).averages
     if average not in averages:
         message = f"{_AVERAGES[average]}; got task={config.task}. Use {' or '.join(averages)}"
-        return [Finding("stack.average", message)]
+        yield Finding("stack.average", message)
+        return
     n_stacks = config.folds.repeats if config.folds.repeats_as == "stacks" else 1
     if average == "logit" and averaging != "late" and n_stacks == 1:
         message = (
             f"logit averages what is left apart at the end; got averaging: {averaging}, which leaves one "
             "prediction. Use averaging: late, average: mean, or folds.repeats"
         )
-        return [Finding("stack.average", message)]
-    return []
+        yield Finding("stack.average", message)
 
 
-def _mode_findings(config: RunConfig) -> list[Finding]:
+def _mode_findings(config: RunConfig) -> Iterator[Finding]:
     stack = config.stack
     if stack.averaging == "late":
-        return []
-    findings = []
+        return
     if stack.is_set("meta_fit"):
         message = (
             f"meta_fit: {stack.meta_fit} says which fit a pipeline's view goes through; got averaging: "
             f"{stack.averaging}, where one fit on all rows sees all test rows. Remove it, or use averaging: late"
         )
-        findings.append(Finding("stack.meta_fit", message))
+        yield Finding("stack.meta_fit", message)
     if stack.views == "last":
         message = (
             f"views: last takes the last pipeline alone; got averaging: {stack.averaging}, which keeps no "
             "pipelines apart. Remove it, or use averaging: late"
         )
-        findings.append(Finding("stack.views", message))
+        yield Finding("stack.views", message)
     elif stack.averaging == "early" and stack.views == "auto" and _follows_time(config):
         message = (
             "early averages all fold models; got time folds, where only the last one knows the latest rows. "
             "Use averaging: late or refit, or ask for all of them with views: all"
         )
-        findings.append(Finding("stack.averaging", message))
-    return findings
+        yield Finding("stack.averaging", message)
 
 
 def _follows_time(config: RunConfig) -> bool:
-    data, folds = config.data, config.folds
-    has_time = data.time is not None
     try:
-        kind = resolve_kind(folds, config.task, data.group is not None, has_time, data.fold is not None)
+        kind = kind_of_folds(config)
     except ConfigError:
         # What is wrong with the kind is said where folds are checked.
         return False
-    return is_time_kind(kind, has_time, folds.allow_leak)
+    return is_time_kind(kind, config.data.time is not None, config.folds.allow_leak)
 
 
-def block_findings(averaging: str, graph: Graph) -> list[Finding]:
-    """Return a finding for each member that would read a mean of raw activations."""
+def block_findings(averaging: str, graph: Graph) -> Iterator[Finding]:
+    """Yield a finding for each member that would read a mean of raw activations."""
     if averaging != "early":
-        return []
+        return
     blocks = graph.blocks()
-    findings = []
     for node in graph.nodes:
         raw = [
             name
@@ -111,8 +106,7 @@ def block_findings(averaging: str, graph: Graph) -> list[Finding]:
                 f"{node.full_name} reads {raw[0]!r}; got averaging: early with encode: raw, and the mean of "
                 "neurons of different nets says nothing. Use encode: [geometry, aligned], or averaging: late"
             )
-            findings.append(Finding(f"{node.path}.inputs", message))
-    return findings
+            yield Finding(f"{node.path}.inputs", message)
 
 
 def unbuilt_findings(config: RunConfig) -> Iterator[Finding]:
@@ -155,9 +149,8 @@ def _members(config: RunConfig) -> Iterator[tuple[str, bool, MemberOptions]]:
             yield f"levels.{level}.{name}", position == 0, options
 
 
-def reader_findings(graph: Graph) -> list[Finding]:
-    """Return a finding for each tree meta-learner that reads one test file made of all fold models."""
-    findings = []
+def reader_findings(graph: Graph) -> Iterator[Finding]:
+    """Yield a finding for each tree meta-learner that reads one test file made of all fold models."""
     for node in graph.nodes:
         if not graph.options[node.full_name].is_tree_learner:
             continue
@@ -171,8 +164,7 @@ def reader_findings(graph: Graph) -> list[Finding]:
                     "test file of each fold's model ({fold} in the name), leave the block out, or accept it with "
                     "allow_early: true on the imported member"
                 )
-                findings.append(Finding(f"{node.path}.inputs", message))
-    return findings
+                yield Finding(f"{node.path}.inputs", message)
 
 
 def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = True) -> list[Finding]:
@@ -194,49 +186,48 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
         *path_findings(config, allowed),
         *code_findings(config, allowed.folder, allowed.trust_code),
         *member_findings(config, allowed),
-        *stack_findings(config),
+        *_average_findings(config),
+        *_mode_findings(config),
     ]
     if with_graph:
         findings += _graph_findings(config, {finding.path for finding in findings})
     return list(dict.fromkeys(findings))
 
 
-def _metric_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
+def _metric_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
     try:
         check_metric(config.metric, config.task, trust_code=allowed.trust_code, search_path=allowed.folder)
     except ConfigError as error:
-        return [Finding("metric", str(error), trust=isinstance(error, TrustError))]
+        yield Finding("metric", str(error), trust=isinstance(error, TrustError))
+        return
     if config.decision == "threshold" and declared(config.metric).needs != "label":
         message = f"threshold needs a metric of labels; got metric={config.metric}. Use decision: auto"
-        return [Finding("decision", message)]
-    return []
+        yield Finding("decision", message)
 
 
 def _graph_findings(config: RunConfig, paths: Collection[str]) -> list[Finding]:
     """Return what is wrong between members; a member with a problem of its kind is not looked into."""
     findings = [Finding(path, message) for path, message in graph_problems(config)]
     findings = [item for item in findings if f"{item.path.split('.inputs')[0]}.vote" not in paths]
-    return findings or _vote_and_submit_findings(config)
+    return findings or list(_vote_and_submit_findings(config))
 
 
-def _vote_and_submit_findings(config: RunConfig) -> list[Finding]:
+def _vote_and_submit_findings(config: RunConfig) -> Iterator[Finding]:
     """Check what needs the resolved blocks: numbers of weights, and the member that is submitted."""
     graph = build_graph(config.levels, config.task, tuple(config.data.inputs or ("table",)))
-    findings = [*block_findings(config.stack.averaging, graph), *reader_findings(graph)]
+    yield from block_findings(config.stack.averaging, graph)
+    yield from reader_findings(graph)
     for node in graph.nodes:
         problem = graph.options[node.full_name].weights_problem(node.blocks)
         if problem:
-            findings.append(Finding(f"{node.path}.weights", problem))
+            yield Finding(f"{node.path}.weights", problem)
         if config.submit in (node.name, node.full_name) and node.prediction is None:
             message = f"{config.submit!r} emits no predictions. Add proba or prediction to its emit"
-            findings.append(Finding("submit", message))
+            yield Finding("submit", message)
     same = [node.full_name for node in graph.nodes if node.name == config.submit]
     if len(same) > 1:
-        message = (
-            f"must name one member; got {config.submit!r}, which is {' and '.join(same)}. Write one of these"
-        )
-        findings.append(Finding("submit", message))
-    return findings
+        message = f"must name one member; got {config.submit!r}, which is {' and '.join(same)}"
+        yield Finding("submit", f"{message}. Write one of these")
 
 
 _KINDS = {"net": "net", "estimator": "estimator", "metric": "metric", "kind": "splitter"}
@@ -246,13 +237,8 @@ _KINDS = {"net": "net", "estimator": "estimator", "metric": "metric", "kind": "s
 def needs_of(findings: Sequence[Finding], values: dict[str, Any]) -> list[Need]:
     """Return what was refused for want of trust alone."""
     by_path = dict(_flat("", values))
-    return [
-        Need(
-            finding.path, _what(finding.path), json.loads(json.dumps(by_path.get(finding.path), default=str))
-        )
-        for finding in findings
-        if finding.trust
-    ]
+    paths = [finding.path for finding in findings if finding.trust]
+    return [Need(path, _what(path), json.loads(json.dumps(by_path.get(path), default=str))) for path in paths]
 
 
 def with_remedy(

@@ -16,49 +16,37 @@ from pathlib import Path
 from stackfeat.config.problems import Finding
 from stackfeat.config.run_config import RunConfig
 from stackfeat.data.files.tables import BUILTIN, BUILTIN_SETS, beside, holds
-from stackfeat.data.options import ROLES, InputOptions
+from stackfeat.data.options import InputOptions
 from stackfeat.data.splits.splitters import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
 from stackfeat.options import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
 from stackfeat.tasks.task import task_class
 
-_TIME_OPTIONS = ("gap", "test_size", "max_train_size")
+
+def data_findings(config: RunConfig) -> Iterator[Finding]:
+    """Yield all findings about `data` and `folds`."""
+    for option, message in config.data.problems():
+        yield Finding(f"data.{option}", message)
+    yield from _built_in_findings(config)
+    yield from _task_findings(config)
+    try:
+        kind = kind_of_folds(config)
+    except ConfigError as error:
+        yield from (Finding(problem.where or "folds.kind", problem.message) for problem in error.problems)
+    else:
+        yield from _fold_findings(config, kind)
 
 
-def data_findings(config: RunConfig) -> list[Finding]:
-    """Return all findings about `data` and `folds`."""
-    return [
-        *_role_findings(config),
-        *_built_in_findings(config),
-        *_task_findings(config),
-        *_fold_findings(config),
-    ]
+def kind_of_folds(config: RunConfig) -> str:
+    """Return the kind of folds, resolved; ConfigError where the data do not allow it."""
+    data = config.data
+    has_group, has_time, has_fold = (one is not None for one in (data.group, data.time, data.fold))
+    return resolve_kind(config.folds, config.task, has_group, has_time, has_fold)
 
 
-def _role_findings(config: RunConfig) -> list[Finding]:
-    findings: list[Finding] = []
-    roles: dict[str, str] = {}
-    for role in ROLES:
-        column = getattr(config.data, role)
-        if column is None:
-            continue
-        if column in roles:
-            message = f"must be a column of its own; got {column!r}, which is data.{roles[column]} too"
-            findings.append(Finding(f"data.{role}", message))
-        roles.setdefault(column, role)
-    for place, column in enumerate(config.data.drop):
-        if column in roles:
-            message = (
-                f"{column!r} is dropped and is data.{roles[column]}. Roles are no features: remove it here"
-            )
-            findings.append(Finding(f"data.drop.{place}", message))
-    return findings
-
-
-def _built_in_findings(config: RunConfig) -> list[Finding]:
+def _built_in_findings(config: RunConfig) -> Iterator[Finding]:
     """Check names such as sklearn:digits; train and test are parts of one data set."""
-    findings = []
     for role in ("train", "test"):
         source = getattr(config.data, role)
         if source and source.startswith(BUILTIN):
@@ -66,18 +54,17 @@ def _built_in_findings(config: RunConfig) -> list[Finding]:
             if name not in BUILTIN_SETS:
                 legal, hint = ", ".join(BUILTIN_SETS), suggest(name, BUILTIN_SETS)
                 message = f"must be one of {legal} after 'sklearn:'; got {name!r}.{hint}"
-                findings.append(Finding(f"data.{role}", message))
+                yield Finding(f"data.{role}", message)
             elif role == "test" and config.data.train != source:
                 message = f"must be the data set of data.train ({config.data.train}); got {source}"
-                findings.append(Finding("data.test", message))
-    return findings
+                yield Finding("data.test", message)
 
 
-def _task_findings(config: RunConfig) -> list[Finding]:
-    findings, task = [], task_class(config.task)
+def _task_findings(config: RunConfig) -> Iterator[Finding]:
+    task = task_class(config.task)
     if config.data.positive is not None and not task.most_classes:
         message = f"only classes can be positive; got task={config.task}. Remove it"
-        findings.append(Finding("data.positive", message))
+        yield Finding("data.positive", message)
     elif config.data.positive is not None and not task.takes_positive:
         message = f"data.positive={config.data.positive!r} has no effect in a {config.task} task. Remove it"
         warnings.warn(message, DataWarning, stacklevel=2)
@@ -85,40 +72,23 @@ def _task_findings(config: RunConfig) -> list[Finding]:
         message = (
             f"{config.data.target_transform} needs a numeric target; got task={config.task}. Use auto or none"
         )
-        findings.append(Finding("data.target_transform", message))
-    return findings
+        yield Finding("data.target_transform", message)
 
 
-def _fold_findings(config: RunConfig) -> list[Finding]:
-    data, folds = config.data, config.folds
-    try:
-        kind = resolve_kind(
-            folds, config.task, data.group is not None, data.time is not None, data.fold is not None
-        )
-    except ConfigError as error:
-        return [Finding(problem.where or "folds.kind", problem.message) for problem in error.problems]
-    findings = []
-    for name in _TIME_OPTIONS:
-        if getattr(folds, name) != type(folds).model_fields[name].default and kind not in ("time", "custom"):
+def _fold_findings(config: RunConfig, kind: str) -> Iterator[Finding]:
+    for name in ("gap", "test_size", "max_train_size"):
+        if config.folds.is_set(name) and kind not in ("time", "custom"):
             message = f"only time folds have {name}; got folds of kind {kind}. Remove it, or name data.time"
-            findings.append(Finding(f"folds.{name}", message))
-    return findings + _holdout_findings(config, kind)
-
-
-def _holdout_findings(config: RunConfig, kind: str) -> list[Finding]:
-    """Given folds say which rows stand apart but not why, so rows drawn by us could tear groups apart."""
+            yield Finding(f"folds.{name}", message)
     share = config.stack.holdout
-    message = ""
     if kind == "column" and not isinstance(share, str) and share > 0:
-        message = (
-            f"given folds (data.fold) need given held-out rows; got a share, {share:g}. "
-            "Mark the rows with -1 in data.fold and set stack.holdout: column, or use another folds.kind"
-        )
+        # Given folds say which rows stand apart but not why, so rows drawn by us could tear groups apart.
+        message = f"given folds (data.fold) need given held-out rows; got a share, {share:g}"
+        remedy = "Mark the rows with -1 in data.fold and set stack.holdout: column, or use another folds.kind"
+        yield Finding("stack.holdout", f"{message}. {remedy}")
     elif kind != "column" and isinstance(share, str):
-        message = (
-            f"column needs given folds; got folds of kind {kind}. Name data.fold, or give a share such as 0.1"
-        )
-    return [Finding("stack.holdout", message)] if message else []
+        message = f"column needs given folds; got folds of kind {kind}"
+        yield Finding("stack.holdout", f"{message}. Name data.fold, or give a share such as 0.1")
 
 
 ROOTS_VARIABLE = "STACKFEAT_DATA_ROOTS"
@@ -271,22 +241,18 @@ def _obstacle(path: Path) -> str | None:
     return there if above == path else f"{str(path)!r}, which is below {there}"
 
 
-def input_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
-    """Return all findings about named inputs."""
-    if config.data.inputs is None:
-        return []
-    if not config.data.inputs:
+def input_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
+    """Yield all findings about named inputs."""
+    if config.data.inputs == {}:
         message = "must name at least one input; got none. Remove it for one input `table`"
-        return [Finding("data.inputs", message)]
-    findings = []
-    for name, options in config.data.inputs.items():
+        yield Finding("data.inputs", message)
+    for name, options in (config.data.inputs or {}).items():
         path = f"data.inputs.{name}"
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             message = f"names use letters, digits, '.', '_' and '-' only; got {name!r}"
-            findings.append(Finding(path, message))
+            yield Finding(path, message)
         problems = [*options.problems(), *_file_problems(options, config, allowed)]
-        findings += [Finding(f"{path}.{option}", message) for option, message in problems]
-    return findings
+        yield from (Finding(f"{path}.{option}", message) for option, message in problems)
 
 
 def _file_problems(options: InputOptions, config: RunConfig, allowed: Allowed) -> Iterator[tuple[str, str]]:

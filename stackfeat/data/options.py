@@ -116,6 +116,18 @@ class DataOptions(Options):
 
     _one = field_validator("drop", mode="before")(one_is_a_list)
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (option, message) for columns that are named for two things."""
+        roles: dict[str, str] = {}
+        for role, column in self.roles.items():
+            if column in roles:
+                yield role, f"must be a column of its own; got {column!r}, which is data.{roles[column]} too"
+            roles.setdefault(column, role)
+        for place, column in enumerate(self.drop):
+            if column in roles:
+                message = f"{column!r} is dropped and is data.{roles[column]}. Roles are no features: remove it here"
+                yield f"drop.{place}", message
+
 
 class FoldOptions(Options):
     """How training rows are split."""
