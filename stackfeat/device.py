@@ -33,8 +33,5 @@ def _auto_kind() -> str:
         return "cpu"
     if platform.system() == "Darwin":
         return "mps" if platform.machine() == "arm64" else "cpu"
-    return (
-        "cuda"
-        if any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg"))
-        else "cpu"
-    )
+    shown = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
+    return "cuda" if any(Path(path).exists() for path in shown) else "cpu"

@@ -69,20 +69,15 @@ def visible_streams() -> Iterator[None]:
     sys.stdout = VisibleStream(before[0])
     warnings.formatwarning = _warning_text
     logging.lastResort = last_words
+    is_uncaught = False
     try:
         yield
     except Exception:
+        is_uncaught = True
         raise
-    except BaseException:
-        _restore(*before)
-        raise
-    else:
-        _restore(*before)
-
-
-def _restore(out: Any, error: Any, format_warning: Any, last_resort: Any) -> None:
-    sys.stdout, sys.stderr = out, error
-    warnings.formatwarning, logging.lastResort = format_warning, last_resort
+    finally:
+        if not is_uncaught:
+            sys.stdout, sys.stderr, warnings.formatwarning, logging.lastResort = before
 
 
 def _warning_text(

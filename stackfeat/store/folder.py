@@ -38,6 +38,7 @@ from stackfeat.store.disk import (
     safe_name,
     stamp_of,
     sync,
+    write_file,
 )
 from stackfeat.store.entry import Entry, EntryWriter, claim, plain_array
 from stackfeat.store.manifest import checked_manifest
@@ -89,8 +90,8 @@ class FolderWriter(EntryWriter):
                     self._files[name] = self._describe(name)
                 sync(self.folder / safe_name(name))
             text = json.dumps({**head, "files": self._files}, indent=1).encode()
-            self._write_own(MANIFEST, text)
-            self._write_own(DONE, hashlib.sha256(text).hexdigest().encode())
+            write_file(self.folder / MANIFEST, text)
+            write_file(self.folder / DONE, hashlib.sha256(text).hexdigest().encode())
             sync(self.folder)
 
     @contextmanager
@@ -114,14 +115,6 @@ class FolderWriter(EntryWriter):
                 f"got nothing at {path}; write it, or do not ask for it"
             )
         return {"size": path.stat().st_size, "sha256": hash_file(path)}
-
-    def _write_own(self, name: str, data: builtins.bytes) -> None:
-        sink = HashedFile(self.folder / name)
-        try:
-            sink.write(data)
-        finally:
-            sink.close()
-        sync(self.folder / name)
 
 
 class FolderEntry(Entry):

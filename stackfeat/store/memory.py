@@ -27,7 +27,7 @@ from stackfeat.store.store import now
 _Content = np.ndarray | bytes
 
 
-class MemoryStore:
+class MemoryStore(EntryStore):
     """Entries in memory: for cross-fitting without a store, and for predicting."""
 
     def __init__(self) -> None:
@@ -60,10 +60,6 @@ class MemoryStore:
         """Return the keys of all entries, sorted; of one kind where it is given."""
         return sorted(key for key, entry in self._entries.items() if kind in (None, entry.kind))
 
-    def manifest(self, key: str) -> dict[str, Any]:
-        """Return what an entry was made of; StoreError if there is none."""
-        return self.read(key).manifest
-
     def write_job(self, key: str, job: Mapping[str, Any]) -> None:
         """Keep what is needed to compute a key."""
         self._jobs[key] = json.dumps(job)
@@ -83,7 +79,7 @@ class MemoryStore:
         """Return None: nothing here outlives the process."""
 
 
-class LayeredStore:
+class LayeredStore(EntryStore):
     """Several stores as one: reads from the first that has an entry, writes to the first.
 
     Parameters
@@ -112,10 +108,6 @@ class LayeredStore:
     def keys(self, kind: str | None = None) -> list[str]:
         """Return the keys of all stores, sorted; of one kind where it is given."""
         return sorted({key for store in self.stores for key in store.keys(kind)})
-
-    def manifest(self, key: str) -> dict[str, Any]:
-        """Return what an entry was made of; raises as `read`."""
-        return self._holder(key).manifest(key)
 
     def write_job(self, key: str, job: Mapping[str, Any]) -> None:
         """Write a job to the first store."""

@@ -82,13 +82,8 @@ def _text_key(key: object, where: str) -> str:
 
 def _leaves(value: object, where: str) -> Iterator[tuple[str, str]]:
     """Yield (path, JSON text) for every part of a value that holds no further parts."""
-    parts: list[tuple[object, object]]
-    if isinstance(value, Mapping):
-        parts = list(value.items())
-    elif isinstance(value, list | tuple):
-        parts = list(enumerate(value))
-    else:
-        parts = []
+    items = enumerate(value) if isinstance(value, list | tuple) else ()
+    parts = list(value.items() if isinstance(value, Mapping) else items)
     if not parts:
         yield where, json.dumps(value)
     for name, part in parts:

@@ -23,7 +23,7 @@ from typing import Any, Literal, NoReturn, Protocol
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.cleaning import CleanReport, clean_dead, clean_entries, clean_leftovers, unique_name
 from stackfeat.store.disk import DONE, MANIFEST, explained, hash_file, is_about, make_folder, store_error
-from stackfeat.store.entry import Entry, EntryWriter
+from stackfeat.store.entry import Entry, EntryStore, EntryWriter
 from stackfeat.store.folder import FolderEntry, FolderWriter, publish, put_aside, read_manifest
 from stackfeat.store.recipe import canonical_json, differences
 from stackfeat.store.run_files import PARTIAL, Jobs, Scratch
@@ -36,7 +36,7 @@ _PAUSE_SECONDS = 0.01
 _KEY = re.compile(r"[0-9a-z_-]{3,128}")
 
 
-class Store:
+class Store(EntryStore):
     """Entries in a folder, shared by processes and runs.
 
     Parameters
@@ -146,10 +146,6 @@ class Store:
             return keys
         manifests = {key: self._manifest_or_none(key) for key in keys}
         return [key for key, manifest in manifests.items() if manifest and manifest["kind"] == kind]
-
-    def manifest(self, key: str) -> dict[str, Any]:
-        """Return what an entry was made of; raises as `read`."""
-        return self.read(key).manifest
 
     def nearest(self, recipe: Mapping[str, Any], kind: str) -> tuple[str, list[str]] | None:
         """Return the other entry of a kind whose recipe differs least, and what differs.
