@@ -98,7 +98,7 @@ FOLDERS = ("outputs.dir", "store")
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the user allows, beside the config.
+    """What the user allows besides the config.
 
     Attributes
     ----------

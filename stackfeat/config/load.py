@@ -109,7 +109,7 @@ def load_config(
         Whether the config may name code outside the tables and trusted packages. None: where
         `stackfeat trust` remembers it for these very files; False: not even then.
     data_roots : sequence of Path
-        Folders outside the config's that its paths may lead to, beside STACKFEAT_DATA_ROOTS.
+        Folders outside the config's that its paths may lead to, besides those of STACKFEAT_DATA_ROOTS.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def _truth_as_number(given: Any, read: Any, path: str) -> Iterator[Finding]:
 
 
 def run_settings(loaded: LoadedConfig) -> dict[str, Any]:
-    """Return what results depend on beside data, folds and member options."""
+    """Return what results depend on besides data, folds and member options."""
     config = loaded.config
     return {
         "threads": config.executor.threads_per_job,

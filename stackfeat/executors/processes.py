@@ -36,7 +36,7 @@ from stackfeat.executors.signals import WORKERS, end_worker
 from stackfeat.registry.user_code import Code
 
 
-class Turns:
+class RetryingOrder:
     """An order, and the keys whose worker died: these are tried again, each when nothing else runs."""
 
     def __init__(self, order: Order, retries: int) -> None:
@@ -179,7 +179,7 @@ class ProcessExecutor(Executor):
                 f"{len(self._running)} jobs of the first are running; read the first to its end"
             )
         self._busy, self._stopped = True, self._closed
-        turns = Turns(as_order(keys), self.retries)
+        turns = RetryingOrder(as_order(keys), self.retries)
         try:
             payload = to_bytes(function)
             self._begin(payload, turns)
@@ -203,7 +203,7 @@ class ProcessExecutor(Executor):
     def _running(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers if worker.key is not None]
 
-    def _begin(self, payload: bytes, turns: Turns) -> None:
+    def _begin(self, payload: bytes, turns: RetryingOrder) -> None:
         """Give keys to workers as long as there is room."""
         while not self._stopped and len(running := self._running) < self.n_jobs:
             key = turns.next_key(len(running))
@@ -220,7 +220,7 @@ class ProcessExecutor(Executor):
         self._workers.append(worker)
         return worker
 
-    def _collect(self, turns: Turns) -> list[Outcome]:
+    def _collect(self, turns: RetryingOrder) -> list[Outcome]:
         """Wait a moment for a job to end, well or badly; end those that have run for too long."""
         outcomes: list[Outcome] = []
         with suppress(queue.Empty):
@@ -231,7 +231,7 @@ class ProcessExecutor(Executor):
                 outcomes += self._take_death(worker, turns)
         return outcomes + self._end_overdue(turns)
 
-    def _take_answer(self, worker: WorkerProcess, answer: Any, turns: Turns) -> list[Outcome]:
+    def _take_answer(self, worker: WorkerProcess, answer: Any, turns: RetryingOrder) -> list[Outcome]:
         if worker not in self._workers:
             # Ended on purpose; this is the end of its pipe, or an answer that came too late.
             return []
@@ -247,7 +247,7 @@ class ProcessExecutor(Executor):
         turns.ended(key, outcome.seconds, well=outcome.error is None)
         return [outcome]
 
-    def _take_death(self, worker: WorkerProcess, turns: Turns) -> list[Outcome]:
+    def _take_death(self, worker: WorkerProcess, turns: RetryingOrder) -> list[Outcome]:
         """Decide what becomes of a job whose worker died."""
         key, seconds = worker.key, worker.seconds
         self._end(worker)
@@ -264,7 +264,7 @@ class ProcessExecutor(Executor):
         )
         return [Outcome(key, error, seconds, None)]
 
-    def _end_overdue(self, turns: Turns) -> list[Outcome]:
+    def _end_overdue(self, turns: RetryingOrder) -> list[Outcome]:
         outcomes, overdue = [], turns.order.overdue()
         for worker in self._running:
             key, seconds = cast(str, worker.key), worker.seconds

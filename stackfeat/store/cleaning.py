@@ -66,7 +66,7 @@ def clean_dead(root: Path) -> tuple[int, int]:
 def clean_leftovers(root: Path, is_finished: Callable[[str], bool]) -> CleanReport:
     """Remove temporaries of dead writers, jobs of dead runs, and all of quarantine.
 
-    Snapshots of a unit go when it is finished, or when nobody has added to them for a week.
+    Snapshots of a job go when it is done, or when nobody has added to them for a week.
     """
     n_dead, n_bytes = clean_dead(root)
     snapshots = [

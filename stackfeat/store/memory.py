@@ -122,7 +122,7 @@ class LayeredStore(EntryStore):
         self.stores[0].remove_job(key)
 
     def scratch(self, key: str) -> Scratch | None:
-        """Return where the first store's unit of this key notes how far it is."""
+        """Return where the first store's job of this key notes how far it is."""
         return self.stores[0].scratch(key)
 
     def _holder(self, key: str) -> EntryStore:

@@ -1,8 +1,8 @@
-"""What a run keeps in its store beside entries: the jobs of its workers, and snapshots of units in work.
+"""What a run keeps in its store besides entries: what its workers need to know, and snapshots of unfinished jobs.
 
 In:  a run's id, a key and a job; bytes by name, for the key of an entry that is not there yet.
 Out: ``jobs/RUN/KEY.json``, in a folder that is locked while its run lives, so that nobody takes it for left over;
-     and ``partial/KEY/NAME``, from which a killed unit goes on. A snapshot is written under a temporary name, synced
+     and ``partial/KEY/NAME``, from which a killed job goes on. A snapshot is written under a temporary name, synced
      and renamed, with its SHA-256 in front: nothing is parsed that is not as it was written.
 """
 
@@ -135,7 +135,7 @@ def found_dead(folder: Path) -> Iterator[bool]:
 
 
 class Scratch:
-    """Files of one unit in work, beside the entries of its store.
+    """Snapshots of one unfinished job, beside the entries of its store.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ class Scratch:
                 temporary.unlink(missing_ok=True)
 
     def _put(self, temporary: Path, path: Path) -> None:
-        """Rename a file into place; another run that is done with the same unit may remove the folder."""
+        """Rename a file into place; another run that is done with the same job may remove the folder."""
         for _ in range(_TRIES_TO_PUT):
             with suppress(FileNotFoundError):
                 make_folder(self.folder)

@@ -330,7 +330,7 @@ def _without_functions(data: bytes, schema: bytes) -> bytes:
     """Return a file without functions that no prediction needs.
 
     Histogram trees check numbers beside categories by ``functools.partial(check_array, ...)``, which changes no
-    value that we hand over, and a `FunctionTransformer` without a function hands its input on as it is. Searches
+    value that we pass on, and a `FunctionTransformer` without a function passes its input on as it is. Searches
     keep the scorers they chose by, which only their `score` calls.
     """
     if b"PartialNode" not in schema and b"_Scorer" not in schema:

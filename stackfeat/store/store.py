@@ -225,7 +225,7 @@ class Store(EntryStore):
             self.end_run()
 
     def scratch(self, key: str) -> Scratch | None:
-        """Return where the unit of this key notes how far it is; None in a store that is only read."""
+        """Return where the job of this key notes how far it is; None in a store that is only read."""
         if self.cache == "readonly":
             return None
         self._folder(key)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stackfeat.errors import ConfigError
 from stackfeat.executors import make_executor, resolve_jobs
 from stackfeat.executors.job import InOrder
-from stackfeat.executors.processes import Turns
+from stackfeat.executors.processes import RetryingOrder
 
 # Jobs are made inside functions, so that they travel by value: workers need not import this file.
 
@@ -56,7 +56,7 @@ def test_turns_blame_exactly_the_keys_that_die_too_often(
     deaths: list[int], n_jobs: int, retries: int, data: st.DataObject
 ) -> None:
     """Simulates workers of which the one that runs key i dies the first deaths[i] times, in any order."""
-    turns = Turns(InOrder([str(i) for i in range(len(deaths))]), retries)
+    turns = RetryingOrder(InOrder([str(i) for i in range(len(deaths))]), retries)
     left = {str(i): n for i, n in enumerate(deaths)}
     running: list[str] = []
     done, given_up = set(), set()
