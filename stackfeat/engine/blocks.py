@@ -18,7 +18,6 @@ from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.recipes import BlockReference
 from stackfeat.store import EntryStore
-from stackfeat.store.store import Reader
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class FeatureBlock:
 
 
 def read_oof(
-    store: Reader, block: BlockReference, folds: Folds, repeat: int
+    store: EntryStore, block: BlockReference, folds: Folds, repeat: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the OOF rows of a block reference and which rows are covered.
 
@@ -62,7 +61,7 @@ def read_oof(
     return assemble(store, block.oof, folds, repeat)
 
 
-def read_view(store: Reader, place: Sequence[Any]) -> np.ndarray:
+def read_view(store: EntryStore, place: Sequence[Any]) -> np.ndarray:
     """Return rows that stand at a place, or the mean of the rows at several places (averaging early)."""
     if isinstance(place[0], str):
         return store.read(place[0]).array(place[1])
@@ -74,7 +73,7 @@ def read_view(store: Reader, place: Sequence[Any]) -> np.ndarray:
 
 
 def assemble(
-    store: Reader, places: Sequence[Sequence[str] | None], folds: Folds, repeat: int
+    store: EntryStore, places: Sequence[Sequence[str] | None], folds: Folds, repeat: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put the folds' OOF rows where they belong, as `spread`."""
     parts = [None if place is None else store.read(place[0]).array(place[1]) for place in places]

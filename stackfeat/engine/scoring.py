@@ -27,12 +27,12 @@ from stackfeat.metrics.decision_rule import Decision
 from stackfeat.metrics.metric import Metric
 from stackfeat.metrics.registry import get_metric
 from stackfeat.seeds import derive_seed
-from stackfeat.store.store import Reader
+from stackfeat.store import EntryStore
 from stackfeat.tasks.task import Task
 
 
 def oof_prediction(
-    store: Reader, places: Sequence[Sequence[Place | None]], folds: Folds, task: Task, average: str
+    store: EntryStore, places: Sequence[Sequence[Place | None]], folds: Folds, task: Task, average: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return OOF predictions averaged over repeats, and the rows that every repeat covers.
 
@@ -62,7 +62,7 @@ def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:
     ]
 
 
-def test_prediction(store: Reader, places: Sequence[Place], task: Task, average: str) -> np.ndarray:
+def test_prediction(store: EntryStore, places: Sequence[Place], task: Task, average: str) -> np.ndarray:
     """Return the average of what stands at `view_places`, float64 (n_test, n_outputs)."""
     return task.average([store.read(key).array(name) for key, name in places], average)
 
@@ -147,7 +147,7 @@ N_RESAMPLES = 200
 
 
 def score_member(
-    store: Reader, recipe: ScoreRecipe, samples: Samples, folds: Folds, *, trust_code: bool = False
+    store: EntryStore, recipe: ScoreRecipe, samples: Samples, folds: Folds, *, trust_code: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Score one member's OOF predictions.
 
@@ -247,7 +247,9 @@ def _fit_rule(
     )
 
 
-def diagnose_block(store: Reader, recipe: DiagnoseRecipe, samples: Samples, folds: Folds) -> dict[str, Any]:
+def diagnose_block(
+    store: EntryStore, recipe: DiagnoseRecipe, samples: Samples, folds: Folds
+) -> dict[str, Any]:
     """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
     values, covered = assemble(store, recipe.oof, folds, 0)
     return diagnose(
@@ -267,7 +269,7 @@ def diagnose_block(store: Reader, recipe: DiagnoseRecipe, samples: Samples, fold
 
 
 def score_holdout(
-    store: Reader, recipe: HoldoutScoreRecipe, samples: Samples, *, trust_code: bool = False
+    store: EntryStore, recipe: HoldoutScoreRecipe, samples: Samples, *, trust_code: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Score one member's predictions of the held-out rows.
 

@@ -58,7 +58,6 @@ from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.nets.options import JOINT
 from stackfeat.registry.allowed import allowed_class, is_allowed_path
 from stackfeat.store import Entry, EntryStore, EntryWriter, Scratch, Store, reading
-from stackfeat.store.store import Reader
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
 
@@ -316,7 +315,7 @@ def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
         return make_member(fit.member, trust_code).load(entry, task, fit.settings)
 
 
-def fit_recipe(store: Reader, key: str) -> FitRecipe:
+def fit_recipe(store: EntryStore, key: str) -> FitRecipe:
     """Return the recipe of a stored fit; DamagedEntryError if the entry is of something else."""
     entry = store.read(key)
     with reading(entry):

@@ -9,29 +9,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stackfeat.errors import StackfeatError, StoreError
 from stackfeat.store.cleaning import unique_name
-from stackfeat.store.disk import write_file
+from stackfeat.store.disk import reworded, write_file
 
 
-@contextmanager
-def explained(must: str, remedy: str) -> Iterator[None]:
+def explained(must: str, remedy: str) -> AbstractContextManager[None]:
     """Turn an OSError of the block into a StoreError that says what must hold and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StackfeatError):
-            raise
-        fault = StoreError(f"{must}; got {error.strerror or error}. {remedy}")
-        fault.errno = error.errno
-        raise fault from error
+    return reworded(lambda error: f"{must}; got {error.strerror or error}. {remedy}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

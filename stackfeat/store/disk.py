@@ -14,13 +14,13 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from stackfeat.errors import NO_ACCESS, NO_SPACE, StoreError, machine_fault
+from stackfeat.errors import NO_ACCESS, NO_SPACE, StackfeatError, StoreError, machine_fault
 
 _Bytes = bytes | bytearray | memoryview
 
@@ -45,15 +45,22 @@ def store_error(error: OSError, path: Path, n_bytes: int | None = None) -> Store
     return failure
 
 
-@contextmanager
-def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+def explained(path: Path, n_bytes: int | None = None) -> AbstractContextManager[None]:
     """Turn every OSError of the block into a StoreError about `path`."""
+    return reworded(lambda error: str(store_error(error, path, n_bytes)))
+
+
+@contextmanager
+def reworded(words: Callable[[OSError], str]) -> Iterator[None]:
+    """Turn every OSError of the block, but for those of ours, into a StoreError in other words."""
     try:
         yield
-    except StoreError:
+    except StackfeatError:
         raise
     except OSError as error:
-        raise store_error(error, path, n_bytes) from error
+        failure = StoreError(words(error))
+        failure.errno = error.errno
+        raise failure from error
 
 
 def is_about(error: OSError, folder: Path) -> bool:

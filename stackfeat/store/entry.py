@@ -114,14 +114,8 @@ class Entry(ABC):
         return files[name]
 
 
-class Refusing(Protocol):
-    """An entry, as far as `reading` needs one."""
-
-    def refuse(self, fault: str) -> NoReturn: ...
-
-
 @contextmanager
-def reading(entry: Refusing) -> Iterator[None]:
+def reading(entry: Entry) -> Iterator[None]:
     """Put an entry aside whatever fails over what it holds: it is not what was written.
 
     Raises

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn
 
 from stackfeat.errors import DamagedEntryError, StoreError
 from stackfeat.store.cleaning import CleanReport, clean_dead, clean_entries, clean_leftovers, unique_name
@@ -353,9 +353,3 @@ class PinnedStore(Store):
 def now() -> str:
     """Return the time as text that sorts by time."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-class Reader(Protocol):
-    """What a block needs of a store."""
-
-    def read(self, key: str) -> Entry: ...

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +21,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from stackfeat.errors import NO_SPACE, StoreError, UsageError
+from stackfeat.errors import NO_SPACE, UsageError
 from stackfeat.store import disk
-from stackfeat.store.disk import safe_name
+from stackfeat.store.disk import reworded, safe_name
 from stackfeat.store.npy import read_header
 
 SMALLEST_BYTES = 1 << 20
@@ -180,25 +180,18 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
 
 
-@contextmanager
-def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+def explained(path: Path, n_bytes: int | None = None) -> AbstractContextManager[None]:
     """Turn an OSError into a StoreError that says what to do."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        wanted = "" if n_bytes is None else f" ({n_bytes} bytes wanted)"
-        full = error.errno in NO_SPACE
-        advice = (
-            "free disk space, or set `out` to a folder on another disk" if full else "set `out` elsewhere"
+    wanted = "" if n_bytes is None else f" ({n_bytes} bytes wanted)"
+
+    def words(error: OSError) -> str:
+        advice = "free disk space, or set `out` to a folder on another disk"
+        return (
+            f"extract must be able to write {path}{wanted}; got {error.strerror or error} (errno={error.errno}); "
+            f"{advice if error.errno in NO_SPACE else 'set `out` elsewhere'}; the same call goes on where it stopped"
         )
-        failure = StoreError(
-            f"extract must be able to write {path}{wanted}; got {error.strerror or error} "
-            f"(errno={error.errno}); {advice}; the same call goes on where it stopped"
-        )
-        failure.errno = error.errno
-        raise failure from error
+
+    return reworded(words)
 
 
 def open_arrays(path: Path) -> Any:
