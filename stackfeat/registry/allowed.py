@@ -40,6 +40,12 @@ SAVED_PARTS = _paths("inside")
 SAVED_LOSSES = _paths("losses")
 """Likewise the compiled losses."""
 
+SAVED_NODES = {kind: frozenset(names.split()) for kind, names in _CLASSES["nodes"].items()} | {
+    "LossNode": SAVED_LOSSES,
+    "ObjectNode": SAVED_PARTS | SAVED_LOSSES,
+}
+"""By kind of node the types that it may build; estimators of the list as ``ObjectNode`` besides."""
+
 REMEDY = "Read what it does, then agree to it with --trust-code (trust_code=True)"
 
 

@@ -2,7 +2,7 @@
 
 In:  estimators, or bytes whose SHA-256 has been checked, which says that they are whole and not who made them.
 Out: bytes, or estimators made of known types alone. No pickle, no method, no function but those that
-     score columns, no import of a module that the file names: a type is found in the tables below, or it is refused.
+     score columns, no import of a module that the file names: a type stands in ``registry/classes.toml``, or is refused.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import Any
 
 from stackfeat.errors import MemberError, StructureError, TrustError, described
 from stackfeat.registry.allowed import (
-    SAVED_LOSSES,
-    SAVED_PARTS,
+    SAVED_NODES,
     allowed_class,
     is_allowed_class,
     is_allowed_path,
@@ -30,53 +29,13 @@ from stackfeat.store.native_parts import check_native_parts
 from stackfeat.store.npy import check_header
 from stackfeat.structure import parse_json
 
-
-def _names(module: str, names: str) -> frozenset[str]:
-    return frozenset(f"{module}.{name}" for name in names.split())
-
-
-SCALARS = _names(
-    "numpy",
-    "bool bool_ float16 float32 float64 int8 int16 int32 int64 str_ uint8 uint16 uint32 uint64",
-)
-
 BIT_GENERATORS = frozenset({"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"})
 """What of numpy.random a saved generator may be built from."""
 
-NODES: dict[str, frozenset[str]] = {
-    "BytearrayNode": _names("builtins", "bytearray"),
-    "BytesNode": _names("builtins", "bytes"),
-    "DTypeNode": _names("numpy", "dtype"),
-    "DefaultDictNode": _names("collections", "defaultdict"),
-    "DictNode": _names("builtins", "dict") | {"collections.OrderedDict", "sklearn.utils._bunch.Bunch"},
-    "JsonNode": _names("builtins", "str"),
-    "ListNode": _names("builtins", "list"),
-    "LossNode": SAVED_LOSSES,
-    "MaskedArrayNode": _names("numpy.ma", "MaskedArray"),
-    "NdArrayNode": SCALARS | {"numpy.ndarray"},
-    "ObjectNode": SAVED_PARTS | SAVED_LOSSES,
-    "RandomGeneratorNode": _names("numpy.random._generator", "Generator"),
-    "RandomStateNode": _names("numpy.random.mtrand", "RandomState"),
-    "SetNode": _names("builtins", "set"),
-    "SliceNode": _names("builtins", "slice"),
-    "SparseMatrixNode": _names("scipy.sparse._csr", "csr_matrix csr_array")
-    | _names("scipy.sparse._csc", "csc_matrix csc_array"),
-    "TreeNode": _names("sklearn.tree._tree", "Tree"),
-    "TupleNode": _names("builtins", "tuple"),
-    "TypeNode": SCALARS
-    | _names("builtins", "bool bytes dict float int list str tuple")
-    | {"collections.OrderedDict"},
-}
-"""By kind of node the types that it may build; estimators of the allow-list as ``ObjectNode`` besides."""
-
 SCHEMA = "schema.json"
-
 MOST_MEMBERS = 200_000
-
 MOST_LEVELS = 300
-
 MOST_BYTES = 16 << 30
-
 FREE_BYTES = 256 << 20
 """Up to so many unpacked bytes any ratio will do."""
 
@@ -258,11 +217,11 @@ def _kind_of(node: dict[str, Any]) -> tuple[str, str]:
 def _is_known(kind: str, name: str) -> bool:
     if kind == "FunctionNode":
         return is_known_function(name)
-    if kind not in NODES:
+    if kind not in SAVED_NODES:
         return False
     if kind in ("LossNode", "ObjectNode"):
         name = _full_name(name)
-    return name in NODES[kind] or (kind == "ObjectNode" and is_known_estimator(name))
+    return name in SAVED_NODES[kind] or (kind == "ObjectNode" and is_known_estimator(name))
 
 
 def _full_name(loss: str) -> str:

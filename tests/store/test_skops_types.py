@@ -23,13 +23,13 @@ from stackfeat.errors import MemberError
 from stackfeat.registry.allowed import (
     ALLOWED_ESTIMATORS,
     SAVED_LOSSES,
+    SAVED_NODES,
     SAVED_PARTS,
     is_allowed_path,
     public_path,
 )
 from stackfeat.registry.parameter_kinds import SCORE_FUNCTIONS
 from stackfeat.store.skops_file import (
-    NODES,
     is_known_estimator,
     is_known_function,
     load_object,
@@ -132,13 +132,13 @@ def test_the_list_holds_classes_and_nothing_that_calls_what_it_is_given() -> Non
         found = getattr(importlib.import_module(module), attribute, None)
         # A class of another version of scikit-learn may be absent.
         assert found is None or inspect.isclass(found), name
-    known = {name for names in NODES.values() for name in names}
+    known = {name for names in SAVED_NODES.values() for name in names}
     assert not {name for name in known if name.startswith(("functools.", "operator.", "io.", "os."))}
     assert "builtins.super" not in known and not {
         name for name in known if "PyFunc" in name or "_Scorer" in name
     }
-    assert not {"FunctionNode", "MethodNode", "PartialNode", "OperatorFuncNode"} & set(NODES)
-    assert "ConstructorFromReduceNode" not in NODES
+    assert not {"FunctionNode", "MethodNode", "PartialNode", "OperatorFuncNode"} & set(SAVED_NODES)
+    assert "ConstructorFromReduceNode" not in SAVED_NODES
 
 
 def test_an_estimator_is_known_by_the_module_that_defines_it() -> None:
