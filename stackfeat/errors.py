@@ -126,10 +126,11 @@ class StoreError(InfrastructureError, OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError keeps its number outside of what it pickles.
-        return _with_number, (type(self), self.args, self.errno), self.__dict__
+        return numbered, (type(self), self.args, self.errno), self.__dict__
 
 
-def _with_number(kind: type[StoreError], args: tuple[Any, ...], number: int | None) -> StoreError:
+def numbered(kind: type[StoreError], args: tuple[Any, ...], number: int | None) -> StoreError:
+    """Return an error of the store with the number that the system gave."""
     error = kind(*args)
     error.errno = number
     return error
@@ -358,9 +359,8 @@ def machine_error(number: int, place: str, words: str) -> StoreError:
     named = ((wanted, advice) for numbers, wanted, advice in _ADVICE if number in numbers)
     otherwise = "working disk", "check the disk, or use another (`store`, `outputs.dir`, TMPDIR)"
     wanted, advice = next(named, otherwise)
-    fault = StoreError(f"the machine must have the {wanted} that a run needs; got {place}: {words}; {advice}")
-    fault.errno = number
-    return fault
+    text = f"the machine must have the {wanted} that a run needs; got {place}: {words}; {advice}"
+    return numbered(StoreError, (text,), number)
 
 
 def first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from stackfeat.errors import NO_ACCESS, NO_SPACE, StackfeatError, StoreError, machine_fault
+from stackfeat.errors import NO_ACCESS, NO_SPACE, StackfeatError, StoreError, machine_fault, numbered
 
 _Bytes = bytes | bytearray | memoryview
 
@@ -40,9 +40,8 @@ def store_error(error: OSError, path: Path, n_bytes: int | None = None) -> Store
         advice = "check the disk, or set `store` to another folder"
     wanted = "" if n_bytes is None else f" ({n_bytes} bytes wanted)"
     reason = f"{error.strerror or error} (errno={error.errno})"
-    failure = StoreError(f"the store must be able to use {path}{wanted}; got {reason}; {advice}")
-    failure.errno = error.errno
-    return failure
+    text = f"the store must be able to use {path}{wanted}; got {reason}; {advice}"
+    return numbered(StoreError, (text,), error.errno)
 
 
 def explained(path: Path, n_bytes: int | None = None) -> AbstractContextManager[None]:
@@ -58,9 +57,7 @@ def reworded(words: Callable[[OSError], str]) -> Iterator[None]:
     except StackfeatError:
         raise
     except OSError as error:
-        failure = StoreError(words(error))
-        failure.errno = error.errno
-        raise failure from error
+        raise numbered(StoreError, (words(error),), error.errno) from error
 
 
 def is_about(error: OSError, folder: Path) -> bool:
