@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.store.cleaning import unique_name
-from stackfeat.store.disk import reworded, write_file
+from stackfeat.store.disk import replace_file, reworded
 
 
 def explained(must: str, remedy: str) -> AbstractContextManager[None]:
@@ -37,11 +37,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     must = f"{path} must be written ({len(data)} bytes)"
     with explained(must, "Free some space, or choose a place that can be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_file(temporary, data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(path, data, temporary=temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -98,6 +98,16 @@ def write_file(path: Path, *parts: _Bytes, synced: bool = True) -> None:
         raise
 
 
+def replace_file(path: Path, *parts: _Bytes, temporary: Path, synced: bool = True) -> None:
+    """Write a file under a temporary name on the same file system, then rename it; the old one stays if that fails."""
+    try:
+        write_file(temporary, *parts, synced=synced)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 class HashedFile:
     """A new file that is hashed while it is written, so no byte is read twice."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.errors import StoreError
-from stackfeat.store.disk import explained, make_folder, safe_name, sync, write_file
+from stackfeat.store.disk import explained, make_folder, replace_file, safe_name, sync, write_file
 from stackfeat.store.lock import FileLock
 from stackfeat.structure import checked, parse_json
 
@@ -62,15 +62,10 @@ class Jobs:
         """Write what a worker needs to know to compute a key; replaces an older job."""
         text = json.dumps(job).encode()
         path, temporary = self._path(key), self._new_temporary()
-        try:
-            with explained(path, len(text)):
-                self._claim()
-                # Not synced: after a power cut the run writes its jobs again.
-                write_file(temporary, text, synced=False)
-                temporary.replace(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with explained(path, len(text)):
+            self._claim()
+            # Not synced: after a power cut the run writes its jobs again.
+            replace_file(path, text, temporary=temporary, synced=False)
 
     def read(self, key: str) -> dict[str, Any]:
         """Return a job; StoreError if there is none."""

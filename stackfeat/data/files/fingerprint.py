@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +123,9 @@ def _write_memory(memory: Path, identities: Sequence[str]) -> None:
     values = {**_read_memory(memory), **{identity: _remembered[identity] for identity in identities}}
     temporary = memory.with_name(f"{unique_name()}.tmp")
     try:
-        disk.write_file(temporary, json.dumps(values, indent=0).encode(), synced=False)
-        temporary.replace(memory)
+        text = json.dumps(values, indent=0).encode()
+        disk.replace_file(memory, text, temporary=temporary, synced=False)
     except OSError as error:
         if error.errno in NO_SPACE:
             raise disk.store_error(error, memory) from error
         logger.info("hashes of data files are not remembered: %s", error)
-        with suppress(OSError):
-            temporary.unlink()
