@@ -99,7 +99,7 @@ def write_file(path: Path, *parts: _Bytes, synced: bool = True) -> None:
 
 
 def replace_file(path: Path, *parts: _Bytes, temporary: Path, synced: bool = True) -> None:
-    """Write a file under a temporary name on the same file system, then rename it; the old one stays if that fails."""
+    """Write a file under a temporary name on the same file system and rename it; the old one stays if that fails."""
     try:
         write_file(temporary, *parts, synced=synced)
         temporary.replace(path)
