@@ -56,11 +56,8 @@ class OutputOptions(Options):
 MOST_MEMBERS = 500
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-
 _NUMBER = r"(\d+(?:\.\d+)?)"
-
 _TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s?)?")
-
 _SECONDS = (86400, 3600, 60, 1)
 
 
@@ -92,7 +89,6 @@ def readable_time(value: str | int | float | None) -> str | int | float | None:
 
 
 Time = Annotated[str | int | float | None, AfterValidator(readable_time)]
-
 
 MOST_JOBS = 1024
 """Each is a process of its own; what asks for more is a slip or an attack."""

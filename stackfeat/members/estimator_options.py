@@ -72,15 +72,11 @@ class EstimatorOptions(MemberOptions):
         return made("estimator:EstimatorMember", self, trust_code)
 
     def code_problems(self, task: str, folder: Path, trust_code: bool) -> Iterator[tuple[str, str, bool]]:
+        options = {"trust_code": trust_code, "search_path": folder}
         found: dict[str, tuple[str, str, bool]] = {}
         for place, name in [("estimator", self.estimator), *_names_inside("params", self.params)]:
             is_nested = place != "estimator"
-            for problem in name_problems(
-                *(place, name, ESTIMATORS, "estimator"),
-                trust_code=trust_code,
-                search_path=folder,
-                nested=is_nested,
-            ):
+            for problem in name_problems(place, name, ESTIMATORS, "estimator", nested=is_nested, **options):
                 found[place] = problem
             if place not in found and not is_nested and (message := _kind_problem(name, task)):
                 found[place] = (place, message, False)

@@ -147,10 +147,8 @@ def _width_problems(widths: list[Any] | tuple[Any, ...]) -> Iterator[tuple[tuple
     sizes = [size for size in map(_number, widths) if size is not None]
     n_weights = sum(first * second for first, second in itertools.pairwise(sizes))
     if n_weights > MOST_WEIGHTS:
-        yield (
-            (),
-            f"must be layers with at most {MOST_WEIGHTS:g} weights between them; got {_shown(list(widths))}",
-        )
+        message = f"must be layers with at most {MOST_WEIGHTS:g} weights between them"
+        yield (), f"{message}; got {_shown(list(widths))}"
 
 
 def _wanted(kind: Kind) -> str:
