@@ -33,8 +33,7 @@ from stackfeat.engine.recipes import (
     read_recipe,
 )
 from stackfeat.errors import DamagedEntryError, StoreError, StructureError
-from stackfeat.store import Entry
-from stackfeat.store.store import Reader
+from stackfeat.store import Entry, EntryStore
 
 Kind = Literal["own label", "group", "later rows", "damaged", "missing", "mismatch"]
 
@@ -110,7 +109,7 @@ class LeakageChecker:
 
     def __init__(
         self,
-        store: Reader,
+        store: EntryStore,
         samples: Samples,
         folds: Folds,
         names: Mapping[str, tuple[str, str]],

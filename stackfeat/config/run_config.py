@@ -34,7 +34,8 @@ def member_kind(value: Any) -> str | None:
 
 
 if TYPE_CHECKING:
-    AnyMember, ExecutorKind = MemberOptions, str
+    AnyMember = MemberOptions
+    ExecutorKind = str
 else:
     ExecutorKind = Literal[(*EXECUTORS, *NOT_BUILT)]
     AnyMember = Annotated[
