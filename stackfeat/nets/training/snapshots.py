@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, StoreError
 from stackfeat.nets.weights import pack_state, unpack_state
-from stackfeat.store.scratch import Scratch
+from stackfeat.store.run_files import Scratch
 
 logger = logging.getLogger(__name__)
 
