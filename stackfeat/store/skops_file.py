@@ -2,7 +2,7 @@
 
 In:  estimators, or bytes whose SHA-256 has been checked, which says that they are whole and not who made them.
 Out: bytes, or estimators made of known types alone. No pickle, no method, no function but those that
-     score columns, no import of a module that the file names: a type stands in ``registry/classes.toml``, or is refused.
+     score columns, no import of a module that the file names: a type is listed in `registry/classes.toml` or refused.
 """
 
 from __future__ import annotations
