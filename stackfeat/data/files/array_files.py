@@ -244,7 +244,7 @@ def _count_rows(archive: ArchiveFile, options: DataOptions) -> int:
             f"{archive.path}: holds both training and test rows ('is_test'); write them into two files without it"
         )
     for name, given in (options.inputs or {}).items():
-        if given.array is None or Npy.fits(given.array):
+        if given.array is None or Path(given.array).suffix.lower() in Npy.suffixes:
             continue
         what = f"data.inputs.{name}.array"
         header = archive.header(given.array, what)

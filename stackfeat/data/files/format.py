@@ -41,11 +41,6 @@ class Format:
     needs: ClassVar[tuple[str, str] | None] = None
     ambiguous: ClassVar[tuple[str, ...]] = ()
 
-    @classmethod
-    def fits(cls, name: str) -> bool:
-        """Whether a file of this name is of this format."""
-        return Path(name).suffix.lower() in cls.suffixes
-
     def frame(self, path: Path, options: DataOptions) -> pd.DataFrame:
         """Return the columns as the file has them; ids such as ``007`` stay as they are."""
         raise NotImplementedError

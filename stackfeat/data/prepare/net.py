@@ -81,7 +81,14 @@ class NetPrepare(Preparer):
             raise UsageError(f"scaling must be 'quantile', 'standard' or 'none'; got {scaling!r}")
         self.scaling = scaling
         if scaling == "none":
-            self._fit_nothing(table)
+            if table.code_names:
+                # Which number stands for which category, only the one who trained the net knows.
+                raise UsageError(
+                    f"scaling: none hands columns on as they are, so they must be numbers; got the categories "
+                    f"{', '.join(table.code_names[:5])}; name the numeric columns as an input of their own "
+                    "(data.inputs), or write the numbers that the net was trained on into the file"
+                )
+            self.shift = np.zeros(table.numeric.shape[1])
             return self
         missing = np.isnan(table.numeric)
         share = missing.mean(axis=0)
@@ -98,16 +105,6 @@ class NetPrepare(Preparer):
         self.spread = np.where(dead, np.inf, np.sqrt(variance))
         self.seen = [seen_levels(codes) for codes in table.codes.T]
         return self
-
-    def _fit_nothing(self, table: Table) -> None:
-        """Refuse categories: which number stands for which, only the one who trained the net knows."""
-        if table.code_names:
-            raise UsageError(
-                f"scaling: none hands columns on as they are, so they must be numbers; got the categories "
-                f"{', '.join(table.code_names[:5])}; name the numeric columns as an input of their own "
-                "(data.inputs), or write the numbers that the net was trained on into the file"
-            )
-        self.shift = np.zeros(table.numeric.shape[1])
 
     def _fit_quantiles(self, numeric: np.ndarray, seed: int) -> None:
         if len(numeric) > _MOST_ROWS:

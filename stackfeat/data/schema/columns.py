@@ -127,11 +127,10 @@ def date_parts(dates: np.ndarray) -> dict[str, np.ndarray]:
 
 def infer_type(values: Cells) -> Type:
     """Return the type of a training column that nobody declared."""
-    if isinstance(values, pd.Series):
-        if pd.api.types.is_bool_dtype(values):
-            return "boolean"
-        if pd.api.types.is_datetime64_any_dtype(values):
-            return "date"
+    if isinstance(values, pd.Series) and pd.api.types.is_bool_dtype(values):
+        return "boolean"
+    if isinstance(values, pd.Series) and pd.api.types.is_datetime64_any_dtype(values):
+        return "date"
     cells = parsed_cells(values)
     if not isinstance(cells, TextCells) or cells.block.is_numeric[cells.place]:
         return "numeric"

@@ -87,7 +87,7 @@ def test_a_format_is_known_by_its_suffixes_in_any_case(suffix: str) -> None:
     format_ = FORMATS[suffix]
     for one in format_.suffixes:
         assert one.startswith(".") and one == one.lower()
-        assert format_of(f"a.b{one.upper()}") is format_ and format_.fits(f"{{name}}{one}")
+        assert format_of(f"a.b{one.upper()}") is format_of(f"{{name}}{one}") is format_
         assert one in suffixes_of(format_.holds)
     assert set(format_.ambiguous) <= set(format_.suffixes)
 
