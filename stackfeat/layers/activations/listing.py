@@ -122,16 +122,10 @@ class LayerTable:
             for line in cells
         ]
         lines.insert(1, "  ".join("-" * width for width in widths[:-1]) + "  " + "-" * len(cells[0][-1]))
-        return "\n".join(
-            [
-                f"{one_line(self.model)}: {len(self.names)} of {len(self.rows)} can be tapped",
-                *lines,
-                continued(self.warning),
-            ]
-        ).rstrip()
+        head = f"{one_line(self.model)}: {len(self.names)} of {len(self.rows)} can be tapped"
+        return "\n".join([head, *lines, continued(self.warning)]).rstrip()
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(index=False))
@@ -186,7 +180,7 @@ def row_of(layers: Layers, names: Sequence[str], trace: CallTrace | None) -> Lay
     calls, shapes = None, ("", "", "")
     if trace is not None:
         calls, shapes = trace.calls[name], trace.shapes.get(name, shapes)
-        if not calls and not problem:
+        if not calls:
             problem = reason_of(layers, name, trace)
     n_weights = sum(weight.numel() for weight in layer.parameters())
     return LayerRow(name, type(layer).__name__, *shapes, calls, n_weights, tuple(others), problem)

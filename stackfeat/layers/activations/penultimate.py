@@ -24,7 +24,7 @@ from stackfeat.layers.taps.hooks import eager
 from stackfeat.layers.taps.layers import named_layers, unique_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Tap
-from stackfeat.layers.taps.values import Arguments, all_tensors, for_autograd
+from stackfeat.layers.taps.values import Arguments, all_tensors, for_autograd, map_tensors
 
 WEIGHTED = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
 UNWEIGHTED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -65,10 +65,9 @@ def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
             if not any(name.startswith(f"{call[0]}.") for name in names)
         }
         starts = [output.grad_fn for output in outputs if output.grad_fn is not None]
-        if starts:
-            heads, direct = last_on_paths(starts, owners)
-        else:
-            heads, direct = list(owners.values())[-1:], []  # no gradients at all: call order must do
+        heads, direct = last_on_paths(starts, owners)
+        if not starts:
+            heads = list(owners.values())[-1:]  # no gradients at all: call order must do
         layer, call = single_head(heads, owners, weights_named(model, direct))
         n_calls = sum(name == layer for name, _ in owners.values())
         tap = Tap(layer, side="input", call=call if n_calls > 1 else -1)
@@ -164,15 +163,11 @@ def depends_on(model: nn.Module, call: Call, inputs: Arguments, before: list[Ten
     """Whether the output changes with the values that a layer is given at a call."""
     calls = count()
 
-    def disturb(value: Any) -> Any:
-        return value * 1.5 + 0.5 if isinstance(value, Tensor) and value.is_floating_point() else value
+    def disturb(x: Tensor) -> Tensor:
+        return x * 1.5 + 0.5 if x.is_floating_point() else x
 
     def change(_layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        if next(calls) != call[1]:
-            return None
-        return tuple(disturb(value) for value in args), {
-            name: disturb(value) for name, value in given.items()
-        }
+        return map_tensors(disturb, (args, given)) if next(calls) == call[1] else None
 
     tapped_layer = named_layers(model)[call[0]]
     with tapped_layer.register_forward_pre_hook(change, with_kwargs=True), torch.no_grad():
