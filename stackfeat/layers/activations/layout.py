@@ -171,9 +171,6 @@ class LayerMask:
     owner: str
     keep: Tensor | None
 
-    def fits(self, n_rows: int, n_steps: int) -> bool:
-        return self.keep is None or tuple(self.keep.shape) == (n_rows, n_steps)
-
 
 @dataclass(eq=False)
 class MaskWatch(Hooks):
@@ -251,7 +248,8 @@ class MaskWatch(Hooks):
             return self.user_mask
         if (counted := mask_of_lengths(self.user_lengths, n_rows, n_steps)) is not None:
             return counted
-        fitting = [known for known in self.masks if known.fits(n_rows, n_steps)]
+        size = (n_rows, n_steps)
+        fitting = [known for known in self.masks if known.keep is None or tuple(known.keep.shape) == size]
         around = [known for known in fitting if known.owner and f"{layer}.".startswith(f"{known.owner}.")]
         if around:
             return max(around, key=lambda known: len(known.owner)).keep
