@@ -266,17 +266,13 @@ Source = ArraySource | LoaderSource
 def rows_of(array: np.ndarray | Column, first: int, size: int) -> Tensor:
     """Return neighbouring rows; pages of a mapped file are given back, so that memory stays constant."""
     if not isinstance(array, np.ndarray):
-        return array[first : first + size].detach()
-    rows, is_plain = array[first : first + size], min(array.strides) >= 0 and array.dtype.isnative
-    # A layer that works in place on its input must not reach memory that is mapped or read-only.
-    if is_plain and array.flags.writeable and not isinstance(array, np.memmap):
-        return torch.from_numpy(rows)
-    tensor = native_copy(rows)
+        return array[first : first + size]
+    rows = native_copy(array[first : first + size])
     if isinstance(array, np.memmap) and array.mode == "r" and first // size % 64 == 63:
         mapped = getattr(array, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
-    return tensor
+    return rows
 
 
 def native_copy(rows: np.ndarray) -> Tensor:
@@ -330,7 +326,7 @@ def plain_source(model: nn.Module, inputs: Any) -> Source:
 
 
 def array_source(names: Names, values: list[Any]) -> ArraySource:
-    arrays = [to_array(value) for value in values]
+    arrays = [shared(to_array(value)) for value in values]
     lengths = {len(array) for array in arrays}
     if len(lengths) != 1:
         shapes = ", ".join(str(tuple(array.shape)) for array in arrays) or "none"
@@ -338,9 +334,18 @@ def array_source(names: Names, values: list[Any]) -> ArraySource:
     return ArraySource(names, tuple(arrays))
 
 
+def shared(array: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    """Return an array as a tensor on the same memory, or as it is where each chunk must be copied."""
+    if isinstance(array, Tensor) or min(array.strides) < 0 or not array.dtype.isnative:
+        return array
+    # A layer that works in place on its input must not reach memory that is mapped or read-only.
+    is_ours = array.flags.writeable and not isinstance(array, np.memmap)
+    return torch.from_numpy(array) if is_ours else array
+
+
 def to_array(value: Any) -> np.ndarray | Tensor:
     if isinstance(value, Tensor) and not value.is_nested and value.ndim:
-        return value
+        return value.detach()
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
     if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "fiub":
@@ -434,7 +439,7 @@ def check_names(model: nn.Module, given: list[str]) -> None:
 
 
 def checked_mask(mask: Any) -> Tensor:
-    values = torch.as_tensor(to_array(mask)).detach()
+    values = torch.as_tensor(to_array(mask))
     if values.ndim != 2:
         raise UsageError(
             f"mask must have the shape (n_rows, n_steps); got shape={tuple(values.shape)}; "
@@ -449,7 +454,7 @@ def checked_mask(mask: Any) -> Tensor:
 
 
 def checked_lengths(lengths: Any) -> Tensor:
-    values = torch.as_tensor(to_array(lengths)).detach()
+    values = torch.as_tensor(to_array(lengths))
     if values.ndim != 1 or values.is_floating_point() or values.dtype == torch.bool:
         raise UsageError(
             f"lengths must be whole numbers of shape (n_rows,); got shape={tuple(values.shape)}, dtype="
