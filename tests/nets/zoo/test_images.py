@@ -218,7 +218,7 @@ def test_a_model_is_built_with_its_outputs_and_params(library: None) -> None:
 @pytest.mark.slow
 def test_a_model_of_timm_is_trained_as_any_other() -> None:
     try:
-        build = images.timm_net("resnet10t")
+        build: Any = resolve("timm:resnet10t", NETS, "net")
     except MissingExtraError as error:
         pytest.skip(str(error))
     x, y = rows(32, 3, 32)
