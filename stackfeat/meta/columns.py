@@ -11,7 +11,7 @@ logs; a feature block divided by one scalar, a geometry block z-scored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -188,16 +188,20 @@ class Columns:
         )
 
 
-def combine(base: Any, features: list[np.ndarray], scales: tuple[float, ...]) -> Any:
-    """Put accepted feature blocks (scale above zero) beside the base columns."""
-    accepted = [scale * values for scale, values in zip(scales, features, strict=True) if scale > 0]
-    if not accepted:
+def join(base: Any, parts: Sequence[np.ndarray]) -> Any:
+    """Put columns beside a base, an array or a DataFrame; there they are called ``f0``, ``f1``, ..."""
+    if not parts:
         return base
-    columns = np.hstack(accepted)
     if not isinstance(base, pd.DataFrame):
-        return np.hstack([base, columns])
+        return np.hstack([np.asarray(base), *parts])
+    columns = np.hstack(parts)
     names = [f"f{i}" for i in range(columns.shape[1])]
     return pd.concat([base, pd.DataFrame(columns, columns=names, index=base.index)], axis=1)
+
+
+def combine(base: Any, features: list[np.ndarray], scales: tuple[float, ...]) -> Any:
+    """Put accepted feature blocks (scale above zero) beside the base columns."""
+    return join(base, [scale * values for scale, values in zip(scales, features, strict=True) if scale > 0])
 
 
 def take_rows(columns: Any, rows: np.ndarray) -> Any:

@@ -63,6 +63,11 @@ class Scale:
         return np.asarray(coefficients / np.where(self.factor > 0, self.factor, np.inf)[:, None])
 
 
+def scaled(values: np.ndarray, scale: Scale | None) -> np.ndarray:
+    """Return columns as a scale says; None leaves them as they are."""
+    return values if scale is None else scale.apply(values)
+
+
 def prediction_coefficients(start: int, one: np.ndarray, n_columns: int) -> np.ndarray:
     """Return the coefficients that read a prediction whose columns begin at `start`: `one` there, zero elsewhere."""
     return np.vstack(

@@ -18,10 +18,11 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.members.construct import is_tree_model
+from stackfeat.meta.columns import join
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import gate_blocks
 from stackfeat.meta.gating.gated_linear import GatedLinear
-from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients
+from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients, scaled
 from stackfeat.sklearn._compat import BaseForest, BaseGradientBoosting, _safe_indexing
 from stackfeat.tasks.task import Task
 
@@ -116,13 +117,7 @@ class FinalDesign:
 
     def join(self, base: Any, features: Mapping[str, np.ndarray]) -> Any:
         """Return the columns of the final estimator: base, then accepted blocks."""
-        if not self.scales:
-            return base
-        parts = [
-            features[name] if scale is None else scale.apply(features[name])
-            for name, scale in self.scales.items()
-        ]
-        return np.hstack([np.asarray(base), *parts])
+        return join(base, [scaled(features[name], scale) for name, scale in self.scales.items()])
 
 
 def _block(name: str, values: np.ndarray, task: Task | None) -> Block:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stackfeat.meta.columns import take_rows
+from stackfeat.meta.columns import join, take_rows
 from stackfeat.meta.estimator_io import fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import (
     MAX_BLOCKS,
@@ -29,44 +29,10 @@ from stackfeat.meta.gating.blocks import (
     passes,
     threshold,
 )
-from stackfeat.meta.scaling import Scale
+from stackfeat.meta.scaling import Scale, scaled
 from stackfeat.tasks.task import Task
 
 logger = logging.getLogger(__name__)
-
-
-def join(
-    base: np.ndarray | pd.DataFrame, blocks: Sequence[Block], factors: Mapping[int, Scale | None]
-) -> np.ndarray | pd.DataFrame:
-    """Put blocks beside the base.
-
-    Parameters
-    ----------
-    base : array or DataFrame of n rows
-    blocks : sequence of Block
-    factors : mapping of int to Scale or None
-        Block number to how its columns are scaled; None leaves them as they are.
-
-    Returns
-    -------
-    array or DataFrame
-        As `base`; block columns of a frame are named ``b<block>_<column>``, which LightGBM accepts.
-    """
-    if not factors:
-        return base
-    parts = [
-        blocks[number].values if scale is None else scale.apply(blocks[number].values)
-        for number, scale in factors.items()
-    ]
-    if not isinstance(base, pd.DataFrame):
-        return np.hstack([np.asarray(base), *parts])
-    frames = [
-        pd.DataFrame(
-            part, index=base.index, columns=[f"b{number}_{column}" for column in range(part.shape[1])]
-        )
-        for number, part in zip(factors, parts, strict=True)
-    ]
-    return pd.concat([base, *frames], axis=1)
 
 
 @dataclass(frozen=True)
@@ -93,9 +59,13 @@ class EstimatorCV:
     fold_of: np.ndarray
     task: Task
 
+    def design(self, factors: Mapping[int, Scale | None]) -> Any:
+        """Return the base with blocks beside it, by their numbers, scaled or as they are."""
+        return join(self.base, [scaled(self.blocks[number].values, factors[number]) for number in factors])
+
     def run(self, factors: Mapping[int, Scale | None]) -> np.ndarray:
         """Loss of each row, float64 (n,)."""
-        design = join(self.base, self.blocks, factors)
+        design = self.design(factors)
         losses = np.empty(len(self.y))
         for fold in range(int(self.fold_of.max()) + 1):
             held_out = np.flatnonzero(self.fold_of == fold)
@@ -279,7 +249,7 @@ class _Search:
     def _ranked(self, factors: dict[int, Scale | None], attribute: str) -> list[int]:
         """Blocks by how much one fit on everything used them; as given where it does not say."""
         widths = [block.values.shape[1] for block in self.cv.blocks]
-        design = join(self.cv.base, self.cv.blocks, factors)
+        design = self.cv.design(factors)
         estimator = self.cv.fit(design, np.arange(len(self.cv.y)))
         found = getattr(estimator, attribute, None)
         if found is None:

@@ -18,8 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from stackfeat.meta.columns import join
 from stackfeat.meta.gating.blocks import Block
-from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, join
+from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty
+from stackfeat.meta.scaling import scaled
 from stackfeat.tasks.task import Task
 
 TWO = Task("binary", (0, 1))
@@ -42,7 +44,8 @@ def trees(task, **params):
 
 def design_of(result, base, blocks):
     """Base and the accepted blocks, as the gate scaled them."""
-    return join(base, blocks, {n: result.fitted[n] for n, scale in enumerate(result.scales) if scale > 0})
+    accepted = [n for n, scale in enumerate(result.scales) if scale > 0]
+    return join(base, [scaled(blocks[n].values, result.fitted[n]) for n in accepted])
 
 
 @pytest.mark.parametrize("task", [TWO, VALUES])
