@@ -65,7 +65,9 @@ class RowReading(Hooks):
         self.needs_masks = any(
             read.tap.pool in MASKED_POOLS and len(findings[read.key].shape) != 2 for read in examination.reads
         )
-        self.collectors = {read: Collector(read.tap) for read in examination.reads if is_held(read)}
+        # Kept to the end of the pass: several values, or one before the last.
+        held = [read for read in examination.reads if is_many(read.tap) or int(read.tap.call) < -1]
+        self.collectors = {read: Collector(read.tap) for read in held}
         self.session = HookSession(self.model, examination.reads, self.take)
         self.n_rows = 0
         self.n_taken = 0
@@ -206,8 +208,3 @@ class RowReading(Hooks):
                 self.deliver(key, combine(blocks, how, key, axis=1) if is_many(read.tap) else blocks[0])
             elif read.key not in self.delivered:
                 raise never_fired(read, self.session)
-
-
-def is_held(read: Read) -> bool:
-    """Whether values must be kept to the end of the pass: several are wanted, or one before the last."""
-    return is_many(read.tap) or (read.tap.call != "all" and read.tap.call < -1)

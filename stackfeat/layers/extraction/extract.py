@@ -8,8 +8,7 @@ Out: float32 arrays with a row per sample, in memory or as files. `extract` may 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -114,7 +113,8 @@ def extract(
         raise UsageError(f"batch_size must be 'auto' or a whole number from 1; got batch_size={batch_size!r}")
     net = unwrap(model)
     placement = Placement(choose_device(net, device), check_precision(precision))
-    with preserve_state(net), inference(net):
+    # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
+    with preserve_state(net), evaluating(net), plain_transformers(), torch.no_grad():
         source = open_inputs(net, inputs, mask, lengths)
         placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
         plan = find_plan(net, source, taps, pool, placement)
@@ -161,7 +161,7 @@ def read_rows(
         If a tap cannot be read, or is no row of columns per sample.
     """
     source = ArraySource((None,) * len(inputs), tuple(inputs))
-    with inference(model):
+    with evaluating(model), plain_transformers(), torch.no_grad():
         plan = find_plan(model, source, taps, "auto", Placement(device, is_fixed=True))
         plan = replace(plan, wants_output=output is not None)
         outputs = MemoryOutputs(source.n_rows)
@@ -169,13 +169,6 @@ def read_rows(
             Extraction(model, source, plan, output).run(outputs, FIXED_ROWS, 0, lambda _columns: None)
     arrays = outputs.finish()
     return arrays.pop(OUTPUT, None), {key: arrays[key] for key in taps}
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
-    with evaluating(model), plain_transformers(), torch.no_grad():
-        yield
 
 
 @dataclass(frozen=True)
@@ -186,10 +179,6 @@ class Extraction:
     source: Source
     plan: Plan
     output: OutputRows | None = None
-
-    @property
-    def head(self) -> Columns:
-        return self.source.head(HEAD_ROWS)
 
     def into_memory(self, batch_size: BatchSize, *, progress: bool) -> dict[str, np.ndarray]:
         outputs = MemoryOutputs(self.source.n_rows)
@@ -236,13 +225,13 @@ class Extraction:
     def choose_size(self, batch_size: BatchSize) -> int:
         if batch_size != "auto":
             return batch_size if batch_size == 1 else -(-batch_size // KERNEL_ROWS) * KERNEL_ROWS
-        return self.plan.choose_size(self.model, self.head, self.source.n_rows)
+        return self.plan.choose_size(self.model, self.source.head(HEAD_ROWS), self.source.n_rows)
 
     def recipe(self, size: int) -> dict[str, Any]:
         """Return what the bytes of the outputs depend on, beside the input rows."""
         reads = self.plan.examination.reads
         placement = self.plan.placement
-        shapes = [[list(column.shape[1:]), str(column.dtype)] for column in self.head]
+        shapes = [[list(column.shape[1:]), str(column.dtype)] for column in self.source.head(HEAD_ROWS)]
         return {
             "keys": self.keys,
             "taps": [repr(read.tap) for read in reads],
@@ -289,7 +278,7 @@ class Extraction:
         with self.plan.read(self.model, take) as reading:
             chunks = self.source.chunks(delivery.n_done, size)
             if self.source.n_rows == 0:
-                chunks = iter([[column[:0] for column in self.head]])
+                chunks = iter([[column[:0] for column in self.source.head(HEAD_ROWS)]])
             feed = partial(self.plan.feed, n_rows=size)
             for columns, (args, kwargs) in on_device(chunks, feed, placement.device):
                 delivery.begin(columns)

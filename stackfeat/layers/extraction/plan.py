@@ -8,7 +8,7 @@ Out: a `Plan`: what is read, where and how the net runs, and how many rows a pas
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stackfeat.layers.activations.dry_run import OUTPUT, Examination, check_user_mask, examine
 from stackfeat.layers.activations.layout import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
-from stackfeat.layers.activations.rows import RowReading
+from stackfeat.layers.activations.rows import Deliver, RowReading
 from stackfeat.layers.extraction.batch import choose_batch_size, even_batches, row_sizes
 from stackfeat.layers.extraction.inputs import Columns, Names, Source
 from stackfeat.layers.extraction.placement import (
@@ -40,7 +40,6 @@ DRY_ROWS = 3
 PENULTIMATE = "penultimate"
 PLAIN = (int, float, str)
 NO_TAPS = Examination(reads=(), findings={}, influenced=(), stoppable=False)
-Deliver = Callable[[str, Tensor], None]
 
 
 @dataclass
@@ -152,11 +151,10 @@ def structure(model: nn.Module) -> Hashable:
 
 def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement: Placement) -> Plan:
     """Run the net on a few rows and look."""
-    head = source.head(DRY_ROWS)
-    n_rows = min(len(head[0]), DRY_ROWS) or 1
     # Real rows only: the examination makes up what is missing, so that no two rows are alike.
-    few = [column[:n_rows] if len(column) else column.new_zeros(1, *column.shape[1:]) for column in head]
-    dtype = float_dtype(model)
+    head = source.head(DRY_ROWS)
+    few = [column if len(column) else column.new_zeros(1, *column.shape[1:]) for column in head]
+    n_rows, dtype = len(few[0]), float_dtype(model)
     placement = replace(placement, plain_attention=pays_plain_attention(few, placement.device))
     # A net that is in its place is looked at as it is: fast layers do not pay for a few rows.
     with placement.apply(model) if not placement.is_fixed else nullcontext():

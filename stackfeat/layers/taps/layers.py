@@ -106,10 +106,8 @@ def match_pattern(pattern: str, names: Iterator[str] | list[str]) -> list[str]:
 
     ``*`` and ``?`` stay within one segment; the segment ``**`` is any number of segments.
     """
-    segments: list[str] = []
-    for segment in pattern.split("."):
-        if segment != "**" or segments[-1:] != ["**"]:
-            segments.append(segment)
+    parts = pattern.split(".")
+    segments = [part for i, part in enumerate(parts) if part != "**" or parts[i - 1 : i] != ["**"]]
     return [name for name in names if name and _segments_match(segments, name.split("."))]
 
 
@@ -147,11 +145,9 @@ def not_found(model: nn.Module, name: str, layers: Layers) -> LayerNotFoundError
     )
 
 
-def shorten(names: list[str], n_characters: int = 300) -> str:
+def shorten(names: list[str]) -> str:
     text = ", ".join(names)
-    return (
-        text if len(text) <= n_characters else f"{text[:n_characters]}... (stackfeat.list_layers shows all)"
-    )
+    return text if len(text) <= 300 else f"{text[:300]}... (stackfeat.list_layers shows all)"
 
 
 def never_called(layers: Layers, name: str) -> str | None:
@@ -172,15 +168,9 @@ def never_called(layers: Layers, name: str) -> str | None:
             f"tap '{place}', which is what {last} returns"
         )
     if type(layer).forward is nn.Module.forward:
-        inside = [
-            other
-            for other in layers
-            if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1
-        ]
-        hint = (
-            f"tap what is inside: {', '.join(inside[:4])}{', ...' if len(inside) > 4 else ''}"
-            if inside
-            else "remove it"
-        )
+        depth, hint = name.count(".") + 1, "remove it"
+        inside = [other for other in layers if other.startswith(f"{name}.") and other.count(".") == depth]
+        if inside:
+            hint = f"tap what is inside: {', '.join(inside[:4])}{', ...' if len(inside) > 4 else ''}"
         return f"is a container ({type(layer).__name__}) that is never called itself; {hint}"
     return None
