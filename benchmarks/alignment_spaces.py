@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from stackfeat.encodings import Geometry, Relative, align, anchor_rows, default_width
+from stackfeat.encodings import ENCODINGS, PER_FOLD, align, anchor_rows, default_width
 from stackfeat.encodings.diagnostics import fold_id_accuracy, probe_losses, two_sample_auc
 from stackfeat.encodings.relative import N_ANCHORS
 from stackfeat.meta.gating.blocks import Block
@@ -33,7 +33,6 @@ N_TEST = 1197  # many, because few of them are predicted wrong
 WIDTH = 128
 TASK = Task("multiclass", tuple(range(10)))
 TRAIN = TrainOptions(epochs=15, batch_size=64, lr=4e-3)
-ENCODINGS = ("raw", "relative", "reference", "aligned", "geometry")
 GATE_SE = 0.5
 
 
@@ -120,9 +119,12 @@ Transform = Callable[[int, np.ndarray], np.ndarray]
 def _transforms(spaces: FoldSpaces) -> dict[str, Callable[[], Transform]]:
     inside = [spaces.fold_of != fold for fold in range(N_FOLDS)]
 
-    def own(fit: Callable[[int, np.ndarray], Geometry | Relative]) -> Transform:
-        encoders = [fit(fold, spaces.train[fold][inside[fold]]) for fold in range(N_FOLDS)]
-        return lambda fold, rows: encoders[fold].transform(rows)
+    def own(name: str) -> Transform:
+        fitted = [
+            PER_FOLD[name].fit(rows[mask], spaces.y[mask], TASK, seed=fold, anchors=rows[few])
+            for fold, (rows, mask) in enumerate(zip(spaces.train, inside, strict=True))
+        ]
+        return lambda fold, rows: fitted[fold].transform(rows)
 
     def joint(target: np.ndarray | None) -> Transform:
         # With so few rows every training row is an anchor; a fold's map is fitted on those its net was trained on.
@@ -132,12 +134,10 @@ def _transforms(spaces: FoldSpaces) -> dict[str, Callable[[], Transform]]:
     few = anchor_rows(len(spaces.y), N_ANCHORS)
     return {
         "raw": lambda: lambda fold, rows: rows,
-        "relative": lambda: own(lambda fold, rows: Relative.fit(rows, spaces.train[fold][few])),
+        "relative": lambda: own("relative"),
         "reference": lambda: joint(spaces.untrained),
         "aligned": lambda: joint(None),
-        "geometry": lambda: own(
-            lambda fold, rows: Geometry.fit(rows, spaces.y[inside[fold]], TASK, seed=fold)
-        ),
+        "geometry": lambda: own("geometry"),
     }
 
 
@@ -201,7 +201,7 @@ def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[st
         }
     }
     for name, block in blocks.items():
-        gated = fit(base, [Block.encoded(name, block.oof, name, TASK)])
+        gated = fit(base, [Block.encoded(name, block.oof, ENCODINGS[name], TASK)])
         step = max(gated.report()["steps"], key=lambda tried: tried["gain"])
         forced = fit(np.hstack([base, block.oof]), [])
         found[name] = {
@@ -210,7 +210,7 @@ def stacks(spaces: FoldSpaces, blocks: dict[str, Encoded], seed: int) -> dict[st
             "scale": gated.report()["scales"][name],
             "gated": loss(
                 [
-                    gated.predict(rows, [Block.encoded(name, view, name, TASK)])
+                    gated.predict(rows, [Block.encoded(name, view, ENCODINGS[name], TASK)])
                     for rows, view in zip(views, block.views, strict=True)
                 ]
             ),

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from stackfeat.encodings import align, anchor_rows, default_width
+from stackfeat.encodings.options import TapOptions
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.tap_encoders import TapReader, encode, fit_encoders, tap_arrays
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import TapOptions, TrainOptions
+from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.training.fit import TrainingSet, fit_net, untrained_net
 from stackfeat.nets.training.loop import Training
 from stackfeat.nets.zoo.mlp import MLP

@@ -90,6 +90,23 @@ def structured(cls: type[Built], value: object, where: str, names: Mapping[str, 
     return cls(**{name: _value(hints[name], value[name], f"{where}.{name}") for name in value})
 
 
+def plain(value: Any) -> Any:
+    """Return a dataclass as values of JSON, from which `structured` makes it again.
+
+    A field that has its default value is left out, so that fields which came later leave older files and keys as they
+    were.
+    """
+    if is_dataclass(value):
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in fields(value)
+            if field.default is MISSING or getattr(value, field.name) != field.default
+        }
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def checked(kind: Any, value: object, where: str) -> Any:
     """Return a JSON value that has the type of an annotation, such as ``dict[str, tuple[int, ...]]``."""
     return _value(kind, value, where)

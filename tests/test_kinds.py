@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from stackfeat.data.files.tables import FORMATS
+from stackfeat.encodings import ENCODINGS
 from stackfeat.meta.votes import VOTES
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.tasks.task import TASKS, task_class
@@ -69,6 +70,14 @@ def test_names_of_votes_are_compared_nowhere() -> None:
 
 def test_names_of_metrics_are_compared_nowhere() -> None:
     assert not compared("metrics", METRICS)
+
+
+def test_names_of_encodings_are_compared_nowhere() -> None:
+    assert not compared("encodings", ENCODINGS)
+
+
+def test_no_table_elsewhere_says_something_of_encodings() -> None:
+    assert not tables("encodings", ENCODINGS)
 
 
 def test_no_table_elsewhere_says_something_of_metrics() -> None:

@@ -28,7 +28,9 @@ def copy_of(folder: Path, *parts: str) -> None:
 def codes_of(kind: str) -> tuple[str, list[str]]:
     """The file that a recipe names first, and its blocks of code."""
     page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    recipe = page[page.index(f"\n**a {kind}**") + 3 :].split("\n**")[0]
+    start = re.search(rf"\n\*\*an? {kind}\*\*", page)
+    assert start
+    recipe = page[start.end() :].split("\n**")[0]
     name = re.search(r"`(stackfeat/\S+\.py)`", recipe)
     blocks = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)
     assert name and blocks
@@ -69,6 +71,20 @@ def test_the_recipe_of_a_vote_gives_a_vote(tmp_path: Path) -> None:
     page = tmp_path / "docs/semantics.md"
     insert(page, "| `greedy` | yes", "| `geometric` | no | `weights` | binary, multiclass |\n")
     run_contract(tmp_path, "tests/meta/votes/test_contract.py", "-k", "geometric or has_a_row")
+
+
+def test_the_recipe_of_an_encoding_gives_an_encoding(tmp_path: Path) -> None:
+    copy_of(tmp_path, "stackfeat", "tests/encodings/test_contract.py", "docs/semantics.md")
+    name, (code,) = codes_of("encoding")
+    (tmp_path / name).write_text(code, "utf-8")
+    table = tmp_path / "stackfeat/encodings/__init__.py"
+    insert(table, "\nENCODINGS", "\nfrom stackfeat.encodings.moments import Moments\n")
+    insert(table, ")\n}\nPER_FOLD", ", Moments")
+    row = '    "moments": Row(),\n'
+    insert(tmp_path / "tests/encodings/test_contract.py", "}\n\n\ndef make_task", row)
+    page = tmp_path / "docs/semantics.md"
+    insert(page, "| `raw` | in", "| `moments` | in each fold | no | yes | each by its own |\n")
+    run_contract(tmp_path, "tests/encodings/test_contract.py", "-k", "moments or every_encoding_has_a_row")
 
 
 @pytest.mark.slow

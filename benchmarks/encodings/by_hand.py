@@ -17,9 +17,10 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW, meta_params
 from benchmarks.encodings.stored import Block, Stored
+from stackfeat.encodings import ENCODINGS
 from stackfeat.meta.gating.blocks import Block as Gated
 from stackfeat.meta.gating.gated_linear import GatedLinear
-from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, scaling_of
+from stackfeat.meta.scaling import SMALLEST_PROBA, Scale
 
 WAYS = ("late", "early", "refit")
 Parts = Sequence[np.ndarray]
@@ -72,7 +73,8 @@ def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
     n_predictions = len(stored.predictions())
     names = ("geometry", "aligned") if len(parts) == n_predictions + 2 else ("raw",)
     scales = [
-        Scale.fit(part, scaling_of(name)) for name, part in zip(names, parts[n_predictions:], strict=True)
+        Scale.fit(part, ENCODINGS[name].scaling)
+        for name, part in zip(names, parts[n_predictions:], strict=True)
     ]
 
     def design(rows: Parts) -> tuple[np.ndarray, list[Gated]]:
@@ -80,7 +82,8 @@ def linear(stored: Stored, parts: Parts, gate: bool, seed: int) -> Predict:
         features = list(zip(names, scales, rows[n_predictions:], strict=True))
         if not gate:
             return np.hstack([*base, *(scale.apply(part) for _, scale, part in features)]), []
-        return np.hstack(base), [Gated.encoded(name, part, name, stored.task) for name, _, part in features]
+        blocks = [Gated.encoded(name, part, ENCODINGS[name], stored.task) for name, _, part in features]
+        return np.hstack(base), blocks
 
     base, features = design(parts)
     n_outputs = stored.task.n_outputs

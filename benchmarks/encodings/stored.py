@@ -18,7 +18,6 @@ from scipy.linalg import orthogonal_procrustes
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
 from stackfeat.config import load_config
 from stackfeat.data.splits.folds import Folds
-from stackfeat.engine.jobs import Step
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import EmitRecipe, EmitView
 from stackfeat.engine.worker import fit_recipe, run_steps
@@ -82,7 +81,7 @@ def _refit(plan: Plan, store: Store, member: str, outputs: list[str], seed: int)
     )
     assert plan.sources.test is not None
     emit = EmitRecipe(fit=fit.key, samples=plan.sources.test, raw=fit.raw, views=(EmitView(0, ()),))
-    run_steps(store, [Step.of(fit), Step.of(emit)])
+    run_steps(store, [fit, emit])
     entry = store.read(emit.key)
     return {f"{member}/{name}": entry.array(f"view0/{name}") for name in outputs}
 

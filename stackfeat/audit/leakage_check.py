@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
+from stackfeat.encodings.alignment import report_of
 from stackfeat.engine.jobs import pack_rows, read_fitted_rows, unpack_rows
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
@@ -176,15 +177,15 @@ class LeakageChecker:
 
         try:
             entry = self.store.read(key)
-            for name in entry.manifest["files"]:
+            for name in entry.files:
                 entry.file(name)
-            recipe = entry.manifest["recipe"]
+            recipe = entry.recipe
             rows = read_fitted_rows(entry) if recipe.get("stage") == "fit" else None
         except DamagedEntryError as error:
             return wrong("damaged", error)
         except StoreError as error:
             return wrong("missing", error)
-        if key_of(recipe) != key or entry.manifest["kind"] != recipe.get("stage"):
+        if key_of(recipe) != key or entry.kind != recipe.get("stage"):
             return wrong("mismatch", "its recipe is not that of its key")
         try:
             described = read_recipe(recipe)
@@ -291,7 +292,7 @@ def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | Non
                 continue
             recipe = checked.recipe
             if isinstance(recipe, AlignRecipe):
-                anchors = checked.entry.structure("report", dict[str, Any])["n_anchors"]
+                anchors = report_of(checked.entry).n_anchors
                 spaces = f"{len(recipe.fits)} fold spaces, on {anchors} training rows each"
                 found.append(f"orthogonal maps between {spaces}")
             if not isinstance(recipe, FitRecipe):
@@ -446,7 +447,7 @@ def check_refit(checker: LeakageChecker, key: str) -> list[Violation]:
         stands = f"it was fitted for fold {recipe.fold} and stands for a fit on all rows"
         return [checker.entry_violation("mismatch", key, stands)]
     faults: list[Violation] = []
-    if any(name.startswith("oof") for name in checked.entry.manifest["files"]):
+    if any(name.startswith("oof") for name in checked.entry.files):
         fitted = unpack_rows(checked.rows, checker.folds.n_rows).nonzero()[0]
         faults.append(checker.row_violation("own label", key, fitted))
     for block in recipe.blocks:

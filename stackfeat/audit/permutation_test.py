@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -124,20 +124,18 @@ class Rerun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedRows(Recipe):
+class PermutedRows(Recipe, stage="samples", version=2):
     """Rows with permuted labels; `origin` says which rows were drawn from what, `permuted` is the seed."""
 
-    stage: ClassVar[str] = "samples"
     permuted: int
     origin: Mapping[str, Any]
     part: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedFolds(Recipe):
+class PermutedFolds(Recipe, stage="folds", version=1):
     """Folds of such rows."""
 
-    stage: ClassVar[str] = "folds"
     permuted: int
     origin: Mapping[str, Any]
 

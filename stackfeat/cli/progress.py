@@ -20,7 +20,7 @@ from stackfeat.errors import DataError, JobEnded, continued, one_line
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
-    from stackfeat.members.imported_rows import Check
+    from stackfeat.engine.external.predictions import Check
     from stackfeat.output.completed_run import RunResult
 
 _MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended": "-"}

@@ -94,13 +94,9 @@ def block_findings(averaging: str, graph: Graph) -> Iterator[Finding]:
     """Yield a finding for each member that would read a mean of raw activations."""
     if averaging != "early":
         return
-    blocks = graph.blocks()
+    differing = graph.differing_blocks()
     for node in graph.nodes:
-        raw = [
-            name
-            for name in node.blocks
-            if blocks[name][1].encoding == "raw" and not graph.options[blocks[name][0].full_name].is_frozen
-        ]
+        raw = [name for name in node.blocks if name in differing]
         if raw:
             message = (
                 f"{node.full_name} reads {raw[0]!r}; got averaging: early with encode: raw, and the mean of "

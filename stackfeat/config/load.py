@@ -22,6 +22,7 @@ from stackfeat.config.run_config import Key, RunConfig, value_at
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, path_of, read_yaml
 from stackfeat.device import device_kind
 from stackfeat.errors import ConfigError, Problem, TrustError
+from stackfeat.members.settings import RunSettings
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import code_hash
@@ -274,15 +275,15 @@ def _truth_as_number(given: Any, read: Any, path: str) -> Iterator[Finding]:
             yield from _truth_as_number(value, found, join_path(path, place))
 
 
-def run_settings(loaded: LoadedConfig) -> dict[str, Any]:
+def run_settings(loaded: LoadedConfig) -> RunSettings:
     """Return what results depend on besides data, folds and member options."""
     config = loaded.config
-    return {
-        "threads": config.executor.threads_per_job,
-        "device": device_kind(config.executor.device),
-        "loss": declared(config.metric).training_loss or task_class(config.task).losses[0],
-        "gate_se": config.stack.gate_se,
-        "metric": config.metric,
-        "metric_code": None if config.metric in METRICS else code_hash(config.metric, loaded.folder),
-        "seed_copies": config.folds.repeats if config.folds.repeats_as == "blocks" else 1,
-    }
+    return RunSettings(
+        threads=config.executor.threads_per_job,
+        device=device_kind(config.executor.device),
+        loss=declared(config.metric).training_loss or task_class(config.task).losses[0],
+        gate_se=config.stack.gate_se,
+        metric=config.metric,
+        metric_code=None if config.metric in METRICS else code_hash(config.metric, loaded.folder),
+        seed_copies=config.folds.repeats if config.folds.repeats_as == "blocks" else 1,
+    )

@@ -35,7 +35,7 @@ from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore, Store
 
 if TYPE_CHECKING:
-    from stackfeat.engine.external.stored import RunRows
+    from stackfeat.engine.external.predictions import RunRows
     from stackfeat.engine.schedule import RunContext
 
 
@@ -148,7 +148,7 @@ class Planner:
         if not files:
             return notes
         # Checking takes scikit-learn, which a plan does without.
-        from stackfeat.engine.external.stored import ensure_imported
+        from stackfeat.engine.external.predictions import ensure_imported
 
         return notes + ensure_imported(files, self.files(), self.run_rows(), self.store)
 
@@ -160,7 +160,7 @@ class Planner:
 
     def run_rows(self) -> RunRows:
         """Return the rows and folds, which must be in the store, as imported predictions are checked by."""
-        from stackfeat.engine.external.stored import RunRows
+        from stackfeat.engine.external.predictions import RunRows
 
         metric, recipes = self.config.metric, self.recipes
         test, held = (None if recipe is None else recipe.key for recipe in (recipes.test, recipes.holdout))

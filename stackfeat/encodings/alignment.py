@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
-from stackfeat.encodings.encoder import mean_over_nets
+from stackfeat.encodings.encoding import CrossFold, mean_over_nets
 from stackfeat.encodings.procrustes import Alignment, add_space, align
 from stackfeat.encodings.relative import default_width
 from stackfeat.store import Entry, reading
-from stackfeat.structure import checked
 
 ReadArray = Callable[[str], np.ndarray]
 """From a name such as ``tap/PART/NET`` to activations."""
@@ -30,6 +29,44 @@ ReadArray = Callable[[str], np.ndarray]
 def under(prefix: str, read: ReadArray) -> ReadArray:
     """Return a reader of what stands under a prefix."""
     return lambda name: read(f"{prefix}/{name}")
+
+
+class Aligned(CrossFold):
+    """Every space turned to the consensus of all; where folds follow time, to that of the earliest fold."""
+
+    name: ClassVar[str] = "aligned"
+
+
+class Reference(CrossFold):
+    """Every space turned to that of the net before any training."""
+
+    name: ClassVar[str] = "reference"
+    needs_untrained: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class AlignmentReport:
+    """What is stored beside the arrays of an alignment.
+
+    Attributes
+    ----------
+    n_seeds : int
+        Nets of each fold.
+    maps : mapping of str to tuple of str
+        Names of the arrays of each part of the tap.
+    anchor_cosine, held_out_cosine : float or None
+        Mean over parts: see `Alignment`.
+    refit : int or None
+        Position of the space of a refit behind those of the folds, where it was added.
+    """
+
+    n_anchors: int
+    n_seeds: int
+    n_columns: int
+    maps: Mapping[str, tuple[str, ...]]
+    anchor_cosine: float | None
+    held_out_cosine: float | None
+    refit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,17 +156,26 @@ def add_refit_space(
     return joined
 
 
-def alignment_report(spaces: FoldSpaces, alignments: Mapping[str, Alignment]) -> dict[str, Any]:
+def alignment_report(
+    spaces: FoldSpaces, alignments: Mapping[str, Alignment], *, has_refit: bool = False
+) -> AlignmentReport:
     """Return how many anchors there were, and the cosine between folds on anchors left out of a trial."""
     fitted = list(alignments.values())
-    return {
-        "n_anchors": int(min(mask.sum() for mask in spaces.usable)),
-        "n_seeds": spaces.n_nets,
-        "n_columns": sum(alignment.n_columns for alignment in fitted),
-        "maps": {part: sorted(alignment.arrays()) for part, alignment in alignments.items()},
-        "anchor_cosine": _mean([alignment.anchor_cosine for alignment in fitted]),
-        "held_out_cosine": _mean([alignment.held_out_cosine for alignment in fitted]),
-    }
+    return AlignmentReport(
+        n_anchors=int(min(mask.sum() for mask in spaces.usable)),
+        n_seeds=spaces.n_nets,
+        n_columns=sum(alignment.n_columns for alignment in fitted),
+        maps={part: tuple(sorted(alignment.arrays())) for part, alignment in alignments.items()},
+        anchor_cosine=_mean([alignment.anchor_cosine for alignment in fitted]),
+        held_out_cosine=_mean([alignment.held_out_cosine for alignment in fitted]),
+        refit=len(spaces.folds) if has_refit else None,
+    )
+
+
+def report_of(entry: Entry) -> AlignmentReport:
+    """Read the report of a stored alignment."""
+    report: AlignmentReport = entry.structure("report", AlignmentReport)
+    return report
 
 
 def alignment_arrays(alignments: Mapping[str, Alignment]) -> dict[str, np.ndarray]:
@@ -186,7 +232,7 @@ def map_parts(alignments: Mapping[str, Alignment], space: int, n_nets: int, read
     for part, alignment in alignments.items():
         nets = [alignment.transform(space * n_nets + i, read(f"tap/{part}/{i}")) for i in range(n_nets)]
         mapped.append(mean_over_nets(nets))
-    return mapped[0] if len(mapped) == 1 else np.hstack(mapped)
+    return np.hstack(mapped)
 
 
 def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray:
@@ -202,19 +248,18 @@ def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray
         The fold, or ``refit``.
     """
     with reading(entry):
-        report = entry.structure("report", dict[str, Any])
-        space = int(report["refit"] if view == "refit" else view)
-        alignments = load_alignments(entry)
-        return map_parts(alignments, space, report["n_seeds"], under(f"view{view}", emitted.array))
+        report = report_of(entry)
+        space = report.refit if view == "refit" else int(view)
+        assert space is not None
+        return map_parts(load_alignments(entry), space, report.n_seeds, under(f"view{view}", emitted.array))
 
 
 def load_alignments(entry: Entry) -> dict[str, Alignment]:
     """Read the maps of a stored alignment, by part of the tap."""
     with reading(entry):
-        maps = checked(dict[str, tuple[str, ...]], entry.json("report")["maps"], "report.json.maps")
         return {
             part: Alignment.from_arrays({name: entry.array(f"map/{part}/{name}") for name in names})
-            for part, names in maps.items()
+            for part, names in report_of(entry).maps.items()
         }
 
 

@@ -18,6 +18,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from stackfeat.encodings import ENCODINGS
+from stackfeat.encodings.alignment import AlignmentReport
+from stackfeat.encodings.encoding import Encoding
 from stackfeat.tasks.task import Task
 
 MOST_TEST_ROWS = 2000
@@ -75,19 +78,6 @@ LEAST_CV_GAIN = 0.02
 """Share of the target's variance: a smaller gain of random over grouped folds is not worth a warning."""
 
 ANCHORS_PER_COLUMN = 2
-
-_ROTATED = "Set reduce at the tap: fewer directions than now; 16 is a good try"
-
-_GATED = (
-    "Let only gated members read it (gate: true, gated_linear: they leave it out where it does not help), "
-    "or take it out of encode"
-)
-
-_REMEDIES = {
-    "raw": "Activations of different fold models share no columns: use encode: [geometry, aligned]",
-    "aligned": _ROTATED,
-    "reference": _ROTATED,
-}
 
 _SHIFTED = (
     "Where test rows look unlike in every block of a tap, the data have shifted: drop the columns that shift"
@@ -148,27 +138,22 @@ class BlockDiagnostics:
                 found.append(
                     f"{self.n_anchors} anchors for {self.width} columns (at least {least} are needed)"
                 )
-        found += self._cosine_phrases()
+        held_out, anchor = self.held_out_cosine, self.anchor_cosine
+        if held_out is not None and anchor is not None:
+            if held_out < LOWEST_COSINE:
+                found.append(
+                    f"folds agree little on rows outside the anchors (cosine {held_out:.2f}, limit {LOWEST_COSINE})"
+                )
+            elif anchor - held_out > COSINE_GAP:
+                found.append(
+                    f"folds agree better on anchors (cosine {anchor:.2f}) than on other rows ({held_out:.2f})"
+                )
         gain, error = self.random_cv_gain, self.random_cv_se
         if gain is not None and error is not None and gain > max(RANDOM_CV_SE * error, LEAST_CV_GAIN):
             found.append(
                 f"rows of the same fold help each other (random CV better by {gain:.3f} ± {error:.3f})"
             )
         return tuple(found)
-
-    def _cosine_phrases(self) -> list[str]:
-        held_out, anchor = self.held_out_cosine, self.anchor_cosine
-        if held_out is None or anchor is None:
-            return []
-        if held_out < LOWEST_COSINE:
-            return [
-                f"folds agree little on rows outside the anchors (cosine {held_out:.2f}, limit {LOWEST_COSINE})"
-            ]
-        if anchor - held_out > COSINE_GAP:
-            return [
-                f"folds agree better on anchors (cosine {anchor:.2f}) than on other rows ({held_out:.2f})"
-            ]
-        return []
 
 
 def diagnose(
@@ -181,7 +166,7 @@ def diagnose(
     is_time: bool,
     task: Task,
     group: np.ndarray | None,
-    alignment: Mapping[str, Any],
+    alignment: AlignmentReport | None,
     seed: int,
     views: Sequence[np.ndarray] = (),
     averaging: Literal["late", "early"] = "late",
@@ -200,8 +185,8 @@ def diagnose(
         Whether folds follow time.
     task : Task
     group : array of shape (n,) or None
-    alignment : mapping
-        Its report, where the block is aligned.
+    alignment : AlignmentReport or None
+        Where the block is aligned.
     views : sequence of float arrays of shape (m, c)
         Test rows as each fold model gives them; may be empty.
     averaging
@@ -225,10 +210,10 @@ def diagnose(
         n_folds=n_folds,
         fold_id=fold_id_accuracy(oof, own, seed),
         auc=two_sample_auc(oof, views, seed, averaging) if views else None,
-        anchor_cosine=alignment.get("anchor_cosine"),
-        held_out_cosine=alignment.get("held_out_cosine"),
-        n_anchors=alignment.get("n_anchors"),
-        width=values.shape[1] if alignment else None,
+        anchor_cosine=None if alignment is None else alignment.anchor_cosine,
+        held_out_cosine=None if alignment is None else alignment.held_out_cosine,
+        n_anchors=None if alignment is None else alignment.n_anchors,
+        width=None if alignment is None else values.shape[1],
         random_cv_gain=gain,
         random_cv_se=error,
     )
@@ -248,15 +233,11 @@ def block_warnings(found: Mapping[str, Sequence[str]]) -> list[str]:
     for name, phrases in found.items():
         if phrases:
             by_encoding.setdefault(name.rpartition("@")[2], []).append(f"{name}: {', '.join(phrases)}")
-    return [
-        f"{'; '.join(lines)}. {_remedy(encoding, any('unlike OOF' in line for line in lines))}"
-        for encoding, lines in by_encoding.items()
-    ]
-
-
-def _remedy(encoding: str, is_unlike: bool) -> str:
-    remedy = _REMEDIES.get(encoding, _GATED)
-    return f"{remedy}. {_SHIFTED}" if is_unlike else remedy
+    warnings = []
+    for encoding, lines in by_encoding.items():
+        shifted = f". {_SHIFTED}" if any("unlike OOF" in line for line in lines) else ""
+        warnings.append(f"{'; '.join(lines)}. {ENCODINGS.get(encoding, Encoding).remedy}{shifted}")
+    return warnings
 
 
 def fold_id_limit(n_folds: int) -> float:

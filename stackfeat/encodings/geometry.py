@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
+from stackfeat.encodings.encoding import PerFold, checked_rows, in_blocks
 from stackfeat.encodings.neighbours import (
     Neighbours,
     project,
@@ -22,7 +23,6 @@ from stackfeat.encodings.neighbours import (
     search_directions,
     unit_rows,
 )
-from stackfeat.encodings.rowwise import checked_rows, in_blocks
 from stackfeat.errors import UsageError
 from stackfeat.tasks.task import Task
 
@@ -32,7 +32,7 @@ PROBE_ROWS = 1024  # training rows whose distance to their own k-th neighbour is
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(PerFold):
     """Statistics of rows within one embedding, learnt from that fold's training rows.
 
     Attributes
@@ -65,6 +65,11 @@ class Geometry:
     (3, 10)
     """
 
+    name: ClassVar[str] = "geometry"
+    compares_rows: ClassVar[bool] = False
+    needs_one_target: ClassVar[bool] = True
+    scaling: ClassVar[Literal["scalar", "zscore"]] = "zscore"
+
     task: Task
     neighbours: Neighbours
     searched: np.ndarray | None
@@ -76,25 +81,10 @@ class Geometry:
     level: float
 
     @classmethod
-    def fit(cls, embedding: np.ndarray, y: np.ndarray, task: Task, *, seed: int) -> Geometry:
-        """Learn from a fold's training rows.
-
-        Parameters
-        ----------
-        embedding : float array of shape (n, d)
-        y : array of shape (n,)
-            Class codes, or targets.
-        task : Task
-        seed : int
-            Chooses the neighbours kept where there are more than 50,000 rows.
-
-        Raises
-        ------
-        UsageError
-            If the shapes do not fit.
-        MemberError
-            If an activation is not finite.
-        """
+    def fit(
+        cls, embedding: np.ndarray, y: np.ndarray, task: Task, *, seed: int, anchors: np.ndarray | None = None
+    ) -> Geometry:
+        """Learn from a fold's training rows; `seed` chooses the neighbours kept of more than 50,000 rows."""
         rows = checked_rows(embedding)
         if len(rows) != len(y) or not len(rows):
             raise UsageError(
@@ -123,16 +113,6 @@ class Geometry:
         return (*_STATISTICS[self.task.family].names(self.task), *(f"radius{k}" for k in NEIGHBOURS))
 
     def transform(self, embedding: np.ndarray) -> np.ndarray:
-        """Describe rows that the fold model did not see.
-
-        Parameters
-        ----------
-        embedding : float array of shape (n, d)
-
-        Returns
-        -------
-        float32 array of shape (n, c)
-        """
         rows = checked_rows(embedding, len(self.centre))
         return in_blocks(self._describe, rows, len(self.columns))
 
@@ -142,7 +122,6 @@ class Geometry:
         return np.hstack([*_STATISTICS[self.task.family].describe(self, rows - self.centre, means), radius])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything learnt, as arrays that `from_arrays` reads."""
         searched = {} if self.searched is None else {"searched": self.searched}
         return searched | {
             "reference": self.neighbours.reference,
@@ -157,7 +136,6 @@ class Geometry:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], task: Task) -> Geometry:
-        """Rebuild what `arrays` gave."""
         near = Neighbours(arrays["reference"], arrays["values"], len(task.classes))
         sizes = tuple(int(k) for k in arrays["sizes"])
         centre, linear, centroids, units = (
@@ -166,28 +144,45 @@ class Geometry:
         level = float(arrays["level"][0])
         return cls(task, near, arrays.get("searched"), sizes, centre, linear, centroids, units, level)
 
+    @classmethod
+    def readouts(cls, columns: np.ndarray, task: Task) -> dict[str, np.ndarray]:
+        """Return what columns say of the target by themselves; nothing without an output.
+
+        A linear model over the same columns has a coefficient for every pair of column and class. A readout has one
+        for all classes together, which few rows suffice to fit.
+
+        Returns
+        -------
+        dict of str to float32 array of shape (n, n_outputs)
+            Classification: scores up to a factor and a constant for each row, less their mean over classes.
+            ``knn10``, ``knn30``: logarithms of class shares among neighbours, one neighbour more being shared out
+            among all classes; ``centroid``, ``mahalanobis``: minus squared distances, as of a normal density.
+            Regression: predictions, ``knn10``, ``knn30`` and ridge readouts.
+        """
+        if not task.n_outputs:
+            return {}
+        return _STATISTICS[task.family].readouts(np.asarray(columns, dtype=np.float64), task.n_outputs)
+
 
 class _OfClasses:
     """Distances to the centroids of classes, and shares of classes among neighbours."""
 
-    @staticmethod
-    def targets(y: np.ndarray) -> tuple[np.ndarray, float]:
+    def targets(self, y: np.ndarray) -> tuple[np.ndarray, float]:
         return y.astype(np.int64), 0.0
 
-    @staticmethod
     def learn(
-        rows: np.ndarray, centred: np.ndarray, codes: np.ndarray, n_classes: int
+        self, rows: np.ndarray, centred: np.ndarray, codes: np.ndarray, n_classes: int
     ) -> tuple[np.ndarray, np.ndarray]:
         centroids = _centroids(rows, codes, n_classes)
         return centroids, _whitening(rows, codes, centroids)
 
-    @staticmethod
-    def names(task: Task) -> list[str]:
+    def names(self, task: Task) -> list[str]:
         kinds = ["centroid", "mahalanobis", *(f"knn{k}" for k in NEIGHBOURS)]
         return [f"{kind}:{label}" for kind in kinds for label in task.classes]
 
-    @staticmethod
-    def describe(fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def describe(
+        self, fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
         centroids = fitted.centroids - fitted.centre
         plain_units, whitened_units = np.split(fitted.units[: 2 * len(centroids)], 2)
         plain = _distances(centred, centroids, plain_units)
@@ -197,40 +192,52 @@ class _OfClasses:
             *means,
         ]
 
+    def readouts(self, columns: np.ndarray, n_classes: int) -> dict[str, np.ndarray]:
+        plain, whitened, *shares = (
+            columns[:, i * n_classes : (i + 1) * n_classes] for i in range(2 + len(NEIGHBOURS))
+        )
+        near = zip(NEIGHBOURS, shares, strict=True)
+        scores = {f"knn{k}": np.log(k * share + 1.0 / n_classes) for k, share in near}
+        scores |= {"centroid": -(plain**2), "mahalanobis": -(whitened**2)}
+        return {
+            name: (score - score.mean(axis=1, keepdims=True)).astype(np.float32)
+            for name, score in scores.items()
+        }
+
 
 class _OfValues:
     """Mean and spread of the neighbours' targets, and ridge read-outs."""
 
-    @staticmethod
-    def targets(y: np.ndarray) -> tuple[np.ndarray, float]:
+    def targets(self, y: np.ndarray) -> tuple[np.ndarray, float]:
         level = float(np.mean(y))
         return y.astype(np.float64) - level, level
 
-    @staticmethod
     def learn(
-        rows: np.ndarray, centred: np.ndarray, values: np.ndarray, n_classes: int
+        self, rows: np.ndarray, centred: np.ndarray, values: np.ndarray, n_classes: int
     ) -> tuple[np.ndarray, np.ndarray]:
         return np.empty((n_classes, rows.shape[1])), _read_outs(centred, values)
 
-    @staticmethod
-    def names(task: Task) -> list[str]:
+    def names(self, task: Task) -> list[str]:
         names = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
         return names + [f"readout:{penalty:g}" for penalty in READ_OUTS]
 
-    @staticmethod
-    def describe(fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def describe(
+        self, fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
         parts = []
         for mean in means:
             variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
             parts += [mean[:, :1] + fitted.level, np.sqrt(variance)[:, None]]
         return [*parts, centred @ fitted.linear + fitted.level]
 
+    def readouts(self, columns: np.ndarray, n_targets: int) -> dict[str, np.ndarray]:
+        places = {f"knn{k}": 2 * i for i, k in enumerate(NEIGHBOURS)}
+        places |= {f"readout{penalty:g}": 2 * len(NEIGHBOURS) + i for i, penalty in enumerate(READ_OUTS)}
+        return {name: columns[:, [place]].astype(np.float32) for name, place in places.items()}
+
 
 # An embedding says different things of classes and of values: two sets of formulas, not two answers of a task.
-_STATISTICS: dict[str, type[_OfClasses] | type[_OfValues]] = {
-    "classification": _OfClasses,
-    "regression": _OfValues,
-}
+_STATISTICS: dict[str, _OfClasses | _OfValues] = {"classification": _OfClasses(), "regression": _OfValues()}
 """What is read of an embedding, by `Task.family`."""
 
 
@@ -243,6 +250,9 @@ def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarra
 
 def _whitening(rows: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """Matrix W with W W' = S^-1, S = .9 Sw + .1 tr(Sw)/d I and Sw the covariance within classes."""
+    # Here, because the facts of encodings are asked for where SciPy is too slow to import.
+    from scipy.linalg import cholesky, solve_triangular
+
     d = rows.shape[1]
     within = rows - centroids[codes]
     covariance = within.T @ within / len(rows)
@@ -255,6 +265,8 @@ def _whitening(rows: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np
 
 def _read_outs(centred: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Ridge coefficients (d, 2), the penalty in units of the mean squared column."""
+    from scipy.linalg import cho_factor, cho_solve
+
     gram, moment = centred.T @ centred, centred.T @ target
     mean_square = np.trace(gram) / len(gram)
     if mean_square <= np.finfo(np.float64).tiny:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 MAX_REFERENCE = 50_000
 MAX_EXACT = 20_000  # with more reference rows than this a wide search costs too much beside training
@@ -109,6 +108,8 @@ class Neighbours:
     def _held(self) -> Any:
         """What each reference row holds, (m, c): one-hot classes, or the target and its square."""
         if self.n_classes:
+            from scipy import sparse
+
             m = len(self.values)
             return sparse.csr_array((np.ones(m), (np.arange(m), self.values)), shape=(m, self.n_classes))
         return np.column_stack([self.values, self.values**2])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stackfeat.encodings.rowwise import in_blocks
+from stackfeat.encodings.encoding import in_blocks
 from stackfeat.errors import MemberError, UsageError
 
 MAX_RANK = 1024  # the cost of a step is cubic in the rank; directions past this carry little
@@ -195,7 +195,7 @@ def anchor_masks(spaces: Sequence[np.ndarray], usable: Sequence[np.ndarray] | No
 
 
 @dataclass(frozen=True)
-class Own:
+class Space:
     """A space in its own principal coordinates: `coordinates` (m, r) of all anchors, `basis` (d, r)."""
 
     centre: np.ndarray
@@ -204,7 +204,7 @@ class Own:
     coordinates: np.ndarray
 
     @classmethod
-    def of(cls, rows: np.ndarray, mask: np.ndarray) -> Own:
+    def of(cls, rows: np.ndarray, mask: np.ndarray) -> Space:
         centre = rows[mask].mean(axis=0) if mask.any() else np.zeros(rows.shape[1])
         centred = rows - centre
         norm = float(np.sqrt(np.mean(np.sum(centred[mask] ** 2, axis=1)))) if mask.any() else 0.0
@@ -221,7 +221,7 @@ def _fit(
     target: np.ndarray | None,
 ) -> Alignment:
     """Fit maps without measuring them; with a target its mask comes last."""
-    own = [Own.of(rows, mask) for rows, mask in zip(spaces, masks, strict=False)]
+    own = [Space.of(rows, mask) for rows, mask in zip(spaces, masks, strict=False)]
     if target is not None:
         wanted = target_coordinates(target, masks[-1])
         rank = wanted.shape[1]
@@ -237,7 +237,9 @@ def _fit(
         padded = [np.pad(s.coordinates, ((0, 0), (0, rank - s.basis.shape[1]))) for s in own]
         start = int(np.argmax([space.basis.shape[1] for space in own]))
         turns, consensus, known = _turn(padded, masks, start, iterations)
-        directions = _principal(consensus[known])
+        centred = consensus[known] - consensus[known].mean(axis=0)
+        # All principal directions of the consensus, the widest first.
+        directions = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
     maps = tuple(space.basis @ turn[: space.basis.shape[1]] for space, turn in zip(own, turns, strict=True))
     kept = directions[:, : min(reduce or rank, rank)]
     return Alignment(tuple(s.centre for s in own), tuple(s.scale for s in own), maps, kept)
@@ -245,7 +247,7 @@ def _fit(
 
 def target_coordinates(target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """All anchors (m, r) in the principal coordinates of a target, by the rows of a mask; at least one column."""
-    fixed = Own.of(target, mask)
+    fixed = Space.of(target, mask)
     missing = max(1 - fixed.basis.shape[1], 0)
     return np.pad(fixed.coordinates, ((0, 0), (0, missing)))
 
@@ -290,12 +292,6 @@ def row_space(rows: np.ndarray) -> np.ndarray:
     return vectors[:, :n_kept]
 
 
-def _principal(rows: np.ndarray) -> np.ndarray:
-    """All principal directions (r, r) of the rows, widest first."""
-    centred = rows - rows.mean(axis=0)
-    return np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
-
-
 def add_space(
     alignment: Alignment,
     spaces: Sequence[np.ndarray],
@@ -330,7 +326,7 @@ def add_space(
         wanted, known = _consensus(alignment, spaces, of_folds)
     else:
         wanted, known = target_coordinates(np.asarray(target, dtype=np.float64), everywhere), everywhere
-    own = Own.of(rows, known)
+    own = Space.of(rows, known)
     turn = nearest_rotation(own.coordinates[known].T @ wanted[known])
     return replace(
         alignment,

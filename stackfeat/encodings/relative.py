@@ -12,18 +12,21 @@ away its fold. Anchor rows are drawn without labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from stackfeat.encodings.encoding import PerFold, checked_rows, in_blocks
 from stackfeat.encodings.neighbours import TIE, unit_rows
-from stackfeat.encodings.rowwise import checked_rows, in_blocks
 from stackfeat.errors import UsageError
+from stackfeat.tasks.task import Task
 
 N_ANCHORS = 128
+_LEARNT = ("centre", "anchors", "nearest", "level")
 
 
 @dataclass(frozen=True)
-class Relative:
+class Relative(PerFold):
     """Cosines to anchor rows within one fold's embedding.
 
     Attributes
@@ -41,9 +44,13 @@ class Relative:
     Examples
     --------
     >>> rows = np.random.default_rng(0).normal(size=(50, 4))
-    >>> Relative.fit(rows, rows[:8]).transform(rows[:3]).shape
+    >>> task = Task("regression")
+    >>> Relative.fit(rows, rows[:, 0], task, seed=0, anchors=rows[:8]).transform(rows[:3]).shape
     (3, 8)
     """
+
+    name: ClassVar[str] = "relative"
+    needs_anchors: ClassVar[bool] = True
 
     centre: np.ndarray
     anchors: np.ndarray
@@ -51,25 +58,15 @@ class Relative:
     level: np.ndarray
 
     @classmethod
-    def fit(cls, embedding: np.ndarray, anchors: np.ndarray) -> Relative:
-        """Learn centre and levels from a fold's training rows; labels are not asked for.
-
-        Parameters
-        ----------
-        embedding : float array of shape (n, d)
-        anchors : float array of shape (m, d)
-
-        Raises
-        ------
-        UsageError
-            If there are no rows, no anchors, or shapes do not fit.
-        MemberError
-            If an activation is not finite.
-        """
+    def fit(
+        cls, embedding: np.ndarray, y: np.ndarray, task: Task, *, seed: int, anchors: np.ndarray | None = None
+    ) -> Relative:
+        """Learn centre and levels from a fold's training rows; labels are not asked for."""
         rows = checked_rows(embedding)
-        if not len(rows) or not len(anchors):
+        if anchors is None or not len(rows) or not len(anchors):
+            n_anchors = 0 if anchors is None else len(anchors)
             raise UsageError(
-                f"there must be at least one training row and one anchor; got {len(rows)} and {len(anchors)}"
+                f"there must be at least one training row and one anchor; got {len(rows)} and {n_anchors}"
             )
         centre = rows.mean(axis=0, dtype=np.float64)
         unit = unit_rows(checked_rows(anchors, rows.shape[1]) - centre)
@@ -87,16 +84,6 @@ class Relative:
         return tuple(f"anchor{j}" for j in range(len(self.anchors)))
 
     def transform(self, embedding: np.ndarray) -> np.ndarray:
-        """Compare rows with the anchors.
-
-        Parameters
-        ----------
-        embedding : float array of shape (n, d)
-
-        Returns
-        -------
-        float32 array of shape (n, m)
-        """
         return in_blocks(self._compare, checked_rows(embedding, len(self.centre)), len(self.anchors))
 
     def _compare(self, rows: np.ndarray) -> np.ndarray:
@@ -105,18 +92,11 @@ class Relative:
         return np.asarray(np.where(cosine > 1.0 - TIE, self.nearest, cosine) - self.level)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything learnt, as arrays that `from_arrays` reads."""
-        return {
-            "centre": self.centre,
-            "anchors": self.anchors,
-            "nearest": self.nearest,
-            "level": self.level,
-        }
+        return {name: getattr(self, name) for name in _LEARNT}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Relative:
-        """Rebuild what `arrays` gave."""
-        return cls(*(arrays[name] for name in ("centre", "anchors", "nearest", "level")))
+    def from_arrays(cls, arrays: dict[str, np.ndarray], task: Task) -> Relative:
+        return cls(*(arrays[name] for name in _LEARNT))
 
 
 MAX_ANCHORS = 4096

@@ -8,16 +8,16 @@ Rows and folds are read from the store once per process, because jobs share them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
-from stackfeat.engine.recipes import BlockReference
-from stackfeat.store import EntryStore
+from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows
+from stackfeat.store import Entry, EntryStore
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,6 @@ class FeatureBlock:
         """Column names, such as ``base/cnn/fc.1@aligned#007``."""
         width = max(3, len(str(self.oof.shape[1] - 1)))
         return [f"{self.name}#{j:0{width}d}" for j in range(self.oof.shape[1])]
-
-
-def read_oof(
-    store: EntryStore, block: BlockReference, folds: Folds, repeat: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the OOF rows of a block reference and which rows are covered.
-
-    Returns
-    -------
-    values : ndarray of shape (n_rows, n_columns)
-        NaN in rows that no fold predicts.
-    covered : ndarray of bool, shape (n_rows,)
-    """
-    return assemble(store, block.oof, folds, repeat)
 
 
 def read_view(store: EntryStore, place: Sequence[Any]) -> np.ndarray:
@@ -117,6 +103,9 @@ def spread(folds: Folds, repeat: int, parts: Sequence[np.ndarray | None]) -> tup
 
 
 _SIZE = 8
+Loaded = TypeVar("Loaded")
+Contents = tuple[dict[str, np.ndarray], dict[str, Any]]
+"""Arrays and JSON values of an entry, by name."""
 
 # By (kind, key). The store is no part of it, since a key names contents.
 _values: dict[tuple[str, str], Any] = {}
@@ -124,37 +113,33 @@ _values: dict[tuple[str, str], Any] = {}
 
 def samples_of(store: EntryStore, key: str) -> Samples:
     """Return the rows stored under a key."""
-    if ("samples", key) not in _values:
-        _remember(("samples", key), load_samples(store.read(key)))
-    samples: Samples = _values["samples", key]
-    return samples
+    return _remembered(store, key, load_samples)
 
 
 def folds_of(store: EntryStore, key: str) -> Folds:
     """Return the folds stored under a key."""
-    if ("folds", key) not in _values:
-        _remember(("folds", key), load_folds(store.read(key)))
-    folds: Folds = _values["folds", key]
-    return folds
+    return _remembered(store, key, load_folds)
 
 
-def _remember(name: tuple[str, str], value: Any) -> None:
-    while len(_values) >= _SIZE:
-        _values.pop(next(iter(_values)))
-    _values[name] = value
+def _remembered(store: EntryStore, key: str, load: Callable[[Entry], Loaded]) -> Loaded:
+    name = (load.__name__, key)
+    if name not in _values:
+        value = load(store.read(key))
+        while len(_values) >= _SIZE:
+            _values.pop(next(iter(_values)))
+        _values[name] = value
+    loaded: Loaded = _values[name]
+    return loaded
 
 
-def anchors_of(folds: Folds, cap: int | None = None) -> np.ndarray:
+def anchors_of(folds: Folds, cap: int = MAX_ANCHORS) -> np.ndarray:
     """Return the rows that fold spaces are compared on: the same for every member, fold and repeat.
 
     Where folds follow time they are training rows of the earliest fold, so that nothing later than a
     fold shapes its columns.
     """
-    # Encodings bring SciPy, and `check` reads blocks without it.
-    from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows
-
     rows = folds.splits[0][0][0] if folds.is_time else np.arange(folds.n_rows)
-    return np.asarray(rows[anchor_rows(len(rows), MAX_ANCHORS if cap is None else cap)])
+    return np.asarray(rows[anchor_rows(len(rows), cap)])
 
 
 def usable_anchors(folds: Folds, repeat: int) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from stackfeat.encodings import ENCODINGS
 from stackfeat.errors import UsageError
 from stackfeat.members.options import MemberOptions, Output
 from stackfeat.registry.patterns import is_pattern, matches
@@ -46,13 +47,9 @@ def match_block(pattern: str, blocks: Mapping[str, Any]) -> list[str]:
     segments = pattern.split("/")
     found = []
     for name in blocks:
-        level, member, output = name.split("/", 2)
-        if len(segments) == 2:
-            if output in OUTPUTS and match_segment(segments[0], level) and match_segment(segments[1], member):
-                found.append(name)
-        elif len(segments) == 3 and all(
-            match_segment(part, text) for part, text in zip(segments, (level, member, output), strict=True)
-        ):
+        parts = name.split("/", 2)
+        is_meant = len(segments) == 3 or (len(segments) == 2 and parts[2] in OUTPUTS)
+        if is_meant and all(map(match_segment, segments, parts)):
             found.append(name)
     return found
 
@@ -138,6 +135,31 @@ class Graph:
         """Every block by its full name."""
         return {node.block(output): (node, output) for node in self.nodes for output in node.outputs}
 
+    def differing_blocks(self) -> list[str]:
+        """Blocks whose columns differ from fold to fold, as each has a net of its own."""
+        return [
+            name
+            for name, (node, output) in self.blocks().items()
+            if output.encoding is not None
+            and not ENCODINGS[output.encoding].has_common_columns
+            and not self.options[node.full_name].is_frozen
+        ]
+
+    def compares_rows(self, node: Node) -> bool:
+        """Whether a member reads predictions beside columns in which rows of all folds are alike.
+
+        Those are raw columns, and ungated activations; a gate was measured to leave no such advantage.
+        """
+        blocks = self.blocks()
+        encodings = {blocks[name][1].encoding for name in node.blocks}
+        if node.raw:
+            return bool(encodings)
+        return (
+            not self.options[node.full_name].is_gated
+            and None in encodings
+            and any(name is not None and ENCODINGS[name].compares_rows for name in encodings)
+        )
+
     def levels(self) -> dict[str, list[Node]]:
         levels: dict[str, list[Node]] = {}
         for node in self.nodes:
@@ -149,7 +171,7 @@ class Graph:
         needed = {full_name}
         for node in reversed(self.nodes):
             if node.full_name in needed:
-                needed.update("/".join(block.split("/")[:2]) for block in node.blocks)
+                needed.update(map(_member, node.blocks))
         return [node for node in self.nodes if node.full_name in needed]
 
 
@@ -200,25 +222,21 @@ def graph_problems(config: Any) -> list[tuple[str, str]]:
     """Return (config path, message) for all that is wrong with the levels of a RunConfig."""
     inputs = tuple(config.data.inputs) if config.data.inputs else ("table",)
     graph = build_graph(config.levels, config.task, inputs)
-    problems = graph.problems
     if config.folds.kind == "time" or (
         config.folds.kind == "auto" and config.data.time and not config.data.fold
     ):
         deepest = max((node.first_fold for node in graph.nodes), default=0)
         if deepest >= config.folds.n:
-            problems.append(
-                (
-                    "folds.n",
-                    f"time folds need one fold more than fitted levels above the first; got n={config.folds.n} for "
-                    f"{deepest} such levels. Use folds.n of at least {deepest + 1}, or fewer levels",
-                )
+            message = (
+                f"time folds need one fold more than fitted levels above the first; got n={config.folds.n} for "
+                f"{deepest} such levels. Use folds.n of at least {deepest + 1}, or fewer levels"
             )
+            graph.problems.append(("folds.n", message))
     known = [node.name for node in graph.nodes] + [node.full_name for node in graph.nodes]
-    if config.submit != "auto" and config.submit not in known and not problems:
-        problems.append(
-            ("submit", f"must be 'auto' or a member; got {config.submit!r}.{suggest(config.submit, known)}")
-        )
-    return problems
+    if config.submit != "auto" and config.submit not in known and not graph.problems:
+        message = f"must be 'auto' or a member; got {config.submit!r}.{suggest(config.submit, known)}"
+        graph.problems.append(("submit", message))
+    return graph.problems
 
 
 @dataclass
@@ -269,30 +287,23 @@ class _NodeBuilder:
                     f"a member above the first level names its inputs. Blocks there are: {self._listing()}",
                 )
             return self.input_names, ()
-        raw: list[str] = []
-        blocks: list[str] = []
+        raw: dict[str, None] = {}
+        blocks: dict[str, None] = {}
         for place, item in enumerate(items):
-            if "/" not in item:
-                self._add_raw(item, place, raw)
-                continue
-            found = self._matches(item, f"inputs.{place}")
-            blocks.extend(found)
-        blocks = list(dict.fromkeys(blocks))
+            if "/" in item:
+                blocks |= dict.fromkeys(self._matches(item, f"inputs.{place}"))
+            elif item in self.input_names:
+                raw[item] = None
+            else:
+                self._problem(
+                    f"inputs.{place}",
+                    f"must be an input ({', '.join(self.input_names)}) or a pattern level/member/output; "
+                    f"got {quoted(item)}.{suggest(item, self.input_names)}",
+                )
         features = [block for block in blocks if self.earlier[block][1].kind == "feature"]
-        for message in self.options.input_problems(raw, blocks, features):
+        for message in self.options.input_problems(list(raw), list(blocks), features):
             self._problem("inputs", message)
         return tuple(raw), tuple(blocks)
-
-    def _add_raw(self, item: str, place: int, raw: list[str]) -> None:
-        if item not in self.input_names:
-            hint = suggest(item, self.input_names)
-            self._problem(
-                f"inputs.{place}",
-                f"must be an input ({', '.join(self.input_names)}) or a pattern level/member/output; "
-                f"got {quoted(item)}.{hint}",
-            )
-        elif item not in raw:
-            raw.append(item)
 
     def _matches(self, pattern: str, path: str) -> list[str]:
         found = match_block(pattern, self.earlier)
@@ -317,14 +328,11 @@ class _NodeBuilder:
         found = [block for block in self._matches(pattern, "each") if block not in shared]
         short = [".".join(block.split("/")[1:]) for block in found]
         counts = Counter(short)
-        names = [
-            block.replace("/", ".") if counts[brief] > 1 else brief
-            for block, brief in zip(found, short, strict=True)
-        ]
-        return [
-            self._node(f"{self.name}:{name}", raw, (*shared, block))
-            for name, block in zip(names, found, strict=True)
-        ]
+        nodes = []
+        for block, brief in zip(found, short, strict=True):
+            name = block.replace("/", ".") if counts[brief] > 1 else brief
+            nodes.append(self._node(f"{self.name}:{name}", raw, (*shared, block)))
+        return nodes
 
 
 def graph_without(graph: Graph, members: Sequence[str], block: str) -> Graph:
@@ -346,12 +354,7 @@ def graph_without(graph: Graph, members: Sequence[str], block: str) -> Graph:
     predicted = _member(block)
     if predicted in left_out:
         raise UsageError(f"--without must leave the submitted member; got {predicted}. Leave out others")
-    kept = []
-    for node in graph.nodes:
-        if node.full_name in left_out:
-            continue
-        gone = tuple(name for name in node.blocks if _member(name) in left_out)
-        kept.append(_without_blocks(node, gone) if gone else node)
+    kept = [_without(node, left_out) for node in graph.nodes if node.full_name not in left_out]
     return Graph(Graph(kept).upstream(predicted))
 
 
@@ -370,7 +373,10 @@ def _member(block: str) -> str:
     return "/".join(block.split("/")[:2])
 
 
-def _without_blocks(node: Node, gone: tuple[str, ...]) -> Node:
+def _without(node: Node, left_out: Container[str]) -> Node:
+    gone = tuple(name for name in node.blocks if _member(name) in left_out)
+    if not gone:
+        return node
     if not node.does_without_inputs:
         raise UsageError(
             f"--without leaves members out of votes only; {node.full_name} was fitted with {gone[0]!r} and needs it. "

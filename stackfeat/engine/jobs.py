@@ -5,16 +5,17 @@ Which rows a fit was given is kept beside its results, one bit for each training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from stackfeat.engine.recipes import Fold, Recipe, read_recipe
+from stackfeat.engine.recipes import Fold, Recipe
 from stackfeat.members.options import MemberOptions
+from stackfeat.members.settings import RunSettings
 from stackfeat.store import Entry, EntryWriter
-from stackfeat.structure import structured
+from stackfeat.structure import plain, structured
 
 Average = Literal["mean", "logit", "rank"]
 
@@ -24,29 +25,8 @@ AveragingMode = Literal["late", "early", "refit"]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One store entry to be made."""
-
-    key: str
-    recipe: Recipe
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Step:
-        """Return the step that makes the entry of a recipe."""
-        return cls(recipe.key, recipe)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Step:
-        """Return the step that `to_json` described."""
-        return cls(values["key"], read_recipe(values["recipe"]))
-
-    def to_json(self) -> dict[str, Any]:
-        return {"key": self.key, "recipe": self.recipe.to_json()}
-
-
-@dataclass(frozen=True)
 class Job:
-    """Steps that share what they hold in memory; done in order, each skipped if stored.
+    """Entries to be made that share what they hold in memory; in order, each skipped if stored.
 
     `block` is what is aligned, where something is.
     """
@@ -54,7 +34,7 @@ class Job:
     member: str
     repeat: int
     fold: Fold
-    steps: tuple[Step, ...]
+    steps: tuple[Recipe, ...]
     what: Literal["fit", "reference", "align", "score", "diagnose", "holdout"] = "fit"
     block: str = ""
 
@@ -82,12 +62,10 @@ class Sources:
     n_folds, n_repeats : int
     seed : int
         Root seed.
-    settings : mapping
-        Threads, device kind, metric, ...: see `engine.plan`.
     source_hash : callable
         Hash of the source of user code by name; None for code of known packages.
     files : callable
-        Keys of the entries of files that a unit (options of a member, repeat, fold) is made of, by role.
+        Keys of the entries of files that a job (options of a member, repeat, fold) reads, by role.
     n_rows : int or None
         Training rows, where they are known: members may be nested on few rows.
     averaging : {"late", "early", "refit"}
@@ -104,11 +82,9 @@ class Sources:
     n_rows: int | None = field(default=None, kw_only=True)
     averaging: AveragingMode = field(default="late", kw_only=True)
     holdout: str | None = field(default=None, kw_only=True)
-    settings: Mapping[str, Any]
+    settings: RunSettings
     source_hash: Callable[[str], str | None]
-    files: Callable[[MemberOptions, int, Fold], dict[str, str]] = field(
-        default=lambda *unit: {}, kw_only=True
-    )
+    files: Callable[[MemberOptions, int, Fold], dict[str, str]] = field(default=lambda *job: {}, kw_only=True)
 
     @property
     def n_known_rows(self) -> int:
@@ -138,9 +114,8 @@ class Averaging:
     averaging: AveragingMode = "late"
 
     def to_json(self) -> dict[str, Any]:
-        values = {"average": self.average, "chain": self.chain, "last_view": self.last_view}
-        # Left out where it is the default, so that files of late runs stay as they were.
-        return values if self.averaging == "late" else {**values, "averaging": self.averaging}
+        values: dict[str, Any] = plain(self)
+        return values
 
     @classmethod
     def from_json(cls, values: object, where: str = "averaging") -> Averaging:

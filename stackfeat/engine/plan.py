@@ -1,4 +1,4 @@
-"""Plan: the graph with a key for every unit of work, so it is known what is in the store.
+"""Plan: the graph with a key for every result, so it is known what is in the store.
 
 In:  a graph, and the keys of rows and folds.
 Out: waves of jobs. A job is one (member, repeat, fold): fit it, then emit for test rows;
@@ -8,13 +8,13 @@ It also says which members are nested: trained on predictions of models that saw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 from stackfeat.engine.graph import Graph, Node
-from stackfeat.engine.jobs import Chain, Job, Sources, Step, pair_name
+from stackfeat.engine.jobs import Chain, Job, Sources, pair_name
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
     AlignRecipe,
@@ -25,51 +25,20 @@ from stackfeat.engine.recipes import (
     FitRecipe,
     Fold,
     Place,
+    Recipe,
     ReferenceRecipe,
     View,
 )
 from stackfeat.members.options import Output
-from stackfeat.nets.options import JOINT
 from stackfeat.seeds import derive_seed
 
 NESTED_BELOW = 10_000
 """Training rows. With more, what nesting removes is small beside the K(K-1)/2 fits that it takes."""
 
 
-def is_nested(node: Node, graph: Graph, sources: Sources) -> bool:
-    """Say whether fit k of a member reads predictions of models that saw neither fold k nor the row's own.
-
-    A meta-learner over predictions and columns in which rows of all folds are alike finds labels of
-    fold k again in predictions of other folds, whose models saw them. On few rows that shows, and the
-    extra fits cost little.
-    """
-    nesting = graph.options[node.full_name].nesting
-    if not nesting or not node.blocks or sources.is_time or sources.n_folds < 3:
-        return False
-    if nesting is True:
-        return True
-    return sources.n_rows is not None and sources.n_rows < NESTED_BELOW and compares_rows(node, graph)
-
-
-def compares_rows(node: Node, graph: Graph) -> bool:
-    """Say whether a member reads predictions beside columns in which rows of all folds are alike.
-
-    Those are raw columns, and ungated activations; a gate was measured to leave no such advantage.
-    """
-    blocks = graph.blocks()
-    encodings = {blocks[name][1].encoding for name in node.blocks}
-    if node.raw:
-        return bool(encodings)
-    return (
-        not graph.options[node.full_name].is_gated
-        and None in encodings
-        and bool(encodings - {None, "geometry"})
-    )
-
-
 @dataclass
 class Plan:
-    """Every unit's key, and the waves of jobs.
+    """The key of every result, and the waves of jobs.
 
     Attributes
     ----------
@@ -105,29 +74,38 @@ class Plan:
     def oof_places(self, block: str, repeat: int) -> list[Place | None]:
         """Where the OOF rows of each fold of a block stand."""
         node, output = self.graph.blocks()[block]
-        covered = self.folds_of(node)
-        return [
-            self._oof_place(node, output, repeat, k) if k in covered else None
-            for k in range(self.sources.n_folds)
-        ]
-
-    def _oof_place(self, node: Node, output: Output, repeat: int, fold: int) -> Place:
-        if output.encoding in JOINT:
-            return self.aligns[node.block(output), repeat], f"oof/{fold}"
-        return self.fits[node.full_name, repeat, fold], f"oof/{output.name}"
+        places: dict[int, Place] = {
+            fold: (self.aligns[block, repeat], f"oof/{fold}")
+            if output.is_cross_fold
+            else (self.fits[node.full_name, repeat, fold], f"oof/{output.name}")
+            for fold in self.folds_of(node)
+        }
+        return [places.get(fold) for fold in range(self.sources.n_folds)]
 
     def is_nested(self, node: Node) -> bool:
-        """Whether a member trains on predictions of models that saw neither the row's fold nor its own."""
-        return is_nested(node, self.graph, self.sources)
+        """Whether fit k of a member reads predictions of models that saw neither fold k nor the row's own.
+
+        A meta-learner over predictions and columns in which rows of all folds are alike finds labels of fold k again
+        in predictions of other folds, whose models saw them. On few rows that shows, and the extra fits cost little.
+        """
+        nesting, sources = self.graph.options[node.full_name].nesting, self.sources
+        if not nesting or not node.blocks or sources.is_time or sources.n_folds < 3:
+            return False
+        if nesting is True:
+            return True
+        is_small = sources.n_rows is not None and sources.n_rows < NESTED_BELOW
+        return is_small and self.graph.compares_rows(node)
+
+    def has_pairs(self, node: Node, output: Output) -> bool:
+        """Whether there are models behind a block that saw neither of two folds, where they are wanted."""
+        return node.is_base and not self.graph.options[node.full_name].is_given and not output.is_cross_fold
 
     def nested_places(self, block: str, repeat: int, fold: int) -> list[Place | None]:
         """Where the rows of a block stand that fit `fold` of a nested member is trained on."""
         node, output = self.graph.blocks()[block]
         places = self.oof_places(block, repeat)
-        if not node.is_base or self.graph.options[node.full_name].is_given or output.encoding in JOINT:
-            return places
         for other in self.folds_of(node):
-            if other != fold:
+            if other != fold and self.has_pairs(node, output):
                 key = self.fits[node.full_name, repeat, pair_name(fold, other)]
                 places[other] = key, f"oof{other}/{output.name}"
         return places
@@ -148,7 +126,7 @@ class Plan:
     def view_place(self, block: str, repeat: int, view: View, chain: Chain) -> Place:
         """Where a stored view of the test rows stands, for ``meta_fit: fold`` or ``all``."""
         node, output = self.graph.blocks()[block]
-        if output.encoding in JOINT:
+        if output.is_cross_fold:
             return self.align_emits[block, repeat, view], f"view{view}"
         whole = view == "refit" or (chain == "all" and not node.is_base)
         return self.emits[node.full_name, repeat, "all" if whole else view], f"view{view}/{output.name}"
@@ -166,11 +144,20 @@ def make_plan(graph: Graph, sources: Sources) -> Plan:
     if sources.holdout is not None:
         rows = replace(sources, test=sources.holdout, holdout=None)
         plan.held = replace(plan, sources=rows, emits={}, align_emits={}, waves={})
-    paired = _paired_members(plan)
+    blocks = graph.blocks()
+    read = [blocks[name] for node in graph.nodes if plan.is_nested(node) for name in node.blocks]
+    paired = {node.full_name for node, output in read if plan.has_pairs(node, output)}
     for level, nodes in graph.levels().items():
-        fits = [job for node in nodes for job in _fit_jobs(plan, node)]
-        fits += [job for node in nodes if node.full_name in paired for job in _pair_jobs(plan, node)]
-        references = [job for node in nodes for job in _reference_jobs(plan, node)]
+        fits = [job for node in nodes for job in _fit_jobs(plan, node, _folds_fitted(plan, node))]
+        for node in nodes:
+            if node.full_name in paired:
+                pairs = combinations(plan.folds_of(node), 2)
+                fits += _fit_jobs(plan, node, [pair_name(*pair) for pair in pairs])
+        references = [
+            _reference_job(plan, node)
+            for node in nodes
+            if any(output.needs_untrained for output in node.outputs)
+        ]
         note_keys(plan, [*fits, *references])
         aligns = [job for node in nodes for job in _align_jobs(plan, node)]
         note_keys(plan, aligns)
@@ -183,112 +170,90 @@ def note_keys(plan: Plan, jobs: Iterable[Job]) -> None:
     parts = {part.sources.test: part for part in plan.seen_by()}
     emitting = {key: part for part in plan.seen_by() for key in part.emits.values()}
     for job in jobs:
-        unit = job.member, job.repeat, job.fold
-        for step in job.steps:
-            recipe = step.recipe
+        fit = job.member, job.repeat, job.fold
+        for recipe in job.steps:
             if isinstance(recipe, FitRecipe):
-                plan.fits[unit] = step.key
+                plan.fits[fit] = recipe.key
             elif isinstance(recipe, EmitRecipe):
-                parts[recipe.samples].emits[unit] = step.key
+                parts[recipe.samples].emits[fit] = recipe.key
             elif isinstance(recipe, ReferenceRecipe):
-                plan.references[job.member] = step.key
+                plan.references[job.member] = recipe.key
             elif isinstance(recipe, AlignRecipe):
-                plan.aligns[job.block, job.repeat] = step.key
+                plan.aligns[job.block, job.repeat] = recipe.key
             elif isinstance(recipe, AlignRefitRecipe):
-                plan.align_refits[job.block, job.repeat] = step.key
+                plan.align_refits[job.block, job.repeat] = recipe.key
             elif isinstance(recipe, AlignEmitRecipe):
-                emitting[recipe.emit].align_emits[job.block, job.repeat, recipe.fold] = step.key
+                emitting[recipe.emit].align_emits[job.block, job.repeat, recipe.fold] = recipe.key
 
 
-def emit_step(plan: Plan, node: Node, repeat: int, fold: Fold, fit: str) -> Step | None:
-    """Return the step that emits a fitted member's test rows; `fit` is the key of its fit."""
+def emit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold, fit: str) -> EmitRecipe | None:
+    """Return the recipe of a fitted member's test rows; `fit` is the key of its fit."""
     if plan.sources.test is None or not _sees_test_rows(plan, node, fold):
         return None
     chain: Chain = "all" if fold == "all" else "fold"
-    seen = _views_of_fit(plan, node, fold)
+    seen = plan.test_views(node) if fold == "all" else [fold]
     views = [
         EmitView.of(view, [plan.read_places(block, repeat, view, chain) for block in node.blocks])
         for view in seen
     ]
-    recipe = EmitRecipe(
+    return EmitRecipe(
         fit=fit, samples=plan.sources.test, raw=node.raw, views=tuple(views), without=node.without
     )
-    return Step.of(recipe)
 
 
 def _sees_test_rows(plan: Plan, node: Node, fold: Fold) -> bool:
     """Whether what this fit says of test rows is used: by a later member, or at the end."""
+    if isinstance(fold, str):
+        return fold == "all"
     averaging = plan.sources.averaging
-    return averaging == "late" or fold == "all" or (averaging == "early" and node.is_base)
+    return averaging == "late" or (averaging == "early" and node.is_base)
 
 
-def _views_of_fit(plan: Plan, node: Node, fold: Fold) -> list[View]:
-    if fold != "all":
-        return [fold]
-    if plan.sources.averaging == "late":
-        return list(plan.folds_of(node))
-    return ["mean"] if plan.sources.averaging == "early" else ["refit"]
-
-
-def align_emit_steps(plan: Plan, node: Node, output: Output, repeat: int, maps: str) -> list[Step]:
-    """Return the steps that map the test activations of each fold model, or of the refit.
+def align_emit_recipes(
+    plan: Plan, node: Node, output: Output, repeat: int, maps: str
+) -> list[AlignEmitRecipe]:
+    """Return the recipes of mapped test activations of each fold model, or of the refit.
 
     `maps` is the key of the alignment that they go through.
     """
-    if plan.sources.test is None:
-        return []
-    steps = []
-    for view in plan.test_views(node):
-        emit = plan.emits[node.full_name, repeat, "all" if view == "refit" else view]
-        recipe = AlignEmitRecipe(align=maps, emit=emit, tap=output.tap_name, fold=view)
-        steps.append(Step.of(recipe))
-    return steps
+    views = [] if plan.sources.test is None else plan.test_views(node)
+    emits = {view: plan.emits[node.full_name, repeat, "all" if view == "refit" else view] for view in views}
+    return [
+        AlignEmitRecipe(align=maps, emit=emit, tap=output.tap_name, fold=view) for view, emit in emits.items()
+    ]
 
 
-def _fit_jobs(plan: Plan, node: Node) -> Iterator[Job]:
+def _folds_fitted(plan: Plan, node: Node) -> list[Fold]:
+    is_whole = not node.is_base or plan.sources.averaging == "refit"
+    return [*plan.folds_of(node), *(["all"] if is_whole else [])]
+
+
+def _fit_jobs(plan: Plan, node: Node, folds: Sequence[Fold]) -> Iterator[Job]:
     for repeat in range(plan.sources.n_repeats):
-        folds: list[Fold] = list(plan.folds_of(node))
-        for fold in folds if node.is_base and plan.sources.averaging != "refit" else [*folds, "all"]:
-            fit = Step.of(fit_recipe_of(plan, node, repeat, fold))
-            emits = [emit_step(part, node, repeat, fold, fit.key) for part in plan.seen_by()]
-            yield Job(node.full_name, repeat, fold, (fit, *(step for step in emits if step is not None)))
+        for fold in folds:
+            fit = fit_recipe_of(plan, node, repeat, fold)
+            emits = (emit_recipe_of(part, node, repeat, fold, fit.key) for part in plan.seen_by())
+            yield Job(node.full_name, repeat, fold, (fit, *filter(None, emits)))
 
 
-def _paired_members(plan: Plan) -> set[str]:
-    """Return the base members that a nested member reads."""
-    blocks = plan.graph.blocks()
-    read = [blocks[name] for node in plan.graph.nodes if plan.is_nested(node) for name in node.blocks]
-    return {
-        node.full_name
-        for node, output in read
-        if node.is_base and not plan.graph.options[node.full_name].is_given and output.encoding not in JOINT
-    }
-
-
-def _pair_jobs(plan: Plan, node: Node) -> Iterator[Job]:
-    for repeat in range(plan.sources.n_repeats):
-        for one, other in combinations(plan.folds_of(node), 2):
-            fold = pair_name(one, other)
-            fit = Step.of(fit_recipe_of(plan, node, repeat, fold))
-            yield Job(node.full_name, repeat, fold, (fit,))
-
-
-def _reference_jobs(plan: Plan, node: Node) -> Iterator[Job]:
-    """Yield the unit that reads a member's net before any training, where a tap asks for it."""
-    if all(output.encoding != "reference" for output in node.outputs):
-        return
-    step = Step.of(reference_recipe_of(plan, node))
-    yield Job(node.full_name, 0, "all", (step,), "reference")
+def _reference_job(plan: Plan, node: Node) -> Job:
+    """Return the job that reads a member's net before any training."""
+    recipe = ReferenceRecipe(
+        folds=plan.sources.folds,
+        seed=derive_seed(plan.sources.seed, node.full_name, "reference"),
+        **_member_parts(plan, node, {}),
+    )
+    return Job(node.full_name, 0, "all", (recipe,), "reference")
 
 
 def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
     for output in node.outputs:
-        if output.tap is None or output.encoding not in JOINT:
+        if output.tap is None or not output.is_cross_fold:
             continue
         for repeat in range(plan.sources.n_repeats):
             recipe = AlignRecipe(
                 fits=tuple(plan.fits[node.full_name, repeat, k] for k in plan.folds_of(node)),
-                reference=plan.references[node.full_name] if output.encoding == "reference" else None,
+                reference=plan.references[node.full_name] if output.needs_untrained else None,
                 tap=output.tap_name,
                 folds=plan.sources.folds,
                 repeat=repeat,
@@ -296,13 +261,14 @@ def _align_jobs(plan: Plan, node: Node) -> Iterator[Job]:
                 reduce=output.tap.reduce,
                 seed=derive_seed(plan.sources.seed, "anchors"),
             )
-            align = Step.of(recipe)
-            steps = [align]
+            steps: list[Recipe] = [recipe]
             if plan.sources.averaging == "refit":
-                steps.append(Step.of(recipe.with_refit(plan.fits[node.full_name, repeat, "all"])))
+                steps.append(recipe.with_refit(plan.fits[node.full_name, repeat, "all"]))
             maps = steps[-1].key
             steps += [
-                step for part in plan.seen_by() for step in align_emit_steps(part, node, output, repeat, maps)
+                step
+                for part in plan.seen_by()
+                for step in align_emit_recipes(part, node, output, repeat, maps)
             ]
             yield Job(node.full_name, repeat, "all", tuple(steps), "align", node.block(output))
 
@@ -325,12 +291,6 @@ def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> FitRecipe:
         blocks=tuple(blocks),
         **_member_parts(plan, node, sources.files(plan.graph.options[node.full_name], repeat, fold)),
     )
-
-
-def reference_recipe_of(plan: Plan, node: Node) -> ReferenceRecipe:
-    """Return the recipe of a member's net before any training."""
-    seed = derive_seed(plan.sources.seed, node.full_name, "reference")
-    return ReferenceRecipe(folds=plan.sources.folds, seed=seed, **_member_parts(plan, node, {}))
 
 
 def _member_parts(plan: Plan, node: Node, files: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from stackfeat.engine.graph import Graph
-from stackfeat.engine.plan import NESTED_BELOW, Plan, compares_rows
+from stackfeat.engine.plan import NESTED_BELOW, Plan
 
 _LOSSES = {"early": "0.115", "refit": "0.18"}
 
@@ -58,16 +58,14 @@ def warn_of_inputs(graph: Graph, n_rows: int) -> list[str]:
     stayed at chance. Activations in one space for all folds do as raw columns do.
     """
     found = [
-        f"{node.block(output)}: activations of different folds share no columns, so a meta-learner is misled. "
+        f"{name}: activations of different folds share no columns, so a meta-learner is misled. "
         "Use encode: [geometry, aligned]"
-        for node in graph.nodes
-        for output in node.outputs
-        if output.encoding == "raw" and not graph.options[node.full_name].is_frozen
+        for name in graph.differing_blocks()
     ]
     readers = [
         node.full_name
         for node in graph.nodes
-        if graph.options[node.full_name].nesting is False and compares_rows(node, graph)
+        if graph.options[node.full_name].nesting is False and graph.compares_rows(node)
     ]
     if readers and n_rows < NESTED_BELOW:
         found.append(

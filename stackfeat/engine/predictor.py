@@ -11,14 +11,14 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.engine.graph import graph_without
-from stackfeat.engine.jobs import Averaging, Job, Step
-from stackfeat.engine.plan import Plan, align_emit_steps, emit_step, note_keys
+from stackfeat.engine.jobs import Averaging, Job
+from stackfeat.engine.plan import Plan, align_emit_recipes, emit_recipe_of, note_keys
 from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.scoring import test_prediction, view_places
 from stackfeat.engine.wiring import Wiring, folds_used
@@ -80,8 +80,8 @@ class Predictor:
             self.plan, sources=replace(self.plan.sources, test=recipe.key), emits={}, align_emits={}
         )
         layered = LayeredStore([memory, self.store])
-        with pinned_threads(int(self.plan.sources.settings["threads"])):
-            for steps in _emit_steps(plan, self.averaging):
+        with pinned_threads(self.plan.sources.settings.threads):
+            for steps in _emits(plan, self.averaging):
                 run_steps(layered, steps, trust_code=self.trust_code)
         places = view_places(plan, self.block, self.averaging)
         return test_prediction(layered, places, self.task, self.averaging.average)
@@ -119,30 +119,27 @@ class Predictor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaterRows(Recipe):
+class LaterRows(Recipe, stage="samples"):
     """Rows that a predictor is asked about."""
 
-    stage: ClassVar[str] = "samples"
     call: str
 
 
-def _emit_steps(plan: Plan, averaging: Averaging) -> Iterator[list[Step]]:
-    """Yield the steps of each member and repeat, and note their keys in the plan."""
+def _emits(plan: Plan, averaging: Averaging) -> Iterator[list[Recipe]]:
+    """Yield what each member and repeat emits, and note the keys in the plan."""
     for node in plan.graph.nodes:
+        name = node.full_name
         for repeat in range(plan.sources.n_repeats):
-            name = node.full_name
-            emits = {
-                fold: emit_step(plan, node, repeat, fold, plan.fits[name, repeat, fold])
-                for fold in folds_used(plan, node, averaging)
-            }
-            jobs = [Job(name, repeat, fold, (step,)) for fold, step in emits.items() if step is not None]
+            jobs = []
+            for fold in folds_used(plan, node, averaging):
+                recipe = emit_recipe_of(plan, node, repeat, fold, plan.fits[name, repeat, fold])
+                jobs += [Job(name, repeat, fold, (recipe,))] if recipe else []
             note_keys(plan, jobs)
             mapped = []
-            for output in node.outputs:
-                block = node.block(output)
+            for block, output in ((node.block(output), output) for output in node.outputs):
                 if (block, repeat) in plan.test_maps:
-                    steps = align_emit_steps(plan, node, output, repeat, plan.test_maps[block, repeat])
-                    mapped.append(Job(name, repeat, "all", tuple(steps), "align", block))
+                    recipes = align_emit_recipes(plan, node, output, repeat, plan.test_maps[block, repeat])
+                    mapped.append(Job(name, repeat, "all", tuple(recipes), "align", block))
             note_keys(plan, mapped)
             yield [step for job in (*jobs, *mapped) for step in job.steps]
 

@@ -1,7 +1,7 @@
 """Recipes: everything a stored result depends on, as values whose JSON is hashed to its key.
 
 A recipe is also the whole order for the work: a worker that reads it needs nothing else.
-Options that cannot change results (job count, verbosity) stay out of it. `VERSIONS` of a
+Options that cannot change results (job count, verbosity) stay out of it. The version of a
 stage goes up when its results change.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self
 
+from stackfeat.encodings.options import EncodingName
+from stackfeat.members.settings import Settings
 from stackfeat.registry.source import library_versions
 from stackfeat.store import EntryStore, EntryWriter, hash_recipe
-from stackfeat.structure import checked, must, structured
+from stackfeat.structure import checked, must, plain, structured
 
 Fold = int | str
 """A number, "all", or for nested fits two numbers as "0-1": neither fold is trained on."""
@@ -26,30 +28,17 @@ View = int | str
 Place = tuple[str, str]
 """Where an array stands: the key of an entry, and its name there."""
 
-VERSIONS = {
-    "samples": 2,
-    "folds": 1,
-    "layers": 1,
-    "fit": 6,
-    "emit": 1,
-    "reference": 1,
-    "align": 2,
-    "align_emit": 2,
-    "align_refit": 2,
-    "score": 2,
-    "diagnose": 2,
-    "holdout": 1,
-    "holdout_score": 1,
-    "imported": 1,
-    "import_check": 1,
-    "checkpoint": 1,
-    "fold_file": 1,
-}
+HOLDOUT_VERSION = 1
+"""Of how rows are drawn that a run holds out."""
 
 
 def key_of(recipe: Mapping[str, Any]) -> str:
     """Return the key (64 hex digits) of a recipe."""
     return hash_recipe(recipe)
+
+
+_RECIPES: dict[str, type[Recipe]] = {}
+"""By stage, filled by the classes below."""
 
 
 def _installed(*packages: str) -> Any:
@@ -60,30 +49,32 @@ def _installed(*packages: str) -> Any:
 class Recipe:
     """What the entries of one stage depend on.
 
-    A field with a default value is left out of the JSON where it has that value, so that options that came
-    later leave older keys as they were.
+    Its JSON is that of `structure.plain`, so options that came later leave older keys as they were.
+
+    Attributes
+    ----------
+    stage : str
+        What is made, and the kind of the entry.
+    version : int
+        Counted up when the results of the stage change.
     """
 
-    stage: ClassVar[str] = ""
+    stage: ClassVar[str]
+    version: ClassVar[int]
+
+    def __init_subclass__(cls, stage: str = "", version: int = 0) -> None:
+        cls.stage, cls.version = stage, version
+        if stage:
+            _RECIPES.setdefault(stage, cls)
 
     def to_json(self) -> dict[str, Any]:
-        optional = {item.name: item.default for item in fields(self) if item.default is not MISSING}
-        given = {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in optional or value != optional[name]
-        }
-        return {"stage": self.stage, "version": self.version(), **given}
+        return {"stage": self.stage, "version": self.version, **plain(self)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str = "a recipe") -> Self:
         """Return what `to_json` described; StructureError if it is not made so."""
         given = {name: value for name, value in values.items() if name not in ("stage", "version")}
         return structured(cls, given, where)
-
-    @classmethod
-    def version(cls) -> int:
-        return VERSIONS[cls.stage]
 
     @cached_property
     def key(self) -> str:
@@ -96,13 +87,12 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplesRecipe(Recipe):
+class SamplesRecipe(Recipe, stage="samples", version=2):
     """Rows of a file, typed; test rows also depend on the training file's schema (`train`, its key).
 
     With `holdout` the rows that are kept (`part` train) or held out (`part` holdout) alone.
     """
 
-    stage: ClassVar[str] = "samples"
     file: str
     options: Mapping[str, Any]
     task: str
@@ -123,17 +113,16 @@ class SamplesRecipe(Recipe):
     ) -> SamplesRecipe:
         """Return the recipe with the versions of what reads the file and draws the rows."""
         libraries = library_versions("pandas", *(["scikit-learn"] if file.startswith("sklearn:") else []))
-        drawn = None if holdout is None else {"version": VERSIONS["holdout"], **holdout}
+        drawn = None if holdout is None else {"version": HOLDOUT_VERSION, **holdout}
         return cls(
             file=file, options=options, task=task, part=part, train=train, libraries=libraries, holdout=drawn
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldsRecipe(Recipe):
+class FoldsRecipe(Recipe, stage="folds", version=1):
     """Index arrays of every fold of every repeat."""
 
-    stage: ClassVar[str] = "folds"
     samples: str
     options: Mapping[str, Any]
     code: str | None
@@ -146,7 +135,7 @@ class BlockReference:
 
     name: str
     kind: Literal["prediction", "feature"]
-    encoding: str | None
+    encoding: EncodingName | None
     oof: tuple[Place | None, ...]
 
 
@@ -167,7 +156,7 @@ class MemberRecipe(Recipe):
     folds: str
     seed: int
     raw: tuple[str, ...]
-    settings: Mapping[str, Any]
+    settings: Settings
     libraries: Mapping[str, str]
     code: str | None
 
@@ -178,10 +167,9 @@ class MemberRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRecipe(MemberRecipe):
+class FitRecipe(MemberRecipe, stage="fit", version=6):
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
 
-    stage: ClassVar[str] = "fit"
     repeat: int
     fold: Fold
     blocks: tuple[BlockReference, ...]
@@ -199,10 +187,8 @@ class FitRecipe(MemberRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceRecipe(MemberRecipe):
+class ReferenceRecipe(MemberRecipe, stage="reference", version=1):
     """Activations of anchors in a member's net before any training; one for all folds and repeats."""
-
-    stage: ClassVar[str] = "reference"
 
 
 @dataclass(frozen=True)
@@ -226,10 +212,9 @@ class EmitView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmitRecipe(Recipe):
+class EmitRecipe(Recipe, stage="emit", version=1):
     """What a fitted member says of other rows; `without` names blocks it was fitted with and does not get."""
 
-    stage: ClassVar[str] = "emit"
     fit: str
     samples: str
     raw: tuple[str, ...]
@@ -238,54 +223,43 @@ class EmitRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignRecipe(Recipe):
-    """Orthogonal maps that bring one tap's fold spaces together, or each to the space of a `reference`."""
+class SpacesRecipe(Recipe):
+    """What maps between the fold spaces of one tap depend on, or to the space of a `reference`."""
 
-    stage: ClassVar[str] = "align"
     fits: tuple[str, ...]
     reference: str | None
     tap: str
-    parts: tuple[str, ...]
     folds: str
     repeat: int
+    libraries: Mapping[str, str] = _installed("numpy", "scipy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignRecipe(SpacesRecipe, stage="align", version=2):
+    """Orthogonal maps that bring one tap's fold spaces together, or each to the space of a `reference`."""
+
+    parts: tuple[str, ...]
     reduce: int | None
     seed: int
-    libraries: Mapping[str, str] = _installed("numpy", "scipy")
 
     def with_refit(self, fit: str) -> AlignRefitRecipe:
         """Return the recipe of this alignment with the space of a refitted net added."""
-        return AlignRefitRecipe(
-            align=self.key,
-            fit=fit,
-            fits=self.fits,
-            reference=self.reference,
-            tap=self.tap,
-            folds=self.folds,
-            repeat=self.repeat,
-            libraries=self.libraries,
-        )
+        shared = {item.name: getattr(self, item.name) for item in fields(SpacesRecipe)}
+        return AlignRefitRecipe(align=self.key, fit=fit, **shared)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignRefitRecipe(Recipe):
+class AlignRefitRecipe(SpacesRecipe, stage="align_refit", version=2):
     """An alignment (`align`, its key) with the space of a net added that was refitted on all rows (`fit`)."""
 
-    stage: ClassVar[str] = "align_refit"
     align: str
     fit: str
-    fits: tuple[str, ...]
-    reference: str | None
-    tap: str
-    folds: str
-    repeat: int
-    libraries: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignEmitRecipe(Recipe):
+class AlignEmitRecipe(Recipe, stage="align_emit", version=2):
     """Other rows' activations of one fold model (or of the refit: fold ``refit``), mapped."""
 
-    stage: ClassVar[str] = "align_emit"
     align: str
     emit: str
     tap: str
@@ -293,7 +267,7 @@ class AlignEmitRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportedRecipe(Recipe):
+class ImportedRecipe(Recipe, stage="imported", version=1):
     """Predictions from files, aligned with the training rows.
 
     Attributes
@@ -302,7 +276,6 @@ class ImportedRecipe(Recipe):
         Hashes by role: ``oof``, ``test`` (one, or one for each fold), ``oof_ids``, ``test_ids``.
     """
 
-    stage: ClassVar[str] = "imported"
     files: Mapping[str, tuple[str, ...]]
     samples: str
     id: str
@@ -312,10 +285,9 @@ class ImportedRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportCheckRecipe(Recipe):
+class ImportCheckRecipe(Recipe, stage="import_check", version=1):
     """What was found out of imported predictions beside the rows, folds and metric of a run."""
 
-    stage: ClassVar[str] = "import_check"
     imported: str
     test: str | None
     holdout: str | None
@@ -329,18 +301,16 @@ class ImportCheckRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointRecipe(Recipe):
+class CheckpointRecipe(Recipe, stage="checkpoint", version=1):
     """The bytes of a checkpoint."""
 
-    stage: ClassVar[str] = "checkpoint"
     file: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldFileRecipe(Recipe):
+class FoldFileRecipe(Recipe, stage="fold_file", version=1):
     """Folds from a file, aligned with the training rows and compared with the run's folds."""
 
-    stage: ClassVar[str] = "fold_file"
     file: str
     samples: str
     folds: str
@@ -348,10 +318,9 @@ class FoldFileRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayersRecipe(Recipe):
+class LayersRecipe(Recipe, stage="layers", version=1):
     """Which layers of a net patterns of taps mean."""
 
-    stage: ClassVar[str] = "layers"
     net: Mapping[str, Any]
     taps: tuple[str, ...]
     samples: str
@@ -360,47 +329,43 @@ class LayersRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRecipe(Recipe):
+class MetricRecipe(Recipe):
+    """What a score of a member's predictions of some rows depends on."""
+
+    block: str
+    samples: str
+    average: str
+    metric: str
+    metric_code: str | None
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRecipe(MetricRecipe, stage="score", version=2):
     """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members).
 
     `places` are those of every fold, for each repeat.
     """
 
-    stage: ClassVar[str] = "score"
-    block: str
     places: tuple[tuple[Place | None, ...], ...]
-    samples: str
     folds: str
-    metric: str
-    metric_code: str | None
     decision: str
-    average: str
     first_fold: int
-    seed: int
-    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldoutScoreRecipe(Recipe):
+class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=1):
     """A member's score on held-out rows; `score` is the key of its OOF score, which holds its decision."""
 
-    stage: ClassVar[str] = "holdout_score"
-    block: str
     views: tuple[Place, ...]
-    average: str
-    samples: str
     score: str
-    metric: str
-    metric_code: str | None
-    seed: int
-    libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseRecipe(Recipe):
+class DiagnoseRecipe(Recipe, stage="diagnose", version=2):
     """How far a block's folds, and its OOF and test rows, can be told apart."""
 
-    stage: ClassVar[str] = "diagnose"
     block: str
     oof: tuple[Place | None, ...]
     views: tuple[Place, ...]
@@ -410,24 +375,6 @@ class DiagnoseRecipe(Recipe):
     seed: int
     averaging: str = "late"
     libraries: Mapping[str, str] = _installed("numpy", "scikit-learn")
-
-
-_RECIPES: dict[str, type[Recipe]] = {
-    cls.stage: cls
-    for cls in (
-        SamplesRecipe,
-        FoldsRecipe,
-        FitRecipe,
-        ReferenceRecipe,
-        EmitRecipe,
-        AlignRecipe,
-        AlignRefitRecipe,
-        AlignEmitRecipe,
-        ScoreRecipe,
-        HoldoutScoreRecipe,
-        DiagnoseRecipe,
-    )
-}
 
 
 def read_recipe(values: object, where: str = "a recipe") -> Recipe:

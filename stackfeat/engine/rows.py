@@ -7,7 +7,8 @@ Out: the keys of training rows, test rows and folds, which every later key build
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,48 +139,31 @@ def ensure_rows(
     """
     wanted = [recipes.samples, recipes.folds, *(r for r in (recipes.test, recipes.holdout) if r is not None)]
     if not all(store.has(recipe.key) for recipe in wanted):
-        _read_and_split(recipes, data, folds, folder, task, metric, store, splitter)
+        from stackfeat.data.samples import save_samples
+        from stackfeat.data.schema.load import load
+        from stackfeat.data.splits.folds import save_folds
+
+        with _noted() as read_notes:
+            loaded = load(data, folder, task, metric)
+        train = loaded.train
+        with _noted() as fold_notes:
+            if recipes.holdout is not None:
+                train = _hold_out(recipes.holdout, loaded.train, store)
+            made = _make_folds(folds, train, splitter, loaded.train.n_rows - train.n_rows)
+        with recipes.samples.write(store) as writer:
+            save_samples(train, writer)
+            writer.json("schema", loaded.schema.to_json())
+            writer.json("n_rows", train.n_rows)
+            writer.json("notes", [*loaded.notes, *read_notes])
+        if recipes.test is not None and loaded.test is not None:
+            with recipes.test.write(store) as writer:
+                save_samples(loaded.test, writer)
+                writer.json("notes", [])
+        with recipes.folds.write(store) as writer:
+            save_folds(made, writer)
+            writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
+            writer.json("notes", fold_notes)
     return [note for recipe in wanted for note in store.read(recipe.key).structure("notes", tuple[str, ...])]
-
-
-def _read_and_split(
-    recipes: RowRecipes,
-    data: DataOptions,
-    folds: FoldOptions,
-    folder: Path,
-    task: Kind,
-    metric: str,
-    store: EntryStore,
-    splitter: Any,
-) -> None:
-    from stackfeat.data.samples import save_samples
-    from stackfeat.data.schema.load import load
-    from stackfeat.data.splits.folds import save_folds
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        loaded = load(data, folder, task, metric)
-    read_notes = [*loaded.notes, *_texts(caught)]
-    train = loaded.train
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if recipes.holdout is not None:
-            train = _hold_out(recipes.holdout, loaded.train, store)
-        made = _make_folds(folds, train, splitter, loaded.train.n_rows - train.n_rows)
-    fold_notes = _texts(caught)
-    with recipes.samples.write(store) as writer:
-        save_samples(train, writer)
-        writer.json("schema", loaded.schema.to_json())
-        writer.json("n_rows", train.n_rows)
-        writer.json("notes", read_notes)
-    if recipes.test is not None and loaded.test is not None:
-        with recipes.test.write(store) as writer:
-            save_samples(loaded.test, writer)
-            writer.json("notes", [])
-    with recipes.folds.write(store) as writer:
-        save_folds(made, writer)
-        writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
-        writer.json("notes", fold_notes)
 
 
 def _hold_out(recipe: SamplesRecipe, train: Samples, store: EntryStore) -> Samples:
@@ -207,15 +191,18 @@ def _make_folds(folds: FoldOptions, train: Samples, splitter: Any, n_apart: int)
         raise DataError(f"{error} (stack.holdout leaves {train.n_rows} rows, without {n_apart})") from error
 
 
-def _texts(caught: list[warnings.WarningMessage]) -> list[str]:
-    """Texts of our own warnings; others are shown as usual."""
-    ours = []
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Collect the texts of our own warnings; others are shown as usual."""
+    ours: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield ours
     for warning in caught:
         if issubclass(warning.category, DataWarning | LeakWarning):
             ours.append(f"warning: {warning.message}")
         else:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-    return ours
 
 
 def n_folds(recipes: RowRecipes, folds: FoldOptions, store: EntryStore) -> int:

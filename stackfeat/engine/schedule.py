@@ -279,6 +279,10 @@ class RunContext:
     deadlines: Deadlines = field(default_factory=Deadlines)
     computed: dict[str, float] = field(default_factory=dict)
 
+    def cross_fit(self, jobs: Sequence[Job], order: Callable[[Sequence[Job]], Schedule] | None) -> CrossFit:
+        """Run the jobs whose results are not stored yet."""
+        return cross_fit(jobs, self.store, self.executor, self.worker, progress=self.progress, order=order)
+
 
 @dataclass
 class LevelReport:
@@ -381,7 +385,7 @@ def run_scores(jobs: Sequence[Job], context: RunContext) -> CrossFit:
         return Schedule(alone, context.executor.n_jobs, math.inf if deadline is None else deadline)
 
     order = None if deadline is None else scheduled
-    outcome = cross_fit(jobs, context.store, context.executor, context.worker, order=order)
+    outcome = replace(context, progress=None).cross_fit(jobs, order)
     raise_damaged(outcome.failed)
     return outcome
 
@@ -406,6 +410,7 @@ def _run(
     is_ranked = deadline is not None and jobs[0].what == "fit"
 
     def scheduled(todo: Sequence[Job]) -> Schedule:
+        whole = {job.member for job in jobs} - {job.member for job in todo}
         schedule = Schedule(
             todo,
             context.executor.n_jobs,
@@ -413,16 +418,14 @@ def _run(
             urgent=urgent,
             rank=lambda member: graph.options[member].cost if is_ranked else 0,
             seconds=_seconds_of(jobs, todo, context.store),
-            stored=None if urgent is None else _stored(jobs, todo),
+            stored=None if urgent is None else Progressed(len(todo) < len(jobs), bool(whole)),
         )
         schedules.append(schedule)
         return schedule
 
     # With a timeout too: a member that met it gets no other jobs.
     order = scheduled if deadline is not None or context.executor.timeout is not None else None
-    result = cross_fit(
-        jobs, context.store, context.executor, context.worker, progress=context.progress, order=order
-    )
+    result = context.cross_fit(jobs, order)
     context.computed |= result.computed
     report.add(result)
     report.notes += [text for schedule in schedules for text in schedule.notes]
@@ -436,9 +439,3 @@ def _seconds_of(jobs: Sequence[Job], todo: Sequence[Job], store: EntryStore) -> 
         if job.what == "fit" and job.member in waiting and store.has(job.key):
             seconds.setdefault(job.member, []).append(FitInfo.of(store.read(job.key)).seconds)
     return {member: fmean(values) for member, values in seconds.items()}
-
-
-def _stored(jobs: Sequence[Job], todo: Sequence[Job]) -> Progressed:
-    return Progressed(
-        len(todo) < len(jobs), len({job.member for job in todo}) < len({j.member for j in jobs})
-    )

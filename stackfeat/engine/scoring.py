@@ -11,15 +11,17 @@ predictions put together, OOF rows over repeats and test rows over pipelines.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
+from stackfeat.encodings.alignment import report_of
 from stackfeat.encodings.diagnostics import diagnose
-from stackfeat.engine.blocks import assemble
-from stackfeat.engine.jobs import Averaging, Job, Step
+from stackfeat.engine.blocks import Contents, assemble, folds_of, samples_of
+from stackfeat.engine.jobs import Averaging, Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
 from stackfeat.meta.votes.averaging import average_oof
@@ -81,13 +83,13 @@ def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str
             samples=plan.sources.samples,
             folds=plan.sources.folds,
             metric=metric,
-            metric_code=plan.sources.settings["metric_code"],
+            metric_code=plan.sources.settings.metric_code,
             decision=decision,
             average=average,
             first_fold=first,
             seed=derive_seed(plan.sources.seed, "bootstrap"),
         )
-        jobs[node.full_name] = Job(node.full_name, 0, "all", (Step.of(recipe),), "score")
+        jobs[node.full_name] = Job(node.full_name, 0, "all", (recipe,), "score")
     return jobs
 
 
@@ -115,10 +117,10 @@ def holdout_jobs(
             samples=plan.held.sources.test,
             score=scoring[node.full_name].key,
             metric=metric,
-            metric_code=plan.sources.settings["metric_code"],
+            metric_code=plan.sources.settings.metric_code,
             seed=derive_seed(plan.sources.seed, "bootstrap", "holdout"),
         )
-        jobs[node.full_name] = Job(node.full_name, 0, "all", (Step.of(recipe),), "holdout")
+        jobs[node.full_name] = Job(node.full_name, 0, "all", (recipe,), "holdout")
     return jobs
 
 
@@ -139,43 +141,68 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
             seed=derive_seed(plan.sources.seed, "diagnose"),
             averaging=plan.sources.averaging,
         )
-        jobs[name] = Job(node.full_name, 0, "all", (Step.of(recipe),), "diagnose")
+        jobs[name] = Job(node.full_name, 0, "all", (recipe,), "diagnose")
     return jobs
 
 
 N_RESAMPLES = 200
 
 
-def score_member(
-    store: EntryStore, recipe: ScoreRecipe, samples: Samples, folds: Folds, *, trust_code: bool = False
-) -> tuple[dict[str, Any], np.ndarray]:
+@dataclass(frozen=True)
+class _Judged:
+    """Labelled rows, and the metric that predictions of them are judged by."""
+
+    metric: Metric
+    task: Task
+    y: np.ndarray
+    weight: np.ndarray | None
+
+    @classmethod
+    def of(cls, samples: Samples, metric: str, trust_code: bool) -> _Judged:
+        found = get_metric(metric, samples.task.kind, trust_code=trust_code)
+        return cls(found, samples.task, samples.task.to_target_scale(samples.labels), samples.weight)
+
+    def take(self, rows: np.ndarray) -> _Judged:
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, y=self.y[rows], weight=weight)
+
+    def score(self, decided: np.ndarray) -> float:
+        return self.metric.score(self.y, decided, self.task, self.weight)
+
+    def bootstrap(self, decided: np.ndarray, seed: int) -> np.ndarray:
+        return self.metric.bootstrap(
+            self.y, [decided], self.task, self.weight, n_resamples=N_RESAMPLES, seed=seed
+        )[:, 0]
+
+    def fit_rule(self, prediction: np.ndarray, kind: Any) -> Decision:
+        return Decision.fit(self.metric, self.y, prediction, self.task, kind, self.weight)
+
+
+def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Contents:
     """Score one member's OOF predictions.
 
     Returns
     -------
-    scored : dict
-        ``score``, ``se`` (row bootstrap), ``folds`` (None where not covered), ``fold_mean``,
+    arrays : dict
+        ``bootstrap``: scores on resampled rows, the same rows for all members of a run.
+    values : dict
+        ``score``: ``score``, ``se`` (row bootstrap), ``folds`` (None where not covered), ``fold_mean``,
         ``n_rows``, ``decision`` (for test rows) or None.
-    bootstrap : ndarray of shape (n_resamples,)
-        Scores on resampled rows, the same rows for all members of a run.
     """
+    samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
     task = samples.task
-    metric = get_metric(recipe.metric, task.kind, trust_code=trust_code)
     prediction, covered = oof_prediction(store, recipe.places, folds, task, recipe.average)
     fold_of = folds.fold_of(0)
     rows = np.flatnonzero(covered & (fold_of >= recipe.first_fold))
-    y = task.to_target_scale(samples.labels)[rows]
-    weight = None if samples.weight is None else samples.weight[rows]
+    judged = _Judged.of(samples, recipe.metric, trust_code).take(rows)
     decided, rules, decision = _decide(
-        metric, y, task.to_target_scale(prediction[rows]), rows, folds, task, recipe.decision, weight
+        judged, task.to_target_scale(prediction[rows]), rows, folds, recipe.decision
     )
-    bootstrap = metric.bootstrap(y, [decided], task, weight, n_resamples=N_RESAMPLES, seed=recipe.seed)[:, 0]
-    by_fold = [
-        _fold_score(metric, y, decided, fold_of[rows] == k, task, weight) for k in range(folds.n_folds)
-    ]
+    bootstrap = judged.bootstrap(decided, recipe.seed)
+    by_fold = [_fold_score(judged, decided, fold_of[rows] == k) for k in range(folds.n_folds)]
     known = [value for value in by_fold if value is not None]
     scored = {
-        "score": metric.score(y, decided, task, weight),
+        "score": judged.score(decided),
         "se": float(np.nanstd(bootstrap, ddof=1)),
         "folds": by_fold,
         "fold_mean": float(np.mean(known)) if known else None,
@@ -183,76 +210,48 @@ def score_member(
         "decision": None if decision is None else decision.to_json(),
         "fold_decisions": {str(fold): rule.to_json() for fold, rule in rules.items()},
     }
-    return scored, bootstrap
+    return {"bootstrap": bootstrap}, {"score": scored}
 
 
-def _fold_score(
-    metric: Metric,
-    y: np.ndarray,
-    decided: np.ndarray,
-    inside: np.ndarray,
-    task: Task,
-    weight: np.ndarray | None,
-) -> float | None:
+def _fold_score(judged: _Judged, decided: np.ndarray, inside: np.ndarray) -> float | None:
     if not inside.any():
         return None
     # A fold can lack a class, which leaves ranking metrics undefined there.
     try:
-        value = metric.score(y[inside], decided[inside], task, None if weight is None else weight[inside])
+        value = judged.take(inside).score(decided[inside])
     except ValueError:
         return None
     return value if np.isfinite(value) else None
 
 
 def _decide(
-    metric: Metric,
-    y: np.ndarray,
-    prediction: np.ndarray,
-    row_numbers: np.ndarray,
-    folds: Folds,
-    task: Task,
-    kind: str,
-    weight: np.ndarray | None,
+    judged: _Judged, prediction: np.ndarray, row_numbers: np.ndarray, folds: Folds, kind: str
 ) -> tuple[np.ndarray, dict[int, Decision], Decision | None]:
     """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
-    if metric.needs != "label":
+    if judged.metric.needs != "label":
         return prediction, {}, None
-    decided = np.empty(len(y), dtype=task.dtype)
+    decided = np.empty(len(judged.y), dtype=judged.task.dtype)
     rules: dict[int, Decision] = {}
     fold_of = folds.fold_of(0)[row_numbers]
     for fold in np.unique(fold_of):
         inside = fold_of == fold
-        train_rows = np.isin(row_numbers, folds.splits[0][fold][0])
-        rule = _fit_rule(metric, y, prediction, train_rows, task, kind, weight)
+        train = np.isin(row_numbers, folds.splits[0][fold][0])
+        if train.any():
+            rule = judged.take(train).fit_rule(prediction[train], kind)
+        else:
+            # The first fold of a time split has no earlier rows to fit a rule on.
+            rule = judged.fit_rule(prediction, "argmax")
         decided[inside] = rule.apply(prediction[inside])
         rules[int(fold)] = rule
     listed = list(rules.values())
     return decided, rules, Decision.average(listed[-1:] if folds.is_time else listed)
 
 
-def _fit_rule(
-    metric: Metric,
-    y: np.ndarray,
-    prediction: np.ndarray,
-    rows: np.ndarray,
-    task: Task,
-    kind: Any,
-    weight: np.ndarray | None,
-) -> Decision:
-    # The first fold of a time split has no earlier rows to fit a rule on.
-    if not rows.any():
-        rows, kind = np.ones_like(rows), "argmax"
-    return Decision.fit(
-        metric, y[rows], prediction[rows], task, kind, None if weight is None else weight[rows]
-    )
-
-
-def diagnose_block(
-    store: EntryStore, recipe: DiagnoseRecipe, samples: Samples, folds: Folds
-) -> dict[str, Any]:
+def diagnose_block(store: EntryStore, recipe: DiagnoseRecipe, trust_code: bool) -> Contents:
     """Measure whether a feature block's folds, and its OOF and test rows, can be told apart."""
+    samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
     values, covered = assemble(store, recipe.oof, folds, 0)
-    return diagnose(
+    found = diagnose(
         recipe.block,
         values,
         samples.labels,
@@ -261,42 +260,34 @@ def diagnose_block(
         is_time=folds.is_time,
         task=samples.task,
         group=samples.group,
-        alignment=store.read(recipe.align).structure("report", dict[str, Any]) if recipe.align else {},
+        alignment=None if recipe.align is None else report_of(store.read(recipe.align)),
         seed=recipe.seed,
         views=[store.read(key).array(name) for key, name in recipe.views],
         averaging="early" if recipe.averaging == "early" else "late",
     )
+    return {}, {"diagnosis": found}
 
 
-def score_holdout(
-    store: EntryStore, recipe: HoldoutScoreRecipe, samples: Samples, *, trust_code: bool = False
-) -> tuple[dict[str, Any], np.ndarray]:
+def score_holdout(store: EntryStore, recipe: HoldoutScoreRecipe, trust_code: bool) -> Contents:
     """Score one member's predictions of the held-out rows.
-
-    Parameters
-    ----------
-    samples : Samples
-        The held-out rows, with their labels.
 
     Returns
     -------
-    scored : dict
-        ``score`` (None where the metric is undefined), ``se`` (row bootstrap), ``n_rows``.
-    bootstrap : ndarray of shape (n_resamples,)
-        Scores on resampled rows, the same rows for all members of a run.
+    arrays : dict
+        ``bootstrap``: scores on resampled rows, the same rows for all members of a run.
+    values : dict
+        ``score``: ``score`` (None where the metric is undefined), ``se`` (row bootstrap), ``n_rows``.
     """
+    samples = samples_of(store, recipe.samples)
     task = samples.task
-    metric = get_metric(recipe.metric, task.kind, trust_code=trust_code)
+    judged = _Judged.of(samples, recipe.metric, trust_code)
     views = [store.read(key).array(name) for key, name in recipe.views]
     prediction = np.asarray(task.to_target_scale(task.average(views, recipe.average)))
     # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
     decision = store.read(recipe.score).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)
-    y = task.to_target_scale(samples.labels)
-    score = metric.score(y, decided, task, samples.weight)
-    bootstrap = metric.bootstrap(
-        y, [decided], task, samples.weight, n_resamples=N_RESAMPLES, seed=recipe.seed
-    )[:, 0]
+    score, bootstrap = judged.score(decided), judged.bootstrap(decided, recipe.seed)
     defined = bool(np.isfinite(score))
     se = float(np.nanstd(bootstrap, ddof=1)) if defined else None
-    return {"score": score if defined else None, "se": se, "n_rows": samples.n_rows}, bootstrap
+    scored = {"score": score if defined else None, "se": se, "n_rows": samples.n_rows}
+    return {"bootstrap": bootstrap}, {"score": scored}

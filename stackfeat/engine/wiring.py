@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from stackfeat.encodings.options import EncodingName
 from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Fold
 from stackfeat.members.options import Output
+from stackfeat.members.settings import RunSettings
 from stackfeat.structure import must, structured
 from stackfeat.tasks.task import Task
 
@@ -29,7 +31,7 @@ class WiredNode:
     name: str
     raw: tuple[str, ...]
     blocks: tuple[str, ...]
-    outputs: tuple[tuple[str, Literal["prediction", "feature"], str | None], ...]
+    outputs: tuple[tuple[str, Literal["prediction", "feature"], EncodingName | None], ...]
     first_fold: int
     vote: bool = False
 
@@ -83,12 +85,12 @@ class Wiring:
             member=member,
             block=block,
             nodes=tuple(WiredNode.of(node) for node in plan.graph.upstream(member)),
-            fits=tuple((*unit, plan.fits[unit]) for unit in fits),
-            aligns=tuple((*unit, plan.test_maps[unit]) for unit in aligns),
+            fits=tuple((*fit, plan.fits[fit]) for fit in fits),
+            aligns=tuple((*align, plan.test_maps[align]) for align in aligns),
             n_folds=plan.sources.n_folds,
             n_repeats=plan.sources.n_repeats,
             is_time=plan.sources.is_time,
-            threads=plan.sources.settings["threads"],
+            threads=plan.sources.settings.threads,
             averaging=averaging,
             task=task,
         )
@@ -131,20 +133,12 @@ class Wiring:
         must(len(set(names)) == len(names), f"{where}.nodes", "differ in their names", names)
         must(self.member in names, f"{where}.member", "be one of its nodes", self.member)
         plan = self.plan()
-        must(
-            plan.graph.node(self.member).prediction == self.block,
-            f"{where}.block",
-            "be of its member",
-            self.block,
-        )
+        predicted = plan.graph.node(self.member).prediction
+        must(predicted == self.block, f"{where}.block", "be of its member", self.block)
         fits, aligns = needed_fits(plan, self.member, self.averaging)
         must(set(fits) == set(plan.fits), f"{where}.fits", f"be the {len(fits)} needed", len(self.fits))
-        must(
-            set(aligns) == set(plan.test_maps),
-            f"{where}.aligns",
-            f"be the {len(aligns)} needed",
-            len(self.aligns),
-        )
+        wanted = f"be the {len(aligns)} needed"
+        must(set(aligns) == set(plan.test_maps), f"{where}.aligns", wanted, len(self.aligns))
 
     def plan(self) -> Plan:
         """Return the plan with the keys of its fits; it names no rows yet."""
@@ -156,7 +150,7 @@ class Wiring:
             n_repeats=self.n_repeats,
             is_time=self.is_time,
             seed=0,
-            settings={"threads": self.threads},
+            settings=RunSettings(self.threads),
             source_hash=lambda name: None,
             averaging=self.averaging.averaging,
         )

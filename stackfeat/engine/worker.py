@@ -11,14 +11,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import inner_split
+from stackfeat.encodings import CROSS_FOLD, ENCODINGS
 from stackfeat.encodings.alignment import (
     FoldSpaces,
     add_refit_space,
@@ -31,40 +32,44 @@ from stackfeat.encodings.alignment import (
     under,
 )
 from stackfeat.encodings.relative import MAX_ANCHORS, N_ANCHORS
-from stackfeat.engine.blocks import anchors_of, folds_of, read_oof, read_view, samples_of, usable_anchors
-from stackfeat.engine.jobs import Step, write_fitted_rows
+from stackfeat.engine.blocks import (
+    Contents,
+    anchors_of,
+    assemble,
+    folds_of,
+    read_view,
+    samples_of,
+    usable_anchors,
+)
+from stackfeat.engine.jobs import write_fitted_rows
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
     AlignRecipe,
     AlignRefitRecipe,
     BlockReference,
-    DiagnoseRecipe,
     EmitRecipe,
     FitRecipe,
-    HoldoutScoreRecipe,
     MemberRecipe,
     Recipe,
     ReferenceRecipe,
-    ScoreRecipe,
     key_of,
+    read_recipe,
 )
 from stackfeat.engine.scoring import diagnose_block, score_holdout, score_member
 from stackfeat.errors import MemberError, StoreError, machine_fault
 from stackfeat.log import collected_lines
 from stackfeat.members import learns_from_rows, make_member
 from stackfeat.members.protocol import FitContext, FittedMember, Tapped
+from stackfeat.members.settings import NetSettings, Settings
 from stackfeat.meta.columns import BlockRows, Rows
 from stackfeat.meta.estimator_io import FitInfo
-from stackfeat.nets.options import JOINT
 from stackfeat.registry.allowed import allowed_class, is_allowed_path
 from stackfeat.store import Entry, EntryStore, EntryWriter, Scratch, Store, reading
-from stackfeat.structure import must
+from stackfeat.structure import must, plain
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     from stackfeat.members.net import NetMember
-
-Held = dict[str, FittedMember]
 
 
 def row_sets(
@@ -100,13 +105,14 @@ def context_of(
     train: np.ndarray,
     sources: Mapping[str, Entry],
     scratch: Scratch | None = None,
-) -> FitContext:
+) -> FitContext[Settings]:
     """Return what a fit on the rows `train` knows besides them."""
 
     def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
         fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe.seed)
         return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
 
+    needs_anchors = any(ENCODINGS[name].needs_anchors for name in recipe.encodings)
     return FitContext(
         task=samples.task,
         y=samples.labels[train],
@@ -115,7 +121,7 @@ def context_of(
         inner=inner,
         seed=recipe.seed,
         settings=recipe.settings,
-        anchors=anchors(recipe, samples, folds, N_ANCHORS) if "relative" in recipe.encodings else None,
+        anchors=anchors(recipe, samples, folds, N_ANCHORS) if needs_anchors else None,
         scratch=scratch,
         repeat=recipe.repeat,
         fold=recipe.fold,
@@ -148,32 +154,24 @@ class Worker:
 
     Attributes
     ----------
-    root : str
-        Folder of the store.
-    cache : str
-        How the store treats what is there.
-    started : str or None
-        When the run's own store was opened: with ``refresh`` older entries do not count.
+    open_store : callable
+        Opens the run's store in the process of the worker.
     trust_code : bool
         Whether the user agreed to run code that the config names.
-    run : str
-        Id of the run that the jobs belong to.
     """
 
-    root: str
-    cache: Literal["auto", "refresh", "readonly"] = "auto"
-    started: str | None = None
+    open_store: Callable[[], Store]
     trust_code: bool = False
-    run: str | None = None
 
     @classmethod
     def of(cls, store: Store, trust_code: bool) -> Worker:
         """Return a worker on a store."""
-        return cls(str(store.root), store.cache, store.started, trust_code, store.run)
+        opened = partial(Store, store.root, store.cache, started=store.started, run=store.run)
+        return cls(opened, trust_code)
 
     def __call__(self, key: str) -> list[str]:
         """Do the job; return what was logged on the way."""
-        store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
+        store = self.open_store()
         with collected_lines() as lines:
             try:
                 run_steps(store, self._steps(store, key), trust_code=self.trust_code)
@@ -188,15 +186,13 @@ class Worker:
     def prepare(self, key: str) -> None:
         """Import the libraries that a job needs; what is wrong with them, the job says."""
         with suppress(Exception):
-            store = Store(Path(self.root), self.cache, started=self.started, run=self.run)
-            for step in self._steps(store, key):
-                if isinstance(step.recipe, MemberRecipe):
-                    member = step.recipe.member
-                    make_member(member, self.trust_code)
-                    if is_allowed_path(member.get("estimator", "")):
-                        allowed_class(member["estimator"])
+            for step in self._steps(self.open_store(), key):
+                if isinstance(step, MemberRecipe):
+                    make_member(step.member, self.trust_code)
+                    if is_allowed_path(name := step.member.get("estimator", "")):
+                        allowed_class(name)
 
-    def _steps(self, store: Store, key: str) -> list[Step]:
+    def _steps(self, store: Store, key: str) -> list[Recipe]:
         """Return what is to be done; nothing where the job is gone because somebody has its result."""
         try:
             steps = store.read_job(key)["steps"]
@@ -204,24 +200,41 @@ class Worker:
             if store.has(key):
                 return []
             raise
-        return [Step.from_json(step) for step in steps]
+        return [read_recipe(step) for step in steps]
 
 
-def run_steps(store: EntryStore, steps: Sequence[Step], *, trust_code: bool = False) -> None:
+def run_steps(store: EntryStore, steps: Sequence[Recipe], *, trust_code: bool = False) -> None:
     """Make the entries of a job's steps that are not stored yet; later steps reuse what is in memory."""
     held: dict[str, FittedMember] = {}
     for step in steps:
-        if not store.has(step.key):
-            STAGES[step.recipe.stage](store, step.recipe, held, trust_code)
+        if store.has(step.key):
+            continue
+        if isinstance(step, FitRecipe):
+            held[step.key] = _fit(store, step, trust_code)
+            continue
+        if isinstance(step, EmitRecipe):
+            fitted = held.get(step.fit) or load_fitted(store, step.fit, trust_code)
+            arrays, values = _emit(store, step, fitted)
+        else:
+            arrays, values = STAGES[step.stage](store, step, trust_code)
+        with step.write(store) as writer:
+            _write_arrays(writer, arrays)
+            for name, value in values.items():
+                writer.json(name, value)
 
 
-def _run_fit(store: EntryStore, recipe: FitRecipe, held: Held, trust_code: bool) -> None:
+def _write_arrays(writer: EntryWriter, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, values in arrays.items():
+        writer.array(name, values)
+
+
+def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember:
+    """Fit a member for one fold, and store it with the rows that it predicts."""
     # Making the member imports its library, which is no cost of the fit.
     member = make_member(recipe.member, trust_code)
     started = time.perf_counter()
-    samples = samples_of(store, recipe.samples)
-    folds = folds_of(store, recipe.folds)
-    blocks = [(block, *read_oof(store, block, folds, recipe.repeat)) for block in recipe.blocks]
+    samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
+    blocks = [(block, *assemble(store, block.oof, folds, recipe.repeat)) for block in recipe.blocks]
     train, held_out = row_sets(recipe, folds, [covered for _, _, covered in blocks])
     scratch = store.scratch(recipe.key)
     sources = {role: store.read(source) for role, source in recipe.sources.items()}
@@ -229,33 +242,31 @@ def _run_fit(store: EntryStore, recipe: FitRecipe, held: Held, trust_code: bool)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fitted = member.fit(block_rows(samples, recipe.raw, blocks, train), context)
-    arrays = {}
-    if held_out is not None:
-        emitted = _emitted(fitted, block_rows(samples, recipe.raw, blocks, held_out), samples.task)
-        arrays = {f"oof/{name}": values for name, values in emitted.items()}
-    left_out = recipe.folds_left_out
-    for fold in left_out:
-        rows = folds.splits[recipe.repeat][fold][1]
+
+    is_pair = bool(recipe.folds_left_out)
+    predicted = {f"oof{fold}": folds.splits[recipe.repeat][fold][1] for fold in recipe.folds_left_out}
+    predicted |= {} if held_out is None else {"oof": held_out}
+    arrays: dict[str, np.ndarray] = {}
+    for place, rows in predicted.items():
         emitted = _emitted(fitted, block_rows(samples, recipe.raw, blocks, rows), samples.task)
+        # No fold spaces are aligned that two folds are left out of.
         arrays |= {
-            f"oof{fold}/{name}": values for name, values in emitted.items() if not name.startswith("tap/")
+            f"{place}/{name}": values
+            for name, values in emitted.items()
+            if not (is_pair and name.startswith("tap/"))
         }
-    arrays |= {} if left_out else _anchor_arrays(fitted, recipe, samples, folds)
+    arrays |= {} if is_pair else _anchor_arrays(fitted, recipe, samples, folds)
     seconds = time.perf_counter() - started
     with recipe.write(store) as writer:
-        for name, values in arrays.items():
-            writer.array(name, values)
+        _write_arrays(writer, arrays)
         write_fitted_rows(writer, train, folds.n_rows)
         writer.json("task", samples.task.to_json())
-        info = {
-            "seconds": seconds,
-            "report": fitted.report(),
-            "unsaved": None if left_out else _save(fitted, writer),
-        }
+        unsaved = None if is_pair else _save(fitted, writer)
+        info = {"seconds": seconds, "report": fitted.report(), "unsaved": unsaved}
         writer.json("info", {**info, "warnings": _texts(caught)})
     if scratch is not None:
         scratch.remove()
-    held[recipe.key] = fitted
+    return fitted
 
 
 def _emitted(fitted: FittedMember, rows: Rows, task: Task) -> dict[str, np.ndarray]:
@@ -279,9 +290,9 @@ def _anchor_arrays(
     fitted: FittedMember, recipe: MemberRecipe, samples: Samples, folds: Folds
 ) -> dict[str, np.ndarray]:
     """Activations of the rows that fold spaces are aligned on."""
-    if not recipe.encodings & set(JOINT):
+    if not recipe.encodings & CROSS_FOLD.keys():
         return {}
-    caught = cast(Tapped, fitted).activations(anchors(recipe, samples, folds), JOINT)
+    caught = cast(Tapped, fitted).activations(anchors(recipe, samples, folds))
     return {f"anchor/{name}": values for name, values in caught.items()}
 
 
@@ -306,11 +317,8 @@ def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
     problem = FitInfo.of(entry).unsaved
     if problem:
         raise MemberError(f"this member cannot score other rows, because its state was not saved: {problem}")
-    recipe = entry.manifest["recipe"]
+    fit = fit_recipe(store, key)
     with reading(entry):
-        must(key_of(recipe) == key, "its recipe", "be that of its key", key)
-        must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
-        fit = FitRecipe.from_json(recipe, "its recipe")
         task = Task.from_json(entry.json("task"))
         return make_member(fit.member, trust_code).load(entry, task, fit.settings)
 
@@ -318,12 +326,14 @@ def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
 def fit_recipe(store: EntryStore, key: str) -> FitRecipe:
     """Return the recipe of a stored fit; DamagedEntryError if the entry is of something else."""
     entry = store.read(key)
+    recipe = entry.recipe
     with reading(entry):
-        return FitRecipe.from_json(entry.manifest["recipe"], "its recipe")
+        must(key_of(recipe) == key, "its recipe", "be that of its key", key)
+        must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
+        return FitRecipe.from_json(recipe, "its recipe")
 
 
-def _run_emit(store: EntryStore, recipe: EmitRecipe, held: Held, trust_code: bool) -> None:
-    fitted = held.get(recipe.fit) or load_fitted(store, recipe.fit, trust_code)
+def _emit(store: EntryStore, recipe: EmitRecipe, fitted: FittedMember) -> Contents:
     samples = samples_of(store, recipe.samples)
     fit = fit_recipe(store, recipe.fit)
     described = [block for block in fit.blocks if block.name not in recipe.without]
@@ -337,22 +347,19 @@ def _run_emit(store: EntryStore, recipe: EmitRecipe, held: Held, trust_code: boo
         rows = Rows(samples.n_rows, raw, blocks, samples.ids)
         for name, values in _emitted(fitted, rows, samples.task).items():
             arrays[f"view{view.fold}/{name}"] = values
-    _write_arrays(store, recipe, arrays)
+    return arrays, {}
 
 
-def _run_reference(store: EntryStore, recipe: ReferenceRecipe, held: Held, trust_code: bool) -> None:
+def _read_untrained(store: EntryStore, recipe: ReferenceRecipe, trust_code: bool) -> Contents:
     member = cast("NetMember", make_member(recipe.member, trust_code))
     samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
     rows = anchors(recipe, samples, folds)
-    arrays = member.reference(rows, samples.task, recipe.seed, recipe.settings)
-    _write_arrays(store, recipe, arrays)
+    return member.reference(rows, samples.task, recipe.seed, cast(NetSettings, recipe.settings)), {}
 
 
-def _run_align(
-    store: EntryStore, recipe: AlignRecipe | AlignRefitRecipe, held: Held, trust_code: bool
-) -> None:
+def _align(store: EntryStore, recipe: AlignRecipe | AlignRefitRecipe, trust_code: bool) -> Contents:
     fits = [store.read(key) for key in recipe.fits]
-    n_nets = fit_recipe(store, recipe.fits[0]).settings["seeds"]
+    n_nets = cast(NetSettings, fit_recipe(store, recipe.fits[0]).settings).seeds
     reference = None if recipe.reference is None else store.read(recipe.reference).array
     folds = folds_of(store, recipe.folds)
     usable = usable_anchors(folds, recipe.repeat)[: len(fits)]
@@ -360,67 +367,30 @@ def _run_align(
     spaces = FoldSpaces(anchors, n_nets, reference, usable, folds.is_time)
     if isinstance(recipe, AlignRecipe):
         alignments = align_fold_spaces(spaces, recipe.parts, recipe.reduce, recipe.seed)
-        arrays, report = alignment_arrays(alignments), alignment_report(spaces, alignments)
-        for fold, fit in enumerate(fits):
-            arrays[f"oof/{fold}"] = map_parts(alignments, fold, n_nets, under("oof", fit.array))
+        mapped = {
+            f"oof/{fold}": map_parts(alignments, fold, n_nets, under("oof", fit.array))
+            for fold, fit in enumerate(fits)
+        }
     else:
         refit = under("anchor", store.read(recipe.fit).array)
         alignments = add_refit_space(spaces, load_alignments(store.read(recipe.align)), refit)
-        arrays, report = alignment_arrays(alignments), alignment_report(spaces, alignments)
-        # Its place behind the folds.
-        report["refit"] = len(fits)
-    with recipe.write(store) as writer:
-        for name, values in arrays.items():
-            writer.array(name, values)
-        writer.json("report", report)
+        mapped = {}
+    report = alignment_report(spaces, alignments, has_refit=isinstance(recipe, AlignRefitRecipe))
+    return alignment_arrays(alignments) | mapped, {"report": plain(report)}
 
 
-def _run_align_emit(store: EntryStore, recipe: AlignEmitRecipe, held: Held, trust_code: bool) -> None:
+def _align_emit(store: EntryStore, recipe: AlignEmitRecipe, trust_code: bool) -> Contents:
     values = map_activations(store.read(recipe.align), store.read(recipe.emit), recipe.fold)
-    _write_arrays(store, recipe, {f"view{recipe.fold}": values})
+    return {f"view{recipe.fold}": values}, {}
 
 
-def _run_score(store: EntryStore, recipe: ScoreRecipe, held: Held, trust_code: bool) -> None:
-    scored, bootstrap = score_member(
-        store,
-        recipe,
-        samples_of(store, recipe.samples),
-        folds_of(store, recipe.folds),
-        trust_code=trust_code,
-    )
-    with recipe.write(store) as writer:
-        writer.json("score", scored)
-        writer.array("bootstrap", bootstrap)
-
-
-def _run_diagnose(store: EntryStore, recipe: DiagnoseRecipe, held: Held, trust_code: bool) -> None:
-    samples = samples_of(store, recipe.samples)
-    found = diagnose_block(store, recipe, samples, folds_of(store, recipe.folds))
-    with recipe.write(store) as writer:
-        writer.json("diagnosis", found)
-
-
-def _run_holdout_score(store: EntryStore, recipe: HoldoutScoreRecipe, held: Held, trust_code: bool) -> None:
-    scored, bootstrap = score_holdout(store, recipe, samples_of(store, recipe.samples), trust_code=trust_code)
-    with recipe.write(store) as writer:
-        writer.json("score", scored)
-        writer.array("bootstrap", bootstrap)
-
-
-def _write_arrays(store: EntryStore, recipe: Recipe, arrays: Mapping[str, np.ndarray]) -> None:
-    with recipe.write(store) as writer:
-        for name, values in arrays.items():
-            writer.array(name, values)
-
-
-STAGES: dict[str, Callable[[EntryStore, Any, Held, bool], None]] = {
-    "fit": _run_fit,
-    "emit": _run_emit,
-    "reference": _run_reference,
-    "align": _run_align,
-    "align_refit": _run_align,
-    "align_emit": _run_align_emit,
-    "score": _run_score,
-    "diagnose": _run_diagnose,
-    "holdout_score": _run_holdout_score,
+STAGES: dict[str, Callable[[EntryStore, Any, bool], Contents]] = {
+    "reference": _read_untrained,
+    "align": _align,
+    "align_refit": _align,
+    "align_emit": _align_emit,
+    "score": score_member,
+    "holdout_score": score_holdout,
+    "diagnose": diagnose_block,
 }
+"""What makes the entries of a stage from the store alone, by its name."""

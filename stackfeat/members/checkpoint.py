@@ -14,8 +14,7 @@ import numpy as np
 from stackfeat.data.schema.prediction_file import class_order
 from stackfeat.errors import MemberError
 from stackfeat.members.imported_rows import FOLDS, FoldFile, file_of, weights_role
-from stackfeat.members.net import Arrays, FittedNets, NetMember, seeds_of
-from stackfeat.members.protocol import FitContext
+from stackfeat.members.net import Arrays, FittedNets, NetContext, NetMember
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
@@ -29,7 +28,7 @@ from stackfeat.store import EntryWriter
 class CheckpointMember(NetMember):
     """A net with given weights, before it is known for which fold."""
 
-    def fit(self, rows: Rows, context: FitContext) -> Any:
+    def fit(self, rows: Rows, context: NetContext) -> Any:
         if FOLDS not in context.sources:
             return super().fit(rows, context)
         file = FoldFile.load(context.sources[FOLDS])
@@ -43,26 +42,26 @@ class CheckpointMember(NetMember):
         return OtherFoldNets(nets, fold_of, int(context.fold) % file.n_folds)
 
     def make_nets(
-        self, spec: NetSpec, arrays: Arrays, context: FitContext, training: Training
+        self, spec: NetSpec, arrays: Arrays, context: NetContext, training: Training
     ) -> tuple[FittedNet, ...]:
         """Return the net of each seed's checkpoint, as it is or trained on."""
         nets = []
-        for number, seed in enumerate(seeds_of(context)):
+        for number, seed in enumerate(context.settings.seeds_from(context.seed)):
             checkpoint = self.checkpoint(context, number)
             if self.options.is_tuned:
                 data = TrainingSet(arrays, context.y, seed, context.weight)
                 nets.append(fit_net(spec, data, replace(training.part(str(number)), checkpoint=checkpoint)))
             else:
-                predicts = bool(context.settings["predicts"])
+                predicts = bool(context.settings.predicts)
                 nets.append(load_net(spec, arrays, checkpoint, training, predicts=predicts, seed=seed))
         return tuple(nets)
 
-    def checkpoint(self, context: FitContext, number: int) -> Checkpoint:
+    def checkpoint(self, context: NetContext, number: int) -> Checkpoint:
         """Return the checkpoint of one seed; where there is one for all seeds, that."""
         entry = context.sources.get(weights_role(number)) or context.sources[weights_role(0)]
         name, options = file_of(entry), self.options
         resets = options.head == "reset"
-        given = options.classes is not None and not resets and bool(context.settings["predicts"])
+        given = options.classes is not None and not resets and bool(context.settings.predicts)
         order = class_order(options.classes or (), context.task, "classes") if given else []
         return Checkpoint(
             data=entry.bytes(name),
@@ -129,7 +128,7 @@ def _take(rows: Rows, places: np.ndarray) -> Rows:
     return Rows(len(places), inputs)
 
 
-def _of_fold(context: FitContext, fold: int) -> FitContext:
+def _of_fold(context: NetContext, fold: int) -> NetContext:
     """Return the context in which the checkpoints of one fold are the only ones."""
     prefix = weights_role(0, fold).rpartition("/")[0]
     chosen = {

@@ -17,6 +17,7 @@ from stackfeat.errors import ConfigError, MemberError
 from stackfeat.members.construct import construct, fit_early_stopped, is_tree_model, with_class_codes
 from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
+from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.columns import Columns, Rows, combine
 from stackfeat.meta.estimator_io import fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import Block
@@ -24,11 +25,12 @@ from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, ha
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.registry.parameters import object_problems, refuse_untrusted
 from stackfeat.registry.user_code import agreed_types
-from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.store.skops_file import load_object, save_object, unknown_types
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
+
+Context = FitContext[EstimatorSettings]
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,21 @@ class EstimatorMember:
             return self.options.prepare
         return "trees" if is_tree_model(self.options.estimator) else "scaled"
 
-    def fit(self, rows: Rows, context: FitContext) -> FittedEstimator:
+    def fit(self, rows: Rows, context: Context) -> FittedEstimator:
         reader = Columns.fit(rows, context.task, prepare=self.prepare, read_as=self.options.read_as)
         base, features = reader.base(rows), reader.features(rows)
         choice = self._choose(base, features, rows, context)
         columns = combine(base, features, choice.scales)
-        fitted = [self._fit_one(columns, context, choice.params, seed) for seed in self._seeds(context)]
+        fitted = [
+            self._fit_one(columns, context, choice.params, seed)
+            for seed in context.settings.seeds_from(context.seed)
+        ]
         names = [block.name for block in rows.features()]
         return FittedEstimator(
             context.task, reader, tuple(fitted), choice.scales, choice.report(names), self.trust_code
         )
 
-    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedEstimator:
+    def load(self, entry: Entry, task: Task, settings: EstimatorSettings) -> FittedEstimator:
         state = entry.structure("estimator", EstimatorState)
         extra = agreed_types(state.types) if self.trust_code else ()
         fitted = tuple(load_object(entry.bytes(f"estimator.{i}.skops"), extra) for i in range(state.n))
@@ -65,20 +70,16 @@ class EstimatorMember:
                 refuse_untrusted(f"saved {type(estimator).__name__}", object_problems(estimator))
         return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
 
-    def _seeds(self, context: FitContext) -> list[int]:
-        n_seeds = int(context.settings.get("seeds", self.options.seeds))
-        return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]
-
-    def _make(self, context: FitContext, params: Mapping[str, Any], seed: int | None = None) -> Any:
+    def _make(self, context: Context, params: Mapping[str, Any], seed: int | None = None) -> Any:
         return construct(
             self.options.estimator,
             with_class_codes({**self.options.params, **params}, context.task),
             seed=context.seed if seed is None else seed,
-            threads=int(context.settings["threads"]),
+            threads=context.settings.threads,
             trust_code=self.trust_code,
         )
 
-    def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: FitContext) -> Choice:
+    def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: Context) -> Choice:
         """Choose the penalty on the base, gate the blocks with it, choose it again with what came in."""
         choice = Choice((1.0,) * len(features), {}, None)
         if context.fold_of is None:
@@ -97,7 +98,7 @@ class EstimatorMember:
             context.y,
             context.fold_of,
             context.task,
-            gate_se=float(context.settings["gate_se"]),
+            gate_se=context.settings.gate,
             weight=context.weight,
             linear=self.prepare == "scaled",
             seed=context.seed,
@@ -112,7 +113,7 @@ class EstimatorMember:
         # Trials of the gate use all rounds: their held-out fold must not stop them early.
         return {"early_stopping_rounds": None} if "early_stopping_rounds" in self.options.params else {}
 
-    def _penalty(self, columns: Any, fold_of: np.ndarray, context: FitContext) -> dict[str, Any]:
+    def _penalty(self, columns: Any, fold_of: np.ndarray, context: Context) -> dict[str, Any]:
         return choose_penalty(
             lambda params: self._make(context, params),
             self.options.estimator,
@@ -124,7 +125,7 @@ class EstimatorMember:
             seed=context.seed,
         )
 
-    def _fit_one(self, columns: Any, context: FitContext, params: Mapping[str, Any], seed: int) -> Any:
+    def _fit_one(self, columns: Any, context: Context, params: Mapping[str, Any], seed: int) -> Any:
         estimator = self._make(context, params, seed)
         if self.options.params.get("early_stopping_rounds"):
             parts = context.inner(self.options.early_stopping_fraction)
@@ -213,7 +214,7 @@ class GatedMember:
 
     options: EstimatorOptions
 
-    def fit(self, rows: Rows, context: FitContext) -> FittedGated:
+    def fit(self, rows: Rows, context: Context) -> FittedGated:
         unknown = set(self.options.params) - set(_PARAMS)
         if unknown:
             raise ConfigError(
@@ -228,14 +229,14 @@ class GatedMember:
             context.y,
             fold_of,
             context.task,
-            gate_se=float(context.settings.get("gate_se", 0.5)),
+            gate_se=context.settings.gate,
             weight=context.weight,
             votes=columns.votes(rows, base.shape[1]),
             seed=context.seed,
         )
         return FittedGated(context.task, columns, model)
 
-    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedGated:
+    def load(self, entry: Entry, task: Task, settings: EstimatorSettings) -> FittedGated:
         state = entry.structure("gated", GatedState)
         arrays = {name: entry.array(f"gated/{name}") for name in state.arrays}
         return FittedGated(task, Columns.load(entry, task), GatedLinear.from_arrays(arrays, state.values))
@@ -272,4 +273,4 @@ class FittedGated:
 
 
 def _blocks(rows: Rows, task: Task) -> list[Block]:
-    return [Block.encoded(block.name, block.values, block.encoding, task) for block in rows.features()]
+    return [Block.encoded(block.name, block.values, block.encoded, task) for block in rows.features()]

@@ -7,7 +7,7 @@ Out: what follows from it: code that it names, keys, cost, the learner.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from stackfeat.errors import StackfeatError
 from stackfeat.members.options import VERSIONS, MemberOptions, made
+from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
 from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
 from stackfeat.registry.parameter_kinds import nested_estimator
@@ -95,15 +96,18 @@ class EstimatorOptions(MemberOptions):
     def each_block(self) -> str | None:
         return self.each
 
-    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
-        chosen = {"threads": run["threads"], "seeds": self.seeds * run["seed_copies"]}
-        if has_blocks:
-            chosen["gate_se"] = run["gate_se"]
+    def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> EstimatorSettings:
+        version = None
         if self.estimator == GATED_LINEAR:
-            chosen["version"] = VERSIONS["gated_linear"]
+            version = VERSIONS["gated_linear"]
         elif self.gate and has_features:
-            chosen["version"] = VERSIONS["gate"]
-        return chosen
+            version = VERSIONS["gate"]
+        return EstimatorSettings(
+            threads=run.threads,
+            seeds=self.seeds * run.seed_copies,
+            gate_se=run.gate_se if has_blocks else None,
+            version=version,
+        )
 
     def libraries(self) -> dict[str, str]:
         package = self.estimator.replace(":", ".").split(".")[0]

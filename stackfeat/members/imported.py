@@ -6,7 +6,6 @@ Out: the out-of-fold row of each training row; for other rows those of the test 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from stackfeat.errors import DataError, MemberError
 from stackfeat.members.imported_rows import PREDICTIONS, Aligned, positions
 from stackfeat.members.protocol import FitContext
+from stackfeat.members.settings import FitSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.registry.resolve import name_values
 from stackfeat.store import Entry, EntryWriter
@@ -26,13 +26,13 @@ from stackfeat.tasks.task import Task
 class ImportedMember:
     """Somebody else's predictions, before it is known for which fold."""
 
-    def fit(self, rows: Rows, context: FitContext) -> FittedImport:
+    def fit(self, rows: Rows, context: FitContext[FitSettings]) -> FittedImport:
         """Take the test rows of this fold's model, or the only ones there are."""
         aligned = Aligned.load(context.sources[PREDICTIONS])
         ids, values = _later_rows(aligned, context.fold, context.task)
         return FittedImport(context.task, ids, values, aligned.is_one_view, aligned.oof)
 
-    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedImport:
+    def load(self, entry: Entry, task: Task, settings: FitSettings) -> FittedImport:
         ids, values = entry.array("import/ids"), entry.array("import/values")
         must(ids.dtype.kind == "U" and ids.ndim == 1, "import/ids", "be texts", ids.dtype.str)
         is_table = values.dtype == np.float64 and values.shape == (len(ids), task.n_outputs)

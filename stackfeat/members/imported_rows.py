@@ -11,16 +11,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from stackfeat.data.options import DataOptions
-from stackfeat.data.samples import Samples
 from stackfeat.data.schema.prediction_file import PredictionRows
 from stackfeat.data.splits.folds import Folds
 from stackfeat.errors import DataError
-from stackfeat.metrics.metric import Metric
 from stackfeat.registry.resolve import quote_values, quoted, suggest
 from stackfeat.store import Entry
 from stackfeat.store.entry import EntryWriter, reading
@@ -280,57 +277,4 @@ def weights_role(seed: int, fold: int | None = None) -> str:
 
 def file_of(entry: Entry) -> str:
     """Return the name of the checkpoint's bytes in its entry; its suffix says the format."""
-    files: list[str] = list(entry.manifest["files"])
-    return next(name for name in files if name.startswith(STEM))
-
-
-State = Literal["ok", "note", "warning", "failed"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    state: State
-    text: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"name": self.name, "state": self.state, "text": self.text}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Predictions, and the run that they shall join.
-
-    Attributes
-    ----------
-    aligned : Aligned
-        Values as in the files.
-    ignored : tuple of str
-        Columns that were not read.
-    by_name : bool
-        Whether columns were matched by name.
-    test, held : Samples or None
-        Test rows, and the rows that the run holds out.
-    fold_file : FoldFile or None
-        Folds that the sender says these rows were made with.
-    claimed : float or None
-    """
-
-    aligned: Aligned
-    ignored: tuple[str, ...]
-    by_name: bool
-    train: Samples
-    test: Samples | None
-    held: Samples | None
-    folds: Folds
-    fold_file: FoldFile | None
-    metric: Metric
-    claimed: float | None
-    seed: int
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Numbers of the training rows that some fold predicts."""
-        return np.flatnonzero(self.folds.fold_of(0) >= 0)
+    return next(name for name in entry.files if name.startswith(STEM))

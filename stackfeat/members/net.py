@@ -8,7 +8,7 @@ Out: the trained nets of a fold, with their predictions; each tap encoded within
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -16,10 +16,12 @@ import numpy as np
 
 from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
+from stackfeat.encodings import CROSS_FOLD
 from stackfeat.errors import MemberError, TapError
 from stackfeat.layers.taps.tap import Tap
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
+from stackfeat.members.settings import NetSettings
 from stackfeat.members.tap_encoders import (
     Encoders,
     TapReader,
@@ -32,6 +34,7 @@ from stackfeat.members.tap_encoders import (
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import ModuleCopies, NetSpec, accepts_categories
 from stackfeat.nets.fitted import FittedNet
+from stackfeat.nets.outputs import Loss
 from stackfeat.nets.training.batched import fit_nets
 from stackfeat.nets.training.fit import TrainingSet, untrained_net
 from stackfeat.nets.training.loop import Training
@@ -39,7 +42,6 @@ from stackfeat.nets.training.snapshots import Snapshots
 from stackfeat.registry.names import NETS
 from stackfeat.registry.parameters import net_problems, refuse_untrusted
 from stackfeat.registry.resolve import resolve
-from stackfeat.seeds import derive_seed
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
@@ -47,6 +49,7 @@ from stackfeat.tasks.task import Task
 Prepared = dict[str, NetPrepare | ArrayPrepare]
 
 Arrays = list[np.ndarray]
+NetContext = FitContext[NetSettings]
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,10 @@ class FittedNets:
         )
         return replace(self, encoders=encoders)
 
-    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
-        """Return ``tap/PART/NET`` for the taps that have one of these encodings."""
+    def activations(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return ``tap/PART/NET`` for the taps whose fold spaces are aligned."""
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        reader = TapReader.of(self.options.taps(), encodings)
+        reader = TapReader.of(self.options.taps(), CROSS_FOLD)
         return tap_arrays(reader.taps, [reader.embed(net, arrays) for net in self.nets])
 
     def save(self, writer: EntryWriter) -> None:
@@ -191,15 +194,15 @@ class NetMember:
     factory: Any = None
     warm: FittedNets | None = None
 
-    def fit(self, rows: Rows, context: FitContext) -> FittedNets:
+    def fit(self, rows: Rows, context: NetContext) -> FittedNets:
         spec, arrays, prepare = self._unfitted(rows, context.task, context.seed)
         train = self.options.train
         training = Training(
             train,
             context.task,
-            metric_loss=context.settings["loss"],
-            threads=int(context.settings["threads"]),
-            device=context.settings["device"],
+            metric_loss=cast(Loss, context.settings.loss),
+            threads=context.settings.threads,
+            device=context.settings.device,
             inner=None if train.stopping == "fixed" else context.inner(train.validation_fraction),
             snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
         )
@@ -207,15 +210,18 @@ class NetMember:
         anchors = None
         if context.anchors is not None:
             anchors = net_arrays(context.anchors, prepare, spec.accepts_categories)[0]
-        predicts = bool(context.settings.get("predicts", True))
+        predicts = context.settings.predicts is not False
         fitted = FittedNets(self.options, context.task, prepare, nets, (), predicts)
         return fitted.with_encoders(arrays, context.y, anchors, context.seed)
 
     def make_nets(
-        self, spec: NetSpec, arrays: Arrays, context: FitContext, training: Training
+        self, spec: NetSpec, arrays: Arrays, context: NetContext, training: Training
     ) -> tuple[FittedNet, ...]:
         """Return a trained net for each seed: a fresh one, or one that goes on from an earlier fit."""
-        sets = [TrainingSet(arrays, context.y, seed, context.weight) for seed in seeds_of(context)]
+        sets = [
+            TrainingSet(arrays, context.y, seed, context.weight)
+            for seed in context.settings.seeds_from(context.seed)
+        ]
         if self.warm is None:
             return tuple(fit_nets(spec, sets, training))
         before = [net.module for net in self.warm.nets]
@@ -248,14 +254,13 @@ class NetMember:
                 raise TapError(f"a tap must mean a layer that runs; got {text!r}, which means none")
         return found
 
-    def reference(
-        self, rows: Rows, task: Task, seed: int, settings: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
+    def reference(self, rows: Rows, task: Task, seed: int, settings: NetSettings) -> dict[str, np.ndarray]:
         """Return activations of a net that saw no label, by ``tap/PART``, float32 (n_rows, d)."""
         spec, arrays, _ = self._unfitted(rows, task, seed)
-        threads, device = int(settings["threads"]), settings["device"]
+        threads, device = settings.threads, settings.device
         net = untrained_net(spec, arrays, task=task, seed=seed, threads=threads, device=device)
-        caught = TapReader.of(self.options.taps(), ("reference",)).embed(net, arrays)
+        encodings = [name for name, encoding in CROSS_FOLD.items() if encoding.needs_untrained]
+        caught = TapReader.of(self.options.taps(), encodings).embed(net, arrays)
         return {f"tap/{part}": values for part, values in caught.items()}
 
     def _unfitted(self, rows: Rows, task: Task, seed: int) -> tuple[NetSpec, Arrays, Prepared]:
@@ -303,7 +308,7 @@ class NetMember:
                 prepare[name] = ArrayPrepare().fit(replace(values, scaling="none") if is_given else values)
         return prepare
 
-    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedNets:
+    def load(self, entry: Entry, task: Task, settings: NetSettings) -> FittedNets:
         state = entry.structure("net", NetState)
         prepare: Prepared = {
             name: (ArrayPrepare if name in state.arrays else NetPrepare).from_bytes(
@@ -315,14 +320,14 @@ class NetMember:
             FittedNet.from_state(
                 entry.bytes(f"net.{i}.safetensors"),
                 self._class(),
-                device=settings["device"],
-                threads=int(settings["threads"]),
+                device=settings.device,
+                threads=settings.threads,
                 check=self._check_params,
             )
             for i in range(state.n)
         )
         encoders = load_encoders(entry, state.encoders, task)
-        predicts = bool(settings.get("predicts", True))
+        predicts = settings.predicts is not False
         return FittedNets(self.options, task, prepare, nets, encoders, predicts)
 
     def _class(self) -> Any:
@@ -335,9 +340,3 @@ class NetMember:
         """Raise TrustError where parameters, of the config or of a file, are no plain, bounded values."""
         if self.factory is None and not self.trust_code:
             refuse_untrusted(self.options.net, net_problems(self.options.net, params))
-
-
-def seeds_of(context: FitContext) -> list[int]:
-    """Return a seed for each net of a fold."""
-    n_seeds = int(context.settings["seeds"])
-    return [context.seed if i == 0 else derive_seed(context.seed, "seed", i) for i in range(n_seeds)]

@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
+from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions
 from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, RunFacts, made
-from stackfeat.nets.options import (
-    DEFAULT_ENCODINGS,
-    FROZEN_ENCODINGS,
-    TapOptions,
-    TrainOptions,
-    with_training_defaults,
-)
+from stackfeat.members.settings import NetSettings, RunSettings
+from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES, NETS
 from stackfeat.registry.parameters import net_problems, parameter_problems
 from stackfeat.registry.patterns import fill, has_fold, placeholder_problem, placeholders
@@ -324,15 +320,15 @@ class NetOptions(MemberOptions):
         given = {"weights": None if self.weights is None else "given"}
         return super().recipe() | given | {"emit": [tap.to_json() for tap in self.taps()]}
 
-    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
-        chosen = {
-            "threads": run["threads"],
-            "seeds": self.seeds * run["seed_copies"],
-            "device": run["device"],
-            "version": VERSIONS["net"],
-            "loss": self.train.loss if self.train.loss != "auto" else run["loss"],
-        }
-        return chosen if self.weights is None else chosen | {"predicts": self.emits(*OUTPUTS)}
+    def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> NetSettings:
+        return NetSettings(
+            threads=run.threads,
+            seeds=self.seeds * run.seed_copies,
+            device=run.device,
+            version=VERSIONS["net"],
+            loss=self.train.loss if self.train.loss != "auto" else run.loss,
+            predicts=None if self.weights is None else self.emits(*OUTPUTS),
+        )
 
     def libraries(self) -> dict[str, str]:
         family = self.net.partition(":")[0]

@@ -17,9 +17,11 @@ from pydantic import Field, field_validator
 
 from stackfeat.data.files.tables import holds, suffixes_of
 from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.encodings import CROSS_FOLD
+from stackfeat.encodings.options import EncodingName, TapOptions
+from stackfeat.members.settings import FitSettings, RunSettings, VoteSettings
 from stackfeat.meta.votes import VOTES, vote_problems
 from stackfeat.meta.votes.vote import Vote
-from stackfeat.nets.options import TapOptions
 from stackfeat.options import Options, one_is_a_list
 from stackfeat.registry.patterns import FOLD, fill, has_fold, placeholder_problem, placeholders
 from stackfeat.registry.source import library_versions
@@ -57,7 +59,17 @@ class Output:
     name: str
     kind: Literal["prediction", "feature"]
     tap: TapOptions | None = None
-    encoding: str | None = None
+    encoding: EncodingName | None = None
+
+    @property
+    def is_cross_fold(self) -> bool:
+        """Whether it is a tap whose fold spaces are aligned."""
+        return self.encoding in CROSS_FOLD
+
+    @property
+    def needs_untrained(self) -> bool:
+        """Whether it is made with the help of the net before any training."""
+        return self.encoding in CROSS_FOLD and CROSS_FOLD[self.encoding].needs_untrained
 
     @property
     def tap_name(self) -> str:
@@ -229,9 +241,9 @@ class MemberOptions(Options):
             values.pop(name, None)
         return values
 
-    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
-        """Return what a fit needs of the settings of a run, given what it reads."""
-        return {"threads": run["threads"]}
+    def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> FitSettings:
+        """Return what a fit depends on of the settings of a run, given what it reads."""
+        return FitSettings(threads=run.threads)
 
     def libraries(self) -> dict[str, str]:
         """Return the versions of the libraries whose change may change a fit."""
@@ -409,12 +421,14 @@ class VoteOptions(MemberOptions):
     def recipe(self) -> dict[str, Any]:
         return {"vote": self.vote, **self.taken()}
 
-    def settings(self, run: Mapping[str, Any], *, has_blocks: bool, has_features: bool) -> dict[str, Any]:
-        chosen = {"threads": run["threads"]}
-        if self.is_fitted:
-            chosen |= {"metric": run["metric"], "metric_code": run["metric_code"]}
+    def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> FitSettings:
         stage = self.kind.stage(self.taken())
-        return chosen if stage is None else chosen | {"version": VERSIONS[stage]}
+        version = None if stage is None else VERSIONS[stage]
+        if not self.is_fitted:
+            return FitSettings(threads=run.threads, version=version)
+        return VoteSettings(
+            threads=run.threads, version=version, metric=run.metric, metric_code=run.metric_code
+        )
 
     @property
     def is_fitted(self) -> bool:

@@ -6,19 +6,22 @@ taps. Nets, estimators and votes all follow it, so there is one loop over folds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from stackfeat.members.settings import FitSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.store import Entry, EntryWriter, Scratch
 from stackfeat.tasks.task import Task
 
+OfKind = TypeVar("OfKind", bound=FitSettings, covariant=True)
+
 
 @dataclass(frozen=True)
-class FitContext:
+class FitContext(Generic[OfKind]):
     """What a fit knows besides its rows.
 
     Attributes
@@ -31,8 +34,8 @@ class FitContext:
     inner : callable
         ``inner(fraction)`` gives (fit positions, validation positions) inside these rows,
         split the same way as the folds.
-    settings : mapping
-        Threads, device, loss, metric, ... as in the recipe of the unit.
+    settings : FitSettings
+        Those of its kind, as in the recipe of the fit.
     anchors : Rows or None
         Rows that are the same in every fold, without labels, for encodings that name columns by them.
     scratch : Scratch or None
@@ -50,7 +53,7 @@ class FitContext:
     fold_of: np.ndarray | None
     inner: Callable[[float], tuple[np.ndarray, np.ndarray]]
     seed: int
-    settings: Mapping[str, Any]
+    settings: OfKind
     anchors: Rows | None = None
     scratch: Scratch | None = None
     repeat: int = 0
@@ -74,13 +77,13 @@ class FittedMember(Protocol):
 class Tapped(Protocol):
     """A fitted member whose layers are read."""
 
-    def activations(self, rows: Rows, encodings: Collection[str]) -> dict[str, np.ndarray]:
-        """Return ``tap/NAME/SEED`` for the taps that have one of these encodings."""
+    def activations(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return ``tap/NAME/SEED`` for the taps whose fold spaces are aligned."""
 
 
 class Member(Protocol):
     """Something that learns, before `fit`."""
 
-    def fit(self, rows: Rows, context: FitContext) -> FittedMember: ...
+    def fit(self, rows: Rows, context: FitContext[Any]) -> FittedMember: ...
 
-    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedMember: ...
+    def load(self, entry: Entry, task: Task, settings: Any) -> FittedMember: ...

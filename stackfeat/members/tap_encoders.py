@@ -7,22 +7,23 @@ Out: activations by part, encoders fitted on a fold's training rows, columns by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
-from stackfeat.encodings.encoder import OWN, Encoder, FoldSpace, mean_over_nets
+from stackfeat.encodings import CROSS_FOLD, PER_FOLD
+from stackfeat.encodings.encoding import PerFold, mean_over_nets
+from stackfeat.encodings.options import TapOptions
 from stackfeat.errors import TapError
 from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import JOINT, TapOptions
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
 
-Encoders = dict[str, Encoder]
+Encoders = dict[str, PerFold]
 Arrays = Sequence[np.ndarray]
 
 
@@ -82,14 +83,17 @@ def fit_encoders(
     seed: int,
 ) -> Encoders:
     """Fit every encoding within the fold's own space on its training rows."""
-    reader = TapReader.of(taps, OWN)
+    reader = TapReader.of(taps, PER_FOLD)
     if not reader.taps:
         return {}
     embeddings = reader.embed(net, arrays)
     anchored = {} if anchors is None else reader.embed(net, anchors)
     return {
-        f"{part}@{name}": OWN[name].fit(FoldSpace(embeddings[part], y, anchored.get(part)), task, seed)
-        for part, name in _own_parts(reader.taps)
+        f"{part}@{name}": PER_FOLD[name].fit(embeddings[part], y, task, seed=seed, anchors=anchored.get(part))
+        for tap in reader.taps
+        for name in tap.encode
+        if name in PER_FOLD
+        for part in tap.parts
     }
 
 
@@ -102,7 +106,7 @@ def encode(
     outputs: dict[str, np.ndarray] = {}
     for tap in taps:
         for name in tap.encode:
-            if name in JOINT:
+            if name in CROSS_FOLD:
                 outputs |= tap_arrays([tap], caught)
                 continue
             parts = [
@@ -112,8 +116,9 @@ def encode(
                 ]
                 for part in tap.parts
             ]
-            joined = [mean_over_nets(nets) if OWN[name].averages else np.hstack(nets) for nets in parts]
-            outputs[f"{tap.key}@{name}"] = joined[0] if len(joined) == 1 else np.hstack(joined)
+            join = mean_over_nets if PER_FOLD[name].has_common_columns else np.hstack
+            joined = [join(nets) for nets in parts]
+            outputs[f"{tap.key}@{name}"] = np.hstack(joined)
     return outputs
 
 
@@ -147,20 +152,13 @@ def load_encoders(
     """Read what `save_encoders` wrote."""
     for key in (key for fitted in named for key in fitted):
         encoding = key.rpartition("@")[2]
-        must(encoding in OWN, "net.json.encoders", f"be of {', '.join(OWN)}", key)
+        must(encoding in PER_FOLD, "net.json.encoders", f"be of {', '.join(PER_FOLD)}", key)
     return tuple(
         {
-            key: OWN[key.rpartition("@")[2]].load(
+            key: PER_FOLD[key.rpartition("@")[2]].from_arrays(
                 {name: entry.array(f"encoder/{i}/{key}/{name}") for name in names}, task
             )
             for key, names in fitted.items()
         }
         for i, fitted in enumerate(named)
     )
-
-
-def _own_parts(taps: Sequence[TapOptions]) -> Iterator[tuple[str, str]]:
-    for tap in taps:
-        for name in tap.encode:
-            if name in OWN:
-                yield from ((part, name) for part in tap.parts)

@@ -6,7 +6,6 @@ Out: one prediction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from stackfeat.errors import MemberError
 from stackfeat.members.options import VoteOptions
 from stackfeat.members.protocol import FitContext
+from stackfeat.members.settings import FitSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.metrics.registry import get_metric
@@ -30,18 +30,18 @@ class VoteMember:
     options: VoteOptions
     trust_code: bool = False
 
-    def fit(self, rows: Rows, context: FitContext) -> FittedVote:
+    def fit(self, rows: Rows, context: FitContext[Any]) -> FittedVote:
         names = [block.name for block in rows.blocks]
         problem = self.options.weights_problem(names)
         if problem:
             raise MemberError(f"weights of a vote {problem}. Correct weights")
         kind, metric = self.options.kind, None
         if kind.is_fitted:
-            metric = get_metric(context.settings["metric"], context.task.kind, trust_code=self.trust_code)
+            metric = get_metric(context.settings.metric, context.task.kind, trust_code=self.trust_code)
         target = VoteTarget(context.task, context.y, context.weight, metric, context.seed)
         return FittedVote(context.task, names, kind.fit(rows.predictions(), target, self.options.taken()))
 
-    def load(self, entry: Entry, task: Task, settings: Mapping[str, Any]) -> FittedVote:
+    def load(self, entry: Entry, task: Task, settings: FitSettings) -> FittedVote:
         state = entry.structure("vote", VoteState)
         vote = self.options.kind.from_json(state.fitted, task, self.options.taken(), "vote.json")
         must(vote.n_inputs == len(state.names), "vote.json.fitted", "speak of each input", vote.n_inputs)

@@ -20,8 +20,10 @@ import pandas as pd
 
 from stackfeat.data.prepare.estimator import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.samples import Input, Table
+from stackfeat.encodings import ENCODINGS
+from stackfeat.encodings.encoding import Encoding
 from stackfeat.errors import MemberError
-from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients, scaling_of
+from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tasks.task import Task
 
@@ -92,9 +94,7 @@ class Columns:
         return columns if prepare != "scaled" else replace(columns, scales=columns._fit_scales(rows))
 
     def _fit_scales(self, rows: Rows) -> dict[str, Scale]:
-        scales = {
-            block.name: Scale.fit(block.values, scaling_of(block.encoding)) for block in rows.features()
-        }
+        scales = {b.name: Scale.fit(b.values, b.encoded.scaling) for b in rows.features()}
         # Centred logs of all classes share one unit; values of a regression do not.
         if not self.task.shares_unit:
             scales |= {
@@ -223,6 +223,12 @@ class BlockRows:
     kind: Literal["prediction", "feature"]
     encoding: str | None
     values: np.ndarray
+
+    @property
+    def encoded(self) -> type[Encoding]:
+        """How the columns of features were made."""
+        assert self.encoding is not None
+        return ENCODINGS[self.encoding]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,6 @@ SMALLEST_PROBA = 1e-7
 DEAD = 1e-6  # a column whose sd is below this share of its size is constant in float32
 
 
-def scaling_of(encoding: str | None) -> Scaling:
-    """Return how a block is scaled: aligned columns share one factor, statistics have their own."""
-    return "zscore" if encoding == "geometry" else "scalar"
-
-
 @dataclass(frozen=True)
 class Scale:
     """Centre and factor of every column; a factor of zero switches a dead column off.

@@ -1,6 +1,6 @@
-"""How a net is trained, and how a layer of it is read; free of torch, so that a config is checked fast.
+"""How a net is trained; free of torch, so that a config is checked fast.
 
-In:  what a config says of `train` and of a tap; the name of a net.
+In:  what a config says of `train`; the name of a net.
 Out: the options, with what suits the net filled in where the config says nothing. A user's class
      declares that as ``train_defaults``, which is read as text: no code is run for it.
 """
@@ -11,21 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from stackfeat.errors import ConfigError
-from stackfeat.options import Options, one_is_a_list
+from stackfeat.options import Options
 from stackfeat.registry.names import NET_TRAINING, NETS
-from stackfeat.registry.patterns import is_pattern
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
 from stackfeat.tasks.task import task_class
-
-Encoding = Literal["geometry", "aligned", "reference", "relative", "raw"]
-DEFAULT_ENCODINGS: tuple[Encoding, ...] = ("geometry", "aligned")
-FROZEN_ENCODINGS: tuple[Encoding, ...] = ("raw", "geometry")
-JOINT: tuple[Encoding, ...] = ("aligned", "reference")
-"""Fitted over all folds together, in a unit of their own."""
 
 ATTRIBUTE = "train_defaults"
 FAMILIES = ("classification", "regression")
@@ -164,74 +157,3 @@ def training_defaults(net: str, task: str, folder: Path | None = None) -> dict[s
                 f"{suggest(str(option), [*TrainOptions.model_fields, *FAMILIES])} Correct the class"
             )
     return options
-
-
-class TapOptions(Options):
-    """A layer to read, and how its activations become columns."""
-
-    tap: str = Field(description="'penultimate', or a layer's name with optional :input, [item], #call.")
-    name: str | None = None
-    last: int | None = Field(None, ge=1)
-    combine: Literal["concat", "mean", "each"] = Field(
-        "concat",
-        description="last: the layers side by side, their mean, or each encoded alone.",
-    )
-    pool: Literal["auto", "none", "flatten", "mean", "max", "cls", "last"] = "auto"
-    encode: tuple[Encoding, ...] = DEFAULT_ENCODINGS
-    reduce: int | None = Field(
-        None,
-        ge=1,
-        description="aligned, reference: principal directions kept; by default one for every eight anchors.",
-    )
-
-    _one = field_validator("encode", mode="before")(one_is_a_list)
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (option, message) for what does not go together, or is not built yet."""
-        got = f"got tap={self.tap!r}"
-        if ":grad" in self.tap:
-            yield "tap", f"a tap of gradients ({self.tap!r}) is not built yet; remove it"
-        if self.tap.endswith("#all"):
-            remedy = "name one call, such as #0 or #-1"
-            yield "tap", f"a tap of all calls ({self.tap!r}) is not built yet; {remedy}"
-        if not self.encode:
-            yield "encode", "must name at least one encoding; got none. Remove it for the default"
-            return
-        if self.reduce is not None and not any(name in JOINT for name in self.encode):
-            message = f"only {' and '.join(JOINT)} are reduced; got encode={list(self.encode)}"
-            yield "reduce", f"{message}. Remove reduce, or name one"
-        if self.last is not None and not self.is_pattern:
-            yield "last", f"takes the last matches of a pattern; {got}. Remove last, or write * in the tap"
-        elif self.last is not None and self.name is None:
-            yield "last", f"a block of several layers needs a name; {got}, last={self.last}. Add name"
-        elif self.is_open and self.name is not None:
-            message = f"a pattern without last gives a block for every layer, named after it; got name={self.name!r}"
-            yield "name", f"{message} for tap={self.tap!r}. Remove name, or add last"
-        if self.is_set("combine") and self.last is None:
-            message = f"says how several layers become one block; got combine={self.combine} without last"
-            yield "combine", f"{message}. Remove it"
-
-    @property
-    def key(self) -> str:
-        """What its blocks are called, before the encoding."""
-        return self.name or self.tap
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether it may mean several layers."""
-        return is_pattern(self.tap)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it means one block for every layer that matches, which only the net can tell."""
-        return self.is_pattern and self.last is None
-
-    @property
-    def n_parts(self) -> int:
-        """How many embeddings are encoded, one beside the other."""
-        return self.last or 1 if self.combine == "each" else 1
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """A key for each of them."""
-        return (self.key,) if self.n_parts == 1 else tuple(f"{self.key}+{i}" for i in range(self.n_parts))

@@ -62,8 +62,8 @@ def write_predictor(draft: Draft, finished: Finished, extra: dict[str, Any]) -> 
     for key in wiring.keys:
         entry = store.read(key)
         if not models.has(key):
-            with models.write(key, entry.kind, entry.manifest["recipe"]) as writer:
-                for name in entry.manifest["files"]:
+            with models.write(key, entry.kind, entry.recipe) as writer:
+                for name in entry.files:
                     if not name.startswith(_NOT_NEEDED):
                         writer.bytes(name, entry.bytes(name))
     write_json(folder / WIRING, description)

@@ -25,7 +25,7 @@ from stackfeat.store import LayeredStore, MemoryStore
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
-    from stackfeat.members.imported_rows import Check
+    from stackfeat.engine.external.predictions import Check
 
 NEW = "imported"
 
@@ -112,7 +112,7 @@ def check_imports(
     UsageError
         If there is nothing to check.
     """
-    from stackfeat.engine.external.stored import ensure_member
+    from stackfeat.engine.external.predictions import ensure_member
 
     added: list[str] = []
     if new is not None:

@@ -14,8 +14,10 @@ import numpy as np
 from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 
+from stackfeat.encodings import ENCODINGS
+from stackfeat.encodings.encoding import Encoding
+from stackfeat.encodings.options import DEFAULT_ENCODINGS, TapOptions
 from stackfeat.members.net import FittedNets
-from stackfeat.nets.options import DEFAULT_ENCODINGS, TapOptions
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _BaseStacking, _enforce_prediction_order
 from stackfeat.sklearn.nets import BaseNet
@@ -23,7 +25,6 @@ from stackfeat.tasks.task import Task
 
 METHODS = {"proba": "predict_proba", "prediction": "predict", "decision": "decision_function"}
 """The words of `emit` for predictions, and the method that gives each."""
-ENCODINGS = ("geometry", "aligned", "relative", "raw")
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ class Emission:
         """Every tap with each of its encodings, by the name of its columns, in order."""
         return {f"{tap.key}@{encoding}": (tap, encoding) for tap in self.taps for encoding in tap.encode}
 
-    def has(self, *encodings: str) -> bool:
-        """Whether a tap has one of these encodings."""
-        return any(encoding in encodings for _, encoding in self.outputs.values())
+    @property
+    def encodings(self) -> list[type[Encoding]]:
+        """Encodings of all taps."""
+        return [ENCODINGS[encoding] for _, encoding in self.outputs.values()]
 
     def check_targets(self, name: str, task: Task | None) -> None:
         """Refuse encodings that need one label or target a row where there are several (None: labels).
@@ -109,8 +111,9 @@ class Emission:
             raise ValueError(
                 f"hidden layers need one label a row; got several, and a tap of {name}; set emit='proba'"
             )
-        if task is not None and task.n_targets > 1 and self.has("geometry"):
-            raise ValueError(f"geometry needs one target; got several; set encode='aligned' for {name}")
+        limited = [encoding.name for encoding in self.encodings if encoding.needs_one_target]
+        if task is not None and task.n_targets > 1 and limited:
+            raise ValueError(f"{limited[0]} needs one target; got several; set encode='aligned' for {name}")
 
 
 def _listed(emit: Any) -> list[Any]:
@@ -119,13 +122,13 @@ def _listed(emit: Any) -> list[Any]:
 
 def _encodings(encode: Any) -> tuple[Any, ...]:
     names = DEFAULT_ENCODINGS if isinstance(encode, str) and encode == "auto" else tuple(_listed(encode))
-    for name in names:
-        if name == "reference":
-            raise ValueError("encode: reference is not built for scikit-learn's classes; use 'aligned'")
-        if name not in ENCODINGS:
-            raise ValueError(
-                f"encode must be 'auto' or of {', '.join(ENCODINGS)}; got {name!r}.{suggest(str(name), ENCODINGS)}"
-            )
+    known = [name for name, encoding in ENCODINGS.items() if not encoding.needs_untrained]
+    for name in (name for name in names if name not in known):
+        if name in list(ENCODINGS):
+            raise ValueError(f"encode: {name} is not built for scikit-learn's classes; use 'aligned'")
+        raise ValueError(
+            f"encode must be 'auto' or of {', '.join(known)}; got {name!r}.{suggest(str(name), known)}"
+        )
     return names
 
 

@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
+from stackfeat.encodings import ENCODINGS
 from stackfeat.members.construct import is_tree_model
 from stackfeat.meta.columns import join
 from stackfeat.meta.gating.blocks import Block
@@ -121,7 +122,7 @@ class FinalDesign:
 
 
 def _block(name: str, values: np.ndarray, task: Task | None) -> Block:
-    return Block.encoded(name, values, name.rpartition("@")[2], task)
+    return Block.encoded(name, values, ENCODINGS[name.rpartition("@")[2]], task)
 
 
 def nested_score(stack: Any, rows: FinalRows) -> dict[str, float]:

@@ -18,7 +18,9 @@ from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from stackfeat.data.splits.folds import Folds
+from stackfeat.encodings import CROSS_FOLD
 from stackfeat.encodings.alignment import (
+    AlignmentReport,
     FoldSpaces,
     add_refit_space,
     align_fold_spaces,
@@ -33,7 +35,6 @@ from stackfeat.engine.crossfit import cross_fit
 from stackfeat.executors.job import JoblibExecutor
 from stackfeat.members.net import FittedNets
 from stackfeat.members.tap_encoders import TapReader
-from stackfeat.nets.options import JOINT
 from stackfeat.sklearn._compat import _fit_single_estimator
 from stackfeat.sklearn.emission import Emission, Reading, find_net, net_input, read
 from stackfeat.sklearn.inputs import count, is_dict, refuse_metadata, take, take_params
@@ -182,9 +183,9 @@ class FoldWorker:
         tapped, reading, anchors = None, None, {}
         if net is not None and emission.taps:
             tapped = self._tapped(fitted, net, emission, train)
-            if emission.has(*JOINT):
+            if TapReader.of(emission.taps, CROSS_FOLD).taps:
                 rows = net.rows(net_input(fitted, take(self.X, anchors_of(self.folds))))
-                anchors = tapped.activations(rows, JOINT)
+                anchors = tapped.activations(rows)
         if held_out is not None:
             reading = read(fitted, emission, tapped, take(self.X, held_out), self.n_classes)
         return FoldFit(fitted, tapped, reading, anchors)
@@ -195,7 +196,7 @@ class FoldWorker:
         options = net.fitted_.options.model_copy(update={"emit": emission.taps})
         nets = replace(net.fitted_, options=options, task=self.task, predicts=False)
         anchors = None
-        if emission.has("relative"):
+        if any(encoding.needs_anchors for encoding in emission.encodings):
             anchors = net.arrays(net_input(fitted, take(self.X, anchors_of(self.folds, N_ANCHORS))))
         arrays = net.arrays(net_input(fitted, take(self.X, train)))
         return nets.with_encoders(arrays, np.asarray(take(self.y, train)), anchors, 0)
@@ -216,7 +217,7 @@ class FoldFits:
         Fitted on all rows.
     alignments : mapping of str to mapping of str to Alignment
         By tap and part; spaces of all folds, then of the fit on all rows.
-    reports : mapping of str to mapping
+    reports : mapping of str to AlignmentReport
         By tap what its alignment measured.
     """
 
@@ -226,14 +227,14 @@ class FoldFits:
     fits: tuple[FoldFit, ...]
     whole: FoldFit | None
     alignments: Mapping[str, Mapping[str, Alignment]]
-    reports: Mapping[str, Mapping[str, Any]]
+    reports: Mapping[str, AlignmentReport]
 
     @classmethod
     def of(cls, worker: FoldWorker, name: str, fits: tuple[FoldFit, ...], whole: FoldFit | None) -> FoldFits:
         """Bring the spaces of all folds together; that of the fit on all rows is turned to them."""
         emission, folds = worker.emissions[name], worker.folds
         alignments, reports = {}, {}
-        for tap in TapReader.of(emission.taps, JOINT).taps:
+        for tap in TapReader.of(emission.taps, CROSS_FOLD).taps:
             anchors, usable = [fit.anchors.__getitem__ for fit in fits], usable_anchors(folds, 0)
             spaces = FoldSpaces(anchors, _n_nets(fits[0]), None, usable, folds.is_time)
             found = align_fold_spaces(spaces, tap.parts, tap.reduce, 0)
@@ -275,7 +276,7 @@ class FoldFits:
         found = reading.columns
         return {
             name: map_parts(self.alignments[tap.key], space, _n_nets(self.fits[0]), found.__getitem__)
-            if encoding in JOINT
+            if encoding in CROSS_FOLD
             else found[name]
             for name, (tap, encoding) in self.emission.outputs.items()
         }
@@ -308,7 +309,7 @@ class FoldFits:
                 is_time=self.folds.is_time,
                 task=task,
                 group=None if group is None else np.asarray(group),
-                alignment=self.reports[tap.key] if encoding in JOINT else {},
+                alignment=self.reports[tap.key] if encoding in CROSS_FOLD else None,
                 seed=0,
             )
             for name, (tap, encoding) in self.emission.outputs.items()

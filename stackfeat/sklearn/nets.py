@@ -27,6 +27,7 @@ from stackfeat.errors import UsageError
 from stackfeat.members.net import FittedNets, NetMember, net_arrays
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
+from stackfeat.members.settings import NetSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import as_factory, on_cpu
 from stackfeat.nets.options import TrainOptions
@@ -131,12 +132,9 @@ class BaseNet(BaseEstimator):
         def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
             return inner_split(samples, np.arange(len(y)), "kfold", fraction, seed)
 
-        settings = {
-            "loss": task.losses[0],
-            "threads": self.threads or 1,
-            "device": self.device,
-            "seeds": self.seeds,
-        }
+        settings = NetSettings(
+            loss=task.losses[0], threads=self.threads or 1, device=self.device, seeds=self.seeds
+        )
         context = FitContext(task, y, weight, None, inner, seed, settings)
         self.fitted_: FittedNets = member.fit(Rows(len(y), inputs), context)
         self.task_ = task

@@ -26,6 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from stackfeat.encodings.encoding import Raw
 from stackfeat.errors import LeakWarning
 from stackfeat.meta.votes.hard import HardVote
 from stackfeat.sklearn._compat import (
@@ -100,7 +101,7 @@ def read_prefit(estimator: Any, emission: Emission, X: Any, n_classes: int | lis
     if not emission.taps or net is None:
         return said
     caught = net.embed(net_input(estimator, X), {tap.key: tap.tap for tap in emission.taps})
-    return Reading(said.prediction, {f"{key}@raw": values for key, values in caught.items()})
+    return Reading(said.prediction, {f"{key}@{Raw.name}": values for key, values in caught.items()})
 
 
 def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[str, np.ndarray]]:
@@ -211,7 +212,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         # A prefit estimator has one space, so layers are read as they are.
         if isinstance(emit, str) and emit == "auto":
             return Emission(plan.method)
-        if plan.has("geometry", "aligned", "relative"):
+        if any(encoding.has_common_columns for encoding in plan.encodings):
             raise ValueError(f"layers of prefit estimators are read as they are; set encode='raw' for {name}")
         return plan
 

@@ -45,6 +45,17 @@ class Entry(ABC):
         """What the entry is, such as ``block`` or ``samples``."""
         return str(self.manifest["kind"])
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What it was made from."""
+        recipe: dict[str, Any] = self.manifest["recipe"]
+        return recipe
+
+    @property
+    def files(self) -> list[str]:
+        """Full names of its files."""
+        return list(self.manifest["files"])
+
     def has(self, name: str) -> bool:
         """Return whether there is a file of this full name, such as ``proba.npy``."""
         return name in self.manifest["files"]

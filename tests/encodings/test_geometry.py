@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.covariance import empirical_covariance
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid, NearestNeighbors
+from sklearn.preprocessing import normalize
 
 from stackfeat.encodings import Geometry
 from stackfeat.errors import MemberError, UsageError
@@ -174,3 +176,45 @@ def test_bad_embeddings_are_named():
     rows[3, 2] = np.nan
     with pytest.raises(MemberError, match="in 1 of 200 rows"):
         geometry.transform(rows)
+
+
+RNG = np.random.default_rng(0)
+Y = RNG.integers(3, size=300)
+ROWS, NEW = (
+    (RNG.normal(size=(3, 6))[Y] * 1.5 + RNG.normal(size=(300, 6))).astype(np.float32),
+    RNG.normal(size=(50, 6)).astype(np.float32),
+)
+
+
+def test_readouts_of_classes_rank_them_as_scikit_learn_does():
+    said = Geometry.readouts(Geometry.fit(ROWS, Y, CLASSES, seed=0).transform(NEW), CLASSES)
+    assert list(said) == ["knn10", "knn30", "centroid", "mahalanobis"]
+    for scores in said.values():
+        assert scores.shape == (50, 3) and scores.dtype == np.float32
+        np.testing.assert_allclose(scores.sum(axis=1), 0, atol=1e-4)
+    for k in (10, 30):
+        proba = KNeighborsClassifier(k).fit(normalize(ROWS), Y).predict_proba(normalize(NEW))
+        smooth = np.log((k * proba + 1 / 3) / (k + 1))
+        ours = said[f"knn{k}"]
+        np.testing.assert_allclose(ours, smooth - smooth.mean(axis=1, keepdims=True), atol=1e-3)
+
+
+def test_readouts_say_what_a_normal_density_says_up_to_the_units_of_each_class():
+    said = Geometry.readouts(Geometry.fit(ROWS, Y, CLASSES, seed=0).transform(ROWS), CLASSES)
+    nearest = NearestCentroid().fit(ROWS, Y).predict(ROWS)
+    assert np.mean(said["centroid"].argmax(axis=1) == nearest) > 0.9
+    within = empirical_covariance(ROWS - NearestCentroid().fit(ROWS, Y).centroids_[Y], assume_centered=True)
+    white = ROWS @ np.linalg.cholesky(np.linalg.inv(0.9 * within + 0.1 * np.trace(within) / 6 * np.eye(6)))
+    assert np.mean(said["mahalanobis"].argmax(axis=1) == NearestCentroid().fit(white, Y).predict(white)) > 0.9
+
+
+def test_readouts_of_values_are_predictions_in_units_of_the_target():
+    y = 100 + ROWS[:, 0].astype(float)
+    geometry = Geometry.fit(ROWS, y, VALUES, seed=0)
+    said = geometry.readouts(geometry.transform(NEW), VALUES)
+    assert list(said) == ["knn10", "knn30", "readout0.1", "readout10"]
+    theirs = KNeighborsRegressor(10).fit(normalize(ROWS), y).predict(normalize(NEW))
+    np.testing.assert_allclose(said["knn10"][:, 0], theirs, rtol=1e-5)
+    columns = geometry.columns
+    for name, column in (("knn30", "knn30:mean"), ("readout0.1", "readout:0.1"), ("readout10", "readout:10")):
+        np.testing.assert_array_equal(said[name][:, 0], geometry.transform(NEW)[:, columns.index(column)])

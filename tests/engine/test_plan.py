@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from stackfeat.engine.plan import Plan, make_plan
 from stackfeat.engine.recipes import AlignEmitRecipe, DiagnoseRecipe, EmitRecipe, EmitView, key_of
 from stackfeat.engine.scoring import diagnose_jobs
 from stackfeat.members.options import VERSIONS as FIT_VERSIONS
+from stackfeat.members.settings import RunSettings
 
 LEVELS: dict[str, Any] = {
     "base": {
@@ -25,15 +27,7 @@ LEVELS: dict[str, Any] = {
         "best": {"vote": "greedy", "inputs": ["*/*/proba"]},
     },
 }
-SETTINGS = {
-    "threads": 1,
-    "device": "cpu",
-    "loss": "cross_entropy",
-    "gate_se": 0.5,
-    "metric": "log_loss",
-    "metric_code": None,
-    "seed_copies": 1,
-}
+SETTINGS = RunSettings(threads=1, loss="cross_entropy", metric="log_loss")
 
 
 def plan(levels: dict[str, Any] = LEVELS, settings: dict[str, Any] | None = None, **sources: Any) -> Plan:
@@ -47,7 +41,8 @@ def plan(levels: dict[str, Any] = LEVELS, settings: dict[str, Any] | None = None
         "is_time": False,
         "seed": 42,
     }
-    given = Sources(settings=SETTINGS | (settings or {}), source_hash=lambda name: None, **(values | sources))
+    chosen = replace(SETTINGS, **(settings or {}))
+    given = Sources(settings=chosen, source_hash=lambda name: None, **(values | sources))
     return make_plan(build_graph(config.levels, "multiclass"), given)
 
 
@@ -109,7 +104,7 @@ def test_jobs_come_after_all_that_they_read() -> None:
     for wave in (wave for waves in made.waves.values() for wave in waves):
         for job in wave:
             for step in job.steps:
-                recipe = step.recipe.to_json()
+                recipe = step.to_json()
                 needed = [place[0] for block in recipe.get("blocks", ()) for place in block["oof"] if place]
                 needed += [place[0] for view in recipe.get("views", ()) for place in view["blocks"]]
                 needed += recipe.get("fits", [])
@@ -159,7 +154,7 @@ def test_options_that_a_vote_does_not_use_are_not_in_its_key() -> None:
 
 def test_seeds_differ_by_member_repeat_and_fold() -> None:
     made = plan(n_repeats=2)
-    seeds = [job.steps[0].recipe.to_json()["seed"] for job in made.jobs() if job.what == "fit"]
+    seeds = [job.steps[0].to_json()["seed"] for job in made.jobs() if job.what == "fit"]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -189,7 +184,7 @@ def test_a_nested_member_trains_on_models_that_saw_neither_fold() -> None:
     for job in made.jobs():
         if job.member != "meta/m" or job.fold == "all":
             continue
-        for block in job.steps[0].recipe.to_json()["blocks"]:
+        for block in job.steps[0].to_json()["blocks"]:
             for fold, (key, array) in enumerate(block["oof"]):
                 if fold == job.fold:
                     assert key == made.fits[block["name"].rsplit("/", 1)[0], 0, fold]
@@ -233,7 +228,7 @@ def test_ungated_activations_beside_predictions_are_nested_as_raw_columns_are(
 def emitted(made: Plan, member: str, fold: object) -> list[dict[str, Any]]:
     """Views that a fit says something of, as its emit recipe lists them."""
     key = made.emits[member, 0, fold]
-    (recipe,) = [step.recipe.to_json() for job in made.jobs() for step in job.steps if step.key == key]
+    (recipe,) = [step.to_json() for job in made.jobs() for step in job.steps if step.key == key]
     return list(recipe["views"])
 
 
@@ -255,7 +250,7 @@ def test_an_early_mean_is_read_where_a_late_run_reads_each_view() -> None:
     assert list(mean["blocks"][0]) == [view["blocks"][0] for view in emitted(late, "meta/m", "all")]
     (whole,) = emitted(refit, "meta/m", "all")
     assert whole["fold"] == "refit"
-    assert whole["blocks"][0] == (refit.emits["base/mlp", 0, "all"], "viewrefit/proba")
+    assert tuple(whole["blocks"][0]) == (refit.emits["base/mlp", 0, "all"], "viewrefit/proba")
     # No fold model is asked about test rows: the refit's map is fitted on training rows.
     assert {fold for _, _, fold in refit.emits} == {"all"}
 
@@ -285,7 +280,7 @@ def test_a_block_is_diagnosed_on_test_rows_in_the_averaging_in_use() -> None:
     for mode in ("late", "early", "refit"):
         made = plan(averaging=mode)
         (step,) = diagnose_jobs(made)["base/mlp/penultimate@geometry"].steps
-        recipe = step.recipe.to_json()
+        recipe = step.to_json()
         seen[mode] = recipe.get("averaging"), [place[1] for place in recipe["views"]]
     folds = [f"view{fold}/penultimate@geometry" for fold in range(3)]
     assert seen == {
@@ -302,7 +297,7 @@ def test_held_out_rows_take_the_fits_and_views_of_test_rows_and_are_never_anchor
         assert held is not None and held.sources.test == "h"
         assert (made.fits, made.aligns, made.emits) == (alone.fits, alone.aligns, alone.emits)
         assert held.test_maps is made.test_maps and held.align_emits.keys() == made.align_emits.keys()
-        recipes = {step.key: step.recipe.to_json() for job in made.jobs() for step in job.steps}
+        recipes = {step.key: step.to_json() for job in made.jobs() for step in job.steps}
         assert {recipes[key]["samples"] for key in held.emits.values()} == {"h"}
         for unit, key in held.emits.items():
             views = [view["fold"] for view in recipes[key]["views"]]

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackfeat.engine.jobs import Job, Step
+from stackfeat.engine.jobs import Job
 from stackfeat.engine.schedule import GRACE_SECONDS, Deadlines, Progressed, Schedule
 
 NOTHING = Progressed(any_job=False, any_member=False)
@@ -48,7 +49,7 @@ def simulate(
     """Run N_FOLDS folds of every member, each of which takes some seconds; `done_before`: one fold less."""
     ranks, machine = ranks or {}, Machine(n_workers, starts_at)
     names = [f"{name} {k}" for name in seconds for k in range(N_FOLDS - (name in (done_before or {})))]
-    jobs = [Job(name.split()[0], 0, int(name.split()[1]), (Step(name, {}),)) for name in names]
+    jobs = [Job(name.split()[0], 0, int(name.split()[1]), (SimpleNamespace(key=name),)) for name in names]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: machine.now)
         schedule = Schedule(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.engine.worker import STAGES
+from stackfeat.engine import worker
 
 SPY = '''
 """Writes down every row it is given."""
@@ -66,9 +66,9 @@ class Witness:
     def __init__(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log = log
         log.write_text("")
-        inner = STAGES["fit"]
+        inner = worker._fit
 
-        def noted(store: Any, recipe: Any, held: Any, trust_code: bool) -> None:
+        def noted(store: Any, recipe: Any, trust_code: bool) -> Any:
             unit = {
                 "repeat": recipe.repeat,
                 "fold": recipe.fold,
@@ -76,9 +76,9 @@ class Witness:
             }
             with log.open("a") as file:
                 file.write(json.dumps({"unit": unit}) + "\n")
-            inner(store, recipe, held, trust_code)
+            return inner(store, recipe, trust_code)
 
-        monkeypatch.setitem(STAGES, "fit", noted)
+        monkeypatch.setattr(worker, "_fit", noted)
 
     def member(self, tag: str, kind: str = "SpyClassifier", **options: Any) -> dict[str, Any]:
         params = {"log": str(self.log), "tag": tag, **options.pop("params", {})}

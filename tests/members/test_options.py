@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.engine.recipes import key_of
 from stackfeat.members import MEMBERS, make_member
 from stackfeat.members.options import MemberOptions, RunFacts
+from stackfeat.members.settings import RunSettings, Settings
+from stackfeat.structure import checked, plain
 
 FILES = {"oof": "mate.csv"}
 EXAMPLES: dict[str, list[tuple[dict[str, Any], int]]] = {
@@ -30,15 +33,7 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], int]]] = {
 }
 """By kind: options, and what a fit is likely to cost."""
 CASES = [(kind, values, cost) for kind, rows in EXAMPLES.items() for values, cost in rows]
-RUN = {
-    "threads": 1,
-    "seed_copies": 2,
-    "device": "cpu",
-    "loss": "mse",
-    "gate_se": 0.5,
-    "metric": "rmse",
-    "metric_code": None,
-}
+RUN = RunSettings(threads=1, seed_copies=2, device="cpu", loss="mse", gate_se=0.5, metric="rmse")
 
 
 def made(kind: str, values: dict[str, Any]) -> MemberOptions:
@@ -67,8 +62,17 @@ def test_the_recipe_of_a_member_makes_it_again(kind: str, values: dict[str, Any]
 def test_what_enters_keys_is_plain_data(kind: str, values: dict[str, Any], cost: int) -> None:
     options = made(kind, values)
     settings = options.settings(RUN, has_blocks=True, has_features=True)
-    key_of({"member": options.recipe(), "settings": settings, "libraries": options.libraries()})
-    assert settings["threads"] == 1 and options.libraries()
+    key_of({"member": options.recipe(), "settings": plain(settings), "libraries": options.libraries()})
+    assert settings.threads == 1 and options.libraries()
+
+
+@pytest.mark.parametrize(("has_blocks", "has_features"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(("kind", "values", "cost"), CASES)
+def test_settings_come_back_from_json_as_they_were(
+    kind: str, values: dict[str, Any], cost: int, has_blocks: bool, has_features: bool
+) -> None:
+    settings = made(kind, values).settings(RUN, has_blocks=has_blocks, has_features=has_features)
+    assert checked(Settings, json.loads(json.dumps(plain(settings))), "settings") == settings
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])

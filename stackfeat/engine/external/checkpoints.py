@@ -8,8 +8,9 @@ Out: entries of bytes and of folds; notes; or an error that says why these check
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from stackfeat.data.files.fingerprint import hash_file
@@ -71,14 +72,14 @@ class MemberFiles:
 
     def imported(self, given: PredictionFiles) -> ImportedRecipe:
         """Return the recipe of predictions from files."""
-        roles: dict[str, list[str]] = {"oof": [given.oof]}
-        if given.test is not None:
-            roles["test"] = self.of_folds(given.test)
-        for role in ("oof_ids", "test_ids"):
-            name = getattr(given, role)
-            roles |= {role: [name]} if name is not None else {}
+        roles = {
+            "oof": [given.oof],
+            "test": [] if given.test is None else self.of_folds(given.test),
+            "oof_ids": [] if given.oof_ids is None else [given.oof_ids],
+            "test_ids": [] if given.test_ids is None else [given.test_ids],
+        }
         return ImportedRecipe(
-            files={role: tuple(map(self.hash, names)) for role, names in roles.items()},
+            files={role: tuple(map(self.hash, names)) for role, names in roles.items() if names},
             samples=self.samples,
             id=self.id_name,
             target=self.target,
@@ -86,7 +87,7 @@ class MemberFiles:
         )
 
     def sources(self, options: MemberOptions, repeat: int, fold: Fold) -> dict[str, str]:
-        """Return the keys of the entries that a unit reads, by role; none for most members."""
+        """Return the keys of the entries that a job reads, by role; none for most members."""
         if options.files is not None:
             return {PREDICTIONS: self.imported(options.files).key}
         return {} if options.checkpoints is None else self._checkpoints(options.checkpoints, repeat, fold)
@@ -151,9 +152,17 @@ def ensure_checkpoints(
                 continue
             found = _fold_problem(own, file, rows)
             problems += [f"{member}: {found}"] if found else []
-            notes += [f"warning: {member}: {text}" for text in _fold_notes(file)] if not found else []
+            if not found and not file.is_identical:
+                notes.append(
+                    f"warning: {member}: checkpoints of other folds than the run's ({file.fingerprint}; run "
+                    f"{file.run_fingerprint}): each row goes through the net that did not see it, but these nets saw "
+                    "labels that the run holds back in its folds"
+                )
             n_folds = n_folds if file.is_identical else file.n_folds
-        for name in _needed(own, n_folds, rows.folds.n_repeats):
+        # One file may serve several folds, repeats or seeds.
+        parts = product(range(rows.folds.n_repeats), range(n_folds), range(own.seeds))
+        names = [fill(own.pattern, fold=fold, repeat=repeat, seed=seed) for repeat, fold, seed in parts]
+        for name in dict.fromkeys(names):
             problem = _ensure_bytes(name, files, store)
             problems += [f"{member}: {problem}"] if problem else []
         if own.is_tuned and not has_fold(own.pattern):
@@ -163,17 +172,6 @@ def ensure_checkpoints(
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
     return notes
-
-
-def _needed(given: Checkpoints, n_folds: int, n_repeats: int) -> Iterator[str]:
-    """Yield the names of all files that some unit reads, each once."""
-    names = (
-        fill(given.pattern, fold=fold, repeat=repeat, seed=seed)
-        for repeat in range(n_repeats)
-        for fold in range(n_folds)
-        for seed in range(given.seeds)
-    )
-    yield from dict.fromkeys(names)
 
 
 def _ensure_bytes(name: str, files: MemberFiles, store: EntryStore) -> str | None:
@@ -219,12 +217,3 @@ def _fold_problem(given: Checkpoints, file: FoldFile, rows: CheckpointRows) -> s
         f"the folds of checkpoints that hand on features must be the run's own; {why}: put the column fold into the "
         "training file and name it as data.fold (folds.kind: column). Or hand on predictions only: emit: [proba]"
     )
-
-
-def _fold_notes(file: FoldFile) -> list[str]:
-    if file.is_identical:
-        return []
-    return [
-        f"checkpoints of other folds than the run's ({file.fingerprint}; run {file.run_fingerprint}): each row "
-        "goes through the net that did not see it, but these nets saw labels that the run holds back in its folds"
-    ]

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from stackfeat.encodings.encoding import Encoding
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.meta.gating.readout_blocks import readout_scores
-from stackfeat.meta.scaling import Scaling, scaling_of
+from stackfeat.meta.scaling import Scaling
 from stackfeat.tasks.task import Task
 
 
@@ -40,10 +40,9 @@ class Block:
     readouts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def encoded(cls, name: str, values: np.ndarray, encoding: str | None, task: Task | None) -> Block:
+    def encoded(cls, name: str, values: np.ndarray, encoding: type[Encoding], task: Task | None) -> Block:
         """Make a block of encoded activations, scaled and read as suits the encoding."""
-        scores = {} if task is None else readout_scores(encoding, values, task)
-        return cls(name, values, scaling_of(encoding), scores)
+        return cls(name, values, encoding.scaling, {} if task is None else encoding.readouts(values, task))
 
     def take(self, rows: slice) -> Block:
         readouts = {name: scores[rows] for name, scores in self.readouts.items()}

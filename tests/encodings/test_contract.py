@@ -1,8 +1,11 @@
-"""The contract that every encoding keeps, on the same awkward data for all of them."""
+"""What every encoding promises, on the same awkward data for all of them."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +13,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from stackfeat.encodings import align, default_width
-from stackfeat.encodings.encoder import OWN, FoldSpace
+from stackfeat.encodings import CROSS_FOLD, ENCODINGS, PER_FOLD, align, default_width
+from stackfeat.encodings.options import TapOptions
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.nets.options import JOINT, Encoding
 from stackfeat.tasks.task import Task
 
-ENCODINGS = (*OWN, *JOINT)
 N_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is special about an encoding.
+
+    Attributes
+    ----------
+    comparable : callable
+        What is the same of its columns whatever the order of rows it is fitted to.
+    """
+
+    comparable: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+ROWS = {
+    "geometry": Row(),
+    # A principal direction has no sign.
+    "aligned": Row(comparable=np.abs),
+    "reference": Row(comparable=np.abs),
+    # Its columns are the anchors, in the order in which they were given.
+    "relative": Row(comparable=lambda columns: np.sort(columns, axis=1)),
+    "raw": Row(),
+}
 
 
 def make_task(n_classes: int) -> Task:
@@ -51,7 +76,7 @@ def encode_folds(
     known = np.flatnonzero(fold_of >= 0)
     anchors = known[: min(32, len(known))]
     parts: dict[int, np.ndarray] = {}
-    if name in JOINT:
+    if name in CROSS_FOLD:
         usable = [fold_of[known] != fold for fold in range(N_FOLDS)]
         target = np.maximum(
             spaces[0][known] @ np.random.default_rng(7).normal(size=(spaces[0].shape[1], 9)), 0
@@ -60,14 +85,14 @@ def encode_folds(
             [space[known] for space in spaces],
             reduce=default_width(int(min(mask.sum() for mask in usable))),
             usable=usable,
-            target=target if name == "reference" else None,
+            target=target if ENCODINGS[name].needs_untrained else None,
         )
         parts = {fold: alignment.transform(fold, space) for fold, space in enumerate(spaces)}
     else:
         for fold, space in enumerate(spaces):
             train = known[fold_of[known] != fold]
-            fitted = OWN[name].fit(FoldSpace(space[train], y[train], space[anchors]), task, 0)
-            again = OWN[name].load(fitted.arrays(), task)
+            fitted = PER_FOLD[name].fit(space[train], y[train], task, seed=0, anchors=space[anchors])
+            again = PER_FOLD[name].from_arrays(fitted.arrays(), task)
             parts[fold] = fitted.transform(space)
             assert again.transform(space).tobytes() == parts[fold].tobytes()
     out = np.empty((len(y), parts[0].shape[1]), dtype=np.float32)
@@ -105,8 +130,36 @@ def case(kind: str, n_classes: int, seed: int = 0) -> tuple[list[np.ndarray], np
 KINDS = ("plain", "rare", "missing", "wide", "dead", "constant", "duplicates", "lifeless")
 
 
-def test_every_encoding_of_the_config_is_in_the_family() -> None:
-    assert set(get_args(Encoding)) == set(ENCODINGS)
+def test_every_encoding_has_a_row() -> None:
+    assert list(ROWS) == list(ENCODINGS)
+    assert {*PER_FOLD, *CROSS_FOLD} == set(ENCODINGS)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_tap_takes_every_encoding(name: str) -> None:
+    assert TapOptions(tap="fc1", encode=name).encode == (name,)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_the_table_of_the_docs_says_what_an_encoding_is(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/semantics.md").read_text("utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` | "))
+    fitted, target, columns, scaling = (cell.strip() for cell in row.split("|")[2:6])
+    encoding = ENCODINGS[name]
+    assert fitted == ("over all folds" if name in CROSS_FOLD else "in each fold")
+    assert target == ("yes" if encoding.needs_one_target else "no")
+    assert columns == ("yes" if encoding.has_common_columns else "no")
+    assert scaling == {"scalar": "one factor for all", "zscore": "each by its own"}[encoding.scaling]
+
+
+@pytest.mark.parametrize("n_classes", [0, 3])
+@pytest.mark.parametrize("name", PER_FOLD)
+def test_readouts_are_finite_scores_of_every_row(name: str, n_classes: int) -> None:
+    (rows, *_), y, _, task = case("plain", n_classes)
+    fitted = PER_FOLD[name].fit(rows[:100], y[:100], task, seed=0, anchors=rows[:20])
+    for scores in fitted.readouts(fitted.transform(rows), task).values():
+        assert scores.shape == (len(rows), task.n_outputs) and scores.dtype == np.float32
+        assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("n_classes", [0, 2, 3, 26])
@@ -141,10 +194,7 @@ def test_the_order_of_rows_does_not_matter(name: str, kind: str, n_classes: int)
     ]
     plain = encode_folds(name, spaces, y, fold_of, task)
     mixed = encode_folds(name, [space[order] for space in spaces], y[order], fold_of[order], task)
-    if name == "relative":  # its columns are the anchors, in the order in which they were given
-        plain, mixed = np.sort(plain, axis=1), np.sort(mixed, axis=1)
-    if name in JOINT:  # a principal direction has no sign
-        plain, mixed = np.abs(plain), np.abs(mixed)
+    plain, mixed = (ROWS[name].comparable(columns) for columns in (plain, mixed))
     np.testing.assert_allclose(mixed, plain[order], rtol=1e-3, atol=1e-3)
 
 
@@ -179,19 +229,20 @@ def test_new_rows_change_no_map_and_no_row_depends_on_its_company(name: str) -> 
 def test_the_place_of_a_row_among_others_does_not_matter(name: str, d: int) -> None:
     rng = np.random.default_rng(0)
     rows = np.maximum(rng.normal(size=(300, d)), 0).astype(np.float32)
-    if name in JOINT:
-        alignment = align([rows[:100]], target=rng.normal(size=(100, 5)) if name == "reference" else None)
+    if name in CROSS_FOLD:
+        target = rng.normal(size=(100, 5)) if ENCODINGS[name].needs_untrained else None
+        alignment = align([rows[:100]], target=target)
         whole, few = (alignment.transform(0, some) for some in (rows, rows[[7, 3, 211]]))
     else:
-        fitted = OWN[name].fit(FoldSpace(rows[:100], np.arange(100) % 3, rows[:60]), make_task(3), 0)
+        fitted = PER_FOLD[name].fit(rows[:100], np.arange(100) % 3, make_task(3), seed=0, anchors=rows[:60])
         whole, few = (fitted.transform(some) for some in (rows, rows[[7, 3, 211]]))
     assert few.tobytes() == whole[[7, 3, 211]].tobytes()
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", PER_FOLD)
 def test_activations_that_are_not_finite_are_refused(name: str) -> None:
     spaces, y, _, task = case("plain", 3)
-    fitted = OWN[name].fit(FoldSpace(spaces[0], y, spaces[0][:8]), task, 0)
+    fitted = PER_FOLD[name].fit(spaces[0], y, task, seed=0, anchors=spaces[0][:8])
     with pytest.raises(UsageError, match=r"shape \(n, 12\)"):
         fitted.transform(spaces[0][:, :5])
     spaces[0][3, 2] = np.nan
@@ -228,14 +279,15 @@ def test_turning_and_stretching_a_space_changes_nothing(
     (rows, *_), y, _, task = case("plain", n_classes, seed)
     turned = 5 * rows @ ortho_group.rvs(12, random_state=seed).astype(np.float32)
     plain, other = (
-        OWN[name].fit(FoldSpace(r[:100], y[:100], r[:20]), task, 0).transform(r[100:]) for r in (rows, turned)
+        PER_FOLD[name].fit(r[:100], y[:100], task, seed=0, anchors=r[:20]).transform(r[100:])
+        for r in (rows, turned)
     )
     np.testing.assert_allclose(other, plain, atol=tolerance * np.abs(plain).max())
 
 
 def test_relative_is_the_cosine_of_centred_rows() -> None:
     (rows, *_), _, _, _ = case("plain", 3)
-    fitted = OWN["relative"].fit(FoldSpace(rows[:100], np.zeros(100), rows[90:110]), make_task(3), 0)
+    fitted = PER_FOLD["relative"].fit(rows[:100], np.zeros(100), make_task(3), seed=0, anchors=rows[90:110])
     x = rows.astype(float) - rows[:100].astype(float).mean(axis=0)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosine = unit @ unit[90:110].T

@@ -11,12 +11,10 @@ import pytest
 from stackfeat.data.samples import Samples
 from stackfeat.data.schema.prediction_file import PredictionRows
 from stackfeat.data.splits.folds import Folds
-from stackfeat.engine.external.checks import examine
+from stackfeat.engine.external.predictions import Candidate, Check, examine
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import (
     Aligned,
-    Candidate,
-    Check,
     FoldFile,
     align,
     on_members_scale,
