@@ -101,7 +101,7 @@ def audit(
     trust_code : bool, optional
         For the rerun, where the run needed it. None: unless `stackfeat trust` remembers it; False: not even then.
     progress : Progress, optional
-        Told of the units of the reruns.
+        Told of the jobs of the reruns.
 
     Returns
     -------

@@ -25,7 +25,7 @@ FILE_WIDTH = 160
 
 
 class AuditProgress(Progress):
-    """A bar over all units of all reruns; a context manager."""
+    """A bar over all jobs of all reruns; a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or visible_console(stderr=True)
@@ -34,7 +34,7 @@ class AuditProgress(Progress):
         self.units = self.add_task("permuted labels", total=None, visible=False)
 
     def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
-        """Take note of all units there are."""
+        """Take note of all jobs there are."""
         self.update(self.units, total=len(jobs), visible=True)
 
     def done(self, job: Job, seconds: float, error: BaseException | None) -> None:

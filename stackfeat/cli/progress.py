@@ -1,7 +1,7 @@
 """What a person sees while a run works and when it ends.
 
 On a terminal: a table of members and folds that fills up, with the time left. Elsewhere:
-one plain line for each finished unit, so logs stay readable.
+one plain line for each finished job, so logs stay readable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended
 
 
 class TerminalProgress:
-    """Shows units as they finish; a context manager."""
+    """Shows jobs as they finish; a context manager."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or visible_console(stderr=True)
@@ -69,7 +69,7 @@ class TerminalProgress:
             self.console.print(continued(f"{job.label}: {outcome}"), markup=False, highlight=False)
 
     def table(self) -> Table:
-        """Return the table of members and their units."""
+        """Return the table of members and their jobs."""
         table = Table("member", "units", box=None, title_justify="left", title=self._title())
         for member, units in self.states.items():
             table.add_row(one_line(member), " ".join(_MARKS[state] for state in units.values()))

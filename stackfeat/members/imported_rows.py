@@ -271,7 +271,7 @@ STEM = "checkpoint"
 
 
 def weights_role(seed: int, fold: int | None = None) -> str:
-    """Return the name of a checkpoint: of this unit's fold, or of one of all folds."""
+    """Return the name of a checkpoint: of this job's fold, or of one of all folds."""
     return f"weights/{seed}" if fold is None else f"weights/{fold}/{seed}"
 
 

@@ -52,7 +52,7 @@ class PredictedRows:
 
 
 @dataclass(frozen=True)
-class Finished:
+class CompletedRun:
     """A computed stack.
 
     Attributes
@@ -64,7 +64,7 @@ class Finished:
     fits : dict of (str, int, int or str) to FitInfo
         What the fits noted, by member, repeat and fold.
     computed : set of str
-        Members with a unit computed by this run.
+        Members with a job computed by this run.
     diagnoses : dict of str to dict
         Feature block to its diagnostics.
     held : HeldRows or None
@@ -134,7 +134,7 @@ class RunResult:
     ----------
     folder : Path
         The run folder.
-    finished : Finished
+    finished : CompletedRun
         All that was found out.
     leaderboard : DataFrame
         A row for each member: level, member, metric, score, se, fold_mean, a column per fold,
@@ -148,7 +148,7 @@ class RunResult:
     submission : Path or None
         None without a test file.
     n_computed, n_cached : int
-        Units (member, repeat, fold) computed by this run, and found in the store.
+        Jobs (member, repeat, fold) computed by this run, and found in the store.
     failed : dict of str to str
         Members that failed, and why.
     left_out : list of str
@@ -157,7 +157,7 @@ class RunResult:
     """
 
     folder: Path
-    finished: Finished = field(repr=False)
+    finished: CompletedRun = field(repr=False)
     leaderboard: pd.DataFrame
     submitted: str
     score: float

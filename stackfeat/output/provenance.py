@@ -14,7 +14,7 @@ from typing import Any, Literal
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.recipes import Place
 from stackfeat.errors import UsageError, as_written
-from stackfeat.output.completed_run import Finished
+from stackfeat.output.completed_run import CompletedRun
 from stackfeat.output.run_file import PROVENANCE as FILE
 from stackfeat.output.write import file_name
 from stackfeat.store.manifest import read_sealed, seal
@@ -69,7 +69,7 @@ class Index:
     files: Mapping[str, dict[str, Any]]
 
     @classmethod
-    def of(cls, finished: Finished, *, store: str, folder: str) -> Index:
+    def of(cls, finished: CompletedRun, *, store: str, folder: str) -> Index:
         """Return what is to be known of a run."""
         plan = finished.plan
         fits: dict[str, dict[str, str]] = {}

@@ -21,7 +21,7 @@ from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
 from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
-from stackfeat.output.completed_run import Finished
+from stackfeat.output.completed_run import CompletedRun
 from stackfeat.output.files import write_bytes, write_csv, write_json
 from stackfeat.output.run_file import SUBMISSION
 from stackfeat.output.run_folder import Draft
@@ -38,7 +38,7 @@ _LEAST_WEIGHT = 0.0005
 _NOT_NEEDED = ("oof/", "anchor/", "rows/")
 
 
-def write_predictor(draft: Draft, finished: Finished, extra: dict[str, Any]) -> None:
+def write_predictor(draft: Draft, finished: CompletedRun, extra: dict[str, Any]) -> None:
     """Write everything that later rows need, unless it is there.
 
     Parameters
@@ -72,7 +72,7 @@ def write_predictor(draft: Draft, finished: Finished, extra: dict[str, Any]) -> 
 
 def write_run(
     draft: Draft,
-    finished: Finished,
+    finished: CompletedRun,
     *,
     config_yaml: str,
     form: Form,
@@ -106,7 +106,7 @@ def write_run(
     write_bytes(draft.path("report.html"), render_report(finished, title).encode())
 
 
-def _write_folds(path: Path, finished: Finished) -> None:
+def _write_folds(path: Path, finished: CompletedRun) -> None:
     """Write a row for each repeat and row of the training file; fold -1: held out, or never predicted."""
     held, n_repeats = finished.held, finished.folds.n_repeats
     ids = finished.train.ids if held is None else held.holdout.ids
@@ -123,7 +123,7 @@ def _write_folds(path: Path, finished: Finished) -> None:
     write_csv(path, list(table), [column.tolist() for column in table.values()])
 
 
-def _write_predictions(draft: Draft, finished: Finished) -> None:
+def _write_predictions(draft: Draft, finished: CompletedRun) -> None:
     for score in finished.scores:
         for rows in finished.predicted(score):
             name = f"{rows.folder}/{file_name(score)}"
@@ -137,7 +137,7 @@ def file_name(score: Score) -> str:
     return f"{safe_name(f'{score.node.level}.{score.node.name}')}.csv"
 
 
-def leaderboard(finished: Finished) -> tuple[list[str], list[list[Any]]]:
+def leaderboard(finished: CompletedRun) -> tuple[list[str], list[list[Any]]]:
     """Return the header and rows of the leaderboard, best member first."""
     held = () if finished.held is None else ("holdout", "holdout_se")
     folds = [f"fold_{k}" for k in range(finished.folds.n_folds)]
@@ -151,7 +151,7 @@ def leaderboard(finished: Finished) -> tuple[list[str], list[list[Any]]]:
     return header, rows
 
 
-def holdout_values(finished: Finished, score: Score) -> dict[str, float | None]:
+def holdout_values(finished: CompletedRun, score: Score) -> dict[str, float | None]:
     """A member's score on the held-out rows and its standard error; nothing in runs without such rows."""
     if finished.held is None:
         return {}
@@ -162,7 +162,7 @@ def holdout_values(finished: Finished, score: Score) -> dict[str, float | None]:
     }
 
 
-def scores_json(finished: Finished) -> dict[str, Any]:
+def scores_json(finished: CompletedRun) -> dict[str, Any]:
     """Return what scores.json holds; nothing in it depends on time or on what was cached."""
     members = {
         score.name: {
@@ -208,7 +208,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def render_report(finished: Finished, title: str) -> str:
+def render_report(finished: CompletedRun, title: str) -> str:
     """Return the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -222,7 +222,7 @@ def render_report(finished: Finished, title: str) -> str:
     return environment.get_template("report.html").render(**page_values(finished, title))
 
 
-def page_values(finished: Finished, title: str) -> dict[str, Any]:
+def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
     """Return what the template shows, as plain values."""
     metric = finished.metric
     scores = sorted(finished.scores, key=lambda score: metric.signed(score.score))
@@ -254,7 +254,7 @@ def page_values(finished: Finished, title: str) -> dict[str, Any]:
     }
 
 
-def _verdict(finished: Finished) -> str:
+def _verdict(finished: CompletedRun) -> str:
     chosen, metric = finished.chosen, finished.metric
     text = f"{chosen.name} scores {_short(chosen.score)} ± {chosen.se:.2g} ({metric.name}, out of fold)"
     if chosen.holdout is not None:
@@ -268,7 +268,7 @@ def _verdict(finished: Finished) -> str:
     return f"{text}: {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.name}."
 
 
-def _row(score: Score, finished: Finished, low: float, high: float) -> dict[str, Any]:
+def _row(score: Score, finished: CompletedRun, low: float, high: float) -> dict[str, Any]:
     spread = (high - low) or 1.0
     places = [
         None if value is None else round((value - low) / spread * _STRIP_WIDTH, 1) for value in score.folds
@@ -292,7 +292,7 @@ def _row(score: Score, finished: Finished, low: float, high: float) -> dict[str,
     }
 
 
-def _weights(finished: Finished) -> list[dict[str, Any]]:
+def _weights(finished: CompletedRun) -> list[dict[str, Any]]:
     """Weights of fitted votes in the fit on all rows (or the last pipeline)."""
     tables = []
     for score in finished.scores:

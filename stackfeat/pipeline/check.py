@@ -1,7 +1,7 @@
 """check and import: what can be said of a config before a run. Nothing is computed or written.
 
 In:  a config; for `import` also files that are no member of it yet.
-Out: the plan as text: members with what they read and pass on, and how many units are stored already; or the
+Out: the plan as text: members with what they read and pass on, and how many jobs are stored already; or the
      checks of other people's predictions.
 """
 

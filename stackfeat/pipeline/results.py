@@ -1,7 +1,7 @@
 """Results: scores and diagnostics of a computed plan collected, the run folder written.
 
 In:  a planner, a plan whose members are done, and where jobs run.
-Out: a Finished value; then files and a RunResult.
+Out: a CompletedRun value; then files and a RunResult.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction
 from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
-from stackfeat.output.completed_run import Finished, HeldRows, RunResult
+from stackfeat.output.completed_run import CompletedRun, HeldRows, RunResult
 from stackfeat.output.files import write_bytes
 from stackfeat.output.provenance import Index
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
@@ -64,14 +64,14 @@ def collect(
     data: DataFiles,
     of_plan: PlanWarnings,
     context: RunContext,
-) -> Finished:
+) -> CompletedRun:
     """Score every member, diagnose every feature block, choose the submission."""
     config, store, metric, sources = planner.config, planner.store, planner.metric(), plan.sources
     measured = _measure(planner, plan, context)
     wanted, absent = _wanted(config.submit, measured.scores)
     overfit = find_overfit(measured.scores, metric)
     failed = report.failed | measured.failed
-    finished = Finished(
+    finished = CompletedRun(
         plan=plan,
         store=store,
         folds=load_folds(store.read(sources.folds)),
@@ -81,7 +81,7 @@ def collect(
         averaging=planner.averaging(),
         scores=measured.scores,
         chosen=choose_submission(measured.scores, metric, wanted, {item.member.name for item in overfit}),
-        fits={unit: FitInfo.of(store.read(key)) for unit, key in plan.fits.items()},
+        fits={fit: FitInfo.of(store.read(key)) for fit, key in plan.fits.items()},
         computed={job.member for job in plan.jobs() if job.key in context.computed},
         diagnoses=measured.diagnoses,
         failed={name: str(error) for name, error in failed.items()},
@@ -163,7 +163,7 @@ def _read_scores(
     return found
 
 
-def _warnings(finished: Finished, data: DataFiles, of_plan: PlanWarnings) -> list[str]:
+def _warnings(finished: CompletedRun, data: DataFiles, of_plan: PlanWarnings) -> list[str]:
     """Return what to warn of in the scores, the plan that was carried out, and its members."""
     metric, task = finished.metric, finished.task
     return [
@@ -207,7 +207,7 @@ def _warn_of_blocks(diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Seque
     return warnings
 
 
-def _fit_warnings(finished: Finished) -> list[str]:
+def _fit_warnings(finished: CompletedRun) -> list[str]:
     """What libraries warned of while members were fitted, once for each member."""
     texts = []
     for (member, *_), info in finished.fits.items():
@@ -217,7 +217,7 @@ def _fit_warnings(finished: Finished) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _external_warnings(finished: Finished) -> list[str]:
+def _external_warnings(finished: CompletedRun) -> list[str]:
     """Say what looks wrong about members made elsewhere: far above all others, near chance, another order."""
     metric, found = finished.metric, list[str]()
     own = [score for score in finished.scores if score.node.is_base and not score.options.is_foreign]
@@ -241,7 +241,7 @@ def _leak_warning(score: Score, best: Score, metric: Metric) -> list[str]:
     ]
 
 
-def _checkpoint_warnings(finished: Finished, score: Score, has_order: bool) -> list[str]:
+def _checkpoint_warnings(finished: CompletedRun, score: Score, has_order: bool) -> list[str]:
     plan, train, task = finished.plan, finished.train, finished.task
     places = [plan.oof_places(score.block, repeat) for repeat in range(plan.sources.n_repeats)]
     values, covered = oof_prediction(finished.store, places, finished.folds, task, "mean")
@@ -270,7 +270,7 @@ def _order_warnings(metric: Metric, task: Task) -> list[str]:
 
 def write_results(
     planner: Planner,
-    finished: Finished,
+    finished: CompletedRun,
     sample: pd.DataFrame | None,
     computed: Container[str],
     outputs: RunFolder,

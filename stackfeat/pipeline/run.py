@@ -55,7 +55,7 @@ def run(
     data_roots : sequence of Path
         Folders outside the config's that its paths may lead to.
     progress : Progress, optional
-        Told of every finished unit.
+        Told of every finished job.
     started : float, optional
         `time.monotonic()` from which ``limits.time`` counts, where loading and imports count too.
 
@@ -72,7 +72,7 @@ def run(
     InfrastructureError
         If the machine has not what the run needs: disk, memory, permissions. The same call goes on.
     KeyboardInterrupt
-        Finished units are stored; the same call goes on from there.
+        Finished jobs are stored; the same call goes on from there.
 
     Examples
     --------

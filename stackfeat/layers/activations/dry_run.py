@@ -1,7 +1,7 @@
 """Dry runs that say what each tap will give, before any real work.
 
 In:  a module, what to read, the arguments of one small batch.
-Out: an `Examination`: for each tap how often it fired, shape, dtype, batch axis, or why it cannot
+Out: an `DryRunReport`: for each tap how often it fired, shape, dtype, batch axis, or why it cannot
      fire; and whether rows influence each other.
      A mask or lengths that do not fit what the taps read are refused.
 """
@@ -77,7 +77,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Examination:
+class DryRunReport:
     """What dry runs say of a net and its taps.
 
     Attributes
@@ -128,7 +128,7 @@ def examine(
     reads: Sequence[Read],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
-) -> Examination:
+) -> DryRunReport:
     """Run a net on a few rows, and on one row more, and compare.
 
     Parameters
@@ -167,7 +167,7 @@ def examine(
         }
     fires = any(finding.calls for finding in findings.values())
     kept = tuple(read for read in reads if findings[read.key].calls or not (read.from_pattern and fires))
-    return Examination(
+    return DryRunReport(
         reads=kept,
         findings={read.key: findings[read.key] for read in kept},
         influenced=tuple(
@@ -282,7 +282,7 @@ def finding_of(model: nn.Module, read: Read, run: DryRun, layout: Layout, inputs
     )
 
 
-def check_user_mask(model: nn.Module, examination: Examination, inputs: Arguments) -> None:
+def check_user_mask(model: nn.Module, examination: DryRunReport, inputs: Arguments) -> None:
     """Refuse a mask or lengths that do not go with the steps at the taps.
 
     Raises

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.dry_run import Examination, Finding
+from stackfeat.layers.activations.dry_run import DryRunReport, Finding
 from stackfeat.layers.activations.layout import (
     MASKED_POOLS,
     MaskWatch,
@@ -43,7 +43,7 @@ class RowReading(Hooks):
     ----------
     model : nn.Module
         In eval mode, without its fused transformer path: see `stackfeat.layers.taps.runtime`.
-    examination : Examination
+    examination : DryRunReport
         From `examine`, checked.
     deliver : callable
         Gets a key and rows (n_rows, n_columns), or (n_rows, ...) with ``pool="none"``. They are
@@ -53,7 +53,7 @@ class RowReading(Hooks):
     """
 
     def __init__(
-        self, model: nn.Module, examination: Examination, deliver: Deliver, *, stop_early: bool = True
+        self, model: nn.Module, examination: DryRunReport, deliver: Deliver, *, stop_early: bool = True
     ) -> None:
         self.model = unwrap(model)
         self.examination = examination

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from stackfeat.layers.activations.dry_run import OUTPUT, Examination, check_user_mask, examine
+from stackfeat.layers.activations.dry_run import OUTPUT, DryRunReport, check_user_mask, examine
 from stackfeat.layers.activations.layout import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import Deliver, RowReading
@@ -39,7 +39,7 @@ HEAD_ROWS = 8
 DRY_ROWS = 3
 PENULTIMATE = "penultimate"
 PLAIN = (int, float, str)
-NO_TAPS = Examination(reads=(), findings={}, influenced=(), stoppable=False)
+NO_TAPS = DryRunReport(reads=(), findings={}, influenced=(), stoppable=False)
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Plan:
     names : tuple
         The arguments of ``forward`` that the columns go to.
     placement : Placement
-    examination : Examination
+    examination : DryRunReport
         What the dry runs found at each tap.
     dtype : torch.dtype
         The float format of inputs.
@@ -67,7 +67,7 @@ class Plan:
 
     names: Names
     placement: Placement
-    examination: Examination
+    examination: DryRunReport
     dtype: torch.dtype
     row_bytes: int
     overwrites_inputs: bool = False
@@ -170,7 +170,7 @@ def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
     return last if is_last else plan
 
 
-def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> Examination:
+def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> DryRunReport:
     """Run the net on a few rows and look at the taps; refuse those that cannot be read row by row."""
     args, kwargs = inputs
     if not taps:

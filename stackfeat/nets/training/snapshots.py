@@ -34,7 +34,7 @@ Values = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 class Clock:
-    """Says when the next snapshot is due; one for all trainings of a unit."""
+    """Says when the next snapshot is due; one for all trainings of a job."""
 
     def __init__(self) -> None:
         self.every = snapshot_seconds()
@@ -57,7 +57,7 @@ class Snapshots:
     scratch : Scratch
         Where bytes are kept until the fold is done.
     name : str
-        Of the training, among those of a unit.
+        Of the training, among those of a job.
     clock : Clock, optional
         By default one of its own.
     """

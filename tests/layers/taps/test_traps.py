@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from stackfeat.errors import LayerNotFoundError, TapError
-from stackfeat.layers.activations.dry_run import Examination, examine
+from stackfeat.layers.activations.dry_run import DryRunReport, examine
 from stackfeat.layers.activations.layout import USER_LENGTHS, USER_MASK
 from stackfeat.layers.activations.listing import list_layers
 from stackfeat.layers.activations.penultimate import find_penultimate
@@ -50,7 +50,7 @@ def rows_of(
     return got
 
 
-def look(model: nn.Module, taps: Any, *args: Any, **kwargs: Any) -> Examination:
+def look(model: nn.Module, taps: Any, *args: Any, **kwargs: Any) -> DryRunReport:
     return examine(model, resolve_taps(model, taps), args, kwargs)
 
 
