@@ -19,7 +19,7 @@ from stackfeat.store import Store
 from stackfeat.store.manifest import seal
 
 Project = Any
-MODES = ("late", "refit", pytest.param("early", marks=pytest.mark.slow))
+MODES = ("late", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("early", "refit")))
 
 
 def provenance(project: Project) -> dict[str, Any]:

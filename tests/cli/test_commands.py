@@ -111,28 +111,23 @@ def test_help_names_every_command(quick_run: Project) -> None:
     assert said.code == 0 and all(command in said.out for command in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["run", "--help"],
-        ["extract", "--help"],
-        ["layers", "--help"],
-        ["check", "c.yaml"],
-        ["doctor"],
-        ["schema"],
-    ],
-    ids=" ".join,
-)
-def test_light_commands_import_nothing_heavy(arguments: list[str], net: Project) -> None:
-    program = (
-        "import sys\nfrom stackfeat.cli.commands import main\ntry:\n    main()\nexcept SystemExit as end:\n"
-        "    assert not end.code, end.code\n"
-        "heavy = {'torch', 'sklearn', 'pandas', 'lightgbm', 'scipy', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
+LIGHT = """
+import sys
+from stackfeat.cli.commands import main
+for arguments in ("--help", "run --help", "extract --help", "layers --help", "check c.yaml", "doctor", "schema"):
+    sys.argv = ["stackfeat", *arguments.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (arguments, end.code)
+    heavy = {"torch", "sklearn", "pandas", "lightgbm", "scipy", "matplotlib"} & set(sys.modules)
+    assert not heavy, (arguments, heavy)
+"""
+
+
+def test_light_commands_import_nothing_heavy(net: Project) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", LIGHT],
         cwd=net.folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
@@ -141,14 +136,14 @@ def test_light_commands_import_nothing_heavy(arguments: list[str], net: Project)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_exit_code_and_messages_reach_the_shell(quick: Project) -> None:
-    config = quick.config()
+def test_the_exit_code_and_messages_reach_the_shell(plain: Project) -> None:
+    config = plain.config()
     config["levels"]["base"]["bad"] = {
         "estimator": "sklearn.linear_model.LogisticRegression",
         "params": {"C": -1.0},
     }
-    quick.write(config)
-    process = quick.start("run", "c.yaml", "--quiet")
+    plain.write(config)
+    process = plain.start("run", "c.yaml", "--quiet")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 4
     assert "failed: base/bad" in out and "Traceback" not in err

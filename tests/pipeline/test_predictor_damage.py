@@ -174,10 +174,10 @@ def files_of(project: Project, kind: str) -> list[Path]:
     return found
 
 
-def damage_kind(project: Project, kind: str, n: int) -> None:
+def damage_kind(project: Project, kind: str, n: int, n_files: int) -> None:
     """Spread damages over a few files of a kind."""
     paths = files_of(project, kind)
-    chosen = paths[:: max(1, len(paths) // 5)][:6]
+    chosen = paths[:: -(-len(paths) // n_files)]
     said = [
         line
         for seed, path in enumerate(chosen)
@@ -188,14 +188,14 @@ def damage_kind(project: Project, kind: str, n: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_of_a_predictor_is_found_or_harmless(kind: str, models: Project) -> None:
-    damage_kind(models, kind, 13)
+    damage_kind(models, kind, len(DAMAGES), 1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_300_damages_of_each_kind_of_file(kind: str, models: Project) -> None:
-    damage_kind(models, kind, 300)
+    damage_kind(models, kind, 300, 6)
 
 
 def damage_provenance(project: Project, n: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -101,11 +102,17 @@ def test_an_untrained_net_is_that_of_its_seed_and_has_features(variant: str) -> 
     assert np.array_equal(*features) and features[0].std() > 0
 
 
+# Versions of a net differ in their inside: one task will do for them.
+EVERY_DAY = {*product(VARIANTS, ["multiclass"]), *product(NETS, ["regression"])}
+
+
 @pytest.mark.parametrize(
-    "task",
-    [pytest.param(task, marks=pytest.mark.slow if task == "binary" else ()) for task in TASKS],
+    ("variant", "task"),
+    [
+        pytest.param(*pair, marks=() if pair in EVERY_DAY else pytest.mark.slow)
+        for pair in product(VARIANTS, TASKS)
+    ],
 )
-@every_net
 def test_it_overfits_64_rows(variant: str, task: str) -> None:
     example = example_of(variant)
     y = target_of(example, TASKS[task])
@@ -132,7 +139,9 @@ def rate(variant: str) -> float:
     return 0.05 if variant.startswith("realmlp") else 0.01
 
 
-@every_net
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=() if name in NETS else pytest.mark.slow) for name in VARIANTS]
+)
 def test_it_trains_in_bfloat16(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stackfeat.layers.taps.runtime.has_amp", lambda device: True)
     example = example_of(variant)
