@@ -19,12 +19,15 @@ from stackfeat.registry.user_code import Code, SourceFile, import_always, import
 
 
 @pytest.fixture(autouse=True)
-def forget_modules() -> Iterator[None]:
-    before, finders = set(sys.modules), list(sys.meta_path)
+def forget_modules(tmp_path: Path) -> Iterator[None]:
+    """Forget what a test wrote and imported; libraries stay, some of which cannot be imported twice."""
+    finders = list(sys.meta_path)
     yield
     sys.meta_path[:] = finders
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+        if any(str(place).startswith(str(tmp_path)) for place in places):
+            del sys.modules[name]
 
 
 def agreed_to(folder: Path, *names: str) -> Code:
