@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 from stackfeat.data.files.tables import FORMATS
@@ -19,7 +20,12 @@ def trees_outside(room: str) -> Iterator[tuple[Path, ast.Module]]:
     """The modules that do not lie in a room, by path."""
     for path in sorted(PACKAGE.rglob("*.py")):
         if PACKAGE / room not in path.parents:
-            yield path.relative_to(PACKAGE), ast.parse(path.read_text("utf-8"))
+            yield path.relative_to(PACKAGE), parsed(path)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def compared_texts(tree: ast.Module) -> Iterator[tuple[int, str, str]]:

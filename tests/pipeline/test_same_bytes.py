@@ -25,7 +25,7 @@ def test_any_number_of_worker_processes_gives_the_bytes_of_one_process(
     jobs: int, net_run: Project, tmp_path: Path
 ) -> None:
     other = fresh(net_run, tmp_path / "jobs")
-    said = other.run("--set", f"executor={{kind: loky, jobs: {jobs}}}")
+    said = other.run("--set", f"executor={{kind: loky, jobs: {jobs}, threads_per_job: 1}}")
     assert said.code == 0, said.err
     assert other.outputs() == net_run.outputs()
 
