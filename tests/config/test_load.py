@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stackfeat.config import LoadedConfig, config_from_dict, load_config
-from stackfeat.config.run_config import options_class, value_at
+from stackfeat.config.run_config import value_at
 from stackfeat.config.yaml_file import parse_yaml
 from stackfeat.errors import ConfigError, DataWarning
 
@@ -111,15 +111,6 @@ def test_submit_must_name_one_member_that_predicts(load: Load, good: str) -> Non
     text = good.replace("[proba, penultimate]", "penultimate").replace(", base/mlp/proba", "")
     with pytest.raises(ConfigError, match="submit: 'mlp' emits no predictions"):
         load(text + "submit: mlp\n")
-
-
-def test_options_are_found_at_any_place() -> None:
-    values = {"levels": {"a": {"m": {"net": "mlp", "emit": [{"tap": "x"}]}}}}
-    taps = options_class(["levels", "a", "m", "emit", 0], values)
-    assert taps is not None and "encode" in taps.names()
-    inputs = options_class(["data", "inputs", "image"], values)
-    assert inputs is not None and "array" in inputs.names()
-    assert options_class(["levels", "a", "m", "params"], values) is None
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,11 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.files.cells import to_text
-from stackfeat.data.files.csv_file import find_separator
 from stackfeat.data.options import DataOptions
-from stackfeat.data.samples import Samples, Table, load_samples, save_samples
+from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import Schema, infer_type
 from stackfeat.data.schema.load import LoadedData, load, load_rows
 from stackfeat.errors import DataWarning
-from stackfeat.store import MemoryStore
 
 
 def _load(
@@ -92,25 +90,6 @@ def test_labels_keep_the_type_of_the_file(
 def test_positive_is_the_greater_label_unless_named(tmp_path: Path) -> None:
     assert _load(tmp_path, MIXED, id="id").schema.task.positive == 1
     assert _load(tmp_path, MIXED, id="id", positive="no").schema.task.positive == 0
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_separators_and_byte_order_marks_are_found(separator: str, encoding: str, tmp_path: Path) -> None:
-    text = "näme,b,y\n" + "".join(f"{i},ö{i % 3},{i % 2}\n" for i in range(8))
-    table = _table(_load(tmp_path, text.replace(",", separator).encode(encoding)).train)
-    assert table.numeric_names == ("näme",)
-    assert table.levels == (("ö0", "ö1", "ö2"),)
-
-
-def test_decimal_commas_do_not_hide_the_separator() -> None:
-    assert find_separator("a;b;c\n1,5;2,5;3\n4,5;5,5;6,5\n") == ";"
-    assert find_separator('a,b\n"x;y;z",2\n"u;v;w",3\n') == ","
-
-
-def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
-    text = 'a,c,y\n1,"x, ""y""",0\n2,"line\nend",1\n3,"x, ""y""",0\n4,"line\nend",1\n'
-    assert _table(_load(tmp_path, text).train).levels == (("line\nend", 'x, "y"'),)
 
 
 def test_declared_types_win(tmp_path: Path) -> None:
@@ -189,37 +168,6 @@ def test_schema_goes_through_json_and_reads_later_files(tmp_path: Path) -> None:
     assert data.test is not None and later.y is None
     np.testing.assert_array_equal(_table(later).numeric, _table(data.train).numeric)
     np.testing.assert_array_equal(_table(later).codes, _table(data.train).codes)
-
-
-def test_samples_go_through_a_store_entry(tmp_path: Path) -> None:
-    train = _load(tmp_path, MIXED, id="id").train
-    store = MemoryStore()
-    with store.write("samples", "samples", {}) as writer:
-        save_samples(train, writer)
-    back = load_samples(store.read("samples"))
-    assert back.task == train.task and back.ids.tolist() == train.ids.tolist()
-    assert _table(back).levels == _table(train).levels and _table(back).code_names == _table(train).code_names
-    np.testing.assert_array_equal(_table(back).numeric, _table(train).numeric)
-    np.testing.assert_array_equal(back.labels, train.labels)
-    assert back.weight is None
-
-
-def test_npz_columns_are_numbered(tmp_path: Path) -> None:
-    X, y = np.arange(12.0).reshape(6, 2), np.arange(6) % 2
-    np.savez(tmp_path / "train.npz", X=X, y=y, id=np.arange(6) + 100, label_names=np.array(["a", "b"]))
-    data = load(DataOptions(train="train.npz", target="label", id="id"), tmp_path, "binary", "log_loss")
-    assert _table(data.train).numeric_names == ("x0", "x1")
-    assert data.train.ids.tolist() == ["100", "101", "102", "103", "104", "105"]
-    np.testing.assert_array_equal(data.train.labels, y)
-
-
-def test_built_in_sets_split_into_disjoint_parts() -> None:
-    options = DataOptions(train="sklearn:digits", test="sklearn:digits", id="id")
-    data = load(options, Path(), "multiclass", "log_loss")
-    assert data.test is not None
-    assert data.train.n_rows + data.test.n_rows == 1797
-    assert not set(data.train.ids) & set(data.test.ids)
-    assert data.train.task.classes == tuple(range(10))
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "feather"])

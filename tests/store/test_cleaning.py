@@ -1,4 +1,4 @@
-"""What else a store does: finds the nearest entry, keeps jobs, cleans up."""
+"""What else a store does: finds the nearest entry, cleans up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from stackfeat.errors import StoreError
 from stackfeat.store import Store, hash_recipe
 from tests.store.intact import is_intact
 
@@ -33,24 +32,6 @@ def test_nearest_is_the_entry_with_the_fewest_differences(store: Store, put: Put
         put(store, hash_recipe(recipe), recipe=recipe)
     put(store, "c" * 64, recipe={**wanted, "fold": 7}, kind="other")
     assert store.nearest(wanted, "block") == (hash_recipe(near), ["member.train.lr: 0.001 -> 0.01"])
-
-
-def test_jobs_are_written_replaced_read_and_removed(store: Store) -> None:
-    store.write_job(KEY, {"member": "mlp"})
-    store.write_job(KEY, {"member": "gbm"})
-    assert store.read_job(KEY) == {"member": "gbm"}
-    assert files_below(store.root) == [f"jobs/{store.run}/{KEY}.json", f"jobs/{store.run}/lock"]
-    store.remove_job(KEY)
-    store.remove_job(KEY)
-    with pytest.raises(StoreError, match="No such file"):
-        store.read_job(KEY)
-
-
-def test_a_broken_job_file_is_a_store_error(store: Store) -> None:
-    store.write_job(KEY, {})
-    (store.root / "jobs" / store.run / f"{KEY}.json").write_text("{")
-    with pytest.raises(StoreError, match="must be JSON"):
-        store.read_job(KEY)
 
 
 def test_clean_removes_old_entries_but_not_those_to_keep(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stackfeat.data.options import DataOptions
-from stackfeat.data.schema.load import load
+from stackfeat.data.schema.load import load, load_rows, read_sample
 from stackfeat.errors import DataError, MissingExtraError
+from tests.data.files.reading import ROWS, read
 
 GOOD = "id,a,b,y\n" + "".join(f"{i},{i % 7},{i * 0.5},{i % 2}\n" for i in range(12))
 
@@ -188,34 +187,6 @@ def test_a_wrong_file_is_refused_by_name(case: Wrong, tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
 
 
-def _wrong_npz(path: Path, **arrays: Any) -> str:
-    np.savez(path / "train.npz", **arrays)
-    with pytest.raises(DataError) as caught:
-        load(DataOptions(train="train.npz", target="y"), path, "binary", "log_loss")
-    return str(caught.value)
-
-
-def test_npz_files_hold_a_plain_2d_X(tmp_path: Path) -> None:
-    X, y = np.random.default_rng(0).normal(size=(8, 2)), np.arange(8) % 2
-    assert "must hold a 2-D array 'X'; got arrays 'Z', 'y'" in _wrong_npz(tmp_path, Z=X, y=y)
-    assert "got shape (8, 2, 1); for images and sequences name an input" in _wrong_npz(
-        tmp_path, X=X[:, :, None], y=y
-    )
-    assert "y must have one value for each of 8 rows; got shape (7,)" in _wrong_npz(tmp_path, X=X, y=y[:7])
-    assert "plain arrays" in _wrong_npz(tmp_path, X=X, y=np.array([None] * 8))
-    assert "'is_test'" in _wrong_npz(tmp_path, X=X, y=y, is_test=y)
-
-
-def test_a_pickle_in_an_npz_file_does_not_run(tmp_path: Path) -> None:
-    class Canary:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (tmp_path / "canary",))
-
-    message = _wrong_npz(tmp_path, X=np.zeros((3, 2)), y=np.array([Canary()] * 3, dtype=object))
-    assert "plain arrays" in message
-    assert not (tmp_path / "canary").exists()
-
-
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "npz"])
 def test_a_truncated_file_is_a_data_error(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"train.{suffix}").write_bytes(b"PAR1 PK nonsense")
@@ -223,23 +194,18 @@ def test_a_truncated_file_is_a_data_error(suffix: str, tmp_path: Path) -> None:
         load(DataOptions(train=f"train.{suffix}"), tmp_path, "binary", "log_loss")
 
 
-def test_an_absent_file_and_an_unknown_suffix_are_named(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text(GOOD)
-    with pytest.raises(DataError, match=r"no such file. Did you mean 'train.csv'\?"):
-        load(DataOptions(train="trian.csv"), tmp_path, "binary", "log_loss")
-    os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(
-        DataError, match=r"pipe.csv: data must be a regular file; got a pipe or device; name a file$"
-    ):
-        load(DataOptions(train="pipe.csv"), tmp_path, "binary", "log_loss")
-    with pytest.raises(DataError, match=r"suffix must be one of .csv.*got '.pkl'"):
-        load(DataOptions(train="train.pkl"), tmp_path, "binary", "log_loss")
-    with pytest.raises(DataError, match=r"must be one of sklearn:digits.*Did you mean 'digits'\?"):
-        load(DataOptions(train="sklearn:digit"), tmp_path, "multiclass", "log_loss")
-
-
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.parquet").write_bytes(b"")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'stackfeat\[parquet\]'"):
         load(DataOptions(train="train.parquet"), tmp_path, "binary", "log_loss")
+
+
+def test_later_files_and_samples_of_one_column_say_what_they_lack(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(ROWS)
+    loaded = read(tmp_path / "t.csv")
+    (tmp_path / "one.csv").write_text("a\n1\n2\n")
+    with pytest.raises(DataError, match="missing here: b"):
+        load_rows(tmp_path / "one.csv", loaded.schema, DataOptions(train="t.csv", target="y"))
+    with pytest.raises(DataError, match="must have an id and another column; got one column, 'a'"):
+        read_sample(DataOptions(train="t.csv", sample_submission="one.csv"), tmp_path)

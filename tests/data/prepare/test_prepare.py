@@ -12,7 +12,6 @@ import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightgbm import LGBMClassifier
-from scipy.stats import norm, rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from stackfeat.data.prepare import pack, unpack
@@ -123,28 +122,6 @@ def test_unseen_levels_are_unknown() -> None:
     assert columns[:2, scaled.scaler.n_features_in_ :].sum(axis=1).tolist() == [0, 1]
 
 
-def test_quantile_scaling_is_the_normal_score_of_the_mid_rank() -> None:
-    values = np.random.default_rng(0).integers(0, 30, 400).astype(float)
-    table = Table(values[:, None], ("a",), np.zeros((400, 0), dtype=np.int32), (), ())
-    ours = NetPrepare().fit(table).transform(table)[0][:, 0]
-    scores = norm.ppf((rankdata(values) - 0.5) / 400)
-    np.testing.assert_allclose(ours, (scores - scores.mean()) / scores.std(), rtol=1e-5, atol=1e-6)
-
-
-def test_zero_inflated_and_extreme_columns_stay_near_a_standard_normal() -> None:
-    rng = np.random.default_rng(0)
-    values = np.column_stack(
-        [np.where(rng.random(1000) < 0.9, 0, rng.lognormal(9, 3, 1000)), rng.normal(size=1000)]
-    )
-    values[0, 1] = 3e38
-    table = Table(values, ("a", "b"), np.zeros((1000, 0), dtype=np.int32), (), ())
-    for scaling in ("quantile", "standard"):
-        numeric = NetPrepare().fit(table, scaling=scaling).transform(table)[0]  # type: ignore[arg-type]
-        assert np.isfinite(numeric).all()
-        np.testing.assert_allclose(numeric.mean(axis=0), 0, atol=1e-4)
-    assert np.abs(NetPrepare().fit(table).transform(table)[0]).max() < 7
-
-
 def test_missing_numbers_get_an_indicator_where_fit_saw_them() -> None:
     table = _table(200, 1)
     net = NetPrepare().fit(table)
@@ -191,21 +168,6 @@ def test_foreign_bytes_are_not_constructed() -> None:
         NetPrepare.from_bytes(foreign)
     with pytest.raises(UsageError, match="scaling must be"):
         NetPrepare().fit(_table(10, 0), scaling="other")  # type: ignore[arg-type]
-
-
-def test_columns_are_handed_to_a_net_as_they_are_without_scaling() -> None:
-    numeric = np.array([[1.5, np.nan], [700.0, -2.0], [0.0, 3.0]])
-    no_codes = np.zeros((3, 0), dtype=np.int32)
-    table = Table(numeric, ("a", "b"), no_codes, (), ())
-    prepare = NetPrepare().fit(table, scaling="none")
-    again = NetPrepare.from_bytes(prepare.to_bytes())
-    for one in (prepare, again):
-        values, codes = one.transform(table)
-        assert np.array_equal(values, numeric.astype(np.float32), equal_nan=True)
-        assert codes.shape == (3, 0) and one.n_numeric == 2 and one.n_one_hot == 0
-    coded = Table(numeric, ("a", "b"), np.zeros((3, 1), dtype=np.int32), ("colour",), (("x",),))
-    with pytest.raises(UsageError, match="must be numbers; got the categories colour"):
-        NetPrepare().fit(coded, scaling="none")
 
 
 def test_arrays_end_to_end_come_back_and_lengths_are_checked() -> None:

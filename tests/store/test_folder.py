@@ -1,4 +1,4 @@
-"""Damaged entries: found before any parser runs, put aside, computed again."""
+"""Entries as folders: damage is found before any parser runs, put aside, and others may replace what is read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from stackfeat.errors import DamagedEntryError
 from stackfeat.store import Store, disk, hash_recipe
 from stackfeat.store import folder as folder_module
+from stackfeat.store.folder import put_aside
 from tests.store.intact import is_intact
 
 Put = Callable[..., None]
@@ -139,15 +141,6 @@ def test_damage_with_the_times_set_back_is_found(store: Store, put: Put, later: 
     assert not is_intact(store, KEY)
 
 
-@pytest.mark.parametrize(("last", "tick"), [(5 * 10**9 + 1, 10**8), (5 * 10**9, 3 * 10**9)])
-def test_a_stamp_counts_after_one_tick_of_its_clock(last: int, tick: int) -> None:
-    """A time in whole seconds may come from a clock that has no others."""
-    for stamp in (disk.Stamp(1, last, 0, 7), disk.Stamp(1, 0, last, 7)):
-        assert not disk.is_settled(stamp, last + tick)
-        assert disk.is_settled(stamp, last + tick + 1)
-        assert not disk.is_settled(stamp, last - tick), "a clock that is ahead of ours"
-
-
 def test_damage_in_a_readonly_store_is_told_and_stays(store: Store, put: Put) -> None:
     put(store)
     damage(store.root / "entries" / KEY[:2] / KEY / "more.csv", "flip")
@@ -173,3 +166,67 @@ def test_one_warning_per_damaged_entry(store: Store, caplog: pytest.LogCaptureFi
         assert not is_intact(store, KEY)
         assert not is_intact(store, KEY)
     assert len(caplog.records) == 1
+
+
+def test_an_entry_replaced_while_it_is_read_is_read_on(store: Store, put: Put) -> None:
+    put(store, value=1.0)
+    entry = store.read(KEY)
+    assert entry.array("base/mlp/proba")[0, 0] == 1.0
+    put(Store(store.root, "refresh"), value=2.0)
+    assert entry.array("base/mlp/proba")[0, 0] == 2.0
+    assert entry.bytes("net.safetensors") == b"\x00weights"
+    assert is_intact(store, KEY)
+    assert not (store.root / "quarantine").exists()
+
+
+def test_a_reader_of_a_readonly_store_goes_on_with_a_newer_entry(store: Store, put: Put) -> None:
+    put(store, value=1.0)
+    entry = Store(store.root, "readonly").read(KEY)
+    put(Store(store.root, "refresh"), value=2.0)
+    assert entry.array("base/mlp/proba")[0, 0] == 2.0
+
+
+def test_what_another_process_has_computed_anew_is_not_put_aside(
+    store: Store, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store)
+    path = store.root / "entries" / KEY[:2] / KEY / "more.csv"
+    path.write_text("damaged")
+    entry = store.read(KEY)
+
+    def late(place: Path, quarantine: Path, is_damaged: Callable[[Path], bool]) -> str:
+        # Between our look and our move the other has looked, moved and computed.
+        assert not is_intact(Store(store.root), KEY)
+        put(Store(store.root))
+        return put_aside(place, quarantine, is_damaged)
+
+    with monkeypatch.context() as patch:
+        calls: list[int] = []
+
+        def once(*arguments: Any) -> str:
+            calls.append(1)
+            return (late if len(calls) == 1 else put_aside)(*arguments)
+
+        patch.setattr("stackfeat.store.store.put_aside", once)
+        with pytest.raises(DamagedEntryError, match="another process has computed it anew"):
+            entry.file("more.csv")
+    assert is_intact(store, KEY), "the good entry is back"
+    assert len(list((store.root / "quarantine").iterdir())) == 1
+
+
+def test_a_file_that_vanishes_between_looking_and_reading_is_looked_for_again(
+    store: Store, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, value=1.0)
+    entry = store.read(KEY)
+    load, calls = folder_module.load_npy, []
+
+    def vanishing(path: Path, name: str, *, mmap: bool) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            put(Store(store.root, "refresh"), value=2.0)
+            raise FileNotFoundError(2, "gone", str(path))
+        return load(path, name, mmap=mmap)
+
+    monkeypatch.setattr(folder_module, "load_npy", vanishing)
+    assert entry.array("base/mlp/proba")[0, 0] == 2.0

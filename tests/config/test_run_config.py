@@ -1,4 +1,4 @@
-"""A config that is written reads back equal; the schema knows every option."""
+"""RunConfig: what is written reads back equal, the schema knows every option, and options are found at any place."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackfeat.config import LoadedConfig, RunConfig, dump_config, json_schema
+from stackfeat.config.run_config import options_class
 from stackfeat.config.yaml_file import parse_yaml
 from stackfeat.members import MEMBERS
 from stackfeat.members.options import MemberOptions
@@ -110,3 +111,12 @@ def test_the_schema_lets_one_value_stand_for_a_list() -> None:
     ]:
         alternatives = definitions[name]["properties"][field]["anyOf"]
         assert any("array" not in json.dumps(alternative) for alternative in alternatives), name
+
+
+def test_options_are_found_at_any_place() -> None:
+    values = {"levels": {"a": {"m": {"net": "mlp", "emit": [{"tap": "x"}]}}}}
+    taps = options_class(["levels", "a", "m", "emit", 0], values)
+    assert taps is not None and "encode" in taps.names()
+    inputs = options_class(["data", "inputs", "image"], values)
+    assert inputs is not None and "array" in inputs.names()
+    assert options_class(["levels", "a", "m", "params"], values) is None

@@ -1,0 +1,92 @@
+"""Text files of columns: encoding, separator and header are found, and rows that do not fit them are refused."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackfeat.data.files.csv_file import find_separator
+from tests.data.files.reading import ROWS, read, refusal
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_separators_and_byte_order_marks_are_found(separator: str, encoding: str, tmp_path: Path) -> None:
+    text = "näme,b,y\n" + "".join(f"{i},ö{i % 3},{i % 2}\n" for i in range(8))
+    (tmp_path / "t.csv").write_bytes(text.replace(",", separator).encode(encoding))
+    table = read(tmp_path / "t.csv").train.inputs["table"]
+    assert table.numeric_names == ("näme",)
+    assert table.levels == (("ö0", "ö1", "ö2"),)
+
+
+def test_decimal_commas_do_not_hide_the_separator() -> None:
+    assert find_separator("a;b;c\n1,5;2,5;3\n4,5;5,5;6,5\n") == ";"
+    assert find_separator('a,b\n"x;y;z",2\n"u;v;w",3\n') == ","
+
+
+def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
+    text = 'a,c,y\n1,"x, ""y""",0\n2,"line\nend",1\n3,"x, ""y""",0\n4,"line\nend",1\n'
+    (tmp_path / "t.csv").write_text(text)
+    assert read(tmp_path / "t.csv").train.inputs["table"].levels == (("line\nend", 'x, "y"'),)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (ROWS, {"separator": "\n"}, "data.separator must be one character"),
+        (ROWS, {"separator": "ab"}, "data.separator must be one character"),
+        (ROWS, {"separator": "§"}, "data.separator must be one character"),
+        (ROWS, {"encoding": "utf-99"}, "data.encoding must be a known encoding"),
+        (ROWS, {"encoding": "x\0"}, "data.encoding must be a known encoding"),
+        (ROWS, {"encoding": "punycode"}, "data.encoding must be a known encoding"),
+        (ROWS, {"encoding": "hex"}, "not a text encoding"),
+        (ROWS.replace("1,1,1", '"1,1,1'), {}, "EOF inside string"),
+        (ROWS.replace("3,0,1", "3,\0,1"), {}, "holds NUL characters"),
+        (ROWS.replace("3,0,1", "3,0,1,9"), {}, "Expected 3 fields in line 5, saw 4"),
+        (ROWS.replace("3,0,1", "3,0"), {}, "got fewer in row 4"),
+        (ROWS.replace("a,b,y", "a,a,y"), {}, "column names must differ"),
+        (ROWS.replace("a,b,y", "a,,y"), {}, "column 2 has none"),
+        ("a,b,y\n", {}, "the file must have rows"),
+        ("\n \n", {}, "got an empty file"),
+        (
+            ROWS.replace("3,0,1", "3,zzz,1"),
+            {"types": {"b": "numeric"}},
+            "every cell must be a number; got 'zzz'",
+        ),
+        (ROWS.replace("3,0,1", f"3,{'z' * 200_000},1"), {"types": {"b": "numeric"}}, "(200,000 characters)"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read(
+    text: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert message in refusal(tmp_path / "t.csv", **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cell_of_any_length_is_read_even_where_last_cells_are_empty(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    text = "a,y,b\n" + "".join(f"{i},{i % 2},{'z' * 200_000 if i == 3 else ''}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text(text)
+    assert read(tmp_path / "t.csv").train.n_rows == 30
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_byte_order_marks_and_line_ends_are_understood(encoding: str, end: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(ROWS.replace("\n", end).encode(encoding))
+    assert read(tmp_path / "t.csv").train.n_rows == 8
+
+
+def test_a_header_longer_than_what_is_looked_at_first_is_read_whole(tmp_path: Path) -> None:
+    names = [f"{'n' * 300}{j}" for j in range(4_000)]
+    rows = [
+        ",".join([*names, "y"]),
+        *(",".join([f"{i + j % 3}" for j in range(4_000)] + [f"{i % 2}"]) for i in range(4)),
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    assert len(read(tmp_path / "t.csv").schema.columns) == 4_000
