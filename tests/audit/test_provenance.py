@@ -214,37 +214,3 @@ def project_fill(project: Project, column: str, text: str) -> None:
         for cell in cells:
             cell[place] = cell[place] or text
         (project.folder / name).write_text("\n".join([header, *map(",".join, cells)]) + "\n")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "part"),
-    [
-        (["nowhere"], 2, "must be the folder of a finished run"),
-        (["RUN", "--permutations", "0"], 2, "permutations must be at least 1; got permutations=0"),
-        (["RUN", "--rows", "3"], 2, "rows must be at least 50"),
-        (["RUN", "--jobs", "0"], 2, "jobs must be at least 1"),
-        (["RUN", "--jobs", "5000"], 2, "jobs must be at most 1024; got jobs=5000"),
-        (["RUN", "--store", "nowhere"], 3, "say where it is with --store"),
-    ],
-)
-def test_wrong_use_is_said(arguments: list[str], code: int, part: str, quick: Project) -> None:
-    said = quick.cli("audit", *[quick.run_folder if word == "RUN" else word for word in arguments])
-    assert (said.code, part in said.err) == (code, True), said.err
-    assert "Traceback" not in said.err and not (quick.run_folder / "audit.json").exists()
-
-
-def test_a_run_whose_rows_are_gone_is_a_data_error(quick: Project) -> None:
-    key = provenance(quick)["samples"]
-    shutil.rmtree(Store(quick.folder / ".stackfeat").read(key).path)
-    said = audited(quick, "--no-null")
-    assert said.code == 3 and "must be in its store" in said.err
-    (quick.run_folder / "provenance.json").write_text('{"format": 1}')
-    assert audited(quick, "--no-null").code == 3
-    (quick.run_folder / "provenance.json").write_text("{")
-    assert audited(quick, "--no-null").code == 3
-
-
-def test_a_moved_store_is_found(quick: Project) -> None:
-    (quick.folder / ".stackfeat").rename(quick.folder / "elsewhere")
-    assert audited(quick, "--no-null").code == 3
-    assert audited(quick, "--no-null", "--store", quick.folder / "elsewhere").code == 0

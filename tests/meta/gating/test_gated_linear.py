@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.meta.gating.blocks import Block, passes, threshold
+from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.gating.linear_solver import softmax
 from stackfeat.meta.scaling import Scale
@@ -263,15 +263,6 @@ def test_wrong_inputs_are_named():
     model = GatedLinear().fit(base, [useful], y, folds, THREE, **options)
     with pytest.raises(UsageError, match="missing \\['useful'\\]"):
         model.predict(base, [noise])
-
-
-def test_the_threshold_grows_with_the_number_of_blocks():
-    assert threshold(0.5, 1) == 0.5
-    assert threshold(0.5, 10) == pytest.approx(np.sqrt(2 * np.log(10)) / 2)
-    assert passes(0.01, 0.01, 0.5, loss=1.0)
-    assert not passes(0.01, 0.03, 0.5, loss=1.0)
-    assert not passes(1e-5, 1e-5, 0.5, loss=1.0)
-    assert passes(1e-5, 1e-6, 0.5, loss=1.0)
 
 
 def test_one_factor_keeps_the_proportions_of_columns():
