@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from stackfeat.audit.permutation_test import PermutationTest, Reruns, run_permutation_test
 from stackfeat.audit.provenance import Provenance, check_provenance
 from stackfeat.config import LoadedConfig
 from stackfeat.config.checks import code_findings
+from stackfeat.config.problems import findings_of
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.data.samples import Samples, load_samples
@@ -159,10 +162,15 @@ def _read_run(folder: Path) -> tuple[Index, RunConfig]:
             )
         path = folder / "config.yaml"
         try:
-            return index, RunConfig.model_validate(read_yaml(path).values)
+            values = read_yaml(path).values
+            return index, RunConfig.model_validate(values)
         except ValueError as error:
+            reason: object = error
+            if isinstance(error, ValidationError):
+                first = findings_of(error, values)[0]
+                reason = f"{first.path}: {first.message}"
             raise DataError(
-                f"{path} must be as the run wrote it; got {error}; run the config again"
+                f"{path} must be as the run wrote it; got {reason}; run the config again"
             ) from None
 
 
