@@ -172,9 +172,10 @@ def needed_fits(
         for repeat in range(plan.sources.n_repeats):
             fits += [(node.full_name, repeat, fold) for fold in folds_used(plan, node, averaging)]
         aligns += [
-            (name, repeat)
-            for name, repeat in plan.test_maps
-            if name in read and name.startswith(f"{node.full_name}/")
+            (node.block(output), repeat)
+            for output in node.outputs
+            if output.is_cross_fold and node.block(output) in read
+            for repeat in range(plan.sources.n_repeats)
         ]
     return fits, aligns
 
