@@ -70,7 +70,7 @@ def test_a_reduced_estimator_has_few_trees_where_it_has_any(name: str, params: A
         ("sklearn.ensemble.RandomForestClassifier", True),
         ("sklearn.tree.DecisionTreeRegressor", True),
         ("mine.trees:XGBLike", True),
-        ("mine.forest:Linear", False),
+        ("mine.Forest:Linear", False),
         ("sklearn.ensemble.VotingClassifier", False),
         ("gated_linear", False),
     ],
