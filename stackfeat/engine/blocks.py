@@ -51,11 +51,21 @@ def read_view(store: EntryStore, place: Sequence[Any]) -> np.ndarray:
     """Return rows that stand at a place, or the mean of the rows at several places (averaging early)."""
     if isinstance(place[0], str):
         return store.read(place[0]).array(place[1])
-    first, *others = [store.read(key).array(name) for key, name in place]
+    return np.asarray(mean_of_views([store.read(key).array(name) for key, name in place]))
+
+
+def mean_of_views(views: Sequence[Any]) -> Any:
+    """Return the mean of what several fold models give of the same rows, arrays or sparse matrices.
+
+    Sums are float64; the mean has the type of the first, float64 where that holds whole numbers.
+    """
+    first, *others = views
+    if not others:
+        return first
     total = first.astype(np.float64)
     for values in others:
-        total += values
-    return np.asarray(total / len(place), dtype=first.dtype)
+        total = total + values
+    return (total / len(views)).astype(first.dtype if first.dtype.kind == "f" else np.float64, copy=False)
 
 
 def assemble(

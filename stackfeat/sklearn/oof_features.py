@@ -20,6 +20,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
+from stackfeat.engine.blocks import mean_of_views
 from stackfeat.errors import LeakWarning
 from stackfeat.sklearn._compat import HasMethods, StrOptions, _fit_context, _VisualBlock
 from stackfeat.sklearn.emission import METHODS, Emission, Reading, label
@@ -190,8 +191,8 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
         folds = range(1) if self.views == "first" else range(len(self.estimators_))
-        seen = [list(self._outputs(self.fits_.read(X, fold)).values()) for fold in folds]
-        return np.asarray(np.mean([np.hstack(outputs) for outputs in seen], axis=0))
+        views = [np.hstack(list(self._outputs(self.fits_.read(X, fold)).values())) for fold in folds]
+        return np.asarray(mean_of_views(views), dtype=np.result_type(views[0], np.float32))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return a name for each column, such as ``proba_1`` or ``penultimate@aligned#007``."""

@@ -27,6 +27,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.encodings.encoding import Raw
+from stackfeat.engine.blocks import mean_of_views
 from stackfeat.errors import LeakWarning
 from stackfeat.meta.votes.hard import HardVote
 from stackfeat.sklearn._compat import (
@@ -106,11 +107,10 @@ def read_prefit(estimator: Any, emission: Emission, X: Any, n_classes: int | lis
 
 def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the mean of views, column by column."""
-    if len(views) == 1:
-        return views[0]
-    base = sum(base for base, _ in views[1:]) + views[0][0]
-    features = {name: np.mean([features[name] for _, features in views], axis=0) for name in views[0][1]}
-    return base / len(views), features
+    bases, features = zip(*views, strict=True)
+    return mean_of_views(bases), {
+        name: mean_of_views([one[name] for one in features]) for name in features[0]
+    }
 
 
 @dataclass(eq=False, repr=False)
