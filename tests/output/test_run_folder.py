@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import StoreError, UsageError
 from stackfeat.output import run_folder as run_folder_module
-from stackfeat.output.run_file import find_run_file
-from stackfeat.output.run_folder import RunFolder
+from stackfeat.output.run_file import RunFile, find_run_file
+from stackfeat.output.run_folder import LOCK, RunFolder, logging_to
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -129,3 +131,110 @@ def test_a_run_folder_removed_under_a_run_is_written_anew(tmp_path: Path) -> Non
             draft.path("leaderboard.csv").write_text("new")
     mark = find_run_file(tmp_path / "run")
     assert mark is not None and mark.state == "whole" and list(mark.files) == ["leaderboard.csv"]
+
+
+def marked(folder: Path) -> RunFile:
+    mark = find_run_file(folder)
+    assert mark is not None
+    return mark
+
+
+def test_a_second_run_is_told_which_process_holds_the_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "a" * 32).claimed("run.log"):
+        for refused in (RunFolder(tmp_path, "b" * 32).refuse_foreign, lambda: rewrite(tmp_path, "b", {})):
+            with pytest.raises(
+                UsageError, match=f"by one run at a time; got .* process {os.getpid()} on .*; wait"
+            ):
+                refused()
+    RunFolder(tmp_path, "b" * 32).refuse_foreign()
+
+
+def test_looking_at_a_folder_writes_nothing(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "new" / "run", "a" * 32).refuse_foreign()
+    RunFolder(tmp_path, "a" * 32).refuse_foreign()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_added_to_a_whole_run_is_listed_with_its_hash_and_the_rest_stays(tmp_path: Path) -> None:
+    rewrite(tmp_path, "a", {"leaderboard.csv": "old"})
+    before = marked(tmp_path)
+    for text in (b"{}", b'{"verdict": "pass"}'):
+        folder = RunFolder(tmp_path, "b" * 32)
+        with folder.claimed("audit.log"):
+            folder.add("audit.json", text)
+        found = marked(tmp_path)
+        assert (tmp_path / "audit.json").read_bytes() == text
+        assert found.files["audit.json"].sha256 == hashlib.sha256(text).hexdigest()
+        assert (found.id, found.state) == ("a" * 32, "whole")
+        assert found.files["leaderboard.csv"] == before.files["leaderboard.csv"]
+        assert list(found.logs) == ["run.log", "audit.log"]
+    assert not (tmp_path / "edited").exists() and not list(tmp_path.glob(".writing-*"))
+
+
+def test_an_added_file_that_somebody_has_edited_is_set_aside(tmp_path: Path) -> None:
+    rewrite(tmp_path, "a", {"leaderboard.csv": "old", "audit.json": "{}"})
+    (tmp_path / "audit.json").write_text("my notes")
+    folder = RunFolder(tmp_path, "b" * 32)
+    with folder.claimed("audit.log"):
+        folder.add("audit.json", b"new")
+    assert (tmp_path / "audit.json").read_text() == "new"
+    assert [path.read_text() for path in (tmp_path / "edited").rglob("audit.json")] == ["my notes"]
+
+
+def test_a_block_that_fails_leaves_the_older_files_as_they_were(tmp_path: Path) -> None:
+    rewrite(tmp_path, "a", {"leaderboard.csv": "old", "oof/a.csv": "old"})
+    before = contents(tmp_path)
+    place = RunFolder(tmp_path, "b" * 32)
+    with pytest.raises(KeyError), place.claimed("run.log"), place.rewriting() as draft:
+        draft.path("leaderboard.csv").parent.mkdir(parents=True)
+        draft.path("leaderboard.csv").write_text("new")
+        raise KeyError
+    assert {name: text for name, text in contents(tmp_path).items() if name != LOCK} == {
+        name: text for name, text in before.items() if name != LOCK
+    }
+
+
+def test_files_of_the_same_recipe_stay_and_others_are_written_anew(tmp_path: Path) -> None:
+    def run(name: str, seed: int) -> list[bool]:
+        place, kept = RunFolder(tmp_path, name * 32), []
+        with place.claimed("run.log"), place.rewriting() as draft:
+            for file, made_of in (("predictor", {"seed": seed}), ("oof/a.csv", {"of": 1})):
+                kept.append(draft.keeps(file, made_of))
+                if not kept[-1]:
+                    path = draft.path(file, made_of) / ("model" if file == "predictor" else "")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(f"{name} {seed}")
+        return kept
+
+    assert run("a", 1) == [False, False]
+    assert run("b", 1) == [True, True]
+    assert run("c", 2) == [False, True], "of another recipe"
+    assert (tmp_path / "predictor" / "model").read_text() == "c 2"
+    assert (tmp_path / "oof" / "a.csv").read_text() == "a 1" and marked(tmp_path).id == "c" * 32
+    (tmp_path / "oof" / "a.csv").write_text("edited")
+    assert run("d", 2) == [True, False], "somebody has edited it"
+
+
+def test_the_log_is_added_to_for_the_block_alone_and_levels_are_as_before(tmp_path: Path) -> None:
+    package, path = logging.getLogger("stackfeat"), tmp_path / "new" / "run.log"
+    before = (package.level, list(package.handlers))
+    for name in ("one", "two\nforged"):
+        with pytest.raises(KeyError), logging_to(path):
+            logging.getLogger("stackfeat.engine").info("fold of %s", name)
+            raise KeyError
+        assert (package.level, package.handlers) == before
+    logging.getLogger("stackfeat.engine").warning("after the block")
+    lines = path.read_text().splitlines()
+    assert [line.partition(" INFO ")[2] for line in lines[:2]] == ["fold of one", "fold of two"]
+    assert lines[2:] == ["    forged"]
+
+
+def test_a_log_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "run.log").mkdir()
+    with (
+        pytest.raises(
+            StoreError, match=r"must be a place that can be written; got .*choose another outputs\.dir"
+        ),
+        logging_to(tmp_path / "run.log"),
+    ):
+        pytest.fail("nothing was logged to")
