@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from typing import Any
 
@@ -16,10 +15,9 @@ from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.taps.runtime import use_amp
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.outputs import TrainReport
-from stackfeat.nets.training.batches import Rows, convolves_images
+from stackfeat.nets.training.batches import Rows
 from stackfeat.nets.training.fit import train_net
 from stackfeat.nets.training.loop import Training, TrainingLoop
-from stackfeat.nets.training.optimizer import FlatAdamW
 from stackfeat.tasks.task import Task
 
 CPU = torch.device("cpu")
@@ -68,63 +66,6 @@ def weights(net: nn.Module) -> list[Tensor]:
 def assert_close(left: nn.Module, right: nn.Module, tolerance: float = 1e-5) -> None:
     for mine, theirs in zip(weights(left), weights(right), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
-
-
-def test_the_average_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, net, plain = make_rows(), linear(), linear()
-    seen: list[dict[str, Tensor]] = []
-    step = FlatAdamW.step
-
-    def spied(self: FlatAdamW, **given: Any) -> None:
-        step(self, **given)
-        seen.append({name: values.detach().clone() for name, values in plain.named_parameters()})
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FlatAdamW, "step", spied)
-        train(plain, rows)
-    train(net, rows, ema=0.6)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        linear(), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.6)
-    )
-    averaged.n_averaged.fill_(1)  # so that the start counts as the first value
-    for number, values in enumerate(seen, start=1):
-        decay = min(0.6, (1 + number) / (10 + number))
-        averaged.multi_avg_fn = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-        plain.load_state_dict(values)
-        averaged.update_parameters(plain)
-    assert_close(net, averaged.module)
-    assert not torch.allclose(weights(net)[0], weights(plain)[0], atol=1e-4)
-
-
-def test_averaged_weights_are_validated_and_kept_and_statistics_are_averaged_too() -> None:
-    rows, validation = make_rows(), make_rows(32)
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
-    options = TrainOptions(epochs=3, batch_size=16, lr=0.02, ema=0.95, patience=3)
-    report = train_net(
-        net, rows, Training(options, TASK, "cross_entropy"), loss=cross_entropy, seed=0, validation=validation
-    )
-    net.eval()
-    with torch.no_grad():
-        loss = float(F.cross_entropy(net(*validation.tensors), validation.y))
-    assert loss == pytest.approx(min(report.validation_losses), rel=1e-5)
-    raw = copy.deepcopy(net)
-    train_net(
-        raw,
-        rows,
-        Training(TrainOptions(epochs=1, lr=0.02), TASK, "cross_entropy"),
-        loss=cross_entropy,
-        seed=0,
-    )
-    averaged = copy.deepcopy(net)
-    train_net(
-        averaged,
-        rows,
-        Training(TrainOptions(epochs=1, lr=0.02, ema=0.95), TASK, "cross_entropy"),
-        loss=cross_entropy,
-        seed=0,
-    )
-    assert not torch.allclose(raw[1].running_mean, averaged[1].running_mean)
 
 
 class Hungry(nn.Module):
@@ -222,34 +163,6 @@ def test_channels_last_gives_the_same_net_and_leaves_no_trace() -> None:
     assert_close(last, first, 1e-4)
     assert all(values.is_contiguous() for values in last.state_dict().values())
     assert all(values.untyped_storage().nbytes() == values.numel() * 4 for values in last.parameters())
-
-
-def test_images_are_told_by_convolutions_over_four_dimensions() -> None:
-    images, table = make_rows(4, 3, 8, 8).inputs, make_rows(4).inputs
-    assert convolves_images(conv(), images)
-    assert not convolves_images(conv(), table)
-    assert not convolves_images(linear(), images)
-
-
-def test_weight_decay_spares_norms_biases_and_embeddings() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table, self.linear = nn.Embedding(3, 4), nn.Linear(4, 4)
-            self.norm, self.bare = nn.LayerNorm(4), nn.Parameter(torch.ones(4))
-
-        def forward(self, codes: Tensor) -> Tensor:
-            return self.norm(self.linear(self.table(codes)) * self.bare)
-
-    net = Net()
-    before = {name: values.detach().clone() for name, values in net.named_parameters()}
-    optimizer = FlatAdamW(net, lr=0.1, weight_decay=0.5)
-    optimizer.zero_grad()
-    optimizer.step(factor=1.0, clip_norm=1.0)
-    optimizer.release()
-    for name, values in net.named_parameters():
-        expected = before[name] * (0.95 if name == "linear.weight" else 1)
-        torch.testing.assert_close(values.detach(), expected)
 
 
 def test_an_attempt_steps_once_for_each_batch_of_every_epoch() -> None:

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
 from stackfeat.layers.taps.hooks import Extractor, tapped
-from stackfeat.layers.taps.layers import layer_names, match_pattern
+from stackfeat.layers.taps.layers import layer_names
 from stackfeat.layers.taps.marks import mark
 from stackfeat.layers.taps.tap import Tap
 
@@ -296,17 +294,6 @@ def test_keys_are_the_text_as_given() -> None:
     assert list(caught) == ["module._orig_mod.0", "0:output", "0#0", "0", "1:input"]
 
 
-def test_two_taps_of_one_key_are_refused() -> None:
-    taps = [Tap("*", last=1), Tap("*", last=2)]
-    with pytest.raises(TapError, match="key of its own"), tapped(nn.Sequential(nn.ReLU()), taps):
-        pass
-    with (
-        pytest.raises(TapError, match="must mean one layer"),
-        tapped(nn.Sequential(nn.ReLU(), nn.ReLU()), {"x": "*"}),
-    ):
-        pass
-
-
 def test_an_unknown_layer_names_the_nearest_before_any_hook() -> None:
     model = nn.ModuleDict({"encoder": nn.Linear(1, 1), "decoder": nn.Linear(1, 1)})
     with (
@@ -394,79 +381,6 @@ def test_the_extractor_is_a_module_around_the_net() -> None:
     extractor = Extractor(nn.Sequential(nn.Linear(2, 2)), ["0"])
     assert not extractor.eval().model.training
     assert list(extractor.state_dict()) == ["model.0.weight", "model.0.bias"]
-
-
-@pytest.mark.parametrize(
-    ("text", "tap"),
-    [
-        ("fc.1", Tap("fc.1")),
-        ("dnn.9:input", Tap("dnn.9", side="input")),
-        ("lstm[0]", Tap("lstm", item=0)),
-        ("lstm[1][0]", Tap("lstm", item=(1, 0))),
-        ("net[features]", Tap("net", item="features")),
-        ("act#0", Tap("act", call=0)),
-        ("act#all", Tap("act", call="all")),
-        ("fc:grad", Tap("fc", side="grad")),
-        ("encoder.*.act", Tap("encoder.*.act")),
-        (":input", Tap("", side="input")),
-        ("a:input[1]#-2", Tap("a", side="input", item=1, call=-2)),
-    ],
-)
-def test_a_tap_reads_back_as_it_was_written(text: str, tap: Tap) -> None:
-    assert Tap.parse(text) == tap
-    assert str(tap) == text
-
-
-names = st.from_regex(r"[a-z_][a-z0-9_]{0,4}(\.[a-z0-9_]{1,4}){0,2}", fullmatch=True)
-items = st.lists(st.integers(-3, 9) | st.from_regex(r"[a-z]{1,4}", fullmatch=True), max_size=2)
-
-
-@given(
-    names,
-    st.sampled_from(["output", "input", "grad"]),
-    items,
-    st.integers(-3, 5) | st.just("all"),
-)
-def test_any_tap_reads_back_from_its_text(layer: str, side: Any, path: list[Any], call: Any) -> None:
-    tap = Tap(layer, side=side, item=path[0] if len(path) == 1 else tuple(path) or None, call=call)
-    assert Tap.parse(str(tap)) == tap
-    assert eval(repr(tap), {"Tap": Tap}) == tap
-
-
-@given(st.lists(names, min_size=1, unique=True))
-def test_two_stars_match_every_name_and_a_name_matches_itself(given_names: list[str]) -> None:
-    assert match_pattern("**", given_names) == given_names
-    for name in given_names:
-        assert match_pattern(name, given_names) == [name]
-        stars = ".".join("*" for _ in name.split("."))
-        assert match_pattern(stars, given_names) == [
-            other for other in given_names if other.count(".") == name.count(".")
-        ]
-
-
-def test_many_stars_between_dots_end_at_once() -> None:
-    assert match_pattern(".".join(["**", "*"] * 20), ["a." * 30 + "a", "a"]) == ["a." * 30 + "a"]
-    assert match_pattern(".".join(["**"] * 50_000), ["a.b", "c"]) == ["a.b", "c"]
-    assert match_pattern("**.*a*a*a*a*a*a*a*a*a*a*a*b", ["a" * 3_000]) == []
-
-
-@pytest.mark.parametrize("text", ["", "fc:middle", "fc[", "#0", "fc[]", "fc#x", f"fc#{'9' * 5_000}"])
-def test_nonsense_is_refused(text: str) -> None:
-    with pytest.raises(TapError, match="must"):
-        Tap.parse(text)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [{}, {"layer": "a", "side": "left"}, {"layer": "a", "pool": "avg"}, {"layer": "a", "combine": "sum"}],
-)
-def test_parts_that_make_no_tap_are_refused(parts: dict[str, Any]) -> None:
-    with pytest.raises(TapError, match="must"):
-        Tap(**parts)
-    with pytest.raises(TapError, match="last must be"):
-        Tap("a", last=0)
-    with pytest.raises(TapError, match="number or 'all'"):
-        Tap("a", call="first")  # type: ignore[arg-type]
 
 
 def test_every_name_of_a_shared_layer_may_be_tapped() -> None:
