@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stackfeat.errors import TapError
+from stackfeat.errors import LayerNotFoundError, TapError
 from stackfeat.layers.taps.hooks import tapped
-from stackfeat.layers.taps.tap import Tap
+from stackfeat.layers.taps.tap import Tap, resolve_taps
 
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,4}(\.[a-z0-9_]{1,4}){0,2}", fullmatch=True)
 
@@ -80,3 +80,81 @@ def test_two_taps_of_one_key_are_refused() -> None:
         tapped(nn.Sequential(nn.ReLU(), nn.ReLU()), {"x": "*"}),
     ):
         pass
+
+
+class Block(nn.Module):
+    """Two layers of one name in each block, one of them twice under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"fc": nn.Linear(2, 2), "act": nn.ReLU()}) for _ in range(3)
+        )
+        self.tied = self.blocks[0]["fc"]
+        self.pair = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+
+def test_reads_come_in_the_order_of_the_taps_and_of_the_layers_of_a_pattern() -> None:
+    net = Block()
+    reads = resolve_taps(net, ["pair.1", "blocks.*.fc", Tap("pair.0", side="input")])
+    assert [read.key for read in reads] == [
+        "pair.1",
+        *(f"blocks.{i}.fc" for i in range(3)),
+        "pair.0:input",
+    ]
+    assert [read.from_pattern for read in reads] == [False, True, True, True, False]
+    assert all(read.modules == (net.get_submodule(read.layers[0]),) for read in reads)
+
+
+def test_a_layer_of_two_names_is_read_once_by_a_pattern_under_the_first_that_matches() -> None:
+    net = Block()
+    assert [read.key for read in resolve_taps(net, Tap(type=nn.Linear))] == [
+        *(f"blocks.{i}.fc" for i in range(3)),
+        "pair.0",
+        "pair.1",
+    ]
+    assert [read.key for read in resolve_taps(net, "ti*")] == ["tied"]
+    assert [read.key for read in resolve_taps(net, ["tied", "blocks.0.fc"])] == ["tied", "blocks.0.fc"]
+
+
+def test_a_pattern_with_a_type_reads_only_layers_of_both() -> None:
+    net = Block()
+    assert [read.key for read in resolve_taps(net, Tap("blocks.1.*", type=nn.ReLU))] == ["blocks.1.act"]
+    with pytest.raises(LayerNotFoundError, match=r"layer of Block; got layer='pair\.\*<ReLU>'"):
+        resolve_taps(net, Tap("pair.*", type=nn.ReLU))
+
+
+def test_parts_of_a_tap_go_with_every_layer_of_its_pattern() -> None:
+    reads = resolve_taps(Block(), Tap("pair.*", side="input", item=0, call=1, pool="max"))
+    for read, layer in zip(reads, ("pair.0", "pair.1"), strict=True):
+        assert read.tap == Tap(layer, side="input", item=0, call=1, pool="max")
+        assert read.key == f"{layer}:input[0]#1"
+
+
+def test_the_last_of_a_pattern_are_one_read_of_all_its_layers() -> None:
+    (read,) = resolve_taps(Block(), {"end": Tap("**.fc", last=2)})
+    assert read.key == "end"
+    assert read.layers == tuple(f"blocks.{i}.fc" for i in range(3)), "which ran last is told by a pass"
+    assert read.where == "the output of '**.fc'"
+
+
+def test_pooling_given_for_all_is_for_taps_written_as_text_alone() -> None:
+    text, tap = resolve_taps(Block(), ["tied", Tap("pair.0", pool="max")], pool="flatten")
+    assert (text.tap.pool, tap.tap.pool) == ("flatten", "max")
+
+
+def test_a_key_may_name_a_pattern_of_one_layer_and_the_same_tap_twice_is_one() -> None:
+    (read,) = resolve_taps(Block(), {"mine": "ti*"})
+    assert (read.key, read.layers) == ("mine", ("tied",))
+    assert len(resolve_taps(Block(), ["tied", "tied", Tap("tied")])) == 1
+
+
+def test_a_wrong_side_or_pool_offers_the_right_word() -> None:
+    with pytest.raises(TapError, match=r"side must be one of output, input, grad; got side='inpt'.*'input'"):
+        Tap("fc", side="inpt")  # type: ignore[arg-type]
+    with pytest.raises(TapError, match=r"pool must be one of .*; got pool='men'.*'mean'"):
+        Tap("fc", pool="men")  # type: ignore[arg-type]
+    with pytest.raises(TapError, match=r"side must be 'input', 'output' or 'grad'.*try 'fc:input'"):
+        Tap.parse("fc:in")
+    with pytest.raises(TapError, match=r"last=2, call=-2; use call=-1"):
+        Tap("fc", last=2, call=-2)
