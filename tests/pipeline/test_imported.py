@@ -105,14 +105,14 @@ def test_files_are_aligned_by_id_and_go_through_the_stack_as_any_member(
 def test_a_second_run_reads_nothing_again_and_another_byte_does(
     mate: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stackfeat.engine.external import stored
+    from stackfeat.engine.external import predictions
 
     assert mate.run().code == 0
     first = mate.outputs()
     read: list[str] = []
-    made = stored.read_predictions
+    made = predictions.read_predictions
     monkeypatch.setattr(
-        stored, "read_predictions", lambda path, *a, **k: read.append(path.name) or made(path, *a, **k)
+        predictions, "read_predictions", lambda path, *a, **k: read.append(path.name) or made(path, *a, **k)
     )
     assert mate.run().code == 0
     assert mate.outputs() == first and not read
