@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -75,9 +76,13 @@ def test_the_folder_goes_before_installed_packages_and_a_built_in_has_no_file(fo
     assert find_module("sys", None) is None
 
 
-def test_a_file_that_appears_later_is_found(folder: Path) -> None:
+def test_a_file_that_appears_later_is_found_even_within_a_tick(folder: Path) -> None:
+    package = folder / "seen_package"
+    before = package.stat()
     assert find_module("seen_package.late", folder) is None
-    (folder / "seen_package" / "late.py").write_text("")
+    (package / "late.py").write_text("")
+    # As where both happen within one tick of the file system's clock.
+    os.utime(package, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert module("seen_package.late", folder).path.name == "late.py"
 
 
