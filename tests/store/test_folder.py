@@ -16,7 +16,7 @@ import pytest
 from stackfeat.errors import DamagedEntryError
 from stackfeat.store import Store, disk, hash_recipe
 from stackfeat.store import folder as folder_module
-from stackfeat.store.folder import put_aside
+from stackfeat.store.folder import find_fault, publish, put_aside
 from tests.store.intact import is_intact
 
 Put = Callable[..., None]
@@ -230,3 +230,59 @@ def test_a_file_that_vanishes_between_looking_and_reading_is_looked_for_again(
 
     monkeypatch.setattr(folder_module, "load_npy", vanishing)
     assert entry.array("base/mlp/proba")[0, 0] == 2.0
+
+
+def filled(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "x").write_text(text)
+    return folder
+
+
+def test_a_folder_moves_to_its_place_unless_a_good_one_is_there(tmp_path: Path) -> None:
+    place = tmp_path / "entries" / "ab" / "key"
+    assert publish(filled(tmp_path / "tmp" / "1", "one"), place, lambda: pytest.fail("nothing is there"))
+    second = filled(tmp_path / "tmp" / "2", "two")
+    assert not publish(second, place, lambda: True)
+    assert (place / "x").read_text() == "one" and second.exists(), "the caller's to remove"
+    assert publish(second, place, lambda: False)
+    assert (place / "x").read_text() == "two" and list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_is_damaged_is_put_aside_and_what_is_good_again_is_put_back(tmp_path: Path) -> None:
+    place, quarantine = tmp_path / "key", tmp_path / "quarantine"
+    filled(place, "good")
+    assert "another process has computed it anew" in put_aside(place, quarantine, lambda aside: False)
+    assert (place / "x").read_text() == "good" and list(quarantine.iterdir()) == []
+    said = put_aside(place, quarantine, lambda aside: (aside / "x").read_text() == "good")
+    (aside,) = quarantine.iterdir()
+    assert said == f"it is now {aside}; run again to compute it anew" and not place.exists()
+    assert "another process has put it aside" in put_aside(place, quarantine, lambda aside: True)
+    (tmp_path / "file").write_text("in the way")
+    filled(place, "bad")
+    said = put_aside(place, tmp_path / "file", lambda aside: True)
+    assert "could not be put aside" in said and f"remove {place} yourself" in said and place.exists()
+
+
+def test_pieces_are_the_bytes_of_the_whole_array_and_a_file_asked_for_is_hashed(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(6, 4)
+    writer = folder_module.FolderWriter(tmp_path)
+    writer.array("whole", np.asfortranarray(values))
+    writer.pieces("pieces", (6, 4), "f4", (np.asfortranarray(values[i : i + 4]) for i in (0, 4)))
+    writer.file("mine.txt").write_text("abc")
+    writer.finish({"key": KEY, "kind": "block", "recipe": {}, "created": ""})
+    found = folder_module.read_manifest(tmp_path, KEY)
+    assert isinstance(found, dict)
+    for name, listed in found["files"].items():
+        assert listed == {"size": (tmp_path / name).stat().st_size, "sha256": hash_of(tmp_path / name)}
+    for name in ("whole", "pieces"):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), values)
+    assert (tmp_path / "whole.npy").read_bytes()[-96:] == (tmp_path / "pieces.npy").read_bytes()[-96:]
+
+
+def test_a_file_is_at_fault_by_size_by_hash_or_by_absence(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    sha256 = hashlib.sha256(b"abc").hexdigest()
+    assert find_fault(tmp_path / "x", 3, sha256) == ""
+    assert find_fault(tmp_path / "x", 4, sha256) == "must have 4 bytes, got 3"
+    assert find_fault(tmp_path / "x", 3, "0" * 64) == f"must have SHA-256 {'0' * 12}..., got {sha256[:12]}..."
+    assert find_fault(tmp_path / "y", 3, sha256) == "is missing"

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
+from stackfeat.data.prepare import net as net_module
+from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare, channel_moments
 from stackfeat.data.samples import ArrayInput, LazyRows, Table
 from stackfeat.errors import UsageError
 
@@ -74,3 +76,82 @@ def test_columns_are_handed_to_a_net_as_they_are_without_scaling() -> None:
     coded = Table(numeric, ("a", "b"), np.zeros((3, 1), dtype=np.int32), ("colour",), (("x",),))
     with pytest.raises(UsageError, match="must be numbers; got the categories colour"):
         NetPrepare().fit(coded, scaling="none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "axes"), [("image", (0, 2, 3)), ("sequence", (0, 1)), ("array", (0, 1, 2, 3))]
+)
+def test_moments_are_those_of_each_channel_even_far_from_zero(kind: Any, axes: tuple[int, ...]) -> None:
+    shape = (20, 6, 3) if kind == "sequence" else (20, 3, 5, 4)
+    values = np.random.default_rng(0).normal(1e7, 2.0, shape)
+    mean, spread = channel_moments(ArrayInput(values, kind, "standard"))
+    np.testing.assert_allclose(mean, np.ravel(values.mean(axis=axes)), rtol=1e-12)
+    np.testing.assert_allclose(spread, np.ravel(values.std(axis=axes)), rtol=1e-6)
+
+
+def test_moments_do_not_depend_on_how_many_rows_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ArrayInput(np.random.default_rng(1).normal(5, 2, (30, 3, 4, 4)), "image", "standard")
+    whole = channel_moments(values)
+    monkeypatch.setattr(net_module, "chunk_rows", lambda shape: 7)
+    np.testing.assert_allclose(channel_moments(values), whole, rtol=1e-12)
+
+
+def test_padding_counts_in_no_moment_and_is_zero_after_scaling() -> None:
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(1, 6, 40)
+    steps = rng.normal(3, 2, (40, 5, 2))
+    real = np.arange(5) < lengths[:, None]
+    padded = ArrayInput(np.where(real[:, :, None], steps, 1e9), "sequence", "standard", lengths)
+    scaled = ArrayPrepare().fit(padded).transform(padded)
+    wanted = (steps - steps[real].mean(axis=0)) / steps[real].std(axis=0)
+    np.testing.assert_allclose(scaled[real], wanted[real], rtol=1e-4, atol=1e-5)
+    assert (scaled[~real] == 0).all()
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65_535), (np.float32, 1)])
+def test_whole_numbers_are_scaled_by_their_largest_and_imagenet_by_its_constants(
+    dtype: Any, largest: int
+) -> None:
+    values = (np.random.default_rng(3).random((4, 3, 2, 2)) * largest).astype(dtype)
+    unit = (
+        ArrayPrepare().fit(ArrayInput(values, "image", "unit")).transform(ArrayInput(values, "image", "unit"))
+    )
+    np.testing.assert_allclose(unit, values / largest, rtol=1e-5)
+    given = ArrayInput(values, "image", "imagenet")
+    mean, spread = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    wanted = (values / largest - mean[:, None, None]) / spread[:, None, None]
+    np.testing.assert_allclose(ArrayPrepare().fit(given).transform(given), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_channel_without_spread_is_dead_and_tokens_stay_whole_numbers() -> None:
+    values = np.random.default_rng(4).normal(size=(10, 2, 3, 3))
+    values[:, 1] = 0.1
+    given = ArrayInput(values, "image", "standard")
+    scaled = ArrayPrepare().fit(given).transform(given)
+    assert (scaled[:, 1] == 0).all() and abs(scaled[:, 0].std() - 1) < 1e-5
+    tokens = ArrayInput(np.array([[5, 7, 9], [2**40, 9, 9]]), "tokens", lengths=np.array([2, 1]), n_tokens=10)
+    found = ArrayPrepare().fit(tokens).transform(tokens)
+    assert found.dtype == np.int64 and found.tolist() == [[5, 7, 0], [2**40, 0, 0]]
+
+
+def test_codes_are_numbered_by_the_levels_of_fit_and_one_hot_is_as_scikit_learns() -> None:
+    codes = np.array([[4, 0], [2, -1], [4, 1], [-1, 0]], dtype=np.int32)
+    levels = tuple("abcdef")
+    table = Table(np.zeros((4, 0)), (), codes, ("u", "v"), (levels, levels))
+    prepare = NetPrepare().fit(table)
+    found = prepare.transform(table)[1]
+    assert prepare.cardinalities == (3, 3) and found.tolist() == [[2, 1], [1, 0], [2, 2], [0, 1]]
+    known = [list(range(n)) for n in prepare.cardinalities]
+    np.testing.assert_array_equal(
+        prepare.one_hot(found), OneHotEncoder(categories=known, sparse_output=False).fit_transform(found)
+    )
+
+
+def test_standard_scaling_is_scikit_learns_and_leaves_missing_numbers_at_the_mean() -> None:
+    values = np.random.default_rng(5).normal(4, 3, (60, 3))
+    values[::7, 1] = np.nan
+    table = Table(values, ("a", "b", "c"), np.zeros((60, 0), dtype=np.int32), (), ())
+    found = NetPrepare().fit(table, "standard").transform(table)[0]
+    wanted = np.nan_to_num(StandardScaler().fit_transform(values))
+    np.testing.assert_allclose(found[:, :3], wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[:, 3], np.isnan(values[:, 1]))
