@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.data.files.array_files import ArchiveFile, Npy
-from stackfeat.data.options import DataOptions
+from stackfeat.data.files.array_files import ArchiveFile, Npy, Npz
+from stackfeat.data.options import DataOptions, InputOptions
 from stackfeat.data.schema.load import load
 from stackfeat.errors import DataError
 from tests.data.files.reading import read, refusal
@@ -159,3 +159,33 @@ def test_text_arrays_beyond_unicode_are_found_at_once(tmp_path: Path) -> None:
     npz(tmp_path / "t.npz", X=X, y=Y, c=npy(broken))
     with pytest.raises(DataError):
         read(tmp_path / "t.npz")
+
+
+def test_an_array_in_fortran_order_is_the_same_where_it_stays_on_disk(tmp_path: Path) -> None:
+    values = np.arange(24.0).reshape(2, 3, 4)
+    np.savez(tmp_path / "a.npz", a=np.asfortranarray(values))
+    for mapped in (True, False):
+        found = ArchiveFile.open(tmp_path / "a.npz").read("a", "a", mapped=mapped)
+        np.testing.assert_array_equal(found, values)
+        assert isinstance(found, np.memmap) is mapped
+
+
+def test_rows_of_arrays_end_to_end_are_counted_by_their_lengths(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "t.npz", steps=np.arange(9.0), n_steps=np.array([2, 3, 4]), a=np.arange(3), y=np.arange(3)
+    )
+    given = {"seq": InputOptions(array="steps", lengths="n_steps")}
+    frame = Npz().frame(tmp_path / "t.npz", DataOptions(train="t.npz", target="label", inputs=given))
+    assert frame.to_dict("list") == {"a": [0, 1, 2], "label": [0, 1, 2]}, (
+        "neither values nor lengths are columns"
+    )
+
+
+def test_an_array_that_is_not_there_is_answered_with_the_nearest_and_all_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros(3), steps=np.zeros(3))
+    with pytest.raises(DataError, match=r"array of the file.*'imagse'.*images.*steps") as caught:
+        ArchiveFile.open(tmp_path / "a.npz").read("imagse", "data.inputs.x.array")
+    assert "Did you mean 'images'?" in str(caught.value)
+    np.save(tmp_path / "pixels.npy", np.zeros(3))
+    with pytest.raises(DataError, match=r"there is no file .*pixel\.npy\. Did you mean 'pixels\.npy'\?"):
+        Npy().array(tmp_path / "pixel.npy", "", "data.inputs.x.array", mapped=False)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from stackfeat.data.files.csv_file import find_separator
+from stackfeat.data.files.csv_file import Csv, find_separator
+from stackfeat.data.options import DataOptions
+from stackfeat.errors import DataError
 from tests.data.files.reading import ROWS, read, refusal
 
 
@@ -90,3 +92,20 @@ def test_a_header_longer_than_what_is_looked_at_first_is_read_whole(tmp_path: Pa
     ]
     (tmp_path / "t.csv").write_text("\n".join(rows))
     assert len(read(tmp_path / "t.csv").schema.columns) == 4_000
+
+
+def test_a_row_that_is_cut_at_the_end_of_the_sample_does_not_choose_the_separator() -> None:
+    whole = "a;b\n1,5;" + "x" * 700_000 + "\n"
+    assert find_separator(whole + "2,5" + "x" * 400_000) == ";"
+    assert find_separator("a;b\n1,5;x\n2,5") == ",", "of a short text every row is whole"
+
+
+def test_row_numbers_without_a_name_are_a_column(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",a,y\n0,5,x\n1,6,y\n")
+    options = DataOptions(train="t.csv", target="y")
+    frame = Csv().frame(tmp_path / "t.csv", options)
+    assert frame.to_dict("list") == {"Unnamed: 0": ["0", "1"], "a": ["5", "6"], "y": ["x", "y"]}
+    assert Csv().names(tmp_path / "t.csv", options) == list(frame)
+    (tmp_path / "t.csv").write_text(",,y\n0,5,x\n")
+    with pytest.raises(DataError, match="columns must have names; column 1 has none; name it"):
+        Csv().names(tmp_path / "t.csv", options)
