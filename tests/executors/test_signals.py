@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def shell() -> Iterator[Shell]:
     """A function that starts a shell, which tells when what it began is there; all of it is ended afterwards."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(command: str, **options: bool) -> subprocess.Popen[bytes]:
+    def start(command: str, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(["/bin/sh", "-c", command], stdout=subprocess.PIPE, **options)
         started.append(process)
         return process
@@ -69,7 +70,9 @@ def test_a_name_with_a_bracket_hides_no_process(shell: Shell, tmp_path: Path) ->
 
 
 def test_a_worker_is_ended_with_what_it_began_though_it_does_not_listen(shell: Shell) -> None:
-    process = shell("trap '' TERM INT HUP; sleep 60 & echo $!; wait; wait", start_new_session=True)
+    # It reads on when its child is gone, so it ends by the signal alone.
+    command = "trap '' TERM INT HUP; sleep 60 & echo $!; read _"
+    process = shell(command, start_new_session=True, stdin=subprocess.PIPE)
     begun = told(process)
     bystander = shell("echo $$; exec sleep 60")
     told(bystander)
