@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,8 +134,6 @@ class RunResult:
     ----------
     folder : Path
         The run folder.
-    finished : CompletedRun
-        All that was found out.
     leaderboard : DataFrame
         A row for each member: level, member, metric, score, se, fold_mean, a column per fold,
         seconds, cached. With ``stack.holdout`` also holdout and holdout_se.
@@ -154,10 +152,11 @@ class RunResult:
     left_out : list of str
         Members that time did not allow.
     warnings : list of str
+    plan, store, folds, averaging
+        Where `block` finds arrays; no rows and no metric, so a result is small and can be pickled.
     """
 
     folder: Path
-    finished: CompletedRun = field(repr=False)
     leaderboard: pd.DataFrame
     submitted: str
     score: float
@@ -168,6 +167,11 @@ class RunResult:
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     holdout: float | None = None
+    _: KW_ONLY
+    plan: Plan = field(repr=False)
+    store: EntryStore = field(repr=False)
+    folds: Folds = field(repr=False)
+    averaging: Averaging = field(repr=False)
 
     @property
     def exit_code(self) -> int:
@@ -187,16 +191,16 @@ class RunResult:
         UsageError
             If there is no such block.
         """
-        done, plan = self.finished, self.finished.plan
+        plan, store = self.plan, self.store
         blocks = plan.graph.blocks()
         if name not in blocks:
             raise UsageError(
                 f"block must be one of {', '.join(blocks)}; got {name!r}.{suggest(name, blocks)}"
             )
-        oof, covered = assemble(done.store, plan.oof_places(name, 0), done.folds, 0)
+        oof, covered = assemble(store, plan.oof_places(name, 0), self.folds, 0)
         views = [] if plan.sources.test is None else plan.test_views(blocks[name][0])
-        places = [plan.view_place(name, 0, view, done.averaging.chain) for view in views]
-        return FeatureBlock(name, oof, covered, [done.store.read(key).array(array) for key, array in places])
+        places = [plan.view_place(name, 0, view, self.averaging.chain) for view in views]
+        return FeatureBlock(name, oof, covered, [store.read(key).array(array) for key, array in places])
 
     @property
     def report(self) -> Path:

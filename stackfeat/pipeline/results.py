@@ -299,7 +299,6 @@ def write_results(
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,
-        finished=finished,
         leaderboard=pd.DataFrame(rows, columns=header),
         submitted=chosen.name,
         score=chosen.score,
@@ -310,6 +309,10 @@ def write_results(
         failed=finished.failed,
         left_out=finished.left_out,
         warnings=[*finished.warnings, *draft.set_aside],
+        plan=finished.plan,
+        store=finished.store,
+        folds=finished.folds,
+        averaging=finished.averaging,
     )
 
 
