@@ -242,7 +242,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
     return weight
 
 
-def encode_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
+def encode_labels(owner: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes and their codes, int64.
 
     Raises
@@ -255,7 +255,8 @@ def encode_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"there must be at least 2 classes in y; got 1 class: {classes[0]!r}; add rows of another class"
+            f"{type(owner).__name__} must have at least 2 classes in y; got 1 class: {classes[0]!r}; "
+            "add rows of another class"
         )
     return classes, codes.astype(np.int64)
 

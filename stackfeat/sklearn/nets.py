@@ -376,7 +376,7 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = check_inputs(self, X, reset=True, n_least=2)
-        self.classes_, codes = encode_labels(y)
+        self.classes_, codes = encode_labels(self, y)
         check_consistent_length(np.empty(count(X)), codes)
         weight = check_weight(sample_weight, len(codes))
         if isinstance(self.class_weight, dict):

@@ -226,7 +226,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         if not is_classifier(self.estimator):
             values = np.asarray(y)
             return values, of_values(values)
-        self.classes_, codes = encode_labels(y)
+        self.classes_, codes = encode_labels(self, y)
         return codes, of_labels(self.classes_.tolist())
 
     def _outputs(self, reading: Reading) -> dict[str, np.ndarray]:

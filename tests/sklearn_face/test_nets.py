@@ -286,7 +286,11 @@ def test_a_net_trained_on_a_gpu_is_read_where_there_is_none(monkeypatch: pytest.
         (lambda: tiny(lr=-1).fit(TABLE, SIGN), ValueError, "'lr' parameter of NetClassifier"),
         (lambda: tiny(loss="mse").fit(TABLE, SIGN), ValueError, "loss must fit the task"),
         (lambda: tiny(device="gpu").fit(TABLE, SIGN), ValueError, "device must be one of"),
-        (lambda: tiny().fit(TABLE, np.zeros(80)), ValueError, "at least 2 classes in y; got 1 class"),
+        (
+            lambda: tiny().fit(TABLE, np.zeros(80)),
+            ValueError,
+            "NetClassifier must have at least 2 classes in y; got 1",
+        ),
         (lambda: tiny().fit({}, SIGN), ValueError, "at least one input"),
         (
             lambda: (
