@@ -133,7 +133,7 @@ class BaseNet(BaseEstimator):
             return inner_split(samples, np.arange(len(y)), "kfold", fraction, seed)
 
         settings = NetSettings(
-            loss=task.losses[0], threads=self.threads or 1, device=self.device, seeds=self.seeds
+            loss=task.losses[0], threads=int(self.threads or 1), device=self.device, seeds=self.seeds
         )
         context = FitContext(task, y, weight, None, inner, seed, settings)
         self.fitted_: FittedNets = member.fit(Rows(len(y), inputs), context)

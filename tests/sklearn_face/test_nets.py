@@ -263,6 +263,12 @@ def test_a_pickle_holds_weights_and_no_hooks(module: Any) -> None:
     assert all(not part._forward_hooks for part in pickle.loads(pickle.dumps(net)).module_.modules())
 
 
+def test_threads_may_be_whatever_counts_as_a_whole_number() -> None:
+    one = tiny(epochs=2, threads=1).fit(TABLE, SIGN).predict_proba(TABLE)
+    for threads in (True, np.int32(1)):
+        assert np.array_equal(tiny(epochs=2, threads=threads).fit(TABLE, SIGN).predict_proba(TABLE), one)
+
+
 def test_a_net_trained_on_a_gpu_is_read_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     net = tiny(epochs=2).fit(TABLE, SIGN)
     before = net.predict_proba(TABLE)
