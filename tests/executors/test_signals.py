@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from stackfeat.executors import signals
 from stackfeat.store.disk import FOLDERS
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-Shell = Callable[..., "subprocess.Popen[bytes]"]
+Shell = Callable[[str], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -25,15 +25,20 @@ def shell() -> Iterator[Shell]:
     """A function that starts a shell, which tells when what it began is there; all of it is ended afterwards."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(command: str, **options: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(["/bin/sh", "-c", command], stdout=subprocess.PIPE, **options)
+    def start(command: str) -> subprocess.Popen[bytes]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen(["/bin/sh", "-c", command], **pipes, start_new_session=True)
         started.append(process)
         return process
 
     yield start
     for process in started:
-        signals.end_worker(process.pid)
-        process.communicate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            stream.close()
 
 
 def told(process: subprocess.Popen[bytes]) -> list[int]:
@@ -43,16 +48,16 @@ def told(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def wait_gone(pids: list[int]) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 30
     while any(map(signals._runs, pids)):
         assert time.monotonic() < limit, "they still run"
         time.sleep(0.001)
 
 
 def test_descendants_are_children_and_theirs_and_nobody_elses(shell: Shell) -> None:
-    process = shell("sh -c 'sleep 60 & echo $$ $!; wait' & wait")
+    process = shell("sh -c 'sleep 100 & echo $$ $!; wait' & wait")
     child, grandchild = told(process)
-    other = shell("echo $$; read _ < /dev/null; exec sleep 60")
+    other = shell("echo $$; read _ < /dev/null; exec sleep 100")
     assert signals.descendants(process.pid) == [child, grandchild]
     assert told(other) == [other.pid] and signals.descendants(other.pid) == []
     assert {process.pid, child, grandchild, other.pid} <= set(signals.descendants(os.getpid()))
@@ -61,9 +66,9 @@ def test_descendants_are_children_and_theirs_and_nobody_elses(shell: Shell) -> N
 def test_a_name_with_a_bracket_hides_no_process(shell: Shell, tmp_path: Path) -> None:
     odd = tmp_path / ") S 1 x"
     odd.symlink_to("/bin/sleep")
-    process = shell(f"'{odd}' 60 & echo $!; wait")
+    process = shell(f"'{odd}' 100 & echo $!; wait")
     (child,) = told(process)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 30
     while ") S 1 x" not in Path(f"/proc/{child}/stat").read_text():
         assert time.monotonic() < limit, "it is still a copy of the shell"
     assert signals.descendants(process.pid) == [child] and signals._runs(child)
@@ -71,13 +76,18 @@ def test_a_name_with_a_bracket_hides_no_process(shell: Shell, tmp_path: Path) ->
 
 def test_a_worker_is_ended_with_what_it_began_though_it_does_not_listen(shell: Shell) -> None:
     # It reads on when its child is gone, so it ends by the signal alone.
-    command = "trap '' TERM INT HUP; sleep 60 & echo $!; read _"
-    process = shell(command, start_new_session=True, stdin=subprocess.PIPE)
-    begun = told(process)
-    bystander = shell("echo $$; exec sleep 60")
+    # One child has a session of its own, as a daemon has; another's parent is gone, so only the group tells.
+    command = "trap '' TERM INT HUP; setsid sleep 100 & own=$!; echo $own $(sh -c 'sleep 100 >&2 & echo $!'); read _"
+    process = shell(command)
+    begun = own_session, orphan = told(process)
+    bystander = shell("echo $$; exec sleep 100")
     told(bystander)
+    limit = time.monotonic() + 30
+    while os.getsid(own_session) != own_session:
+        assert time.monotonic() < limit, "it is still in the session of the shell"
+    assert orphan not in signals.descendants(process.pid) and os.getpgid(orphan) == process.pid
     signals.end_worker(process.pid)
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(30) == -signal.SIGKILL
     wait_gone(begun)
     assert bystander.poll() is None
     signals.end_worker(process.pid)  # what is gone already is no error
@@ -86,24 +96,25 @@ def test_a_worker_is_ended_with_what_it_began_though_it_does_not_listen(shell: S
 def test_everything_ends_workers_descendants_and_temporary_folders(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = shell("sleep 60 & echo $!; wait", start_new_session=True)
-    begun, bystander = told(process), shell("echo $$; exec sleep 60")
-    told(bystander)
+    process = shell("sleep 100 & echo $!; wait")
+    begun = told(process)
+    helper, bystander = (shell("echo $$; exec sleep 100") for _ in range(2))
+    assert told(helper) == [helper.pid] and told(bystander) == [bystander.pid]
     folder = tmp_path / "temporary"
     (folder / "deep").mkdir(parents=True)
     monkeypatch.setattr(signals, "WORKERS", {process.pid})
     monkeypatch.setattr(signals, "FOLDERS", {folder})
     # The process of the tests has descendants of its own, such as shared workers.
-    monkeypatch.setattr(
-        signals, "descendants", lambda pid: begun if pid in (process.pid, os.getpid()) else []
-    )
+    found = {process.pid: begun, os.getpid(): [helper.pid]}
+    monkeypatch.setattr(signals, "descendants", lambda pid: found.get(pid, []))
     signals.end_everything()
-    assert not any(map(signals._runs, [process.pid, *begun])) and not folder.exists()
+    assert not folder.exists()
+    wait_gone([process.pid, helper.pid, *begun])
     assert bystander.poll() is None and FOLDERS is not signals.FOLDERS
 
 
 def test_a_process_that_nobody_has_waited_for_yet_does_not_run(shell: Shell) -> None:
-    process = shell("exec sleep 60")
+    process = shell("exec sleep 100")
     assert signals._runs(process.pid) and signals._runs(os.getpid())
     process.kill()
     wait_gone([process.pid])
