@@ -16,18 +16,7 @@ from stackfeat.nets.training.batches import Rows, mix
 from stackfeat.nets.training.fit import train_net
 from stackfeat.nets.training.loop import Training, TrainingLoop
 from stackfeat.tasks.task import Task
-
-TASK = Task("binary", ("a", "b"))
-
-
-def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str = "none") -> Tensor:
-    return F.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
-
-
-def make_rows(n_rows: int = 65, seed: int = 0) -> Rows:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n_rows, 4, generator=generator)
-    return Rows((x,), (x[:, 0] + x[:, 1] > 0).long())
+from tests.nets.training.small import TASK, cross_entropy, plain_rows
 
 
 def make_net(seed: int = 0) -> nn.Module:
@@ -43,7 +32,7 @@ def test_same_seed_same_bits_and_generators_as_before() -> None:
         net[1].eval()
         train_net(
             net,
-            make_rows(),
+            plain_rows(),
             Training(TrainOptions(epochs=3, batch_size=16), TASK, "cross_entropy"),
             loss=cross_entropy,
             seed=seed,
@@ -74,7 +63,7 @@ def test_a_loss_that_is_not_finite_is_tried_again_at_a_tenth_of_the_rate() -> No
 
     options = TrainOptions(epochs=2, batch_size=32, lr=0.1, schedule="constant")
     report = train_net(
-        Fragile(), make_rows(), Training(options, TASK, "cross_entropy"), loss=cross_entropy, seed=0
+        Fragile(), plain_rows(), Training(options, TASK, "cross_entropy"), loss=cross_entropy, seed=0
     )
     assert report.retries == 1
     assert report.lr == pytest.approx(0.01)
@@ -100,7 +89,7 @@ def test_one_row_and_nothing_to_train_are_errors() -> None:
     with pytest.raises(MemberError, match="at least 2 rows; got 1"):
         train_net(
             make_net(),
-            make_rows(1),
+            plain_rows(1),
             Training(TrainOptions(), TASK, "cross_entropy"),
             loss=cross_entropy,
             seed=0,
@@ -108,7 +97,7 @@ def test_one_row_and_nothing_to_train_are_errors() -> None:
     with pytest.raises(MemberError, match="trainable parameters"):
         train_net(
             nn.Flatten(),
-            make_rows(),
+            plain_rows(),
             Training(TrainOptions(), TASK, "cross_entropy"),
             loss=cross_entropy,
             seed=0,

@@ -5,21 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stackfeat.errors import MemberError
-from stackfeat.nets.training.batches import Rows
 from stackfeat.nets.training.optimizer import FlatAdamW, excess, rate_factor
-
-
-def cross_entropy(output: Tensor, y: Tensor, smoothing: float, reduction: str = "none") -> Tensor:
-    return F.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
-
-
-def make_rows(n_rows: int = 65, seed: int = 0) -> Rows:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n_rows, 4, generator=generator)
-    return Rows((x,), (x[:, 0] + x[:, 1] > 0).long())
+from tests.nets.training.small import cross_entropy, plain_rows
 
 
 def test_the_flat_optimizer_makes_the_steps_of_adamw() -> None:
@@ -37,7 +26,7 @@ def test_the_flat_optimizer_makes_the_steps_of_adamw() -> None:
         ],
         lr=0.01,
     )
-    rows = make_rows()
+    rows = plain_rows()
     for step in range(20):
         torch.manual_seed(step)
         flat.zero_grad()
