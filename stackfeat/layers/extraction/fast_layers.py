@@ -2,7 +2,8 @@
 
 In:  a module in eval mode, without gradients, on the CPU.
 Out: the same values, sooner. Every layer is still called one by one, so that hooks see all of it. In a chain
-     of layers a ReLU works in place where nobody else sees its input.
+     of layers a ReLU works in place where nobody else sees its input. Arguments have torch's names and order,
+     and what oneDNN refuses goes to torch, which computes it or says why not.
 
 ``nn.Linear`` copies its bias into the result before the product, and ``nn.Conv2d`` brings its weights
 into oneDNN's order on every call; oneDNN's own operators, those that compiled graphs use, add the bias
@@ -53,7 +54,7 @@ def fast_layers(
         elif attention and is_own(part, nn.MultiheadAttention):
             changes.append((part, "forward", partial(attend, part)))
         elif attention and has_own_relu(part):
-            changes.append((part, "activation", torch.relu_))
+            changes.append((part, "activation", relu))
     return replaced_attributes(changes)
 
 
@@ -94,19 +95,19 @@ class OrderedConvolution:
     weight: Tensor | None = None
     made_of: tuple[int, int] | None = None
 
-    def __call__(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+    def __call__(self, layer: nn.Conv2d, /, input: Tensor) -> Tensor:
         is_plain = (
-            x.dtype is torch.float32
-            and x.ndim == 4
-            and x.device.type == "cpu"
-            and x.is_contiguous(memory_format=torch.channels_last)
-            and x.numel() > 0
-            and x.shape[1] == layer.in_channels
+            input.dtype is torch.float32
+            and input.ndim == 4
+            and input.device.type == "cpu"
+            and input.is_contiguous(memory_format=torch.channels_last)
+            and input.numel() > 0
+            and input.shape[1] == layer.in_channels
             and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
         )
         if not is_plain:
-            return nn.Conv2d.forward(layer, x)
+            return nn.Conv2d.forward(layer, input)
         padding, stride, dilation = list(layer.padding), list(layer.stride), list(layer.dilation)
         version = (layer.weight.data_ptr(), layer.weight._version)
         if version != self.made_of:
@@ -115,21 +116,34 @@ class OrderedConvolution:
                 weight, padding, stride, dilation, layer.groups
             )
             self.made_of = version
-        found: Tensor = ONEDNN_CONVOLUTION(
-            x, self.weight, layer.bias, padding, stride, dilation, layer.groups, "none", [], ""
-        )
+        try:
+            found: Tensor = ONEDNN_CONVOLUTION(
+                input, self.weight, layer.bias, padding, stride, dilation, layer.groups, "none", [], ""
+            )
+        except RuntimeError:
+            return nn.Conv2d.forward(layer, input)
         return found
 
 
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def linear(layer: nn.Linear, /, input: Tensor) -> Tensor:
     """Return what ``nn.Linear.forward`` returns, to the bit."""
-    return product(x, layer.weight, layer.bias)
+    return product(input, layer.weight, layer.bias)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Return what ``F.relu`` returns, in the memory of `input` whatever `inplace` says."""
+    return torch.relu_(input)
+
+
+PLAIN_WEIGHTS = (nn.Parameter, Tensor)
+"""Others, such as those of quantised nets, bring their own products."""
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     is_plain = (
         ONEDNN_LINEAR is not None
         and x.dtype is torch.float32 is weight.dtype
+        and type(weight) in PLAIN_WEIGHTS
         and x.ndim > 1
         and x.device.type == "cpu"
         and not x.is_nested
@@ -139,12 +153,16 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     )
     if not is_plain:
         return F.linear(x, weight, bias)
-    found: Tensor = ONEDNN_LINEAR(x, weight, bias, "none", [], "")
+    try:
+        found: Tensor = ONEDNN_LINEAR(x, weight, bias, "none", [], "")
+    except RuntimeError:
+        return F.linear(x, weight, bias)
     return found
 
 
 def attend(
     attention: nn.MultiheadAttention,
+    /,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -163,6 +181,7 @@ def attend(
         and attention._qkv_same_embed_dim
         and attention.bias_k is None
         and not attention.add_zero_attn
+        and (key_padding_mask is None or key_padding_mask.shape == batch_and_steps(attention, query))
         and not (need_weights or is_causal or attn_mask is not None)
         and not (attention.training and attention.dropout)
         and not torch.is_grad_enabled()
@@ -174,11 +193,15 @@ def attend(
     return self_attention(attention, query, key_padding_mask), None
 
 
+def batch_and_steps(attention: nn.MultiheadAttention, x: Tensor) -> torch.Size:
+    return x.shape[:2] if attention.batch_first else x.shape[1::-1]
+
+
 def self_attention(attention: nn.MultiheadAttention, x: Tensor, key_padding_mask: Tensor | None) -> Tensor:
     """Return what each step of each sample attends to, in the layout of `x`."""
     n_heads, width = attention.num_heads, attention.head_dim
     first, second = x.shape[:2]
-    n_rows, n_steps = (first, second) if attention.batch_first else (second, first)
+    n_rows, n_steps = batch_and_steps(attention, x)
     packed = product(x, attention.in_proj_weight, attention.in_proj_bias)
     # The one copy: products in batches want each head's rows one behind the other.
     order = (2, 0, 3, 1, 4) if attention.batch_first else (2, 1, 3, 0, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stackfeat.layers.extraction.fast_layers import fast_layers
+from stackfeat.layers.extraction.extract import extract
+from stackfeat.layers.extraction.fast_layers import fast_layers, inplace_relu
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.runtime import matmul_path, plain_transformers
 
 N_ROWS, N_STEPS, WIDTH = 5, 7, 12
@@ -199,3 +202,120 @@ def test_convolution_leaves_what_is_not_plain_to_torch() -> None:
     normed = torch.nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
     with fast_layers(normed):
         assert "forward" not in vars(normed)
+
+
+STAND_INS: dict[str, tuple[nn.Module, dict[str, torch.Tensor | bool | None]]] = {
+    "linear": (nn.Linear(WIDTH, 3), {"input": torch.randn(4, WIDTH)}),
+    "convolution": (
+        nn.Conv2d(3, 4, 3),
+        {"input": torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)},
+    ),
+    "attention": (
+        nn.MultiheadAttention(WIDTH, 3, batch_first=True),
+        {
+            **dict.fromkeys(("query", "key", "value"), torch.randn(N_ROWS, N_STEPS, WIDTH)),
+            "key_padding_mask": padding(),
+            "need_weights": False,
+            "attn_mask": None,
+            "average_attn_weights": True,
+            "is_causal": False,
+        },
+    ),
+    "chain": (nn.Sequential(nn.Linear(WIDTH, 3), nn.ReLU()), {"input": torch.randn(4, WIDTH)}),
+}
+"""Every layer that has a stand-in, and all arguments of torch's own by name."""
+
+
+def replaced(model: nn.Module) -> list[nn.Module]:
+    with inplace_relu(model), fast_layers(model):
+        return [part for part in model.modules() if "forward" in vars(part)]
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_a_stand_in_has_the_signature_of_torch(name: str) -> None:
+    layer, arguments = STAND_INS[name]
+    layer.eval()
+    own = inspect.signature(layer.forward).parameters
+    assert list(own) == list(arguments)
+    with torch.no_grad():
+        expected = layer(**arguments)
+        with inplace_relu(layer), fast_layers(layer):
+            assert "forward" in vars(layer)
+            stand_in = inspect.signature(layer.forward).parameters
+            found = layer(**arguments)
+            by_position = layer(*arguments.values())
+    assert [(p.name, p.kind, p.default) for p in stand_in.values()] == [
+        (p.name, p.kind, p.default) for p in own.values()
+    ]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(by_position, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_every_stand_in_is_compared_with_torch() -> None:
+    chain = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    others = [nn.Conv2d(1, 1, 1), nn.TransformerEncoderLayer(WIDTH, 3, 16), nn.LSTM(2, 2), nn.LayerNorm(2)]
+    layers = nn.ModuleList([chain, *others, nn.BatchNorm2d(2), nn.GELU(), nn.Embedding(3, 2)])
+    assert {type(part) for part in replaced(layers)} == {type(layer) for layer, _ in STAND_INS.values()}
+
+
+def test_the_activation_of_a_transformer_layer_keeps_its_arguments() -> None:
+    layer = nn.TransformerEncoderLayer(WIDTH, 3, 16)
+    with fast_layers(layer):
+        own, stand_in = (inspect.signature(f).parameters.values() for f in (F.relu, layer.activation))
+        assert [(p.name, p.default) for p in own] == [(p.name, p.default) for p in stand_in]
+        assert layer.activation(input=torch.tensor([-1.0, 2.0]), inplace=False).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.Linear(6, 3), torch.randn(2, 5)),
+        (nn.Linear(6, 3), torch.randn(2, 4, 5)),
+        (nn.Linear(6, 3), torch.randn(2, 6).double()),
+        (nn.Conv2d(3, 4, 7), torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)),
+        (nn.Conv2d(3, 4, 3), torch.randn(2, 5, 8, 8).contiguous(memory_format=torch.channels_last)),
+    ],
+)
+def test_what_is_refused_is_refused_in_the_words_of_torch(layer: nn.Module, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        with pytest.raises(RuntimeError) as own:
+            layer(x)
+        with fast_layers(layer), pytest.raises(RuntimeError) as found:
+            layer(x)
+    assert str(found.value) == str(own.value)
+
+
+def test_a_mask_of_another_batch_is_refused_as_torch_does() -> None:
+    model = nn.MultiheadAttention(WIDTH, 3, batch_first=True).eval()
+    x = torch.randn(N_ROWS, N_STEPS, WIDTH)
+    with torch.no_grad(), fast_layers(model), pytest.raises((AssertionError, RuntimeError)):
+        model(x, x, x, key_padding_mask=padding()[:1], need_weights=False)
+
+
+def test_a_net_that_calls_its_layers_by_keyword_is_read_as_it_is() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+            self.first = nn.Linear(4, WIDTH)
+            self.attention = nn.MultiheadAttention(embed_dim=WIDTH, num_heads=3, batch_first=True)
+            self.last = nn.Linear(WIDTH, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.first(input=self.stem(input=x).flatten(2).transpose(1, 2))
+            h = self.attention(query=h, key=h, value=h, need_weights=False)[0]
+            return self.last(input=h.mean(1))
+
+    torch.manual_seed(0)
+    net, x = Net().eval(), torch.randn(40, 3, 6, 6)
+    taps = ["stem", "first", "attention[0]", "last:input", "last"]
+    found = extract(net, x, taps)
+    with torch.no_grad(), plain_transformers(), tapped(net, taps) as caught:
+        output = net(x)
+    torch.testing.assert_close(torch.from_numpy(found["last"]), output, rtol=1e-4, atol=1e-5)
+    for tap in ("first", "attention[0]"):
+        mean = caught[tap].mean(1)
+        torch.testing.assert_close(torch.from_numpy(found[tap]), mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.from_numpy(found["stem"]), caught["stem"].mean((2, 3)), rtol=1e-4, atol=1e-5
+    )
