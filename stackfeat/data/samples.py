@@ -266,6 +266,9 @@ class Samples:
         members learn (``task.transform`` applied). None for rows to predict.
     weight, time : ndarray of shape (n_rows,), float64, or None
     group, fold : ndarray of shape (n_rows,), int64, or None
+    unread : ndarray of shape (n_rows,), int64, or None
+        A number for what stands in the columns that no input reads: rows that differ there alone are not equal.
+        It is never stored.
     task : Task
     """
 
@@ -277,6 +280,7 @@ class Samples:
     group: np.ndarray | None = None
     time: np.ndarray | None = None
     fold: np.ndarray | None = None
+    unread: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -319,7 +323,7 @@ def save_samples(samples: Samples, writer: EntryWriter) -> None:
             writer.array(f"input{j}", values)
             inputs.append({"name": name, "table": None})
     writer.array("ids", samples.ids)
-    roles = samples._roles()
+    roles = [(role, array) for role, array in samples._roles() if role != "unread"]
     for role, array in roles:
         writer.array(role, array)
     writer.json(

@@ -167,7 +167,7 @@ class MemberRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRecipe(MemberRecipe, stage="fit", version=6):
+class FitRecipe(MemberRecipe, stage="fit", version=7):
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
 
     repeat: int

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 from sklearn.utils.validation import has_fit_parameter
 
+from stackfeat.data.prepare.weights import mean_one
 from stackfeat.errors import ConfigError, MemberError
 from stackfeat.meta.columns import take_rows
 from stackfeat.meta.estimator_io import as_taken, fit_estimator, fit_keywords, is_catboost
@@ -234,7 +235,7 @@ def fit_early_stopped(
     fit_rows, valid_rows = parts
     # scikit-learn's clone refuses CatBoost with a parameter that is a list.
     probe = deepcopy(estimator)
-    extra = {} if weight is None else {"sample_weight": weight[fit_rows]}
+    extra = {} if weight is None else {"sample_weight": mean_one(weight[fit_rows])}
     validation = _validation(probe, as_taken(probe, take_rows(columns, valid_rows)), y[valid_rows])
     quiet = {"verbose": False} if not type(probe).__name__.startswith("LGBM") else {}
     keywords = {**validation, **extra, **quiet, **fit_keywords(probe, columns)}

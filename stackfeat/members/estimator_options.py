@@ -17,7 +17,8 @@ from stackfeat.errors import StackfeatError
 from stackfeat.members.options import VERSIONS, MemberOptions, made
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
-from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
+from stackfeat.registry.allowed import wrong_kind
+from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import estimator_problems, parameter_problems
 from stackfeat.registry.resolve import name_problems
@@ -180,7 +181,8 @@ def _names_inside(place: str, values: Any) -> Iterator[tuple[str, str]]:
 def _kind_problem(name: str, task: str) -> str | None:
     """Find a regressor in a classification task, or the reverse, by the names that these packages use."""
     right = task_class(task).estimator_suffix
-    (wrong,) = {"Classifier", "Regressor"} - {right}
-    if not name.endswith(wrong) or name.split(".")[0] not in TRUSTED_PACKAGES:
+    found = wrong_kind(name, right)
+    if found is None:
         return None
-    return f"must be a {right.lower()} for task {task}; got {name}. Try {name.removesuffix(wrong)}{right}"
+    remedy = f"Try {found}" if found else f"Name a {right.lower()}"
+    return f"must be a {right.lower()} for task {task}; got {name}. {remedy}"

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import has_fit_parameter
 
+from stackfeat.data.prepare.weights import mean_one
 from stackfeat.errors import MemberError
 from stackfeat.store import Entry
 from stackfeat.tasks.task import Task
@@ -49,7 +50,7 @@ def _categories(estimator: Any, columns: Any) -> list[str]:
 def fit_estimator(
     estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarray | None, *, must_weigh: bool = True
 ) -> Any:
-    """Fit, with row weights where there are any.
+    """Fit, with row weights where there are any, divided by their mean.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def fit_estimator(
             f"{type(estimator).__name__}.fit must take sample_weight, because data.weight is set; it does not. "
             "Use another estimator, or remove data.weight"
         )
-    return estimator.fit(taken, y, sample_weight=weight, **keywords)
+    return estimator.fit(taken, y, sample_weight=mean_one(weight), **keywords)
 
 
 def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:

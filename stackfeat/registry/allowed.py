@@ -46,6 +46,9 @@ SAVED_NODES = {kind: frozenset(names.split()) for kind, names in _CLASSES["nodes
 }
 """By kind of node the types that it may build; estimators of the list as ``ObjectNode`` besides."""
 
+_COUNTERPARTS: dict[str, str] = _CLASSES["counterparts"]  # type: ignore[assignment]
+"""By path of a classifier that of its regressor, where their names do not tell."""
+
 REMEDY = "Read what it does, then agree to it with --trust-code (trust_code=True)"
 
 
@@ -66,6 +69,35 @@ def is_allowed_path(path: str, *, nested: bool = False) -> bool:
     """
     name = _dotted(path)
     return name in ALLOWED_ESTIMATORS or (nested and name in ALLOWED_PARTS)
+
+
+def wrong_kind(path: str, suffix: str) -> str | None:
+    """Return the estimator to use in the place of one of the other kind; "" where there is none of its method.
+
+    Parameters
+    ----------
+    suffix : {"Classifier", "Regressor"}
+        The kind that is needed.
+
+    Returns
+    -------
+    str or None
+        None where nothing is known to be wrong.
+
+    Examples
+    --------
+    >>> wrong_kind("sklearn.linear_model.RidgeClassifier", "Regressor")
+    'sklearn.linear_model.Ridge'
+    """
+    (other,) = {"Classifier", "Regressor"} - {suffix}
+    name = _dotted(path)
+    listed = _COUNTERPARTS if suffix == "Regressor" else {value: key for key, value in _COUNTERPARTS.items()}
+    if name in listed:
+        return listed[name]
+    if name not in ALLOWED_ESTIMATORS or not name.rpartition(".")[2].removesuffix("CV").endswith(other):
+        return None
+    swapped = name.removesuffix(other) + suffix
+    return swapped if swapped in ALLOWED_ESTIMATORS else ""
 
 
 def public_path(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import Schema, infer_type
 from stackfeat.data.schema.load import LoadedData, load, load_rows
+from stackfeat.data.splits.folds import hash_samples
 from stackfeat.errors import DataWarning
 
 
@@ -206,3 +208,27 @@ def test_numbers_and_dates_in_disguise_are_warned_of(tmp_path: Path) -> None:
     texts = " | ".join(str(warning.message) for warning in caught)
     assert "numbers with a decimal comma are read as categories, one for each text: size" in texts
     assert "dates that are not ISO (2026-11-21) are read as categories, one for each text: day" in texts
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "are_equal"),
+    [
+        ("text", lambda i: f"a review of some length and number {i} of all of them", False),
+        ("text", lambda i: f"a review of some length and number {i % 30} of all of them", True),
+        ("Unnamed: 0", str, True),
+        ("dropped", str, True),
+        ("dropped", lambda i: f"name {i}", False),
+        ("dropped", lambda i: str(i // 40), False),
+        ("constant", lambda i: "same", True),
+    ],
+)
+def test_columns_that_are_not_read_tell_rows_apart_unless_they_number_them(
+    column: str, cells: Any, are_equal: bool, tmp_path: Path
+) -> None:
+    lines = [f"{i},{i % 30 / 7},{'xyz'[i % 3]},{cells(i)},{i % 2}" for i in range(60)]
+    text = "\n".join([f"id,n,c,{column},y", *lines])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        train = _load(tmp_path, text, id="id", drop=["dropped"] if column == "dropped" else []).train
+    hashes = hash_samples(train)
+    assert (len(np.unique(hashes)) == 30) == are_equal

@@ -26,6 +26,11 @@ def problems(made: EstimatorOptions, task: str = "binary", trust_code: bool = Fa
     [
         ("xgboost.XGBClassifier", "regression", "xgboost.XGBRegressor"),
         ("lightgbm.LGBMRegressor", "multiclass", "lightgbm.LGBMClassifier"),
+        ("sklearn.linear_model.RidgeClassifier", "regression", "sklearn.linear_model.Ridge"),
+        ("sklearn.linear_model.RidgeClassifierCV", "regression", "sklearn.linear_model.RidgeCV"),
+        ("sklearn.linear_model.LogisticRegression", "regression", "sklearn.linear_model.Ridge"),
+        ("sklearn.svm.SVR", "binary", "sklearn.svm.SVC"),
+        ("sklearn.svm:NuSVC", "regression", "sklearn.svm.NuSVR"),
     ],
 )
 def test_an_estimator_of_the_other_kind_of_task_is_refused_with_the_right_one(
@@ -35,6 +40,12 @@ def test_an_estimator_of_the_other_kind_of_task_is_refused_with_the_right_one(
     assert place == "estimator" and not is_trust
     assert f"for task {task}; got {name}. Try {right}" in message
     assert problems(options(right), task) == []
+
+
+def test_where_no_estimator_is_the_counterpart_none_is_made_up() -> None:
+    ((_, message, _),) = problems(options("sklearn.linear_model.HuberRegressor"), "binary")
+    assert message.endswith("got sklearn.linear_model.HuberRegressor. Name a classifier")
+    assert problems(options("sklearn.linear_model.HuberRegressor"), "regression") == []
 
 
 def test_estimators_inside_parameters_are_found_at_any_depth() -> None:

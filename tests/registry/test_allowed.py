@@ -19,6 +19,7 @@ from stackfeat.registry.allowed import (
     is_allowed_class,
     is_allowed_path,
     public_path,
+    wrong_kind,
 )
 from stackfeat.registry.names import ESTIMATORS, TRUSTED_PACKAGES
 from stackfeat.registry.resolve import check_name, resolve
@@ -174,3 +175,29 @@ def test_odd_spellings_of_an_allowed_path_are_refused(path):
 def test_a_private_path_is_answered_with_the_public_one():
     with pytest.raises(TrustError, match=r"Did you mean 'sklearn\.svm\.SVC'"):
         allowed_class("sklearn.svm._classes.SVC")
+
+
+def test_a_counterpart_is_on_the_list_and_of_the_other_kind() -> None:
+    kinds = {"Classifier": "classifier", "Regressor": "regressor"}
+    n_found = 0
+    for path in sorted(ALLOWED_ESTIMATORS):
+        for suffix, kind in kinds.items():
+            found = wrong_kind(path, suffix)
+            if found is None:
+                continue
+            if found:
+                n_found += 1
+                assert wrong_kind(found, suffix) is None, found
+                assert found in ALLOWED_ESTIMATORS and _declared_kind(found) == kind, (path, found)
+            assert _declared_kind(path) != kind, path
+    assert n_found > 40
+
+
+def _declared_kind(path: str) -> str | None:
+    """Return what a class says of itself, without an object of it."""
+    from sklearn.base import ClassifierMixin, RegressorMixin
+
+    cls = allowed_class(path)
+    if issubclass(cls, RegressorMixin) or "Regressor" in cls.__name__:
+        return "regressor"
+    return "classifier" if issubclass(cls, ClassifierMixin) or "Classifier" in cls.__name__ else None

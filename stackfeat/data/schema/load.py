@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.files.cells import column_cells
+from stackfeat.data.files.cells import column_cells, text_cells
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.options import DataOptions
@@ -181,7 +181,26 @@ def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str
     ids = read_ids(frame, options.id, where)
     values = {name: read for name, (_, read) in columns.items()}
     read = all_inputs(schema, values, arrays, options, len(frame))
-    return Samples(ids=ids, inputs=read, y=y, task=task, **given), schema
+    unread = _number_unread(frame, schema, options)
+    return Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given), schema
+
+
+def _number_unread(frame: pd.DataFrame, schema: Schema, options: DataOptions) -> np.ndarray:
+    """Return a number for what each row holds in the columns that nothing reads, int64.
+
+    A column without a name, and one of numbers that all differ, number the rows: that is no difference.
+    """
+    used = {*(column.name for column in schema.columns), *options.roles.values()}
+    for given in options.array_inputs.values():
+        used.update(name for name in (given.column, given.lengths) if name is not None)
+    named = [name for name in frame.columns if name not in used and not name.startswith("Unnamed: ")]
+    numbers = np.zeros(len(frame), dtype=np.int64)
+    for _, cells in column_cells(frame, named):
+        text = text_cells(cells)
+        if len(text.distinct) == len(frame) and text.block.is_numeric[text.place]:
+            continue
+        numbers = np.unique(numbers * (len(text.block.texts) + 1) + text.codes + 1, return_inverse=True)[1]
+    return numbers
 
 
 def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:

@@ -112,8 +112,8 @@ def make_folds(options: FoldOptions, samples: Samples, splitter: object | None =
         logger.info(
             "folds of kind %s are the same in all %d repeats; only seeds differ", kind, options.repeats
         )
-    share = share_of_split_duplicates(samples.inputs, folds.fold_of(0))
-    warn_of_duplicates(share, "rows have an equal feature row in another fold", "out-of-fold")
+    share = share_of_split_duplicates(samples, folds.fold_of(0))
+    warn_of_duplicates(samples, share, "rows have an equal feature row in another fold", "out-of-fold")
     return folds
 
 
@@ -212,24 +212,35 @@ def _check_classes(splits: tuple[Split, ...], samples: Samples) -> None:
         )
 
 
-def warn_of_duplicates(share: float, where: str, scores: str) -> None:
+def warn_of_duplicates(samples: Samples, share: float, where: str, scores: str) -> None:
     """Warn where more than a few rows are predicted from memory: an equal one was trained on."""
-    if share > MOST_DUPLICATES:
-        warnings.warn(
-            f"{share:.1%} of the {where}, so {scores} scores may look better than new data will be; remove the "
-            "duplicates, or name what they share as data.group",
-            LeakWarning,
-            stacklevel=4,
-        )
+    if share <= MOST_DUPLICATES:
+        return
+    remedy = "remove the duplicates, or name what they share as data.group"
+    if samples.group is not None:
+        remedy = "remove the duplicates, or check data.group, which does not keep them together"
+    elif samples.fold is not None:
+        remedy = "remove the duplicates, or give equal rows the same data.fold"
+    warnings.warn(
+        f"{share:.1%} of the {where}, so {scores} scores may look better than new data will be; {remedy}",
+        LeakWarning,
+        stacklevel=4,
+    )
 
 
-def share_of_split_duplicates(inputs: Mapping[str, Input], fold_of: np.ndarray) -> float:
+def share_of_split_duplicates(samples: Samples, fold_of: np.ndarray) -> float:
     """Return the share of predicted rows with an equal row in another fold."""
     predicted = fold_of >= 0
-    _, copy_of = np.unique(hash_rows(inputs)[predicted], return_inverse=True)
+    _, copy_of = np.unique(hash_samples(samples)[predicted], return_inverse=True)
     n_folds = fold_of.max() + 1
     pairs = np.unique(copy_of * n_folds + fold_of[predicted])
     return float(np.mean((np.bincount(pairs // n_folds) > 1)[copy_of]))
+
+
+def hash_samples(samples: Samples) -> np.ndarray:
+    """Return a uint64 per row; equal for rows that are equal in every input and in what no input reads."""
+    hashes = hash_rows(samples.inputs)
+    return hashes if samples.unread is None else _mix(hashes, samples.unread.astype(np.uint64))
 
 
 def hash_rows(inputs: Mapping[str, Input]) -> np.ndarray:

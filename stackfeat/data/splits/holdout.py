@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.data.samples import Samples
-from stackfeat.data.splits.folds import hash_rows, warn_of_duplicates
+from stackfeat.data.splits.folds import hash_samples, warn_of_duplicates
 from stackfeat.data.splits.splitters import Split, of_other_groups
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import name_values, quoted
@@ -88,9 +88,11 @@ def draw_holdout(samples: Samples, options: Mapping[str, Any]) -> Holdout:
     _check_sizes(samples, kept, held, options["share"])
     if samples.task.is_stratified:
         _check_classes(samples, kept, held)
-    hashes = hash_rows(samples.inputs)
+    hashes = hash_samples(samples)
     share = float(np.isin(hashes[held], hashes[kept]).mean())
-    warn_of_duplicates(share, "held-out rows have an equal feature row among those trained on", "holdout")
+    warn_of_duplicates(
+        samples, share, "held-out rows have an equal feature row among those trained on", "holdout"
+    )
     return Holdout(kept, held, samples.ids)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from stackfeat.data.prepare.weights import mean_one
 from stackfeat.encodings.encoding import Encoding
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.meta.scaling import Scaling
@@ -68,7 +69,7 @@ def check_design(base: np.ndarray, blocks: Sequence[Block]) -> None:
             )
 
 
-def mean_one(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+def checked_weights(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
     """Return checked row weights of mean one, (n_rows,); ones without any."""
     if weight is None:
         return np.ones(n_rows)
@@ -77,7 +78,7 @@ def mean_one(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
         raise UsageError(
             f"weight must be {n_rows} finite numbers, none negative, not all zero; got {weights.shape=}"
         )
-    return np.asarray(weights / weights.mean())
+    return mean_one(weights)
 
 
 logger = logging.getLogger(__name__)

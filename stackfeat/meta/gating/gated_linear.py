@@ -23,7 +23,7 @@ from stackfeat.meta.gating.blocks import (
     SCALES,
     Block,
     check_design,
-    mean_one,
+    checked_weights,
 )
 from stackfeat.meta.gating.cross_validation import PENALTIES, extended
 from stackfeat.meta.gating.linear_gate import GateOptions, choose
@@ -181,7 +181,7 @@ class GatedLinear:
         check_design(base, blocks)
         if len(y) != len(base) or len(folds) != len(base):
             raise UsageError(f"y and folds must have {len(base)} entries; got {len(y)=}, {len(folds)=}")
-        weights = mean_one(weight, len(base))
+        weights = checked_weights(weight, len(base))
         kind = PROBLEMS[task.losses[0]]
         classes, target, problem = kind.pose(np.asarray(y))
         base_scale = Scale.fit(base, "zscore")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stackfeat.data.prepare.weights import mean_one
 from stackfeat.errors import MemberError, NaNLossError, StackfeatError, TapError, UsageError
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.extraction.inputs import LazyColumn, select
@@ -298,8 +299,8 @@ class NetTrainer:
         target = (self.data.y[rows] - np.asarray(head.mean)) / np.asarray(head.scale)
         weight = None
         if self.weights is not None:
-            chosen = self.weights[rows]
-            weight = torch.tensor(chosen / chosen.mean(), dtype=torch.float32, device=device)
+            chosen = mean_one(self.weights[rows])
+            weight = torch.tensor(chosen, dtype=torch.float32, device=device)
         return Rows(
             tuple(x if isinstance(x, LazyColumn) else x.to(device) for x in inputs),
             torch.tensor(target, dtype=TARGET_TYPES[self.training.task.dtype], device=device),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,8 +229,42 @@ def test_duplicates_across_folds_warn() -> None:
         make_folds(FoldOptions(), samples)
     hashes = hash_rows(samples.inputs)
     assert (hashes[:30] == hashes[30:]).all() and len(np.unique(hashes)) == 30
-    assert share_of_split_duplicates(samples.inputs, np.arange(60) % 30) == 0.0
-    assert share_of_split_duplicates(samples.inputs, np.arange(60) // 30) == 1.0
+    assert share_of_split_duplicates(samples, np.arange(60) % 30) == 0.0
+    assert share_of_split_duplicates(samples, np.arange(60) // 30) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("roles", "remedy"),
+    [
+        ({}, "or name what they share as data.group"),
+        ({"group": np.arange(60)}, "or check data.group, which does not keep them together"),
+        ({"fold": np.arange(60) // 12}, "or give equal rows the same data.fold"),
+        ({"group": np.arange(60), "fold": np.arange(60) // 12}, "or check data.group"),
+    ],
+)
+def test_the_advice_on_duplicates_is_about_columns_that_can_still_be_named(
+    roles: dict[str, Any], remedy: str
+) -> None:
+    samples = _samples(60, **roles)
+    table = samples.inputs["table"]
+    assert isinstance(table, Table)
+    table.numeric[30:] = table.numeric[:30]
+    kind = "column" if "fold" in roles else "auto"
+    with pytest.warns(LeakWarning, match=remedy) as said:
+        make_folds(FoldOptions(kind=kind), samples)
+    assert ("name what they share" in str(said[0].message)) == (not roles)
+
+
+def test_rows_that_differ_in_a_column_that_is_not_read_are_not_equal() -> None:
+    samples = _samples(60)
+    table = samples.inputs["table"]
+    assert isinstance(table, Table)
+    table.numeric[30:] = table.numeric[:30]
+    fold_of = np.arange(60) // 30
+    assert share_of_split_duplicates(replace(samples, unread=np.arange(60)), fold_of) == 0.0
+    assert share_of_split_duplicates(replace(samples, unread=np.arange(60) % 30), fold_of) == 1.0
+    half = np.where(np.arange(60) % 30 < 15, np.arange(60), 0)
+    assert share_of_split_duplicates(replace(samples, unread=half), fold_of) == 0.5
 
 
 def test_folds_go_through_a_store_entry() -> None:

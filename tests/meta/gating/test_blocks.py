@@ -11,8 +11,8 @@ from stackfeat.meta.gating.blocks import (
     MAX_INNER_FOLDS,
     Block,
     check_design,
+    checked_weights,
     inner_folds,
-    mean_one,
     paired_gain,
     passes,
     random_folds,
@@ -98,11 +98,11 @@ def test_what_is_no_design_is_said_with_its_block(blocks, error, message):
 
 
 def test_weights_of_rows_are_brought_to_mean_one_and_wrong_ones_refused():
-    np.testing.assert_array_equal(mean_one(None, 3), np.ones(3))
-    np.testing.assert_allclose(mean_one(np.array([0, 1, 5]), 3), [0, 0.5, 2.5])
+    np.testing.assert_array_equal(checked_weights(None, 3), np.ones(3))
+    np.testing.assert_allclose(checked_weights(np.array([0, 1, 5]), 3), [0, 0.5, 2.5])
     for wrong in ([1.0, 2.0], [1.0, -1.0, 3.0], [1.0, np.nan, 1.0], [0.0, 0.0, 0.0], [[1.0], [1.0], [1.0]]):
         with pytest.raises(UsageError, match="weight must be 3 finite numbers, none negative, not all zero"):
-            mean_one(np.array(wrong), 3)
+            checked_weights(np.array(wrong), 3)
 
 
 def test_rows_of_a_block_are_taken_with_their_read_outs():
