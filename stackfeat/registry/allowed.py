@@ -46,7 +46,7 @@ SAVED_NODES = {kind: frozenset(names.split()) for kind, names in _CLASSES["nodes
 }
 """By kind of node the types that it may build; estimators of the list as ``ObjectNode`` besides."""
 
-_COUNTERPARTS: dict[str, str] = _CLASSES["counterparts"]  # type: ignore[assignment]
+_COUNTERPARTS: dict[str, str] = _CLASSES["counterparts"]
 """By path of a classifier that of its regressor, where their names do not tell."""
 
 REMEDY = "Read what it does, then agree to it with --trust-code (trust_code=True)"
