@@ -7,6 +7,7 @@ Out: a `CallTrace`, and a sentence: what happened to the layer, and what to tap 
 from __future__ import annotations
 
 import functools
+import threading
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ class CallTrace:
     ----------
     calls, forwards : Counter of str
         Calls by layer, and runs of its ``forward``, also those that go past hooks.
+    elsewhere : dict of str to str
+        By layer another thread in which it was called.
     shapes : dict of str to tuple of str
         Shapes of inputs and outputs and the dtype at the last call, by layer.
     marks : list of str
@@ -42,15 +45,24 @@ class CallTrace:
     """
 
     calls: Counter[str] = field(default_factory=Counter)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     forwards: Counter[str] = field(default_factory=Counter)
     shapes: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
     weights: set[int] = field(default_factory=set)
 
-    def on_call(self, name: str, _layer: nn.Module, _args: tuple[Any, ...]) -> None:
-        self.calls[name] += 1
+    thread: int = field(default_factory=threading.get_ident)
 
-    def on_return(self, name: str, _layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def on_call(self, name: str, _layer: nn.Module, _args: tuple[Any, ...]) -> None:
+        if threading.get_ident() == self.thread:
+            self.calls[name] += 1
+        else:
+            self.elsewhere[name] = threading.current_thread().name
+
+    def on_return(self, name: str, _layer: nn.Module, args: Any, *given: Any) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        kwargs, output = given
         inputs = [shape_of(value) for value in args]
         inputs += [
             f"{key}={shape_of(value)}" for key, value in kwargs.items() if first_tensor(value) is not None
@@ -172,6 +184,8 @@ def reason_of(layers: Layers, name: str, trace: CallTrace) -> str:
     if fixed is not None:
         return fixed
     instead = f"; tap {nearest(name, trace)} instead"
+    if name in trace.elsewhere:
+        return f"was called in another thread than the net ({trace.elsewhere[name]}), where it is not heard{instead}"
     if trace.forwards[name]:
         return (
             "ran through .forward(), which goes past hooks; call it as layer(x) in the net, or put stackfeat.mark() "

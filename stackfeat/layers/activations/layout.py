@@ -194,7 +194,7 @@ class MaskWatch(Hooks):
         """Hook the layers that get masks."""
         for name, layer in unique_layers(self.model).items():
             if name and takes_mask(layer):
-                hook = partial(self.before_layer, name)
+                hook = self.heard(partial(self.before_layer, name))
                 stack.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
 
     def before_layer(self, name: str, layer: nn.Module, args: Any, kwargs: Any) -> None:

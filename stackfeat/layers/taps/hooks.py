@@ -9,11 +9,13 @@ Out: `tapped`: a dict from tap to a detached tensor, filled by the next forward 
 from __future__ import annotations
 
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Self
 
 import torch
@@ -23,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from stackfeat.errors import LayerNotFoundError, TapError
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.marks import RUNNING
-from stackfeat.layers.taps.runtime import plain_transformers, replaced_attributes
+from stackfeat.layers.taps.runtime import compiler_stands_back, plain_transformers, replaced_attributes
 from stackfeat.layers.taps.tap import Combine, Read, Tap, Taps, resolve_taps
 from stackfeat.layers.taps.values import Leaf, copied, padded, pick, pick_argument
 from stackfeat.registry.resolve import suggest
@@ -169,15 +171,30 @@ Take = Callable[[Read, Fired, Leaf], None]
 
 
 class Hooks(ABC):
-    """Hooks on a net for as long as a block lasts."""
+    """Hooks on a net for as long as a block lasts.
+
+    They hear the passes of the block alone: none of other threads, and none of readers (`extract` and its like)
+    that are called in the block.
+    """
 
     stack: ExitStack
+    thread: int
+    n_readers: int
 
     @abstractmethod
     def attach(self, stack: ExitStack) -> None:
         """Set hooks that are removed when `stack` is closed."""
 
+    def hears(self) -> bool:
+        """Whether what runs now belongs to this block."""
+        return threading.get_ident() == self.thread and RUNNING.n_readers == self.n_readers
+
+    def heard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook that does nothing in passes that do not belong to this block."""
+        return lambda *given: hook(*given) if self.hears() else None
+
     def __enter__(self) -> Self:
+        self.thread, self.n_readers = threading.get_ident(), RUNNING.n_readers
         with ExitStack() as stack:
             self.attach(stack)
             self.stack = stack.pop_all()
@@ -198,7 +215,8 @@ class HookSession(Hooks):
     take : callable
         Gets a read, the call, and the live value there (of a gradient: the gradient).
     on_start, on_end : callable, optional
-        Called when a forward pass of the model begins and when it is complete.
+        Called when a forward pass of the model begins and when it is complete. Calls of the model inside its own
+        forward belong to the pass around them.
 
     Attributes
     ----------
@@ -209,6 +227,12 @@ class HookSession(Hooks):
     marks_passed : list of str
     without_graph : dict of (Read, str) to list of Fired
         Calls whose gradient was asked for, and whose value has none.
+    elsewhere : dict of str to str
+        By layer another thread in which it ran.
+    depth : int
+        How many calls of the model are under way, each inside the one before.
+    caller : frame or None
+        Where the outermost of them was made.
     """
 
     model: nn.Module
@@ -221,6 +245,9 @@ class HookSession(Hooks):
     n_passes: int = 0
     marks_passed: list[str] = field(default_factory=list)
     without_graph: dict[tuple[Read, str], list[Fired]] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    depth: int = 0
+    caller: FrameType | None = None
 
     @property
     def is_running(self) -> bool:
@@ -241,14 +268,20 @@ class HookSession(Hooks):
         path, where = read.tap.path, read.where
         if read.tap.side == "input":
             # A pre-hook: behind an in-place layer a forward hook would see its input overwritten.
-            def before(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                if not in_backward():
-                    self.fire(read, name, pick_argument(layer, (args, kwargs), path, where))
+            def before(
+                _layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+            ) -> None:
+                if self.hears() and not in_backward():
+                    self.fire(read, name, pick_argument(layer, (args, kwargs or {}), path, where))
+                else:
+                    self.note_thread(name)
 
             return layer.register_forward_pre_hook(before, with_kwargs=True)
 
         def after(_layer: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-            if not in_backward():
+            if not in_backward() and not self.hears():
+                self.note_thread(name)
+            elif not in_backward():
                 self.fire(read, name, pick(output, path, where))
             elif len(self.without_graph.get((read, name), [])) == 1:
                 # A reentrant checkpoint made this value without a graph, and now makes it again. Segments come
@@ -258,8 +291,15 @@ class HookSession(Hooks):
 
         return layer.register_forward_hook(after)
 
+    def note_thread(self, name: str) -> None:
+        """Remember in which other thread a layer ran."""
+        if threading.get_ident() != self.thread:
+            self.elsewhere[name] = threading.current_thread().name
+
     def on_mark(self, name: str, value: Any) -> None:
         """Take a marked value."""
+        if not self.hears():
+            return
         self.marks_passed.append(name)
         for read in self.reads:
             if read.is_mark and read.layers[0] == name and not in_backward():
@@ -291,8 +331,14 @@ class HookSession(Hooks):
         tensor.register_hook(arrive)  # type: ignore[no-untyped-call]
 
     def start(self, _model: nn.Module, _args: tuple[Any, ...]) -> None:
-        if in_backward():
+        if in_backward() or not self.hears():
             return
+        if self.depth and not is_under_way(self.caller):
+            self.depth = 0  # a pass that was interrupted
+        self.depth += 1
+        if self.depth > 1:
+            return
+        self.caller = sys._getframe(1)
         self.counts = Counter()
         self.n_passes += 1
         self.n_fired = 0
@@ -304,17 +350,32 @@ class HookSession(Hooks):
             self.on_start()
 
     def end(self, _model: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        if in_backward() or not self.hears():
+            return
+        if self.depth > 1:
+            self.depth -= 1
+            return
         self.stop_listening()
-        if self.on_end is not None and not in_backward():
+        if self.on_end is not None:
             self.on_end()
 
     def stop_listening(self) -> None:
+        """Take the pass for ended."""
+        self.depth, self.caller = 0, None
         RUNNING.listeners[:] = [listener for listener in RUNNING.listeners if listener != self.on_mark]
 
 
 def in_backward() -> bool:
     """Whether autograd runs: checkpointed layers are called again then, with values already heard."""
     return bool(torch._C._current_graph_task_id() != -1)
+
+
+def is_under_way(call: FrameType | None) -> bool:
+    """Whether a function that was called in this thread has not returned yet."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not call:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager
@@ -327,7 +388,7 @@ def eager(model: nn.Module) -> Iterator[None]:
     ]
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # something in this process may be compiled
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(compiler_stands_back())
         stack.enter_context(replaced_attributes(replicated))
         yield
 
@@ -351,6 +412,12 @@ def never_fired(read: Read, session: HookSession) -> TapError:
     if read.tap.side == "grad":
         return TapError(
             f"tap {read.key!r} must be read after backward(); got no gradient; call loss.backward() in the block"
+        )
+    elsewhere = next((session.elsewhere[layer] for layer in read.layers if layer in session.elsewhere), None)
+    if elsewhere is not None and not any(session.counts[read, layer] for layer in read.layers):
+        return TapError(
+            f"the layer of tap {read.key!r} must be called in the thread that opened the block; got calls in thread "
+            f"{elsewhere!r} alone; open the block in the thread that runs the layer"
         )
     if read.is_mark and not session.n_passes:
         return TapError(

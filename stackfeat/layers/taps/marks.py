@@ -23,10 +23,19 @@ LIBRARIES = frozenset({"numpy", "pandas", "scipy", "sklearn", "torch"})
 
 
 class Running(threading.local):
-    """Whom marks are passed to: the sessions whose nets are running in this thread, outermost first."""
+    """What runs in this thread.
+
+    Attributes
+    ----------
+    listeners : list of callable
+        Whom marks are passed to: the sessions whose nets are running, outermost first.
+    n_readers : int
+        How many readers of our own run nets, each called by the one before.
+    """
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[str, Any], None]] = []
+        self.n_readers = 0
 
 
 RUNNING = Running()

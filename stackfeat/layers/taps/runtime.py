@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,81 @@ import torch
 from torch import nn
 
 from stackfeat.errors import TapError, UsageError
+from stackfeat.layers.taps.marks import RUNNING
 
 _ONE_AT_A_TIME = threading.RLock()
 DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
+
+
+Undo = Callable[[], None]
+
+
+class Shared:
+    """Something of the whole process that is changed for a while, and put back when its last user leaves.
+
+    Users in several threads overlap in any order: whoever wants the same value joins, others wait.
+    """
+
+    def __init__(self) -> None:
+        self.turn = threading.Condition()
+        self.users: list[int] = []
+        self.value: Hashable = None
+        self.undo_first: Undo = lambda: None
+
+    @contextmanager
+    def use(self, change: Callable[[], Undo], value: Hashable = None) -> Iterator[None]:
+        """Change it for a block. `change` makes it `value`, and returns what puts back what was there."""
+        me = threading.get_ident()
+        with self.turn:
+            self.turn.wait_for(lambda: self.value == value or not set(self.users) - {me})
+            undo, around = change(), self.value
+            if not self.users:
+                self.undo_first = undo
+            self.users.append(me)
+            self.value = value
+        try:
+            yield
+        finally:
+            with self.turn:
+                self.users.remove(me)
+                if not self.users:
+                    self.undo_first()
+                elif set(self.users) == {me}:
+                    undo()
+                    self.value = around
+                self.turn.notify_all()
+
+
+FAST_PATH, MATMUL, STANCE, GENERATORS = Shared(), Shared(), Shared(), Shared()
+
+
+class NetsInUse:
+    """The nets that are read: a net, or one that shares a part with it, is read by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Condition()
+        self.users: dict[int, list[int]] = {}
+
+    @contextmanager
+    def use(self, net: nn.Module) -> Iterator[None]:
+        """Keep other threads waiting for as long as a block lasts."""
+        me, parts = threading.get_ident(), {id(part) for part in net.modules()}
+        with self.turn:
+            self.turn.wait_for(lambda: all(set(self.users.get(part, ())) <= {me} for part in parts))
+            for part in parts:
+                self.users.setdefault(part, []).append(me)
+        try:
+            yield
+        finally:
+            with self.turn:
+                for part in parts:
+                    self.users[part].remove(me)
+                    if not self.users[part]:
+                        del self.users[part]
+                self.turn.notify_all()
+
+
+NETS = NetsInUse()
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -135,14 +207,25 @@ def pinned(seed: int, threads: int | None = None, device: torch.device | None = 
 @contextmanager
 def restoring_generators(cuda_devices: Sequence[int] = ()) -> Iterator[None]:
     """Put the generators of torch, numpy and `random` back to where they were."""
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002  a user's net may draw from the global generator
+
+    def remember() -> Undo:
+        python_state, torch_state = random.getstate(), torch.get_rng_state()
+        numpy_state = np.random.get_state()  # noqa: NPY002  a user's net may draw from the global generator
+
+        def undo() -> None:
+            random.setstate(python_state)
+            torch.set_rng_state(torch_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+        return undo
+
+    cuda_states = [(device, torch.cuda.get_rng_state(device)) for device in cuda_devices]
     try:
-        with torch.random.fork_rng(devices=cuda_devices):
+        with GENERATORS.use(remember):
             yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        for device, state in cuda_states:
+            torch.cuda.set_rng_state(state, device)
 
 
 @contextmanager
@@ -169,16 +252,16 @@ def fixed_arithmetic(threads: int | None = None, *, on_cuda: bool = False) -> It
                 torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
 
 
-@contextmanager
-def matmul_path(device_kind: str) -> Iterator[None]:
+def matmul_path(device_kind: str) -> AbstractContextManager[None]:
     """Take oneDNN's matrix products where they are true float32; never a setting that rounds."""
-    before = torch.get_float32_matmul_precision()
-    fast = device_kind == "cpu" and fast_matmul_is_exact()
-    torch.set_float32_matmul_precision("medium" if fast else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    precision = "medium" if device_kind == "cpu" and fast_matmul_is_exact() else "highest"
+
+    def change() -> Undo:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(precision)
+        return partial(torch.set_float32_matmul_precision, before)
+
+    return MATMUL.use(change, precision)
 
 
 @contextmanager
@@ -226,23 +309,31 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def restoring_modes(module: nn.Module) -> Iterator[None]:
-    """Give every submodule its own train flag back."""
-    flags = [(part, part.training) for part in module.modules()]
-    try:
-        yield
-    finally:
-        for part, training in flags:
-            if part.training != training:
-                part.training = training
+    """Give every submodule its own train flag back; other threads that read a part of it wait."""
+    with NETS.use(module):
+        flags = [(part, part.training) for part in module.modules()]
+        try:
+            yield
+        finally:
+            for part, training in flags:
+                if part.training != training:
+                    part.training = training
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put `module` in eval mode; every submodule gets its own flag back."""
+    """Put `module` in eval mode for passes of our own; every submodule gets its own flag back.
+
+    Blocks that were open before, such as the user's `tapped`, do not hear these passes.
+    """
     with restoring_modes(module):
         if any(part.training for part in module.modules()):
             module.eval()
-        yield
+        RUNNING.n_readers += 1
+        try:
+            yield
+        finally:
+            RUNNING.n_readers -= 1
 
 
 @contextmanager
@@ -260,12 +351,22 @@ def replaced_attributes(changes: Sequence[tuple[nn.Module, str, Any]]) -> Iterat
                 del vars(part)[name]
 
 
-@contextmanager
-def plain_transformers() -> Iterator[None]:
+def plain_transformers() -> AbstractContextManager[None]:
     """Turn off the fused path of transformer layers, which skips layers and makes nested tensors."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+
+    def change() -> Undo:
+        enabled = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        return partial(torch.backends.mha.set_fastpath_enabled, enabled)
+
+    return FAST_PATH.use(change)
+
+
+def compiler_stands_back() -> AbstractContextManager[None]:
+    """Run compiled code as it was written."""
+
+    def change() -> Undo:
+        stance: Any = torch.compiler.set_stance("force_eager")
+        return partial(stance.__exit__, None, None, None)
+
+    return STANCE.use(change)
