@@ -32,7 +32,8 @@ from stackfeat.members.tap_encoders import (
     tap_arrays,
 )
 from stackfeat.meta.columns import Rows
-from stackfeat.nets.build import ModuleCopies, NetSpec, accepts_categories
+from stackfeat.nets.build import NetSpec, accepts_categories
+from stackfeat.nets.copies import ModuleCopies
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.nets.outputs import Loss
 from stackfeat.nets.training.batched import fit_nets

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import ValidationError
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
@@ -29,10 +29,11 @@ from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import NetSettings
 from stackfeat.meta.columns import Rows
-from stackfeat.nets.build import as_factory, on_cpu
+from stackfeat.nets.copies import as_factory
 from stackfeat.nets.options import TrainOptions
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
+from stackfeat.sklearn.module_parameter import HasModule
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.regression import of_values
 from stackfeat.tasks.task import Task
@@ -76,7 +77,7 @@ STOPPING_PATIENCE = 10
 
 
 @dataclass(eq=False, repr=False)
-class BaseNet(BaseEstimator):
+class BaseNet(HasModule):
     """Parameters and training of a net as an estimator; not for direct use."""
 
     module: Any = "mlp"
@@ -264,11 +265,6 @@ class BaseNet(BaseEstimator):
         check_is_fitted(self)
         prediction: np.ndarray = self.fitted_.emit(self.rows(X))[self.task_.output]
         return prediction
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A module on a GPU could not be read where there is none.
-        state: dict[str, Any] = super().__getstate__()
-        return {**state, "module": on_cpu(self.module)}
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "fitted_")

@@ -12,16 +12,17 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 
 from stackfeat.errors import UsageError
-from stackfeat.nets.build import is_module, on_cpu
+from stackfeat.nets.copies import is_module
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import check_inputs, take
+from stackfeat.sklearn.module_parameter import HasModule
 
 
 @dataclass(eq=False, repr=False)
-class TapFeatures(TransformerMixin, BaseEstimator):
+class TapFeatures(TransformerMixin, HasModule):
     """Layers of a trained module as columns.
 
     Parameters
@@ -134,11 +135,6 @@ class TapFeatures(TransformerMixin, BaseEstimator):
             pool=self.pool,
         )
         return {name: values.reshape(len(values), -1) for name, values in found.items()}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A module on a GPU could not be read where there is none.
-        state: dict[str, Any] = super().__getstate__()
-        return {**state, "module": on_cpu(self.module)}
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
