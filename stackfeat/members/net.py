@@ -18,7 +18,7 @@ from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.encodings import CROSS_FOLD
 from stackfeat.errors import MemberError, TapError
-from stackfeat.layers.taps.tap import Tap
+from stackfeat.layers.taps.tap import parse_tap
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import NetSettings
@@ -248,7 +248,8 @@ class NetMember:
         net = untrained_net(spec, arrays, task=task, seed=seed)
         patterns = [tap.tap for tap in self.options.taps() if tap.is_open]
         found = {
-            text: [str(tap) for tap in net.layers_in_order(Tap.parse(text), arrays)] for text in patterns
+            text: [str(tap) for tap in net.layers_in_order(parse_tap(net.module, text), arrays)]
+            for text in patterns
         }
         for text, layers in found.items():
             if not layers:

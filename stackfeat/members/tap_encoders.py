@@ -17,7 +17,7 @@ from stackfeat.encodings import CROSS_FOLD, PER_FOLD
 from stackfeat.encodings.encoding import PerFold, mean_over_nets
 from stackfeat.encodings.options import TapOptions
 from stackfeat.errors import TapError
-from stackfeat.layers.taps.tap import Tap
+from stackfeat.layers.taps.tap import Tap, parse_tap
 from stackfeat.nets.fitted import FittedNet
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
@@ -50,7 +50,7 @@ class TapReader:
         """
         places: dict[str, Tap] = {}
         for tap in self.taps:
-            parsed = Tap.parse(tap.tap, pool=tap.pool)
+            parsed = parse_tap(net.module, tap.tap, pool=tap.pool)
             if tap.n_parts == 1:
                 how = {} if tap.last is None else {"last": tap.last, "combine": cast(Any, tap.combine)}
                 places[tap.key] = replace(parsed, **how)

@@ -22,7 +22,7 @@ from stackfeat.layers.extraction.inputs import Column, to_column
 from stackfeat.layers.extraction.placement import filled
 from stackfeat.layers.taps.layers import layer_names
 from stackfeat.layers.taps.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
-from stackfeat.layers.taps.tap import Tap
+from stackfeat.layers.taps.tap import Tap, parse_tap
 from stackfeat.nets.build import NetSpec, input_order
 from stackfeat.nets.outputs import Head, TrainReport, output_rows
 from stackfeat.nets.weights import pack_state, unpack_state
@@ -113,7 +113,7 @@ class FittedNet:
 
     def resolve(self, tap: str | Tap) -> Tap:
         """Return the tap that is meant by a text, or by ``Tap("penultimate", pool=...)``."""
-        wanted = Tap.parse(tap) if isinstance(tap, str) else tap
+        wanted = parse_tap(self.module, tap) if isinstance(tap, str) else tap
         if wanted.layer != PENULTIMATE or PENULTIMATE in layer_names(self.module):
             return wanted
         if self.penultimate is None:
@@ -183,7 +183,7 @@ class FittedNet:
             spec=spec,
             task=Task.from_json(header.task),
             head=header.head,
-            penultimate=None if where is None else Tap.parse(where),
+            penultimate=None if where is None else parse_tap(module, where),
             penultimate_problem=header.penultimate_problem,
             report=header.report,
             device=place,

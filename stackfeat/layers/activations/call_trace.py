@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from stackfeat.errors import TapError
-from stackfeat.layers.taps.layers import Layers, canonical_names, named_layers, never_called, unique_layers
+from stackfeat.layers.taps.layers import (
+    Layers,
+    canonical_names,
+    inside_attention,
+    named_layers,
+    never_called,
+    unique_layers,
+)
 from stackfeat.layers.taps.marks import RUNNING
 from stackfeat.layers.taps.runtime import replaced_attributes
 from stackfeat.layers.taps.tap import Read
@@ -171,6 +178,8 @@ def why_not_called(model: nn.Module, read: Read, n_calls: int, inputs: Arguments
     trace = trace_pass(model, inputs)
     if read.is_mark:
         passed = ", ".join(dict.fromkeys(trace.marks)) or "none"
+        if str(read.tap) in trace.marks:
+            return f"{where}: a mark of that name looks like a tap; write sf.Tap({str(read.tap)!r})"
         return f"{where}: it is no layer, and no mark of that name was passed; got marks {passed}; correct the name"
     layers = named_layers(model)
     names = canonical_names(layers)
@@ -180,7 +189,7 @@ def why_not_called(model: nn.Module, read: Read, n_calls: int, inputs: Arguments
 
 def reason_of(layers: Layers, name: str, trace: CallTrace) -> str:
     """Say what happened to a layer that was not called."""
-    fixed = never_called(layers, name)
+    fixed = never_called(layers, name) or inside_attention(layers, name)
     if fixed is not None:
         return fixed
     instead = f"; tap {nearest(name, trace)} instead"

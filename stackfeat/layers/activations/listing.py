@@ -180,8 +180,7 @@ def row_of(layers: Layers, names: Sequence[str], trace: CallTrace | None) -> Lay
     calls, shapes = None, ("", "", "")
     if trace is not None:
         calls, shapes = trace.calls[name], trace.shapes.get(name, shapes)
-        if not calls:
-            problem = reason_of(layers, name, trace)
+        problem = "" if calls else reason_of(layers, name, trace)
     n_weights = sum(weight.numel() for weight in layer.parameters())
     return LayerRow(name, type(layer).__name__, *shapes, calls, n_weights, tuple(others), problem)
 

@@ -141,7 +141,7 @@ def structure(model: nn.Module) -> Hashable:
         (
             name,
             id(part),
-            id(type(part).forward),
+            id(vars(part).get("forward", type(part).forward)),
             len(part._forward_hooks) + len(part._forward_pre_hooks),
             tuple(item for item in vars(part).items() if isinstance(item[1], PLAIN)),
         )

@@ -426,6 +426,10 @@ def never_fired(read: Read, session: HookSession) -> TapError:
         )
     if read.is_mark:
         passed = ", ".join(dict.fromkeys(session.marks_passed)) or "none"
+        if str(read.tap) in session.marks_passed:
+            return TapError(
+                f"tap {read.key!r} must name a mark; got one that looks like a tap; write sf.Tap({str(read.tap)!r})"
+            )
         return TapError(
             f"tap {read.key!r} must name a layer or a mark that the net passes; got marks {passed}; "
             "stackfeat.list_layers(model, *example) shows both"

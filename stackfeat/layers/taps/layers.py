@@ -154,23 +154,37 @@ def never_called(layers: Layers, name: str) -> str | None:
     """Say why no forward pass can ever call this layer, or None where one might.
 
     Containers have no forward of their own; multi-head attention uses the weights of its
-    ``out_proj`` without calling it.
+    ``out_proj`` without calling it. A forward set on the instance may do anything.
     """
-    layer = layers[name]
-    above, _, last = name.rpartition(".")
-    parent = layers.get(above) if name else None
+    layer, parent = layers[name], parent_of(layers, name)
     if isinstance(layer, torch.jit.ScriptModule):
         return "is scripted: hooks do not run there; tap the module before scripting"
-    if isinstance(parent, nn.MultiheadAttention) and type(parent).forward is nn.MultiheadAttention.forward:
-        place = f"{above}[0]" if above else ":output[0]"
-        return (
-            f"is never called: the attention around it uses its weights directly (F.multi_head_attention_forward); "
-            f"tap '{place}', which is what {last} returns"
-        )
-    if type(layer).forward is nn.Module.forward:
+    if parent is not None and "forward" not in vars(parent) and (hint := inside_attention(layers, name)):
+        return hint
+    if type(layer).forward is nn.Module.forward and "forward" not in vars(layer):
         depth, hint = name.count(".") + 1, "remove it"
         inside = [other for other in layers if other.startswith(f"{name}.") and other.count(".") == depth]
         if inside:
             hint = f"tap what is inside: {', '.join(inside[:4])}{', ...' if len(inside) > 4 else ''}"
         return f"is a container ({type(layer).__name__}) that is never called itself; {hint}"
     return None
+
+
+def parent_of(layers: Layers, name: str) -> nn.Module | None:
+    return layers.get(name.rpartition(".")[0]) if name else None
+
+
+def inside_attention(layers: Layers, name: str) -> str | None:
+    """Say that attention uses the weights of a layer inside it, and what to tap instead."""
+    parent = parent_of(layers, name)
+    if (
+        not isinstance(parent, nn.MultiheadAttention)
+        or type(parent).forward is not nn.MultiheadAttention.forward
+    ):
+        return None
+    above, _, last = name.rpartition(".")
+    place = f"{above}[0]" if above else ":output[0]"
+    return (
+        f"is never called: the attention around it uses its weights directly (F.multi_head_attention_forward); "
+        f"tap '{place}', which is what {last} returns"
+    )

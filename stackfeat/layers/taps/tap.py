@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Literal, cast, get_args
 
@@ -40,6 +41,9 @@ Item = int | str | tuple[int | str, ...] | None
 GRAMMAR = re.compile(
     r"(?P<layer>[^:\[\]#]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:#(?P<call>-?\d{1,9}|all))?"
 )
+
+DIVIDERS = re.compile(r"[:\[#]|$")
+"""Where the name of a layer may end in the text of a tap."""
 
 FORM = (
     "'layer', 'layer:input', 'layer:grad', 'layer[0]', 'layer[key]', 'layer#0', 'layer#all' or 'block.*.act'"
@@ -234,7 +238,7 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[
     layers = named_layers(model)
     found: dict[str, Read] = {}
     for key, tap in keyed(taps):
-        parsed = Tap.parse(tap, pool=pool) if isinstance(tap, str) else tap
+        parsed = parse_tap(model, tap, pool=pool) if isinstance(tap, str) else tap
         for read in reads_of(model, layers, parsed, tap if key is None and isinstance(tap, str) else key):
             known = found.setdefault(read.key, read)
             if known.tap != read.tap or known.layers != read.layers:
@@ -243,6 +247,35 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[
                     "give the taps as a dict from key to tap"
                 )
     return tuple(found.values())
+
+
+def parse_tap(model: nn.Module, text: str, *, pool: Pool = "auto") -> Tap:
+    """Read the text of a tap of a certain net, whose layers may have ``:``, ``[`` and ``#`` in their names.
+
+    Raises
+    ------
+    TapError
+        If the text is no tap, or names one layer and a part of what another one returns.
+    """
+    layers = named_layers(unwrap(model))
+    meanings: list[Tap] = []
+    for end in (place.start() for place in DIVIDERS.finditer(text) if text):
+        if match_name(layers, text[:end]) is not None:
+            with suppress(TapError):
+                meanings.append(replace(Tap.parse(f"name{text[end:]}", pool=pool), layer=text[:end]))
+    if len(meanings) > 1:
+        raise TapError(
+            f"a tap must mean one place; got tap={quoted(text)}, which is {' or '.join(map(repr, meanings))}; "
+            f"write sf.{meanings[-1]!r} for the layer of that very name"
+        )
+    if meanings:
+        return meanings[0]
+    try:
+        return Tap.parse(text, pool=pool)
+    except TapError as error:
+        if not text or not mentions_mark(model):
+            raise
+        raise TapError(f"{error}, or sf.Tap({text!r}) for a mark of that very name") from None
 
 
 def keyed(taps: Taps) -> list[tuple[str | None, str | Tap]]:

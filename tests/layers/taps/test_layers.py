@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.layers.activations.listing import list_layers
+from stackfeat.layers.extraction.extract import extract
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.layers import (
     layer_names,
     match_name,
@@ -147,3 +151,65 @@ def test_an_unknown_name_offers_near_ones_and_those_that_end_like_it() -> None:
     assert "Layers: encoder, encoder.head, body" in str(not_found(net, "xyz", layers))
     many = nn.Sequential(*(nn.ReLU() for _ in range(300)))
     assert str(not_found(many, "xyz", named_layers(many))).endswith("... (stackfeat.list_layers shows all)")
+
+
+def slicing() -> nn.Module:
+    """A part that chooses its forward when it is made."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+            self.forward = self.forward_slicing  # type: ignore[method-assign]
+
+        def forward_slicing(self, x: Tensor) -> Tensor:
+            return self.inner(x) + 1
+
+    return Part()
+
+
+def bound_by_partial() -> nn.Module:
+    part = nn.Module()
+    part.inner = nn.Linear(4, 4)
+    part.forward = functools.partial(lambda self, x: self.inner(x).tanh(), part)
+    return part
+
+
+def hooked_by_a_loader() -> nn.Module:
+    """As libraries that place weights do: the old forward is kept, and wrapped."""
+    part = nn.Linear(4, 4)
+    old = part.forward
+
+    def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return old(*args, **kwargs) * 2
+
+    part.forward = functools.update_wrapper(functools.partial(forward, part), old)  # type: ignore[method-assign]
+    return part
+
+
+def container_with_a_forward() -> nn.Module:
+    part = nn.ModuleList([nn.Linear(4, 3), nn.Linear(3, 4)])
+    part.forward = lambda x: part[1](part[0](x))  # type: ignore[method-assign]
+    return part
+
+
+@pytest.mark.parametrize("make", [slicing, bound_by_partial, hooked_by_a_loader, container_with_a_forward])
+def test_a_forward_that_is_set_on_the_instance_is_read(make: Any) -> None:
+    net, x = nn.Sequential(make(), nn.Linear(4, 2)).eval(), torch.randn(5, 4)
+    truth = net[0](x).detach()
+    table = list_layers(net, x)
+    assert not table["0"].problem
+    assert table["0"].calls == 1
+    assert extract(net, x, "0")["0"] == pytest.approx(truth.numpy(), abs=1e-6)
+    for taps in ("0", "*", "**"):
+        with tapped(net, taps) as caught:
+            net(x)
+        assert torch.equal(caught["0"], truth)
+
+
+def test_a_forward_that_changes_on_the_instance_is_looked_at_anew() -> None:
+    net, x = nn.Sequential(slicing(), nn.Linear(4, 2)).eval(), torch.randn(5, 4)
+    assert extract(net, x, "0")["0"].shape == (5, 4)
+    net[0].forward = lambda x: x - x.mean(0)  # type: ignore[method-assign]
+    with pytest.raises(TapError, match="must not depend on other rows"):
+        extract(net, x, "0")

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.layers.activations.listing import list_layers
+from stackfeat.layers.activations.penultimate import find_penultimate
+from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.taps.hooks import tapped
+from stackfeat.layers.taps.marks import mark
 from stackfeat.layers.taps.tap import Tap, resolve_taps
 
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,4}(\.[a-z0-9_]{1,4}){0,2}", fullmatch=True)
@@ -158,3 +163,68 @@ def test_a_wrong_side_or_pool_offers_the_right_word() -> None:
         Tap.parse("fc:in")
     with pytest.raises(TapError, match=r"last=2, call=-2; use call=-1"):
         Tap("fc", last=2, call=-2)
+
+
+class OddNames(nn.Module):
+    """Names that hold what divides the text of a tap."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.by = nn.ModuleDict({name: nn.Linear(3, 3) for name in names})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.by.values():
+            x = layer(x)
+        return mark("gate:1", mark("gate#0", x))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("user:item", "conv[0]", "rank#1"),
+        ("a:input", "a:output[0]#1", "a"),
+        ("conv", "conv[0]", "conv#0", "conv:input"),
+        ("[x]", "#1", ":y", "z*", "what?", "a b", "tab\there", "relu()"),
+        ("module", "_orig_mod", "0", "-1", "all"),
+    ],
+)
+def test_every_listed_name_is_read_as_text_or_the_error_says_how(names: tuple[str, ...]) -> None:
+    net, x = OddNames(*names), torch.randn(4, 3)
+    truth, value = {}, x
+    for name, layer in net.by.items():
+        value = truth[f"by.{name}"] = layer(value)
+    truth |= {"gate#0": value, "gate:1": value}
+    for name in list_layers(net, x).names:
+        if name == "by":
+            continue
+        try:
+            got = extract(net, x, [name])[name]
+        except TapError as error:
+            written = f"Tap({name!r})"
+            assert written in str(error)
+            got = extract(net, x, [eval(written, {"Tap": Tap})])[name]
+        assert got == pytest.approx(truth[name].detach().numpy(), abs=1e-5)
+        with tapped(net, [Tap(name), Tap(f"module.{name}")]) as caught:
+            net(x)
+        assert torch.equal(caught[Tap(name)], truth[name])
+
+
+def test_a_name_that_holds_dividers_takes_sides_items_and_calls() -> None:
+    net, x = OddNames("user:item", "rank#1"), torch.randn(4, 3)
+    hidden = net.by["user:item"](x)
+    with tapped(net, ["by.user:item#0", "by.rank#1:input", "by.rank#1:input[0]#-1", "by.*"]) as caught:
+        net(x)
+    assert set(caught) == {
+        *("by.user:item#0", "by.rank#1:input", "by.rank#1:input[0]#-1", "by.user:item", "by.rank#1")
+    }
+    assert torch.equal(caught["by.rank#1:input[0]#-1"], hidden)
+    assert str(find_penultimate(net, x)) == "by.rank#1:input"
+    assert extract(net, x)["by.rank#1:input"] == pytest.approx(hidden.detach().numpy(), abs=1e-6)
+
+
+def test_a_text_of_two_meanings_is_refused_with_both() -> None:
+    net = OddNames("conv", "conv[0]")
+    with pytest.raises(TapError, match=r"Tap\('by.conv', item=0\) or Tap\('by.conv\[0\]'\)"):
+        resolve_taps(net, "by.conv[0]")
+    assert resolve_taps(net, Tap("by.conv[0]"))[0].modules == (net.by["conv[0]"],)
+    assert resolve_taps(net, Tap("by.conv", item=0))[0].modules == (net.by["conv"],)
