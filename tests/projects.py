@@ -25,6 +25,8 @@ import pytest
 
 Config = dict[str, Any]
 ROOT = Path(__file__).parents[1]
+FAILING = {"estimator": "sklearn.neighbors.KNeighborsClassifier", "params": {"n_neighbors": 100_000}}
+"""A member that nothing can be said against before it meets its rows: it asks for more of them than there are."""
 LABELS = {"multiclass": ("low", "mid", "high"), "binary": ("no", "yes")}
 
 

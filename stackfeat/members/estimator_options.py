@@ -18,6 +18,7 @@ from stackfeat.members.options import VERSIONS, MemberOptions, made
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
 from stackfeat.registry.allowed import wrong_kind
+from stackfeat.registry.mistakes import estimator_mistakes
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import estimator_problems, parameter_problems
@@ -84,10 +85,11 @@ class EstimatorOptions(MemberOptions):
                 found[place] = (place, message, False)
         yield from found.values()
         is_refused = "estimator" in found and found["estimator"][2]
-        if not trust_code and not is_refused:
-            for problem in parameter_problems(estimator_problems(self.estimator, self.params)):
-                if problem[0] not in found:
-                    yield problem
+        untrusted = [] if trust_code or is_refused else estimator_problems(self.estimator, self.params)
+        mistakes = () if "estimator" in found else estimator_mistakes(self.estimator, self.params, folder)
+        for problem in parameter_problems(untrusted, mistakes):
+            if problem[0] not in found:
+                yield problem
 
     @property
     def reads(self) -> tuple[str, ...] | None:

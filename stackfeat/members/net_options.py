@@ -16,7 +16,8 @@ from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, Tap
 from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, RunFacts, made
 from stackfeat.members.settings import NetSettings, RunSettings
 from stackfeat.nets.options import TrainOptions, with_training_defaults
-from stackfeat.registry.names import NET_FAMILIES, NET_PACKAGES, NETS
+from stackfeat.registry.mistakes import net_mistakes
+from stackfeat.registry.names import NET_FACTS, NET_FAMILIES, NET_PACKAGES, NETS
 from stackfeat.registry.parameters import net_problems, parameter_problems
 from stackfeat.registry.patterns import fill, has_fold, placeholder_problem, placeholders
 from stackfeat.registry.resolve import name_problems
@@ -140,8 +141,10 @@ class NetOptions(MemberOptions):
         options = {"packages": (), "trust_code": trust_code, "search_path": folder}
         found = list(name_problems("net", self.net, NETS, "net", **options))
         yield from found
-        if not trust_code and not any(is_untrusted for *_, is_untrusted in found):
-            yield from parameter_problems(net_problems(self.net, self.params))
+        is_refused = any(is_untrusted for *_, is_untrusted in found)
+        untrusted = [] if trust_code or is_refused else net_problems(self.net, self.params)
+        mistakes = () if found else net_mistakes(self.net, self.params, NET_FACTS, folder)
+        yield from parameter_problems(untrusted, mistakes)
 
     def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
         extra, packages = NET_PACKAGES.get(self.net, ("", ()))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.taps.values import first_tensor
+from stackfeat.registry.names import NET_FACTS
 from stackfeat.structure import checked, must, structured
 
 ORDER = "_stackfeat_order"
@@ -111,9 +112,6 @@ def input_order(module: nn.Module, names: Sequence[str], optional: Collection[st
 Output = Literal["auto", "logits", "proba", "log_proba", "value", "none"]
 
 MOST_COLUMNS = 100_000_000
-
-FACTS = ("n_features", "n_outputs", "cardinalities", "shapes", "prepared", "vocabulary")
-"""What a constructor gets beside its params, as far as its signature names it."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ class NetSpec:
             If the constructor refuses its arguments or does not return a module.
         """
         named = inspect.signature(self.cls).parameters
-        facts = {name: getattr(self, name) for name in FACTS if name in named}
+        facts = {name: getattr(self, name) for name in NET_FACTS if name in named}
         module = make_module(self.cls, facts | dict(self.params), MemberError, "correct the member's params")
         if self.input_names:
             bind_inputs(module, self.input_names, self.optional)

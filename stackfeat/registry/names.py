@@ -60,6 +60,9 @@ NET_FAMILIES: dict[str, str] = {
 }
 """Libraries of nets: ``timm:NAME`` is what the function makes of NAME. They come with the extra ``vision``."""
 
+NET_FACTS = ("n_features", "n_outputs", "cardinalities", "shapes", "prepared", "vocabulary")
+"""What a net's constructor gets beside its params, as far as its signature names it."""
+
 ESTIMATORS: dict[str, str] = {
     "gated_linear": "stackfeat.meta.gating.gated_linear:GatedLinear",
 }

@@ -201,6 +201,12 @@ FAMILIES = {library: _table(library) for library in ("timm", "torchvision")}
 REFUSED: dict[str, dict[str, str]] = _TABLES["refused"]
 """What is known of boosters and left out, by library and reason: for messages."""
 
+RANGES: dict[str, dict[str, str]] = {
+    library: {name: range_ for range_, names in rows.items() for name in names.split()}
+    for library, rows in _TABLES["ranges"].items()
+}
+"""Ranges of numbers, such as ``"> 0, <= 1"``, by library (or ``nets``) and parameter."""
+
 NOT_GIVEN = {name: mark for mark, names in _TABLES["not_given"].items() for name in names.split()}
 """Defaults by which scikit-learn, from 1.6 on, marks parameters that are not given."""
 

@@ -86,10 +86,24 @@ def net_problems(name: str, params: Any) -> list[ParameterProblem]:
     return found
 
 
-def parameter_problems(found: Iterable[ParameterProblem]) -> Iterator[tuple[str, str, bool]]:
-    """Yield the place below a member, the message, and that trust is the remedy."""
-    for problem in found:
-        yield ".".join(["params", *map(str, problem.place)]), problem.message, True
+def parameter_problems(
+    untrusted: Iterable[ParameterProblem], mistakes: Iterable[tuple[Place, str]] = ()
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield the place below a member, the message, and whether trust is the remedy; one for each place.
+
+    What would not work under trust either is a mistake, and is said to be one where it is known what is meant.
+    """
+    of_trust = {problem.place: problem.message for problem in untrusted}
+    for place, message in mistakes:
+        if place not in of_trust or message.endswith("?"):
+            of_trust.pop(place, None)
+            yield _below_member(place), message, False
+    for place, message in of_trust.items():
+        yield _below_member(place), message, True
+
+
+def _below_member(place: Place) -> str:
+    return ".".join(["params", *map(str, place)])
 
 
 def library_of(path: str) -> str:

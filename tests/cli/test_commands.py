@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.projects import FAILING
+
 Project = Any
 COMMANDS = ("run", "check", "init", "predict", "show", "doctor", "schema", "clean")
 
@@ -138,10 +140,7 @@ def test_light_commands_import_nothing_heavy(net: Project) -> None:
 
 def test_the_exit_code_and_messages_reach_the_shell(plain: Project) -> None:
     config = plain.config()
-    config["levels"]["base"]["bad"] = {
-        "estimator": "sklearn.linear_model.LogisticRegression",
-        "params": {"C": -1.0},
-    }
+    config["levels"]["base"]["bad"] = FAILING
     plain.write(config)
     process = plain.start("run", "c.yaml", "--quiet")
     out, err = process.communicate(timeout=600)

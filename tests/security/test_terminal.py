@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.projects import FAILING
+
 EVIL = "\x1b]0;t\x07\x1b[2J\r\x9b1m\u202e\u2028\u2066\x08"
 FORGED = f"{EVIL}\n2026-01-01 00:00:00,000 INFO forged\nerror: forged"
 OBEYED = re.compile(
@@ -69,7 +71,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "levels": {
             "base": {
                 "lin": {"estimator": "sklearn.linear_model.LogisticRegression"},
-                "bad": {"estimator": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": 0}},
+                "bad": FAILING,
             },
             "last": {"soft": {"vote": "soft", "inputs": ["base/*/proba"]}},
         },
