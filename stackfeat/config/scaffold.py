@@ -103,7 +103,7 @@ def _guess(frame: pd.DataFrame, target: str, id: str | None, sample_submission: 
 
 def _guess_task(column: pd.Series) -> tuple[str, str]:
     """Guess from the distinct values: few or text means classes."""
-    from stackfeat.data.files.cells import MISSING
+    from stackfeat.data.files.notation import MISSING
 
     values = [str(value) for value in column.tolist() if str(value) not in MISSING]
     distinct = set(values)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stackfeat.options import Options, one_is_a_list
 
@@ -82,6 +82,25 @@ _OF_SOURCES = (
 """Options of an input, the sources that have them, and these in words."""
 
 
+def _as_text(value: object) -> object:
+    """Return a number, or the null of YAML, as its text in a file."""
+    if value is None:
+        return "null"
+    return value if isinstance(value, bool) or not isinstance(value, int | float) else str(value)
+
+
+def _one_text_is_a_list(value: object) -> object:
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+Texts = Annotated[tuple[Annotated[str, BeforeValidator(_as_text)], ...], BeforeValidator(_one_text_is_a_list)]
+"""Texts of cells; numbers such as -999 are taken as they are written."""
+Decimal = Literal[".", ","]
+Thousands = Literal[",", ".", " ", "'", "_"]
+Label = str | int | float | bool
+_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order")
+
+
 class DataOptions(Options):
     """Where rows come from and what their columns are for."""
 
@@ -103,6 +122,22 @@ class DataOptions(Options):
     target_transform: Literal["auto", "none", "log1p"] = "auto"
     encoding: str | None = Field(None, description="Text encoding of csv files; default: detected.")
     separator: str | None = Field(None, description="Separator of csv files; default: detected.")
+    decimal: Decimal | dict[str, Decimal] | None = Field(
+        None, description="Decimal mark of numbers in text, also by column; default: told by the cells."
+    )
+    thousands: Thousands | dict[str, Thousands] | None = Field(
+        None,
+        description="Mark between thousands, also by column; ' ' is any space; default: told by the cells.",
+    )
+    missing: Texts | dict[str, Texts] = Field(
+        (), description="Further texts that stand for a missing value, also by column."
+    )
+    not_missing: Texts | dict[str, Texts] = Field(
+        (), description="Texts that are values although they look like missing ones, also by column."
+    )
+    class_order: tuple[Label, ...] | None = Field(
+        None, description="Classes in their order; the last is the positive class. Default: sorted."
+    )
 
     @property
     def roles(self) -> dict[str, str]:
@@ -114,10 +149,38 @@ class DataOptions(Options):
         """Inputs that are arrays or image files."""
         return {name: given for name, given in (self.inputs or {}).items() if given.columns is None}
 
+    @property
+    def by_column(self) -> dict[str, list[str]]:
+        """Columns (or globs) that options of texts name, by option."""
+        named = ((key, getattr(self, key)) for key in ("decimal", "thousands", "missing", "not_missing"))
+        return {key: list(given) for key, given in named if isinstance(given, dict)}
+
     _one = field_validator("drop", mode="before")(one_is_a_list)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; options that came later are left out where they are not set, as in older keys."""
+        return {name: value for name, value in super().to_json().items() if name not in _LATER or value}
+
+    def notation_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (option, message) for marks that contradict each other, and a class order that does."""
+        if isinstance(self.decimal, str) and self.decimal == self.thousands:
+            yield "thousands", f"must differ from decimal; got {self.thousands!r} for both. Name one of them"
+        order = [str(label) for label in self.class_order or ()]
+        if self.class_order is not None and len(order) < 2:
+            yield "class_order", f"must name every class; got {order}. Name them all, or remove it"
+        twice = [label for place, label in enumerate(order) if label in order[:place]]
+        if twice:
+            yield "class_order", f"must name each class once; got {twice[0]!r} more than once"
+        if order and self.positive is not None and str(self.positive) != order[-1]:
+            got = f"got {order[-1]!r} and positive={self.positive!r}"
+            yield (
+                "positive",
+                f"the last of class_order is the positive class; {got}. Remove positive, or put this class last",
+            )
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (option, message) for columns that are named for two things."""
+        """Yield (option, message) for columns that are named for two things, and marks or classes that contradict."""
+        yield from self.notation_problems()
         roles: dict[str, str] = {}
         for role, column in self.roles.items():
             if column in roles:

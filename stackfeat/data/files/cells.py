@@ -6,23 +6,24 @@ Out: for every column `TextCells`, or the column itself where its file already g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stackfeat.data.files.notation import MISSING, Notation
 from stackfeat.data.files.parsing import parsing
 from stackfeat.registry.resolve import quoted
 
-MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
 BOOLEANS = {"True": 1.0, "true": 1.0, "TRUE": 1.0, "False": 0.0, "false": 0.0, "FALSE": 0.0}
 DATE_PATTERN = r"\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?"
 
+PLAIN = Notation()
 _BLOCK_CELLS = 2**22
-_EXACT = 2.0**53
+EXACT = 2.0**53
 
 
 class TextBlock:
@@ -31,27 +32,57 @@ class TextBlock:
     Attributes
     ----------
     texts : ndarray of object
-        Every text that stands in a cell, tokens for missing values included.
+        Every text that stands in a cell, without spaces around it, tokens for missing values included.
+    written : ndarray of shape (n_columns, n_rows)
+        Which text each cell holds; -1 where the file has none.
     codes : ndarray of shape (n_columns, n_rows)
-        Which text each cell holds; -1 where it is missing.
+        The same, -1 also where the text stands for a missing value.
     """
 
-    def __init__(self, cells: np.ndarray) -> None:
+    def __init__(self, cells: np.ndarray, notation: Notation = PLAIN) -> None:
         codes, texts = pd.factorize(cells.T.ravel())
-        self.texts: np.ndarray = np.asarray(texts, dtype=object)
-        is_token = np.append(pd.Index(self.texts, dtype=object).isin(MISSING), True)
-        self.codes: np.ndarray = np.where(is_token[codes], -1, codes).reshape(cells.shape[1], len(cells))
+        bare = [text.strip() for text in texts]
+        if any(one is not text for one, text in zip(bare, texts, strict=True)):
+            places, texts = pd.factorize(np.array([*bare, ""], dtype=object)[:-1])
+            codes = np.append(places, -1)[codes]
+        self._set(np.asarray(texts, dtype=object), codes.reshape(cells.shape[1], len(cells)), notation)
+
+    def _set(self, texts: np.ndarray, written: np.ndarray, notation: Notation) -> None:
+        self.texts, self.written, self.notation = texts, written, notation
+        is_token = pd.Index(texts, dtype=object).isin(notation.missing)
+        if notation.missing_numbers:
+            is_token = is_token | np.isin(self.numbers, notation.missing_numbers)
+        self.is_token = is_token
+        self.codes: np.ndarray = np.where(np.append(is_token, True)[written], -1, written)
+
+    def one_column(self, place: int, notation: Notation) -> TextBlock:
+        """Return a column alone, read in another notation."""
+        block = TextBlock.__new__(TextBlock)
+        found, codes = np.unique(self.written[place], return_inverse=True)
+        is_absent = int(len(found) > 0 and found[0] < 0)
+        block._set(self.texts[found[is_absent:]], (codes - is_absent)[None, :], notation)
+        return block
 
     @cached_property
     def numbers(self) -> np.ndarray:
         """Each text as float64, NaN where it is no number."""
-        parsed = pd.to_numeric(pd.Series(self.texts, dtype=object), errors="coerce")
+        texts: list[str | None] = self.texts.tolist()
+        if not self.notation.is_plain:
+            texts = self.notation.plain_texts(self.texts)
+        parsed = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
         numbers = np.array(parsed.to_numpy(dtype=np.float64, na_value=np.nan))
-        for place in np.flatnonzero(np.isfinite(numbers) & (np.abs(numbers) >= _EXACT)):
+        for place in np.flatnonzero(np.isfinite(numbers) & (np.abs(numbers) >= EXACT)):
             # pandas rounds long whole numbers twice where anything but whole numbers stands in a column.
-            text = self.texts[place].strip()
+            text = str(texts[place]).strip()
             numbers[place] = float(text) if text.lstrip("+-").isdecimal() else numbers[place]
         return numbers
+
+    @cached_property
+    def is_padded(self) -> np.ndarray:
+        """Whether each text is made of three digits or more, of which the first is a zero."""
+        return np.array(
+            [len(text) > 2 and text[0] == "0" and text.isdecimal() for text in self.texts], dtype=bool
+        )
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -104,6 +135,7 @@ class TextCells:
 
     block: TextBlock
     place: int = 0
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -112,6 +144,25 @@ class TextCells:
     def codes(self) -> np.ndarray:
         """Which text of the block each cell holds; -1 where it is missing."""
         return np.asarray(self.block.codes[self.place])
+
+    def under(self, notation: Notation) -> TextCells:
+        """Return the cells as they are read in another notation."""
+        return replace(self, block=self.block.one_column(self.place, notation), place=0)
+
+    def counts(self) -> dict[str, int]:
+        """Return in how many cells each text stands that is not missing."""
+        return self._counted(self.codes)
+
+    def missing_counts(self) -> dict[str, int]:
+        """Return in how many cells each text stands that was taken for a missing value; "" is no text."""
+        if not self.block.is_token.any():
+            return {}
+        found = self._counted(np.where(self.is_missing, self.block.written[self.place], -1))
+        return {text: n for text, n in found.items() if text}
+
+    def _counted(self, codes: np.ndarray) -> dict[str, int]:
+        places, counts = np.unique(codes[codes >= 0], return_counts=True)
+        return dict(zip(self.block.texts[places].tolist(), counts.tolist(), strict=True))
 
     @property
     def is_missing(self) -> np.ndarray:
@@ -172,7 +223,7 @@ def is_text(values: pd.Series) -> bool:
 def to_text(values: pd.Series) -> pd.Series:
     """Return cells as text with missing tokens as missing; whole floats without ``.0``."""
     if is_text(values):
-        text = as_str(values)
+        text = as_str(values).str.strip()
         return text.mask(text.isin(MISSING))
     missing = values.isna()
     if pd.api.types.is_float_dtype(values):
@@ -189,34 +240,46 @@ def parse_dates(texts: np.ndarray) -> np.ndarray:
     return parsed.dt.tz_localize(None).to_numpy()
 
 
-def text_cells(values: Cells) -> TextCells:
+def text_cells(values: Cells, notation: Notation = PLAIN) -> TextCells:
     """Return cells as text, whatever they are."""
     if isinstance(values, TextCells):
         return values
     text = as_str(values) if is_text(values) else to_text(values)
-    return TextCells(TextBlock(text.to_numpy(dtype=object)[:, None]))
+    return TextCells(TextBlock(text.to_numpy(dtype=object)[:, None], notation), name=str(values.name))
 
 
-def parsed_cells(values: Cells) -> Cells:
-    """Return text as `TextCells`, and numbers and dates as they are."""
-    return text_cells(values) if isinstance(values, TextCells) or is_text(values) else values
+def parsed_cells(values: Cells, notation: Notation = PLAIN) -> Cells:
+    """Return text as `TextCells`, and numbers and dates as they are, but for numbers that stand for missing ones."""
+    if isinstance(values, TextCells) or is_text(values):
+        return text_cells(values, notation)
+    if notation.missing_numbers and pd.api.types.is_numeric_dtype(values):
+        return values.mask(values.isin(notation.missing_numbers))
+    return values
 
 
-def column_cells(frame: pd.DataFrame, names: Collection[str]) -> Iterator[tuple[str, Cells]]:
+def column_cells(frame: pd.DataFrame, notations: Mapping[str, Notation]) -> Iterator[tuple[str, Cells]]:
     """Yield the cells of these columns in the order of the frame, of wide tables many columns at a time."""
-    wanted = set(names)
     n_together = max(1, _BLOCK_CELLS // max(1, len(frame)))
     for start in range(0, frame.shape[1], n_together):
         part = frame if n_together >= frame.shape[1] else frame.iloc[:, start : start + n_together]
-        places = {
-            name: place
-            for place, (name, dtype) in enumerate(part.dtypes.items())
-            if name in wanted and isinstance(dtype, pd.StringDtype)
-        }
-        block = TextBlock(part.to_numpy(dtype=object)[:, list(places.values())]) if places else None
-        place_of = {name: place for place, name in enumerate(places)}
+        together: dict[Notation, list[tuple[str, int]]] = {}
+        for place, (name, dtype) in enumerate(part.dtypes.items()):
+            if name in notations and isinstance(dtype, pd.StringDtype):
+                together.setdefault(notations[str(name)], []).append((str(name), place))
+        read = dict(_block_cells(part, together))
         for name in part.columns:
-            if block is not None and name in place_of:
-                yield name, TextCells(block, place_of[name])
-            elif name in wanted:
-                yield name, parsed_cells(part[name])
+            if name in read:
+                yield name, read[name]
+            elif name in notations:
+                yield name, parsed_cells(part[name], notations[name])
+
+
+def _block_cells(
+    frame: pd.DataFrame, together: Mapping[Notation, Sequence[tuple[str, int]]]
+) -> Iterator[tuple[str, TextCells]]:
+    """Yield the cells of text columns, those of one notation from one block."""
+    cells = frame.to_numpy(dtype=object) if together else None
+    for notation, columns in together.items():
+        assert cells is not None
+        block = TextBlock(cells[:, [place for _, place in columns]], notation)
+        yield from ((name, TextCells(block, index, name)) for index, (name, _) in enumerate(columns))

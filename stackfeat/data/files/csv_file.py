@@ -27,6 +27,8 @@ from stackfeat.registry.resolve import name_values, quoted
 if TYPE_CHECKING:
     import pandas as pd
 
+SEPARATOR = "stackfeat.separator"
+"""Which attribute of a frame says what separated its cells."""
 SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_LINES = 100
 _SAMPLE_CHARACTERS = 1_000_000
@@ -65,6 +67,7 @@ class Csv(Format):
                 "lines, or set data.separator"
             )
         frame.columns = pd.Index(text.header, dtype=object)
+        frame.attrs[SEPARATOR] = text.separator
         if (frame.iloc[:, -1] == "").any():
             text.check_complete()
         return frame
@@ -114,7 +117,7 @@ class _Text:
                     encoding=self.encoding,
                     keep_default_na=False,
                     index_col=False,
-                    skipinitialspace=True,
+                    skipinitialspace=self.has_spaced_quotes,
                     low_memory=False,
                 )
         except pd.errors.ParserWarning as error:
@@ -122,6 +125,12 @@ class _Text:
                 f"{self.path}: every row must have {len(self.header)} fields, as the header; got longer rows; "
                 "repair them"
             ) from error
+
+    @property
+    def has_spaced_quotes(self) -> bool:
+        """Whether a quoted cell has spaces before it; only then are spaces there no part of cells."""
+        spaced = rf"(?:^|{re.escape(self.separator)}) +\""
+        return ' "' in self.text and re.search(spaced, self.text, re.MULTILINE) is not None
 
     def check_complete(self) -> None:
         """Refuse rows with too few fields, which pandas fills up with empty cells.

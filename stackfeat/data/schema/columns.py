@@ -7,35 +7,31 @@ Out: a `Column` for each, which turns the same column of any later file into flo
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.files.cells import Cells, TextCells, column_cells, parsed_cells, text_cells
-from stackfeat.data.files.parsing import name_rows, parsing, read_each, refuse_rows, unknown_name
+from stackfeat.data.files.cells import PLAIN, Cells, TextCells, parsed_cells, text_cells
+from stackfeat.data.files.notation import LIKELY_MISSING, Notation
+from stackfeat.data.files.parsing import name_rows, parsing, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArraySchema
-from stackfeat.errors import DataError, DataWarning
+from stackfeat.data.schema.guesses import option
+from stackfeat.errors import DataError
 from stackfeat.registry.patterns import matching
 from stackfeat.registry.resolve import name_values, quoted
-from stackfeat.structure import must, structured
+from stackfeat.structure import must, plain, structured
 from stackfeat.tasks.task import Task
 
+_MARKS = {".": "point", ",": "comma"}
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
 _SHARE_OF_DATES = 0.9
 _SHARE_UNIQUE = 0.5
 _LONG_TEXT = 30
 _LARGEST = float(np.finfo(np.float32).max)
-_MOST = 0.9
-_DISGUISES = (
-    ("numbers with a decimal comma", "write them with a point", r"[+-]?\d+,\d+"),
-    ("dates that are not ISO (2026-11-21)", "write them so", r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"),
-)
 
 Type = Literal["numeric", "boolean", "categorical", "date", "text"]
 
@@ -52,12 +48,15 @@ class Column:
         Categorical: the texts in the training file, sorted.
     parts : tuple of str
         Date: which of year, month, day, weekday, hour, days (since 1970) are read.
+    notation : Notation
+        How its cells are written, where they are text.
     """
 
     name: str
     type: Type
     levels: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    notation: Notation = PLAIN
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
@@ -72,7 +71,7 @@ class Column:
         Else float64 of shape (n_rows, len(numeric_names)), NaN where missing.
         """
         if self.type == "categorical":
-            cells = text_cells(values)
+            cells = text_cells(values, self.notation)
             place_of = {level: place for place, level in enumerate(self.levels)}
             return cells.looked_up([place_of.get(text, -2) for text in cells.texts], -1).astype(np.int32)
         if self.type == "date":
@@ -97,15 +96,33 @@ def to_numbers(values: Cells, where: str, booleans: bool = False) -> np.ndarray:
             what = "True or False" if booleans else "a number"
             first = cells.block.texts[cells.codes[wrong][0]]
             raise DataError(
-                f"{where}: every cell must be {what}; got {quoted(first)} in {name_rows(wrong)}; repair the cells, "
-                "or set the column's type in data.types"
+                f"{where}: every cell must be {what}; got {quoted(first)} in {name_rows(wrong)}; "
+                f"{_remedy(cells, wrong, booleans)}"
             )
     else:
         with parsing(where, "every cell must be a number", "set the column's type in data.types"):
             parsed = pd.to_numeric(cells).to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     must = f"{where}: numbers must be finite and below 3.4e38"
-    refuse_rows(np.abs(parsed) > _LARGEST, must, "replace them, or leave the cells empty", parsed)
+    remedy = "replace them, leave the cells empty, or name their texts in data.missing"
+    refuse_rows(np.abs(parsed) > _LARGEST, must, remedy, parsed)
     return parsed
+
+
+def _remedy(cells: TextCells, wrong: np.ndarray, booleans: bool) -> str:
+    """Return what to do about texts that are no numbers in the notation of their column."""
+    general = "repair the cells, or set the column's type in data.types"
+    texts = list(dict.fromkeys(cells.block.texts[cells.codes[wrong]]))
+    if booleans:
+        return general
+    if all(text.casefold() in LIKELY_MISSING for text in texts):
+        return f"if it stands for a missing value: {option('missing', cells.name, texts[:5])}; else {general}"
+    own = cells.block.notation
+    for decimal in {".", ","} - {own.decimal}:
+        other = replace(own, decimal=decimal, thousands="", signs=True)
+        if None not in other.plain_texts(texts):
+            marks = f"the column has decimal {_MARKS[own.decimal]}s, these cells have {_MARKS[decimal]}s"
+            return f"{marks}: write training, test and later files in one way, and name it in data.decimal"
+    return general
 
 
 def to_dates(values: Cells) -> np.ndarray:
@@ -132,9 +149,11 @@ def infer_type(values: Cells) -> Type:
     if isinstance(values, pd.Series) and pd.api.types.is_datetime64_any_dtype(values):
         return "date"
     cells = parsed_cells(values)
-    if not isinstance(cells, TextCells) or cells.block.is_numeric[cells.place]:
+    if not isinstance(cells, TextCells):
         return "numeric"
     block, distinct = cells.block, cells.distinct
+    if block.is_numeric[cells.place] and not (block.is_padded[distinct].any() and is_code(cells.texts)):
+        return "numeric"
     if block.is_boolean[distinct].all():
         return "boolean"
     is_date = block.is_date[distinct].mean() > _SHARE_OF_DATES
@@ -147,12 +166,20 @@ def infer_type(values: Cells) -> Type:
     return "text" if is_prose or len(distinct) == n_present else "categorical"
 
 
-def describe_column(name: str, values: Cells, type_: Type, where: str) -> Column:
-    """Return the typed column, with levels or date parts from the training file."""
+def is_code(texts: Sequence[str]) -> bool:
+    """Whether texts are names made of digits, such as postcodes: all of one length, some with leading zeros."""
+    is_padded = any(len(text) > 2 and text[0] == "0" for text in texts)
+    return is_padded and len({len(text) for text in texts}) == 1 and all(text.isdecimal() for text in texts)
+
+
+def describe_column(name: str, values: Cells, type_: Type, where: str, notation: Notation = PLAIN) -> Column:
+    """Return the typed column, with levels or date parts from the training file; `notation`: where it is no text."""
+    notation = values.block.notation if isinstance(values, TextCells) else notation
     if type_ == "categorical":
-        return Column(name, type_, levels=tuple(sorted(text_cells(values).texts)))
+        levels = tuple(sorted(text_cells(values, notation).texts))
+        return Column(name, type_, levels=levels, notation=notation)
     if type_ != "date":
-        return Column(name, type_)
+        return Column(name, type_, notation=notation)
     dates = to_dates(values)
     present = ~np.isnat(dates)
     if not present.any():
@@ -161,7 +188,7 @@ def describe_column(name: str, values: Cells, type_: Type, where: str) -> Column
         )
     parts = date_parts(dates[present])
     varying = tuple(part for part in DATE_PARTS if np.any(parts[part] != parts[part][0]))
-    return Column(name, type_, parts=varying)
+    return Column(name, type_, parts=varying, notation=notation)
 
 
 def check_roles(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
@@ -171,6 +198,10 @@ def check_roles(frame: pd.DataFrame, options: DataOptions, where: str) -> None:
         if name not in frame.columns:
             listed = f"; columns are {name_values(frame.columns)}"
             raise unknown_name(f"{where}: {key} must be a column of the file", name, frame.columns, listed)
+    for key, patterns in options.by_column.items():
+        for pattern in patterns:
+            if pattern not in frame.columns:
+                _match(pattern, frame.columns, f"data.{key}", where)
     names = list(options.roles.values())
     for key, name in named:
         if names.count(name) > 1:
@@ -216,69 +247,6 @@ def _match(pattern: str, names: Iterable[str], key: str, where: str) -> list[str
     return matched
 
 
-def type_columns(
-    frame: pd.DataFrame, names: Sequence[str], options: DataOptions, where: str
-) -> tuple[dict[str, tuple[Column, np.ndarray]], dict[str, str]]:
-    """Type the columns and read their values; all columns that cannot be read are named in one error.
-
-    Returns
-    -------
-    dict of str to (Column, ndarray)
-        Columns that can be learnt from, and what they hold.
-    dict of str to str
-        Why others are left out.
-
-    Warns
-    -----
-    DataWarning
-        If a column of free text is left out, or numbers or dates look like categories.
-    """
-    found = read_each(
-        column_cells(frame, names), lambda name, cells: _typed_column(name, cells, options, where)
-    )
-    left_out = {name: column for name, column in found.items() if isinstance(column, str)}
-    columns = {name: column for name, column in found.items() if not isinstance(column, str)}
-    texts = [name for name, reason in left_out.items() if reason != "constant"]
-    if texts:
-        said = f"{where}: free text and row names are left out: {name_values(texts)}; to use one"
-        warnings.warn(f"{said}, set its type in data.types to categorical", DataWarning, stacklevel=4)
-    for what, remedy, expression in _DISGUISES:
-        named = [name for name, (column, _) in columns.items() if _most_match(column.levels, expression)]
-        if named:
-            said = f"{where}: {what} are read as categories, one for each text: {name_values(named)}"
-            warnings.warn(f"{said}; {remedy}", DataWarning, stacklevel=4)
-    if not columns and (names or options.inputs is None):
-        raise DataError(
-            f"{where}: there must be a column to learn from; got none but {name_values(names) or 'roles'}; add one"
-        )
-    return columns, left_out
-
-
-def _most_match(levels: Sequence[str], expression: str) -> bool:
-    return sum(re.fullmatch(expression, level.strip()) is not None for level in levels) > _MOST * len(levels)
-
-
-def _typed_column(
-    name: str, cells: Cells, options: DataOptions, where: str
-) -> tuple[Column, np.ndarray] | str:
-    """Return the typed column and its values, or why it is left out."""
-    place, declared = f"{where}: column {quoted(name)}", options.types.get(name)
-    if declared == "text":
-        raise DataError(
-            f"{place}: type text is not built yet; set data.types to categorical, or drop it: data.drop: [{name}]"
-        )
-    if (cells.is_missing if isinstance(cells, TextCells) else cells.isna()).all():
-        raise DataError(f"{place}: a column must have values; got none; leave it out: data.drop: [{name}]")
-    if declared is None and name.startswith("Unnamed: "):
-        return "row numbers without a name"
-    type_ = declared or infer_type(cells)
-    if type_ == "text":
-        return "free text"
-    column = describe_column(name, cells, type_, place)
-    read = column.read(cells, place)
-    return "constant" if np.all(read == read[0]) else (column, read)
-
-
 LabelType = Literal["int", "float", "bool", "str"]
 
 
@@ -318,8 +286,12 @@ class Schema:
     arrays: dict[str, ArraySchema] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {**asdict(self), "task": self.task.to_json()}
+        """Return plain JSON values; notations that are plain are left out, as in files of earlier versions."""
+        columns = [{**asdict(column), "notation": plain(column.notation)} for column in self.columns]
+        for column in columns:
+            if not column["notation"]:
+                column.pop("notation")
+        return {**asdict(self), "columns": columns, "task": self.task.to_json()}
 
     @classmethod
     def from_json(cls, values: object, where: str = "schema") -> Schema:

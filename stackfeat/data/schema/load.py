@@ -15,18 +15,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.files.cells import column_cells, text_cells
+from stackfeat.data.files.cells import PLAIN, column_cells, text_cells
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArrayInput, Samples
-from stackfeat.data.schema.columns import Schema, check_roles, input_columns, type_columns
+from stackfeat.data.schema.column_types import RoleCells, type_columns
+from stackfeat.data.schema.columns import Schema, check_roles, input_columns
+from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.inputs import all_inputs, read_arrays
-from stackfeat.data.schema.roles import read_fold, read_group, read_ids, read_target, read_time, read_weight
+from stackfeat.data.schema.number_texts import NumberTexts
+from stackfeat.data.schema.roles import (
+    of_classes,
+    read_fold,
+    read_group,
+    read_ids,
+    read_target,
+    read_time,
+    read_weight,
+)
 from stackfeat.errors import DataError, DataWarning
 from stackfeat.registry.patterns import matches
 from stackfeat.registry.resolve import name_values, quote_values, quoted
-from stackfeat.tasks.task import Kind
+from stackfeat.tasks.task import Kind, task_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,13 +57,16 @@ class LoadedData:
     test : Samples or None
         Without y, group, time, weight and fold.
     schema : Schema
+    guesses : tuple of Guess
+        What was decided that no option says: types, notations, missing values, classes, what is left out.
     notes : tuple of str
-        What a person should know of how the files were read, a line each.
+        What a person should know of how the files were read, a line each; guesses that are not doubtful among them.
     """
 
     train: Samples
     test: Samples | None
     schema: Schema
+    guesses: tuple[Guess, ...]
     notes: tuple[str, ...]
 
 
@@ -80,9 +94,12 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     Warns
     -----
     DataWarning
-        If free text is left out, ids are both in train and test, or test has columns that train has not.
+        Of every doubtful guess, of ids that are both in train and test, and of columns that only test has.
     """
-    train, schema = _load_train(options, folder, task_kind, metric)
+    train, schema, guesses = _load_train(options, folder, task_kind, metric)
+    for guess in guesses:
+        if guess.is_doubtful:
+            warnings.warn(f"{find_file(options.train, folder)}: {guess}", DataWarning, stacklevel=2)
     test = None
     if options.test is not None:
         test = load_rows(find_file(options.test, folder), schema, options, folder)
@@ -94,10 +111,10 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
                 DataWarning,
                 stacklevel=2,
             )
-    notes = _notes(train, test, schema)
+    notes = (*_notes(train, test, schema), *(str(guess) for guess in guesses if not guess.is_doubtful))
     for note in notes:
         logger.info(note)
-    return LoadedData(train=train, test=test, schema=schema, notes=notes)
+    return LoadedData(train=train, test=test, schema=schema, guesses=guesses, notes=notes)
 
 
 def read_sample(options: DataOptions, folder: Path) -> pd.DataFrame | None:
@@ -135,7 +152,7 @@ def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Pa
     _check_columns(frame, schema, options, str(path))
     columns = {column.name: column for column in schema.columns}
     values = read_each(
-        column_cells(frame, list(columns)),
+        column_cells(frame, {name: column.notation for name, column in columns.items()}),
         lambda name, cells: columns[name].read(cells, f"{path}: column {quoted(name)}"),
     )
     ids = read_ids(frame, schema.id, str(path))
@@ -144,7 +161,9 @@ def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Pa
     return Samples(ids=ids, inputs=inputs, y=None, task=schema.task)
 
 
-def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> tuple[Samples, Schema]:
+def _load_train(
+    options: DataOptions, folder: Path, task_kind: Kind, metric: str
+) -> tuple[Samples, Schema, tuple[Guess, ...]]:
     path = find_file(options.train, folder)
     where = str(path)
     frame = read_frame(path, options, "train")
@@ -157,32 +176,54 @@ def _load_train(options: DataOptions, folder: Path, task_kind: Kind, metric: str
     inputs = input_columns(frame, options, where)
     wanted = set().union(*inputs.values())
     names = [name for name in frame.columns if name in wanted]
-    task, label_type, y = read_target(
-        frame[options.target], options, task_kind, metric, f"{where}: column {options.target!r}"
-    )
-    columns, left_out = type_columns(frame, names, options, where)
-    arrays = read_arrays(frame, options, path, folder)
     roles = {role: name for role, name in options.roles.items() if role in _ROLE_READERS}
+    texts = NumberTexts(frame, options)
+    has_classes = bool(task_class(task_kind).most_classes)
+    amounts = [name for role, name in roles.items() if role != "group"]
+    cells = RoleCells(
+        texts,
+        [options.target, *roles.values()],
+        amounts if has_classes else [options.target, *amounts],
+        where,
+    )
+    typed = type_columns(frame, names, options, where, texts)
+    place, order = f"{where}: column {quoted(options.target)}", _category_order(frame[options.target])
+    task, label_type, y = read_target(cells.read(options.target), options, task_kind, metric, place, order)
+    arrays = read_arrays(frame, options, path, folder)
     schema = Schema(
         task=task,
         label_type=label_type,
         id=options.id,
         target=options.target,
         roles=roles,
-        columns=tuple(column for column, _ in columns.values()),
-        inputs={name: tuple(one for one in chosen if one in columns) for name, chosen in inputs.items()},
-        left_out=left_out,
+        columns=tuple(column for column, _ in typed.columns.values()),
+        inputs={
+            name: tuple(one for one in chosen if one in typed.columns) for name, chosen in inputs.items()
+        },
+        left_out=typed.left_out,
         arrays={name: array for name, (_, array) in arrays.items()},
     )
     given = {
-        role: _ROLE_READERS[role](frame[name], f"{where}: column {quoted(name)}")
+        role: _ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
     }
     ids = read_ids(frame, options.id, where)
-    values = {name: read for name, (_, read) in columns.items()}
+    values = {name: read for name, (_, read) in typed.columns.items()}
     read = all_inputs(schema, values, arrays, options, len(frame))
+    typed.settled |= cells.settled
+    guesses = (*typed.guesses(options), *of_classes(task, options, order is not None, metric))
     unread = _number_unread(frame, schema, options)
-    return Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given), schema
+    samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)
+    return samples, schema, guesses
+
+
+def _category_order(values: pd.Series) -> list[str] | None:
+    """Return the categories of a column that a file keeps in an order, as texts."""
+    import pandas as pd
+
+    if not isinstance(values.dtype, pd.CategoricalDtype) or not values.dtype.ordered:
+        return None
+    return [str(category).strip() for category in values.dtype.categories]
 
 
 def _number_unread(frame: pd.DataFrame, schema: Schema, options: DataOptions) -> np.ndarray:
@@ -195,7 +236,7 @@ def _number_unread(frame: pd.DataFrame, schema: Schema, options: DataOptions) ->
         used.update(name for name in (given.column, given.lengths) if name is not None)
     named = [name for name in frame.columns if name not in used and not name.startswith("Unnamed: ")]
     numbers = np.zeros(len(frame), dtype=np.int64)
-    for _, cells in column_cells(frame, named):
+    for _, cells in column_cells(frame, dict.fromkeys(named, PLAIN)):
         text = text_cells(cells)
         if len(text.distinct) == len(frame) and text.block.is_numeric[text.place]:
             continue
@@ -233,12 +274,6 @@ def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, .
             tokens = f", {values.n_tokens} tokens" if values.kind == "tokens" else ""
             place = ", left on disk" if values.is_lazy else ""
             notes.append(f"input {name}: {values.kind} {shape}, {values.dtype}{padded}{tokens}{place}")
-    if schema.left_out:
-        notes.append(
-            "left out: " + ", ".join(f"{name} ({reason})" for name, reason in schema.left_out.items())
-        )
-    if schema.task.takes_positive:
-        notes.append(f"positive class: {quoted(schema.task.classes[schema.task.positive])}")
     if schema.task.transform != "none":
         notes.append(f"members learn {schema.task.transform} of the target")
     return tuple(notes)

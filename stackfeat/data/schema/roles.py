@@ -1,26 +1,36 @@
 """Roles of columns: the target as labels or numbers, and the rows of a file as `Samples`.
 
-In:  the columns of a file, the kind of task, `positive`, the transform of the target.
+In:  the columns of a file, the kind of task, `positive`, the order of classes, the transform of the target.
 Out: a `Task` with its classes and `y`; `Samples` with ids, roles and tables, checked value by value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.files.cells import BOOLEANS, as_str, is_text, to_text
+from stackfeat.data.files.cells import (
+    BOOLEANS,
+    Cells,
+    TextCells,
+    as_str,
+    is_text,
+    parsed_cells,
+    text_cells,
+    to_text,
+)
 from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Table
 from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
+from stackfeat.data.schema.guesses import Guess, counted, option
 from stackfeat.errors import DataError
 from stackfeat.metrics.registry import declared
-from stackfeat.registry.resolve import name_values, quote_values, quoted
-from stackfeat.tasks.task import Kind, Task, task_class
+from stackfeat.registry.resolve import SHOWN, name_values, quote_values, quoted
+from stackfeat.tasks.task import Kind, Label, Task, task_class
 
 _INTEGER = r"-?(0|[1-9]\d{0,17})"
 _FLOAT = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
@@ -29,17 +39,27 @@ _MOST_CLASSES = 50
 
 
 def read_target(
-    values: pd.Series, options: DataOptions, task_kind: Kind, metric: str, where: str
+    values: Cells,
+    options: DataOptions,
+    task_kind: Kind,
+    metric: str,
+    where: str,
+    order: Sequence[Label] | None = None,
 ) -> tuple[Task, LabelType, np.ndarray]:
     """Return the task, the type of its labels, and y (int64 codes, or float64 on the scale to learn).
+
+    Parameters
+    ----------
+    order : sequence of labels, optional
+        The order of the classes that the file brings; ``data.class_order`` wins.
 
     Raises
     ------
     DataError
-        If values are missing, constant, of the wrong kind, or negative where the metric forbids it.
+        If values are missing, constant, of the wrong kind, or negative where the metric forbids it; or the order does
+        not name every class.
     """
-    missing = to_text(values).isna().to_numpy()
-    refuse_rows(missing, f"{where}: every training row must have a target", "remove these rows")
+    _refuse_missing_target(values, options.target, where, bool(task_class(task_kind).most_classes))
     if options.positive is not None and not task_class(task_kind).takes_positive:
         raise DataError(
             f"data.positive is for binary tasks; got positive={options.positive!r}, task={task_kind}; remove it"
@@ -48,16 +68,83 @@ def read_target(
         return _read_numbers(values, options, task_kind, metric, where)
     classes, codes, label_type = _read_labels(values)
     _check_classes(classes, len(values), task_kind, where)
+    classes, codes = _in_order(classes, codes, options.class_order, order, where)
     texts = [str(label) for label in classes]
-    positive = texts[1] if options.positive is None else str(options.positive)
+    positive = texts[-1] if options.positive is None else str(options.positive)
     if positive not in texts:
         legal = quote_values(classes)
         raise unknown_name(f"{where}: data.positive must be one of {legal}", options.positive, texts)
-    return Task(kind=task_kind, classes=classes, positive=texts.index(positive)), label_type, codes
+    place = texts.index(positive) if task_class(task_kind).takes_positive else 1
+    return Task(kind=task_kind, classes=classes, positive=place), label_type, codes
+
+
+def _refuse_missing_target(values: Cells, target: str, where: str, has_classes: bool) -> None:
+    """Raise DataError where a training row has no target; texts that were taken for missing values are named."""
+    missing = values.is_missing if isinstance(values, TextCells) else values.isna().to_numpy()
+    must, remedy = f"{where}: every training row must have a target", "remove these rows"
+    found = values.missing_counts() if isinstance(values, TextCells) else {}
+    if found:
+        n_empty = int(missing.sum()) - sum(found.values())
+        empty = f" and {n_empty} empty cells" if n_empty else ""
+        if has_classes:
+            key, name = option("not_missing", target, found), "a class" if len(found) == 1 else "classes"
+            remedy = f"if this is {name}: {key}; if it is missing, fill in or remove these rows"
+        raise DataError(
+            f"{must}; got {counted(found)}{empty}, read as missing, in {name_rows(missing)}; {remedy}"
+        )
+    refuse_rows(missing, must, remedy)
+
+
+def _in_order(
+    classes: tuple[Label, ...],
+    codes: np.ndarray,
+    given: Sequence[Label] | None,
+    brought: Sequence[Label] | None,
+    where: str,
+) -> tuple[tuple[Label, ...], np.ndarray]:
+    """Return the classes in the order that the config gives or the file brings, and the codes that go with it."""
+    texts = [str(label) for label in classes]
+    order = [str(label) for label in (given if given is not None else brought or ())]
+    if given is None:
+        # A file may bring categories that no row has.
+        order = [label for label in order if label in texts]
+    if not order:
+        return classes, codes
+    must = f"{where}: data.class_order must name every class once"
+    for label in order:
+        if label not in texts:
+            raise unknown_name(must, label, texts, f", which no row has; classes are {quote_values(classes)}")
+    absent = [label for label in texts if label not in order]
+    if absent:
+        raise DataError(
+            f"{must}; got {quote_values(order)}, without {quote_values(absent)}; add what is absent"
+        )
+    places = [texts.index(label) for label in order]
+    rank = np.argsort(places)
+    return tuple(classes[place] for place in places), rank[codes].astype(np.int64)
+
+
+def of_classes(task: Task, options: DataOptions, is_brought: bool, metric: str) -> Iterator[Guess]:
+    """Yield the order of the classes, who said it, and which one counts; `is_brought`: the file has an order."""
+    if not task.classes:
+        return
+    shown = name_values((quoted(label) for label in task.classes), 4 * SHOWN)
+    is_told, texts = options.class_order is not None, any(isinstance(label, str) for label in task.classes)
+    by = "data.class_order" if is_told else "the file's categories" if is_brought else "sorted"
+    yield Guess(f"classes in their order ({by}): {shown}")
+    needs_order = declared(metric).decision == "ordinal" and len(task.classes) > 2
+    if needs_order and texts and not (is_told or is_brought):
+        said = f"{metric} takes the classes in the order of their texts: {shown}"
+        yield Guess(
+            said, f"name the order that is meant: data.class_order: [{', '.join(task.columns)}]", True
+        )
+    if task.takes_positive:
+        by = "data.positive" if options.positive is not None else "the last class"
+        yield Guess(f"positive class ({by}): {quoted(task.classes[task.positive])}")
 
 
 def _read_numbers(
-    values: pd.Series, options: DataOptions, task_kind: Kind, metric: str, where: str
+    values: Cells, options: DataOptions, task_kind: Kind, metric: str, where: str
 ) -> tuple[Task, LabelType, np.ndarray]:
     y = to_numbers(values, where)
     if y.min() == y.max():
@@ -70,11 +157,12 @@ def _read_numbers(
     return Task(kind=task_kind, transform=transform), "float", np.log1p(y) if transform == "log1p" else y
 
 
-def _read_labels(values: pd.Series) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:
+def _read_labels(values: Cells) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:
     """Return the classes in ``np.unique`` order, int64 codes, and the type of the labels."""
-    if is_text(values) or values.dtype.kind not in "biuf":
-        codes, unique = pd.factorize(to_text(values))
-        labels, label_type = _type_labels([str(label) for label in unique])
+    if isinstance(values, TextCells) or is_text(values) or values.dtype.kind not in "biuf":
+        cells = text_cells(values)
+        labels, label_type = _type_labels(cells.texts)
+        codes = np.searchsorted(cells.distinct, cells.codes)
     else:
         codes, unique = pd.factorize(values)
         labels, label_type = np.array(unique.tolist()), _LABEL_TYPES.get(values.dtype.kind, "int")
@@ -152,32 +240,34 @@ def read_ids(frame: pd.DataFrame, column: str | None, where: str) -> np.ndarray:
     return text.to_numpy(dtype=object).astype(np.str_)
 
 
-def read_group(values: pd.Series, where: str) -> np.ndarray:
+def read_group(values: Cells, where: str) -> np.ndarray:
     """Return int64 numbers of the groups, in the sorted order of their texts."""
-    text = to_text(values)
-    _refuse_missing(text.isna().to_numpy(), where, "group")
-    return pd.factorize(text, sort=True)[0].astype(np.int64)
+    cells = text_cells(values)
+    _refuse_missing(cells.is_missing, where, "group")
+    texts = np.array(cells.texts, dtype=object)
+    return np.asarray(cells.looked_up(np.argsort(np.argsort(texts, kind="stable")), -1)).astype(np.int64)
 
 
-def read_time(values: pd.Series, where: str) -> np.ndarray:
+def read_time(values: Cells, where: str) -> np.ndarray:
     """Return float64 that increases with time: the numbers, or seconds since 1970."""
-    type_ = infer_type(values)
+    cells = parsed_cells(values)
+    type_ = infer_type(cells)
     if type_ == "date":
-        dates = to_dates(values)
+        dates = to_dates(cells)
         _refuse_missing(np.isnat(dates), where, "time")
         seconds: np.ndarray = (dates - np.datetime64(0, "s")) / np.timedelta64(1, "s")
         return seconds
-    if type_ != "numeric":
-        example = quoted(str(values.iloc[0]))
+    if type_ != "numeric" and not (isinstance(cells, TextCells) and cells.block.is_numeric[cells.place]):
+        example = quoted(str(cells.texts[0] if isinstance(cells, TextCells) else cells.iloc[0]))
         raise DataError(
             f"{where}: time must be numbers or dates such as 2024-01-31; got {example}; convert the column"
         )
-    time = to_numbers(values, where)
+    time = to_numbers(cells, where)
     _refuse_missing(np.isnan(time), where, "time")
     return time
 
 
-def read_weight(values: pd.Series, where: str) -> np.ndarray:
+def read_weight(values: Cells, where: str) -> np.ndarray:
     """Return float64 weights, at least 0."""
     weight = to_numbers(values, where)
     refuse_rows(~(weight >= 0), f"{where}: weights must be at least 0", "repair them", weight)
@@ -186,7 +276,7 @@ def read_weight(values: pd.Series, where: str) -> np.ndarray:
     return weight
 
 
-def read_fold(values: pd.Series, where: str) -> np.ndarray:
+def read_fold(values: Cells, where: str) -> np.ndarray:
     """Return int64 fold numbers 0, 1, ...; a column that counts from 1 is shifted. -1 is held out."""
     fold = to_numbers(values, where)
     _refuse_missing(np.isnan(fold), where, "fold")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.files import cells
-from stackfeat.data.files.cells import TextBlock, TextCells, column_cells
+from stackfeat.data.files.cells import PLAIN, TextBlock, TextCells, column_cells
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import describe_column, infer_type
@@ -83,7 +83,7 @@ def test_long_whole_numbers_do_not_depend_on_their_neighbours() -> None:
 
 def test_cells_that_are_numbers_already_are_not_parsed() -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"])})
-    read = dict(column_cells(frame, ["a", "b", "c"]))
+    read = dict(column_cells(frame, dict.fromkeys("abc", PLAIN)))
     assert isinstance(read["a"], pd.Series)
     assert [infer_type(values) for values in read.values()] == ["numeric", "categorical", "categorical"]
     assert describe_column("b", read["b"], "categorical", "").levels == ("x",)

@@ -84,7 +84,8 @@ CASES = [
     Wrong(
         "target missing",
         _swap(6, "5,1,2,NA"),
-        r"column 'y': every training row must have a target; got none in row 6",
+        r"every training row must have a target; got 'NA' \(1 cell\), read as missing, in row 6; if this is a class: "
+        r"data.not_missing: \{y: \[NA\]\}; if it is missing, fill in",
     ),
     Wrong("one class", GOOD.replace(",1\n", ",0\n"), r"column 'y': .*at least 2 classes; got 0 in every row"),
     Wrong(
@@ -104,8 +105,11 @@ CASES = [
     Wrong("negative", _swap(6, "5,1,2,-3"), r"rmsle needs.*-3.0 in row 6", task="regression", metric="rmsle"),
     Wrong("infinite cell", _swap(2, "1,inf,2,1"), r"column 'a': numbers must be finite.*got inf in row 2"),
     Wrong("huge cell", _swap(2, "1,1e300,2,1"), r"column 'a': numbers must be finite.*got 1e\+300 in row 2"),
+    Wrong("target empty", _swap(6, "5,1,2,"), r"must have a target; got none in row 6; remove these rows"),
     Wrong(
-        "empty column", _column("e", [""] * 12), r"column 'e': a column must have values.*data.drop: \[e\]"
+        "nothing but empty columns",
+        "id,a,y\n" + "".join(f"{i},,{i % 2}\n" for i in range(9)),
+        r"there must be a column to learn from; got none but a",
     ),
     Wrong(
         "negative weight",

@@ -1,0 +1,261 @@
+"""How the cells of a text column are written: which texts stand for a missing value, and how numbers look.
+
+In:  `DataOptions`; the distinct texts of a column.
+Out: a `Notation`, under which texts are numbers or missing; a `Look`: every notation that fits the texts, with the
+     texts that it leaves over. What is taken from it is decided where the columns of a file are typed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import TypeVar
+
+from stackfeat.data.options import DataOptions
+from stackfeat.registry.patterns import matches
+
+MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
+"""Texts that are missing values in every column, unless `data.not_missing` names them."""
+_LIKELY_MISSING = """n/a na n.a. n.a nan none null nil - -- --- – — . .. ... ? ?? * missing unknown undefined n/k k.a.
+#n/a #div/0! #value! #ref! #num! #name? #null! (null) (missing) (blank) (empty) <null> <na>"""
+LIKELY_MISSING = {*_LIKELY_MISSING.split(), "not available", "no data", "#n/a n/a"}
+"""In lower case: texts that stand for a missing value among numbers."""
+PAIRS = ((".", ""), (",", ""), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"))
+"""Decimal mark and mark between thousands of usual notations."""
+_SPACES = "[ \u00a0\u2009\u202f]"
+_MARKS = {" ": _SPACES, "'": "['\u2019]"}
+_MINUS = str.maketrans("\u2212\u2013\uff0d", "---")
+_CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "CAD", "AUD", "SEK", "NOK", "DKK", "PLN", "CZK", "INR", "BRL")
+_UNIT = re.compile(rf"(?:{'|'.join(_CODES)}|[%‰])|[^\w\s.,'()+\-]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_MOST_LOOKED_AT = 2_000
+_MOST = 0.5
+
+Given = TypeVar("Given")
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How the cells of one column are written.
+
+    Attributes
+    ----------
+    decimal, thousands : str
+        Marks within numbers; `thousands` is "" where there is none, " " for any kind of space.
+    unit : str
+        "%" or the sign or code of a currency that stands before or after every number.
+    signs : bool
+        Whether numbers may have a typographic minus, spaces around them, or parentheses where they are negative.
+        Notations with other marks than a decimal point, or with a unit, may in any case.
+    missing : tuple of str
+        Texts that stand for a missing value.
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+    unit: str = ""
+    signs: bool = False
+    missing: tuple[str, ...] = MISSING
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers are written as in a program."""
+        return self.has_plain_marks and not self.signs
+
+    @property
+    def has_plain_marks(self) -> bool:
+        """Whether there is a decimal point, and nothing else within or at numbers."""
+        return (self.decimal, self.thousands, self.unit) == (".", "", "")
+
+    @cached_property
+    def missing_numbers(self) -> tuple[float, ...]:
+        """Numbers among the texts for a missing value, such as -999: they are meant however they are written."""
+        texts = (text for text in self.missing if text not in MISSING and _NUMBER.fullmatch(text))
+        return tuple(float(text) for text in texts)
+
+    def plain_texts(self, texts: Iterable[str]) -> list[str | None]:
+        """Return each number as one writes it in a program; None where a text is no number."""
+        pattern = _pattern(self.decimal, self.thousands)
+        return [self._plain_text(text, pattern) for text in texts]
+
+    def _plain_text(self, text: str, pattern: re.Pattern[str]) -> str | None:
+        text, sign = text.strip().translate(_MINUS), ""
+        if text[:1] == "(" and text[-1:] == ")":
+            text, sign = text[1:-1].strip(), "-"
+        elif text[:1] in ("+", "-"):
+            text, sign = text[1:].lstrip(), text[0]
+        if self.unit:
+            bare = text.removeprefix(self.unit)
+            bare = text.removesuffix(self.unit) if bare == text else bare
+            if bare == text and text != "0":
+                return None
+            text = bare.strip()
+            if not sign and text[:1] in ("+", "-"):
+                text, sign = text[1:].lstrip(), text[0]
+        found = pattern.fullmatch(text)
+        if found is None:
+            return None
+        whole = re.sub(r"[^0-9]", "", found["whole"] or "0")
+        fraction = found["fraction"] or found["only"]
+        return f"{sign}{whole}{'.' + fraction if fraction else ''}{found['exponent'] or ''}"
+
+    def described(self) -> str:
+        """Say how numbers are written, for people."""
+        said = ["a decimal comma"] if self.decimal == "," else []
+        said += [f"{self.thousands!r} between thousands"] if self.thousands else []
+        said += [f"{self.unit!r} at each number, which is left out"] if self.unit else []
+        return " and ".join(said) or "typographic signs, spaces or parentheses for negative ones"
+
+
+@lru_cache(maxsize=64)
+def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
+    """Return the expression of an unsigned number."""
+    whole, point = "[0-9]+", re.escape(decimal)
+    if thousands:
+        mark = _MARKS.get(thousands, re.escape(thousands))
+        # Groups of two, before the last of three, are those of India.
+        whole = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{2,3}})*{mark}[0-9]{{3}}|{whole}"
+    number = rf"(?P<whole>{whole})(?:{point}(?P<fraction>[0-9]*))?|{point}(?P<only>[0-9]+)"
+    return re.compile(rf"(?:{number})(?P<exponent>[eE][+-]?[0-9]+)?")
+
+
+def notation_of(options: DataOptions, name: str) -> Notation:
+    """Return how a config says that the cells of a column are written."""
+    decimal, thousands = _given(options.decimal, name), _given(options.thousands, name) or ""
+    if decimal is None:
+        decimal = "," if thousands == "." else "."
+    absent = _listed(options.not_missing, name)
+    missing = dict.fromkeys([*MISSING, *_listed(options.missing, name)])
+    return Notation(decimal, thousands, missing=tuple(text for text in missing if text not in absent))
+
+
+def _given(option: Given | Mapping[str, Given] | None, name: str) -> Given | None:
+    """Return what an option says of a column; a name wins over a pattern."""
+    if not isinstance(option, Mapping):
+        return option
+    if name in option:
+        return option[name]
+    return next((value for pattern, value in option.items() if matches(pattern, name)), None)
+
+
+def _listed(option: Sequence[str] | Mapping[str, Sequence[str]], name: str) -> list[str]:
+    """Return all texts that an option says of a column."""
+    if not isinstance(option, Mapping):
+        return list(option)
+    fitting = (texts for pattern, texts in option.items() if pattern == name or matches(pattern, name))
+    return [text for texts in fitting for text in texts]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the texts of a column would be as numbers.
+
+    Attributes
+    ----------
+    name : str
+        Of the column.
+    counts : mapping of str to int
+        Its texts that are not missing, and in how many cells each stands.
+    ways : tuple of Notation
+        Notations under which every text is a number or a usual word for a missing value; of those that give the
+        same numbers the simplest one.
+    nearest : Notation
+        Under which most cells are numbers.
+    words : dict of str to int
+        Usual words for a missing value that stand in the column, and in how many cells.
+    odd : dict of str to int
+        Other texts that are no numbers under `nearest`, and in how many cells.
+    n_numbers : int
+        How many cells are numbers under `nearest`.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    ways: tuple[Notation, ...]
+    nearest: Notation
+    words: dict[str, int]
+    odd: dict[str, int]
+    n_numbers: int
+
+    @property
+    def numbers(self) -> list[str]:
+        """The texts that are numbers under `nearest`."""
+        return [text for text in self.counts if text not in self.words and text not in self.odd]
+
+
+def look_at(counts: Mapping[str, int], options: DataOptions, name: str) -> Look | None:
+    """Return what the texts of a column would be as numbers; None where most cells are none in any notation.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        The texts of the column that are not missing, and in how many cells each stands.
+    options : DataOptions
+        Marks that a config names are taken as they are.
+    """
+    base = notation_of(options, name)
+    kept = _listed(options.not_missing, name)
+    if not _is_promising(list(counts)):
+        return None
+    words = {text: n for text, n in counts.items() if text.casefold() in LIKELY_MISSING and text not in kept}
+    rest = [text for text in counts if text not in words]
+    base = replace(base, unit=_common_unit(rest))
+    some = rest[:: max(1, len(rest) // _MOST_LOOKED_AT)]
+    read = {
+        way: way.plain_texts(rest)
+        for way in _ways(base, options, name)
+        if len(some) - way.plain_texts(some).count(None) > 0.2 * len(some)
+    }
+    if not read:
+        return None
+    n_numbers = {
+        way: sum(counts[text] for text, number in zip(rest, numbers, strict=True) if number is not None)
+        for way, numbers in read.items()
+    }
+    nearest = max(read, key=lambda way: n_numbers[way])
+    if n_numbers[nearest] <= _MOST * sum(counts.values()):
+        return None
+    odd = {text: counts[text] for text, number in zip(rest, read[nearest], strict=True) if number is None}
+    fitting: dict[tuple[float, ...], Notation] = {}
+    for way, numbers in read.items():
+        values = tuple(math.nan if number is None else float(number) for number in numbers)
+        if None not in numbers:
+            fitting.setdefault(values, way)
+    return Look(name, counts, tuple(fitting.values()), nearest, words, odd, n_numbers[nearest])
+
+
+def _is_promising(texts: Sequence[str]) -> bool:
+    """Whether some of the texts may be numbers; of many texts only some are looked at."""
+    step = max(1, len(texts) // _MOST_LOOKED_AT)
+    some = texts[::step]
+    like = sum(any(one in "0123456789" for one in text) and len(text) < 40 for text in some)
+    return like > 0.2 * len(some)
+
+
+def _ways(base: Notation, options: DataOptions, name: str) -> Iterator[Notation]:
+    """Yield the notations that a column may have, the usual ones first, within what the config says."""
+    decimal, thousands = _given(options.decimal, name), _given(options.thousands, name)
+    marks = dict.fromkeys([*PAIRS, *((one, thousands or "") for one in (".", ",") if one != thousands)])
+    for pair in marks:
+        fits = decimal in (None, pair[0]) and (thousands is None or thousands == pair[1])
+        if fits:
+            way = replace(base, decimal=pair[0], thousands=pair[1])
+            yield replace(way, signs=True) if way.is_plain else way
+
+
+def _common_unit(texts: Sequence[str]) -> str:
+    """Return the sign of a percentage or of a currency that stands in nearly all texts with digits, or ""."""
+    step = max(1, len(texts) // _MOST_LOOKED_AT)
+    some = [text for text in texts[::step] if any(one in "0123456789" for one in text)]
+    found = Counter(unit for text in some for unit in set(_UNIT.findall(text)) if _is_unit(unit))
+    unit, n_found = max(found.items(), key=lambda item: item[1], default=("", 0))
+    return unit if n_found > _MOST * len(some) else ""
+
+
+def _is_unit(text: str) -> bool:
+    return text in ("%", "‰", *_CODES) or unicodedata.category(text) == "Sc"

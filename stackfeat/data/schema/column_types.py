@@ -1,0 +1,282 @@
+"""Types of columns, told by their cells: numbers however they are written, truth values, dates, categories.
+
+In:  columns of the training file; the types and notations that the config names.
+Out: typed columns with what they hold; what was guessed of them, and what looks as if it should be told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from stackfeat.data.files.cells import EXACT, Cells, TextCells, column_cells
+from stackfeat.data.files.notation import Look, notation_of
+from stackfeat.data.files.parsing import read_each
+from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code
+from stackfeat.data.schema.guesses import Guess, counted, of_missing, option
+from stackfeat.data.schema.number_texts import NO_NUMBERS, NumberTexts, Settled
+from stackfeat.errors import DataError
+from stackfeat.registry.resolve import name_values, quoted
+
+NO_VALUES = "no values"
+_MOST = 0.9
+_MOST_DOUBTS = _MOST_SHOWN = 20
+_OTHER_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2\d{2,4}(\D.*)?")
+_REASONS = {
+    "numeric": "read as numbers",
+    "boolean": "read as true or false",
+    "date": "read as dates",
+    "categorical": "read as categories",
+}
+
+
+@dataclass
+class TypedColumns:
+    """Columns of the training file.
+
+    Attributes
+    ----------
+    columns : dict of str to (Column, ndarray)
+        Those that can be learnt from, and what they hold.
+    left_out : dict of str to str
+        Why others are left out.
+    missing : dict of str to dict of str to int
+        By column the texts that were taken for missing values, and in how many cells.
+    settled : dict of str to Settled
+        Columns of numbers in a notation of their own, and those that look so.
+    doubts : list of Guess
+        On other columns that are probably not meant as they are read.
+    """
+
+    columns: dict[str, tuple[Column, np.ndarray]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    settled: dict[str, Settled] = field(default_factory=dict)
+    doubts: list[Guess] = field(default_factory=list)
+
+    def guesses(self, options: DataOptions) -> Iterator[Guess]:
+        """Yield what was guessed of the columns, the doubtful last."""
+        yield from self._of_types(options)
+        yield from self._of_notations()
+        yield from of_missing(self.missing)
+        yield from self._of_left_out()
+        doubts = [settled.guess for settled in self.settled.values() if settled.guess is not None]
+        yield from [*self.doubts, *doubts][:_MOST_DOUBTS]
+        if len(doubts) > _MOST_DOUBTS:
+            yield Guess(f"{len(doubts) - _MOST_DOUBTS} more columns of texts look like numbers", "", True)
+
+    def _of_left_out(self) -> Iterator[Guess]:
+        items = [f"{name} ({reason})" for name, reason in self.left_out.items()]
+        if items:
+            yield Guess(f"left out: {', '.join(items[:_MOST_SHOWN])}{_and_more(items)}")
+        silent = ("constant", NO_VALUES)
+        texts = [name for name, reason in self.left_out.items() if reason not in silent]
+        texts = [name for name in texts if name not in self.settled]
+        if texts:
+            said = f"free text and row names are left out: {name_values(texts)}"
+            yield Guess(said, "to use one, set its type in data.types to categorical", True)
+        empty = [name for name, reason in self.left_out.items() if reason == NO_VALUES]
+        if empty:
+            yield Guess(f"columns without any value are left out: {name_values(empty)}", "", True)
+
+    def _of_types(self, options: DataOptions) -> Iterator[Guess]:
+        by_reason: dict[str, list[str]] = {}
+        codes = []
+        for name, (column, _) in self.columns.items():
+            is_declared = name in options.types
+            reason = _REASONS[column.type] + (" (data.types)" if is_declared else "")
+            by_reason.setdefault(reason, []).append(name)
+            if column.type == "categorical" and not is_declared and is_code(column.levels):
+                codes.append(name)
+        for reason, names in by_reason.items():
+            yield Guess(f"{reason}: {name_values(names)}")
+        if codes:
+            example = quoted(self.columns[codes[0]][0].levels[0])
+            said = (
+                f"whole numbers with leading zeros, such as {example}, are categories: {name_values(codes)}"
+            )
+            yield Guess(said, f"if they are amounts: {option('types', codes[0], 'numeric')}")
+
+    def _of_notations(self) -> Iterator[Guess]:
+        by_notation: dict[str, list[str]] = {}
+        for name, settled in self.settled.items():
+            if settled.notation is not None and not settled.notation.is_plain:
+                by_notation.setdefault(settled.notation.described(), []).append(name)
+            if settled.words:
+                said = (
+                    f"among the numbers of {quoted(name)} these are read as missing: {counted(settled.words)}"
+                )
+                yield Guess(said, f"if they are values: {option('not_missing', name, settled.words)}")
+        for described, names in by_notation.items():
+            said = f"numbers are written with {described}: {name_values(names)}"
+            yield Guess(said, f"if they are texts: {option('types', names[0], 'categorical')}")
+
+
+class RoleCells:
+    """Columns of the training file that are no features: the target, groups, weights, times, folds.
+
+    Parameters
+    ----------
+    texts : NumberTexts
+        Of the file; what these columns prove is remembered there.
+    names, amounts : sequence of str
+        Which columns, and which of them hold numbers or dates.
+    where : str
+        The file.
+    """
+
+    def __init__(self, texts: NumberTexts, names: Sequence[str], amounts: Sequence[str], where: str) -> None:
+        self.texts, self.where = texts, where
+        self.settled: dict[str, Settled] = {}
+        notations = {name: notation_of(texts.options, name) for name in names}
+        self._cells = dict(column_cells(texts.frame[list(notations)], notations))
+        looks = {name: _look(name, self._cells[name], texts) for name in amounts}
+        self._looks = {name: look for name, look in looks.items() if look is not None}
+
+    def read(self, name: str) -> Cells:
+        """Return the cells of a column in their notation; DataError where it is not clear which numbers they are."""
+        cells, look = self._cells[name], self._looks.get(name)
+        if look is None or not isinstance(cells, TextCells):
+            return cells
+        settled = self.settled[name] = self.texts.settle(look)
+        if not look.ways:
+            # The reader of the role names the cells that are no numbers, and their rows.
+            return cells.under(replace(look.nearest, missing=cells.block.notation.missing))
+        if settled.notation is None:
+            doubt = str(settled.guess).replace(NO_NUMBERS, "must hold numbers")
+            raise DataError(f"{self.where}: {doubt}")
+        return cells.under(settled.notation)
+
+
+def _and_more(items: Sequence[str]) -> str:
+    return f" and {len(items) - _MOST_SHOWN} more" if len(items) > _MOST_SHOWN else ""
+
+
+def type_columns(
+    frame: pd.DataFrame, names: Sequence[str], options: DataOptions, where: str, texts: NumberTexts
+) -> TypedColumns:
+    """Type the columns and read their values; all columns that cannot be read are named in one error."""
+    typed = TypedColumns()
+    waiting: dict[str, tuple[TextCells, Look]] = {}
+
+    def first(name: str, cells: Cells) -> tuple[Column, np.ndarray] | str | None:
+        _count_missing(typed, name, cells)
+        look = _look(name, cells, texts)
+        if look is not None and isinstance(cells, TextCells):
+            waiting[name] = (cells, look)
+            return None
+        return _typed_column(name, cells, options, where, typed)
+
+    def second(name: str, item: tuple[TextCells, Look]) -> tuple[Column, np.ndarray] | str:
+        cells, look = item
+        settled = texts.settle(look)
+        typed.settled[name] = settled
+        cells = cells if settled.notation is None else cells.under(settled.notation)
+        return _typed_column(name, cells, options, where, typed)
+
+    notations = {name: notation_of(options, name) for name in names}
+    found = read_each(column_cells(frame, notations), first)
+    found |= read_each(waiting.items(), second)
+    for name, one in found.items():
+        if isinstance(one, str):
+            typed.left_out[name] = one
+        elif one is not None:
+            typed.columns[name] = (_with_comma(one[0], one[1], texts), one[1])
+    if not typed.columns and (names or options.inputs is None):
+        raise DataError(
+            f"{where}: there must be a column to learn from; got none but {name_values(names) or 'roles'}; add one"
+        )
+    return typed
+
+
+def _look(name: str, cells: Cells, texts: NumberTexts) -> Look | None:
+    """Return what texts may be as numbers, where they are nothing better."""
+    declared = texts.options.types.get(name)
+    if not isinstance(cells, TextCells) or declared not in (None, "numeric") or cells.is_missing.all():
+        return None
+    if cells.block.is_numeric[cells.place] or (declared is None and infer_type(cells) in ("boolean", "date")):
+        return None
+    return texts.look(cells)
+
+
+def _with_comma(column: Column, values: np.ndarray, texts: NumberTexts) -> Column:
+    """Return a column of whole numbers as one of a file with decimal commas, for later files that have fractions."""
+    is_comma_file = texts.proofs == {","} and column.type == "numeric" and column.notation.is_plain
+    if not is_comma_file or not isinstance(texts.frame[column.name].dtype, pd.StringDtype):
+        return column
+    present = values[~np.isnan(values)]
+    is_whole = bool(np.all(present == np.floor(present)))
+    return replace(column, notation=replace(column.notation, decimal=",")) if is_whole else column
+
+
+def _count_missing(typed: TypedColumns, name: str, cells: Cells) -> None:
+    if isinstance(cells, TextCells):
+        found = cells.missing_counts()
+        if found:
+            typed.missing[name] = found
+
+
+def _typed_column(
+    name: str, cells: Cells, options: DataOptions, where: str, typed: TypedColumns
+) -> tuple[Column, np.ndarray] | str:
+    """Return the typed column and its values, or why it is left out."""
+    place, declared = f"{where}: column {quoted(name)}", options.types.get(name)
+    if declared == "text":
+        raise DataError(
+            f"{place}: type text is not built yet; set data.types to categorical, or drop it: data.drop: [{name}]"
+        )
+    if (cells.is_missing if isinstance(cells, TextCells) else cells.isna()).all():
+        return NO_VALUES
+    if declared is None and name.startswith("Unnamed: "):
+        return "row numbers without a name"
+    type_ = declared or infer_type(cells)
+    if declared is None and (doubt := _doubt(name, cells, type_)):
+        typed.doubts.append(doubt)
+    if type_ == "text":
+        return "free text"
+    column = describe_column(name, cells, type_, place, notation_of(options, name))
+    read = column.read(cells, place)
+    return "constant" if np.all(read == read[0]) else (column, read)
+
+
+def _doubt(name: str, cells: Cells, type_: str) -> Guess | None:
+    """Return what is probably not meant: dates read as categories, whole numbers that are rounded."""
+    if type_ == "numeric":
+        return _rounded(name, cells)
+    if type_ not in ("categorical", "text") or not isinstance(cells, TextCells):
+        return None
+    texts = cells.texts
+    if not _OTHER_DATE.fullmatch(texts[0]) and not _OTHER_DATE.fullmatch(texts[-1]):
+        return None
+    found = [match for text in texts if (match := _OTHER_DATE.fullmatch(text))]
+    if len(found) <= _MOST * len(texts):
+        return None
+    first, second = (max(int(match[part]) for match in found) for part in (1, 3))
+    order = (
+        "day or month first" if first <= 12 and second <= 12 else "day first" if first > 12 else "month first"
+    )
+    said = f"dates that are not ISO (2026-11-21) are read as categories, one for each text: {name}"
+    return Guess(f"{said} ({quoted(found[0][0])}, {order})", "write them so", True)
+
+
+def _rounded(name: str, cells: Cells) -> Guess | None:
+    """Say that whole numbers are too long for a float."""
+    if isinstance(cells, TextCells):
+        large = np.abs(cells.block.numbers[cells.distinct]) >= EXACT
+        texts = cells.block.texts[cells.distinct][large]
+        found = [text for text in texts if text.lstrip("+-").isdecimal()]
+        n_left = len({float(text) for text in found})
+    else:
+        whole = cells.dropna()
+        is_whole = pd.api.types.is_integer_dtype(whole.dtype)
+        found = [str(one) for one in whole[whole.abs() >= EXACT].unique()] if is_whole else []
+        n_left = len({float(text) for text in found})
+    if not found or n_left == len(found):
+        return None
+    said = f"whole numbers of {quoted(name)} from 2**53 on are rounded: {len(found)} become {n_left}"
+    return Guess(said, f"if they are names: {option('types', name, 'categorical')}", True)
