@@ -126,7 +126,7 @@ def _in_order(
 
 def of_classes(task: Task, options: DataOptions, is_brought: bool, metric: str) -> Iterator[Guess]:
     """Yield the order of the classes, who said it, and which one counts; `is_brought`: the file has an order."""
-    if not task.classes:
+    if not task.most_classes:
         return
     shown = name_values((quoted(label) for label in task.classes), 4 * SHOWN)
     is_told, texts = options.class_order is not None, any(isinstance(label, str) for label in task.classes)
