@@ -16,24 +16,40 @@ from typing import Any
 
 from stackfeat.device import device_kind
 from stackfeat.errors import StoreError, UsageError, one_line
+from stackfeat.registry.source import find_module, provided_version
 from stackfeat.store import Store
 from stackfeat.store.store import Cache
 
-_CORE = (
-    *("torch", "scikit-learn", "pandas", "numpy", "scipy", "joblib", "lightgbm", "safetensors", "pydantic"),
-    *("ruamel.yaml", "typer", "rich", "skops", "matplotlib", "jinja2"),
-)
-_OPTIONAL = {
-    "pyarrow": "parquet and feather files (extra: parquet)",
-    "tabm": "net tabm (extra: tabular)",
-    "rtdl_revisiting_models": "nets resnet_tabular, ft_transformer (extra: tabular)",
-    "rtdl_num_embeddings": "embedded numbers of tabular nets (extra: tabular)",
-    "pillow": "image files (extra: images)",
-    "timm": "nets timm:NAME (extra: vision)",
-    "torchvision": "nets torchvision:NAME (extra: vision)",
-    "xgboost": "xgboost members",
-    "catboost": "catboost members",
+_CORE = {
+    "torch": "torch",
+    "scikit-learn": "sklearn",
+    "pandas": "pandas",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "joblib": "joblib",
+    "lightgbm": "lightgbm",
+    "safetensors": "safetensors",
+    "pydantic": "pydantic",
+    "ruamel.yaml": "ruamel.yaml",
+    "typer": "typer",
+    "rich": "rich",
+    "skops": "skops",
+    "matplotlib": "matplotlib",
+    "jinja2": "jinja2",
 }
+"""What stackfeat cannot do without: the distribution that usually brings it, and the module that is imported."""
+_OPTIONAL = {
+    "pyarrow": ("pyarrow", "parquet", "parquet and feather files"),
+    "tabm": ("tabm", "tabular", "net tabm"),
+    "rtdl_revisiting_models": ("rtdl_revisiting_models", "tabular", "nets resnet_tabular, ft_transformer"),
+    "rtdl_num_embeddings": ("rtdl_num_embeddings", "tabular", "embedded numbers of tabular nets"),
+    "pillow": ("PIL", "images", "image files"),
+    "timm": ("timm", "vision", "nets timm:NAME"),
+    "torchvision": ("torchvision", "vision", "nets torchvision:NAME"),
+    "xgboost": ("xgboost", "boosting", "xgboost members"),
+    "catboost": ("catboost", "boosting", "catboost members"),
+}
+"""The same of what some configs need: the module, the extra that brings it, and what it is for."""
 
 
 def examine_environment(*, full: bool = False) -> str:
@@ -45,33 +61,51 @@ def examine_environment(*, full: bool = False) -> str:
         Also import torch, which takes seconds, and run a small product on the device.
     """
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lines = [
-        f"python       {sys.version.split()[0]} on {platform.system()} {platform.machine()}",
-        f"processors   {n_processors}",
-        f"disk         {shutil.disk_usage('.').free / 2**30:.1f} GiB free here",
-        f"device       {device_kind()} (for device: auto)",
-        *[f"{name:<12} {_version(name) or 'MISSING: pip install stackfeat'}" for name in _CORE],
-        *[f"{name:<12} {_version(name) or 'not installed'}: {use}" for name, use in _OPTIONAL.items()],
-    ]
-    if trap := _torchvision_trap():
+    core = {name: _version(name, module) for name, module in _CORE.items()}
+    optional = {name: _version(name, module) for name, (module, *_) in _OPTIONAL.items()}
+    width = max(map(len, (*_CORE, *_OPTIONAL)))
+    machine = {
+        "stackfeat": _version("stackfeat", "stackfeat") or "unknown",
+        "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
+        "processors": f"{n_processors}",
+        "disk": f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free here",
+        "device": f"{device_kind()} (for device: auto)",
+    }
+    needed = {name: found or "MISSING: pip install stackfeat" for name, found in core.items()}
+    extras = {
+        name: f"{found:<14} {use}"
+        if found
+        else f"{'not installed':<14} {use}: pip install 'stackfeat[{extra}]'"
+        for name, found in optional.items()
+        for _, extra, use in [_OPTIONAL[name]]
+    }
+    sections = {"this machine": machine, "needed": needed, "needed by some configs": extras}
+    lines = []
+    for title, found in sections.items():
+        lines += [f"{title}:", *(f"  {name:<{width}}  {text}" for name, text in found.items())]
+    if trap := _torchvision_trap(core.get("torch"), optional.get("torchvision")):
         lines.append(trap)
     if full:
         from stackfeat.layers.taps.runtime import try_device
 
-        lines.append(f"torch works  {try_device(device_kind())}")
+        lines.append(f"torch works: {try_device(device_kind())}")
+    missing = [name for name, found in core.items() if not found]
+    lines.append(f"missing: {', '.join(missing)}" if missing else "all that is needed is here")
     return "\n".join(lines)
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
+def _version(distribution: str, module: str) -> str | None:
+    """Return the version of a module that can be imported, whichever distribution brought it."""
+    if find_module(module, None) is None:
         return None
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return provided_version(module)
 
 
-def _torchvision_trap() -> str | None:
+def _torchvision_trap(torch: str | None, torchvision: str | None) -> str | None:
     """A CUDA build of torchvision beside a CPU build of torch breaks every package that imports it."""
-    torch, torchvision = _version("torch"), _version("torchvision")
     if torch and torchvision and "+cpu" in torch and "+cpu" not in torchvision:
         return (
             f"torchvision  {torchvision} is built for CUDA, torch {torch} for the CPU: importing it fails. "

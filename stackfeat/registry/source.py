@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from stackfeat.errors import ConfigError
@@ -226,4 +226,27 @@ def _library_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "absent"
+        return provided_version(package) or "absent"
+
+
+def provided_version(module: str) -> str | None:
+    """Return the version of a module by whatever distribution brings it: ``xgboost`` comes with ``xgboost-cpu`` too.
+
+    Returns
+    -------
+    str or None
+        None where there is no such module; ``unknown`` where no distribution says that it brings it.
+    """
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    if found is None:
+        return None
+    folders = [*(found.submodule_search_locations or ()), *([found.origin] if found.origin else [])]
+    for folder in dict.fromkeys(str(Path(place).parent) for place in folders[:1]):
+        for distribution in distributions(path=[folder]):
+            listed = f"\n{distribution.read_text('RECORD') or ''}"
+            if f"\n{module}/" in listed or f"\n{module}.py," in listed:
+                return distribution.version
+    return "unknown"

@@ -20,6 +20,7 @@ from stackfeat.registry.source import (
     library_versions,
     local_modules,
     names_defined,
+    provided_version,
     submodules,
 )
 
@@ -202,3 +203,42 @@ def test_versions_are_those_of_the_metadata_and_absent_packages_are_said_to_be()
         "no-such-package-at-all": "absent",
     }
     assert library_versions() == {}
+
+
+def install(folder: Path, distribution: str, files: list[str]) -> None:
+    """Lay out what pip would: empty files and the metadata that lists them."""
+    info = folder / f"{distribution.replace('-', '_')}-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+    for name in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("module", "distribution", "file"),
+    [
+        ("quickboost", "quickboost-cpu", "quickboost/__init__.py"),
+        ("PICTURES", "pictures-simd", "PICTURES/__init__.py"),
+        ("single", "of-one-file", "single.py"),
+        ("without_init", "a-namespace", "without_init/part.py"),
+    ],
+)
+def test_a_module_has_the_version_of_whatever_brings_it(
+    module: str, distribution: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "another", ["other/__init__.py"])
+    install(tmp_path, distribution, [file])
+    monkeypatch.syspath_prepend(tmp_path)
+    assert provided_version(module) == "1.5"
+    assert library_versions(module) == {module: "1.5"}
+
+
+def test_a_module_that_nothing_brings_is_there_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "handmade.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert provided_version("handmade") == "unknown"
+    assert provided_version("absent_module") is None
