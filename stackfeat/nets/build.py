@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from inspect import Parameter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,11 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, UsageError
+from stackfeat.layers.activations.masks import says_padding
+from stackfeat.layers.taps.signature import BY_NAME, BY_POSITION, forward_parameters, is_required, takes_array
 from stackfeat.layers.taps.values import first_tensor
 from stackfeat.registry.names import NET_FACTS
+from stackfeat.registry.resolve import suggest
 from stackfeat.structure import checked, must, structured
 
 ORDER = "_stackfeat_order"
+OWN_FORWARD = "_stackfeat_forward"
+"""Where a forward that was set on the module itself is kept while the class names its arguments."""
 
 
 class Binding(NamedTuple):
@@ -35,20 +41,20 @@ class Binding(NamedTuple):
     ----------
     order : tuple of int
         Positions of the arrays that are passed on, in that order.
-    keywords : tuple of str or None
-        The argument each goes to; None where it is simply the next positional one.
+    keywords : tuple of (str or None)
+        The argument each goes to; None where it is simply the next positional one, as the first ones are.
     """
 
     order: tuple[int, ...]
-    keywords: tuple[str, ...] | None = None
+    keywords: tuple[str | None, ...]
 
 
-def find_binding(forward: Any, names: Sequence[str], optional: Collection[str] = ()) -> Binding:
+def find_binding(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> Binding:
     """Return how arrays of these names reach ``forward``.
 
     Parameters
     ----------
-    forward : callable
+    module : nn.Module
     names : sequence of str
         Names of the arrays, in the order of the config.
     optional : collection of str
@@ -56,31 +62,57 @@ def find_binding(forward: Any, names: Sequence[str], optional: Collection[str] =
 
     Notes
     -----
-    By name where all names are arguments, or ``forward`` takes ``**inputs``; else in the given order.
+    By name where names match; the others, in the given order, to the arguments that may be an array and have
+    none yet; what is left then to ``*args`` or ``**kwargs``.
+
+    Raises
+    ------
+    MemberError
+        If an array reaches no argument, or an argument that must be given gets none; if it cannot be known
+        whether an array is the mask, lengths or target that an optional argument asks for.
     """
-    parameters = inspect.signature(forward).parameters.values()
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    arguments = [p.name for p in positional]
-    matched = {*arguments, *(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    kept = [name for name in names if name not in optional or name in matched or takes_any]
-    needed = [name for name in kept if name not in optional]
-    order = tuple(list(names).index(name) for name in kept)
-    given_to: dict[str, str] = {}
-    if takes_any:
-        waiting = [p.name for p in positional if p.default is p.empty and p.name not in kept]
-        given_to = dict(zip([name for name in needed if name not in matched], waiting, strict=False))
-    elif not (set(needed) <= matched and set(arguments[: len(needed)]) <= {*needed, *optional}):
-        free = [name for name in arguments if name not in kept or name in needed]
-        if len(free) < len(needed):
-            return Binding(order)
-        given_to = dict(zip(needed, free, strict=False))
-    targets = tuple(given_to.get(name, name) for name in kept)
-    first = arguments[: len(kept)]
-    if set(first) == set(targets):
-        by_target = dict(zip(targets, order, strict=True))
-        return Binding(tuple(by_target[argument] for argument in first))
-    return Binding(order, targets)
+    parameters = forward_parameters(module)
+    kinds = {parameter.kind for parameter in parameters}
+    given = {p.name: list(names).index(p.name) for p in parameters if p.kind in BY_NAME and p.name in names}
+    waiting = [name for name in names if name not in given and name not in optional]
+    for parameter in [p for p in parameters if p.name not in given and takes_array(p)]:
+        if not waiting:
+            break
+        if not is_required(parameter) and is_not_an_input(parameter.name):
+            raise unbound(module, names, f"{waiting[0]!r} would be its {parameter.name!r}", waiting)
+        given[parameter.name] = list(names).index(waiting.pop(0))
+    missing = [p.name for p in parameters if is_required(p) and p.name not in given]
+    if missing:
+        raise unbound(module, names, f"nothing for {missing[0]!r}", waiting)
+    positional = [p.name for p in parameters if p.kind in BY_POSITION]
+    n_first = next((i for i, name in enumerate(positional) if name not in given), len(positional))
+    first = [given.pop(name) for name in positional[:n_first]]
+    if Parameter.VAR_POSITIONAL in kinds and n_first == len(positional):
+        first += [list(names).index(name) for name in waiting]
+    elif Parameter.VAR_KEYWORD in kinds:
+        is_full = not any(takes_array(p) for p in parameters if p.name in positional[n_first:])
+        rest = [name for name in names if name in waiting or (is_full and name in optional)]
+        given |= {name: list(names).index(name) for name in rest if name not in given}
+    elif waiting:
+        raise unbound(module, names, f"no argument for {waiting[0]!r}", waiting)
+    return Binding((*first, *given.values()), (*(None for _ in first), *given))
+
+
+STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
+
+
+def is_not_an_input(argument: str) -> bool:
+    """Whether an argument asks for something that only an array of its name can be known to be."""
+    return says_padding(argument) or argument.rstrip("s") in ("label", "target")
+
+
+def unbound(module: nn.Module, names: Sequence[str], what: str, waiting: Sequence[str]) -> MemberError:
+    listed = [STARS.get(p.kind, "") + p.name for p in forward_parameters(module)]
+    hint = suggest(waiting[0], listed) if waiting else ""
+    return MemberError(
+        f"inputs must reach the arguments of {type(module).__name__}.forward ({', '.join(listed)}); got "
+        f"{', '.join(map(repr, names))}: {what}.{hint} Call inputs as the arguments that they are for"
+    )
 
 
 def bind_inputs(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> None:
@@ -88,25 +120,38 @@ def bind_inputs(module: nn.Module, names: Sequence[str], optional: Collection[st
 
     Where arguments must be named (``**inputs``, keyword-only ones) the module's class is replaced by a
     subclass that names them; layers, their names and weights stay as they are.
+
+    Raises
+    ------
+    MemberError
+        As in `find_binding`.
     """
-    binding = find_binding(module.forward, names, optional)
-    if binding.keywords is None:
+    binding = find_binding(module, names, optional)
+    named = [name for name in binding.keywords if name is not None]
+    if not named:
         return
-    base, keywords = type(module), binding.keywords
+    base, n_first = type(module), len(binding.keywords) - len(named)
 
     def forward(self: Any, *values: Any) -> Any:
-        return base.forward(self, **dict(zip(keywords, values, strict=True)))
+        own = vars(self).get(OWN_FORWARD) or super(bound, self).forward
+        return own(*values[:n_first], **dict(zip(named, values[n_first:], strict=True)))
 
-    kinds = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *keywords)]
+    first = [p.name for p in forward_parameters(module) if p.kind in BY_POSITION]
+    first += [f"array_{i}" for i in range(len(first), n_first)]
+    targets = (*first[:n_first], *named)
+    kinds = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *targets)]
     forward.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
     described = {"forward": forward, ORDER: binding.order, "__module__": base.__module__}
-    module.__class__ = type(base.__name__, (base,), described)
+    bound: Any = type(base.__name__, (base,), described)
+    if "forward" in vars(module):
+        vars(module)[OWN_FORWARD] = vars(module).pop("forward")
+    module.__class__ = bound
 
 
 def input_order(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> list[int]:
     """Return the positions of the arrays that ``forward`` is given, in its order."""
     known: tuple[int, ...] | None = getattr(type(module), ORDER, None)
-    return list(find_binding(module.forward, names, optional).order if known is None else known)
+    return list(find_binding(module, names, optional).order if known is None else known)
 
 
 Output = Literal["auto", "logits", "proba", "log_proba", "value", "none"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
+from stackfeat.errors import MemberError
 from stackfeat.layers.taps.layers import layer_names
-from stackfeat.nets.build import NetSpec, bind_inputs, input_order
+from stackfeat.nets.build import NetSpec, bind_inputs, find_binding, input_order
+from stackfeat.sklearn.nets import NetClassifier
 
 
 class ByName(nn.Module):
@@ -71,6 +77,175 @@ def test_lengths_reach_the_argument_of_their_name(net: type[nn.Module]) -> None:
 
 def test_lengths_are_left_out_where_nothing_takes_them() -> None:
     assert call(Others(), ("image", "lengths", "table"), ("lengths",)) == {"image": "image", "table": "table"}
+
+
+class MayBeNone(nn.Module):
+    def forward(self, x: Any = None, **others: Any) -> Any:
+        return {"image": x, **others}
+
+
+class AllMayBeNone(nn.Module):
+    def forward(self, x: Any = None, y: Any = None, return_dict: bool | None = None, **others: Any) -> Any:
+        assert return_dict is None and not others
+        return {"image": x, "table": y}
+
+
+class FlagBetween(nn.Module):
+    def forward(self, x: Tensor, scale: float = 1.0, training: bool = False, y: Tensor | None = None) -> Any:
+        assert scale == 1.0 and training is False
+        return {"image": x, "table": y}
+
+
+class Positions(nn.Module):
+    def forward(self, *values: Any) -> Any:
+        return dict(zip(("image", "table"), values, strict=True))
+
+
+class PositionsAndName(nn.Module):
+    def forward(self, *values: Any, table: Any) -> Any:
+        return {"image": values[0], "table": table}
+
+
+class OneByName(nn.Module):
+    def forward(self, x: Any, table: Any) -> Any:
+        return {"image": x, "table": table}
+
+
+class PassedOn(nn.Module):
+    """A forward behind a decorator that hides its arguments."""
+
+    def inner(self, x: Any, y: Any) -> Any:
+        return {"image": x, "table": y}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def traced(function: Any) -> Any:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return run
+
+
+class Decorated(nn.Module):
+    @traced
+    def forward(self, x: Any = None, **others: Any) -> Any:
+        return {"image": x, "table": others["table"]}
+
+
+class Partial(nn.Module):
+    """Its forward is set on the module itself, and takes its arguments by name alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = functools.partial(self.run, "given")
+
+    def run(self, first: str, *, image: Any, table: Any) -> Any:
+        assert first == "given"
+        return {"image": image, "table": table}
+
+
+class PartialMethod(nn.Module):
+    def run(self, x: Any = None, y: Any = None, *, is_set: bool = False) -> Any:
+        assert is_set
+        return {"image": x, "table": y}
+
+    forward = functools.partialmethod(run, is_set=True)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        *(MayBeNone, AllMayBeNone, FlagBetween, Positions, PositionsAndName, OneByName),
+        *(PassedOn, Decorated, Partial, PartialMethod),
+    ],
+)
+def test_arrays_without_a_matching_name_go_to_arguments_in_order(net: type[nn.Module]) -> None:
+    assert call(net(), ("image", "table")) == {"image": "image", "table": "table"}
+
+
+def test_a_bound_forward_of_the_module_itself_is_copied_with_it() -> None:
+    module = Partial()
+    bind_inputs(module, ("table", "image"))
+    arrays = [("t", "i")[index] for index in input_order(module, ("table", "image"))]
+    assert copy.deepcopy(module)(*arrays) == module(*arrays) == {"image": "i", "table": "t"}
+
+
+def test_one_array_never_ends_in_what_takes_anything() -> None:
+    bert = transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
+        )
+    )
+    bind_inputs(bert, ("table",))
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(bert.eval()(ids).last_hidden_state, bert(input_ids=ids).last_hidden_state)
+    assert find_binding(bert, ("attention_mask", "input_ids")).order == (1, 0)
+    assert find_binding(bert, ("words", "lengths"), ("lengths",)).order == (0,)
+
+
+@pytest.mark.parametrize("script", [torch.jit.script, lambda net: torch.jit.trace(net, torch.ones(2, 3))])
+def test_scripted_modules_tell_their_arguments(script: Any) -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor, scale: float = 2.0) -> Tensor:
+            return x * scale
+
+    net = script(Net())
+    bind_inputs(net, ("table",))
+    assert net(torch.ones(2, 3)).sum() == 12
+    with pytest.raises(MemberError, match="no argument for 'image'"):
+        bind_inputs(net, ("table", "image"))
+
+
+class WithMask(nn.Module):
+    def forward(self, tokens: Any, attention_mask: Any = None) -> Any:
+        return tokens
+
+
+class WithLabels(nn.Module):
+    def forward(self, x: Any = None, labels: Any = None) -> Any:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("net", "names", "message"),
+    [
+        (OneByName, ("image",), r"OneByName.forward \(x, table\); got 'image': nothing for 'table'"),
+        (ByName, ("image",), "nothing for 'table'"),
+        (ByName, ("image", "table", "other"), "no argument for 'other'"),
+        (KeywordOnly, ("image", "tabel"), r"nothing for 'table'\. Did you mean 'table'\?"),
+        (FlagBetween, ("a", "b", "c"), "no argument for 'c'"),
+        (WithMask, ("question", "answer"), "'answer' would be its 'attention_mask'"),
+        (WithLabels, ("a", "b"), "'b' would be its 'labels'"),
+        (PositionsAndName, ("image", "other"), "nothing for 'table'"),
+    ],
+)
+def test_what_reaches_no_argument_is_refused(
+    net: type[nn.Module], names: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(MemberError, match=message):
+        bind_inputs(net(), names)
+
+
+def test_a_net_whose_arguments_have_defaults_trains_on_its_rows() -> None:
+    class Quiet(nn.Module):
+        """Without x it gives what it knows without any row."""
+
+        def __init__(self, n_features: int, n_outputs: int) -> None:
+            super().__init__()
+            self.linear, self.bias = nn.Linear(n_features, n_outputs), nn.Parameter(torch.zeros(1, n_outputs))
+
+        def forward(self, x: Tensor | None = None, **others: Any) -> Tensor:
+            if x is None:
+                return self.bias.expand(len(next(iter(others.values()))), -1)
+            return self.linear(x)
+
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    y = (X[:, 0] > 0).astype(int)
+    net = NetClassifier(Quiet, epochs=20, batch_size=32, random_state=0).fit(X, y)
+    assert net.score(X, y) > 0.9
 
 
 class Two(nn.Module):

@@ -8,6 +8,7 @@ Out: an `DryRunReport`: for each tap how often it fired, shape, dtype, batch axi
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,22 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from stackfeat.errors import TapError
+from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.call_trace import why_not_called
-from stackfeat.layers.activations.layout import (
-    MASKED_POOLS,
-    Layout,
-    MaskWatch,
-    arguments,
-    feature_axes,
-    find_layout,
-    split_user_mask,
-    steps_axis,
-    steps_of,
-)
+from stackfeat.layers.activations.layout import Layout, feature_axes, find_layout, steps_axis
+from stackfeat.layers.activations.mask_proof import Pass, Steps, mask_rules
+from stackfeat.layers.activations.masks import MASKED_POOLS, MaskRule, MaskWatch, split_user_mask, steps_of
 from stackfeat.layers.taps.hooks import Collector, Fired, HookSession
-from stackfeat.layers.taps.layers import unwrap
+from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
+from stackfeat.layers.taps.signature import BY_POSITION, arguments_by_name, forward_parameters
 from stackfeat.layers.taps.tap import Read
 from stackfeat.layers.taps.values import Arguments, Leaf, copied, first_tensor, leaves, map_tensors, padded
 
@@ -42,6 +36,12 @@ INFLUENCE = (
     "a row's values must not depend on other rows of its batch; got other values for the same rows at {where}: "
     "rows influence each other; set batch_first=True in attention and recurrent layers (or give the batch where they "
     "expect it), and check for batch statistics used in eval mode"
+)
+
+
+UNKNOWN_MASK = (
+    "a mask must be known to be about the steps at tap {key!r}; got {told}, which may be about another sequence: "
+    "padding counts there; give mask= or lengths= in a call for that tap, or the net's own mask of these steps"
 )
 
 
@@ -60,7 +60,11 @@ class Finding:
     features_axis : int or None
         Where the features are, if a layer told.
     masked : bool
-        Whether a padding mask fits its steps.
+        Whether there is a mask of its steps.
+    mask_rule : MaskRule
+        Where that mask may come from.
+    other_masks : tuple of str
+        What the net was told of steps of the same number, if it is not known whether it is about these.
     n_taken : int
         How many values are taken in a pass.
     problem : str or None
@@ -72,6 +76,8 @@ class Finding:
     layout: Layout = field(default_factory=Layout)
     features_axis: int | None = None
     masked: bool = False
+    mask_rule: MaskRule = field(default_factory=MaskRule)
+    other_masks: tuple[str, ...] = ()
     n_taken: int = 0
     problem: str | None = None
 
@@ -116,11 +122,13 @@ class DryRunReport:
 class DryRun:
     """What came through the taps in one pass."""
 
-    values: dict[str, list[Tensor]]
-    calls: dict[str, list[int]]
-    taken: Counter[str]
-    masked: set[str]
-    axes: dict[str, int | None]
+    masks: MaskWatch
+    values: dict[str, list[Tensor]] = field(default_factory=dict)
+    calls: dict[str, list[int]] = field(default_factory=dict)
+    taken: Counter[str] = field(default_factory=Counter)
+    packed: set[str] = field(default_factory=set)
+    axes: dict[str, int | None] = field(default_factory=dict)
+    around: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def examine(
@@ -162,9 +170,8 @@ def examine(
         is_random = is_influenced and not same_values(few, dry_run(model, reads, two))
         if is_random:
             layouts = {key: replace(layout, influenced=False) for key, layout in layouts.items()}
-        findings = {
-            read.key: finding_of(model, read, few, layouts[read.key], (args, kwargs)) for read in reads
-        }
+        found = {read.key: finding_of(model, read, few, layouts[read.key], (args, kwargs)) for read in reads}
+        findings = with_masks(model, reads, found, few, two)
     fires = any(finding.calls for finding in findings.values())
     kept = tuple(read for read in reads if findings[read.key].calls or not (read.from_pattern and fires))
     return DryRunReport(
@@ -211,18 +218,22 @@ def with_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any], have: int, n_row
 def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRun:
     """Run once; keep what the taps ask for."""
     collectors = {read.key: Collector(read.tap) for read in reads}
-    layers: dict[str, str] = {}
-    run = DryRun({}, {}, Counter(), set(), {})
-    masks = MaskWatch(model)
+    run = DryRun(MaskWatch(model, traces=True))
+    masks, names = run.masks, canonical_names(named_layers(model))
+    layers = {
+        (read.key, layer): names[id(module)]
+        for read in reads
+        for layer, module in zip(read.layers, read.modules, strict=False)
+    }
 
     def take(read: Read, fired: Fired, leaf: Leaf) -> None:
         values, lengths = padded(leaf)
         collectors[read.key].add(fired, copied(values))
-        layers[read.key] = fired.layer
+        run.around[read.key] = masks.around(layers.get((read.key, fired.layer), ""))
         run.taken[read.key] += 1
         run.axes[read.key] = axes.get(tuple(values.shape))
         if lengths is not None:
-            run.masked.add(read.key)
+            run.packed.add(read.key)
 
     args, kwargs = inputs
     masks.restart(args, kwargs)
@@ -230,12 +241,6 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
         output = first_tensor(model(*args, **kwargs))
     run.calls = {read.key: [session.counts[read, layer] for layer in read.layers] for read in reads}
     run.values = {key: collector.values() for key, collector in collectors.items()}
-    for key, values in run.values.items():
-        if values and values[0].ndim == 3:
-            # (rows, steps, features), (steps, rows, features) or (rows, channels, steps)
-            n, m, k = values[0].shape
-            if any(masks.find(layers[key], *sizes) is not None for sizes in ((n, m), (m, n), (n, k))):
-                run.masked.add(key)
     run.values[OUTPUT] = [] if output is None or output.is_nested else [output]
     return run
 
@@ -276,14 +281,47 @@ def finding_of(model: nn.Module, read: Read, run: DryRun, layout: Layout, inputs
         shape=shape,
         layout=layout,
         features_axis=run.axes.get(read.key) if layout.batch_axis == 0 or layout.fold == 1 else None,
-        masked=read.key in run.masked,
+        masked=read.key in run.packed,
         n_taken=run.taken[read.key],
         problem=problem,
     )
 
 
-def check_user_mask(model: nn.Module, examination: DryRunReport, inputs: Arguments) -> None:
-    """Refuse a mask or lengths that do not go with the steps at the taps.
+def with_masks(
+    model: nn.Module, reads: Sequence[Read], findings: Mapping[str, Finding], few: DryRun, inputs: Arguments
+) -> dict[str, Finding]:
+    """Add to what is known of taps which mask is about their steps."""
+    steps: dict[str, Steps] = {}
+    for read in reads:
+        finding = findings[read.key]
+        axis = steps_axis(finding.layout, finding.features_axis, finding.shape)
+        if axis is not None and not finding.problem and read.tap.pool in MASKED_POOLS:
+            n_rows = finding.shape[finding.layout.batch_axis or 0]
+            steps[read.key] = Steps(finding.shape, axis, n_rows, few.around[read.key])
+
+    def again(shorter: Arguments) -> Pass:
+        return pass_of(dry_run(model, reads, shorter))
+
+    parameters = [p.name for p in forward_parameters(model) if p.kind in BY_POSITION]
+    rules = mask_rules(pass_of(few), steps, inputs, parameters, again)
+    changed = {}
+    for key, rule in rules.items():
+        size = (steps[key].n_rows, steps[key].n_steps)
+        has_mask = findings[key].masked or few.masks.find(rule, *size) is not None
+        told = [] if has_mask else [t for t, _, _ in few.masks.fitting(rule, *size, all_of_them=True)]
+        others = dict.fromkeys(
+            f"{t.argument} of {t.owner or 'the net'}" for t in told if t.key not in rule.refused
+        )
+        changed[key] = replace(findings[key], masked=has_mask, mask_rule=rule, other_masks=tuple(others))
+    return {**findings, **changed}
+
+
+def pass_of(run: DryRun) -> Pass:
+    return Pass(run.masks, {key: tuple(values[0].shape) for key, values in run.values.items() if values})
+
+
+def check_masks(model: nn.Module, examination: DryRunReport, inputs: Arguments) -> None:
+    """Refuse a mask or lengths that do not go with the steps at the taps; without, warn of those in question.
 
     Raises
     ------
@@ -292,8 +330,14 @@ def check_user_mask(model: nn.Module, examination: DryRunReport, inputs: Argumen
     """
     own, mask, lengths = split_user_mask(inputs[1])
     if mask is None and lengths is None:
+        for key, finding in examination.findings.items():
+            told = [*finding.other_masks[:3], *("..." for _ in finding.other_masks[3:4])]
+            if told:
+                warnings.warn(UNKNOWN_MASK.format(key=key, told=", ".join(told)), DataWarning, stacklevel=2)
         return
-    known = {mask.shape[1]} if mask is not None else steps_of(arguments(unwrap(model), inputs[0], own))
+    known = (
+        {mask.shape[1]} if mask is not None else steps_of(arguments_by_name(unwrap(model), inputs[0], own))
+    )
     name = "mask" if mask is not None else "lengths"
     n_used = 0
     for read in examination.reads:

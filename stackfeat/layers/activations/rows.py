@@ -15,15 +15,8 @@ from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.dry_run import DryRunReport, Finding
-from stackfeat.layers.activations.layout import (
-    MASKED_POOLS,
-    MaskWatch,
-    mask_of_lengths,
-    pool_rows,
-    split_user_mask,
-    steps_axis,
-    unfold_rows,
-)
+from stackfeat.layers.activations.layout import pool_rows, steps_axis, unfold_rows
+from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, mask_of_lengths, split_user_mask
 from stackfeat.layers.taps.hooks import Collector, Fired, Hooks, HookSession, combine, is_many, never_fired
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.tap import Read
@@ -126,8 +119,8 @@ class RowReading(Hooks):
         finding = self.examination.findings[read.key]
         mask, waits = None, False
         if lengths is not None:
-            known = [(lengths.to(values.device), {values.shape[1]})]
-            mask = mask_of_lengths(known, len(lengths), values.shape[1])
+            n_steps = values.shape[1]
+            mask = mask_of_lengths(lengths.to(values.device), {n_steps}, len(lengths), n_steps)
         elif read.tap.pool in MASKED_POOLS:
             mask = self.find_mask(fired.layer, finding, values)
             waits = mask is None and finding.masked
@@ -144,9 +137,9 @@ class RowReading(Hooks):
         if steps is None:
             return None
         n_rows, n_steps = values.shape[finding.layout.batch_axis or 0], values.shape[steps]
-        mask = self.masks.find(layer, n_rows, n_steps)
+        mask = self.masks.find(finding.mask_rule, n_rows, n_steps)
         given = self.masks.user_mask
-        if n_rows == n_steps and not finding.masked and given is None and not self.masks.user_lengths:
+        if n_rows == n_steps and not finding.masked and given is None and self.masks.user_lengths is None:
             return None  # of (n_steps, n_steps), as for causal attention, in a batch of so many rows
         if mask is None and given is not None and not finding.masked:
             raise TapError(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from stackfeat.errors import UsageError
-from stackfeat.layers.activations.layout import USER_LENGTHS, USER_MASK
+from stackfeat.layers.activations.masks import USER_LENGTHS, USER_MASK
 from stackfeat.layers.extraction.files import open_arrays
 from stackfeat.registry.resolve import suggest
 

@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from stackfeat.layers.activations.dry_run import OUTPUT, DryRunReport, check_user_mask, examine
-from stackfeat.layers.activations.layout import split_user_mask
+from stackfeat.layers.activations.dry_run import OUTPUT, DryRunReport, check_masks, examine
+from stackfeat.layers.activations.masks import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import Deliver, RowReading
 from stackfeat.layers.extraction.batch import choose_batch_size, even_batches, row_sizes
@@ -185,7 +185,7 @@ def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> 
     reads = resolve_taps(model, taps, pool=cast(Pool, pool))
     examination = examine(model, reads, args, kwargs)
     examination.check()
-    check_user_mask(model, examination, inputs)
+    check_masks(model, examination, inputs)
     return examination
 
 

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from stackfeat.errors import LayerNotFoundError, TapError
 from stackfeat.layers.activations.dry_run import DryRunReport, examine
-from stackfeat.layers.activations.layout import USER_LENGTHS, USER_MASK
 from stackfeat.layers.activations.listing import list_layers
+from stackfeat.layers.activations.masks import USER_LENGTHS, USER_MASK
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import RowReading
 from stackfeat.layers.taps.hooks import Extractor, tapped
