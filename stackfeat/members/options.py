@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
+from stackfeat.data.files.format import Holds
 from stackfeat.data.files.tables import holds, suffixes_of
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.encodings import CROSS_FOLD
@@ -140,11 +141,11 @@ class PredictionFiles(Options):
             return "one file of ids is for the test files of all folds; got {fold}. Name one file"
         if role != "test" and placeholders(name):
             return f"must be the name of one file; got {name!r}. Only test may hold {{fold}} or {{fold1}}"
-        legal = suffixes_of("table") if role == "folds" else suffixes_of("table", "array")
+        kinds: tuple[Holds, ...] = ("table",) if role == "folds" else ("table", "array")
         if problem := placeholder_problem(name, FOLD):
             return problem
-        if Path(name).suffix.lower() not in legal:
-            return f"must be a file of {', '.join(legal)}; got {name!r}. Convert it"
+        if not holds(name, *kinds):
+            return f"must be a file of {', '.join(suffixes_of(*kinds))}; got {name!r}. Convert it"
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.config.data_checks import ROOTS_VARIABLE, Allowed, data_roots_from
+from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.parsing import parsing
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Schema
@@ -156,6 +157,10 @@ def _refuse_output(output: Path, run_folder: Path, data: Path) -> None:
     if place == data.resolve() or name == FILE or (name and is_own_name(name)) or place.is_dir():
         what = "DATA itself" if place == data.resolve() else "a folder" if place.is_dir() else "a file of RUN"
         raise UsageError(f"--output must be a file of its own; got {output}, which is {what}; choose another")
+    if unpacked_name(output) != output:
+        raise UsageError(
+            f"--output is written as plain text; got {output}; name {unpacked_name(output)} and pack it"
+        )
     if output.exists() and not place.is_file():
         # It would be replaced, as a file is: a device of the machine would be gone for everybody.
         raise UsageError(f"--output must be a file; got {output}, which is a device or pipe; name a csv file")

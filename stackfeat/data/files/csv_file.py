@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackfeat.data.files.format import Format
+from stackfeat.data.files.packing import content_of
 from stackfeat.data.files.parsing import parsing
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
@@ -50,6 +51,7 @@ class Csv(Format):
 
     suffixes = (".csv", ".tsv", ".txt")
     ambiguous = (".txt",)
+    may_be_packed = True
 
     def names(self, path: Path, options: DataOptions) -> list[str]:
         return _Text.read(path, options).header
@@ -86,8 +88,7 @@ class _Text:
 
     @classmethod
     def read(cls, path: Path, options: DataOptions) -> _Text:
-        with parsing(path, "must be a file that can be read", "check its permissions"):
-            content = path.read_bytes()
+        content = content_of(path)
         found = (name for mark, name in _MARKS.items() if content.startswith(mark))
         encoding = options.encoding or next(found, "utf-8")
         text = _decode(path, content, encoding) if content.strip() else ""

@@ -34,12 +34,15 @@ class Format:
         A package that reading needs, and the extra of stackfeat that brings it.
     ambiguous : tuple of str
         Suffixes that other texts than data have too.
+    may_be_packed : bool
+        Whether files may be packed (``.csv.gz``): then `frame` and `names` read their bytes by `packing.content_of`.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
     holds: ClassVar[Holds] = "table"
     needs: ClassVar[tuple[str, str] | None] = None
     ambiguous: ClassVar[tuple[str, ...]] = ()
+    may_be_packed: ClassVar[bool] = False
 
     def frame(self, path: Path, options: DataOptions) -> pd.DataFrame:
         """Return the columns as the file has them; ids such as ``007`` stay as they are."""

@@ -17,6 +17,7 @@ from stackfeat.data.files.array_files import Npy, Npz
 from stackfeat.data.files.arrow_files import Feather, Parquet
 from stackfeat.data.files.csv_file import Csv
 from stackfeat.data.files.format import Format, Holds
+from stackfeat.data.files.packing import PACKINGS, unpacked_name
 from stackfeat.data.files.parsing import parsing
 from stackfeat.data.options import DataOptions, InputOptions
 from stackfeat.errors import DataError
@@ -41,8 +42,10 @@ def find_file(name: str, folder: Path) -> Path | str:
 
 
 def format_of(name: str | Path) -> Format | None:
-    """Return the format that a file's name says; None where it is called like none."""
-    return FORMATS.get(Path(name).suffix.lower())
+    """Return the format that a file's name says, packed or not; None where it is called like none."""
+    bare = unpacked_name(name)
+    format_ = FORMATS.get(bare.suffix.lower())
+    return format_ if format_ is None or format_.may_be_packed or bare == Path(name) else None
 
 
 def holds(name: str | Path, *kinds: Holds) -> bool:
@@ -54,7 +57,8 @@ def holds(name: str | Path, *kinds: Holds) -> bool:
 def is_called_like_data(path: Path) -> bool:
     """Whether a file's name says that it holds columns, and nothing else may be called so."""
     format_ = format_of(path)
-    return format_ is not None and format_.holds != "array" and path.suffix.lower() not in format_.ambiguous
+    suffix = unpacked_name(path).suffix.lower()
+    return format_ is not None and format_.holds != "array" and suffix not in format_.ambiguous
 
 
 def suffixes_of(*kinds: Holds) -> tuple[str, ...]:
@@ -71,8 +75,8 @@ def files_beside(path: Path, given: InputOptions) -> Iterator[tuple[str, Path]]:
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return the file beside a data file; ``{name}`` stands for the data file's name without suffix."""
-    return path.parent / name.replace("{name}", path.stem)
+    """Return the file beside a data file; ``{name}`` stands for the data file's name without suffixes."""
+    return path.parent / name.replace("{name}", unpacked_name(path).stem)
 
 
 def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> pd.DataFrame:
@@ -127,9 +131,10 @@ def table_format(path: Path) -> Format:
     """Return the format of a file of columns, after a look at whether there is one that can be read."""
     format_ = format_of(path)
     if format_ is None or format_.holds == "array":
+        legal, got = ", ".join(suffixes_of("table", "arrays")), "".join(path.suffixes[-2:]).lower()
+        packed = ", ".join(f".csv{suffix}" for suffix in PACKINGS)
         raise DataError(
-            f"{path}: the suffix must be one of {', '.join(suffixes_of('table', 'arrays'))}; got "
-            f"{quoted(path.suffix.lower())}; convert the file"
+            f"{path}: the suffix must be one of {legal}, or of packed text ({packed}); got {quoted(got)}; convert the file"
         )
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or device"

@@ -105,7 +105,9 @@ def test_a_folder_an_array_and_doubled_names_are_no_table(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"a\.csv: data must be a regular file; got a folder; name a file$"):
         table_format(tmp_path / "a.csv")
     np.save(tmp_path / "a.npy", np.ones(3))
-    with pytest.raises(DataError, match=r"suffix must be one of .*\.npz; got '\.npy'; convert the file"):
+    with pytest.raises(
+        DataError, match=r"suffix must be one of .*\.npz, or of packed text .*; got '\.npy'; convert the file"
+    ):
         table_format(tmp_path / "a.npy")
     (tmp_path / "b.csv").write_text("1,b,1\n2,3,4\n")
     with pytest.raises(
