@@ -1,17 +1,20 @@
-"""Find where a net's last features are: the input of its last weighted layer.
+"""Find where a net's last features are: the input of its head.
 
 In:  a module and example inputs.
-Out: a `Tap`. The autograd graph of one forward pass says which layers reach the output and which
-     is last, so auxiliary layers and the order of definition do not mislead; a second pass with
-     other values at the tap says whether the output depends on them.
+Out: a `Tap`. One forward pass tells which value came of which (`ValueGraph`). The last features are the last
+     value through which all that the net learned goes on its way to the output, and after which weights
+     follow: the head. Where the way past the last weights is open, as in a body that ends in a residual
+     sum or a norm, there is no head.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import partial
+import heapq
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -19,20 +22,36 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.call_trace import graph_nodes
+from stackfeat.layers.activations.value_graph import Call, Path, Value, ValueGraph, items_of, tensors_in
 from stackfeat.layers.taps.hooks import eager
-from stackfeat.layers.taps.layers import named_layers, unique_layers, unwrap
+from stackfeat.layers.taps.layers import named_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
-from stackfeat.layers.taps.tap import Tap
-from stackfeat.layers.taps.values import Arguments, all_tensors, for_autograd, map_tensors
+from stackfeat.layers.taps.tap import Item, Side, Tap
+from stackfeat.layers.taps.values import (
+    Arguments,
+    all_tensors,
+    describe,
+    for_autograd,
+    map_tensors,
+    step_into,
+)
 
-WEIGHTED = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
-UNWEIGHTED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
-Call = tuple[str, int]
+NORMALISATION = re.compile(r"\w*(batch|layer|group|rms|instance)_norm\w*|rsqrt")
+HIDDEN_ACTIVATION = re.compile(
+    r"(re|ge|se|ce|si|e|leaky_re|pre)lu|_prelu_kernel|hardtanh|hardswish|mish|tanh"
+)
+"""What follows a hidden layer. An output may end so too, but then nothing else says that it is none."""
+AFFINE = re.compile(r"|add|sub|clone|_to_copy|_unsafe_view")
+HEAD_NAMES = frozenset(
+    ["head", "heads", "fc", "classifier", "last_linear", "logits", "score", "classification_head"]
+)
 
 
-def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
-    """Return a tap at the input of the last weighted layer on the path to the output.
+def find_penultimate(model: nn.Module, *example: Any, output_item: Item = None, **kwargs: Any) -> Tap:
+    """Return a tap at the last features of a net: what its head is given.
+
+    The head is the last weighted layer on the path to the output, or, where several parts make the output
+    out of one value (heads side by side, an adapter, a mixture of experts), all of them.
 
     Parameters
     ----------
@@ -40,12 +59,16 @@ def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
         Its mode, gradients, buffers and hooks are as before afterwards.
     *example, **kwargs
         Arguments of the net, of a few rows.
+    output_item : int, str or tuple of them, optional
+        Which value of a tuple, list, dict or dataclass is the output. By default the first field of a
+        dataclass (but for ``loss``), and of tuples, lists and dicts all values but those that others
+        are made of, or whose head reads what others are made of.
 
     Raises
     ------
     TapError
-        If no weighted layer reaches the output, or several do side by side (they are named), or
-        functional code with weights follows, or the output does not depend on the tap.
+        If the net has no head (its features are its output), if several heads read different values, or if
+        functional code with weights makes the output of a value that no layer is given or returns.
 
     Examples
     --------
@@ -54,131 +77,450 @@ def find_penultimate(model: nn.Module, *example: Any, **kwargs: Any) -> Tap:
     '2:input'
     """
     whole, model = model, unwrap(model)
-    inputs = for_autograd(example, kwargs)
-    with preserve_state(model), evaluating(model), plain_transformers(), eager(whole):
-        calls, outputs = weighted_calls(model, inputs)
-        names = {name for name, _ in calls.values()}
-        # Innermost layers only: a ViT owns weights but is not its head.
-        owners = {
-            node: call
-            for node, call in calls.items()
-            if not any(name.startswith(f"{call[0]}.") for name in names)
-        }
-        starts = [output.grad_fn for output in outputs if output.grad_fn is not None]
-        heads, direct = last_on_paths(starts, owners)
-        if not starts:
-            heads = list(owners.values())[-1:]  # no gradients at all: call order must do
-        layer, call = single_head(heads, owners, weights_named(model, direct))
-        n_calls = sum(name == layer for name, _ in owners.values())
-        tap = Tap(layer, side="input", call=call if n_calls > 1 else -1)
-        if not depends_on(model, (layer, call), inputs, outputs):
-            raise TapError(
-                f"the output must depend on the input of the last weighted layer; got the same output for other "
-                f"values at {str(tap)!r}; name a tap yourself"
-            )
+    given = for_autograd(example, kwargs)
+    with preserve_state(model), evaluating(model), plain_transformers(), eager(whole), quiet():
+        inputs = copies(given)
+        graph = ValueGraph(model, inputs)
+        output = graph.run(model, inputs)
+        search = HeadSearch(model, graph, followed(output, output_item))
+        tap = search.tap()
+        search.check_dependence(tap, given, output)
     return tap
 
 
-def single_head(heads: list[Call], owners: Mapping[Any, Call], direct: list[str]) -> Call:
-    """Return the one head.
+def copies(inputs: Arguments) -> Arguments:
+    """Return arguments that the net may overwrite."""
+    copied: Arguments = map_tensors(lambda x: x.clone(), inputs)
+    return copied
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Compute no gradients, and nothing in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def followed(output: Any, item: Item) -> list[tuple[Path, Tensor]]:
+    """Return the tensors of the output that may be made by a head, and the ways to them.
 
     Raises
     ------
     TapError
-        If there is not exactly one; names the candidates.
+        If there is none.
     """
-    if direct:
+    path: Path = () if item is None else item if isinstance(item, tuple) else (item,)
+    value = output
+    for key in path:
+        try:
+            value = step_into(value, key)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise TapError(
+                f"output_item must be in the output; got output_item={item!r} of {describe(output)}; correct it"
+            ) from error
+    if is_dataclass(value):
+        # Hugging Face's outputs: the first field is what the model is for, all others accompany it.
+        fields = [(key, list(tensors_in(part))) for key, part in items_of(value) if key != "loss"]
+        key, tensors = next(((key, tensors) for key, tensors in fields if tensors), ("", []))
+        found = [((*path, key, *rest), tensor) for rest, tensor in tensors]
+    else:
+        found = [((*path, *rest), tensor) for rest, tensor in tensors_in(value)]
+    if not found:
+        raise TapError(f"the net must return a tensor; got {describe(value)}; return one from forward")
+    return found
+
+
+class HeadSearch:
+    """Looks for the head of a net in the graph of its values.
+
+    Parameters
+    ----------
+    model : nn.Module
+    graph : ValueGraph
+        Of one pass.
+    outputs : list of (path, tensor)
+        What the head may make.
+    """
+
+    def __init__(self, model: nn.Module, graph: ValueGraph, outputs: list[tuple[Path, Tensor]]) -> None:
+        self.model, self.graph, self.outputs = model, graph, outputs
+        self.holders = {
+            call for value in graph.weighted if value.call for call in list(value.call.chain())[1:]
+        }
+        ends = list(dict.fromkeys(graph.value_of(tensor) for _, tensor in outputs))
+        self.ends = main_ends([Tail(self, [end]) for end in ends if end.is_learned])
+        self.tail = Tail(self, self.ends)
+
+    def tap(self) -> Tap:
+        """Return the tap at the last features."""
+        if not self.tail.last:
+            raise self.no_head("none")
+        features, parts = self.common_value()
+        self.check_head(features)
+        if features is None or not self.is_read_by_all(features, parts):
+            raise self.several_heads()
+        whole = self.factorised(features, parts)
+        found = whole or self.place_of(features, parts)
+        if found is None:
+            raise self.functional_head()
+        return found
+
+    def common_value(self) -> tuple[Value | None, list[Value]]:
+        """Return the last value through which all goes that was learned before it.
+
+        Also the weighted values after it.
+        """
+        for value, passed in self.bottlenecks():
+            inside = {self.unit(other) for other in passed}
+            if passed and not any(call in inside for call in chain_of(value)):
+                return value, passed
+        units = list(dict.fromkeys(map(self.unit, self.tail.last)))
+        given = self.operands(self.tail.last[0])
+        # A net of one layer: its features are its input.
+        is_single = len(units) == 1 and self.tail.first == self.tail.last and len(given) == 1
+        return (given[0] if is_single else None), self.tail.first
+
+    def bottlenecks(self) -> Iterator[tuple[Value, list[Value]]]:
+        """Yield values that all paths from the outputs back to weights share, last first, and the weighted
+        values that were passed on the way to them.
+        """
+        upstream = ancestors(value for head in self.tail.last for value in self.operands(head))
+        relevant: set[Value] = set()
+        for value in sorted(ancestors(self.ends), key=lambda value: value.index):
+            # Weights chosen by row after the head, such as a bias for each user, are no way round it.
+            if value.is_weighted or value in upstream or any(parent in relevant for parent in value.parents):
+                relevant.add(value)
+        waiting = [(-value.index, value) for value in self.ends]
+        heapq.heapify(waiting)
+        seen, passed = set(self.ends), list[Value]()
+        while waiting:
+            _, value = heapq.heappop(waiting)
+            # Parents have smaller numbers: a way round this value would show as another one that waits.
+            if not waiting:
+                yield value, passed
+            if value.is_weighted:
+                passed = [*passed, value]
+            before = [parent for parent in value.parents if parent in relevant]
+            if not before:
+                return  # here a path ends, and no earlier value is on it
+            for parent in before:
+                if parent not in seen:
+                    seen.add(parent)
+                    heapq.heappush(waiting, (-parent.index, parent))
+
+    def unit(self, value: Value) -> Call | Value:
+        """Return the call of the layer that made a weighted value, or the value if functional code did."""
+        call = value.call
+        return value if call is None or not call.layer or call in self.holders else call
+
+    def operands(self, value: Value) -> list[Value]:
+        """Return what the layer, or the functional code, was given that made a weighted value."""
+        unit = self.unit(value)
+        given = list(value.parents)
+        if isinstance(unit, Call):
+            before = ancestors([value], lambda other: other.is_data)
+            given = [other for _, other in unit.inputs if other in before]
+        data = list(dict.fromkeys(other for other in given if other.is_data))
+        return [other for other in data if other.is_learned] or data
+
+    def check_head(self, features: Value | None) -> None:
+        """Refuse a net whose last weights are part of its body.
+
+        Raises
+        ------
+        TapError
+            Saying what shows that.
+        """
+        tail = self.tail
+        if any(NORMALISATION.fullmatch(value.operation) for value in tail.after):
+            raise self.no_head("a norm after the last one")
+        made = tail.after | set(tail.last)
+        for call in self.graph.calls:
+            is_place = call.layer.rpartition(".")[2] in HEAD_NAMES and is_empty(self.graph.layers[call.layer])
+            if is_place and any(value in made for _, value in call.outputs):
+                raise self.no_head(f"{call.layer!r} without weights in the place of a head")
+        if features is None:
+            if len(tail.last) < len(tail.first):
+                raise self.no_head("a way to the output that leads past the last one")
+        elif features in tail.values | set(tail.first) and any(
+            self.operands(head) != [features] for head in tail.last
+        ):
+            raise self.no_head("a way to the output that leads past the last one (a residual sum)")
+        elif len(tail.last) > 1 and len(self.ends) == 1 and tail.all_activated():
+            raise self.no_head("hidden layers side by side")
+
+    def is_read_by_all(self, features: Value, parts: Sequence[Value]) -> bool:
+        """Whether every head reads the features, or one module around all of them does."""
+        return self.holder(features, parts) is not None or all(
+            self.operands(head) == [features] or self.reader(features, head) is not None
+            for head in self.tail.last
+        )
+
+    def reader(self, features: Value, head: Value) -> Call | None:
+        """Return the innermost call around a weighted value that was given the features."""
+        calls = (call for call in chain_of(head) if call.layer)
+        return next((call for call in calls if any(value is features for _, value in call.inputs)), None)
+
+    def holder(self, features: Value, parts: Sequence[Value]) -> Call | None:
+        """Return the innermost call that was given the features and made all parts of the head."""
+        calls = (call for call in chain_of(parts[0]) if call.layer)
+        return next(
+            (
+                call
+                for call in calls
+                if any(value is features for _, value in call.inputs)
+                and all(call in chain_of(part) for part in parts)
+            ),
+            None,
+        )
+
+    def factorised(self, features: Value, parts: Sequence[Value]) -> Tap | None:
+        """Return the input of the module that holds a head of several affine maps and nothing else."""
+        found = None
+        if len(parts) > 1 or not isinstance(self.unit(parts[0]), Call):
+            return None
+        for value, passed in self.bottlenecks():
+            call = self.holder(value, passed) if passed and value.is_learned else None
+            if call is None or value.index >= features.index:
+                continue
+            before = ancestors([value])
+            made = ancestors(parts) - before
+            factors = [other for other in made if other.is_weighted and other not in parts]
+            n_maps = 1 + len(factors) + sum(is_batch_norm(other) for other in made)
+            # A wider layer in between is a hidden one, though it lacks an activation.
+            is_narrow = all(other.size < value.size for other in factors)
+            if n_maps > 1 and is_narrow and all(is_affine(other) for other in made):
+                found = self.tap_of(call, call.inputs, value, "input")
+        return found
+
+    def place_of(self, features: Value, parts: Sequence[Value]) -> Tap | None:
+        """Return a tap at a value: at the input of the head where it can be."""
+        first = min(self.tail.last, key=lambda value: value.index)
+        call = self.holder(features, parts) or self.reader(features, first)
+        calls = [call] if call is not None else []
+        for call in calls:
+            return self.tap_of(call, call.inputs, features, "input")
+        for call in reversed(self.graph.calls):
+            if call.layer and any(value is features for _, value in call.outputs):
+                return self.tap_of(call, call.outputs, features, "output")
+        for call in self.graph.calls:
+            if call.layer and any(value is features for _, value in call.inputs):
+                return self.tap_of(call, call.inputs, features, "input")
+        return None
+
+    def tap_of(self, call: Call, values: list[tuple[Path, Value]], wanted: Value, side: Side) -> Tap:
+        place = next(i for i, (_, value) in enumerate(values) if value is wanted)
+        path = values[place][0]
+        item: Item = None if place == 0 else path[0] if len(path) == 1 else path
+        number = call.number if self.graph.n_calls[call.layer] > 1 else -1
+        return Tap(call.layer, side=side, item=item, call=number)
+
+    def check_dependence(self, tap: Tap, inputs: Arguments, output: Any) -> None:
+        """Run the net with other values at the tap, and at the heads, and look whether the output changes.
+
+        Raises
+        ------
+        TapError
+            If it stays as it is, though no weight on the way is zero.
+        """
+        heads = [call for call in map(self.unit, self.tail.last) if isinstance(call, Call)]
+        places = [(str(tap.layer), tap.call, tap.side)] + [
+            (call.layer, call.number, "output") for call in heads
+        ]
+        if any(changes(self.model, place, self.graph, inputs, output) for place in places):
+            return
+        weights = (value.weight for head in self.tail.last for value in roots_of(head, self.tail))
+        if any(weight is not None and not weight.any() for weight in weights):
+            return
         raise TapError(
-            f"a weighted layer must lead to the output; got the weights {', '.join(direct)} used by functional code "
+            f"the output must depend on the input of the last weighted layer; got the same output for other "
+            f"values at {str(tap)!r}; name a tap yourself"
+        )
+
+    def no_head(self, why: str) -> TapError:
+        """Return the error for a net that ends in its features."""
+        path = self.outputs[0][0]
+        place = ":output" + "".join(f"[{key}]" for key in path)
+        others = "" if len(self.outputs) == 1 else ", or name another output by output_item="
+        return TapError(
+            f"one weighted layer must lead to the output; got {why}: this net has no head, its features are its "
+            f"output; tap {place!r}{others}"
+        )
+
+    def several_heads(self) -> TapError:
+        """Return the error for heads that read different values; it names them."""
+        heads = list(dict.fromkeys(self.name_of(head) for head in self.tail.last))
+        candidates = list(dict.fromkeys(self.name_of(value) for value in self.graph.weighted))
+        return TapError(
+            f"one weighted layer must lead to the output; got {', '.join(heads)} of the weighted layers "
+            f"{', '.join(candidates)}, and no value that all of them read; name a tap, such as '{heads[0]}:input', "
+            "or one output by output_item="
+        )
+
+    def functional_head(self) -> TapError:
+        """Return the error for features that no layer is given or returns."""
+        names = ", ".join(dict.fromkeys(self.name_of(head) for head in self.tail.last))
+        return TapError(
+            f"a weighted layer must lead to the output; got the weights {names} used by functional code "
             "after the last layer; put stackfeat.mark('features', x) before it and tap 'features'"
         )
-    if len(heads) == 1:
-        return heads[0]
-    candidates = list(dict.fromkeys(name for name, _ in owners.values()))
-    found = ", ".join(dict.fromkeys(name for name, _ in heads)) or "none"
-    example = heads[0][0] if heads else candidates[-1] if candidates else "layer"
-    raise TapError(
-        f"one weighted layer must lead to the output; got {found} of the weighted layers "
-        f"{', '.join(candidates) or 'none'}; name a tap, such as '{example}:input'"
-    )
+
+    def name_of(self, value: Value) -> str:
+        """Return the layer that made a weighted value, or the weights that functional code used."""
+        unit = self.unit(value)
+        if isinstance(unit, Call):
+            return unit.layer
+        used = {
+            id(other.weight) for other in ancestors([value], lambda other: other.is_weight or other is value)
+        }
+        names = [
+            name for name, weight in self.model.named_parameters() if id(weight) in used and weight.ndim > 1
+        ]
+        return ", ".join(names) or (value.call.layer if value.call else "") or value.operation
 
 
-def weighted_calls(model: nn.Module, inputs: Arguments) -> tuple[dict[Any, Call], list[Tensor]]:
-    """Run `model` once; return (graph node made by a layer's call -> layer and call), and the outputs.
+class Tail:
+    """What lies between outputs and the weights before them.
 
-    The caller holds `preserve_state(model)`: frozen weights get gradients too, so that the graph shows
-    every layer.
+    Attributes
+    ----------
+    values : set of Value
+        What was made of the first weighted values without further weights, and all other ways to the outputs.
+    first : list of Value
+        Weighted values met first on the way back from the outputs.
+    last : list of Value
+        Those of them that do not lead to others.
     """
-    calls: dict[Any, Call] = {}
-    counts: Counter[str] = Counter()
 
-    def record(name: str, _layer: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        call = (name, counts[name])
-        counts[name] += 1
-        for tensor in all_tensors(output):
-            # Not overwritten: a container returns the tensor, and the node, of the layer inside it.
-            calls.setdefault(tensor.grad_fn if tensor.grad_fn is not None else call, call)
+    def __init__(self, search: HeadSearch, ends: Sequence[Value]) -> None:
+        self.search, self.ends = search, list(ends)
+        passed = ancestors(ends, lambda value: value.is_learned, stop=lambda value: value.is_weighted)
+        self.values = {value for value in passed if not value.is_weighted}
+        self.first = sorted((value for value in passed if value.is_weighted), key=lambda value: value.index)
+        self.upstream = ancestors(parent for value in self.first for parent in value.parents)
+        self.last = [value for value in self.first if value not in self.upstream]
 
-    for weight in model.parameters():
-        if weight.is_floating_point():
-            weight.requires_grad_(True)
-    with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
-        for name, layer in unique_layers(model).items():
-            if name and is_weighted(layer) and "parametrizations" not in name.split("."):
-                stack.enter_context(layer.register_forward_hook(partial(record, name)))
-        outputs = list(all_tensors(model(*inputs[0], **inputs[1])))
-    if not outputs:
-        raise TapError(f"{type(model).__name__} must return a tensor; got none; return one from forward")
-    return calls, outputs
+    @cached_property
+    def after(self) -> set[Value]:
+        """Values of the tail that were made of the last weighted ones."""
+        found: set[Value] = set(self.last)
+        for value in sorted(self.values, key=lambda value: value.index):
+            if any(parent in found for parent in value.parents):
+                found.add(value)
+        return found - set(self.last)
+
+    @cached_property
+    def operands(self) -> list[Value]:
+        """What the last weighted layers were given."""
+        return list(dict.fromkeys(value for head in self.last for value in self.search.operands(head)))
+
+    def is_activated(self) -> bool:
+        """Whether the output ends as a hidden layer does."""
+        return any(HIDDEN_ACTIVATION.fullmatch(value.operation) for value in self.after)
+
+    def all_activated(self) -> bool:
+        """Whether each of several layers side by side ends as a hidden layer does."""
+        activated = [value for value in self.after if HIDDEN_ACTIVATION.fullmatch(value.operation)]
+        return bool(activated) and set(self.last) <= ancestors(activated)
+
+    def accompanies(self, other: Tail) -> bool:
+        """Whether this output is what another one is made of, or reads what leads to the other's features."""
+        if not self.last or not other.last or other.is_activated():
+            return False
+        if set(self.last) <= ancestors(other.operands):
+            return True
+        feeding, others = Tail(self.search, self.operands).last, Tail(self.search, other.operands)
+        return bool(feeding) and set(feeding) <= others.upstream
 
 
-def last_on_paths(starts: list[Any], owners: Mapping[Any, Call]) -> tuple[list[Call], list[Tensor]]:
-    """Return the layer calls met first on the way back from the outputs, without those that lead to others.
-
-    Also the weights that are met before any layer.
-    """
-    nodes = list(graph_nodes(starts, owners))
-    heads = [node for node in nodes if node in owners]
-    upstream: set[Any] = set()
-    for node in heads:
-        upstream.update(graph_nodes(parent for parent, _ in node.next_functions if parent is not None))
-    found = [getattr(node, "variable", None) for node in nodes if node not in owners]
-    weights: list[Tensor] = [weight for weight in found if isinstance(weight, nn.Parameter)]
-    return list(dict.fromkeys(owners[node] for node in heads if node not in upstream)), weights
-
-
-def weights_named(model: nn.Module, weights: list[Tensor]) -> list[str]:
-    """Return the names of weight matrices among `weights`; scales, biases and norms are none."""
-    matrices = {id(weight) for weight in weights if sum(size > 1 for size in weight.shape) > 1}
-    return [
-        f"{name}.{key}" if name else key
-        for name, part in named_layers(model).items()
-        if not isinstance(part, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase)
-        for key, weight in part._parameters.items()
-        if id(weight) in matrices
+def main_ends(tails: list[Tail]) -> list[Value]:
+    """Return the outputs that are no features, hidden states or auxiliary heads on the way to others."""
+    main = [
+        tail for tail in tails if not any(tail.accompanies(other) for other in tails if other is not tail)
     ]
+    return [end for tail in main for end in tail.ends]
 
 
-def depends_on(model: nn.Module, call: Call, inputs: Arguments, before: list[Tensor]) -> bool:
-    """Whether the output changes with the values that a layer is given at a call."""
-    calls = count()
+def learned(value: Value) -> bool:
+    return value.is_learned
+
+
+def ancestors(
+    values: Iterable[Value],
+    among: Callable[[Value], bool] = learned,
+    stop: Callable[[Value], bool] = lambda value: False,
+) -> set[Value]:
+    """Return values and all that they were made of, through values `among` alone and not past `stop`."""
+    waiting = [value for value in values if among(value)]
+    found = set(waiting)
+    while waiting:
+        value = waiting.pop()
+        if stop(value):
+            continue
+        for parent in value.parents:
+            if parent not in found and among(parent):
+                found.add(parent)
+                waiting.append(parent)
+    return found
+
+
+def chain_of(value: Value) -> list[Call]:
+    """Return the calls within which a value was made, innermost first."""
+    return [] if value.call is None else list(value.call.chain())
+
+
+def roots_of(head: Value, tail: Tail) -> set[Value]:
+    """Return the weights of a head and of what follows it."""
+    after = [head, *tail.after]
+    parents = [parent for value in after for parent in value.parents]
+    return ancestors(parents, lambda value: value.is_weight)
+
+
+def is_affine(value: Value) -> bool:
+    """Whether a value is a sum of products of columns with weights and constants."""
+    if value.operation in ("mul", "div"):
+        return sum(parent.is_data for parent in value.parents) == 1
+    return value.is_weighted or is_batch_norm(value) or AFFINE.fullmatch(value.operation) is not None
+
+
+def is_batch_norm(value: Value) -> bool:
+    return "batch_norm" in value.operation
+
+
+def is_empty(layer: nn.Module) -> bool:
+    """Whether a layer passes on what it is given."""
+    return isinstance(layer, nn.Identity) or (isinstance(layer, nn.Sequential) and not len(layer))
+
+
+def changes(
+    model: nn.Module, place: tuple[str, Any, str], graph: ValueGraph, inputs: Arguments, output: Any
+) -> bool:
+    """Whether the output is another one with other values at a call of a layer."""
+    name, number, side = place
+    wanted, calls = number if number >= 0 else graph.n_calls[name] + number, count()
+    generator = torch.Generator().manual_seed(0)
 
     def disturb(x: Tensor) -> Tensor:
-        return x * 1.5 + 0.5 if x.is_floating_point() else x
+        if not x.is_floating_point():
+            return x
+        noise = torch.rand(x.shape, generator=generator).to(x)
+        return 0.5 + noise - x * 1.5  # the other way round: the largest value need not stay so
 
-    def change(_layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        return map_tensors(disturb, (args, given)) if next(calls) == call[1] else None
+    def before(_layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+        return map_tensors(disturb, (args, given)) if next(calls) == wanted else None
 
-    tapped_layer = named_layers(model)[call[0]]
-    with tapped_layer.register_forward_pre_hook(change, with_kwargs=True), torch.no_grad():
-        after = all_tensors(model(*inputs[0], **inputs[1]))
+    def after(_layer: nn.Module, _args: tuple[Any, ...], made: Any) -> Any:
+        return map_tensors(disturb, made) if next(calls) == wanted else None
+
+    layer = named_layers(model)[name]
+    given = copies(inputs)
+    with (
+        layer.register_forward_pre_hook(before, with_kwargs=True)
+        if side == "input"
+        else layer.register_forward_hook(after)
+    ):
+        other = model(*given[0], **given[1])
     return any(
-        not torch.allclose(a.float(), b.detach().float(), equal_nan=True)
-        for a, b in zip(after, before, strict=False)
+        a.shape != b.shape or not torch.allclose(a.float(), b.float(), equal_nan=True)
+        for a, b in zip(all_tensors(other), all_tensors(output), strict=False)
     )
-
-
-def is_weighted(layer: nn.Module) -> bool:
-    if isinstance(layer, UNWEIGHTED):
-        return False
-    return isinstance(layer, WEIGHTED) or any(weight.ndim > 1 for weight in layer.parameters(recurse=False))

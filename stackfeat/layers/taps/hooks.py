@@ -365,6 +365,10 @@ class HookSession(Hooks):
         RUNNING.listeners[:] = [listener for listener in RUNNING.listeners if listener != self.on_mark]
 
 
+COMPILING = {"torch._dynamo", "torch.nn.attention.flex_attention"}
+"""Modules of torch that compile."""
+
+
 def in_backward() -> bool:
     """Whether autograd runs: checkpointed layers are called again then, with values already heard."""
     return bool(torch._C._current_graph_task_id() != -1)
@@ -387,7 +391,7 @@ def eager(model: nn.Module) -> Iterator[None]:
         if isinstance(part, nn.DataParallel) and len(part.device_ids) > 1
     ]
     with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # something in this process may be compiled
+        if COMPILING & sys.modules.keys():  # something in this process may be compiled
             stack.enter_context(compiler_stands_back())
         stack.enter_context(replaced_attributes(replicated))
         yield

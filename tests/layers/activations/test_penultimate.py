@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.penultimate import find_penultimate
+from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.marks import mark
 from stackfeat.layers.taps.tap import Tap
@@ -129,11 +133,17 @@ def test_features_beside_the_output_do_not_hide_the_head(make: Any) -> None:
         lambda logits, features, other: (logits, other),
         lambda logits, features, other: {"a": logits, "b": other},
         lambda logits, features, other: logits * other,
+        lambda logits, features, other: (logits + other) / 2,
+        lambda logits, features, other: {"policy": logits.tanh(), "value": other, "hidden": features},
     ],
 )
-def test_several_heads_in_any_container_are_an_error_that_lists_them(make: Any) -> None:
-    with pytest.raises(TapError, match=r"got (classify.fc, other|other, classify.fc) of the weighted layers"):
-        find_penultimate(Returning(make), torch.randn(4, 3))
+def test_heads_side_by_side_on_one_value_have_that_value(make: Any) -> None:
+    net, x = Returning(make).eval(), torch.randn(4, 3)
+    tap = find_penultimate(net, x)
+    assert str(tap) == "classify.fc:input"
+    with tapped(net, [tap]) as caught:
+        net(x)
+    torch.testing.assert_close(caught[tap], net.body(x))
 
 
 def test_weights_used_by_functional_code_after_the_last_layer_are_named() -> None:
@@ -193,3 +203,451 @@ def test_what_it_finds_feeds_the_head_and_nothing_else() -> None:
     with tapped(net, [tap]) as caught:
         output = net(x)
     torch.testing.assert_close(net[2](caught[tap]).softmax(1), output)
+
+
+class Block(nn.Module):
+    """A residual block of a transformer's kind: norm, a wide layer, an activation, back to the width."""
+
+    def __init__(self, width: int, norm_last: bool = False) -> None:
+        super().__init__()
+        self.norm, self.norm_last = nn.LayerNorm(width), norm_last
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm_last:
+            return self.norm(x + self.narrow(self.wide(x).relu()))
+        return x + self.narrow(self.wide(self.norm(x)).relu())
+
+
+def body(*last: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 6), Block(6), Block(6), *last)
+
+
+class Pooling(nn.Module):
+    """Returns tokens, and a dense layer of the first of them, as encoders do."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.blocks, self.dense, self.activation = body(nn.LayerNorm(6)), nn.Linear(6, 6), activation
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.blocks(x)
+        return tokens, self.activation(self.dense(tokens[:, 0]))
+
+
+@dataclass
+class Output:
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] = ()
+    attentions: tuple[Tensor, ...] = ()
+
+
+HEADLESS: dict[str, Callable[[], nn.Module]] = {
+    "a residual sum": lambda: body(),
+    "a norm": lambda: body(nn.LayerNorm(6)),
+    "a norm after the sum": lambda: nn.Sequential(nn.Linear(3, 6), Block(6, norm_last=True)),
+    "an activation after the sum": lambda: body(nn.ReLU()),
+    "an emptied head": lambda: nn.Sequential(
+        OrderedDict(layers=nn.Sequential(nn.Linear(3, 6), nn.ReLU()), fc=nn.Identity())
+    ),
+    "a batch norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU()),
+    "a group norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.GroupNorm(2, 6)),
+    "a root mean square norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.RMSNorm(6)),
+    "a gate": lambda: nn.Sequential(nn.Linear(3, 6), Gate(6)),
+    "branches of hidden layers": lambda: nn.Sequential(nn.Linear(3, 6), Branches()),
+}
+
+
+class Gate(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(width, 2), nn.Linear(2, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.excite(self.squeeze(x).relu()).sigmoid()
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Sequential(nn.Linear(6, 2), nn.ReLU()) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self.parts], dim=1)
+
+
+@pytest.mark.parametrize("name", HEADLESS)
+def test_a_net_without_a_head_is_told_so_and_offered_its_output(name: str) -> None:
+    net, x = HEADLESS[name](), torch.randn(4, 3)
+    with pytest.raises(TapError, match=r"this net has no head.*tap ':output'"):
+        find_penultimate(net, x)
+    with pytest.raises(TapError, match="this net has no head"):
+        extract(net, x)
+    caught = torch.from_numpy(extract(net, x, ":output")[":output"])
+    torch.testing.assert_close(caught, net.eval()(x))
+
+
+def test_a_head_behind_each_of_these_bodies_is_found() -> None:
+    for make in HEADLESS.values():
+        net = nn.Sequential(OrderedDict(body=make(), head=nn.Linear(6, 2)))
+        assert str(find_penultimate(net, torch.randn(4, 3))) == "head:input"
+
+
+def test_tokens_and_a_pooler_are_no_head_but_tokens_and_logits_of_one_are() -> None:
+    x = torch.randn(4, 5, 3)
+    with pytest.raises(TapError, match=r"no head.*':output\[0\]', or name another output by output_item="):
+        find_penultimate(Pooling(torch.tanh), x)
+    assert str(find_penultimate(Pooling(torch.tanh), x, output_item=1)) == "dense:input"
+    assert str(find_penultimate(Pooling(lambda scores: scores.softmax(1)), x)) == "dense:input"
+
+
+def test_output_item_says_which_output_is_followed() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.early = nn.Linear(3, 4), nn.Linear(4, 2)
+            self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            hidden = self.first(x).relu()
+            return {"early": [self.early(hidden)], "late": self.last(self.second(hidden)), "loss": 0.0}
+
+    net, x = Nested(), torch.randn(4, 3)
+    assert str(find_penultimate(net, x)) == "last:input"
+    assert str(find_penultimate(net, x, output_item="late")) == "last:input"
+    assert str(find_penultimate(net, x, output_item=("early", 0))) == "early:input"
+    with pytest.raises(
+        TapError, match=r"output_item must be in the output; got output_item='lat'.*'early', 'late'"
+    ):
+        find_penultimate(net, x, output_item="lat")
+    with pytest.raises(TapError, match="must return a tensor"):
+        find_penultimate(net, x, output_item="loss")
+
+
+def test_hidden_states_auxiliary_heads_and_attentions_are_no_heads() -> None:
+    class Deep(nn.Module):
+        """Logits at three depths, all states, and what a layer of attention looked at."""
+
+        def __init__(self, make: Callable[..., Any]) -> None:
+            super().__init__()
+            self.stem, self.blocks = nn.Linear(3, 6), nn.ModuleList(Block(6) for _ in range(3))
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+            self.heads, self.make = nn.ModuleList(nn.Linear(6, 2) for _ in range(3)), make
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.stem(x)
+            states, logits = [x], []
+            mixed, weights = self.attention(x, x, x)
+            x = x + mixed
+            for block, head in zip(self.blocks, self.heads, strict=True):
+                x = block(x)
+                states.append(x)
+                logits.append(head(x.mean(1)))
+            return self.make(logits, states, weights)
+
+    x = torch.randn(4, 5, 3)
+    for make in (
+        lambda logits, states, weights: logits,
+        lambda logits, states, weights: (logits[2], logits[1], logits[0]),
+        lambda logits, states, weights: {"out": logits[2], "aux": logits[1]},
+        lambda logits, states, weights: (logits[2], states, weights),
+        lambda logits, states, weights: (states[-1].clone(), weights, logits[2]),
+        lambda logits, states, weights: Output(
+            loss=logits[2].mean(), logits=logits[2], hidden_states=tuple(states), attentions=(weights,)
+        ),
+    ):
+        assert str(find_penultimate(Deep(make), x)) == "heads.2:input"
+    with pytest.raises(TapError, match=r"got heads.1, heads.2 of .*no value that all of them read"):
+        find_penultimate(Deep(lambda logits, states, weights: logits[2] + 0.4 * logits[1]), x)
+
+
+def test_heads_on_different_parts_of_one_tensor_are_several() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.head, self.head_dist = body(nn.LayerNorm(6)), nn.Linear(6, 2), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.blocks(x)
+            return (self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2
+
+    with pytest.raises(TapError, match=r"got head, head_dist of the weighted layers"):
+        find_penultimate(Tokens(), torch.randn(4, 5, 3))
+
+
+class Adapted(nn.Module):
+    """A linear layer, and a product of two thin ones beside it."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.down, self.up = (
+            nn.Linear(base.in_features, 1, bias=False),
+            nn.Linear(1, base.out_features, bias=False),
+        )
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x)) * 2.0
+
+
+class Mixture(nn.Module):
+    """Experts, of which a router chooses for each row."""
+
+    def __init__(self, n_rows_each: bool) -> None:
+        super().__init__()
+        self.router, self.n_rows_each = nn.Linear(6, 3), n_rows_each
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.router(x).softmax(1)
+        if not self.n_rows_each:
+            return sum(share[:, i : i + 1] * expert(x) for i, expert in enumerate(self.experts))  # type: ignore
+        output = x.new_zeros(len(x), 2)
+        for i, expert in enumerate(self.experts):
+            rows = (share.argmax(1) == i).nonzero()[:, 0]
+            output.index_add_(0, rows, share[rows, i : i + 1] * expert(x[rows]))
+        return output
+
+
+class Cosine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.scale = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * nn.functional.linear(
+            nn.functional.normalize(x), nn.functional.normalize(self.weight)
+        )
+
+
+class Prototypes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(2, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -(x[:, None] - self.centres).square().sum(-1)
+
+
+class Twin(nn.Module):
+    """Heads of several layers each, side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1))
+        self.right = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.left(x), self.right(x)], dim=1)
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm1d(6), nn.Dropout(0.1), nn.Linear(6, 2))
+
+
+def old_weight_norm() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer: nn.Module = nn.utils.weight_norm(nn.Linear(6, 2))
+    return layer
+
+
+HEADS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "linear": (lambda: nn.Linear(6, 2), "head:input"),
+    "without a bias": (lambda: nn.Linear(6, 2, bias=False), "head:input"),
+    "one column": (lambda: nn.Linear(6, 1), "head:input"),
+    "zeros": (lambda: zeros(nn.Linear(6, 2)), "head:input"),
+    "an adapter": (lambda: Adapted(nn.Linear(6, 2)), "head:input"),
+    "an adapter on zeros": (lambda: Adapted(zeros(nn.Linear(6, 2))), "head:input"),
+    "a mixture": (lambda: Mixture(False), "head:input"),
+    "a mixture that sorts rows": (lambda: Mixture(True), "head:input"),
+    "two factors": (lambda: nn.Sequential(nn.Linear(6, 2, bias=False), nn.Linear(2, 4)), "head:input"),
+    "three factors": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 2), nn.Sequential(nn.Dropout(0.1), nn.Linear(2, 3)), nn.Linear(3, 4)
+        ),
+        "head:input",
+    ),
+    "a wider layer and another": (lambda: nn.Sequential(nn.Linear(6, 7), nn.Linear(7, 2)), "head.1:input"),
+    "two layers": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)), "head.2:input"),
+    "batch norm and a layer": (Normed, "head:input"),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 2)), "head:input"),
+    "weight norm of old": (old_weight_norm, "head:input"),
+    "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 2)), "head:input"),
+    "cosines": (Cosine, "head:input"),
+    "distances to prototypes": (Prototypes, "head:input"),
+    "heads of several layers": (Twin, "head:input"),
+    "an activation": (lambda: nn.Sequential(nn.Linear(6, 2), nn.Softplus()), "head.0:input"),
+    "a recurrent layer": (lambda: nn.LSTM(6, 4, batch_first=True), "head:input"),
+    "attention": (lambda: SelfAttention(), "head.attention:input"),
+}
+
+
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, None]
+        mixed: Tensor = self.attention(x, x, x, need_weights=False)[0]
+        return mixed[:, 0]
+
+
+def zeros(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("blocks", [lambda: body(), lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU())])
+def test_each_kind_of_head_reads_the_features_that_the_body_gives(kind: str, blocks: Any) -> None:
+    torch.manual_seed(0)
+    make, where = HEADS[kind]
+    net, x = nn.Sequential(OrderedDict(body=blocks(), head=make())).eval(), torch.randn(8, 3)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d) and module.running_mean is not None:
+            nn.init.normal_(module.running_mean)
+    tap = find_penultimate(net, x)
+    assert str(tap) == where
+    if where == "head:input":
+        with tapped(net, [tap]) as caught:
+            net(x)
+        torch.testing.assert_close(caught[tap], net.body(x))
+
+
+def test_functional_code_with_the_weights_of_a_layer_is_read_at_the_layer_before() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.act, self.fc = body(), nn.Tanh(), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(self.act(self.blocks(x)), self.fc.weight, self.fc.bias)
+
+    net, x = Functional(), torch.randn(4, 3)
+    assert str(find_penultimate(net, x)) == "act"
+    caught = torch.from_numpy(extract(net, x, "penultimate")["act"])
+    torch.testing.assert_close(caught, net.act(net.blocks(x)))
+
+
+def test_embeddings_are_no_heads_tied_or_not() -> None:
+    class Words(nn.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.words, self.places = nn.Embedding(9, 6), nn.Embedding(5, 6)
+            self.blocks = nn.Sequential(Block(6), Block(6), nn.LayerNorm(6))
+            self.lm_head, self.bias = nn.Linear(6, 9, bias=False), nn.Embedding(9, 9)
+            if tied:
+                self.lm_head.weight = self.words.weight
+
+        def forward(self, codes: Tensor, headed: bool = True) -> Tensor:
+            x = self.blocks(self.words(codes) + self.places.weight)
+            # What is chosen by row after the head is no way round it.
+            return self.lm_head(x) + self.bias(codes) if headed else x
+
+    for tied in (True, False):
+        net, codes = Words(tied), torch.randint(0, 9, (4, 5))
+        assert str(find_penultimate(net, codes)) == "lm_head:input"
+        with pytest.raises(TapError, match="no head"):
+            find_penultimate(net, codes, headed=False)
+
+
+def test_a_layer_with_two_learned_inputs_is_not_answered_by_the_first_of_them() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.last = nn.Linear(3, 4), nn.Linear(3, 5), nn.Bilinear(4, 5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.left(x).relu(), self.right(x).relu())
+
+    with pytest.raises(TapError, match="got last of the weighted layers left, right, last"):
+        find_penultimate(Pair(), torch.randn(4, 3))
+
+
+def test_features_that_are_one_argument_of_several_are_tapped_there() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, scale: Tensor, *, features: Tensor) -> Tensor:
+            return self.fc(features.flatten(1)) * scale
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.head = body(), Adapted(nn.Linear(6, 2))
+            self.last = Scaled()
+            self.last.fc = self.head  # type: ignore[assignment]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(x[:, :1], features=self.blocks(x))
+
+    assert str(find_penultimate(Net(), torch.randn(4, 3))) == "head:input"
+
+
+def test_no_gradient_is_needed_where_values_tell() -> None:
+    class Rounded(nn.Module):
+        """Values without gradients: whole numbers, a pass without them, a part in inference mode."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.head = body(), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.inference_mode():
+                x = self.blocks(x)
+            with torch.no_grad():
+                x = (x * 100).to(torch.int64).to(x.dtype)
+                return self.head(x).softmax(1)
+
+    assert str(find_penultimate(Rounded(), torch.randn(4, 3))) == "head:input"
+    with torch.inference_mode():
+        assert str(find_penultimate(Rounded(), torch.randn(4, 3))) == "head:input"
+
+
+@pytest.mark.slow  # torch imports its compiler
+def test_flex_attention_is_followed() -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Flexible(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.mix, self.head = nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = (part[:, None] for part in self.qkv(x).chunk(3, dim=2))
+            return self.head((x + self.mix(flex_attention(q, k, v)[:, 0])).mean(1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert str(find_penultimate(Flexible(), torch.randn(2, 16, 16))) == "head:input"
+
+
+def test_values_written_in_place_and_parts_of_them_are_told_apart() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.left, self.right = body(), nn.Linear(6, 1), nn.Linear(6, 1)
+            self.second = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor, same: bool) -> Tensor:
+            output = x.new_zeros(len(x), 2)
+            features = self.blocks(x)
+            output[:, :1] = self.left(features)
+            features.relu_() if same else features.copy_(self.second(features))
+            output[:, 1:] = self.right(self.blocks(x)) if same else self.right(features)
+            return output
+
+    with pytest.raises(TapError, match="got left, right of"):
+        find_penultimate(Written(), torch.randn(4, 3), True)
+    with pytest.raises(TapError, match="got left, right of"):
+        find_penultimate(Written(), torch.randn(4, 3), False)
