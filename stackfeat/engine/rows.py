@@ -153,12 +153,13 @@ def ensure_rows(
         with recipes.samples.write(store) as writer:
             save_samples(train, writer)
             writer.json("schema", loaded.schema.to_json())
+            writer.json("summary", loaded.summary.to_json())
             writer.json("n_rows", train.n_rows)
             writer.json("notes", [*loaded.notes, *read_notes])
         if recipes.test is not None and loaded.test is not None:
             with recipes.test.write(store) as writer:
                 save_samples(loaded.test, writer)
-                writer.json("notes", [])
+                writer.json("notes", [f"warning: {line}" for line in loaded.drift])
         with recipes.folds.write(store) as writer:
             save_folds(made, writer)
             writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.parsing import parsing
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Schema
+from stackfeat.data.schema.drift import TrainingSummary
 from stackfeat.data.schema.inputs import paths_named
 from stackfeat.data.schema.load import load_rows
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
 from stackfeat.engine.worker import fit_recipe
-from stackfeat.errors import DataError, TrustError, UsageError, as_written
+from stackfeat.errors import DataError, DataWarning, TrustError, UsageError, as_written
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
 from stackfeat.output.run_file import FILE, is_own_name, whole_run
@@ -69,7 +71,14 @@ def predict_file(
     predictor = predictor.leave_out(without) if without else predictor
     way = FileForm.from_json(values, f"{predictor.folder}")
     refuse_paths_outside(way.data, Path(data), data_roots, f"{predictor.folder}")
-    samples = load_rows(Path(data), way.schema, way.data)
+    samples = load_rows(Path(data), way.schema, way.data, summary=way.summary)
+    if way.summary is None:
+        warnings.warn(
+            f"{predictor.folder} holds no summary of the training data, as an earlier version wrote it: columns were "
+            f"not compared with those of training; {REMEDY} to have it",
+            DataWarning,
+            stacklevel=2,
+        )
     if code.is_trusted and not code.is_remembered:
         refuse_changed_code(predictor, Path(run_folder) / way.code)
     with explaining_refusals(code), importing(code.beside(Path(run_folder) / way.code)):
@@ -108,6 +117,7 @@ class FileForm:
     """
 
     schema: Schema
+    summary: TrainingSummary | None
     data: DataOptions
     form: Form
     decision: Decision | None
@@ -123,9 +133,10 @@ class FileForm:
             If it is not made as a run makes it.
         """
         with as_written(where, REMEDY):
-            decision = values["decision"]
+            decision, summary = values["decision"], values.get("summary")
             return cls(
                 Schema.from_json(values["schema"]),
+                None if summary is None else TrainingSummary.from_json(summary),
                 DataOptions(**values["data"]),
                 Form.from_json(values["form"]),
                 None if decision is None else Decision.from_json(decision),

@@ -17,6 +17,7 @@ from stackfeat.config import dump_config
 from stackfeat.config.planner import Planner
 from stackfeat.data.samples import load_samples
 from stackfeat.data.schema.columns import Schema
+from stackfeat.data.schema.drift import TrainingSummary
 from stackfeat.data.splits.folds import load_folds
 from stackfeat.data.splits.holdout import load_holdout
 from stackfeat.encodings.diagnostics import block_warnings
@@ -320,12 +321,14 @@ def _reading(planner: Planner) -> dict[str, Any]:
     """How the predictor reads later files."""
     entry = planner.store.read(planner.recipes.samples.key)
     with reading(entry):
-        schema = entry.json("schema")
+        schema, summary = entry.json("schema"), entry.json("summary")
         Schema.from_json(schema)
+        TrainingSummary.from_json(summary)
     # User code is looked for beside the config; a relative path is the same on every machine.
     code = os.path.relpath(planner.loaded.folder, planner.loaded.folder / planner.config.run_dir)
     return {
         "schema": schema,
+        "summary": summary,
         "data": planner.config.data.to_json(),
         "metric": planner.config.metric,
         "code": Path(code).as_posix(),

@@ -124,7 +124,8 @@ def _planned(planner: Planner, data: DataFiles) -> tuple[Planner, Plan, PlanWarn
     to_compute = {job.member for job in pending(plan.jobs(), planner.store)}
     of_plan = PlanWarnings.of(plan)
     unsaveable = warn_of_unsaveable(plan.graph, to_compute, trust_code=planner.trust_code)
-    for text in [*of_plan.inputs, *unsaveable, *data.metric_warnings, *of_plan.averaging]:
+    of_data = [note.removeprefix("warning: ") for note in data.notes if note.startswith("warning: ")]
+    for text in [*of_data, *of_plan.inputs, *unsaveable, *data.metric_warnings, *of_plan.averaging]:
         logger.warning(text)
     return planner, plan, of_plan
 

@@ -149,9 +149,9 @@ def test_roles_are_read(tmp_path: Path) -> None:
 
 def test_shared_ids_and_extra_test_columns_warn(tmp_path: Path) -> None:
     with pytest.warns(DataWarning) as caught:
-        _load(tmp_path, MIXED, "id,n,flag,c,day,z\n007,1,,red,,1\n", id="id")
+        loaded = _load(tmp_path, MIXED, "id,n,flag,c,day,z\n007,1,,red,,1\n", id="id")
     messages = " ".join(str(warning.message) for warning in caught)
-    assert "training file has not are ignored: z" in messages
+    assert "column 'z': training has no such column, so it is not read" in " ".join(loaded.drift)
     assert "1 ids are in both the training and the test file, such as '007'" in messages
 
 

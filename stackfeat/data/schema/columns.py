@@ -64,6 +64,18 @@ class Column:
             return tuple(f"{self.name}.{part}" for part in self.parts)
         return () if self.type == "categorical" else (self.name,)
 
+    def measured(self, read: np.ndarray) -> np.ndarray:
+        """Return a number for each cell that was read, float64, NaN where missing; days since 1970 of a date."""
+        place = self.parts.index("days") if self.type == "date" else 0
+        return np.asarray(read[:, place], dtype=np.float64)
+
+    def written(self, number: float) -> str:
+        """Return a number of `measured` as a person would write it."""
+        if self.type != "date":
+            return f"{number:.6g}"
+        text = str(np.datetime64(round(number * 86_400), "s"))
+        return text.removesuffix("T00:00:00")
+
     def read(self, values: Cells, where: str) -> np.ndarray:
         """Return what a learner reads of a column.
 

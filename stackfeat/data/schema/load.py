@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.files.cells import PLAIN, column_cells, text_cells
+from stackfeat.data.files.cells import PLAIN, Cells, column_cells, text_cells
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArrayInput, Samples
 from stackfeat.data.schema.column_types import RoleCells, type_columns
 from stackfeat.data.schema.columns import Schema, check_roles, input_columns
+from stackfeat.data.schema.drift import ColumnDrift, TrainingSummary, drift_lines, warn_of_drift
 from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.inputs import all_inputs, read_arrays
 from stackfeat.data.schema.number_texts import NumberTexts
@@ -36,7 +37,7 @@ from stackfeat.data.schema.roles import (
 )
 from stackfeat.errors import DataError, DataWarning
 from stackfeat.registry.patterns import matches
-from stackfeat.registry.resolve import name_values, quote_values, quoted
+from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
 from stackfeat.tasks.task import Kind, task_class
 
 if TYPE_CHECKING:
@@ -57,17 +58,23 @@ class LoadedData:
     test : Samples or None
         Without y, group, time, weight and fold.
     schema : Schema
+    summary : TrainingSummary
+        What new rows are compared with.
     guesses : tuple of Guess
         What was decided that no option says: types, notations, missing values, classes, what is left out.
     notes : tuple of str
         What a person should know of how the files were read, a line each; guesses that are not doubtful among them.
+    drift : tuple of str
+        What is off about the columns of the test file, a line for each.
     """
 
     train: Samples
     test: Samples | None
     schema: Schema
+    summary: TrainingSummary
     guesses: tuple[Guess, ...]
     notes: tuple[str, ...]
+    drift: tuple[str, ...] = ()
 
 
 def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> LoadedData:
@@ -94,15 +101,17 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     Warns
     -----
     DataWarning
-        Of every doubtful guess, of ids that are both in train and test, and of columns that only test has.
+        Of every doubtful guess, and of ids that are both in train and test.
     """
-    train, schema, guesses = _load_train(options, folder, task_kind, metric)
+    train, schema, summary, guesses = _load_train(options, folder, task_kind, metric)
     for guess in guesses:
         if guess.is_doubtful:
             warnings.warn(f"{find_file(options.train, folder)}: {guess}", DataWarning, stacklevel=2)
-    test = None
+    test, drift = None, list[str]()
     if options.test is not None:
-        test = load_rows(find_file(options.test, folder), schema, options, folder)
+        path = find_file(options.test, folder)
+        test, found = compare_rows(path, schema, options, folder, summary)
+        drift = [f"{path}: {line}" for line in drift_lines(found)]
         shared = test.ids[np.isin(test.ids, train.ids)].tolist() if schema.id is not None else []
         if shared:
             warnings.warn(
@@ -114,7 +123,7 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     notes = (*_notes(train, test, schema), *(str(guess) for guess in guesses if not guess.is_doubtful))
     for note in notes:
         logger.info(note)
-    return LoadedData(train=train, test=test, schema=schema, guesses=guesses, notes=notes)
+    return LoadedData(train, test, schema, summary, guesses, notes, tuple(drift))
 
 
 def read_sample(options: DataOptions, folder: Path) -> pd.DataFrame | None:
@@ -131,8 +140,14 @@ def read_sample(options: DataOptions, folder: Path) -> pd.DataFrame | None:
     return sample
 
 
-def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Path | None = None) -> Samples:
-    """Read later data the way the training file was read; a target column is ignored.
+def load_rows(
+    path: Path | str,
+    schema: Schema,
+    options: DataOptions,
+    folder: Path | None = None,
+    summary: TrainingSummary | None = None,
+) -> Samples:
+    """Read new data the way the training file was read; a target column is ignored.
 
     Parameters
     ----------
@@ -142,28 +157,59 @@ def load_rows(path: Path | str, schema: Schema, options: DataOptions, folder: Pa
     options : DataOptions
     folder : Path, optional
         What `root` of image files is relative to; by default the folder of `path`.
+    summary : TrainingSummary, optional
+        Of the training file.
 
     Raises
     ------
     DataError
         If a column is missing, or holds what it did not hold in training.
+
+    Warns
+    -----
+    DataWarning
+        Of each column that is unlike that of `summary`.
     """
+    samples, drift = compare_rows(path, schema, options, folder, summary)
+    warn_of_drift(drift, str(path))
+    return samples
+
+
+def compare_rows(
+    path: Path | str,
+    schema: Schema,
+    options: DataOptions,
+    folder: Path | None = None,
+    summary: TrainingSummary | None = None,
+) -> tuple[Samples, list[ColumnDrift]]:
+    """Read new data as `load_rows` does, and compare every column with the training file's."""
     frame = read_frame(path, options, "test")
     _check_columns(frame, schema, options, str(path))
     columns = {column.name: column for column in schema.columns}
-    values = read_each(
-        column_cells(frame, {name: column.notation for name, column in columns.items()}),
-        lambda name, cells: columns[name].read(cells, f"{path}: column {quoted(name)}"),
-    )
+    drift: list[ColumnDrift] = []
+
+    def read(name: str, cells: Cells) -> np.ndarray:
+        values = columns[name].read(cells, f"{path}: column {quoted(name)}")
+        if summary is not None and len(frame):
+            drift.append(summary.of_column(columns[name], values, cells))
+        return values
+
+    values = read_each(column_cells(frame, {name: column.notation for name, column in columns.items()}), read)
     ids = read_ids(frame, schema.id, str(path))
     arrays = read_arrays(frame, options, path, Path(path).parent if folder is None else folder, schema.arrays)
     inputs = all_inputs(schema, values, arrays, options, len(frame))
-    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task)
+    if summary is not None and len(frame):
+        drift += summary.of_arrays({name: array for name, (array, _) in arrays.items()})
+        named = [
+            name for name in frame.columns if not any(matches(pattern, name) for pattern in options.drop)
+        ]
+        drift += summary.of_names(named, {schema.target, *schema.roles.values()})
+    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task), drift
 
 
 def _load_train(
     options: DataOptions, folder: Path, task_kind: Kind, metric: str
-) -> tuple[Samples, Schema, tuple[Guess, ...]]:
+) -> tuple[Samples, Schema, TrainingSummary, tuple[Guess, ...]]:
     path = find_file(options.train, folder)
     where = str(path)
     frame = read_frame(path, options, "train")
@@ -214,7 +260,10 @@ def _load_train(
     guesses = (*typed.guesses(options), *of_classes(task, options, order is not None, metric))
     unread = _number_unread(frame, schema, options)
     samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)
-    return samples, schema, guesses
+    summary = TrainingSummary.of(
+        list(frame.columns), typed.columns, {name: array for name, (array, _) in arrays.items()}
+    )
+    return samples, schema, summary, guesses
 
 
 def _category_order(values: pd.Series) -> list[str] | None:
@@ -245,21 +294,21 @@ def _number_unread(frame: pd.DataFrame, schema: Schema, options: DataOptions) ->
 
 
 def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
+    """Refuse a file without a column that is read; which of its own may be that one is said beside it."""
     needed = [column.name for column in schema.columns] + ([schema.id] if schema.id is not None else [])
     missing = [name for name in needed if name not in frame.columns]
+    if not missing:
+        return
     known = {*needed, schema.target, *schema.roles.values(), *schema.left_out}
     extra = [name for name in frame.columns if name not in known]
-    if missing:
-        unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
-        only = quoted(frame.columns[0])
-        hint = f"; set data.separator if {only} holds several columns" if frame.shape[1] == 1 else ""
-        raise DataError(
-            f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "
-            f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them"
-        )
-    if extra and options.inputs is None and not options.drop:
-        message = f"{where}: columns that the training file has not are ignored: {name_values(extra)}"
-        warnings.warn(message, DataWarning, stacklevel=4)
+    unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
+    only = quoted(frame.columns[0])
+    hint = f"; set data.separator if {only} holds several columns" if frame.shape[1] == 1 else ""
+    near = "".join(suggest(name, unexpected) for name in missing[:1])
+    raise DataError(
+        f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "
+        f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them.{near}".removesuffix(".")
+    )
 
 
 def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, ...]:
