@@ -176,7 +176,7 @@ def test_rows_alone_get_the_bytes_they_get_together(net: Project) -> None:
 
 def test_extra_columns_are_ignored_with_a_warning(quick: Project) -> None:
     name = rewrite(quick, lambda row: {**row, "extra": "1"})
-    with pytest.warns(UserWarning, match="columns that the training file has not are ignored: extra"):
+    with pytest.warns(UserWarning, match="column 'extra': training has no such column, so it is not read"):
         assert predicted(quick, name) == submitted(quick)
 
 
