@@ -7,6 +7,7 @@ Out: a loss per row while training; probabilities or values in float64 afterward
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stackfeat.errors import MemberError
-from stackfeat.layers.taps.runtime import evaluating, plain_transformers
+from stackfeat.errors import DataWarning, MemberError
+from stackfeat.layers.activations.dry_run import INFLUENCE, RANDOM, REORDER, examine
 from stackfeat.layers.taps.values import first_tensor
 from stackfeat.structure import must
 from stackfeat.tasks.classification import checked_probabilities
@@ -187,32 +188,23 @@ def output_rows(value: object, n_rows: int, *, several: bool = False) -> Tensor:
 
 
 def check_rows_independent(module: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Refuse a net in which one row's output depends on the other rows of the batch.
+    """Refuse a net whose output has not each row's values at its place, whatever the other rows of the batch are.
 
     Raises
     ------
     MemberError
-        Naming ``batch_first``, the usual cause.
+        Naming what it does with the rows.
     """
-    n_rows = min(8, len(inputs[0]))
-    if n_rows < 2:
-        return
-    batch = [values[:n_rows] for values in inputs]
-    half = n_rows // 2
-
-    def beside_others(values: Tensor) -> Tensor:
-        rest = values[half:]
-        others = rest * 2 + 1 if rest.is_floating_point() else values[:1].expand_as(rest)
-        return torch.cat([values[:half], others])
-
-    with evaluating(module), torch.no_grad(), plain_transformers():
-        as_given = output_rows(module(*batch), n_rows)[:half]
-        with_others = output_rows(module(*map(beside_others, batch)), n_rows)[:half]
-    if not torch.allclose(as_given, with_others, rtol=1e-3, atol=1e-4, equal_nan=True):
+    report = examine(module, (), tuple(values.clone() for values in inputs))
+    where = "the output"
+    if report.reordered:
         raise MemberError(
-            "a row's output must not depend on other rows of its batch; got other outputs for the same rows: "
-            "rows influence each other; set batch_first=True in attention and recurrent layers"
+            f"{REORDER.format(where=where)}; put them back in order before the net returns them"
         )
+    if report.influenced:
+        raise MemberError(INFLUENCE.format(where=where))
+    if report.random:
+        warnings.warn(RANDOM.format(where=where), DataWarning, stacklevel=2)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 In:  a module, what to read, the arguments of one small batch.
 Out: an `DryRunReport`: for each tap how often it fired, shape, dtype, batch axis, or why it cannot
-     fire; and whether rows influence each other.
+     fire; and whether rows influence each other, or change their places.
      A mask or lengths that do not fit what the taps read are refused.
 """
 
@@ -10,25 +10,33 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.call_trace import why_not_called
-from stackfeat.layers.activations.layout import Layout, feature_axes, find_layout, steps_axis
+from stackfeat.layers.activations.layout import Layout, feature_axes, find_layout, is_close, steps_axis
 from stackfeat.layers.activations.mask_proof import Pass, Steps, mask_rules
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskRule, MaskWatch, split_user_mask, steps_of
+from stackfeat.layers.activations.probe import (
+    Place,
+    are_among,
+    count_rows,
+    other_orders,
+    place_in_order,
+    probe_batches,
+    take_rows,
+)
 from stackfeat.layers.taps.hooks import Collector, Fired, HookSession
 from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.signature import BY_POSITION, arguments_by_name, forward_parameters
 from stackfeat.layers.taps.tap import Read
-from stackfeat.layers.taps.values import Arguments, Leaf, copied, first_tensor, leaves, map_tensors, padded
+from stackfeat.layers.taps.values import Arguments, Leaf, copied, first_tensor, padded
 
 OUTPUT = "<output>"
 """Key of the net's own output: no tap can be called so."""
@@ -36,6 +44,18 @@ INFLUENCE = (
     "a row's values must not depend on other rows of its batch; got other values for the same rows at {where}: "
     "rows influence each other; set batch_first=True in attention and recurrent layers (or give the batch where they "
     "expect it), and check for batch statistics used in eval mode"
+)
+REORDER = (
+    "a row's values must stay at its place in the batch; got the rows in another order at {where}: the net reorders "
+    "its rows (sorts them by length or by a value, groups or reverses them)"
+)
+ORDER_REMEDY = (
+    "; tap before it does so or after it has put them back, let stackfeat.mark name such a value, or read each row "
+    "alone: sf.extract(..., batch_size=1)"
+)
+RANDOM = (
+    "values should be the same in every pass; got others for the same rows at {where}: the net draws random numbers "
+    "in eval mode, or keeps something between passes; give F.dropout training=self.training, or average several calls"
 )
 
 
@@ -91,8 +111,11 @@ class DryRunReport:
     reads : tuple of Read
         Those that fire; matches of patterns that never ran are left out.
     findings : dict of str to Finding
-    influenced : tuple of str
-        Keys at which rows influence each other, ``"output"`` for the net's output.
+    influenced, reordered : tuple of str
+        Keys at which rows influence each other, or are not in the order of the batch; ``"output"`` for the net's
+        output.
+    random : tuple of str
+        Keys at which the same rows have other values in each pass.
     stoppable : bool
         Whether the forward pass may end after the last tap.
     """
@@ -101,9 +124,16 @@ class DryRunReport:
     findings: dict[str, Finding]
     influenced: tuple[str, ...]
     stoppable: bool
+    reordered: tuple[str, ...] = ()
+    random: tuple[str, ...] = ()
 
-    def check(self) -> None:
+    def check(self, *, one_by_one: bool = False) -> None:
         """Refuse taps that cannot be read row by row.
+
+        Parameters
+        ----------
+        one_by_one : bool
+            Each row has a pass of its own, in which there are no others.
 
         Raises
         ------
@@ -113,9 +143,10 @@ class DryRunReport:
         problems = [finding.problem for finding in self.findings.values() if finding.problem]
         if problems:
             raise TapError("\n".join(problems))
-        mixed = [key for key in self.influenced if key in self.findings]
-        if mixed:
-            raise TapError(INFLUENCE.format(where=", ".join(repr(key) for key in mixed)))
+        for keys, text in ((self.reordered, REORDER + ORDER_REMEDY), (self.influenced, INFLUENCE)):
+            mixed = [key for key in keys if key in self.findings]
+            if mixed and not one_by_one:
+                raise TapError(text.format(where=", ".join(repr(key) for key in mixed)))
 
 
 @dataclass
@@ -137,7 +168,7 @@ def examine(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
 ) -> DryRunReport:
-    """Run a net on a few rows, and on one row more, and compare.
+    """Run a net on two rows, on these and others, and on all of them in other orders, and compare.
 
     Parameters
     ----------
@@ -159,60 +190,74 @@ def examine(
             f"gradients must be read while autograd runs; got tap={gradients[0]!r}; use stackfeat.tapped"
         )
     model, kwargs = unwrap(model), split_user_mask(kwargs or {})[0]
-    have = count_rows(args, kwargs)
-    n_rows = 2 if have else 0
     with preserve_state(model), evaluating(model), plain_transformers(), torch.no_grad():
-        two = with_rows(args, kwargs, have, 2) if have else (args, kwargs)
-        few = dry_run(model, reads, two)
-        more = dry_run(model, reads, with_rows(args, kwargs, have, 3)) if have else few
-        layouts = {key: layout_of(few, more, key, n_rows) for key in few.values}
-        is_influenced = any(layout.influenced for layout in layouts.values())
-        is_random = is_influenced and not same_values(few, dry_run(model, reads, two))
-        if is_random:
-            layouts = {key: replace(layout, influenced=False) for key, layout in layouts.items()}
+        two, few, more, layouts, places = compare_passes(model, reads, (args, dict(kwargs)))
         found = {read.key: finding_of(model, read, few, layouts[read.key], (args, kwargs)) for read in reads}
         findings = with_masks(model, reads, found, few, two)
     fires = any(finding.calls for finding in findings.values())
+
+    def keys_at(place: Place) -> tuple[str, ...]:
+        keys = (*(read.key for read in kept), OUTPUT)
+        return tuple("output" if key == OUTPUT else key for key in keys if places.get(key) == place)
+
     kept = tuple(read for read in reads if findings[read.key].calls or not (read.from_pattern and fires))
     return DryRunReport(
         reads=kept,
         findings={read.key: findings[read.key] for read in kept},
-        influenced=tuple(
-            "output" if key == OUTPUT else key
-            for key in (*(read.key for read in kept), OUTPUT)
-            if layouts[key].influenced
-        ),
+        influenced=keys_at("none"),
+        reordered=keys_at("other"),
+        random=keys_at("random"),
         stoppable=all(is_stoppable(read, few, more) for read in kept),
     )
 
 
-def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    """Return the number of samples: that of the first tensor with a dimension; None without one."""
-    for value in leaves((args, dict(kwargs))):
-        if isinstance(value, PackedSequence) or value.is_nested:
-            return None
-        if value.ndim:
-            return len(value) or None
-    return None
+def compare_passes(
+    model: nn.Module, reads: Sequence[Read], inputs: Arguments
+) -> tuple[Arguments, DryRun, DryRun, dict[str, Layout], dict[str, Place]]:
+    """Return two rows, passes over them and over more, where samples are by key, where each row's values are."""
+    have = count_rows(*inputs)
+    if not have:
+        run = dry_run(model, reads, inputs)
+        return (
+            inputs,
+            run,
+            run,
+            {key: Layout(0 if values else None) for key, values in run.values.items()},
+            {},
+        )
+    (batch, n_rows), more = first_that_runs(model, reads, probe_batches(inputs, have))
+    # Of real rows the memory itself: whoever looks at it afterwards sees whether the net overwrites its inputs.
+    two = take_rows(inputs, have, slice(2)) if have > 1 else take_rows(batch, n_rows, slice(2))
+    few = dry_run(model, reads, two)
+    layouts = {key: layout_of(few, more, key, n_rows) for key in few.values}
+    places = {key: place_among_more(few, more, key, layout) for key, layout in layouts.items()}
+    for order in other_orders(n_rows):
+        try:
+            moved = dry_run(model, reads, take_rows(batch, n_rows, order))
+        except Exception:  # a net that takes sorted rows alone
+            continue
+        for key, layout in layouts.items():
+            if layout.batch_axis is not None and places[key] == "own":
+                places[key] = worst(
+                    place_in_order(a, b, order, layout)
+                    for a, b in zip(more.values[key], moved.values[key], strict=False)
+                )
+    if any(place != "own" for place in places.values()):
+        again = dry_run(model, reads, take_rows(batch, n_rows, slice(None)))
+        places |= {key: "random" for key in places if not same_values(more, again, key)}
+    return two, few, more, layouts, places
 
 
-def with_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any], have: int, n_rows: int) -> Arguments:
-    """Return the arguments with `n_rows` samples instead of `have`; what has another length stays as it is.
-
-    Rows beyond those given are made from them: numbers stretched, codes repeated.
-    """
-
-    def resize(values: Tensor) -> Tensor:
-        if values.is_nested or not values.ndim or len(values) != have:
-            return values
-        blocks = [values]
-        while have * len(blocks) < n_rows:
-            n = len(blocks)
-            blocks.append(values * (1 + n) + n if values.is_floating_point() else values)
-        return (torch.cat(blocks) if len(blocks) > 1 else values)[:n_rows]
-
-    resized: Arguments = map_tensors(resize, (args, dict(kwargs)))
-    return resized
+def first_that_runs(
+    model: nn.Module, reads: Sequence[Read], batches: Iterator[tuple[Arguments, int]]
+) -> tuple[tuple[Arguments, int], DryRun]:
+    """Return the first batch that a net takes, and its pass; the last one's error counts."""
+    for batch, n_rows in batches:
+        try:
+            return (batch, n_rows), dry_run(model, reads, take_rows(batch, n_rows, range(n_rows)))
+        except Exception as error:
+            refusal = error
+    raise refusal
 
 
 def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRun:
@@ -246,16 +291,30 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
 
 
 def layout_of(few: DryRun, more: DryRun, key: str, n_rows: int) -> Layout:
-    if not few.values[key] or not more.values[key] or not n_rows:
+    """Return where the samples are in the values of two rows and of `n_rows`."""
+    if not few.values[key] or not more.values[key]:
         return Layout(0 if few.values[key] else None)
-    layouts = [find_layout(a, b, n_rows) for a, b in zip(few.values[key], more.values[key], strict=False)]
+    layouts = [find_layout(a, b, 2, n_rows) for a, b in zip(few.values[key], more.values[key], strict=False)]
     return next((layout for layout in layouts if layout.influenced or layout.batch_axis is None), layouts[0])
 
 
-def same_values(left: DryRun, right: DryRun) -> bool:
+def place_among_more(few: DryRun, more: DryRun, key: str, layout: Layout) -> Place:
+    """Say where two rows are among more, the first of which they are."""
+    if not layout.influenced:
+        return "own"
+    axis = layout.batch_axis or 0
+    pairs = zip(few.values[key], more.values[key], strict=False)
+    return "other" if all(are_among(a.movedim(axis, 0), b.movedim(axis, 0)) for a, b in pairs) else "none"
+
+
+def worst(places: Iterable[Place]) -> Place:
+    return max(places, key=["own", "other", "none"].index, default="own")
+
+
+def same_values(left: DryRun, right: DryRun, key: str) -> bool:
     """Whether two passes over the same rows gave the same."""
-    pairs = [pair for key in left.values for pair in zip(left.values[key], right.values[key], strict=False)]
-    return all(a.shape == b.shape and torch.allclose(a, b, equal_nan=True) for a, b in pairs)
+    pairs = zip(left.values[key], right.values[key], strict=False)
+    return all(a.shape == b.shape and is_close(a, b) for a, b in pairs)
 
 
 def is_stoppable(read: Read, few: DryRun, more: DryRun) -> bool:

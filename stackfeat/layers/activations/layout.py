@@ -1,6 +1,6 @@
 """Where samples and features are in a layer's values, and pooling them to one row per sample.
 
-In:  the values of two dry runs, on b rows and on the same rows and one more; a mask (n_rows, n_steps), True where
+In:  the values of two dry runs, on some rows and on the same rows and others; a mask (n_rows, n_steps), True where
      a step is real.
 Out: the batch axis, how many values there are per row, whether rows influence each other; values with a row per
      sample.
@@ -63,14 +63,14 @@ class Layout:
     influenced: bool = False
 
 
-def find_layout(few: Tensor, more: Tensor, n_rows: int) -> Layout:
-    """Compare the values of `n_rows` rows with those of the same rows and one more."""
+def find_layout(few: Tensor, more: Tensor, n_few: int, n_more: int) -> Layout:
+    """Compare the values of some rows with those of the same rows and others behind them."""
     if few.ndim != more.ndim:
         return Layout(None)
     grown = [
-        (axis, size // n_rows)
+        (axis, size // n_few)
         for axis, (size, larger) in enumerate(zip(few.shape, more.shape, strict=True))
-        if size % n_rows == 0 and size > 0 and larger == size // n_rows * (n_rows + 1)
+        if size % n_few == 0 and size > 0 and larger == size // n_few * n_more
     ]
     if not grown:
         return Layout(None)
@@ -81,14 +81,16 @@ def find_layout(few: Tensor, more: Tensor, n_rows: int) -> Layout:
     if is_close(first, second[: len(first)]):
         return Layout(axis, fold)
     if fold > 1:
-        apart = second.reshape(fold, n_rows + 1, *second.shape[1:])[:, :n_rows]
-        if is_close(first.reshape(fold, n_rows, *first.shape[1:]), apart):
+        apart = second.reshape(fold, n_more, *second.shape[1:])[:, :n_few]
+        if is_close(first.reshape(fold, n_few, *first.shape[1:]), apart):
             return Layout(axis, fold, step_major=True)
     return Layout(axis, fold, influenced=True)
 
 
 def is_close(left: Tensor, right: Tensor) -> bool:
     """Whether values agree up to what another batch size may change in their last digits."""
+    if left.is_complex() and right.is_complex():
+        left, right = torch.view_as_real(left), torch.view_as_real(right)
     if not left.is_floating_point():
         return bool(torch.equal(left, right))
     relative = 5e-2 if left.dtype in (torch.float16, torch.bfloat16) else 1e-4

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError, continued, one_line
 from stackfeat.layers.activations.call_trace import CallTrace, reason_of, trace_pass
-from stackfeat.layers.activations.dry_run import INFLUENCE, examine
+from stackfeat.layers.activations.dry_run import INFLUENCE, RANDOM, REORDER, examine
 from stackfeat.layers.taps.hooks import Fired, HookSession, eager
 from stackfeat.layers.taps.layers import Layers, named_layers, never_called, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
@@ -75,7 +75,7 @@ class LayerTable:
     model : str
         Class of the net.
     warning : str
-        What is wrong with the whole net: rows that influence each other.
+        What is wrong with the whole net: rows that influence each other, change places, or differ in each pass.
     """
 
     rows: tuple[LayerRow, ...]
@@ -165,10 +165,11 @@ def list_layers(model: nn.Module, *example: Any, **kwargs: Any) -> LayerTable:
     with eager(whole):
         with preserve_state(model), evaluating(model), plain_transformers():
             trace = trace_pass(model, (example, kwargs))
-        influenced = examine(model, (), example, kwargs).influenced
+        report = examine(model, (), example, kwargs)
     rows = [row_of(layers, own, trace) for own in listed]
     rows += [LayerRow(name, "mark", calls=trace.marks.count(name)) for name in dict.fromkeys(trace.marks)]
-    warning = INFLUENCE.format(where="its output") if influenced else ""
+    findings = ((report.reordered, REORDER), (report.influenced, INFLUENCE), (report.random, RANDOM))
+    warning = "\n".join(text.format(where="its output") for keys, text in findings if keys)
     return LayerTable(tuple(rows), type(model).__name__, warning)
 
 

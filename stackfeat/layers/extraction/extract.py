@@ -8,6 +8,7 @@ Out: float32 arrays with a row per sample, in memory or as files. `extract` may 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import TapError, UsageError
-from stackfeat.layers.activations.dry_run import OUTPUT
+from stackfeat.errors import DataWarning, TapError, UsageError
+from stackfeat.layers.activations.dry_run import OUTPUT, RANDOM, DryRunReport
 from stackfeat.layers.extraction.batch import Delivery, is_out_of_memory, on_device, progress_bar
 from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs, Outputs, open_output
 from stackfeat.layers.extraction.inputs import ArraySource, Column, Columns, Source, open_inputs
@@ -118,11 +119,20 @@ def extract(
         source = open_inputs(net, inputs, mask, lengths)
         placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
         plan = find_plan(net, source, taps, pool, placement)
+        plan.examination.check(one_by_one=batch_size == 1)
+        warn_of_random(plan.examination)
         with plan.placement.apply(net):
             extraction = Extraction(net, source, plan)
             if out is None:
                 return extraction.into_memory(batch_size, progress=progress)
             return extraction.into_folder(prepare_folder(out), batch_size, progress=progress)
+
+
+def warn_of_random(examination: DryRunReport) -> None:
+    """Say which values would be others in another pass."""
+    keys = [key for key in examination.random if key in examination.findings]
+    if keys:
+        warnings.warn(RANDOM.format(where=", ".join(map(repr, keys))), DataWarning, stacklevel=3)
 
 
 OutputRows = Callable[[Any, int], Tensor]
@@ -163,6 +173,8 @@ def read_rows(
     source = ArraySource((None,) * len(inputs), tuple(inputs))
     with evaluating(model), plain_transformers(), torch.no_grad():
         plan = find_plan(model, source, taps, "auto", Placement(device, is_fixed=True))
+        plan.examination.check()
+        warn_of_random(plan.examination)
         plan = replace(plan, wants_output=output is not None)
         outputs = MemoryOutputs(source.n_rows)
         with plan.placement.apply(model), torch.inference_mode():

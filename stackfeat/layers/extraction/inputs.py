@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from inspect import Parameter
 from itertools import chain
@@ -170,6 +171,14 @@ class LoaderSource:
         padding = [] if self.padding is None else [self.padding[list(rows)]]
         return [*self.columns_of(next(iter(some))), *padding]
 
+    def spread(self, n_rows: int) -> Columns:
+        """Return some rows from everywhere; of a loader the first ones, as others are reached through all before."""
+        some = None
+        if self.dataset is not None:
+            with suppress(RuntimeError):  # items of several shapes make no batch
+                some = self.pick_rows(spread_evenly(len(self.dataset), n_rows).tolist())
+        return self.head(n_rows) if some is None else some
+
     def read(self, batches: Any, start: int = 0) -> Iterator[Columns]:
         """Yield the columns of batches, the first of which begins with row `start`."""
         for batch in batches:
@@ -253,6 +262,14 @@ class ArraySource:
         for first in range(0, n_rows, PIECE_ROWS):
             yield self.cut(first, min(PIECE_ROWS, n_rows - first))
 
+    def spread(self, n_rows: int) -> Columns:
+        """Return some rows from everywhere."""
+        rows = spread_evenly(self.n_rows, n_rows)
+        return [
+            native_copy(array[rows]) if isinstance(array, np.ndarray) else array[torch.from_numpy(rows)]
+            for array in self.arrays
+        ]
+
     def pick_rows(self, rows: Sequence[int]) -> None:
         """Return None: reading all rows in order is as cheap."""
 
@@ -261,6 +278,11 @@ class ArraySource:
 
 
 Source = ArraySource | LoaderSource
+
+
+def spread_evenly(n_rows: int, n_wanted: int) -> np.ndarray:
+    """Return numbers of rows, the first and the last among them, in order; fewer where there are fewer."""
+    return np.unique(np.linspace(0, max(n_rows - 1, 0), n_wanted).round().astype(np.int64))[:n_rows]
 
 
 def rows_of(array: np.ndarray | Column, first: int, size: int) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from stackfeat.layers.activations.dry_run import OUTPUT, DryRunReport, check_masks, examine
 from stackfeat.layers.activations.masks import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
+from stackfeat.layers.activations.probe import PROBE_ROWS
 from stackfeat.layers.activations.rows import Deliver, RowReading
 from stackfeat.layers.extraction.batch import choose_batch_size, even_batches, row_sizes
 from stackfeat.layers.extraction.inputs import Columns, Names, Source
@@ -121,7 +122,7 @@ def find_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
     Raises
     ------
     LayerNotFoundError, TapError
-        If a tap cannot be read, or rows of a batch influence each other.
+        If a tap cannot be read.
     """
     names, head = source.names, source.head(HEAD_ROWS)
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
@@ -151,17 +152,17 @@ def structure(model: nn.Module) -> Hashable:
 
 def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement: Placement) -> Plan:
     """Run the net on a few rows and look."""
-    # Real rows only: the examination makes up what is missing, so that no two rows are alike.
-    head = source.head(DRY_ROWS)
-    few = [column if len(column) else column.new_zeros(1, *column.shape[1:]) for column in head]
-    n_rows, dtype = len(few[0]), float_dtype(model)
+    # Rows from everywhere, so that it does not matter which come first. The examination makes up others beside them.
+    some = source.spread(PROBE_ROWS)
+    some = [column if len(column) else column.new_zeros(1, *column.shape[1:]) for column in some]
+    few, dtype = [column[:DRY_ROWS] for column in some], float_dtype(model)
     placement = replace(placement, plain_attention=pays_plain_attention(few, placement.device))
     # A net that is in its place is looked at as it is: fast layers do not pay for a few rows.
     with placement.apply(model) if not placement.is_fixed else nullcontext():
-        fed = [placement.feed(column.clone(), dtype, n_rows) for column in few]
+        fed = [placement.feed(column.clone(), dtype, len(column)) for column in some]
         before = [column.clone() for column in fed]
         inputs = bind(source.names, fed)
-        with row_sizes(model, DRY_ROWS) as sizes:
+        with row_sizes(model, PROBE_ROWS) as sizes:
             examination = examine_taps(model, taps, pool, inputs)
         overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
         plan = Plan(source.names, placement, examination, dtype, max(sizes, default=0), overwrites)
@@ -171,7 +172,7 @@ def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
 
 
 def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> DryRunReport:
-    """Run the net on a few rows and look at the taps; refuse those that cannot be read row by row."""
+    """Run the net on a few rows and look at the taps."""
     args, kwargs = inputs
     if not taps:
         with preserve_state(model):
@@ -184,7 +185,7 @@ def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> 
         taps = dict(zip(taps, named, strict=True)) if isinstance(taps, Mapping) else named
     reads = resolve_taps(model, taps, pool=cast(Pool, pool))
     examination = examine(model, reads, args, kwargs)
-    examination.check()
+    examination.check(one_by_one=True)
     check_masks(model, examination, inputs)
     return examination
 

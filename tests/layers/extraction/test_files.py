@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from stackfeat.errors import DataWarning, StoreError, UsageError
+from stackfeat.layers.activations.probe import PROBE_ROWS
 from stackfeat.layers.extraction import files as extract_files
 from stackfeat.layers.extraction import resume as extract_resume
 from stackfeat.layers.extraction.extract import extract
@@ -322,7 +324,9 @@ def test_of_a_dataset_a_sample_is_compared(tmp_path: Path) -> None:
     found = extract(net, items, "line", batch_size=16, out=tmp_path)["line"]
     assert found.tobytes() == extract(Counting(), X, "line", batch_size=16)["line"].tobytes()
     assert 64 <= sum(i < n_done for i in items.asked) <= 130
-    assert sorted(i for i in items.asked if i >= n_done) == list(range(n_done, len(X)))
+    later = Counter(i for i in items.asked if i >= n_done)
+    assert sorted(later) == list(range(n_done, len(X)))
+    assert later.total() <= len(later) + PROBE_ROWS  # those that show what the net does with rows
     assert net.n_rows < len(X) - n_done + 50
 
 
@@ -342,7 +346,7 @@ def test_finished_files_of_a_loader_are_opened_if_its_rows_are_the_same(tmp_path
     first = extract(Counting(), loader(X), "line", batch_size=16, out=tmp_path)["line"].tobytes()
     net = Counting()
     assert extract(net, loader(X), "line", batch_size=16, out=tmp_path)["line"].tobytes() == first
-    assert net.n_rows < 20
+    assert net.n_rows < 5 * PROBE_ROWS  # no more than the dry run
     other = X.clone()
     other[450] += 1
     with pytest.warns(DataWarning, match="input rows changed"):
