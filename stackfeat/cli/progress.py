@@ -102,6 +102,8 @@ def print_result(result: RunResult, console: Console) -> None:
         values.append(f"{row['seconds']:.1f}")
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
+    for text in result.notes:
+        console.print(continued(f"data: {text}"), markup=False, highlight=False, soft_wrap=True)
     for text in result.warnings:
         console.print(continued(f"warning: {text}"), style="yellow", markup=False, soft_wrap=True)
     for name, reason in result.failed.items():

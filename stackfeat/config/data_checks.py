@@ -68,6 +68,8 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
     elif config.data.positive is not None and not task.takes_positive:
         message = f"data.positive={config.data.positive!r} has no effect in a {config.task} task. Remove it"
         warnings.warn(message, DataWarning, stacklevel=2)
+    if config.data.class_order is not None and not task.most_classes:
+        yield Finding("data.class_order", f"only classes have an order; got task={config.task}. Remove it")
     if config.data.target_transform not in ("auto", *task.transforms):
         message = (
             f"{config.data.target_transform} needs a numeric target; got task={config.task}. Use auto or none"

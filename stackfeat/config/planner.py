@@ -101,6 +101,7 @@ class Planner:
             folds=self.recipes.folds.key,
             id_name=data.id or "id",
             target=data.target,
+            text=data,
         )
 
     def _n_rows(self) -> int | None:

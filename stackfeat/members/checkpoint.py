@@ -61,8 +61,8 @@ class CheckpointMember(NetMember):
         entry = context.sources.get(weights_role(number)) or context.sources[weights_role(0)]
         name, options = file_of(entry), self.options
         resets = options.head == "reset"
-        given = options.classes is not None and not resets and bool(context.settings.predicts)
-        order = class_order(options.classes or (), context.task, "classes") if given else []
+        is_head_kept = not resets and bool(context.settings.predicts)
+        order = class_order(options.classes, context.task, "classes") if is_head_kept else []
         return Checkpoint(
             data=entry.bytes(name),
             name=name,

@@ -97,6 +97,11 @@ class CompletedRun:
     def task(self) -> Task:
         return self.train.task
 
+    @property
+    def plain_notes(self) -> list[str]:
+        """Notes that are no warnings."""
+        return [note for note in self.notes if not note.startswith("warning: ")]
+
     def predicted(self, score: Score) -> Iterator[PredictedRows]:
         """Yield what a member predicts of training rows, test rows and held-out rows, as far as there are any."""
         block, sources = score.block, self.plan.sources
@@ -152,6 +157,8 @@ class RunResult:
     left_out : list of str
         Members that time did not allow.
     warnings : list of str
+    notes : list of str
+        How the data files were read: what was guessed.
     plan, store, folds, averaging
         Where `block` finds arrays; no rows and no metric, so a result is small and can be pickled.
     """
@@ -168,6 +175,7 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     holdout: float | None = None
     _: KW_ONLY
+    notes: list[str] = field(default_factory=list)
     plan: Plan = field(repr=False)
     store: EntryStore = field(repr=False)
     folds: Folds = field(repr=False)

@@ -245,7 +245,7 @@ def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
         "fold_limit": f"{fold_id_limit(finished.folds.n_folds):.2f}",
         "diagnoses": [_diagnosis(name, found) for name, found in finished.diagnoses.items()],
         "warnings": finished.warnings,
-        "notes": [note for note in finished.notes if not note.startswith("warning: ")],
+        "notes": finished.plain_notes,
         "failed": finished.failed,
         "left_out": finished.left_out,
         "n_train": finished.train.n_rows,

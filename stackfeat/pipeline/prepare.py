@@ -28,11 +28,13 @@ from stackfeat.metrics.built_in import METRICS
 from stackfeat.output.submission import Form, check_sample
 from stackfeat.registry.user_code import first_on_path
 from stackfeat.store import EntryStore, Store
+from stackfeat.store.entry import reading
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from stackfeat.data.samples import Samples
+    from stackfeat.data.schema.columns import Schema
     from stackfeat.members.net import NetMember
     from stackfeat.meta.columns import Rows
 
@@ -51,7 +53,7 @@ class DataFiles:
     notes : list of str
         On rows, folds and members made from files.
     metric_warnings : list of str
-        On a metric of one's own.
+        On a metric of one's own, and on classes without the order that a metric needs.
     sample : DataFrame or None
         The sample submission.
     """
@@ -72,6 +74,7 @@ def read_data(planner: Planner) -> DataFiles:
         If the metric gives no number for guesses.
     """
     from stackfeat.data.schema.load import read_sample
+    from stackfeat.data.schema.roles import of_order
 
     config, recipes = planner.config, planner.recipes
     notes, warnings = planner.read_rows(), list[str]()
@@ -79,12 +82,23 @@ def read_data(planner: Planner) -> DataFiles:
         train = samples_of(planner.store, recipes.samples.key)
         y = train.task.to_target_scale(train.labels)
         warnings = planner.metric().tried_on(y, train.task, train.weight)
+    schema = stored_schema(planner)
+    warnings += map(str, of_order(schema.task, schema.has_order, config.metric))
     options = config.data
     sample = read_sample(options, planner.loaded.folder)
     if sample is not None and recipes.test is not None:
         form = Form.of(options.id, options.target, sample, as_labels=False)
         check_sample(sample, samples_of(planner.store, recipes.test.key), form)
     return DataFiles(notes, warnings, sample)
+
+
+def stored_schema(planner: Planner) -> Schema:
+    """Return how the training file was read, from the store."""
+    from stackfeat.data.schema.columns import Schema
+
+    entry = planner.store.read(planner.recipes.samples.key)
+    with reading(entry):
+        return Schema.from_json(entry.json("schema"))
 
 
 def make_planner(loaded: LoadedConfig, store: Store, trust_code: bool = False) -> Planner:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stackfeat.config import dump_config
 from stackfeat.config.planner import Planner
 from stackfeat.data.samples import load_samples
-from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary
 from stackfeat.data.splits.folds import load_folds
 from stackfeat.data.splits.holdout import load_holdout
@@ -46,9 +45,8 @@ from stackfeat.output.scores import (
 )
 from stackfeat.output.submission import Form
 from stackfeat.output.write import leaderboard, write_run
-from stackfeat.pipeline.prepare import DataFiles
+from stackfeat.pipeline.prepare import DataFiles, stored_schema
 from stackfeat.store import EntryStore, reading
-from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,7 +170,6 @@ def _warnings(finished: CompletedRun, data: DataFiles, of_plan: PlanWarnings) ->
         *fold_scale_warning(finished.scores, metric, task),
         *_fit_warnings(finished),
         *of_plan.inputs,
-        *_order_warnings(metric, task),
         *data.metric_warnings,
         *of_plan.averaging,
         *_external_warnings(finished),
@@ -258,17 +255,6 @@ def _checkpoint_warnings(finished: CompletedRun, score: Score, has_order: bool) 
     return []
 
 
-def _order_warnings(metric: Metric, task: Task) -> list[str]:
-    """Say in which order classes count as near each other, where their labels do not say it."""
-    if metric.decision != "ordinal" or not any(isinstance(label, str) for label in task.classes):
-        return []
-    order = ", ".join(map(str, task.classes))
-    return [
-        f"{metric.name} takes the classes in the order of their texts: {order}. "
-        "If another order is meant, number the labels of the target"
-    ]
-
-
 def write_results(
     planner: Planner,
     finished: CompletedRun,
@@ -310,6 +296,7 @@ def write_results(
         failed=finished.failed,
         left_out=finished.left_out,
         warnings=[*finished.warnings, *draft.set_aside],
+        notes=finished.plain_notes,
         plan=finished.plan,
         store=finished.store,
         folds=finished.folds,
@@ -319,10 +306,10 @@ def write_results(
 
 def _reading(planner: Planner) -> dict[str, Any]:
     """How the predictor reads later files."""
+    schema = stored_schema(planner).to_json()
     entry = planner.store.read(planner.recipes.samples.key)
     with reading(entry):
-        schema, summary = entry.json("schema"), entry.json("summary")
-        Schema.from_json(schema)
+        summary = entry.json("summary")
         TrainingSummary.from_json(summary)
     # User code is looked for beside the config; a relative path is the same on every machine.
     code = os.path.relpath(planner.loaded.folder, planner.loaded.folder / planner.config.run_dir)

@@ -125,6 +125,9 @@ def _planned(planner: Planner, data: DataFiles) -> tuple[Planner, Plan, PlanWarn
     of_plan = PlanWarnings.of(plan)
     unsaveable = warn_of_unsaveable(plan.graph, to_compute, trust_code=planner.trust_code)
     of_data = [note.removeprefix("warning: ") for note in data.notes if note.startswith("warning: ")]
+    for note in data.notes:
+        if not note.startswith("warning: "):
+            logger.info("%s", note)
     for text in [*of_data, *of_plan.inputs, *unsaveable, *data.metric_warnings, *of_plan.averaging]:
         logger.warning(text)
     return planner, plan, of_plan

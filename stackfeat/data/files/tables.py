@@ -134,7 +134,8 @@ def table_format(path: Path) -> Format:
         legal, got = ", ".join(suffixes_of("table", "arrays")), "".join(path.suffixes[-2:]).lower()
         packed = ", ".join(f".csv{suffix}" for suffix in PACKINGS)
         raise DataError(
-            f"{path}: the suffix must be one of {legal}, or of packed text ({packed}); got {quoted(got)}; convert the file"
+            f"{path}: the suffix must be one of {legal}, or of packed text ({packed}); got {quoted(got)}; "
+            "convert the file"
         )
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or device"

@@ -17,7 +17,7 @@ from stackfeat.data.files.cells import EXACT, Cells, TextCells, column_cells
 from stackfeat.data.files.notation import Look, notation_of
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.options import DataOptions
-from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code
+from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, of_missing, option
 from stackfeat.data.schema.number_texts import NO_NUMBERS, NumberTexts, Settled
 from stackfeat.errors import DataError
@@ -151,6 +151,18 @@ class RoleCells:
             doubt = str(settled.guess).replace(NO_NUMBERS, "must hold numbers")
             raise DataError(f"{self.where}: {doubt}")
         return cells.under(settled.notation)
+
+
+def read_numbers(
+    frame: pd.DataFrame, names: Sequence[str], options: DataOptions, where: str
+) -> dict[str, np.ndarray]:
+    """Return columns of a file that is not the training file's kind as float64, NaN where missing.
+
+    They are read as the options say, and where the cells are no numbers then, as they say themselves.
+    """
+    options = options.model_copy(update={"types": {}})
+    cells = RoleCells(NumberTexts(frame, options, is_free=True), names, names, where)
+    return {name: to_numbers(cells.read(name), f"{where}: column {quoted(name)}") for name in names}
 
 
 def _and_more(items: Sequence[str]) -> str:

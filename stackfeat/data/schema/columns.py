@@ -285,6 +285,8 @@ class Schema:
         Columns that are not read, and why.
     arrays : dict of str to ArraySchema
         How each input that is an array or made of image files is read.
+    has_order : bool
+        Whether the order of the classes was told, by the config or by the file.
     """
 
     task: Task
@@ -296,14 +298,18 @@ class Schema:
     inputs: dict[str, tuple[str, ...]]
     left_out: dict[str, str]
     arrays: dict[str, ArraySchema] = field(default_factory=dict)
+    has_order: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; notations that are plain are left out, as in files of earlier versions."""
+        """Return plain JSON values; what came later is left out where it is the default."""
         columns = [{**asdict(column), "notation": plain(column.notation)} for column in self.columns]
         for column in columns:
             if not column["notation"]:
                 column.pop("notation")
-        return {**asdict(self), "columns": columns, "task": self.task.to_json()}
+        values = {**asdict(self), "columns": columns, "task": self.task.to_json()}
+        return (
+            values if self.has_order else {name: one for name, one in values.items() if name != "has_order"}
+        )
 
     @classmethod
     def from_json(cls, values: object, where: str = "schema") -> Schema:

@@ -51,6 +51,11 @@ def option(key: str, name: str, value: str | Iterable[str]) -> str:
     return f"data.{key}: {{{_scalar(name)}: {text}}}"
 
 
+def in_list(key: str, values: Iterable[str]) -> str:
+    """Return an option that is a list as one writes it in a config."""
+    return f"data.{key}: [{', '.join(map(_scalar, values))}]"
+
+
 def _scalar(text: str) -> str:
     if _WORD.fullmatch(text) and text.lower() not in _YAML_WORDS:
         return text

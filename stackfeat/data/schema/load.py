@@ -6,7 +6,6 @@ Out: `LoadedData`; or, for later files, `Samples` read the way the training file
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -42,8 +41,6 @@ from stackfeat.tasks.task import Kind, task_class
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger(__name__)
 
 _ROLE_READERS = {"group": read_group, "time": read_time, "weight": read_weight, "fold": read_fold}
 
@@ -121,8 +118,6 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
                 stacklevel=2,
             )
     notes = (*_notes(train, test, schema), *(str(guess) for guess in guesses if not guess.is_doubtful))
-    for note in notes:
-        logger.info(note)
     return LoadedData(train, test, schema, summary, guesses, notes, tuple(drift))
 
 
@@ -248,6 +243,7 @@ def _load_train(
         },
         left_out=typed.left_out,
         arrays={name: array for name, (_, array) in arrays.items()},
+        has_order=has_classes and (order is not None or options.class_order is not None),
     )
     given = {
         role: _ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
@@ -257,7 +253,7 @@ def _load_train(
     values = {name: read for name, (_, read) in typed.columns.items()}
     read = all_inputs(schema, values, arrays, options, len(frame))
     typed.settled |= cells.settled
-    guesses = (*typed.guesses(options), *of_classes(task, options, order is not None, metric))
+    guesses = (*typed.guesses(options), *of_classes(task, options, order is not None))
     unread = _number_unread(frame, schema, options)
     samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)
     summary = TrainingSummary.of(

@@ -39,10 +39,12 @@ class NumberTexts:
     """Columns of one file whose cells are numbers, but not as one writes them in a program.
 
     A column of texts such as '1,234' may be two things. Columns of the file that can be one thing only tell then.
+    With `is_free` the marks of the options are only what is tried first.
     """
 
     frame: pd.DataFrame
     options: DataOptions
+    is_free: bool = False
     proofs: set[str] = field(default_factory=set)
 
     def look(self, cells: TextCells) -> Look | None:
@@ -52,7 +54,8 @@ class NumberTexts:
         if look is None and (self.options.decimal or self.options.thousands):
             free = self.options.model_copy(update={"decimal": None, "thousands": None})
             look = look_at(counts, free, cells.name)
-            return None if look is None else replace(look, ways=())
+            if look is not None and not self.is_free:
+                return replace(look, ways=())
         if look is not None and len(look.ways) == 1 and self._other_meaning(look, look.ways[0]) is None:
             self.proofs.add(look.ways[0].decimal)
         return look

@@ -57,6 +57,7 @@ def read_predictions(
     target: str = "",
     ids: Path | None = None,
     classes: Sequence[object] | None = None,
+    text: DataOptions | None = None,
 ) -> PredictionRows:
     """Read one file of predictions.
 
@@ -73,14 +74,16 @@ def read_predictions(
     ids : Path, optional
         npy without names: a file with an id per row, in the same order (npy, or csv).
     classes : sequence, optional
-        npy without names: the order of its columns; the task's order without it.
+        npy without names: the order of its columns; the sorted order without it.
+    text : DataOptions, optional
+        Of the run: how its files write numbers and missing values. A file of its own notation is read in that.
 
     Raises
     ------
     DataError
         If the file cannot be read, ids are missing or not unique, or columns do not fit.
     """
-    from stackfeat.data.schema.columns import to_numbers
+    from stackfeat.data.schema.column_types import read_numbers
     from stackfeat.data.schema.roles import read_ids
 
     array = _array_in(path)
@@ -97,7 +100,8 @@ def read_predictions(
         )
     column = _id_column(path, frame, id_name)
     names = _value_columns(path, [name for name in frame.columns if name != column], task, target)
-    values = np.column_stack([to_numbers(frame[name], f"{path}: column {quoted(name)}") for name in names])
+    numbers = read_numbers(frame, names, text or DataOptions(train=str(path)), str(path))
+    values = np.column_stack([numbers[name] for name in names])
     ignored = tuple(name for name in frame.columns if name not in (column, *names))
     return PredictionRows(read_ids(frame, column, str(path)), task.whole(values), ignored, by_name=True)
 
@@ -161,19 +165,20 @@ def _from_array(
             f"got {values.shape[1]}; write a column per class"
         )
     values = values.astype(np.float64)
-    if classes is not None and values.shape[1] > 1:
+    if values.shape[1] == len(task.classes):
         values = values[:, class_order(classes, task, str(path))]
     return PredictionRows(found, task.whole(values), (), by_name=classes is not None)
 
 
-def class_order(classes: Sequence[object], task: Task, where: str) -> list[int]:
-    """Return which column of somebody else's order holds each class of the task.
+def class_order(classes: Sequence[object] | None, task: Task, where: str) -> list[int]:
+    """Return which column of somebody else's order, without one the sorted order, holds each class of the task.
 
     Raises
     ------
     DataError
         If `classes` are not the task's classes in another order.
     """
+    classes = np.unique(np.asarray(task.classes)).tolist() if classes is None else classes
     given, wanted = [str(label) for label in classes], [str(label) for label in task.classes]
     unknown = [label for label in given if label not in wanted]
     if unknown:

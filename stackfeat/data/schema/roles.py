@@ -6,6 +6,7 @@ Out: a `Task` with its classes and `y`; `Samples` with ids, roles and tables, ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Table
 from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
-from stackfeat.data.schema.guesses import Guess, counted, option
+from stackfeat.data.schema.guesses import Guess, counted, in_list, option
 from stackfeat.errors import DataError
 from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import SHOWN, name_values, quote_values, quoted
@@ -124,23 +125,27 @@ def _in_order(
     return tuple(classes[place] for place in places), rank[codes].astype(np.int64)
 
 
-def of_classes(task: Task, options: DataOptions, is_brought: bool, metric: str) -> Iterator[Guess]:
+def of_classes(task: Task, options: DataOptions, is_brought: bool) -> Iterator[Guess]:
     """Yield the order of the classes, who said it, and which one counts; `is_brought`: the file has an order."""
     if not task.most_classes:
         return
     shown = name_values((quoted(label) for label in task.classes), 4 * SHOWN)
-    is_told, texts = options.class_order is not None, any(isinstance(label, str) for label in task.classes)
+    is_told = options.class_order is not None
     by = "data.class_order" if is_told else "the file's categories" if is_brought else "sorted"
     yield Guess(f"classes in their order ({by}): {shown}")
-    needs_order = declared(metric).decision == "ordinal" and len(task.classes) > 2
-    if needs_order and texts and not (is_told or is_brought):
-        said = f"{metric} takes the classes in the order of their texts: {shown}"
-        yield Guess(
-            said, f"name the order that is meant: data.class_order: [{', '.join(task.columns)}]", True
-        )
     if task.takes_positive:
         by = "data.positive" if options.positive is not None else "the last class"
         yield Guess(f"positive class ({by}): {quoted(task.classes[task.positive])}")
+
+
+def of_order(task: Task, has_order: bool, metric: str) -> Iterator[Guess]:
+    """Yield a doubt where a metric counts by the order of classes, and nobody told the order of words."""
+    is_word = any(isinstance(label, str) for label in task.classes)
+    if declared(metric).decision == "ordinal" and is_word and len(task.classes) > 2 and not has_order:
+        shown = name_values((quoted(label) for label in task.classes), 4 * SHOWN)
+        natural = sorted(task.columns, key=lambda text: [int(part) for part in re.findall(r"[0-9]+", text)])
+        said = f"{metric} takes the classes in the order of their texts: {shown}"
+        yield Guess(said, f"name the order that is meant, such as {in_list('class_order', natural)}", True)
 
 
 def _read_numbers(

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from stackfeat.data.files.fingerprint import hash_file
+from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, ImportedRecipe
@@ -42,6 +43,8 @@ class MemberFiles:
         Keys of the training rows and of the run's folds.
     id_name, target : str
         Names of these columns in the training file.
+    text : DataOptions or None
+        How the run's files write numbers; part of `samples`.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class MemberFiles:
     folds: str
     id_name: str
     target: str
+    text: DataOptions | None = None
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -170,7 +170,13 @@ def _read(given: PredictionFiles, files: MemberFiles, rows: RunRows) -> Candidat
     def read(name: str, ids: str | None) -> PredictionRows:
         path = None if ids is None else files.path(ids)
         return read_predictions(
-            files.path(name), task, files.id_name, target=files.target, ids=path, classes=given.classes
+            files.path(name),
+            task,
+            files.id_name,
+            target=files.target,
+            ids=path,
+            classes=given.classes,
+            text=files.text,
         )
 
     oof = read(given.oof, given.oof_ids)
