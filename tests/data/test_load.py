@@ -15,9 +15,9 @@ from stackfeat.data.files.cells import to_text
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import Schema, infer_type
-from stackfeat.data.schema.load import LoadedData, load, load_rows
+from stackfeat.data.schema.load import LoadedData, load, load_rows, read_sample
 from stackfeat.data.splits.folds import hash_samples
-from stackfeat.errors import DataWarning
+from stackfeat.errors import DataError, DataWarning
 
 
 def _load(
@@ -232,3 +232,137 @@ def test_columns_that_are_not_read_tell_rows_apart_unless_they_number_them(
         train = _load(tmp_path, text, id="id", drop=["dropped"] if column == "dropped" else []).train
     hashes = hash_samples(train)
     assert (len(np.unique(hashes)) == 30) == are_equal
+
+
+@pytest.mark.parametrize(
+    "ids", [[" a", "a ", "a", " a "], ["1", " 1", "1  ", "01"], ["x y", "x  y", "xy", "x"]]
+)
+@pytest.mark.parametrize("is_quoted", [False, True])
+@pytest.mark.filterwarnings("ignore:.* ids are in both")
+def test_ids_keep_their_spaces_on_both_sides_and_in_every_file(
+    ids: list[str], is_quoted: bool, tmp_path: Path
+) -> None:
+    def text(*more: str) -> str:
+        cells = [f'"{one}"' if is_quoted else one for one in ids]
+        return "".join(
+            [f"id,n,c{more[0]}\n", *(f"{one}, {i}, u{i % 2} {more[1]}\n" for i, one in enumerate(cells))]
+        )
+
+    data = _load(tmp_path, text(",y", ",v").replace("u1 ,v", "u1 ,w "), text("", ""), id="id")
+    assert data.test is not None
+    assert data.train.ids.tolist() == data.test.ids.tolist() == ids
+    # Everywhere else spaces around a cell do not count.
+    for samples in (data.train, data.test):
+        assert _table(samples).levels == (("u0", "u1"),) and _table(samples).codes[:, 0].tolist() == [
+            0,
+            1,
+            0,
+            1,
+        ]
+        assert _table(samples).numeric[:, 0].tolist() == [0, 1, 2, 3]
+    assert data.schema.task.classes == ("v", "w")
+    (tmp_path / "sample.csv").write_text("id,y\n" + "".join(f'"{one}",0\n' for one in ids))
+    sample = read_sample(DataOptions(train="train.csv", sample_submission="sample.csv"), tmp_path)
+    assert sample is not None and sample["id"].tolist() == ids
+
+
+def test_a_quoted_cell_may_have_spaces_before_it(tmp_path: Path) -> None:
+    train = _load(tmp_path, 'id, c, y\n a, "u, v", 0\n "b", "w", 1\nc, "u, v", 1\n', id="id").train
+    assert _table(train).levels == (("u, v", "w"),)
+    assert train.ids.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("id", range(40), r"'id' is called like the names of rows, but is read as a feature; .*data.id: id"),
+        (
+            "ID",
+            [i // 2 for i in range(40)],
+            r"20 of its values stand in more than one row; set data.group: ID, or",
+        ),
+        ("row_id", [min(i, 38) for i in range(40)], r"1 of its values stand in more than one row"),
+        ("uuid", [f"u{i % 7}" for i in range(40)], r"7 of its values .*data.drop: \[uuid\]"),
+    ],
+)
+def test_a_feature_that_is_called_like_an_id_is_never_silent(
+    name: str, values: Any, message: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    text = f"{name},a,y\n" + "".join(f"{value},{i % 5},{i % 2}\n" for i, value in enumerate(values))
+    with pytest.warns(DataWarning, match=message):
+        _load(tmp_path, text)
+    for options in ({"drop": name}, {"group": name}):
+        _load(tmp_path, text, **options)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("cells", ["", "NA", " ", "?"])
+def test_a_column_without_values_is_left_out_and_said(cells: str, tmp_path: Path) -> None:
+    text = "a,e,y\n" + "".join(f"{i % 5},{cells},{i % 2}\n" for i in range(20))
+    with pytest.warns(DataWarning, match="columns without any value are left out: e"):
+        data = _load(tmp_path, text, text)
+    assert data.schema.left_out == {"e": "no values"} and "left out: e (no values)" in data.notes
+    assert data.test is not None and _table(data.test).numeric_names == ("a",)
+
+
+def test_postcodes_are_names_and_other_padded_numbers_are_numbers(tmp_path: Path) -> None:
+    rows = [f"{[1234, 98765, 501][i % 3]:05d},{i % 24:02d},{[7, 1024][i % 2]:03d},{i % 2}" for i in range(30)]
+    data = _load(tmp_path, "\n".join(["zip,hour,n,y", *rows]))
+    assert {column.name: column.type for column in data.schema.columns} == {
+        "zip": "categorical",
+        "hour": "numeric",
+        "n": "numeric",
+    }
+    assert any("leading zeros, such as '00501', are categories: zip" in note for note in data.notes)
+    told = _load(tmp_path, "\n".join(["zip,hour,n,y", *rows]), types={"zip": "numeric"})
+    assert _table(told.train).numeric_names == ("zip", "hour", "n")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_whole_numbers_that_a_float_cannot_tell_apart_are_named(suffix: str, tmp_path: Path) -> None:
+    values = [2**53 + i % 4 for i in range(20)]
+    frame = pd.DataFrame({"n": values, "y": [0, 1] * 10})
+    getattr(frame, f"to_{suffix}")(tmp_path / f"train.{suffix}", index=False)
+    options = DataOptions(train=f"train.{suffix}", target="y")
+    with pytest.warns(
+        DataWarning, match=r"whole numbers of 'n' from 2\*\*53 on are rounded: 4 become 3; .*categorical"
+    ):
+        load(options, tmp_path, "binary", "log_loss")
+    told = options.model_copy(update={"types": {"n": "categorical"}})
+    levels = _table(load(told, tmp_path, "binary", "log_loss").train).levels
+    assert levels == (tuple(str(2**53 + i) for i in range(4)),)
+
+
+@pytest.mark.parametrize(
+    ("day", "month", "words"),
+    [(28, 12, "day first"), (12, 28, "month first"), (12, 12, "day or month first")],
+)
+@pytest.mark.parametrize("mark", ["/", ".", "-"])
+def test_dates_that_are_not_iso_say_what_may_come_first(
+    day: int, month: int, words: str, mark: str, tmp_path: Path
+) -> None:
+    dates = [f"{1 + i % day:02d}{mark}{1 + i % month:02d}{mark}2024" for i in range(60)]
+    text = "d,a,y\n" + "".join(f"{date},{i % 5},{i % 2}\n" for i, date in enumerate(dates))
+    with pytest.warns(DataWarning, match=rf"dates that are not ISO .*: d \('.*', {words}\); write them so"):
+        _load(tmp_path, text)
+
+
+def test_what_was_read_as_missing_is_said_with_columns_and_counts(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{'NA' if i % 3 else 'Grvl'},{'?' if i % 5 == 0 else i},{i % 2},{i % 2}\n" for i in range(30)
+    )
+    notes = _load(tmp_path, "alley,n,b,y\n" + rows).notes
+    assert (
+        "'NA' is read as missing, in alley (20); if it is a value: data.not_missing: {alley: [NA]}" in notes
+    )
+    assert "'?' is read as missing, in n (6); if it is a value: data.not_missing: {n: ['?']}" in notes
+    kept = _load(tmp_path, "alley,n,b,y\n" + rows, not_missing={"alley": ["NA"]})
+    assert _table(kept.train).levels == (("Grvl", "NA"),)
+    assert not any("'NA' is read" in note for note in kept.notes)
+
+
+def test_infinity_is_refused_with_the_option_that_makes_it_missing(tmp_path: Path) -> None:
+    text = "a,y\n" + "".join(f"{'inf' if i == 4 else i},{i % 2}\n" for i in range(20))
+    with pytest.raises(DataError, match=r"must be finite .*got inf in row 5; .*data.missing"):
+        _load(tmp_path, text)
+    assert np.isnan(_table(_load(tmp_path, text, missing=["inf"]).train).numeric[4, 0])

@@ -26,6 +26,7 @@ from stackfeat.registry.resolve import name_values, quoted
 NO_VALUES = "no values"
 _MOST = 0.9
 _MOST_DOUBTS = _MOST_SHOWN = 20
+_ROW_NAME = re.compile(r"(row[_ -]?)?(id|index|uuid|key)", re.IGNORECASE)
 _OTHER_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2\d{2,4}(\D.*)?")
 _REASONS = {
     "numeric": "read as numbers",
@@ -65,6 +66,8 @@ class TypedColumns:
         yield from self._of_notations()
         yield from of_missing(self.missing)
         yield from self._of_left_out()
+        if options.id is None:
+            yield from self._of_names()
         doubts = [settled.guess for settled in self.settled.values() if settled.guess is not None]
         yield from [*self.doubts, *doubts][:_MOST_DOUBTS]
         if len(doubts) > _MOST_DOUBTS:
@@ -83,6 +86,20 @@ class TypedColumns:
         empty = [name for name, reason in self.left_out.items() if reason == NO_VALUES]
         if empty:
             yield Guess(f"columns without any value are left out: {name_values(empty)}", "", True)
+
+    def _of_names(self) -> Iterator[Guess]:
+        """Yield a doubt for each feature that is called like the names of rows."""
+        for name, (_, values) in self.columns.items():
+            if not _ROW_NAME.fullmatch(name):
+                continue
+            counts = np.unique(values[~np.isnan(values)], return_counts=True)[1]
+            n_doubled = int((counts > 1).sum())
+            said = f"{quoted(name)} is called like the names of rows, but is read as a feature"
+            if n_doubled:
+                said += f": {n_doubled} of its values stand in more than one row"
+                yield Guess(said, f"set data.group: {name}, or leave it out: data.drop: [{name}]", True)
+            else:
+                yield Guess(said, f"if it names rows: data.id: {name}", True)
 
     def _of_types(self, options: DataOptions) -> Iterator[Guess]:
         by_reason: dict[str, list[str]] = {}

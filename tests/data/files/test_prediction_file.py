@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.prediction_file import class_order, read_predictions
 from stackfeat.errors import DataError
 from stackfeat.tasks.task import Task
@@ -94,3 +95,49 @@ def test_an_order_of_classes_names_each_once(classes: list[str], message: str) -
     with pytest.raises(DataError, match=message):
         class_order(classes, THREE, "here")
     assert class_order(json.loads("[2, 3, 1]"), THREE, "here") == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("id;1;2;3\na;0,2;0,3;0,5\nb;0,8;0,1;0,1\n", {}),
+        ("id;1;2;3\na;0,2;0,3;0,5\nb;0,8;0,1;0,1\n", {"decimal": ","}),
+        ("id,1,2,3\na,0.2,0.3,0.5\nb,0.8,0.1,0.1\n", {"decimal": ","}),
+        ("id,1,2,3\na,20%,30%,50%\nb,80%,10%,10%\n", {"types": {"1": "categorical"}}),
+    ],
+)
+def test_numbers_are_read_in_the_notation_of_the_file(
+    text: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    found = read_predictions(
+        write(tmp_path / "a.csv", text),
+        THREE,
+        "id",
+        text=DataOptions.model_validate({"train": "t.csv", **options}),
+    )
+    factor = 100 if "%" in text else 1
+    assert np.allclose(found.values / factor, [[0.2, 0.3, 0.5], [0.8, 0.1, 0.1]])
+
+
+def test_texts_that_stand_for_missing_values_are_those_of_the_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,prediction\na,3.5\nb,-999\nc,n/a\nd,1\n")
+    options = DataOptions.model_validate({"train": "t.csv", "missing": [-999]})
+    found = read_predictions(path, VALUES, "id", text=options).values[:, 0]
+    assert np.allclose(found, [3.5, np.nan, np.nan, 1], equal_nan=True)
+
+
+def test_columns_without_names_are_in_the_sorted_order_of_the_classes_whatever_the_run_has(
+    tmp_path: Path,
+) -> None:
+    ordered = Task("multiclass", ("low", "mid", "high"))
+    np.save(tmp_path / "a.npy", np.array([[0.1, 0.2, 0.7]]))
+    np.save(tmp_path / "ids.npy", np.array(["a"]))
+
+    def values(**more: object) -> list[float]:
+        found = read_predictions(tmp_path / "a.npy", ordered, "id", ids=tmp_path / "ids.npy", **more)  # type: ignore[arg-type]
+        return list(found.values[0])
+
+    assert values() == [0.2, 0.7, 0.1]  # high, low, mid
+    assert values(classes=["low", "mid", "high"]) == [0.1, 0.2, 0.7]
+    path = write(tmp_path / "a.csv", "id,high,low,mid\na,0.1,0.2,0.7\n")
+    assert read_predictions(path, ordered, "id").values.tolist() == [[0.2, 0.7, 0.1]]
