@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from stackfeat.layers.extraction.extract import extract as extract
     from stackfeat.layers.plots import plot_feature_maps as plot_feature_maps
     from stackfeat.layers.plots import plot_filters as plot_filters
-    from stackfeat.layers.taps.hooks import Extractor as Extractor
+    from stackfeat.layers.taps.edits import edited as edited
+    from stackfeat.layers.taps.extractor import Extractor as Extractor
     from stackfeat.layers.taps.hooks import tapped as tapped
     from stackfeat.layers.taps.marks import mark as mark
     from stackfeat.layers.taps.tap import Tap as Tap
@@ -59,7 +60,9 @@ _MODULES = {
     "layers.activations.penultimate": "find_penultimate",
     "layers.extraction.extract": "extract",
     "layers.plots": "plot_feature_maps plot_filters",
-    "layers.taps.hooks": "Extractor tapped",
+    "layers.taps.edits": "edited",
+    "layers.taps.extractor": "Extractor",
+    "layers.taps.hooks": "tapped",
     "layers.taps.marks": "mark",
     "layers.taps.tap": "Tap",
     "output.completed_run": "RunResult",

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from stackfeat.errors import TapError
+from stackfeat.layers.taps.functions import FunctionCalls
+from stackfeat.layers.taps.hooks import no_such_call
 from stackfeat.layers.taps.layers import (
     Layers,
     canonical_names,
@@ -49,6 +51,10 @@ class CallTrace:
         Names of the marks that were passed.
     weights : set of int
         Ids of the weights that the gradient of the output reaches.
+    functions : dict of (str, str) to int
+        Calls of functions by layers, by both names, in the order of the first call.
+    function_shapes : dict of (str, str) to tuple of str
+        As `shapes`.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -57,6 +63,8 @@ class CallTrace:
     shapes: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
     weights: set[int] = field(default_factory=set)
+    functions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    function_shapes: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
 
     thread: int = field(default_factory=threading.get_ident)
 
@@ -70,18 +78,27 @@ class CallTrace:
         if threading.get_ident() != self.thread:
             return
         kwargs, output = given
-        inputs = [shape_of(value) for value in args]
-        inputs += [
-            f"{key}={shape_of(value)}" for key, value in kwargs.items() if first_tensor(value) is not None
-        ]
-        tensor = first_tensor(output)
-        dtype = "" if tensor is None else str(tensor.dtype).removeprefix("torch.")
-        self.shapes[name] = (", ".join(inputs), shape_of(output), dtype)
+        self.shapes[name] = shapes_of((args, kwargs), output)
+
+    def on_function(self, name: str, function: str, inputs: Arguments, result: Any) -> None:
+        self.functions[name, function] += 1
+        self.function_shapes[name, function] = shapes_of(inputs, result)
 
 
-def trace_pass(model: nn.Module, inputs: Arguments) -> CallTrace:
+def shapes_of(inputs: Arguments, output: Any) -> tuple[str, str, str]:
+    """Write the shapes of what a call is given and returns, and the dtype of the first tensor returned."""
+    args, kwargs = inputs
+    given = [shape_of(value) for value in args]
+    given += [f"{key}={shape_of(value)}" for key, value in kwargs.items() if first_tensor(value) is not None]
+    tensor = first_tensor(output)
+    dtype = "" if tensor is None else str(tensor.dtype).removeprefix("torch.")
+    return ", ".join(given), shape_of(output), dtype
+
+
+def trace_pass(model: nn.Module, inputs: Arguments, *, functions: bool = False) -> CallTrace:
     """Run once with gradients on, so that it shows which weights were used without a call.
 
+    With `functions` it also hears the functions of torch that layers call.
     The caller holds `preserve_state(model)`: gradient flags are set here.
 
     Raises
@@ -93,8 +110,9 @@ def trace_pass(model: nn.Module, inputs: Arguments) -> CallTrace:
     trace, layers = CallTrace(), unique_layers(model)
     with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
 
-        def on_mark(name: str, _value: Any) -> None:
+        def on_mark(name: str, value: Any) -> Any:
             trace.marks.append(name)
+            return value
 
         RUNNING.listeners.append(on_mark)
         stack.callback(RUNNING.listeners.remove, on_mark)
@@ -111,6 +129,16 @@ def trace_pass(model: nn.Module, inputs: Arguments) -> CallTrace:
         for weight in model.parameters():
             if weight.is_floating_point():
                 weight.requires_grad_(True)
+        if functions:
+            names = canonical_names(layers)
+
+            def note(layer: nn.Module, function: str, inputs: Arguments, result: Any) -> Any:
+                trace.on_function(names[id(layer)], function, inputs, result)
+                return result
+
+            heard = FunctionCalls(model, None, lambda _layer, _function, inputs: inputs, note)
+            heard.attach(stack)
+            heard.listen()
         try:
             output = model(*args, **kwargs)
         except Exception as error:
@@ -170,6 +198,15 @@ def why_not_called(model: nn.Module, read: Read, n_calls: int, inputs: Arguments
     The caller holds `preserve_state(model)`: gradient flags are set here.
     """
     where = f"tap {read.key!r} cannot be read"
+    layers = named_layers(model)
+    names = canonical_names(layers)
+    if read.function:
+        trace = trace_pass(model, inputs, functions=True)
+        name = names[id(read.modules[0])]
+        calls = {function: n for (layer, function), n in trace.functions.items() if layer == name}
+        if trace.calls[name]:
+            return f"{where}: {no_such_call(read, [calls])}"
+        return f"{where}: {read.layers[0]!r} {reason_of(layers, name, trace)}"
     if n_calls:
         return (
             f"{where}: its layer ran {n_calls} time{'s' if n_calls > 1 else ''} in a forward pass; got "
@@ -181,8 +218,6 @@ def why_not_called(model: nn.Module, read: Read, n_calls: int, inputs: Arguments
         if str(read.tap) in trace.marks:
             return f"{where}: a mark of that name looks like a tap; write sf.Tap({str(read.tap)!r})"
         return f"{where}: it is no layer, and no mark of that name was passed; got marks {passed}; correct the name"
-    layers = named_layers(model)
-    names = canonical_names(layers)
     name = names[id(read.modules[0])]
     return f"{where}: {read.layers[0]!r} {reason_of(layers, name, trace)}"
 

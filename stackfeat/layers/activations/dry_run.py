@@ -31,7 +31,8 @@ from stackfeat.layers.activations.probe import (
     probe_batches,
     take_rows,
 )
-from stackfeat.layers.taps.hooks import Collector, Fired, HookSession
+from stackfeat.layers.taps.collector import Collector, Fired
+from stackfeat.layers.taps.hooks import HookSession
 from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.signature import BY_POSITION, arguments_by_name, forward_parameters
@@ -191,6 +192,7 @@ def examine(
         )
     model, kwargs = unwrap(model), split_user_mask(kwargs or {})[0]
     with preserve_state(model), evaluating(model), plain_transformers(), torch.no_grad():
+        reads = one_by_one(model, reads, (args, dict(kwargs)))
         two, few, more, layouts, places = compare_passes(model, reads, (args, dict(kwargs)))
         found = {read.key: finding_of(model, read, few, layouts[read.key], (args, kwargs)) for read in reads}
         findings = with_masks(model, reads, found, few, two)
@@ -209,6 +211,24 @@ def examine(
         random=keys_at("random"),
         stoppable=all(is_stoppable(read, few, more) for read in kept),
     )
+
+
+def one_by_one(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> Sequence[Read]:
+    """Return a read for each tensor that taps with ``[*]`` meet in a pass."""
+    if not any(read.is_open for read in reads):
+        return reads
+    have = count_rows(*inputs)
+    if have:
+        (batch, n_rows), _ = first_that_runs(model, (), probe_batches(inputs, have))
+        inputs = take_rows(batch, n_rows, range(n_rows))
+    args, kwargs = inputs
+    with HookSession(model, reads, take=lambda *_: None) as session:
+        model(*args, **kwargs)
+    found: dict[str, Read] = {}
+    for read in reads:
+        for item in [item for (of, _), item in session.items.items() if of is read] or [read]:
+            found.setdefault(item.key, item)
+    return tuple(found.values())
 
 
 def compare_passes(

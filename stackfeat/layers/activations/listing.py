@@ -1,26 +1,28 @@
 """A table of a net's layers: what a tap may name, and what it would give.
 
 In:  a module, and example arguments.
-Out: a `LayerTable`, a row per layer and per mark.
+Out: a `LayerTable`, a row per layer and per mark, and per function that a layer calls if asked for.
      Also the layers that a pattern means, in execution order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import LayerNotFoundError, TapError, continued, one_line
+from stackfeat.errors import LayerNotFoundError, TapError, UsageError, continued, one_line
 from stackfeat.layers.activations.call_trace import CallTrace, reason_of, trace_pass
 from stackfeat.layers.activations.dry_run import INFLUENCE, RANDOM, REORDER, examine
-from stackfeat.layers.taps.hooks import Fired, HookSession, eager
+from stackfeat.layers.taps.collector import Fired
+from stackfeat.layers.taps.hooks import HookSession
 from stackfeat.layers.taps.layers import Layers, named_layers, never_called, unwrap
+from stackfeat.layers.taps.passes import eager
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
-from stackfeat.layers.taps.tap import Read, Tap, resolve_taps
+from stackfeat.layers.taps.tap import Read, Tap, function_text, resolve_taps
 from stackfeat.layers.taps.values import Leaf
 from stackfeat.registry.resolve import suggest
 
@@ -38,7 +40,7 @@ class LayerRow:
     ----------
     name : str
     type : str
-        Its class, or ``mark``.
+        Its class, or ``mark``, or ``function``.
     inputs, outputs : str
         Shapes at the last call; empty where it was not called, or without an example.
     dtype : str
@@ -71,7 +73,7 @@ class LayerTable:
     Attributes
     ----------
     rows : tuple of LayerRow
-        In the order of definition, marks last.
+        In the order of definition, then marks, then functions in the order of their first call.
     model : str
         Class of the net.
     warning : str
@@ -131,7 +133,13 @@ class LayerTable:
         return str(self.to_frame().to_html(index=False))
 
 
-def list_layers(model: nn.Module, *example: Any, **kwargs: Any) -> LayerTable:
+def list_layers(
+    model: nn.Module,
+    *example: Any,
+    functions: bool = False,
+    example_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> LayerTable:
     """Return a table of the layers of a net.
 
     Parameters
@@ -140,9 +148,16 @@ def list_layers(model: nn.Module, *example: Any, **kwargs: Any) -> LayerTable:
         Is as before afterwards: modes, buffers, generators, hooks.
     *example, **kwargs
         Arguments of the net, of a few rows; without them the table has names and types only.
+    functions : bool
+        True adds a row for each function of torch that the forward of a layer calls itself, ``block.relu()``;
+        what torch's own layers without children call is left out: tap the layer.
+    example_kwargs : mapping of str to argument, optional
+        More arguments by name: those of a net whose forward has one called ``functions``, say.
 
     Raises
     ------
+    UsageError
+        If functions are asked for without an example, which alone can show them.
     TapError
         If the net is scripted, has lazy layers without a shape, or does not run on the example.
 
@@ -155,19 +170,29 @@ def list_layers(model: nn.Module, *example: Any, **kwargs: Any) -> LayerTable:
     '(2, 3)'
     """
     whole, model = model, unwrap(model)
+    kwargs = {**kwargs, **(example_kwargs or {})}
     layers = named_layers(model)
     names: dict[int, list[str]] = {}
     for name, layer in layers.items():
         names.setdefault(id(layer), []).append(name)
     listed = [own for own in names.values() if own[0]]
     if not example and not kwargs:
+        if functions:
+            raise UsageError(
+                "functions are found by running the net; got no example; give the arguments of forward, of a few rows"
+            )
         return LayerTable(tuple(row_of(layers, own, None) for own in listed), type(model).__name__)
     with eager(whole):
         with preserve_state(model), evaluating(model), plain_transformers():
-            trace = trace_pass(model, (example, kwargs))
+            trace = trace_pass(model, (example, kwargs), functions=functions)
         report = examine(model, (), example, kwargs)
     rows = [row_of(layers, own, trace) for own in listed]
     rows += [LayerRow(name, "mark", calls=trace.marks.count(name)) for name in dict.fromkeys(trace.marks)]
+    rows += [
+        row_of_function(name, function, trace)
+        for name, function in trace.functions
+        if calls_own(layers[name])
+    ]
     findings = ((report.reordered, REORDER), (report.influenced, INFLUENCE), (report.random, RANDOM))
     warning = "\n".join(text.format(where="its output") for keys, text in findings if keys)
     return LayerTable(tuple(rows), type(model).__name__, warning)
@@ -184,6 +209,19 @@ def row_of(layers: Layers, names: Sequence[str], trace: CallTrace | None) -> Lay
         problem = "" if calls else reason_of(layers, name, trace)
     n_weights = sum(weight.numel() for weight in layer.parameters())
     return LayerRow(name, type(layer).__name__, *shapes, calls, n_weights, tuple(others), problem)
+
+
+def calls_own(layer: nn.Module) -> bool:
+    """Whether the functions that a layer calls say more than the layer itself."""
+    is_from_torch = type(layer).__module__.partition(".")[0] == "torch"
+    return not is_from_torch or any(layer.children())
+
+
+def row_of_function(name: str, function: str, trace: CallTrace) -> LayerRow:
+    """Return what is known of a function that a layer calls."""
+    call = name, function
+    text = function_text(name, function)
+    return LayerRow(text, "function", *trace.function_shapes[call], calls=trace.functions[call])
 
 
 def layers_in_order(module: nn.Module, tap: Tap, inputs: Sequence[Tensor]) -> tuple[Tap, ...]:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from stackfeat.layers.taps.hooks import Hooks
 from stackfeat.layers.taps.layers import unique_layers
+from stackfeat.layers.taps.passes import Hooks
 from stackfeat.layers.taps.signature import Parameters, arguments_by_name, forward_parameters
 from stackfeat.layers.taps.values import first_tensor
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.value_graph import Call, Path, Value, ValueGraph, items_of, tensors_in
-from stackfeat.layers.taps.hooks import eager
 from stackfeat.layers.taps.layers import named_layers, unwrap
+from stackfeat.layers.taps.passes import eager
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Item, Side, Tap
 from stackfeat.layers.taps.values import (

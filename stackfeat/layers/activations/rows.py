@@ -17,16 +17,14 @@ from stackfeat.errors import TapError
 from stackfeat.layers.activations.dry_run import DryRunReport, Finding
 from stackfeat.layers.activations.layout import pool_rows, steps_axis, unfold_rows
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, mask_of_lengths, split_user_mask
-from stackfeat.layers.taps.hooks import Collector, Fired, Hooks, HookSession, combine, is_many, never_fired
+from stackfeat.layers.taps.collector import Collector, Fired, combine, is_many
+from stackfeat.layers.taps.hooks import HookSession, Stop, never_fired
 from stackfeat.layers.taps.layers import unwrap
+from stackfeat.layers.taps.passes import Hooks, forgetting_passes
 from stackfeat.layers.taps.tap import Read
 from stackfeat.layers.taps.values import Leaf, padded
 
 Deliver = Callable[[str, Tensor], None]
-
-
-class Stop(BaseException):
-    """Everything wanted has been read. No `Exception`, so that no net catches it."""
 
 
 class RowReading(Hooks):
@@ -102,9 +100,11 @@ class RowReading(Hooks):
         output = None
         self.is_running = True
         try:
-            output = self.model(*args, **own)
-        except Stop:
-            pass
+            with forgetting_passes():
+                output = self.model(*args, **own)
+        except Stop as stopped:
+            if stopped.session is not self.session:
+                raise
         finally:
             self.is_running = False
             self.session.stop_listening()
@@ -190,7 +190,7 @@ class RowReading(Hooks):
 
     def stop_if_done(self) -> None:
         if self.stops and self.n_taken >= self.n_wanted and not self.waiting:
-            raise Stop
+            raise Stop(self.session)
 
     def settle(self) -> None:
         """Deliver what had to be collected, and miss what never came."""

@@ -15,7 +15,7 @@ for each activation; without that it is as fast as the fused path, to whose laye
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stackfeat.layers.taps.layers import named_layers
 from stackfeat.layers.taps.runtime import replaced_attributes
 
 ONEDNN_CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
@@ -32,7 +33,7 @@ ONEDNN_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def fast_layers(
-    model: nn.Module, *, attention: bool = True, order_weights: bool = True
+    model: nn.Module, *, attention: bool = True, order_weights: bool = True, but: Sequence[str] = ()
 ) -> AbstractContextManager[None]:
     """Replace the forward of torch's own layers, and activations that nobody else sees.
 
@@ -43,9 +44,12 @@ def fast_layers(
         False leaves attention as it is: products need memory for steps x steps.
     order_weights : bool
         False leaves convolutions as they are: for a pass or two it does not pay.
+    but : sequence of str
+        Names of layers that are left as they are.
     """
     changes: list[tuple[nn.Module, str, Any]] = []
-    parts: Iterator[Any] = model.modules()
+    left = {id(part) for name, part in named_layers(model).items() if name in but} if but else set()
+    parts: Iterator[Any] = (part for part in model.modules() if id(part) not in left)
     for part in parts:
         if is_own(part, nn.Linear) and ONEDNN_LINEAR is not None:
             changes.append((part, "forward", partial(linear, part)))

@@ -41,6 +41,8 @@ class Placement:
         Whether a pass or two is all there is.
     is_fixed : bool
         Whether everything else follows from the net, shapes and device alone, never from values or timings.
+    as_written : tuple of str
+        Layers that call the functions of their own code, since taps read those.
     """
 
     device: torch.device
@@ -49,6 +51,7 @@ class Placement:
     plain_attention: bool = False
     few_rows: bool = False
     is_fixed: bool = False
+    as_written: tuple[str, ...] = ()
 
     @property
     def orders_weights(self) -> bool:
@@ -77,7 +80,12 @@ class Placement:
                 if self.is_fast:
                     stack.enter_context(inplace_relu(model))
                     stack.enter_context(
-                        fast_layers(model, attention=self.plain_attention, order_weights=self.orders_weights)
+                        fast_layers(
+                            model,
+                            attention=self.plain_attention,
+                            order_weights=self.orders_weights,
+                            but=self.as_written,
+                        )
                     )
                 if self.precision == "autocast":
                     stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))

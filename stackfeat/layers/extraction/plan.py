@@ -31,7 +31,7 @@ from stackfeat.layers.extraction.placement import (
     pays_plain_attention,
 )
 from stackfeat.layers.taps.runtime import preserve_state
-from stackfeat.layers.taps.tap import Pool, Taps, keyed, resolve_taps
+from stackfeat.layers.taps.tap import Pool, Taps, keyed, named_taps, resolve_taps
 from stackfeat.layers.taps.values import Arguments, first_tensor
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,9 @@ def find_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
     LayerNotFoundError, TapError
         If a tap cannot be read.
     """
+    by_name = [tap for _, tap in named_taps(model, taps)]
+    taps = dict(zip(taps, by_name, strict=True)) if isinstance(taps, Mapping) else by_name
+    placement = replace(placement, as_written=function_owners(model, taps))
     names, head = source.names, source.head(HEAD_ROWS)
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
     n_rows = min(len(head[0]), DRY_ROWS)
@@ -134,6 +137,14 @@ def find_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
             plans.clear()
         plans[key] = make_plan(model, source, taps, pool, placement)
     return plans[key]
+
+
+def function_owners(model: nn.Module, taps: Taps) -> tuple[str, ...]:
+    """Return the layers of which taps read functions that they call."""
+    given = [tap for _, tap in keyed(taps) if tap != PENULTIMATE and "()" in str(tap)]
+    return tuple(
+        dict.fromkeys(name for read in resolve_taps(model, given) if read.function for name in read.layers)
+    )
 
 
 def structure(model: nn.Module) -> Hashable:

@@ -1,33 +1,44 @@
 """Read activations inside a module while it runs.
 
 In:  a torch module, and taps that say where to read.
-Out: `tapped`: a dict from tap to a detached tensor, filled by the next forward pass; `Extractor`: a net that also
-     returns what its taps read. Both rest on `HookSession`, which sets hooks, passes on every live value and
-     removes the hooks, and on `Collector`, which keeps of all these values what a tap asks for.
+Out: `tapped`: a dict from tap to a detached tensor, filled by the next forward pass. It rests on `HookSession`, which
+     sets hooks, passes on every live value and removes the hooks.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Self
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.layers.taps.collector import Collector, Fired, Missing, combine, is_many
+from stackfeat.layers.taps.functions import LISTENING, FunctionCalls, unheard
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.marks import RUNNING
-from stackfeat.layers.taps.runtime import compiler_stands_back, plain_transformers, replaced_attributes
-from stackfeat.layers.taps.tap import Combine, Read, Tap, Taps, resolve_taps
-from stackfeat.layers.taps.values import Leaf, copied, padded, pick, pick_argument
+from stackfeat.layers.taps.passes import Hooks, eager, forgetting_passes, in_backward, is_under_way
+from stackfeat.layers.taps.runtime import plain_transformers
+from stackfeat.layers.taps.tap import Read, Tap, Taps, named_tap, resolve_taps
+from stackfeat.layers.taps.values import (
+    Arguments,
+    Leaf,
+    Path,
+    copied,
+    leaf_paths,
+    padded,
+    pick,
+    pick_argument,
+    walk_argument,
+    walk_into,
+)
 from stackfeat.registry.resolve import suggest
 
 
@@ -35,15 +46,37 @@ class Caught(dict[str, Any]):
     """What the taps read, by key; a tap whose layer never ran is an error that says why.
 
     Values are tensors, or lists of tensors for ``#all``.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether the block was ended after the last tap.
     """
 
     session: HookSession
 
-    def __getitem__(self, key: str | Tap) -> Any:
-        return super().__getitem__(str(key))
+    @property
+    def stopped(self) -> bool:
+        return self.session.stopped
+
+    def __getitem__(self, key: str | Tap | nn.Module) -> Any:
+        return super().__getitem__(str(named_tap(self.session.model, key)))
+
+    def copy(self) -> Caught:
+        """Return what is there now; later passes do not change it."""
+        same = Caught(self)
+        same.session = self.session
+        return same
 
     def __missing__(self, key: str) -> Any:
         reads = {read.key: read for read in self.session.reads}
+        items = [
+            item.key for (read, _), item in self.session.items.items() if read.key == key and item.key in self
+        ]
+        if items:
+            raise LayerNotFoundError(
+                f"a tap with [*] has a key for each tensor; got key={key!r}; the keys are {', '.join(items)}"
+            )
         if key in reads:
             raise never_fired(reads[key], self.session)
         raise LayerNotFoundError(
@@ -52,7 +85,7 @@ class Caught(dict[str, Any]):
 
 
 @contextmanager
-def tapped(model: nn.Module, taps: Taps, *, detach: bool = True) -> Iterator[Caught]:
+def tapped(model: nn.Module, taps: Taps, *, detach: bool = True, stop: bool = False) -> Iterator[Caught]:
     """Collect activations at the taps for as long as the block lasts.
 
     Parameters
@@ -60,17 +93,21 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True) -> Iterator[Cau
     model : nn.Module
         Runs as it always does, but transformers without their fused path and compiled parts as
         they were written.
-    taps : str, Tap, sequence of them, or mapping from key to tap
+    taps : str, Tap, layer, sequence of them, or mapping from key to tap
         See `Tap` and docs/taps.md.
     detach : bool
         False keeps the clones in the autograd graph, for losses on hidden layers.
+    stop : bool
+        True ends the block, not only the pass, once every tap has a value: code after the call of the net is
+        not run. A layer that runs several times is read at its first call, unless the tap names another.
 
     Yields
     ------
     dict of str to Tensor
         By the text as given, by ``str(tap)`` for a `Tap`, by layer for patterns and types: a
         detached clone of shape ``(n_rows, ...)``. Each forward pass replaces the values of the one
-        before. ``#all`` gives a list unless the tap says how to combine.
+        before. ``#all`` gives a list unless the tap says how to combine. Attribute ``stopped`` says whether
+        `stop` ended the block.
 
     Raises
     ------
@@ -90,10 +127,11 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True) -> Iterator[Cau
     """
     reads = resolve_taps(model, taps)
     caught = Caught()
-    collectors = {read: Collector(read.tap) for read in reads}
+    collectors: dict[Read, Collector] = {}
 
     def take(read: Read, fired: Fired, leaf: Leaf) -> None:
-        collectors[read].add(fired, copied(padded(leaf)[0], detach=detach))
+        collector = collectors.setdefault(read, Collector(read.tap))
+        collector.add(fired, copied(padded(leaf)[0], detach=detach))
         # Several values are put together once the pass is over; gradients come after that.
         if not is_many(read.tap) or read.tap.side == "grad" or not session.is_running:
             settle(read)
@@ -112,96 +150,33 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True) -> Iterator[Cau
             collector.clear()
 
     def finish() -> None:
-        for read in reads:
+        for read in collectors:
             settle(read)
 
-    session = HookSession(model, reads, take, on_start=restart, on_end=finish)
+    missing = Missing(reads) if stop else None
+    session = HookSession(model, reads, take, on_start=restart, on_end=finish, missing=missing)
     caught.session = session
     with plain_transformers(), session:
-        yield caught
+        try:
+            with forgetting_passes():
+                yield caught
+        except Stop as stopped:
+            if stopped.session is not session:
+                raise
 
 
-class Extractor(nn.Module):
-    """Call a net and its taps at once; ``torchextractor.Extractor`` can be replaced by it.
+class Stop(BaseException):
+    """Everything that a session wants has been read. No `Exception`, so that no net catches it."""
 
-    Parameters
-    ----------
-    model : nn.Module
-        Stays as it is: no hook is left on it between calls.
-    taps : str, Tap, sequence of them, or mapping from key to tap
-        See `Tap`.
-
-    Raises
-    ------
-    LayerNotFoundError, TapError
-        If a tap cannot be read.
-
-    Examples
-    --------
-    >>> import torch
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
-    >>> output, caught = Extractor(model, ["0"])(torch.randn(2, 4))
-    >>> caught["0"].shape
-    torch.Size([2, 3])
-    """
-
-    def __init__(self, model: nn.Module, taps: Taps) -> None:
-        super().__init__()
-        resolve_taps(model, taps)
-        self.model = model
-        self.taps = taps
-
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Caught]:
-        """Return the output of the model, and detached clones by key."""
-        with tapped(self.model, self.taps) as caught:
-            output = self.model(*args, **kwargs)
-        return output, caught
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """One call of a layer: its name, which call of it, which of all calls heard in this pass."""
-
-    layer: str
-    call: int
-    sequence: int
+    def __init__(self, session: HookSession) -> None:
+        super().__init__("the pass ends after the last tap")
+        self.session = session
 
 
 Take = Callable[[Read, Fired, Leaf], None]
 
-
-class Hooks(ABC):
-    """Hooks on a net for as long as a block lasts.
-
-    They hear the passes of the block alone: none of other threads, and none of readers (`extract` and its like)
-    that are called in the block.
-    """
-
-    stack: ExitStack
-    thread: int
-    n_readers: int
-
-    @abstractmethod
-    def attach(self, stack: ExitStack) -> None:
-        """Set hooks that are removed when `stack` is closed."""
-
-    def hears(self) -> bool:
-        """Whether what runs now belongs to this block."""
-        return threading.get_ident() == self.thread and RUNNING.n_readers == self.n_readers
-
-    def heard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a hook that does nothing in passes that do not belong to this block."""
-        return lambda *given: hook(*given) if self.hears() else None
-
-    def __enter__(self) -> Self:
-        self.thread, self.n_readers = threading.get_ident(), RUNNING.n_readers
-        with ExitStack() as stack:
-            self.attach(stack)
-            self.stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
+FunctionReads = list[tuple[Read, str]]
+"""What is read of a function that a layer calls, each with the name of the layer."""
 
 
 @dataclass(eq=False)
@@ -217,6 +192,8 @@ class HookSession(Hooks):
     on_start, on_end : callable, optional
         Called when a forward pass of the model begins and when it is complete. Calls of the model inside its own
         forward belong to the pass around them.
+    missing : Missing, optional
+        Ends a pass when nothing is missing any more.
 
     Attributes
     ----------
@@ -233,13 +210,23 @@ class HookSession(Hooks):
         How many calls of the model are under way, each inside the one before.
     caller : frame or None
         Where the outermost of them was made.
+    items : dict of (Read, path) to Read
+        What taps with ``[*]`` have met.
+    functions : FunctionCalls or None
+        Where taps read functions that layers call.
+    stopped : bool
+        Whether a pass was ended since nothing was missing.
     """
+
+    is_first: ClassVar[bool] = False
+    """Whether values pass here before other sessions see them."""
 
     model: nn.Module
     reads: Sequence[Read]
     take: Take
     on_start: Callable[[], None] | None = None
     on_end: Callable[[], None] | None = None
+    missing: Missing | None = None
     counts: Counter[tuple[Read, str]] = field(default_factory=Counter)
     n_fired: int = 0
     n_passes: int = 0
@@ -248,6 +235,9 @@ class HookSession(Hooks):
     elsewhere: dict[str, str] = field(default_factory=dict)
     depth: int = 0
     caller: FrameType | None = None
+    items: dict[tuple[Read, Path], Read] = field(default_factory=dict)
+    functions: FunctionCalls | None = None
+    stopped: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -258,21 +248,24 @@ class HookSession(Hooks):
         model = unwrap(self.model)
         stack.callback(self.stop_listening)
         stack.enter_context(eager(self.model))
-        stack.enter_context(model.register_forward_pre_hook(self.start, prepend=True))
         for read in self.reads:
             for name, layer in zip(read.layers, read.modules, strict=False):
-                stack.enter_context(self.hook(read, name, layer))
+                if not read.function:
+                    stack.enter_context(self.hook(read, name, layer))
+        self.functions = self.function_calls()
+        if self.functions is not None:
+            self.functions.attach(stack)
+        stack.enter_context(model.register_forward_pre_hook(self.start, prepend=True))
         stack.enter_context(model.register_forward_hook(self.end, always_call=True))
 
     def hook(self, read: Read, name: str, layer: nn.Module) -> RemovableHandle:
-        path, where = read.tap.path, read.where
         if read.tap.side == "input":
             # A pre-hook: behind an in-place layer a forward hook would see its input overwritten.
             def before(
                 _layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
             ) -> None:
                 if self.hears() and not in_backward():
-                    self.fire(read, name, pick_argument(layer, (args, kwargs or {}), path, where))
+                    self.hear_input(read, name, layer.forward, (args, kwargs or {}))
                 else:
                     self.note_thread(name)
 
@@ -282,12 +275,12 @@ class HookSession(Hooks):
             if not in_backward() and not self.hears():
                 self.note_thread(name)
             elif not in_backward():
-                self.fire(read, name, pick(output, path, where))
+                self.hear(read, name, output)
             elif len(self.without_graph.get((read, name), [])) == 1:
                 # A reentrant checkpoint made this value without a graph, and now makes it again. Segments come
                 # back last first, so that of several calls nobody knows which one this is.
                 fired = self.without_graph.pop((read, name))[0]
-                self.await_gradient(read, fired, pick(output, path, where))
+                self.await_gradient(read, fired, pick(output, read.path, read.where))
 
         return layer.register_forward_hook(after)
 
@@ -296,16 +289,84 @@ class HookSession(Hooks):
         if threading.get_ident() != self.thread:
             self.elsewhere[name] = threading.current_thread().name
 
-    def on_mark(self, name: str, value: Any) -> None:
+    def function_calls(self) -> FunctionCalls | None:
+        """Return who hears the functions that taps read, if there are any."""
+        reads: dict[nn.Module, dict[str, FunctionReads]] = {}
+        for read in self.reads if any(read.function for read in self.reads) else ():
+            for name, layer in zip(read.layers, read.modules, strict=False):
+                if read.function:
+                    reads.setdefault(layer, {}).setdefault(read.function, []).append((read, name))
+        if not reads:
+            return None
+
+        def before(layer: nn.Module, function: str, inputs: Arguments) -> Arguments:
+            is_ours = self.hears() and not in_backward()
+            return self.before_function(reads[layer][function], inputs) if is_ours else inputs
+
+        def after(layer: nn.Module, function: str, inputs: Arguments, result: Any) -> Any:
+            is_ours = self.hears() and not in_backward()
+            return self.after_function(reads[layer][function], inputs, result) if is_ours else result
+
+        return FunctionCalls(self.model, reads, before, after, self.is_first)
+
+    def before_function(self, reads: FunctionReads, inputs: Arguments) -> Arguments:
+        """Take what a function is given; return it."""
+        for read, name in reads:
+            if read.tap.side == "input":
+                self.hear_input(read, name, None, inputs)
+        return inputs
+
+    def after_function(self, reads: FunctionReads, _inputs: Arguments, result: Any) -> Any:
+        """Take what a function returns; return it."""
+        for read, name in reads:
+            if read.tap.side != "input":
+                self.hear(read, name, result)
+        return result
+
+    def on_mark(self, name: str, value: Any) -> Any:
         """Take a marked value."""
         if not self.hears():
-            return
+            return value
         self.marks_passed.append(name)
         for read in self.reads:
             if read.is_mark and read.layers[0] == name and not in_backward():
-                self.fire(read, name, pick(value, read.tap.path, read.where))
+                self.hear(read, name, value)
+        return value
 
-    def fire(self, read: Read, name: str, leaf: Leaf) -> None:
+    def hear(self, read: Read, name: str, value: Any) -> None:
+        """Take what a layer returned."""
+        if read.is_open:
+            self.hear_all(read, name, walk_into(value, read.path, read.where))
+        else:
+            self.fire(read, name, read, pick(value, read.path, read.where))
+
+    def hear_input(
+        self, read: Read, name: str, forward: Callable[..., Any] | None, inputs: Arguments
+    ) -> None:
+        """Take what a layer is given."""
+        if not read.is_open:
+            self.fire(read, name, read, pick_argument(forward, inputs, read.path, read.where))
+        elif read.path:
+            self.hear_all(read, name, walk_argument(forward, inputs, read.path, read.where))
+        else:
+            self.hear_all(read, name, dict(enumerate(inputs[0])) | inputs[1])
+
+    def hear_all(self, read: Read, name: str, value: Any) -> None:
+        """Take every tensor, each as a tap of its own."""
+        items = [
+            (self.items.setdefault((read, path), read.item(path)), leaf) for path, leaf in leaf_paths(value)
+        ]
+        call = self.counts[read, name]
+        for item, leaf in items:
+            self.counts[item, name] = call
+            self.fire(item, name, None, leaf)
+        self.counts[read, name] = call + 1
+        self.end_if_done(read, call)
+
+    def fire(self, read: Read, name: str, whole: Read | None, leaf: Leaf) -> None:
+        """Pass on the value of one call; `whole` is what has been read with it."""
+        if self.stopped:
+            raise Stop(self)  # the net goes on all the same
         call, wanted = self.counts[read, name], read.tap.call
         self.counts[read, name] += 1
         self.n_fired += 1
@@ -313,7 +374,19 @@ class HookSession(Hooks):
         if read.tap.side == "grad":
             self.await_gradient(read, fired, leaf)
         elif wanted == "all" or wanted < 0 or wanted == call:
-            self.take(read, fired, leaf)
+            if LISTENING.sessions:
+                with unheard():
+                    self.take(read, fired, leaf)
+            else:
+                self.take(read, fired, leaf)
+        if whole is not None and self.missing is not None:
+            self.end_if_done(whole, call)
+
+    def end_if_done(self, read: Read, call: int) -> None:
+        """End the pass if this was the last that was missing."""
+        if self.missing is not None and self.missing.is_last(read, call):
+            self.stopped = True
+            raise Stop(self)
 
     def await_gradient(self, read: Read, fired: Fired, leaf: Leaf) -> None:
         """Take the gradient at this output once it has been computed."""
@@ -345,7 +418,11 @@ class HookSession(Hooks):
         self.marks_passed.clear()
         self.without_graph.clear()
         if not self.is_running:
-            RUNNING.listeners.append(self.on_mark)
+            RUNNING.listeners.insert(0 if self.is_first else len(RUNNING.listeners), self.on_mark)
+        if self.functions is not None:
+            self.functions.listen()
+        if self.missing is not None:
+            self.missing.restart()
         if self.on_start is not None:
             self.on_start()
 
@@ -356,45 +433,17 @@ class HookSession(Hooks):
             self.depth -= 1
             return
         self.stop_listening()
+        if self.stopped:
+            raise Stop(self)
         if self.on_end is not None:
             self.on_end()
 
     def stop_listening(self) -> None:
         """Take the pass for ended."""
         self.depth, self.caller = 0, None
+        if self.functions is not None:
+            self.functions.leave()
         RUNNING.listeners[:] = [listener for listener in RUNNING.listeners if listener != self.on_mark]
-
-
-COMPILING = {"torch._dynamo", "torch.nn.attention.flex_attention"}
-"""Modules of torch that compile."""
-
-
-def in_backward() -> bool:
-    """Whether autograd runs: checkpointed layers are called again then, with values already heard."""
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-def is_under_way(call: FrameType | None) -> bool:
-    """Whether a function that was called in this thread has not returned yet."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame is not call:
-        frame = frame.f_back
-    return frame is not None
-
-
-@contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """Run compiled parts as they were written and parallel parts on one device, where hooks are heard."""
-    replicated = [
-        (part, "device_ids", part.device_ids[:1])
-        for part in model.modules()
-        if isinstance(part, nn.DataParallel) and len(part.device_ids) > 1
-    ]
-    with ExitStack() as stack:
-        if COMPILING & sys.modules.keys():  # something in this process may be compiled
-            stack.enter_context(compiler_stands_back())
-        stack.enter_context(replaced_attributes(replicated))
-        yield
 
 
 def never_fired(read: Read, session: HookSession) -> TapError:
@@ -423,9 +472,10 @@ def never_fired(read: Read, session: HookSession) -> TapError:
             f"the layer of tap {read.key!r} must be called in the thread that opened the block; got calls in thread "
             f"{elsewhere!r} alone; open the block in the thread that runs the layer"
         )
-    if read.is_mark and not session.n_passes:
+    if (read.is_mark or read.function) and not session.n_passes:
+        kind = "a function that is called" if read.function else "a mark that is passed"
         return TapError(
-            f"tap {read.key!r} must be a mark that is passed while the net is called; got no call of "
+            f"tap {read.key!r} must be {kind} while the net is called; got no call of "
             f"{type(unwrap(session.model)).__name__} itself; call model(...), not one of its methods or parts"
         )
     if read.is_mark:
@@ -438,6 +488,9 @@ def never_fired(read: Read, session: HookSession) -> TapError:
             f"tap {read.key!r} must name a layer or a mark that the net passes; got marks {passed}; "
             "stackfeat.list_layers(model, *example) shows both"
         )
+    if read.function and session.functions is not None:
+        calls = [session.functions.heard.get(layer, {}) for layer in read.modules]
+        return TapError(f"tap {read.key!r} cannot be read: {no_such_call(read, calls)}")
     called = max((n for (_, name), n in session.counts.items() if name in read.layers), default=0)
     got = f"{called} calls" if called else "no call"
     return TapError(
@@ -447,74 +500,19 @@ def never_fired(read: Read, session: HookSession) -> TapError:
     )
 
 
-@dataclass
-class Collector:
-    """The values of one tap in one forward pass; it holds no more of them than are asked for."""
-
-    tap: Tap
-    held: dict[tuple[str, int], tuple[int, Tensor]] = field(default_factory=dict)
-
-    def clear(self) -> None:
-        self.held.clear()
-
-    def add(self, fired: Fired, value: Tensor) -> None:
-        """Hold a value, and let go of those that it replaces.
-
-        The order is that of the forward pass: gradients come the other way round.
-        """
-        is_one = self.tap.call == -1 or (self.tap.call != "all" and self.tap.call >= 0)
-        key = (fired.layer, -1 if is_one else fired.call)
-        if key in self.held and self.held[key][0] > fired.sequence:
-            return
-        self.held[key] = (fired.sequence, value)
-        limit = self.limit
-        if limit is not None and len(self.held) > limit:
-            del self.held[min(self.held, key=lambda key: self.held[key][0])]
-
-    @property
-    def limit(self) -> int | None:
-        """How many values are asked for, at most."""
-        if self.tap.last is not None:
-            return self.tap.last
-        if self.tap.call == "all":
-            return None
-        return max(1, -self.tap.call)
-
-    def values(self) -> list[Tensor]:
-        """Return what is held, first call first; nothing where the layer ran too rarely."""
-        ordered = [value for _, value in sorted(self.held.values(), key=lambda pair: pair[0])]
-        if self.tap.last is not None or self.tap.call == "all":
-            return ordered
-        if self.tap.side == "grad":
-            return ordered[-1:]
-        return ordered[:1] if len(ordered) == self.limit else []
-
-
-def is_many(tap: Tap) -> bool:
-    """Whether a tap asks for several values."""
-    return tap.last is not None or tap.call == "all"
-
-
-def combine(values: Sequence[Tensor], how: Combine | None, key: str, axis: int | None = None) -> Tensor:
-    """Make one tensor of several.
-
-    ``concat``: side by side in `axis`, by default the last one, or the channels of images; ``mean``;
-    ``stack``: in a new dimension 1, so that rows stay in front.
-
-    Raises
-    ------
-    TapError
-        If the shapes do not allow it.
-    """
-    if axis is None:
-        axis = 1 if values[0].ndim >= 4 else -1
-    try:
-        if how == "stack":
-            return torch.stack(list(values), dim=min(1, values[0].ndim))
-        return torch.stack(list(values)).mean(0) if how == "mean" else torch.cat(list(values), dim=axis)
-    except RuntimeError as error:
-        shapes = [tuple(value.shape) for value in values]
-        raise TapError(
-            f"values that are combined must have fitting shapes; got shapes={shapes} at tap {key!r}; "
-            "tap these layers one by one, or pool them"
-        ) from error
+def no_such_call(read: Read, calls: Sequence[Mapping[str, int]]) -> str:
+    """Say why no call of a function came, given how often each was called by the layers."""
+    of = repr(read.layers[0]) if read.layers[0] else "the net's own forward"
+    n_calls = max((heard.get(read.function, 0) for heard in calls), default=0)
+    if n_calls:
+        last = f" to #{n_calls - 1}" if n_calls > 1 else ""
+        return (
+            f"{of} calls {read.function}() {n_calls} time{'s' if n_calls > 1 else ''} in a forward pass; got "
+            f"call={read.tap.call}; use #0{last}, or #-1 for the last"
+        )
+    names = list(dict.fromkeys(name for heard in calls for name in heard))
+    return (
+        f"{of} must call {read.function}() itself; got calls of {', '.join(names) or 'no function'}."
+        f"{suggest(read.function, names)} Functions that layers inside it call belong to those layers: "
+        "stackfeat.list_layers(model, *example, functions=True) lists them all"
+    )

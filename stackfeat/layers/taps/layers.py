@@ -101,6 +101,27 @@ def match_name(layers: Layers, name: str) -> str | None:
     return None
 
 
+def name_of(model: nn.Module, layer: nn.Module) -> str:
+    """Return the first name of a layer that is given itself.
+
+    Raises
+    ------
+    LayerNotFoundError
+        If the net does not hold this very layer.
+    """
+    layers = named_layers(unwrap(model))
+    name = canonical_names(layers).get(id(unwrap(layer)))
+    if name is None:
+        kind = type(layer).__name__
+        alike = [other for other, part in layers.items() if other and type(part) is type(layer)]
+        hint = f"Did you mean {' or '.join(map(repr, alike[:3]))}?" if alike else "Give its name."
+        raise LayerNotFoundError(
+            f"a layer that is given itself must be one of {type(model).__name__}; got a {kind} that is not in it "
+            f"(a copy of a net holds other layers). {hint}"
+        )
+    return name
+
+
 def match_pattern(pattern: str, names: Iterator[str] | list[str]) -> list[str]:
     """Return the names that a pattern means, in order.
 

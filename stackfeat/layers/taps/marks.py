@@ -28,13 +28,13 @@ class Running(threading.local):
     Attributes
     ----------
     listeners : list of callable
-        Whom marks are passed to: the sessions whose nets are running, outermost first.
+        The sessions whose nets are running: each gets a mark's value as the one before returned it.
     n_readers : int
         How many readers of our own run nets, each called by the one before.
     """
 
     def __init__(self) -> None:
-        self.listeners: list[Callable[[str, Any], None]] = []
+        self.listeners: list[Callable[[str, Any], Any]] = []
         self.n_readers = 0
 
 
@@ -54,7 +54,8 @@ def mark(name: str, value: Value) -> Value:
     Returns
     -------
     value
-        The same object. Nothing else happens unless the net is tapped; compiled code skips it.
+        The same object, unless `stackfeat.edited` puts another in its place. Nothing else happens unless the net is
+        tapped; compiled code skips it.
 
     Examples
     --------
@@ -70,7 +71,7 @@ def mark(name: str, value: Value) -> Value:
     """
     if not torch.compiler.is_compiling():
         for listener in RUNNING.listeners:
-            listener(name, value)
+            value = listener(name, value)
     return value
 
 

@@ -1,6 +1,6 @@
 """One place to read in a net, and how it is written.
 
-In:  text such as ``encoder.layers.*.dropout2:input[0]#-1``, or the parts of it.
+In:  text such as ``encoder.layers.*.dropout2:input[0]#-1`` or ``block.relu()#1``, its parts, or a layer itself.
 Out: a `Tap`, which is data: it knows no net.
      `resolve_taps` finds the layers of a net that taps mean.
 """
@@ -8,19 +8,22 @@ Out: a `Tap`, which is data: it knows no net.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Literal, cast, get_args
 
 from torch import nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.taps.layers import (
+    WRAPPED,
     Layers,
     canonical_names,
     match_name,
     match_pattern,
+    name_of,
     named_layers,
     never_called,
     not_found,
@@ -46,8 +49,13 @@ DIVIDERS = re.compile(r"[:\[#]|$")
 """Where the name of a layer may end in the text of a tap."""
 
 FORM = (
-    "'layer', 'layer:input', 'layer:grad', 'layer[0]', 'layer[key]', 'layer#0', 'layer#all' or 'block.*.act'"
+    "'layer', 'layer:input', 'layer:grad', 'layer[0]', 'layer[key]', 'layer[*]', 'layer#0', 'layer#all', "
+    "'layer.relu()' or 'block.*.act'"
 )
+
+FUNCTION = re.compile(r"(?:(?P<owner>.+)\.)?(?P<function>[A-Za-z_]\w*)\(\)")
+
+ALL_ITEMS = "*"
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,15 +64,16 @@ class Tap:
 
     Attributes
     ----------
-    layer : str, optional
-        Name of a layer, as in ``model.named_modules()``, or a name given to `stackfeat.mark`, or a
-        pattern: ``*`` and ``?`` stand for parts of one segment, ``**`` for any number of segments.
-        The empty name is the net itself.
+    layer : str or nn.Module, optional
+        Name of a layer, as in ``model.named_modules()``, or the layer itself; or a name given to
+        `stackfeat.mark`; or a pattern: ``*`` and ``?`` stand for parts of one segment, ``**`` for any number of
+        segments. The empty name is the net itself. ``block.relu()`` are the calls of torch's function
+        ``relu`` that the forward of ``block`` makes itself, ``relu()`` those of the net's own.
     side : {"output", "input", "grad"}
         What the layer returns, what it is given, or the gradient at its output.
     item : int, str or tuple of them, optional
         Which value of a tuple, list, dict or dataclass, or which argument; by default the first
-        tensor. A tuple goes deeper: ``(1, 0)`` is ``[1][0]``.
+        tensor. A tuple goes deeper: ``(1, 0)`` is ``[1][0]``. ``"*"`` is every tensor, under a key each.
     call : int or "all"
         Which call of a layer that runs several times in one forward pass; -1 is the last.
     pool : str
@@ -90,7 +99,7 @@ class Tap:
     'head:input'
     """
 
-    layer: str | None = None
+    layer: str | nn.Module | None = None
     side: Side = "output"
     item: Item = None
     call: int | Literal["all"] = -1
@@ -119,6 +128,11 @@ class Tap:
             raise TapError(
                 f"last must be 1 or more, with call -1, 0, 1, ... or 'all'; got last={self.last}, call={self.call}; "
                 "use call=-1"
+            )
+        if ALL_ITEMS in self.path[:-1] or (self.is_open and self.last is not None):
+            raise TapError(
+                f"[*] must stand at the end, and gives a key to each tensor; got item={self.item!r}, "
+                f"last={self.last}; name one item, or leave last away"
             )
 
     @classmethod
@@ -158,13 +172,26 @@ class Tap:
         return self.item if isinstance(self.item, tuple) else (self.item,)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it means every tensor there, each under a key of its own."""
+        return self.path[-1:] == (ALL_ITEMS,)
+
+    @property
     def is_pattern(self) -> bool:
         """Whether the tap may mean several layers."""
-        return self.layer is None or self.type is not None or is_pattern(self.layer)
+        is_text = isinstance(self.layer, str)
+        return self.layer is None or self.type is not None or (is_text and is_pattern(str(self.layer)))
+
+    @property
+    def owner_and_function(self) -> tuple[str, str] | None:
+        """Return the layer whose forward calls a function, and that function, where the tap is written like one."""
+        found = FUNCTION.fullmatch(self.layer) if isinstance(self.layer, str) else None
+        return None if found is None else (found["owner"] or "", found["function"])
 
     def __str__(self) -> str:
         kind = "" if self.type is None else f"<{self.type.__name__}>"
-        layer = f"{self.layer or ''}{kind}"
+        named = f"<{type(self.layer).__name__}>" if isinstance(self.layer, nn.Module) else self.layer or ""
+        layer = f"{named}{kind}"
         side = f":{self.side}" if self.side != "output" or not layer else ""
         items = "".join(f"[{item}]" for item in self.path)
         return f"{layer}{side}{items}{'' if self.call == -1 else f'#{self.call}'}"
@@ -179,7 +206,9 @@ class Tap:
         return f"Tap({', '.join(parts)})"
 
 
-Taps = str | Tap | Sequence[str | Tap] | Mapping[str, str | Tap]
+Place = str | Tap | nn.Module
+
+Taps = Place | Sequence[Place] | Mapping[str, Place]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +228,8 @@ class Read:
         Whether the name is one given to `stackfeat.mark`.
     from_pattern : bool
         Whether a pattern or a type chose the layer, so that it may well never run.
+    function : str
+        The function whose calls by these layers are read; empty for the layers themselves.
     """
 
     key: str
@@ -207,12 +238,35 @@ class Read:
     modules: tuple[nn.Module, ...]
     is_mark: bool = False
     from_pattern: bool = False
+    function: str = ""
 
-    @property
+    @cached_property
+    def path(self) -> tuple[int | str, ...]:
+        """The items of the tap, outermost first, without a star."""
+        return self.tap.path[:-1] if self.is_open else self.tap.path
+
+    @cached_property
+    def is_open(self) -> bool:
+        """Whether every tensor there is read."""
+        return self.tap.is_open
+
+    @cached_property
     def where(self) -> str:
         """The place in words, for messages."""
-        layer = self.layers[0] if len(self.layers) == 1 else str(self.tap)
+        layer = function_text(self.layers[0], self.function) if len(self.layers) == 1 else str(self.tap)
         return f"the {'input' if self.tap.side == 'input' else 'output'} of {layer!r}"
+
+    def item(self, path: tuple[int | str, ...]) -> Read:
+        """Return how one tensor of an open tap is read; its path begins where the star stands."""
+        items = "".join(f"[{key}]" for key in path)
+        key = self.key.replace("[*]", items) if "[*]" in self.key else f"{self.key}{items}"
+        whole = (*self.path, *path)
+        return replace(self, key=key, tap=replace(self.tap, item=whole or None))
+
+
+def function_text(layer: str, function: str) -> str:
+    """Return how the calls of a function by a layer are written; the layer itself without one."""
+    return f"{layer}{'.' if layer else ''}{function}()" if function else layer
 
 
 def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[Read, ...]:
@@ -221,9 +275,9 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[
     Parameters
     ----------
     model : nn.Module
-    taps : str, Tap, sequence of them, or mapping
+    taps : str, Tap, layer, sequence of them, or mapping
         The keys of a mapping name the values in the answer. Otherwise a text without wildcards is
-        its own key, and a pattern or type has one key per layer.
+        its own key, a layer has its name, and a pattern or type has one key per layer.
     pool : str
         Pooling of taps that are given as text.
 
@@ -237,7 +291,7 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[
     model = unwrap(model)
     layers = named_layers(model)
     found: dict[str, Read] = {}
-    for key, tap in keyed(taps):
+    for key, tap in named_taps(model, taps):
         parsed = parse_tap(model, tap, pool=pool) if isinstance(tap, str) else tap
         for read in reads_of(model, layers, parsed, tap if key is None and isinstance(tap, str) else key):
             known = found.setdefault(read.key, read)
@@ -278,22 +332,54 @@ def parse_tap(model: nn.Module, text: str, *, pool: Pool = "auto") -> Tap:
         raise TapError(f"{error}, or sf.Tap({text!r}) for a mark of that very name") from None
 
 
-def keyed(taps: Taps) -> list[tuple[str | None, str | Tap]]:
+def keyed(taps: Taps) -> list[tuple[str | None, Place]]:
     """Return every tap with the key that it was given, if any."""
     if isinstance(taps, Mapping):
         return list(taps.items())
-    return [(None, tap) for tap in ([taps] if isinstance(taps, str | Tap) else taps)]
+    return [(None, tap) for tap in ([taps] if isinstance(taps, str | Tap | nn.Module) else taps)]
+
+
+def named_taps(model: nn.Module, taps: Taps) -> list[tuple[str | None, str | Tap]]:
+    """Return every tap with the key that it was given, if any, and layers by their names.
+
+    Raises
+    ------
+    TapError
+        If something is no tap.
+    LayerNotFoundError
+        If a layer is not in the net.
+    """
+    if not isinstance(taps, str | Tap | nn.Module | Mapping | Iterable):
+        raise TapError(f"taps must be text, Tap, a layer, or several of them; got {type(taps).__name__}")
+    return [(key, named_tap(model, tap)) for key, tap in keyed(taps)]
+
+
+def named_tap(model: nn.Module, tap: Place) -> str | Tap:
+    if isinstance(tap, nn.Module):
+        return Tap(name_of(model, tap))
+    if isinstance(tap, Tap):
+        return replace(tap, layer=name_of(model, tap.layer)) if isinstance(tap.layer, nn.Module) else tap
+    if not isinstance(tap, str):
+        raise TapError(
+            f"a tap must be text, a Tap or a layer of the net; got {type(tap).__name__}; write {FORM}"
+        )
+    return tap
 
 
 def reads_of(model: nn.Module, layers: Layers, tap: Tap, key: str | None) -> Iterator[Read]:
     """Yield what one tap means."""
-    exact = None if tap.layer is None or tap.type is not None else match_name(layers, tap.layer)
+    text = cast(str | None, tap.layer)
+    exact = None if text is None or tap.type is not None else match_name(layers, text)
+    calls = tap.owner_and_function if exact is None else None
+    name, function = calls if calls is not None else (text, "")
+    if function and tap.type is None:
+        exact = "" if set(str(name).split(".")) <= set(WRAPPED) else match_name(layers, str(name))
     if exact is None and tap.is_pattern:
-        yield from reads_of_pattern(model, layers, tap, key)
+        yield from reads_of_pattern(model, layers, tap, key, name, function)
         return
-    name = exact if exact is not None else tap.layer or ""
+    name = exact if exact is not None else name or ""
     if exact is None:
-        if not mentions_mark(model):
+        if function or not mentions_mark(model):
             raise not_found(model, name, layers)
         if tap.side == "input":
             raise TapError(f"a mark has no input; got tap={key or str(tap)!r}; leave ':input' away")
@@ -302,12 +388,16 @@ def reads_of(model: nn.Module, layers: Layers, tap: Tap, key: str | None) -> Ite
     reason = never_called(layers, name)
     if reason is not None:
         raise TapError(f"a tapped layer must be one that runs; got layer={name!r}, which {reason}")
-    yield Read(key or str(tap), tap, (name,), (layers[name],))
+    yield Read(key or str(tap), tap, (name,), (layers[name],), function=function)
 
 
-def reads_of_pattern(model: nn.Module, layers: Layers, tap: Tap, key: str | None) -> Iterator[Read]:
+def reads_of_pattern(
+    model: nn.Module, layers: Layers, tap: Tap, key: str | None, pattern: str | None, function: str
+) -> Iterator[Read]:
     """Yield a read per matching layer, or one for all of them where the tap has `last`."""
-    names = match_pattern(tap.layer, list(layers)) if tap.layer else [name for name in layers if name]
+    names = match_pattern(pattern, list(layers)) if pattern else [name for name in layers if name]
+    if function and pattern and not pattern.replace("**", "").replace(".", ""):
+        names = ["", *names]  # any number of segments, none too: the forward of the net itself
     first = canonical_names({name: layers[name] for name in names})
     unique = [name for name in names if first[id(layers[name])] == name]
     kind = tap.type or nn.Module
@@ -315,9 +405,8 @@ def reads_of_pattern(model: nn.Module, layers: Layers, tap: Tap, key: str | None
     if not matches:
         raise not_found(model, str(tap), layers)
     if tap.last is not None:
-        yield Read(
-            key or str(tap), tap, tuple(matches), tuple(layers[name] for name in matches), from_pattern=True
-        )
+        modules = tuple(layers[name] for name in matches)
+        yield Read(key or str(tap), tap, tuple(matches), modules, from_pattern=True, function=function)
         return
     is_named = key is not None and key not in (str(tap), tap.layer) and not same_tap(key, tap)
     if is_named and len(matches) > 1:
@@ -326,10 +415,9 @@ def reads_of_pattern(model: nn.Module, layers: Layers, tap: Tap, key: str | None
             f"({', '.join(matches[:4])}); name one, or take the last K with Tap(..., last=K)"
         )
     for name in matches:
-        alone = replace(tap, layer=name, type=None)
-        yield Read(
-            (key if is_named else "") or str(alone), alone, (name,), (layers[name],), from_pattern=True
-        )
+        alone = replace(tap, layer=function_text(name, function), type=None)
+        own = (key if is_named else "") or str(alone)
+        yield Read(own, alone, (name,), (layers[name],), from_pattern=True, function=function)
 
 
 def same_tap(key: str, tap: Tap) -> bool:

@@ -1,18 +1,20 @@
-"""Find a tensor in what a layer is given or returns.
+"""Find a tensor in what a layer is given or returns, or put another in its place.
 
 In:  tensors, tuples, lists, dicts, dataclasses, nested and packed sequences, in any nesting.
-Out: plain tensors with a row per sample, and how long each row is where that is known.
+Out: plain tensors with a row per sample, and how long each row is where that is known; or the same structure around
+     another value.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from stackfeat.errors import TapError
@@ -20,6 +22,8 @@ from stackfeat.errors import TapError
 Leaf = Tensor | PackedSequence
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+Path = tuple[int | str, ...]
 
 
 def leaves(value: Any) -> Iterator[Leaf]:
@@ -33,13 +37,27 @@ def leaves(value: Any) -> Iterator[Leaf]:
 
 def parts(value: Any) -> list[Any]:
     """Return the values of a container in order; nothing for anything else."""
+    return [part for _, part in named_parts(value)]
+
+
+def named_parts(value: Any) -> list[tuple[Any, Any]]:
+    """Return the values of a container in order, each with its position, key or field."""
     if isinstance(value, Mapping):
-        return list(value.values())
+        return list(value.items())
     if isinstance(value, list | tuple):
-        return list(value)
+        return list(enumerate(value))
     if is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, field.name) for field in fields(value)]
+        return [(field.name, getattr(value, field.name)) for field in fields(value)]
     return []
+
+
+def leaf_paths(value: Any, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+    """Yield every tensor and packed sequence inside `value` with the path that leads there, in order."""
+    if isinstance(value, Tensor | PackedSequence):
+        yield path, value
+        return
+    for place, (name, part) in enumerate(named_parts(value)):
+        yield from leaf_paths(part, (*path, name if isinstance(name, int | str) else place))
 
 
 def first_tensor(value: Any) -> Any:
@@ -52,7 +70,7 @@ def all_tensors(value: Any) -> Iterator[Tensor]:
     return (leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves(value))
 
 
-def pick(value: Any, path: tuple[int | str, ...], where: str) -> Leaf:
+def pick(value: Any, path: Path, where: str) -> Leaf:
     """Return what `path` means inside `value`; the first tensor there.
 
     Raises
@@ -62,14 +80,7 @@ def pick(value: Any, path: tuple[int | str, ...], where: str) -> Leaf:
     """
     if not path and isinstance(value, Tensor):
         return value
-    picked = value
-    for key in path:
-        try:
-            picked = step_into(picked, key)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise TapError(
-                f"[{key}] must exist in {where}; got {describe(picked)}; correct the tap's [item]"
-            ) from error
+    picked = walk_into(value, path, where)
     leaf = next(leaves(picked), None)
     if leaf is None:
         raise TapError(
@@ -77,6 +88,24 @@ def pick(value: Any, path: tuple[int | str, ...], where: str) -> Leaf:
             f"{describe(picked)}{f' in {describe(value)}' if path else ''}; choose an [item] that is a tensor"
         )
     return leaf
+
+
+def walk_into(value: Any, path: Path, where: str) -> Any:
+    """Return what lies at `path` inside `value`.
+
+    Raises
+    ------
+    TapError
+        If the path leads nowhere. `where` says in words what `value` is.
+    """
+    for key in path:
+        try:
+            value = step_into(value, key)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise TapError(
+                f"[{key}] must exist in {where}; got {describe(value)}; correct the tap's [item]"
+            ) from error
+    return value
 
 
 def step_into(value: Any, key: int | str) -> Any:
@@ -96,20 +125,57 @@ def step_into(value: Any, key: int | str) -> Any:
     raise TypeError(f"{type(value).__name__} has no items")
 
 
-def pick_argument(layer: nn.Module, inputs: Arguments, path: tuple[int | str, ...], where: str) -> Leaf:
-    """Return one argument of a call: by position or name, however it was passed; by default the first tensor."""
+def replaced(value: Any, path: Path, new: Any) -> Any:
+    """Return a copy of `value` that holds `new` at `path`; what lies beside it is the same."""
+    if not path:
+        return new
+    key, changed = path[0], replaced(step_into(value, path[0]), path[1:], new)
+    if isinstance(value, tuple) and hasattr(value, "_replace"):  # a namedtuple
+        pair: Any = value
+        return pair._replace(**{key if isinstance(key, str) else pair._fields[key]: changed})
+    if isinstance(value, list | tuple):
+        items = list(value)
+        # A name in a tuple of torch's, such as that of torch.max, which has no `_replace`.
+        place = key if isinstance(key, int) else [item is step_into(value, key) for item in items].index(True)
+        items[place] = changed
+        return type(value)(items)
+    whole: Any = copy.copy(value)
+    if isinstance(value, Mapping):
+        whole[key if key in value else str(key) if str(key) in value else list(value)[int(key)]] = changed
+    else:
+        name = key if isinstance(key, str) else fields(value)[key].name
+        object.__setattr__(whole, name, changed)
+    return whole
+
+
+def pick_argument(forward: Callable[..., Any] | None, inputs: Arguments, path: Path, where: str) -> Leaf:
+    """Return one argument of a call: by position or name, however it was passed; by default the first tensor.
+
+    Functions of torch, which do not tell the names of their arguments, have no `forward`.
+    """
     args, kwargs = inputs
     if not path:
         return args[0] if args and isinstance(args[0], Tensor) else pick((*args, kwargs), (), where)
-    if isinstance(path[0], int) and -len(args) <= path[0] < len(args):
-        return pick(args, path, where)
-    named: dict[str, Any] = {**dict(kwargs)}
+    return pick(walk_argument(forward, inputs, path[:1], where), path[1:], where)
+
+
+def walk_argument(forward: Callable[..., Any] | None, inputs: Arguments, path: Path, where: str) -> Any:
+    """Return what lies at `path` in the arguments of a call."""
+    args = inputs[0]
+    is_position = isinstance(path[0], int) and -len(args) <= path[0] < len(args)
+    return walk_into(args if is_position else named_arguments(forward, inputs), path, where)
+
+
+def named_arguments(forward: Callable[..., Any] | None, inputs: Arguments) -> dict[str, Any]:
+    """Return the arguments of a call by their names, those without one left out."""
+    args, kwargs = inputs
+    if forward is None:
+        return dict(kwargs)
     try:
-        bound = inspect.signature(layer.forward).bind(*args, **kwargs)
-        named = {**bound.arguments, **named}
+        bound = inspect.signature(forward).bind(*args, **kwargs)
+        return {**bound.arguments, **kwargs}
     except (TypeError, ValueError):
-        pass  # a forward that takes anything: only what was passed by name has a name
-    return pick(named, path, where)
+        return dict(kwargs)  # a function that takes anything: only what was passed by name has a name
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:

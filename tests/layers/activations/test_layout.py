@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackfeat.layers.activations.layout import pool_rows, unfold_rows
-from stackfeat.layers.taps.hooks import combine
+from stackfeat.layers.taps.collector import combine
 
 POOLS = {
     "mean": lambda steps: steps.mean(0),

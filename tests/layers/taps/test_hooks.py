@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import LayerNotFoundError, TapError
-from stackfeat.layers.taps.hooks import Extractor, tapped
+from stackfeat.layers.taps.extractor import Extractor
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.layers import layer_names
 from stackfeat.layers.taps.marks import mark
 from stackfeat.layers.taps.tap import Tap
@@ -366,21 +367,109 @@ def test_a_mark_is_tapped_by_its_gradient_too() -> None:
     assert caught["double:grad"].tolist() == [3.0, 3.0]
 
 
-def test_the_extractor_returns_output_and_values_and_leaves_no_hook() -> None:
-    model, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)), torch.randn(5, 4)
-    output, caught = Extractor(model, ["0", "1", "2:input"])(x)
-    assert torch.equal(output, model(x))
-    assert torch.equal(caught["0"], model[0](x))
-    assert torch.equal(caught["1"], caught["2:input"])
+def test_layers_may_be_given_themselves() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 3)))
+    x, inner = torch.randn(4, 2), model[1][1]
+    with tapped(model, [model[0], Tap(inner, side="input"), model]) as caught:
+        output = model(x)
+    assert list(caught) == ["0", "1.1:input", ":output"]
+    assert torch.equal(caught[model[0]], model[0](x))
+    assert torch.equal(caught[Tap(inner, side="input")], model[0](x).relu())
+    assert torch.equal(caught[model], output)
+    with tapped(model, {"mine": model[1]}) as caught:
+        model(x)
+    assert torch.equal(caught["mine"], output)
+    with tapped(model, inner) as caught:
+        model(x)
+    assert list(caught) == ["1.1"]
+    _, caught = Extractor(model, [inner])(x)
+    assert torch.equal(caught[inner], output)
+
+
+def test_layers_given_themselves_are_found_behind_wrappers_and_special_names() -> None:
+    model = nn.Sequential(nn.ModuleDict({"user:item": nn.Linear(2, 2), "conv[0]#1": nn.Linear(2, 2)}))
+    model.forward = lambda x: [layer(x) for layer in model[0].values()]  # type: ignore[method-assign]
+    names = [Tap(layer) for layer in model[0].values()]
+    with tapped(model, names) as caught:
+        first, second = model(torch.randn(1, 2))
+    assert torch.equal(caught[names[0]], first)
+    assert torch.equal(caught[names[1]], second)
+    net = nn.Sequential(nn.Linear(2, 2))
+    wrapped = nn.DataParallel(net)
+    with tapped(wrapped, [wrapped.module[0], wrapped]) as caught:
+        wrapped(torch.randn(1, 2))
+    assert list(caught) == ["0", ":output"]
+
+
+def test_a_layer_of_another_net_is_refused_before_any_hook() -> None:
+    model, other = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))
+    message = r"a Linear that is not in it .* Did you mean '0'"
+    with pytest.raises(LayerNotFoundError, match=message), tapped(model, [other[0]]):
+        pass
+    with pytest.raises(LayerNotFoundError, match="Give its name"), tapped(model, Tap(nn.ReLU())):
+        pass
+    for wrong in (3, [3], {"a": 3}, [None]):
+        with pytest.raises(TapError, match=r"must be text, (a )?Tap"), tapped(model, wrong):  # type: ignore[arg-type]
+            pass
+    with tapped(model, "0") as caught, pytest.raises(LayerNotFoundError, match="not in it"):
+        caught[other[0]]
     assert n_hooks(model) == 0
-    with pytest.raises(LayerNotFoundError):
-        Extractor(model, ["nothing"])
 
 
-def test_the_extractor_is_a_module_around_the_net() -> None:
-    extractor = Extractor(nn.Sequential(nn.Linear(2, 2)), ["0"])
-    assert not extractor.eval().model.training
-    assert list(extractor.state_dict()) == ["model.0.weight", "model.0.bias"]
+def test_every_tensor_of_a_layer_has_a_key_of_its_own() -> None:
+    model, x = Recurrent().eval(), torch.randn(2, 7, 3)
+    states, (hidden, cell) = model.lstm(x)
+    with tapped(model, ["lstm[*]", "lstm[1][*]", "act[*]#0", "lstm:input[*]"]) as caught:
+        model(x)
+    expected = {"lstm[0]": states, "lstm[1][0]": hidden, "lstm[1][1]": cell, "lstm:input[0]": x}
+    expected |= {"act#0": model.act(states[:, -1])}
+    assert set(caught) == set(expected)
+    assert all(torch.equal(caught[key], values) for key, values in expected.items())
+    with pytest.raises(LayerNotFoundError, match=r"the keys are lstm\[0\], lstm\[1\]\[0\], lstm\[1\]\[1\]"):
+        caught["lstm[*]"]
+    with tapped(model, {"all": Tap("lstm", item="*"), "h": Tap("lstm", item=(1, "*"))}) as caught:
+        model(x)
+    assert list(caught) == ["all[0]", "all[1][0]", "all[1][1]", "h[0]", "h[1]"]
+
+
+def test_tensors_of_every_kind_of_container_have_keys_that_taps_have_too() -> None:
+    class Body(nn.Module):
+        def forward(self, x: Tensor, *, scale: float, mask: Tensor) -> Any:
+            return {"logits": x, "more": (None, Answer(x + 1, [x + 2])), 7: Pair(x + 3, "text")}
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Body()
+
+        def forward(self, x: Tensor) -> Any:
+            return self.body(x, scale=2.0, mask=x > 0)
+
+    net, x = Net(), torch.randn(2, 3)
+    with tapped(net, ["body[*]", "body:input[*]", "*[*]"]) as caught:
+        net(x)
+    keys = ["body[logits]", "body[more][1][logits]", "body[more][1][hidden][0]", "body[7][0]"]
+    assert list(caught) == ["body:input[0]", "body:input[mask]", *keys]
+    with tapped(net, list(caught)) as again:
+        net(x)
+    assert all(torch.equal(again[key], caught[key]) for key in caught)
+
+
+def test_gradients_and_calls_of_every_tensor_are_read() -> None:
+    model, x = Recurrent(), torch.randn(2, 7, 3)
+    with tapped(model, ["lstm:grad[*]", "act[*]#all", "lstm[*]#1"]) as caught:
+        model(x).sum().backward()
+    assert list(caught) == ["act#all", "lstm:grad[0]"]  # the others lead nowhere
+    assert len(caught["act#all"]) == 2
+    with pytest.raises(TapError, match="got 1 call"):
+        caught["lstm[*]#1"]
+
+
+def test_a_star_stands_at_the_end_and_for_one_layer() -> None:
+    for wrong in ({"item": ("*", 0)}, {"item": "*", "last": 2}):
+        with pytest.raises(TapError, match=r"\[\*\] must stand at the end"):
+            Tap("lstm", **wrong)  # type: ignore[arg-type]
+    assert str(Tap.parse("lstm[1][*]")) == "lstm[1][*]"
 
 
 def test_every_name_of_a_shared_layer_may_be_tapped() -> None:

@@ -17,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from stackfeat.errors import LayerNotFoundError, TapError
 from stackfeat.layers.activations.listing import list_layers
 from stackfeat.layers.extraction.extract import extract
-from stackfeat.layers.taps.hooks import Extractor, tapped
+from stackfeat.layers.taps.extractor import Extractor
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.marks import mark
 
 NAME = "marked_elsewhere"

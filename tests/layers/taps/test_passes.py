@@ -15,7 +15,8 @@ from stackfeat.errors import TapError
 from stackfeat.layers.activations.listing import layers_in_order, list_layers
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.extraction.extract import extract, read_rows
-from stackfeat.layers.taps.hooks import Extractor, tapped
+from stackfeat.layers.taps.extractor import Extractor
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.tap import Tap
 
 

@@ -19,7 +19,8 @@ from stackfeat.layers.activations.listing import list_layers
 from stackfeat.layers.activations.masks import USER_LENGTHS, USER_MASK
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.rows import RowReading
-from stackfeat.layers.taps.hooks import Extractor, tapped
+from stackfeat.layers.taps.extractor import Extractor
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.marks import mark
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers
 from stackfeat.layers.taps.tap import Tap, resolve_taps

@@ -100,9 +100,9 @@ def test_an_argument_is_chosen_by_name_or_position_however_it_was_passed() -> No
         for path, expected in (((), x), ((0,), x), (("x",), x), (("other",), y), (("scale",), z)):
             if path == () and not call[0]:
                 continue  # by default the first that was passed, in the order in which they were
-            assert pick_argument(Two(), call, path, "the input of 'two'") is expected, (call, path)
+            assert pick_argument(Two().forward, call, path, "the input of 'two'") is expected, (call, path)
     with pytest.raises(TapError, match=r"\[nothing\] must exist in the input of 'two'; got a dict with keys"):
-        pick_argument(Two(), ((x,), {}), ("nothing",), "the input of 'two'")
+        pick_argument(Two().forward, ((x,), {}), ("nothing",), "the input of 'two'")
 
 
 def test_mapping_keeps_containers_and_what_is_no_tensor() -> None:

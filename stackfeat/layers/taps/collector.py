@@ -1,0 +1,128 @@
+"""Of all the values that pass at a tap, those that it asks for.
+
+In:  values one by one, with the call that each belongs to.
+Out: what a tap means of them, and which taps have no value yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stackfeat.errors import TapError
+from stackfeat.layers.taps.tap import Combine, Read, Tap
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """One call of a layer: its name, which call of it, which of all calls heard in this pass."""
+
+    layer: str
+    call: int
+    sequence: int
+
+
+@dataclass
+class Collector:
+    """The values of one tap in one forward pass; it holds no more of them than are asked for."""
+
+    tap: Tap
+    held: dict[tuple[str, int], tuple[int, Tensor]] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        self.held.clear()
+
+    def add(self, fired: Fired, value: Tensor) -> None:
+        """Hold a value, and let go of those that it replaces.
+
+        The order is that of the forward pass: gradients come the other way round.
+        """
+        is_one = self.tap.call == -1 or (self.tap.call != "all" and self.tap.call >= 0)
+        key = (fired.layer, -1 if is_one else fired.call)
+        if key in self.held and self.held[key][0] > fired.sequence:
+            return
+        self.held[key] = (fired.sequence, value)
+        limit = self.limit
+        if limit is not None and len(self.held) > limit:
+            del self.held[min(self.held, key=lambda key: self.held[key][0])]
+
+    @property
+    def limit(self) -> int | None:
+        """How many values are asked for, at most."""
+        if self.tap.last is not None:
+            return self.tap.last
+        if self.tap.call == "all":
+            return None
+        return max(1, -self.tap.call)
+
+    def values(self) -> list[Tensor]:
+        """Return what is held, first call first; nothing where the layer ran too rarely."""
+        ordered = [value for _, value in sorted(self.held.values(), key=lambda pair: pair[0])]
+        if self.tap.last is not None or self.tap.call == "all":
+            return ordered
+        if self.tap.side == "grad":
+            return ordered[-1:]
+        return ordered[:1] if len(ordered) == self.limit else []
+
+
+def is_many(tap: Tap) -> bool:
+    """Whether a tap asks for several values."""
+    return tap.last is not None or tap.call == "all"
+
+
+def combine(values: Sequence[Tensor], how: Combine | None, key: str, axis: int | None = None) -> Tensor:
+    """Make one tensor of several.
+
+    ``concat``: side by side in `axis`, by default the last one, or the channels of images; ``mean``;
+    ``stack``: in a new dimension 1, so that rows stay in front.
+
+    Raises
+    ------
+    TapError
+        If the shapes do not allow it.
+    """
+    if axis is None:
+        axis = 1 if values[0].ndim >= 4 else -1
+    try:
+        if how == "stack":
+            return torch.stack(list(values), dim=min(1, values[0].ndim))
+        return torch.stack(list(values)).mean(0) if how == "mean" else torch.cat(list(values), dim=axis)
+    except RuntimeError as error:
+        shapes = [tuple(value.shape) for value in values]
+        raise TapError(
+            f"values that are combined must have fitting shapes; got shapes={shapes} at tap {key!r}; "
+            "tap these layers one by one, or pool them"
+        ) from error
+
+
+class Missing:
+    """The taps that have no value yet in this pass.
+
+    Raises
+    ------
+    TapError
+        If only the end of a pass could say which value a tap means.
+    """
+
+    def __init__(self, reads: Sequence[Read]) -> None:
+        self.reads = reads
+        self.restart()
+        for read in reads:
+            tap = read.tap
+            if tap.side == "grad" or is_many(tap) or int(tap.call) < -1:
+                raise TapError(
+                    f"with stop=True a tap must mean one call that is known when it comes; got tap={read.key!r}; "
+                    "name a call, such as #0, or leave stop away"
+                )
+
+    def restart(self) -> None:
+        self.left = set(self.reads)
+
+    def is_last(self, read: Read, call: int) -> bool:
+        """Note that a call was read; say whether it was the last that is wanted."""
+        if read.tap.call in (-1, call):
+            self.left.discard(read)
+        return not self.left
