@@ -183,6 +183,10 @@ def output_rows(value: object, n_rows: int, *, several: bool = False) -> Tensor:
             f"a net must return a tensor of shape (n_rows, n_outputs); got {got}; "
             "pool or flatten inside forward, and keep the batch in dimension 0"
         )
+    if output.is_complex():
+        raise MemberError(
+            f"a net must return real numbers; got {output.dtype}; return real and imaginary parts, or their size"
+        )
     rows: Tensor = output[:, None] if output.ndim == 1 else output
     return rows
 

@@ -37,7 +37,7 @@ from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.signature import BY_POSITION, arguments_by_name, forward_parameters
 from stackfeat.layers.taps.tap import Read
-from stackfeat.layers.taps.values import Arguments, Leaf, copied, first_tensor, padded
+from stackfeat.layers.taps.values import Arguments, Leaf, copied, leaves, padded
 
 OUTPUT = "<output>"
 """Key of the net's own output: no tap can be called so."""
@@ -303,10 +303,10 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
     args, kwargs = inputs
     masks.restart(args, kwargs)
     with feature_axes(model) as axes, masks, HookSession(model, reads, take) as session:
-        output = first_tensor(model(*args, **kwargs))
+        output = next(leaves(model(*args, **kwargs)), None)
     run.calls = {read.key: [session.counts[read, layer] for layer in read.layers] for read in reads}
     run.values = {key: collector.values() for key, collector in collectors.items()}
-    run.values[OUTPUT] = [] if output is None or output.is_nested else [output]
+    run.values[OUTPUT] = [] if output is None else [copied(padded(output)[0])]
     return run
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.layers.taps.tap import Pool
-from stackfeat.layers.taps.values import first_tensor
+from stackfeat.layers.taps.values import EXACT_BYTES, first_tensor, real_columns
 
 CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
@@ -167,17 +167,16 @@ def pool_rows(
     Returns
     -------
     Tensor of shape (n_rows, n_columns), or (n_rows, ...) for ``none``
+        Complex values give the real parts of all features, then the imaginary ones.
     """
     rows = values if batch_axis == 0 else values.movedim(batch_axis, 0)
-    if rows.ndim == 1:
-        return rows[:, None]
-    if rows.ndim == 2 or pool == "none":
-        return rows
-    if pool == "flatten":
-        return rows.flatten(1)
+    if rows.ndim <= 2 or pool == "flatten":
+        return real_columns(rows.flatten(1) if rows.ndim > 1 else rows[:, None], 1)
     axis = features_axis if features_axis is not None else (1 if rows.ndim > 3 else -1)
+    if pool == "none":
+        return real_columns(rows, axis)
     # (n_rows, n_positions, n_columns)
-    steps = rows.movedim(axis, -1).flatten(1, -2)
+    steps = real_columns(rows.movedim(axis, -1).flatten(1, -2), -1)
     return pool_steps(steps, pool, mask if mask is not None and mask.shape == steps.shape[:2] else None)
 
 
@@ -192,6 +191,7 @@ def pool_steps(steps: Tensor, pool: Pool, mask: Tensor | None) -> Tensor:
         last = positions.masked_fill(~mask, 0).amax(1)
         return steps[torch.arange(len(steps), device=steps.device), last.to(steps.device)]
     if mask is not None:
+        steps = steps.float() if steps.dtype is torch.bool else steps
         keep = mask.to(steps.device)[:, :, None]
         if pool == "max":
             lowest = float("-inf") if steps.is_floating_point() else torch.iinfo(steps.dtype).min
@@ -204,7 +204,10 @@ def pool_steps(steps: Tensor, pool: Pool, mask: Tensor | None) -> Tensor:
 
 def wide(values: Tensor) -> Tensor:
     """Return values in a type that can be summed without loss."""
-    return values if values.dtype in WIDE or values.is_complex() else values.to(torch.float32)
+    if values.dtype in WIDE:
+        return values
+    is_long = not values.is_floating_point() and values.element_size() > EXACT_BYTES
+    return values.to(torch.float64 if is_long else torch.float32)
 
 
 def unfold_rows(values: Tensor, n_rows: int, *, step_major: bool) -> Tensor:

@@ -117,6 +117,11 @@ class RowReading(Hooks):
             return  # somebody else's forward pass
         values, lengths = padded(leaf)
         finding = self.examination.findings[read.key]
+        if isinstance(leaf, Tensor) and leaf.is_nested and len({row.shape[1:] for row in leaf.unbind()}) > 1:
+            raise TapError(
+                f"rows at tap {read.key!r} must differ in their length alone; got a nested tensor whose rows are "
+                f"{', '.join(str(tuple(row.shape)) for row in leaf.unbind()[:3])}, ...; tap a layer that pools them"
+            )
         mask, waits = None, False
         if lengths is not None:
             n_steps = values.shape[1]

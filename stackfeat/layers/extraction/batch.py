@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stackfeat.layers.extraction.files import Outputs
 from stackfeat.layers.extraction.inputs import Columns
-from stackfeat.layers.taps.values import Arguments
+from stackfeat.layers.taps.values import Arguments, as_float32
 from stackfeat.log import console
 
 CACHE_BYTES = 4 << 20
@@ -217,10 +217,10 @@ class Delivery:
         if len(rows) != n_rows:
             rows = rows[:n_rows]
         if self.device.type != "cuda":
-            self.outputs.write(key, self.start, rows.to("cpu", torch.float32))
+            self.outputs.write(key, self.start, as_float32(rows, key).to("cpu"))
             return
         host = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
-        host.copy_(rows.to(torch.float32), non_blocking=True)
+        host.copy_(as_float32(rows, key), non_blocking=True)
         self.waiting.append((key, self.start, host))
 
     def end(self) -> None:

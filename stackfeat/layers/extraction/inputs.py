@@ -98,7 +98,11 @@ def to_column(array: Any) -> Column:
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """Return floats and booleans as float32, integers as int64."""
+    """Return floats and booleans as float32, integers as int64; complex numbers are refused."""
+    if np.iscomplexobj(array):
+        raise UsageError(
+            f"inputs must be real numbers; got {array.dtype}; give real and imaginary parts as columns"
+        )
     dtype: Any = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
     values = np.ascontiguousarray(array, dtype=dtype)
     return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -32,7 +32,7 @@ from stackfeat.layers.extraction.placement import (
 )
 from stackfeat.layers.taps.runtime import preserve_state
 from stackfeat.layers.taps.tap import Pool, Taps, keyed, named_taps, resolve_taps
-from stackfeat.layers.taps.values import Arguments, first_tensor
+from stackfeat.layers.taps.values import Arguments, first_tensor, real_columns
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ def read_few(model: nn.Module, plan: Plan, few: Columns) -> dict[str, Tensor]:
     caught: dict[str, Tensor] = {}
 
     def keep(key: str, rows: Tensor) -> None:
-        caught[key] = rows.to("cpu", torch.float64, copy=True)
+        caught[key] = real_columns(rows, -1).to("cpu", torch.float64, copy=True)
 
     args, kwargs = plan.feed([column.clone() for column in few], DRY_ROWS)
     with plan.placement.apply(model), torch.no_grad(), plan.read(model, keep) as reading:

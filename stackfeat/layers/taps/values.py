@@ -225,6 +225,52 @@ def padded(leaf: Leaf) -> tuple[Tensor, Tensor | None]:
     return (leaf.to_dense() if leaf.layout != torch.strided else leaf), None
 
 
+EXACT_BYTES = 2
+"""Numbers of so many bytes are exact in float32, whatever their type."""
+LARGEST_WHOLE = 2**24
+"""Beyond it float32 cannot tell whole numbers from their neighbours."""
+
+
+def as_float32(rows: Tensor, key: str) -> Tensor:
+    """Return what a layer gave as float32; the digits of float64 are rounded, nothing else is lost.
+
+    Raises
+    ------
+    TapError
+        If real numbers are beyond float32, or whole numbers would become others; or if numbers are complex.
+    """
+    if rows.dtype is torch.float32:
+        return rows
+    if rows.is_complex():
+        raise TapError(
+            f"values at tap {key!r} must be real here; got {rows.dtype}; return the real parts apart"
+        )
+    values = rows.to(torch.float32)
+    if rows.element_size() <= EXACT_BYTES or not rows.numel():
+        return values
+    if rows.is_floating_point():
+        if bool((values.isinf() & rows.isfinite()).any()):
+            largest = float(rows[rows.isfinite()].abs().max())
+            raise TapError(
+                f"values at tap {key!r} must fit into float32, in which features are kept; got {largest:.3g}, which "
+                "is infinite there; scale them, or read the layer with sf.tapped, which keeps its kind of numbers"
+            )
+        return values
+    largest = float(rows.to(torch.float64).abs().max())
+    if largest > LARGEST_WHOLE:
+        raise TapError(
+            f"whole numbers at tap {key!r} must fit into float32, in which features are kept; got {largest:.0f}, "
+            f"beyond 2**24 = {LARGEST_WHOLE}, where neighbours become one; they are codes rather than features: read "
+            "them with sf.tapped, which keeps their kind, or tap another layer"
+        )
+    return values
+
+
+def real_columns(values: Tensor, axis: int) -> Tensor:
+    """Return complex values as real ones, twice as many along `axis`: all real parts, then all imaginary ones."""
+    return torch.cat([values.real, values.imag], axis) if values.is_complex() else values
+
+
 def copied(values: Tensor, *, detach: bool = True) -> Tensor:
     """Return a copy that nothing overwrites and that may enter autograd, also out of inference mode."""
     if detach and values.is_inference():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from stackfeat.errors import LayerNotFoundError, TapError, UsageError
-from stackfeat.layers.extraction.extract import extract
+from stackfeat.layers.extraction.extract import extract, read_rows
+from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.runtime import fast_matmul_is_exact
+from stackfeat.layers.taps.tap import Tap
 
 
 def make_net() -> nn.Sequential:
@@ -379,3 +382,135 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 def test_a_layer_that_does_not_exist_is_refused_with_the_nearest() -> None:
     with pytest.raises(LayerNotFoundError, match="left"):
         extract(TwoInputs(), (A, B), "lefft")
+
+
+class Given(nn.Module):
+    """Passes what `make` makes of its rows through a layer that is tapped."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.make, self.layer, self.head = make, nn.Identity(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer(self.make(x))
+        return self.head(x)
+
+
+def spectrum(x: Tensor) -> Tensor:
+    return torch.complex(x, 2 * x + 1)
+
+
+COMPLEX = {
+    "columns": (spectrum, "auto", lambda x: np.hstack([x, 2 * x + 1])),
+    "one column": (lambda x: spectrum(x)[:, 0], "auto", lambda x: np.stack([x[:, 0], 2 * x[:, 0] + 1], 1)),
+    "half": (lambda x: spectrum(x).to(torch.complex32), "auto", lambda x: np.hstack([x, 2 * x + 1])),
+    "double": (lambda x: spectrum(x).to(torch.complex128), "auto", lambda x: np.hstack([x, 2 * x + 1])),
+    "sequence": (lambda x: spectrum(x)[:, None].repeat(1, 3, 1), "mean", lambda x: np.hstack([x, 2 * x + 1])),
+    "largest": (
+        lambda x: torch.stack([spectrum(x), spectrum(-x)], 1),
+        "max",
+        lambda x: np.hstack([np.maximum(x, -x), np.maximum(2 * x + 1, 1 - 2 * x)]),
+    ),
+    "maps": (
+        lambda x: spectrum(x)[:, :, None, None].repeat(1, 1, 2, 2),
+        "auto",
+        lambda x: np.hstack([x, 2 * x + 1]),
+    ),
+    "flat": (
+        lambda x: spectrum(x).reshape(-1, 2, 2),
+        "flatten",
+        lambda x: np.hstack([x, 2 * x + 1]),
+    ),
+    "shape": (
+        lambda x: spectrum(x)[:, None],
+        "none",
+        lambda x: np.hstack([x, 2 * x + 1])[:, None],
+    ),
+    "steps first": (
+        lambda x: spectrum(x)[None].repeat(3, 1, 1),
+        "mean",
+        lambda x: np.hstack([x, 2 * x + 1]),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_values_give_real_and_imaginary_columns(name: str, tmp_path: Path) -> None:
+    make, pool, truth = COMPLEX[name]
+    x = torch.randn(20, 4)
+    tolerance = 5e-3 if name == "half" else 1e-5
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*discards the imaginary part")
+        for out in (None, tmp_path / "out"):
+            got = extract(Given(make), x, "layer", pool=pool, out=out)["layer"]
+            assert got.dtype == np.float32
+            assert got == pytest.approx(truth(x.numpy()), abs=tolerance, rel=tolerance)
+        read = read_rows(Given(make), [x], {"a": Tap("layer")}, device=torch.device("cpu"))[1]["a"]
+        assert read.shape == (20, {"one column": 2, "flat": 4}.get(name, 8))
+        net = Given(make)
+        with tapped(net, "layer") as caught:
+            net(x)
+        assert torch.equal(torch.view_as_real(caught["layer"]), torch.view_as_real(make(x)))
+
+
+KINDS = {
+    "booleans": (lambda x: x > 0, lambda x: x > 0),
+    "bytes": (lambda x: (x.abs() * 50).to(torch.uint8), lambda x: (np.abs(x) * 50).astype(np.uint8)),
+    "ids": (lambda x: (x * 1000).long() + 2**23, lambda x: (x * 1000).astype(np.int64) + 2**23),
+    "doubles": (lambda x: x.double() * 1e30, lambda x: x.astype(np.float64) * 1e30),
+    "halves": (lambda x: x.bfloat16(), lambda x: torch.from_numpy(x).bfloat16().float().numpy()),
+    "quantised": (
+        lambda x: torch.quantize_per_tensor(x.clamp(-3, 3).round(), 1.0, 0, torch.qint8),
+        lambda x: np.round(np.clip(x, -3, 3)),
+    ),
+    "sparse": (lambda x: x.relu().to_sparse(), lambda x: np.maximum(x, 0)),
+    "sparse rows": (lambda x: x.relu().to_sparse_csr(), lambda x: np.maximum(x, 0)),
+    "nested": (
+        lambda x: torch.nested.nested_tensor([row.repeat(1 + int(row[0] > 0), 1) for row in x]),
+        lambda x: x,
+    ),
+    "jagged": (
+        lambda x: torch.nested.nested_tensor(
+            [row.repeat(1 + int(row[0] > 0), 1) for row in x], layout=torch.jagged
+        ),
+        lambda x: x,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_number_arrives_as_it_was(name: str, tmp_path: Path) -> None:
+    make, truth = KINDS[name]
+    x = torch.randn(20, 4)
+    for out in (None, tmp_path):
+        got = extract(Given(make), x, "layer", out=out)["layer"]
+        assert got.dtype == np.float32
+        assert np.asarray(got) == pytest.approx(truth(x.numpy()).astype(np.float32), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: x.long() + 2**30, r"whole numbers at tap 'layer'.*beyond 2\*\*24"),
+        (lambda x: (x * 1e9).int(), r"whole numbers at tap 'layer'.*keeps their kind"),
+        (lambda x: x.double() * 1e200, "values at tap 'layer' must fit into float32.*infinite"),
+        (
+            lambda x: torch.nested.nested_tensor([torch.ones(2, 1 + int(row[0] > 0), 4) * row for row in x]),
+            "rows at tap 'layer' must differ in their length alone",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_would_be_lost_on_the_way_is_refused(make: Any, message: str, tmp_path: Path) -> None:
+    x = torch.randn(20, 4)
+    for options in ({}, {"out": tmp_path}):
+        with pytest.raises(TapError, match=message):
+            extract(Given(make), x, "layer", **options)
+    with pytest.raises(TapError, match=message):
+        read_rows(Given(make), [x], {"layer": Tap("layer")}, device=torch.device("cpu"))
+    net = Given(make)
+    with tapped(net, "layer") as caught:
+        net(x)
+    assert caught["layer"].dtype == make(x).dtype

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 from stackfeat.errors import TapError
 from stackfeat.layers.taps.values import (
     all_tensors,
+    as_float32,
     copied,
     first_tensor,
     for_autograd,
@@ -21,6 +22,7 @@ from stackfeat.layers.taps.values import (
     padded,
     pick,
     pick_argument,
+    real_columns,
 )
 
 Pair = namedtuple("Pair", ["left", "right"])
@@ -159,3 +161,45 @@ def test_what_was_made_in_inference_mode_may_enter_autograd_afterwards() -> None
     assert args[1] == 3
     plain = torch.ones(1)
     assert for_autograd((plain,), {})[0][0] is plain, "others are passed on as they are"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.tensor([[1.5, -2.0]]),
+        torch.tensor([[1.5, -2.0]], dtype=torch.bfloat16),
+        torch.tensor([[1.5, -2.0]], dtype=torch.float16),
+        torch.tensor([[1.5, float("inf"), float("nan")]], dtype=torch.float64),
+        torch.tensor([[True, False]]),
+        torch.tensor([[0, 255]], dtype=torch.uint8),
+        torch.tensor([[2**24, -(2**24)]]),
+        torch.tensor([[65535]], dtype=torch.uint16),
+        torch.tensor([[2**24]], dtype=torch.uint64),
+        torch.empty(0, 3, dtype=torch.int64),
+    ],
+)
+def test_what_float32_holds_is_the_same_numbers(values: Tensor) -> None:
+    found = as_float32(values, "t")
+    assert found.dtype is torch.float32
+    assert torch.equal(found.double().nan_to_num(7), values.double().nan_to_num(7))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.tensor([[3, 2**24 + 1]]), "16777217, beyond"),
+        (torch.tensor([[-(2**24) - 1]], dtype=torch.int32), "16777217, beyond"),
+        (torch.tensor([[2**63]], dtype=torch.uint64), "9223372036854775808, beyond"),
+        (torch.tensor([[1e39, 1.0]], dtype=torch.float64), "1e[+]39, which is infinite there"),
+        (torch.tensor([[1j]]), "must be real here; got torch.complex64"),
+    ],
+)
+def test_what_float32_does_not_hold_is_refused_by_name(values: Tensor, message: str) -> None:
+    with pytest.raises(TapError, match=f"at tap 'layer.3'.*{message}"):
+        as_float32(values, "layer.3")
+
+
+def test_complex_columns_are_all_real_parts_and_then_all_imaginary_ones() -> None:
+    values = torch.tensor([[1 + 2j, 3 + 4j]])
+    assert real_columns(values, 1).tolist() == [[1, 3, 2, 4]]
+    assert torch.equal(real_columns(values.real, 1), values.real)
