@@ -41,6 +41,8 @@ HIDDEN_ACTIVATION = re.compile(
     r"(re|ge|se|ce|si|e|leaky_re|pre)lu|_prelu_kernel|hardtanh|hardswish|mish|tanh"
 )
 """What follows a hidden layer. An output may end so too, but then nothing else says that it is none."""
+NEVER_LAST = re.compile(r"gelu|silu|hardswish|mish")
+"""Hidden activations that no output ends in."""
 AFFINE = re.compile(r"|add|sub|clone|_to_copy|_unsafe_view")
 HEAD_NAMES = frozenset(
     ["head", "heads", "fc", "classifier", "last_linear", "logits", "score", "classification_head"]
@@ -79,13 +81,23 @@ def find_penultimate(model: nn.Module, *example: Any, output_item: Item = None, 
     whole, model = model, unwrap(model)
     given = for_autograd(example, kwargs)
     with preserve_state(model), evaluating(model), plain_transformers(), eager(whole), quiet():
-        inputs = copies(given)
-        graph = ValueGraph(model, inputs)
-        output = graph.run(model, inputs)
-        search = HeadSearch(model, graph, followed(output, output_item))
+        search, output = record(model, given, output_item)
+        if not search.tail.last and search.graph.has_unknown:
+            # Values that came back from elsewhere, such as NumPy, may have been made of the arguments.
+            search, output = record(model, given, output_item, unknown_is_data=True)
         tap = search.tap()
         search.check_dependence(tap, given, output)
     return tap
+
+
+def record(
+    model: nn.Module, given: Arguments, item: Item, unknown_is_data: bool = False
+) -> tuple[HeadSearch, Any]:
+    """Run the net once; return what looks for its head, and its output."""
+    inputs = copies(given)
+    graph = ValueGraph(model, inputs, unknown_is_data=unknown_is_data)
+    output = graph.run(model, inputs)
+    return HeadSearch(model, graph, followed(output, item)), output
 
 
 def copies(inputs: Arguments) -> Arguments:
@@ -234,6 +246,8 @@ class HeadSearch:
         tail = self.tail
         if any(NORMALISATION.fullmatch(value.operation) for value in tail.after):
             raise self.no_head("a norm after the last one")
+        if any(NEVER_LAST.fullmatch(value.operation) for value in tail.after):
+            raise self.no_head("a hidden activation after the last one")
         made = tail.after | set(tail.last)
         for call in self.graph.calls:
             is_place = call.layer.rpartition(".")[2] in HEAD_NAMES and is_empty(self.graph.layers[call.layer])
@@ -323,6 +337,8 @@ class HeadSearch:
         TapError
             If it stays as it is, though no weight on the way is zero.
         """
+        if any(tensor.is_meta for tensor in all_tensors(output)):
+            return
         heads = [call for call in map(self.unit, self.tail.last) if isinstance(call, Call)]
         places = [(str(tap.layer), tap.call, tap.side)] + [
             (call.layer, call.number, "output") for call in heads
@@ -427,10 +443,15 @@ class Tail:
         """Whether this output is what another one is made of, or reads what leads to the other's features."""
         if not self.last or not other.last or other.is_activated():
             return False
-        if set(self.last) <= ancestors(other.operands):
+        # By layers, not by values: a recurrent layer makes its states and its outputs at once.
+        last, feeding = self.units(self.last), self.units(Tail(self.search, self.operands).last)
+        if last <= self.units(ancestors(other.operands)):
             return True
-        feeding, others = Tail(self.search, self.operands).last, Tail(self.search, other.operands)
-        return bool(feeding) and set(feeding) <= others.upstream
+        return bool(feeding) and feeding <= self.units(Tail(self.search, other.operands).upstream)
+
+    def units(self, values: Iterable[Value]) -> set[Call | Value]:
+        """Return the layers, or functional code, that made those of the values that are weighted."""
+        return {self.search.unit(value) for value in values if value.is_weighted}
 
 
 def main_ends(tails: list[Tail]) -> list[Value]:

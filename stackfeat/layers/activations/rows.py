@@ -59,6 +59,15 @@ class RowReading(Hooks):
         # Kept to the end of the pass: several values, or one before the last.
         held = [read for read in examination.reads if is_many(read.tap) or int(read.tap.call) < -1]
         self.collectors = {read: Collector(read.tap) for read in held}
+        # Of a layer that runs several times only the last value is read: those before may have any shape.
+        self.repeated = {
+            read
+            for read in examination.reads
+            if read not in self.collectors
+            and read.tap.call == -1
+            and examination.findings[read.key].calls > 1
+        }
+        self.latest: dict[Read, tuple[Fired, Tensor, Tensor | None]] = {}
         self.session = HookSession(self.model, examination.reads, self.take)
         self.n_rows = 0
         self.n_taken = 0
@@ -93,6 +102,7 @@ class RowReading(Hooks):
         self.n_rows, self.n_taken = n_rows, 0
         self.delivered.clear()
         self.waiting.clear()
+        self.latest.clear()
         for collector in self.collectors.values():
             collector.clear()
         if self.needs_masks:
@@ -108,6 +118,9 @@ class RowReading(Hooks):
         finally:
             self.is_running = False
             self.session.stop_listening()
+        for read, (fired, values, lengths) in self.latest.items():
+            self.read_values(read, fired, values, lengths)
+        self.latest.clear()
         self.retry(is_over=True)
         self.settle()
         return output
@@ -116,6 +129,15 @@ class RowReading(Hooks):
         if not self.is_running:
             return  # somebody else's forward pass
         values, lengths = padded(leaf)
+        if read in self.repeated:
+            self.latest[read] = fired, values.detach().clone(), lengths
+        else:
+            self.read_values(read, fired, values, lengths)
+        self.n_taken += 1
+        self.stop_if_done()
+
+    def read_values(self, read: Read, fired: Fired, values: Tensor, lengths: Tensor | None) -> None:
+        """Pass on the rows of a value, or keep it until its mask is known."""
         finding = self.examination.findings[read.key]
         if isinstance(leaf, Tensor) and leaf.is_nested and len({row.shape[1:] for row in leaf.unbind()}) > 1:
             raise TapError(
@@ -134,8 +156,6 @@ class RowReading(Hooks):
             self.waiting.append((read, fired, values.detach().clone()))
         else:
             self.pass_on(read, fired, values, mask)
-        self.n_taken += 1
-        self.stop_if_done()
 
     def find_mask(self, layer: str, finding: Finding, values: Tensor) -> Tensor | None:
         steps = steps_axis(finding.layout, finding.features_axis, tuple(values.shape))

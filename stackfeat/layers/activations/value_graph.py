@@ -122,6 +122,8 @@ class ValueGraph(TorchDispatchMode):
         By layer.
     weighted : list of Value
         What operations made that use a matrix of weights as a layer does.
+    has_unknown : bool
+        Whether there were tensors that are no arguments, weights or buffers, and that no operation made.
     """
 
     supports_higher_order_operators = True
@@ -130,7 +132,7 @@ class ValueGraph(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # to keep torch's compiler away from this class, torch would import it: a second
 
-    def __init__(self, model: nn.Module, inputs: Arguments) -> None:
+    def __init__(self, model: nn.Module, inputs: Arguments, *, unknown_is_data: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.layers = unique_layers(model)
         self.calls: list[Call] = []
@@ -141,6 +143,9 @@ class ValueGraph(TorchDispatchMode):
         self._parts: dict[tuple[int, Any], Value] = {}
         self._kept: list[Any] = []
         self._n_values = 0
+        self.has_unknown, self.unknown_is_data = False, unknown_is_data
+        for buffer in model.buffers():
+            self._values[self._storage(buffer)] = self._new(buffer)
         for weight in model.parameters():
             self._values[self._storage(weight)] = self._new(weight, is_weight=True, weight=weight)
         for _, tensor in tensors_in(inputs):
@@ -165,9 +170,12 @@ class ValueGraph(TorchDispatchMode):
         whole = self._values.get(key)
         if whole is None:
             is_weight = isinstance(tensor, nn.Parameter)
-            whole = self._values[key] = self._new(
-                tensor, is_weight=is_weight, weight=tensor if is_weight else None
+            self.has_unknown |= not is_weight
+            is_data = self.unknown_is_data and not is_weight
+            whole = self._new(
+                tensor, is_data=is_data, is_weight=is_weight, weight=tensor if is_weight else None
             )
+            self._values[key] = whole
         place = elements(tensor)
         if place is None:
             return whole

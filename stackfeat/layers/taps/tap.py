@@ -292,7 +292,7 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[
     layers = named_layers(model)
     found: dict[str, Read] = {}
     for key, tap in named_taps(model, taps):
-        parsed = parse_tap(model, tap, pool=pool) if isinstance(tap, str) else tap
+        parsed = parse_tap(model, tap, pool=pool, layers=layers) if isinstance(tap, str) else tap
         for read in reads_of(model, layers, parsed, tap if key is None and isinstance(tap, str) else key):
             known = found.setdefault(read.key, read)
             if known.tap != read.tap or known.layers != read.layers:
@@ -303,15 +303,17 @@ def resolve_taps(model: nn.Module, taps: Taps, *, pool: Pool = "auto") -> tuple[
     return tuple(found.values())
 
 
-def parse_tap(model: nn.Module, text: str, *, pool: Pool = "auto") -> Tap:
+def parse_tap(model: nn.Module, text: str, *, pool: Pool = "auto", layers: Layers | None = None) -> Tap:
     """Read the text of a tap of a certain net, whose layers may have ``:``, ``[`` and ``#`` in their names.
+
+    `layers` saves a walk through the net where they are known.
 
     Raises
     ------
     TapError
         If the text is no tap, or names one layer and a part of what another one returns.
     """
-    layers = named_layers(unwrap(model))
+    layers = named_layers(unwrap(model)) if layers is None else layers
     meanings: list[Tap] = []
     for end in (place.start() for place in DIVIDERS.finditer(text) if text):
         if match_name(layers, text[:end]) is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -254,6 +255,7 @@ HEADLESS: dict[str, Callable[[], nn.Module]] = {
     "a batch norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU()),
     "a group norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.GroupNorm(2, 6)),
     "a root mean square norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.RMSNorm(6)),
+    "a hidden layer": lambda: nn.Sequential(nn.Linear(3, 6), nn.GELU()),
     "a gate": lambda: nn.Sequential(nn.Linear(3, 6), Gate(6)),
     "branches of hidden layers": lambda: nn.Sequential(nn.Linear(3, 6), Branches()),
 }
@@ -651,3 +653,54 @@ def test_values_written_in_place_and_parts_of_them_are_told_apart() -> None:
         find_penultimate(Written(), torch.randn(4, 3), True)
     with pytest.raises(TapError, match="got left, right of"):
         find_penultimate(Written(), torch.randn(4, 3), False)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LSTM(3, 6, num_layers=2, batch_first=True),
+        nn.GRU(3, 3, bidirectional=True, batch_first=True),
+        nn.RNN(3, 6, batch_first=True),
+    ],
+)
+def test_states_that_are_returned_beside_the_logits_are_no_output_of_a_head(layer: nn.Module) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent, self.head = layer, nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            outputs, states = self.recurrent(x)
+            return self.head(outputs[:, -1]), states
+
+    assert str(find_penultimate(Recurrent(), torch.randn(4, 5, 3))) == "head:input"
+
+
+def test_values_that_come_back_from_numpy_are_followed() -> None:
+    class Numbers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.from_numpy(np.maximum(self.first(x).detach().numpy(), 0)))
+
+    assert str(find_penultimate(Numbers(), torch.randn(4, 3))) == "head:input"
+
+
+def test_a_net_without_values_is_followed() -> None:
+    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).to("meta")
+    assert str(find_penultimate(net, torch.randn(4, 3, device="meta"))) == "2:input"
+
+
+def test_quantised_and_scripted_heads_are_found() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        quantised = torch.ao.quantization.quantize_dynamic(net, {nn.Linear})
+        assert str(find_penultimate(quantised, torch.randn(4, 3))) == "2:input"
+        scripted = nn.Sequential(
+            OrderedDict(body=nn.Sequential(nn.Linear(3, 6), nn.ReLU()), head=nn.Linear(6, 2))
+        )
+        scripted.head = torch.jit.script(scripted.head)
+        assert str(find_penultimate(scripted, torch.randn(4, 3))) == "body.1"

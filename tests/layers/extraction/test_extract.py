@@ -514,3 +514,50 @@ def test_what_would_be_lost_on_the_way_is_refused(make: Any, message: str, tmp_p
     with tapped(net, "layer") as caught:
         net(x)
     assert caught["layer"].dtype == make(x).dtype
+
+
+class Repeated(nn.Module):
+    """One layer that runs three times, each time on values of another shape."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, before: Any = None, after: Any = None) -> None:
+        super().__init__()
+        self.first, self.second, self.shared = first, second, nn.Dropout(0.1)
+        self.before, self.after = before or nn.Identity(), after or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shared(self.first(self.shared(self.before(x))))
+        return self.shared(self.second(self.after(x)))
+
+
+@pytest.mark.parametrize("pool", ["none", "mean", "auto"])
+@pytest.mark.parametrize("batch_size", [16, 7, "auto"])
+def test_a_layer_that_runs_on_several_shapes_is_read_at_its_last_call(pool: str, batch_size: Any) -> None:
+    torch.manual_seed(0)
+    table, steps, images = torch.randn(40, 4), torch.randn(40, 5, 4), torch.randn(40, 3, 8, 8)
+    nets = [
+        (Repeated(nn.Linear(4, 8), nn.Linear(8, 3)), table),
+        (Repeated(nn.Linear(4, 8), nn.Linear(8, 3)), steps),
+        (Repeated(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 3, stride=2)), images),
+        # Steps folded into the batch at first, images at last a vector.
+        (Repeated(nn.Linear(4, 8), nn.Linear(40, 3), nn.Flatten(0, 1), Unfolded(5)), steps),
+        (Repeated(nn.Conv2d(3, 6, 3), nn.Linear(216, 2), after=nn.Flatten()), images),
+    ]
+    for net, x in nets:
+        expected = net.eval()(x).detach()
+        if pool != "none" and expected.ndim == 3:
+            expected = expected.mean(1)
+        if pool != "none" and expected.ndim == 4:
+            expected = expected.mean((2, 3))
+        found = extract(net, x, "shared", pool=pool, batch_size=batch_size)["shared"]
+        torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+class Unfolded(nn.Module):
+    """Puts the steps of a sample side by side."""
+
+    def __init__(self, n_steps: int) -> None:
+        super().__init__()
+        self.n_steps = n_steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, self.n_steps * x.shape[1])
