@@ -106,6 +106,10 @@ class TapError(StackfeatError, ValueError):
     exit_code = 2
 
 
+class NetRefusedError(TapError, RuntimeError):
+    """A net raised an error on what it was given; names the layer."""
+
+
 class InfrastructureError(StackfeatError):
     """The machine failed, not a member: disk, memory, permissions, workers. Ends the run, which can go on."""
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import MemberError, UsageError
+from stackfeat.errors import MemberError, StackfeatError, UsageError, described, machine_fault
 from stackfeat.layers.activations.masks import says_padding
 from stackfeat.layers.taps.signature import BY_NAME, BY_POSITION, forward_parameters, is_required, takes_array
 from stackfeat.layers.taps.values import first_tensor
@@ -316,7 +316,13 @@ def make_module(
         raise error(
             f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(arguments)} ({problem}); {advice}"
         ) from problem
-    made = cls(**arguments)
+    try:
+        made = cls(**arguments)
+    except Exception as problem:
+        if isinstance(problem, StackfeatError) or machine_fault(problem) is not None:
+            raise
+        given = ", ".join(f"{key}={value!r}"[:80] for key, value in arguments.items()) or "no arguments"
+        raise error(f"{name} must be made of {given}; got {described(problem)}; {advice}") from problem
     if not isinstance(made, nn.Module):
         raise error(
             f"{name} must return a torch.nn.Module; got {type(made).__name__}; name a module class or factory"

@@ -132,6 +132,8 @@ def test_safetensors_prefixes_and_nested_dicts_are_read(
         (("--taps", "fc.11"), 2, "fc.1"),
         (("--format", "xlsx"), 2, "--format must be one of npy"),
         (("--batch-size", "many"), 2, "--batch-size"),
+        (("--data", "wide.npy"), 2, r"layer 'fc.0' \(Linear\), .*\(\d+, 5\); it takes 4 columns, not 5"),
+        (("--data", "ids.npy"), 2, "its weights are float32: give float32, not int64"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -145,6 +147,8 @@ def test_what_is_wrong_is_named(
     state = Net().state_dict()
     torch.save({"fc.0.bais" if k == "fc.0.bias" else k: v for k, v in state.items()}, folder / "old.pt")
     torch.save(Net(), folder / "pickled.pt")
+    np.save(folder / "wide.npy", np.zeros((30, 5), "f"))
+    np.save(folder / "ids.npy", np.zeros((30, 4), np.int64))
     base = [
         word
         for i, word in enumerate(EXTRACT)
@@ -174,6 +178,8 @@ def test_layers_of_a_class_are_listed(
     assert "ReLU" in out
     code, _, err = call(monkeypatch, capsys, "layers", "cli_nets:Net", "--trust-code")
     assert (code, "--input" in err) == (2, True)
+    code, _, err = call(monkeypatch, capsys, "layers", "cli_nets:Net", "--input", "2x5", "--trust-code")
+    assert (code, "layer 'fc.0' (Linear)" in err) == (2, True)
 
 
 def test_layers_of_a_config_member_are_listed(

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from stackfeat.errors import TapError
 from stackfeat.layers.taps.functions import FunctionCalls
 from stackfeat.layers.taps.hooks import no_such_call
 from stackfeat.layers.taps.layers import (
@@ -30,6 +29,7 @@ from stackfeat.layers.taps.layers import (
     unique_layers,
 )
 from stackfeat.layers.taps.marks import RUNNING
+from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import replaced_attributes
 from stackfeat.layers.taps.tap import Read
 from stackfeat.layers.taps.values import Arguments, all_tensors, first_tensor, for_autograd, parts
@@ -139,14 +139,8 @@ def trace_pass(model: nn.Module, inputs: Arguments, *, functions: bool = False) 
             heard = FunctionCalls(model, None, lambda _layer, _function, inputs: inputs, note)
             heard.attach(stack)
             heard.listen()
-        try:
+        with refusals(model, args, kwargs, "the example"):
             output = model(*args, **kwargs)
-        except Exception as error:
-            ran = ", ".join(list(trace.shapes)[-3:]) or "none"
-            raise TapError(
-                f"the net must run on the example; got {type(error).__name__}: {error} (last layers that ran: "
-                f"{ran}); give arguments as forward takes them"
-            ) from error
         starts = [tensor.grad_fn for tensor in all_tensors(output) if tensor.grad_fn is not None]
         found = (getattr(node, "variable", None) for node in graph_nodes(starts))
         trace.weights = {id(weight) for weight in found if isinstance(weight, Tensor)}

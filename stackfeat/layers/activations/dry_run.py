@@ -11,7 +11,9 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,7 +35,9 @@ from stackfeat.layers.activations.probe import (
 )
 from stackfeat.layers.taps.collector import Collector, Fired
 from stackfeat.layers.taps.hooks import HookSession
-from stackfeat.layers.taps.layers import canonical_names, named_layers, unwrap
+from stackfeat.layers.taps.layers import canonical_names, named_layers, shorten, unique_layers, unwrap
+from stackfeat.layers.taps.quantised import scales_by_batch
+from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.signature import BY_POSITION, arguments_by_name, forward_parameters
 from stackfeat.layers.taps.tap import Read
@@ -44,7 +48,7 @@ OUTPUT = "<output>"
 INFLUENCE = (
     "a row's values must not depend on other rows of its batch; got other values for the same rows at {where}: "
     "rows influence each other; set batch_first=True in attention and recurrent layers (or give the batch where they "
-    "expect it), and check for batch statistics used in eval mode"
+    "expect it), and check for batch statistics used in eval mode and for scales taken over the batch (quantisation)"
 )
 REORDER = (
     "a row's values must stay at its place in the batch; got the rows in another order at {where}: the net reorders "
@@ -119,6 +123,10 @@ class DryRunReport:
         Keys at which the same rows have other values in each pass.
     stoppable : bool
         Whether the forward pass may end after the last tap.
+    scaled : tuple of str
+        Layers that round by a scale of the whole batch.
+    after_scale : tuple of str
+        Keys of what is read after the first of them.
     """
 
     reads: tuple[Read, ...]
@@ -127,6 +135,8 @@ class DryRunReport:
     stoppable: bool
     reordered: tuple[str, ...] = ()
     random: tuple[str, ...] = ()
+    scaled: tuple[str, ...] = ()
+    after_scale: tuple[str, ...] = ()
 
     def check(self, *, one_by_one: bool = False) -> None:
         """Refuse taps that cannot be read row by row.
@@ -144,6 +154,13 @@ class DryRunReport:
         problems = [finding.problem for finding in self.findings.values() if finding.problem]
         if problems:
             raise TapError("\n".join(problems))
+        if self.after_scale and not one_by_one:
+            raise TapError(
+                "a row's values must not depend on other rows of its batch; got dynamic quantisation, which rounds "
+                f"by a scale of the whole batch, in {shorten(list(self.scaled))}, and so all that is read at "
+                f"{shorten([repr(key) for key in self.after_scale])}; read the net as it was before quantisation, or "
+                "with batch_size=1"
+            )
         for keys, text in ((self.reordered, REORDER + ORDER_REMEDY), (self.influenced, INFLUENCE)):
             mixed = [key for key in keys if key in self.findings]
             if mixed and not one_by_one:
@@ -161,6 +178,8 @@ class DryRun:
     packed: set[str] = field(default_factory=set)
     axes: dict[str, int | None] = field(default_factory=dict)
     around: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    scaled: list[str] = field(default_factory=list)
+    after_scale: set[str] = field(default_factory=set)
 
 
 def examine(
@@ -210,6 +229,8 @@ def examine(
         reordered=keys_at("other"),
         random=keys_at("random"),
         stoppable=all(is_stoppable(read, few, more) for read in kept),
+        scaled=tuple(dict.fromkeys(few.scaled)),
+        after_scale=tuple(read.key for read in kept if read.key in few.after_scale),
     )
 
 
@@ -299,15 +320,38 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
         run.axes[read.key] = axes.get(tuple(values.shape))
         if lengths is not None:
             run.packed.add(read.key)
+        if run.scaled:
+            run.after_scale.add(read.key)
 
     args, kwargs = inputs
     masks.restart(args, kwargs)
-    with feature_axes(model) as axes, masks, HookSession(model, reads, take) as session:
+    with (
+        feature_axes(model) as axes,
+        masks,
+        scaled_by_batch(model) as run.scaled,
+        HookSession(model, reads, take) as session,
+        refusals(model, args, kwargs),
+    ):
         output = next(leaves(model(*args, **kwargs)), None)
     run.calls = {read.key: [session.counts[read, layer] for layer in read.layers] for read in reads}
     run.values = {key: collector.values() for key, collector in collectors.items()}
     run.values[OUTPUT] = [] if output is None else [copied(padded(output)[0])]
     return run
+
+
+@contextmanager
+def scaled_by_batch(model: nn.Module) -> Iterator[list[str]]:
+    """Collect the layers that have rounded by a scale of the whole batch so far."""
+    ran: list[str] = []
+
+    def note(name: str, _layer: nn.Module, _args: Any, _output: Any) -> None:
+        ran.append(name)
+
+    with ExitStack() as stack:
+        for name, layer in unique_layers(model).items():
+            if scales_by_batch(layer):
+                stack.enter_context(layer.register_forward_hook(partial(note, name)))
+        yield ran
 
 
 def layout_of(few: DryRun, more: DryRun, key: str, n_rows: int) -> Layout:

@@ -21,6 +21,7 @@ from stackfeat.layers.taps.collector import Fired
 from stackfeat.layers.taps.hooks import HookSession
 from stackfeat.layers.taps.layers import Layers, named_layers, never_called, unwrap
 from stackfeat.layers.taps.passes import eager
+from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Read, Tap, function_text, resolve_taps
 from stackfeat.layers.taps.values import Leaf
@@ -185,7 +186,7 @@ def list_layers(
     with eager(whole):
         with preserve_state(model), evaluating(model), plain_transformers():
             trace = trace_pass(model, (example, kwargs), functions=functions)
-        report = examine(model, (), example, kwargs)
+        warning = warning_of(model, example, kwargs)
     rows = [row_of(layers, own, trace) for own in listed]
     rows += [LayerRow(name, "mark", calls=trace.marks.count(name)) for name in dict.fromkeys(trace.marks)]
     rows += [
@@ -193,9 +194,17 @@ def list_layers(
         for name, function in trace.functions
         if calls_own(layers[name])
     ]
-    findings = ((report.reordered, REORDER), (report.influenced, INFLUENCE), (report.random, RANDOM))
-    warning = "\n".join(text.format(where="its output") for keys, text in findings if keys)
     return LayerTable(tuple(rows), type(model).__name__, warning)
+
+
+def warning_of(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Return what is wrong with the whole net: rows that influence each other, a fixed number of them."""
+    try:
+        report = examine(model, (), args, kwargs)
+    except TapError as error:
+        return str(error)
+    findings = ((report.reordered, REORDER), (report.influenced, INFLUENCE), (report.random, RANDOM))
+    return "\n".join(text.format(where="its output") for keys, text in findings if keys)
 
 
 def row_of(layers: Layers, names: Sequence[str], trace: CallTrace | None) -> LayerRow:
@@ -248,7 +257,13 @@ def layers_in_order(module: nn.Module, tap: Tap, inputs: Sequence[Tensor]) -> tu
         found.pop(read.key, None)
         found[read.key] = read.tap
 
-    with evaluating(module), torch.no_grad(), plain_transformers(), HookSession(module, reads, note):
+    with (
+        evaluating(module),
+        torch.no_grad(),
+        plain_transformers(),
+        HookSession(module, reads, note),
+        refusals(module, tuple(inputs), {}),
+    ):
         module(*inputs)
     if not found:
         names = ", ".join(read.key for read in reads[:4])

@@ -25,6 +25,7 @@ from stackfeat.errors import TapError
 from stackfeat.layers.activations.value_graph import Call, Path, Value, ValueGraph, items_of, tensors_in
 from stackfeat.layers.taps.layers import named_layers, unwrap
 from stackfeat.layers.taps.passes import eager
+from stackfeat.layers.taps.quantised import disturbed
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Item, Side, Tap
 from stackfeat.layers.taps.values import (
@@ -522,6 +523,8 @@ def changes(
     generator = torch.Generator().manual_seed(0)
 
     def disturb(x: Tensor) -> Tensor:
+        if x.is_quantized:
+            return disturbed(x)
         if not x.is_floating_point():
             return x
         noise = torch.rand(x.shape, generator=generator).to(x)

@@ -30,7 +30,7 @@ COMPARED_ROWS = 64
 def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     """Return the number of samples: that of the first tensor with a dimension; None without one."""
     for value in leaves((args, dict(kwargs))):
-        if isinstance(value, PackedSequence) or value.is_nested:
+        if isinstance(value, PackedSequence) or value.is_nested or value.layout != torch.strided:
             return None
         if value.ndim:
             return len(value) or None

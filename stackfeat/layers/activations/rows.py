@@ -21,6 +21,7 @@ from stackfeat.layers.taps.collector import Collector, Fired, combine, is_many
 from stackfeat.layers.taps.hooks import HookSession, Stop, never_fired
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.passes import Hooks, forgetting_passes
+from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.tap import Read
 from stackfeat.layers.taps.values import Leaf, padded
 
@@ -98,7 +99,8 @@ class RowReading(Hooks):
         """
         own = split_user_mask(kwargs or {})[0]
         if not self.examination.reads:
-            return self.model(*args, **own)
+            with refusals(self.model, args, own):
+                return self.model(*args, **own)
         self.n_rows, self.n_taken = n_rows, 0
         self.delivered.clear()
         self.waiting.clear()
@@ -110,7 +112,7 @@ class RowReading(Hooks):
         output = None
         self.is_running = True
         try:
-            with forgetting_passes():
+            with forgetting_passes(), refusals(self.model, args, own):
                 output = self.model(*args, **own)
         except Stop as stopped:
             if stopped.session is not self.session:

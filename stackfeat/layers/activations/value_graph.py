@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stackfeat.layers.taps.layers import unique_layers
+from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.values import Arguments
 
 Path = tuple[int | str, ...]
@@ -162,7 +163,8 @@ class ValueGraph(TorchDispatchMode):
                 stack.enter_context(before)
                 stack.enter_context(after)
             stack.enter_context(self)
-            return model(*inputs[0], **inputs[1])
+            with refusals(model, *inputs, "the example"):
+                return model(*inputs[0], **inputs[1])
 
     def value_of(self, tensor: Tensor) -> Value:
         """Return the value that a tensor holds now: parts of one storage are values of their own."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stackfeat.layers.extraction.files import Outputs
 from stackfeat.layers.extraction.inputs import Columns
+from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.values import Arguments, as_float32
 from stackfeat.log import console
 
@@ -37,15 +38,6 @@ STREAM_ROWS = 100_000
 GAIN = 1.03
 
 MULTIPLE = 16
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory ran out: CUDA has a class for it, the CPU a plain RuntimeError."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(part in text for part in ("can't allocate memory", "not enough memory", "out of memory"))
-    )
 
 
 def choose_batch_size(
@@ -125,7 +117,7 @@ def row_sizes(model: nn.Module, n_rows: int) -> Iterator[list[int]]:
 
     with ExitStack() as stack:
         for part in model.modules():
-            if not any(part.children()):
+            if not any(part.children()) and not isinstance(part, torch.jit.ScriptModule):
                 stack.enter_context(part.register_forward_hook(note))
         yield sizes
 

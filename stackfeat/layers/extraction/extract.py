@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from stackfeat.errors import DataWarning, TapError, UsageError
 from stackfeat.layers.activations.dry_run import OUTPUT, RANDOM, DryRunReport
-from stackfeat.layers.extraction.batch import Delivery, is_out_of_memory, on_device, progress_bar
+from stackfeat.layers.extraction.batch import Delivery, on_device, progress_bar
 from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs, Outputs, open_output
 from stackfeat.layers.extraction.inputs import ArraySource, Column, Columns, Source, open_inputs
 from stackfeat.layers.extraction.placement import Placement, Precision, check_precision, choose_device
 from stackfeat.layers.extraction.plan import HEAD_ROWS, Plan, find_plan
 from stackfeat.layers.extraction.resume import claim_files, hash_weights, open_record, prepare_folder
 from stackfeat.layers.taps.layers import unwrap
+from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Tap, Taps
 

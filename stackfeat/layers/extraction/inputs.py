@@ -234,6 +234,7 @@ def join(parts: Sequence[Columns]) -> Columns:
 
 
 def batch_column(value: Any) -> Tensor:
+    value = dense(value)
     if isinstance(value, Tensor) and not value.is_nested and value.ndim:
         return value.detach()
     if isinstance(value, np.ndarray) and value.ndim:
@@ -369,7 +370,28 @@ def shared(array: np.ndarray | Tensor) -> np.ndarray | Tensor:
     return torch.from_numpy(array) if is_ours else array
 
 
+def dense(value: Any) -> Any:
+    """Return a value as it is.
+
+    Raises
+    ------
+    UsageError
+        If it is sparse: rows of it cannot be cut, and layers rarely take it.
+    """
+    layout = getattr(value, "layout", torch.strided) if isinstance(value, Tensor) else torch.strided
+    if layout != torch.strided:
+        got, remedy = str(layout), "to_dense()"
+    elif type(value).__module__.startswith("scipy.sparse"):
+        got, remedy = f"scipy.sparse {type(value).__name__}", "toarray()"
+    else:
+        return value
+    raise UsageError(
+        f"inputs must be dense, so that rows can be cut; got a sparse one ({got}); give it with .{remedy}"
+    )
+
+
 def to_array(value: Any) -> np.ndarray | Tensor:
+    value = dense(value)
     if isinstance(value, Tensor) and not value.is_nested and value.ndim:
         return value.detach()
     if hasattr(value, "to_numpy"):

@@ -11,12 +11,14 @@ import logging
 from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from inspect import getattr_static
 from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from stackfeat.errors import NetRefusedError
 from stackfeat.layers.activations.dry_run import OUTPUT, DryRunReport, check_masks, examine
 from stackfeat.layers.activations.masks import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
@@ -30,6 +32,7 @@ from stackfeat.layers.extraction.placement import (
     may_be_channels_last,
     pays_plain_attention,
 )
+from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import preserve_state
 from stackfeat.layers.taps.tap import Pool, Taps, keyed, named_taps, resolve_taps
 from stackfeat.layers.taps.values import Arguments, first_tensor, real_columns
@@ -153,7 +156,7 @@ def structure(model: nn.Module) -> Hashable:
         (
             name,
             id(part),
-            id(vars(part).get("forward", type(part).forward)),
+            id(vars(part).get("forward", getattr_static(type(part), "forward", None))),
             len(part._forward_hooks) + len(part._forward_pre_hooks),
             tuple(item for item in vars(part).items() if isinstance(item[1], PLAIN)),
         )
@@ -173,8 +176,17 @@ def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
         fed = [placement.feed(column.clone(), dtype, len(column)) for column in some]
         before = [column.clone() for column in fed]
         inputs = bind(source.names, fed)
-        with row_sizes(model, PROBE_ROWS) as sizes:
-            examination = examine_taps(model, taps, pool, inputs)
+        try:
+            with row_sizes(model, PROBE_ROWS) as sizes:
+                examination = examine_taps(model, taps, pool, inputs)
+        except NetRefusedError as error:
+            number = fixed_number(model, source, few)
+            if number is None:
+                raise
+            raise NetRefusedError(
+                f"the net must run on any number of rows; got one that runs on {number}, and not on "
+                f"{len(few[0])}: {error}"
+            ) from error.__cause__
         overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
         plan = Plan(source.names, placement, examination, dtype, max(sizes, default=0), overwrites)
     last = replace(plan, placement=replace(placement, channels_last=True))
@@ -182,11 +194,29 @@ def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
     return last if is_last else plan
 
 
+def fixed_number(model: nn.Module, source: Source, few: Columns) -> int | None:
+    """Return a number of rows that a net runs on although it refused a few; None where there seems to be none."""
+    if few[0].ndim < 2:
+        return None
+    for n_rows in sorted({*(2**n for n in range(8)), *range(1, 11), min(source.n_rows or 1, 1024)}):
+        rows = [column[torch.arange(n_rows) % len(column)] for column in few]
+        args, kwargs = bind(source.names, rows)
+        try:
+            with preserve_state(model), torch.no_grad():
+                output = first_tensor(model(*args, **split_user_mask(kwargs)[0]))
+        except Exception as error:
+            logger.debug("%d rows: %s", n_rows, error)
+        else:
+            if output is not None and output.ndim and len(output) == n_rows:
+                return int(n_rows)
+    return None
+
+
 def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> DryRunReport:
     """Run the net on a few rows and look at the taps."""
     args, kwargs = inputs
     if not taps:
-        with preserve_state(model):
+        with preserve_state(model), refusals(model, args, kwargs):
             model(*args, **kwargs)
         return NO_TAPS
     given = [tap for _, tap in keyed(taps)]

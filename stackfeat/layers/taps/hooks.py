@@ -25,6 +25,7 @@ from stackfeat.layers.taps.functions import LISTENING, FunctionCalls, unheard
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.marks import RUNNING
 from stackfeat.layers.taps.passes import Hooks, eager, forgetting_passes, in_backward, is_under_way
+from stackfeat.layers.taps.refusals import refusals_noted
 from stackfeat.layers.taps.runtime import plain_transformers
 from stackfeat.layers.taps.tap import Read, Tap, Taps, named_tap, resolve_taps
 from stackfeat.layers.taps.values import (
@@ -158,7 +159,7 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True, stop: bool = Fa
     caught.session = session
     with plain_transformers(), session:
         try:
-            with forgetting_passes():
+            with forgetting_passes(), refusals_noted(model):
                 yield caught
         except Stop as stopped:
             if stopped.session is not session:

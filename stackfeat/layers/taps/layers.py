@@ -42,7 +42,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     Raises
     ------
     TapError
-        If it is scripted or traced: hooks do not run there.
+        If it is scripted, traced or exported: hooks do not run there.
     """
     while (wrapped := wrapped_module(model)) is not None:
         model = wrapped
@@ -51,7 +51,17 @@ def unwrap(model: nn.Module) -> nn.Module:
             f"the model must not be scripted or traced: hooks do not run inside; got {type(model).__name__}; "
             "pass the module it was made from"
         )
+    if is_exported(model):
+        raise TapError(
+            f"the model must not be exported: it is one graph, without layers that hooks hear; got "
+            f"{type(model).__name__}; pass the module it was exported from, or torch.export.unflatten(program)"
+        )
     return model
+
+
+def is_exported(module: nn.Module) -> bool:
+    """Whether a module came out of ``torch.export``: a graph whose mode cannot be changed."""
+    return isinstance(module, torch.fx.GraphModule) and "eval" in vars(module)
 
 
 def walk(module: nn.Module, name: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, nn.Module]]:
@@ -180,6 +190,8 @@ def never_called(layers: Layers, name: str) -> str | None:
     layer, parent = layers[name], parent_of(layers, name)
     if isinstance(layer, torch.jit.ScriptModule):
         return "is scripted: hooks do not run there; tap the module before scripting"
+    if any(is_exported(layers[around]) for around in parents_of(name) if around in layers):
+        return "is part of an exported graph, in which no hook runs; tap the module around that graph"
     if parent is not None and "forward" not in vars(parent) and (hint := inside_attention(layers, name)):
         return hint
     if type(layer).forward is nn.Module.forward and "forward" not in vars(layer):
@@ -189,6 +201,12 @@ def never_called(layers: Layers, name: str) -> str | None:
             hint = f"tap what is inside: {', '.join(inside[:4])}{', ...' if len(inside) > 4 else ''}"
         return f"is a container ({type(layer).__name__}) that is never called itself; {hint}"
     return None
+
+
+def parents_of(name: str) -> list[str]:
+    """Return the names around a layer, the net itself among them."""
+    segments = name.split(".") if name else []
+    return [".".join(segments[:n]) for n in range(len(segments))]
 
 
 def parent_of(layers: Layers, name: str) -> nn.Module | None:

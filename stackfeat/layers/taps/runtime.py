@@ -274,7 +274,8 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     Raises
     ------
     TapError
-        If the net has lazy layers that have no shape yet: a first pass would change it for good.
+        If the net has lazy layers that have no shape yet: a first pass would change it for good. If weights
+        are on the meta device, where they have no values.
     """
     lazy = [
         name
@@ -285,6 +286,12 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
         raise TapError(
             f"every layer must have its shape; got lazy layers {', '.join(lazy[:5])}; run one batch through the "
             "net first"
+        )
+    named = [*model.named_parameters(), *model.named_buffers()]
+    if empty := [name for name, weight in named if weight.device.type == "meta"]:
+        raise TapError(
+            f"every weight must have values; got weights on the meta device ({', '.join(empty[:3])}); fill them: "
+            "model.to_empty(device='cpu'), then model.load_state_dict(...)"
         )
     gradients = [(weight, weight.requires_grad) for weight in model.parameters()]
     buffers = [
@@ -328,7 +335,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """
     with restoring_modes(module):
         if any(part.training for part in module.modules()):
-            module.eval()
+            try:
+                module.eval()
+            except NotImplementedError:  # a part that was exported, and has no mode
+                for part in module.modules():
+                    part.training = False
         RUNNING.n_readers += 1
         try:
             yield

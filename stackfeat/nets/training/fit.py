@@ -22,6 +22,7 @@ from stackfeat.data.prepare.weights import mean_one
 from stackfeat.errors import MemberError, NaNLossError, StackfeatError, TapError, UsageError
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.extraction.inputs import LazyColumn, select
+from stackfeat.layers.taps.refusals import explained
 from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain_transformers
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
@@ -207,8 +208,8 @@ def dry_run(module: nn.Module, example: Sequence[Tensor]) -> np.ndarray:
     except Exception as error:
         given = ", ".join(f"{values.dtype} {tuple(values.shape)}" for values in example)
         raise MemberError(
-            f"forward of {type(module).__name__} must take ({given}); got {type(error).__name__}: {error}; "
-            "correct forward, params or the member's inputs"
+            f"forward of {type(module).__name__} must take ({given}); got "
+            f"{explained(module, tuple(example), {}, error)}; correct forward, params or the member's inputs"
         ) from error
 
 

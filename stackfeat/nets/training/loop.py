@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, UsageError
-from stackfeat.layers.extraction.batch import is_out_of_memory
+from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, pick_device, use_amp
 from stackfeat.nets.options import TrainOptions
 from stackfeat.nets.outputs import Loss, TrainReport, output_rows

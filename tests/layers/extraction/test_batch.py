@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.layers.extraction import batch
-from stackfeat.layers.extraction.batch import choose_batch_size, is_out_of_memory, progress_bar
+from stackfeat.layers.extraction.batch import choose_batch_size, progress_bar
 from stackfeat.layers.extraction.extract import extract
+from stackfeat.layers.taps.refusals import is_out_of_memory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CPU_MESSAGE = (
