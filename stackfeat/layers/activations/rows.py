@@ -130,6 +130,11 @@ class RowReading(Hooks):
     def take(self, read: Read, fired: Fired, leaf: Leaf) -> None:
         if not self.is_running:
             return  # somebody else's forward pass
+        if isinstance(leaf, Tensor) and leaf.is_nested and len({row.shape[1:] for row in leaf.unbind()}) > 1:
+            raise TapError(
+                f"rows at tap {read.key!r} must differ in their length alone; got a nested tensor whose rows are "
+                f"{', '.join(str(tuple(row.shape)) for row in leaf.unbind()[:3])}, ...; tap a layer that pools them"
+            )
         values, lengths = padded(leaf)
         if read in self.repeated:
             self.latest[read] = fired, values.detach().clone(), lengths
@@ -141,11 +146,6 @@ class RowReading(Hooks):
     def read_values(self, read: Read, fired: Fired, values: Tensor, lengths: Tensor | None) -> None:
         """Pass on the rows of a value, or keep it until its mask is known."""
         finding = self.examination.findings[read.key]
-        if isinstance(leaf, Tensor) and leaf.is_nested and len({row.shape[1:] for row in leaf.unbind()}) > 1:
-            raise TapError(
-                f"rows at tap {read.key!r} must differ in their length alone; got a nested tensor whose rows are "
-                f"{', '.join(str(tuple(row.shape)) for row in leaf.unbind()[:3])}, ...; tap a layer that pools them"
-            )
         mask, waits = None, False
         if lengths is not None:
             n_steps = values.shape[1]
