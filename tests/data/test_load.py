@@ -282,6 +282,11 @@ def test_a_quoted_cell_may_have_spaces_before_it(tmp_path: Path) -> None:
             r"20 of its values stand in more than one row; set data.group: ID, or",
         ),
         ("row_id", [min(i, 38) for i in range(40)], r"1 of its values stand in more than one row"),
+        (
+            "PassengerId",
+            range(40),
+            r"'PassengerId' is called like .*; if it names rows: data.id: PassengerId",
+        ),
         ("uuid", [f"u{i % 7}" for i in range(40)], r"7 of its values .*data.drop: \[uuid\]"),
     ],
 )
@@ -293,6 +298,17 @@ def test_a_feature_that_is_called_like_an_id_is_never_silent(
         _load(tmp_path, text)
     for options in ({"drop": name}, {"group": name}):
         _load(tmp_path, text, **options)
+    assert not recwarn.list
+
+
+def test_names_of_customers_that_come_back_are_a_note(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    data = _load(tmp_path, "customer_id,a,y\n" + "".join(f"{i % 9},{i % 5},{i % 2}\n" for i in range(40)))
+    assert any(
+        "9 of its values stand in more than one row; set data.group: customer_id" in note
+        for note in data.notes
+    )
     assert not recwarn.list
 
 

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.files.notation import MISSING, Notation
+from stackfeat.data.files.notation import MISSING, PLAIN, Notation
 from stackfeat.data.files.parsing import parsing
 from stackfeat.registry.resolve import quoted
 
 BOOLEANS = {"True": 1.0, "true": 1.0, "TRUE": 1.0, "False": 0.0, "false": 0.0, "FALSE": 0.0}
 DATE_PATTERN = r"\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?"
 
-PLAIN = Notation()
 _BLOCK_CELLS = 2**22
 EXACT = 2.0**53
 
@@ -76,6 +75,23 @@ class TextBlock:
             text = str(texts[place]).strip()
             numbers[place] = float(text) if text.lstrip("+-").isdecimal() else numbers[place]
         return numbers
+
+    @cached_property
+    def is_rounded(self) -> np.ndarray:
+        """Whether each text is a whole number so long that a float may not hold it."""
+        found = np.abs(self.numbers) >= EXACT
+        found[found] = [str(text).lstrip("+-").isdecimal() for text in self.texts[found]]
+        return np.asarray(found)
+
+    @cached_property
+    def has_padded(self) -> bool:
+        """Whether some text is padded; cheaper than to ask for those of a column."""
+        return bool(self.is_padded.any())
+
+    @cached_property
+    def has_rounded(self) -> bool:
+        """The same of long whole numbers."""
+        return bool(self.is_rounded.any())
 
     @cached_property
     def is_padded(self) -> np.ndarray:

@@ -7,12 +7,11 @@ Out: a `Notation`, under which texts are numbers or missing; a `Look`: every not
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TypeVar
 
@@ -33,6 +32,7 @@ _MINUS = str.maketrans("\u2212\u2013\uff0d", "---")
 _CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "CAD", "AUD", "SEK", "NOK", "DKK", "PLN", "CZK", "INR", "BRL")
 _UNIT = re.compile(rf"(?:{'|'.join(_CODES)}|[%‰])|[^\w\s.,'()+\-]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_OF_NUMBERS = "0123456789eE+-"
 _MOST_LOOKED_AT = 2_000
 _MOST = 0.5
 
@@ -97,12 +97,12 @@ class Notation:
             text = bare.strip()
             if not sign and text[:1] in ("+", "-"):
                 text, sign = text[1:].lstrip(), text[0]
-        found = pattern.fullmatch(text)
-        if found is None:
+        if pattern.fullmatch(text) is None:
             return None
-        whole = re.sub(r"[^0-9]", "", found["whole"] or "0")
-        fraction = found["fraction"] or found["only"]
-        return f"{sign}{whole}{'.' + fraction if fraction else ''}{found['exponent'] or ''}"
+        whole, point, rest = text.partition(self.decimal)
+        if self.thousands:
+            whole = "".join(one for one in whole if one in _OF_NUMBERS)
+        return f"{sign}{whole}{point and '.'}{rest}"
 
     def described(self) -> str:
         """Say how numbers are written, for people."""
@@ -112,20 +112,26 @@ class Notation:
         return " and ".join(said) or "typographic signs, spaces or parentheses for negative ones"
 
 
+PLAIN = Notation()
+
+
 @lru_cache(maxsize=64)
 def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
-    """Return the expression of an unsigned number."""
-    whole, point = "[0-9]+", re.escape(decimal)
-    if thousands:
-        mark = _MARKS.get(thousands, re.escape(thousands))
-        # Groups of two, before the last of three, are those of India.
-        whole = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{2,3}})*{mark}[0-9]{{3}}|{whole}"
-    number = rf"(?P<whole>{whole})(?:{point}(?P<fraction>[0-9]*))?|{point}(?P<only>[0-9]+)"
-    return re.compile(rf"(?:{number})(?P<exponent>[eE][+-]?[0-9]+)?")
+    """Return the expression of an unsigned number; one with groups has no exponent."""
+    point = re.escape(decimal)
+    plain = rf"(?:[0-9]+(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+    if not thousands:
+        return re.compile(plain)
+    mark = _MARKS.get(thousands, re.escape(thousands))
+    # Groups of two, before the last of three, are those of India.
+    grouped = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{2,3}})*{mark}[0-9]{{3}}"
+    return re.compile(rf"{grouped}(?:{point}[0-9]*)?|{plain}")
 
 
 def notation_of(options: DataOptions, name: str) -> Notation:
     """Return how a config says that the cells of a column are written."""
+    if not (options.decimal or options.thousands or options.missing or options.not_missing):
+        return PLAIN
     decimal, thousands = _given(options.decimal, name), _given(options.thousands, name) or ""
     if decimal is None:
         decimal = "," if thousands == "." else "."
@@ -172,6 +178,8 @@ class Look:
         Other texts that are no numbers under `nearest`, and in how many cells.
     n_numbers : int
         How many cells are numbers under `nearest`.
+    units : dict of str to int
+        Signs of percentages and currencies that stand at some numbers and not at others, and at how many cells.
     """
 
     name: str
@@ -181,6 +189,7 @@ class Look:
     words: dict[str, int]
     odd: dict[str, int]
     n_numbers: int
+    units: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def numbers(self) -> list[str]:
@@ -189,7 +198,7 @@ class Look:
 
 
 def look_at(counts: Mapping[str, int], options: DataOptions, name: str) -> Look | None:
-    """Return what the texts of a column would be as numbers; None where most cells are none in any notation.
+    """Return what the texts of a column would be as numbers; None where most cells are none, words for missing apart.
 
     Parameters
     ----------
@@ -203,14 +212,31 @@ def look_at(counts: Mapping[str, int], options: DataOptions, name: str) -> Look 
     if not _is_promising(list(counts)):
         return None
     words = {text: n for text, n in counts.items() if text.casefold() in LIKELY_MISSING and text not in kept}
-    rest = [text for text in counts if text not in words]
-    base = replace(base, unit=_common_unit(rest))
-    some = rest[:: max(1, len(rest) // _MOST_LOOKED_AT)]
-    read = {
-        way: way.plain_texts(rest)
-        for way in _ways(base, options, name)
-        if len(some) - way.plain_texts(some).count(None) > 0.2 * len(some)
-    }
+    rest = {text: n for text, n in counts.items() if text not in words}
+    ways = list(_ways(replace(base, unit=_common_unit(list(rest))), options, name))
+    look = _read(name, counts, words, {text: text for text in rest}, ways)
+    units = Counter[str]()
+    for text, n in rest.items():
+        units.update(dict.fromkeys(filter(_is_unit, _UNIT.findall(text)), n))
+    if look is not None or not units:
+        return look
+    bare = {text: _UNIT.sub("", text) for text in rest}
+    look = _read(name, counts, words, bare, list(_ways(base, options, name)))
+    return None if look is None else replace(look, ways=(), units=dict(units))
+
+
+def _read(
+    name: str,
+    counts: Mapping[str, int],
+    words: dict[str, int],
+    rest: Mapping[str, str],
+    ways: Sequence[Notation],
+) -> Look | None:
+    """Return what texts are under the ways; `rest` has for each the text that is read in its place."""
+    texts = list(rest.values())
+    some = texts[:: max(1, len(texts) // _MOST_LOOKED_AT)]
+    n_some = {way: len(some) - way.plain_texts(some).count(None) for way in ways}
+    read = {way: way.plain_texts(texts) for way in ways if n_some[way] > 0.2 * len(some)}
     if not read:
         return None
     n_numbers = {
@@ -218,14 +244,13 @@ def look_at(counts: Mapping[str, int], options: DataOptions, name: str) -> Look 
         for way, numbers in read.items()
     }
     nearest = max(read, key=lambda way: n_numbers[way])
-    if n_numbers[nearest] <= _MOST * sum(counts.values()):
+    if n_numbers[nearest] <= _MOST * sum(counts[text] for text in rest):
         return None
     odd = {text: counts[text] for text, number in zip(rest, read[nearest], strict=True) if number is None}
     fitting: dict[tuple[float, ...], Notation] = {}
     for way, numbers in read.items():
-        values = tuple(math.nan if number is None else float(number) for number in numbers)
         if None not in numbers:
-            fitting.setdefault(values, way)
+            fitting.setdefault(tuple(map(float, filter(None, numbers))), way)
     return Look(name, counts, tuple(fitting.values()), nearest, words, odd, n_numbers[nearest])
 
 

@@ -24,9 +24,10 @@ from stackfeat.errors import DataError
 from stackfeat.registry.resolve import name_values, quoted
 
 NO_VALUES = "no values"
-_MOST = 0.9
+_MOST, _FEW = 0.9, 5
 _MOST_DOUBTS = _MOST_SHOWN = 20
-_ROW_NAME = re.compile(r"(row[_ -]?)?(id|index|uuid|key)", re.IGNORECASE)
+_ROW_NAME = re.compile(r"(row[ _-]?)?(id|index|uuid|key)", re.IGNORECASE)
+_LIKE_ROW_NAME = re.compile(r"(^|[ _-])([iI][dD]|index|uuid|key)$|[a-z]I[dD]$")
 _OTHER_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2\d{2,4}(\D.*)?")
 _REASONS = {
     "numeric": "read as numbers",
@@ -50,7 +51,7 @@ class TypedColumns:
         By column the texts that were taken for missing values, and in how many cells.
     settled : dict of str to Settled
         Columns of numbers in a notation of their own, and those that look so.
-    doubts : list of Guess
+    doubts : dict of str to Guess
         On other columns that are probably not meant as they are read.
     """
 
@@ -58,7 +59,7 @@ class TypedColumns:
     left_out: dict[str, str] = field(default_factory=dict)
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     settled: dict[str, Settled] = field(default_factory=dict)
-    doubts: list[Guess] = field(default_factory=list)
+    doubts: dict[str, Guess] = field(default_factory=dict)
 
     def guesses(self, options: DataOptions) -> Iterator[Guess]:
         """Yield what was guessed of the columns, the doubtful last."""
@@ -68,10 +69,17 @@ class TypedColumns:
         yield from self._of_left_out()
         if options.id is None:
             yield from self._of_names()
-        doubts = [settled.guess for settled in self.settled.values() if settled.guess is not None]
-        yield from [*self.doubts, *doubts][:_MOST_DOUBTS]
+        doubts = list(self.all_doubts())
+        yield from doubts[:_MOST_DOUBTS]
         if len(doubts) > _MOST_DOUBTS:
-            yield Guess(f"{len(doubts) - _MOST_DOUBTS} more columns of texts look like numbers", "", True)
+            yield Guess(
+                f"{len(doubts) - _MOST_DOUBTS} more columns are probably not read as they are meant", "", True
+            )
+
+    def all_doubts(self) -> Iterator[Guess]:
+        """Yield what is said of single columns that are probably not meant as they are read."""
+        yield from self.doubts.values()
+        yield from (settled.guess for settled in self.settled.values() if settled.guess is not None)
 
     def _of_left_out(self) -> Iterator[Guess]:
         items = [f"{name} ({reason})" for name, reason in self.left_out.items()]
@@ -79,7 +87,7 @@ class TypedColumns:
             yield Guess(f"left out: {', '.join(items[:_MOST_SHOWN])}{_and_more(items)}")
         silent = ("constant", NO_VALUES)
         texts = [name for name, reason in self.left_out.items() if reason not in silent]
-        texts = [name for name in texts if name not in self.settled]
+        texts = [name for name in texts if name not in self.settled and name not in self.doubts]
         if texts:
             said = f"free text and row names are left out: {name_values(texts)}"
             yield Guess(said, "to use one, set its type in data.types to categorical", True)
@@ -88,16 +96,18 @@ class TypedColumns:
             yield Guess(f"columns without any value are left out: {name_values(empty)}", "", True)
 
     def _of_names(self) -> Iterator[Guess]:
-        """Yield a doubt for each feature that is called like the names of rows."""
+        """Yield what is said of each feature that is called like the names of rows."""
         for name, (_, values) in self.columns.items():
-            if not _ROW_NAME.fullmatch(name):
+            is_name = _ROW_NAME.fullmatch(name) is not None
+            if not is_name and not _LIKE_ROW_NAME.search(name):
                 continue
             counts = np.unique(values[~np.isnan(values)], return_counts=True)[1]
             n_doubled = int((counts > 1).sum())
             said = f"{quoted(name)} is called like the names of rows, but is read as a feature"
             if n_doubled:
                 said += f": {n_doubled} of its values stand in more than one row"
-                yield Guess(said, f"set data.group: {name}, or leave it out: data.drop: [{name}]", True)
+                # Names of customers and the like may well be learnt from.
+                yield Guess(said, f"set data.group: {name}, or leave it out: data.drop: [{name}]", is_name)
             else:
                 yield Guess(said, f"if it names rows: data.id: {name}", True)
 
@@ -215,11 +225,11 @@ def type_columns(
         if isinstance(one, str):
             typed.left_out[name] = one
         elif one is not None:
-            typed.columns[name] = (_with_comma(one[0], one[1], texts), one[1])
+            typed.columns[name] = (_with_comma(*one, texts, typed), one[1])
     if not typed.columns and (names or options.inputs is None):
-        raise DataError(
-            f"{where}: there must be a column to learn from; got none but {name_values(names) or 'roles'}; add one"
-        )
+        doubts = "".join(f"\n{where}: {doubt}" for doubt in [*typed.all_doubts()][:_FEW])
+        got = f"got none but {name_values(names) or 'roles'}"
+        raise DataError(f"{where}: there must be a column to learn from; {got}; add one{doubts}")
     return typed
 
 
@@ -233,14 +243,28 @@ def _look(name: str, cells: Cells, texts: NumberTexts) -> Look | None:
     return texts.look(cells)
 
 
-def _with_comma(column: Column, values: np.ndarray, texts: NumberTexts) -> Column:
-    """Return a column of whole numbers as one of a file with decimal commas, for later files that have fractions."""
+def _with_comma(column: Column, values: np.ndarray, texts: NumberTexts, typed: TypedColumns) -> Column:
+    """Return a column of whole numbers as one of a file with decimal commas, for later files that have fractions.
+
+    One with points between groups of three digits is doubtful there.
+    """
     is_comma_file = texts.proofs == {","} and column.type == "numeric" and column.notation.is_plain
     if not is_comma_file or not isinstance(texts.frame[column.name].dtype, pd.StringDtype):
         return column
-    present = values[~np.isnan(values)]
-    is_whole = bool(np.all(present == np.floor(present)))
-    return replace(column, notation=replace(column.notation, decimal=",")) if is_whole else column
+    cells = texts.frame[column.name]
+    with_point = cells[cells.str.contains(".", regex=False)].str.strip()
+    if len(with_point) == 0:
+        return replace(column, notation=replace(column.notation, decimal=","))
+    if with_point.str.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}").all():
+        key = option("thousands", column.name, ".")
+        said = (
+            f"{quoted(column.name)} is read with a decimal point, although other columns have decimal commas"
+        )
+        example = quoted(with_point.iloc[0])
+        typed.doubts[column.name] = Guess(
+            f"{said}: {example}", f"if the point stands between thousands: {key}", True
+        )
+    return column
 
 
 def _count_missing(typed: TypedColumns, name: str, cells: Cells) -> None:
@@ -265,7 +289,7 @@ def _typed_column(
         return "row numbers without a name"
     type_ = declared or infer_type(cells)
     if declared is None and (doubt := _doubt(name, cells, type_)):
-        typed.doubts.append(doubt)
+        typed.doubts[name] = doubt
     if type_ == "text":
         return "free text"
     column = describe_column(name, cells, type_, place, notation_of(options, name))
@@ -277,6 +301,8 @@ def _doubt(name: str, cells: Cells, type_: str) -> Guess | None:
     """Return what is probably not meant: dates read as categories, whole numbers that are rounded."""
     if type_ == "numeric":
         return _rounded(name, cells)
+    if type_ == "date" and isinstance(cells, TextCells):
+        return _undated(name, cells)
     if type_ not in ("categorical", "text") or not isinstance(cells, TextCells):
         return None
     texts = cells.texts
@@ -293,12 +319,23 @@ def _doubt(name: str, cells: Cells, type_: str) -> Guess | None:
     return Guess(f"{said} ({quoted(found[0][0])}, {order})", "write them so", True)
 
 
+def _undated(name: str, cells: TextCells) -> Guess | None:
+    """Say which cells among dates are none."""
+    texts = [text for text, date in zip(cells.texts, cells.distinct_dates, strict=True) if np.isnat(date)]
+    if not texts:
+        return None
+    counts = cells.counts()
+    none = counted({text: counts[text] for text in texts})
+    said = f"among the dates of {quoted(name)} these are read as missing: {none}"
+    return Guess(said, f"repair them, or name them: {option('missing', name, texts[:_FEW])}", True)
+
+
 def _rounded(name: str, cells: Cells) -> Guess | None:
     """Say that whole numbers are too long for a float."""
     if isinstance(cells, TextCells):
-        large = np.abs(cells.block.numbers[cells.distinct]) >= EXACT
-        texts = cells.block.texts[cells.distinct][large]
-        found = [text for text in texts if text.lstrip("+-").isdecimal()]
+        if not cells.block.has_rounded:
+            return None
+        found = cells.block.texts[cells.distinct[cells.block.is_rounded[cells.distinct]]].tolist()
         n_left = len({float(text) for text in found})
     else:
         whole = cells.dropna()

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from stackfeat.data.files.cells import PLAIN, Cells, TextCells, parsed_cells, text_cells
-from stackfeat.data.files.notation import LIKELY_MISSING, Notation
+from stackfeat.data.files.cells import Cells, TextCells, parsed_cells, text_cells
+from stackfeat.data.files.notation import LIKELY_MISSING, PLAIN, Notation
 from stackfeat.data.files.parsing import name_rows, parsing, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArraySchema
@@ -163,9 +163,10 @@ def infer_type(values: Cells) -> Type:
     cells = parsed_cells(values)
     if not isinstance(cells, TextCells):
         return "numeric"
-    block, distinct = cells.block, cells.distinct
-    if block.is_numeric[cells.place] and not (block.is_padded[distinct].any() and is_code(cells.texts)):
+    block = cells.block
+    if block.is_numeric[cells.place] and not (block.has_padded and is_code(cells.texts)):
         return "numeric"
+    distinct = cells.distinct
     if block.is_boolean[distinct].all():
         return "boolean"
     is_date = block.is_date[distinct].mean() > _SHARE_OF_DATES

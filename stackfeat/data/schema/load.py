@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.files.cells import PLAIN, Cells, column_cells, text_cells
+from stackfeat.data.files.cells import Cells, column_cells, text_cells
+from stackfeat.data.files.notation import PLAIN
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.options import DataOptions

@@ -20,6 +20,7 @@ from stackfeat.data.schema.guesses import Guess, counted, option
 from stackfeat.registry.resolve import quoted
 
 _SURE_NUMBER = re.compile(r"[(+\-\u2212]|0,|\d+,\d{5,}")
+_PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MOST_POINTS = 0.45
 _FEW = 5
 NO_NUMBERS = "is not read as numbers"
@@ -68,6 +69,8 @@ class NumberTexts:
         doubt = self._other_meaning(look, way)
         if doubt is not None:
             return Settled(None, doubt)
+        if way.has_plain_marks and all(_PLAIN_NUMBER.fullmatch(text) for text in look.numbers):
+            way = replace(way, signs=False)
         missing = dict.fromkeys([*notation_of(self.options, look.name).missing, *look.words])
         return Settled(replace(way, missing=tuple(missing)), None, look.words)
 
@@ -123,6 +126,10 @@ def _ambiguous(look: Look) -> Guess:
 
 def _mixed(look: Look) -> Guess:
     """Say that most cells are numbers, which are not, and which option makes the column one of numbers."""
+    if look.units:
+        at = ", ".join(f"{quoted(unit)} at {n}" for unit, n in look.units.items())
+        said = f"{quoted(look.name)} {NO_NUMBERS}: of {sum(look.counts.values())} cells there is {at}"
+        return Guess(said, "write all numbers of a column in one unit", True)
     n_cells, odd = sum(look.counts.values()), dict(look.odd)
     way, keys = look.nearest, []
     if way.decimal == ",":

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.files import cells
-from stackfeat.data.files.cells import PLAIN, TextBlock, TextCells, column_cells
+from stackfeat.data.files.cells import TextBlock, TextCells, column_cells
+from stackfeat.data.files.notation import PLAIN
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import describe_column, infer_type

@@ -188,6 +188,18 @@ def test_columns_that_contradict_each_other_tell_nothing(tmp_path: Path) -> None
             r"with a decimal comma; the others: 'few' \(5 cells\); data.decimal: \{w: ','\}, "
             r"data.missing: \{w: \[few\]\}",
         ),
+        (
+            [f"{i % 9}.5%" if i % 2 else f"0.{i % 9}5" for i in range(60)],
+            r"'w' is not read as numbers: of 60 cells there is '%' at 30; write all numbers of a column in one unit",
+        ),
+        (
+            [f"{'€$£'[i % 3]}{i % 9}.5" for i in range(60)],
+            r"there is '€' at 20, '\$' at 20, '£' at 20; write all",
+        ),
+        (
+            ["inf" if i == 7 else f"0,{i}" for i in range(60)],
+            r"59 of 60 cells .* with a decimal comma; the others: 'inf' \(1 cell\)",
+        ),
     ],
 )
 def test_a_column_that_looks_like_numbers_is_named_with_the_option(
@@ -195,6 +207,45 @@ def test_a_column_that_looks_like_numbers_is_named_with_the_option(
 ) -> None:
     written(tmp_path, texts, a=list(range(60)))
     with pytest.warns(DataWarning, match=message):
+        read(tmp_path)
+
+
+def test_points_between_groups_are_doubtful_in_a_file_with_decimal_commas(tmp_path: Path) -> None:
+    dotted = [text.replace(",", ".") for text in AMBIGUOUS]
+    written(tmp_path, dotted, ";", a=["0,5", "12,25"] * 30)
+    with pytest.warns(
+        DataWarning, match=r"'w' is read with a decimal point.*: '1.100'; .*data.thousands: \{w: '.'\}"
+    ):
+        np.testing.assert_allclose(numbers(read(tmp_path).train), [float(text) for text in dotted])
+    told = numbers(read(tmp_path, thousands={"w": "."}).train)
+    np.testing.assert_allclose(told, [float(text.replace(".", "")) for text in dotted])
+    # Two places behind the point are no group.
+    written(tmp_path, [f"{i}.25" for i in range(60)], ";", a=["0,5", "12,25"] * 30)
+    assert numbers(read(tmp_path).train)[7] == 7.25
+
+
+def test_words_may_stand_in_most_cells_where_the_others_are_numbers(tmp_path: Path) -> None:
+    texts = ["unknown" if i % 5 else f"{v:.2f}" for i, v in enumerate(VALUES)]
+    written(tmp_path, texts)
+    found = numbers(read(tmp_path).train)
+    np.testing.assert_allclose(found, [np.nan if i % 5 else round(v, 2) for i, v in enumerate(VALUES)])
+
+
+def test_the_error_over_a_file_without_columns_says_why_none_can_be_read(tmp_path: Path) -> None:
+    written(tmp_path, AMBIGUOUS)
+    with pytest.raises(
+        DataError, match=r"(?s)a column to learn from; got none but w; add one.*data.thousands: \{w: ','\}"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["n/a", "-", "unknown"])
+def test_cells_among_dates_that_are_none_are_counted(word: str, tmp_path: Path) -> None:
+    dates = [word if i % 20 == 3 else f"2024-{1 + i % 12:02d}-{1 + i % 28:02d}" for i in range(60)]
+    written(tmp_path, dates)
+    with pytest.warns(
+        DataWarning, match=rf"among the dates of 'w' these are read as missing: '{word}' \(3 cells\)"
+    ):
         read(tmp_path)
 
 
