@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.scoring import test_prediction, view_places
 from stackfeat.engine.wiring import Wiring, folds_used
 from stackfeat.engine.worker import load_fitted, run_steps
-from stackfeat.errors import DataError, StackfeatError, as_written
+from stackfeat.errors import DataError, StackfeatError, UsageError, as_written
 from stackfeat.executors import pinned_threads
 from stackfeat.members.imported import FittedImport, missing_text
 from stackfeat.store import EntryStore, LayeredStore, MemoryStore, Store
@@ -50,6 +50,8 @@ class Predictor:
         Where the fits are.
     block : str
         The block that is predicted.
+    unsaved : mapping of str to str
+        Members whose fits could not be saved, and why: what needs them predicts nothing.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Predictor:
     task: Task
     trust_code: bool = False
     folder: Path | None = None
+    unsaved: Mapping[str, str] = field(default_factory=dict)
 
     def predict(self, samples: Samples) -> np.ndarray:
         """Return averaged predictions, float64 (n_rows, n_outputs).
@@ -66,8 +69,33 @@ class Predictor:
         The models see rows in batches of one fixed size, so a row's prediction does not
         depend on the rows it comes with, unless ``average: rank`` asks for its rank among them.
         """
+        self.refuse_unsaved()
         with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
             return self._predict(samples)
+
+    def refuse_unsaved(self) -> None:
+        """Refuse a stack that needs a member which could not be saved.
+
+        Raises
+        ------
+        StackfeatError
+            Naming the members, why, and which of them votes can do without.
+        """
+        needed = {node.full_name for node in self.plan.graph.nodes} & self.unsaved.keys()
+        if not needed:
+            return
+        reasons = "; ".join(f"{name}: {why}" for name, why in self.unsaved.items() if name in needed)
+        readers = set(needed)
+        for node in self.plan.graph.nodes:
+            if not node.does_without_inputs and readers & {block.rpartition("/")[0] for block in node.blocks}:
+                readers.add(node.full_name)
+        left_out = [node.full_name for node in self.plan.graph.nodes if node.full_name in readers]
+        try:
+            self.leave_out(left_out)
+            remedy = f"the others predict {' '.join(f'--without {name}' for name in left_out)}"
+        except UsageError:
+            remedy = f"run the config again without {', '.join(sorted(needed))}, or submit a vote"
+        raise StackfeatError(f"this stack cannot score later data: {reasons}; {remedy}")
 
     def _predict(self, samples: Samples) -> np.ndarray:
         self._refuse_unknown(samples.ids)
@@ -166,15 +194,13 @@ def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor
     """
     described, store = read_predictor(folder)
     where = str(folder / WIRING)
-    if described.get("unsaved"):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in dict(described["unsaved"]).items())
-        raise StackfeatError(f"this stack cannot score later data: {reasons}")
     with as_written(where, REMEDY):
         wiring = Wiring.from_json(described, where)
         absent = [key for key in wiring.keys if key not in store.manifests]
         must(not absent, str(folder / HASHES), "name every entry", absent[:1])
         plan = wiring.plan()
-    return Predictor(plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder), described
+    parts = (plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder)
+    return Predictor(*parts, wiring.unsaved), described
 
 
 def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:

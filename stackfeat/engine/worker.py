@@ -56,7 +56,7 @@ from stackfeat.engine.recipes import (
     read_recipe,
 )
 from stackfeat.engine.scoring import diagnose_block, score_holdout, score_member
-from stackfeat.errors import MemberError, StoreError, machine_fault
+from stackfeat.errors import MemberError, StackfeatError, StoreError, described, machine_fault
 from stackfeat.log import collected_lines
 from stackfeat.members import learns_from_rows, make_member
 from stackfeat.members.protocol import FitContext, FittedMember, Tapped
@@ -302,6 +302,10 @@ def _save(fitted: FittedMember, writer: EntryWriter) -> str | None:
         fitted.save(writer)
     except MemberError as error:
         return str(error)
+    except Exception as error:
+        if isinstance(error, StackfeatError) or machine_fault(error) is not None:
+            raise
+        return described(error)
     return None
 
 

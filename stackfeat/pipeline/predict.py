@@ -69,6 +69,7 @@ def predict_file(
     with whole_run(Path(run_folder)), explaining_refusals(code):
         predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
     predictor = predictor.leave_out(without) if without else predictor
+    predictor.refuse_unsaved()
     way = FileForm.from_json(values, f"{predictor.folder}")
     refuse_paths_outside(way.data, Path(data), data_roots, f"{predictor.folder}")
     samples = load_rows(Path(data), way.schema, way.data, summary=way.summary)

@@ -122,10 +122,54 @@ def test_an_entry_without_a_hash_is_named_when_it_is_loaded(folder: Path, made: 
         load_predictor(folder)
 
 
-def test_a_stack_with_a_member_that_was_not_saved_says_which(folder: Path) -> None:
+def test_a_stack_refuses_only_what_needs_a_member_that_was_not_saved(made: Engine, folder: Path) -> None:
     values = {**json.loads((folder / WIRING).read_text()), "unsaved": {"base/bayes": "it holds a lambda"}}
     (folder / WIRING).write_text(json.dumps(values))
     (folder / HASHES).unlink()
-    write_hashes(folder, [])
-    with pytest.raises(StackfeatError, match="cannot score later data: base/bayes: it holds a lambda"):
-        load_predictor(folder)
+    write_hashes(folder, Wiring.of(made.plan, "final/soft", ALL, BINARY).keys)
+    predictor, _ = load_predictor(folder)
+    message = (
+        "cannot score later data: base/bayes: it holds a lambda; the others predict --without base/bayes"
+    )
+    with pytest.raises(StackfeatError, match=message):
+        predictor.predict(made.test)
+    left = predictor.leave_out(["bayes"])
+    np.testing.assert_allclose(left.predict(made.test), shares_by_hand(made), rtol=1e-9)
+
+
+def shares_by_hand(made: Engine) -> np.ndarray:
+    """The mean over folds and repeats of the class shares."""
+    shares = [
+        np.bincount(made.samples.labels[train]) / len(train)
+        for splits in made.folds.splits
+        for train, _ in splits
+    ]
+    return np.tile(np.mean(shares, axis=0), (len(made.test.ids), 1))
+
+
+CHAINED = {
+    "base": {"bayes": BAYES, "prior": PRIOR},
+    "meta": {
+        "logit": {"estimator": "sklearn.linear_model.LogisticRegression", "inputs": ["base/bayes/proba"]}
+    },
+    "final": {"soft": {"vote": "soft", "inputs": ["base/prior/proba", "meta/logit/proba"]}},
+}
+
+
+def test_what_reads_a_member_that_was_not_saved_is_left_out_with_it() -> None:
+    chained = engine(CHAINED, folds=folds_of_rows(24, n_repeats=2)).carry_out()
+    unsaved = {"base/bayes": "its library has no way"}
+    whole = Predictor(chained.plan, chained.store, "final/soft/proba", ALL, BINARY, unsaved=unsaved)
+    with pytest.raises(
+        StackfeatError, match="its library has no way; the others predict --without base/bayes"
+    ):
+        whole.predict(chained.test)
+    left = whole.leave_out(["base/bayes", "meta/logit"])
+    np.testing.assert_allclose(left.predict(chained.test), shares_by_hand(chained), rtol=1e-9)
+    alone = Predictor(chained.plan, chained.store, "meta/logit/proba", ALL, BINARY, unsaved=unsaved)
+    with pytest.raises(StackfeatError, match="run the config again without base/bayes, or submit a vote"):
+        alone.predict(chained.test)
+    other = Predictor(
+        chained.plan, chained.store, "final/soft/proba", ALL, BINARY, unsaved={"base/gone": "why"}
+    )
+    assert other.predict(chained.test).shape == (len(chained.test.ids), 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from stackfeat.engine.jobs import read_fitted_rows, unpack_rows
 from stackfeat.engine.recipes import FitRecipe
 from stackfeat.engine.worker import (
     Worker,
+    _save,
     block_rows,
     context_of,
     fit_recipe,
@@ -170,3 +172,24 @@ def test_a_worker_does_the_job_that_is_written_and_nothing_where_somebody_has_it
     assert work(recipe.key) == [] and len(fits) == 1
     with pytest.raises(StoreError, match="job"):
         work("0" * 64)
+
+
+class Unsaveable:
+    """A fitted member whose library raises something of its own when it is saved."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def save(self, writer: object) -> None:
+        raise self.error
+
+
+def test_whatever_a_failing_save_raises_is_why_that_member_scores_no_later_data() -> None:
+    for error, text in (
+        (TypeError("cannot pickle '_io'"), "TypeError: cannot pickle '_io'"),
+        (MemberError("no"), "no"),
+    ):
+        assert _save(cast(Any, Unsaveable(error)), cast(Any, None)) == text
+    for error in (OSError(28, "No space left on device"), StoreError("full")):
+        with pytest.raises(OSError):
+            _save(cast(Any, Unsaveable(error)), cast(Any, None))

@@ -174,6 +174,12 @@ def test_a_member_that_cannot_be_saved_is_named_every_time(mine: Project) -> Non
         "predict", mine.run_folder, mine.folder / "test.csv", "-o", mine.folder / "o.csv", "--trust-code"
     )
     assert said.code == 1 and "cannot score later data" in said.err and "base/closure" in said.err
+    assert "the others predict --without base/closure" in said.err
+    said = mine.cli(
+        *("predict", mine.run_folder, mine.folder / "test.csv", "-o", mine.folder / "o.csv"),
+        *("--trust-code", "--without", "base/closure"),
+    )
+    assert said.code == 0 and (mine.folder / "o.csv").is_file(), said.err
 
 
 def test_a_file_that_shadows_a_trusted_package_is_refused(quick: Project) -> None:
