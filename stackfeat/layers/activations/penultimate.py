@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import cached_property
@@ -50,7 +50,13 @@ HEAD_NAMES = frozenset(
 )
 
 
-def find_penultimate(model: nn.Module, *example: Any, output_item: Item = None, **kwargs: Any) -> Tap:
+def find_penultimate(
+    model: nn.Module,
+    *example: Any,
+    output_item: Item = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Tap:
     """Return a tap at the last features of a net: what its head is given.
 
     The head is the last weighted layer on the path to the output, or, where several parts make the output
@@ -66,6 +72,8 @@ def find_penultimate(model: nn.Module, *example: Any, output_item: Item = None, 
         Which value of a tuple, list, dict or dataclass is the output. By default the first field of a
         dataclass (but for ``loss``), and of tuples, lists and dicts all values but those that others
         are made of, or whose head reads what others are made of.
+    example_kwargs : mapping of str to argument, optional
+        More arguments by name: those of a net whose forward has one called ``output_item``, say.
 
     Raises
     ------
@@ -80,7 +88,7 @@ def find_penultimate(model: nn.Module, *example: Any, output_item: Item = None, 
     '2:input'
     """
     whole, model = model, unwrap(model)
-    given = for_autograd(example, kwargs)
+    given = for_autograd(example, {**kwargs, **(example_kwargs or {})})
     with preserve_state(model), evaluating(model), plain_transformers(), eager(whole), quiet():
         search, output = record(model, given, output_item)
         if not search.tail.last and search.graph.has_unknown:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from stackfeat.layers.extraction.files import Outputs
 from stackfeat.layers.extraction.inputs import Columns
 from stackfeat.layers.taps.refusals import is_out_of_memory
-from stackfeat.layers.taps.values import Arguments, as_float32
+from stackfeat.layers.taps.values import Arguments, all_tensors, as_float32
 from stackfeat.log import console
 
 CACHE_BYTES = 4 << 20
@@ -170,7 +170,7 @@ def arrived(
     """Make the computing stream wait for this copy, and keep the memory until it has used it."""
     computing = torch.cuda.current_stream(device)
     computing.wait_event(copied)
-    for tensor in (*call[0], *call[1].values()):
+    for tensor in all_tensors(call):
         tensor.record_stream(computing)
     return columns, call
 

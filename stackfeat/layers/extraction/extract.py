@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import DataWarning, TapError, UsageError
 from stackfeat.layers.activations.dry_run import OUTPUT, RANDOM, DryRunReport
+from stackfeat.layers.extraction.arguments import constants_arrive, constants_text
 from stackfeat.layers.extraction.batch import Delivery, on_device, progress_bar
 from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs, Outputs, open_output
 from stackfeat.layers.extraction.inputs import ArraySource, Column, Columns, Source, open_inputs
@@ -56,6 +58,9 @@ def extract(
     progress: bool = False,
     mask: Any = None,
     lengths: Any = None,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    unpack: bool = True,
 ) -> dict[str, np.ndarray]:
     """Read layers of `model` for every row of `inputs`.
 
@@ -88,6 +93,12 @@ def extract(
         True where a step is real, for nets that do not tell: pooling leaves the others out.
     lengths : int array of shape (n_rows,), optional
         The same by the number of real steps.
+    constants : mapping of str to argument, optional
+        Arguments of ``forward`` that are the same for all rows, of any kind: ``{"scale": 5}``. Tensors are moved to
+        the device, floats in them to the net's own kind.
+    unpack : bool
+        False passes a dict, list or tuple (of any nesting, with arrays in it), or the whole item of a Dataset or
+        DataLoader, to ``forward`` as its one argument.
 
     Returns
     -------
@@ -116,14 +127,20 @@ def extract(
     net = unwrap(model)
     placement = Placement(choose_device(net, device), check_precision(precision))
     # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
-    with preserve_state(net), evaluating(net), plain_transformers(), torch.no_grad():
-        source = open_inputs(net, inputs, mask, lengths)
+    with (
+        preserve_state(net),
+        evaluating(net),
+        plain_transformers(),
+        torch.no_grad(),
+        constants_arrive(net) if constants else nullcontext(),
+    ):
+        source = open_inputs(net, inputs, mask, lengths, constants, unpack=unpack)
         placement = replace(placement, few_rows=source.n_rows is not None and source.n_rows <= FEW_ROWS)
-        plan = find_plan(net, source, taps, pool, placement)
+        plan = find_plan(net, source, taps, pool, placement, constants)
         plan.examination.check(one_by_one=batch_size == 1)
         warn_of_random(plan.examination)
         with plan.placement.apply(net):
-            extraction = Extraction(net, source, plan)
+            extraction = Extraction(net, source, plan, constants=constants or {})
             if out is None:
                 return extraction.into_memory(batch_size, progress=progress)
             return extraction.into_folder(prepare_folder(out), batch_size, progress=progress)
@@ -192,6 +209,7 @@ class Extraction:
     source: Source
     plan: Plan
     output: OutputRows | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
     def into_memory(self, batch_size: BatchSize, *, progress: bool) -> dict[str, np.ndarray]:
         outputs = MemoryOutputs(self.source.n_rows)
@@ -259,6 +277,8 @@ class Extraction:
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             "inputs": [list(map(str, self.source.names)), shapes, self.source.n_rows],
+            **({"constants": constants_text(self.constants)} if self.constants else {}),
+            **({"packed": constants_text(self.source.packed.plain)} if self.source.packed else {}),
         }
 
     def run(self, outputs: Outputs, size: int, n_done: int, count: Callable[[Columns], None]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from inspect import Parameter
@@ -26,12 +26,18 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from stackfeat.errors import UsageError
 from stackfeat.layers.activations.masks import USER_LENGTHS, USER_MASK
+from stackfeat.layers.extraction.arguments import (
+    Names,
+    Packed,
+    checked_constants,
+    pack,
+    positional_names,
+)
 from stackfeat.layers.extraction.files import open_arrays
+from stackfeat.layers.taps.values import walk_into
 from stackfeat.registry.resolve import suggest
 
 Columns = list[Tensor]
-Names = tuple[str | None, ...]
-"""For each column the argument of ``forward`` it goes to; None: the next positional one."""
 PIECE_ROWS = 4096
 RANDOM_SAMPLERS = (
     torch.utils.data.RandomSampler,
@@ -125,6 +131,8 @@ class LoaderSource:
         One of them.
     padding : Tensor, optional
         What the caller says about the padding of every row: one more column.
+    packed : Packed, optional
+        How a batch is one argument of ``forward``.
     """
 
     names: Names
@@ -134,6 +142,7 @@ class LoaderSource:
     loader: Any = None
     dataset: Any = None
     padding: Tensor | None = None
+    packed: Packed | None = None
     open_passes: dict[int, Iterator[Columns]] = field(default_factory=dict)
 
     def head(self, n_rows: int) -> Columns:
@@ -200,6 +209,8 @@ class LoaderSource:
             start = stop
 
     def columns_of(self, batch: Any) -> Columns:
+        if self.packed is not None:
+            return [batch_column(walk_into(batch, path, "a batch")) for path in self.packed.paths]
         return [batch_column(batch if key is None else batch[key]) for key in self.keys]
 
 
@@ -251,6 +262,7 @@ class ArraySource:
 
     names: Names
     arrays: tuple[np.ndarray | Column, ...]
+    packed: Packed | None = None
 
     @property
     def n_rows(self) -> int:
@@ -306,8 +318,19 @@ def native_copy(rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(rows, dtype=rows.dtype.newbyteorder("="), order="C"))
 
 
-def open_inputs(model: nn.Module, inputs: Any, mask: Any = None, lengths: Any = None) -> Source:
+def open_inputs(
+    model: nn.Module,
+    inputs: Any,
+    mask: Any = None,
+    lengths: Any = None,
+    constants: Mapping[str, Any] | None = None,
+    *,
+    unpack: bool = True,
+) -> Source:
     """Return `inputs` as a source, with a mask or lengths beside its columns.
+
+    `constants` take arguments of ``forward`` that inputs do not; without `unpack` a dict, list or tuple is one
+    argument.
 
     Raises
     ------
@@ -315,7 +338,10 @@ def open_inputs(model: nn.Module, inputs: Any, mask: Any = None, lengths: Any = 
         If rows cannot be told from it, or its parts do not fit ``forward``; if mask and lengths are both
         given, or have another shape or other values than they must have.
     """
-    source = plain_source(model, inputs)
+    known = checked_constants(
+        model, constants, list(inputs) if isinstance(inputs, Mapping) and unpack else ()
+    )
+    source = plain_source(model, inputs, known) if unpack else packed_source(model, inputs, known)
     if mask is None and lengths is None:
         return source
     if mask is not None and lengths is not None:
@@ -333,23 +359,41 @@ def open_inputs(model: nn.Module, inputs: Any, mask: Any = None, lengths: Any = 
     return replace(source, names=(*source.names, name), padding=padding)
 
 
-def plain_source(model: nn.Module, inputs: Any) -> Source:
+def packed_source(model: nn.Module, inputs: Any, constants: Mapping[str, Any]) -> Source:
+    """Return a source whose dict, list or tuple, or whose whole batch, is one argument of ``forward``."""
+    if isinstance(inputs, str | Path):
+        inputs = open_arrays(Path(inputs))
+    if isinstance(inputs, TensorDataset):
+        inputs = inputs.tensors
+    packed: Packed | None
+    if isinstance(inputs, Dataset | DataLoader):
+        source = batched_source(inputs)
+        packed = pack(source.first, is_batch=True)
+        if packed is not None:
+            return replace(source, names=packed.names, packed=packed)
+    elif (packed := pack(inputs)) is not None:
+        arrays = [walk_into(packed.example, path, "the inputs") for path in packed.paths]
+        return replace(array_source(packed.names, arrays), packed=packed)
+    return plain_source(model, inputs, constants)
+
+
+def plain_source(model: nn.Module, inputs: Any, constants: Mapping[str, Any]) -> Source:
     if isinstance(inputs, str | Path):
         inputs = open_arrays(Path(inputs))
         if isinstance(inputs, dict) and not set(inputs) & set(arguments(model)[0]) and len(inputs) == 1:
             inputs = next(iter(inputs.values()))
-    if isinstance(inputs, DataLoader):
-        return loader_source(model, inputs)
     if isinstance(inputs, TensorDataset):
-        names = choose_parts(model, inputs.tensors)[1]
+        names = choose_parts(model, inputs.tensors, constants)[1]
         return array_source(names, list(inputs.tensors[: len(names)]))
-    if isinstance(inputs, Dataset):
-        return dataset_source(model, inputs)
+    if isinstance(inputs, Dataset | DataLoader):
+        source = batched_source(inputs)
+        keys, names = choose_parts(model, source.first, constants)
+        return replace(source, names=names, keys=keys)
     if isinstance(inputs, Mapping):
         check_names(model, list(inputs))
         return array_source(tuple(inputs), list(inputs.values()))
     values = list(inputs) if isinstance(inputs, tuple) else [inputs]
-    return array_source((None,) * len(values), values)
+    return array_source(positional_names(model, len(values), constants), values)
 
 
 def array_source(names: Names, values: list[Any]) -> ArraySource:
@@ -401,21 +445,24 @@ def to_array(value: Any) -> np.ndarray | Tensor:
     kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
     raise UsageError(
         f"inputs must be arrays or tensors of numbers with a row per sample; got {kind}; give an array, a tensor, "
-        "a tuple (positional) or dict (keyword) of them, a Dataset or a DataLoader"
+        "a tuple (positional) or dict (keyword) of them, a Dataset or a DataLoader; what is the same for all rows "
+        "belongs in constants={'argument': value}, and a dict or list that is one argument needs unpack=False"
     )
 
 
-def dataset_source(model: nn.Module, dataset: Any) -> LoaderSource:
-    if isinstance(dataset, IterableDataset):
-        return loader_source(model, DataLoader(dataset, batch_size=64))
-    if len(dataset) == 0:
+def batched_source(inputs: Any) -> LoaderSource:
+    """Return a Dataset or DataLoader as a source that knows no arguments yet."""
+    if isinstance(inputs, DataLoader):
+        return loader_source(inputs)
+    if isinstance(inputs, IterableDataset):
+        return loader_source(DataLoader(inputs, batch_size=64))
+    if len(inputs) == 0:
         raise UsageError("a Dataset must have rows; got 0; give an array of shape (0, ...) for none")
-    first = next(iter(DataLoader(Subset(dataset, [0]))))
-    keys, names = choose_parts(model, first)
-    return LoaderSource(names, keys, first, len(dataset), dataset=dataset)
+    first = next(iter(DataLoader(Subset(inputs, [0]))))
+    return LoaderSource((), (), first, len(inputs), dataset=inputs)
 
 
-def loader_source(model: nn.Module, loader: Any) -> LoaderSource:
+def loader_source(loader: Any) -> LoaderSource:
     """Read through the user's loader; an order that cannot be repeated is refused.
 
     Raises
@@ -441,32 +488,36 @@ def loader_source(model: nn.Module, loader: Any) -> LoaderSource:
     first = next(iter(loader), None)
     if first is None:
         raise UsageError("a DataLoader must give rows; got none; look at its dataset")
-    keys, names = choose_parts(model, first)
-    return LoaderSource(names, keys, first, n_rows, loader=loader)
+    return LoaderSource((), (), first, n_rows, loader=loader)
 
 
-def choose_parts(model: nn.Module, batch: Any) -> tuple[tuple[int | str | None, ...], Names]:
+def choose_parts(
+    model: nn.Module, batch: Any, constants: Mapping[str, Any]
+) -> tuple[tuple[int | str | None, ...], Names]:
     """Say which parts of a batch are for ``forward``: a target behind the inputs is left out."""
-    names, n_required, takes_any_position, takes_any_name = arguments(model)
+    names, n_required, takes_any_position, takes_any_name = arguments(model, constants)
     if isinstance(batch, Mapping):
         keys = [key for key in batch if takes_any_name or key in names]
         if not keys:
             check_names(model, list(batch))
         return tuple(keys), tuple(keys)
     if not isinstance(batch, tuple | list):
-        return (None,), (None,)
+        return (None,), positional_names(model, 1, constants)
     n_used = len(batch) if takes_any_position else min(len(batch), max(n_required, 1))
-    return tuple(range(n_used)), (None,) * n_used
+    return tuple(range(n_used)), positional_names(model, n_used, constants)
 
 
-def arguments(model: nn.Module) -> tuple[list[str], int, bool, bool]:
-    """Return the names ``forward`` takes, how many it must have, and whether ``*args`` and ``**kwargs``."""
+def arguments(model: nn.Module, but: Collection[str] = ()) -> tuple[list[str], int, bool, bool]:
+    """Return the names ``forward`` takes, how many it must have, and whether ``*args`` and ``**kwargs``.
+
+    Those in `but` are left out.
+    """
     try:
         parameters = list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
         return [], 1, True, True
     kinds = {parameter.kind for parameter in parameters}
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in but]
     n_required = sum(p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in named)
     return (
         [p.name for p in named],

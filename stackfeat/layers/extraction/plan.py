@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import getattr_static
-from typing import cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,8 +24,9 @@ from stackfeat.layers.activations.masks import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.probe import PROBE_ROWS
 from stackfeat.layers.activations.rows import Deliver, RowReading
+from stackfeat.layers.extraction.arguments import Constant, Names, Packed, bind, constants_key, placed
 from stackfeat.layers.extraction.batch import choose_batch_size, even_batches, row_sizes
-from stackfeat.layers.extraction.inputs import Columns, Names, Source
+from stackfeat.layers.extraction.inputs import Columns, Source
 from stackfeat.layers.extraction.placement import (
     Placement,
     float_dtype,
@@ -67,6 +68,10 @@ class Plan:
         Whether the net's own output is read too, so that the pass must not end at the last tap.
     tuned : int or None
         The batch size that timing chose.
+    packed : Packed or None
+        How columns are one argument of ``forward``.
+    constants : mapping of str to Constant
+        Arguments that are the same for all rows, as the net takes them.
     """
 
     names: Names
@@ -77,13 +82,15 @@ class Plan:
     overwrites_inputs: bool = False
     wants_output: bool = False
     tuned: int | None = field(default=None)
+    packed: Packed | None = None
+    constants: Mapping[str, Constant] = field(default_factory=dict)
 
     def feed(self, columns: Columns, n_rows: int) -> Arguments:
         """Return the arguments of ``forward``, padded to `n_rows`."""
         fed = [self.placement.feed(column, self.dtype, n_rows) for column in columns]
         if self.overwrites_inputs:
             fed = [new.clone() if new is old else new for new, old in zip(fed, columns, strict=True)]
-        return bind(self.names, fed)
+        return bind(self.names, fed, self.packed, self.constants)
 
     def read(self, model: nn.Module, deliver: Deliver) -> RowReading:
         return RowReading(model, self.examination, deliver, stop_early=not self.wants_output)
@@ -119,8 +126,15 @@ class Plan:
 _PLANS: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
 
 
-def find_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement: Placement) -> Plan:
-    """Return the plan for this module, these taps (there may be none) and rows of this shape.
+def find_plan(
+    model: nn.Module,
+    source: Source,
+    taps: Taps,
+    pool: str,
+    placement: Placement,
+    constants: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return the plan for this module, these taps (there may be none), rows of this shape and these constants.
 
     Raises
     ------
@@ -133,12 +147,25 @@ def find_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
     names, head = source.names, source.head(HEAD_ROWS)
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
     n_rows = min(len(head[0]), DRY_ROWS)
-    key = (structure(model), names, shapes, n_rows, repr(taps), pool, placement, torch.get_num_threads())
+    fixed = constants_key(constants or {})
+    if fixed is None or source.packed is not None:
+        return make_plan(model, source, taps, pool, placement, constants or {})
+    key = (
+        structure(model),
+        names,
+        shapes,
+        n_rows,
+        repr(taps),
+        pool,
+        placement,
+        torch.get_num_threads(),
+        fixed,
+    )
     plans = _PLANS.setdefault(model, {})
     if key not in plans:
         if len(plans) >= 8:
             plans.clear()
-        plans[key] = make_plan(model, source, taps, pool, placement)
+        plans[key] = make_plan(model, source, taps, pool, placement, constants or {})
     return plans[key]
 
 
@@ -164,7 +191,14 @@ def structure(model: nn.Module) -> Hashable:
     )
 
 
-def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement: Placement) -> Plan:
+def make_plan(
+    model: nn.Module,
+    source: Source,
+    taps: Taps,
+    pool: str,
+    placement: Placement,
+    constants: Mapping[str, Any],
+) -> Plan:
     """Run the net on a few rows and look."""
     # Rows from everywhere, so that it does not matter which come first. The examination makes up others beside them.
     some = source.spread(PROBE_ROWS)
@@ -175,12 +209,15 @@ def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
     with placement.apply(model) if not placement.is_fixed else nullcontext():
         fed = [placement.feed(column.clone(), dtype, len(column)) for column in some]
         before = [column.clone() for column in fed]
-        inputs = bind(source.names, fed)
+        fixed = placed(
+            constants, placement.device, torch.bfloat16 if placement.precision == "bf16" else dtype
+        )
+        inputs = bind(source.names, fed, source.packed, fixed)
         try:
             with row_sizes(model, PROBE_ROWS) as sizes:
                 examination = examine_taps(model, taps, pool, inputs)
         except NetRefusedError as error:
-            number = fixed_number(model, source, few)
+            number = fixed_number(model, source, few, fixed)
             if number is None:
                 raise
             raise NetRefusedError(
@@ -188,19 +225,30 @@ def make_plan(model: nn.Module, source: Source, taps: Taps, pool: str, placement
                 f"{len(few[0])}: {error}"
             ) from error.__cause__
         overwrites = not all(torch.equal(a, b) for a, b in zip(fed, before, strict=True))
-        plan = Plan(source.names, placement, examination, dtype, max(sizes, default=0), overwrites)
+        plan = Plan(
+            source.names,
+            placement,
+            examination,
+            dtype,
+            max(sizes, default=0),
+            overwrites,
+            packed=source.packed,
+            constants=fixed,
+        )
     last = replace(plan, placement=replace(placement, channels_last=True))
     is_last = may_be_channels_last(model, few, placement.device) and gives_same_values(model, plan, last, few)
     return last if is_last else plan
 
 
-def fixed_number(model: nn.Module, source: Source, few: Columns) -> int | None:
+def fixed_number(
+    model: nn.Module, source: Source, few: Columns, constants: Mapping[str, Constant]
+) -> int | None:
     """Return a number of rows that a net runs on although it refused a few; None where there seems to be none."""
     if few[0].ndim < 2:
         return None
     for n_rows in sorted({*(2**n for n in range(8)), *range(1, 11), min(source.n_rows or 1, 1024)}):
         rows = [column[torch.arange(n_rows) % len(column)] for column in few]
-        args, kwargs = bind(source.names, rows)
+        args, kwargs = bind(source.names, rows, source.packed, constants)
         try:
             with preserve_state(model), torch.no_grad():
                 output = first_tensor(model(*args, **split_user_mask(kwargs)[0]))
@@ -221,7 +269,7 @@ def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> 
         return NO_TAPS
     given = [tap for _, tap in keyed(taps)]
     if PENULTIMATE in given and not hasattr(model, PENULTIMATE):
-        found = find_penultimate(model, *args, **split_user_mask(kwargs)[0])
+        found = find_penultimate(model, *args, example_kwargs=split_user_mask(kwargs)[0])
         named = [found if tap == PENULTIMATE else tap for tap in given]
         taps = dict(zip(taps, named, strict=True)) if isinstance(taps, Mapping) else named
     reads = resolve_taps(model, taps, pool=cast(Pool, pool))
@@ -273,10 +321,3 @@ def stand_in_rows(column: Tensor) -> Tensor:
         return torch.ones_like(column)
     generator = torch.Generator().manual_seed(0)
     return torch.randn(column.shape, generator=generator).to(column)
-
-
-def bind(names: Names, columns: Columns) -> Arguments:
-    pairs = list(zip(names, columns, strict=True))
-    return tuple(value for name, value in pairs if name is None), {
-        name: value for name, value in pairs if name is not None
-    }

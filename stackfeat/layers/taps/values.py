@@ -184,8 +184,9 @@ def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
         return change(value)
     if isinstance(value, Mapping):
         return {key: map_tensors(change, part) for key, part in value.items()}
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return type(value)(map_tensors(change, part) for part in value)
+    if isinstance(value, list | tuple) and not isinstance(value, PackedSequence):
+        mapped = [map_tensors(change, part) for part in value]
+        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
     return value
 
 
