@@ -58,6 +58,11 @@ ORDER_REMEDY = (
     "; tap before it does so or after it has put them back, let stackfeat.mark name such a value, or read each row "
     "alone: sf.extract(..., batch_size=1)"
 )
+MASK_ORDER = (
+    "padding must be told in the order of the rows; got it in another order at {where}: the net sorts rows before "
+    "it packs them; call the argument of forward that has their lengths `lengths`, give mask= or lengths= to "
+    "sf.extract, or choose a pool that asks for none, cls or flatten"
+)
 RANDOM = (
     "values should be the same in every pass; got others for the same rows at {where}: the net draws random numbers "
     "in eval mode, or keeps something between passes; give F.dropout training=self.training, or average several calls"
@@ -121,6 +126,8 @@ class DryRunReport:
         output.
     random : tuple of str
         Keys at which the same rows have other values in each pass.
+    padded_elsewhere : tuple of str
+        Keys whose rows are in order, and what is known of their padding is not.
     stoppable : bool
         Whether the forward pass may end after the last tap.
     scaled : tuple of str
@@ -135,6 +142,7 @@ class DryRunReport:
     stoppable: bool
     reordered: tuple[str, ...] = ()
     random: tuple[str, ...] = ()
+    padded_elsewhere: tuple[str, ...] = ()
     scaled: tuple[str, ...] = ()
     after_scale: tuple[str, ...] = ()
 
@@ -161,7 +169,12 @@ class DryRunReport:
                 f"{shorten([repr(key) for key in self.after_scale])}; read the net as it was before quantisation, or "
                 "with batch_size=1"
             )
-        for keys, text in ((self.reordered, REORDER + ORDER_REMEDY), (self.influenced, INFLUENCE)):
+        texts = (
+            (self.reordered, REORDER + ORDER_REMEDY),
+            (self.influenced, INFLUENCE),
+            (self.padded_elsewhere, MASK_ORDER),
+        )
+        for keys, text in texts:
             mixed = [key for key in keys if key in self.findings]
             if mixed and not one_by_one:
                 raise TapError(text.format(where=", ".join(repr(key) for key in mixed)))

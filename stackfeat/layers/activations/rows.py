@@ -8,22 +8,23 @@ Out: calls of `deliver(key, rows)` with a row per sample. Rows are live tensors:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.dry_run import DryRunReport, Finding
-from stackfeat.layers.activations.layout import pool_rows, steps_axis, unfold_rows
+from stackfeat.layers.activations.layout import is_close, pool_rows, steps_axis, unfold_rows
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, mask_of_lengths, split_user_mask
+from stackfeat.layers.activations.probe import count_rows, other_orders, probe_batches, take_rows
 from stackfeat.layers.taps.collector import Collector, Fired, combine, is_many
 from stackfeat.layers.taps.hooks import HookSession, Stop, never_fired
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.passes import Hooks, forgetting_passes
 from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.tap import Read
-from stackfeat.layers.taps.values import Leaf, padded
+from stackfeat.layers.taps.values import Arguments, Leaf, padded
 
 Deliver = Callable[[str, Tensor], None]
 
@@ -228,3 +229,40 @@ class RowReading(Hooks):
                 self.deliver(key, combine(blocks, how, key, axis=1) if is_many(read.tap) else blocks[0])
             elif read.key not in self.delivered:
                 raise never_fired(read, self.session)
+
+
+def padded_elsewhere(model: nn.Module, examination: DryRunReport, inputs: Arguments) -> tuple[str, ...]:
+    """Return the keys at which a mask leaves steps of other rows out.
+
+    A net that sorts its rows, packs them and puts them back has told of their padding in between, in another order.
+    The caller holds the state in which nets are read; `inputs` may have his own mask or lengths.
+    """
+    unsure = {*examination.random, *examination.reordered, *examination.influenced}
+    masked = [key for key, finding in examination.findings.items() if finding.masked and key not in unsure]
+    have = count_rows(*inputs)
+    if not masked or not have:
+        return ()
+
+    def rows_by_key(batch: Arguments, n_rows: int) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def keep(key: str, rows: Tensor) -> None:
+            found[key] = rows.clone()
+
+        with RowReading(model, examination, keep, stop_early=False) as reading:
+            reading.run(*batch, n_rows=n_rows)
+        return found
+
+    for batch, n_rows in probe_batches(inputs, have):
+        with suppress(Exception):  # made-up rows need not fit a net, nor any order
+            found = rows_by_key(take_rows(batch, n_rows, range(n_rows)), n_rows)
+            orders = [list(order) for order in other_orders(n_rows)]
+            moved = [rows_by_key(take_rows(batch, n_rows, order), n_rows) for order in orders]
+            return tuple(
+                key
+                for key in masked
+                if not all(
+                    is_close(found[key][order], rows[key]) for order, rows in zip(orders, moved, strict=True)
+                )
+            )
+    return ()

@@ -23,7 +23,7 @@ from stackfeat.layers.activations.dry_run import OUTPUT, DryRunReport, check_mas
 from stackfeat.layers.activations.masks import split_user_mask
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.activations.probe import PROBE_ROWS
-from stackfeat.layers.activations.rows import Deliver, RowReading
+from stackfeat.layers.activations.rows import Deliver, RowReading, padded_elsewhere
 from stackfeat.layers.extraction.arguments import Constant, Names, Packed, bind, constants_key, placed
 from stackfeat.layers.extraction.batch import choose_batch_size, even_batches, row_sizes
 from stackfeat.layers.extraction.inputs import Columns, Source
@@ -276,7 +276,8 @@ def examine_taps(model: nn.Module, taps: Taps, pool: str, inputs: Arguments) -> 
     examination = examine(model, reads, args, kwargs)
     examination.check(one_by_one=True)
     check_masks(model, examination, inputs)
-    return examination
+    with preserve_state(model):
+        return replace(examination, padded_elsewhere=padded_elsewhere(model, examination, inputs))
 
 
 def gives_same_values(model: nn.Module, plan: Plan, changed: Plan, few: Columns) -> bool:

@@ -377,3 +377,47 @@ def test_any_rows_and_any_arguments_of_the_examination_are_left_as_they_are() ->
     examine(Tagger(), (), (x, lengths))
     assert torch.equal(x, before[0])
     assert torch.equal(lengths, before[1])
+
+
+class PutBack(nn.Module):
+    """Sorts, packs, pads, and puts the steps of every row back; the argument does not say that it has lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.back, self.out = nn.GRU(3, 6, batch_first=True), nn.Identity(), nn.Linear(6, 2)
+
+    def forward(self, steps: Tensor, n: Tensor) -> Tensor:
+        order = torch.argsort(n, descending=True)
+        packed = pack_padded_sequence(steps[order], n[order], batch_first=True)
+        hidden = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+        return self.out(self.back(hidden[torch.argsort(order)]).sum(1))
+
+
+class Named(PutBack):
+    def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        return super().forward(steps, lengths)
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_padding_that_is_told_in_another_order_is_refused_and_the_callers_own_is_used(name: str) -> None:
+    torch.manual_seed(1)
+    net, lengths = PutBack(), LENGTHS[name]
+    steps = torch.randn(len(lengths), N_STEPS, 3)
+    longest = int(lengths.max())
+    real = torch.arange(longest)[None] < lengths[:, None]
+    truth = ((net.rnn(steps)[0][:, :longest] * real[:, :, None]).sum(1) / lengths[:, None]).detach().numpy()
+    for pool in ("mean", "max", "last"):
+        with pytest.raises(TapError, match="padding must be told in the order of the rows"):
+            extract(net, (steps, lengths), "back", batch_size=16, pool=pool)
+    got = extract(net, (steps, lengths), "back", batch_size=len(lengths), lengths=lengths)["back"]
+    assert got == pytest.approx(truth, abs=1e-5)
+    assert extract(net, (steps, lengths), "back", batch_size=1)["back"] == pytest.approx(truth, abs=1e-5)
+    if longest < N_STEPS:
+        return  # whatever the argument is called: it is about sequences of another number of steps
+    named = Named()
+    named.load_state_dict(net.state_dict())
+    got = extract(named, (steps, lengths), "back", batch_size=len(lengths))["back"]
+    assert got == pytest.approx(truth, abs=1e-5)
+    assert extract(net, (steps, lengths), "out")["out"] == pytest.approx(
+        net(steps, lengths).detach().numpy(), abs=1e-5
+    )
