@@ -24,8 +24,7 @@ from stackfeat.meta.estimator_io import as_taken, fit_estimator, fit_keywords, i
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import GRIDS, SCORE_FUNCTIONS, TUPLES, nested_estimator
 from stackfeat.registry.parameters import boosters_in, estimator_problems, library_of, refuse_untrusted
-from stackfeat.registry.resolve import resolve, suggest
-from stackfeat.tasks.task import Task
+from stackfeat.registry.resolve import resolve
 
 _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
 
@@ -132,51 +131,6 @@ def _with_functions(name: str, value: Any) -> Any:
     if name.rpartition("__")[2] == "score_func" and isinstance(value, str) and value in SCORE_FUNCTIONS:
         return getattr(importlib.import_module("sklearn.feature_selection"), value)
     return value
-
-
-def with_class_codes(params: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Return params with the labels in `class_weight` replaced by the codes that estimators are fitted on.
-
-    Those in a grid too, where all of them are classes of the task: an estimator further inside may be fitted on
-    others, as those of `OneVsRestClassifier` are.
-
-    Raises
-    ------
-    ConfigError
-        If a label is not a class.
-    """
-    codes = {str(label): code for code, label in enumerate(task.classes)}
-    params = {
-        name: _grid_with_codes(value, codes) if name in GRIDS else value for name, value in params.items()
-    }
-    weights = params.get("class_weight")
-    if not isinstance(weights, Mapping):
-        return params
-    unknown = [str(label) for label in weights if str(label) not in codes]
-    if unknown:
-        raise ConfigError(
-            f"class_weight must name classes ({', '.join(codes)}); got {unknown[0]!r}.{suggest(unknown[0], codes)}"
-        )
-    return {**params, "class_weight": {codes[str(label)]: value for label, value in weights.items()}}
-
-
-def _grid_with_codes(grid: Any, codes: Mapping[str, int]) -> Any:
-    if isinstance(grid, list | tuple):
-        return [_grid_with_codes(item, codes) for item in grid]
-    if not isinstance(grid, Mapping):
-        return grid
-    return {
-        name: [_with_codes(item, codes) for item in items]
-        if str(name).rpartition("__")[2] == "class_weight" and isinstance(items, list | tuple)
-        else items
-        for name, items in grid.items()
-    }
-
-
-def _with_codes(weights: Any, codes: Mapping[str, int]) -> Any:
-    if not isinstance(weights, Mapping) or not {str(label) for label in weights} <= set(codes):
-        return weights
-    return {codes[str(label)]: weight for label, weight in weights.items()}
 
 
 def _is_scikit_learn(estimator: Any) -> bool:

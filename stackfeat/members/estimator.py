@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import ConfigError, MemberError
-from stackfeat.members.construct import construct, fit_early_stopped, is_tree_model, with_class_codes
+from stackfeat.members.class_labels import with_class_codes
+from stackfeat.members.construct import construct, fit_early_stopped, is_tree_model
 from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import EstimatorSettings
@@ -71,13 +72,14 @@ class EstimatorMember:
         return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
 
     def _make(self, context: Context, params: Mapping[str, Any], seed: int | None = None) -> Any:
-        return construct(
+        estimator = construct(
             self.options.estimator,
-            with_class_codes({**self.options.params, **params}, context.task),
+            {**self.options.params, **params},
             seed=context.seed if seed is None else seed,
             threads=context.settings.threads,
             trust_code=self.trust_code,
         )
+        return with_class_codes(estimator, context.task)
 
     def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: Context) -> Choice:
         """Choose the penalty on the base, gate the blocks with it, choose it again with what came in."""

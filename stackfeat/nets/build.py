@@ -309,12 +309,15 @@ def make_module(
     cls: Callable[..., Any], arguments: Mapping[str, Any], error: type[MemberError | UsageError], advice: str
 ) -> nn.Module:
     """Return the module that a class or function makes of arguments, or raise an error of this type."""
-    name = getattr(cls, "__name__", repr(cls))
+    name, signature = getattr(cls, "__name__", repr(cls)), inspect.signature(cls)
     try:
-        inspect.signature(cls).bind(**arguments)
+        signature.bind(**arguments)
     except TypeError as problem:
+        unknown = next((one for one in arguments if one not in signature.parameters), "")
+        near = suggest(unknown, [one for one in signature.parameters if one not in arguments])
         raise error(
-            f"the arguments must fit {name}{inspect.signature(cls)}; got {sorted(arguments)} ({problem}); {advice}"
+            f"the arguments must fit {name}{signature}; got {sorted(arguments)} ({problem}); {advice}"
+            f"{'.' if near else ''}{near}"
         ) from problem
     try:
         made = cls(**arguments)

@@ -6,20 +6,24 @@ Out: predictions as the method gives them, all classes in order; taps read and e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 
 from stackfeat.encodings import ENCODINGS
 from stackfeat.encodings.encoding import Encoding
 from stackfeat.encodings.options import DEFAULT_ENCODINGS, TapOptions
+from stackfeat.errors import UsageError
 from stackfeat.members.net import FittedNets
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _BaseStacking, _enforce_prediction_order
+from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.nets import BaseNet
 from stackfeat.tasks.task import Task
 
@@ -65,7 +69,9 @@ class Emission:
         ValueError
             If the estimator cannot do what is asked for.
         """
-        has_layers, items, encodings = find_net(estimator) is not None, _listed(emit), _encodings(encode)
+        has_layers, items, encodings = find_net(estimator) is not None, listed(emit), _encodings(encode)
+        if not items:
+            raise ValueError(f"emit must name at least one output; got none for {name}; use 'auto'")
         if items == ["auto"]:
             words, layers = [method], ["penultimate"] if has_layers else []
         else:
@@ -116,12 +122,13 @@ class Emission:
             raise ValueError(f"{limited[0]} needs one target; got several; set encode='aligned' for {name}")
 
 
-def _listed(emit: Any) -> list[Any]:
+def listed(emit: Any) -> list[Any]:
+    """Return what is asked for, one or several, as a list."""
     return list(emit) if isinstance(emit, Sequence) and not isinstance(emit, str) else [emit]
 
 
 def _encodings(encode: Any) -> tuple[Any, ...]:
-    names = DEFAULT_ENCODINGS if isinstance(encode, str) and encode == "auto" else tuple(_listed(encode))
+    names = DEFAULT_ENCODINGS if isinstance(encode, str) and encode == "auto" else tuple(listed(encode))
     known = [name for name, encoding in ENCODINGS.items() if not encoding.needs_untrained]
     for name in (name for name in names if name not in known):
         if name in list(ENCODINGS):
@@ -132,10 +139,31 @@ def _encodings(encode: Any) -> tuple[Any, ...]:
     return names
 
 
+def _refuse_options(given: Mapping[str, Any]) -> None:
+    """Raise UsageError where a dict in `emit` has a key that no tap has, or no layer."""
+    legal = list(TapOptions.model_fields)
+    for name in given:
+        if name not in legal:
+            keys = f"the keys of a tap ({', '.join(legal)})"
+            raise UsageError(f"emit: a dict must have {keys}; got {name!r}.{suggest(str(name), legal)}")
+    if "tap" not in given:
+        raise UsageError(f"emit: a dict must say which layer: {{'tap': NAME}}; got {dict(given)}; add it")
+
+
 def _tap(item: Any, encodings: tuple[Any, ...]) -> TapOptions:
+    if item is None or isinstance(item, Real):
+        raise ValueError(f"emit must be 'auto', of {', '.join(METHODS)}, or a layer; got {item!r}; name one")
     if not isinstance(item, TapOptions):
         given = item if isinstance(item, dict) else {"tap": str(item)}
-        item = TapOptions(**{"encode": encodings, **given})
+        _refuse_options(given)
+        try:
+            item = TapOptions(**{"encode": encodings, **given})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise UsageError(
+                f"emit: {place}: {problem['msg']}; got {given.get(place)!r}; correct it"
+            ) from error
     _encodings(item.encode)
     if item.is_open:
         raise ValueError(
@@ -192,7 +220,9 @@ def read(
     """
     prediction, columns = None, {}
     if emission.method is not None:
-        prediction = in_order(fitted, getattr(fitted, emission.method)(X), emission.method, n_classes)
+        prediction = in_order(
+            fitted, getattr(fitted, emission.method)(with_taken_names(fitted, X)), emission.method, n_classes
+        )
     net = find_net(fitted)
     if net is not None and tapped is not None:
         columns = tapped.emit(net.rows(net_input(fitted, X)))

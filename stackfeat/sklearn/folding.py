@@ -8,6 +8,7 @@ Out: `FoldFits`: the estimators of every fold (and of all rows), their out-of-fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -32,16 +33,26 @@ from stackfeat.encodings.procrustes import Alignment
 from stackfeat.encodings.relative import N_ANCHORS
 from stackfeat.engine.blocks import anchors_of, spread, usable_anchors
 from stackfeat.engine.crossfit import cross_fit
+from stackfeat.errors import LayerNotFoundError
 from stackfeat.executors.job import JoblibExecutor
+from stackfeat.members.class_labels import with_class_codes
 from stackfeat.members.net import FittedNets
 from stackfeat.members.tap_encoders import TapReader
+from stackfeat.meta.estimator_io import is_catboost
+from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _fit_single_estimator
-from stackfeat.sklearn.emission import Emission, Reading, find_net, net_input, read
+from stackfeat.sklearn.column_names import with_taken_names
+from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, net_input, read
 from stackfeat.sklearn.inputs import count, is_dict, refuse_metadata, take, take_params
 from stackfeat.sklearn.nets import BaseNet
 from stackfeat.tasks.task import Task
 
 ALL = "all"
+
+
+def unfitted(estimator: Any) -> Any:
+    """Return a copy to fit; scikit-learn's clone refuses CatBoost with a parameter that is a list or mapping."""
+    return deepcopy(estimator) if is_catboost(estimator) else clone(estimator)
 
 
 def split_folds(cv: Any, X: Any, y: Any, metadata: Mapping[str, Any]) -> Folds:
@@ -171,9 +182,10 @@ class FoldWorker:
     def __call__(self, key: str) -> FoldFit:
         name, _, fold = key.rpartition("/")
         train, held_out = (None, None) if fold == ALL else self.folds.splits[0][int(fold)]
+        estimator = with_class_codes(unfitted(self.estimators[name]), self.task)
         fitted = _fit_single_estimator(
-            clone(self.estimators[name]),
-            take(self.X, train),
+            estimator,
+            with_taken_names(estimator, take(self.X, train)),
             take(self.y, train),
             take_params(self.X, self.params[name], train),
             message_clsname="Voting",
@@ -199,7 +211,13 @@ class FoldWorker:
         if any(encoding.needs_anchors for encoding in emission.encodings):
             anchors = net.arrays(net_input(fitted, take(self.X, anchors_of(self.folds, N_ANCHORS))))
         arrays = net.arrays(net_input(fitted, take(self.X, train)))
-        return nets.with_encoders(arrays, np.asarray(take(self.y, train)), anchors, 0)
+        try:
+            return nets.with_encoders(arrays, np.asarray(take(self.y, train)), anchors, 0)
+        except LayerNotFoundError as error:
+            # What is no word of `emit` is taken for a layer.
+            words = [*METHODS, "penultimate"]
+            near = next((text for tap in emission.taps if (text := suggest(tap.tap, words))), "")
+            raise LayerNotFoundError(f"{error}.{near}" if near else str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -330,15 +348,18 @@ class FoldEnsemble(BaseEstimator):
         pairs = zip(*self._validate_estimators(), strict=True)
         return {name: estimator for name, estimator in pairs if estimator != "drop"}
 
-    def _note_estimators(self) -> None:
-        """Name the fitted estimators."""
+    def _note_estimators(self, X: Any) -> None:
+        """Name the fitted estimators, and the columns of X where one of them knows names."""
         self.named_estimators_ = Bunch()
         fitted = iter(self.estimators_)
         for name, given in self.estimators:
             named = given if isinstance(given, str) else next(fitted)
             self.named_estimators_[name] = named
             if hasattr(named, "feature_names_in_"):
-                self.feature_names_in_ = named.feature_names_in_
+                # Those of X, where the estimator was given other ones.
+                names = list(getattr(X, "columns", ()))
+                own = names and all(isinstance(name, str) for name in names)
+                self.feature_names_in_ = np.array(names, dtype=object) if own else named.feature_names_in_
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Say who asks for which metadata, the splitter included."""

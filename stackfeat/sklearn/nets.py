@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.holdout import inner_split
 from stackfeat.errors import UsageError
+from stackfeat.members.class_labels import ClassCodes
 from stackfeat.members.net import FittedNets, NetMember, net_arrays
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
@@ -31,6 +32,8 @@ from stackfeat.members.settings import NetSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.copies import as_factory
 from stackfeat.nets.options import TrainOptions
+from stackfeat.registry.mistakes import net_mistakes
+from stackfeat.registry.names import NET_FACTS
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
 from stackfeat.sklearn.module_parameter import HasModule
@@ -117,6 +120,7 @@ class BaseNet(HasModule):
 
     def _fit_nets(self, X: Any, y: np.ndarray, task: Task, weight: np.ndarray | None) -> Self:
         """Train on rows that are checked already, and learn how to read X."""
+        self._refuse_mistakes()
         self.inputs_ = InputReader.fit(X, as_table=self.scaling != "none")
         inputs = self.inputs_.read(X)
         start: FittedNets | None = getattr(self, "fitted_", None) if self.warm_start else None
@@ -158,6 +162,12 @@ class BaseNet(HasModule):
                 f"got net_params={self.net_params!r}; give its class instead"
             )
         return factory
+
+    def _refuse_mistakes(self) -> None:
+        """Raise UsageError where `net_params` are not those of a built-in net."""
+        if isinstance(self.module, str):
+            for _, message in net_mistakes(self.module, self.net_params or {}, NET_FACTS):
+                raise UsageError(f"net_params: {message}")
 
     def net_options(self) -> NetOptions:
         """Return the parameters as the pipeline's options of a net.
@@ -376,7 +386,8 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
         check_consistent_length(np.empty(count(X)), codes)
         weight = check_weight(sample_weight, len(codes))
         if isinstance(self.class_weight, dict):
-            by_class = compute_sample_weight(self.class_weight, self.classes_[codes])
+            weights = ClassCodes(self.classes_.tolist()).keyed("class_weight", self.class_weight)
+            by_class = compute_sample_weight(weights, codes)
             weight = by_class if weight is None else weight * by_class
         return self._fit_nets(X, codes, of_labels(self.classes_.tolist()), weight)
 

@@ -29,7 +29,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from stackfeat.encodings.encoding import Raw
 from stackfeat.engine.blocks import mean_of_views
 from stackfeat.errors import LeakWarning
+from stackfeat.members.class_labels import with_class_codes
 from stackfeat.meta.votes.hard import HardVote
+from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import (
     StrOptions,
     _BaseStacking,
@@ -39,7 +41,7 @@ from stackfeat.sklearn._compat import (
     _fit_single_estimator,
     _safe_indexing,
 )
-from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, label, net_input, read
+from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, label, listed, net_input, read
 from stackfeat.sklearn.final_estimator import GATED_FINALS, FinalDesign, FinalRows, nested_score
 from stackfeat.sklearn.folding import FoldEnsemble, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
@@ -88,10 +90,11 @@ def of_estimator(name: str, value: Any, estimators: Any) -> Any:
     """Return one estimator's `emit` or `encode`: of a dict by name, else the same for all."""
     if not isinstance(value, Mapping) or "tap" in value:
         return value
-    unknown = set(value) - {known for known, _ in estimators}
+    known = [one for one, _ in estimators]
+    unknown = sorted(str(one) for one in value if one not in known)
     if unknown:
         raise ValueError(
-            f"emit and encode must name estimators ({', '.join(n for n, _ in estimators)}); got {sorted(unknown)}"
+            f"emit and encode must name estimators ({', '.join(known)}); got {unknown}.{suggest(unknown[0], known)}"
         )
     return value.get(name, "auto")
 
@@ -135,10 +138,12 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         """Fit estimators over folds, then the final estimator on what they say of rows they did not see."""
         live = self._live(fit_params)
         self._validate_final_estimator()
+        with_class_codes(vars(self)["final_estimator_"], task)
         params, of_split = route(self, fit_params, live)
         X = as_rows(X)
         self._task, self._n_classes = task, n_classes
         self._diagnostics: dict[str, Any] = {}
+        self._check_layers(live)
         self._emissions = {name: self._plan(name, estimator) for name, estimator in live.items()}
         self.stack_method_ = [plan.method for plan in self._emissions.values() if plan.method is not None]
 
@@ -161,7 +166,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
             self.estimators_ = [fits.whole.estimator for fits in self.fits_.values() if fits.whole]
             self.folds_ = folds.fold_of(0)
             readings = {name: fits.oof() for name, fits in self.fits_.items()}
-        self._note_estimators()
+        self._note_estimators(X)
 
         base, features = self._meta(X, readings)
         self._block_widths = {name: values.shape[1] for name, values in features.items()}
@@ -215,6 +220,29 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         if any(encoding.has_common_columns for encoding in plan.encodings):
             raise ValueError(f"layers of prefit estimators are read as they are; set encode='raw' for {name}")
         return plan
+
+    def _check_layers(self, live: Mapping[str, Any]) -> None:
+        """Refuse, or say, that layers are asked of estimators that have none."""
+        if isinstance(self.emit, Mapping) and "tap" not in self.emit:
+            return
+        items = listed(self.emit)
+        layers = [item for item in items if not (isinstance(item, str) and item in (*METHODS, "auto"))]
+        if not items:
+            raise ValueError("emit must name at least one output; got none; use 'auto'")
+        without = [name for name, estimator in live.items() if find_net(estimator) is None]
+        if layers and len(without) == len(live):
+            near = suggest(layers[0], METHODS) if isinstance(layers[0], str) else ""
+            raise ValueError(
+                f"emit must be of {', '.join(METHODS)} where no estimator is a net; got {layers[0]!r} for "
+                f"{', '.join(without)}.{near}"
+            )
+        if without and layers == items:
+            warnings.warn(
+                f"emit={self.emit!r}: {', '.join(without)} have no layers that can be read, so their predictions are "
+                "passed on; name outputs by estimator in a dict to say so",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _emit_of(self, name: str, estimator: Any) -> Any:
         emit = of_estimator(name, self.emit, self.estimators)

@@ -28,6 +28,7 @@ from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.meta.votes.weighted import WeightedVote
 from stackfeat.metrics.registry import get_metric
 from stackfeat.sklearn._compat import StrOptions, _BaseVoting, _fit_context
+from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import FoldEnsemble, FoldFits, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
@@ -71,7 +72,7 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         worker = FoldWorker(live, emissions, params, X, y, folds, task, len(task.classes), messages)
         fits = worker.run(n_jobs=self.n_jobs)
         self.estimators_ = [one.whole.estimator for one in fits.values() if one.whole]
-        self._note_estimators()
+        self._note_estimators(X)
         self.fitted_weights_: np.ndarray | None = None
         self.rank_vote_: Vote | None = None
         if needs_folds:
@@ -91,6 +92,11 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
             self.rank_vote_ = VOTES[self.voting].fit(kept, target, {})
         else:
             self.fitted_weights_ = np.asarray(WeightedVote.fit(kept, target, {}).weights)
+
+    def _predict(self, X: Any) -> np.ndarray:
+        """Return what each estimator predicts, (n_samples, n_estimators)."""
+        said = [estimator.predict(with_taken_names(estimator, X)) for estimator in self.estimators_]
+        return np.asarray(said).T
 
     def _vote(self) -> Vote:
         """Return the vote that was fitted, or the one that the parameters say."""
@@ -222,6 +228,11 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
             codes = np.asarray(self.predict_proba(X)).argmax(axis=1)
         return np.asarray(self.le_.inverse_transform(codes))
 
+    def _collect_probas(self, X: Any) -> np.ndarray:
+        """Return the probabilities of each estimator, (n_estimators, n_samples, n_classes)."""
+        said = [estimator.predict_proba(with_taken_names(estimator, X)) for estimator in self.estimators_]
+        return np.asarray(said)
+
     def _check_voting(self) -> bool:
         if not VOTES.get(self.voting, Vote).gives_probabilities:
             raise AttributeError(f"predict_proba is not available when voting={self.voting!r}")
@@ -239,7 +250,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         if not VOTES[self.voting].gives_probabilities:
             return self._predict(X)
         probas = self._collect_probas(X)
-        return np.hstack(probas) if self.flatten_transform else probas
+        return np.hstack(list(probas)) if self.flatten_transform else probas
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names of the columns of `transform`."""

@@ -10,12 +10,12 @@ from lightgbm import LGBMRegressor
 from sklearn.linear_model import Ridge
 
 from stackfeat.errors import ConfigError, MemberError, TrustError
+from stackfeat.members.class_labels import with_class_codes
 from stackfeat.members.construct import (
     best_rounds,
     construct,
     fit_early_stopped,
     is_tree_model,
-    with_class_codes,
 )
 from stackfeat.registry.parameters import object_problems
 from stackfeat.store.skops_file import load_object, save_object
@@ -47,20 +47,6 @@ def test_a_wrong_param_is_named() -> None:
 def test_code_outside_the_trusted_packages_is_refused() -> None:
     with pytest.raises(TrustError, match="--trust-code"):
         construct("subprocess:Popen", {}, seed=0, threads=1)
-
-
-def test_class_weights_are_given_by_label_and_reach_the_estimator_by_code() -> None:
-    task = Task("binary", ("bad", "good"))
-    assert with_class_codes({"class_weight": {"good": 2.0}}, task) == {"class_weight": {1: 2.0}}
-    assert with_class_codes({"class_weight": "balanced"}, task) == {"class_weight": "balanced"}
-    with pytest.raises(ConfigError, match=r"got 'goood'\. Did you mean 'good'"):
-        with_class_codes({"class_weight": {"goood": 2.0}}, task)
-
-
-def test_number_labels_survive_json_keys() -> None:
-    assert with_class_codes({"class_weight": {"3": 2.0}}, Task("binary", (3, 5))) == {
-        "class_weight": {0: 2.0}
-    }
 
 
 @pytest.mark.parametrize(
@@ -131,7 +117,7 @@ SEARCH = "sklearn.model_selection.GridSearchCV"
 
 def searched(inner: str, params: dict[str, object], grid: object, task: Task) -> Any:
     values = {"estimator": {"estimator": inner, "params": params}, "param_grid": grid, "cv": 2}
-    return construct(SEARCH, with_class_codes(values, task), seed=0, threads=1)
+    return with_class_codes(construct(SEARCH, values, seed=0, threads=1), task)
 
 
 @pytest.mark.parametrize("library", ["xgboost.XGBClassifier", "catboost.CatBoostClassifier"])
@@ -154,10 +140,6 @@ def test_a_grid_weighs_classes_by_label() -> None:
     model = searched("sklearn.linear_model.LogisticRegression", {}, grid, task)
     assert model.param_grid == [{"class_weight": [{0: 1, 1: 3}, "balanced", None]}, {"C": [1.0]}]
     assert not np.isnan(model.fit(X, y).cv_results_["mean_test_score"]).any()
-    inside = {"estimator__class_weight": [{"0": 1}, {"good": 3}]}
-    assert with_class_codes({"param_grid": inside}, task) == {
-        "param_grid": {"estimator__class_weight": [{"0": 1}, {1: 3}]}
-    }, "what is fitted on other labels keeps them"
 
 
 RNG = np.random.default_rng(0)

@@ -281,13 +281,38 @@ def test_a_net_trained_on_a_gpu_is_read_where_there_is_none(monkeypatch: pytest.
     assert np.array_equal(net.predict_proba(TABLE), before)
 
 
+class Own(nn.Module):
+    """A net of one's own with a parameter."""
+
+    def __init__(self, n_features, n_outputs, width=4):  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_features, width), nn.ReLU(), nn.Linear(width, n_outputs))
+
+    def forward(self, x: Any) -> Any:
+        return self.layers(x)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda: tiny(module="mlpp").fit(TABLE, SIGN), ValueError, "Did you mean 'mlp'"),
         (lambda: tiny(module=3).fit(TABLE, SIGN), ValueError, "module must be a name such as 'mlp'"),
         (lambda: tiny(module=image_net()).fit(IMAGES, SIGN), ValueError, "net_params must be None"),
-        (lambda: tiny(net_params={"hiden": [3]}).fit(TABLE, SIGN), MemberError, "arguments must fit MLP"),
+        (
+            lambda: tiny(net_params={"hiden": [3]}).fit(TABLE, SIGN),
+            ValueError,
+            r"net_params: mlp has no parameter 'hiden'; it takes hidden, .*\. Did you mean 'hidden'\?",
+        ),
+        (
+            lambda: tiny(net_params={"hidden": "wide"}).fit(TABLE, SIGN),
+            ValueError,
+            "net_params: must be a list of whole numbers of at least 1; got 'wide'",
+        ),
+        (
+            lambda: tiny(module=Own, net_params={"widht": 3}).fit(TABLE, SIGN),
+            MemberError,
+            r"must fit Own\(n_features, n_outputs, width=4\); .*'widht'.* Did you mean 'width'\?",
+        ),
         (lambda: tiny(early_stopping="refit").fit(TABLE, SIGN), ValueError, "refit needs patience"),
         (lambda: tiny(lr=-1).fit(TABLE, SIGN), ValueError, "'lr' parameter of NetClassifier"),
         (lambda: tiny(loss="mse").fit(TABLE, SIGN), ValueError, "loss must fit the task"),

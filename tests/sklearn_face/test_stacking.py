@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,7 +169,19 @@ def test_the_drawing_names_levels_and_taps(small: SimpleNamespace) -> None:
     ("changed", "message"),
     [
         ({"averaging": "last"}, "'averaging' parameter"),
-        ({"emit": {"nett": "proba"}}, "must name estimators"),
+        (
+            {"emit": {"nett": "proba"}},
+            r"must name estimators \(net, tree\); got \['nett'\]. Did you mean 'net'",
+        ),
+        (
+            {"encode": {"trea": "raw"}},
+            r"must name estimators \(net, tree\); got \['trea'\]. Did you mean 'tree'",
+        ),
+        ({"emit": {"net": {"tap": "blocks.0", "pol": "mean"}}}, r"got 'pol'. Did you mean 'pool'"),
+        ({"emit": {"net": {"pool": "mean"}}}, "a dict must say which layer"),
+        ({"emit": {"tap": "blocks.0", "pool": "men"}}, "emit: pool: Input should be 'auto', .*; got 'men'"),
+        ({"emit": 3}, "must be 'auto', of proba, prediction, decision, or a layer; got 3"),
+        ({"emit": []}, "must name at least one output"),
         ({"emit": {"net": "blocks.*"}}, "must say how many of the last"),
         ({"emit": {"tree": "penultimate"}}, "for an estimator that is no net"),
         ({"encode": {"net": "geometri"}}, "Did you mean 'geometry'"),
@@ -178,6 +191,34 @@ def test_what_cannot_be_is_said(small: SimpleNamespace, changed: dict[str, Any],
     members = [("net", small.net()), ("tree", TREE)]
     with pytest.raises(ValueError, match=message):
         sf.StackingClassifier(members, cv=2, **changed).fit(small.X, small.y)
+
+
+@pytest.mark.parametrize("emit", ["penultimate", ("proba", "penultimate"), ["blocks.0"], {"tap": "blocks.0"}])
+def test_layers_of_no_net_at_all_are_refused(emit: Any, small: SimpleNamespace) -> None:
+    message = "of proba, prediction, decision where no estimator is a net; got .* for tree, line"
+    with pytest.raises(ValueError, match=message):
+        sf.StackingClassifier(MEMBERS, cv=2, emit=emit).fit(small.X, small.y)
+    with pytest.raises(ValueError, match="got 'prob' .*Did you mean 'proba'"):
+        sf.StackingClassifier(MEMBERS, cv=2, emit="prob").fit(small.X, small.y)
+
+
+def test_who_has_no_layers_where_nothing_else_is_asked_for_is_said(small: SimpleNamespace) -> None:
+    members = [("net", small.net()), ("tree", TREE)]
+    with pytest.warns(UserWarning, match="emit='penultimate': tree have no layers that can be read"):
+        stack = sf.StackingClassifier(members, LINE, cv=2, emit="penultimate", encode="geometry", gate=False)
+        stack.fit(small.X, small.y)
+    assert stack.stack_method_ == ["predict_proba"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sf.StackingClassifier(members, LINE, cv=2, emit=("proba", "penultimate"), encode="geometry").fit(
+            small.X, small.y
+        )
+
+
+def test_a_word_that_is_taken_for_a_layer_is_corrected(small: SimpleNamespace) -> None:
+    for word, meant in (("penultimat", "penultimate"), ("probas", "proba")):
+        with pytest.raises(LookupError, match=f"got layer='{word}'.*Did you mean '{meant}'"):
+            sf.OutOfFoldFeatures(small.net(), cv=2, emit=word).fit(small.X, small.y)
 
 
 @pytest.mark.parametrize("kind", [">f4", ">f8"])
