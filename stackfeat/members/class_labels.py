@@ -54,6 +54,7 @@ class ClassCodes:
 
     def __init__(self, classes: Sequence[Any]) -> None:
         self.classes = classes
+        self.changed: set[int] = set()
         self._codes = {str(label): code for code, label in enumerate(classes)}
         self._codes |= {label: code for code, label in enumerate(classes)}
 
@@ -83,6 +84,10 @@ class ClassCodes:
 
 
 def _change(estimator: Any, codes: ClassCodes) -> None:
+    # A parameter may hold the very estimator that it is a parameter of.
+    if id(estimator) in codes.changed:
+        return
+    codes.changed.add(id(estimator))
     has_own = _fits_on_own_classes(estimator)
     changed = {}
     for name, value in estimator.get_params(deep=False).items():

@@ -98,6 +98,20 @@ def test_estimators_on_classes_of_another_making_keep_theirs() -> None:
     assert coded(GridSearchCV(make_pipeline(OneVsRestClassifier(line(None))), deep), task).param_grid == deep
 
 
+class Remembers(LogisticRegression):
+    """An estimator of which a parameter holds the estimator itself."""
+
+    def __init__(self, class_weight: Any = None, record: Any = None) -> None:
+        super().__init__(class_weight=class_weight)
+        self.record = record
+
+
+def test_an_estimator_that_holds_itself_is_changed_once() -> None:
+    estimator = Remembers({"good": 3}, [])
+    estimator.record.append(estimator)
+    assert coded(estimator).class_weight == {1: 3}
+
+
 def test_single_labels_are_translated_and_values_of_regression_are_not() -> None:
     assert coded(DummyClassifier(strategy="constant", constant="good")).constant == 1
     assert coded(FixedThresholdClassifier(line(None), pos_label="bad")).pos_label == 0

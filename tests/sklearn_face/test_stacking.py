@@ -198,7 +198,7 @@ def test_layers_of_no_net_at_all_are_refused(emit: Any, small: SimpleNamespace) 
     message = "of proba, prediction, decision where no estimator is a net; got .* for tree, line"
     with pytest.raises(ValueError, match=message):
         sf.StackingClassifier(MEMBERS, cv=2, emit=emit).fit(small.X, small.y)
-    with pytest.raises(ValueError, match="got 'prob' .*Did you mean 'proba'"):
+    with pytest.raises(ValueError, match=r"got 'prob' .*Did you mean 'proba'"):
         sf.StackingClassifier(MEMBERS, cv=2, emit="prob").fit(small.X, small.y)
 
 
