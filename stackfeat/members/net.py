@@ -8,16 +8,18 @@ Out: the trained nets of a fold, with their predictions; each tap encoded within
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.encodings import CROSS_FOLD
-from stackfeat.errors import MemberError, TapError
+from stackfeat.errors import DataError, MemberError, TapError
 from stackfeat.layers.taps.tap import parse_tap
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
@@ -35,6 +37,7 @@ from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import NetSpec, accepts_categories
 from stackfeat.nets.copies import ModuleCopies
 from stackfeat.nets.fitted import FittedNet
+from stackfeat.nets.options import FEW_STEPS, Pace
 from stackfeat.nets.outputs import Loss
 from stackfeat.nets.training.batched import fit_nets
 from stackfeat.nets.training.fit import TrainingSet, untrained_net
@@ -176,6 +179,23 @@ def net_arrays(rows: Rows, prepare: Prepared, takes_codes: bool) -> tuple[Arrays
     return arrays, tuple(names)
 
 
+def warn_of_few_steps(net: str, pace: Pace) -> None:
+    """Warn where a net will hardly have learnt anything.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If it makes fewer than `FEW_STEPS` steps.
+    """
+    if pace.n_steps < FEW_STEPS:
+        warnings.warn(
+            f"{net} is trained for {pace.n_steps} steps, too few to learn much: epochs={pace.epochs}, "
+            f"batch_size={pace.batch_size}; raise epochs, lower batch_size, or leave both to auto",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+
 @dataclass(frozen=True)
 class NetMember:
     """A net before `fit`.
@@ -198,13 +218,15 @@ class NetMember:
     def fit(self, rows: Rows, context: NetContext) -> FittedNets:
         spec, arrays, prepare = self._unfitted(rows, context.task, context.seed)
         train = self.options.train
+        if self.warm is None:
+            warn_of_few_steps(self.options.net, train.pace(len(context.y)))
         training = Training(
             train,
             context.task,
             metric_loss=cast(Loss, context.settings.loss),
             threads=context.settings.threads,
             device=context.settings.device,
-            inner=None if train.stopping == "fixed" else context.inner(train.validation_fraction),
+            inner=self.inner(context),
             snapshots=None if context.scratch is None else Snapshots(context.scratch, "net"),
         )
         nets = self.make_nets(spec, arrays, context, training)
@@ -214,6 +236,18 @@ class NetMember:
         predicts = context.settings.predicts is not False
         fitted = FittedNets(self.options, context.task, prepare, nets, (), predicts)
         return fitted.with_encoders(arrays, context.y, anchors, context.seed)
+
+    def inner(self, context: NetContext) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the inner split that training asks for; None where it asks for none, or may go without."""
+        train, n_rows = self.options.train, len(context.y)
+        if train.stopping == "fixed" and not train.searches_epochs(n_rows):
+            return None
+        try:
+            return context.inner(train.validation_fraction)
+        except DataError:
+            if train.stopping != "fixed":
+                raise
+            return None
 
     def make_nets(
         self, spec: NetSpec, arrays: Arrays, context: NetContext, training: Training

@@ -352,10 +352,9 @@ class NetOptions(MemberOptions):
 
     def reduced(self) -> Self:
         # Few rows and large batches would be too few steps for a net to learn labels by heart.
-        train = {
-            "epochs": min(self.train.epochs, FEW_EPOCHS),
-            "batch_size": min(self.train.batch_size, SMALL_BATCH),
-        }
+        few = {"epochs": FEW_EPOCHS, "batch_size": SMALL_BATCH}
+        given = {name: getattr(self.train, name) for name in few}
+        train = {name: n if given[name] == "auto" else min(n, given[name]) for name, n in few.items()}
         return self.model_copy(update={"train": self.train.model_copy(update=train), "seeds": 1})
 
     @property

@@ -36,7 +36,7 @@ else:
     VoteName = Literal[tuple(VOTES)]
 
 VERSIONS = {
-    "net": 1,  # of nets alone: how their layers are read
+    "net": 2,  # of nets alone: how their layers are read, what `auto` means for their training
     "gated_linear": 2,  # of its fits alone: a new meta-learner trains no net anew
     "gate": 1,  # of fits of other estimators that judge feature blocks
     "prior_vote": 1,  # of hard votes whose ties go to the more frequent class

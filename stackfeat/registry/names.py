@@ -29,21 +29,21 @@ NETS: dict[str, str] = {
 
 NET_TRAINING: dict[str, dict[str, Any]] = {
     "realmlp": {
-        "lr": 0.04,
+        "base_lr": 0.04,
         "weight_decay": 0.02,
         "schedule": "coslog4",
         "clip_norm": None,
-        "regression": {"lr": 0.1},
+        "regression": {"base_lr": 0.1},
     },
-    "tabm": {"lr": 2e-3, "weight_decay": 3e-4},
-    "resnet_tabular": {"lr": 1e-3, "weight_decay": 1e-2},
-    "ft_transformer": {"lr": 5e-4, "weight_decay": 1e-5, "warmup": 0.05},
-    "cnn": {"lr": 3e-3, "weight_decay": 1e-2, "schedule": "onecycle", "batch_size": 128},
-    "transformer_encoder": {"lr": 1e-3, "warmup": 0.1, "batch_size": 64},
-    "gru": {"lr": 2e-3, "batch_size": 64},
-    "tcn": {"lr": 2e-3, "batch_size": 64},
-    "inception_time": {"lr": 1e-3, "batch_size": 64},
-    "fusion": {"lr": 2e-3, "weight_decay": 1e-2, "batch_size": 64},
+    "tabm": {"base_lr": 2e-3, "weight_decay": 3e-4},
+    "resnet_tabular": {"base_lr": 1e-3, "weight_decay": 1e-2},
+    "ft_transformer": {"base_lr": 5e-4, "weight_decay": 1e-5, "warmup": 0.05},
+    "cnn": {"base_lr": 3e-3, "weight_decay": 1e-2, "schedule": "onecycle", "largest_batch": 128},
+    "transformer_encoder": {"base_lr": 1e-3, "warmup": 0.1, "largest_batch": 64},
+    "gru": {"base_lr": 2e-3, "largest_batch": 64},
+    "tcn": {"base_lr": 2e-3, "largest_batch": 64},
+    "inception_time": {"base_lr": 1e-3, "largest_batch": 64},
+    "fusion": {"base_lr": 2e-3, "weight_decay": 1e-2, "largest_batch": 64},
 }
 """Training options that suit a net better than the general ones; `nets.options` reads them."""
 

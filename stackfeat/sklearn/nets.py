@@ -31,7 +31,7 @@ from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import NetSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.copies import as_factory
-from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.mistakes import net_mistakes
 from stackfeat.registry.names import NET_FACTS
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
@@ -42,19 +42,22 @@ from stackfeat.tasks.regression import of_values
 from stackfeat.tasks.task import Task
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
+_AUTO = StrOptions({"auto"})
 _SHARE = Interval(Real, 0, 1, closed="left")
 _SMALLEST = np.finfo(np.float64).tiny
 
 NET_CONSTRAINTS: dict[str, Any] = {
     "module": "no_validation",
     "net_params": [dict, None],
-    "epochs": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "lr": [_POSITIVE],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "schedule": [StrOptions({"cosine", "onecycle", "constant", "coslog4"})],
-    "warmup": [_SHARE],
-    "clip_norm": [_POSITIVE, None],
+    "epochs": [Interval(Integral, 1, None, closed="left"), _AUTO],
+    "batch_size": [Interval(Integral, 1, None, closed="left"), _AUTO],
+    "largest_batch": [Interval(Integral, 1, None, closed="left"), _AUTO],
+    "lr": [_POSITIVE, _AUTO],
+    "base_lr": [_POSITIVE, _AUTO],
+    "weight_decay": [Interval(Real, 0, None, closed="left"), _AUTO],
+    "schedule": [StrOptions({"auto", "cosine", "onecycle", "constant", "coslog4"})],
+    "warmup": [_SHARE, _AUTO],
+    "clip_norm": [_POSITIVE, _AUTO, None],
     "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber"})],
     "patience": [Interval(Integral, 1, None, closed="left"), None],
     "early_stopping": ["boolean", StrOptions({"auto", "fixed", "refit", "inner"})],
@@ -86,13 +89,15 @@ class BaseNet(HasModule):
     module: Any = "mlp"
     _: KW_ONLY
     net_params: dict[str, Any] | None = None
-    epochs: int = 60
-    batch_size: int = 256
-    lr: float = 5e-3
-    weight_decay: float = 1e-2
-    schedule: str = "cosine"
-    warmup: float = 0.0
-    clip_norm: float | None = 1.0
+    epochs: int | str = "auto"
+    batch_size: int | str = "auto"
+    largest_batch: int | str = "auto"
+    lr: float | str = "auto"
+    base_lr: float | str = "auto"
+    weight_decay: float | str = "auto"
+    schedule: str = "auto"
+    warmup: float | str = "auto"
+    clip_norm: float | str | None = "auto"
     loss: str = "auto"
     patience: int | None = None
     early_stopping: str | bool = "auto"
@@ -130,7 +135,7 @@ class BaseNet(HasModule):
                 f"{list(task.classes) or task.n_targets}, before {list(start.task.classes) or start.task.n_targets}; "
                 "set warm_start=False"
             )
-        member = NetMember(self.net_options(), trust_code=True, factory=self._factory(), warm=start)
+        member = NetMember(self.net_options(task.kind), trust_code=True, factory=self._factory(), warm=start)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         samples = Samples(ids=np.arange(len(y)), inputs=inputs, y=y, task=task)
 
@@ -169,8 +174,13 @@ class BaseNet(HasModule):
             for _, message in net_mistakes(self.module, self.net_params or {}, NET_FACTS):
                 raise UsageError(f"net_params: {message}")
 
-    def net_options(self) -> NetOptions:
+    def net_options(self, task: str) -> NetOptions:
         """Return the parameters as the pipeline's options of a net.
+
+        Parameters
+        ----------
+        task : {"binary", "multiclass", "regression"}
+            What suits a net may depend on it.
 
         Raises
         ------
@@ -184,7 +194,7 @@ class BaseNet(HasModule):
         return NetOptions(
             net=name,
             params=dict(self.net_params or {}),
-            train=self._train_options(),
+            train=with_training_defaults(self.module, self._train_options(), task),
             emit=(),
             seeds=int(self.seeds),
             scaling="standard" if self.scaling == "none" else self.scaling,
@@ -192,7 +202,10 @@ class BaseNet(HasModule):
         )
 
     def _train_options(self) -> TrainOptions:
-        values = {name: getattr(self, name) for name in TrainOptions.model_fields if hasattr(self, name)}
+        given = {name: getattr(self, name) for name in TrainOptions.model_fields if hasattr(self, name)}
+        values = {
+            name: value for name, value in given.items() if not (isinstance(value, str) and value == "auto")
+        }
         if isinstance(self.early_stopping, bool | np.bool_):
             values["early_stopping"] = "refit" if self.early_stopping else "fixed"
             if self.early_stopping and self.patience is None:
@@ -300,12 +313,14 @@ class NetClassifier(ClassifierMixin, BaseNet):
         A module is never trained itself: every fit starts from a deep copy.
     net_params : dict, optional
         Further arguments of the constructor.
-    epochs, batch_size, lr, weight_decay, schedule, warmup, clip_norm, label_smoothing, loss, patience, \
-validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
-        As ``train`` of a config.
+    epochs, batch_size, largest_batch, lr, base_lr, weight_decay, schedule, warmup, clip_norm, label_smoothing, \
+loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
+        As ``train`` of a config. ``"auto"`` is what suits the net and the number of rows: batches of a tenth of them,
+        a rate to match, and from 50 to 5,000 rows as many epochs as an inner split says (see docs/training.md).
+        What is given is used as it is.
     early_stopping : {"auto", "fixed", "refit", "inner"} or bool, default="auto"
-        ``auto``: ``refit`` where `patience` is given, else all epochs. ``refit`` finds the best epoch on a
-        stratified share of the rows and trains again on all of them; ``inner`` keeps that model.
+        ``auto``: ``refit`` where `patience` is given, else as many epochs as `epochs` says. ``refit`` finds the
+        best epoch on a stratified share of the rows and trains again on all of them; ``inner`` keeps that model.
         True is ``refit`` with a patience of 10 unless given, False is ``fixed``.
     class_weight : {"none", "balanced"}, dict or None, default=None
     scaling : {"quantile", "standard", "none"}, default="quantile"
@@ -338,9 +353,9 @@ validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> net = NetClassifier("mlp", net_params={"hidden": [16]}, epochs=20, random_state=0).fit(X, y)
-    >>> net.predict_proba(X[:2]).shape
-    (2, 3)
+    >>> net = NetClassifier("mlp", net_params={"hidden": [16]}, random_state=0).fit(X[::2], y[::2])
+    >>> net.score(X[1::2], y[1::2]) > 0.92
+    True
     >>> net.embed(X[:2])["penultimate"].shape
     (2, 16)
     """
@@ -425,8 +440,8 @@ class NetRegressor(RegressorMixin, BaseNet):
 
     Parameters
     ----------
-    module, net_params, epochs, batch_size, lr, weight_decay, schedule, warmup, clip_norm, loss, patience, \
-early_stopping, validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix, \
+    module, net_params, epochs, batch_size, largest_batch, lr, base_lr, weight_decay, schedule, warmup, clip_norm, \
+loss, patience, early_stopping, validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix, \
 scaling, output, seeds, warm_start, device, threads, random_state, verbose
         As in `NetClassifier`; `loss` is ``mse``, ``mae`` or ``huber``, and ``auto`` is ``mse``. With several
         targets a row's loss is the mean over them.
@@ -440,9 +455,11 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
     --------
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(100, 3))
-    >>> net = NetRegressor(net_params={"hidden": [16]}, epochs=20, random_state=0).fit(X, X[:, :2])
+    >>> net = NetRegressor(net_params={"hidden": [16]}, random_state=0).fit(X, X[:, :2])
     >>> net.predict(X[:4]).shape
     (4, 2)
+    >>> net.score(X, X[:, :2]) > 0.9
+    True
     """
 
     @_fit_context(prefer_skip_nested_validation=True)

@@ -158,8 +158,8 @@ def test_a_later_set_wins_and_names_with_dots_are_found(load: Load, good: str) -
         ("seed=[1", "not valid YAML"),
         ("seed=-1", "must be at least 0; got -1"),
         ("metric=rmse", "metric must fit task multiclass; got 'rmse'"),
-        ("levels.base.mlp.train.lr=fast", "must be a number; got 'fast'"),
-        ("levels.base.mlp.train={lr: fast}", "must be a number; got 'fast'"),
+        ("levels.base.mlp.train.lr=fast", "must be a number or 'auto'; got 'fast'"),
+        ("levels.base.mlp.train={lr: fast}", "must be a number or 'auto'; got 'fast'"),
     ],
 )
 def test_a_wrong_set_is_explained_and_named(load: Load, good: str, override: str, message: str) -> None:

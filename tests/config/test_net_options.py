@@ -26,12 +26,12 @@ def config(net: str, **train: Any) -> dict[str, Any]:
 def test_declared_options_stand_in_the_resolved_config_and_in_the_key(tmp_path: Path) -> None:
     loaded = config_from_dict(config("realmlp", epochs=9), tmp_path).config
     options: Any = loaded.levels["base"]["net"]
-    assert (options.train.lr, options.train.epochs, options.train.schedule) == (0.04, 9, "coslog4")
-    assert options.recipe()["train"]["lr"] == 0.04
+    assert (options.train.lr, options.train.epochs, options.train.schedule) == ("auto", 9, "coslog4")
+    assert options.train.base_lr == options.recipe()["train"]["base_lr"] == 0.04
     (tmp_path / "c.yaml").write_text(dump_config(loaded))
     assert load_config(tmp_path / "c.yaml").config == loaded
     plain: Any = config_from_dict(config("mlp"), tmp_path).config.levels["base"]["net"]
-    assert plain.train.lr == 0.005
+    assert plain.train.base_lr == 0.005
 
 
 def test_a_wrong_declaration_is_a_problem_of_the_config(tmp_path: Path) -> None:

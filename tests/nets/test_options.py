@@ -9,7 +9,7 @@ import pytest
 
 from stackfeat.errors import ConfigError
 from stackfeat.members.net_options import NetOptions
-from stackfeat.nets.options import TrainOptions, training_defaults, with_training_defaults
+from stackfeat.nets.options import TrainOptions, epochs_of, training_defaults, with_training_defaults
 from stackfeat.registry.names import NET_TRAINING, NETS
 
 
@@ -26,8 +26,8 @@ def test_only_what_the_config_leaves_open_is_filled_in() -> None:
     train = with_training_defaults("realmlp", TrainOptions(lr=5e-3, epochs=7), "multiclass")
     assert (train.lr, train.epochs) == (5e-3, 7)  # the first is also the general default
     assert (train.schedule, train.clip_norm) == ("coslog4", None)
-    assert with_training_defaults("realmlp", TrainOptions(), "binary").lr == 0.04
-    assert with_training_defaults("realmlp", TrainOptions(), "regression").lr == 0.1
+    assert with_training_defaults("realmlp", TrainOptions(), "binary").base_lr == 0.04
+    assert with_training_defaults("realmlp", TrainOptions(), "regression").base_lr == 0.1
 
 
 def test_options_filled_in_once_stay() -> None:
@@ -76,3 +76,80 @@ def test_what_cannot_be_declared_is_refused(declared: str, message: str, tmp_pat
     train = TrainOptions(early_stopping="fixed")
     with pytest.raises(ConfigError, match=message):
         with_training_defaults(write(tmp_path, declared), train, "binary", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "n_steps"),
+    [
+        (20, 16, 200),  # two batches an epoch: more epochs, up to the least number of steps
+        (100, 16, 420),
+        (159, 16, 600),
+        (320, 32, 600),
+        (1000, 96, 660),
+        (2560, 256, 600),
+        (50_000, 256, 11_760),
+    ],
+)
+def test_batches_are_a_tenth_of_the_rows_and_steps_have_a_floor(
+    n_rows: int, batch_size: int, n_steps: int
+) -> None:
+    pace = TrainOptions().pace(n_rows)
+    assert (pace.batch_size, pace.n_steps) == (batch_size, n_steps)
+    assert pace.epochs == (100 if n_rows == 20 else 60)
+
+
+def test_the_rate_is_lower_in_small_batches_unless_steps_are_few() -> None:
+    assert TrainOptions().pace(50_000).lr == TrainOptions().pace(2560).lr == 5e-3
+    assert TrainOptions().pace(159).lr == pytest.approx(5e-3 / 4)
+    assert TrainOptions(epochs=20).pace(160).lr == pytest.approx(5e-3 * 160 / 200)
+    assert TrainOptions(epochs=1).pace(160).lr == 5e-3
+    assert TrainOptions(batch_size=1024).pace(50_000).lr == 5e-3, "never above the base"
+    assert TrainOptions(base_lr=0.04).pace(660).lr == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("n_rows", [2, 17, 150, 4000, 10**6])
+def test_what_is_given_is_used_as_it_is(n_rows: int) -> None:
+    assert TrainOptions(epochs=3, batch_size=7, lr=0.3).pace(n_rows)[:3] == (3, 7, 0.3)
+    assert TrainOptions(batch_size=5).pace(n_rows).batch_size == 5
+    assert TrainOptions(largest_batch=64).pace(n_rows).batch_size <= 64
+    assert TrainOptions(largest_batch=8).pace(n_rows).batch_size == 8
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_makes_enough_steps_on_few_rows(name: str) -> None:
+    train = with_training_defaults(name, TrainOptions(), "binary")
+    for n_rows in (30, 100, 300, 1000):
+        pace = train.pace(n_rows)
+        assert pace.n_steps >= 200
+        assert pace.batch_size <= max(16, n_rows / 10)
+        assert pace.lr <= train.base_lr
+
+
+def test_epochs_are_searched_where_none_are_given_and_rows_are_few() -> None:
+    assert [n for n in (10, 49, 50, 891, 5000, 5001, 10**5) if TrainOptions().searches_epochs(n)] == [
+        50,
+        891,
+        5000,
+    ]
+    for given in ({"epochs": 60}, {"patience": 10}, {"early_stopping": "fixed"}):
+        assert not TrainOptions(**given).searches_epochs(891)
+    assert TrainOptions().stopping == TrainOptions(early_stopping="fixed").stopping == "fixed"
+    assert TrainOptions(patience=10).stopping == "refit"
+
+
+def test_the_search_goes_far_enough_for_narrow_nets() -> None:
+    for n_rows, epochs in ((48, 667), (120, 250), (1000, 182), (4000, 125), (4500, 112)):
+        search = TrainOptions().search(n_rows)
+        assert (search.pace(n_rows).epochs, search.stopping) == (epochs, "refit")
+        assert search.pace(n_rows).n_steps >= 2000
+
+
+def test_training_ends_where_its_loss_begins_to_rise_for_sure() -> None:
+    falling = [1 / epoch for epoch in range(1, 61)]
+    assert epochs_of(falling) == 60
+    assert epochs_of(falling[:1]) == 1
+    overfitted = [0.7, 0.69, 0.7, 0.72, 0.75, 0.8, 0.9, 1.0, 1.2, 1.4]
+    assert 3 <= epochs_of(overfitted) <= 6
+    flat = [1.0, 0.5, *[0.2, 0.21, 0.19, 0.205] * 5]
+    assert epochs_of(flat) == len(flat), "few rows cannot tell these apart"
+    assert epochs_of([0.5, float("inf"), 0.4]) == 3, "nothing can be told"

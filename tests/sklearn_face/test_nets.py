@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
+import re
+import warnings
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from torch import nn
@@ -54,17 +57,55 @@ def test_every_training_option_is_a_parameter(kind: Any) -> None:
 
 
 def test_defaults_are_those_of_a_config() -> None:
-    options = sf.NetClassifier().net_options()
+    options = sf.NetClassifier().net_options("binary")
     assert options.train == TrainOptions()
-    assert sf.NetRegressor().net_options().train == TrainOptions()
+    assert sf.NetRegressor().net_options("regression").train == TrainOptions()
     assert options.net == "mlp" and options.scaling == "quantile"
 
 
 def test_parameters_reach_training() -> None:
     net = tiny(label_smoothing=0.1, schedule="constant", weight_decay=0.5, class_weight="balanced")
-    train = net.net_options().train
+    train = net.net_options("binary").train
     assert (train.label_smoothing, train.schedule, train.weight_decay) == (0.1, "constant", 0.5)
     assert (train.epochs, train.batch_size, train.lr, train.class_weight) == (15, 16, 0.02, "balanced")
+
+
+def test_what_suits_a_net_holds_where_nothing_is_given() -> None:
+    """As in a config: the table of nets, and `train_defaults` of a class."""
+
+    class Own(nn.Linear):
+        train_defaults: ClassVar = {"weight_decay": 0.5, "regression": {"lr": 0.3}}
+
+    train = sf.NetClassifier("realmlp").net_options("binary").train
+    assert (train.base_lr, train.schedule, train.clip_norm) == (0.04, "coslog4", None)
+    assert sf.NetClassifier("realmlp", schedule="cosine", lr=0.1).net_options("binary").train.lr == 0.1
+    assert sf.NetRegressor(Own).net_options("regression").train == TrainOptions(weight_decay=0.5, lr=0.3)
+    assert sf.NetClassifier(Own, weight_decay=0.0).net_options("binary").train == TrainOptions(
+        weight_decay=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "n_steps"),
+    [({"epochs": 9}, 45), ({"batch_size": 80}, None), ({"epochs": 19, "batch_size": 16}, 95)],
+)
+def test_too_few_steps_are_a_warning_that_says_what_to_do(given: dict[str, Any], n_steps: int | None) -> None:
+    net = sf.NetClassifier(net_params={"hidden": [8]}, random_state=0, **given)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net.fit(TABLE, SIGN)
+    said = [str(one.message) for one in caught if issubclass(one.category, ConvergenceWarning)]
+    assert len(said) == (n_steps is not None), "a floor of steps holds where epochs are not given"
+    if n_steps is not None:
+        assert re.match(rf"mlp is trained for {n_steps} steps, .*raise epochs, lower batch_size", said[0])
+        assert "\n" not in said[0]
+
+
+def test_a_warm_start_of_few_steps_is_no_reason_to_warn() -> None:
+    net = tiny(epochs=25, warm_start=True).fit(TABLE, SIGN).set_params(epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        net.fit(TABLE, SIGN)
 
 
 @pytest.mark.parametrize("module", ["mlp", "stackfeat.nets.zoo.mlp:MLP"])
@@ -196,9 +237,9 @@ def test_early_stopping_sets_rows_aside() -> None:
     net = tiny(epochs=60, patience=3, early_stopping="inner").fit(TABLE, noise)
     assert net.n_iter_ < 60 and len(net.validation_curve_) == net.n_iter_
     assert tiny().fit(TABLE, noise).validation_curve_ == []
-    asked = tiny(early_stopping=True).net_options().train
+    asked = tiny(early_stopping=True).net_options("binary").train
     assert (asked.early_stopping, asked.patience) == ("refit", 10)
-    assert tiny(early_stopping=False).net_options().train.stopping == "fixed"
+    assert tiny(early_stopping=False).net_options("binary").train.stopping == "fixed"
 
 
 def test_warm_start_goes_on_from_the_last_weights() -> None:

@@ -19,9 +19,9 @@ from stackfeat.layers.extraction.inputs import is_lazy
 from stackfeat.layers.taps.runtime import pinned, use_amp
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import FittedNet
-from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.options import TrainOptions, batch_sizes
 from stackfeat.nets.outputs import Head, TrainReport, row_losses
-from stackfeat.nets.training.batches import Rows, batch_sizes
+from stackfeat.nets.training.batches import Rows
 from stackfeat.nets.training.fit import NetTrainer, TrainingSet, fit_net
 from stackfeat.nets.training.loop import Training
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
@@ -53,14 +53,15 @@ def fit_nets(spec: NetSpec, sets: Sequence[TrainingSet], training: Training) -> 
     lazy = any(is_lazy(array) for data in sets for array in data.arrays)
     n_rows = [len(data.y) for data in sets]
     pays = batching_pays(spec, training.options, n_rows, training.place, lazy=lazy)
-    if training.checkpoint is not None or not pays:
+    searches = any(training.searches_epochs(n) for n in n_rows)
+    if training.checkpoint is not None or searches or not pays:
         return [alone(k) for k in range(len(sets))]
     with pinned(0, training.threads, training.place):
         batched = BatchedTraining(spec, sets, training)
         losses = batched.run()
         nets = [batched.fitted(k, losses[k]) for k in range(len(sets))]
     name = type(nets[0].module).__name__
-    logger.info("%s: %d nets at once, %d epochs", name, len(sets), training.options.epochs)
+    logger.info("%s: %d nets at once, %d epochs", name, len(sets), batched.pace.epochs)
     return [net if all(map(math.isfinite, net.report.losses)) else alone(k) for k, net in enumerate(nets)]
 
 
@@ -72,15 +73,16 @@ def batching_pays(
     Parameters
     ----------
     n_rows : sequence of int
-        Training rows of each net; all must come in equally many batches.
+        Training rows of each net; all must come in equally many batches of one size.
     """
+    paces = {options.pace(n) for n in n_rows}
     hidden = spec.params.get("hidden", (256, 256, 128))
     return (
         options.folds_at_once == "auto"
         and spec.cls is MLP
         and not lazy
         and len(n_rows) > 1
-        and len({len(batch_sizes(n, options.batch_size)) for n in n_rows}) == 1
+        and len(paces) == 1
         and min(n_rows) > 1
         and bool(hidden)
         and max(hidden) <= WIDEST.get(device.type, 0)
@@ -96,6 +98,7 @@ class BatchedTraining:
     def __init__(self, spec: NetSpec, sets: Sequence[TrainingSet], training: Training) -> None:
         """Build the nets, each as `fit_net` does."""
         self.options, self.loss, self.device = training.options, training.loss, training.place
+        self.pace = self.options.pace(len(sets[0].y))
         self.trainers = [NetTrainer(spec, data, training) for data in sets]
         self.modules: list[MLP] = []
         self.heads: list[Head] = []
@@ -121,21 +124,21 @@ class BatchedTraining:
     def run(self) -> list[list[float]]:
         """Train all nets; return the losses of each by epoch."""
         options = self.options
-        optimizer = BatchedAdamW(self.modules, lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = BatchedAdamW(self.modules, lr=self.pace.lr, weight_decay=options.weight_decay)
         batched = BatchedMLP(self.modules, optimizer, self.generators)
-        plans = [batch_sizes(len(rows), options.batch_size) for rows in self.owned]
-        n_steps, step = len(plans[0]) * options.epochs, 0
+        plans = [batch_sizes(len(rows), self.pace.batch_size) for rows in self.owned]
+        step = 0
         losses: list[list[float]] = [[] for _ in self.modules]
         n_together = sum(len(set(sizes)) == 1 for sizes in zip(*plans, strict=True))
         for module in self.modules:
             module.train()
         try:
-            for _ in range(options.epochs):
+            for _ in range(self.pace.epochs):
                 total = torch.zeros(len(self.modules), device=self.device)
                 for batch in self.batches(plans):
                     optimizer.zero_grad()
                     total += self.backward(batched, batch)
-                    factor = rate_factor(step, n_steps, options.schedule, options.warmup)
+                    factor = rate_factor(step, self.pace.n_steps, options.schedule, options.warmup)
                     optimizer.step(factor=factor, clip_norm=options.clip_norm)
                     step += 1
                 for blocks in batched.blocks:
@@ -183,7 +186,7 @@ class BatchedTraining:
 
     def fitted(self, k: int, losses: list[float]) -> FittedNet:
         """Return net k as `fit_net` does."""
-        report = TrainReport(len(losses), len(losses), tuple(losses), lr=self.options.lr)
+        report = TrainReport(len(losses), len(losses), tuple(losses), lr=self.pace.lr)
         return self.trainers[k].fitted(self.modules[k], self.heads[k], report)
 
 

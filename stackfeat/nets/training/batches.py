@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import UsageError
 from stackfeat.layers.extraction.inputs import LazyColumn
-from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.options import TrainOptions, batch_sizes
 from stackfeat.tasks.task import Task
 
 CHUNK_BYTES = {"cpu": 4 << 20}
@@ -96,23 +96,6 @@ class Rows:
             return [self]
         ends = [len(self) * (i + 1) // n_parts for i in range(n_parts)]
         return [self.cut(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
-    """Return the sizes of batches; a last batch of one row joins its neighbour (BatchNorm needs two).
-
-    Examples
-    --------
-    >>> batch_sizes(65, 32), batch_sizes(66, 32)
-    ([32, 33], [32, 32, 2])
-    """
-    n_full, rest = divmod(n_rows, batch_size)
-    sizes = [batch_size] * n_full
-    if rest == 1 and sizes:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes
 
 
 def batches(rows: Rows, order: Tensor, batch_size: int) -> Iterator[Rows]:

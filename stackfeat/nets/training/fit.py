@@ -2,17 +2,17 @@
 
 In:  a `NetSpec`, arrays with a row per sample; the target and a `Training`, or a checkpoint, or a seed alone.
 Out: a `FittedNet`; the rows given are all it ever sees, early stopping included. A loss that is not finite
-     starts the training again from the same weights at a tenth of the learning rate.
+     starts the training again from the same weights, without what ``auto`` chose, then at a tenth of the rate.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from stackfeat.layers.taps.refusals import explained
 from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain_transformers
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
+from stackfeat.nets.options import FEW_STEPS, TrainOptions, epochs_of
 from stackfeat.nets.outputs import (
     Head,
     OutputKind,
@@ -37,7 +38,7 @@ from stackfeat.nets.outputs import (
 )
 from stackfeat.nets.training.batches import Rows, check_mixable, check_mixing
 from stackfeat.nets.training.hooks import training_hooks
-from stackfeat.nets.training.loop import RowLosses, Training, TrainingLoop
+from stackfeat.nets.training.loop import RowLosses, Training, TrainingLoop, Way, first_way
 from stackfeat.nets.training.snapshots import module_tensors
 from stackfeat.nets.weights import Checkpoint
 from stackfeat.seeds import derive_seed
@@ -48,7 +49,12 @@ logger = logging.getLogger(__name__)
 TARGET_TYPES = {np.int64: torch.int64, np.float64: torch.float32}
 DRY_RUN_ROWS = 32
 AMPLIFICATION = 1000.0
-MAX_RETRIES = 2
+RETRY_FACTORS = (0.1, 0.01)
+"""Of the learning rate, once all that ``auto`` chose was given up."""
+
+CALMER_BATCH = 4
+"""By how much larger batches are where those of ``batch_size: auto`` are in doubt."""
+
 NOT_TRAINED = TrainReport(epochs=0, best_epoch=0, losses=())
 Trained = tuple[nn.Module, Head, TrainReport]
 
@@ -249,6 +255,8 @@ class NetTrainer:
     def fit(self) -> Trained:
         """Train as ``options.stopping`` says."""
         options, inner = self.training.options, self.training.inner
+        if self.training.searches_epochs(len(self.data.y)):
+            return self.fit_for_epochs_searched()
         if options.stopping == "fixed":
             return self.train("all", self.everything)
         if inner is None:
@@ -258,9 +266,27 @@ class NetTrainer:
         trained = self.train("inner", *inner)
         if options.stopping == "inner":
             return trained
-        fixed = {"epochs": trained[2].best_epoch, "patience": None, "early_stopping": "fixed"}
-        again = replace(self.training, options=options.model_copy(update=fixed))
-        return replace(self, training=again).train("all", self.everything)
+        return self.fit_for(trained[2].best_epoch, trained[2].lr)
+
+    def fit_for_epochs_searched(self) -> Trained:
+        """Train on the inner split to see for how many epochs, then on all rows."""
+        inner = self.training.inner
+        assert inner is not None
+        options = self.training.options.search(len(inner[0]))
+        report = self.with_options(options).train("inner", *inner)[2]
+        enough = -(-FEW_STEPS // self.training.options.pace(len(self.data.y)).n_batches)
+        return self.fit_for(max(epochs_of(report.validation_losses), enough), report.lr)
+
+    def fit_for(self, epochs: int, lr: float) -> Trained:
+        """Train on all rows for so many epochs, at the rate at which their number was found."""
+        fixed: dict[str, Any] = {"epochs": epochs, "patience": None, "early_stopping": "fixed"}
+        if self.training.options.lr == "auto":
+            fixed["lr"] = lr
+        options = self.training.options.model_copy(update=fixed)
+        return self.with_options(options).train("all", self.everything)
+
+    def with_options(self, options: TrainOptions) -> NetTrainer:
+        return replace(self, training=replace(self.training, options=options))
 
     def train(self, name: str, rows: np.ndarray, validation: np.ndarray | None = None) -> Trained:
         """Train a fresh net on `rows`; `name` is that of its snapshots."""
@@ -351,7 +377,7 @@ def train_net(
     Raises
     ------
     NaNLossError
-        If no learning rate tried kept the loss finite.
+        If the loss stayed finite in none of `ways_of_training`.
     MemberError
         If there are fewer than two rows, nothing to train, or not enough memory for two rows.
     UsageError
@@ -368,25 +394,55 @@ def train_net(
     shapes = {name: list(values.shape) for name, values in module_tensors(module).items()}
     identity = {"options": options.to_json(), "seed": seed, "n_rows": len(rows), "shapes": shapes}
     found = None if training.snapshots is None else training.snapshots.load(identity)
-    first = 0 if found is None else found[0]["retry"]
-    for retry in range(first, MAX_RETRIES + 1):
+    ways = list(ways_of_training(module, rows, training))
+    for retry in range(0 if found is None else found[0]["retry"], len(ways)):
+        change, way = ways[retry]
+        if change:
+            logger.warning("the loss is not finite; trying %s (%d of %d)", change, retry, len(ways) - 1)
         hooks = training_hooks(training, validation, identity)
-        loop = TrainingLoop(module, rows, training, loss, hooks=hooks, retry=retry)
+        loop = TrainingLoop(module, rows, training, loss, hooks=hooks, way=way, retry=retry)
         try:
             with pinned(seed, device=training.place):
                 loop.order.manual_seed(seed)
                 if found is not None:
                     loop.restore(*found)
-                    logger.info("resumed after epoch %d of %d", len(loop.progress.losses), options.epochs)
+                    logger.info("resumed after epoch %d of %d", len(loop.progress.losses), loop.pace.epochs)
                 report = loop.run()
         finally:
             loop.optimizer.release()
         if report is not None:
             return report
         found = None
-        logger.warning("loss is not finite at lr=%g; %d retries left", loop.optimizer.lr, MAX_RETRIES - retry)
         module.load_state_dict(start)
+    first, tried = ways[0][1].pace, ", ".join(change for change, _ in ways[1:])
+    remedy = "set train.amp to off" if ways[-1][1].amp else "lower train.lr"
     raise NaNLossError(
-        f"the loss must stay finite; got NaN or infinity at lr={options.lr:g} and at the "
-        f"{MAX_RETRIES} smaller ones tried; lower train.lr, or look for NaN and huge values in the inputs"
+        f"the loss must stay finite; got NaN or infinity at lr={first.lr:g}, and again with {tried}; "
+        f"{remedy}, or look for NaN and huge values in the inputs"
     )
+
+
+def ways_of_training(module: nn.Module, rows: Rows, training: Training) -> Iterator[tuple[str, Way]]:
+    """Yield what is changed, and how to train: one after the other, until a loss stays finite.
+
+    What ``auto`` chose is doubted first, since nobody asked for it; then the rate. What was given up stays so.
+    """
+    options, way = training.options, first_way(module, rows, training)
+    yield "", way
+    if way.amp and options.amp == "auto":
+        way = replace(way, amp=False)
+        yield "amp: off", way
+    if way.channels_last:
+        way = replace(way, channels_last=False)
+        yield "channels_last: off", way
+    if options.batch_size == "auto":
+        size = min(CALMER_BATCH * way.pace.batch_size, options.largest_batch, len(rows))
+        if size > way.pace.batch_size:
+            lr = way.pace.lr  # the rate is doubted for itself
+            calmer = options.model_copy(update={"batch_size": size, "lr": lr})
+            way = replace(way, pace=calmer.pace(len(rows)))
+            yield f"batch_size: {size}", way
+    first = way.pace.lr
+    for factor in RETRY_FACTORS:
+        way = replace(way, pace=way.pace._replace(lr=first * factor))
+        yield f"lr: {way.pace.lr:g}", way

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, pick_device, use_amp
-from stackfeat.nets.options import TrainOptions
+from stackfeat.nets.options import Pace, TrainOptions
 from stackfeat.nets.outputs import Loss, TrainReport, output_rows
-from stackfeat.nets.training.batches import Rows, batch_sizes, batches, convolves_images
+from stackfeat.nets.training.batches import Rows, batches, convolves_images
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 from stackfeat.nets.training.snapshots import (
     Snapshots,
@@ -38,8 +38,6 @@ from stackfeat.nets.weights import Checkpoint
 from stackfeat.tasks.task import Task
 
 logger = logging.getLogger(__name__)
-
-RETRY_FACTOR = 0.1
 
 VALIDATION_BATCH = 1024
 
@@ -64,7 +62,8 @@ class Training:
     device : str
         The same seed, threads and device give the same bytes.
     inner : pair of int arrays, optional
-        Positions of fitting and of validation rows among those given; needed for early stopping.
+        Positions of fitting and of validation rows among those given; needed for early stopping, and used by
+        ``epochs: auto`` where rows are few.
     should_stop : callable, optional
         Asked after every epoch; True ends training with what is there.
     snapshots : Snapshots, optional
@@ -98,6 +97,10 @@ class Training:
             )
         return loss
 
+    def searches_epochs(self, n_rows: int) -> bool:
+        """Whether the inner split says how many epochs there are."""
+        return self.inner is not None and self.options.searches_epochs(n_rows)
+
     def part(self, name: str) -> Training:
         """Return the same training with snapshots of its own."""
         return self if self.snapshots is None else replace(self, snapshots=self.snapshots.part(name))
@@ -113,6 +116,23 @@ class Progress:
     best_epoch: int = 0
     best_state: dict[str, Any] | None = None
     n_parts: int = 1
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of training: as configured, or with something of it given up after a loss was not finite.
+
+    Attributes
+    ----------
+    pace : Pace
+    amp : bool
+        Whether the forward pass runs in bfloat16.
+    channels_last : bool
+    """
+
+    pace: Pace
+    amp: bool
+    channels_last: bool
 
 
 class Hook:
@@ -154,13 +174,25 @@ class Hook:
         """Go on from what `state` returned."""
 
 
+def first_way(module: nn.Module, rows: Rows, training: Training) -> Way:
+    """Return how a training begins, ``auto`` resolved."""
+    options = training.options
+    images = convolves_images(module, rows.inputs)
+    return Way(
+        options.pace(len(rows)),
+        amp=use_amp(options.amp, training.place, images),
+        channels_last=images and options.channels_last == "auto",
+    )
+
+
 class TrainingLoop:
-    """One training from given weights at one learning rate.
+    """One training from given weights in one way.
 
     Attributes
     ----------
     module : nn.Module
     rows : Rows
+    pace : Pace
     optimizer : FlatAdamW
     progress : Progress
     stopped : bool
@@ -175,25 +207,25 @@ class TrainingLoop:
         loss: RowLosses,
         *,
         hooks: Sequence[Hook] = (),
+        way: Way | None = None,
         retry: int = 0,
     ) -> None:
         options, device = training.options, training.place
+        way = first_way(module, rows, training) if way is None else way
         self.module = module
         self.options = options
         self.loss = loss
         self.device = device
         self.retry = retry
-        images = convolves_images(module, rows.inputs)
-        self.amp = use_amp(options.amp, device, images)
-        channels_last = images and options.channels_last == "auto"
-        self.rows = replace(rows, channels_last=channels_last)
+        self.pace = way.pace
+        self.amp = way.amp
+        self.rows = replace(rows, channels_last=way.channels_last)
         self.optimizer = FlatAdamW(
             module,
-            lr=options.lr * RETRY_FACTOR**retry,
+            lr=way.pace.lr,
             weight_decay=options.weight_decay,
-            channels_last=channels_last,
+            channels_last=way.channels_last,
         )
-        self.n_steps = len(batch_sizes(len(rows), options.batch_size)) * options.epochs
         self.progress = Progress()
         self.order = torch.Generator()
         self.shares: dict[int, Tensor] = {}
@@ -203,12 +235,12 @@ class TrainingLoop:
             hook.on_train_begin(self)
 
     def run(self) -> TrainReport | None:
-        """Train to the end; None if the loss stopped being finite."""
+        """Train to the end; None if the loss or a weight stopped being finite."""
         losses = self.progress.losses
         flags = [(part, part.training) for part in self.module.modules()]
         self.module.train()
         try:
-            while len(losses) < self.options.epochs and not (
+            while len(losses) < self.pace.epochs and not (
                 self.stopped or any(hook.is_over(self) for hook in self.hooks)
             ):
                 losses.append(self.run_epoch())
@@ -221,7 +253,12 @@ class TrainingLoop:
                 part.training = training
         for hook in self.hooks:
             hook.on_train_end(self)
-        return self.report()
+        return self.report() if self.is_finite() else None
+
+    def is_finite(self) -> bool:
+        """Say whether the weights are: the loss of the last step was computed before it."""
+        trained = [weight.detach() for weight in self.module.parameters() if weight.requires_grad]
+        return all(bool(torch.isfinite(weight).all()) for weight in trained)
 
     def report(self) -> TrainReport:
         progress = self.progress
@@ -240,12 +277,12 @@ class TrainingLoop:
         """Take every row once; read the loss back once, for a read in every step would wait for it."""
         total = torch.zeros((), device=self.device)
         order = torch.randperm(len(self.rows), generator=self.order)
-        for batch in batches(self.rows, order, self.options.batch_size):
+        for batch in batches(self.rows, order, self.pace.batch_size):
             for hook in self.hooks:
                 batch = hook.on_batch_begin(self, batch)
             total += self.gradient(batch)
             step = self.progress.step
-            factor = rate_factor(step, self.n_steps, self.options.schedule, self.options.warmup)
+            factor = rate_factor(step, self.pace.n_steps, self.options.schedule, self.options.warmup)
             self.optimizer.step(factor=factor, clip_norm=self.options.clip_norm)
             self.progress.step = step + 1
             for hook in self.hooks:
@@ -306,7 +343,7 @@ class TrainingLoop:
     def validate(self, rows: Rows) -> float:
         """Return the mean loss of `rows`, without label smoothing; infinity where it is not finite."""
         total = torch.zeros((), device=self.device)
-        size = min(VALIDATION_BATCH, max(64, 4 * self.options.batch_size // self.progress.n_parts))
+        size = min(VALIDATION_BATCH, max(64, 4 * self.pace.batch_size // self.progress.n_parts))
         with evaluating(self.module), torch.no_grad():
             for batch in batches(rows, torch.arange(len(rows)), size):
                 total += self.loss_sum(batch, 0.0, amp=False)

@@ -221,6 +221,49 @@ def test_early_stopping_without_an_inner_split_is_an_error() -> None:
         fit(Plain, (numeric,), y, THREE, options=TrainOptions(patience=2))
 
 
+def noise(n_rows: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n_rows, 6)).astype(np.float32), rng.integers(0, 3, n_rows)
+
+
+def test_the_number_of_epochs_is_searched_inside_the_rows_given() -> None:
+    seen: list[Tensor] = []
+
+    class Spy(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                seen.append(x[:, -1].clone())
+            return super().forward(x)
+
+    x, y = noise()
+    x[:, -1] = np.arange(120) / 120
+    inner = (np.arange(0, 90), np.arange(90, 120))
+    net = fit(Spy, (x,), y, THREE, {"width": 256}, options=TrainOptions(base_lr=0.05), inner=inner)
+    rows = [round(float(value) * 120) for value in torch.cat(seen)]
+    assert set(rows) == set(range(120))
+    assert max(rows[: 90 * 20]) < 90, "the search comes first and never learns from the rows that judge it"
+    assert rows.count(119) == net.report.epochs < 60, "random labels are not learnt by heart"
+    assert net.report.validation_losses == ()
+
+
+def test_what_can_be_learnt_is_trained_for_all_epochs() -> None:
+    numeric, codes, y = make_data()
+    inner = (np.arange(0, 240), np.arange(240, 300))
+    net = fit(MLP, (numeric, codes), y, THREE, options=TrainOptions(), inner=inner)
+    assert net.report.epochs > 20
+    assert accuracy(net, (numeric, codes), y) > 0.97
+
+
+@pytest.mark.parametrize("given", [{"epochs": 7}, {"early_stopping": "fixed"}])
+def test_no_epochs_are_searched_where_their_number_is_given(given: dict[str, Any]) -> None:
+    x, y = noise()
+    inner = (np.arange(0, 90), np.arange(90, 120))
+    net = fit(Plain, (x,), y, THREE, options=TrainOptions(**given), inner=inner)
+    assert net.report.epochs == given.get("epochs", 60)
+    again = fit(Plain, (x,), y, THREE, options=TrainOptions(**given))
+    assert net.state_bytes() == again.state_bytes(), "the inner split changes nothing"
+
+
 def test_inputs_go_by_name_where_forward_has_the_names() -> None:
     class Named(nn.Module):
         def __init__(self, shapes: dict[str, tuple[int, ...]], n_outputs: int) -> None:

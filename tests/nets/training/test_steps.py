@@ -132,7 +132,7 @@ def test_an_attempt_steps_once_for_each_batch_of_every_epoch() -> None:
     loop = TrainingLoop(linear(), make_rows(49), Training(options, TASK, "cross_entropy"), cross_entropy)
     loop.order.manual_seed(0)
     loop.run()
-    assert loop.progress.step == loop.n_steps == 9, "a last row alone joins its neighbours"
+    assert loop.progress.step == loop.pace.n_steps == 9, "a last row alone joins its neighbours"
 
 
 def test_numpy_is_not_drawn_from() -> None:
