@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: run test test-slow test-all lint data clean
+.PHONY: run test test-slow test-gpu test-all lint data clean
 
 run: $(VENV)/.installed  ## run the quickstart; results in configs/runs/quickstart
 	$(BIN)/stackfeat run configs/quickstart.yaml
@@ -17,6 +17,9 @@ test: $(VENV)/.installed-dev  ## the default tests (without those marked slow)
 
 test-slow: $(VENV)/.installed-dev  ## only the tests marked slow
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
+
+test-gpu: $(VENV)/.installed-dev  ## only the tests that compute on a CUDA device; skipped where torch sees none
+	$(BIN)/python -m pytest -m gpu
 
 test-all: $(VENV)/.installed-dev  ## all tests, slow ones included
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow or not slow"

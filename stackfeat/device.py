@@ -6,6 +6,7 @@ comes from the installed torch build and from the devices the system shows.
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,16 @@ def device_kind(name: str = "auto") -> str:
     >>> device_kind("cuda:1")
     'cuda'
     """
-    return _auto_kind() if name == "auto" else name.split(":")[0]
+    if name != "auto":
+        return name.split(":")[0]
+    kind = _auto_kind()
+    return "cpu" if kind == "cuda" and _all_hidden() else kind
+
+
+def _all_hidden() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides all devices: CUDA shows those before the first that does not exist."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return shown is not None and shown.split(",")[0].strip() in ("", "-1")
 
 
 @lru_cache(maxsize=1)

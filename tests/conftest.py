@@ -107,6 +107,15 @@ def net(net_run: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def pretended_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Pretend a CUDA device; the list is what was asked of it."""
+    from tests.cuda import pretend_cuda
+
+    with pretend_cuda(monkeypatch) as log:
+        yield log
+
+
+@pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Return a list that gets the learner's name at every fit of a member in this process."""
     from stackfeat.engine import worker as work

@@ -18,8 +18,7 @@ from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.extraction.placement import choose_device
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.marks import mark
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+from tests.cuda import on_gpu
 
 X = torch.randn(1000, 20, generator=torch.Generator().manual_seed(1))
 
@@ -41,7 +40,7 @@ def expected() -> np.ndarray:
         return (net.body(X.double()) * 2).numpy()
 
 
-@needs_gpu
+@on_gpu
 def test_a_net_on_the_cpu_runs_on_the_gpu_and_is_where_it_was_afterwards() -> None:
     net = Net()
     pointers = [weight.data_ptr() for weight in (*net.parameters(), *net.buffers())]
@@ -57,7 +56,7 @@ def test_a_net_on_the_cpu_runs_on_the_gpu_and_is_where_it_was_afterwards() -> No
     assert torch.equal(torch.cuda.get_rng_state(), generator)
 
 
-@needs_gpu
+@on_gpu
 def test_a_net_on_the_gpu_stays_there_and_the_cpu_can_be_asked_for() -> None:
     net = Net().cuda()
     assert choose_device(net, "auto").type == "cuda"
@@ -67,7 +66,7 @@ def test_a_net_on_the_gpu_stays_there_and_the_cpu_can_be_asked_for() -> None:
         assert {weight.device.type for weight in net.parameters()} == {"cuda"}
 
 
-@needs_gpu
+@on_gpu
 @pytest.mark.parametrize("size", [16, 48, 256, 5000])
 def test_copies_ahead_and_behind_lose_no_row(size: int, tmp_path: Path) -> None:
     net = Net()
@@ -79,7 +78,7 @@ def test_copies_ahead_and_behind_lose_no_row(size: int, tmp_path: Path) -> None:
             assert all(found[key].tobytes() == whole[key].tobytes() for key in whole)
 
 
-@needs_gpu
+@on_gpu
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.1), ("autocast", 0.1), ("float32", 1e-4)])
 def test_precisions_on_a_gpu(precision: Any, tolerance: float) -> None:
     seen: list[torch.dtype] = []
@@ -93,7 +92,7 @@ def test_precisions_on_a_gpu(precision: Any, tolerance: float) -> None:
     assert {weight.dtype for weight in net.parameters()} == {torch.float32}
 
 
-@needs_gpu
+@on_gpu
 def test_float32_is_not_rounded_to_less_whatever_the_user_has_set() -> None:
     wide = nn.Sequential(nn.Linear(2048, 64)).eval()
     x = torch.randn(64, 2048)
@@ -108,7 +107,7 @@ def test_float32_is_not_rounded_to_less_whatever_the_user_has_set() -> None:
     assert float((torch.from_numpy(found).double() - exact).abs().max()) < 2e-5
 
 
-@needs_gpu
+@on_gpu
 def test_the_batch_is_halved_when_the_memory_of_the_gpu_runs_out(caplog: pytest.LogCaptureFixture) -> None:
     class Hungry(Net):
         def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ def test_the_batch_is_halved_when_the_memory_of_the_gpu_runs_out(caplog: pytest.
     assert "out of memory: batch_size is now 64" in caplog.text
 
 
-@needs_gpu
+@on_gpu
 def test_a_parallel_net_gives_all_rows_in_order() -> None:
     net = nn.DataParallel(Net().cuda().eval())
     devices = list(net.device_ids)
@@ -135,7 +134,7 @@ def test_a_parallel_net_gives_all_rows_in_order() -> None:
     assert net.device_ids == devices
 
 
-@needs_gpu
+@on_gpu
 def test_masks_go_to_the_gpu_with_the_rows() -> None:
     net, x = nn.Sequential(nn.Linear(20, 4)), torch.randn(100, 7, 20)
     lengths = torch.randint(1, 8, (100,))
@@ -146,69 +145,17 @@ def test_masks_go_to_the_gpu_with_the_rows() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-class Event:
-    def __init__(self, log: list[str]) -> None:
-        self.log, self.number = log, sum(line.startswith("event") for line in log)
-        log.append(f"event {self.number}")
-
-    def record(self) -> None:
-        self.log.append(f"record {self.number}")
-
-    def synchronize(self) -> None:
-        self.log.append(f"wait for {self.number}")
-
-
-class Stream:
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-
-    def wait_stream(self, _other: Any) -> None:
-        self.log.append("copying waits for computing")
-
-    def wait_event(self, event: Event) -> None:
-        self.log.append(f"computing waits for {event.number}")
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Streams and events that only write down what they are told; tensors stay on the CPU."""
-    log: list[str] = []
-    cuda = SimpleNamespace(
-        Stream=lambda _device: Stream(log),
-        current_stream=lambda _device: Stream(log),
-        stream=lambda stream: stream,
-        Event=lambda *_, **__: Event(log),
-    )
-    empty = torch.empty
-    stand_in = SimpleNamespace(
-        cuda=cuda,
-        float32=torch.float32,
-        empty=lambda *shape, dtype, pin_memory: empty(*shape, dtype=dtype),
-    )
-    monkeypatch.setattr(transfer, "torch", stand_in)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: log.append("pin") or self)
-    monkeypatch.setattr(
-        torch.Tensor, "record_stream", lambda self, _stream: log.append("keep"), raising=False
-    )
-    return log
-
-
-def test_a_batch_is_on_its_way_before_the_one_before_it_is_computed(gpu: list[str]) -> None:
+def test_a_batch_is_on_its_way_before_the_one_before_it_is_computed(pretended_cuda: list[str]) -> None:
+    asked = pretended_cuda
     given = [[torch.full((2, 1), float(i))] for i in range(4)]
 
     def chunks() -> Iterator[list[Tensor]]:
         for i, columns in enumerate(given):
-            gpu.append(f"read {i}")
+            asked.append(f"read {i}")
             yield columns
 
     def feed(columns: list[Tensor]) -> Any:
-        gpu.append(f"copy {int(columns[0][0, 0])}")
+        asked.append(f"copy {int(columns[0][0, 0])}")
         return (columns[0],), {"mask": columns[0]}
 
     got = []
@@ -217,21 +164,24 @@ def test_a_batch_is_on_its_way_before_the_one_before_it_is_computed(gpu: list[st
         assert columns[0] is given[number][0]
         assert kwargs["mask"] is args[0]
         got.append(number)
-        gpu.append(f"compute {number}")
+        asked.append(f"compute {number}")
     assert got == [0, 1, 2, 3]
     for i in range(4):
-        assert gpu.index(f"copy {i}") < gpu.index(f"record {i}") < gpu.index(f"computing waits for {i}")
-        assert gpu.index(f"computing waits for {i}") < gpu.index(f"compute {i}")
+        assert asked.index(f"copy {i}") < asked.index(f"record {i}") < asked.index(f"computing waits for {i}")
+        assert asked.index(f"computing waits for {i}") < asked.index(f"compute {i}")
         if i:
-            assert gpu.index(f"copy {i}") < gpu.index(f"compute {i - 1}"), "one ahead"
+            assert asked.index(f"copy {i}") < asked.index(f"compute {i - 1}"), "one ahead"
         if i > 1:
-            assert gpu.index(f"read {i}") > gpu.index(f"compute {i - 2}"), "and no more than one"
-    assert gpu.count("keep") == 8, "memory is kept for the computing stream, named arguments too"
-    assert gpu.count("pin") == 4
+            assert asked.index(f"read {i}") > asked.index(f"compute {i - 2}"), "and no more than one"
+    assert asked.count("keep") == 8, "memory is kept for the computing stream, named arguments too"
+    assert asked.count("pin") == 4
 
 
 @pytest.mark.parametrize("n_batches", [0, 1, 2, 5])
-def test_rows_are_written_one_batch_behind_and_none_is_lost(gpu: list[str], n_batches: int) -> None:
+def test_rows_are_written_one_batch_behind_and_none_is_lost(
+    pretended_cuda: list[str], n_batches: int
+) -> None:
+    asked = pretended_cuda
     written: list[tuple[str, int, list[float]]] = []
     done: list[int] = []
     outputs = SimpleNamespace(
@@ -260,6 +210,32 @@ def test_rows_are_written_one_batch_behind_and_none_is_lost(gpu: list[str], n_ba
         for i in range(n_batches)
         for key, factor in (("a", 1), ("b", 10))
     ]
-    assert [line for line in gpu if line.startswith("wait for")] == [
+    assert [line for line in asked if line.startswith("wait for")] == [
         f"wait for {i}" for i in range(n_batches)
     ]
+
+
+def test_rows_are_read_through_pinned_copies_and_are_those_of_the_cpu(pretended_cuda: list[str]) -> None:
+    found = extract(Net(), X.numpy(), ["head:input", "head"], batch_size=256, device="cuda")
+    n_moved = pretended_cuda.count("pin")
+    assert n_moved >= 4 and pretended_cuda.count("pinned buffer") == 2 * 4, "four batches of two taps"
+    on_cpu = extract(Net(), X.numpy(), ["head:input", "head"], batch_size=256, device="cpu")
+    assert pretended_cuda.count("pin") == n_moved, "nothing is copied for the CPU"
+    for key, rows in on_cpu.items():  # matrix products take another path, as they do on a device
+        np.testing.assert_allclose(found[key], rows, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "size"), [(100, 64), (300, 256), (16, 16)])
+def test_the_batch_is_halved_until_it_fits(
+    most: int, size: int, pretended_cuda: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hungry(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return super().forward(x)
+
+    found = extract(Hungry(), X, "head:input", batch_size=512, device="cuda")["head:input"]
+    np.testing.assert_allclose(found, expected(), rtol=1e-4, atol=1e-5)
+    assert f"out of memory: batch_size is now {size}" in caplog.text
+    assert "empty cache" in pretended_cuda, "what the failed pass held is given back"
