@@ -30,6 +30,9 @@ _TREES = ("LGBM", "XGB", "CatBoost", "HistGradientBoosting")
 
 _NEAR = 0.85
 
+METHODS = ("fit", "get_params", "set_params")
+"""What is asked of any estimator; scikit-learn's base class has all but ``fit``."""
+
 _THREADS = ("n_jobs", "thread_count", "nthread")
 
 
@@ -67,11 +70,18 @@ def _build(path: str, params: Mapping[str, Any], trust_code: bool, *, nested: bo
         values.setdefault("allow_writing_files", False)
     _refuse_misspelt(path, cls, params)
     try:
-        return cls(**values)
+        made = cls(**values)
     except TypeError as error:
         raise ConfigError(
             f"{path} must take its params; got {sorted(values)}: {error}. Look up the parameters of {path}"
         ) from error
+    absent = [name for name in METHODS if not callable(getattr(made, name, None))]
+    if absent and not nested:  # kernels and the like have no fit
+        raise ConfigError(
+            f"an estimator must have the methods {', '.join(METHODS)}; got {path}, a {type(made).__name__} without "
+            f"{', '.join(absent)}. Let its class inherit sklearn.base.BaseEstimator, and write fit"
+        )
+    return made
 
 
 def _refuse_misspelt(path: str, cls: Any, params: Mapping[str, Any]) -> None:

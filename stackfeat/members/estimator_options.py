@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from stackfeat.errors import StackfeatError
 from stackfeat.members.options import VERSIONS, MemberOptions, made
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
@@ -161,7 +160,7 @@ class EstimatorOptions(MemberOptions):
             return None
         try:
             estimator = construct(self.estimator, {}, seed=0, threads=1, trust_code=trust_code)
-        except (StackfeatError, ImportError, TypeError):
+        except Exception:
             # What is wrong with the class itself is said when it is fitted.
             return None
         return unsaveable(estimator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from stackfeat.members.construct import (
     fit_early_stopped,
     is_tree_model,
 )
+from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.registry.parameters import object_problems
 from stackfeat.store.skops_file import load_object, save_object
 from stackfeat.tasks.task import Task
@@ -176,3 +179,64 @@ def test_early_stopping_takes_catboost_with_a_parameter_that_is_a_list() -> None
     )
     fitted = fit_early_stopped(model, X, Y, None, (np.arange(200), np.arange(200, 300)))
     assert fitted.predict(X).shape == Y.shape
+
+
+OWN = """
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.gaussian_process.kernels import RBF
+
+class NoParams:
+    def fit(self, X, y):
+        return self
+    def predict_proba(self, X):
+        return np.tile(0.5, (len(X), 2))
+
+class NoFit(BaseEstimator):
+    pass
+
+class Whole(BaseEstimator):
+    def fit(self, X, y):
+        return self
+
+class Around(Whole):
+    def __init__(self, kernel=None):
+        self.kernel = kernel
+
+class Raises(BaseEstimator):
+    def __init__(self):
+        raise KeyError("x")
+
+def make():
+    return NoParams()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "NoParams",
+            "a NoParams without get_params, set_params. Let its class inherit sklearn.base.BaseEstimator",
+        ),
+        ("make", "own_estimators:make, a NoParams without get_params"),
+        ("NoFit", "a NoFit without fit"),
+    ],
+)
+def test_a_class_that_is_no_estimator_is_refused(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_estimators.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_estimators", raising=False)
+    with pytest.raises(
+        ConfigError, match=rf"must have the methods fit, get_params, set_params; got .*{message}"
+    ):
+        construct(f"own_estimators:{name}", {}, seed=0, threads=1, trust_code=True)
+    assert construct("own_estimators:Whole", {}, seed=0, threads=1, trust_code=True).get_params() == {}
+    kernel = {"kernel": {"estimator": "sklearn.gaussian_process.kernels.RBF", "params": {}}}
+    assert construct("own_estimators:Around", kernel, seed=0, threads=1, trust_code=True).kernel is not None
+    for own in (name, "Raises"):
+        # It is said when the member is fitted, and that ends no run.
+        options = EstimatorOptions(estimator=f"own_estimators:{own}")
+        assert options.why_unsaveable(True) is None
