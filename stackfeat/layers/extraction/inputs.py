@@ -9,7 +9,7 @@ Out: a `Source`: how its columns reach ``forward``, how many rows there are, and
 
 from __future__ import annotations
 
-import inspect
+import difflib
 import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from stackfeat.errors import UsageError
-from stackfeat.layers.activations.masks import USER_LENGTHS, USER_MASK
+from stackfeat.layers.activations.masks import USER_LENGTHS, USER_MASK, says_padding
 from stackfeat.layers.extraction.arguments import (
     Names,
     Packed,
@@ -34,10 +34,13 @@ from stackfeat.layers.extraction.arguments import (
     positional_names,
 )
 from stackfeat.layers.extraction.files import open_arrays
+from stackfeat.layers.taps.signature import forward_parameters, takes_array
 from stackfeat.layers.taps.values import walk_into
 from stackfeat.registry.resolve import suggest
 
 Columns = list[Tensor]
+NEARLY = 0.85
+"""How much a name is like that of an argument where it is that argument misspelt."""
 PIECE_ROWS = 4096
 RANDOM_SAMPLERS = (
     torch.utils.data.RandomSampler,
@@ -498,7 +501,7 @@ def choose_parts(
     names, n_required, takes_any_position, takes_any_name = arguments(model, constants)
     if isinstance(batch, Mapping):
         keys = [key for key in batch if takes_any_name or key in names]
-        if not keys:
+        if takes_any_name or not keys:
             check_names(model, list(batch))
         return tuple(keys), tuple(keys)
     if not isinstance(batch, tuple | list):
@@ -512,10 +515,7 @@ def arguments(model: nn.Module, but: Collection[str] = ()) -> tuple[list[str], i
 
     Those in `but` are left out.
     """
-    try:
-        parameters = list(inspect.signature(model.forward).parameters.values())
-    except (TypeError, ValueError):
-        return [], 1, True, True
+    parameters = forward_parameters(model)
     kinds = {parameter.kind for parameter in parameters}
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in but]
     n_required = sum(p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in named)
@@ -528,8 +528,25 @@ def arguments(model: nn.Module, but: Collection[str] = ()) -> tuple[list[str], i
 
 
 def check_names(model: nn.Module, given: list[str]) -> None:
+    """Refuse names that ``forward`` does not have, and those that only its ``**kwargs`` would swallow.
+
+    Raises
+    ------
+    UsageError
+        If a name is none of its arguments and there is no ``**kwargs``; if there is, where a name is nearly that of
+        an argument, or no argument that may be an array gets anything.
+    """
     names, _, _, takes_any_name = arguments(model)
     wrong = [name for name in given if name not in names]
+    free = [p.name for p in forward_parameters(model) if p.name not in given and takes_array(p)]
+    misspelt = [name for name in wrong if difflib.get_close_matches(name, free, cutoff=NEARLY)]
+    is_lost = len(wrong) == len(given) and any(not says_padding(name) for name in free)
+    if wrong and takes_any_name and (misspelt or is_lost):
+        name = (misspelt or wrong)[0]
+        raise UsageError(
+            f"named inputs must reach the arguments of {type(model).__name__}.forward ({', '.join(names)}); got "
+            f"{name!r}, which only **kwargs would take.{suggest(name, free)} Rename it, or give a tuple"
+        )
     if wrong and not takes_any_name:
         raise UsageError(
             f"named inputs must be arguments of {type(model).__name__}.forward ({', '.join(names)}); "

@@ -338,3 +338,43 @@ def test_batches_of_other_lengths_go_with_lengths_and_not_with_a_mask() -> None:
     np.testing.assert_allclose(found, masked_mean(net.body(X[:32]).detach(), lengths), rtol=1e-4, atol=1e-5)
     with pytest.raises(TapError, match="give lengths instead"):
         extract(net, loader, "body", batch_size=16, mask=KEEP[:32, :5])
+
+
+class TakesAnything(nn.Module):
+    """As every forward of transformers: all arguments have defaults, and others are taken and not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(
+        self, x: Tensor | None = None, attention_mask: Tensor | None = None, scale: float = 1.0, **others: Any
+    ) -> Tensor:
+        return self.fc(torch.zeros(1, 3) if x is None else x) * scale
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("table",), r"forward \(x, attention_mask, scale\); got 'table', which only \*\*kwargs would take"),
+        (("a", "b"), "got 'a', which only"),
+        (("x", "attention_maks"), "got 'attention_maks', .* Did you mean 'attention_mask'"),
+    ],
+)
+def test_what_only_kwargs_would_swallow_is_refused(given: tuple[str, ...], message: str) -> None:
+    inputs = {name: torch.randn(20, 3) for name in given}
+    with pytest.raises(UsageError, match=message):
+        extract(TakesAnything(), inputs, ["fc"])
+    rows = [{name: values[i] for name, values in inputs.items()} for i in range(20)]
+    with pytest.raises(UsageError, match=message):
+        extract(TakesAnything(), DataLoader(rows, batch_size=5), ["fc"])
+
+
+def test_names_beside_those_that_reach_an_argument_are_passed_on() -> None:
+    class Net(TakesAnything):
+        def forward(self, x: Tensor | None = None, **others: Any) -> Tensor:
+            return self.fc(x + others["shift"])
+
+    net, x, shift = Net(), torch.randn(20, 3), torch.randn(20, 3)
+    found = extract(net, {"x": x, "shift": shift}, ["fc"])["fc"]
+    np.testing.assert_allclose(found, net.fc(x + shift).detach().numpy(), rtol=1e-5, atol=1e-6)
