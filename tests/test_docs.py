@@ -15,6 +15,7 @@ from stackfeat.config import json_schema, load_config
 from stackfeat.errors import StackfeatError
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.registry.names import ESTIMATORS, NETS
+from tests.optional_packages import is_importable
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -178,6 +179,33 @@ def test_python_in_documents_compiles_and_links_lead_somewhere(path: Path) -> No
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", ["layers.md", "taps.md", "extract.md"])
+@pytest.mark.filterwarnings("ignore")
+def test_python_about_reading_layers_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block after the other in one namespace; those of packages that are not there are left out."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "page"}
+    missing = []
+    for text in blocks((ROOT / "docs" / page).read_text("utf-8"), "python"):
+        needed = re.match(r"# needs (\w+)\n", text)
+        if needed and not is_importable(needed[1]):
+            missing.append(needed[1])
+        elif not text.startswith("# not run"):
+            exec(compile(text, page, "exec"), namespace)
+    if missing:
+        pytest.skip(f"ran but for blocks that need {', '.join(missing)}")
+
+
+def test_every_row_of_the_table_of_other_packages_is_a_test_and_every_test_a_row() -> None:
+    page = (ROOT / "docs/layers.md").read_text("utf-8")
+    tests = ast.parse((ROOT / "tests/layers/taps/test_peers.py").read_text("utf-8"))
+    written = {item.name for item in tests.body if isinstance(item, ast.FunctionDef)}
+    written = {name.removeprefix("test_") for name in written if name.startswith("test_")}
+    lines = section(page, "What other packages do").splitlines()
+    named = [line.rstrip("| `").rpartition("`")[2] for line in lines if line.startswith("| ") and "`" in line]
+    assert set(named) == written
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
