@@ -155,7 +155,7 @@ class DataOptions(Options):
         named = ((key, getattr(self, key)) for key in ("decimal", "thousands", "missing", "not_missing"))
         return {key: list(given) for key, given in named if isinstance(given, dict)}
 
-    _one = field_validator("drop", mode="before")(one_is_a_list)
+    _one = field_validator("drop", "missing", "not_missing", mode="before")(one_is_a_list)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; options that came later are left out where they are not set, as in older keys."""

@@ -33,6 +33,8 @@ SEPARATOR = "stackfeat.separator"
 SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_LINES = 100
 _SAMPLE_CHARACTERS = 1_000_000
+_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
+_HINT = re.compile(r"sep=(.)\1?")
 _FIRST_LINE = re.compile(r"[\r\n]*[^\r\n]*")
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -184,15 +186,18 @@ def _check_separator(path: Path, separator: str) -> None:
 def find_separator(head: str) -> str:
     """Return the separator that divides the first lines most evenly; a comma where none divides them.
 
-    The separator whose field count agrees between most lines wins; among equals, the one that gives
-    more fields.
+    The separator whose field count agrees between most lines wins; among equals, the one that leaves more of the
+    cells numbers, for a comma may stand within them; then the one that gives more fields.
     """
     scores = []
     for rank, separator in enumerate(SEPARATORS):
-        widths = Counter(len(fields) for fields in _first_rows(head, separator) if fields)
+        rows = [fields for fields in _first_rows(head, separator) if fields]
+        widths = Counter(map(len, rows))
         width, lines = max(widths.items(), key=lambda item: (item[1], item[0]), default=(0, 0))
         if width > 1:
-            scores.append((lines / widths.total(), width, -rank, separator))
+            cells = [cell for fields in rows[1:] for cell in fields]
+            n_numbers = sum(_NUMBER.fullmatch(cell.strip()) is not None for cell in cells)
+            scores.append((lines / widths.total(), n_numbers / max(1, len(cells)), width, -rank, separator))
     return max(scores)[-1] if scores else ","
 
 
@@ -222,6 +227,9 @@ def _read_header(path: Path, head: str, separator: str) -> list[str]:
     if not rows:
         raise DataError(f"{path}: the file must have a header and rows; got an empty file; check the path")
     header = [name.strip() for name in rows[0]]
+    if _HINT.fullmatch(separator.join(header)):
+        got = f"{quoted(separator.join(header))}, a word to Excel"
+        raise DataError(f"{path}: the first line must be the header; got {got}; remove it")
     # A table written with its row numbers has one empty name, the first.
     if header[0] == "" and header.count("") == 1:
         header[0] = "Unnamed: 0"

@@ -215,6 +215,11 @@ def type_columns(
         cells, look = item
         settled = texts.settle(look)
         typed.settled[name] = settled
+        if name in options.types and not look.ways:
+            # The cells that are no numbers are named with their rows where they are read.
+            cells = cells.under(replace(look.nearest, missing=cells.block.notation.missing))
+        elif name in options.types and settled.guess is not None:
+            raise DataError(f"{where}: {str(settled.guess).replace(NO_NUMBERS, 'must hold numbers')}")
         cells = cells if settled.notation is None else cells.under(settled.notation)
         return _typed_column(name, cells, options, where, typed)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stackfeat.data.files.csv_file import Csv, find_separator
+from stackfeat.data.files.tables import read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from tests.data.files.reading import ROWS, read, refusal
@@ -109,3 +110,30 @@ def test_row_numbers_without_a_name_are_a_column(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",,y\n0,5,x\n")
     with pytest.raises(DataError, match="columns must have names; column 1 has none; name it"):
         Csv().names(tmp_path / "t.csv", options)
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "names"),
+    [
+        ("Width, cm;Height, cm\n1,5;2,5\n3,25;4,5\n", ";", ["Width, cm", "Height, cm"]),
+        ("name, full\tage\nDoe, J\t3\nRoe, R\t4\n", "\t", ["name, full", "age"]),
+        ("a,b;c\n1,2;3\n4,5;6\n", ";", ["a,b", "c"]),
+        ("a;b,c;d\n1;2,3;4\n5;6,7;8\n", ";", ["a", "b,c", "d"]),
+        ("a,b\n1,2\n3,4\n", ",", ["a", "b"]),
+    ],
+)
+def test_commas_in_cells_and_names_do_not_hide_the_separator(
+    text: str, separator: str, names: list[str], tmp_path: Path
+) -> None:
+    assert find_separator(text) == separator
+    (tmp_path / "t.csv").write_text(text)
+    assert read_frame(tmp_path / "t.csv", DataOptions(train="t.csv")).columns.tolist() == names
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+def test_a_hint_for_a_spreadsheet_is_no_header(mark: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"sep={mark}\na{mark}y\n1{mark}0\n2{mark}1\n")
+    with pytest.raises(
+        DataError, match=r"the first line must be the header; got 'sep=.*, a word to Excel; remove it"
+    ):
+        read_frame(tmp_path / "t.csv", DataOptions(train="t.csv"))

@@ -310,6 +310,22 @@ def test_a_numeric_target_that_is_not_clear_is_refused(
         load(DataOptions(train="train.csv", target="y"), tmp_path, "regression", "rmse")
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (AMBIGUOUS, r"'w' must hold numbers: '1,100' may be 1.100 \(data.decimal: \{w: ','\}\) or 1100"),
+        (["few", *["7"] * 59], r"column 'w': every cell must be a number; got 'few' in row 1; repair"),
+        (["few", *["7,5"] * 59], r"column 'w': every cell must be a number; got 'few' in row 1; repair"),
+    ],
+)
+def test_a_column_declared_as_numbers_is_refused_where_it_is_not_clear(
+    texts: list[str], message: str, tmp_path: Path
+) -> None:
+    written(tmp_path, texts)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, types={"w": "numeric"})
+
+
 @pytest.mark.parametrize("given", [[-999], {"w": ["-999"]}, {"w*": [-999, "x"]}, {"w": ["x"], "*": [-999]}])
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_numbers_that_stand_for_missing_values(given: Any, suffix: str, tmp_path: Path) -> None:
