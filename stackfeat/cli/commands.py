@@ -71,9 +71,10 @@ def run(
     loaded = load_config(config, **given(set_, trust_code, data_root))
     from stackfeat.pipeline.run import run as run_config
 
-    with TerminalProgress(quiet=quiet or is_quiet(context)) as progress:
+    quiet = quiet or is_quiet(context)
+    with TerminalProgress(quiet=quiet) as progress:
         result = run_config(loaded, progress=progress, started=context.obj)
-    print_result(result, console())
+    print_result(result, console(), quiet=quiet)
     raise typer.Exit(result.exit_code)
 
 

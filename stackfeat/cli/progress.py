@@ -82,8 +82,8 @@ class TerminalProgress:
         return f"{elapsed:.0f} s{left}   (✓ computed  = cached  · waiting  - no time left)"
 
 
-def print_result(result: RunResult, console: Console) -> None:
-    """Print the leaderboard and where the files are."""
+def print_result(result: RunResult, console: Console, *, quiet: bool = False) -> None:
+    """Print the leaderboard, unless `quiet` what was guessed of the data, and where the files are."""
     table = Table(
         box=None,
         title=f"leaderboard ({result.leaderboard['metric'].iloc[0]}, out of fold)",
@@ -102,7 +102,7 @@ def print_result(result: RunResult, console: Console) -> None:
         values.append(f"{row['seconds']:.1f}")
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
-    for text in result.notes:
+    for text in () if quiet else result.notes:
         console.print(continued(f"data: {text}"), markup=False, highlight=False, soft_wrap=True)
     for text in result.warnings:
         console.print(continued(f"warning: {text}"), style="yellow", markup=False, soft_wrap=True)
