@@ -83,7 +83,9 @@ def visible_streams() -> Iterator[None]:
 def _warning_text(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return f"{category.__name__}: {continued(message)}\n"
+    # As a run lists its own; what another library warns of keeps its name.
+    is_own = category.__module__.partition(".")[0] == PACKAGE
+    return f"{'warning' if is_own else category.__name__}: {continued(message)}\n"
 
 
 def console(**options: Any) -> Console:

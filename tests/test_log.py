@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 
+from stackfeat.errors import DataWarning
 from stackfeat.log import LineFormatter, console, visible_streams
 
 
@@ -27,11 +28,13 @@ def test_streams_escape_what_is_printed_warned_and_logged(monkeypatch: pytest.Mo
     with visible_streams():
         print("a\x1bb\udc80")
         said = warnings.formatwarning("w\x07\nforged", UserWarning, "here.py", 1)
+        own = warnings.formatwarning("n\x07", DataWarning, "here.py", 1)
         logging.getLogger("alone").warning("l\x9b\nforged")
         with pytest.raises(TypeError):
             sys.stdout.write(b"x")  # type: ignore[arg-type]
     assert sys.stdout is out and sys.stderr is err
     assert out.getvalue() == "a\\x1bb\\udc80\n"
+    assert own == "warning: n\\a\n", "as a run lists its own"
     assert said == "UserWarning: w\\a\n    forged\n" and "l\\x9b\n    forged" in err.getvalue()
 
 

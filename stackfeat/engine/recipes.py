@@ -342,7 +342,7 @@ class MetricRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRecipe(MetricRecipe, stage="score", version=2):
+class ScoreRecipe(MetricRecipe, stage="score", version=3):
     """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members).
 
     `places` are those of every fold, for each repeat.
@@ -355,7 +355,7 @@ class ScoreRecipe(MetricRecipe, stage="score", version=2):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=1):
+class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=2):
     """A member's score on held-out rows; `score` is the key of its OOF score, which holds its decision."""
 
     views: tuple[Place, ...]

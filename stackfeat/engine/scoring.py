@@ -24,6 +24,7 @@ from stackfeat.engine.blocks import Contents, assemble, folds_of, samples_of
 from stackfeat.engine.jobs import Averaging, Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
+from stackfeat.errors import UsageError
 from stackfeat.meta.votes.averaging import average_oof
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.metrics.metric import Metric
@@ -146,6 +147,7 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
 
 
 N_RESAMPLES = 200
+_FEWEST_RESAMPLES = 2
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,27 @@ class _Judged:
         return self.metric.score(self.y, decided, self.task, self.weight)
 
     def bootstrap(self, decided: np.ndarray, seed: int) -> np.ndarray:
-        return self.metric.bootstrap(
+        """Return scores of resampled rows, NaN where there is none."""
+        scores = self.metric.bootstrap(
             self.y, [decided], self.task, self.weight, n_resamples=N_RESAMPLES, seed=seed
         )[:, 0]
+        return np.where(np.isfinite(scores), scores, np.nan)
+
+    def refuse_undefined(self, score: float, bootstrap: np.ndarray) -> None:
+        """Raise UsageError where the metric gives no number for predictions, or none for resampled ones."""
+        n_defined = int(np.isfinite(bootstrap).sum())
+        if np.isfinite(score) and n_defined >= _FEWEST_RESAMPLES:
+            return
+        of = (
+            ""
+            if not np.isfinite(score)
+            else f" on {len(bootstrap) - n_defined} of {len(bootstrap)} resamples"
+        )
+        got = score if not np.isfinite(score) else float("nan")
+        raise UsageError(
+            f"metric {self.metric.name!r} must return a finite number; got {got} for out-of-fold predictions of "
+            f"{len(self.y)} rows{of}; {self.metric.remedy}"
+        )
 
     def fit_rule(self, prediction: np.ndarray, kind: Any) -> Decision:
         return Decision.fit(self.metric, self.y, prediction, self.task, kind, self.weight)
@@ -198,11 +218,12 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
     decided, rules, decision = _decide(
         judged, task.to_target_scale(prediction[rows]), rows, folds, recipe.decision
     )
-    bootstrap = judged.bootstrap(decided, recipe.seed)
+    score, bootstrap = judged.score(decided), judged.bootstrap(decided, recipe.seed)
+    judged.refuse_undefined(score, bootstrap)
     by_fold = [_fold_score(judged, decided, fold_of[rows] == k) for k in range(folds.n_folds)]
     known = [value for value in by_fold if value is not None]
     scored = {
-        "score": judged.score(decided),
+        "score": score,
         "se": float(np.nanstd(bootstrap, ddof=1)),
         "folds": by_fold,
         "fold_mean": float(np.mean(known)) if known else None,
@@ -287,7 +308,7 @@ def score_holdout(store: EntryStore, recipe: HoldoutScoreRecipe, trust_code: boo
     decision = store.read(recipe.score).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)
     score, bootstrap = judged.score(decided), judged.bootstrap(decided, recipe.seed)
-    defined = bool(np.isfinite(score))
+    defined = bool(np.isfinite(score)) and np.isfinite(bootstrap).sum() >= _FEWEST_RESAMPLES
     se = float(np.nanstd(bootstrap, ddof=1)) if defined else None
     scored = {"score": score if defined else None, "se": se, "n_rows": samples.n_rows}
     return {"bootstrap": bootstrap}, {"score": scored}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -83,6 +83,9 @@ class Metric:
     training_loss: Literal["mse", "mae", "huber"] | None = None
     convex_error: Literal["log", "squared_proba", "squared", "absolute"] | None = None
     incremental: MakeScorer | None = None
+
+    remedy: ClassVar[str] = "it is not defined for these rows (one class, equal values): use another metric"
+    """What to do where it gives no number."""
 
     def tried_on(self, y: np.ndarray, task: Task, weight: Weight) -> list[str]:
         """Try the metric on guesses for training rows; return what to warn of: of built-in ones nothing.

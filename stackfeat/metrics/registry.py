@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -118,6 +118,7 @@ class UserMetric(Metric):
     """
 
     takes_weight: bool
+    remedy: ClassVar[str] = "repair the function"
 
     def tried_on(self, y: np.ndarray, task: Task, weight: np.ndarray | None) -> list[str]:
         random = np.random.default_rng(0)
