@@ -363,6 +363,19 @@ def test_dates_that_are_not_iso_say_what_may_come_first(
         _load(tmp_path, text)
 
 
+def test_dates_of_which_each_is_another_are_left_out_as_such(tmp_path: Path) -> None:
+    text = "d,a,y\n" + "".join(
+        f"{1 + i % 28:02d}/{1 + i % 12:02d}/{1960 + i},{i % 5},{i % 2}\n" for i in range(60)
+    )
+    with pytest.warns(DataWarning) as caught:
+        data = _load(tmp_path, text)
+    (said,) = [str(warning.message) for warning in caught]
+    assert (
+        "dates that are not ISO (2026-11-21) are left out: d ('01/01/1960', day first); write them so" in said
+    )
+    assert data.schema.left_out == {"d": "dates that are not ISO"}
+
+
 def test_what_was_read_as_missing_is_said_with_columns_and_counts(tmp_path: Path) -> None:
     rows = "".join(
         f"{'NA' if i % 3 else 'Grvl'},{'?' if i % 5 == 0 else i},{i % 2},{i % 2}\n" for i in range(30)

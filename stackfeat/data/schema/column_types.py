@@ -296,7 +296,7 @@ def _typed_column(
     if declared is None and (doubt := _doubt(name, cells, type_)):
         typed.doubts[name] = doubt
     if type_ == "text":
-        return "free text"
+        return "dates that are not ISO" if name in typed.doubts else "free text"
     column = describe_column(name, cells, type_, place, notation_of(options, name))
     read = column.read(cells, place)
     return "constant" if np.all(read == read[0]) else (column, read)
@@ -320,7 +320,8 @@ def _doubt(name: str, cells: Cells, type_: str) -> Guess | None:
     order = (
         "day or month first" if first <= 12 and second <= 12 else "day first" if first > 12 else "month first"
     )
-    said = f"dates that are not ISO (2026-11-21) are read as categories, one for each text: {name}"
+    what = "read as categories, one for each text" if type_ == "categorical" else "left out"
+    said = f"dates that are not ISO (2026-11-21) are {what}: {name}"
     return Guess(f"{said} ({quoted(found[0][0])}, {order})", "write them so", True)
 
 

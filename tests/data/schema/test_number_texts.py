@@ -110,6 +110,8 @@ def test_words_among_numbers_are_missing_values_and_named(token: str, mark: str,
     np.testing.assert_allclose(numbers(data.train), expected)
     assert f"among the numbers of 'w' these are read as missing: '{token}' (6 cells)" in said(data)
     assert "data.not_missing: {w: [" in said(data)
+    # Numbers that are written as in a program are not said to be written otherwise.
+    assert ("numbers are written with" in said(data)) == (mark == ",")
 
 
 def test_a_word_that_is_a_value_keeps_the_column_one_of_categories(tmp_path: Path) -> None:
