@@ -50,10 +50,8 @@ class Problem:
         return f"{place}{self.where}: {self.message}" if self.where else f"{place}{self.message}"
 
 
-class ConfigError(StackfeatError, ValueError):
-    """A config that cannot run; lists every problem at once."""
-
-    exit_code = 2
+class ListedError(StackfeatError, ValueError):
+    """Something of the user's with one or more problems, listed at once."""
 
     def __init__(self, problems: str | Sequence[Problem]) -> None:
         self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
@@ -62,6 +60,23 @@ class ConfigError(StackfeatError, ValueError):
     def __str__(self) -> str:
         """Return a line for each problem; further lines of one are indented."""
         return "\n".join(continued(problem) for problem in self.problems)
+
+
+class ConfigError(ListedError):
+    """A config that cannot run; lists every problem at once.
+
+    Attributes
+    ----------
+    rest : LoadedConfig or None
+        The config without what is wrong, for checks that go on.
+    """
+
+    exit_code = 2
+    rest: Any = None
+
+    def followed_by(self, problems: Sequence[Problem]) -> Self:
+        """Return the same error with further problems."""
+        return type(self)([*self.problems, *problems])
 
 
 class UsageError(StackfeatError, ValueError):
@@ -78,10 +93,14 @@ class ChangedCodeError(TrustError):
     """A file changed after it was agreed to; ends a run, whatever member met it."""
 
 
-class DataError(StackfeatError, ValueError):
+class DataError(ListedError):
     """Input files that cannot be used; names files, columns and rows."""
 
     exit_code = 3
+
+
+class LackError(DataError):
+    """Rows that lack something, which other rows of the same file may have."""
 
 
 class StructureError(DataError):

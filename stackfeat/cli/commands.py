@@ -66,9 +66,9 @@ def run(
 ) -> None:
     """Compute what is not stored yet, and write the run folder."""
     from stackfeat.cli.progress import TerminalProgress, print_result
-    from stackfeat.config import load_config
+    from stackfeat.pipeline.file_checks import load_checked
 
-    loaded = load_config(config, **given(set_, trust_code, data_root))
+    loaded = load_checked(config, **given(set_, trust_code, data_root))
     from stackfeat.pipeline.run import run as run_config
 
     quiet = quiet or is_quiet(context)
@@ -80,14 +80,20 @@ def run(
 
 @app.command()
 def check(
-    config: ConfigPath, set_: Overrides = None, trust_code: TrustCode = False, data_root: DataRoots = None
+    config: ConfigPath,
+    set_: Overrides = None,
+    trust_code: TrustCode = False,
+    data_root: DataRoots = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read all rows, build the nets and try their taps.")
+    ] = False,
 ) -> None:
-    """Validate a config and print the plan: blocks, and what would be computed."""
-    from stackfeat.config import load_config
+    """Find what is wrong with a config and its files, and print the plan: what would be computed."""
     from stackfeat.pipeline.check import describe_plan
+    from stackfeat.pipeline.file_checks import load_checked
 
-    loaded = load_config(config, **given(set_, trust_code, data_root))
-    typer.echo(describe_plan(loaded))
+    loaded = load_checked(config, **given(set_, trust_code, data_root))
+    typer.echo(describe_plan(loaded, deep=deep))
 
 
 @app.command()

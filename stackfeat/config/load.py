@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from stackfeat.config.checks import config_findings, needs_of, with_remedy
 from stackfeat.config.data_checks import Allowed, data_roots_from
 from stackfeat.config.overrides import apply_overrides
-from stackfeat.config.problems import Finding, Places, findings_of, show
+from stackfeat.config.problems import NOWHERE, Finding, Places, findings_of, show
 from stackfeat.config.run_config import Key, RunConfig, value_at
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, path_of, read_yaml
 from stackfeat.device import device_kind
@@ -56,6 +56,8 @@ class LoadedConfig:
         Path such as ``levels.base.mlp.train.lr`` to its line in the file.
     code : Code
         Which code of the user's own it may import.
+    places : Places
+        Where its values came from, for problems that are found later.
     """
 
     config: RunConfig
@@ -63,6 +65,7 @@ class LoadedConfig:
     folder: Path
     lines: Mapping[str, int]
     code: Code = NO_CODE
+    places: Places = NOWHERE
 
     def source_hash(self, name: str) -> str | None:
         """Return the hash of the user's own source behind a name; None where it is of a known package."""
@@ -77,17 +80,23 @@ class LoadedConfig:
 
 @dataclass(frozen=True)
 class Checked:
-    """What checking a config gave: the config, or problems; and what it needs trust for."""
+    """What checking a config gave: the config, or problems and what is right; and what it needs trust for."""
 
     config: RunConfig | None
     problems: list[Problem]
     needs: list[Need]
     only_needs: bool
+    folder: Path
+    places: Places
+    rest: RunConfig | None = None
 
     def raised(self) -> RunConfig:
         """Return the config, or raise all that is wrong with it."""
         if self.problems or self.config is None:
-            raise (TrustError if self.only_needs else ConfigError)(_in_order(self.problems))
+            error = (TrustError if self.only_needs else ConfigError)(_in_order(self.problems))
+            if self.rest is not None:
+                error.rest = LoadedConfig(self.rest, None, self.folder, {}, places=self.places)
+            raise error
         return self.config
 
 
@@ -133,7 +142,7 @@ def load_config(
         else:
             problems = with_remedy(checked.problems, checked.needs, path, code.why_not)
             checked = replace(checked, problems=problems)
-    return LoadedConfig(checked.raised(), path, allowed.folder, document.lines, code)
+    return LoadedConfig(checked.raised(), path, allowed.folder, document.lines, code, checked.places)
 
 
 def examine_config(
@@ -159,8 +168,9 @@ def config_from_dict(
 ) -> LoadedConfig:
     """Check a config given as a dict; as `load_config`, with paths relative to `folder`."""
     allowed = Allowed(Path(folder).absolute(), data_roots_from(data_roots), trust_code)
-    config = _checked(dict(values), overrides, Places(), allowed).raised()
-    return LoadedConfig(config, None, allowed.folder, {}, Code(allowed.folder) if trust_code else NO_CODE)
+    checked = _checked(dict(values), overrides, Places(), allowed)
+    code = Code(allowed.folder) if trust_code else NO_CODE
+    return LoadedConfig(checked.raised(), None, allowed.folder, {}, code, checked.places)
 
 
 def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: Allowed) -> Checked:
@@ -172,10 +182,11 @@ def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: All
     overridden = apply_overrides(values, overrides)
     places = replace(places, overrides=overridden.arguments)
     allowed = replace(allowed, overridden=tuple(overridden.arguments))
-    config, findings = _validated(overridden.values, allowed)
+    config, findings, rest = _validated(overridden.values, allowed)
     problems = overridden.problems + [places.problem(finding) for finding in findings]
     only_needs = not overridden.problems and all(finding.trust for finding in findings)
-    return Checked(config, problems, needs_of(findings, overridden.values), only_needs)
+    needs = needs_of(findings, overridden.values)
+    return Checked(config, problems, needs, only_needs, allowed.folder, places, rest)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -188,8 +199,13 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
     return ordered
 
 
-def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | None, list[Finding]]:
-    """Return the config and all findings; where values are wrong, the rest is checked without them."""
+def _validated(
+    values: dict[str, Any], allowed: Allowed
+) -> tuple[RunConfig | None, list[Finding], RunConfig | None]:
+    """Return the config and all findings; where values are wrong, the rest, which is checked without them.
+
+    The rest is None where nothing can be said of the data files by it.
+    """
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -197,10 +213,11 @@ def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | No
     else:
         numbers = list(_truth_as_number(values, config.to_json(), ""))
         config, declared = _with_declared(config, allowed)
-        return config, numbers + declared + config_findings(config, allowed)
+        findings = numbers + declared + config_findings(config, allowed)
+        return config, findings, config if _has_files(findings) else None
     repaired, removed = _repaired(values, [finding.keys for finding in findings])
     if repaired is None:
-        return None, findings
+        return None, findings, None
     roots = {keys[0] for keys in removed}
     further = config_findings(repaired, allowed, with_graph=not roots & {"levels", "data", "folds", "task"})
     paths = [path_of(keys) for keys in removed]
@@ -208,7 +225,15 @@ def _validated(values: dict[str, Any], allowed: Allowed) -> tuple[RunConfig | No
         is_known = any(finding.path == path or finding.path.startswith(f"{path}.") for path in paths)
         if not is_known and not ("task" in roots and "task" in finding.message):
             findings.append(finding)
-    return None, findings
+    is_replaced = bool({("data",), ("data", "train"), ("task",)} & set(removed))
+    return None, findings, repaired if _has_files(findings) and not is_replaced else None
+
+
+def _has_files(findings: Sequence[Finding]) -> bool:
+    """Whether nothing was found wrong with the paths of data files."""
+    return not any(
+        finding.path in ("data.train", "data.test", "data.sample_submission") for finding in findings
+    )
 
 
 def _with_declared(config: RunConfig, allowed: Allowed) -> tuple[RunConfig, list[Finding]]:

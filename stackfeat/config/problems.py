@@ -84,6 +84,9 @@ class Places:
         return Problem(finding.path, finding.message, self.file, line)
 
 
+NOWHERE = Places()
+
+
 @dataclass(frozen=True)
 class _Error:
     """One error of pydantic with a path into the values as given."""

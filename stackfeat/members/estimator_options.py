@@ -7,7 +7,7 @@ Out: what follows from it: code that it names, keys, cost, the learner.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -97,6 +97,11 @@ class EstimatorOptions(MemberOptions):
     @property
     def each_block(self) -> str | None:
         return self.each
+
+    def named_classes(self) -> Iterator[tuple[str, Sequence[object]]]:
+        weights = self.params.get("class_weight")
+        if isinstance(weights, Mapping) and not nested_estimator(weights):
+            yield "params.class_weight", list(weights)
 
     def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> EstimatorSettings:
         version = None

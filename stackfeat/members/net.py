@@ -290,6 +290,26 @@ class NetMember:
                 raise TapError(f"a tap must mean a layer that runs; got {text!r}, which means none")
         return found
 
+    def shapes(self, rows: Rows, task: Task, seed: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of a row of the output and of each tap, as an untrained net gives them.
+
+        Raises
+        ------
+        MemberError
+            If the net cannot be built, or its output does not fit the task.
+        TapError, LayerNotFoundError
+            If a tap cannot be read.
+        """
+        spec, arrays, _ = self._unfitted(rows, task, seed)
+        net = untrained_net(spec, arrays, task=task, seed=seed)
+        reader = TapReader.of(self.options.taps())
+        if self.options.emits(task.output):
+            prediction, caught = reader.read(net, arrays)
+            caught = {task.output: prediction, **caught}
+        else:
+            caught = reader.embed(net, arrays)
+        return {part: tuple(values.shape[1:]) for part, values in caught.items()}
+
     def reference(self, rows: Rows, task: Task, seed: int, settings: NetSettings) -> dict[str, np.ndarray]:
         """Return activations of a net that saw no label, by ``tap/PART``, float32 (n_rows, d)."""
         spec, arrays, _ = self._unfitted(rows, task, seed)

@@ -16,7 +16,7 @@ from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, Tap
 from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, RunFacts, made
 from stackfeat.members.settings import NetSettings, RunSettings
 from stackfeat.nets.options import TrainOptions, with_training_defaults
-from stackfeat.registry.mistakes import net_mistakes
+from stackfeat.registry.mistakes import net_mistakes, tap_mistake
 from stackfeat.registry.names import NET_FACTS, NET_FAMILIES, NET_PACKAGES, NETS
 from stackfeat.registry.parameters import net_problems, parameter_problems
 from stackfeat.registry.patterns import fill, has_fold, placeholder_problem, placeholders
@@ -141,6 +141,11 @@ class NetOptions(MemberOptions):
         options = {"packages": (), "trust_code": trust_code, "search_path": folder}
         found = list(name_problems("net", self.net, NETS, "net", **options))
         yield from found
+        for index, item in () if found else enumerate(() if self.emit == "auto" else self.emit):
+            tap = item.tap if isinstance(item, TapOptions) else item
+            mistake = None if tap in OUTPUTS else tap_mistake(self.net, tap, folder)
+            if mistake is not None:
+                yield f"emit.{index}", mistake, False
         is_refused = any(is_untrusted for *_, is_untrusted in found)
         untrusted = [] if trust_code or is_refused else net_problems(self.net, self.params)
         mistakes = () if found else net_mistakes(self.net, self.params, NET_FACTS, folder)
@@ -297,6 +302,10 @@ class NetOptions(MemberOptions):
                 seen.add(output.name)
                 outputs.append(output)
         return tuple(outputs)
+
+    def named_classes(self) -> Iterator[tuple[str, Sequence[object]]]:
+        if self.classes is not None:
+            yield "classes", self.classes
 
     def emits(self, *names: str) -> bool:
         """Whether predictions, called one of `names`, are handed on; a frozen net knows other classes than ours."""

@@ -233,6 +233,10 @@ class MemberOptions(Options):
         """
         yield from ()
 
+    def named_classes(self) -> Iterator[tuple[str, Sequence[object]]]:
+        """Yield (place, labels) for options that name classes of the target."""
+        yield from ()
+
     # What its keys depend on.
 
     def recipe(self) -> dict[str, Any]:
@@ -475,6 +479,10 @@ class PredictionsOptions(MemberOptions):
     @property
     def files(self) -> PredictionFiles | None:
         return self.predictions
+
+    def named_classes(self) -> Iterator[tuple[str, Sequence[object]]]:
+        if self.predictions.classes is not None:
+            yield "predictions.classes", self.predictions.classes
 
     @property
     def allows_early(self) -> bool:

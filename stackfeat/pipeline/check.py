@@ -1,8 +1,8 @@
 """check and import: what can be said of a config before a run. Nothing is computed or written.
 
 In:  a config; for `import` also files that are no member of it yet.
-Out: the plan as text: members with what they read and pass on, and how many jobs are stored already; or the
-     checks of other people's predictions.
+Out: the plan as text: what the data files hold, members with what they read and pass on, and how many jobs are
+     stored already; or the checks of other people's predictions.
 """
 
 from __future__ import annotations
@@ -12,64 +12,150 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stackfeat.config import LoadedConfig, load_config
 from stackfeat.config.planner import Planner
+from stackfeat.config.problems import Finding
+from stackfeat.engine.blocks import samples_of
 from stackfeat.engine.graph import Node
-from stackfeat.errors import UsageError, one_line
+from stackfeat.engine.jobs import Job
+from stackfeat.errors import (
+    ConfigError,
+    DataError,
+    LayerNotFoundError,
+    Problem,
+    StackfeatError,
+    TapError,
+    UsageError,
+    described,
+    machine_fault,
+    one_line,
+)
 from stackfeat.output.run_folder import RunFolder
-from stackfeat.pipeline.prepare import make_planner, open_store
-from stackfeat.registry.user_code import serving_agreed
+from stackfeat.pipeline.file_checks import check_files
+from stackfeat.pipeline.prepare import N_ROWS, find_tapped_layers, first_rows, make_planner, open_store
+from stackfeat.registry.user_code import first_on_path, serving_agreed
 from stackfeat.store import LayeredStore, MemoryStore
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     from stackfeat.engine.external.predictions import Check
+    from stackfeat.members.net import NetMember
 
 NEW = "imported"
 
 
-def describe_plan(loaded: LoadedConfig) -> str:
-    """Return the plan as lines of text."""
+def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
+    """Return what the files hold, and the plan, as lines of text.
+
+    Parameters
+    ----------
+    loaded : LoadedConfig
+    deep : bool
+        Also read all rows, build the nets and run them on the first rows, which imports torch.
+
+    Raises
+    ------
+    DataError
+        With everything that is wrong with the data files, as far as a sample of their rows tells.
+    ConfigError
+        If a net cannot be built, or a tap cannot be read (`deep`).
+    """
     store = open_store(loaded)
-    planner = make_planner(loaded, store)
+    planner = make_planner(loaded, store, loaded.code.is_trusted)
+    config = loaded.config
+    folder = loaded.folder / config.run_dir
+    RunFolder(folder, store.run).listed()
+    data = _data_lines(planner)
+    nets: dict[str, list[str]] = {}
+    if deep:
+        planner, nets = _tried(planner)
     plan = planner.plan()
-    config, sources = loaded.config, plan.sources
+    sources = plan.sources
     repeats = f" x {sources.n_repeats} repeats" if sources.n_repeats > 1 else ""
     share = config.stack.holdout
     part = "the rows of fold -1" if isinstance(share, str) else f"{100 * share:g} % of the rows"
     held = f", {part} held out of all levels" if share else ""
     rows = f"{sources.n_folds} folds ({planner.recipes.kind}){repeats}{held}"
-    lines = [f"{one_line(config.name)}: {config.task}, {one_line(config.metric)}, {rows}", *_classes(planner)]
-    n_missing = 0
+    lines = [f"{one_line(config.name)}: {config.task}, {one_line(config.metric)}, {rows}", *data]
+    n_missing = n_units = 0
     for level, nodes in plan.graph.levels().items():
         lines.append(f"{one_line(level)}:")
         for node in nodes:
             units = [job for job in plan.jobs() if job.member == node.full_name]
             missing = [job for job in units if not all(store.has(step.key) for step in job.steps)]
             n_missing += len(missing)
-            lines += _member_lines(node, len(units), len(missing))
-    folder = loaded.folder / loaded.config.run_dir
-    RunFolder(folder, store.run).listed()
-    lines.append(f"{n_missing} units to compute; results go to {one_line(folder)}")
+            n_units += len(units)
+            lines += _member_lines(node, units, missing)
+            lines += [f"    {line}" for line in nets.get(node.full_name, ())]
+    lines.append(_UNITS)
+    stored = f" ({n_units - n_missing} of {n_units} are stored)" if n_missing < n_units else ""
+    lines.append(f"{n_missing} units to compute{stored}; results go to {one_line(folder)}")
     return "\n".join(lines)
 
 
-def _classes(planner: Planner) -> list[str]:
-    """Classes and the positive one, once the training file has been read."""
+_UNITS = "units: a fit for each fold and repeat; above the first level one on all rows too; an alignment for each tap"
+
+
+def _data_lines(planner: Planner) -> list[str]:
+    """Say what is in the data files, as an earlier run found it or by a look at a sample of their rows."""
     key = planner.recipes.samples.key
-    if not planner.store.has(key):
-        return ["the data files were not read: columns are checked when the config is run"]
-    task = Task.from_json(planner.store.read(key).structure("samples", dict[str, Any])["task"])
-    return [task.described] if task.described else []
+    if planner.store.has(key):
+        entry = planner.store.read(key)
+        task = Task.from_json(entry.structure("samples", dict[str, Any])["task"])
+        notes = [*([task.described] if task.described else []), *entry.structure("notes", tuple[str, ...])]
+    else:
+        found = check_files(planner.loaded)
+        if found.problems:
+            raise DataError(found.problems)
+        notes = [*found.notes, *(f"warning: {text}" for text in found.warnings)]
+    return ["data:", *(f"  {one_line(note)}" for note in notes)]
 
 
-def _member_lines(node: Node, n_units: int, n_missing: int) -> list[str]:
+def _member_lines(node: Node, units: Sequence[Job], missing: Sequence[Job]) -> list[str]:
     reads = one_line(", ".join((*node.raw, *node.blocks)))
     gives = one_line(", ".join(output.name for output in node.outputs))
-    state = f"{n_missing} of {n_units} units to compute" if n_missing else "stored"
+    state = f"{len(missing)} of {len(units)} units to compute" if missing else "stored"
+    if 0 < len(missing) < len(units):
+        labels = [job.label.removeprefix(f"{node.full_name} ") for job in missing]
+        state += f": {one_line(', '.join(labels))}"
     return [f"  {one_line(node.name)}: {state}", f"    reads {reads}", f"    gives {gives}"]
+
+
+def _tried(planner: Planner) -> tuple[Planner, dict[str, list[str]]]:
+    """Build every net on the first training rows; return the planner that knows their layers, and what they give."""
+    planner = replace(planner, store=LayeredStore([MemoryStore(), planner.store]))
+    places = planner.loaded.places
+    problems, shapes = list[Problem](), dict[str, list[str]]()
+    with serving_agreed(planner.loaded.code):
+        planner.read_own_rows()
+        train = samples_of(planner.store, planner.recipes.samples.key)
+        for level, members in planner.config.levels.items():
+            for name, options in members.items():
+                if not options.has_layers:
+                    continue
+                try:
+                    with first_on_path(planner.loaded.folder if planner.trust_code else None):
+                        net = cast("NetMember", options.member(planner.trust_code))
+                        found = net.shapes(first_rows(train, options), train.task, planner.config.seed)
+                except Exception as error:
+                    path = f"levels.{level}.{name}"
+                    is_tap = isinstance(error, TapError | LayerNotFoundError)
+                    finding = Finding(f"{path}.{'emit' if is_tap else 'params'}", _said(error))
+                    problems.append(places.problem(finding))
+                    continue
+                sizes = (f"{part} {' x '.join(map(str, shape))}" for part, shape in found.items())
+                shapes[f"{level}/{name}"] = [f"built and run on {N_ROWS} rows at most: {', '.join(sizes)}"]
+        if problems:
+            raise ConfigError(problems)
+        return find_tapped_layers(planner), shapes
+
+
+def _said(error: Exception) -> str:
+    if machine_fault(error) is not None:
+        raise error
+    return str(error) if isinstance(error, StackfeatError) else f"the net must run; got {described(error)}"
 
 
 @dataclass(frozen=True)

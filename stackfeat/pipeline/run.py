@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from stackfeat.config import LoadedConfig, load_config
+from stackfeat.config import LoadedConfig
 from stackfeat.config.planner import Planner, open_context, open_executor
 from stackfeat.engine.crossfit import Progress, pending
 from stackfeat.engine.plan import Plan
@@ -19,6 +19,7 @@ from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, run_le
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
 from stackfeat.output.completed_run import RunResult
 from stackfeat.output.run_folder import RunFolder, logging_to
+from stackfeat.pipeline.file_checks import load_checked, look_at_files
 from stackfeat.pipeline.prepare import DataFiles, find_tapped_layers, make_planner, open_store, read_data
 from stackfeat.pipeline.results import collect, write_results
 from stackfeat.registry.trust import remember_run
@@ -83,7 +84,7 @@ def run(
     if isinstance(config, LoadedConfig):
         loaded = config
     else:
-        loaded = load_config(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
+        loaded = load_checked(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
     code = loaded.code_under(trust_code)
     with _resumable(loaded), serving_agreed(code):
         result = _carry_out(loaded, code, progress, started)
@@ -103,6 +104,7 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
     limit = loaded.config.limits.seconds
     with store.running():
         planner = make_planner(loaded, store, code.is_trusted)
+        warned = look_at_files(planner)
         data = _repairing(lambda: read_data(planner))
         with (
             outputs.claimed(LOG),
@@ -110,6 +112,8 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
             open_executor(loaded.config.executor, code, can_end=limit is not None) as executor,
             _end_logged(),
         ):
+            for text in warned:
+                logger.warning("%s", text)
             context = open_context(store, executor, code, progress)
             context.deadlines = Deadlines.starting_at(started, limit)
             planner, plan, of_plan = _repairing(lambda: _planned(planner, data), planner.read_rows)

@@ -8,6 +8,7 @@ Out: (place, message) for each mistake, with a did-you-mean; nothing is imported
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from stackfeat.registry.names import ESTIMATORS, NET_FAMILIES, NETS
 from stackfeat.registry.parameter_kinds import BOOSTERS, RANGES, REFUSED, Key, nested_estimator
 from stackfeat.registry.parameters import library_of
 from stackfeat.registry.resolve import LONGEST_SUGGESTED, name_values, suggest
-from stackfeat.registry.signatures import Signature, signature_of
+from stackfeat.registry.signatures import Signature, layers_of, signature_of
 
 Place = tuple[Key, ...]
 
@@ -65,6 +66,33 @@ def net_mistakes(
     for key, value in params.items():
         if message := value_problem(_rules(signature, "nets" if is_ours else "", str(key), is_ours), value):
             yield (str(key),), message
+
+
+_FIRST = re.compile(r"([A-Za-z_]\w*)(?=$|[.:#\[])")
+
+
+def tap_mistake(name: str, tap: str, search_path: Path | None = None) -> str | None:
+    """Say that a tap begins with a name that no layer of a net has, where its text tells that.
+
+    Examples
+    --------
+    >>> tap_mistake("mlp", "block.0")
+    "mlp has no layer 'block'; it names blocks, embedding, head. Did you mean 'blocks'?"
+    """
+    first = _FIRST.match(tap)
+    if first is None or name.partition(":")[0] in NET_FAMILIES or tap in _SAID:
+        return None
+    layers = layers_of(NETS.get(name, name), None if name in NETS else search_path)
+    if layers is None or first[1] in layers:
+        return None
+    named = sorted(layer for layer in layers if not layer.startswith("_"))
+    return (
+        f"{name} has no layer {first[1]!r}; it names {name_values(named, _SHOWN)}.{suggest(first[1], named)}"
+    )
+
+
+_SAID = ("penultimate", "output", "input")
+"""Taps that name no layer."""
 
 
 def _of_class(

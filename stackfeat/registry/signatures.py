@@ -222,6 +222,54 @@ def _constructor(found: _Found, depth: int) -> ast.FunctionDef | None:
     return None
 
 
+def layers_of(path: str, search_path: Path | None = None) -> set[str] | None:
+    """Return the names that a net gives its own layers, or None where its text does not tell.
+
+    Attributes that are no layers, and names of ``mark``, are among them.
+
+    Examples
+    --------
+    >>> sorted(layers_of("stackfeat.nets.zoo.mlp:MLP"))
+    ['blocks', 'embedding', 'head']
+    """
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    found = _find(module, name, search_path, 0)
+    return None if found is None else _layers(found, 0)
+
+
+def _layers(found: _Found, depth: int) -> set[str] | None:
+    node = found.node
+    if depth > _DEEPEST or not isinstance(node, ast.ClassDef) or node.decorator_list or not node.bases:
+        return None
+    names: set[str] = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call) and _last(part.func) in _NAMING:
+            literal = [one.value for one in part.args[:1] if isinstance(one, ast.Constant)]
+            is_told = literal and _last(part.func) not in ("setattr", "__setattr__")
+            if not is_told:
+                return None
+            names.update(map(str, literal))
+        elif isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store):
+            names.add(part.attr)
+    for expression in node.bases:
+        if _last(expression) == "Module":
+            continue
+        base = _base(expression, found, depth)
+        inherited = None if base is None else _layers(base, depth + 1)
+        if inherited is None:
+            return None
+        names |= inherited
+    return names
+
+
+_NAMING = ("add_module", "register_module", "mark", "setattr", "__setattr__")
+"""Calls that give a layer a name."""
+
+
+def _last(expression: ast.expr) -> str:
+    return expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
+
+
 def _constraints(found: _Found, depth: int) -> Constraints:
     """Return the legal values that a class of scikit-learn lists, by parameter."""
     if depth > _DEEPEST or not isinstance(found.node, ast.ClassDef):

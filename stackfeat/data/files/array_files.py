@@ -184,7 +184,7 @@ class Npz(Format):
     def array(self, path: Path, name: str, what: str, *, mapped: bool | None) -> np.ndarray:
         return ArchiveFile.open(path).read(name, what, mapped=mapped)
 
-    def frame(self, path: Path, options: DataOptions) -> pd.DataFrame:
+    def frame(self, path: Path, options: DataOptions, most_bytes: int | None = None) -> pd.DataFrame:
         import pandas as pd
 
         archive = ArchiveFile.open(path)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackfeat.data.files.format import Format
+from stackfeat.data.files.format import IS_PART, Format
 from stackfeat.data.files.packing import content_of
 from stackfeat.data.files.parsing import parsing
 from stackfeat.data.options import DataOptions
@@ -44,6 +44,8 @@ _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
 }
 """Encodings by their byte order mark; that of UTF-16 begins like that of UTF-32."""
+_MOST_CELL_LINES = 1_000
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NO_TEXT = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "unicode-escape")
 """Codecs of single names or of source code; two of them take time by the square of the file."""
 
@@ -58,10 +60,10 @@ class Csv(Format):
     def names(self, path: Path, options: DataOptions) -> list[str]:
         return _Text.read(path, options).header
 
-    def frame(self, path: Path, options: DataOptions) -> pd.DataFrame:
+    def frame(self, path: Path, options: DataOptions, most_bytes: int | None = None) -> pd.DataFrame:
         import pandas as pd
 
-        text = _Text.read(path, options)
+        text = _Text.read(path, options, most_bytes)
         with text.parsing():
             frame = text.cells()
         if frame.shape[1] != len(text.header):
@@ -71,7 +73,7 @@ class Csv(Format):
                 "lines, or set data.separator"
             )
         frame.columns = pd.Index(text.header, dtype=object)
-        frame.attrs[SEPARATOR] = text.separator
+        frame.attrs[SEPARATOR], frame.attrs[IS_PART] = text.separator, text.is_part
         if (frame.iloc[:, -1] == "").any():
             text.check_complete()
         return frame
@@ -87,10 +89,13 @@ class _Text:
     text: str
     separator: str
     header: list[str]
+    is_part: bool = False
 
     @classmethod
-    def read(cls, path: Path, options: DataOptions) -> _Text:
-        content = content_of(path)
+    def read(cls, path: Path, options: DataOptions, most_bytes: int | None = None) -> _Text:
+        whole = content_of(path)
+        is_wide = (options.encoding or "").lower().startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
+        content = whole if is_wide else first_lines(whole, most_bytes)
         found = (name for mark, name in _MARKS.items() if content.startswith(mark))
         encoding = options.encoding or next(found, "utf-8")
         text = _decode(path, content, encoding) if content.strip() else ""
@@ -99,7 +104,8 @@ class _Text:
         first_line = next(_FIRST_LINE.finditer(text))
         head = text[: max(_SAMPLE_CHARACTERS, 2 * first_line.end())]
         separator = options.separator or find_separator(head)
-        return cls(path, content, encoding, text, separator, _read_header(path, head, separator))
+        is_part = len(content) < len(whole)
+        return cls(path, content, encoding, text, separator, _read_header(path, head, separator), is_part)
 
     def parsing(self) -> AbstractContextManager[None]:
         must = f"must be readable as text with separator {self.separator!r}"
@@ -148,6 +154,19 @@ class _Text:
                 f"{self.path}: every row must have {len(self.header)} fields, as the header; got fewer in row "
                 f"{name_values(short)}; repair or complete the file"
             )
+
+
+def first_lines(content: bytes, most_bytes: int | None) -> bytes:
+    """Return the first lines of a text of more than `most_bytes`, all of another."""
+    if most_bytes is None or len(content) <= most_bytes or content.startswith(_WIDE_MARKS):
+        return content
+    end = most_bytes
+    for _ in range(_MOST_CELL_LINES):
+        end = content.rfind(b"\n", 0, end)
+        # A line may end within quotes.
+        if end < 0 or content.count(b'"', 0, end) % 2 == 0:
+            break
+    return content if end < 0 else content[: end + 1]
 
 
 def _decode(path: Path, content: bytes, encoding: str) -> str:

@@ -18,6 +18,8 @@ from stackfeat.errors import MissingExtraError
 if TYPE_CHECKING:
     import pandas as pd
 
+IS_PART = "stackfeat.part"
+"""Which attribute of a frame says that it holds the first rows of its file only."""
 Holds = Literal["table", "arrays", "array"]
 
 
@@ -44,8 +46,11 @@ class Format:
     ambiguous: ClassVar[tuple[str, ...]] = ()
     may_be_packed: ClassVar[bool] = False
 
-    def frame(self, path: Path, options: DataOptions) -> pd.DataFrame:
-        """Return the columns as the file has them; ids such as ``007`` stay as they are."""
+    def frame(self, path: Path, options: DataOptions, most_bytes: int | None = None) -> pd.DataFrame:
+        """Return the columns as the file has them; ids such as ``007`` stay as they are.
+
+        Of a file of more than `most_bytes` the first rows are enough, about so many bytes of it.
+        """
         raise NotImplementedError
 
     def names(self, path: Path, options: DataOptions) -> list[str]:

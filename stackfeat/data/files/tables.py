@@ -79,7 +79,9 @@ def beside(path: Path, name: str) -> Path:
     return path.parent / name.replace("{name}", unpacked_name(path).stem)
 
 
-def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> pd.DataFrame:
+def read_frame(
+    path: Path | str, options: DataOptions, part: Part = "train", most_bytes: int | None = None
+) -> pd.DataFrame:
     """Read one file.
 
     Parameters
@@ -92,6 +94,8 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
         built-in sets.
     part : {"train", "test"}
         Which part of a built-in set.
+    most_bytes : int, optional
+        Of a larger file the first rows are enough.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def read_frame(path: Path | str, options: DataOptions, part: Part = "train") -> 
     if str(path).startswith(BUILTIN):
         return _read_builtin(str(path), options, part)
     path = Path(path)
-    frame = table_format(path).frame(path, options)
+    frame = table_format(path).frame(path, options, most_bytes)
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
     doubled = frame.columns[frame.columns.duplicated()].unique()
     if len(doubled):

@@ -20,7 +20,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, of_missing, option
 from stackfeat.data.schema.number_texts import NO_NUMBERS, NumberTexts, Settled
-from stackfeat.errors import DataError
+from stackfeat.errors import DataError, LackError
 from stackfeat.registry.resolve import name_values, quoted
 
 NO_VALUES = "no values"
@@ -234,7 +234,7 @@ def type_columns(
     if not typed.columns and (names or options.inputs is None):
         doubts = "".join(f"\n{where}: {doubt}" for doubt in [*typed.all_doubts()][:_FEW])
         got = f"got none but {name_values(names) or 'roles'}"
-        raise DataError(f"{where}: there must be a column to learn from; {got}; add one{doubts}")
+        raise LackError(f"{where}: there must be a column to learn from; {got}; add one{doubts}")
     return typed
 
 

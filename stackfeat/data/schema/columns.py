@@ -20,7 +20,7 @@ from stackfeat.data.files.parsing import name_rows, parsing, refuse_rows, unknow
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArraySchema
 from stackfeat.data.schema.guesses import option
-from stackfeat.errors import DataError
+from stackfeat.errors import DataError, LackError
 from stackfeat.registry.patterns import matching
 from stackfeat.registry.resolve import name_values, quoted
 from stackfeat.structure import must, plain, structured
@@ -196,7 +196,7 @@ def describe_column(name: str, values: Cells, type_: Type, where: str, notation:
     dates = to_dates(values)
     present = ~np.isnat(dates)
     if not present.any():
-        raise DataError(
+        raise LackError(
             f"{where}: a date column must hold dates such as 2024-01-31; got none; change its type in data.types"
         )
     parts = date_parts(dates[present])

@@ -43,7 +43,7 @@ from stackfeat.tasks.task import Kind, task_class
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROLE_READERS = {"group": read_group, "time": read_time, "weight": read_weight, "fold": read_fold}
+ROLE_READERS = {"group": read_group, "time": read_time, "weight": read_weight, "fold": read_fold}
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def compare_rows(
 ) -> tuple[Samples, list[ColumnDrift]]:
     """Read new data as `load_rows` does, and compare every column with the training file's."""
     frame = read_frame(path, options, "test")
-    _check_columns(frame, schema, options, str(path))
+    check_columns(frame, schema, options, str(path))
     columns = {column.name: column for column in schema.columns}
     drift: list[ColumnDrift] = []
 
@@ -218,7 +218,7 @@ def _load_train(
     inputs = input_columns(frame, options, where)
     wanted = set().union(*inputs.values())
     names = [name for name in frame.columns if name in wanted]
-    roles = {role: name for role, name in options.roles.items() if role in _ROLE_READERS}
+    roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
     texts = NumberTexts(frame, options)
     has_classes = bool(task_class(task_kind).most_classes)
     amounts = [name for role, name in roles.items() if role != "group"]
@@ -229,7 +229,7 @@ def _load_train(
         where,
     )
     typed = type_columns(frame, names, options, where, texts)
-    place, order = f"{where}: column {quoted(options.target)}", _category_order(frame[options.target])
+    place, order = f"{where}: column {quoted(options.target)}", category_order(frame[options.target])
     task, label_type, y = read_target(cells.read(options.target), options, task_kind, metric, place, order)
     arrays = read_arrays(frame, options, path, folder)
     schema = Schema(
@@ -247,7 +247,7 @@ def _load_train(
         has_order=has_classes and (order is not None or options.class_order is not None),
     )
     given = {
-        role: _ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
+        role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
     }
     ids = read_ids(frame, options.id, where)
@@ -263,7 +263,7 @@ def _load_train(
     return samples, schema, summary, guesses
 
 
-def _category_order(values: pd.Series) -> list[str] | None:
+def category_order(values: pd.Series) -> list[str] | None:
     """Return the categories of a column that a file keeps in an order, as texts."""
     import pandas as pd
 
@@ -290,7 +290,7 @@ def _number_unread(frame: pd.DataFrame, schema: Schema, options: DataOptions) ->
     return numbers
 
 
-def _check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
+def check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
     """Refuse a file without a column that is read; which of its own may be that one is said beside it."""
     needed = [column.name for column in schema.columns] + ([schema.id] if schema.id is not None else [])
     missing = [name for name in needed if name not in frame.columns]

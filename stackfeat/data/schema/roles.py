@@ -28,7 +28,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Table
 from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, in_list, option
-from stackfeat.errors import DataError
+from stackfeat.errors import DataError, LackError
 from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import SHOWN, name_values, quote_values, quoted
 from stackfeat.tasks.task import Kind, Label, Task, task_class
@@ -74,7 +74,8 @@ def read_target(
     positive = texts[-1] if options.positive is None else str(options.positive)
     if positive not in texts:
         legal = quote_values(classes)
-        raise unknown_name(f"{where}: data.positive must be one of {legal}", options.positive, texts)
+        unknown = unknown_name(f"{where}: data.positive must be one of {legal}", options.positive, texts)
+        raise LackError(str(unknown))
     place = texts.index(positive) if task_class(task_kind).takes_positive else 1
     return Task(kind=task_kind, classes=classes, positive=place), label_type, codes
 
@@ -114,7 +115,8 @@ def _in_order(
     must = f"{where}: data.class_order must name every class once"
     for label in order:
         if label not in texts:
-            raise unknown_name(must, label, texts, f", which no row has; classes are {quote_values(classes)}")
+            listed = f", which no row has; classes are {quote_values(classes)}"
+            raise LackError(str(unknown_name(must, label, texts, listed)))
     absent = [label for label in texts if label not in order]
     if absent:
         raise DataError(
@@ -153,7 +155,7 @@ def _read_numbers(
 ) -> tuple[Task, LabelType, np.ndarray]:
     y = to_numbers(values, where)
     if y.min() == y.max():
-        raise DataError(f"{where}: target values must differ; got {y[0]} in every row; check data.target")
+        raise LackError(f"{where}: target values must differ; got {y[0]} in every row; check data.target")
     of_metric = declared(metric).target_transform
     transform = of_metric if options.target_transform == "auto" else options.target_transform
     if "log1p" in (transform, of_metric):
@@ -191,7 +193,7 @@ def _type_labels(texts: list[str]) -> tuple[np.ndarray, LabelType]:
 def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where: str) -> None:
     shown = quote_values(classes)
     if len(classes) == 1:
-        raise DataError(
+        raise LackError(
             f"{where}: the target must have at least 2 classes; got {shown} in every row; check data.target"
         )
     most = task_class(task_kind).most_classes
@@ -201,7 +203,7 @@ def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where
             "use task: multiclass"
         )
     if len(classes) > max(_MOST_CLASSES, n_rows // 2):
-        raise DataError(
+        raise LackError(
             f"{where}: a class must have many rows; got {len(classes)} classes in {n_rows} rows; "
             "use task: regression, or check data.target"
         )
@@ -277,7 +279,7 @@ def read_weight(values: Cells, where: str) -> np.ndarray:
     weight = to_numbers(values, where)
     refuse_rows(~(weight >= 0), f"{where}: weights must be at least 0", "repair them", weight)
     if not weight.any():
-        raise DataError(f"{where}: some weight must be above 0; got 0 in every row; remove data.weight")
+        raise LackError(f"{where}: some weight must be above 0; got 0 in every row; remove data.weight")
     return weight
 
 
@@ -290,7 +292,7 @@ def read_fold(values: Cells, where: str) -> np.ndarray:
     first = present[0] if len(present) else -1.0
     expected = first + np.arange(len(present))
     if first not in (0.0, 1.0) or len(present) < 2 or not np.array_equal(present, expected):
-        raise DataError(
+        raise LackError(
             f"{where}: folds must be numbered 0, 1, ... without gaps, at least two; "
             f"got {name_values(f'{value:g}' for value in np.unique(fold))}; number them anew"
         )

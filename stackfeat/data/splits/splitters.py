@@ -222,10 +222,7 @@ def split_rows(
     kind: str, options: FoldOptions, samples: Samples, seed: int, splitter: object | None = None
 ) -> tuple[Split, ...]:
     """Return (training rows, predicted rows) of each fold, for a kind that `resolve_kind` returned."""
-    if samples.n_rows < options.n and kind != "column":
-        raise DataError(
-            f"there must be a row for each fold; got {samples.n_rows} rows, folds.n={options.n}; use fewer folds"
-        )
+    check_rows(kind, options, samples)
     if kind == "time":
         pairs: Iterable[Split] = _time_splits(options, samples)
     elif kind == "column":
@@ -239,9 +236,36 @@ def split_rows(
     )
 
 
+def check_rows(kind: str, options: FoldOptions, samples: Samples) -> None:
+    """Raise DataError where there are fewer rows than folds."""
+    if samples.n_rows < options.n and kind != "column":
+        raise DataError(
+            f"there must be a row for each fold; got {samples.n_rows} rows, folds.n={options.n}; use fewer folds"
+        )
+
+
+def ensure_splittable(kind: str, options: FoldOptions, samples: Samples) -> None:
+    """Raise DataError where rows cannot be split, as far as that can be told without a splitter's package."""
+    check_rows(kind, options, samples)
+    if kind in ("time", "column"):
+        for _ in _time_splits(options, samples) if kind == "time" else _given_splits(samples):
+            pass
+    elif kind != "custom":
+        check_counts(kind, options, samples)
+
+
 def _sklearn_splits(kind: str, options: FoldOptions, samples: Samples, seed: int) -> Iterable[Split]:
     from sklearn import model_selection
 
+    check_counts(kind, options, samples)
+    found = getattr(model_selection, _KINDS[kind].splitter)
+    splitter = found(n_splits=options.n, shuffle=True, random_state=seed)
+    pairs: Iterable[Split] = splitter.split(np.zeros(samples.n_rows), samples.y, samples.group)
+    return pairs
+
+
+def check_counts(kind: str, options: FoldOptions, samples: Samples) -> None:
+    """Raise DataError where there are too few groups, or rows of a class, for folds of a kind."""
     n_groups = options.n if "group" not in kind else len(np.unique(samples.group))  # type: ignore[arg-type]
     if n_groups < options.n:
         raise DataError(
@@ -250,10 +274,6 @@ def _sklearn_splits(kind: str, options: FoldOptions, samples: Samples, seed: int
         )
     if "stratified" in kind:
         _check_class_counts(samples, options.n, by_group="group" in kind)
-    found = getattr(model_selection, _KINDS[kind].splitter)
-    splitter = found(n_splits=options.n, shuffle=True, random_state=seed)
-    pairs: Iterable[Split] = splitter.split(np.zeros(samples.n_rows), samples.y, samples.group)
-    return pairs
 
 
 def _check_class_counts(samples: Samples, n_folds: int, by_group: bool) -> None:

@@ -1,0 +1,404 @@
+"""Examine: everything that is wrong with the data files of a config, in one go, from a sample of their rows.
+
+In:  `DataOptions`, `FoldOptions`, the folder that paths are relative to, the task and the metric.
+Out: an `Examination`: problems, each with the option that it is about; warnings; what was guessed; the training rows.
+
+The readers are those of `load`, which stops at the first error. Of a large file the first rows are looked at: what
+these lack (a second class, a value) the others may have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stackfeat.data.files.array_files import ArchiveFile
+from stackfeat.data.files.cells import column_cells, to_text
+from stackfeat.data.files.format import IS_PART
+from stackfeat.data.files.parsing import unknown_name
+from stackfeat.data.files.tables import BUILTIN, beside, find_file, holds, read_frame
+from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.data.samples import ArraySchema, Samples
+from stackfeat.data.schema.column_types import RoleCells, TypedColumns, type_columns
+from stackfeat.data.schema.columns import Schema
+from stackfeat.data.schema.drift import TrainingSummary, drift_lines
+from stackfeat.data.schema.guesses import Guess
+from stackfeat.data.schema.load import ROLE_READERS, category_order, check_columns
+from stackfeat.data.schema.number_texts import NumberTexts
+from stackfeat.data.schema.roles import of_classes, read_ids, read_target
+from stackfeat.data.splits.splitters import ensure_splittable, resolve_kind
+from stackfeat.errors import ConfigError, DataError, DataWarning, LackError, StackfeatError
+from stackfeat.registry.patterns import matches, matching
+from stackfeat.registry.resolve import name_values, quote_values, quoted
+from stackfeat.store.npy import read_header
+from stackfeat.tasks.task import Kind, Task, task_class
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_BYTES = 2**20
+_MOST_SAID = 10
+_FEWEST_ROWS = 20
+
+
+@dataclass
+class Examination:
+    """What was found in the data files.
+
+    Attributes
+    ----------
+    problems : list of (str, str)
+        The option that a problem is about, such as ``data.id``, and what must hold, was got, is to be done.
+    warnings : list of str
+        What may be wrong.
+    own_warnings : list of str
+        Those among them that `load` does not give.
+    guesses : list of Guess
+    notes : list of str
+        How many rows and columns there are.
+    task : Task or None
+        With the classes, where the target could be read.
+    train, test : Samples or None
+        Ids and roles of the rows that were looked at, without inputs.
+    is_part, is_part_of_test : bool
+        Whether only the first rows of the training or test file were looked at.
+    """
+
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    own_warnings: list[str] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    task: Task | None = None
+    train: Samples | None = None
+    test: Samples | None = None
+    is_part: bool = False
+    is_part_of_test: bool = False
+
+    @contextmanager
+    def at(self, place: str, *, is_part: bool = False, columns: Sequence[str] = ()) -> Iterator[None]:
+        """Note errors of the block as problems of an option, and warnings of ours; rows lack nothing in a part."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                yield
+            except LackError as error:
+                if not is_part:
+                    self.note(place, error, columns)
+            except (DataError, ConfigError) as error:
+                self.note(place, error, columns)
+        self.warnings += [str(item.message) for item in caught if issubclass(item.category, DataWarning)]
+
+    def warn(self, text: str) -> None:
+        """Note a warning that `load` does not give."""
+        self.warnings.append(text)
+        self.own_warnings.append(text)
+
+    def note(self, place: str, error: StackfeatError, columns: Sequence[str] = ()) -> None:
+        """Note a problem for each line of an error; one that names a typed column is about its type."""
+        for line in str(error).splitlines():
+            typed = next(
+                (f"data.types.{name}" for name in columns if f"column {quoted(name)}" in line), place
+            )
+            self.problems.append((typed, line.strip()))
+
+
+def examine(options: DataOptions, folds: FoldOptions, folder: Path, task: Kind, metric: str) -> Examination:
+    """Look at the data files of a config.
+
+    Parameters
+    ----------
+    options : DataOptions
+    folds : FoldOptions
+    folder : Path
+        What the paths in `options` are relative to.
+    task : {"binary", "multiclass", "regression"}
+    metric : str
+    """
+    found = Examination()
+    if options.train.startswith(BUILTIN):
+        found.notes.append(f"{options.train} is read when the config is run")
+        return found
+    path = Path(find_file(options.train, folder))
+    with found.at("data.train"):
+        frame = read_frame(path, options, "train", MOST_BYTES)
+        found.is_part = bool(frame.attrs.get(IS_PART))
+        rows = f"the first {len(frame)} training rows" if found.is_part else f"{len(frame)} training rows"
+        found.notes.append(f"{rows}, {frame.shape[1]} columns")
+        examiner = _Examiner(found, options, folder, task, metric, path, frame)
+        schema, summary = examiner.training_rows()
+        examiner.folds(folds)
+        if options.test is not None and not options.test.startswith(BUILTIN):
+            examiner.test_rows(Path(find_file(options.test, folder)), schema, summary)
+    return found
+
+
+@dataclass
+class _Examiner:
+    """Goes through the columns of a training file, then through the other files."""
+
+    found: Examination
+    options: DataOptions
+    folder: Path
+    task: Kind
+    metric: str
+    path: Path
+    frame: pd.DataFrame
+
+    def training_rows(self) -> tuple[Schema, TrainingSummary]:
+        """Examine the training file; return how its columns are read, and what they hold, as far as it is told."""
+        options, frame, found = self.options, self.frame, self.found
+        self._named_columns()
+        inputs = self._inputs()
+        wanted = set().union(*inputs.values())
+        names = [name for name in frame.columns if name in wanted]
+        texts = NumberTexts(frame, options)
+        cells = self._role_cells(texts)
+        typed = TypedColumns()
+        with found.at("data.train", is_part=found.is_part, columns=list(options.types)):
+            if not names and not options.array_inputs:
+                raise LackError(
+                    f"{self.path}: there must be a column to learn from; got roles alone; add one"
+                )
+            typed = type_columns(frame, names, options, str(self.path), texts)
+        given, y = self._roles(cells), None
+        if options.target in cells:
+            with found.at("data.target", is_part=found.is_part):
+                order = category_order(frame[options.target])
+                place = f"{self.path}: column {quoted(options.target)}"
+                found.task, _, y = read_target(
+                    cells[options.target](), options, self.task, self.metric, place, order
+                )
+                found.guesses += of_classes(found.task, options, order is not None, self.metric)
+                self._target_columns(typed, y)
+        found.guesses[:0] = list(typed.guesses(options))
+        ids = np.arange(len(frame)).astype(str)
+        if options.id is None or options.id in frame.columns:
+            with found.at("data.id"):
+                ids = read_ids(frame, options.id, str(self.path))
+        arrays = self._arrays(self.path, len(frame))
+        task = found.task or Task("regression")
+        found.train = Samples(ids=ids, inputs={}, y=y, task=task, **given)
+        summary = TrainingSummary.of(list(frame.columns), typed.columns, {})
+        schema = Schema(
+            task=task,
+            label_type="float",
+            id=options.id if options.id in frame.columns else None,
+            target=options.target,
+            roles={role: name for role, name in options.roles.items() if role in ROLE_READERS},
+            columns=tuple(column for column, _ in typed.columns.values()),
+            inputs={},
+            left_out=typed.left_out,
+            arrays=arrays,
+        )
+        return schema, summary
+
+    def _named_columns(self) -> None:
+        """Every column that an option names is there."""
+        named = [(f"data.{role}", f"data.{role}", name) for role, name in self.options.roles.items()]
+        named += [(f"data.types.{name}", "data.types", name) for name in self.options.types]
+        for name, given in (self.options.inputs or {}).items():
+            lengths = (
+                None if holds(self.path, "arrays") or holds(given.lengths or "", "array") else given.lengths
+            )
+            columns = {"column": given.column, "lengths": lengths}
+            keys = {f"data.inputs.{name}.{key}": column for key, column in columns.items() if column}
+            named += [(key, key, column) for key, column in keys.items()]
+        for place, key, name in named:
+            if name not in self.frame.columns:
+                self._unknown(place, f"{key} must be a column of the file", name, self.frame.columns)
+        patterns = [(f"data.drop.{place}", "data.drop", name) for place, name in enumerate(self.options.drop)]
+        for key, names in self.options.by_column.items():
+            patterns += [(f"data.{key}.{name}", f"data.{key}", name) for name in names]
+        for place, key, pattern in patterns:
+            if pattern not in self.frame.columns and not matching(pattern, list(self.frame.columns)):
+                self._unknown(place, f"{key} must match a column", pattern, self.frame.columns)
+
+    def _unknown(self, place: str, must: str, name: str, known: Iterable[str]) -> None:
+        listed = f"; columns are {name_values(known, _MOST_SAID)}"
+        self.found.note(place, unknown_name(f"{self.path.name}: {must}", name, known, listed))
+
+    def _inputs(self) -> dict[str, list[str]]:
+        """Return the columns of each input; what names none, or the target, is a problem."""
+        columns, options = list(self.frame.columns), self.options
+        kept_out = set(options.roles.values())
+        for given in (options.inputs or {}).values():
+            kept_out.update(name for name in (given.column, given.lengths) if name is not None)
+        for pattern in options.drop:
+            kept_out.update(matching(pattern, columns))
+        free = [name for name in columns if name not in kept_out]
+        if options.inputs is None:
+            return {"table": free}
+        inputs = {}
+        for name, given in options.inputs.items():
+            chosen: set[str] = set()
+            for place, pattern in enumerate(given.columns or ()):
+                at = f"data.inputs.{name}.columns.{place}"
+                if pattern == options.target:
+                    text = f"the target {pattern!r} cannot be an input; got it in input {name!r}. Remove it"
+                    self.found.problems.append((at, text))
+                    continue
+                matched = [pattern] if pattern in columns else matching(pattern, free)
+                if not matched:
+                    self._unknown(at, f"data.inputs.{name} must match a column", pattern, free)
+                chosen.update(matched)
+            inputs[name] = [column for column in columns if column in chosen]
+        return inputs
+
+    def _role_cells(self, texts: NumberTexts) -> dict[str, Any]:
+        """Return for each column with a role that is there what reads its cells."""
+        options = self.options
+        roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
+        there = [name for name in roles.values() if name in self.frame.columns]
+        amounts = [name for role, name in roles.items() if role != "group" and name in there]
+        has_target = options.target in self.frame.columns
+        if has_target and not task_class(self.task).most_classes:
+            amounts = [options.target, *amounts]
+        cells = RoleCells(texts, [*([options.target] if has_target else []), *there], amounts, str(self.path))
+        names = [*([options.target] if has_target else []), *there]
+        return {name: lambda name=name: cells.read(name) for name in names}
+
+    def _roles(self, cells: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return group, time, weight and fold of each row, those that can be read."""
+        given = {}
+        for role, read in ROLE_READERS.items():
+            name = self.options.roles.get(role)
+            if name in cells:
+                with self.found.at(f"data.{role}", is_part=self.found.is_part):
+                    given[role] = read(cells[name](), f"{self.path}: column {quoted(name)}")
+        group = given.get("group")
+        if group is not None and len(np.unique(group)) == len(group) > 1:
+            self.found.warn(
+                f"data.group: {self.options.group!r} differs in every row, so it keeps no rows together; remove "
+                "it, or name the column that rows share"
+            )
+        return given
+
+    def _target_columns(self, typed: TypedColumns, y: np.ndarray) -> None:
+        """Warn of columns that are the target under another name."""
+        same = []
+        for name, (column, values) in typed.columns.items():
+            flat = np.asarray(values, dtype=np.float64).reshape(len(y), -1)
+            if column.type != "date" and flat.shape[1] == 1 and _says_the_same(flat[:, 0], y):
+                same.append(name)
+        if same:
+            self.found.warn(
+                f"{name_values(same)}: every value goes with one value of the target, as in a copy of it; if it is "
+                f"not known when you predict: data.drop: [{', '.join(same)}]"
+            )
+
+    def folds(self, folds: FoldOptions) -> None:
+        """See that the rows can be split; a part of them says nothing of it."""
+        train, found = self.found.train, self.found
+        options = self.options
+        roles = {role: role in options.roles for role in ("group", "time", "fold")}
+        is_read = all(getattr(train, role) is not None for role, is_named in roles.items() if is_named)
+        if train is None or train.y is None or found.is_part or not is_read:
+            return
+        with found.at("folds.n"):
+            named = (roles["group"], roles["time"], roles["fold"])
+            ensure_splittable(resolve_kind(folds, self.task, *named), folds, train)
+
+    def test_rows(self, path: Path, schema: Schema, summary: TrainingSummary) -> None:
+        """Examine the test file: its columns, its ids, its cells."""
+        found, options = self.found, self.options
+        with found.at("data.test"):
+            frame = read_frame(path, options, "test", MOST_BYTES)
+            found.is_part_of_test = bool(frame.attrs.get(IS_PART))
+            rows = f"the first {len(frame)}" if found.is_part_of_test else f"{len(frame)}"
+            found.notes.append(f"{rows} test rows")
+            self._test_ids(frame, path, schema)
+            columns = {column.name: column for column in schema.columns}
+            with found.at("data.test"):
+                check_columns(frame, schema, options, str(path))
+            present = {name: column.notation for name, column in columns.items() if name in frame.columns}
+            drift = []
+            for name, cells in column_cells(frame, present):
+                with found.at("data.test"):
+                    values = columns[name].read(cells, f"{path}: column {quoted(name)}")
+                    drift.append(summary.of_column(columns[name], values, cells))
+            if not found.is_part and not found.is_part_of_test:
+                # The first rows of an ordered file are unlike the others.
+                patterns = options.drop
+                named = [name for name in frame.columns if not any(matches(one, name) for one in patterns)]
+                drift += summary.of_names(named, {schema.target, *schema.roles.values()})
+                found.warnings += [f"{path}: {line}" for line in drift_lines(drift)]
+            self._test_labels(frame)
+            self._arrays(path, len(frame), schema.arrays)
+
+    def _test_ids(self, frame: pd.DataFrame, path: Path, schema: Schema) -> None:
+        train = self.found.train
+        if schema.id is not None and schema.id not in frame.columns:
+            return
+        with self.found.at("data.test"):
+            ids = read_ids(frame, schema.id, str(path))
+            task = self.found.task or Task("regression")
+            self.found.test = Samples(ids=ids, inputs={}, y=None, task=task)
+            shared = (
+                ids[np.isin(ids, train.ids)].tolist() if schema.id is not None and train is not None else []
+            )
+            if shared:
+                self.found.warnings.append(
+                    f"{len(shared)} ids are in both the training and the test file, such as {quote_values(shared)}; "
+                    "if they are the same rows, test scores will look better than new data will be"
+                )
+
+    def _test_labels(self, frame: pd.DataFrame) -> None:
+        """Warn of classes that stand in the test file alone; its target is not read otherwise."""
+        task = self.found.task
+        if (
+            task is None
+            or not task.most_classes
+            or self.options.target not in frame.columns
+            or self.found.is_part
+        ):
+            return
+        labels = to_text(frame[self.options.target]).dropna().unique()
+        unseen = [label for label in map(str, labels) if label not in {str(one) for one in task.classes}]
+        if unseen:
+            self.found.warn(
+                f"classes of {quoted(self.options.target)} that only the test file has cannot be learnt: "
+                f"{quote_values(unseen)}"
+            )
+
+    def _arrays(
+        self, path: Path, n_rows: int, schemas: dict[str, ArraySchema] | None = None
+    ) -> dict[str, ArraySchema]:
+        """See from headers that the arrays of inputs are there, with a row for each sample."""
+        for name, given in self.options.array_inputs.items():
+            if given.array is None:
+                continue
+            place = f"data.inputs.{name}.array"
+            with self.found.at(place):
+                shape = _shape_of(path, given.array, place)
+                if shape is not None and given.lengths is None and shape[:1] != (n_rows,):
+                    raise DataError(
+                        f"{path}: array {quoted(given.array)} must have a row for each of {n_rows} samples; got "
+                        f"shape {shape}; write it in the order of the samples"
+                    )
+        return {}
+
+
+def _says_the_same(values: np.ndarray, y: np.ndarray) -> bool:
+    """Whether each value stands beside one value of the target and the reverse, or both are in the same order."""
+    n_values = len(np.unique(y))
+    if len(y) < _FEWEST_ROWS or n_values < 2 or np.isnan(values).any() or len(np.unique(values)) != n_values:
+        return False
+    if 2 * n_values <= len(y):
+        return len(np.unique(np.column_stack([values, y]), axis=0)) == n_values
+    return np.array_equal(np.argsort(values, kind="stable"), np.argsort(y, kind="stable"))
+
+
+def _shape_of(path: Path, array: str, what: str) -> tuple[int, ...] | None:
+    """Return the shape of an array by its header; None where a table holds none, which `load` says."""
+    if holds(array, "array"):
+        file = beside(path, array)
+        with file.open("rb") as stream:
+            return read_header(stream, str(file)).shape
+    return ArchiveFile.open(path).header(array, what).shape if holds(path, "arrays") else None
