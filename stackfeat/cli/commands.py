@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +19,23 @@ import typer
 from stackfeat.errors import UsageError, continued, described, machine_fault, one_line
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import console, visible_streams
+
+
+class PresetName(StrEnum):
+    """Presets of first configs."""
+
+    quick = "quick"
+    good = "good"
+    best = "best"
+
+
+class TaskName(StrEnum):
+    """Kinds of tasks."""
+
+    binary = "binary"
+    multiclass = "multiclass"
+    regression = "regression"
+
 
 app = typer.Typer(
     name="stackfeat",
@@ -105,18 +123,38 @@ def init(
         Path | None, typer.Option(help="The submission is checked against it.")
     ] = None,
     id_: Annotated[str | None, typer.Option("--id", help="Column that names rows; default: guessed.")] = None,
+    preset: Annotated[
+        PresetName, typer.Option(help="How much is computed: a first look, a good stack, or all there is.")
+    ] = PresetName.good,
+    limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest that a run may take, such as 10m.")
+    ] = None,
+    task: Annotated[TaskName | None, typer.Option(help="Default: guessed from the target.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What decides; default: by the task.")] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Its rows stay in one fold; default: guessed.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Folds follow it: for predicting the future.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, such as latin-1.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a config that is there.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Config file to write.")] = Path(
         "config.yaml"
     ),
 ) -> None:
     """Write a good first config for a training file."""
-    from stackfeat.config.scaffold import scaffold_config
+    from stackfeat.config.scaffold import Wishes, scaffold_config
     from stackfeat.output.files import write_bytes
 
-    if output.exists():
-        raise UsageError(f"{output} exists already; choose another file with --output, or remove it")
+    if output.exists() and not force:
+        raise UsageError(
+            f"{output} exists already; choose another file with --output, or replace it with --force"
+        )
     folder = output.absolute().parent
-    text = scaffold_config(train, target, test, sample_submission, id_, folder=folder)
+    told = None if task is None else task.value
+    wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit)
+    text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
     write_bytes(output, text.encode())
     name = one_line(output)
     typer.echo(f"wrote {name}\nnext: stackfeat check {name}; stackfeat run {name}")

@@ -1,45 +1,109 @@
 """Write the first config of a project from its training file, for `init`.
 
-In:  a training file and its target; the test file, sample submission and id column if there are any.
-Out: commented YAML that runs as it is: two nets, trees, meta-learners, votes. What was guessed
-     (task, metric, id, group) is said in a comment beside it.
+In:  a training file and its target; the other files, roles and wishes that the command line names.
+Out: commented YAML that runs as it is and warns of nothing that it could have avoided. What was guessed (task,
+     metric, id, group, what is left out) is said in a comment beside it, as is what was seen and not decided.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from stackfeat.config.run_config import parse_seconds
 from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
 from stackfeat.data.options import DataOptions
-from stackfeat.errors import DataError, in_quotes, one_line
-from stackfeat.registry.resolve import suggest
-from stackfeat.tasks.task import task_class
+from stackfeat.errors import DataError, UsageError, in_quotes, one_line
+from stackfeat.metrics.built_in import METRICS
+from stackfeat.metrics.registry import check_metric
+from stackfeat.registry.resolve import name_values, quoted, suggest
+from stackfeat.tasks.task import TASKS, task_class
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stackfeat.data.schema.columns import Column
+
+
 MAX_CLASSES = 30
 LEAST_FOR_REALMLP = 10_000
+FEW_ROWS = 500
+WIDE = 100
+REDUCED = 16
+RARE = 0.1
+SKEWED, STRAIGHT = 2.0, 1.0
+_MOST_SAID = 12
 _ID_NAME = re.compile(r"(^|[_ -])(id|Id|ID|key|index|uuid)$|[a-z]I[dD]$")
-_GROUPS = "group|patient|subject|person|user|customer|client|owner|household|family|site"
+_GROUPS = (
+    "group|patient|subject|person|user|customer|client|owner|household|family|site|student|pupil|query|session|"
+    "hospital|school"
+)
 _GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})s?(_?(id|no|number|code|key))?$", re.IGNORECASE)
 _DULL_NAMES = ("train", "training", "data")
 
 
 @dataclass(frozen=True)
-class _Guess:
-    """What the files tell, each with the reason that goes into a comment."""
+class Wishes:
+    """What the command line says besides the files; None and "" where it says nothing.
+
+    Attributes
+    ----------
+    id, group, time : str or None
+        Columns.
+    task, metric : str or None
+    encoding : str or None
+        Of text files.
+    preset : {"quick", "good", "best"}
+    limit : str or None
+        Of the time of a run, such as ``10m``.
+    """
+
+    id: str | None = None
+    group: str | None = None
+    time: str | None = None
+    task: str | None = None
+    metric: str | None = None
+    encoding: str | None = None
+    preset: str = "good"
+    limit: str | None = None
+
+
+@dataclass
+class _Draft:
+    """What goes into the config; each with what is said beside it."""
 
     task: str
     task_reason: str
-    id: str | None
-    group: str | None
-    group_reason: str
+    metric: str
     n_rows: int
+    metric_reason: str = "what decides; docs/config.md lists the others"
+    id: str | None = None
+    group: str | None = None
+    group_reason: str = ""
+    time: str | None = None
+    dates: tuple[str, ...] = ()
+    transform_reason: str = ""
+    transform: str | None = None
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    n_folds: int = 5
+    fold_reason: str = "auto: by time, group, class, whichever the data have"
+    n_columns: int = 0
+
+    @property
+    def drop(self) -> list[str]:
+        """Columns that are left out."""
+        return [name for names in self.dropped.values() for name in names]
+
+    def leave_out(self, reason: str, name: str) -> None:
+        """Leave a column out, once."""
+        if name not in self.drop:
+            self.dropped.setdefault(reason, []).append(name)
 
 
 def scaffold_config(
@@ -47,7 +111,7 @@ def scaffold_config(
     target: str,
     test: Path | None = None,
     sample_submission: Path | None = None,
-    id: str | None = None,
+    wishes: Wishes | None = None,
     *,
     folder: Path | None = None,
 ) -> str:
@@ -61,51 +125,120 @@ def scaffold_config(
         Column to predict.
     test, sample_submission : Path or None
         Written into the config as given.
-    id : str or None
-        Column that names rows; guessed if None.
+    wishes : Wishes, optional
+        What else the command line says.
     folder : Path or None
         Where the config will stand, and its paths start from; the training file's folder if None.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or `target` or `id` is no column of it.
+        If a file cannot be read, a named column is none of it, or the target cannot be learnt.
+    UsageError, ConfigError
+        If task, metric or limit do not fit.
     """
+    wishes = wishes or Wishes()
+    _check_limit(wishes.limit)
     # A built-in name arrives from a command line as Path("sklearn:digits").
-    source = str(train)
-    frame = read_frame(source, DataOptions(train=source, target=target, id=id))
-    for name in (target, id):
-        if name is not None and name not in frame.columns:
-            columns = [str(column) for column in frame.columns]
-            hint = suggest(name, columns)
-            raise DataError(f"{train} must have the column {name!r}; it has {', '.join(columns[:20])}.{hint}")
-    guess = _guess(frame, target, id, sample_submission)
+    options = DataOptions(train=str(train), target=target, id=wishes.id, encoding=wishes.encoding)
+    frame = read_frame(str(train), options)
+    _check_columns(frame, train, target, wishes)
+    for path in (test, sample_submission):
+        if path is not None and not str(path).startswith(BUILTIN):
+            table_format(path)
+    draft = _draft(frame, target, wishes, train)
+    draft.id = wishes.id or _guess_id(frame, target, sample_submission)
+    _look_at_columns(draft, frame, target, wishes, train)
+    if test is not None:
+        _look_at_test(draft, test, frame, target, wishes)
     start = (folder or train.parent).absolute()
     paths = {"train": train, "test": test, "sample_submission": sample_submission}
     files = {role: _relative(path, start) for role, path in paths.items() if path is not None}
     name = start.name if train.stem.lower() in _DULL_NAMES else train.stem
-    return _text(re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run", target, files, guess)
+    return _text(re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run", target, files, draft, wishes)
 
 
-def _relative(path: Path, start: Path) -> str:
-    if str(path).startswith(BUILTIN):
-        return str(path)
-    return Path(os.path.relpath(path.absolute(), start)).as_posix()
+def _check_limit(limit: str | None) -> None:
+    if limit is None:
+        return
+    try:
+        is_time = parse_seconds(limit) > 0
+    except ValueError:
+        is_time = False
+    if not is_time:
+        raise UsageError(f"--limit must be a time such as 10m, 90s or 8h30m; got {limit!r}")
 
 
-def _guess(frame: pd.DataFrame, target: str, id: str | None, sample_submission: Path | None) -> _Guess:
-    task, reason = _guess_task(frame[target])
-    id = id or _guess_id(frame, target, sample_submission)
-    others = [str(column) for column in frame.columns if column not in (target, id)]
-    group, group_reason = _guess_group(frame, others)
-    return _Guess(task, reason, id, group, group_reason, len(frame))
+def _check_columns(frame: pd.DataFrame, train: Path, target: str, wishes: Wishes) -> None:
+    """Every column that the command line names is one of the file, and none is named twice."""
+    columns = [str(column) for column in frame.columns]
+    parts = [part.strip() for part in target.split(",")]
+    if target not in columns and len(parts) > 1 and all(part in columns for part in parts):
+        raise DataError(
+            f"--target must name one column; got {', '.join(parts)}; several targets are not built yet: write a "
+            "config for each"
+        )
+    named = {"--target": target, "--id": wishes.id, "--group": wishes.group, "--time": wishes.time}
+    given = {option: name for option, name in named.items() if name is not None}
+    for option, name in given.items():
+        if name not in columns:
+            shown = name_values(columns, _MOST_SAID)
+            raise DataError(
+                f"{option}: {train} must have the column {name!r}; it has {shown}.{suggest(name, columns)}"
+            )
+        others = [other for other in given if other != option and given[other] == name]
+        if others:
+            raise UsageError(
+                f"{option} must name a column of its own; got {name!r}, which is {others[0]} too"
+            )
 
 
-def _guess_task(column: pd.Series) -> tuple[str, str]:
+def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Draft:
+    """Return the task and the metric, and how they were told."""
+    values = _target_texts(frame, target, train)
+    task, reason = _guess_task(values)
+    fitting = [
+        kind for kind in TASKS if wishes.metric in METRICS and kind in METRICS[str(wishes.metric)].tasks
+    ]
+    if wishes.task is not None:
+        task, reason = wishes.task, f"as told; {reason}"
+    elif fitting and task not in fitting:
+        task, reason = fitting[0], f"told by the metric; {reason}"
+    _check_task(task, values, f"{train}: column {quoted(target)}")
+    draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=frame.shape[1] - 1)
+    if wishes.metric is not None:
+        check_metric(wishes.metric, task)
+        draft.metric, draft.metric_reason = wishes.metric, "as told"
+    elif task_class(task).most_classes:
+        _judge_balance(draft, values)
+    else:
+        _judge_skew(draft, values)
+    draft.group, draft.group_reason = (wishes.group, "as told") if wishes.group else (None, "")
+    draft.time = wishes.time
+    return draft
+
+
+def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> pd.Series:
+    """Return the target as texts; every row must have one, and they must differ."""
+    from stackfeat.data.files.cells import to_text
+
+    texts = to_text(frame[target])
+    where = f"{train}: column {quoted(target)}"
+    n_missing = int(texts.isna().sum())
+    if n_missing:
+        raise DataError(
+            f"{where}: every training row must have a target; got none in {n_missing} of {len(texts)} rows; remove "
+            "these rows, or give them as --test if they are the rows to predict"
+        )
+    if texts.nunique() == 1:
+        raise DataError(
+            f"{where}: target values must differ; got {quoted(texts.iloc[0])} in every row; choose another"
+        )
+    return texts
+
+
+def _guess_task(values: pd.Series) -> tuple[str, str]:
     """Guess from the distinct values: few or text means classes."""
-    from stackfeat.data.files.notation import MISSING
-
-    values = [str(value) for value in column.tolist() if str(value) not in MISSING]
     distinct = set(values)
     n_distinct = len(distinct)
     if n_distinct == 2:
@@ -125,6 +258,128 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _check_task(task: str, values: pd.Series, where: str) -> None:
+    """Refuse a target that the task cannot have, or that is made of names."""
+    n_distinct, n_rows = values.nunique(), len(values)
+    most = task_class(task).most_classes
+    if not most:
+        wrong = next((value for value in values if not _is_number(value)), None)
+        if wrong is not None:
+            raise DataError(
+                f"{where}: task {task} needs numbers; got {quoted(wrong)}; choose another target or --task"
+            )
+        return
+    if n_distinct > most:
+        raise DataError(
+            f"{where}: task {task} needs exactly {most} classes; got {n_distinct}; use --task multiclass"
+        )
+    if n_distinct > max(50, n_rows // 10):
+        example = quoted(values.iloc[0])
+        raise DataError(
+            f"{where}: a class must have many rows; got {n_distinct} distinct values in {n_rows} rows, such as "
+            f"{example}; choose another --target, or --task regression if they are amounts"
+        )
+    if values.value_counts().min() < 2:
+        rare = values.value_counts()
+        names = name_values(quoted(name) for name in rare[rare < 2].index)
+        raise DataError(
+            f"{where}: every class must have at least 2 rows; got one of {names}; join rare classes or remove these "
+            "rows"
+        )
+
+
+def _judge_balance(draft: _Draft, values: pd.Series) -> None:
+    """Choose the metric and the number of folds by the rarest class."""
+    counts = values.value_counts()
+    share = counts.min() / len(values)
+    if counts.min() < draft.n_folds:
+        draft.n_folds = max(2, int(counts.min()))
+        draft.fold_reason = f"the rarest class has {counts.min()} rows"
+    if share < RARE and len(counts) == 2:
+        draft.metric = "roc_auc"
+        said = f"{100 * share:.2g} % of the rows are {quoted(counts.index[-1])}: this metric ranks them"
+        draft.metric_reason = f"{said}; log_loss if probabilities count"
+    elif share < RARE / len(counts):
+        draft.metric_reason = f"{draft.metric_reason}; classes are uneven: f1_macro counts them alike"
+
+
+def _judge_skew(draft: _Draft, values: pd.Series) -> None:
+    """Let members learn the logarithm of a target with a long tail."""
+    y = values.astype(float).to_numpy()
+    if y.min() < 0 or len(y) < 30:
+        return
+    before, after = _skewness(y), _skewness(np.log1p(y))
+    if before > SKEWED and abs(after) < STRAIGHT:
+        draft.transform = "log1p"
+        draft.transform_reason = f"the target has a long tail (skewness {before:.1f}, its log1p {after:.1f})"
+        draft.metric_reason += "; rmsle where relative errors count"
+
+
+def _skewness(values: np.ndarray) -> float:
+    centred = values - values.mean()
+    spread = float(np.sqrt((centred**2).mean()))
+    return float((centred**3).mean()) / spread**3 if spread > 0 else 0.0
+
+
+def _look_at_columns(draft: _Draft, frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> None:
+    """Leave out what cannot be learnt from, find groups, dates and names of rows."""
+    from stackfeat.data.schema.column_types import type_columns
+    from stackfeat.data.schema.number_texts import NumberTexts
+
+    told = {name for name in (target, draft.id, wishes.group, wishes.time) if name is not None}
+    names = [str(name) for name in frame.columns if str(name) not in told]
+    options = DataOptions(train=str(train), target=target, encoding=wishes.encoding)
+    if not names:
+        raise DataError(
+            f"{train}: there must be columns to learn from besides the target; got none. For arrays write the inputs "
+            "by hand: docs/nets-arrays.md"
+        )
+    typed = type_columns(frame, names, options, str(train), NumberTexts(frame, options))
+    for name, reason in typed.left_out.items():
+        draft.leave_out(_REASONS.get(reason, reason), name)
+    columns = {name: column for name, (column, _) in typed.columns.items()}
+    if draft.group is None:
+        draft.group, draft.group_reason = _guess_group(frame, list(columns))
+    for name in columns:
+        if name not in (draft.id, draft.group) and _ID_NAME.search(name) and _names_rows(frame[name]):
+            draft.leave_out("names of rows", name)
+    draft.dates = tuple(name for name, column in columns.items() if column.type == "date")
+    draft.n_columns = sum(_width(column) for name, column in columns.items() if name not in draft.drop)
+
+
+_REASONS = {"no values": "empty", "free text": "free text, which is not built yet"}
+
+
+def _width(column: Column) -> int:
+    return len(column.levels) if column.type == "categorical" else len(column.numeric_names)
+
+
+def _names_rows(values: pd.Series) -> bool:
+    """Whether nearly every row has a value of its own."""
+    return bool(values.astype(str).nunique() > 0.9 * len(values))
+
+
+def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, wishes: Wishes) -> None:
+    """Leave out what the rows to predict do not have."""
+    options = DataOptions(train=str(test), target=target, encoding=wishes.encoding)
+    if str(test).startswith(BUILTIN):
+        return
+    there = set(table_format(test).names(test, options))
+    roles = {target, draft.id, draft.group, draft.time}
+    for name in map(str, frame.columns):
+        if name not in there and name not in roles and name not in draft.drop:
+            draft.leave_out(f"not in {test.name}", name)
+    if wishes.id is not None and wishes.id not in there:
+        raise DataError(f"{test} must have the id column {wishes.id!r} too; add it, or choose another --id")
+    if draft.id not in there:
+        draft.id = None
+    left = [name for name in map(str, frame.columns) if name not in {*roles, *draft.drop}]
+    if not left:
+        raise DataError(
+            f"{test} must have columns of {frame.columns[0]!r} and the others of training; got none of them"
+        )
+
+
 def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:
     """Return the sample submission's first column, else a column called id with a value for each row."""
     if sample_submission is not None:
@@ -138,7 +393,7 @@ def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) 
     return None
 
 
-def _guess_group(frame: pd.DataFrame, columns: list[str]) -> tuple[str | None, str]:
+def _guess_group(frame: pd.DataFrame, columns: Iterable[str]) -> tuple[str | None, str]:
     """Return a column named like a group whose values repeat but are many."""
     for column in columns:
         n_distinct = int(frame[column].astype(str).nunique())
@@ -147,33 +402,49 @@ def _guess_group(frame: pd.DataFrame, columns: list[str]) -> tuple[str | None, s
     return None, ""
 
 
+def _relative(path: Path, start: Path) -> str:
+    if str(path).startswith(BUILTIN):
+        return str(path)
+    return Path(os.path.relpath(path.absolute(), start)).as_posix()
+
+
 # Texts of a first config, which no other room needs.
-_STARTS = {
-    "classification": ("sklearn.linear_model.LogisticRegression", "hard", "each casts a vote for a class"),
-    "regression": ("sklearn.linear_model.Ridge", "weighted", "weights fitted in every fold"),
+_PLAIN = {
+    "classification": "sklearn.linear_model.LogisticRegression",
+    "regression": "sklearn.linear_model.Ridge",
 }
-"""A linear meta-learner, a vote and what it does."""
+"""A linear member."""
 
 
-def _text(name: str, target: str, files: dict[str, str], guess: _Guess) -> str:
+def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: Wishes) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
     environment.filters |= {"quoted": _quoted, "comment": _comment}
     template = Path(__file__).with_name("first_config.yaml.jinja").read_text("utf-8")
-    task = task_class(guess.task)
-    plain, vote, vote_does = _STARTS[task.family]
+    task = task_class(draft.task)
     return environment.from_string(template).render(
         name=name,
         target=target,
         files=files,
-        guess=guess,
+        draft=draft,
+        wishes=wishes,
         task=task,
-        least_for_realmlp=LEAST_FOR_REALMLP,
-        plain=plain,
-        vote=vote,
-        vote_does=vote_does,
+        plain=_PLAIN[task.family],
+        is_large=draft.n_rows >= LEAST_FOR_REALMLP,
+        is_small=draft.n_rows < FEW_ROWS,
+        emit=_emitted(task.output, draft.n_columns > WIDE or draft.n_rows < FEW_ROWS),
     )
+
+
+def _emitted(output: str, in_few_directions: bool) -> str:
+    """Return what nets pass on; in wide nets, or on few rows, fold spaces agree on few directions only."""
+    if in_few_directions:
+        said = "predictions, and the main directions of the last hidden layer's features"
+        return f"emit: [{output}, {{tap: penultimate, reduce: {REDUCED}}}]   # {said}"
+    return f"emit: [{output}, penultimate]   # predictions, and features of the last hidden layer"
 
 
 def _quoted(text: str) -> str:
@@ -183,4 +454,4 @@ def _quoted(text: str) -> str:
 
 
 def _comment(text: str) -> str:
-    return one_line(" ".join(text.split())[:80])
+    return one_line(" ".join(text.split())[:120])

@@ -51,10 +51,8 @@ def test_the_config_that_init_writes_runs(build: Any, monkeypatch: pytest.Monkey
     small = [
         "executor.kind=inline",
         "folds.n=3",
-        "levels.base.mlp_wide={net: mlp, params: {hidden: [8]}, train: {epochs: 2}}",
         "levels.base.mlp_small={net: mlp, params: {hidden: [4]}, train: {epochs: 2}}",
         "levels.base.gbm.params={n_estimators: 5}",
-        "levels.meta.trees.params={n_estimators: 5}",
         "name=first",
     ]
     said = project.cli("run", "first.yaml", "-q", *[part for text in small for part in ("--set", text)])

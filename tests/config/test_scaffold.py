@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stackfeat.config import RunConfig, load_config
-from stackfeat.config.scaffold import scaffold_config
+from stackfeat.config.scaffold import Wishes, scaffold_config
 from stackfeat.errors import DataError
 from stackfeat.members.net_options import NetOptions
 
@@ -34,22 +34,21 @@ def test_a_first_config_loads_and_tells_its_guesses(folder: Path) -> None:
     assert (config.data.train, config.data.test) == ("train.csv", "test.csv")
     assert "guessed: 3 classes" in text
     assert "guessed: 15 distinct values in 60 rows" in text
-    assert set(config.levels["final"]) == {"soft", "hard", "greedy"}
+    assert {level: set(members) for level, members in config.levels.items()} == {
+        "base": {"mlp_small", "gbm", "linear"},
+        "meta": {"gated"},
+        "final": {"soft", "greedy"},
+    }
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "vote"),
-    [
-        ("digits", "multiclass", "hard"),
-        ("breast_cancer", "binary", "hard"),
-        ("diabetes", "regression", "weighted"),
-    ],
+    ("name", "task"),
+    [("digits", "multiclass"), ("breast_cancer", "binary"), ("diabetes", "regression")],
 )
-def test_the_task_is_guessed_from_the_target(folder: Path, name: str, task: str, vote: str) -> None:
+def test_the_task_is_guessed_from_the_target(folder: Path, name: str, task: str) -> None:
     source = Path(f"sklearn:{name}")
     config = loaded(folder, scaffold_config(source, "target", source))
     assert config.task == task
-    assert vote in config.levels["final"]
     assert config.data.test == f"sklearn:{name}"
 
 
@@ -91,7 +90,7 @@ def test_a_wrong_target_names_the_nearest_column(folder: Path) -> None:
     with pytest.raises(DataError, match=r"must have the column 'lable'; it has .*Did you mean 'label'"):
         scaffold_config(folder / "train.csv", "lable")
     with pytest.raises(DataError, match="must have the column 'nr'"):
-        scaffold_config(folder / "train.csv", "label", id="nr")
+        scaffold_config(folder / "train.csv", "label", wishes=Wishes(id="nr"))
 
 
 @pytest.mark.parametrize(("n_rows", "net"), [(9999, "mlp"), (10_000, "realmlp")])
