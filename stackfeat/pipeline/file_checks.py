@@ -38,14 +38,11 @@ class CheckedFiles:
         In the order of the config.
     warnings, notes : list of str
         What may be wrong; what the files hold, and what was guessed of them.
-    own_warnings : list of str
-        Those that reading the files as a whole does not give again.
     """
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    own_warnings: list[str] = field(default_factory=list)
 
 
 def load_checked(
@@ -75,8 +72,8 @@ def load_checked(
         raise
 
 
-def look_at_files(planner: Planner) -> list[str]:
-    """Raise everything that is wrong with the files of a run before any is read as a whole; return warnings.
+def look_at_files(planner: Planner) -> None:
+    """Raise everything that is wrong with the files of a run before any is read as a whole.
 
     Files that are in the store have been read: nothing is looked at again.
 
@@ -87,11 +84,10 @@ def look_at_files(planner: Planner) -> list[str]:
     recipes = planner.recipes
     wanted = [recipe for recipe in (recipes.samples, recipes.folds, recipes.test) if recipe is not None]
     if all(planner.store.has(recipe.key) for recipe in wanted):
-        return []
-    found = check_files(planner.loaded)
-    if found.problems:
-        raise DataError(found.problems)
-    return found.own_warnings
+        return
+    problems = check_files(planner.loaded).problems
+    if problems:
+        raise DataError(problems)
 
 
 def check_files(loaded: LoadedConfig) -> CheckedFiles:
@@ -113,7 +109,6 @@ def check_files(loaded: LoadedConfig) -> CheckedFiles:
         sorted(problems, key=lambda problem: problem.line or 0),
         list(dict.fromkeys(said)),
         [", ".join(found.notes), *certain],
-        [_relative(text, loaded.folder) for text in found.own_warnings],
     )
 
 
@@ -185,7 +180,9 @@ def _check_predictions(
         classes=files.classes,
     )
     missing = np.setdiff1d(ids, read.ids)
-    if len(missing) and not config.stack.holdout:
+    # No fold predicts the rows that a holdout takes, nor the earliest where folds follow time.
+    may_lack = role == "oof" and bool(config.stack.holdout or config.data.time or ":" in config.folds.kind)
+    if len(missing) and not may_lack:
         raise DataError(
             f"{file}: must have a row for every {'training' if role == 'oof' else 'test'} row; missing are "
             f"{len(missing)} ids, such as {quote_values(missing[:5].tolist())}; write them, or check data.id"

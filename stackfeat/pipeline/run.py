@@ -104,7 +104,7 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
     limit = loaded.config.limits.seconds
     with store.running():
         planner = make_planner(loaded, store, code.is_trusted)
-        warned = look_at_files(planner)
+        look_at_files(planner)
         data = _repairing(lambda: read_data(planner))
         with (
             outputs.claimed(LOG),
@@ -112,8 +112,6 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
             open_executor(loaded.config.executor, code, can_end=limit is not None) as executor,
             _end_logged(),
         ):
-            for text in warned:
-                logger.warning("%s", text)
             context = open_context(store, executor, code, progress)
             context.deadlines = Deadlines.starting_at(started, limit)
             planner, plan, of_plan = _repairing(lambda: _planned(planner, data), planner.read_rows)

@@ -17,6 +17,7 @@ from stackfeat.registry.legal_values import Rule, rule_of_range, value_problem, 
 from stackfeat.registry.names import ESTIMATORS, NET_FAMILIES, NETS
 from stackfeat.registry.parameter_kinds import BOOSTERS, RANGES, REFUSED, Key, nested_estimator
 from stackfeat.registry.parameters import library_of
+from stackfeat.registry.patterns import is_pattern
 from stackfeat.registry.resolve import LONGEST_SUGGESTED, name_values, suggest
 from stackfeat.registry.signatures import Signature, layers_of, signature_of
 
@@ -74,13 +75,15 @@ _FIRST = re.compile(r"([A-Za-z_]\w*)(?=$|[.:#\[])")
 def tap_mistake(name: str, tap: str, search_path: Path | None = None) -> str | None:
     """Say that a tap begins with a name that no layer of a net has, where its text tells that.
 
+    What a pattern means is known when the net has been built.
+
     Examples
     --------
     >>> tap_mistake("mlp", "block.0")
     "mlp has no layer 'block'; it names blocks, embedding, head. Did you mean 'blocks'?"
     """
     first = _FIRST.match(tap)
-    if first is None or name.partition(":")[0] in NET_FAMILIES or tap in _SAID:
+    if first is None or is_pattern(tap) or name.partition(":")[0] in NET_FAMILIES or tap in _SAID:
         return None
     layers = layers_of(NETS.get(name, name), None if name in NETS else search_path)
     if layers is None or first[1] in layers:

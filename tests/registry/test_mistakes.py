@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from stackfeat.registry.mistakes import estimator_mistakes, net_mistakes
+from stackfeat.registry.mistakes import estimator_mistakes, net_mistakes, tap_mistake
 from stackfeat.registry.names import NET_FACTS
 from stackfeat.registry.parameter_kinds import RANGES
 
@@ -191,3 +191,72 @@ def test_the_ends_of_ranges_are_legal_in_the_library(
             params = {**few, name: least}
             assert said(f"{library}.{CLASSES[library]}", params) == {}
             cls(**params).fit(X, Y)
+
+
+CODE = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, n_features, n_outputs):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_features, 4), nn.ReLU())
+        self.add_module("last", nn.Linear(4, n_outputs))
+
+    def forward(self, x):
+        return self.last(mark("between", self.body(x)))
+
+class Derived(Own):
+    def __init__(self, n_features, n_outputs):
+        super().__init__(n_features, n_outputs)
+        self.extra = nn.Linear(1, 1)
+
+class Dynamic(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        for i in range(n):
+            setattr(self, f"fc{i}", nn.Linear(1, 1))
+
+class Elsewhere(somewhere.Net):
+    pass
+
+def factory(n_features):
+    return Own(n_features, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("net", "tap", "says"),
+    [
+        ("own:Own", "boddy.0", "has no layer 'boddy'; it names body, last, between|Did you mean 'body'"),
+        ("own:Own", "lats:input", "Did you mean 'last'?"),
+        ("own:Derived", "exrta", "Did you mean 'extra'?"),
+        ("mlp", "block.0", "it names blocks, embedding, head. Did you mean 'blocks'?"),
+        ("realmlp", "hed:input", "Did you mean 'head'?"),
+        ("gru", "rnn[0]", "gru has no layer 'rnn'; it names"),
+    ],
+)
+def test_a_layer_that_a_net_does_not_have_is_named(net: str, tap: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(CODE)
+    assert re.search(says.replace("?", r"\?"), tap_mistake(net, tap, tmp_path) or "")
+
+
+@pytest.mark.parametrize(
+    ("net", "tap"),
+    [
+        ("own:Own", "body.0"),
+        ("own:Own", "last:input"),
+        ("own:Own", "between"),
+        ("own:Derived", "body.1#0"),
+        ("own:Dynamic", "fc7"),
+        ("own:Elsewhere", "anything"),
+        ("own:factory", "anything"),
+        ("own:Own", "b*.0"),
+        ("own:Own", "relu()#0"),
+        ("mlp", "penultimate"),
+        ("mlp", "blocks.0"),
+        ("timm:resnet18", "layer4"),
+    ],
+)
+def test_a_layer_that_may_be_there_is_left_to_the_net(net: str, tap: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(CODE)
+    assert tap_mistake(net, tap, tmp_path) is None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.data.files.array_files import ArchiveFile
-from stackfeat.data.files.cells import column_cells, to_text
+from stackfeat.data.files.cells import column_cells
 from stackfeat.data.files.format import IS_PART
 from stackfeat.data.files.parsing import unknown_name
 from stackfeat.data.files.tables import BUILTIN, beside, find_file, holds, read_frame
@@ -29,9 +29,10 @@ from stackfeat.data.schema.column_types import RoleCells, TypedColumns, type_col
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary, drift_lines
 from stackfeat.data.schema.guesses import Guess
-from stackfeat.data.schema.load import ROLE_READERS, category_order, check_columns
+from stackfeat.data.schema.load import ROLE_READERS, category_order, check_columns, labels_in
 from stackfeat.data.schema.number_texts import NumberTexts
-from stackfeat.data.schema.roles import of_classes, read_ids, read_target
+from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_target
+from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
 from stackfeat.data.splits.splitters import ensure_splittable, resolve_kind
 from stackfeat.errors import ConfigError, DataError, DataWarning, LackError, StackfeatError
 from stackfeat.registry.patterns import matches, matching
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**20
 _MOST_SAID = 10
-_FEWEST_ROWS = 20
 
 
 @dataclass
@@ -57,8 +57,6 @@ class Examination:
         The option that a problem is about, such as ``data.id``, and what must hold, was got, is to be done.
     warnings : list of str
         What may be wrong.
-    own_warnings : list of str
-        Those among them that `load` does not give.
     guesses : list of Guess
     notes : list of str
         How many rows and columns there are.
@@ -72,7 +70,6 @@ class Examination:
 
     problems: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    own_warnings: list[str] = field(default_factory=list)
     guesses: list[Guess] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     task: Task | None = None
@@ -94,11 +91,6 @@ class Examination:
             except (DataError, ConfigError) as error:
                 self.note(place, error, columns)
         self.warnings += [str(item.message) for item in caught if issubclass(item.category, DataWarning)]
-
-    def warn(self, text: str) -> None:
-        """Note a warning that `load` does not give."""
-        self.warnings.append(text)
-        self.own_warnings.append(text)
 
     def note(self, place: str, error: StackfeatError, columns: Sequence[str] = ()) -> None:
         """Note a problem for each line of an error; one that names a typed column is about its type."""
@@ -175,8 +167,10 @@ class _Examiner:
                 found.task, _, y = read_target(
                     cells[options.target](), options, self.task, self.metric, place, order
                 )
-                found.guesses += of_classes(found.task, options, order is not None, self.metric)
-                self._target_columns(typed, y)
+                has_order = order is not None or options.class_order is not None
+                found.guesses += of_classes(found.task, options, order is not None)
+                found.guesses += of_order(found.task, has_order, self.metric)
+                found.warnings += of_copies({} if found.is_part else typed.columns, y)
         found.guesses[:0] = list(typed.guesses(options))
         ids = np.arange(len(frame)).astype(str)
         if options.id is None or options.id in frame.columns:
@@ -266,32 +260,14 @@ class _Examiner:
 
     def _roles(self, cells: dict[str, Any]) -> dict[str, np.ndarray]:
         """Return group, time, weight and fold of each row, those that can be read."""
-        given = {}
+        given, found = {}, self.found
         for role, read in ROLE_READERS.items():
             name = self.options.roles.get(role)
             if name in cells:
-                with self.found.at(f"data.{role}", is_part=self.found.is_part):
+                with found.at(f"data.{role}", is_part=found.is_part):
                     given[role] = read(cells[name](), f"{self.path}: column {quoted(name)}")
-        group = given.get("group")
-        if group is not None and len(np.unique(group)) == len(group) > 1:
-            self.found.warn(
-                f"data.group: {self.options.group!r} differs in every row, so it keeps no rows together; remove "
-                "it, or name the column that rows share"
-            )
+        found.warnings += of_group(self.options.group, None if found.is_part else given.get("group"))
         return given
-
-    def _target_columns(self, typed: TypedColumns, y: np.ndarray) -> None:
-        """Warn of columns that are the target under another name."""
-        same = []
-        for name, (column, values) in typed.columns.items():
-            flat = np.asarray(values, dtype=np.float64).reshape(len(y), -1)
-            if column.type != "date" and flat.shape[1] == 1 and _says_the_same(flat[:, 0], y):
-                same.append(name)
-        if same:
-            self.found.warn(
-                f"{name_values(same)}: every value goes with one value of the target, as in a copy of it; if it is "
-                f"not known when you predict: data.drop: [{', '.join(same)}]"
-            )
 
     def folds(self, folds: FoldOptions) -> None:
         """See that the rows can be split; a part of them says nothing of it."""
@@ -329,7 +305,8 @@ class _Examiner:
                 named = [name for name in frame.columns if not any(matches(one, name) for one in patterns)]
                 drift += summary.of_names(named, {schema.target, *schema.roles.values()})
                 found.warnings += [f"{path}: {line}" for line in drift_lines(drift)]
-            self._test_labels(frame)
+            if found.task is not None and options.target in frame.columns and not found.is_part:
+                found.warnings += of_unseen(found.task, options.target, labels_in(frame, options.target))
             self._arrays(path, len(frame), schema.arrays)
 
     def _test_ids(self, frame: pd.DataFrame, path: Path, schema: Schema) -> None:
@@ -349,24 +326,6 @@ class _Examiner:
                     "if they are the same rows, test scores will look better than new data will be"
                 )
 
-    def _test_labels(self, frame: pd.DataFrame) -> None:
-        """Warn of classes that stand in the test file alone; its target is not read otherwise."""
-        task = self.found.task
-        if (
-            task is None
-            or not task.most_classes
-            or self.options.target not in frame.columns
-            or self.found.is_part
-        ):
-            return
-        labels = to_text(frame[self.options.target]).dropna().unique()
-        unseen = [label for label in map(str, labels) if label not in {str(one) for one in task.classes}]
-        if unseen:
-            self.found.warn(
-                f"classes of {quoted(self.options.target)} that only the test file has cannot be learnt: "
-                f"{quote_values(unseen)}"
-            )
-
     def _arrays(
         self, path: Path, n_rows: int, schemas: dict[str, ArraySchema] | None = None
     ) -> dict[str, ArraySchema]:
@@ -383,16 +342,6 @@ class _Examiner:
                         f"shape {shape}; write it in the order of the samples"
                     )
         return {}
-
-
-def _says_the_same(values: np.ndarray, y: np.ndarray) -> bool:
-    """Whether each value stands beside one value of the target and the reverse, or both are in the same order."""
-    n_values = len(np.unique(y))
-    if len(y) < _FEWEST_ROWS or n_values < 2 or np.isnan(values).any() or len(np.unique(values)) != n_values:
-        return False
-    if 2 * n_values <= len(y):
-        return len(np.unique(np.column_stack([values, y]), axis=0)) == n_values
-    return np.array_equal(np.argsort(values, kind="stable"), np.argsort(y, kind="stable"))
 
 
 def _shape_of(path: Path, array: str, what: str) -> tuple[int, ...] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.data.files.cells import Cells, column_cells, text_cells
+from stackfeat.data.files.cells import Cells, column_cells, text_cells, to_text
 from stackfeat.data.files.notation import PLAIN
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.files.tables import find_file, read_frame
@@ -35,6 +35,7 @@ from stackfeat.data.schema.roles import (
     read_time,
     read_weight,
 )
+from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
 from stackfeat.errors import DataError, DataWarning
 from stackfeat.registry.patterns import matches
 from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
@@ -181,6 +182,9 @@ def compare_rows(
     """Read new data as `load_rows` does, and compare every column with the training file's."""
     frame = read_frame(path, options, "test")
     check_columns(frame, schema, options, str(path))
+    if summary is not None and schema.target in frame.columns:
+        for text in of_unseen(schema.task, schema.target, labels_in(frame, schema.target)):
+            warnings.warn(f"{path}: {text}", DataWarning, stacklevel=4)
     columns = {column.name: column for column in schema.columns}
     drift: list[ColumnDrift] = []
 
@@ -253,6 +257,8 @@ def _load_train(
     ids = read_ids(frame, options.id, where)
     values = {name: read for name, (_, read) in typed.columns.items()}
     read = all_inputs(schema, values, arrays, options, len(frame))
+    for text in (*of_copies(typed.columns, y), *of_group(options.group, given.get("group"))):
+        warnings.warn(text, DataWarning, stacklevel=3)
     typed.settled |= cells.settled
     guesses = (*typed.guesses(options), *of_classes(task, options, order is not None))
     unread = _number_unread(frame, schema, options)
@@ -261,6 +267,11 @@ def _load_train(
         list(frame.columns), typed.columns, {name: array for name, (array, _) in arrays.items()}
     )
     return samples, schema, summary, guesses
+
+
+def labels_in(frame: pd.DataFrame, target: str) -> list[str]:
+    """Return the different labels that a column holds, as texts."""
+    return [str(label) for label in to_text(frame[target]).dropna().unique()]
 
 
 def category_order(values: pd.Series) -> list[str] | None:
