@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,15 @@ def pytest_collection_finish() -> None:
     """Keep what was imported and collected out of the way of the garbage collector: it stays to the end."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the sums of what tests counted, whatever process they ran in."""
+    sums: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        sums.update({name: n for name, n in report.user_properties if name.startswith("counted ")})
+    for name, n in sorted(sums.items()):
+        terminalreporter.write_line(f"{name}: {n}")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -18,6 +18,14 @@ from torch import Tensor, nn
 import stackfeat as sf
 
 Inputs = dict[str, Tensor]
+Count = Callable[[str, object], None]
+"""pytest's `record_property`."""
+
+
+def count_of(library: str, record_property: Count, **counts: int) -> None:
+    """Note what a test compared; sums over all tests stand in the last lines of a run."""
+    for name, n in counts.items():
+        record_property(f"counted {library}: {name}", n)
 
 
 def first_of(value: Any) -> Tensor | None:

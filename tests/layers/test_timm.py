@@ -6,8 +6,6 @@ timm and torchvision are optional (``pip install --no-deps timm torchvision``); 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 import stackfeat as sf
 from stackfeat.errors import TapError
-from tests.layers.hand_written import check_every_layer
+from tests.layers.hand_written import Count, check_every_layer, count_of
 from tests.torchvision_operators import declare_missing_operators
 
 pytestmark = pytest.mark.slow
@@ -153,16 +151,6 @@ def operators() -> None:
     declare_missing_operators()
 
 
-@pytest.fixture(scope="module")
-def counts(pytestconfig: pytest.Config) -> Iterator[Counter[str]]:
-    """Sum up over the tests of this file what was compared, and print it at the end."""
-    total: Counter[str] = Counter()
-    yield total
-    reporter: Any = pytestconfig.pluginmanager.getplugin("terminalreporter")
-    text = f"\ntimm {dict(total)}"
-    print(text) if reporter is None else reporter.write_line(text)
-
-
 def build(timm: Any, module: str, **arguments: Any) -> tuple[nn.Module, Tensor]:
     """Return a net in eval mode whose batch norms do something, and two images."""
     name, size, more = NETS[module]
@@ -185,25 +173,25 @@ def test_the_table_has_every_module_of_timm(timm: Any) -> None:
 
 
 @pytest.mark.parametrize("module", NETS)
-def test_every_layer_is_equal_to_a_hand_written_hook(timm: Any, module: str, counts: Counter[str]) -> None:
+def test_every_layer_is_equal_to_a_hand_written_hook(timm: Any, module: str, record_property: Count) -> None:
     net, images = build(timm, module)
     found = check_every_layer(net, {"x": images})
-    counts.update(found, nets=1)
+    count_of("timm", record_property, nets=1, **found)
 
 
 @pytest.mark.parametrize("module", NETS)
 def test_the_last_features_are_the_ones_before_the_logits(
-    timm: Any, module: str, counts: Counter[str]
+    timm: Any, module: str, record_property: Count
 ) -> None:
     net, images = build(timm, module)
     if module in NO_HEAD:
         with pytest.raises(TapError, match=r"this net has no head.*tap ':output'"):
             sf.find_penultimate(net, images)
-        counts["no head"] += 1
+        count_of("timm", record_property, **{"no head": 1})
     elif module in SEVERAL:
         with pytest.raises(TapError, match=f"got {SEVERAL[module]} of the weighted layers"):
             sf.find_penultimate(net, images)
-        counts["several heads"] += 1
+        count_of("timm", record_property, **{"several heads": 1})
     else:
         tap = sf.find_penultimate(net, images)
         with torch.no_grad(), sf.tapped(net, [tap]) as caught:
@@ -211,12 +199,12 @@ def test_the_last_features_are_the_ones_before_the_logits(
         with torch.no_grad():
             before = net.forward_head(net.forward_features(images), pre_logits=True)  # type: ignore[operator]
         torch.testing.assert_close(caught[tap].flatten(1), before.flatten(1))
-        counts["equal to pre-logits"] += 1
+        count_of("timm", record_property, **{"equal to pre-logits": 1})
 
 
 @pytest.mark.parametrize("module", NETS)
-def test_without_classes_there_is_no_head(timm: Any, module: str, counts: Counter[str]) -> None:
+def test_without_classes_there_is_no_head(timm: Any, module: str, record_property: Count) -> None:
     net, images = build(timm, module, num_classes=0)
     with pytest.raises(TapError, match=r"this net has no head.*tap ':output'"):
         sf.find_penultimate(net, images)
-    counts["no head without classes"] += 1
+    count_of("timm", record_property, **{"no head without classes": 1})

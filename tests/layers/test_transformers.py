@@ -6,8 +6,6 @@ Configurations are made in code; nothing is downloaded.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 import stackfeat as sf
 from stackfeat.errors import TapError
-from tests.layers.hand_written import Inputs, check_every_layer, read_by_hand
+from tests.layers.hand_written import Count, Inputs, check_every_layer, count_of, read_by_hand
 from tests.torchvision_operators import declare_missing_operators
 
 pytestmark = pytest.mark.slow
@@ -258,16 +256,6 @@ def transformers() -> Any:
     return library
 
 
-@pytest.fixture(scope="module")
-def counts(pytestconfig: pytest.Config) -> Iterator[Counter[str]]:
-    """Sum up over the tests of this file what was compared, and print it at the end."""
-    total: Counter[str] = Counter()
-    yield total
-    reporter: Any = pytestconfig.pluginmanager.getplugin("terminalreporter")
-    text = f"\ntransformers {dict(total)}"
-    print(text) if reporter is None else reporter.write_line(text)
-
-
 def build(transformers: Any, family: str, kind: str, *, head: bool) -> tuple[nn.Module, Inputs]:
     """Return a net in eval mode, with or without the head of a task, and arguments of three rows."""
     table, headed = FAMILIES[family]
@@ -300,15 +288,15 @@ def test_there_are_sixty_kinds() -> None:
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)
 def test_every_layer_is_equal_to_a_hand_written_hook(
-    transformers: Any, family: str, kind: str, counts: Counter[str]
+    transformers: Any, family: str, kind: str, record_property: Count
 ) -> None:
     net, inputs = build(transformers, family, kind, head=True)
-    counts.update(check_every_layer(net, inputs), nets=1)
+    count_of("transformers", record_property, nets=1, **check_every_layer(net, inputs))
 
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)
 def test_the_last_features_are_what_the_head_is_given(
-    transformers: Any, family: str, kind: str, counts: Counter[str]
+    transformers: Any, family: str, kind: str, record_property: Count
 ) -> None:
     net, inputs = build(transformers, family, kind, head=True)
     width = N_CLASSES if hasattr(net.config, "num_labels") and net.config.num_labels == N_CLASSES else 99
@@ -319,23 +307,23 @@ def test_the_last_features_are_what_the_head_is_given(
         net(**inputs)
     assert len(heads) == 1
     assert torch.equal(caught[tap], given[heads[0]])
-    counts["heads"] += 1
+    count_of("transformers", record_property, **{"heads": 1})
 
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)
-def test_a_body_has_no_head(transformers: Any, family: str, kind: str, counts: Counter[str]) -> None:
+def test_a_body_has_no_head(transformers: Any, family: str, kind: str, record_property: Count) -> None:
     net, inputs = build(transformers, family, kind, head=False)
     if kind in HEADED_BODIES:
         assert str(sf.find_penultimate(net, **inputs)) == "decoder.output_projection:input"
         return
     with pytest.raises(TapError, match=r"this net has no head.*tap ':output\[last_hidden_state\]'"):
         sf.find_penultimate(net, **inputs)
-    counts["bodies without a head"] += 1
+    count_of("transformers", record_property, **{"bodies without a head": 1})
 
 
 @pytest.mark.parametrize(("family", "kind"), MASKED)
 def test_means_leave_padding_out_as_those_by_hand_do(
-    transformers: Any, family: str, kind: str, counts: Counter[str]
+    transformers: Any, family: str, kind: str, record_property: Count
 ) -> None:
     net, inputs = build(transformers, family, kind, head=False)
     read = {
@@ -351,7 +339,7 @@ def test_means_leave_padding_out_as_those_by_hand_do(
     for name, values in by_hand.items():
         mask = TARGET_MASK if name.startswith("decoder") and family == "both" else SOURCE_MASK
         torch.testing.assert_close(torch.from_numpy(means[name]), mean_of(values, mask), msg=name)
-    counts.update({f"means of {family}": len(by_hand)})
+    count_of("transformers", record_property, **{f"means of {family}": len(by_hand)})
     assert by_hand
 
 

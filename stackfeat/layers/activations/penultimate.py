@@ -42,6 +42,8 @@ HIDDEN_ACTIVATION = re.compile(
     r"(re|ge|se|ce|si|e|leaky_re|pre)lu|_prelu_kernel|hardtanh|hardswish|mish|tanh"
 )
 """What follows a hidden layer. An output may end so too, but then nothing else says that it is none."""
+AUXILIARY = re.compile(r"aux(?![a-z])|auxiliary", re.IGNORECASE)
+"""Keys under which nets return the output of an auxiliary head, as those of torchvision do."""
 NEVER_LAST = re.compile(r"gelu|silu|hardswish|mish")
 """Hidden activations that no output ends in."""
 AFFINE = re.compile(r"|add|sub|clone|_to_copy|_unsafe_view")
@@ -71,7 +73,7 @@ def find_penultimate(
     output_item : int, str or tuple of them, optional
         Which value of a tuple, list, dict or dataclass is the output. By default the first field of a
         dataclass (but for ``loss``), and of tuples, lists and dicts all values but those that others
-        are made of, or whose head reads what others are made of.
+        are made of, whose head reads what others are made of, or that are called ``aux``.
     example_kwargs : mapping of str to argument, optional
         More arguments by name: those of a net whose forward has one called ``output_item``, say.
 
@@ -146,6 +148,8 @@ def followed(output: Any, item: Item) -> list[tuple[Path, Tensor]]:
         found = [((*path, key, *rest), tensor) for rest, tensor in tensors]
     else:
         found = [((*path, *rest), tensor) for rest, tensor in tensors_in(value)]
+    if isinstance(value, Mapping):
+        found = [pair for pair in found if not AUXILIARY.match(str(pair[0][len(path)]))] or found
     if not found:
         raise TapError(f"the net must return a tensor; got {describe(value)}; return one from forward")
     return found
@@ -255,7 +259,7 @@ class HeadSearch:
         tail = self.tail
         if any(NORMALISATION.fullmatch(value.operation) for value in tail.after):
             raise self.no_head("a norm after the last one")
-        if any(NEVER_LAST.fullmatch(value.operation) for value in tail.after):
+        if any(NEVER_LAST.fullmatch(value.operation) for value in tail.after) or tail.is_pooled_activation():
             raise self.no_head("a hidden activation after the last one")
         made = tail.after | set(tail.last)
         for call in self.graph.calls:
@@ -346,8 +350,6 @@ class HeadSearch:
         TapError
             If it stays as it is, though no weight on the way is zero.
         """
-        if any(tensor.is_meta for tensor in all_tensors(output)):
-            return
         heads = [call for call in map(self.unit, self.tail.last) if isinstance(call, Call)]
         places = [(str(tap.layer), tap.call, tap.side)] + [
             (call.layer, call.number, "output") for call in heads
@@ -443,6 +445,10 @@ class Tail:
         """Whether the output ends as a hidden layer does."""
         return any(HIDDEN_ACTIVATION.fullmatch(value.operation) for value in self.after)
 
+    def is_pooled_activation(self) -> bool:
+        """Whether the output is the largest of the values of a hidden layer, as between the blocks of a VGG."""
+        return self.is_activated() and any("max_pool" in value.operation for value in self.after)
+
     def all_activated(self) -> bool:
         """Whether each of several layers side by side ends as a hidden layer does."""
         activated = [value for value in self.after if HIDDEN_ACTIVATION.fullmatch(value.operation)]
@@ -450,11 +456,14 @@ class Tail:
 
     def accompanies(self, other: Tail) -> bool:
         """Whether this output is what another one is made of, or reads what leads to the other's features."""
-        if not self.last or not other.last or other.is_activated():
+        if not other.last or other.is_activated():
             return False
+        before = ancestors(other.operands)
+        if before.issuperset(self.ends):
+            return True
         # By layers, not by values: a recurrent layer makes its states and its outputs at once.
         last, feeding = self.units(self.last), self.units(Tail(self.search, self.operands).last)
-        if last <= self.units(ancestors(other.operands)):
+        if last and last <= self.units(before):
             return True
         return bool(feeding) and feeding <= self.units(Tail(self.search, other.operands).upstream)
 

@@ -261,6 +261,34 @@ HEADLESS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def test_a_hidden_layer_that_is_pooled_is_no_head_but_classes_that_are_averaged_are() -> None:
+    def convolutions(pool: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.ReLU(), pool, nn.Flatten())
+
+    x = torch.randn(2, 1, 8, 8)
+    with pytest.raises(TapError, match="no head"):
+        find_penultimate(convolutions(nn.MaxPool2d(2)), x)
+    assert str(find_penultimate(convolutions(nn.AdaptiveAvgPool2d(1)), x)) == "2:input"
+
+
+@pytest.mark.parametrize("key", ["aux", "aux_logits", "Auxiliary"])
+def test_an_auxiliary_head_of_several_layers_is_known_by_its_name(key: str) -> None:
+    class Segmenting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.early, self.late = nn.Linear(3, 6), nn.Linear(6, 6)
+            self.head = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+            self.other = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            early = self.early(x).relu()
+            return {"out": self.head(self.late(early).relu()), key: self.other(early)}
+
+    net, x = Segmenting(), torch.randn(4, 3)
+    assert str(find_penultimate(net, x)) == "head.2:input"
+    assert str(find_penultimate(net, x, output_item=key)) == "other.2:input"
+
+
 class Gate(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -539,6 +567,17 @@ def test_functional_code_with_the_weights_of_a_layer_is_read_at_the_layer_before
     torch.testing.assert_close(caught, net.act(net.blocks(x)))
 
 
+class Returned(nn.Module):
+    """Returns what it is told to make of another net's output."""
+
+    def __init__(self, net: nn.Module, make: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.net, self.make = net, make
+
+    def forward(self, x: Tensor) -> Any:
+        return self.make(self.net(x))
+
+
 def test_embeddings_are_no_heads_tied_or_not() -> None:
     class Words(nn.Module):
         def __init__(self, tied: bool) -> None:
@@ -550,7 +589,8 @@ def test_embeddings_are_no_heads_tied_or_not() -> None:
                 self.lm_head.weight = self.words.weight
 
         def forward(self, codes: Tensor, headed: bool = True) -> Tensor:
-            x = self.blocks(self.words(codes) + self.places.weight)
+            self.seen = self.words(codes) + self.places.weight
+            x = self.blocks(self.seen)
             # What is chosen by row after the head is no way round it.
             return self.lm_head(x) + self.bias(codes) if headed else x
 
@@ -559,6 +599,8 @@ def test_embeddings_are_no_heads_tied_or_not() -> None:
         assert str(find_penultimate(net, codes)) == "lm_head:input"
         with pytest.raises(TapError, match="no head"):
             find_penultimate(net, codes, headed=False)
+        with_embedding = Returned(net, lambda logits, net=net: (logits, net.seen))  # type: ignore[misc]
+        assert str(find_penultimate(with_embedding, codes)) == "net.lm_head:input"
 
 
 def test_a_layer_with_two_learned_inputs_is_not_answered_by_the_first_of_them() -> None:
@@ -686,11 +728,6 @@ def test_values_that_come_back_from_numpy_are_followed() -> None:
             return self.head(torch.from_numpy(np.maximum(self.first(x).detach().numpy(), 0)))
 
     assert str(find_penultimate(Numbers(), torch.randn(4, 3))) == "head:input"
-
-
-def test_a_net_without_values_is_followed() -> None:
-    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).to("meta")
-    assert str(find_penultimate(net, torch.randn(4, 3, device="meta"))) == "2:input"
 
 
 def test_quantised_and_scripted_heads_are_found() -> None:
