@@ -130,6 +130,25 @@ def test_predicting_with_user_code_needs_the_flag_again(
     assert said.code == 2 and "must be as it was in the run" in said.err and "Traceback" not in said.err
 
 
+MOVED = {
+    "inside": ("x.argsort(0)[:, 0]", "hidden[order.argsort()]"),
+    "rare rows": ("((x > 1.2).any(1) * 1).argsort(stable=True)", "hidden[order.argsort()]"),
+    "the output": ("x.argsort(0)[:, 0].flip(0)", "hidden"),
+}
+
+
+@pytest.mark.parametrize("where", MOVED)
+def test_a_net_that_moves_its_rows_is_no_member(where: str, mine: Project) -> None:
+    order, back = MOVED[where]
+    forward = f"order = {order}; hidden = self.body(x[order]); return self.head({back})"
+    (mine.folder / "mynets.py").write_text(NET.replace("return self.head(self.body(x))", forward))
+    said = changed(mine, "net").run("--trust-code")
+    assert said.code == 4, said.err
+    assert mine.scores()["failed"] == ["base/tiny"]
+    assert "the net reorders its rows" in said.err or "the net moves rows of a certain kind" in said.err
+    assert "Traceback" not in said.err
+
+
 @pytest.mark.slow
 def test_user_code_is_found_in_workers_and_by_a_new_process(mine: Project, tmp_path: Path) -> None:
     changed(changed(changed(mine, "estimator"), "net"), "metric")

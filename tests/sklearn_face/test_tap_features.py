@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 import stackfeat as sf
-from stackfeat.errors import LayerNotFoundError
+from stackfeat.errors import LayerNotFoundError, MemberError, TapError
 
 torch.manual_seed(0)
 NET = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
@@ -56,3 +56,48 @@ def test_what_cannot_be_is_said() -> None:
         sf.TapFeatures(NET).fit(np.full((3, 4), np.nan))
     with pytest.raises(ValueError, match="before fit"):
         sf.TapFeatures(NET).get_feature_names_out()
+
+
+class Moves(nn.Module):
+    """Sorts its rows, or some of them, and puts them back in order at the end, or turns all of them round."""
+
+    def __init__(self, n_features: int = 4, n_outputs: int = 2, kind: str = "all") -> None:
+        super().__init__()
+        self.inner, self.out, self.kind = nn.Linear(n_features, 6), nn.Linear(6, n_outputs), kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        key = x[:, 0] if self.kind == "all" else (x[:, 0] > 1.8).int()
+        order = torch.argsort(key, stable=True)
+        hidden = self.out(torch.relu(self.inner(x[order])))[torch.argsort(order)]
+        return hidden.flip(0) if self.kind == "turned" else hidden
+
+
+@pytest.mark.parametrize("kind", ["all", "rare"])
+def test_layers_of_a_net_that_moves_its_rows_are_refused(kind: str) -> None:
+    rows = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
+    y = (rows[:, 1] > 0).astype(int)
+    with pytest.raises(TapError, match=r"'inner'.*(reorders its|moves) rows"):
+        sf.TapFeatures(Moves(kind=kind), taps="inner").fit_transform(rows)
+    net = sf.NetClassifier(Moves, net_params={"kind": kind}, epochs=1)
+    assert net.fit(rows, y).predict_proba(rows).shape == (300, 2)
+    for tap in ("inner", "penultimate"):
+        with pytest.raises(TapError, match=r"(reorders its|moves) rows"):
+            sf.OutOfFoldFeatures(net, tap, "geometry", cv=2).fit_transform(rows, y)
+    with pytest.raises(MemberError, match=r"at the output.*put them back in order"):
+        sf.NetClassifier(Moves, net_params={"kind": "turned"}, epochs=1).fit(rows, y)
+
+
+def test_complex_layers_are_real_and_imaginary_columns() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.freq, self.out = nn.Identity(), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.freq(torch.fft.rfft(x)).abs())
+
+    features = sf.TapFeatures(Spectral(), taps="freq")
+    found = features.fit_transform(X)
+    wanted = np.fft.rfft(X.astype(np.float32), axis=1)
+    np.testing.assert_allclose(found, np.hstack([wanted.real, wanted.imag]), atol=1e-5)
+    assert list(features.get_feature_names_out()) == [f"freq#{i:03d}" for i in range(6)]

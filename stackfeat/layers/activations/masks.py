@@ -213,6 +213,16 @@ class MaskWatch(Hooks):
         apart = [mask for _, mask, _ in found]
         return apart[0] if apart and all(are_equal(apart[0], mask) for mask in apart[1:]) else None
 
+    def find_longer(self, rule: MaskRule, n_rows: int, n_steps: int) -> Tensor | None:
+        """Return the mask of sequences that were packed, and padded again further than their longest."""
+        masks = [
+            mask
+            for told, _ in self.candidates(rule)
+            if told.key not in rule.refused and told.lengths is not None
+            if (mask := mask_of_lengths(told.lengths, {n_steps}, n_rows, n_steps)) is not None
+        ]
+        return masks[0] if masks and all(are_equal(masks[0], mask) for mask in masks[1:]) else None
+
     def fitting(
         self, rule: MaskRule, n_rows: int, n_steps: int, *, all_of_them: bool = False
     ) -> list[tuple[Told, Tensor, bool]]:

@@ -182,11 +182,16 @@ class RowReading(Hooks):
             return
         still = []
         for read, fired, values in self.waiting:
-            mask = self.find_mask(fired.layer, self.examination.findings[read.key], values)
+            finding = self.examination.findings[read.key]
+            mask = self.find_mask(fired.layer, finding, values)
             if mask is None and not is_over:
                 still.append((read, fired, values))
-            else:
-                self.pass_on(read, fired, values, mask)
+                continue
+            steps = steps_axis(finding.layout, finding.features_axis, tuple(values.shape))
+            if mask is None and steps is not None:
+                n_rows = values.shape[finding.layout.batch_axis or 0]
+                mask = self.masks.find_longer(finding.mask_rule, n_rows, values.shape[steps])
+            self.pass_on(read, fired, values, mask)
         self.waiting = still
         if not is_over:
             self.stop_if_done()

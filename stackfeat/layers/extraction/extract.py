@@ -28,7 +28,14 @@ from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs, Output
 from stackfeat.layers.extraction.inputs import ArraySource, Column, Columns, Source, open_inputs
 from stackfeat.layers.extraction.placement import Placement, Precision, check_precision, choose_device
 from stackfeat.layers.extraction.plan import HEAD_ROWS, Plan, find_plan
-from stackfeat.layers.extraction.resume import claim_files, hash_weights, open_record, prepare_folder
+from stackfeat.layers.extraction.reread import MovedRowsError, Reread
+from stackfeat.layers.extraction.resume import (
+    claim_files,
+    hash_weights,
+    open_record,
+    prepare_folder,
+    remove_outputs,
+)
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
@@ -243,6 +250,9 @@ class Extraction:
 
                 n_rows = self.run(outputs, size, record.n_done, count)
             outputs.finish(n_rows)
+        except MovedRowsError:
+            remove_outputs(folder)  # what is there is wrong
+            raise
         finally:
             outputs.close()
         record.finished = True
@@ -299,24 +309,46 @@ class Extraction:
 
     def run_batches(self, delivery: Delivery, size: int) -> None:
         placement = self.plan.placement
+        again: dict[str, Tensor] | None = None
 
         def take(key: str, rows: Tensor) -> None:
+            if again is not None:
+                again[key] = rows.clone()
+                return
             if placement.is_fixed and rows.ndim != 2:
                 raise TapError(
                     f"pool: none must have (rows, columns); got shape={tuple(rows.shape)} at tap {key!r}; "
                     "use pool: auto or flatten"
                 )
+            reread.take(key, rows)
             delivery.take(key, rows)
 
+        def read_again(columns: Columns) -> dict[str, Tensor]:
+            nonlocal again
+            again, n_rows = {}, len(columns[0])
+            try:
+                args, kwargs = self.plan.feed(columns, n_rows)
+                value = reading.run(args, kwargs, n_rows=n_rows)
+                return again | ({} if self.output is None else {OUTPUT: self.output(value, n_rows)})
+            finally:
+                again = None
+
+        ignored = [OUTPUT if key == "output" else key for key in self.plan.examination.random]
+        reread = Reread(self.source.n_rows, read_again, ignored, self.plan.rounding, is_off=size == 1)
         with self.plan.read(self.model, take) as reading:
             chunks = self.source.chunks(delivery.n_done, size)
             if self.source.n_rows == 0:
                 chunks = iter([[column[:0] for column in self.source.head(HEAD_ROWS)]])
             feed = partial(self.plan.feed, n_rows=size)
             for columns, (args, kwargs) in on_device(chunks, feed, placement.device):
+                reread.begin(delivery.start, columns)
                 delivery.begin(columns)
                 value = reading.run(args, kwargs, n_rows=size)
                 if self.output is not None:
-                    delivery.take(OUTPUT, self.output(value, size))
+                    rows = self.output(value, size)
+                    reread.take(OUTPUT, rows)
+                    delivery.take(OUTPUT, rows)
                 delivery.end()
+                reread.end()
+            reread.compare()
             delivery.flush()

@@ -92,6 +92,12 @@ class Plan:
             fed = [new.clone() if new is old else new for new, old in zip(fed, columns, strict=True)]
         return bind(self.names, fed, self.packed, self.constants)
 
+    @property
+    def rounding(self) -> float:
+        """How far values of a row may be apart in two passes, relative to the largest."""
+        is_exact = self.placement.precision == "float32" and self.dtype in (torch.float32, torch.float64)
+        return 1e-3 if is_exact else 0.05
+
     def read(self, model: nn.Module, deliver: Deliver) -> RowReading:
         return RowReading(model, self.examination, deliver, stop_early=not self.wants_output)
 
