@@ -238,6 +238,9 @@ def layers(
     ] = None,
     weights: NetWeights = None,
     params: NetParams = "",
+    functions: Annotated[
+        bool, typer.Option("--functions", help="Also the functions of torch that layers call.")
+    ] = False,
     set_: Overrides = None,
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
@@ -246,9 +249,10 @@ def layers(
     from stackfeat.cli.extract import NetSource, describe_layers, describe_member_layers
 
     if member:
-        text = describe_member_layers(Path(net), member, **given(set_, trust_code, data_root))
+        options = given(set_, trust_code, data_root)
+        text = describe_member_layers(Path(net), member, functions=functions, **options)
     else:
-        text = describe_layers(NetSource(net, params, weights, trust_code), input_ or ())
+        text = describe_layers(NetSource(net, params, weights, trust_code), input_ or (), functions=functions)
     typer.echo(text)
 
 

@@ -120,7 +120,7 @@ def extract_files(
     return [one_line(text) for text in (f"{paths[0]}  {held}", *paths[1:])]
 
 
-def describe_layers(net: NetSource, shapes: Sequence[str]) -> str:
+def describe_layers(net: NetSource, shapes: Sequence[str], *, functions: bool = False) -> str:
     """Return the table of layers of a net named on the command line."""
     if not shapes:
         raise UsageError("--input must say what forward takes, such as --input 2x3x224x224; got none")
@@ -128,7 +128,8 @@ def describe_layers(net: NetSource, shapes: Sequence[str]) -> str:
     from stackfeat.layers.activations.listing import list_layers
     from stackfeat.nets.build import made_up_input
 
-    return str(list_layers(net.build(), *(made_up_input(shape, kind) for shape, kind in parsed)))
+    example = [made_up_input(shape, kind) for shape, kind in parsed]
+    return str(list_layers(net.build(), *example, functions=functions))
 
 
 def describe_member_layers(
@@ -138,6 +139,7 @@ def describe_member_layers(
     overrides: Sequence[str] = (),
     trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
+    functions: bool = False,
 ) -> str:
     """Return the table of layers of a config's net member, run on its first training rows."""
     from stackfeat.config import load_config
@@ -166,7 +168,8 @@ def describe_member_layers(
         net = cast("NetMember", options.member(loaded.code.is_trusted))
         rows = first_rows(data.train, options)
         model, arrays = net.untrained(rows, data.train.task, loaded.config.seed)
-        return str(list_layers(model, *(to_column(array)[:] for array in arrays)))
+        example = [to_column(array)[:] for array in arrays]
+        return str(list_layers(model, *example, functions=functions))
 
 
 def _shape(text: str) -> tuple[tuple[int, ...], str]:

@@ -136,6 +136,15 @@ class TapFeatures(TransformerMixin, HasModule):
         )
         return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
+    def __sklearn_clone__(self) -> Any:
+        # A copy of the net holds other layers than those that were given as taps; their names stay.
+        from stackfeat.layers.taps.tap import holds_layers, taps_by_name
+
+        copied = super().__sklearn_clone__()
+        if is_module(self.module) and holds_layers(self.taps):
+            copied.taps = taps_by_name(self.module, self.taps)
+        return copied
+
     def __sklearn_is_fitted__(self) -> bool:
         return True
 

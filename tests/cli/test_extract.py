@@ -22,7 +22,7 @@ class Net(nn.Module):
         self.head = nn.Linear(width, 2)
 
     def forward(self, x):
-        return self.head(self.fc(x))
+        return self.head(self.fc(x)) * 1
 """
 
 
@@ -180,6 +180,20 @@ def test_layers_of_a_class_are_listed(
     assert (code, "--input" in err) == (2, True)
     code, _, err = call(monkeypatch, capsys, "layers", "cli_nets:Net", "--input", "2x5", "--trust-code")
     assert (code, "layer 'fc.0' (Linear)" in err) == (2, True)
+
+
+def test_functions_are_listed_and_extracted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["layers", "cli_nets:Net", "--input", "2x4", "--functions", "--trust-code"]
+    code, out, err = call(monkeypatch, capsys, *words)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines() if " function " in line] == ["mul()"]
+    code, _, err = call(monkeypatch, capsys, *EXTRACT, "--taps", "mul()", "--taps", "head")
+    assert code == 0, err
+    made = [np.load(path) for path in sorted(folder.rglob("*.npy")) if path.stem in ("mul%28%29", "head")]
+    assert len(made) == 2
+    assert np.array_equal(*made)
 
 
 def test_layers_of_a_config_member_are_listed(

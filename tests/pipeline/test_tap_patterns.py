@@ -44,6 +44,19 @@ def test_a_pattern_gives_the_blocks_of_the_layers_written_out(
     assert second.run().code == 0 and second.outputs() == first.outputs()
 
 
+def test_a_function_or_every_tensor_of_a_layer_is_a_block(build: Any, make_config: Any, add_net: Any) -> None:
+    options = {"encode": ["geometry", "aligned"]}
+    outputs = []
+    for tap in ("blocks.0.0", "blocks.0.0.linear()", "blocks.0.0[*]"):
+        emit = ["proba", {"tap": tap, **options}]
+        inputs = ["base/mlp/proba", "base/mlp/*@geometry", "base/mlp/*@aligned"]
+        project = build(config=patterned(make_config, add_net, emit, inputs))
+        said = project.run()
+        assert said.code == 0, said.err
+        outputs.append((project.run_folder / "oof" / "meta.gated.csv").read_text())
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
 def test_a_pattern_as_text_and_one_member_for_every_block(build: Any, make_config: Any, add_net: Any) -> None:
     config = patterned(make_config, add_net, ["proba", "blocks.*.0:input"], ["base/mlp/proba"])
     linear = config["levels"]["base"]["linear"]

@@ -8,7 +8,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -45,6 +47,28 @@ def test_it_needs_no_fit_and_can_be_copied() -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(features)).transform(X), found)
     y = found.sum(axis=1) > np.median(found.sum(axis=1))
     assert make_pipeline(features, LogisticRegression()).fit(X, y).score(X, y) > 0.8
+
+
+def test_layers_given_themselves_are_found_in_clones_too() -> None:
+    expected = sf.TapFeatures(NET, taps=["1", "3"]).fit_transform(X)
+    for taps in ([NET[1], sf.Tap(NET[3])], {"a": NET[1], "b": "3"}):
+        features = sf.TapFeatures(NET, taps=taps)
+        copied = clone(clone(features))
+        assert copied.module is not NET
+        np.testing.assert_array_equal(features.fit_transform(X), expected)
+        np.testing.assert_array_equal(copied.fit_transform(X), expected)
+    assert clone(sf.TapFeatures(NET, taps=NET[1])).fit(X).get_feature_names_out()[0] == "1#000"
+    y = expected[:, 0] > 0
+    model = make_pipeline(sf.TapFeatures(NET, taps=[NET[1]]), LogisticRegression())
+    assert cross_val_score(model, X, y, cv=3).mean() > 0.6
+
+
+def test_functions_and_every_tensor_are_columns() -> None:
+    found = sf.TapFeatures(NET, taps=["0.linear()", "1[*]"]).fit(X)
+    np.testing.assert_allclose(
+        found.transform(X), sf.TapFeatures(NET, taps=["0", "1"]).fit_transform(X), atol=1e-6
+    )
+    assert found.get_feature_names_out()[6] == "1#000"
 
 
 def test_what_cannot_be_is_said() -> None:

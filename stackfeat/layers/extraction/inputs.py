@@ -550,7 +550,8 @@ def check_names(model: nn.Module, given: list[str]) -> None:
     if wrong and not takes_any_name:
         raise UsageError(
             f"named inputs must be arguments of {type(model).__name__}.forward ({', '.join(names)}); "
-            f"got {wrong[0]!r}.{suggest(str(wrong[0]), names)} Rename it, or give a tuple"
+            f"got {wrong[0]!r}.{suggest(str(wrong[0]), names)} Rename it, or give a tuple, or unpack=False if the "
+            "dict is one argument"
         )
 
 

@@ -35,7 +35,7 @@ from stackfeat.layers.extraction.placement import (
 )
 from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import preserve_state
-from stackfeat.layers.taps.tap import Pool, Taps, keyed, named_taps, resolve_taps
+from stackfeat.layers.taps.tap import Pool, Taps, keyed, resolve_taps, taps_by_name
 from stackfeat.layers.taps.values import Arguments, first_tensor, real_columns
 
 logger = logging.getLogger(__name__)
@@ -147,8 +147,7 @@ def find_plan(
     LayerNotFoundError, TapError
         If a tap cannot be read.
     """
-    by_name = [tap for _, tap in named_taps(model, taps)]
-    taps = dict(zip(taps, by_name, strict=True)) if isinstance(taps, Mapping) else by_name
+    taps = taps_by_name(model, taps)
     placement = replace(placement, as_written=function_owners(model, taps))
     names, head = source.names, source.head(HEAD_ROWS)
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)

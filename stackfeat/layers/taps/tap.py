@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import nn
 
@@ -339,6 +339,22 @@ def keyed(taps: Taps) -> list[tuple[str | None, Place]]:
     if isinstance(taps, Mapping):
         return list(taps.items())
     return [(None, tap) for tap in ([taps] if isinstance(taps, str | Tap | nn.Module) else taps)]
+
+
+def holds_layers(taps: Any) -> bool:
+    """Whether there are layers themselves among taps."""
+    if not isinstance(taps, str | Tap | nn.Module | Mapping | Iterable):
+        return False
+    given = [tap.layer if isinstance(tap, Tap) else tap for _, tap in keyed(cast(Taps, taps))]
+    return any(isinstance(tap, nn.Module) for tap in given)
+
+
+def taps_by_name(model: nn.Module, taps: Taps) -> Mapping[str, str | Tap] | list[str | Tap]:
+    """Return the same taps, those that are layers by their names."""
+    named = named_taps(model, taps)
+    if isinstance(taps, Mapping):
+        return {str(key): tap for key, tap in named}
+    return [tap for _, tap in named]
 
 
 def named_taps(model: nn.Module, taps: Taps) -> list[tuple[str | None, str | Tap]]:
