@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from inspect import Parameter
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, StackfeatError, UsageError, described, machine_fault
-from stackfeat.layers.activations.masks import says_padding
+from stackfeat.layers.activations.masks import KEEP, PADDING, says_padding, side_of, stem_of
 from stackfeat.layers.taps.signature import BY_NAME, BY_POSITION, forward_parameters, is_required, takes_array
 from stackfeat.layers.taps.values import first_tensor
 from stackfeat.registry.names import NET_FACTS
@@ -43,10 +44,13 @@ class Binding(NamedTuple):
         Positions of the arrays that are passed on, in that order.
     keywords : tuple of (str or None)
         The argument each goes to; None where it is simply the next positional one, as the first ones are.
+    masks : mapping of str to int
+        Arguments that ask for a mask, whose arrays are lengths: position of the sequences that these are of.
     """
 
     order: tuple[int, ...]
     keywords: tuple[str | None, ...]
+    masks: Mapping[str, int] = MappingProxyType({})
 
 
 def find_binding(module: nn.Module, names: Sequence[str], optional: Collection[str] = ()) -> Binding:
@@ -58,7 +62,8 @@ def find_binding(module: nn.Module, names: Sequence[str], optional: Collection[s
     names : sequence of str
         Names of the arrays, in the order of the config.
     optional : collection of str
-        Those that are left out where ``forward`` has no argument of their name: lengths of sequences.
+        Those that are left out where ``forward`` has no argument of their name: lengths of the sequences before
+        them. Where it asks for a padding mask instead, they become one.
 
     Notes
     -----
@@ -71,31 +76,53 @@ def find_binding(module: nn.Module, names: Sequence[str], optional: Collection[s
         If an array reaches no argument, or an argument that must be given gets none; if it cannot be known
         whether an array is the mask, lengths or target that an optional argument asks for.
     """
-    parameters = forward_parameters(module)
+    parameters, places = forward_parameters(module), {name: i for i, name in enumerate(names)}
     kinds = {parameter.kind for parameter in parameters}
-    given = {p.name: list(names).index(p.name) for p in parameters if p.kind in BY_NAME and p.name in names}
+    given = {p.name: places[p.name] for p in parameters if p.kind in BY_NAME and p.name in places}
+    left = [name for name in names if name in optional and name not in given]
+    asked = mask_argument([p.name for p in parameters if p.kind in BY_NAME and p.name not in given])
+    # Lengths follow the sequences that they are of.
+    masks = {asked: places[left[0]] - 1} if asked and len(left) == 1 and places[left[0]] else {}
     waiting = [name for name in names if name not in given and name not in optional]
-    for parameter in [p for p in parameters if p.name not in given and takes_array(p)]:
+    for parameter in [
+        p for p in parameters if takes_array(p) and p.name not in given and p.name not in masks
+    ]:
         if not waiting:
             break
         if not is_required(parameter) and is_not_an_input(parameter.name):
             raise unbound(module, names, f"{waiting[0]!r} would be its {parameter.name!r}", waiting)
-        given[parameter.name] = list(names).index(waiting.pop(0))
-    missing = [p.name for p in parameters if is_required(p) and p.name not in given]
+        given[parameter.name] = places[waiting.pop(0)]
+    missing = [p.name for p in parameters if is_required(p) and p.name not in given and p.name not in masks]
     if missing:
         raise unbound(module, names, f"nothing for {missing[0]!r}", waiting)
     positional = [p.name for p in parameters if p.kind in BY_POSITION]
     n_first = next((i for i, name in enumerate(positional) if name not in given), len(positional))
     first = [given.pop(name) for name in positional[:n_first]]
     if Parameter.VAR_POSITIONAL in kinds and n_first == len(positional):
-        first += [list(names).index(name) for name in waiting]
+        first += [places[name] for name in waiting]
     elif Parameter.VAR_KEYWORD in kinds:
-        is_full = not any(takes_array(p) for p in parameters if p.name in positional[n_first:])
-        rest = [name for name in names if name in waiting or (is_full and name in optional)]
-        given |= {name: list(names).index(name) for name in rest if name not in given}
+        is_full = not masks and not any(takes_array(p) for p in parameters if p.name in positional[n_first:])
+        given |= {name: places[name] for name in (*waiting, *(left if is_full else ()))}
     elif waiting:
         raise unbound(module, names, f"no argument for {waiting[0]!r}", waiting)
-    return Binding((*first, *given.values()), (*(None for _ in first), *given))
+    if masks:
+        given |= dict.fromkeys(masks, places[left[0]])
+    return Binding((*first, *given.values()), (*(None for _ in first), *given), masks)
+
+
+def mask_argument(names: Sequence[str]) -> str | None:
+    """Return the argument that asks for the padding of the net's own sequence, not of a target or memory."""
+    masks = [name for name in names if stem_of(name) in (*KEEP, *PADDING)]
+    own = [name for name in masks if side_of(name) is None] or [
+        name for name in masks if name.startswith("src")
+    ]
+    return own[0] if own else None
+
+
+def mask_for(argument: str, lengths: Tensor, sequences: Tensor) -> Tensor:
+    """Return what an argument that asks for a mask is given for lengths: 1 for real steps, or True for padding."""
+    real = torch.arange(sequences.shape[1], device=lengths.device)[None] < lengths[:, None]
+    return real.long() if stem_of(argument) in KEEP else ~real
 
 
 STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
@@ -134,11 +161,15 @@ def bind_inputs(module: nn.Module, names: Sequence[str], optional: Collection[st
 
     def forward(self: Any, *values: Any) -> Any:
         own = vars(self).get(OWN_FORWARD) or super(bound, self).forward
-        return own(*values[:n_first], **dict(zip(named, values[n_first:], strict=True)))
+        others = dict(zip(named, values[n_first:], strict=True))
+        for name, place in binding.masks.items():
+            others[name] = mask_for(name, others[name], values[binding.order.index(place)])
+        return own(*values[:n_first], **others)
 
     first = [p.name for p in forward_parameters(module) if p.kind in BY_POSITION]
     first += [f"array_{i}" for i in range(len(first), n_first)]
-    targets = (*first[:n_first], *named)
+    # Whoever looks at the arguments of the net sees lengths where it is given them.
+    targets = (*first[:n_first], *("lengths" if name in binding.masks else name for name in named))
     kinds = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *targets)]
     forward.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
     described = {"forward": forward, ORDER: binding.order, "__module__": base.__module__}

@@ -13,7 +13,9 @@ import transformers
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError
+from stackfeat.layers.extraction.extract import read_rows
 from stackfeat.layers.taps.layers import layer_names
+from stackfeat.layers.taps.tap import Tap
 from stackfeat.nets.build import NetSpec, bind_inputs, find_binding, input_order
 from stackfeat.sklearn.nets import NetClassifier
 
@@ -183,7 +185,8 @@ def test_one_array_never_ends_in_what_takes_anything() -> None:
     ids = torch.tensor([[1, 2, 3]])
     assert torch.equal(bert.eval()(ids).last_hidden_state, bert(input_ids=ids).last_hidden_state)
     assert find_binding(bert, ("attention_mask", "input_ids")).order == (1, 0)
-    assert find_binding(bert, ("words", "lengths"), ("lengths",)).order == (0,)
+    words = find_binding(bert, ("words", "lengths"), ("lengths",))
+    assert (words.order, words.keywords) == ((0, 1), (None, "attention_mask"))
 
 
 @pytest.mark.parametrize("script", [torch.jit.script, lambda net: torch.jit.trace(net, torch.ones(2, 3))])
@@ -246,6 +249,66 @@ def test_a_net_whose_arguments_have_defaults_trains_on_its_rows() -> None:
     y = (X[:, 0] > 0).astype(int)
     net = NetClassifier(Quiet, epochs=20, batch_size=32, random_state=0).fit(X, y)
     assert net.score(X, y) > 0.9
+
+
+class Padded(nn.Module):
+    def forward(self, x: Tensor, src_key_padding_mask: Any = None, tgt_key_padding_mask: Any = None) -> Any:
+        assert tgt_key_padding_mask is None
+        return src_key_padding_mask
+
+
+class Attended(nn.Module):
+    def forward(
+        self, x: Tensor, encoder_attention_mask: Any = None, attention_mask: Any = None, **others: Any
+    ) -> Any:
+        assert encoder_attention_mask is None and not others
+        return attention_mask
+
+
+class MustAttend(nn.Module):
+    def forward(self, x: Tensor, attention_mask: Tensor, *, scale: float = 1.0, **others: Any) -> Any:
+        assert not others
+        return attention_mask
+
+
+class NoMask(nn.Module):
+    def forward(self, x: Tensor, memory_key_padding_mask: Any = None) -> Any:
+        return memory_key_padding_mask
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (Padded, [[False, False, True], [False, False, False]]),
+        (Attended, [[1, 1, 0], [1, 1, 1]]),
+        (MustAttend, [[1, 1, 0], [1, 1, 1]]),
+        (NoMask, None),
+    ],
+)
+def test_lengths_become_the_mask_that_a_net_asks_for(net: type[nn.Module], expected: Any) -> None:
+    module, names = net(), ("words", "lengths")
+    bind_inputs(module, names, ("lengths",))
+    arrays = (torch.ones(2, 3, 4), torch.tensor([2, 3]))
+    given = module(*(arrays[index] for index in input_order(module, names, ("lengths",))))
+    assert expected == (None if given is None else given.tolist())
+
+
+def test_layers_of_a_net_that_was_given_a_mask_are_averaged_over_real_steps() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            assert attention_mask is not None
+            return (self.fc(x) * attention_mask[..., None]).sum(1)
+
+    net = Net()
+    bind_inputs(net, ("words", "lengths"), ("lengths",))
+    x, lengths = torch.randn(20, 3, 4), torch.randint(1, 4, (20,))
+    _, caught = read_rows(net, [x, lengths], {"fc": Tap("fc")}, device=torch.device("cpu"))
+    expected = torch.stack([row[:n].mean(0) for row, n in zip(net.fc(x), lengths, strict=True)])
+    np.testing.assert_allclose(caught["fc"], expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 class Two(nn.Module):
