@@ -19,7 +19,7 @@ import numpy as np
 from stackfeat.data.files.cells import Cells, text_cells
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.data.schema.columns import Column
-from stackfeat.data.schema.summary import CategorySummary, Finding, NumberSummary
+from stackfeat.data.schema.summary import RARE, CategorySummary, Finding, NumberSummary, is_beyond_chance
 from stackfeat.errors import DataWarning
 from stackfeat.registry.resolve import name_values, quoted, suggest
 from stackfeat.structure import structured
@@ -115,7 +115,8 @@ class TrainingSummary:
         """Compare a column of new rows: its cells, and what `column` read of them."""
         if not column.levels:
             numbers = column.measured(values)
-            return self._of_numbers(NumberSummary.of(column.name, column.type, numbers), numbers, column)
+            summary = NumberSummary.of(column.name, column.type, numbers)
+            return self._of_numbers(summary, numbers, column, self._unread(column, numbers, cells))
         then = self._categories[column.name]
         now = CategorySummary.of(column.name, values, column.levels)
         unseen: Counter[str] = Counter()
@@ -142,12 +143,31 @@ class TrainingSummary:
                 yield ColumnDrift.of(name, "", "", "extra", [Finding("extra", text.removesuffix("."))])
 
     def _of_numbers(
-        self, now: NumberSummary, numbers: np.ndarray, column: Column | None = None
+        self,
+        now: NumberSummary,
+        numbers: np.ndarray,
+        column: Column | None = None,
+        unread: Sequence[Finding] = (),
     ) -> ColumnDrift:
         then = self._numbers[now.name]
         written = _plain if column is None else column.written
-        found = then.compared(now, numbers, written)
+        # What cannot be read is not missing for another reason, too.
+        found = unread or then.compared(now, numbers, written)
         return ColumnDrift.of(now.name, then.kind, then.described(written), now.described(written), found)
+
+    def _unread(self, column: Column, numbers: np.ndarray, cells: Cells) -> list[Finding]:
+        """Return how many cells hold something that is read as missing: what is no date in a column of dates."""
+        is_missing = np.isnan(numbers)
+        if column.type != "date" or not is_missing.any():
+            return []
+        text, then = text_cells(cells, column.notation), self._numbers[column.name].cells
+        unread = is_missing & ~text.is_missing
+        n_unread = int(unread.sum())
+        if not is_beyond_chance(n_unread, len(numbers), then.n_missing, then.n_cells, RARE):
+            return []
+        example = quoted(text.block.texts[text.codes[unread][0]])
+        said = f"{n_unread} of {len(numbers)} cells are no dates such as 2024-01-31 and count as missing"
+        return [Finding("unread", f"{said}, such as {example}")]
 
 
 def _plain(number: float) -> str:

@@ -24,7 +24,7 @@ LEVELS = (0, 0.005, 0.01, 0.025, *(i / 20 for i in range(1, 20)), 0.975, 0.99, 0
 MOST_LEVELS = 50
 """Categories whose frequencies are remembered."""
 
-_RARE, _SURE = 5e-3, 1e-5
+RARE, _LIKELY, _SURE = 0.01, 0.05, 1e-5
 _LEAST_SHARE, _LEAST_MISSING, _LEAST_SHIFT = 0.01, 0.05, 0.2
 _KS_SURE, _KS_LIKELY = 2.7, 1.63
 _FAR, _LEAST_FAR, _TIMES, _FEWEST = 10.0, 0.001, 8.0, 8
@@ -125,10 +125,10 @@ class CellCount:
         before = f"{percent(self.missing_share)} in training"
         then, missing = (self.n_missing, self.n_cells), (now.n_missing, now.n_cells)
         if now.n_cells and not now.n_present:
-            if is_beyond_chance(*missing, *then, _RARE):
+            if is_beyond_chance(*missing, *then, RARE):
                 yield Finding("empty", f"all {now.n_cells} cells are empty, {before}")
             return
-        alpha = _SURE if self.n_missing else _RARE
+        alpha = _SURE if self.n_missing else RARE
         is_off = is_beyond_chance(*missing, *then, alpha)
         is_off |= is_beyond_chance(now.n_present, now.n_cells, self.n_present, self.n_cells)
         if is_off and abs(now.missing_share - self.missing_share) > _LEAST_MISSING:
@@ -259,7 +259,7 @@ class NumberSummary:
         is_many = is_beyond_chance(round(share * n_rows), n_rows, n_expected, self.n_rows)
         is_far = np.abs(numbers - (low + high) / 2) > _FAR * max((high - low) / 2, abs(high) * 1e-9)
         n_far = int(np.ceil(is_far.mean() * n_rows))
-        are_far = is_far.mean() > _LEAST_FAR and is_beyond_chance(n_far, n_rows, 0, self.n_rows, _RARE)
+        are_far = is_far.mean() > _LEAST_FAR and is_beyond_chance(n_far, n_rows, 0, self.n_rows, _LIKELY)
         return bool((is_many and share > _LEAST_SHARE) or are_far)
 
     def _factor(self, numbers: np.ndarray, now: NumberSummary) -> str:
@@ -347,10 +347,10 @@ class CategorySummary:
         if not n_cells or not n_training:
             return
         hint = Hint.of(unseen, levels)
-        alpha = _SURE if self.n_once else _RARE
+        alpha = _SURE if self.n_once else RARE
         is_more = is_beyond_chance(n_unseen, n_cells, self.n_once, n_training, alpha)
         is_more &= n_unseen / n_cells - self.n_once / n_training > _LEAST_SHARE
-        if is_more or is_beyond_chance(hint.n_cells, n_cells, 0, n_training, _RARE):
+        if is_more or is_beyond_chance(hint.n_cells, n_cells, 0, n_training, _LIKELY):
             said = f"{n_unseen} of {n_cells} cells are not among training's values"
             examples = quote_values(text for text, _ in unseen.most_common(3))
             yield Finding("unseen", f"{said}, such as {examples}{hint.told(n_unseen)}")

@@ -56,6 +56,10 @@ CHANGES: dict[str, tuple[Any, dict[str, str]]] = {
         lambda frame: frame.assign(day=frame["day"].str.replace("2024", "2026")),
         {"day": "range"},
     ),
+    "dates of another form": (
+        lambda frame: frame.assign(day=frame["day"].str[8:] + ". of " + frame["day"].str[5:7]),
+        {"day": "unread"},
+    ),
     "all true": (lambda frame: frame.assign(paid=True), {"paid": "shift"}),
     "one more": (lambda frame: frame.assign(Fares=1.0), {"Fares": "extra"}),
     "three at once": (
