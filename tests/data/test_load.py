@@ -89,6 +89,17 @@ def test_labels_keep_the_type_of_the_file(
     assert [str(train.task.classes[code]) for code in train.labels[:2]] == labels
 
 
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [(["0", "1", "2"], [2, 0, 1]), (["0.0", "1.0", "2.5"], [2.5, 0, 1]), (["0", "1", "2"], ["2", "0", "1"])],
+)
+def test_an_order_of_numbers_is_one_of_classes(labels: list[str], order: list[Any], tmp_path: Path) -> None:
+    text = "a,y\n" + "".join(f"{i},{labels[i % 3]}\n" for i in range(9))
+    train = _load(tmp_path, text, task="multiclass", class_order=order).train
+    assert train.task.classes == tuple(float(one) for one in order)
+    assert train.labels.tolist() == [1, 2, 0] * 3
+
+
 def test_positive_is_the_greater_label_unless_named(tmp_path: Path) -> None:
     assert _load(tmp_path, MIXED, id="id").schema.task.positive == 1
     assert _load(tmp_path, MIXED, id="id", positive="no").schema.task.positive == 0

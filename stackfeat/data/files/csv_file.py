@@ -176,16 +176,16 @@ def _decode(path: Path, content: bytes, encoding: str) -> str:
         is_text = codecs.lookup(encoding).name not in _NO_TEXT
     if not is_text:
         raise DataError(
-            f"{path}: data.encoding must be a known encoding; got {quoted(encoding)}; try latin-1"
+            f"{path}: data.encoding must be a known encoding; got {quoted(encoding)}; try cp1252 or latin-1"
         )
     name = "UTF-8" if encoding.startswith("utf-8") else encoding
-    with parsing(path, f"the file is not {name}", "set data.encoding, such as latin-1"):
+    with parsing(path, f"the file is not {name}", "set data.encoding, such as cp1252 or latin-1"):
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError as error:
             wrong = f"byte 0x{content[error.start]:02X} at {error.start}"
             raise DataError(
-                f"{path}: the file is not {name} ({wrong}); set data.encoding, such as latin-1"
+                f"{path}: the file is not {name} ({wrong}); set data.encoding, such as cp1252 or latin-1"
             ) from error
     if "\0" in text:
         raise DataError(

@@ -158,7 +158,7 @@ class RoleCells:
     """
 
     def __init__(self, texts: NumberTexts, names: Sequence[str], amounts: Sequence[str], where: str) -> None:
-        self.texts, self.where = texts, where
+        self.texts, self.amounts, self.where = texts, amounts, where
         self.settled: dict[str, Settled] = {}
         notations = {name: notation_of(texts.options, name) for name in names}
         self._cells = dict(column_cells(texts.frame[list(notations)], notations))
@@ -169,14 +169,15 @@ class RoleCells:
         """Return the cells of a column in their notation; DataError where it is not clear which numbers they are."""
         cells, look = self._cells[name], self._looks.get(name)
         if look is None or not isinstance(cells, TextCells):
+            if name in self.amounts and (doubt := self.texts.grouped(name)):
+                self.settled[name] = Settled(None, doubt)
             return cells
         settled = self.settled[name] = self.texts.settle(look)
         if not look.ways:
             # The reader of the role names the cells that are no numbers, and their rows.
             return cells.under(replace(look.nearest, missing=cells.block.notation.missing))
         if settled.notation is None:
-            doubt = str(settled.guess).replace(NO_NUMBERS, "must hold numbers")
-            raise DataError(f"{self.where}: {doubt}")
+            raise DataError(f"{self.where}: {str(settled.guess).replace(NO_NUMBERS, 'must hold numbers')}")
         return cells.under(settled.notation)
 
 
@@ -230,7 +231,7 @@ def type_columns(
         if isinstance(one, str):
             typed.left_out[name] = one
         elif one is not None:
-            typed.columns[name] = (_with_comma(*one, texts, typed), one[1])
+            typed.columns[name] = (_with_comma(one[0], texts, typed), one[1])
     if not typed.columns and (names or options.inputs is None):
         doubts = "".join(f"\n{where}: {doubt}" for doubt in [*typed.all_doubts()][:_FEW])
         got = f"got none but {name_values(names) or 'roles'}"
@@ -248,28 +249,17 @@ def _look(name: str, cells: Cells, texts: NumberTexts) -> Look | None:
     return texts.look(cells)
 
 
-def _with_comma(column: Column, values: np.ndarray, texts: NumberTexts, typed: TypedColumns) -> Column:
-    """Return a column of whole numbers as one of a file with decimal commas, for later files that have fractions.
-
-    One with points between groups of three digits is doubtful there.
-    """
-    is_comma_file = texts.proofs == {","} and column.type == "numeric" and column.notation.is_plain
-    if not is_comma_file or not isinstance(texts.frame[column.name].dtype, pd.StringDtype):
+def _with_comma(column: Column, texts: NumberTexts, typed: TypedColumns) -> Column:
+    """Return a column of whole numbers as one of a file with decimal commas, for later files that have fractions."""
+    if column.type != "numeric" or not column.notation.is_plain:
         return column
+    if doubt := texts.grouped(column.name):
+        typed.doubts[column.name] = doubt
     cells = texts.frame[column.name]
-    with_point = cells[cells.str.contains(".", regex=False)].str.strip()
-    if len(with_point) == 0:
-        return replace(column, notation=replace(column.notation, decimal=","))
-    if with_point.str.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}").all():
-        key = option("thousands", column.name, ".")
-        said = (
-            f"{quoted(column.name)} is read with a decimal point, although other columns have decimal commas"
-        )
-        example = quoted(with_point.iloc[0])
-        typed.doubts[column.name] = Guess(
-            f"{said}: {example}", f"if the point stands between thousands: {key}", True
-        )
-    return column
+    if texts.proofs != {","} or not isinstance(cells.dtype, pd.StringDtype):
+        return column
+    has_point = cells.str.contains(".", regex=False).any()
+    return column if has_point else replace(column, notation=replace(column.notation, decimal=","))
 
 
 def _count_missing(typed: TypedColumns, name: str, cells: Cells) -> None:

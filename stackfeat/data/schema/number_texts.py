@@ -21,6 +21,8 @@ from stackfeat.registry.resolve import quoted
 
 _SURE_NUMBER = re.compile(r"[(+\-\u2212]|0,|\d+,\d{5,}")
 _PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_GROUP = r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}"
+_FEWEST_GROUPS = 20
 _MOST_POINTS = 0.45
 _FEW = 5
 NO_NUMBERS = "is not read as numbers"
@@ -91,6 +93,25 @@ class NumberTexts:
                 if texts.str.fullmatch(r"\s*[+-]?\d*\.\d+\s*").mean() > _MOST_POINTS:
                     return True
         return False
+
+    def grouped(self, name: str) -> Guess | None:
+        """Return a doubt where every point of a column of numbers may stand between thousands.
+
+        So it may in files with decimal commas, and in those with semicolons where nothing says what the comma is.
+        """
+        is_likely = self.proofs == {","} or (not self.proofs and self.frame.attrs.get(SEPARATOR) == ";")
+        texts = self.frame[name]
+        if not is_likely or self.options.decimal or not isinstance(texts.dtype, pd.StringDtype):
+            return None
+        with_point = texts[texts.str.contains(".", regex=False)].str.strip().unique()
+        if len(with_point) == 0 or not pd.Series(with_point).str.fullmatch(_GROUP).all():
+            return None
+        if self.proofs or len(with_point) >= _FEWEST_GROUPS:
+            said = f"{quoted(name)} is read with a decimal point: {quoted(with_point[0])}"
+            return Guess(
+                said, f"if the point stands between thousands: {option('thousands', name, '.')}", True
+            )
+        return None
 
     def _other_meaning(self, look: Look, way: Notation) -> Guess | None:
         """Return a doubt where numbers may be lists of two as well, or codes in groups."""

@@ -106,7 +106,7 @@ def _in_order(
 ) -> tuple[tuple[Label, ...], np.ndarray]:
     """Return the classes in the order that the config gives or the file brings, and the codes that go with it."""
     texts = [str(label) for label in classes]
-    order = [str(label) for label in (given if given is not None else brought or ())]
+    order = [_as_class(label, classes) for label in (given if given is not None else brought or ())]
     if given is None:
         # A file may bring categories that no row has.
         order = [label for label in order if label in texts]
@@ -125,6 +125,14 @@ def _in_order(
     places = [texts.index(label) for label in order]
     rank = np.argsort(places)
     return tuple(classes[place] for place in places), rank[codes].astype(np.int64)
+
+
+def _as_class(label: Label, classes: Sequence[Label]) -> str:
+    """Return a label as the text of the class that it is: 2 is the class 2.0."""
+    if isinstance(label, int | float) and not isinstance(label, bool):
+        equal = [one for one in classes if isinstance(one, int | float) and one == label]
+        return str(next((one for one in equal if not isinstance(one, bool)), label))
+    return str(label)
 
 
 def of_classes(task: Task, options: DataOptions, is_brought: bool) -> Iterator[Guess]:

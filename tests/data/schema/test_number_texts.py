@@ -216,7 +216,7 @@ def test_points_between_groups_are_doubtful_in_a_file_with_decimal_commas(tmp_pa
     dotted = [text.replace(",", ".") for text in AMBIGUOUS]
     written(tmp_path, dotted, ";", a=["0,5", "12,25"] * 30)
     with pytest.warns(
-        DataWarning, match=r"'w' is read with a decimal point.*: '1.100'; .*data.thousands: \{w: '.'\}"
+        DataWarning, match=r"'w' is read with a decimal point: '1.100'; .*data.thousands: \{w: '.'\}"
     ):
         np.testing.assert_allclose(numbers(read(tmp_path).train), [float(text) for text in dotted])
     told = numbers(read(tmp_path, thousands={"w": "."}).train)
@@ -224,6 +224,24 @@ def test_points_between_groups_are_doubtful_in_a_file_with_decimal_commas(tmp_pa
     # Two places behind the point are no group.
     written(tmp_path, [f"{i}.25" for i in range(60)], ";", a=["0,5", "12,25"] * 30)
     assert numbers(read(tmp_path).train)[7] == 7.25
+
+
+def test_points_between_groups_alone_are_doubtful_in_a_file_with_semicolons(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    dotted = [text.replace(",", ".") for text in AMBIGUOUS]
+    for separator in (",", ";"):
+        frame = pd.DataFrame({"a": dotted, "y": dotted[::-1]})
+        frame.to_csv(tmp_path / "train.csv", sep=separator, index=False)
+        load(DataOptions(train="train.csv", target="y"), tmp_path, "regression", "rmse")
+        texts = [str(warning.message) for warning in recwarn.list]
+        if separator == ",":
+            assert not texts
+    for name, example in (("a", dotted[0]), ("y", dotted[-1])):
+        assert any(f"'{name}' is read with a decimal point: '{example}'" in text for text in texts)
+    told = {"train": "train.csv", "target": "y", "thousands": "."}
+    train = load(DataOptions.model_validate(told), tmp_path, "regression", "rmse").train
+    assert train.labels.tolist() == [float(text.replace(".", "")) for text in dotted[::-1]]
 
 
 def test_words_may_stand_in_most_cells_where_the_others_are_numbers(tmp_path: Path) -> None:
