@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -89,15 +89,32 @@ def check_every_layer(net: nn.Module, inputs: Inputs) -> Counter[str]:
     for name in names:
         if (values := rows_of(by_hand[name], of_fewer.get(name), n_rows)) is not None:
             rows[name] = values
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        extracted = sf.extract(net, dict(inputs), list(rows), pool="none", batch_size=n_rows, device="cpu")
-    for name, values in rows.items():
-        found = torch.from_numpy(extracted[name]).reshape(n_rows, -1)
-        scale = float(values.abs().max()) or 1.0
-        torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-5 * scale, equal_nan=True, msg=name)
+    for group in grouped(rows):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            extracted = sf.extract(net, dict(inputs), group, pool="none", batch_size=n_rows, device="cpu")
+        for name in group:
+            found = torch.from_numpy(extracted[name]).reshape(n_rows, -1)
+            scale = float(rows[name].abs().max()) or 1.0
+            torch.testing.assert_close(
+                found, rows[name], rtol=1e-4, atol=1e-5 * scale, equal_nan=True, msg=name
+            )
     counts["extracted"] = len(rows)
     return counts
+
+
+def grouped(rows: dict[str, Tensor], most: int = 4_000_000) -> Iterator[list[str]]:
+    """Yield names of layers whose values are few enough to be held for several passes at once."""
+    group: list[str] = []
+    n_held = 0
+    for name, values in rows.items():
+        if group and n_held + values.numel() > most:
+            yield group
+            group, n_held = [], 0
+        group.append(name)
+        n_held += values.numel()
+    if group:
+        yield group
 
 
 def rows_of(values: Tensor, fewer: Tensor | None, n_rows: int) -> Tensor | None:

@@ -274,16 +274,21 @@ def mixes_columns(
     if any(isinstance(arg, torch.ScriptObject) for arg in args):
         return True  # packed weights of a quantised layer
     if space != "aten":
-        return any(sum(size > 1 for size in tensor.shape) > 1 for _, tensor in weights)
+        return any(is_matrix(tensor) for _, tensor in weights)
     if CONTRACTION.fullmatch(name):
         bias = BIAS.fullmatch(name)
         skipped = None if bias is None else 0 if bias["first"] else 2
         return any(place != skipped for place, _ in weights)
     if name in ("mul", "sub") and weights:
-        # x[..., None] * weight: a product with every weight.
+        # x[..., None] * weight, a product with every weight; m * weight before a sum, weights of each class.
         n_data = max(tensor.numel() for _, tensor, value in read if value.is_data)
-        return any(tensor.numel() > 1 for _, tensor in weights) and outputs[0].numel() > n_data
+        grows = outputs[0].numel() > n_data and any(tensor.numel() > 1 for _, tensor in weights)
+        return grows or (name == "mul" and any(is_matrix(tensor) for _, tensor in weights))
     return False
+
+
+def is_matrix(tensor: Tensor) -> bool:
+    return sum(size > 1 for size in tensor.shape) > 1
 
 
 def operands(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[int | str, Tensor]]:

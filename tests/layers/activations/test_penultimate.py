@@ -578,6 +578,25 @@ class Returned(nn.Module):
         return self.make(self.net(x))
 
 
+def test_a_row_of_weights_for_each_class_is_a_head_though_no_layer_is_called() -> None:
+    class Labelled(nn.Module):
+        """Each class looks at the steps by itself and has weights for what it sees."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.look, self.final = body(nn.LayerNorm(6)), nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.blocks(x)
+            seen = mark("seen", self.look(x).transpose(1, 2).softmax(2) @ x)
+            return (self.final.weight * seen).sum(2) + self.final.bias
+
+    with pytest.raises(
+        TapError, match=r"got the weights final.weight used by functional code.*mark\('features'"
+    ):
+        find_penultimate(Labelled(), torch.randn(4, 5, 3))
+
+
 def test_embeddings_are_no_heads_tied_or_not() -> None:
     class Words(nn.Module):
         def __init__(self, tied: bool) -> None:
