@@ -33,7 +33,7 @@ def test_raw_activations_are_found_and_warned_of_once(
     net = {
         "net": "mlp",
         "params": {"hidden": [64]},
-        "train": {"epochs": 25, "batch_size": 16},
+        "train": {"epochs": 25, "batch_size": 16, "lr": 5e-3},
         "emit": ["proba", {"tap": "penultimate", "encode": ["raw", "geometry"]}],
     }
     config["levels"] = {"base": {"mlp": net}}
