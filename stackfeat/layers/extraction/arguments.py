@@ -36,11 +36,11 @@ Names = tuple[str | None, ...]
 PLAIN = (bool, int, float, str, type(None))
 
 
-@dataclass(frozen=True, eq=False)
 class Constant:
-    """An argument that is the same for all rows."""
+    """An argument that is the same for all rows; no dataclass, whose fields would be looked into."""
 
-    value: Any
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 @dataclass(frozen=True, eq=False)

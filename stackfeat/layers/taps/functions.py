@@ -135,7 +135,7 @@ class FunctionCalls:
     Attributes
     ----------
     heard : dict of nn.Module to (dict of str to int)
-        How often each function was called by the layers in `wanted`, since the pass began.
+        How often each function was called by the layers in `wanted` that ran, since the pass began.
     """
 
     model: nn.Module
@@ -205,6 +205,8 @@ class FunctionCalls:
     def on_begin(self, layer: nn.Module, _args: Any) -> None:
         if self.is_listening and self.frames:
             self.frames[-1].runs = True
+            if self.names_of(layer) is not None:
+                self.heard.setdefault(layer, {})
 
     def on_end(self, layer: nn.Module, _args: Any, _output: Any) -> None:
         frame = self.frame_of(layer)

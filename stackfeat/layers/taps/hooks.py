@@ -489,8 +489,9 @@ def never_fired(read: Read, session: HookSession) -> TapError:
             f"tap {read.key!r} must name a layer or a mark that the net passes; got marks {passed}; "
             "stackfeat.list_layers(model, *example) shows both"
         )
-    if read.function and session.functions is not None:
-        calls = [session.functions.heard.get(layer, {}) for layer in read.modules]
+    heard = {} if session.functions is None else session.functions.heard
+    calls = [heard[layer] for layer in read.modules if layer in heard]
+    if read.function and calls:
         return TapError(f"tap {read.key!r} cannot be read: {no_such_call(read, calls)}")
     called = max((n for (_, name), n in session.counts.items() if name in read.layers), default=0)
     got = f"{called} calls" if called else "no call"

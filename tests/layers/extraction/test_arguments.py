@@ -89,6 +89,21 @@ def test_a_constant_as_long_as_a_batch_is_no_column(n_rows: int) -> None:
     assert close(found["head:input"], x[:, :1] * weights)
 
 
+def test_a_tensor_that_is_constant_is_not_taken_for_the_rows() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, *, attention_mask: Tensor, lengths: Tensor, x: Tensor) -> Tensor:
+            return self.head(x * attention_mask + lengths.sum())
+
+    net, x = Named().eval(), torch.randn(30, 6, 4)
+    constants = {"attention_mask": torch.ones(6, 4), "lengths": torch.tensor([1, 2, 3])}
+    found = extract(net, {"x": x}, "head", batch_size=16, constants=constants)
+    assert close(found["head"], net(x=x, **constants).mean(1))
+
+
 def test_constants_go_with_every_kind_of_inputs() -> None:
     net, x = Scaled().eval(), torch.randn(40, 4)
     expected = net(2.0, x)

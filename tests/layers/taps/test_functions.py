@@ -202,6 +202,24 @@ def test_a_function_that_is_not_called_names_those_that_are() -> None:
         pass
 
 
+def test_a_layer_that_hooks_do_not_hear_leaves_its_functions_to_its_caller() -> None:
+    class Caller(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.unused = Block(), Block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block.forward(x)
+
+    net, x = Caller(), torch.randn(3, 4)
+    with tapped(net, ["add()", "block.add()", "unused.add()"]) as caught:
+        net(x)
+    assert torch.equal(caught["add()"], by_hand(net.block, x)["add()"])
+    for tap in ("block.add()", "unused.add()"):
+        with pytest.raises(TapError, match=r"got no call; .* layers called by .forward\(\)"):
+            caught[tap]
+
+
 def test_a_net_that_did_not_run_itself_says_so() -> None:
     net = Net()
     with tapped(net, ["softmax()"]) as caught:
