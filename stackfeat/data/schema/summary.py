@@ -24,7 +24,7 @@ LEVELS = (0, 0.005, 0.01, 0.025, *(i / 20 for i in range(1, 20)), 0.975, 0.99, 0
 MOST_LEVELS = 50
 """Categories whose frequencies are remembered."""
 
-RARE, _LIKELY, _SURE = 0.01, 0.05, 1e-5
+RARE, _LIKELY, _UNLIKELY, _SURE = 0.01, 0.05, 1e-3, 1e-5
 _LEAST_SHARE, _LEAST_MISSING, _LEAST_SHIFT = 0.01, 0.05, 0.2
 _KS_SURE, _KS_LIKELY = 2.7, 1.63
 _FAR, _LEAST_FAR, _TIMES, _FEWEST = 10.0, 0.001, 8.0, 8
@@ -125,7 +125,7 @@ class CellCount:
         before = f"{percent(self.missing_share)} in training"
         then, missing = (self.n_missing, self.n_cells), (now.n_missing, now.n_cells)
         if now.n_cells and not now.n_present:
-            if is_beyond_chance(*missing, *then, RARE):
+            if is_beyond_chance(*missing, *then, _UNLIKELY if self.n_missing else RARE):
                 yield Finding("empty", f"all {now.n_cells} cells are empty, {before}")
             return
         alpha = _SURE if self.n_missing else RARE
