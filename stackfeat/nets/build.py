@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, StackfeatError, UsageError, described, machine_fault
 from stackfeat.layers.activations.masks import KEEP, PADDING, says_padding, side_of, stem_of
+from stackfeat.layers.taps.runtime import without_values
 from stackfeat.layers.taps.signature import BY_NAME, BY_POSITION, forward_parameters, is_required, takes_array
 from stackfeat.layers.taps.values import first_tensor
 from stackfeat.registry.names import NET_FACTS
@@ -299,6 +300,8 @@ class NetSpec:
         named = inspect.signature(self.cls).parameters
         facts = {name: getattr(self, name) for name in NET_FACTS if name in named}
         module = make_module(self.cls, facts | dict(self.params), MemberError, "correct the member's params")
+        if problem := without_values(module):
+            raise MemberError(problem)
         if self.input_names:
             bind_inputs(module, self.input_names, self.optional)
         if self.output_item != 0 or self.output == "none":

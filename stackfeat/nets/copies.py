@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from stackfeat.errors import UsageError
 from stackfeat.executors._compat import dumps
+from stackfeat.layers.taps.runtime import without_values
 
 
 class ModuleCopies:
@@ -34,10 +35,12 @@ class ModuleCopies:
     Raises
     ------
     UsageError
-        If it cannot be copied.
+        If it cannot be copied, or has weights without values.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        if problem := without_values(module):
+            raise UsageError(problem)
         self.module = copied(module, to_cpu=True)
         self.accepts_categories = bool(getattr(module, "accepts_categories", False))
         self.__name__ = type(module).__name__

@@ -201,6 +201,11 @@ def check_rows_independent(module: nn.Module, inputs: Sequence[Tensor]) -> None:
     """
     report = examine(module, (), tuple(values.clone() for values in inputs))
     where = "the output"
+    if report.scaled:
+        raise MemberError(
+            "a row's output must not depend on other rows of its batch; got dynamic quantisation, which rounds by a "
+            f"scale of the whole batch, in {', '.join(report.scaled[:5])}; give the net as it was before quantisation"
+        )
     if report.reordered:
         raise MemberError(
             f"{REORDER.format(where=where)}; put them back in order before the net returns them"

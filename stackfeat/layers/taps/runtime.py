@@ -264,6 +264,18 @@ def matmul_path(device_kind: str) -> AbstractContextManager[None]:
     return MATMUL.use(change, precision)
 
 
+def without_values(model: nn.Module) -> str | None:
+    """Say which weights of a net have no values, and what to do; None where all have."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    empty = [name for name, weight in named if weight.device.type == "meta"]
+    if not empty:
+        return None
+    return (
+        f"every weight must have values; got weights on the meta device ({', '.join(empty[:3])}); fill them: "
+        "model.to_empty(device='cpu'), then model.load_state_dict(...)"
+    )
+
+
 @contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
     """Put back what a forward pass may change, also after an exception.
@@ -287,12 +299,8 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
             f"every layer must have its shape; got lazy layers {', '.join(lazy[:5])}; run one batch through the "
             "net first"
         )
-    named = [*model.named_parameters(), *model.named_buffers()]
-    if empty := [name for name, weight in named if weight.device.type == "meta"]:
-        raise TapError(
-            f"every weight must have values; got weights on the meta device ({', '.join(empty[:3])}); fill them: "
-            "model.to_empty(device='cpu'), then model.load_state_dict(...)"
-        )
+    if problem := without_values(model):
+        raise TapError(problem)
     gradients = [(weight, weight.requires_grad) for weight in model.parameters()]
     buffers = [
         (part, name, values, values.clone())

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.ao import quantization
 
-from stackfeat.errors import TapError
+from stackfeat.errors import MemberError, TapError
 from stackfeat.layers.activations.listing import list_layers
 from stackfeat.layers.activations.penultimate import find_penultimate
 from stackfeat.layers.extraction.extract import extract, read_rows
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.quantised import scales_by_batch
 from stackfeat.layers.taps.tap import Tap
+from stackfeat.sklearn.nets import NetClassifier
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 
@@ -106,6 +107,11 @@ def test_what_comes_before_the_first_scale_is_exact() -> None:
 def test_results_are_never_made_of_it() -> None:
     with pytest.raises(TapError, match="dynamic quantisation"):
         read_rows(dynamic(plain()), [X], {"0": Tap("0")}, device=torch.device("cpu"))
+
+
+def test_a_member_is_told_that_it_is_quantised() -> None:
+    with pytest.raises(MemberError, match=r"dynamic quantisation.*as it was before quantisation"):
+        NetClassifier(dynamic(plain()), epochs=1).fit(np.ones((40, 6)), np.arange(40) % 2)
 
 
 def test_weights_alone_in_half_precision_are_exact() -> None:

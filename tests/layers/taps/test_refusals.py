@@ -161,6 +161,11 @@ def test_weights_without_values_are_refused() -> None:
             with pytest.raises(TapError, match=rf"meta device \({named}.*model.to_empty"):
                 read(net)
     assert list_layers(empty).names == ("0", "1", "2")
+    y = np.arange(20) % 2
+    with pytest.raises(UsageError, match=r"meta device \(0.weight"):
+        NetClassifier(empty, epochs=1).fit(X.numpy(), y)
+    with torch.device("meta"), pytest.raises(MemberError, match=r"meta device \(0.weight"):
+        NetClassifier(plain, epochs=1).fit(X.numpy(), y)
 
 
 def test_an_exported_net_is_refused_and_an_unflattened_one_is_read() -> None:
