@@ -48,7 +48,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 
-_RESUME = "interrupted; finished units are stored: run the same command to go on"
+_RESUME = "interrupted; finished jobs are stored: run the same command to go on"
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A config file (YAML).")]
 

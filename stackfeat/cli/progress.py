@@ -70,7 +70,7 @@ class TerminalProgress:
 
     def table(self) -> Table:
         """Return the table of members and their jobs."""
-        table = Table("member", "units", box=None, title_justify="left", title=self._title())
+        table = Table("member", "jobs", box=None, title_justify="left", title=self._title())
         for member, units in self.states.items():
             table.add_row(one_line(member), " ".join(_MARKS[state] for state in units.values()))
         return table
@@ -110,7 +110,7 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
         console.print(continued(f"failed: {name}: {reason}"), style="red", markup=False, soft_wrap=True)
     for name in result.left_out:
         console.print(one_line(f"left out for lack of time: {name}"), style="yellow", markup=False)
-    console.print(f"units computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
+    console.print(f"jobs computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
     files = {} if result.submission is None else {"submission": result.submission}
     files |= {"leaderboard": result.folder / "leaderboard.csv", "report": result.report}
     files |= {"OOF": result.folder / "oof", "predictor": result.folder / "predictor"}

@@ -28,6 +28,7 @@ from stackfeat.tasks.task import TASKS, task_class
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stackfeat.data.schema.column_types import TypedColumns
     from stackfeat.data.schema.columns import Column
 
 
@@ -40,6 +41,7 @@ RARE = 0.1
 SKEWED, STRAIGHT = 2.0, 1.0
 _MOST_SAID = 12
 _ID_NAME = re.compile(r"(^|[_ -])(id|Id|ID|key|index|uuid)$|[a-z]I[dD]$")
+_ROW_NAME = re.compile(r"(row[ _-]?)?(id|index|uuid|key)", re.IGNORECASE)
 _GROUPS = (
     "group|patient|subject|person|user|customer|client|owner|household|family|site|student|pupil|query|session|"
     "hospital|school"
@@ -91,6 +93,7 @@ class _Draft:
     transform_reason: str = ""
     transform: str | None = None
     dropped: dict[str, list[str]] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
     n_folds: int = 5
     fold_reason: str = "auto: by time, group, class, whichever the data have"
     n_columns: int = 0
@@ -341,13 +344,31 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, target: str, wishes: Wi
     if draft.group is None:
         draft.group, draft.group_reason = _guess_group(frame, list(columns))
     for name in columns:
-        if name not in (draft.id, draft.group) and _ID_NAME.search(name) and _names_rows(frame[name]):
+        is_called_so = name not in (draft.id, draft.group) and _ID_NAME.search(name)
+        if is_called_so and _names_rows(frame[name]):
             draft.leave_out("names of rows", name)
+        elif is_called_so and _ROW_NAME.fullmatch(name):
+            draft.leave_out("called like the names of rows, but some stand in several", name)
+    _settle(draft, typed)
     draft.dates = tuple(name for name, column in columns.items() if column.type == "date")
     draft.n_columns = sum(_width(column) for name, column in columns.items() if name not in draft.drop)
 
 
 _REASONS = {"no values": "empty", "free text": "free text, which is not built yet"}
+
+
+def _settle(draft: _Draft, typed: TypedColumns) -> None:
+    """Decide what looks like something else, so that no run has to warn of it."""
+    doubtful = [name for name, settled in typed.settled.items() if settled.guess is not None]
+    for name in (*doubtful, *typed.doubts):
+        column = typed.columns.get(name, (None, None))[0]
+        if name in typed.doubts and (column is None or column.type == "categorical"):
+            texts = draft.dropped.get(_REASONS["free text"], [])
+            draft.dropped[_REASONS["free text"]] = [one for one in texts if one != name]
+            draft.leave_out("dates that are not written like 2026-11-21", name)
+        elif column is not None and name not in draft.drop:
+            draft.types[name] = "categorical"
+    draft.dropped = {reason: names for reason, names in draft.dropped.items() if names}
 
 
 def _width(column: Column) -> int:
@@ -365,14 +386,14 @@ def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, w
     if str(test).startswith(BUILTIN):
         return
     there = set(table_format(test).names(test, options))
-    roles = {target, draft.id, draft.group, draft.time}
-    for name in map(str, frame.columns):
-        if name not in there and name not in roles and name not in draft.drop:
-            draft.leave_out(f"not in {test.name}", name)
     if wishes.id is not None and wishes.id not in there:
         raise DataError(f"{test} must have the id column {wishes.id!r} too; add it, or choose another --id")
     if draft.id not in there:
         draft.id = None
+    roles = {target, draft.id, draft.group, draft.time}
+    for name in map(str, frame.columns):
+        if name not in there and name not in roles and name not in draft.drop:
+            draft.leave_out(f"not in {test.name}", name)
     left = [name for name in map(str, frame.columns) if name not in {*roles, *draft.drop}]
     if not left:
         raise DataError(

@@ -89,13 +89,13 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
             n_units += len(units)
             lines += _member_lines(node, units, missing)
             lines += [f"    {line}" for line in nets.get(node.full_name, ())]
-    lines.append(_UNITS)
+    lines.append(_JOBS)
     stored = f" ({n_units - n_missing} of {n_units} are stored)" if n_missing < n_units else ""
-    lines.append(f"{n_missing} units to compute{stored}; results go to {one_line(folder)}")
+    lines.append(f"{n_missing} jobs to compute{stored}; results go to {one_line(folder)}")
     return "\n".join(lines)
 
 
-_UNITS = "units: a fit for each fold and repeat; above the first level one on all rows too; an alignment for each tap"
+_JOBS = "jobs: a fit for each fold and repeat; above the first level one on all rows too; an alignment for each tap"
 
 
 def _data_lines(planner: Planner) -> list[str]:
@@ -116,7 +116,7 @@ def _data_lines(planner: Planner) -> list[str]:
 def _member_lines(node: Node, units: Sequence[Job], missing: Sequence[Job]) -> list[str]:
     reads = one_line(", ".join((*node.raw, *node.blocks)))
     gives = one_line(", ".join(output.name for output in node.outputs))
-    state = f"{len(missing)} of {len(units)} units to compute" if missing else "stored"
+    state = f"{len(missing)} of {len(units)} jobs to compute" if missing else "stored"
     if 0 < len(missing) < len(units):
         labels = [job.label.removeprefix(f"{node.full_name} ") for job in missing]
         state += f": {one_line(', '.join(labels))}"

@@ -23,7 +23,7 @@ def test_check_prints_the_plan_and_computes_nothing(build: Any, fits: list[str])
     said = project.cli("check", project.folder / "c.yaml")
     assert said.code == 0, said.err
     assert "multiclass, log_loss, 3 folds (stratified)" in said.out
-    assert "18 units to compute" in said.out
+    assert "18 jobs to compute" in said.out
     assert "reads meta/gated/proba, base/gbm/proba, base/linear/proba" in said.out
     assert fits == []
     assert not (project.folder / "runs").exists()
@@ -33,10 +33,10 @@ def test_check_prints_the_plan_and_computes_nothing(build: Any, fits: list[str])
 def test_check_after_a_run_finds_everything_stored(net: Project) -> None:
     said = net.cli("check", net.folder / "c.yaml")
     assert said.code == 0
-    assert "\n0 units to compute" in said.out and "classes: high, low, mid" in said.out
+    assert "\n0 jobs to compute" in said.out and "classes: high, low, mid" in said.out
     said = net.cli("check", net.folder / "c.yaml", "--set", "levels.base.mlp.train.lr=0.1")
     # The net, its pairs of folds, its alignment, and what reads them: two meta-learners and two votes.
-    assert re.search(r"\n23 units to compute", said.out), said.out
+    assert re.search(r"\n23 jobs to compute", said.out), said.out
     assert "gbm: stored" in said.out
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from stackfeat.config import RunConfig, load_config
 from stackfeat.config.scaffold import Wishes, scaffold_config
-from stackfeat.errors import DataError
+from stackfeat.errors import ConfigError, DataError, UsageError
 from stackfeat.members.net_options import NetOptions
 
 
@@ -101,3 +101,156 @@ def test_rows_enough_get_the_better_net(n_rows: int, net: str, tmp_path: Path) -
     assert isinstance(first, NetOptions) and first.net == net
     assert first.train.schedule == ("coslog4" if net == "realmlp" else "cosine")
     assert first.train.patience is not None
+
+
+def table(path: Path, n: int = 120, **columns: list[object]) -> Path:
+    rows = {"x": [i % 17 for i in range(n)], "z": [(7 * i) % 31 for i in range(n)], **columns}
+    rows.setdefault("y", ["yes" if i % 3 else "no" for i in range(n)])
+    lines = zip(*rows.values(), strict=True)
+    return write(path, ",".join(rows), [",".join(map(str, line)) for line in lines])
+
+
+def test_presets_differ_in_what_is_computed(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", 600)
+    members = {}
+    for preset in ("quick", "good", "best"):
+        text = scaffold_config(path, "y", wishes=Wishes(preset=preset))
+        config = loaded(tmp_path, text)
+        members[preset] = set(config.levels["base"])
+        assert f"preset {preset}" in text.splitlines()[0]
+        assert {level: set(found) for level, found in config.levels.items() if level != "base"} == {
+            "meta": {"gated"},
+            "final": {"soft", "greedy"},
+        }
+        assert config.folds.repeats == (2 if preset == "best" else 1)
+    assert members["quick"] == {"mlp", "gbm", "linear"}
+    assert members["good"] == {"mlp_wide", "mlp_small", "gbm"}
+    assert members["best"] == members["good"] | {"forest", "linear"}
+
+
+def test_what_is_told_goes_into_the_config(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "t.csv",
+        team=[f"t{i % 20}" for i in range(120)],
+        day=[f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}" for i in range(120)],
+    )
+    wishes = Wishes(group="team", time="day", metric="accuracy", limit="10m", encoding="latin-1")
+    config = loaded(tmp_path, scaffold_config(path, "y", wishes=wishes))
+    assert (config.data.group, config.data.time, config.data.encoding) == ("team", "day", "latin-1")
+    assert (config.metric, config.limits.seconds) == ("accuracy", 600)
+    config = loaded(tmp_path, scaffold_config(path, "x", wishes=Wishes(task="regression")))
+    assert (config.task, config.metric) == ("regression", "rmse")
+
+
+def test_a_metric_decides_between_classes_and_values(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", grade=[i % 5 for i in range(120)])
+    assert loaded(tmp_path, scaffold_config(path, "grade")).task == "multiclass"
+    assert loaded(tmp_path, scaffold_config(path, "grade", wishes=Wishes(metric="mae"))).task == "regression"
+    with pytest.raises(ConfigError, match=r"metric must be one of .*; got 'rmsee'.*Did you mean 'rmse'"):
+        scaffold_config(path, "grade", wishes=Wishes(metric="rmsee"))
+    with pytest.raises(ConfigError, match="metric must fit task binary; got 'rmse'"):
+        scaffold_config(path, "y", wishes=Wishes(task="binary", metric="rmse"))
+
+
+@pytest.mark.parametrize(
+    ("target", "wishes", "message"),
+    [
+        ("name", Wishes(), "a class must have many rows; got 120 distinct values in 120 rows, such as 'n0'"),
+        ("same", Wishes(), "target values must differ; got '1' in every row"),
+        ("gaps", Wishes(), "every training row must have a target; got none in 1 of 120 rows"),
+        ("three", Wishes(task="binary"), "needs exactly 2 classes; got 3; use --task multiclass"),
+        ("three", Wishes(task="regression"), "task regression needs numbers; got 'c0'"),
+        ("rare", Wishes(), "every class must have at least 2 rows; got one of 'once'"),
+        ("x, z", Wishes(), "--target must name one column; got x, z; several targets are not built yet"),
+        ("y", Wishes(group="tem"), "--group: .* must have the column 'tem'"),
+        ("y", Wishes(time="dya"), "--time: .* must have the column 'dya'"),
+    ],
+)
+def test_a_target_that_cannot_be_learnt_is_refused(
+    target: str, wishes: Wishes, message: str, tmp_path: Path
+) -> None:
+    path = table(
+        tmp_path / "t.csv",
+        name=[f"n{i}" for i in range(120)],
+        same=[1] * 120,
+        gaps=["", *(["a", "b"] * 60)[1:]],
+        three=[f"c{i % 3}" for i in range(120)],
+        rare=["once", *(["a", "b"] * 60)[1:]],
+    )
+    with pytest.raises(DataError, match=message):
+        scaffold_config(path, target, wishes=wishes)
+
+
+def test_files_that_are_not_there_and_options_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv")
+    for role, files in (("test", (tmp_path / "tets.csv", None)), ("sample", (None, tmp_path / "no.csv"))):
+        with pytest.raises(DataError, match="there is no such file"):
+            scaffold_config(path, "y", *files)
+        assert role
+    for limit in ("soon", "0", "-3m", "10x"):
+        with pytest.raises(UsageError, match=f"--limit must be a time such as 10m.*got '{limit}'"):
+            scaffold_config(path, "y", wishes=Wishes(limit=limit))
+    with pytest.raises(UsageError, match="must name a column of its own; got 'x', which is --time too"):
+        scaffold_config(path, "y", wishes=Wishes(group="x", time="x"))
+
+
+def test_what_cannot_be_learnt_from_is_left_out_and_said(tmp_path: Path) -> None:
+    n = 120
+    path = table(
+        tmp_path / "t.csv",
+        constant=[3] * n,
+        empty=[""] * n,
+        story=[f"a long story of many words number {i} and more" for i in range(n)],
+        user_id=[1000 + i for i in range(n)],
+        id=[i // 2 for i in range(n)],
+        day=[f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}" for i in range(n)],
+        written=[f"{13 + i % 15}/{1 + i % 9:02d}/2024" for i in range(n)],
+        ticket=[f"{i // 2}" if i % 10 < 8 else f"PC {i // 2}" for i in range(n)],
+        only_here=[i % 7 for i in range(n)],
+    )
+    test = write(tmp_path / "test.csv", "x,z,story,day,ticket", ["1,2,s,2024-01-01,3", "2,3,t,2024-01-02,4"])
+    text = scaffold_config(path, "y", test)
+    config = loaded(tmp_path, text)
+    assert set(config.data.drop) == {"constant", "empty", "story", "user_id", "id", "written", "only_here"}
+    for said in (
+        "left out, constant: constant",
+        "left out, empty: empty",
+        "left out, free text, which is not built yet: story",
+        "left out, dates that are not written like 2026-11-21: written",
+        "left out, not in test.csv: user_id, only_here",
+        '# time: "day"' if '# time: "day"' in text else "# time: day",
+    ):
+        assert said in text, text
+    assert config.data.types == {"ticket": "categorical"}
+
+
+def test_a_long_tail_and_a_rare_class_are_seen(tmp_path: Path) -> None:
+    amounts = [round(2.5 ** (i % 13), 1) for i in range(120)]
+    path = table(
+        tmp_path / "t.csv",
+        price=amounts,
+        shifted=[value - 5 for value in amounts],
+        rare=["a"] * 112 + ["b"] * 8,
+    )
+    text = scaffold_config(path, "price")
+    assert loaded(tmp_path, text).data.target_transform == "log1p"
+    assert "long tail (skewness" in text and "rmsle where relative errors count" in text
+    assert loaded(tmp_path, scaffold_config(path, "shifted")).data.target_transform == "auto"
+    assert (
+        loaded(tmp_path, scaffold_config(path, "z", wishes=Wishes(task="regression"))).data.target_transform
+        == "auto"
+    )
+    text = scaffold_config(path, "rare")
+    config = loaded(tmp_path, text)
+    assert (config.metric, config.folds.n) == ("roc_auc", 5)
+    assert "6.7 % of the rows are 'b'" in text
+
+
+def test_the_folds_fit_the_rarest_class_and_wide_tables_are_reduced(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", kind=["a"] * 117 + ["b"] * 3)
+    text = scaffold_config(path, "kind")
+    assert loaded(tmp_path, text).folds.n == 3 and "the rarest class has 3 rows" in text
+    assert "reduce: 16" in text
+    wide = {f"f{j}": [(i * j) % 13 for i in range(600)] for j in range(1, 120)}
+    assert "reduce: 16" in scaffold_config(table(tmp_path / "w.csv", 600, **wide), "y")
+    assert "reduce" not in scaffold_config(table(tmp_path / "n.csv", 600), "y")

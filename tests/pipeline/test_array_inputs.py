@@ -200,6 +200,6 @@ def test_images_by_a_column_of_paths_run_and_predict(build: Callable[..., Projec
     out = project.folder / "out.csv"
     assert project.cli("predict", project.run_folder, project.folder / "test.csv", "-o", out).code == 0
     assert out.read_bytes() == submission
-    assert "0 units to compute" in project.cli("check", project.folder / "c.yaml").out
+    assert "0 jobs to compute" in project.cli("check", project.folder / "c.yaml").out
     image.new("RGB", (10, 9)).save(project.folder / "photos/train5.png")
-    assert "0 units to compute" not in project.cli("check", project.folder / "c.yaml").out
+    assert "0 jobs to compute" not in project.cli("check", project.folder / "c.yaml").out

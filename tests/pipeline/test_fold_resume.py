@@ -54,7 +54,7 @@ def test_a_run_killed_inside_a_fold_resumes_inside_it(
     assert said.code == 0, said.err
     assert "resumed after epoch" in (killed.run_folder / "run.log").read_text()
     assert killed.outputs() == whole.outputs()
-    assert not list(partial.iterdir()), "snapshots of finished units are removed"
+    assert not list(partial.iterdir()), "snapshots of finished jobs are removed"
 
 
 def test_a_fold_interrupted_in_one_process_resumes_inside_it(

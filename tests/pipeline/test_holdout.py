@@ -82,7 +82,7 @@ def test_a_second_run_computes_nothing_and_later_rows_get_the_submission(
     project = held_run.copy(tmp_path / "again")
     before, held = project.outputs(), held_files(project)
     said = project.run()
-    assert fits == [] and "units computed: 0" in said.err + said.out
+    assert fits == [] and "jobs computed: 0" in said.err + said.out
     assert (project.outputs(), held_files(project)) == (before, held)
     shutil.rmtree(project.folder / ".stackfeat")
     out = project.folder / "out.csv"

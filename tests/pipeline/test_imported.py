@@ -421,4 +421,4 @@ def test_rows_that_no_time_fold_predicts_need_not_be_there(mate: Project) -> Non
 def test_a_plan_is_made_without_reading_the_files(mate: Project) -> None:
     said = mate.cli("check", mate.folder / "c.yaml", "--set", "store=new")
     assert said.code == 0, said.err
-    assert "mate: 3 of 3 units to compute" in said.out and not (mate.folder / "new").exists()
+    assert "mate: 3 of 3 jobs to compute" in said.out and not (mate.folder / "new").exists()

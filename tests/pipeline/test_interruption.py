@@ -183,7 +183,7 @@ if place == "main":
 main()
 """
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-SAID = "interrupted; finished units are stored: run the same command to go on"
+SAID = "interrupted; finished jobs are stored: run the same command to go on"
 
 
 def start_hooked(

@@ -40,7 +40,7 @@ def test_a_pattern_gives_the_blocks_of_the_layers_written_out(
     # What it means is stored: check knows the blocks and that nothing is left to compute; so does a second run.
     after = second.cli("check", second.folder / "c.yaml")
     assert "blocks.0.2@geometry, blocks.0.2@aligned, blocks.1.2@geometry" in after.out
-    assert "0 units to compute" in after.out
+    assert "0 jobs to compute" in after.out
     assert second.run().code == 0 and second.outputs() == first.outputs()
 
 
