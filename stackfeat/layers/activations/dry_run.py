@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,13 +21,16 @@ from torch import Tensor, nn
 
 from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.call_trace import why_not_called
-from stackfeat.layers.activations.layout import Layout, feature_axes, find_layout, is_close, steps_axis
+from stackfeat.layers.activations.layout import Layout, feature_axes, is_close, steps_axis
 from stackfeat.layers.activations.mask_proof import Pass, Steps, mask_rules
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskRule, MaskWatch, split_user_mask, steps_of
 from stackfeat.layers.activations.probe import (
     Place,
+    Sample,
+    Sampler,
     are_among,
     count_rows,
+    layout_of_samples,
     other_orders,
     place_in_order,
     probe_batches,
@@ -36,12 +39,13 @@ from stackfeat.layers.activations.probe import (
 from stackfeat.layers.taps.collector import Collector, Fired
 from stackfeat.layers.taps.hooks import HookSession
 from stackfeat.layers.taps.layers import canonical_names, named_layers, shorten, unique_layers, unwrap
+from stackfeat.layers.taps.passes import in_this_thread
 from stackfeat.layers.taps.quantised import scales_by_batch
 from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.signature import BY_POSITION, arguments_by_name, forward_parameters
 from stackfeat.layers.taps.tap import Read
-from stackfeat.layers.taps.values import Arguments, Leaf, copied, leaves, padded
+from stackfeat.layers.taps.values import Arguments, Leaf, leaves, padded
 
 OUTPUT = "<output>"
 """Key of the net's own output: no tap can be called so."""
@@ -185,7 +189,7 @@ class DryRun:
     """What came through the taps in one pass."""
 
     masks: MaskWatch
-    values: dict[str, list[Tensor]] = field(default_factory=dict)
+    values: dict[str, list[Sample]] = field(default_factory=dict)
     calls: dict[str, list[int]] = field(default_factory=dict)
     taken: Counter[str] = field(default_factory=Counter)
     packed: set[str] = field(default_factory=set)
@@ -193,6 +197,9 @@ class DryRun:
     around: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scaled: list[str] = field(default_factory=list)
     after_scale: set[str] = field(default_factory=set)
+
+    def shapes(self, key: str) -> list[tuple[int, ...]]:
+        return [values.shape for values in self.values[key]]
 
 
 def examine(
@@ -253,10 +260,9 @@ def one_by_one(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> Se
         return reads
     have = count_rows(*inputs)
     if have:
-        (batch, n_rows), _ = first_that_runs(model, (), probe_batches(inputs, have))
-        inputs = take_rows(batch, n_rows, range(n_rows))
+        inputs = take_rows(inputs, have, [i % have for i in range(2)])
     args, kwargs = inputs
-    with HookSession(model, reads, take=lambda *_: None) as session:
+    with HookSession(model, reads, take=lambda *_: None) as session, refusals(model, args, kwargs):
         model(*args, **kwargs)
     found: dict[str, Read] = {}
     for read in reads:
@@ -272,22 +278,26 @@ def compare_passes(
     have = count_rows(*inputs)
     if not have:
         run = dry_run(model, reads, inputs)
-        return (
-            inputs,
-            run,
-            run,
-            {key: Layout(0 if values else None) for key, values in run.values.items()},
-            {},
-        )
-    (batch, n_rows), more = first_that_runs(model, reads, probe_batches(inputs, have))
-    # Of real rows the memory itself: whoever looks at it afterwards sees whether the net overwrites its inputs.
-    two = take_rows(inputs, have, slice(2)) if have > 1 else take_rows(batch, n_rows, slice(2))
-    few = dry_run(model, reads, two)
-    layouts = {key: layout_of(few, more, key, n_rows) for key in few.values}
-    places = {key: place_among_more(few, more, key, layout) for key, layout in layouts.items()}
+        layouts = {key: Layout(0 if values else None) for key, values in run.values.items()}
+        return inputs, run, run, layouts, {}
+    for batch, n_rows in probe_batches(inputs, have):
+        # Of real rows the memory itself: whoever looks at it afterwards sees whether the net overwrites its inputs.
+        two = take_rows(inputs, have, slice(2)) if have > 1 else take_rows(batch, n_rows, range(2))
+        try:
+            few = dry_run(model, reads, two)
+            sampler = Sampler({key: few.shapes(key) for key in few.values}, n_rows)
+            more = dry_run(model, reads, take_rows(batch, n_rows, range(n_rows)), sampler.of_more)
+            break
+        except Exception as error:
+            refusal = error
+    else:
+        raise refusal
+    again = dry_run(model, reads, take_rows(batch, n_rows, range(2)), sampler.of_two)
+    layouts = {key: layout_of(again, more, key, n_rows) for key in few.values}
+    places = {key: place_among_more(again, more, key, layout) for key, layout in layouts.items()}
     for order in other_orders(n_rows):
         try:
-            moved = dry_run(model, reads, take_rows(batch, n_rows, order))
+            moved = dry_run(model, reads, take_rows(batch, n_rows, order), sampler.of_more)
         except Exception:  # a net that takes sorted rows alone
             continue
         for key, layout in layouts.items():
@@ -297,26 +307,23 @@ def compare_passes(
                     for a, b in zip(more.values[key], moved.values[key], strict=False)
                 )
     if any(place != "own" for place in places.values()):
-        again = dry_run(model, reads, take_rows(batch, n_rows, slice(None)))
+        again = dry_run(model, reads, take_rows(batch, n_rows, range(n_rows)), sampler.of_more)
         places |= {key: "random" for key in places if not same_values(more, again, key)}
     return two, few, more, layouts, places
 
 
-def first_that_runs(
-    model: nn.Module, reads: Sequence[Read], batches: Iterator[tuple[Arguments, int]]
-) -> tuple[tuple[Arguments, int], DryRun]:
-    """Return the first batch that a net takes, and its pass; the last one's error counts."""
-    for batch, n_rows in batches:
-        try:
-            return (batch, n_rows), dry_run(model, reads, take_rows(batch, n_rows, range(n_rows)))
-        except Exception as error:
-            refusal = error
-    raise refusal
+def only_shape(_key: str, values: Tensor) -> Sample:
+    return Sample(tuple(values.shape))
 
 
-def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRun:
-    """Run once; keep what the taps ask for."""
-    collectors = {read.key: Collector(read.tap) for read in reads}
+def dry_run(
+    model: nn.Module,
+    reads: Sequence[Read],
+    inputs: Arguments,
+    keep: Callable[[str, Tensor], Sample] = only_shape,
+) -> DryRun:
+    """Run once; keep little of what the taps ask for: all layers of a net may be looked at at once."""
+    collectors: dict[str, Collector[Sample]] = {read.key: Collector(read.tap) for read in reads}
     run = DryRun(MaskWatch(model, traces=True))
     masks, names = run.masks, canonical_names(named_layers(model))
     layers = {
@@ -327,7 +334,7 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
 
     def take(read: Read, fired: Fired, leaf: Leaf) -> None:
         values, lengths = padded(leaf)
-        collectors[read.key].add(fired, copied(values))
+        collectors[read.key].add(fired, keep(read.key, values))
         run.around[read.key] = masks.around(layers.get((read.key, fired.layer), ""))
         run.taken[read.key] += 1
         run.axes[read.key] = axes.get(tuple(values.shape))
@@ -348,7 +355,7 @@ def dry_run(model: nn.Module, reads: Sequence[Read], inputs: Arguments) -> DryRu
         output = next(leaves(model(*args, **kwargs)), None)
     run.calls = {read.key: [session.counts[read, layer] for layer in read.layers] for read in reads}
     run.values = {key: collector.values() for key, collector in collectors.items()}
-    run.values[OUTPUT] = [] if output is None else [copied(padded(output)[0])]
+    run.values[OUTPUT] = [] if output is None else [keep(OUTPUT, padded(output)[0])]
     return run
 
 
@@ -363,7 +370,7 @@ def scaled_by_batch(model: nn.Module) -> Iterator[list[str]]:
     with ExitStack() as stack:
         for name, layer in unique_layers(model).items():
             if scales_by_batch(layer):
-                stack.enter_context(layer.register_forward_hook(partial(note, name)))
+                stack.enter_context(layer.register_forward_hook(in_this_thread(partial(note, name))))
         yield ran
 
 
@@ -371,7 +378,8 @@ def layout_of(few: DryRun, more: DryRun, key: str, n_rows: int) -> Layout:
     """Return where the samples are in the values of two rows and of `n_rows`."""
     if not few.values[key] or not more.values[key]:
         return Layout(0 if few.values[key] else None)
-    layouts = [find_layout(a, b, 2, n_rows) for a, b in zip(few.values[key], more.values[key], strict=False)]
+    pairs = zip(few.values[key], more.values[key], strict=False)
+    layouts = [layout_of_samples(a, b, n_rows) for a, b in pairs]
     return next((layout for layout in layouts if layout.influenced or layout.batch_axis is None), layouts[0])
 
 
@@ -379,9 +387,8 @@ def place_among_more(few: DryRun, more: DryRun, key: str, layout: Layout) -> Pla
     """Say where two rows are among more, the first of which they are."""
     if not layout.influenced:
         return "own"
-    axis = layout.batch_axis or 0
     pairs = zip(few.values[key], more.values[key], strict=False)
-    return "other" if all(are_among(a.movedim(axis, 0), b.movedim(axis, 0)) for a, b in pairs) else "none"
+    return "other" if all(are_among(a.rows, b.rows) for a, b in pairs) else "none"
 
 
 def worst(places: Iterable[Place]) -> Place:
@@ -391,7 +398,7 @@ def worst(places: Iterable[Place]) -> Place:
 def same_values(left: DryRun, right: DryRun, key: str) -> bool:
     """Whether two passes over the same rows gave the same."""
     pairs = zip(left.values[key], right.values[key], strict=False)
-    return all(a.shape == b.shape and is_close(a, b) for a, b in pairs)
+    return all(a.shape == b.shape and is_close(a.rows, b.rows) for a, b in pairs)
 
 
 def is_stoppable(read: Read, few: DryRun, more: DryRun) -> bool:
@@ -405,7 +412,7 @@ def finding_of(model: nn.Module, read: Read, run: DryRun, layout: Layout, inputs
     n_calls = sum(run.calls[read.key])
     if not run.values[read.key]:
         return Finding(n_calls, problem=why_not_called(model, read, n_calls, inputs))
-    shape = tuple(run.values[read.key][0].shape)
+    shape = run.values[read.key][0].shape
     problem = None
     if layout.batch_axis is None:
         problem = (
@@ -453,7 +460,7 @@ def with_masks(
 
 
 def pass_of(run: DryRun) -> Pass:
-    return Pass(run.masks, {key: tuple(values[0].shape) for key, values in run.values.items() if values})
+    return Pass(run.masks, {key: values[0].shape for key, values in run.values.items() if values})
 
 
 def check_masks(model: nn.Module, examination: DryRunReport, inputs: Arguments) -> None:

@@ -8,7 +8,7 @@ Out: the batch axis, how many values there are per row, whether rows influence e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stackfeat.layers.taps.passes import in_this_thread
 from stackfeat.layers.taps.tap import Pool
 from stackfeat.layers.taps.values import EXACT_BYTES, first_tensor, real_columns
 
@@ -65,16 +66,10 @@ class Layout:
 
 def find_layout(few: Tensor, more: Tensor, n_few: int, n_more: int) -> Layout:
     """Compare the values of some rows with those of the same rows and others behind them."""
-    if few.ndim != more.ndim:
+    grown = grown_axis(few.shape, more.shape, n_few, n_more)
+    if grown is None:
         return Layout(None)
-    grown = [
-        (axis, size // n_few)
-        for axis, (size, larger) in enumerate(zip(few.shape, more.shape, strict=True))
-        if size % n_few == 0 and size > 0 and larger == size // n_few * n_more
-    ]
-    if not grown:
-        return Layout(None)
-    axis, fold = min(grown, key=lambda pair: (pair[1], pair[0]))
+    axis, fold = grown
     first, second = few.movedim(axis, 0), more.movedim(axis, 0)
     if first.shape[1:] != second.shape[1:]:
         return Layout(axis, fold)  # padded to the longest row: nothing to compare
@@ -85,6 +80,19 @@ def find_layout(few: Tensor, more: Tensor, n_few: int, n_more: int) -> Layout:
         if is_close(first.reshape(fold, n_few, *first.shape[1:]), apart):
             return Layout(axis, fold, step_major=True)
     return Layout(axis, fold, influenced=True)
+
+
+def grown_axis(few: Sequence[int], more: Sequence[int], n_few: int, n_more: int) -> tuple[int, int] | None:
+    """Return the axis that grows with the rows, and how many values of it each row has; None without one."""
+    grown = [
+        (size // n_few, axis)
+        for axis, (size, larger) in enumerate(zip(few, more, strict=False))
+        if size % n_few == 0 and size > 0 and larger == size // n_few * n_more
+    ]
+    if len(few) != len(more) or not grown:
+        return None
+    fold, axis = min(grown)
+    return axis, fold
 
 
 def is_close(left: Tensor, right: Tensor) -> bool:
@@ -122,7 +130,7 @@ def feature_axes(model: nn.Module) -> Iterator[dict[tuple[int, ...], int]]:
         for layer in model.modules():
             axis = features_axis(layer)
             if axis is not None:
-                stack.enter_context(layer.register_forward_hook(partial(note, axis)))
+                stack.enter_context(layer.register_forward_hook(in_this_thread(partial(note, axis))))
         yield axes
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.value_graph import Call, Path, Value, ValueGraph, items_of, tensors_in
 from stackfeat.layers.taps.layers import named_layers, unwrap
-from stackfeat.layers.taps.passes import eager
+from stackfeat.layers.taps.passes import eager, in_this_thread
 from stackfeat.layers.taps.quantised import disturbed
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
 from stackfeat.layers.taps.tap import Item, Side, Tap
@@ -556,9 +556,9 @@ def changes(
     layer = named_layers(model)[name]
     given = copies(inputs)
     with (
-        layer.register_forward_pre_hook(before, with_kwargs=True)
+        layer.register_forward_pre_hook(in_this_thread(before), with_kwargs=True)
         if side == "input"
-        else layer.register_forward_hook(after)
+        else layer.register_forward_hook(in_this_thread(after))
     ):
         other = model(*given[0], **given[1])
     return any(

@@ -10,14 +10,16 @@ Out: a batch of rows of which no two are alike, real ones and ones made from the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from stackfeat.layers.activations.layout import Layout, is_close, unfold_rows
-from stackfeat.layers.taps.values import Arguments, leaves, map_tensors
+from stackfeat.layers.activations.layout import Layout, find_layout, grown_axis, is_close, unfold_rows
+from stackfeat.layers.taps.values import Arguments, copied, leaves, map_tensors
 
 Place = Literal["own", "other", "none", "random"]
 """Where a row's values are in another batch; none: nowhere, it has got others; random: as in the very same batch."""
@@ -25,6 +27,8 @@ Place = Literal["own", "other", "none", "random"]
 PROBE_ROWS = 8
 REAL_ROWS = 4
 COMPARED_ROWS = 64
+MOST_COLUMNS, FEWEST_COLUMNS = 1024, 16
+"""How many numbers of a row are compared: all layers of a net are looked at at once."""
 
 
 def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
@@ -129,19 +133,98 @@ def other_orders(n_rows: int) -> tuple[Sequence[int], ...]:
     return tuple(reversed(range(n_rows))), tuple((step * i + 3) % n_rows for i in range(n_rows))
 
 
-def place_in_order(values: Tensor, others: Tensor, order: Sequence[int], layout: Layout) -> Place:
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some of the values at a tap.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of all of them.
+    axis : int or None
+        That of the rows.
+    rows : Tensor of shape (n_rows * fold, n_columns)
+        The same columns of every row, few of wide ones; empty where no axis is that of the rows.
+    """
+
+    shape: tuple[int, ...]
+    axis: int | None = None
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The shape of what is not rows."""
+        return tuple(size for axis, size in enumerate(self.shape) if axis != self.axis)
+
+
+@dataclass(eq=False)
+class Sampler:
+    """Keeps little of the values of passes, once their shapes for two rows are known.
+
+    Parameters
+    ----------
+    shapes : dict of str to list of tuple of int
+        By key, for two rows.
+    n_rows : int
+        In the passes over more.
+    """
+
+    shapes: Mapping[str, Sequence[tuple[int, ...]]]
+    n_rows: int
+    grown: dict[tuple[str, tuple[int, ...]], tuple[int, int]] = field(default_factory=dict)
+
+    def of_more(self, key: str, values: Tensor) -> Sample:
+        for shape in self.shapes.get(key, ()):
+            grown = grown_axis(shape, values.shape, 2, self.n_rows)
+            if grown is not None:
+                self.grown[key, shape] = grown
+                return sample(values, *grown)
+        return Sample(tuple(values.shape))
+
+    def of_two(self, key: str, values: Tensor) -> Sample:
+        """Take the columns that were taken of more rows."""
+        grown = self.grown.get((key, tuple(values.shape)))
+        return Sample(tuple(values.shape)) if grown is None else sample(values, *grown)
+
+
+def sample(values: Tensor, axis: int, fold: int) -> Sample:
+    """Return at most `MOST_COLUMNS` numbers of each row."""
+    rows = values.movedim(axis, 0).flatten(1) if values.ndim > 1 else values[:, None]
+    chosen = some_columns(rows.shape[1], max(MOST_COLUMNS // fold, FEWEST_COLUMNS))
+    return Sample(
+        tuple(values.shape), axis, copied(rows if chosen is None else rows[:, chosen.to(rows.device)])
+    )
+
+
+@lru_cache(maxsize=256)
+def some_columns(n_columns: int, n_wanted: int) -> Tensor | None:
+    """Return columns from anywhere; None for all of them."""
+    if n_columns <= n_wanted:
+        return None
+    return torch.randint(n_columns, (n_wanted,), generator=torch.Generator().manual_seed(n_columns))
+
+
+def layout_of_samples(two: Sample, more: Sample, n_rows: int) -> Layout:
+    """Return where samples are, and whether two rows have the same values among more."""
+    if two.axis is None or more.axis is None:
+        return Layout(None)
+    if two.columns != more.columns:
+        return Layout(more.axis, len(more.rows) // n_rows)  # padded to the longest row: nothing to compare
+    return replace(find_layout(two.rows, more.rows, 2, n_rows), batch_axis=more.axis)
+
+
+def place_in_order(before: Sample, after: Sample, order: Sequence[int], layout: Layout) -> Place:
     """Say where rows are in the values that they gave in another order."""
-    axis, n_rows = layout.batch_axis or 0, len(order)
-    before, after = values.movedim(axis, 0), others.movedim(axis, 0)
-    if before.shape != after.shape or len(before) != n_rows * layout.fold:
+    n_rows = len(order)
+    if before.shape != after.shape or len(before.rows) != n_rows * layout.fold:
         return "none"
     rows, moved = (
         value if layout.fold == 1 else unfold_rows(value, n_rows, step_major=layout.step_major)
-        for value in (before, after)
+        for value in (before.rows, after.rows)
     )
     if is_close(rows[torch.tensor(order, device=rows.device)], moved):
         return "own"
-    return "other" if are_among(after, before) else "none"
+    return "other" if are_among(after.rows, before.rows) else "none"
 
 
 def are_among(rows: Tensor, known: Tensor) -> bool:

@@ -60,7 +60,7 @@ class RowReading(Hooks):
         )
         # Kept to the end of the pass: several values, or one before the last.
         held = [read for read in examination.reads if is_many(read.tap) or int(read.tap.call) < -1]
-        self.collectors = {read: Collector(read.tap) for read in held}
+        self.collectors: dict[Read, Collector[Tensor]] = {read: Collector(read.tap) for read in held}
         # Of a layer that runs several times only the last value is read: those before may have any shape.
         self.repeated = {
             read
@@ -252,7 +252,8 @@ def padded_elsewhere(model: nn.Module, examination: DryRunReport, inputs: Argume
         found: dict[str, Tensor] = {}
 
         def keep(key: str, rows: Tensor) -> None:
-            found[key] = rows.clone()
+            if key in masked:
+                found[key] = rows.clone()
 
         with RowReading(model, examination, keep, stop_early=False) as reading:
             reading.run(*batch, n_rows=n_rows)

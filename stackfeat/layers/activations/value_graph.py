@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stackfeat.layers.taps.layers import unique_layers
+from stackfeat.layers.taps.passes import in_this_thread
 from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.values import Arguments
 
@@ -158,8 +159,9 @@ class ValueGraph(TorchDispatchMode):
             for name, layer in self.layers.items():
                 if isinstance(layer, torch.jit.ScriptModule):
                     continue
-                before = layer.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
-                after = layer.register_forward_hook(self._leave, always_call=True)
+                enter, leave = in_this_thread(partial(self._enter, name)), in_this_thread(self._leave)
+                before = layer.register_forward_pre_hook(enter, with_kwargs=True)
+                after = layer.register_forward_hook(leave, always_call=True)
                 stack.enter_context(before)
                 stack.enter_context(after)
             stack.enter_context(self)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stackfeat.layers.extraction.files import Outputs
 from stackfeat.layers.extraction.inputs import Columns
+from stackfeat.layers.taps.passes import in_this_thread
 from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.values import Arguments, all_tensors, as_float32
 from stackfeat.log import console
@@ -118,7 +119,7 @@ def row_sizes(model: nn.Module, n_rows: int) -> Iterator[list[int]]:
     with ExitStack() as stack:
         for part in model.modules():
             if not any(part.children()) and not isinstance(part, torch.jit.ScriptModule):
-                stack.enter_context(part.register_forward_hook(note))
+                stack.enter_context(part.register_forward_hook(in_this_thread(note)))
         yield sizes
 
 

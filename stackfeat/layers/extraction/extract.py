@@ -28,7 +28,7 @@ from stackfeat.layers.extraction.files import FileOutputs, MemoryOutputs, Output
 from stackfeat.layers.extraction.inputs import ArraySource, Column, Columns, Source, open_inputs
 from stackfeat.layers.extraction.placement import Placement, Precision, check_precision, choose_device
 from stackfeat.layers.extraction.plan import HEAD_ROWS, Plan, find_plan
-from stackfeat.layers.extraction.reread import MovedRowsError, Reread
+from stackfeat.layers.extraction.reread import MovedRowsError, Reread, compared
 from stackfeat.layers.extraction.resume import (
     claim_files,
     hash_weights,
@@ -313,7 +313,7 @@ class Extraction:
 
         def take(key: str, rows: Tensor) -> None:
             if again is not None:
-                again[key] = rows.clone()
+                again[key] = compared(rows)
                 return
             if placement.is_fixed and rows.ndim != 2:
                 raise TapError(
@@ -329,7 +329,7 @@ class Extraction:
             try:
                 args, kwargs = self.plan.feed(columns, n_rows)
                 value = reading.run(args, kwargs, n_rows=n_rows)
-                return again | ({} if self.output is None else {OUTPUT: self.output(value, n_rows)})
+                return again | ({} if self.output is None else {OUTPUT: compared(self.output(value, n_rows))})
             finally:
                 again = None
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stackfeat.errors import TapError
 from stackfeat.layers.activations.dry_run import ORDER_REMEDY
+from stackfeat.layers.activations.probe import MOST_COLUMNS, some_columns
 from stackfeat.layers.extraction.inputs import Columns
 
 ROWS_AT_ONCE, MOST_ROWS = 16, 64
@@ -83,7 +84,7 @@ class Reread:
     def take(self, key: str, rows: Tensor) -> None:
         """Keep what the chosen rows gave; the last call of a layer counts."""
         if self.places and key not in self.ignored:
-            self.values[key] = rows[self.places].float()
+            self.values[key] = compared(rows[self.places])
 
     def end(self) -> None:
         """Compare as soon as there is a batch of rows."""
@@ -120,7 +121,7 @@ class Reread:
         for key, rows in found.items():
             parts = [values[key] for _, values in chosen if key in values]
             if len({part.shape[1:] for part in (*parts, rows)}) == 1 and sum(map(len, parts)) == n_rows:
-                n_wrong = count_apart(torch.cat(parts)[order.to(rows.device)], rows.float(), self.rounding)
+                n_wrong = count_apart(torch.cat(parts)[order.to(rows.device)], rows, self.rounding)
                 wrong |= {key: n_wrong} if n_wrong else {}
         if wrong:
             where = ", ".join("the output" if key.startswith("<") else repr(key) for key in wrong)
@@ -132,9 +133,16 @@ class Reread:
             )
 
 
+def compared(rows: Tensor) -> Tensor:
+    """Return a copy of what is compared of rows: not all columns of wide ones."""
+    flat = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
+    chosen = some_columns(flat.shape[1], MOST_COLUMNS)
+    return (flat.clone() if chosen is None else flat[:, chosen.to(flat.device)]).float()
+
+
 def count_apart(before: Tensor, after: Tensor, rounding: float) -> int:
     """Return how many rows have become others."""
-    before, after = (torch.nan_to_num(rows.flatten(1).double()) for rows in (before, after))
+    before, after = (torch.nan_to_num(rows.double()) for rows in (before, after))
     apart = (before - after).norm(dim=1)
     between = torch.cdist(before, before)
     typical = float(between[between > 0].median()) if bool((between > 0).any()) else 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,17 +26,20 @@ class Fired:
     sequence: int
 
 
+Value = TypeVar("Value")
+
+
 @dataclass
-class Collector:
+class Collector(Generic[Value]):
     """The values of one tap in one forward pass; it holds no more of them than are asked for."""
 
     tap: Tap
-    held: dict[tuple[str, int], tuple[int, Tensor]] = field(default_factory=dict)
+    held: dict[tuple[str, int], tuple[int, Value]] = field(default_factory=dict)
 
     def clear(self) -> None:
         self.held.clear()
 
-    def add(self, fired: Fired, value: Tensor) -> None:
+    def add(self, fired: Fired, value: Value) -> None:
         """Hold a value, and let go of those that it replaces.
 
         The order is that of the forward pass: gradients come the other way round.
@@ -58,7 +62,7 @@ class Collector:
             return None
         return max(1, -self.tap.call)
 
-    def values(self) -> list[Tensor]:
+    def values(self) -> list[Value]:
         """Return what is held, first call first; nothing where the layer ran too rarely."""
         ordered = [value for _, value in sorted(self.held.values(), key=lambda pair: pair[0])]
         if self.tap.last is not None or self.tap.call == "all":

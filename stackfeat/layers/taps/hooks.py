@@ -128,7 +128,7 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True, stop: bool = Fa
     """
     reads = resolve_taps(model, taps)
     caught = Caught()
-    collectors: dict[Read, Collector] = {}
+    collectors: dict[Read, Collector[Tensor]] = {}
 
     def take(read: Read, fired: Fired, leaf: Leaf) -> None:
         collector = collectors.setdefault(read, Collector(read.tap))

@@ -57,6 +57,12 @@ class Hooks(ABC):
         self.stack.close()
 
 
+def in_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that does nothing in passes of other threads."""
+    thread = threading.get_ident()
+    return lambda *given: hook(*given) if threading.get_ident() == thread else None
+
+
 @contextmanager
 def forgetting_passes() -> Iterator[None]:
     """Take passes that begin in a block for ended with it: a `Stop` goes past the hooks that would notice."""

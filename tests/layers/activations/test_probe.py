@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -421,3 +422,53 @@ def test_padding_that_is_told_in_another_order_is_refused_and_the_callers_own_is
     assert extract(net, (steps, lengths), "out")["out"] == pytest.approx(
         net(steps, lengths).detach().numpy(), abs=1e-5
     )
+
+
+class Wide(nn.Module):
+    """Many layers of wide values."""
+
+    def __init__(self, n_layers: int, n_columns: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Identity() for _ in range(n_layers)])
+        self.n_columns, self.most_bytes = n_columns, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = x[:, :1].repeat(1, self.n_columns)
+        for layer in self.layers:
+            value = layer(value + x[:, 1:2])
+        self.most_bytes = max(self.most_bytes, bytes_alive())
+        return value[:, :2]
+
+
+def bytes_alive() -> int:
+    """How much memory all tensors of this process have."""
+    memory: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if type(thing) is Tensor and thing.device.type == "cpu":
+            storage = thing.untyped_storage()
+            memory[storage.data_ptr()] = storage.nbytes()
+    return sum(memory.values())
+
+
+@pytest.mark.parametrize("pool", ["auto", "flatten"])
+def test_all_layers_of_a_large_net_are_looked_at_in_little_memory(pool: str) -> None:
+    n_layers, n_columns = 30, 100_000
+    net, x = Wide(n_layers, n_columns).eval(), torch.randn(40, 4)
+    reads = resolve_taps(net, "layers.*", pool=pool)  # type: ignore[arg-type]
+    before = bytes_alive()
+    with torch.no_grad():
+        net(x[:PROBE_ROWS])
+        alone, net.most_bytes = net.most_bytes - before, 0
+        report = examine(net, reads, (x,))
+    assert len(report.findings) == n_layers
+    of_a_row = 4 * n_columns * n_layers
+    assert net.most_bytes - before - alone < of_a_row  # of eight rows in three orders
+
+
+def test_a_move_of_wide_rows_is_seen_in_some_of_their_columns() -> None:
+    class Turned(Wide):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0](x.repeat(1, 25_000).flip(0)).flip(0)
+
+    report = look(Turned(1, 4), "layers.0", torch.randn(20, 4))
+    assert report.reordered == ("layers.0",)

@@ -266,3 +266,24 @@ def test_a_layer_that_the_net_runs_in_another_thread_is_refused_by_every_reader(
     with pytest.raises(TapError, match="'right' was called in another thread than the net"):
         extract(net, x, "right")
     assert "another thread" in list_layers(net, x)["right"].problem
+
+
+def test_other_threads_keep_their_values_while_one_looks_for_the_penultimate_layer() -> None:
+    """To see what depends on a value it is disturbed: for one thread alone."""
+    net, x = wide_net().eval(), normal_rows(8, 0)
+    truth = net(x).detach()
+    stop = threading.Event()
+
+    def look(number: int) -> None:
+        if number == 0:
+            try:
+                for _ in range(60):
+                    assert str(find_penultimate(net, x)) == "3:input"
+            finally:
+                stop.set()
+        while not stop.is_set():
+            with torch.no_grad(), tapped(net, "3:input") as caught:
+                assert torch.allclose(net(x), truth, atol=1e-5)
+            assert torch.allclose(net[3](caught["3:input"]), truth, atol=1e-5)
+
+    in_threads(3, look)
