@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,7 +195,11 @@ def test_python_about_reading_layers_runs(page: str, tmp_path: Path, monkeypatch
         if needed and not is_importable(needed[1]):
             missing.append(needed[1])
         elif not text.startswith("# not run"):
-            exec(compile(text, page, "exec"), namespace)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(text, page, "exec"), namespace)
+            # What a comment says that a line prints.
+            said = re.findall(r"^print\(.*\n# ([\[({].*?[\])}])(?=:|$)", text, re.MULTILINE)
+            assert [line for line in said if line not in printed.getvalue().splitlines()] == []
     if missing:
         pytest.skip(f"ran but for blocks that need {', '.join(missing)}")
 
