@@ -84,6 +84,10 @@ _SHIFTED = (
 )
 
 
+UNLIKE = "test rows look unlike"
+"""How the warning begins that the data may have shifted, which no gate helps against."""
+
+
 @dataclass(frozen=True)
 class BlockDiagnostics:
     """Measurements of one block; None where something was not measured.
@@ -131,7 +135,7 @@ class BlockDiagnostics:
                 f"limit {limit:.2f})"
             )
         if self.auc is not None and self.auc > HIGHEST_AUC:
-            found.append(f"test rows look unlike OOF rows (AUC {self.auc:.2f}, limit {HIGHEST_AUC})")
+            found.append(f"{UNLIKE} OOF rows (AUC {self.auc:.2f}, limit {HIGHEST_AUC})")
         if self.n_anchors is not None and self.width is not None:
             least = ANCHORS_PER_COLUMN * self.width
             if self.n_anchors < least:

@@ -19,8 +19,9 @@ from stackfeat.data.samples import load_samples
 from stackfeat.data.schema.drift import TrainingSummary
 from stackfeat.data.splits.folds import load_folds
 from stackfeat.data.splits.holdout import load_holdout
-from stackfeat.encodings.diagnostics import block_warnings
+from stackfeat.encodings.diagnostics import UNLIKE, block_warnings
 from stackfeat.engine.external.leak_signs import better_order, far_above, order_text
+from stackfeat.engine.graph import Graph
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import PlanWarnings
@@ -166,7 +167,7 @@ def _warnings(finished: CompletedRun, data: DataFiles, of_plan: PlanWarnings) ->
     """Return what to warn of in the scores, the plan that was carried out, and its members."""
     metric, task = finished.metric, finished.task
     return [
-        *_warn_of_blocks(finished.diagnoses, of_plan.inputs),
+        *_warn_of_blocks(finished.diagnoses, of_plan.inputs, _only_gated(finished.plan.graph)),
         *fold_scale_warning(finished.scores, metric, task),
         *_fit_warnings(finished),
         *of_plan.inputs,
@@ -191,14 +192,33 @@ def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:
     return HeldRows(load_samples(entry), load_holdout(entry))
 
 
-def _warn_of_blocks(diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Sequence[str]) -> list[str]:
-    """Log what was measured of blocks, and warn of it where `of_inputs` does not name the block already."""
+def _only_gated(graph: Graph) -> frozenset[str]:
+    """Return the blocks that nothing reads but members which let a block in only where it helps."""
+    read = {block for node in graph.nodes for block in node.blocks}
+    ungated = {
+        block for node in graph.nodes if not graph.options[node.full_name].is_gated for block in node.blocks
+    }
+    return frozenset(read - ungated)
+
+
+def _warn_of_blocks(
+    diagnoses: Mapping[str, Mapping[str, Any]], of_inputs: Sequence[str], only_gated: Container[str] = ()
+) -> list[str]:
+    """Log what was measured of blocks, and warn of it where `of_inputs` does not name the block already.
+
+    Of a block that only gated members read, test rows that look unlike are worth a warning: whatever else it gives
+    away, a gate judges it on whole folds, and nothing is left to do.
+    """
     for name, found in diagnoses.items():
         measured = [f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float)]
         logger.info("%s: %s", name, ", ".join(measured))
     named = "\n".join(of_inputs)
     warnings = block_warnings(
-        {name: found["warnings"] for name, found in diagnoses.items() if name not in named}
+        {
+            name: [text for text in found["warnings"] if name not in only_gated or text.startswith(UNLIKE)]
+            for name, found in diagnoses.items()
+            if name not in named
+        }
     )
     for text in warnings:
         logger.warning(text)
