@@ -22,7 +22,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError, UsageError, in_quotes, one_line
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.registry import check_metric
-from stackfeat.registry.resolve import name_values, quoted, suggest
+from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
 from stackfeat.tasks.task import TASKS, task_class
 
 if TYPE_CHECKING:
@@ -222,15 +222,23 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
 
 
 def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> pd.Series:
-    """Return the target as texts; every row must have one, and they must differ."""
+    """Return the target as texts, numbers as a program writes them; every row must have one, and they must differ."""
+    import pandas as pd
+
     from stackfeat.data.files.cells import to_text
+    from stackfeat.data.schema.column_types import notation_told
 
     texts = to_text(frame[target])
+    notation = notation_told(frame, target, DataOptions(train=str(train)))
+    if notation is not None:
+        texts = pd.Series(notation.plain_texts(texts.fillna("")), dtype="str")
     where = f"{train}: column {quoted(target)}"
     n_missing = int(texts.isna().sum())
     if n_missing:
+        words = [word for word in frame[target][texts.isna()].dropna().astype("str").unique() if word.strip()]
+        got = f"none ({quote_values(words)})" if words else "none"
         raise DataError(
-            f"{where}: every training row must have a target; got none in {n_missing} of {len(texts)} rows; remove "
+            f"{where}: every training row must have a target; got {got} in {n_missing} of {len(texts)} rows; remove "
             "these rows, or give them as --test if they are the rows to predict"
         )
     if texts.nunique() == 1:

@@ -254,3 +254,18 @@ def test_the_folds_fit_the_rarest_class_and_wide_tables_are_reduced(tmp_path: Pa
     wide = {f"f{j}": [(i * j) % 13 for i in range(600)] for j in range(1, 120)}
     assert "reduce: 16" in scaffold_config(table(tmp_path / "w.csv", 600, **wide), "y")
     assert "reduce" not in scaffold_config(table(tmp_path / "n.csv", 600), "y")
+
+
+@pytest.mark.parametrize("texts", ["{:.2f} €", "{:,.1f}", "{:.1f}%", "{:.3f}"])
+def test_a_target_is_a_number_however_it_is_written(texts: str, tmp_path: Path) -> None:
+    values = [texts.format(1234.567 * (i - 20) + i).translate(str.maketrans(",.", ".,")) for i in range(60)]
+    train = write(tmp_path / "train.csv", "a;price", [f"{i};{value}" for i, value in enumerate(values)])
+    config = loaded(tmp_path, scaffold_config(train, "price"))
+    assert (config.task, config.metric) == ("regression", "rmse")
+
+
+def test_texts_that_stand_for_a_missing_target_are_named(tmp_path: Path) -> None:
+    rows = [f"{i},{'n/a' if i % 9 == 0 else i * 1.5}" for i in range(60)]
+    train = write(tmp_path / "train.csv", "a,price", rows)
+    with pytest.raises(DataError, match=r"must have a target; got none \('n/a'\) in 7 of 60 rows; remove"):
+        scaffold_config(train, "price")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stackfeat.data.files.cells import EXACT, Cells, TextCells, column_cells
-from stackfeat.data.files.notation import Look, notation_of
+from stackfeat.data.files.notation import Look, Notation, notation_of
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code, to_numbers
@@ -50,7 +50,7 @@ class TypedColumns:
     missing : dict of str to dict of str to int
         By column the texts that were taken for missing values, and in how many cells.
     settled : dict of str to Settled
-        Columns of numbers in a notation of their own, and those that look so.
+        Columns of numbers in a notation of their own, and those that look so; those with a role once they were read.
     doubts : dict of str to Guess
         On other columns that are probably not meant as they are read.
     """
@@ -159,7 +159,6 @@ class RoleCells:
 
     def __init__(self, texts: NumberTexts, names: Sequence[str], amounts: Sequence[str], where: str) -> None:
         self.texts, self.amounts, self.where = texts, amounts, where
-        self.settled: dict[str, Settled] = {}
         notations = {name: notation_of(texts.options, name) for name in names}
         self._cells = dict(column_cells(texts.frame[list(notations)], notations))
         looks = {name: _look(name, self._cells[name], texts) for name in amounts}
@@ -170,9 +169,9 @@ class RoleCells:
         cells, look = self._cells[name], self._looks.get(name)
         if look is None or not isinstance(cells, TextCells):
             if name in self.amounts and (doubt := self.texts.grouped(name)):
-                self.settled[name] = Settled(None, doubt)
+                self.texts.settled[name] = Settled(None, doubt)
             return cells
-        settled = self.settled[name] = self.texts.settle(look)
+        settled = self.texts.settle(look)
         if not look.ways:
             # The reader of the role names the cells that are no numbers, and their rows.
             return cells.under(replace(look.nearest, missing=cells.block.notation.missing))
@@ -193,6 +192,14 @@ def read_numbers(
     return {name: to_numbers(cells.read(name), f"{where}: column {quoted(name)}") for name in names}
 
 
+def notation_told(frame: pd.DataFrame, name: str, options: DataOptions) -> Notation | None:
+    """Return the notation of a column of text that holds numbers, but not as a program writes them; else None."""
+    texts = NumberTexts(frame, options)
+    cells = dict(column_cells(frame[[name]], {name: notation_of(options, name)}))[name]
+    look = _look(name, cells, texts)
+    return None if look is None else texts.settle(look).notation
+
+
 def _and_more(items: Sequence[str]) -> str:
     return f" and {len(items) - _MOST_SHOWN} more" if len(items) > _MOST_SHOWN else ""
 
@@ -201,7 +208,7 @@ def type_columns(
     frame: pd.DataFrame, names: Sequence[str], options: DataOptions, where: str, texts: NumberTexts
 ) -> TypedColumns:
     """Type the columns and read their values; all columns that cannot be read are named in one error."""
-    typed = TypedColumns()
+    typed = TypedColumns(settled=texts.settled)
     waiting: dict[str, tuple[TextCells, Look]] = {}
 
     def first(name: str, cells: Cells) -> tuple[Column, np.ndarray] | str | None:
@@ -215,7 +222,6 @@ def type_columns(
     def second(name: str, item: tuple[TextCells, Look]) -> tuple[Column, np.ndarray] | str:
         cells, look = item
         settled = texts.settle(look)
-        typed.settled[name] = settled
         if name in options.types and not look.ways:
             # The cells that are no numbers are named with their rows where they are read.
             cells = cells.under(replace(look.nearest, missing=cells.block.notation.missing))

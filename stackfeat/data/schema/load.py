@@ -259,7 +259,6 @@ def _load_train(
     read = all_inputs(schema, values, arrays, options, len(frame))
     for text in (*of_copies(typed.columns, y), *of_group(options.group, given.get("group"))):
         warnings.warn(text, DataWarning, stacklevel=3)
-    typed.settled |= cells.settled
     guesses = (*typed.guesses(options), *of_classes(task, options, order is not None))
     unread = _number_unread(frame, schema, options)
     samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)

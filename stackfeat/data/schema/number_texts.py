@@ -49,6 +49,7 @@ class NumberTexts:
     options: DataOptions
     is_free: bool = False
     proofs: set[str] = field(default_factory=set)
+    settled: dict[str, Settled] = field(default_factory=dict)
 
     def look(self, cells: TextCells) -> Look | None:
         """Return what the texts may be as numbers, and remember which decimal mark they prove."""
@@ -64,7 +65,11 @@ class NumberTexts:
         return look
 
     def settle(self, look: Look) -> Settled:
-        """Return how a column is read, once all columns have been looked at."""
+        """Return how a column is read, once all columns have been looked at, and remember it."""
+        self.settled[look.name] = found = self._settled(look)
+        return found
+
+    def _settled(self, look: Look) -> Settled:
         way = self._chosen(look)
         if way is None:
             return Settled(None, _ambiguous(look) if look.ways else _mixed(look))
