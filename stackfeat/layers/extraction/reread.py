@@ -66,7 +66,7 @@ class Reread:
         """Choose rows of a batch that begins with row `start`."""
         n_rows = len(columns[0])
         self.places = [row - start for row in self.rows_between(start, start + n_rows)]
-        self.columns = [column[self.places].clone() for column in columns] if self.places else []
+        self.columns = [self.picked(column) for column in columns] if self.places else []
         self.values = {}
 
     def rows_between(self, start: int, stop: int) -> list[int]:
@@ -84,13 +84,19 @@ class Reread:
     def take(self, key: str, rows: Tensor) -> None:
         """Keep what the chosen rows gave; the last call of a layer counts."""
         if self.places and key not in self.ignored:
-            self.values[key] = compared(rows[self.places])
+            self.values[key] = compared(self.picked(rows))
+
+    def picked(self, rows: Tensor) -> Tensor:
+        """Return a copy of the chosen rows; they are few, and slices are sooner made than a list of numbers."""
+        return torch.cat([rows[place : place + 1] for place in self.places])
 
     def end(self) -> None:
         """Compare as soon as there is a batch of rows."""
         if self.places and self.values:
             self.chosen.append((self.columns, self.values))
             self.n_chosen += len(self.places)
+        if not self.places:
+            return
         self.places = []
         if sum(len(columns[0]) for columns, _ in self.chosen) >= ROWS_AT_ONCE:
             self.compare()
