@@ -40,8 +40,10 @@ from stackfeat.store import LayeredStore, MemoryStore
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
+    from stackfeat.data.samples import Samples
     from stackfeat.engine.external.predictions import Check
     from stackfeat.members.net import NetMember
+    from stackfeat.members.options import MemberOptions
 
 NEW = "imported"
 
@@ -137,8 +139,7 @@ def _tried(planner: Planner) -> tuple[Planner, dict[str, list[str]]]:
                     continue
                 try:
                     with first_on_path(planner.loaded.folder if planner.trust_code else None):
-                        net = cast("NetMember", options.member(planner.trust_code))
-                        found = net.shapes(first_rows(train, options), train.task, planner.config.seed)
+                        found = _shapes(options, train, planner)
                 except Exception as error:
                     path = f"levels.{level}.{name}"
                     is_tap = isinstance(error, TapError | LayerNotFoundError)
@@ -150,6 +151,16 @@ def _tried(planner: Planner) -> tuple[Planner, dict[str, list[str]]]:
         if problems:
             raise ConfigError(problems)
         return find_tapped_layers(planner), shapes
+
+
+def _shapes(options: MemberOptions, train: Samples, planner: Planner) -> dict[str, tuple[int, ...]]:
+    """Return what a net gives on the first training rows; patterns of taps are replaced by the layers they mean."""
+    rows, seed = first_rows(train, options), planner.config.seed
+    net = cast("NetMember", options.member(planner.trust_code))
+    if options.open_taps():
+        layers = net.layers_of_patterns(rows, train.task, seed)
+        net = cast("NetMember", options.with_layers(layers).member(planner.trust_code))
+    return net.shapes(rows, train.task, seed)
 
 
 def _said(error: Exception) -> str:
