@@ -256,7 +256,9 @@ def _guess_task(values: pd.Series) -> tuple[str, str]:
         return "binary", f"two values: {' and '.join(sorted(distinct))}"
     is_number = all(_is_number(value) for value in distinct)
     is_whole = is_number and all(float(value).is_integer() for value in distinct)
-    if not is_number or (is_whole and n_distinct <= MAX_CLASSES and n_distinct * 10 <= len(values)):
+    # A whole number that stands in one row is an amount: no class has a single row.
+    is_class = is_whole and n_distinct <= MAX_CLASSES and n_distinct * 10 <= len(values)
+    if not is_number or (is_class and values.value_counts().min() > 1):
         return "multiclass", f"{n_distinct} classes"
     return "regression", f"numbers, {n_distinct} distinct values"
 

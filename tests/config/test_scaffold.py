@@ -63,6 +63,11 @@ def test_few_whole_numbers_are_classes_and_many_are_values(tmp_path: Path) -> No
     ]
 
 
+def test_whole_numbers_of_which_one_stands_alone_are_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "grades.csv", "x,y", ["0,17", *(f"{i},{i % 8}" for i in range(199))])
+    assert loaded(tmp_path, scaffold_config(path, "y")).task == "regression"
+
+
 def test_the_id_is_the_sample_submissions_first_column(folder: Path) -> None:
     sample = write(folder / "sample.csv", "x,a,b,c", ["1,0,0,0"])
     config = loaded(folder, scaffold_config(folder / "train.csv", "label", None, sample))
