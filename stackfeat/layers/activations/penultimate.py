@@ -273,6 +273,8 @@ class HeadSearch:
             self.operands(head) != [features] for head in tail.last
         ):
             raise self.no_head("a way to the output that leads past the last one (a residual sum)")
+        elif tail.is_residual(features):
+            raise self.no_head("what the last one read joined to what it made (a residual sum or a gate)")
         elif len(tail.last) > 1 and len(self.ends) == 1 and tail.all_activated():
             raise self.no_head("hidden layers side by side")
 
@@ -448,6 +450,23 @@ class Tail:
     def is_pooled_activation(self) -> bool:
         """Whether the output is the largest of the values of a hidden layer, as between the blocks of a VGG."""
         return self.is_activated() and any("max_pool" in value.operation for value in self.after)
+
+    def is_residual(self, features: Value) -> bool:
+        """Whether the features, all of them, are joined element by element to what was made of them.
+
+        Logits with some of the features added, or all of them beside, are still those of a head.
+        """
+        kept = {features} & (self.values | set(self.first))
+        for value in sorted(self.values - self.after, key=lambda value: value.index):
+            if value.size == features.size and any(parent in kept for parent in value.parents):
+                kept.add(value)
+        made = self.after | set(self.last)
+        return any(
+            value.size == features.size
+            and any(parent in kept for parent in value.parents)
+            and any(parent in made for parent in value.parents)
+            for value in self.after
+        )
 
     def all_activated(self) -> bool:
         """Whether each of several layers side by side ends as a hidden layer does."""

@@ -244,6 +244,23 @@ class Output:
     attentions: tuple[Tensor, ...] = ()
 
 
+class Residual(nn.Module):
+    """One weighted layer, and what it reads joined to what it makes."""
+
+    def __init__(self, join: Callable[[Tensor, nn.Module], Tensor], layer: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layer, self.join = layer or nn.Linear(6, 6), join
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(x, self.layer)
+
+
+def residual(join: Callable[[Tensor, nn.Module], Tensor], layer: nn.Module | None = None) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(3, 6), Residual(lambda x, inner: x + inner(x).relu()), Residual(join, layer)
+    )
+
+
 HEADLESS: dict[str, Callable[[], nn.Module]] = {
     "a residual sum": lambda: body(),
     "a norm": lambda: body(nn.LayerNorm(6)),
@@ -257,6 +274,18 @@ HEADLESS: dict[str, Callable[[], nn.Module]] = {
     "a root mean square norm": lambda: nn.Sequential(nn.Linear(3, 6), nn.RMSNorm(6)),
     "a hidden layer": lambda: nn.Sequential(nn.Linear(3, 6), nn.GELU()),
     "a gate": lambda: nn.Sequential(nn.Linear(3, 6), Gate(6)),
+    "a sum around one activated layer": lambda: residual(lambda x, layer: x + layer(x).relu()),
+    "a sum around one layer": lambda: residual(lambda x, layer: x + layer(x)),
+    "a sum around the second layer": lambda: nn.Sequential(
+        nn.Linear(3, 6), Residual(lambda x, layer: x + layer(x).relu())
+    ),
+    "a sum in place": lambda: residual(lambda x, layer: layer(x).add_(x)),
+    "an activated sum around one layer": lambda: residual(lambda x, layer: (layer(x) + x.relu()).relu()),
+    "a gate of one layer": lambda: residual(lambda x, layer: x * layer(x).sigmoid()),
+    "a sum around attention": lambda: residual(
+        lambda x, layer: x + layer(*3 * (x[:, None],))[0][:, 0],
+        nn.MultiheadAttention(6, 2, batch_first=True),
+    ),
     "branches of hidden layers": lambda: nn.Sequential(nn.Linear(3, 6), Branches()),
 }
 
