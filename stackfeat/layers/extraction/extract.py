@@ -36,6 +36,7 @@ from stackfeat.layers.extraction.resume import (
     prepare_folder,
     remove_outputs,
 )
+from stackfeat.layers.taps.edits import is_edited
 from stackfeat.layers.taps.layers import unwrap
 from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, plain_transformers, preserve_state
@@ -117,7 +118,7 @@ def extract(
     LayerNotFoundError, TapError
         If a tap cannot be read, or rows of a batch influence each other.
     UsageError
-        If the inputs or options make no sense.
+        If the inputs or options make no sense, such as `out` in a block of `stackfeat.edited`.
     StoreError
         If `out` cannot be written.
 
@@ -132,6 +133,11 @@ def extract(
     ):
         raise UsageError(f"batch_size must be 'auto' or a whole number from 1; got batch_size={batch_size!r}")
     net = unwrap(model)
+    if out is not None and is_edited(net):
+        raise UsageError(
+            f"rows in out= must be those of the net as it is: nothing there says which edits were in force; got "
+            f"out={str(out)!r} in a block of stackfeat.edited; leave out away and save the arrays, or close the block"
+        )
     placement = Placement(choose_device(net, device), check_precision(precision))
     # Not inference mode: a net that keeps a tensor it made could not be trained on afterwards.
     with (

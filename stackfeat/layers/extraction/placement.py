@@ -42,7 +42,7 @@ class Placement:
     is_fixed : bool
         Whether everything else follows from the net, shapes and device alone, never from values or timings.
     as_written : tuple of str
-        Layers that call the functions of their own code, since taps read those.
+        Layers that call the functions of their own code, since taps read, or edits change, those.
     """
 
     device: torch.device

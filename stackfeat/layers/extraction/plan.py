@@ -33,6 +33,7 @@ from stackfeat.layers.extraction.placement import (
     may_be_channels_last,
     pays_plain_attention,
 )
+from stackfeat.layers.taps.edits import edited_functions
 from stackfeat.layers.taps.refusals import refusals
 from stackfeat.layers.taps.runtime import preserve_state
 from stackfeat.layers.taps.tap import Pool, Taps, keyed, resolve_taps, taps_by_name
@@ -148,7 +149,7 @@ def find_plan(
         If a tap cannot be read.
     """
     taps = taps_by_name(model, taps)
-    placement = replace(placement, as_written=function_owners(model, taps))
+    placement = replace(placement, as_written=as_written(model, taps))
     names, head = source.names, source.head(HEAD_ROWS)
     shapes = tuple((tuple(column.shape[1:]), column.dtype) for column in head)
     n_rows = min(len(head[0]), DRY_ROWS)
@@ -174,12 +175,11 @@ def find_plan(
     return plans[key]
 
 
-def function_owners(model: nn.Module, taps: Taps) -> tuple[str, ...]:
-    """Return the layers of which taps read functions that they call."""
+def as_written(model: nn.Module, taps: Taps) -> tuple[str, ...]:
+    """Return the layers of which taps read, or open edits change, functions that they call."""
     given = [tap for _, tap in keyed(taps) if tap != PENULTIMATE and "()" in str(tap)]
-    return tuple(
-        dict.fromkeys(name for read in resolve_taps(model, given) if read.function for name in read.layers)
-    )
+    read = [name for read in resolve_taps(model, given) if read.function for name in read.layers]
+    return tuple(dict.fromkeys([*read, *edited_functions(model)]))
 
 
 def structure(model: nn.Module) -> Hashable:

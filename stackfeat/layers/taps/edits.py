@@ -6,7 +6,6 @@ Out: `edited`, a block in which the net goes on with what the functions return.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,9 +19,10 @@ from torch.utils.hooks import RemovableHandle
 from stackfeat.errors import TapError
 from stackfeat.layers.taps.functions import unheard
 from stackfeat.layers.taps.hooks import FunctionReads, HookSession, never_fired
+from stackfeat.layers.taps.layers import named_layers, unwrap
 from stackfeat.layers.taps.passes import in_backward
 from stackfeat.layers.taps.runtime import plain_transformers
-from stackfeat.layers.taps.tap import Place, Read, named_tap, parse_tap, resolve_taps
+from stackfeat.layers.taps.tap import Place, Read, from_the_end, named_tap, parse_tap, resolve_taps
 from stackfeat.layers.taps.values import (
     Arguments,
     Path,
@@ -35,6 +35,33 @@ from stackfeat.layers.taps.values import (
 )
 
 Change = Callable[[Any], Any]
+
+
+class OpenEdits(threading.local):
+    """The blocks of `edited` that are open in this thread, the outermost first."""
+
+    def __init__(self) -> None:
+        self.sessions: list[EditSession] = []
+
+
+OPEN = OpenEdits()
+
+
+def is_edited(model: nn.Module) -> bool:
+    """Whether an open block of this thread may change what flows in a net."""
+    return any(session.reaches(set(model.modules())) for session in OPEN.sessions)
+
+
+def edited_functions(model: nn.Module) -> tuple[str, ...]:
+    """Return the layers of a net that call functions which open blocks of this thread edit."""
+    owners = {
+        id(layer)
+        for session in OPEN.sessions
+        for read in session.reads
+        if read.function
+        for layer in read.modules
+    }
+    return tuple(name for name, layer in named_layers(model).items() if id(layer) in owners) if owners else ()
 
 
 @contextmanager
@@ -107,8 +134,7 @@ def resolved_edits(model: nn.Module, edits: Mapping[Place, Change]) -> dict[Read
                 f"a gradient cannot be edited; got tap={str(place)!r}; edit the output, or use "
                 "torch.Tensor.register_hook in the function"
             )
-        is_from_the_end = isinstance(place, str) and re.search(r"#-\d+$", place)
-        if tap.last is not None or (tap.call != "all" and tap.call < -1) or is_from_the_end:
+        if tap.last is not None or from_the_end(place, tap):
             raise TapError(
                 f"an edit must say which calls it changes when they come; got tap={str(place)!r}; count calls from "
                 "#0, or leave # and last away to change all of them"
@@ -142,10 +168,17 @@ class EditSession(HookSession):
 
     def attach(self, stack: ExitStack) -> None:
         super().attach(stack)
+        OPEN.sessions.append(self)
+        stack.callback(OPEN.sessions.remove, self)
         for read in self.reads:
             if read.function:
                 for layer in read.modules:
                     stack.enter_context(layer.register_forward_pre_hook(partial(self.refuse_again, read)))
+
+    def reaches(self, layers: set[nn.Module]) -> bool:
+        """Whether values are changed where these layers run; functions and marks are while the whole net runs."""
+        own = (layer for read in self.reads if not read.function for layer in read.modules)
+        return unwrap(self.model) in layers or not layers.isdisjoint(own)
 
     def refuse_again(self, read: Read, _layer: nn.Module, _args: tuple[Any, ...]) -> None:
         """Refuse to compute a gradient of something else than ran."""

@@ -334,6 +334,15 @@ def parse_tap(model: nn.Module, text: str, *, pool: Pool = "auto", layers: Layer
         raise TapError(f"{error}, or sf.Tap({text!r}) for a mark of that very name") from None
 
 
+def from_the_end(place: str | Tap, tap: Tap) -> bool:
+    """Whether a tap, and how it is written, counts calls from the last: only text tells ``#-1`` from no call."""
+    written = re.search(r"#-\d+$", place) if isinstance(place, str) else None
+    is_written = written is not None and not str(tap.layer).endswith(
+        written[0]
+    )  # which may be a layer's name
+    return is_written or (tap.call != "all" and tap.call < -1)
+
+
 def keyed(taps: Taps) -> list[tuple[str | None, Place]]:
     """Return every tap with the key that it was given, if any."""
     if isinstance(taps, Mapping):

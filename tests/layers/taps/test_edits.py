@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import namedtuple
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.checkpoint import checkpoint
 
-from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.errors import LayerNotFoundError, TapError, UsageError
 from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.taps.edits import edited
 from stackfeat.layers.taps.functions import LISTENING
@@ -429,3 +430,35 @@ def test_inner_layers_of_transformers_are_edited() -> None:
     ):
         found = net(x, src_key_padding_mask=torch.tensor([[False] * 3, [False, False, True]]))
     assert torch.equal(found, torch.ones(2, 3, 8))
+
+
+@pytest.mark.parametrize("place", ["*.linear()", "0.linear()", "**.linear():input", "2.linear()#0"])
+def test_extract_reads_what_edits_of_functions_make(place: str) -> None:
+    net, x = make_net().eval(), torch.randn(600, 4)
+    plain = extract(net, x, "2")["2"]
+    with edited(net, {place: lambda value: value + 2}), torch.no_grad():
+        found, expected = extract(net, x, "2")["2"], net(x)
+    assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
+    assert not torch.allclose(torch.from_numpy(plain), expected, atol=1e-2)
+    assert (extract(net, x, "2")["2"] == plain).all()
+
+
+def test_extract_reads_edited_functions_of_transformers_and_of_nets_around_the_edited_one() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net, x = nn.Sequential(nn.TransformerEncoder(layer, 2), nn.Linear(8, 2)).eval(), torch.randn(40, 5, 8)
+    with edited(net[0], {"**.linear()": lambda value: value + 2}), torch.no_grad():
+        found, expected = extract(net, x, "1", pool="none")["1"], net(x)
+    assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
+
+
+def test_edited_rows_are_not_written_among_those_of_the_net_as_it_is(tmp_path: Path) -> None:
+    net, x = make_net().eval(), torch.randn(20, 4)
+    whole = nn.Sequential(net, nn.ReLU()).eval()
+    for place in ("1", "1.tanh()", net[1]):
+        with edited(net, {place: double}):
+            for model in (net, whole):
+                with pytest.raises(UsageError, match="leave out away and save the arrays"):
+                    extract(model, x, next(iter(dict(model.named_children()))), out=tmp_path / "rows")
+            extract(make_net(), x, "2", out=tmp_path / str(place)[:2])  # another net is nobody's business
+    assert not (tmp_path / "rows").exists()
+    extract(net, x, "2", out=tmp_path / "rows")
