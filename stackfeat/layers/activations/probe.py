@@ -133,6 +133,11 @@ def other_orders(n_rows: int) -> tuple[Sequence[int], ...]:
     return tuple(reversed(range(n_rows))), tuple((step * i + 3) % n_rows for i in range(n_rows))
 
 
+def without(shape: Sequence[int], left_out: int | None) -> tuple[int, ...]:
+    """Return the sizes of all axes but one."""
+    return tuple(size for axis, size in enumerate(shape) if axis != left_out)
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Some of the values at a tap.
@@ -154,7 +159,7 @@ class Sample:
     @property
     def columns(self) -> tuple[int, ...]:
         """The shape of what is not rows."""
-        return tuple(size for axis, size in enumerate(self.shape) if axis != self.axis)
+        return without(self.shape, self.axis)
 
 
 @dataclass(eq=False)
@@ -174,12 +179,18 @@ class Sampler:
     grown: dict[tuple[str, tuple[int, ...]], tuple[int, int]] = field(default_factory=dict)
 
     def of_more(self, key: str, values: Tensor) -> Sample:
+        found: tuple[int, int] | None = None
         for shape in self.shapes.get(key, ()):
             grown = grown_axis(shape, values.shape, 2, self.n_rows)
-            if grown is not None:
+            if grown is None:
+                continue
+            # A tap may take values of several widths: of those that fit, that which differs in its rows alone.
+            if without(shape, grown[0]) == without(values.shape, grown[0]):
                 self.grown[key, shape] = grown
                 return sample(values, *grown)
-        return Sample(tuple(values.shape))
+            self.grown.setdefault((key, shape), grown)
+            found = found or grown
+        return Sample(tuple(values.shape)) if found is None else sample(values, *found)
 
     def of_two(self, key: str, values: Tensor) -> Sample:
         """Take the columns that were taken of more rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -472,3 +473,57 @@ def test_a_move_of_wide_rows_is_seen_in_some_of_their_columns() -> None:
 
     report = look(Turned(1, 4), "layers.0", torch.randn(20, 4))
     assert report.reordered == ("layers.0",)
+
+
+class Chained(nn.Module):
+    """Recurrent layers of several widths, of which each is given the states of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.GRU(a, b, batch_first=True) for a, b in ((4, 6), (6, 5), (5, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)[0]
+        return x[:, -1]
+
+
+class Halved(nn.Module):
+    """Runs one layer on values of two widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.act(x)[:, :2] * 2)
+
+
+def widths(*sizes: int) -> nn.Sequential:
+    pairs = itertools.pairwise(sizes)
+    return nn.Sequential(*(part for a, b in pairs for part in (nn.Linear(a, b), nn.ReLU())))
+
+
+def convolutions() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 2, 3), nn.Flatten())
+
+
+SEVERAL: dict[str, tuple[Callable[[], nn.Module], Any, tuple[int, ...], int]] = {
+    "dense layers": (lambda: widths(4, 5, 3), Tap(type=nn.Linear, last=2), (4,), 8),
+    "dense layers by a pattern": (lambda: widths(4, 5, 3), Tap("*", last=2), (4,), 6),
+    "as many columns as rows": (lambda: widths(4, 8, 2), Tap(type=nn.Linear, last=2), (4,), 10),
+    "columns as rows of two": (lambda: widths(4, 2, 8, 3), Tap(type=nn.Linear, last=3), (4,), 13),
+    "convolutions": (convolutions, Tap(type=nn.Conv2d, last=2), (3, 8, 8), 7),
+    "recurrent layers": (Chained, Tap(type=nn.GRU, last=2), (6, 4), 8),
+    "all calls of one layer": (Halved, "act#all", (4,), 6),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_a_tap_takes_values_of_several_widths(kind: str) -> None:
+    make, tap, shape, n_columns = SEVERAL[kind]
+    net, x = make().eval(), torch.randn(20, *shape)
+    (found,) = extract(net, x, tap).values()
+    (alone,) = extract(net, x, tap, batch_size=1).values()
+    assert found.shape == (20, n_columns)
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
