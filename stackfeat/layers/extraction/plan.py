@@ -189,7 +189,8 @@ def structure(model: nn.Module) -> Hashable:
             name,
             id(part),
             id(vars(part).get("forward", getattr_static(type(part), "forward", None))),
-            len(part._forward_hooks) + len(part._forward_pre_hooks),
+            # Numbers of handles, which are given once: another edit in the place of one is another net.
+            (tuple(part._forward_hooks), tuple(part._forward_pre_hooks)),
             tuple(item for item in vars(part).items() if isinstance(item[1], PLAIN)),
         )
         for name, part in model.named_modules()

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from stackfeat.errors import LayerNotFoundError, TapError, UsageError
 from stackfeat.layers.extraction.extract import extract, read_rows
+from stackfeat.layers.taps.edits import edited
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.runtime import fast_matmul_is_exact
 from stackfeat.layers.taps.tap import Tap
@@ -561,3 +562,45 @@ class Unfolded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(-1, self.n_steps * x.shape[1])
+
+
+FLIPPED_THEN_KEPT = [
+    (lambda v: v.flip(0), lambda v: v, None),
+    (lambda v: v - v.mean(0), lambda v: v * 2, None),
+    (lambda v: v, lambda v: v.flip(0), "another order"),
+    (lambda v: v, lambda v: v + v.sum(0), "must not depend on other rows"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "message"), FLIPPED_THEN_KEPT)
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_each_edit_is_examined_anew(first: Any, second: Any, message: str | None, by_hand: bool) -> None:
+    net = make_net()
+
+    def read(change: Any) -> np.ndarray:
+        if by_hand:
+            handle = net[0].register_forward_hook(lambda _m, _a, out: change(out))
+            try:
+                return extract(net, X, "3")["3"]
+            finally:
+                handle.remove()
+        with edited(net, {"0": change}):
+            return extract(net, X, "3")["3"]
+
+    if message is None:
+        with pytest.raises(TapError):
+            read(first)
+        with edited(net, {"0": second}):
+            expected = by_hooks(net, "3", X)
+        np.testing.assert_allclose(read(second), expected, rtol=1e-4, atol=1e-5)
+        return
+    read(first)
+    with pytest.raises(TapError, match=message):
+        read(second)
+
+
+def test_an_edit_that_changes_the_width_is_examined_anew() -> None:
+    net = nn.Sequential(nn.Linear(7, 6), nn.ReLU(), nn.Flatten()).eval()
+    for change, width in ((lambda v: v, 6), (lambda v: v[:, :3], 3), (lambda v: v.repeat(1, 2), 12)):
+        with edited(net, {"0": change}):
+            assert extract(net, X, "1")["1"].shape == (150, width)
