@@ -136,6 +136,7 @@ class LayerTable:
 
 def list_layers(
     model: nn.Module,
+    /,
     *example: Any,
     functions: bool = False,
     example_kwargs: Mapping[str, Any] | None = None,

@@ -80,3 +80,14 @@ def test_what_the_page_shows_runs(capsys: Any) -> None:
             exec(compile(text, PAGE.name, "exec"), namespace)
         else:
             assert capsys.readouterr().out.split() == text.split()
+
+
+def test_arguments_of_the_net_may_be_called_model() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, x: Tensor, model: int = 1, example: int = 1) -> Tensor:
+            return super().forward(x[:, None].expand(-1, model * example, -1))
+
+    table = list_layers(nn.Sequential(), torch.randn(2, 4))
+    assert table.names == ()
+    table = list_layers(Scaled(4, 5), torch.randn(2, 4), model=3, example=2, functions=True)
+    assert table["linear()"].outputs == "(2, 6, 5)"
