@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.taps.tap import Combine, Read, Tap
+from stackfeat.layers.taps.tap import Combine, Read, Tap, from_the_end, parse_tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +105,27 @@ def combine(values: Sequence[Tensor], how: Combine | None, key: str, axis: int |
 class Missing:
     """The taps that have no value yet in this pass.
 
+    Parameters
+    ----------
+    model : nn.Module
+    reads : sequence of Read
+    places : sequence of str or Tap
+        The same taps as they were written.
+
     Raises
     ------
     TapError
         If only the end of a pass could say which value a tap means.
     """
 
-    def __init__(self, reads: Sequence[Read]) -> None:
+    def __init__(self, model: nn.Module, reads: Sequence[Read], places: Sequence[str | Tap]) -> None:
         self.reads = reads
         self.restart()
-        for read in reads:
-            tap = read.tap
-            if tap.side == "grad" or is_many(tap) or int(tap.call) < -1:
+        for place in places:
+            tap = parse_tap(model, place) if isinstance(place, str) else place
+            if tap.side == "grad" or is_many(tap) or from_the_end(place, tap):
                 raise TapError(
-                    f"with stop=True a tap must mean one call that is known when it comes; got tap={read.key!r}; "
+                    f"with stop=True a tap must mean one call that is known when it comes; got tap={str(place)!r}; "
                     "name a call, such as #0, or leave stop away"
                 )
 

@@ -73,6 +73,7 @@ class Extractor(nn.Module):
             )
         with ExitStack() as stack:
             self._caught = stack.enter_context(tapped(self.model, self.taps, detach=self.detach))
+            self._caught.session.whole_only = True
             self._block = stack.pop_all()
         return self
 

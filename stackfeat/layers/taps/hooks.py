@@ -27,7 +27,7 @@ from stackfeat.layers.taps.marks import RUNNING
 from stackfeat.layers.taps.passes import Hooks, eager, forgetting_passes, in_backward, is_under_way
 from stackfeat.layers.taps.refusals import refusals_noted
 from stackfeat.layers.taps.runtime import plain_transformers
-from stackfeat.layers.taps.tap import Read, Tap, Taps, named_tap, resolve_taps
+from stackfeat.layers.taps.tap import Read, Tap, Taps, named_tap, named_taps, resolve_taps, taps_by_name
 from stackfeat.layers.taps.values import (
     Arguments,
     Leaf,
@@ -100,7 +100,8 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True, stop: bool = Fa
         False keeps the clones in the autograd graph, for losses on hidden layers.
     stop : bool
         True ends the block, not only the pass, once every tap has a value: code after the call of the net is
-        not run. A layer that runs several times is read at its first call, unless the tap names another.
+        not run. A layer that runs several times is read at its first call, unless the tap names another
+        by ``#n``.
 
     Yields
     ------
@@ -126,6 +127,7 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True, stop: bool = Fa
     >>> caught["0"].shape
     torch.Size([2, 3])
     """
+    taps = taps_by_name(model, taps)
     reads = resolve_taps(model, taps)
     caught = Caught()
     collectors: dict[Read, Collector[Tensor]] = {}
@@ -154,7 +156,7 @@ def tapped(model: nn.Module, taps: Taps, *, detach: bool = True, stop: bool = Fa
         for read in collectors:
             settle(read)
 
-    missing = Missing(reads) if stop else None
+    missing = Missing(model, reads, [place for _, place in named_taps(model, taps)]) if stop else None
     session = HookSession(model, reads, take, on_start=restart, on_end=finish, missing=missing)
     caught.session = session
     with plain_transformers(), session:
@@ -217,6 +219,8 @@ class HookSession(Hooks):
         Where taps read functions that layers call.
     stopped : bool
         Whether a pass was ended since nothing was missing.
+    whole_only : bool
+        Whether calls of single layers, outside passes of the model, are nothing to read.
     """
 
     is_first: ClassVar[bool] = False
@@ -239,11 +243,16 @@ class HookSession(Hooks):
     items: dict[tuple[Read, Path], Read] = field(default_factory=dict)
     functions: FunctionCalls | None = None
     stopped: bool = False
+    whole_only: bool = False
 
     @property
     def is_running(self) -> bool:
         """Whether a forward pass of the whole model is under way."""
         return self.on_mark in RUNNING.listeners
+
+    def reads_now(self) -> bool:
+        """Whether a call of a layer is one to read."""
+        return self.hears() and (self.is_running or not self.whole_only)
 
     def attach(self, stack: ExitStack) -> None:
         model = unwrap(self.model)
@@ -265,7 +274,7 @@ class HookSession(Hooks):
             def before(
                 _layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
             ) -> None:
-                if self.hears() and not in_backward():
+                if self.reads_now() and not in_backward():
                     self.hear_input(read, name, layer.forward, (args, kwargs or {}))
                 else:
                     self.note_thread(name)
@@ -273,7 +282,7 @@ class HookSession(Hooks):
             return layer.register_forward_pre_hook(before, with_kwargs=True)
 
         def after(_layer: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-            if not in_backward() and not self.hears():
+            if not in_backward() and not self.reads_now():
                 self.note_thread(name)
             elif not in_backward():
                 self.hear(read, name, output)
@@ -407,6 +416,8 @@ class HookSession(Hooks):
     def start(self, _model: nn.Module, _args: tuple[Any, ...]) -> None:
         if in_backward() or not self.hears():
             return
+        if self.stopped:
+            raise Stop(self)  # the block goes on all the same; what was read stays
         if self.depth and not is_under_way(self.caller):
             self.depth = 0  # a pass that was interrupted
         self.depth += 1

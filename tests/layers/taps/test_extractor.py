@@ -112,3 +112,22 @@ def test_lists_of_calls_are_collected_whole() -> None:
     with Extractor(net, ["act#all"]) as extractor:
         net(torch.ones(1))
         assert len(extractor.collect()["act#all"]) == 2
+
+
+def test_calls_of_layers_alone_leave_nothing_to_collect() -> None:
+    model, x = make_net(), torch.randn(5, 4)
+    with Extractor(model, ["0", "1", "0.linear()", "2:grad", "0#all"]) as extractor:
+        output = model(x)
+        model[:2](torch.ones(3, 4))
+        model[2](torch.ones(3, 3)).sum().backward()
+        output.sum().backward()
+        caught = extractor.collect()
+        assert [len(caught[key]) for key in ("0", "1", "0.linear()", "2:grad")] == [5] * 4
+        assert len(caught["0#all"]) == 1
+        model[0](x)
+        nn.Sequential(nn.Identity(), model)(x[:2])  # a call of the net itself, by a net around it
+        assert len(extractor.collect()["0"]) == 2
+    with Extractor(model, ["0"]) as extractor:
+        model[0](x)
+        with pytest.raises(UsageError, match="no call of the net"):
+            extractor.collect()

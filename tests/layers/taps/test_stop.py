@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
@@ -96,10 +97,22 @@ def test_a_layer_that_runs_often_is_read_at_its_first_call_or_at_the_one_that_is
     assert torch.equal(caught["0#1"], net[1](x.tanh()).tanh())
 
 
-@pytest.mark.parametrize("tap", ["layers.0#-2", "layers.0#all", "layers.0:grad", Tap("layers.*", last=2)])
-def test_taps_whose_value_only_the_end_knows_are_refused(tap: str | Tap) -> None:
+@pytest.mark.parametrize(
+    "tap",
+    [
+        "layers.0#-2",
+        "layers.0#-1",
+        "layers.*:input#-1",
+        "relu()#-1",
+        {"mine": "layers.0#-1"},
+        "layers.0#all",
+        "layers.0:grad",
+        Tap("layers.*", last=2),
+    ],
+)
+def test_taps_whose_value_only_the_end_knows_are_refused(tap: Any) -> None:
     net = Counting()
-    with pytest.raises(TapError, match="with stop=True"), tapped(net, [tap], stop=True):
+    with pytest.raises(TapError, match="with stop=True"), tapped(net, tap, stop=True):
         pass
     assert n_hooks(net) == 0
 
@@ -217,3 +230,30 @@ def test_a_stop_comes_out_of_a_net_that_runs_other_work_in_threads() -> None:
         net(x)
         pytest.fail("the block must have ended")
     assert torch.equal(caught["fc"], net.fc(x.relu()))
+
+
+def test_a_layer_whose_own_name_ends_like_a_last_call_can_be_read() -> None:
+    net = nn.Sequential(nn.ModuleDict({"fc#-1": nn.Linear(3, 3)})["fc#-1"])
+    net.add_module("fc#-1", nn.Tanh())
+    with tapped(net, ["fc#-1"], stop=True) as caught:
+        net(torch.randn(2, 3))
+    assert caught.stopped and caught["fc#-1"].shape == (2, 3)
+
+
+def test_a_net_that_runs_again_after_the_stop_changes_nothing() -> None:
+    net, x = Counting(), torch.randn(2, 3)
+    with tapped(net, ["layers.0"], stop=True) as caught:
+        try:
+            net(x)
+        finally:
+            net(torch.zeros(7, 3))
+    assert caught.stopped
+    assert torch.equal(caught["layers.0"], net.layers[0](x))
+    with tapped(net, {"first": "layers.0", "second": "layers.1:input"}, stop=True) as caught:
+        for rows in (x, x[:1]):
+            with suppress(BaseException):
+                net(rows)
+    assert caught.stopped
+    assert len(caught["first"]) == len(caught["second"]) == 2
+    assert n_hooks(net) == 0
+    assert net(x).shape == (2, 3)
