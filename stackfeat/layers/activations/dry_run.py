@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.call_trace import why_not_called
 from stackfeat.layers.activations.layout import Layout, feature_axes, is_close, steps_axis
-from stackfeat.layers.activations.mask_proof import Pass, Steps, mask_rules
+from stackfeat.layers.activations.mask_proof import Pass, Steps, ignored, mask_rules
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskRule, MaskWatch, split_user_mask, steps_of
 from stackfeat.layers.activations.probe import (
     Place,
@@ -99,6 +99,8 @@ class Finding:
         Where that mask may come from.
     other_masks : tuple of str
         What the net was told of steps of the same number, if it is not known whether it is about these.
+    unfit : tuple of (str, str)
+        Masks (owner, argument) of the sequences its steps are made of, which have another number of steps.
     n_taken : int
         How many values are taken in a pass.
     problem : str or None
@@ -112,6 +114,7 @@ class Finding:
     masked: bool = False
     mask_rule: MaskRule = field(default_factory=MaskRule)
     other_masks: tuple[str, ...] = ()
+    unfit: tuple[tuple[str, str], ...] = ()
     n_taken: int = 0
     problem: str | None = None
 
@@ -450,12 +453,19 @@ def with_masks(
     changed = {}
     for key, rule in rules.items():
         size = (steps[key].n_rows, steps[key].n_steps)
-        has_mask = findings[key].masked or few.masks.find(rule, *size) is not None
+        has_mask = (
+            findings[key].masked
+            or few.masks.find(rule, *size) is not None
+            or few.masks.is_longer(rule, *size)
+        )
         told = [] if has_mask else [t for t, _, _ in few.masks.fitting(rule, *size, all_of_them=True)]
         others = dict.fromkeys(
             f"{t.argument} of {t.owner or 'the net'}" for t in told if t.key not in rule.refused
         )
         changed[key] = replace(findings[key], masked=has_mask, mask_rule=rule, other_masks=tuple(others))
+    bare = {key: tap for key, tap in steps.items() if not (changed[key].masked or changed[key].other_masks)}
+    for key, unfit in ignored(pass_of(few), bare, rules, inputs, parameters, again).items():
+        changed[key] = replace(changed[key], unfit=tuple(t.key for t in unfit))
     return {**findings, **changed}
 
 
@@ -486,7 +496,7 @@ def check_masks(model: nn.Module, examination: DryRunReport, inputs: Arguments) 
     for read in examination.reads:
         finding = examination.findings[read.key]
         axis = steps_axis(finding.layout, finding.features_axis, finding.shape)
-        if axis is None or read.tap.pool not in MASKED_POOLS:
+        if axis is None or finding.layout.fold > 1 or read.tap.pool not in MASKED_POOLS:
             continue
         n_used += 1
         # A packed sequence is as long as its longest row, and says itself where each one ends.

@@ -111,7 +111,7 @@ def is_close(left: Tensor, right: Tensor) -> bool:
 def steps_axis(layout: Layout, features_axis: int | None, shape: tuple[int, ...]) -> int | None:
     """Return the axis of the steps in (n_rows, n_steps, n_columns) or its like; None where it is no sequence."""
     batch = layout.batch_axis or 0
-    if len(shape) != 3 or layout.fold > 1 or batch > 1:
+    if len(shape) != 3 or batch > 1 or (layout.fold > 1 and batch):
         return None
     return 2 if batch == 0 and features_axis == 1 else 1 - batch
 

@@ -24,6 +24,7 @@ from stackfeat.layers.activations.masks import (
     side_of,
     stem_of,
 )
+from stackfeat.layers.activations.probe import count_rows
 from stackfeat.layers.taps.values import Arguments
 
 
@@ -108,20 +109,30 @@ SIDES: tuple[Collection[str | None], ...] = ((None,), (SOURCE,), (TARGET,), (Non
 """What is cut together: arguments whose names are about no side, or about these. A source's mask often has none."""
 
 
-def cuts(inputs: Arguments, parameters: Sequence[str], n_steps: int) -> Iterator[Arguments]:
-    """Yield the arguments with the sequences of one side a step shorter, for each side that can be cut."""
+def cuts(
+    inputs: Arguments, parameters: Sequence[str], n_steps: int, to: int | None = None
+) -> Iterator[Arguments]:
+    """Yield the arguments with the sequences of one side a step shorter, for each side that can be cut.
+
+    With `to` they are cut to so many steps, along whichever axis they have their steps.
+    """
     done: list[frozenset[str]] = []
     for sides in SIDES:
-        shorter, names = cut(inputs, parameters, n_steps, sides)
+        shorter, names = cut(inputs, parameters, n_steps, sides, to)
         if names and names not in done:
             done.append(names)
             yield shorter
 
 
 def cut(
-    inputs: Arguments, parameters: Sequence[str], n_steps: int, sides: Collection[str | None]
+    inputs: Arguments,
+    parameters: Sequence[str],
+    n_steps: int,
+    sides: Collection[str | None],
+    to: int | None = None,
 ) -> tuple[Arguments, frozenset[str]]:
-    """Return the arguments with sequences of these sides a step shorter, and which these are."""
+    """Return the arguments with sequences of these sides shorter, and which these are."""
+    size = n_steps - 1 if to is None else to
     args, kwargs = inputs
     named = [*zip(parameters, args, strict=False), *kwargs.items()]
     is_cut: set[str] = set()
@@ -130,11 +141,11 @@ def cut(
         if not isinstance(value, Tensor) or side_of(name) not in sides or value.is_nested:
             return value
         if value.ndim == 1:
-            return value.clamp(max=n_steps - 1) if stem_of(name) in LENGTHS else value
-        axes = range(1, value.ndim) if name.endswith("mask") else (1,)
+            return value.clamp(max=size) if stem_of(name) in LENGTHS else value
+        axes = range(1, value.ndim) if to is not None or name.endswith("mask") else (1,)
         for axis in axes:
             if value.shape[axis] == n_steps > 1:
-                value = value.narrow(axis, 0, n_steps - 1)
+                value = value.narrow(axis, 0, size)
                 is_cut.add(name)
         return value
 
@@ -142,6 +153,52 @@ def cut(
     n_first = min(len(args), len(parameters))
     shorter = (*values[:n_first], *args[n_first:]), dict(zip(kwargs, values[n_first:], strict=True))
     return shorter, frozenset(is_cut)
+
+
+def ignored(
+    before: Pass,
+    steps: Mapping[str, Steps],
+    rules: Mapping[str, MaskRule],
+    inputs: Arguments,
+    parameters: Sequence[str],
+    run: Callable[[Arguments], Pass],
+) -> dict[str, tuple[Told, ...]]:
+    """Return what was told about the steps that those of a tap are made of, though of another number.
+
+    They are where the tap has fewer steps once the sequences are cut to half. A net of a fixed number of steps is
+    taken at its word where it has one sequence alone, or where names say that both are of the source; but (layers,
+    n_rows, n_columns) is the state of a recurrent layer.
+    """
+    told: dict[str, list[tuple[Told, bool]]] = {}
+    for key, tap in steps.items():
+        kinds = {kind_in(before, name) for name in tap.around}
+        if kinds & {Kind.CROSS, Kind.DECODER}:
+            continue
+        in_encoder = any(side_of(part) == SOURCE for name in tap.around for part in name.split("."))
+        told[key] = [
+            (t, tap.axis > 0 and (before.masks.n_sequences == 1 or (t.side == SOURCE and in_encoder)))
+            for t, _ in before.masks.candidates(rules[key])
+            if t.n_rows in (tap.n_rows, count_rows(*inputs)) and t.key not in rules[key].refused
+        ]
+    passes = [
+        after
+        for size in sorted({n for found in told.values() for t, _ in found for n in t.steps if n > 1})
+        for shorter in cuts(inputs, parameters, size, max(size // 2, 1))
+        if (after := tried(run, shorter)) is not None
+    ]
+    unfit = {}
+    for key, found in told.items():
+        axis = steps[key].axis
+        size = steps[key].shape[axis : axis + 1]
+
+        def belongs(t: Told, is_plain: bool, key: str = key, axis: int = axis, size: Any = size) -> bool:
+            cut_too = [after for after in passes if told_steps(after, t) - set(t.steps)]
+            if not cut_too:
+                return is_plain
+            return any(after.shapes.get(key, ())[axis : axis + 1] != size for after in cut_too)
+
+        unfit[key] = tuple(t for t, is_plain in found if belongs(t, is_plain))
+    return unfit
 
 
 def judge(

@@ -86,6 +86,8 @@ class Told:
     lengths : Tensor of shape (n_rows,), or None
     steps : frozenset of int
         How many steps the sequences have that it may be about.
+    unread : Tensor of shape (n_rows, n_sequences, n_steps), or None
+        What it says of several sequences in each row.
     """
 
     owner: str
@@ -94,10 +96,23 @@ class Told:
     keep: Tensor | None = None
     lengths: Tensor | None = None
     steps: frozenset[int] = frozenset()
+    unread: Tensor | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         return self.owner, self.argument
+
+    @property
+    def n_rows(self) -> int:
+        known = next(v for v in (self.keep, self.lengths, self.unread) if v is not None)
+        return len(known)
+
+    def has_padding(self) -> bool:
+        """Whether it leaves any step out. Where the number of steps is in doubt, lengths that differ say so."""
+        if self.lengths is not None:
+            return bool(self.lengths.min() < self.lengths.max())
+        known = self.keep if self.keep is not None else self.unread
+        return known is not None and not bool(known.all())
 
     def mask(self, n_rows: int, n_steps: int) -> Tensor | None:
         """Return the mask of sequences of this size, or None where it is about others."""
@@ -162,6 +177,8 @@ class MaskWatch(Hooks):
     active: list[str] = field(default_factory=list)
     user_mask: Tensor | None = None
     user_lengths: Told | None = None
+    given_steps: frozenset[int] = frozenset()
+    n_sequences: int = 0
 
     def attach(self, stack: ExitStack) -> None:
         """Hook the layers that get masks."""
@@ -191,6 +208,10 @@ class MaskWatch(Hooks):
         if lengths is not None:
             steps = frozenset((*steps_of(named), int(lengths.max())))
             self.user_lengths = Told("", USER_LENGTHS, None, lengths=lengths, steps=steps)
+        self.given_steps = frozenset(steps_of(named))
+        self.n_sequences = sum(
+            first_tensor(value) is not None and not NO_SEQUENCE.match(name) for name, value in named.items()
+        )
         self.calls = {"": describe_call("", self.model, named)}
 
     def around(self, layer: str) -> tuple[str, ...]:
@@ -222,6 +243,18 @@ class MaskWatch(Hooks):
             if (mask := mask_of_lengths(told.lengths, {n_steps}, n_rows, n_steps)) is not None
         ]
         return masks[0] if masks and all(are_equal(masks[0], mask) for mask in masks[1:]) else None
+
+    def is_longer(self, rule: MaskRule, n_rows: int, n_steps: int) -> bool:
+        """Whether values of this size are of packed sequences alone, padded to the steps of the net's input."""
+        packed = [
+            certain and n_rows == told.n_rows
+            for told, certain in self.candidates(rule)
+            if told.lengths is not None and told.owner and told.argument == "input"
+        ]
+        is_given = n_steps in self.given_steps
+        return (
+            bool(packed) and all(packed) and is_given and self.find_longer(rule, n_rows, n_steps) is not None
+        )
 
     def fitting(
         self, rule: MaskRule, n_rows: int, n_steps: int, *, all_of_them: bool = False
@@ -324,10 +357,13 @@ def read_told(owner: str, kind: Kind, name: str, value: Any, given: Mapping[str,
         same = {n: v for n, v in given.items() if side_of(n) == side_of(name)}
         beside = {n: v for n, v in given.items() if side is None or (side_of(n) or SOURCE) == side}
         return Told(owner, name, side, lengths=value, steps=frozenset(steps_of(same) or steps_of(beside)))
+    read = real_steps if stem in PADDING else attended_steps
     flat = without_heads(value)
     if flat is None:
-        return None
-    keep = real_steps(flat) if stem in PADDING else attended_steps(flat)
+        if value.ndim != 3 or value.shape[1] == value.shape[2]:
+            return None  # of scores: which step looks at which
+        return Told(owner, name, side, unread=read(value), steps=frozenset([value.shape[2]]))
+    keep = read(flat)
     return Told(owner, name, side, keep=keep, steps=frozenset([keep.shape[1]]))
 
 

@@ -7,13 +7,15 @@ Out: calls of `deliver(key, rows)` with a row per sample. Rows are live tensors:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from stackfeat.errors import TapError
+from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.dry_run import DryRunReport, Finding
 from stackfeat.layers.activations.layout import is_close, pool_rows, steps_axis, unfold_rows
 from stackfeat.layers.activations.masks import MASKED_POOLS, MaskWatch, mask_of_lengths, split_user_mask
@@ -27,6 +29,12 @@ from stackfeat.layers.taps.tap import Read
 from stackfeat.layers.taps.values import Arguments, Leaf, padded
 
 Deliver = Callable[[str, Tensor], None]
+
+UNFIT_MASK = (
+    "a mask must have the steps of tap {key!r} to be used there; got {told} of {steps} steps, and "
+    "shape={shape} at the tap: padding counts there; give mask= or lengths= of its steps in a call for that tap, or "
+    "tap a layer before the number of steps changes"
+)
 
 
 class RowReading(Hooks):
@@ -75,6 +83,7 @@ class RowReading(Hooks):
         self.n_taken = 0
         self.is_running = False
         self.delivered: set[str] = set()
+        self.unfit = {key: finding.unfit for key, finding in findings.items() if finding.unfit}
         self.waiting: list[tuple[Read, Fired, Tensor]] = []
 
     def attach(self, stack: ExitStack) -> None:
@@ -126,6 +135,7 @@ class RowReading(Hooks):
         self.latest.clear()
         self.retry(is_over=True)
         self.settle()
+        self.warn_of_unfit()
         return output
 
     def take(self, read: Read, fired: Fired, leaf: Leaf) -> None:
@@ -169,7 +179,7 @@ class RowReading(Hooks):
         given = self.masks.user_mask
         if n_rows == n_steps and not finding.masked and given is None and self.masks.user_lengths is None:
             return None  # of (n_steps, n_steps), as for causal attention, in a batch of so many rows
-        if mask is None and given is not None and not finding.masked:
+        if mask is None and given is not None and not finding.masked and finding.layout.fold == 1:
             raise TapError(
                 f"mask must have the steps of every batch; got {given.shape[1]} steps, and {n_steps} at "
                 f"{layer!r}; give lengths instead, or pad all batches alike"
@@ -217,9 +227,33 @@ class RowReading(Hooks):
         features = finding.features_axis if axis == 0 or finding.features_axis == -1 else None
         if layout.fold == 1:
             return pool_rows(values, pool, batch_axis=axis, features_axis=features, mask=mask)
-        inner = pool_rows(values, pool, batch_axis=axis, features_axis=features)
+        inner = pool_rows(values, pool, batch_axis=axis, features_axis=features, mask=mask)
         unfolded = unfold_rows(inner, self.n_rows, step_major=layout.step_major)
         return unfolded if pool == "none" else pool_rows(unfolded, pool, features_axis=-1)
+
+    def warn_of_unfit(self) -> None:
+        """Warn once of each tap at which padding counted, since no mask has its steps."""
+        if self.masks.user_mask is not None or self.masks.user_lengths is not None:
+            return
+        for key, names in list(self.unfit.items()):
+            told = [t for call in self.masks.calls.values() for t in call.told if t.key in names]
+            padded_by = dict.fromkeys(
+                f"{t.argument} of {t.owner or 'the net'}" for t in told if t.has_padding()
+            )
+            if padded_by:
+                del self.unfit[key]
+                text = ", ".join([*list(padded_by)[:3], *("..." for _ in list(padded_by)[3:4])])
+                n_steps = sorted({n for t in told for n in t.steps})
+                warnings.warn(
+                    UNFIT_MASK.format(
+                        key=key,
+                        told=text,
+                        steps=" or ".join(map(str, n_steps)),
+                        shape=self.examination.findings[key].shape,
+                    ),
+                    DataWarning,
+                    stacklevel=2,
+                )
 
     def stop_if_done(self) -> None:
         if self.stops and self.n_taken >= self.n_wanted and not self.waiting:
@@ -248,6 +282,9 @@ def padded_elsewhere(model: nn.Module, examination: DryRunReport, inputs: Argume
     if not masked or not have:
         return ()
 
+    findings = {key: replace(finding, unfit=()) for key, finding in examination.findings.items()}
+    quiet = replace(examination, findings=findings)  # made-up rows need no warnings
+
     def rows_by_key(batch: Arguments, n_rows: int) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
 
@@ -255,7 +292,7 @@ def padded_elsewhere(model: nn.Module, examination: DryRunReport, inputs: Argume
             if key in masked:
                 found[key] = rows.clone()
 
-        with RowReading(model, examination, keep, stop_early=False) as reading:
+        with RowReading(model, quiet, keep, stop_early=False) as reading:
             reading.run(*batch, n_rows=n_rows)
         return found
 

@@ -400,3 +400,146 @@ def test_a_call_is_a_decoder_only_where_it_was_given_another_sequence() -> None:
     found = watch.find(MaskRule(), 2, 3)
     assert found is not None and found.tolist() == [[True, False, False]] * 2
     assert watch.find(MaskRule(), 2, 4) is None
+
+
+class Choices(nn.Module):
+    """BERT over several texts a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 20}
+        self.net = transformers.BertForMultipleChoice(transformers.BertConfig(**SIZES, **sizes))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        return self.net(input_ids=input_ids, attention_mask=attention_mask)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max", "last"])
+def test_choices_are_each_counted_by_their_own_mask(pool: str) -> None:
+    torch.manual_seed(0)
+    net, layer = Choices().net.eval(), "bert.encoder.layer.0"
+    ids = torch.randint(5, N_WORDS, (20, 3, N_STEPS))
+    real = torch.arange(N_STEPS) < torch.randint(2, N_STEPS, (20, 3, 1))
+    inputs = {"input_ids": ids, "attention_mask": real.long()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        got = extract(net, inputs, [layer], batch_size=7, pool=pool)[layer]
+    with torch.no_grad():
+        states = net.bert(ids.flatten(0, 1), attention_mask=real.flatten(0, 1).long()).last_hidden_state
+    rows = zip(states, real.flatten(0, 1), strict=True)
+    by_hand = {"mean": lambda s: s.mean(0), "max": lambda s: s.amax(0), "last": lambda s: s[-1]}[pool]
+    each = torch.stack([by_hand(row[keep]) for row, keep in rows]).unflatten(0, (20, 3))
+    over = {"mean": each.mean(1), "max": each.amax(1), "last": each[:, -1]}[pool]
+    np.testing.assert_allclose(got, over.numpy(), rtol=2e-4, atol=2e-5)
+
+
+class Strided(nn.Module):
+    """Half as many steps as it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 8, 3, stride=2, padding=1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        return self.head(self.conv(x.mT).mT.mean(1))
+
+
+class ChannelsFirst(Strided):
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        return self.head(self.conv(x).mT.mean(1))
+
+
+class WithFirst(nn.Module):
+    """One step more than it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(1, 1, 3))
+        self.conv = nn.Linear(3, 8)
+
+    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.conv(torch.cat([self.first.expand(len(x), 1, 3), x], 1))
+
+
+STEPS = torch.randn(N_ROWS, N_STEPS, 3, generator=GENERATOR)
+UNFIT: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor]]] = {
+    "lengths": (Strided, {"x": STEPS, "lengths": LENGTHS}),
+    "mask": (Strided, {"x": STEPS, "attention_mask": REAL.long()}),
+    "channels first, lengths": (ChannelsFirst, {"x": STEPS.mT.contiguous(), "lengths": LENGTHS}),
+    "channels first, mask": (ChannelsFirst, {"x": STEPS.mT.contiguous(), "attention_mask": REAL.long()}),
+    "a first step": (WithFirst, {"x": STEPS, "attention_mask": REAL.long()}),
+    "late": (
+        WithFirst,
+        {"x": STEPS, "attention_mask": (REAL | (torch.arange(N_ROWS) < 30)[:, None]).long()},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_mask_of_other_steps_is_named_once(name: str) -> None:
+    net, inputs = UNFIT[name][0](), UNFIT[name][1]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read(net, "conv", inputs)
+    texts = [str(w.message) for w in caught if issubclass(w.category, DataWarning)]
+    assert len(texts) == 1, texts
+    assert "tap 'conv'" in texts[0] and f"got {list(inputs)[1]} of the net" in texts[0]
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_no_warning_where_nothing_is_padded_or_no_steps_are_pooled(name: str) -> None:
+    net, inputs = UNFIT[name][0](), UNFIT[name][1]
+    what = list(inputs)[1]
+    full = {**inputs, what: LENGTHS * 0 + N_STEPS if what == "lengths" else ALL.long()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        read(net, "conv", full)
+        for pool in ("none", "cls", "flatten"):
+            read(net, "conv", inputs, pool=pool)
+        if hasattr(net, "head"):
+            read(net, "head", inputs)
+        causal = torch.ones(N_STEPS, N_STEPS).tril()
+        if what != "lengths":
+            extract(net, {"x": inputs["x"]}, ["conv"], constants={what: causal})
+
+
+def test_a_mask_of_sounds_is_not_that_of_the_frames_made_of_them() -> None:
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(**SIZES, **SMALL, num_mel_bins=4, max_source_positions=10)
+    config.bos_token_id = config.eos_token_id = config.decoder_start_token_id = 1
+    net = transformers.WhisperModel(config)
+    real = (torch.arange(20) < torch.randint(5, 20, (N_ROWS, 1))).long()
+    inputs = {
+        "input_features": torch.randn(N_ROWS, 4, 20),
+        "attention_mask": real,
+        "decoder_input_ids": IDS,
+    }
+    with pytest.warns(DataWarning, match=r"tap 'encoder.layers.0'.*attention_mask of the net"):
+        read(net, "encoder.layers.0", inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        read(net, "decoder.layers.0", inputs)
+
+
+def test_packed_sequences_need_no_full_row_to_be_counted_by_their_lengths() -> None:
+    torch.manual_seed(0)
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 8, batch_first=True)
+            self.out = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor, n: Tensor) -> Tensor:
+            packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
+            states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])
+            return self.out(states)
+
+    lengths = LENGTHS.clamp(max=N_STEPS - 2)
+    real = torch.arange(N_STEPS)[None] < lengths[:, None]
+    assert_mean(Packed(), "out", {"x": STEPS, "n": lengths}, real)
