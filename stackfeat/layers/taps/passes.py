@@ -13,11 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import torch
 from torch import nn
 
+from stackfeat.errors import UsageError
 from stackfeat.layers.taps.functions import LISTENING
 from stackfeat.layers.taps.marks import RUNNING
 from stackfeat.layers.taps.runtime import compiler_stands_back, replaced_attributes
@@ -33,6 +34,7 @@ class Hooks(ABC):
     stack: ExitStack
     thread: int
     n_readers: int
+    is_open = False
 
     @abstractmethod
     def attach(self, stack: ExitStack) -> None:
@@ -51,9 +53,20 @@ class Hooks(ABC):
         with ExitStack() as stack:
             self.attach(stack)
             self.stack = stack.pop_all()
+        self.is_open = True
         return self
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Refuse to be copied or pickled with a net: nobody would take the hooks off the copy."""
+        if self.is_open:
+            raise UsageError(
+                "a net must be copied or pickled outside the blocks that read or edit it; got one with hooks of an "
+                "open block (stackfeat.tapped, edited or Extractor); do it before or after, or save its state_dict()"
+            )
+        return super().__reduce_ex__(protocol)
+
     def __exit__(self, *_: object) -> None:
+        self.is_open = False
         self.stack.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stackfeat.errors import LayerNotFoundError, TapError
+from stackfeat.errors import LayerNotFoundError, TapError, UsageError
+from stackfeat.layers.taps.edits import edited
 from stackfeat.layers.taps.extractor import Extractor
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.layers import layer_names
@@ -479,3 +482,24 @@ def test_every_name_of_a_shared_layer_may_be_tapped() -> None:
     with tapped(model, ["2#0", "0#1"]) as caught:
         model(torch.ones(1, 2))
     assert set(caught) == {"2#0", "0#1"}
+
+
+@pytest.mark.parametrize(
+    ("again", "taps"),
+    [
+        (copy.deepcopy, ["0"]),
+        (copy.deepcopy, ["0.linear()"]),
+        (copy.deepcopy, ["0:input", "1"]),
+        (pickle.dumps, ["0"]),
+        (pickle.dumps, ["1:grad"]),
+    ],
+)
+def test_nets_are_copied_outside_of_blocks(again: Any, taps: list[str]) -> None:
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(2, 4)
+    for block in (tapped(net, taps), Extractor(net, taps), edited(net, {"0": torch.zeros_like})):
+        with block, pytest.raises(UsageError, match="outside the blocks that read or edit it"):
+            again(net)
+    with tapped(net, taps) as values:
+        net(x)
+    again(net)
+    copy.deepcopy(values)
