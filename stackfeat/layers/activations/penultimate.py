@@ -236,7 +236,11 @@ class HeadSearch:
     def unit(self, value: Value) -> Call | Value:
         """Return the call of the layer that made a weighted value, or the value if functional code did."""
         call = value.call
-        return value if call is None or not call.layer or call in self.holders else call
+        return value if call is None or not self.is_layer(call) or call in self.holders else call
+
+    def is_layer(self, call: Call) -> bool:
+        """Whether a call is one of a layer: of a part of the net, or of a net that is one layer itself."""
+        return bool(call.layer) or (len(self.graph.layers) == 1 and len(self.graph.weighted) == 1)
 
     def operands(self, value: Value) -> list[Value]:
         """Return what the layer, or the functional code, was given that made a weighted value."""
@@ -281,18 +285,27 @@ class HeadSearch:
     def is_read_by_all(self, features: Value, parts: Sequence[Value]) -> bool:
         """Whether every head reads the features, or one module around all of them does."""
         return self.holder(features, parts) is not None or all(
-            self.operands(head) == [features] or self.reader(features, head) is not None
+            self.operands(head) == [features]
+            or self.reader(features, head) is not None
+            or self.is_adapter(features, head)
             for head in self.tail.last
         )
 
+    def is_adapter(self, features: Value, head: Value) -> bool:
+        """Whether a head is an affine map of the features by several weights, beside one that reads them."""
+        made_of = ancestors([head])
+        between = made_of - ancestors([features])
+        is_beside = any(self.operands(other) == [features] for other in self.tail.last)
+        return is_beside and features in made_of and all(is_affine(value) for value in between)
+
     def reader(self, features: Value, head: Value) -> Call | None:
         """Return the innermost call around a weighted value that was given the features."""
-        calls = (call for call in chain_of(head) if call.layer)
+        calls = (call for call in chain_of(head) if self.is_layer(call))
         return next((call for call in calls if any(value is features for _, value in call.inputs)), None)
 
     def holder(self, features: Value, parts: Sequence[Value]) -> Call | None:
         """Return the innermost call that was given the features and made all parts of the head."""
-        calls = (call for call in chain_of(parts[0]) if call.layer)
+        calls = (call for call in chain_of(parts[0]) if self.is_layer(call))
         return next(
             (
                 call
@@ -324,7 +337,8 @@ class HeadSearch:
 
     def place_of(self, features: Value, parts: Sequence[Value]) -> Tap | None:
         """Return a tap at a value: at the input of the head where it can be."""
-        first = min(self.tail.last, key=lambda value: value.index)
+        reading = [head for head in self.tail.last if self.operands(head) == [features]]
+        first = min(reading or self.tail.last, key=lambda value: value.index)
         call = self.holder(features, parts) or self.reader(features, first)
         calls = [call] if call is not None else []
         for call in calls:

@@ -558,6 +558,64 @@ class SelfAttention(nn.Module):
         return mixed[:, 0]
 
 
+class Beside(nn.Module):
+    """Heads that the net's own forward sums, without a module that holds them."""
+
+    def __init__(self, make: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.fc, self.other = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(4, 3)
+        self.down, self.up = nn.Linear(6, 2, bias=False), nn.Linear(2, 3, bias=False)
+        self.wide, self.back = nn.Linear(6, 8, bias=False), nn.Linear(8, 3, bias=False)
+        self.make = make
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.make(self, self.body(x).relu(), x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net, h, x: net.fc(h) + net.up(net.down(h)),
+        lambda net, h, x: net.up(net.down(h)) * 0.5 + net.fc(h),
+        lambda net, h, x: net.fc(h) + net.back(net.wide(h)),
+        lambda net, h, x: (net.fc(h) + net.up(net.down(h)) + net.back(net.wide(h))).softmax(1),
+    ],
+)
+def test_an_adapter_that_the_net_adds_itself_reads_what_the_layer_beside_it_reads(make: Any) -> None:
+    assert str(find_penultimate(Beside(make), torch.randn(5, 4))) == "fc:input"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net, h, x: net.fc(h) + net.other(x),
+        lambda net, h, x: net.fc(h) + net.back(net.wide(h).relu()),
+        lambda net, h, x: net.fc(h.tanh()) + net.up(net.down(h)),
+    ],
+)
+def test_heads_that_read_other_values_are_no_adapters(make: Any) -> None:
+    with pytest.raises(TapError, match=r"got .* and no value that all of them read"):
+        find_penultimate(Beside(make), torch.randn(5, 4))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (nn.Linear(6, 2), (4, 6)),
+        (nn.Linear(6, 2, bias=False), (4, 3, 6)),
+        (nn.Conv1d(6, 2, 3), (4, 6, 5)),
+        (Cosine(), (4, 6)),
+    ],
+)
+def test_a_net_that_is_one_layer_is_read_at_its_input(net: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    tap = find_penultimate(net, x)
+    assert str(tap) == ":input"
+    with tapped(net, [tap]) as caught:
+        net(x)
+    assert torch.equal(caught[tap], x)
+
+
 def zeros(layer: nn.Linear) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
