@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import cached_property
@@ -22,7 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import TapError
-from stackfeat.layers.activations.value_graph import Call, Path, Value, ValueGraph, items_of, tensors_in
+from stackfeat.layers.activations.value_graph import (
+    Call,
+    Path,
+    Value,
+    ValueGraph,
+    ancestors,
+    chain_of,
+    items_of,
+    tensors_in,
+)
 from stackfeat.layers.taps.layers import named_layers, unwrap
 from stackfeat.layers.taps.passes import eager, in_this_thread
 from stackfeat.layers.taps.quantised import disturbed
@@ -93,7 +102,7 @@ def find_penultimate(
     given = for_autograd(example, {**kwargs, **(example_kwargs or {})})
     with preserve_state(model), evaluating(model), plain_transformers(), eager(whole), quiet():
         search, output = record(model, given, output_item)
-        if not search.tail.last and search.graph.has_unknown:
+        if not search.tail.last and search.graph.unknown:
             # Values that came back from elsewhere, such as NumPy, may have been made of the arguments.
             search, output = record(model, given, output_item, unknown_is_data=True)
         tap = search.tap()
@@ -179,7 +188,7 @@ class HeadSearch:
     def tap(self) -> Tap:
         """Return the tap at the last features."""
         if not self.tail.last:
-            raise self.no_head("none")
+            raise self.broken_off() or self.no_head("none")
         features, parts = self.common_value()
         self.check_head(features)
         if features is None or not self.is_read_by_all(features, parts):
@@ -340,8 +349,7 @@ class HeadSearch:
         reading = [head for head in self.tail.last if self.operands(head) == [features]]
         first = min(reading or self.tail.last, key=lambda value: value.index)
         call = self.holder(features, parts) or self.reader(features, first)
-        calls = [call] if call is not None else []
-        for call in calls:
+        if call is not None:
             return self.tap_of(call, call.inputs, features, "input")
         for call in reversed(self.graph.calls):
             if call.layer and any(value is features for _, value in call.outputs):
@@ -388,6 +396,17 @@ class HeadSearch:
         return TapError(
             f"one weighted layer must lead to the output; got {why}: this net has no head, its features are its "
             f"output; tap {place!r}{others}"
+        )
+
+    def broken_off(self) -> TapError | None:
+        """Return the error for an output that something else than torch made, after weights were used."""
+        before = ancestors(map(self.graph.value_of, (x for _, x in self.outputs)), lambda value: True)
+        if not (self.graph.weighted and before & self.graph.unknown):
+            return None
+        return TapError(
+            "torch must make the output of what the layers made; got an output that came back from elsewhere, "
+            f"such as NumPy, after {self.name_of(self.graph.weighted[-1])}: there the record broke off; "
+            "compute it in torch, or name a tap"
         )
 
     def several_heads(self) -> TapError:
@@ -513,34 +532,6 @@ def main_ends(tails: list[Tail]) -> list[Value]:
     return [end for tail in main for end in tail.ends]
 
 
-def learned(value: Value) -> bool:
-    return value.is_learned
-
-
-def ancestors(
-    values: Iterable[Value],
-    among: Callable[[Value], bool] = learned,
-    stop: Callable[[Value], bool] = lambda value: False,
-) -> set[Value]:
-    """Return values and all that they were made of, through values `among` alone and not past `stop`."""
-    waiting = [value for value in values if among(value)]
-    found = set(waiting)
-    while waiting:
-        value = waiting.pop()
-        if stop(value):
-            continue
-        for parent in value.parents:
-            if parent not in found and among(parent):
-                found.add(parent)
-                waiting.append(parent)
-    return found
-
-
-def chain_of(value: Value) -> list[Call]:
-    """Return the calls within which a value was made, innermost first."""
-    return [] if value.call is None else list(value.call.chain())
-
-
 def roots_of(head: Value, tail: Tail) -> set[Value]:
     """Return the weights of a head and of what follows it."""
     after = [head, *tail.after]
@@ -564,6 +555,10 @@ def is_empty(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Identity) or (isinstance(layer, nn.Sequential) and not len(layer))
 
 
+def comparable(x: Tensor) -> Tensor:
+    return x.to(torch.complex64) if x.is_complex() else x.float()
+
+
 def changes(
     model: nn.Module, place: tuple[str, Any, str], graph: ValueGraph, inputs: Arguments, output: Any
 ) -> bool:
@@ -575,9 +570,10 @@ def changes(
     def disturb(x: Tensor) -> Tensor:
         if x.is_quantized:
             return disturbed(x)
-        if not x.is_floating_point():
+        if not (x.is_floating_point() or x.is_complex()):
             return x
-        noise = torch.rand(x.shape, generator=generator).to(x)
+        kind = torch.complex64 if x.is_complex() else torch.float32
+        noise = torch.rand(x.shape, generator=generator, dtype=kind).to(x)
         return 0.5 + noise - x * 1.5  # the other way round: the largest value need not stay so
 
     def before(_layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
@@ -595,6 +591,6 @@ def changes(
     ):
         other = model(*given[0], **given[1])
     return any(
-        a.shape != b.shape or not torch.allclose(a.float(), b.float(), equal_nan=True)
+        a.shape != b.shape or not torch.allclose(comparable(a), comparable(b), equal_nan=True)
         for a, b in zip(all_tensors(other), all_tensors(output), strict=False)
     )

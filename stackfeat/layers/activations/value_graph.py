@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
@@ -124,8 +124,8 @@ class ValueGraph(TorchDispatchMode):
         By layer.
     weighted : list of Value
         What operations made that use a matrix of weights as a layer does.
-    has_unknown : bool
-        Whether there were tensors that are no arguments, weights or buffers, and that no operation made.
+    unknown : set of Value
+        Tensors that are no arguments, weights or buffers, and that no operation made.
     """
 
     supports_higher_order_operators = True
@@ -145,7 +145,7 @@ class ValueGraph(TorchDispatchMode):
         self._parts: dict[tuple[int, Any], Value] = {}
         self._kept: list[Any] = []
         self._n_values = 0
-        self.has_unknown, self.unknown_is_data = False, unknown_is_data
+        self.unknown, self.unknown_is_data = set[Value](), unknown_is_data
         for buffer in model.buffers():
             self._values[self._storage(buffer)] = self._new(buffer)
         for weight in model.parameters():
@@ -174,12 +174,13 @@ class ValueGraph(TorchDispatchMode):
         whole = self._values.get(key)
         if whole is None:
             is_weight = isinstance(tensor, nn.Parameter)
-            self.has_unknown |= not is_weight
             is_data = self.unknown_is_data and not is_weight
             whole = self._new(
                 tensor, is_data=is_data, is_weight=is_weight, weight=tensor if is_weight else None
             )
             self._values[key] = whole
+            if not is_weight:
+                self.unknown.add(whole)
         place = elements(tensor)
         if place is None:
             return whole
@@ -287,6 +288,34 @@ def mixes_columns(
         grows = outputs[0].numel() > n_data and any(tensor.numel() > 1 for _, tensor in weights)
         return grows or (name == "mul" and any(is_matrix(tensor) for _, tensor in weights))
     return False
+
+
+def learned(value: Value) -> bool:
+    return value.is_learned
+
+
+def ancestors(
+    values: Iterable[Value],
+    among: Callable[[Value], bool] = learned,
+    stop: Callable[[Value], bool] = lambda value: False,
+) -> set[Value]:
+    """Return values and all that they were made of, through values `among` alone and not past `stop`."""
+    waiting = [value for value in values if among(value)]
+    found = set(waiting)
+    while waiting:
+        value = waiting.pop()
+        if stop(value):
+            continue
+        for parent in value.parents:
+            if parent not in found and among(parent):
+                found.add(parent)
+                waiting.append(parent)
+    return found
+
+
+def chain_of(value: Value) -> list[Call]:
+    """Return the calls within which a value was made, innermost first."""
+    return [] if value.call is None else list(value.call.chain())
 
 
 def is_matrix(tensor: Tensor) -> bool:

@@ -836,6 +836,24 @@ def test_values_that_come_back_from_numpy_are_followed() -> None:
     assert str(find_penultimate(Numbers(), torch.randn(4, 3))) == "head:input"
 
 
+@pytest.mark.parametrize("make", [lambda y: y * 2, lambda y: np.exp(y), lambda y: np.array(y.tolist())])
+def test_an_output_that_numpy_made_is_no_net_without_a_head(make: Any) -> None:
+    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+    left = Returned(net, lambda y: torch.from_numpy(make(y.detach().numpy())))
+    with pytest.raises(TapError, match=r"came back from elsewhere, such as NumPy, after net\.2: .*broke off"):
+        find_penultimate(left, torch.randn(4, 3))
+
+
+@pytest.mark.parametrize("make", [lambda y: y, torch.abs, torch.view_as_real, lambda y: y.angle().softmax(1)])
+def test_heads_of_complex_numbers_are_found(make: Any) -> None:
+    net = nn.Sequential(nn.Linear(4, 5, dtype=torch.cfloat), nn.Linear(5, 2, dtype=torch.cfloat))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (
+            str(find_penultimate(Returned(net, make), torch.randn(3, 4, dtype=torch.cfloat))) == "net.1:input"
+        )
+
+
 def test_quantised_and_scripted_heads_are_found() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
