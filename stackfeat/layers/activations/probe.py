@@ -9,13 +9,14 @@ Out: a batch of rows of which no two are alike, real ones and ones made from the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from stackfeat.layers.activations.layout import Layout, find_layout, grown_axis, is_close, unfold_rows
@@ -29,6 +30,8 @@ REAL_ROWS = 4
 COMPARED_ROWS = 64
 MOST_COLUMNS, FEWEST_COLUMNS = 1024, 16
 """How many numbers of a row are compared: all layers of a net are looked at at once."""
+MOST_SUMS, FEWEST_SUMS, SUMMED_AT_ONCE = 64, 4, 4096
+"""How many sums of all columns of a wide row are compared, and how many columns are read for them at once."""
 
 
 def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
@@ -149,7 +152,7 @@ class Sample:
     axis : int or None
         That of the rows.
     rows : Tensor of shape (n_rows * fold, n_columns)
-        The same columns of every row, few of wide ones; empty where no axis is that of the rows.
+        The same columns of every row, of wide ones few and sums over all; empty where no axis is that of the rows.
     """
 
     shape: tuple[int, ...]
@@ -199,20 +202,76 @@ class Sampler:
 
 
 def sample(values: Tensor, axis: int, fold: int) -> Sample:
-    """Return at most `MOST_COLUMNS` numbers of each row."""
+    """Return at most `MOST_COLUMNS` numbers of each row; of wide ones some sums over all columns too."""
     rows = values.movedim(axis, 0).flatten(1) if values.ndim > 1 else values[:, None]
     chosen = some_columns(rows.shape[1], max(MOST_COLUMNS // fold, FEWEST_COLUMNS))
-    return Sample(
-        tuple(values.shape), axis, copied(rows if chosen is None else rows[:, chosen.to(rows.device)])
-    )
+    if chosen is None:
+        return Sample(tuple(values.shape), axis, copied(rows))
+    sums = sums_of_columns(rows, max(MOST_SUMS >> (fold.bit_length() - 1), FEWEST_SUMS))
+    some = rows[:, chosen.to(rows.device)]
+    dtype = sums.dtype if sums.dtype is torch.int64 else rows.dtype
+    return Sample(tuple(values.shape), axis, copied(torch.cat([some.to(dtype), sums.to(dtype)], 1)))
+
+
+def sums_of_columns(rows: Tensor, n_sums: int) -> Tensor:
+    """Return sums with random weights, each column in one of them: what differs in a column does in a sum.
+
+    They are as large as a number of a row, so that what rounding does to them is as small too. Whole numbers are
+    summed exactly.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_rows, n_columns)
+    n_sums : int
+        A divisor of `SUMMED_AT_ONCE`.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_sums)
+        float64, complex128 or int64.
+    """
+    if not rows.is_floating_point() and not rows.is_complex():
+        return weighted_sums(rows, n_sums, torch.int64)
+    widest = torch.complex128 if rows.is_complex() else torch.float64
+    is_narrow = rows.is_floating_point() and rows.dtype is not torch.float64
+    total = weighted_sums(rows, n_sums, torch.float32 if is_narrow else widest).to(widest)
+    if not bool(total.isfinite().all()):
+        total = weighted_sums(rows, n_sums, widest)
+    size = float(column_weights().square().double().mean()) * max(1, rows.shape[1] // n_sums)
+    return total / math.sqrt(size)
+
+
+def weighted_sums(rows: Tensor, n_sums: int, dtype: torch.dtype) -> Tensor:
+    """Return the sums before they are scaled, computed in a dtype; in a wide one without what is not finite."""
+    weights = column_weights().to(rows.device, dtype)
+    total = torch.zeros(len(rows), n_sums, dtype=dtype, device=rows.device)
+    for i, start in enumerate(range(0, rows.shape[1], SUMMED_AT_ONCE)):
+        part = rows[:, start : start + SUMMED_AT_ONCE].to(dtype)
+        if dtype in (torch.float64, torch.complex128):
+            part = part.masked_fill(~part.isfinite(), 0)
+        weighted = part * weights.roll(i)[: part.shape[1]]
+        rest = -part.shape[1] % n_sums
+        weighted = nn.functional.pad(weighted, (0, rest)) if rest else weighted
+        total += weighted.reshape(len(rows), -1, n_sums).sum(1)
+    return total
+
+
+@lru_cache(maxsize=1)
+def column_weights() -> Tensor:
+    """Return whole numbers of both signs, none of them small."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(32, 65, (SUMMED_AT_ONCE,), generator=generator)
+    is_negative = torch.randint(2, (SUMMED_AT_ONCE,), generator=generator).bool()
+    return torch.where(is_negative, -sizes, sizes)
 
 
 @lru_cache(maxsize=256)
-def some_columns(n_columns: int, n_wanted: int) -> Tensor | None:
+def some_columns(n_columns: int, n_wanted: int, seed: int = 0) -> Tensor | None:
     """Return columns from anywhere; None for all of them."""
     if n_columns <= n_wanted:
         return None
-    return torch.randint(n_columns, (n_wanted,), generator=torch.Generator().manual_seed(n_columns))
+    generator = torch.Generator().manual_seed(n_columns + seed)
+    return torch.randint(n_columns, (n_wanted,), generator=generator)
 
 
 def layout_of_samples(two: Sample, more: Sample, n_rows: int) -> Layout:

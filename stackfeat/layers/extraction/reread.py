@@ -22,6 +22,8 @@ ROWS_AT_ONCE, MOST_ROWS = 16, 64
 SHARE_OF_ROWS = 0.02
 CLOSE = 0.05
 """Of the distance between two rows: rounding, and what flips with it, is less."""
+OTHER_COLUMNS = 1
+"""A seed: of wide rows others are compared than in the dry run."""
 MULTIPLIER = 2654435761
 """Of Knuth's multiplicative hash."""
 
@@ -142,7 +144,7 @@ class Reread:
 def compared(rows: Tensor) -> Tensor:
     """Return a copy of what is compared of rows: not all columns of wide ones."""
     flat = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
-    chosen = some_columns(flat.shape[1], MOST_COLUMNS)
+    chosen = some_columns(flat.shape[1], MOST_COLUMNS, OTHER_COLUMNS)
     return (flat.clone() if chosen is None else flat[:, chosen.to(flat.device)]).float()
 
 

@@ -18,8 +18,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stackfeat.errors import DataWarning, MemberError, TapError
 from stackfeat.layers.activations.dry_run import DryRunReport, examine
+from stackfeat.layers.activations.layout import is_close
 from stackfeat.layers.activations.listing import list_layers
-from stackfeat.layers.activations.probe import PROBE_ROWS, made_up, other_orders, probe_batches
+from stackfeat.layers.activations.probe import (
+    PROBE_ROWS,
+    made_up,
+    other_orders,
+    probe_batches,
+    sums_of_columns,
+)
 from stackfeat.layers.extraction.extract import extract, read_rows
 from stackfeat.layers.taps.hooks import tapped
 from stackfeat.layers.taps.tap import Tap, resolve_taps
@@ -527,3 +534,68 @@ def test_a_tap_takes_values_of_several_widths(kind: str) -> None:
     (alone,) = extract(net, x, tap, batch_size=1).values()
     assert found.shape == (20, n_columns)
     np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+class Partly(nn.Module):
+    """Gives wide rows of which `change` makes others in a few columns."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], n_columns: int = 5000) -> None:
+        super().__init__()
+        self.a, self.act, self.change = nn.Linear(4, n_columns), nn.Identity(), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.change(self.a(x)))
+
+
+def last_ten(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda h: torch.cat([h[:, :-10], change(h[:, -10:])], 1)
+
+
+FEW_COLUMNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "without their mean": last_ten(lambda h: h - h.mean(0)),
+    "by their largest": last_ten(lambda h: h / h.abs().amax(0)),
+    "backwards": last_ten(lambda h: h.flip(0)),
+    "one column": lambda h: torch.cat([h[:, :3], h[:, 3:4] - h[:, 3:4].mean(), h[:, 4:]], 1),
+    "ranks": lambda h: torch.cat([(h[:, :-5] > 0).long(), h[:, -5:].argsort(0)], 1),
+    "flags": lambda h: torch.cat([h[:, :-5] > 0, h[:, -5:] > h[:, -5:].mean(0)], 1),
+    "complex": lambda h: torch.complex(h, last_ten(lambda part: part - part.mean(0))(h)),
+}
+
+
+@pytest.mark.parametrize("kind", FEW_COLUMNS)
+def test_a_batch_that_shows_in_few_of_many_columns_is_seen(kind: str) -> None:
+    torch.manual_seed(2)
+    with pytest.raises(TapError):
+        extract(Partly(FEW_COLUMNS[kind]), torch.randn(60, 4), "act")
+
+
+KEPT_COLUMNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "as they are": lambda h: h,
+    "infinite": lambda h: h.masked_fill(h > 1, float("inf")).masked_fill(h < -1, float("-inf")),
+    "missing": lambda h: h.masked_fill(h > 1, float("nan")),
+    "half precision": lambda h: h.bfloat16(),
+    "large": lambda h: torch.cat([h[:, :1] * 1e6, h[:, 1:]], 1),
+    "whole": lambda h: (h * 1e3).long() << 40,
+    "few units, all rows": lambda h: h.softmax(1),
+    "images": lambda h: h.reshape(-1, 5, 25, 40).tanh(),
+    "steps as rows": lambda h: h.reshape(-1, 2500),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT_COLUMNS)
+def test_wide_rows_that_depend_on_nothing_else_are_read(kind: str) -> None:
+    torch.manual_seed(2)
+    net, x = Partly(KEPT_COLUMNS[kind]), torch.randn(60, 4)
+    report = look(net, "act", x)
+    assert (report.influenced, report.reordered, report.random) == ((), (), ())
+
+
+@pytest.mark.parametrize("n_sums", [4, 64])
+def test_sums_of_columns_are_as_close_as_the_columns_and_no_closer(n_sums: int) -> None:
+    rows = torch.randn(8, 20_000, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(8, 20_000, generator=torch.Generator().manual_seed(2))
+    before = sums_of_columns(rows, n_sums)
+    assert 0.1 < float(before.abs().mean()) < 10
+    assert is_close(before, sums_of_columns(rows + 1e-5 * noise, n_sums))
+    rows[:, 19_999] += 1
+    assert not is_close(before, sums_of_columns(rows, n_sums))
