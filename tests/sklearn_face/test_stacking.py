@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn import ensemble
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, RepeatedStratifiedKFold, StratifiedKFold, TimeSeriesSplit
@@ -210,6 +211,7 @@ def test_who_has_no_layers_where_nothing_else_is_asked_for_is_said(small: Simple
     assert stack.stack_method_ == ["predict_proba"]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
         sf.StackingClassifier(members, LINE, cv=2, emit=("proba", "penultimate"), encode="geometry").fit(
             small.X, small.y
         )
