@@ -22,7 +22,7 @@ from stackfeat.layers.extraction.inputs import Column, to_column
 from stackfeat.layers.extraction.placement import filled
 from stackfeat.layers.taps.layers import layer_names
 from stackfeat.layers.taps.runtime import device_or_cpu, fixed_arithmetic, pick_device, pinned
-from stackfeat.layers.taps.tap import Tap, parse_tap
+from stackfeat.layers.taps.tap import Tap, named_taps, parse_tap
 from stackfeat.nets.build import NetSpec, input_order
 from stackfeat.nets.outputs import Head, TrainReport, output_rows
 from stackfeat.nets.weights import pack_state, unpack_state
@@ -96,7 +96,7 @@ class FittedNet:
     def _read(
         self, arrays: Arrays, taps: Taps, *, predicts: bool
     ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-        named = dict(taps) if isinstance(taps, Mapping) else {str(tap): tap for tap in taps}
+        named = {str(tap) if key is None else key: tap for key, tap in named_taps(self.module, taps)}
         resolved = {key: self.resolve(tap) for key, tap in named.items()}
         columns = arrange(self.module, self.spec, arrays)
         if not (resolved or predicts):

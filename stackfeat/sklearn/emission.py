@@ -21,6 +21,7 @@ from stackfeat.encodings.encoding import Encoding
 from stackfeat.encodings.options import DEFAULT_ENCODINGS, TapOptions
 from stackfeat.errors import UsageError
 from stackfeat.members.net import FittedNets
+from stackfeat.nets.copies import is_module
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _BaseStacking, _enforce_prediction_order
 from stackfeat.sklearn.column_names import with_taken_names
@@ -69,7 +70,8 @@ class Emission:
         ValueError
             If the estimator cannot do what is asked for.
         """
-        has_layers, items, encodings = find_net(estimator) is not None, listed(emit), _encodings(encode)
+        net, items, encodings = find_net(estimator), listed(emit), _encodings(encode)
+        has_layers = net is not None
         if not items:
             raise ValueError(f"emit must name at least one output; got none for {name}; use 'auto'")
         if items == ["auto"]:
@@ -93,7 +95,7 @@ class Emission:
                     f"got {layers[0]!r} for {name}.{hint}"
                 )
         methods = [_BaseStacking._method_name(name, estimator, METHODS.get(word, word)) for word in words]
-        return cls(methods[0] if methods else None, tuple(_tap(layer, encodings) for layer in layers))
+        return cls(methods[0] if methods else None, tuple(_tap(layer, encodings, net) for layer in layers))
 
     @property
     def outputs(self) -> dict[str, tuple[TapOptions, str]]:
@@ -150,11 +152,31 @@ def _refuse_options(given: Mapping[str, Any]) -> None:
         raise UsageError(f"emit: a dict must say which layer: {{'tap': NAME}}; got {dict(given)}; add it")
 
 
-def _tap(item: Any, encodings: tuple[Any, ...]) -> TapOptions:
+def _options(item: Any, net: Any) -> dict[str, Any]:
+    """Return the options of a tap; a layer itself by the name that it has in the module of the net."""
+    given = dict(item) if isinstance(item, Mapping) else {"tap": item}
+    if isinstance(given.get("tap", ""), str):
+        return given
+    from stackfeat.layers.taps.tap import Tap, holds_layers, named_tap
+
+    tap = given["tap"]
+    if holds_layers(tap) and not is_module(net.module):
+        raise UsageError(
+            f"emit: each fold builds a net of its own from {net.module!r}; got a layer itself; give its name"
+        )
+    named = named_tap(net.module, tap)
+    if isinstance(named, Tap) and named.type is not None:
+        raise UsageError(f"emit must name a layer; got {named!r}; write a name or a pattern with last")
+    options = {name: getattr(named, name) for name in ("pool", "last", "combine")}
+    said = {name: value for name, value in options.items() if value not in (None, "auto")}
+    return {**said, **given, "tap": str(named)}
+
+
+def _tap(item: Any, encodings: tuple[Any, ...], net: Any) -> TapOptions:
     if item is None or isinstance(item, Real):
         raise ValueError(f"emit must be 'auto', of {', '.join(METHODS)}, or a layer; got {item!r}; name one")
     if not isinstance(item, TapOptions):
-        given = item if isinstance(item, dict) else {"tap": str(item)}
+        given = _options(item, net)
         _refuse_options(given)
         try:
             item = TapOptions(**{"encode": encodings, **given})
@@ -193,7 +215,7 @@ def label(name: str, estimator: Any, emit: Any, encode: Any, method: str = "auto
     try:
         # No target is known before a fit: the estimator says what it is for.
         plan = Emission.plan(name, estimator, emit, encode, method, has_labels=not is_regressor(estimator))
-    except ValueError:
+    except (ValueError, LookupError):
         # A drawing is no place to complain: fit does.
         return name
     said = [] if plan.method is None else [plan.method.removeprefix("predict_")]

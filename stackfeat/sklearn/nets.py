@@ -261,7 +261,7 @@ class BaseNet(HasModule):
         Parameters
         ----------
         X : array, DataFrame or dict
-        taps : str, Tap, or sequence of them
+        taps : str, Tap, layer of the trained net, sequence of them, or mapping of name to tap
             As in `stackfeat.extract`; ``"penultimate"`` is the input of the last weighted layer.
 
         Returns

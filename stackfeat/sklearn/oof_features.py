@@ -48,7 +48,8 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         last step of a pipeline.
     emit : {"auto", "proba", "decision", "prediction"}, tap, dict or sequence of them, default="auto"
         ``auto``: probabilities (else decision values, else predictions), and of nets the penultimate
-        layer. A dict has the keys of a tap in a config: ``{"tap": "blocks.*", "last": 2, "pool": "mean"}``.
+        layer. A layer of the estimator's module goes by its name. A dict has the keys of a tap in a config:
+        ``{"tap": "blocks.*", "last": 2, "pool": "mean"}``.
     encode : "auto", str or sequence of str, default="auto"
         How a layer becomes columns: ``geometry``, ``aligned``, ``relative``, ``raw``; ``auto`` is the
         first two. Activations of different folds share no columns unless they are encoded.

@@ -89,7 +89,7 @@ class TapFeatures(TransformerMixin, HasModule):
         Raises
         ------
         UsageError
-            If `module` is no module.
+            If `module` is no module, or there are no taps.
         LayerNotFoundError, TapError
             If a tap cannot be read.
         """
@@ -120,6 +120,9 @@ class TapFeatures(TransformerMixin, HasModule):
     def _read(self, X: Any) -> dict[str, np.ndarray]:
         from stackfeat.layers.extraction.extract import extract
 
+        if isinstance(self.taps, list | tuple | Mapping) and not self.taps:
+            raise UsageError(f"taps must name at least one; got taps={self.taps!r}; use 'penultimate'")
+
         def as_input(values: Any) -> np.ndarray:
             # Integers stay what they are: codes for embeddings.
             array = np.asarray(values)
@@ -137,13 +140,20 @@ class TapFeatures(TransformerMixin, HasModule):
         return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
     def __sklearn_clone__(self) -> Any:
-        # A copy of the net holds other layers than those that were given as taps; their names stay.
+        copied = super().__sklearn_clone__()
+        copied.taps = self._lasting_taps()
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "taps": self._lasting_taps()}
+
+    def _lasting_taps(self) -> Any:
+        """Return the taps with names for layers: a copy of the net holds other layers than those given."""
         from stackfeat.layers.taps.tap import holds_layers, taps_by_name
 
-        copied = super().__sklearn_clone__()
         if is_module(self.module) and holds_layers(self.taps):
-            copied.taps = taps_by_name(self.module, self.taps)
-        return copied
+            return taps_by_name(self.module, self.taps)
+        return self.taps
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

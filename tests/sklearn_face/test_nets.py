@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from torch import nn
 
 import stackfeat as sf
-from stackfeat.errors import DataError, MemberError
+from stackfeat.errors import DataError, MemberError, TapError
 from stackfeat.nets.options import TrainOptions
 
 RNG = np.random.default_rng(0)
@@ -384,3 +384,22 @@ class Own(nn.Module):
 def test_what_cannot_be_is_said(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_patterns_types_and_open_items_are_read_under_a_key_for_each_layer() -> None:
+    module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    net = sf.NetClassifier(module, epochs=1).fit(x, np.arange(20) % 2)
+    trained = net.fitted_.nets[0].module
+    for taps, keys in (
+        ("*", ["0", "1", "2"]),
+        (sf.Tap(type=nn.Linear), ["0", "2"]),
+        (["2", "?"], ["2", "0", "1"]),
+        ("0[*]", ["0"]),
+        (trained[1], ["1"]),
+        (["penultimate", "**"], ["penultimate", "0", "1", "2"]),
+    ):
+        assert list(net.embed(x, taps)) == keys
+    for wrong in (5, None, [None]):
+        with pytest.raises(TapError, match="a tap must be text, a Tap or a layer"):
+            net.embed(x, wrong)

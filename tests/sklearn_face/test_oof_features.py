@@ -25,10 +25,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from torch import nn
 
 import stackfeat as sf
 from stackfeat.encodings.diagnostics import compare_random_cv, probe_losses
-from stackfeat.errors import LeakWarning
+from stackfeat.errors import LeakWarning, StackfeatError
+from stackfeat.sklearn.emission import Emission
 from stackfeat.tasks.task import Task
 
 
@@ -202,3 +204,39 @@ def test_several_targets_have_a_column_each(small: SimpleNamespace) -> None:
         "penultimate@aligned#000",
     ]
     assert np.isfinite(found).all()
+
+
+class TestLayersThemselves:
+    NET = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+
+    @pytest.mark.parametrize("emit", [NET[1], (NET[1],), sf.Tap(NET[1]), {"tap": NET[1]}, [sf.Tap("1")]])
+    def test_they_are_emitted_by_their_names(self, emit: Any) -> None:
+        net = sf.NetClassifier(self.NET, epochs=1)
+        given, named = (Emission.plan("net", net, how, "raw", has_labels=True) for how in (emit, "1"))
+        assert given == named
+
+    def test_what_a_tap_says_beside_its_layer_is_kept(self) -> None:
+        net = sf.NetClassifier(self.NET, epochs=1)
+        plan = Emission.plan(
+            "net", net, [sf.Tap(self.NET[1], side="input", pool="max")], "raw", has_labels=True
+        )
+        assert [(tap.tap, tap.pool) for tap in plan.taps] == [("1:input", "max")]
+
+    @pytest.mark.parametrize(
+        ("module", "emit", "message"),
+        [
+            (NET, nn.ReLU(), "a layer that is given itself must be one of Sequential"),
+            (
+                "mlp",
+                NET[1],
+                "each fold builds a net of its own from 'mlp'; got a layer itself; give its name",
+            ),
+            (NET, sf.Tap(type=nn.Linear), "emit must name a layer"),
+            (NET, (object(),), "a tap must be text, a Tap or a layer"),
+        ],
+    )
+    def test_others_are_refused_before_a_fit(self, module: Any, emit: Any, message: str) -> None:
+        features = sf.OutOfFoldFeatures(sf.NetClassifier(module, epochs=1), emit=emit)
+        with pytest.raises(StackfeatError, match=message):
+            features.fit(np.zeros((6, 4), np.float32), [0, 1, 0, 1, 0, 1])
+        repr(features), features._repr_html_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import joblib
@@ -15,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 import stackfeat as sf
-from stackfeat.errors import LayerNotFoundError, MemberError, TapError
+from stackfeat.errors import LayerNotFoundError, MemberError, TapError, UsageError
 
 torch.manual_seed(0)
 NET = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
@@ -125,3 +126,25 @@ def test_complex_layers_are_real_and_imaginary_columns() -> None:
     wanted = np.fft.rfft(X.astype(np.float32), axis=1)
     np.testing.assert_allclose(found, np.hstack([wanted.real, wanted.imag]), atol=1e-5)
     assert list(features.get_feature_names_out()) == [f"freq#{i:03d}" for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    "taps",
+    [[NET[1]], NET[1], {"act": NET[1]}, ["0", sf.Tap(NET[1], side="input")]],
+    ids=["list", "layer", "dict", "tap"],
+)
+def test_layers_given_themselves_are_found_in_pickles_and_clones_that_were_fitted(taps: object) -> None:
+    features = sf.TapFeatures(NET, taps=taps)
+    found = features.fit_transform(X)
+    copied = clone(features)
+    np.testing.assert_array_equal(copied.fit_transform(X), found)
+    for other in (features, copied):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(other)).transform(X), found)
+        np.testing.assert_array_equal(copy.deepcopy(other).transform(X), found)
+
+
+@pytest.mark.parametrize("taps", [[], (), {}])
+def test_no_tap_at_all_is_refused_with_words(taps: object) -> None:
+    for method in ("fit", "transform"):
+        with pytest.raises(UsageError, match="taps must name at least one; got taps="):
+            getattr(sf.TapFeatures(NET, taps=taps), method)(X)

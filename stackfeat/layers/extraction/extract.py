@@ -186,7 +186,7 @@ def read_rows(
     inputs : sequence of Tensor or LazyColumn
         Positional arguments of ``forward``, each with n_rows rows.
     taps : mapping of str to Tap
-        What to read, by the key it gets in the answer.
+        What to read, by the key it gets in the answer; patterns get one for each layer.
     output : callable, optional
         Makes rows (n_rows, n_outputs) of what the net returns, given that and n_rows. Without it a pass
         ends after the last tap.
@@ -211,7 +211,8 @@ def read_rows(
         with plan.placement.apply(model), torch.inference_mode():
             Extraction(model, source, plan, output).run(outputs, FIXED_ROWS, 0, lambda _columns: None)
     arrays = outputs.finish()
-    return arrays.pop(OUTPUT, None), {key: arrays[key] for key in taps}
+    # A pattern, or an open item, has a key for each layer or value.
+    return arrays.pop(OUTPUT, None), {read.key: arrays[read.key] for read in plan.examination.reads}
 
 
 @dataclass(frozen=True)
