@@ -107,10 +107,16 @@ class Told:
         known = next(v for v in (self.keep, self.lengths, self.unread) if v is not None)
         return len(known)
 
-    def has_padding(self) -> bool:
-        """Whether it leaves any step out. Where the number of steps is in doubt, lengths that differ say so."""
+    def has_padding(self, sizes: Collection[int]) -> bool:
+        """Whether it leaves any step out.
+
+        Lengths do where they differ, or where the net's inputs have no axis (of `sizes`) as long as the longest;
+        those of packed sequences are as long as these.
+        """
         if self.lengths is not None:
-            return bool(self.lengths.min() < self.lengths.max())
+            longest = int(self.lengths.max())
+            is_short = self.argument != "input" and longest not in sizes
+            return is_short or bool(self.lengths.min() < longest)
         known = self.keep if self.keep is not None else self.unread
         return known is not None and not bool(known.all())
 
@@ -178,6 +184,7 @@ class MaskWatch(Hooks):
     user_mask: Tensor | None = None
     user_lengths: Told | None = None
     given_steps: frozenset[int] = frozenset()
+    given_sizes: frozenset[int] = frozenset()
     n_sequences: int = 0
 
     def attach(self, stack: ExitStack) -> None:
@@ -209,9 +216,14 @@ class MaskWatch(Hooks):
             steps = frozenset((*steps_of(named), int(lengths.max())))
             self.user_lengths = Told("", USER_LENGTHS, None, lengths=lengths, steps=steps)
         self.given_steps = frozenset(steps_of(named))
-        self.n_sequences = sum(
-            first_tensor(value) is not None and not NO_SEQUENCE.match(name) for name, value in named.items()
-        )
+        sequences = [
+            tensor
+            for name, value in named.items()
+            if not NO_SEQUENCE.match(name) and (tensor := first_tensor(value)) is not None and tensor.ndim > 1
+        ]
+        self.n_sequences = len(sequences)
+        strided = [tensor for tensor in sequences if not tensor.is_nested]
+        self.given_sizes = frozenset(size for tensor in strided for size in tensor.shape[1:])
         self.calls = {"": describe_call("", self.model, named)}
 
     def around(self, layer: str) -> tuple[str, ...]:

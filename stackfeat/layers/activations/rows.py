@@ -238,7 +238,9 @@ class RowReading(Hooks):
         for key, names in list(self.unfit.items()):
             told = [t for call in self.masks.calls.values() for t in call.told if t.key in names]
             padded_by = dict.fromkeys(
-                f"{t.argument} of {t.owner or 'the net'}" for t in told if t.has_padding()
+                f"{t.argument} of {t.owner or 'the net'}"
+                for t in told
+                if t.has_padding(self.masks.given_sizes)
             )
             if padded_by:
                 del self.unfit[key]

@@ -543,3 +543,24 @@ def test_packed_sequences_need_no_full_row_to_be_counted_by_their_lengths() -> N
     lengths = LENGTHS.clamp(max=N_STEPS - 2)
     real = torch.arange(N_STEPS)[None] < lengths[:, None]
     assert_mean(Packed(), "out", {"x": STEPS, "n": lengths}, real)
+
+
+def test_lengths_of_single_rows_and_equal_short_ones_are_padding_too() -> None:
+    for lengths, n_rows in ((LENGTHS.clamp(min=4, max=6), 1), (LENGTHS * 0 + 4, 16)):
+        with pytest.warns(DataWarning, match="tap 'conv'.*lengths of the net"):
+            extract(Strided(), {"x": STEPS, "lengths": lengths}, ["conv"], batch_size=n_rows)
+
+
+def test_packed_sequences_padded_to_steps_of_no_input_are_named() -> None:
+    class Longer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 8, batch_first=True)
+            self.out = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor, n: Tensor) -> Tensor:
+            packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
+            return self.out(pad_packed_sequence(self.rnn(packed)[0], True, total_length=N_STEPS + 2)[0])
+
+    with pytest.warns(DataWarning, match="tap 'out'.*input of rnn"):
+        read(Longer(), "out", {"x": STEPS, "n": LENGTHS.clamp(max=N_STEPS - 1)})
