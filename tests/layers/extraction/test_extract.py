@@ -604,3 +604,20 @@ def test_an_edit_that_changes_the_width_is_examined_anew() -> None:
     for change, width in ((lambda v: v, 6), (lambda v: v[:, :3], 3), (lambda v: v.repeat(1, 2), 12)):
         with edited(net, {"0": change}):
             assert extract(net, X, "1")["1"].shape == (150, width)
+
+
+def test_a_tap_behind_a_selection_of_rows_is_refused_at_any_batch_size() -> None:
+    class Selecting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(7, 5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden: Tensor = self.a(x)
+            return self.b(hidden[hidden[:, 0].topk((len(x) + 1) // 2).indices])
+
+    net = Selecting().eval()
+    assert extract(net, X, "a", batch_size=1)["a"].shape == (150, 5)
+    for size in (1, 50):
+        with pytest.raises(TapError, match="must have a row per sample"):
+            extract(net, X, "b", batch_size=size)
