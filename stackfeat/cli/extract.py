@@ -159,7 +159,6 @@ def describe_member_layers(
         )
     from stackfeat.data.schema.load import load
     from stackfeat.layers.activations.listing import list_layers
-    from stackfeat.layers.extraction.inputs import to_column
     from stackfeat.pipeline.prepare import first_rows
 
     options = nets[member]
@@ -167,8 +166,8 @@ def describe_member_layers(
     with importing(loaded.code):
         net = cast("NetMember", options.member(loaded.code.is_trusted))
         rows = first_rows(data.train, options)
-        model, arrays = net.untrained(rows, data.train.task, loaded.config.seed)
-        example = [to_column(array)[:] for array in arrays]
+        model, columns = net.untrained(rows, data.train.task, loaded.config.seed)
+        example = [column[:] for column in columns]
         return str(list_layers(model, *example, functions=functions))
 
 

@@ -20,6 +20,7 @@ from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.encodings import CROSS_FOLD
 from stackfeat.errors import DataError, MemberError, TapError
+from stackfeat.layers.extraction.inputs import Column
 from stackfeat.layers.taps.tap import parse_tap
 from stackfeat.members.net_options import NetOptions
 from stackfeat.members.protocol import FitContext
@@ -36,7 +37,7 @@ from stackfeat.members.tap_encoders import (
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import NetSpec, accepts_categories
 from stackfeat.nets.copies import ModuleCopies
-from stackfeat.nets.fitted import FittedNet
+from stackfeat.nets.fitted import FittedNet, arrange
 from stackfeat.nets.options import FEW_STEPS, Pace
 from stackfeat.nets.outputs import Loss
 from stackfeat.nets.training.batched import fit_nets
@@ -265,10 +266,11 @@ class NetMember:
         ]
         return tuple(fit_nets(one, [data], training)[0] for one, data in zip(specs, sets, strict=True))
 
-    def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, Arrays]:
+    def untrained(self, rows: Rows, task: Task, seed: int) -> tuple[Any, tuple[Column, ...]]:
         """Return the net as `fit` would build it, and what ``forward`` is given for `rows`."""
         spec, arrays, _ = self._unfitted(rows, task, seed)
-        return spec.on_rows(arrays).build(), arrays
+        module = spec.on_rows(arrays).build()
+        return module, arrange(module, spec, arrays)
 
     def layers_of_patterns(self, rows: Rows, task: Task, seed: int) -> dict[str, list[str]]:
         """Return the layers that each tap pattern without `last` means, first run first.

@@ -95,7 +95,8 @@ def check_files(loaded: LoadedConfig) -> CheckedFiles:
     from stackfeat.data.schema.examine import examine
 
     config = loaded.config
-    found = examine(config.data, config.folds, loaded.folder, config.task, config.metric)
+    holds_out = config.stack.holdout == "column"
+    found = examine(config.data, config.folds, loaded.folder, config.task, config.metric, holds_out=holds_out)
     findings = [Finding(place, _relative(text, loaded.folder)) for place, text in found.problems]
     findings += _sample_findings(loaded, found)
     for path, member in _members(loaded):

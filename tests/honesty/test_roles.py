@@ -44,14 +44,14 @@ def test_weights_reach_every_fit_and_the_metric(arena: Any, binary: Any) -> None
     oof, top = np.zeros((len(y), 2)), np.zeros((len(y), 2))
     for k in range(3):
         inside = fold_of == k
-        fitted = LogisticRegression(C=0.5, max_iter=1000).fit(
-            X[~inside], y[~inside], sample_weight=w[~inside]
-        )
+        relative = w[~inside] / w[~inside].mean()
+        fitted = LogisticRegression(C=0.5, max_iter=1000).fit(X[~inside], y[~inside], sample_weight=relative)
         oof[inside] = fitted.predict_proba(X[inside])
     for k in range(3):
         inside = fold_of == k
+        relative = w[~inside] / w[~inside].mean()
         tree = DecisionTreeClassifier(max_depth=3, random_state=0)
-        top[inside] = tree.fit(oof[~inside], y[~inside], sample_weight=w[~inside]).predict_proba(oof[inside])
+        top[inside] = tree.fit(oof[~inside], y[~inside], sample_weight=relative).predict_proba(oof[inside])
     np.testing.assert_allclose(ran.oof("base.log").loc[train["id"]], oof, atol=1e-9)
     np.testing.assert_allclose(ran.oof("meta.tree").loc[train["id"]], top, atol=1e-9)
     found = ran.scores["members"]["base/log"]["score"]

@@ -33,6 +33,7 @@ from stackfeat.data.schema.load import ROLE_READERS, category_order, check_colum
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_target
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
+from stackfeat.data.splits.holdout import HELD_OUT
 from stackfeat.data.splits.splitters import ensure_splittable, resolve_kind
 from stackfeat.errors import ConfigError, DataError, DataWarning, LackError, StackfeatError
 from stackfeat.registry.patterns import matches, matching
@@ -101,7 +102,15 @@ class Examination:
             self.problems.append((typed, line.strip()))
 
 
-def examine(options: DataOptions, folds: FoldOptions, folder: Path, task: Kind, metric: str) -> Examination:
+def examine(
+    options: DataOptions,
+    folds: FoldOptions,
+    folder: Path,
+    task: Kind,
+    metric: str,
+    *,
+    holds_out: bool = False,
+) -> Examination:
     """Look at the data files of a config.
 
     Parameters
@@ -112,6 +121,8 @@ def examine(options: DataOptions, folds: FoldOptions, folder: Path, task: Kind, 
         What the paths in `options` are relative to.
     task : {"binary", "multiclass", "regression"}
     metric : str
+    holds_out : bool
+        Whether rows whose given fold is -1 are held out of all folds.
     """
     found = Examination()
     if options.train.startswith(BUILTIN):
@@ -125,7 +136,7 @@ def examine(options: DataOptions, folds: FoldOptions, folder: Path, task: Kind, 
         found.notes.append(f"{rows}, {frame.shape[1]} columns")
         examiner = _Examiner(found, options, folder, task, metric, path, frame)
         schema, summary = examiner.training_rows()
-        examiner.folds(folds)
+        examiner.folds(folds, holds_out=holds_out)
         if options.test is not None and not options.test.startswith(BUILTIN):
             examiner.test_rows(Path(find_file(options.test, folder)), schema, summary)
     return found
@@ -269,7 +280,7 @@ class _Examiner:
         found.warnings += of_group(self.options.group, None if found.is_part else given.get("group"))
         return given
 
-    def folds(self, folds: FoldOptions) -> None:
+    def folds(self, folds: FoldOptions, *, holds_out: bool) -> None:
         """See that the rows can be split; a part of them says nothing of it."""
         train, found = self.found.train, self.found
         options = self.options
@@ -277,6 +288,8 @@ class _Examiner:
         is_read = all(getattr(train, role) is not None for role, is_named in roles.items() if is_named)
         if train is None or train.y is None or found.is_part or not is_read:
             return
+        if holds_out and train.fold is not None:
+            train = train.take(np.flatnonzero(train.fold != HELD_OUT))
         with found.at("folds.n"):
             named = (roles["group"], roles["time"], roles["fold"])
             ensure_splittable(resolve_kind(folds, self.task, *named), folds, train)
