@@ -159,12 +159,12 @@ class Finder:
 
 module, _, name = place.partition(":")
 if module == "atexit":
-    from stackfeat import config
-    load = config.load_config
+    from stackfeat.pipeline import file_checks
+    load = file_checks.load_config
     def load_config(*arguments, **options):
         atexit.register(be_there)
         return load(*arguments, **options)
-    config.load_config = load_config
+    file_checks.load_config = load_config
 elif name:
     owner = importlib.import_module(module)
     *path, name = name.split(".")
@@ -290,7 +290,10 @@ def test_a_signal_ends_a_run_wherever_it_is(
 def test_a_signal_after_the_result_keeps_its_exit_code(plain: Project) -> None:
     process = start_hooked(plain, "atexit", "deaf")
     assert process.stdout is not None
-    assert "submission:" in "".join(iter(process.stdout.readline, "there\n"))
+    said = []
+    while not said or said[-1] not in ("there\n", ""):
+        said.append(process.stdout.readline())
+    assert "submission:" in "".join(said) and said[-1] == "there\n", process.stderr and process.stderr.read()
     assert interrupt(process, signal.SIGINT, 0.01)[0] == 0
 
 
