@@ -277,7 +277,7 @@ def mixes_columns(
     if any(isinstance(arg, torch.ScriptObject) for arg in args):
         return True  # packed weights of a quantised layer
     if space != "aten":
-        return any(is_matrix(tensor) for _, tensor in weights)
+        return any(tensor.ndim > 1 for _, tensor in weights)  # a head of one output has a matrix of one row
     if CONTRACTION.fullmatch(name):
         bias = BIAS.fullmatch(name)
         skipped = None if bias is None else 0 if bias["first"] else 2

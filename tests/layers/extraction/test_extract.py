@@ -621,3 +621,21 @@ def test_a_tap_behind_a_selection_of_rows_is_refused_at_any_batch_size() -> None
     for size in (1, 50):
         with pytest.raises(TapError, match="must have a row per sample"):
             extract(net, X, "b", batch_size=size)
+
+
+def test_a_head_with_weights_in_the_order_of_a_fast_layer_is_still_the_head() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(4, 5, batch_first=True, bidirectional=True)
+            self.head = nn.Linear(10, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            _, state = self.gru(x)
+            return self.head(torch.cat([state[0], state[1]], dim=1))
+
+    net, steps = Steps().eval(), torch.randn(21, 5, 4)
+    with torch.no_grad():
+        _, state = net.gru(steps)
+    found = extract(net, steps, "penultimate")["head:input"]
+    np.testing.assert_allclose(found, torch.cat([state[0], state[1]], 1).numpy(), atol=1e-5)
