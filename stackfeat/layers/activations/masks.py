@@ -427,4 +427,5 @@ def real_steps(mask: Tensor) -> Tensor:
 
 def steps_of(named: Mapping[str, Any]) -> set[int]:
     """How many steps the net's inputs have: only sequences of that length go with its lengths."""
-    return {value.shape[1] for value in named.values() if isinstance(value, Tensor) and value.ndim >= 2}
+    tensors = [value for value in named.values() if isinstance(value, Tensor) and not value.is_nested]
+    return {value.shape[1] for value in tensors if value.ndim >= 2}
