@@ -93,6 +93,16 @@ class Project:
             **options,
         )
 
+    def rewritten(self, change: Callable[[dict[str, str]], dict[str, str]], name: str = "new.csv") -> Path:
+        """Write the rows of test.csv, changed, to another file."""
+        with (self.folder / "test.csv").open(newline="") as file:
+            rows = [change(row) for row in csv.DictReader(file)]
+        with (self.folder / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        return self.folder / name
+
     def copy(self, to: Path) -> Project:
         """Return a copy in another folder, its store and results included."""
         shutil.copytree(self.folder, to)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +13,6 @@ from stackfeat.engine.predictor import HASHES, WIRING, write_hashes
 from tests.projects import Project, plain_config
 
 Row = dict[str, str]
-
-
-def rewritten(project: Project, change: Callable[[Row], Row], name: str = "new.csv") -> Path:
-    """Write the rows of test.csv, changed."""
-    with (project.folder / "test.csv").open(newline="") as file:
-        rows = [change(row) for row in csv.DictReader(file)]
-    with (project.folder / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return project.folder / name
 
 
 def times(row: Row, name: str, factor: float) -> Row:
@@ -58,7 +45,7 @@ def test_predict_names_each_column_that_is_off(
             row = CHANGES[one][0](row)
         return row
 
-    path = rewritten(plain, change)
+    path = plain.rewritten(change)
     said = plain.cli("predict", plain.run_folder, path, "-o", plain.folder / "out.csv")
     assert said.code == 0, said.err
     lines = [str(one.message) for one in recwarn if "column '" in str(one.message)]
@@ -68,7 +55,7 @@ def test_predict_names_each_column_that_is_off(
 
 
 def test_predict_refuses_a_file_without_a_column_and_names_what_it_may_be_called(plain: Project) -> None:
-    path = rewritten(plain, lambda row: {("Colour" if name == "colour" else name): row[name] for name in row})
+    path = plain.rewritten(lambda row: {("Colour" if name == "colour" else name): row[name] for name in row})
     said = plain.cli("predict", plain.run_folder, path, "-o", plain.folder / "out.csv")
     assert said.code == 3
     assert "missing here: colour; only here: Colour; rename or add them. Did you mean 'Colour'?" in said.err
@@ -78,7 +65,7 @@ def test_a_run_says_at_every_time_which_columns_of_the_test_file_are_off(build: 
     config = plain_config()
     config["data"]["test"] = "new.csv"
     project = build(config=config, n_rows=80)
-    path = rewritten(project, lambda row: {**CHANGES["upper case"][0](row), "c": "", "later": "1"})
+    path = project.rewritten(lambda row: {**CHANGES["upper case"][0](row), "c": "", "later": "1"})
     project.write(config)
     for _ in range(2):
         said = project.run()
@@ -99,7 +86,7 @@ def test_a_predictor_without_a_summary_predicts_and_says_that_nothing_was_compar
     plain: Project, recwarn: pytest.WarningsRecorder
 ) -> None:
     folder = plain.run_folder / "predictor"
-    path = rewritten(plain, CHANGES["emptied"][0])
+    path = plain.rewritten(CHANGES["emptied"][0])
     arguments = ("predict", plain.run_folder, path, "-o", plain.folder / "out.csv")
     assert plain.cli(*arguments).code == 0
     expected = (plain.folder / "out.csv").read_bytes()

@@ -43,7 +43,7 @@ from stackfeat.layers.taps.values import (
     describe,
     for_autograd,
     map_tensors,
-    step_into,
+    walk_into,
 )
 
 NORMALISATION = re.compile(r"\w*(batch|layer|group|rms|instance)_norm\w*|rsqrt")
@@ -142,14 +142,12 @@ def followed(output: Any, item: Item) -> list[tuple[Path, Tensor]]:
         If there is none.
     """
     path: Path = () if item is None else item if isinstance(item, tuple) else (item,)
-    value = output
-    for key in path:
-        try:
-            value = step_into(value, key)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise TapError(
-                f"output_item must be in the output; got output_item={item!r} of {describe(output)}; correct it"
-            ) from error
+    try:
+        value = walk_into(output, path, "the output")
+    except TapError as error:
+        raise TapError(
+            f"output_item must be in the output; got output_item={item!r} of {describe(output)}; correct it"
+        ) from error
     if is_dataclass(value):
         # Hugging Face's outputs: the first field is what the model is for, all others accompany it.
         fields = [(key, list(tensors_in(part))) for key, part in items_of(value) if key != "loss"]

@@ -343,21 +343,23 @@ def test_two_masks_that_differ_are_no_mask_of_what_joins_their_sequences() -> No
     assert_mean(net, "join", {"a": IDS * REAL, "b": OTHER_IDS * REAL}, REAL)
 
 
+class Packed(nn.Module):
+    """Packs its sequences, and pads them again to a given number of steps."""
+
+    def __init__(self, total_length: int = N_STEPS) -> None:
+        super().__init__()
+        self.total_length = total_length
+        self.rnn = nn.GRU(3, 8, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=self.total_length)
+        return self.out(states)
+
+
 def test_packed_sequences_are_counted_by_their_lengths_after_they_are_padded_again() -> None:
     torch.manual_seed(0)
-
-    class Packed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.GRU(3, 8, batch_first=True)
-            self.out = nn.Linear(8, 4)
-
-        def forward(self, x: Tensor, n: Tensor) -> Tensor:
-            packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
-            return self.out(
-                pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=N_STEPS)[0]
-            )
-
     x = torch.randn(N_ROWS, N_STEPS, 3, generator=GENERATOR)
     lengths = LENGTHS.clone()
     lengths[:2], lengths[16], lengths[32] = N_STEPS, N_STEPS, N_STEPS
@@ -528,18 +530,6 @@ def test_a_mask_of_sounds_is_not_that_of_the_frames_made_of_them() -> None:
 
 def test_packed_sequences_need_no_full_row_to_be_counted_by_their_lengths() -> None:
     torch.manual_seed(0)
-
-    class Packed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.GRU(3, 8, batch_first=True)
-            self.out = nn.Linear(8, 4)
-
-        def forward(self, x: Tensor, n: Tensor) -> Tensor:
-            packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
-            states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])
-            return self.out(states)
-
     lengths = LENGTHS.clamp(max=N_STEPS - 2)
     real = torch.arange(N_STEPS)[None] < lengths[:, None]
     assert_mean(Packed(), "out", {"x": STEPS, "n": lengths}, real)
@@ -552,15 +542,5 @@ def test_lengths_of_single_rows_and_equal_short_ones_are_padding_too() -> None:
 
 
 def test_packed_sequences_padded_to_steps_of_no_input_are_named() -> None:
-    class Longer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.GRU(3, 8, batch_first=True)
-            self.out = nn.Linear(8, 4)
-
-        def forward(self, x: Tensor, n: Tensor) -> Tensor:
-            packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
-            return self.out(pad_packed_sequence(self.rnn(packed)[0], True, total_length=N_STEPS + 2)[0])
-
     with pytest.warns(DataWarning, match="tap 'out'.*input of rnn"):
-        read(Longer(), "out", {"x": STEPS, "n": LENGTHS.clamp(max=N_STEPS - 1)})
+        read(Packed(N_STEPS + 2), "out", {"x": STEPS, "n": LENGTHS.clamp(max=N_STEPS - 1)})

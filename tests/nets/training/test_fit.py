@@ -58,6 +58,19 @@ class OneOutput(nn.Module):
         return (torch.sigmoid(score) if self.sigmoid else score)[:, 0]
 
 
+def watched() -> tuple[list[Tensor], type[Plain]]:
+    """Return a list of the last column of every training batch, and the net that fills it."""
+    seen: list[Tensor] = []
+
+    class Spy(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                seen.append(x[:, -1].clone())
+            return super().forward(x)
+
+    return seen, Spy
+
+
 def fit(
     cls: Any, arrays: Any, y: np.ndarray, task: Task, params: dict[str, Any] | None = None, **settings: Any
 ) -> FittedNet:
@@ -191,19 +204,12 @@ def test_tied_weights_are_stored() -> None:
 
 @pytest.mark.parametrize("stopping", ["refit", "inner"])
 def test_early_stopping_uses_only_the_rows_given(stopping: str) -> None:
-    seen: list[Tensor] = []
-
-    class Spy(Plain):
-        def forward(self, x: Tensor) -> Tensor:
-            if self.training:
-                seen.append(x[:, -1].clone())
-            return super().forward(x)
-
+    seen, spy = watched()
     numeric, _, y = make_data()
     numeric[:, -1] = np.arange(300) / 300
     inner = (np.arange(0, 240), np.arange(240, 300))
     options = TrainOptions(epochs=30, batch_size=32, lr=1e-2, patience=2, early_stopping=stopping)
-    net = fit(Spy, (numeric,), y, THREE, options=options, inner=inner)
+    net = fit(spy, (numeric,), y, THREE, options=options, inner=inner)
     rows = {round(float(value) * 300) for value in torch.cat(seen)}
     assert rows == set(range(300) if stopping == "refit" else range(240))
     first_phase = torch.cat(seen)[: 240 * 2]
@@ -227,18 +233,11 @@ def noise(n_rows: int = 120) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_number_of_epochs_is_searched_inside_the_rows_given() -> None:
-    seen: list[Tensor] = []
-
-    class Spy(Plain):
-        def forward(self, x: Tensor) -> Tensor:
-            if self.training:
-                seen.append(x[:, -1].clone())
-            return super().forward(x)
-
+    seen, spy = watched()
     x, y = noise()
     x[:, -1] = np.arange(120) / 120
     inner = (np.arange(0, 90), np.arange(90, 120))
-    net = fit(Spy, (x,), y, THREE, {"width": 256}, options=TrainOptions(base_lr=0.05), inner=inner)
+    net = fit(spy, (x,), y, THREE, {"width": 256}, options=TrainOptions(base_lr=0.05), inner=inner)
     rows = [round(float(value) * 120) for value in torch.cat(seen)]
     assert set(rows) == set(range(120))
     assert max(rows[: 90 * 20]) < 90, "the search comes first and never learns from the rows that judge it"
