@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from stackfeat.errors import UsageError, continued, described, machine_fault, one_line
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import console, visible_streams
+from stackfeat.tasks.task import TASKS
 
 
 class PresetName(StrEnum):
@@ -29,12 +30,10 @@ class PresetName(StrEnum):
     best = "best"
 
 
-class TaskName(StrEnum):
-    """Kinds of tasks."""
-
-    binary = "binary"
-    multiclass = "multiclass"
-    regression = "regression"
+if TYPE_CHECKING:
+    TaskName = str
+else:
+    TaskName = StrEnum("TaskName", list(TASKS))
 
 
 app = typer.Typer(
@@ -152,7 +151,7 @@ def init(
             f"{output} exists already; choose another file with --output, or replace it with --force"
         )
     folder = output.absolute().parent
-    told = None if task is None else task.value
+    told = None if task is None else str(task)
     wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit)
     text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
     write_bytes(output, text.encode())
