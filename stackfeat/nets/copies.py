@@ -107,9 +107,8 @@ def copied(module: nn.Module, *, to_cpu: bool = False) -> nn.Module:
     with copying(module, to_cpu=to_cpu):
         twin: nn.Module = copy.deepcopy(module)
         for weight in twin.parameters():
-            if (
-                not weight.is_leaf
-            ):  # torch copies scripted parts with a history, in which nothing can be trained
+            # torch copies scripted parts with a history, in which nothing can be trained.
+            if not weight.is_leaf:
                 weight.detach_().requires_grad_()
     return twin.cpu() if to_cpu else twin
 
