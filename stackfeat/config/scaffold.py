@@ -46,7 +46,10 @@ _GROUPS = (
     "group|patient|subject|person|user|customer|client|owner|household|family|site|student|pupil|query|session|"
     "hospital|school"
 )
-_GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})s?(_?(id|no|number|code|key))?$", re.IGNORECASE)
+# "households" without more counts them.
+_GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})(s?_?(id|no|number|code|key))?$", re.IGNORECASE)
+MOST_OWN = 0.9
+"""Largest share of values to rows in a group; with more of them they name rows."""
 _DULL_NAMES = ("train", "training", "data")
 
 
@@ -89,6 +92,7 @@ class _Draft:
     group: str | None = None
     group_reason: str = ""
     time: str | None = None
+    time_reason: str = ""
     dates: tuple[str, ...] = ()
     transform_reason: str = ""
     transform: str | None = None
@@ -217,7 +221,7 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     else:
         _judge_skew(draft, values)
     draft.group, draft.group_reason = (wishes.group, "as told") if wishes.group else (None, "")
-    draft.time = wishes.time
+    draft.time, draft.time_reason = (wishes.time, "as told") if wishes.time else (None, "")
     return draft
 
 
@@ -259,7 +263,8 @@ def _guess_task(values: pd.Series) -> tuple[str, str]:
     # A whole number that stands in one row is an amount: no class has a single row.
     is_class = is_whole and n_distinct <= MAX_CLASSES and n_distinct * 10 <= len(values)
     if not is_number or (is_class and values.value_counts().min() > 1):
-        return "multiclass", f"{n_distinct} classes"
+        are_counts = "; whole numbers: --task regression if they are amounts or marks" if is_whole else ""
+        return "multiclass", f"{n_distinct} classes{are_counts}"
     return "regression", f"numbers, {n_distinct} distinct values"
 
 
@@ -387,7 +392,7 @@ def _width(column: Column) -> int:
 
 def _names_rows(values: pd.Series) -> bool:
     """Whether nearly every row has a value of its own."""
-    return bool(values.astype(str).nunique() > 0.9 * len(values))
+    return bool(values.astype(str).nunique() > MOST_OWN * len(values))
 
 
 def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, wishes: Wishes) -> None:
@@ -400,6 +405,7 @@ def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, w
         raise DataError(f"{test} must have the id column {wishes.id!r} too; add it, or choose another --id")
     if draft.id not in there:
         draft.id = None
+    _compare_rows(draft, there, test, frame, options, wishes)
     roles = {target, draft.id, draft.group, draft.time}
     for name in map(str, frame.columns):
         if name not in there and name not in roles and name not in draft.drop:
@@ -409,6 +415,37 @@ def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, w
         raise DataError(
             f"{test} must have columns of {frame.columns[0]!r} and the others of training; got none of them"
         )
+
+
+def _compare_rows(
+    draft: _Draft, there: set[str], test: Path, frame: pd.DataFrame, options: DataOptions, wishes: Wishes
+) -> None:
+    """See by the rows to predict whether folds should keep groups together, and follow time."""
+    group = None if wishes.group else draft.group
+    dates = () if wishes.time else tuple(name for name in draft.dates if name in there)
+    if not dates and group not in there:
+        return
+    rows = read_frame(test, options)
+    if group in there:
+        known = float(rows[group].astype(str).isin(frame[group].astype(str)).mean())
+        if known >= 0.5:
+            said = f"{quoted(group)} looks like it, but {100 * known:.0f} % of the rows of {test.name} have values of"
+            draft.group, draft.group_reason = None, f"{said} training, so rows to predict are of no new ones"
+        else:
+            draft.group_reason += f", {100 * known:.0f} % of the rows of {test.name} are of known ones"
+    for name in dates:
+        if draft.time is None and _is_later(rows[name], frame[name]):
+            draft.time, draft.time_reason = name, f"all rows of {test.name} are later than those of training"
+
+
+def _is_later(values: pd.Series, than: pd.Series) -> bool:
+    """Whether all dates of a column are later than those of another."""
+    from stackfeat.data.files.cells import text_cells
+    from stackfeat.data.schema.columns import to_dates
+
+    new, known = (to_dates(one if one.dtype.kind == "M" else text_cells(one)) for one in (values, than))
+    is_whole = not np.isnat(new).any() and not np.isnat(known).any()
+    return bool(is_whole and new.min() > known.max() > known.min())
 
 
 def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:
@@ -428,7 +465,7 @@ def _guess_group(frame: pd.DataFrame, columns: Iterable[str]) -> tuple[str | Non
     """Return a column named like a group whose values repeat but are many."""
     for column in columns:
         n_distinct = int(frame[column].astype(str).nunique())
-        if _GROUP_NAME.search(column) and 10 <= n_distinct <= len(frame) / 2:
+        if _GROUP_NAME.search(column) and 10 <= n_distinct <= MOST_OWN * len(frame):
             return column, f"{n_distinct} distinct values in {len(frame)} rows"
     return None, ""
 

@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     project = tmp_path / "project"
     project.mkdir()
     for name in ("train", "test"):
-        rows = [f"{name}{i},o{i // 4},{i / 7},{'abc'[i % 3]}" for i in range(60)]
+        rows = [f"{name}{i},{name}-o{i // 4},{i / 7},{'abc'[i % 3]}" for i in range(60)]
         (project / f"{name}.csv").write_text("\n".join(["row_id,owner_id,x,label", *rows]) + "\n")
     return project
 

@@ -274,3 +274,45 @@ def test_texts_that_stand_for_a_missing_target_are_named(tmp_path: Path) -> None
     train = write(tmp_path / "train.csv", "a,price", rows)
     with pytest.raises(DataError, match=r"must have a target; got none \('n/a'\) in 7 of 60 rows; remove"):
         scaffold_config(train, "price")
+
+
+def test_a_count_that_is_called_like_a_group_is_none(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", households=[i // 5 for i in range(120)])
+    assert loaded(tmp_path, scaffold_config(path, "y")).data.group is None
+
+
+@pytest.mark.parametrize(("rows_each", "group"), [(1, None), (2, "student")])
+def test_a_group_has_several_rows_however_few(rows_each: int, group: str | None, tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", student=[1000 + i // rows_each for i in range(120)])
+    assert loaded(tmp_path, scaffold_config(path, "y")).data.group == group
+
+
+@pytest.mark.parametrize(("first", "group"), [(100, "user_id"), (0, None)])
+def test_rows_to_predict_of_known_groups_need_no_folds_by_group(
+    first: int, group: str | None, tmp_path: Path
+) -> None:
+    train = table(tmp_path / "t.csv", user_id=[i // 4 for i in range(120)])
+    test = write(tmp_path / "test.csv", "x,z,user_id", [f"1,2,{first + i}" for i in range(30)])
+    text = scaffold_config(train, "y", test)
+    assert loaded(tmp_path, text).data.group == group
+    said = "0 % of the rows of test.csv are of known ones" if group else "100 % of the rows of test.csv have"
+    assert said in text
+
+
+@pytest.mark.parametrize(("year", "time"), [(2025, "day"), (2024, None)])
+def test_folds_follow_time_where_all_rows_to_predict_are_later(
+    year: int, time: str | None, tmp_path: Path
+) -> None:
+    days = [f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}" for i in range(120)]
+    train = table(tmp_path / "t.csv", day=days)
+    test = write(tmp_path / "test.csv", "x,z,day", [f"1,2,{year}-01-{i:02d}" for i in range(1, 20)])
+    text = scaffold_config(train, "y", test)
+    assert loaded(tmp_path, text).data.time == time
+    assert ("guessed: all rows of test.csv are later" in text) == (time is not None)
+
+
+def test_classes_that_are_whole_numbers_may_be_marks(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", marks=[1 + i % 5 for i in range(120)])
+    assert "5 classes; whole numbers: --task regression" in scaffold_config(path, "marks")
+    words = table(tmp_path / "w.csv", words=["abcde"[i % 5] for i in range(120)])
+    assert "whole numbers" not in scaffold_config(words, "words")
