@@ -44,6 +44,7 @@ SECTIONS = {
     "VoteOptions": "A `vote` member",
     "PredictionsOptions": "A `predictions` member",
     "PredictionFiles": "A `predictions` member",
+    "PoolFiles": "A pool of `predictions`",
     "OutputOptions": "`outputs`",
     "ExecutorOptions": "`executor`",
     "LimitOptions": "`limits`",

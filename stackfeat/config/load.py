@@ -219,6 +219,7 @@ def _validated(
     if repaired is None:
         return None, findings, None
     roots = {keys[0] for keys in removed}
+    repaired, _ = _with_declared(repaired, allowed)
     further = config_findings(repaired, allowed, with_graph=not roots & {"levels", "data", "folds", "task"})
     paths = [path_of(keys) for keys in removed]
     for finding in further:
@@ -237,14 +238,17 @@ def _has_files(findings: Sequence[Finding]) -> bool:
 
 
 def _with_declared(config: RunConfig, allowed: Allowed) -> tuple[RunConfig, list[Finding]]:
-    """Fill in what learners declare, such as training options of nets; a resolved config has none left to fill."""
+    """Fill in what learners declare, such as training options of nets, and look up the files of pools.
+
+    A resolved config has no options left to fill.
+    """
     levels: dict[str, dict[str, Any]] = {}
     findings = []
     for level, members in config.levels.items():
         levels[level] = dict(members)
         for name, options in members.items():
             try:
-                levels[level][name] = options.resolved(config.task, allowed.folder)
+                levels[level][name] = options.resolved(config.task, allowed.folder).found_in(allowed)
             except ConfigError as error:
                 findings.append(Finding(f"levels.{level}.{name}.net", str(error)))
     return config.model_copy(update={"levels": levels}), findings

@@ -197,21 +197,26 @@ def build_graph(
     """
     graph = Graph()
     names = tuple(input_names)
+    lenient = bool(excluded)
     for position, (level, members) in enumerate(levels.items()):
         earlier = graph.blocks()
-        for name, options in members.items():
+        for name, given in members.items():
             path = f"levels.{level}.{name}"
-            builder = _NodeBuilder(
-                graph, earlier, level, name, path, options, task_kind, names, position, bool(excluded)
-            )
-            for node in builder.nodes():
-                if node.full_name not in excluded:
-                    graph.nodes.append(node)
-                    graph.options[node.full_name] = options
+            entries = list(given.entries(name))
+            # What is wrong with a pool without files is said of the pool, not of those that read it.
+            lenient |= not entries
+            for own, options in entries:
+                builder = _NodeBuilder(
+                    graph, earlier, level, own, path, options, task_kind, names, position, lenient
+                )
+                for node in builder.nodes():
+                    if node.full_name not in excluded:
+                        graph.nodes.append(node)
+                        graph.options[node.full_name] = options
             if len(graph.nodes) > MOST_NODES:
                 # `each` over all earlier blocks doubles them from level to level.
                 message = (
-                    f"a run has at most {MOST_NODES:,} members; got more, as `each` makes them. Name fewer"
+                    f"a run has at most {MOST_NODES:,} members; got more, by `each` and pools. Name fewer"
                 )
                 graph.problems.append((path, message))
                 return graph

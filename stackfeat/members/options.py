@@ -11,15 +11,16 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator
 
 from stackfeat.data.files.format import Holds
 from stackfeat.data.files.tables import holds, suffixes_of
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.encodings import CROSS_FOLD
 from stackfeat.encodings.options import EncodingName, TapOptions
+from stackfeat.members.pool_files import Folders, PoolMatch, find_pool
 from stackfeat.members.settings import FitSettings, RunSettings, VoteSettings
 from stackfeat.meta.votes import VOTES, vote_problems
 from stackfeat.meta.votes.vote import Vote
@@ -147,6 +148,50 @@ class PredictionFiles(Options):
         if not holds(name, *kinds):
             return f"must be a file of {', '.join(suffixes_of(*kinds))}; got {name!r}. Convert it"
         return None
+
+
+class PoolFiles(Options):
+    """Files of many members at once: one member for each out-of-fold file."""
+
+    files: str = Field(
+        description="Out-of-fold files: a glob with one *, a folder, or a csv file of name, oof and test."
+    )
+    test: str | None = Field(
+        None, description="Test files: a glob or a folder; paired with files by what the * stands for."
+    )
+    folds: str | None = Field(None, description="csv of id and fold: the folds of all these rows.")
+    oof_ids: str | None = Field(None, description="npy: a file with an id for each row of every oof file.")
+    test_ids: str | None = Field(None, description="npy: a file with an id for each row of every test file.")
+    classes: tuple[str | int | float | bool, ...] | None = Field(
+        None, description="npy: the order of their columns; the sorted order without it."
+    )
+
+    _found: PoolMatch = PrivateAttr(default=PoolMatch())
+
+    def found_in(self, folders: Folders) -> Self:
+        """Return the pool with its files looked up."""
+        pool = self.model_copy()
+        pool._found = find_pool(self.files, self.test, folders)
+        return pool
+
+    @property
+    def parts(self) -> dict[str, PredictionFiles]:
+        """The files of each member by name; none before they were looked up, or where something is wrong."""
+        shared = {name: getattr(self, name) for name in ("folds", "oof_ids", "test_ids", "classes")}
+        return {
+            name: PredictionFiles(oof=oof, test=test, **shared)
+            for name, (oof, test) in self._found.files.items()
+        }
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        """Yield (option, message), the first of each kind for the files."""
+        yield from self._found.problems
+        seen = set()
+        for name, part in self.parts.items():
+            for role, message in part.problems(run):
+                if role not in seen:
+                    seen.add(role)
+                    yield ("files" if role == "oof" else role), f"{name}: {message}"
 
 
 @dataclass(frozen=True)
@@ -289,6 +334,14 @@ class MemberOptions(Options):
     def resolved(self, task: str, folder: Path) -> Self:
         """Return the member with defaults of its own learner written out; `folder` may hold the learner's source."""
         return self
+
+    def found_in(self, folders: Folders) -> Self:
+        """Return the member with the files looked up that it names by a pattern."""
+        return self
+
+    def entries(self, name: str) -> Iterator[tuple[str, MemberOptions]]:
+        """Yield the members that it stands for under this name in a config: itself, or one for each of its files."""
+        yield name, self
 
     def reduced(self) -> Self:
         """Return the member on a budget of seconds, for reruns on few rows."""
@@ -448,10 +501,19 @@ class VoteOptions(MemberOptions):
         return self.kind.gives_probabilities
 
 
-class PredictionsOptions(MemberOptions):
-    """A member read from files."""
+def _files_kind(value: Any) -> str:
+    """Return whether files are those of a pool or of one member."""
+    is_pool = "files" in value if isinstance(value, dict) else hasattr(value, "files")
+    return "a pool" if is_pool else "one member"
 
-    predictions: PredictionFiles
+
+class PredictionsOptions(MemberOptions):
+    """A member read from files, or a pool of them."""
+
+    predictions: Annotated[
+        Annotated[PredictionFiles, Tag("one member")] | Annotated[PoolFiles, Tag("a pool")],
+        Discriminator(_files_kind),
+    ]
     allow_early: bool = Field(
         False, description="Let trees read it though one test file stands for all fold models."
     )
@@ -463,11 +525,23 @@ class PredictionsOptions(MemberOptions):
     def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
         return made("imported:ImportedMember")
 
+    def found_in(self, folders: Folders) -> Self:
+        pool = self.pool
+        return self if pool is None else self.model_copy(update={"predictions": pool.found_in(folders)})
+
+    def entries(self, name: str) -> Iterator[tuple[str, MemberOptions]]:
+        if self.pool is None:
+            yield name, self
+            return
+        for part, files in self.pool.parts.items():
+            yield f"{name}:{part}", self.model_copy(update={"predictions": files})
+
     def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
         if run.data.id is None:
             message = "rows of imported files are aligned by id, never by position; got no data.id"
             yield "predictions", f"{message}. Name the column of the training file that identifies rows"
-        if run.data.test is not None and self.predictions.test is None:
+        parts = [self.predictions] if self.pool is None else self.pool.parts.values()
+        if run.data.test is not None and any(part.test is None for part in parts):
             message = "data.test is given, so this member needs its test rows too; got no test. Add test"
             yield "predictions", message
         for role, message in self.predictions.problems(run):
@@ -477,8 +551,21 @@ class PredictionsOptions(MemberOptions):
         return {"predictions": {}}
 
     @property
+    def pool(self) -> PoolFiles | None:
+        """The files of a pool."""
+        return self.predictions if isinstance(self.predictions, PoolFiles) else None
+
+    @property
     def files(self) -> PredictionFiles | None:
-        return self.predictions
+        return self.predictions if isinstance(self.predictions, PredictionFiles) else None
+
+    @property
+    def is_given(self) -> bool:
+        return True
+
+    @property
+    def is_foreign(self) -> bool:
+        return True
 
     def named_classes(self) -> Iterator[tuple[str, Sequence[object]]]:
         if self.predictions.classes is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ from stackfeat.config import LoadedConfig, load_config
 from stackfeat.config.planner import Planner
 from stackfeat.config.problems import Finding
 from stackfeat.engine.blocks import samples_of
-from stackfeat.engine.graph import Node
+from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.jobs import Job
 from stackfeat.errors import (
     ConfigError,
@@ -35,6 +36,7 @@ from stackfeat.errors import (
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.pipeline.file_checks import check_files
 from stackfeat.pipeline.prepare import N_ROWS, find_tapped_layers, first_rows, make_planner, open_store
+from stackfeat.registry.resolve import name_values
 from stackfeat.registry.user_code import first_on_path, serving_agreed
 from stackfeat.store import LayeredStore, MemoryStore
 from stackfeat.tasks.task import Task
@@ -84,13 +86,14 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
     n_missing = n_units = 0
     for level, nodes in plan.graph.levels().items():
         lines.append(f"{one_line(level)}:")
-        for node in nodes:
-            units = [job for job in plan.jobs() if job.member == node.full_name]
+        for group in _groups(nodes, plan.graph):
+            names = {node.full_name for node in group}
+            units = [job for job in plan.jobs() if job.member in names]
             missing = [job for job in units if not all(store.has(step.key) for step in job.steps)]
             n_missing += len(missing)
             n_units += len(units)
-            lines += _member_lines(node, units, missing)
-            lines += [f"    {line}" for line in nets.get(node.full_name, ())]
+            lines += _member_lines(group, units, missing)
+            lines += [f"    {line}" for line in nets.get(group[0].full_name, ())]
     lines.append(_JOBS)
     stored = f" ({n_units - n_missing} of {n_units} are stored)" if n_missing < n_units else ""
     lines.append(f"{n_missing} jobs to compute{stored}; results go to {one_line(folder)}")
@@ -115,13 +118,27 @@ def _data_lines(planner: Planner) -> list[str]:
     return ["data:", *(f"  {one_line(note)}" for note in notes)]
 
 
-def _member_lines(node: Node, units: Sequence[Job], missing: Sequence[Job]) -> list[str]:
+def _groups(nodes: Sequence[Node], graph: Graph) -> Iterator[list[Node]]:
+    """Yield the members of a pool together, every other alone."""
+    for place, group in groupby(
+        nodes, lambda node: (node.path, graph.options[node.full_name].files is not None)
+    ):
+        members = list(group)
+        yield from [members] if place[1] else [[node] for node in members]
+
+
+def _member_lines(group: Sequence[Node], units: Sequence[Job], missing: Sequence[Job]) -> list[str]:
+    node, is_pool = group[0], ":" in group[0].name and len(group) > 1
     reads = one_line(", ".join((*node.raw, *node.blocks)))
     gives = one_line(", ".join(output.name for output in node.outputs))
     state = f"{len(missing)} of {len(units)} jobs to compute" if missing else "stored"
-    if 0 < len(missing) < len(units):
+    if 0 < len(missing) < len(units) and not is_pool:
         labels = [job.label.removeprefix(f"{node.full_name} ") for job in missing]
         state += f": {one_line(', '.join(labels))}"
+    if is_pool:
+        listed = one_line(name_values([one.name for one in group]))
+        pool = node.name.partition(":")[0]
+        return [f"  {pool}: {len(group)} files, {state}", f"    members {listed}", f"    gives {gives}"]
     return [f"  {one_line(node.name)}: {state}", f"    reads {reads}", f"    gives {gives}"]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stackfeat.config import LoadedConfig
+from stackfeat.config import LoadedConfig, dump_config
+from stackfeat.engine.graph import build_graph
 from stackfeat.errors import ConfigError
 
 Load = Callable[..., LoadedConfig]
@@ -75,3 +76,32 @@ def test_trees_that_read_one_test_file_are_refused(
         load(text)
     load(mate("oof: oof.csv, test: test.csv", ", allow_early: true").replace("  final:", trees))
     load(text.replace("test: test.csv}", "test: 'test{fold}.csv'}") + "folds: {n: 2}\n")
+
+
+def test_a_pool_is_as_many_members_as_it_has_files(
+    load: Load, mate: Callable[[str], str], folder: Path
+) -> None:
+    (folder / "oof").mkdir()
+    for name in "ab":
+        (folder / f"oof/{name}.csv").write_text("x\n")
+    text = mate("files: 'oof/*.csv', test: 'oof/*.csv'").replace('"meta/*"', '"meta/*", "base/mate:*"')
+    config = load(text).config
+    graph = build_graph(config.levels, config.task)
+    assert graph.node("final/soft").blocks == (
+        "meta/gated/proba",
+        "base/mate:a/proba",
+        "base/mate:b/proba",
+        "base/mlp/proba",
+    )
+    # The resolved config names the glob, so that it finds the same files when it is loaded again.
+    assert load(dump_config(config)).config == config
+    assert "mate:" in dump_config(config) and "mate:a" not in dump_config(config)
+
+
+def test_what_is_wrong_with_a_pool_is_one_problem(load: Load, mate: Callable[[str], str]) -> None:
+    text = mate("files: 'off/*.csv', test: 'off/*.csv'").replace('"meta/*"', '"base/mate:*"')
+    with pytest.raises(ConfigError) as error:
+        load(text)
+    assert [problem.where for problem in error.value.problems] == ["levels.base.mate.predictions.files"]
+    with pytest.raises(ConfigError, match="'score' is not an option here"):
+        load(mate("files: 'off/*.csv', score: 0.3"))
