@@ -17,6 +17,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
 from stackfeat.config import load_config
+from stackfeat.data.samples import load_samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import EmitRecipe, EmitView
@@ -62,8 +63,9 @@ class Stored:
 def read_stored(config: Path) -> Stored:
     """Read blocks, and refit both base members."""
     result = run(config)
-    done, seed = result.finished, load_config(config).config.seed
-    plan, store, task = done.plan, cast(Store, done.store), done.task
+    plan, store, seed = result.plan, cast(Store, result.store), load_config(config).config.seed
+    train = load_samples(store.read(plan.sources.samples))
+    task = train.task
     net = [task.output, GEOMETRY.split("/")[-1], RAW.split("/")[-1]]
     refits = _refit(plan, store, "base/mlp", net, seed) | _refit(plan, store, "base/gbm", [task.output], seed)
     blocks = {}
@@ -71,7 +73,7 @@ def read_stored(config: Path) -> Stored:
         found = result.block(name)
         refit = turn_to(refits[RAW], np.mean(found.views, axis=0)) if name == ALIGNED else refits[name]
         blocks[name] = Block(found.oof, found.views, refit)
-    return Stored(task, done.train.labels, done.folds, blocks)
+    return Stored(task, train.labels, result.folds, blocks)
 
 
 def _refit(plan: Plan, store: Store, member: str, outputs: list[str], seed: int) -> dict[str, np.ndarray]:
