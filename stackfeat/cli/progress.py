@@ -102,6 +102,7 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
         values.append(f"{row['seconds']:.1f}")
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
+    console.print(continued(result.verdict), markup=False, highlight=False, soft_wrap=True)
     for text in () if quiet else result.notes:
         console.print(continued(f"data: {text}"), markup=False, highlight=False, soft_wrap=True)
     for text in result.warnings:

@@ -35,7 +35,7 @@ class Job:
     repeat: int
     fold: Fold
     steps: tuple[Recipe, ...]
-    what: Literal["fit", "reference", "align", "score", "diagnose", "holdout"] = "fit"
+    what: Literal["fit", "reference", "align", "score", "diagnose", "select", "holdout"] = "fit"
     block: str = ""
 
     @property

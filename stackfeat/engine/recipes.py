@@ -330,9 +330,8 @@ class LayersRecipe(Recipe, stage="layers", version=1):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRecipe(Recipe):
-    """What a score of a member's predictions of some rows depends on."""
+    """What a score of predictions of some rows depends on."""
 
-    block: str
     samples: str
     average: str
     metric: str
@@ -342,22 +341,59 @@ class MetricRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRecipe(MetricRecipe, stage="score", version=3):
-    """A member's score on its OOF rows, from `first_fold` on (time folds: rows common to all members).
+class OofMetricRecipe(MetricRecipe):
+    """What a score of OOF rows depends on.
 
-    `places` are those of every fold, for each repeat.
+    Attributes
+    ----------
+    first_fold : int
+        Rows of earlier folds do not count: with time folds, those that not all members predict.
+    within_folds : bool
+        The mean of the scores of the folds counts, not the score of pooled rows.
     """
 
-    places: tuple[tuple[Place | None, ...], ...]
     folds: str
-    decision: str
     first_fold: int
+    within_folds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=2):
+class ScoreRecipe(OofMetricRecipe, stage="score", version=4):
+    """A member's score on its OOF rows; `places` are those of every fold, for each repeat."""
+
+    block: str
+    places: tuple[tuple[Place | None, ...], ...]
+    decision: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A member that may be submitted: its OOF rows, and the key of its score.
+
+    Attributes
+    ----------
+    rank : tuple of int
+        Among members as good as the best the lowest is taken.
+    """
+
+    name: str
+    rank: tuple[int, ...]
+    places: tuple[tuple[Place | None, ...], ...]
+    score: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectRecipe(OofMetricRecipe, stage="select", version=1):
+    """What choosing among members is worth: in each fold by the rows of the others."""
+
+    contenders: tuple[Contender, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=3):
     """A member's score on held-out rows; `score` is the key of its OOF score, which holds its decision."""
 
+    block: str
     views: tuple[Place, ...]
     score: str
 

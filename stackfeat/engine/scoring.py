@@ -11,7 +11,7 @@ predictions put together, OOF rows over repeats and test rows over pipelines.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,17 @@ from stackfeat.encodings.alignment import report_of
 from stackfeat.encodings.diagnostics import diagnose
 from stackfeat.engine.blocks import Contents, assemble, folds_of, samples_of
 from stackfeat.engine.jobs import Averaging, Job
+from stackfeat.engine.judged import Judged
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import DiagnoseRecipe, HoldoutScoreRecipe, Place, ScoreRecipe
-from stackfeat.errors import UsageError
+from stackfeat.engine.recipes import (
+    DiagnoseRecipe,
+    HoldoutScoreRecipe,
+    OofMetricRecipe,
+    Place,
+    ScoreRecipe,
+)
 from stackfeat.meta.votes.averaging import average_oof
 from stackfeat.metrics.decision_rule import Decision
-from stackfeat.metrics.metric import Metric
-from stackfeat.metrics.registry import get_metric
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
 from stackfeat.tasks.task import Task
@@ -70,7 +74,7 @@ def test_prediction(store: EntryStore, places: Sequence[Place], task: Task, aver
     return task.average([store.read(key).array(name) for key, name in places], average)
 
 
-def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str, Job]:
+def score_jobs(plan: Plan, metric: str, decision: str, averaging: Averaging) -> dict[str, Job]:
     """Return the job that scores each member, by its full name."""
     nodes = [node for node in plan.graph.nodes if node.prediction]
     first = max((node.first_fold for node in nodes), default=0) if plan.sources.is_time else 0
@@ -86,8 +90,10 @@ def score_jobs(plan: Plan, metric: str, decision: str, average: str) -> dict[str
             metric=metric,
             metric_code=plan.sources.settings.metric_code,
             decision=decision,
-            average=average,
+            average=averaging.average,
             first_fold=first,
+            # Where the last pipeline alone predicts, its rows are never ranked among those of others.
+            within_folds=averaging.last_view,
             seed=derive_seed(plan.sources.seed, "bootstrap"),
         )
         jobs[node.full_name] = Job(node.full_name, 0, "all", (recipe,), "score")
@@ -146,58 +152,6 @@ def diagnose_jobs(plan: Plan) -> dict[str, Job]:
     return jobs
 
 
-N_RESAMPLES = 200
-_FEWEST_RESAMPLES = 2
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """Labelled rows, and the metric that predictions of them are judged by."""
-
-    metric: Metric
-    task: Task
-    y: np.ndarray
-    weight: np.ndarray | None
-
-    @classmethod
-    def of(cls, samples: Samples, metric: str, trust_code: bool) -> _Judged:
-        found = get_metric(metric, samples.task.kind, trust_code=trust_code)
-        return cls(found, samples.task, samples.task.to_target_scale(samples.labels), samples.weight)
-
-    def take(self, rows: np.ndarray) -> _Judged:
-        weight = None if self.weight is None else self.weight[rows]
-        return replace(self, y=self.y[rows], weight=weight)
-
-    def score(self, decided: np.ndarray) -> float:
-        return self.metric.score(self.y, decided, self.task, self.weight)
-
-    def bootstrap(self, decided: np.ndarray, seed: int) -> np.ndarray:
-        """Return scores of resampled rows, NaN where there is none."""
-        scores = self.metric.bootstrap(
-            self.y, [decided], self.task, self.weight, n_resamples=N_RESAMPLES, seed=seed
-        )[:, 0]
-        return np.where(np.isfinite(scores), scores, np.nan)
-
-    def refuse_undefined(self, score: float, bootstrap: np.ndarray) -> None:
-        """Raise UsageError where the metric gives no number for predictions, or none for resampled ones."""
-        n_defined = int(np.isfinite(bootstrap).sum())
-        if np.isfinite(score) and n_defined >= _FEWEST_RESAMPLES:
-            return
-        of = (
-            ""
-            if not np.isfinite(score)
-            else f" on {len(bootstrap) - n_defined} of {len(bootstrap)} resamples"
-        )
-        got = score if not np.isfinite(score) else float("nan")
-        raise UsageError(
-            f"metric {self.metric.name!r} must return a finite number; got {got} for out-of-fold predictions of "
-            f"{len(self.y)} rows{of}; {self.metric.remedy}"
-        )
-
-    def fit_rule(self, prediction: np.ndarray, kind: Any) -> Decision:
-        return Decision.fit(self.metric, self.y, prediction, self.task, kind, self.weight)
-
-
 def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Contents:
     """Score one member's OOF predictions.
 
@@ -206,21 +160,24 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
     arrays : dict
         ``bootstrap``: scores on resampled rows, the same rows for all members of a run.
     values : dict
-        ``score``: ``score``, ``se`` (row bootstrap), ``folds`` (None where not covered), ``fold_mean``,
-        ``n_rows``, ``decision`` (for test rows) or None.
+        ``score``: ``score``, ``se`` (bootstrap of rows, groups or blocks of time), ``folds`` (None where not
+        covered), ``fold_mean``, ``n_rows``, ``decision`` (for test rows) or None.
     """
     samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
     task = samples.task
     prediction, covered = oof_prediction(store, recipe.places, folds, task, recipe.average)
     fold_of = folds.fold_of(0)
     rows = np.flatnonzero(covered & (fold_of >= recipe.first_fold))
-    judged = _Judged.of(samples, recipe.metric, trust_code).take(rows)
+    judged = judged_rows(samples, folds, recipe, trust_code).take(rows)
     decided, rules, decision = _decide(
         judged, task.to_target_scale(prediction[rows]), rows, folds, recipe.decision
     )
     score, bootstrap = judged.score(decided), judged.bootstrap(decided, recipe.seed)
     judged.refuse_undefined(score, bootstrap)
-    by_fold = [_fold_score(judged, decided, fold_of[rows] == k) for k in range(folds.n_folds)]
+    by_fold = [
+        judged.take(inside).defined(decided[inside])
+        for inside in (fold_of[rows] == fold for fold in range(folds.n_folds))
+    ]
     known = [value for value in by_fold if value is not None]
     scored = {
         "score": score,
@@ -234,19 +191,16 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
     return {"bootstrap": bootstrap}, {"score": scored}
 
 
-def _fold_score(judged: _Judged, decided: np.ndarray, inside: np.ndarray) -> float | None:
-    if not inside.any():
-        return None
-    # A fold can lack a class, which leaves ranking metrics undefined there.
-    try:
-        value = judged.take(inside).score(decided[inside])
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+def judged_rows(samples: Samples, folds: Folds, recipe: OofMetricRecipe, trust_code: bool) -> Judged:
+    """Return training rows and the metric that their OOF predictions are judged by."""
+    fold_of = folds.fold_of(0)
+    judged = Judged.of(samples, recipe.metric, trust_code, fold_of, folds.is_time)
+    is_ranked_within = recipe.within_folds and judged.metric.ranking
+    return replace(judged, within=fold_of) if is_ranked_within else judged
 
 
 def _decide(
-    judged: _Judged, prediction: np.ndarray, row_numbers: np.ndarray, folds: Folds, kind: str
+    judged: Judged, prediction: np.ndarray, row_numbers: np.ndarray, folds: Folds, kind: str
 ) -> tuple[np.ndarray, dict[int, Decision], Decision | None]:
     """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
     if judged.metric.needs != "label":
@@ -301,14 +255,16 @@ def score_holdout(store: EntryStore, recipe: HoldoutScoreRecipe, trust_code: boo
     """
     samples = samples_of(store, recipe.samples)
     task = samples.task
-    judged = _Judged.of(samples, recipe.metric, trust_code)
+    judged = Judged.of(
+        samples, recipe.metric, trust_code, np.zeros(samples.n_rows, dtype=np.int64), samples.time is not None
+    )
     views = [store.read(key).array(name) for key, name in recipe.views]
     prediction = np.asarray(task.to_target_scale(task.average(views, recipe.average)))
     # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
     decision = store.read(recipe.score).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)
     score, bootstrap = judged.score(decided), judged.bootstrap(decided, recipe.seed)
-    defined = bool(np.isfinite(score)) and np.isfinite(bootstrap).sum() >= _FEWEST_RESAMPLES
+    defined = judged.is_defined(score, bootstrap)
     se = float(np.nanstd(bootstrap, ddof=1)) if defined else None
     scored = {"score": score if defined else None, "se": se, "n_rows": samples.n_rows}
     return {"bootstrap": bootstrap}, {"score": scored}

@@ -56,6 +56,7 @@ from stackfeat.engine.recipes import (
     read_recipe,
 )
 from stackfeat.engine.scoring import diagnose_block, score_holdout, score_member
+from stackfeat.engine.selection import select_member
 from stackfeat.errors import MemberError, StackfeatError, StoreError, described, machine_fault
 from stackfeat.log import collected_lines
 from stackfeat.members import learns_from_rows, make_member
@@ -394,6 +395,7 @@ STAGES: dict[str, Callable[[EntryStore, Any, bool], Contents]] = {
     "align_refit": _align,
     "align_emit": _align_emit,
     "score": score_member,
+    "select": select_member,
     "holdout_score": score_holdout,
     "diagnose": diagnose_block,
 }

@@ -134,6 +134,7 @@ class Metric:
         n_resamples: int = 200,
         seed: int = 0,
         strata: np.ndarray | None = None,
+        clusters: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return scores of resampled rows, the same resamples for all predictions.
 
@@ -143,6 +144,8 @@ class Metric:
             As in `score`.
         strata : int array (n,) or None
             Rows are drawn within each value, so its counts stay.
+        clusters : array (n,) or None
+            Whole clusters are drawn in the place of rows (a cluster bootstrap): rows of one are not independent.
 
         Returns
         -------
@@ -150,7 +153,7 @@ class Metric:
             NaN where a resample leaves the metric undefined (one class only).
         """
         pairs = [self._readable(y, prediction, task) for prediction in predictions]
-        rows = draw_rows(len(y), n_resamples, seed, strata)
+        rows = draw_rows(len(y), n_resamples, seed, strata, clusters)
         if self.row_values is not None:
             values = np.stack([self.row_values(*pair, task) for pair in pairs], axis=1)
             means = np.stack([drawn @ values / drawn.sum() for drawn in _drawn_weights(rows, len(y), weight)])
@@ -240,15 +243,37 @@ def weighted_mean(values: np.ndarray, weight: Weight) -> float:
 
 
 def draw_rows(
-    n_rows: int, n_resamples: int, seed: int, strata: np.ndarray | None = None
+    n_rows: int,
+    n_resamples: int,
+    seed: int,
+    strata: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield `n_resamples` int64 arrays of `n_rows` rows drawn with replacement (within strata)."""
+    """Yield int64 arrays of rows drawn with replacement: `n_rows` of them (within strata), or whole clusters."""
     random = np.random.default_rng(seed)
+    if clusters is not None:
+        yield from _draw_clusters(clusters, n_resamples, random)
+        return
     groups = [np.arange(n_rows)]
     if strata is not None:
         groups = [np.flatnonzero(strata == value) for value in np.unique(strata)]
     for _ in range(n_resamples):
         yield np.concatenate([group[random.integers(0, len(group), len(group))] for group in groups])
+
+
+def _draw_clusters(
+    clusters: np.ndarray, n_resamples: int, random: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yield the rows of as many clusters as there are, drawn with replacement."""
+    sizes = np.unique_counts(clusters).counts
+    rows = np.argsort(clusters, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    for _ in range(n_resamples):
+        drawn = random.integers(0, len(sizes), len(sizes))
+        lengths = sizes[drawn]
+        # Where each drawn cluster starts among the sorted rows, less where it starts in the result.
+        shift = starts[drawn] - (np.cumsum(lengths) - lengths)
+        yield rows[np.arange(lengths.sum()) + np.repeat(shift, lengths)]
 
 
 def _drawn_weights(rows: Iterator[np.ndarray], n_rows: int, weight: Weight) -> Iterator[np.ndarray]:

@@ -24,7 +24,7 @@ from stackfeat.engine.scoring import oof_prediction, test_prediction, view_place
 from stackfeat.errors import UsageError
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
-from stackfeat.output.scores import Score
+from stackfeat.output.scores import ChoiceScore, Score
 from stackfeat.registry.resolve import suggest
 from stackfeat.store import EntryStore
 from stackfeat.tasks.task import Task
@@ -61,6 +61,9 @@ class CompletedRun:
         In the order of computing.
     chosen : Score
         The member behind the submission.
+    choice : ChoiceScore or None
+        What choosing it is worth; None where nothing was chosen out of fold: `submit` names it, it is the only one,
+        or held-out rows decide.
     fits : dict of (str, int, int or str) to FitInfo
         What the fits noted, by member, repeat and fold.
     computed : set of str
@@ -88,6 +91,7 @@ class CompletedRun:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     held: HeldRows | None = None
+    choice: ChoiceScore | None = None
 
     def seconds(self, score: Score) -> float:
         """Return the compute time of a member's fits, whenever they were computed."""
@@ -96,6 +100,20 @@ class CompletedRun:
     @property
     def task(self) -> Task:
         return self.train.task
+
+    @property
+    def score(self) -> float:
+        """What to expect of the submission: `choice`'s score, or that of the member that was named."""
+        return self.chosen.score if self.choice is None else self.choice.score
+
+    @property
+    def se(self) -> float:
+        return self.chosen.se if self.choice is None else self.choice.se
+
+    @property
+    def optimism(self) -> float | None:
+        """By how much the submitted member's own score is better, in the direction of the metric."""
+        return None if self.choice is None else self.choice.optimism(self.chosen, self.metric)
 
     @property
     def plain_notes(self) -> list[str]:
@@ -144,8 +162,14 @@ class RunResult:
         seconds, cached. With ``stack.holdout`` also holdout and holdout_se.
     submitted : str
         Full name of the member behind the submission.
-    score : float
-        Its out-of-fold score.
+    score, se : float
+        What to expect of the submission: of ``submit: auto`` the out-of-fold score of choices that each fold makes by
+        the rows of the others; of a named member, or where held-out rows decide, the member's own.
+    verdict : str
+        The same in words, and the difference to the best single model.
+    optimism : float or None
+        By how much the submitted member's own score is better than that, chosen on the same rows: of the best of
+        many scores a part is luck. None where nothing was chosen, or the rows differ.
     holdout : float or None
         Its score on the held-out rows, where there are any.
     submission : Path or None
@@ -175,6 +199,9 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     holdout: float | None = None
     _: KW_ONLY
+    verdict: str = ""
+    se: float = float("nan")
+    optimism: float | None = None
     notes: list[str] = field(default_factory=list)
     plan: Plan = field(repr=False)
     store: EntryStore = field(repr=False)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.engine.graph import Node
+from stackfeat.engine.selection import choose
 from stackfeat.members.options import MemberOptions
 from stackfeat.metrics.metric import Metric
 from stackfeat.tasks.task import Task
@@ -45,7 +46,8 @@ class Score:
     Attributes
     ----------
     score, se : float
-        The metric on all OOF rows pooled, and its standard error from a bootstrap over rows.
+        The metric on all OOF rows pooled (ranking metrics where the last pipeline predicts: the mean over folds), and
+        its standard error from a bootstrap over rows, groups, or blocks of time.
     fold_mean : float or None
         Mean of the scores of the folds.
     folds : list of float or None
@@ -106,18 +108,51 @@ def choose_submission(
     """
     if wanted != "auto":
         return next(score for score in scores if wanted in (score.name, score.node.name))
-    levels = list(dict.fromkeys(score.node.level for score in scores))
-    allowed = [score for score in scores if can_be_chosen(score, metric)] or list(scores)
+    ranks = submission_ranks(scores, metric)
+    allowed = [score for score in scores if score.name in ranks]
     trusted = [score for score in allowed if score.name not in refused] or allowed
     judged = [score for score in trusted if score.holdout is not None] or trusted
-    best = min(judged, key=lambda score: metric.signed(score.judged.score))
-    gaps = [paired_gap(score.judged, best.judged, metric) for score in judged]
-    close = [score for score, (gap, error) in zip(judged, gaps, strict=True) if gap <= error]
+    number = choose(
+        [metric.signed(score.judged.score) for score in judged],
+        [ranks[score.name] for score in judged],
+        lambda one, other: paired_gap(judged[one].judged, judged[other].judged, metric)[1],
+    )
+    return judged[number]
 
-    def rank(score: Score) -> tuple[int, int, float]:
-        return score.options.preference, levels.index(score.node.level), metric.signed(score.judged.score)
 
-    return min(close, key=rank)
+def submission_ranks(scores: Sequence[Score], metric: Metric) -> dict[str, tuple[int, int]]:
+    """Return the members that ``auto`` may choose, and their order among equals: votes first, then lower levels."""
+    levels = list(dict.fromkeys(score.node.level for score in scores))
+    allowed = [score for score in scores if can_be_chosen(score, metric)] or list(scores)
+    return {score.name: (score.options.preference, levels.index(score.node.level)) for score in allowed}
+
+
+@dataclass(frozen=True)
+class ChoiceScore:
+    """What ``submit: auto`` is worth: in each fold the member was chosen by the rows of the others.
+
+    Attributes
+    ----------
+    score, se : float
+        Of the members chosen, each on the rows of its fold.
+    n_rows : int
+        With time folds fewer than members are scored on: the first of their folds has no earlier rows to choose by.
+    choices : dict of str to str
+        The fold and the full name of the member chosen.
+    bootstrap : ndarray of shape (n_resamples,)
+    """
+
+    score: float
+    se: float
+    n_rows: int
+    choices: dict[str, str]
+    bootstrap: np.ndarray
+
+    def optimism(self, chosen: Score, metric: Metric) -> float | None:
+        """Return by how much the submitted member's own score is too good; None where rows differ."""
+        return (
+            metric.signed(self.score) - metric.signed(chosen.score) if self.n_rows == chosen.n_rows else None
+        )
 
 
 def can_be_chosen(score: Score, metric: Metric) -> bool:

@@ -190,12 +190,27 @@ def scores_json(finished: CompletedRun) -> dict[str, Any]:
         "metric": finished.metric.name,
         "greater_is_better": finished.metric.greater_is_better,
         "submitted": finished.chosen.name,
+        "auto": choice_json(finished),
         "averaging": finished.averaging.to_json(),
         "members": members,
         "blocks": finished.diagnoses,
         "failed": sorted(finished.failed),
         "left_out": sorted(finished.left_out),
         "warnings": finished.warnings,
+    }
+
+
+def choice_json(finished: CompletedRun) -> dict[str, Any] | None:
+    """Return what ``submit: auto`` is worth; None where nothing was chosen out of fold."""
+    choice = finished.choice
+    if choice is None:
+        return None
+    return {
+        "score": choice.score,
+        "se": choice.se,
+        "n_rows": choice.n_rows,
+        "optimism": finished.optimism,
+        "choices": choice.choices,
     }
 
 
@@ -234,7 +249,7 @@ def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
         "metric": metric.name,
         "direction": "higher is better" if metric.greater_is_better else "lower is better",
         "chosen": finished.chosen.name,
-        "verdict": _verdict(finished),
+        "verdict": verdict(finished),
         "n_folds": finished.folds.n_folds,
         "kind": finished.folds.kind,
         "rows": [_row(score, finished, low, high) for score in scores],
@@ -254,18 +269,36 @@ def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
     }
 
 
-def _verdict(finished: CompletedRun) -> str:
+def verdict(finished: CompletedRun) -> str:
+    """Say what is submitted, what to expect of it, and what stacking was worth."""
     chosen, metric = finished.chosen, finished.metric
-    text = f"{chosen.name} scores {_short(chosen.score)} ± {chosen.se:.2g} ({metric.name}, out of fold)"
+    text = (
+        f"{chosen.name} is submitted: {metric.name} {_short(finished.score)} ± {finished.se:.2g} out of fold"
+    )
     if chosen.holdout is not None:
         text += f", {_short(chosen.holdout.score)} ± {chosen.holdout.se:.2g} on held-out rows"
+    text += _on_choice(finished)
     base = [score for score in finished.scores if score.node.is_base]
     if not base or chosen.node.is_base:
         return f"{text}."
     single = min(base, key=lambda score: metric.signed(score.score))
     gain, se = paired_gap(single, chosen, metric)
     word = "better than" if gain >= 0 else "worse than"
-    return f"{text}: {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.name}."
+    return f"{text}. It is {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.name}."
+
+
+def _on_choice(finished: CompletedRun) -> str:
+    """Say how the score of a choice came about, and what it hides of the submitted member's own."""
+    choice, chosen = finished.choice, finished.chosen
+    if choice is None:
+        return ""
+    n_alike, n_folds = list(choice.choices.values()).count(chosen.name), len(choice.choices)
+    text = ", chosen in each fold by the rows of the others"
+    if n_alike == n_folds:
+        return f"{text}, every time the same"
+    text += f" ({n_alike} of {n_folds} times the same); its own score is {_short(chosen.score)}"
+    optimism = finished.optimism
+    return f"{text}, optimistic by {optimism:.2g}" if optimism is not None and optimism > 0 else text
 
 
 def _row(score: Score, finished: CompletedRun, low: float, high: float) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import PlanWarnings
 from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
 from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction, score_jobs
+from stackfeat.engine.selection import select_job
 from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
@@ -36,6 +37,7 @@ from stackfeat.output.provenance import Index
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.output.scores import (
+    ChoiceScore,
     HeldScore,
     Score,
     choose_submission,
@@ -43,9 +45,10 @@ from stackfeat.output.scores import (
     fold_scale_warning,
     overfit_warnings,
     paired_gap,
+    submission_ranks,
 )
 from stackfeat.output.submission import Form
-from stackfeat.output.write import leaderboard, write_run
+from stackfeat.output.write import leaderboard, verdict, write_run
 from stackfeat.pipeline.prepare import DataFiles, stored_schema
 from stackfeat.store import EntryStore, reading
 
@@ -70,6 +73,7 @@ def collect(
     measured = _measure(planner, plan, context)
     wanted, absent = _wanted(config.submit, measured.scores)
     overfit = find_overfit(measured.scores, metric)
+    judged = _judge_choice(planner, plan, context, measured.scores) if wanted == "auto" else Choice()
     failed = report.failed | measured.failed
     finished = CompletedRun(
         plan=plan,
@@ -88,6 +92,7 @@ def collect(
         left_out=list(dict.fromkeys([*report.left_out, *measured.left_out])),
         held=_held_rows(plan, store),
         notes=[*data.notes, *(f"warning: {text}" for text in report.notes)],
+        choice=judged.score,
     )
     noted = [note.removeprefix("warning: ") for note in finished.notes if note.startswith("warning: ")]
     warnings = [
@@ -95,6 +100,7 @@ def collect(
         *_warnings(finished, data, of_plan),
         *absent,
         *overfit_warnings(overfit, metric, wanted),
+        *judged.warnings,
     ]
     return replace(finished, warnings=warnings)
 
@@ -112,7 +118,7 @@ class Measured:
 def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     """Run the jobs that score members and diagnose blocks, and read what they gave."""
     config, store, averaging = planner.config, planner.store, planner.averaging()
-    scoring = score_jobs(plan, config.metric, config.decision, config.stack.average)
+    scoring = score_jobs(plan, config.metric, config.decision, averaging)
     diagnosing = diagnose_jobs(plan)
     outcome = run_scores([*scoring.values(), *diagnosing.values()], context)
 
@@ -149,6 +155,34 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     )
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The score of ``submit: auto``; None where there was no choice out of fold, or a warning says why."""
+
+    score: ChoiceScore | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _judge_choice(planner: Planner, plan: Plan, context: RunContext, scores: Sequence[Score]) -> Choice:
+    """Run the job that scores what ``auto`` chooses; there is none where held-out rows decide."""
+    if any(score.holdout is not None for score in scores):
+        return Choice()
+    config = planner.config
+    scoring = score_jobs(plan, config.metric, config.decision, planner.averaging())
+    job = select_job(scoring, submission_ranks(scores, planner.metric()))
+    if job is None:
+        return Choice()
+    outcome = run_scores([job], context)
+    if planner.store.has(job.key):
+        (choice,) = _read_scores(
+            planner.store, {"auto": job}, (), lambda _, **values: ChoiceScore(**values)
+        ).values()
+        return Choice(choice)
+    why = "; ".join(str(error) for error in outcome.failed.values()) or "there was no time"
+    text = f"what submit: auto is worth is not known ({why}); the score shown is that of the best of many"
+    return Choice(warnings=(text,))
+
+
 def _read_scores(
     store: EntryStore, jobs: Mapping[str, Job], unfinished: Container[str], build: Callable[..., Built]
 ) -> dict[str, Built]:
@@ -158,7 +192,7 @@ def _read_scores(
         if name not in unfinished or store.has(job.key):
             entry = store.read(job.key)
             with reading(entry):
-                values = entry.structure("score", dict[str, Any])
+                values = entry.structure(job.what.removeprefix("holdout") or "score", dict[str, Any])
                 found[name] = build(name, bootstrap=entry.array("bootstrap"), **values)
     return found
 
@@ -308,7 +342,10 @@ def write_results(
         folder=folder,
         leaderboard=pd.DataFrame(rows, columns=header),
         submitted=chosen.name,
-        score=chosen.score,
+        score=finished.score,
+        se=finished.se,
+        optimism=finished.optimism,
+        verdict=verdict(finished),
         holdout=None if chosen.holdout is None else chosen.holdout.score,
         submission=None if finished.test is None else folder / SUBMISSION,
         n_computed=sum(is_new),

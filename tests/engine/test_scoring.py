@@ -131,10 +131,25 @@ def test_an_undefined_score_of_held_out_rows_is_none() -> None:
     assert score_holdout(store, recipe, False)[1]["score"] == {"score": None, "se": None, "n_rows": 4}
 
 
+def test_ranking_is_judged_within_folds_where_the_last_pipeline_predicts() -> None:
+    store, samples, folds, said, recipe = stored("roc_auc", kind="time")
+    score = score_member(store, replace(recipe, within_folds=True), False)[1]["score"]
+    by_fold = [sk.roc_auc_score(samples.labels[part], said[part, 1]) for _, part in folds.splits[0]]
+    assert score["score"] == pytest.approx(np.mean(by_fold)) == score["fold_mean"]
+    pooled = score_member(store, replace(recipe, metric="log_loss", within_folds=True), False)[1]["score"]
+    covered = folds.fold_of(0) >= 0
+    assert pooled["score"] == pytest.approx(sk.log_loss(samples.labels[covered], said[covered]))
+    plan = engine({"base": {"a": BAYES}}, folds=folds_of_rows(24, kind="time")).plan
+    (job,) = score_jobs(plan, "roc_auc", "auto", Averaging("mean", "all", True)).values()
+    assert job.steps[0].within_folds
+
+
 def test_all_members_are_scored_on_the_same_rows_and_resamples() -> None:
     levels = {"base": {"a": BAYES}, "meta": {"m": {"vote": "greedy", "inputs": ["base/*"]}}}
     plan = engine(levels, folds=folds_of_rows(24, kind="time")).plan
-    recipes = [job.steps[0] for job in score_jobs(plan, "log_loss", "auto", "mean").values()]
+    recipes = [
+        job.steps[0] for job in score_jobs(plan, "log_loss", "auto", Averaging("mean", "all", False)).values()
+    ]
     assert {recipe.first_fold for recipe in recipes} == {1}
     assert len({recipe.seed for recipe in recipes}) == 1 and len({recipe.key for recipe in recipes}) == 2
 

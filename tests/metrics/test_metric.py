@@ -153,6 +153,18 @@ def test_strata_keep_their_counts():
         assert (np.bincount(strata[rows]) == [5, 1, 14]).all()
 
 
+def test_clusters_are_drawn_whole():
+    clusters = np.array([3, 1, 3, 7, 1, 3, 9, 9])
+    drawn = [*draw_rows(8, 50, seed=0, clusters=clusters)]
+    sizes = {value: int((clusters == value).sum()) for value in np.unique(clusters)}
+    for rows in drawn:
+        counts = np.bincount(rows, minlength=8)
+        for value in sizes:
+            assert len(set(counts[clusters == value].tolist())) == 1
+        assert sum(counts[clusters == value][0] for value in sizes) == len(sizes), "as many as there are"
+    assert len({tuple(rows.tolist()) for rows in drawn}) > 20
+
+
 def test_the_bootstrap_error_is_the_textbook_one():
     y, p, _ = values(n=2000)
     metric = get_metric("mae", "regression")

@@ -6,6 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss
+
+from tests.projects import base_config, plain_config
+
 Project = Any
 
 
@@ -61,3 +67,40 @@ def test_a_time_split_has_no_random_counterpart(
     assert project.run().code == 0
     assert {found["random_cv_gain"] for found in project.scores()["blocks"].values()} == {None}
     assert "–" in (project.run_folder / "report.html").read_text()
+
+
+def test_the_score_of_a_run_is_that_of_choices_by_the_rows_of_other_folds(
+    build: Callable[..., Project],
+) -> None:
+    project = build("binary", base_config("binary"))
+    said = project.run()
+    assert said.code == 0
+    scores = project.scores()
+    auto, chosen = scores["auto"], scores["members"][scores["submitted"]]
+    folds = pd.read_csv(project.run_folder / "folds.csv", dtype=str).set_index("id")["fold"]
+    y = pd.read_csv(project.folder / "train.csv", dtype=str).set_index("row_id")["label"]
+    parts = []
+    for fold, name in auto["choices"].items():
+        table = pd.read_csv(project.run_folder / "oof" / scores["members"][name]["file"], dtype={"id": str})
+        parts.append(table[table["id"].map(folds) == fold])
+    together = pd.concat(parts)
+    positive = together.columns[-1]
+    truth = y.loc[together["id"]].to_numpy() == positive
+    assert auto["n_rows"] == len(together) == len(y)
+    assert auto["score"] == pytest.approx(log_loss(truth, together[positive]), abs=1e-6)
+    assert auto["optimism"] == pytest.approx(auto["score"] - chosen["score"])
+    headline = (
+        f"{scores['submitted']} is submitted: log_loss {auto['score']:.5g} ± {auto['se']:.2g} out of fold"
+    )
+    assert headline in said.out and headline in (project.run_folder / "report.html").read_text()
+
+
+def test_nothing_is_chosen_out_of_fold_where_submit_names_a_member_or_held_out_rows_decide(
+    build: Callable[..., Project],
+) -> None:
+    project = build("binary", plain_config("binary"))
+    first = next(iter(project.config()["levels"]["base"]))
+    assert project.run("--set", f"submit=base/{first}").code == 0
+    assert project.scores()["auto"] is None
+    assert project.run("--set", "stack.holdout=0.3").code == 0
+    assert project.scores()["auto"] is None

@@ -1,0 +1,138 @@
+"""The rule of ``submit: auto``, and what choosing by it is worth on rows that the choice has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+
+from stackfeat.data.samples import Samples
+from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.recipes import Contender, SelectRecipe
+from stackfeat.engine.selection import choose, select_member
+from stackfeat.store import MemoryStore
+from tests.engine.by_hand import folds_of_rows, keep_arrays, keep_folds, keep_rows, rows
+
+
+def kept(
+    samples: Samples, folds: Folds, predictions: list[np.ndarray], metric: str = "log_loss", **given: object
+) -> tuple[MemoryStore, SelectRecipe]:
+    """A store with predictions of all rows by some members, and the recipe of the choice among them."""
+    store, contenders = MemoryStore(), []
+    for number, values in enumerate(predictions):
+        places = tuple((keep_arrays(store, oof=values[held_out]), "oof") for _, held_out in folds.splits[0])
+        with store.write(f"score-{number}", "score", {"stage": "score"}) as writer:
+            writer.json("score", {"fold_decisions": given.get("rules", {})})
+        contenders.append(Contender(f"base/m{number}", (2, 0), (places,), f"score-{number}"))
+    recipe = SelectRecipe(
+        contenders=tuple(contenders), samples=keep_rows(store, samples), folds=keep_folds(store, folds),
+        average="mean", metric=metric, metric_code=None, seed=1, first_fold=int(given.get("first_fold", 0)),  # type: ignore[call-overload]
+    )  # fmt: skip
+    return store, recipe
+
+
+def said(positive: np.ndarray) -> np.ndarray:
+    return np.stack([1 - positive, positive], axis=1)
+
+
+def opinions(y: np.ndarray, n_members: int, seed: int, noise: float = 1.0) -> list[np.ndarray]:
+    """Probabilities of members of one strength, whose errors have nothing in common."""
+    random = np.random.default_rng(seed)
+    return [
+        said(1 / (1 + np.exp(-(2 * y - 1 + noise * random.normal(size=len(y)))))) for _ in range(n_members)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_rule_takes_the_lowest_rank_within_one_error_of_the_best(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    losses, ranks = random.normal(size=6).round(1).tolist(), [(int(r),) for r in random.integers(0, 3, 6)]
+    errors = random.uniform(0, 1.5, size=(6, 6))
+    best = int(np.argmin(losses))
+    close = [n for n in range(6) if n == best or losses[n] - losses[best] <= errors[n, best]]
+    expected = min(close, key=lambda n: (ranks[n], losses[n]))
+    assert choose(losses, ranks, lambda one, other: errors[one, other]) == expected
+
+
+def test_the_rule_asks_for_no_more_errors_than_it_needs() -> None:
+    asked = []
+
+    def error(one: int, other: int) -> float:
+        asked.append(one)
+        return 0.0
+
+    assert choose([0.1, 0.5, 0.2], [(0,), (1,), (2,)], error) == 0 and asked == []
+    assert choose([0.1, 0.5, 0.2], [(1,), (2,), (0,)], error) == 0 and asked == [2]
+
+
+def test_among_equals_the_choice_is_worth_what_fresh_rows_say_and_the_winners_own_score_is_not() -> None:
+    of_choice, of_winner = [], []
+    for seed in range(20):
+        samples, folds = rows(200), folds_of_rows(200, 5)
+        predictions = opinions(samples.y, 200, seed)
+        store, recipe = kept(samples, folds, predictions)
+        found = select_member(store, recipe, False)[1]["select"]
+        fresh = np.mean([sk.log_loss(samples.y, one) for one in opinions(samples.y, 200, 1000 + seed)])
+        of_choice.append((found["score"] - fresh) / found["se"])
+        of_winner.append((min(sk.log_loss(samples.y, one) for one in predictions) - fresh) / found["se"])
+    limit = 3 / np.sqrt(20)
+    assert abs(np.mean(of_choice)) < limit
+    assert np.mean(of_winner) < -2
+
+
+def test_a_folds_own_labels_do_not_move_its_choice_and_those_of_others_do() -> None:
+    samples, folds = rows(120), folds_of_rows(120, 3)
+    predictions = opinions(samples.y, 8, 0)
+    choices = []
+    for turned in (None, 1):
+        y = samples.y.copy()
+        if turned is not None:
+            held_out = folds.splits[0][turned][1]
+            y[held_out] = 1 - y[held_out]
+        store, recipe = kept(replace(samples, y=y), folds, predictions)
+        choices.append(select_member(store, recipe, False)[1]["select"]["choices"])
+    assert choices[0]["1"] == choices[1]["1"]
+    assert choices[0] != choices[1]
+
+
+def test_it_is_the_score_of_what_each_fold_chose() -> None:
+    samples, folds = rows(90), folds_of_rows(90, 3)
+    predictions = opinions(samples.y, 5, 3)
+    store, recipe = kept(samples, folds, predictions)
+    arrays, values = select_member(store, recipe, False)
+    together = np.empty((90, 2))
+    for fold, (train, held_out) in enumerate(folds.splits[0]):
+        losses = [sk.log_loss(samples.y[train], one[train]) for one in predictions]
+        assert values["select"]["choices"][str(fold)] == f"base/m{np.argmin(losses)}"
+        together[held_out] = predictions[int(np.argmin(losses))][held_out]
+    assert values["select"]["score"] == pytest.approx(sk.log_loss(samples.y, together))
+    assert values["select"]["n_rows"] == 90
+    assert values["select"]["se"] == pytest.approx(arrays["bootstrap"].std(ddof=1))
+
+
+def test_with_folds_in_time_the_choice_is_made_on_earlier_rows() -> None:
+    samples, folds = rows(80), folds_of_rows(80, 3, kind="time")
+    predictions = opinions(samples.y, 6, 1)
+    store, recipe = kept(samples, folds, predictions)
+    found = select_member(store, recipe, False)[1]["select"]
+    fold_of = folds.fold_of(0)
+    assert list(found["choices"]) == ["1", "2"] and found["n_rows"] == (fold_of >= 1).sum()
+    for fold in (1, 2):
+        earlier = (fold_of >= 0) & (fold_of < fold)
+        losses = [sk.log_loss(samples.y[earlier], one[earlier]) for one in predictions]
+        assert found["choices"][str(fold)] == f"base/m{np.argmin(losses)}"
+
+
+def test_labels_are_those_that_the_rule_of_each_fold_decided() -> None:
+    samples, folds = rows(60), folds_of_rows(60, 3)
+    predictions = opinions(samples.y, 2, 5)
+    rules = {str(fold): {"kind": "threshold", "numbers": [0.3 + 0.1 * fold]} for fold in range(3)}
+    store, recipe = kept(samples, folds, predictions, "f1", rules=rules)
+    found = select_member(store, recipe, False)[1]["select"]
+    decided = np.empty(60)
+    for fold, (_, held_out) in enumerate(folds.splits[0]):
+        chosen = predictions[int(found["choices"][str(fold)][-1])]
+        decided[held_out] = chosen[held_out, 1] >= 0.3 + 0.1 * fold
+    assert found["score"] == pytest.approx(sk.f1_score(samples.y, decided))
