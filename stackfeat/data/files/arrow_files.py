@@ -29,6 +29,8 @@ class Parquet(Format):
         is_cut = most_bytes is not None and path.stat().st_size > most_bytes
         with parsing(path, f"must be a readable {path.suffix[1:]} file", "write it again", states_sizes=True):
             frame: pd.DataFrame = self.first_rows(path) if is_cut else getattr(pd, self.reader)(path)
+            with parsing(path, "must hold text that can be read", "write it again"):
+                _check_texts(frame)
             frame.attrs[IS_PART] = is_cut
             return frame.reset_index(drop=all(name is None for name in frame.index.names))
 
@@ -53,3 +55,13 @@ class Feather(Parquet):
         with pyarrow.memory_map(str(path)) as source:
             frame: pd.DataFrame = pyarrow.ipc.open_file(source).get_batch(0).slice(0, FIRST_ROWS).to_pandas()
             return frame
+
+
+def _check_texts(frame: pd.DataFrame) -> None:
+    """Look at every text now: a damaged one would raise where it is first used."""
+    import pandas as pd
+    import pyarrow
+
+    for place, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, pd.StringDtype):
+            pyarrow.array(frame.iloc[:, place].array).validate(full=True)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stackfeat.data.files.format import IS_PART, Format
 from stackfeat.data.files.packing import content_of
 from stackfeat.data.files.parsing import parsing
@@ -121,7 +123,8 @@ class _Text:
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 return pd.read_csv(
                     io.BytesIO(self.content),
-                    dtype=str,
+                    # Arrow would copy every text, and every text back where cells are parsed.
+                    dtype=pd.StringDtype("python", na_value=np.nan),
                     sep=self.separator,
                     encoding=self.encoding,
                     keep_default_na=False,

@@ -6,7 +6,6 @@ Out: a DataFrame with distinct, named columns. Text formats give every cell as t
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +17,6 @@ from stackfeat.data.files.arrow_files import Feather, Parquet
 from stackfeat.data.files.csv_file import Csv
 from stackfeat.data.files.format import Format, Holds
 from stackfeat.data.files.packing import PACKINGS, unpacked_name
-from stackfeat.data.files.parsing import parsing
 from stackfeat.data.options import DataOptions, InputOptions
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import quote_values, quoted, suggest
@@ -121,8 +119,6 @@ def read_frame(
         raise DataError(
             f"{path}: column names must differ; got more than one {quote_values(doubled)}; rename them"
         )
-    with parsing(path, "must hold text that can be read", "write it again"):
-        _check_texts(frame)
     is_of_arrays = any(given.array is not None for given in (options.inputs or {}).values())
     if len(frame) == 0 or (frame.shape[1] == 0 and not is_of_arrays):
         raise DataError(
@@ -149,18 +145,6 @@ def table_format(path: Path) -> Format:
         raise DataError(f"{path}: there is no such file.{suggest(path.name, near)}")
     format_.check_installed(path)
     return format_
-
-
-def _check_texts(frame: pd.DataFrame) -> None:
-    """Look at every text now: a damaged one would raise where it is first used."""
-    if importlib.util.find_spec("pyarrow") is None:
-        return
-    import pandas as pd
-    import pyarrow
-
-    for name, dtype in frame.dtypes.items():
-        if isinstance(dtype, pd.StringDtype):
-            pyarrow.array(frame[name].array).validate(full=True)
 
 
 def _read_builtin(name: str, options: DataOptions, part: Part) -> pd.DataFrame:

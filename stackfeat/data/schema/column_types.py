@@ -261,8 +261,10 @@ def _with_comma(column: Column, texts: NumberTexts, typed: TypedColumns) -> Colu
         return column
     if doubt := texts.grouped(column.name):
         typed.doubts[column.name] = doubt
+    if texts.proofs != {","}:
+        return column
     cells = texts.frame[column.name]
-    if texts.proofs != {","} or not isinstance(cells.dtype, pd.StringDtype):
+    if not isinstance(cells.dtype, pd.StringDtype):
         return column
     has_point = cells.str.contains(".", regex=False).any()
     return column if has_point else replace(column, notation=replace(column.notation, decimal=","))

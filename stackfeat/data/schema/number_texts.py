@@ -105,8 +105,10 @@ class NumberTexts:
         So it may in files with decimal commas, and in those with semicolons where nothing says what the comma is.
         """
         is_likely = self.proofs == {","} or (not self.proofs and self.frame.attrs.get(SEPARATOR) == ";")
+        if not is_likely or self.options.decimal:
+            return None
         texts = self.frame[name]
-        if not is_likely or self.options.decimal or not isinstance(texts.dtype, pd.StringDtype):
+        if not isinstance(texts.dtype, pd.StringDtype):
             return None
         with_point = texts[texts.str.contains(".", regex=False)].str.strip().unique()
         if len(with_point) == 0 or not pd.Series(with_point).str.fullmatch(_GROUP).all():

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import lt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,7 +174,7 @@ class NumberSummary:
     def __post_init__(self) -> None:
         n_values = {len(self.values), len(self.below), len(self.up_to)}
         must(len(n_values) == 1, self.name, "have shares for each of its values", sorted(n_values))
-        is_rising = all(a < b for a, b in zip(self.values, self.values[1:], strict=False))
+        is_rising = all(map(lt, self.values, self.values[1:]))
         must(is_rising, self.name, "have values that rise", self.values[:3])
 
     @classmethod
@@ -181,10 +183,14 @@ class NumberSummary:
     ) -> NumberSummary:
         """Summarise numbers, NaN where missing; `n_rows` where they are not one a row."""
         present = np.sort(numbers[~np.isnan(numbers)])
-        knots, counts = np.unique(present, return_counts=True)
-        is_listed, n_once = len(knots) <= len(LEVELS), int((counts == 1).sum())
-        knots = knots if is_listed else np.unique(np.quantile(present, LEVELS, method="inverted_cdf"))
-        size = np.abs(present[present != 0])
+        starts = _starts(present)
+        is_listed = len(starts) <= len(LEVELS)
+        if is_listed:
+            knots, n_once = present[starts], int((np.diff(starts, append=len(present)) == 1).sum())
+        else:
+            knots = present[_places(len(present))]
+            knots = knots[_starts(knots)]
+        size = np.sort(np.abs(present[present != 0]))
         return cls(
             name=name,
             kind=kind,
@@ -193,7 +199,7 @@ class NumberSummary:
             values=tuple(knots.tolist()),
             **{name: tuple(shares.tolist()) for name, shares in _shares(present, knots).items()},
             n_once=n_once if is_listed else None,
-            magnitude=float(np.median(size)) if len(size) else 0.0,
+            magnitude=float(size[(len(size) - 1) // 2] + size[len(size) // 2]) / 2 if len(size) else 0.0,
             dtype=dtype,
         )
 
@@ -279,6 +285,19 @@ class NumberSummary:
             return named[min(tens or fitting, key=lambda factor: found[factor])]
         is_large = not 1 / _TIMES < ratio < _TIMES
         return f"{ratio:,.3g} times" if is_large and self.distance(numbers / ratio) <= fits else ""
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Return where each different value of sorted numbers begins; numpy.unique would sort them again."""
+    is_first = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    return np.flatnonzero(is_first)
+
+
+@lru_cache
+def _places(n: int) -> np.ndarray:
+    """Return which of `n` sorted numbers stand at `LEVELS`."""
+    return np.quantile(np.arange(n), LEVELS, method="inverted_cdf").astype(np.int64)
 
 
 def _shares(ordered: np.ndarray, knots: np.ndarray) -> dict[str, np.ndarray]:
