@@ -261,6 +261,10 @@ def residual(join: Callable[[Tensor, nn.Module], Tensor], layer: nn.Module | Non
     )
 
 
+def hidden(n_out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, n_out))
+
+
 HEADLESS: dict[str, Callable[[], nn.Module]] = {
     "a residual sum": lambda: body(),
     "a norm": lambda: body(nn.LayerNorm(6)),
@@ -287,7 +291,41 @@ HEADLESS: dict[str, Callable[[], nn.Module]] = {
         nn.MultiheadAttention(6, 2, batch_first=True),
     ),
     "branches of hidden layers": lambda: nn.Sequential(nn.Linear(3, 6), Branches()),
+    "a sum with the input": lambda: Residual(lambda x, layer: x + layer(x), hidden(3)),
+    "the input less a sum": lambda: Residual(lambda x, layer: x - layer((x - 1) / 2), hidden(3)),
+    "a sum with the input of one layer": lambda: Residual(lambda x, layer: x + layer(x), nn.Linear(3, 3)),
+    "the input beside what is made of it": lambda: Residual(
+        lambda x, layer: torch.cat([x, layer(x)], dim=1), hidden(2)
+    ),
+    "the input beside a layer": lambda: Residual(
+        lambda x, layer: torch.cat([layer(x), x], dim=1), nn.Linear(3, 2)
+    ),
 }
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda x, layer: layer(x) + x[:, :1],
+        lambda x, layer: layer(x) * (x > 0),
+        lambda x, layer: layer(x) * x.sign().abs() + (1 - x.sign().abs()) * -1e4,
+        lambda x, layer: torch.cat([layer(x), x[:, :1]], dim=1),
+    ],
+)
+def test_columns_and_masks_of_the_input_beside_logits_do_not_hide_the_head(join: Any) -> None:
+    assert str(find_penultimate(Residual(join, hidden(3)), torch.randn(4, 3))) == "layer.2:input"
+
+
+def test_an_offset_of_its_own_beside_logits_does_not_hide_the_head() -> None:
+    class WithOffset(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = hidden(3)
+
+        def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+            return self.net(x) + offset
+
+    assert str(find_penultimate(WithOffset(), torch.randn(4, 3), torch.randn(4, 3))) == "net.2:input"
 
 
 def test_a_hidden_layer_that_is_pooled_is_no_head_but_classes_that_are_averaged_are() -> None:
@@ -348,9 +386,11 @@ def test_a_net_without_a_head_is_told_so_and_offered_its_output(name: str) -> No
 
 
 def test_a_head_behind_each_of_these_bodies_is_found() -> None:
+    x = torch.randn(4, 3)
     for make in HEADLESS.values():
-        net = nn.Sequential(OrderedDict(body=make(), head=nn.Linear(6, 2)))
-        assert str(find_penultimate(net, torch.randn(4, 3))) == "head:input"
+        body = make()
+        net = nn.Sequential(OrderedDict(body=body, head=nn.Linear(body(x).shape[1], 2)))
+        assert str(find_penultimate(net, x)) == "head:input"
 
 
 def test_tokens_and_a_pooler_are_no_head_but_tokens_and_logits_of_one_are() -> None:
