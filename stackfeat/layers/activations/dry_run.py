@@ -489,14 +489,16 @@ def check_masks(model: nn.Module, examination: DryRunReport, inputs: Arguments) 
                 warnings.warn(UNKNOWN_MASK.format(key=key, told=", ".join(told)), DataWarning, stacklevel=2)
         return
     known = (
-        {mask.shape[1]} if mask is not None else steps_of(arguments_by_name(unwrap(model), inputs[0], own))
+        {mask.shape[-1]} if mask is not None else steps_of(arguments_by_name(unwrap(model), inputs[0], own))
     )
     name = "mask" if mask is not None else "lengths"
+    n_choices = mask.shape[1] if mask is not None and mask.ndim == 3 else 1
     n_used = 0
     for read in examination.reads:
         finding = examination.findings[read.key]
         axis = steps_axis(finding.layout, finding.features_axis, finding.shape)
-        if axis is None or finding.layout.fold > 1 or read.tap.pool not in MASKED_POOLS:
+        is_told = finding.layout.fold == n_choices and not finding.layout.step_major
+        if axis is None or not is_told or read.tap.pool not in MASKED_POOLS:
             continue
         n_used += 1
         # A packed sequence is as long as its longest row, and says itself where each one ends.
@@ -508,7 +510,8 @@ def check_masks(model: nn.Module, examination: DryRunReport, inputs: Arguments) 
                 "call for that tap alone, or another pool there: Tap(..., pool='cls')"
             )
     if not n_used:
+        choices = f" of {n_choices} choices a row" if n_choices > 1 else ""
         raise TapError(
-            f"{name} must be used at a tap; got only taps that are not pooled over steps "
+            f"{name} must be used at a tap; got only taps that are not pooled over steps{choices} "
             f"({', '.join(read.key for read in examination.reads)}); leave {name} away, or tap a sequence"
         )

@@ -210,7 +210,7 @@ class MaskWatch(Hooks):
         own, mask, lengths = split_user_mask(kwargs)
         named = arguments_by_name(self.model, args, own)
         self.active = [""]
-        self.user_mask = None if mask is None else mask.bool()
+        self.user_mask = None if mask is None else mask.bool().flatten(0, -2)
         self.user_lengths = None
         if lengths is not None:
             steps = frozenset((*steps_of(named), int(lengths.max())))

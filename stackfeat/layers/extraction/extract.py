@@ -98,7 +98,8 @@ def extract(
     progress : bool
         Show a bar on a terminal.
     mask : bool array of shape (n_rows, n_steps), optional
-        True where a step is real, for nets that do not tell: pooling leaves the others out.
+        True where a step is real, for nets that do not tell: pooling leaves the others out. Of shape (n_rows,
+        n_choices, n_steps) for nets that fold choices into their rows.
     lengths : int array of shape (n_rows,), optional
         The same by the number of real steps.
     constants : mapping of str to argument, optional

@@ -557,10 +557,10 @@ def check_names(model: nn.Module, given: list[str]) -> None:
 
 def checked_mask(mask: Any) -> Tensor:
     values = torch.as_tensor(to_array(mask))
-    if values.ndim != 2:
+    if values.ndim not in (2, 3):
         raise UsageError(
-            f"mask must have the shape (n_rows, n_steps); got shape={tuple(values.shape)}; "
-            "give True where a step is real"
+            "mask must have the shape (n_rows, n_steps), or (n_rows, n_choices, n_steps) for a net that folds "
+            f"choices into its rows; got shape={tuple(values.shape)}; give True where a step is real"
         )
     if not ((values == 0) | (values == 1)).all():
         raise UsageError(

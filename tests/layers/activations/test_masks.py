@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from stackfeat.errors import DataWarning
+from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.masks import Kind, MaskRule, MaskWatch, says_padding, side_of
 from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.taps.runtime import plain_transformers
@@ -433,6 +433,40 @@ def test_choices_are_each_counted_by_their_own_mask(pool: str) -> None:
     each = torch.stack([by_hand(row[keep]) for row, keep in rows]).unflatten(0, (20, 3))
     over = {"mean": each.mean(1), "max": each.amax(1), "last": each[:, -1]}[pool]
     np.testing.assert_allclose(got, over.numpy(), rtol=2e-4, atol=2e-5)
+
+
+class SilentChoices(nn.Module):
+    """Folds the choices of each row into its rows, and is told of no padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.score = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = torch.relu(self.lift(x.flatten(0, 1)))
+        return self.score(steps.mean(1)).reshape(len(x), -1)
+
+
+class StepMajorChoices(SilentChoices):
+    """All rows of the first choice come first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(0, 1)).reshape(-1, len(x)).mT
+
+
+def test_a_mask_of_choices_is_that_of_the_rows_they_are_folded_into() -> None:
+    torch.manual_seed(0)
+    net, x = SilentChoices().eval(), torch.randn(20, 3, N_STEPS, 3)
+    real = torch.arange(N_STEPS) < torch.randint(1, N_STEPS, (20, 3, 1))
+    got = extract(net, x, "lift", mask=real, batch_size=7)["lift"]
+    with torch.no_grad():
+        states = net.lift(x)
+    means = (states * real[..., None]).sum(2) / real.sum(2)[..., None]
+    np.testing.assert_allclose(got, means.mean(1).numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(TapError, match=r"mask must be used at a tap.* of 3 choices a row"):
+        extract(StepMajorChoices().eval(), x, "lift", mask=real, batch_size=7)
+    with pytest.raises(TapError, match=f"got {N_STEPS - 1} steps, and {N_STEPS} at tap 'lift'"):
+        extract(net, x, "lift", mask=real[..., 1:], batch_size=7)
 
 
 class Strided(nn.Module):
