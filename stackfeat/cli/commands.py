@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -143,7 +144,7 @@ def init(
     ),
 ) -> None:
     """Write a good first config for a training file."""
-    from stackfeat.config.scaffold import Wishes, scaffold_config
+    from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
     from stackfeat.output.files import write_bytes
 
     if output.exists() and not force:
@@ -155,8 +156,9 @@ def init(
     wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit)
     text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
     write_bytes(output, text.encode())
-    name = one_line(output)
-    typer.echo(f"wrote {name}\nnext: stackfeat check {name}; stackfeat run {name}")
+    roots = folders_outside((train, test, sample_submission), folder)
+    name = one_line(" ".join([str(output), *(f"--data-root {shlex.quote(str(root))}" for root in roots)]))
+    typer.echo(f"wrote {one_line(output)}\nnext: stackfeat check {name}; stackfeat run {name}")
 
 
 @app.command()

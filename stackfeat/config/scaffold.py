@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.config.run_config import parse_seconds
+from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError, UsageError, in_quotes, one_line
@@ -96,6 +97,7 @@ class _Draft:
     dates: tuple[str, ...] = ()
     transform_reason: str = ""
     transform: str | None = None
+    not_missing: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     n_folds: int = 5
@@ -161,8 +163,17 @@ def scaffold_config(
     start = (folder or train.parent).absolute()
     paths = {"train": train, "test": test, "sample_submission": sample_submission}
     files = {role: _relative(path, start) for role, path in paths.items() if path is not None}
-    name = start.name if train.stem.lower() in _DULL_NAMES else train.stem
+    stem = unpacked_name(train).stem
+    name = start.name if stem.lower() in _DULL_NAMES else stem
     return _text(re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run", target, files, draft, wishes)
+
+
+def folders_outside(files: Iterable[Path | None], folder: Path) -> list[Path]:
+    """Return the folders of files that a config in `folder` may name with --data-root alone."""
+    here = folder.resolve()
+    own = [file for file in files if file is not None and not str(file).startswith(BUILTIN)]
+    places = (Path(os.path.relpath(file.resolve().parent)) for file in own)
+    return [place for place in dict.fromkeys(places) if not place.resolve().is_relative_to(here)]
 
 
 def _check_limit(limit: str | None) -> None:
@@ -202,7 +213,7 @@ def _check_columns(frame: pd.DataFrame, train: Path, target: str, wishes: Wishes
 
 def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Draft:
     """Return the task and the metric, and how they were told."""
-    values = _target_texts(frame, target, train)
+    values, classes = _target_texts(frame, target, train)
     task, reason = _guess_task(values)
     fitting = [
         kind for kind in TASKS if wishes.metric in METRICS and kind in METRICS[str(wishes.metric)].tasks
@@ -213,6 +224,7 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
         task, reason = fitting[0], f"told by the metric; {reason}"
     _check_task(task, values, f"{train}: column {quoted(target)}")
     draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=frame.shape[1] - 1)
+    draft.not_missing = classes
     if wishes.metric is not None:
         check_metric(wishes.metric, task)
         draft.metric, draft.metric_reason = wishes.metric, "as told"
@@ -225,8 +237,11 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     return draft
 
 
-def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> pd.Series:
-    """Return the target as texts, numbers as a program writes them; every row must have one, and they must differ."""
+def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> tuple[pd.Series, dict[str, int]]:
+    """Return the target as texts, numbers as a program writes them; every row must have one, and they must differ.
+
+    Beside classes that are words, texts such as NA are taken for classes: they come with their counts.
+    """
     import pandas as pd
 
     from stackfeat.data.files.cells import to_text
@@ -239,7 +254,11 @@ def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> pd.Series:
     where = f"{train}: column {quoted(target)}"
     n_missing = int(texts.isna().sum())
     if n_missing:
-        words = [word for word in frame[target][texts.isna()].dropna().astype("str").unique() if word.strip()]
+        given = frame[target][texts.isna()].dropna().astype("str").str.strip()
+        counts = {str(word): int(n) for word, n in given[given != ""].value_counts().items()}
+        if sum(counts.values()) == n_missing and not any(map(_is_number, texts.dropna().unique())):
+            return texts.fillna(given), counts
+        words = list(counts)
         got = f"none ({quote_values(words)})" if words else "none"
         raise DataError(
             f"{where}: every training row must have a target; got {got} in {n_missing} of {len(texts)} rows; remove "
@@ -249,7 +268,7 @@ def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> pd.Series:
         raise DataError(
             f"{where}: target values must differ; got {quoted(texts.iloc[0])} in every row; choose another"
         )
-    return texts
+    return texts, {}
 
 
 def _guess_task(values: pd.Series) -> tuple[str, str]:
@@ -380,7 +399,7 @@ def _settle(draft: _Draft, typed: TypedColumns) -> None:
         if name in typed.doubts and (column is None or column.type == "categorical"):
             texts = draft.dropped.get(_REASONS["free text"], [])
             draft.dropped[_REASONS["free text"]] = [one for one in texts if one != name]
-            draft.leave_out("dates that are not written like 2026-11-21", name)
+            draft.leave_out("dates or times that are not written like 2026-11-21", name)
         elif column is not None and name not in draft.drop:
             draft.types[name] = "categorical"
     draft.dropped = {reason: names for reason, names in draft.dropped.items() if names}

@@ -87,7 +87,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplesRecipe(Recipe, stage="samples", version=3):
+class SamplesRecipe(Recipe, stage="samples", version=4):
     """Rows of a file, typed; test rows also depend on the training file's schema (`train`, its key).
 
     With `holdout` the rows that are kept (`part` train) or held out (`part` holdout) alone.

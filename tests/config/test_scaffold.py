@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stackfeat.config import RunConfig, load_config
-from stackfeat.config.scaffold import Wishes, scaffold_config
+from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
 from stackfeat.errors import ConfigError, DataError, UsageError
 from stackfeat.members.net_options import NetOptions
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_learnt_from_is_left_out_and_said(tmp_path: Path) -> None
         "left out, constant: constant",
         "left out, empty: empty",
         "left out, free text, which is not built yet: story",
-        "left out, dates that are not written like 2026-11-21: written",
+        "left out, dates or times that are not written like 2026-11-21: written",
         "left out, not in test.csv: user_id, only_here",
         '# time: "day"' if '# time: "day"' in text else "# time: day",
     ):
@@ -316,3 +316,32 @@ def test_classes_that_are_whole_numbers_may_be_marks(tmp_path: Path) -> None:
     assert "5 classes; whole numbers: --task regression" in scaffold_config(path, "marks")
     words = table(tmp_path / "w.csv", words=["abcde"[i % 5] for i in range(120)])
     assert "whole numbers" not in scaffold_config(words, "words")
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "?"])
+def test_a_class_that_is_called_like_a_missing_value_is_one(word: str, tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", region=["EU", word, "AS"] * 40)
+    text = scaffold_config(path, "region")
+    config = loaded(tmp_path, text)
+    assert config.data.not_missing == {"region": (word,)} and config.task == "multiclass"
+    assert "guessed: a class (40 rows), no missing value" in text
+
+
+def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", region=["EU", "", "AS"] * 40)
+    with pytest.raises(DataError, match="every training row must have a target; got none in 40 of 120 rows"):
+        scaffold_config(path, "region")
+
+
+def test_folders_that_a_config_may_not_lead_to_by_itself_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, data = tmp_path / "project", tmp_path / "data"
+    for folder in (project / "in", data):
+        folder.mkdir(parents=True)
+        table(folder / "t.csv")
+    (project / "link.csv").symlink_to(data / "t.csv")
+    monkeypatch.chdir(project)
+    inside, outside, link = Path("in/t.csv"), Path("../data/t.csv"), Path("link.csv")
+    assert folders_outside([inside, None, Path("sklearn:iris")], project) == []
+    assert folders_outside([inside, outside, link], project) == [Path("../data")]

@@ -385,7 +385,7 @@ def test_dates_of_which_each_is_another_are_left_out_as_such(tmp_path: Path) -> 
     assert (
         "dates that are not ISO (2026-11-21) are left out: d ('01/01/1960', day first); write them so" in said
     )
-    assert data.schema.left_out == {"d": "dates that are not ISO"}
+    assert data.schema.left_out == {"d": "dates or times that are not ISO"}
 
 
 def test_what_was_read_as_missing_is_said_with_columns_and_counts(tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ class TextBlock:
 
     @cached_property
     def is_boolean(self) -> np.ndarray:
-        """Whether each text is a truth value."""
-        return np.asarray(pd.Index(self.texts, dtype=object).isin(list(BOOLEANS)))
+        """Whether each text is a truth value; ``1`` and ``0`` are where words stand beside them."""
+        return np.asarray(pd.Index(self.texts, dtype=object).isin([*BOOLEANS, "1", "0"]))
 
     @cached_property
     def is_date(self) -> np.ndarray:

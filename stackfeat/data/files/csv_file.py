@@ -133,6 +133,10 @@ class _Text:
                     low_memory=False,
                 )
         except pd.errors.ParserWarning as error:
+            if len(self.header) == 1:
+                raise DataError(
+                    f"{self.path}: the first line must be the header; got {quoted(self.header[0])}; remove it"
+                ) from error
             raise DataError(
                 f"{self.path}: every row must have {len(self.header)} fields, as the header; got longer rows; "
                 "repair them"

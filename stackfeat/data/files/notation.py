@@ -31,6 +31,9 @@ _MARKS = {" ": _SPACES, "'": "['\u2019]"}
 _MINUS = str.maketrans("\u2212\u2013\uff0d", "---")
 _CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "CAD", "AUD", "SEK", "NOK", "DKK", "PLN", "CZK", "INR", "BRL")
 _UNIT = re.compile(rf"(?:{'|'.join(_CODES)}|[%‰])|[^\w\s.,'()+\-]")
+_WORD = r"(?![eE][0-9])[^\W\d_]{1,6}(?:/[^\W\d_]{1,4})?[23²³]?"
+_WORD_UNIT = re.compile(rf"[+\-\u2212]?[0-9][0-9.,'\s]*?\s*({_WORD})")
+"""A number with one word behind it; 12e3 has none."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _OF_NUMBERS = "0123456789eE+-"
 _MOST_LOOKED_AT = 2_000
@@ -48,7 +51,8 @@ class Notation:
     decimal, thousands : str
         Marks within numbers; `thousands` is "" where there is none, " " for any kind of space.
     unit : str
-        "%" or the sign or code of a currency that stands before or after every number.
+        "%", the sign or code of a currency that stands before or after every number, or one word after all of them
+        ("kg", "km/h").
     signs : bool
         Whether numbers may have a typographic minus, spaces around them, or parentheses where they are negative.
         Notations with other marks than a decimal point, or with a unit, may in any case.
@@ -274,12 +278,16 @@ def _ways(base: Notation, options: DataOptions, name: str) -> Iterator[Notation]
 
 
 def _common_unit(texts: Sequence[str]) -> str:
-    """Return the sign of a percentage or of a currency that stands in nearly all texts with digits, or ""."""
+    """Return the sign of a percentage or of a currency that most texts with digits have, a word behind all, or ""."""
     step = max(1, len(texts) // _MOST_LOOKED_AT)
     some = [text for text in texts[::step] if any(one in "0123456789" for one in text)]
     found = Counter(unit for text in some for unit in set(_UNIT.findall(text)) if _is_unit(unit))
     unit, n_found = max(found.items(), key=lambda item: item[1], default=("", 0))
-    return unit if n_found > _MOST * len(some) else ""
+    if n_found > _MOST * len(some):
+        return unit
+    words = {match[1] if (match := _WORD_UNIT.fullmatch(text)) else "" for text in some}
+    has_codes = any(len(text) > 1 and text[0] == "0" and text[1] in "0123456789" for text in some)
+    return words.pop() if len(words) == 1 and not has_codes else ""
 
 
 def _is_unit(text: str) -> bool:

@@ -28,6 +28,7 @@ _MOST, _FEW = 0.9, 5
 _MOST_DOUBTS = _MOST_SHOWN = 20
 _ROW_NAME = re.compile(r"(row[ _-]?)?(id|index|uuid|key)", re.IGNORECASE)
 _LIKE_ROW_NAME = re.compile(r"(^|[ _-])([iI][dD]|index|uuid|key)$|[a-z]I[dD]$")
+_TIME, _FEW_TIMES = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"), 24
 _OTHER_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2\d{2,4}(\D.*)?")
 _REASONS = {
     "numeric": "read as numbers",
@@ -294,7 +295,7 @@ def _typed_column(
     if declared is None and (doubt := _doubt(name, cells, type_)):
         typed.doubts[name] = doubt
     if type_ == "text":
-        return "dates that are not ISO" if name in typed.doubts else "free text"
+        return "dates or times that are not ISO" if name in typed.doubts else "free text"
     column = describe_column(name, cells, type_, place, notation_of(options, name))
     read = column.read(cells, place)
     return "constant" if np.all(read == read[0]) else (column, read)
@@ -309,6 +310,10 @@ def _doubt(name: str, cells: Cells, type_: str) -> Guess | None:
     if type_ not in ("categorical", "text") or not isinstance(cells, TextCells):
         return None
     texts = cells.texts
+    what = "read as categories, one for each text" if type_ == "categorical" else "left out"
+    if len(texts) > _FEW_TIMES and all(map(_TIME.fullmatch, texts)):
+        said = f"times of day are {what}: {name} ({quoted(texts[0])})"
+        return Guess(said, "write them as numbers, such as hours", True)
     if not _OTHER_DATE.fullmatch(texts[0]) and not _OTHER_DATE.fullmatch(texts[-1]):
         return None
     found = [match for text in texts if (match := _OTHER_DATE.fullmatch(text))]
@@ -318,7 +323,6 @@ def _doubt(name: str, cells: Cells, type_: str) -> Guess | None:
     order = (
         "day or month first" if first <= 12 and second <= 12 else "day first" if first > 12 else "month first"
     )
-    what = "read as categories, one for each text" if type_ == "categorical" else "left out"
     said = f"dates that are not ISO (2026-11-21) are {what}: {name}"
     return Guess(f"{said} ({quoted(found[0][0])}, {order})", "write them so", True)
 

@@ -143,9 +143,21 @@ def of_classes(task: Task, options: DataOptions, is_brought: bool) -> Iterator[G
     is_told = options.class_order is not None
     by = "data.class_order" if is_told else "the file's categories" if is_brought else "sorted"
     yield Guess(f"classes in their order ({by}): {shown}")
+    yield from _of_case(task, options.target)
     if task.takes_positive:
         by = "data.positive" if options.positive is not None else "the last class"
         yield Guess(f"positive class ({by}): {quoted(task.classes[task.positive])}")
+
+
+def _of_case(task: Task, target: str) -> Iterator[Guess]:
+    """Yield a doubt for classes that are written alike but for upper and lower case."""
+    alike: dict[str, list[str]] = {}
+    for label in map(str, task.classes):
+        alike.setdefault(label.casefold(), []).append(label)
+    groups = [" and ".join(map(quoted, labels)) for labels in alike.values() if len(labels) > 1]
+    if groups:
+        said = f"classes of {quoted(target)} differ by upper and lower case alone: {name_values(groups)}"
+        yield Guess(said, "write them alike if they are one", True)
 
 
 def of_order(task: Task, has_order: bool, metric: str) -> Iterator[Guess]:

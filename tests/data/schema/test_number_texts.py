@@ -70,6 +70,13 @@ WAYS: dict[str, tuple[Writing, str, str]] = {
     "euros": (lambda v: grouped(v, ".", ",") + " €", ";", "'€' at each number"),
     "codes of currencies": (lambda v: f"EUR {v:.2f}", ",", "'EUR' at each number"),
     "accounting": (lambda v: f"({-v:,.2f})" if v < 0 else f"{v:,.2f}", ",", "',' between thousands"),
+    "a word": (lambda v: f"{v:.2f} kg", ",", "'kg' at each number, which is left out"),
+    "a word close by": (lambda v: f"{v:.2f}km/h", ",", "'km/h' at each number"),
+    "a word and commas": (
+        lambda v: f"{v:.2f} m²".replace(".", ","),
+        ";",
+        "a decimal comma and 'm²' at each number",
+    ),
     "typographic minus": (lambda v: f"{v:.2f}".replace("-", "\u2212"), ",", "typographic signs"),
     "no-break spaces around": (lambda v: f"{v:.2f}\u00a0", ",", ""),
 }
@@ -373,3 +380,36 @@ def test_texts_that_are_no_numbers_stay_categories_without_a_word(
     table = read(tmp_path).train.inputs["table"]
     assert isinstance(table, Table) and table.levels == (tuple(sorted(texts)),)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "texts", [["12A", "14B"], ["007a", "012a"], ["A1", "A2"], ["0x1", "0xa"], ["3 kg", "3 kg, 4 g"]]
+)
+def test_words_that_are_no_unit_of_all_numbers_make_no_numbers(texts: list[str], tmp_path: Path) -> None:
+    written(tmp_path, [texts[i // 7 % 2] for i in range(60)])
+    assert [column.type for column in read(tmp_path).schema.columns] == ["categorical"]
+
+
+def test_ones_and_zeros_beside_truth_values_are_truth_values(tmp_path: Path) -> None:
+    written(tmp_path, [["True", "0", "false", "1"][i // 7 % 4] for i in range(60)])
+    data = read(tmp_path)
+    assert [column.type for column in data.schema.columns] == ["boolean"]
+    assert numbers(data.train).tolist() == [[1.0, 0.0, 0.0, 1.0][i // 7 % 4] for i in range(60)]
+
+
+def test_times_of_day_are_pointed_out(tmp_path: Path) -> None:
+    written(tmp_path, [f"{i % 24}:{i % 9:02d}" for i in range(60)] * 2)
+    with pytest.warns(
+        DataWarning, match=r"times of day are read as categories, one for each text: w \('0:00'\)"
+    ):
+        read(tmp_path)
+
+
+def test_classes_that_differ_by_case_alone_are_pointed_out(tmp_path: Path) -> None:
+    rows = [f"{i // 7},{['Yes', 'no', 'yes'][i % 3]}" for i in range(60)]
+    (tmp_path / "train.csv").write_text("\n".join(["w,y", *rows]) + "\n")
+    given = DataOptions(train="train.csv", target="y")
+    with pytest.warns(
+        DataWarning, match="classes of 'y' differ by upper and lower case alone: 'Yes' and 'yes'"
+    ):
+        load(given, tmp_path, "multiclass", "log_loss")
