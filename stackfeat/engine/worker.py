@@ -18,7 +18,7 @@ import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.data.splits.holdout import inner_split
+from stackfeat.data.splits.holdout import InnerSplits
 from stackfeat.encodings import CROSS_FOLD, ENCODINGS
 from stackfeat.encodings.alignment import (
     FoldSpaces,
@@ -108,18 +108,13 @@ def context_of(
     scratch: Scratch | None = None,
 ) -> FitContext[Settings]:
     """Return what a fit on the rows `train` knows besides them."""
-
-    def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
-        fit_rows, valid_rows = inner_split(samples, train, folds.kind, fraction, recipe.seed)
-        return np.searchsorted(train, fit_rows), np.searchsorted(train, valid_rows)
-
     needs_anchors = any(ENCODINGS[name].needs_anchors for name in recipe.encodings)
     return FitContext(
         task=samples.task,
         y=samples.labels[train],
         weight=None if samples.weight is None else samples.weight[train],
         fold_of=folds.fold_of(recipe.repeat)[train] if recipe.blocks else None,
-        inner=inner,
+        inner=InnerSplits(samples, train, folds.kind, recipe.seed),
         seed=recipe.seed,
         settings=recipe.settings,
         anchors=anchors(recipe, samples, folds, N_ANCHORS) if needs_anchors else None,

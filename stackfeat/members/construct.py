@@ -1,8 +1,7 @@
 """Construct an estimator from a path and params, seeded, with its threads set.
 
 In:  'lightgbm.LGBMClassifier' and params, possibly nested {estimator, params}.
-Out: an unfitted scikit-learn style estimator; one with early stopping finds its number of rounds on an inner split
-     and is then refitted on all rows.
+Out: an unfitted scikit-learn style estimator.
 """
 
 from __future__ import annotations
@@ -11,16 +10,10 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, cast
 
-import numpy as np
-from sklearn.utils.validation import has_fit_parameter
-
-from stackfeat.data.prepare.weights import mean_one
-from stackfeat.errors import ConfigError, MemberError
-from stackfeat.meta.columns import take_rows
-from stackfeat.meta.estimator_io import as_taken, fit_estimator, fit_keywords, is_catboost
+from stackfeat.errors import ConfigError
+from stackfeat.meta.estimator_io import is_catboost
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import GRIDS, SCORE_FUNCTIONS, TUPLES, nested_estimator
 from stackfeat.registry.parameters import boosters_in, estimator_problems, library_of, refuse_untrusted
@@ -177,61 +170,3 @@ def _catboost_defaults(params: Mapping[str, Any], seed: int, threads: int) -> di
     if not {"verbose", "silent", "logging_level", "verbose_eval"} & set(params):
         settings["verbose"] = False
     return {name: value for name, value in settings.items() if name not in params}
-
-
-_ROUNDS = ("n_estimators", "iterations")
-
-
-def fit_early_stopped(
-    estimator: Any,
-    columns: Any,
-    y: np.ndarray,
-    weight: np.ndarray | None,
-    parts: tuple[np.ndarray, np.ndarray],
-) -> Any:
-    """Find the number of rounds on (fit rows, validation rows), then fit that many on all rows.
-
-    Raises
-    ------
-    MemberError
-        If the estimator does not tell its best round.
-    """
-    fit_rows, valid_rows = parts
-    # scikit-learn's clone refuses CatBoost with a parameter that is a list.
-    probe = deepcopy(estimator)
-    extra = {} if weight is None else {"sample_weight": mean_one(weight[fit_rows])}
-    validation = _validation(probe, as_taken(probe, take_rows(columns, valid_rows)), y[valid_rows])
-    quiet = {"verbose": False} if not type(probe).__name__.startswith("LGBM") else {}
-    keywords = {**validation, **extra, **quiet, **fit_keywords(probe, columns)}
-    probe.fit(as_taken(probe, take_rows(columns, fit_rows)), y[fit_rows], **keywords)
-    final = deepcopy(estimator).set_params(
-        early_stopping_rounds=None, **{_rounds_name(estimator): best_rounds(probe)}
-    )
-    return fit_estimator(final, columns, y, weight)
-
-
-def _validation(estimator: Any, columns: Any, y: np.ndarray) -> dict[str, Any]:
-    """Return validation rows as `fit` wants them; LightGBM deprecates eval_set from 4.7 on."""
-    if has_fit_parameter(estimator, "eval_X"):
-        return {"eval_X": columns, "eval_y": y}
-    return {"eval_set": [(columns, y)]}
-
-
-def best_rounds(estimator: Any) -> int:
-    """Return the number of boosting rounds that early stopping kept."""
-    for name, offset in (("best_iteration_", 0), ("best_iteration", 1)):
-        value = getattr(estimator, name, None)
-        if value is not None:
-            # LightGBM counts rounds, XGBoost and CatBoost give the index of the best one.
-            is_index = offset == 1 or is_catboost(estimator)
-            return max(1, int(value) + int(is_index))
-    raise MemberError(
-        f"early_stopping_rounds needs an estimator that tells its best round; got {type(estimator).__name__}. "
-        "Remove it from params"
-    )
-
-
-def _rounds_name(estimator: Any) -> str:
-    # CatBoost names its parameters only where they were set.
-    params = estimator.get_params()
-    return next((name for name in _ROUNDS if name in params), "iterations")

@@ -2,7 +2,7 @@
 
 In:  raw tables and blocks of earlier levels.
 Out: one prediction. Feature blocks are gated, and a linear model above the first level
-     without a given penalty gets one by cross-validation grouped on the folds.
+     without a given penalty gets one by cross-validation grouped on the folds; boosting finds its rounds.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import ConfigError, MemberError
+from stackfeat.members.boosters import searches_rounds
 from stackfeat.members.class_labels import with_class_codes
-from stackfeat.members.construct import construct, fit_early_stopped, is_tree_model
+from stackfeat.members.construct import construct, is_tree_model
 from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
+from stackfeat.members.rounds import Rounds, find_rounds
 from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.columns import Columns, Rows, combine
 from stackfeat.meta.estimator_io import fit_estimator, predict_rows
@@ -54,7 +56,7 @@ class EstimatorMember:
         choice = self._choose(base, features, rows, context)
         columns = combine(base, features, choice.scales)
         fitted = [
-            self._fit_one(columns, context, choice.params, seed)
+            fit_estimator(self._make(context, choice.all_params, seed), columns, context.y, context.weight)
             for seed in context.settings.seeds_from(context.seed)
         ]
         names = [block.name for block in rows.features()]
@@ -82,19 +84,14 @@ class EstimatorMember:
         return with_class_codes(estimator, context.task)
 
     def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: Context) -> Choice:
-        """Choose the penalty on the base, gate the blocks with it, choose it again with what came in."""
-        choice = Choice((1.0,) * len(features), {}, None)
-        if context.fold_of is None:
-            return choice
-        free = has_free_penalty(self.options.estimator, self.options.params)
+        """Choose penalty and rounds on the base, gate the blocks with them, choose again with what came in."""
+        everything = Choice((1.0,) * len(features), {}, None)
         gated = self.options.gate and bool(features) and np.shape(base)[1] > 0
-        if free:
-            columns = base if gated else combine(base, features, choice.scales)
-            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
-        if not gated:
-            return choice
+        if context.fold_of is None or not gated:
+            return self._tuned(everything, combine(base, features, everything.scales), context)
+        on_base = self._tuned(everything, base, context)
         gate = gate_blocks(
-            lambda: self._make(context, choice.params | self._without_stopping()),
+            lambda: self._make(context, on_base.all_params),
             base,
             [Block(b.name, v, "none") for b, v in zip(rows.features(), features, strict=True)],
             context.y,
@@ -105,15 +102,21 @@ class EstimatorMember:
             linear=self.prepare == "scaled",
             seed=context.seed,
         )
-        choice = Choice(tuple(gate.scales), choice.params, gate.report)
-        if free and any(scale > 0 for scale in choice.scales):
-            columns = combine(base, features, choice.scales)
-            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
-        return choice
+        choice = replace(on_base, scales=tuple(gate.scales), gate=gate.report)
+        if not any(scale > 0 for scale in choice.scales):
+            return choice
+        return self._tuned(choice, combine(base, features, choice.scales), context)
 
-    def _without_stopping(self) -> dict[str, Any]:
-        # Trials of the gate use all rounds: their held-out fold must not stop them early.
-        return {"early_stopping_rounds": None} if "early_stopping_rounds" in self.options.params else {}
+    def _tuned(self, choice: Choice, columns: Any, context: Context) -> Choice:
+        """Return the choice with what the config leaves open: a linear model's penalty, a booster's rounds."""
+        name, params = self.options.estimator, self.options.params
+        if context.fold_of is not None and has_free_penalty(name, params):
+            choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
+        if searches_rounds(name, params):
+            fraction = self.options.early_stopping_fraction
+            found = find_rounds(lambda: self._make(context, {}), name, params, columns, context, fraction)
+            choice = replace(choice, rounds=found)
+        return choice
 
     def _penalty(self, columns: Any, fold_of: np.ndarray, context: Context) -> dict[str, Any]:
         return choose_penalty(
@@ -126,13 +129,6 @@ class EstimatorMember:
             weight=context.weight,
             seed=context.seed,
         )
-
-    def _fit_one(self, columns: Any, context: Context, params: Mapping[str, Any], seed: int) -> Any:
-        estimator = self._make(context, params, seed)
-        if self.options.params.get("early_stopping_rounds"):
-            parts = context.inner(self.options.early_stopping_fraction)
-            return fit_early_stopped(estimator, columns, context.y, context.weight, parts)
-        return fit_estimator(estimator, columns, context.y, context.weight)
 
 
 @dataclass(frozen=True)
@@ -160,14 +156,22 @@ class EstimatorState:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen by cross-validation on the folds before the fit."""
+    """What was chosen before the fit: by cross-validation on the folds, and rounds on inner splits."""
 
     scales: tuple[float, ...]
     params: dict[str, Any]
     gate: Any
+    rounds: Rounds | None = None
+
+    @property
+    def all_params(self) -> dict[str, Any]:
+        """The params that the fits are made with, besides those of the config."""
+        return self.params | ({} if self.rounds is None else dict(self.rounds.params))
 
     def report(self, names: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {"params": self.params} if self.params else {}
+        if self.rounds is not None:
+            found["rounds"] = self.rounds.report()
         if self.gate is not None:
             found["gate"] = {"scales": dict(zip(names, self.scales, strict=True)), "trials": self.gate}
         return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
+from stackfeat.members.boosters import searches_rounds
 from stackfeat.members.options import VERSIONS, MemberOptions, made
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
@@ -63,7 +64,7 @@ class EstimatorOptions(MemberOptions):
     seeds: int = Field(1, ge=1, le=100, description="Fits per fold; their predictions are averaged.")
     read_as: ReadAs = Field("auto", alias="as", description="How predictions of earlier levels are read.")
     early_stopping_fraction: float = Field(
-        0.15, gt=0, lt=0.9, description="Inner rows for early_stopping_rounds."
+        0.15, gt=0, lt=0.9, description="Share of inner rows that boosting finds its rounds on."
     )
 
     _one = field_validator("inputs", mode="before")(one_is_a_list)
@@ -109,10 +110,13 @@ class EstimatorOptions(MemberOptions):
             version = VERSIONS["gated_linear"]
         elif self.gate and has_features:
             version = VERSIONS["gate"]
+        is_searched = searches_rounds(self.estimator, self.params)
         return EstimatorSettings(
             threads=run.threads,
             seeds=self.seeds * run.seed_copies,
             gate_se=run.gate_se if has_blocks else None,
+            loss="mae" if is_searched and run.loss == "mae" else None,
+            rounds=VERSIONS["rounds"] if is_searched else None,
             version=version,
         )
 

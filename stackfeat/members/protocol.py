@@ -6,7 +6,7 @@ taps. Nets, estimators and votes all follow it, so there is one loop over folds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,6 +18,12 @@ from stackfeat.store import Entry, EntryWriter, Scratch
 from stackfeat.tasks.task import Task
 
 OfKind = TypeVar("OfKind", bound=FitSettings, covariant=True)
+
+
+class Inner(Protocol):
+    """Divides the rows of a fit; `stackfeat.data.splits.holdout.InnerSplits`."""
+
+    def __call__(self, fraction: float, draw: int = 0, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class FitContext(Generic[OfKind]):
         cross-validation grouped on folds.
     inner : callable
         ``inner(fraction)`` gives (fit positions, validation positions) inside these rows,
-        split the same way as the folds.
+        split the same way as the folds; ``inner(fraction, 1)`` another such split.
     settings : FitSettings
         Those of its kind, as in the recipe of the fit.
     anchors : Rows or None
@@ -51,7 +57,7 @@ class FitContext(Generic[OfKind]):
     y: np.ndarray
     weight: np.ndarray | None
     fold_of: np.ndarray | None
-    inner: Callable[[float], tuple[np.ndarray, np.ndarray]]
+    inner: Inner
     seed: int
     settings: OfKind
     anchors: Rows | None = None

@@ -61,9 +61,21 @@ class SeededSettings(FitSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatorSettings(SeededSettings):
-    """What fits of estimators depend on; `gate_se` is None where there are no blocks."""
+    """What fits of estimators depend on.
+
+    Attributes
+    ----------
+    gate_se : float or None
+        None where there are no blocks.
+    loss : str or None
+        ``mae`` where boosting stops under it; its own loss otherwise.
+    rounds : int or None
+        Version of the search for the number of rounds, where there is one: `members.options.VERSIONS`.
+    """
 
     gate_se: float | None = None
+    loss: str | None = None
+    rounds: int | None = None
 
     @property
     def gate(self) -> float:

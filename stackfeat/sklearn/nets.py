@@ -22,7 +22,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 
 from stackfeat.data.samples import Samples
-from stackfeat.data.splits.holdout import inner_split
+from stackfeat.data.splits.holdout import InnerSplits
 from stackfeat.errors import UsageError
 from stackfeat.members.class_labels import ClassCodes
 from stackfeat.members.net import FittedNets, NetMember, net_arrays
@@ -138,10 +138,7 @@ class BaseNet(HasModule):
         member = NetMember(self.net_options(task.kind), trust_code=True, factory=self._factory(), warm=start)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         samples = Samples(ids=np.arange(len(y)), inputs=inputs, y=y, task=task)
-
-        def inner(fraction: float) -> tuple[np.ndarray, np.ndarray]:
-            return inner_split(samples, np.arange(len(y)), "kfold", fraction, seed)
-
+        inner = InnerSplits(samples, np.arange(len(y)), "kfold", seed)
         settings = NetSettings(
             loss=task.losses[0], threads=int(self.threads or 1), device=self.device, seeds=self.seeds
         )

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 TREES = {"n_estimators": 10, "min_child_samples": 3, "num_leaves": 4}
+OPEN = {"min_child_samples": 3, "num_leaves": 4, "learning_rate": 0.2}
 EARLY = {**TREES, "n_estimators": 60, "early_stopping_rounds": 3}
 CHANGED = 1
 
@@ -48,6 +49,7 @@ def kinds_of_base(classes: bool) -> dict[str, Any]:
         "inner": {"net": "mlp", "params": {"hidden": [8]}, "train": {**early, "early_stopping": "inner"}},
         "fixed": {"net": "mlp", "params": {"hidden": [8]}, "train": fixed},
         "early": {"estimator": f"lightgbm.{boosted}", "params": EARLY},
+        "open": {"estimator": f"lightgbm.{boosted}", "params": OPEN},
         "linear": {"estimator": f"sklearn.linear_model.{linear}"},
     }
 
@@ -163,6 +165,7 @@ def blind_levels(classes: bool) -> dict[str, Any]:
             "linear": {"estimator": linear, "inputs": predictions},
             "linear_gate": {"estimator": linear, "inputs": every},
             "trees_gate": {"estimator": f"lightgbm.LGBM{kind}", "params": TREES, "inputs": [*every, "table"]},
+            "trees_open": {"estimator": f"lightgbm.LGBM{kind}", "params": OPEN, "inputs": [*every, "table"]},
             "trees_early": {"estimator": f"lightgbm.LGBM{kind}", "params": EARLY, "inputs": predictions},
             "per": {"estimator": linear, "each": "base/*/*@*"},
         },

@@ -49,6 +49,7 @@ def noise_levels(
                 "train": {"epochs": epochs, "batch_size": 32, "lr": 0.02},
             },
             "gbm": lightgbm,
+            "open": {**lightgbm, "params": {"min_child_samples": 5, "num_leaves": 7}},
             "log": logistic,
         },
         "meta": {

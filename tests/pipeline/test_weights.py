@@ -21,6 +21,7 @@ CLASSIFIERS = {
         "estimator": "lightgbm.LGBMClassifier",
         "params": {"n_estimators": 20, "min_child_samples": 2, "min_sum_hessian_in_leaf": 2.0},
     },
+    "open": {"estimator": "lightgbm.LGBMClassifier", "params": {"min_sum_hessian_in_leaf": 2.0}},
     "stopped": {
         "estimator": "lightgbm.LGBMClassifier",
         "params": {"n_estimators": 40, "min_sum_hessian_in_leaf": 2.0, "early_stopping_rounds": 5},

@@ -26,6 +26,18 @@ def trees(**changed: object) -> LGBMClassifier:
     return LGBMClassifier(n_estimators=5, min_child_samples=5, verbosity=-1, n_jobs=1, **changed)
 
 
+def test_boosters_keep_the_parameters_of_their_owner(small: SimpleNamespace) -> None:
+    """A config's boosters search their rounds; instances are scikit-learn's, and fitted as they are."""
+    model = LGBMClassifier(min_child_samples=5, verbosity=-1, n_jobs=1)
+    stack = sf.StackingClassifier([("gbm", model)], cv=3).fit(small.X, small.y)
+    for fitted in stack.estimators_:
+        assert fitted.n_estimators_ == 100 and fitted.get_params() == model.get_params()
+    by_hand = clone(model).fit(small.X, np.unique(small.y, return_inverse=True)[1])
+    np.testing.assert_array_equal(
+        stack.named_estimators_["gbm"].predict_proba(small.X), by_hand.predict_proba(small.X)
+    )
+
+
 @pytest.fixture
 def pipeline(small: SimpleNamespace):
     features = make_union(sf.OutOfFoldFeatures(small.net(), cv=3), sf.OutOfFoldFeatures(trees(), cv=3))

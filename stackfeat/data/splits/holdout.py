@@ -18,6 +18,7 @@ from stackfeat.data.splits.folds import hash_samples, warn_of_duplicates
 from stackfeat.data.splits.splitters import Split, of_other_groups
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import name_values, quoted
+from stackfeat.seeds import derive_seed
 from stackfeat.store.entry import Entry, EntryWriter
 
 FEWEST_ROWS = 10
@@ -176,6 +177,33 @@ def save_holdout(holdout: Holdout, writer: EntryWriter) -> None:
 def load_holdout(entry: Entry) -> Holdout:
     """Read what `save_holdout` wrote."""
     return Holdout(entry.array("kept"), entry.array("held"), entry.array("file_ids"))
+
+
+@dataclass(frozen=True)
+class InnerSplits:
+    """Inner splits of the rows of one fit, as positions among these rows.
+
+    Attributes
+    ----------
+    samples : Samples
+    rows : ndarray of int64
+        Sorted; no other row is looked at.
+    kind : str
+        Of the folds.
+    seed : int
+        Of the first draw; each further one has a seed of its own. By time there is one split, however often drawn.
+    """
+
+    samples: Samples
+    rows: np.ndarray
+    kind: str
+    seed: int
+
+    def __call__(self, fraction: float, draw: int = 0) -> Split:
+        """Return the positions of rows to fit on and of validation rows; raises as `inner_split`."""
+        seed = self.seed if draw == 0 else derive_seed(self.seed, "inner split", draw)
+        fit, validation = inner_split(self.samples, self.rows, self.kind, fraction, seed)
+        return np.searchsorted(self.rows, fit), np.searchsorted(self.rows, validation)
 
 
 def inner_split(samples: Samples, rows: np.ndarray, kind: str, fraction: float, seed: int) -> Split:
