@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 30
 LEAST_FOR_REALMLP = 10_000
 FEW_ROWS = 500
+MOST_FOR_FOREST = 2_000
 WIDE = 100
 REDUCED = 16
 RARE = 0.1
@@ -522,6 +523,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         plain=_PLAIN[task.family],
         is_large=draft.n_rows >= LEAST_FOR_REALMLP,
         is_small=draft.n_rows < FEW_ROWS,
+        suits_forest=draft.n_rows < MOST_FOR_FOREST,
         emit=_emitted(task.output, draft.n_columns > WIDE or draft.n_rows < FEW_ROWS),
     )
 

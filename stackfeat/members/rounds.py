@@ -93,7 +93,7 @@ def find_rounds(
     """Find how many rounds suit rows that were not boosted on.
 
     Early stopping that `params` ask for takes place on one inner split, as they say. A booster that leaves its rounds
-    open gets `RATE`, where no rate is given, and stops under the loss of the task (absolute error where the metric is);
+    open gets `RATE`, where no rate is given, and stops under its own loss, or absolute error where the metric is one;
     below `FEW_ROWS` rows the median of `N_SPLITS` inner splits counts.
 
     Parameters

@@ -9,6 +9,8 @@ import pytest
 from stackfeat.config import RunConfig, load_config
 from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
 from stackfeat.errors import ConfigError, DataError, UsageError
+from stackfeat.members.boosters import searches_rounds
+from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.net_options import NetOptions
 
 
@@ -35,7 +37,7 @@ def test_a_first_config_loads_and_tells_its_guesses(folder: Path) -> None:
     assert "guessed: 3 classes" in text
     assert "guessed: 15 distinct values in 60 rows" in text
     assert {level: set(members) for level, members in config.levels.items()} == {
-        "base": {"mlp_small", "gbm", "linear"},
+        "base": {"mlp_small", "gbm", "forest", "linear"},
         "meta": {"gated"},
         "final": {"soft", "greedy"},
     }
@@ -129,8 +131,26 @@ def test_presets_differ_in_what_is_computed(tmp_path: Path) -> None:
         }
         assert config.folds.repeats == (2 if preset == "best" else 1)
     assert members["quick"] == {"mlp", "gbm", "linear"}
-    assert members["good"] == {"mlp_wide", "mlp_small", "gbm"}
-    assert members["best"] == members["good"] | {"forest", "linear"}
+    assert members["good"] == {"mlp_wide", "mlp_small", "gbm", "forest"}
+    assert members["best"] == members["good"] | {"linear"}
+
+
+@pytest.mark.parametrize(("n", "forest"), [(1999, "RandomForest"), (2000, None)])
+def test_trees_suit_the_number_of_rows(tmp_path: Path, n: int, forest: str | None) -> None:
+    """Boosting finds its own rounds; below 2,000 rows a forest stands beside it."""
+    path = table(tmp_path / "t.csv", n)
+    for preset in ("quick", "good", "best"):
+        members = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset))).levels["base"]
+        gbm = members["gbm"]
+        assert isinstance(gbm, EstimatorOptions) and searches_rounds(gbm.estimator, gbm.params)
+    forests = [
+        loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset)))
+        .levels["base"]
+        .get("forest")
+        for preset in ("good", "best")
+    ]
+    kinds = [None if one is None else one.estimator.rpartition(".")[2] for one in forests]
+    assert kinds == ([f"{forest}Classifier"] * 2 if forest else [None, "ExtraTreesClassifier"])
 
 
 def test_what_is_told_goes_into_the_config(tmp_path: Path) -> None:
