@@ -54,19 +54,19 @@ class Rounds:
         With which it is fitted on all rows; empty where nothing was found.
     found : tuple of int
         Rounds by each inner split.
-    most : int
-        At most so many were tried.
+    most : int or None
+        At most so many were tried; None for the library's own number, where it does not say it.
     why_not : str
         Why nothing was found.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
     found: tuple[int, ...] = ()
-    most: int = MOST_ROUNDS
+    most: int | None = MOST_ROUNDS
     why_not: str = ""
 
     @classmethod
-    def of(cls, found: tuple[int, ...], most: int, name: str, params: Mapping[str, Any]) -> Rounds:
+    def of(cls, found: tuple[int, ...], most: int | None, name: str, params: Mapping[str, Any]) -> Rounds:
         """Return the median of what the splits say."""
         return cls({**params, name: int(np.median(found))}, found, most)
 
@@ -79,7 +79,8 @@ class Rounds:
         if self.why_not:
             return f"rounds are the library's own number: {self.why_not}"
         splits = f"; median of {', '.join(map(str, self.found))}" if len(self.found) > 1 else ""
-        return f"rounds {int(np.median(self.found)):,} (of at most {self.most:,}{splits})"
+        most = "the library's own number" if self.most is None else f"{self.most:,}"
+        return f"rounds {int(np.median(self.found)):,} (of at most {most}{splits})"
 
 
 def find_rounds(
@@ -134,10 +135,11 @@ def _as_asked(
     context: FitContext[EstimatorSettings],
     parts: Parts,
 ) -> Rounds:
-    # Not the estimator's own parameters: CatBoost names those alone that were set.
     probe = make()
+    # A class of the user's own has one of two names; of a library's, another may be given.
+    known = probe.get_params() if booster is None else params
     names = ("n_estimators", "iterations") if booster is None else booster.rounds
-    name = next((name for name in names if name in params), names[0])
+    name = next((name for name in names if name in known), names[0])
     most = probe.get_params().get(name)
     _fit(probe, columns, context, parts)
     kept: dict[str, Any] = {"early_stopping_rounds": None}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 
 from stackfeat.data.samples import Samples, Table
@@ -337,6 +338,34 @@ def test_catboost_keeps_the_rate_that_its_search_had() -> None:
     found = fitted.report()["rounds"]
     assert model.tree_count_ == found["splits"][0] < 150
     assert model.learning_rate_ == pytest.approx(found["params"]["learning_rate"])
+
+
+def test_stopping_may_be_asked_for_without_a_number_of_rounds(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("xgboost")
+    samples, _ = rows_of(200, VALUES)
+    params = {"early_stopping_rounds": 3, "max_depth": 2}
+    with caplog.at_level("INFO", logger="stackfeat"):
+        fitted = fitted_on(samples, context_of(samples), "xgboost.XGBRegressor", params=params)
+    (rounds,) = fitted.report()["rounds"]["splits"]
+    assert fitted.estimators[0].get_booster().num_boosted_rounds() == rounds < 100
+    assert caplog.messages == [f"rounds {rounds} (of at most the library's own number)"]
+
+
+def test_a_class_of_ones_own_may_count_its_rounds_as_iterations() -> None:
+    """What rounds are called is then read off the class; that of a library may have been given by any name."""
+
+    class Own(BaseEstimator):
+        def __init__(self, iterations: int = 40, early_stopping_rounds: int | None = None) -> None:
+            self.iterations, self.early_stopping_rounds = iterations, early_stopping_rounds
+
+        def fit(self, X: Any, y: Any, eval_set: Any = None) -> Any:
+            self.best_iteration_ = 7
+            return self
+
+    samples, X = rows_of(60, VALUES)
+    params = {"early_stopping_rounds": 3}
+    found = find_rounds(lambda: Own(early_stopping_rounds=3), "own:Own", params, X, context_of(samples), 0.15)
+    assert found.params == {"early_stopping_rounds": None, "iterations": 7} and found.most == 40
 
 
 def test_an_estimator_without_a_best_round_is_an_error() -> None:
