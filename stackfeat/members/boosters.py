@@ -23,8 +23,8 @@ class Booster:
         All names of a setting; the first is the one that is set.
     stopping : tuple of str
         Parameters that say when boosting stops, besides rounds: where one is given, nothing is searched.
-    absolute : mapping
-        Judges validation rows by absolute error.
+    judges : mapping of str to mapping
+        By loss of a run, what is set for validation rows to be judged by it; its own loss for any other.
     patience : str
         After how many rounds without a lower loss a search stops.
     searching, found : mapping
@@ -40,7 +40,7 @@ class Booster:
     stopping: tuple[str, ...]
     rate: tuple[str, ...]
     metric: tuple[str, ...]
-    absolute: Mapping[str, Any]
+    judges: Mapping[str, Mapping[str, Any]]
     patience: str = "early_stopping_rounds"
     searching: Mapping[str, Any] = field(default_factory=dict)
     found: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +55,11 @@ class Booster:
             name in params and str(params[name]).lower() in values for name, values in self.fixed.items()
         )
 
+    def judge(self, params: Mapping[str, Any], loss: str | None) -> Mapping[str, Any]:
+        """Return what a search sets to judge by a run's loss; nothing where params name what judges."""
+        is_named = any(name in params for name in self.metric)
+        return {} if is_named or loss is None else self.judges.get(loss, {})
+
 
 _UNBOOSTED = ("dart", "rf", "random_forest")
 
@@ -68,7 +73,7 @@ BOOSTERS = (
         stopping=("early_stopping_rounds", "early_stopping_round", "early_stopping", "n_iter_no_change"),
         rate=("learning_rate", "shrinkage_rate", "eta"),
         metric=("metric", "metrics", "metric_types"),
-        absolute={"metric": "l1"},
+        judges={"mae": {"metric": "l1"}},
         fixed={
             **dict.fromkeys(("boosting_type", "boosting", "boost"), _UNBOOSTED),
             **dict.fromkeys(("metric", "metrics", "metric_types"), ("none", "null", "custom", "na", "")),
@@ -80,7 +85,7 @@ BOOSTERS = (
         stopping=("early_stopping_rounds",),
         rate=("learning_rate", "eta"),
         metric=("eval_metric",),
-        absolute={"eval_metric": "mae"},
+        judges={"mae": {"eval_metric": "mae"}},
         fixed={"booster": ("dart", "gblinear")},
     ),
     Booster(
@@ -89,7 +94,7 @@ BOOSTERS = (
         stopping=("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model"),
         rate=("learning_rate", "eta"),
         metric=("eval_metric", "custom_metric"),
-        absolute={"eval_metric": "MAE"},
+        judges={"mae": {"eval_metric": "MAE"}},
     ),
     Booster(
         classes=(
@@ -100,7 +105,7 @@ BOOSTERS = (
         stopping=("early_stopping", "n_iter_no_change", "validation_fraction", "tol", "warm_start"),
         rate=("learning_rate",),
         metric=("scoring",),
-        absolute={"scoring": "neg_mean_absolute_error"},
+        judges={"mae": {"scoring": "neg_mean_absolute_error"}},
         patience="n_iter_no_change",
         searching={"early_stopping": True},
         found={"early_stopping": False},
@@ -120,3 +125,10 @@ def searches_rounds(path: str, params: Mapping[str, Any]) -> bool:
     booster = booster_of(path)
     is_open = booster is not None and booster.leaves_open(params)
     return is_open or bool(params.get("early_stopping_rounds"))
+
+
+def searched_loss(path: str, params: Mapping[str, Any], loss: str) -> str | None:
+    """Return the loss of a run if the search for rounds depends on it."""
+    booster = booster_of(path)
+    depends = booster is not None and booster.leaves_open(params) and booster.judge(params, loss)
+    return loss if depends else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from stackfeat.members.boosters import searches_rounds
+from stackfeat.members.boosters import searched_loss, searches_rounds
 from stackfeat.members.options import VERSIONS, MemberOptions, made
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
@@ -115,7 +115,7 @@ class EstimatorOptions(MemberOptions):
             threads=run.threads,
             seeds=self.seeds * run.seed_copies,
             gate_se=run.gate_se if has_blocks else None,
-            loss="mae" if is_searched and run.loss == "mae" else None,
+            loss=searched_loss(self.estimator, self.params, run.loss),
             rounds=VERSIONS["rounds"] if is_searched else None,
             version=version,
         )

@@ -165,9 +165,8 @@ def _searched(
         return Rounds(why_not="no inner split leaves rows of every class to fit on, and weights above 0")
     given = next((params[name] for name in booster.rate if name in params), None)
     kept = {} if given is not None else {booster.rate[0]: RATE}
-    judged = any(name in params for name in booster.metric) or context.settings.loss != "mae"
     stops = {booster.rounds[0]: MOST_ROUNDS, booster.patience: patience(given or RATE), **booster.searching}
-    stops |= {} if judged else booster.absolute
+    stops |= booster.judge(params, context.settings.loss)
     found = []
     for parts in splits:
         probe = make().set_params(**kept, **stops)

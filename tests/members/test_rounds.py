@@ -61,7 +61,7 @@ def test_few_rows_get_the_median_of_three_inner_splits_and_are_all_fitted_on() -
     samples, X = rows_of(300, VALUES)
     context = context_of(samples)
     fitted = fitted_on(samples, context, "lightgbm.LGBMRegressor", params={"num_leaves": 5})
-    common = {"num_leaves": 5, "learning_rate": RATE, "random_state": SEED, "verbosity": -1}
+    common = {"num_leaves": 5, "learning_rate": RATE, "random_state": SEED, "verbosity": -1, "n_jobs": 1}
     found = [
         hand_rounds(
             LGBMRegressor(n_estimators=5000, early_stopping_rounds=50, **common),
@@ -95,7 +95,7 @@ def test_a_given_rate_is_kept_and_makes_the_search_as_patient(rate: float) -> No
     samples, X = rows_of(300, CLASSES)
     context = context_of(samples, "stratified")
     fitted = fitted_on(samples, context, "lightgbm.LGBMClassifier", params={"learning_rate": rate})
-    common = {"learning_rate": rate, "random_state": SEED, "verbosity": -1}
+    common = {"learning_rate": rate, "random_state": SEED, "verbosity": -1, "n_jobs": 1}
     patience = {0.3: 20, 0.1: 25}[rate]
     found = [
         hand_rounds(
@@ -190,7 +190,12 @@ def test_weights_count_on_both_sides_of_an_inner_split() -> None:
     for draw in range(3):
         fit_rows, valid_rows = context.inner(0.15, draw)
         model = LGBMRegressor(
-            n_estimators=5000, early_stopping_rounds=50, learning_rate=RATE, random_state=SEED, verbosity=-1
+            n_estimators=5000,
+            early_stopping_rounds=50,
+            learning_rate=RATE,
+            random_state=SEED,
+            verbosity=-1,
+            n_jobs=1,
         )
         model.fit(
             X[fit_rows],
@@ -218,6 +223,7 @@ def test_absolute_error_is_judged_where_the_metric_is_one() -> None:
                 learning_rate=RATE,
                 random_state=SEED,
                 verbosity=-1,
+                n_jobs=1,
                 metric="l1",
             ),
             X,
@@ -237,7 +243,9 @@ def test_absolute_error_is_judged_where_the_metric_is_one() -> None:
     [
         ("mae", {}, ("mae", 1)),
         ("mse", {}, (None, 1)),
+        ("mae", {"metric": "l2"}, (None, 1)),
         ("mae", {"n_estimators": 9}, (None, None)),
+        ("mae", {"n_estimators": 9, "early_stopping_rounds": 2}, (None, 1)),
     ],
 )
 def test_only_fits_that_search_depend_on_the_search(loss: str, params: dict[str, Any], expected: Any) -> None:
@@ -319,7 +327,7 @@ def test_asked_for_stopping_takes_place_on_one_split() -> None:
     context = context_of(samples)
     params = {"n_estimators": 400, "learning_rate": 0.2, "early_stopping_rounds": 5}
     fitted = fitted_on(samples, context, "lightgbm.LGBMRegressor", params=params)
-    common = {"learning_rate": 0.2, "random_state": SEED, "verbosity": -1}
+    common = {"learning_rate": 0.2, "random_state": SEED, "verbosity": -1, "n_jobs": 1}
     by_hand = LGBMRegressor(n_estimators=400, early_stopping_rounds=5, **common)
     best = hand_rounds(by_hand, X, samples.y, context.inner(0.15))
     assert best < 400
