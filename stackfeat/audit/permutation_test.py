@@ -80,7 +80,7 @@ def made_elsewhere(config: RunConfig) -> dict[str, str]:
         f"{level}/{name}": "it is made from files, which do not know the permuted labels"
         for level, members in config.levels.items()
         for name, options in members.items()
-        if options.files is not None or options.checkpoints is not None
+        if options.is_foreign or options.checkpoints is not None
     }
 
 

@@ -6,7 +6,7 @@ Out: a Plan; `check` prints it, `run` carries it out once the data files have be
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,11 @@ from stackfeat.engine.external.checkpoints import (
     MemberFiles,
     ensure_checkpoints,
 )
+from stackfeat.engine.external.pool_verdicts import Pool, PoolVerdicts
 from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
+from stackfeat.engine.recipes import PoolRecipe
 from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
 from stackfeat.executors import Executor, make_executor
 from stackfeat.metrics.built_in import METRICS
@@ -63,12 +65,39 @@ class Planner:
     def config(self) -> RunConfig:
         return self.loaded.config
 
-    def graph(self, excluded: Container[str] = ()) -> Graph:
-        """Return the graph of members, less the excluded ones and what reads nothing else."""
+    def graph(self, excluded: Collection[str] = ()) -> Graph:
+        """Return the graph of members, less the excluded ones, what reads nothing else, and what pools leave out."""
+        judged = self.pool_verdicts()
+        graph = self._graph({*excluded, *(member for _, found in judged for member in found.left_out)})
+        for pool, found in judged:
+            for member, twins in found.twins.items():
+                if member in graph.options:
+                    options = graph.options[member]
+                    graph.options[member] = options.with_twins([pool.members[twin] for twin in twins])
+        return graph
+
+    def _graph(self, excluded: Container[str] = ()) -> Graph:
         inputs = tuple(self.config.data.inputs or ("table",))
         return build_graph(self.config.levels, self.config.task, inputs, excluded=excluded)
 
-    def plan(self, excluded: Container[str] = ()) -> Plan:
+    def pool_verdicts(self) -> list[tuple[Pool, PoolVerdicts]]:
+        """Return the pools whose files have been judged, and what was found; it is stored."""
+        found = [(pool, pool.stored(self.pool_recipe(pool), self.store)) for pool in pools_of(self.config)]
+        return [(pool, verdicts) for pool, verdicts in found if verdicts is not None]
+
+    def pool_recipe(self, pool: Pool) -> PoolRecipe:
+        """Return the recipe of the verdicts of a pool."""
+        recipes, metric = self.recipes, self.config.metric
+        return pool.recipe(
+            self.files(),
+            test=None if recipes.test is None else recipes.test.key,
+            holdout=None if recipes.holdout is None else recipes.holdout.key,
+            metric=metric,
+            metric_code=None if metric in METRICS else code_hash(metric, self.loaded.folder),
+            seed=derive_seed(self.config.seed, "import"),
+        )
+
+    def plan(self, excluded: Collection[str] = ()) -> Plan:
         """Return a plan with every key."""
         return make_plan(self.graph(excluded), self._sources())
 
@@ -140,18 +169,24 @@ class Planner:
         )
 
     def _read_files(self) -> list[str]:
-        options = self.graph().options
+        options, pools = self._graph().options, pools_of(self.config)
         checkpoints = {name: own.checkpoints for name, own in options.items() if own.checkpoints}
-        files = {name: own.files for name, own in options.items() if own.files}
+        in_pools = {member for pool in pools for member in pool.members}
+        files = {name: own.files for name, own in options.items() if own.files and name not in in_pools}
         notes = []
         if checkpoints:
             notes = ensure_checkpoints(checkpoints, self.files(), self._checkpoint_rows(), self.store)
-        if not files:
+        if not files and not pools:
             return notes
         # Checking takes scikit-learn, which a plan does without.
+        from stackfeat.engine.external.pool import ensure_pool
         from stackfeat.engine.external.predictions import ensure_imported
 
-        return notes + ensure_imported(files, self.files(), self.run_rows(), self.store)
+        rows = self.run_rows()
+        notes += ensure_imported(files, self.files(), rows, self.store)
+        for pool in pools:
+            notes += ensure_pool(pool, self.pool_recipe(pool), self.files(), rows, self.store).notes()
+        return notes
 
     def _checkpoint_rows(self) -> CheckpointRows:
         recipes = self.recipes
@@ -176,6 +211,26 @@ class Planner:
             held_key=held,
             seed=derive_seed(self.config.seed, "import"),
         )
+
+
+def pools_of(config: RunConfig) -> list[Pool]:
+    """Return the members of a config that stand for many files."""
+    items = [
+        item
+        for members in config.levels.values()
+        for options in members.values()
+        for item in (*(options.reads or ()), options.each_block or "")
+    ]
+    named = {"/".join(item.split("/")[:2]) for item in items}
+    found = []
+    for level, members in config.levels.items():
+        for name, options in members.items():
+            parts = {own: part.files for own, part in options.entries(name) if own != name and part.files}
+            full = {f"{level}/{own}": files for own, files in parts.items()}
+            if full:
+                named |= {f"{level}/{own}" for own in parts if config.submit in (own, f"{level}/{own}")}
+                found.append(Pool(f"{level}/{name}", full, named & full.keys()))
+    return found
 
 
 def open_context(

@@ -301,6 +301,30 @@ class ImportCheckRecipe(Recipe, stage="import_check", version=1):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoolRecipe(Recipe, stage="pool", version=1):
+    """Verdicts on the files of a pool beside the rows, folds and metric of a run.
+
+    Attributes
+    ----------
+    imported : mapping
+        Keys of the rows of its files, by member.
+    named : tuple of str
+        Members that the config names one by one.
+    """
+
+    name: str
+    imported: Mapping[str, str]
+    named: tuple[str, ...]
+    test: str | None
+    holdout: str | None
+    folds: str
+    metric: str
+    metric_code: str | None
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointRecipe(Recipe, stage="checkpoint", version=1):
     """The bytes of a checkpoint."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import DataError, MemberError
-from stackfeat.members.imported_rows import PREDICTIONS, Aligned, positions
+from stackfeat.members.imported_rows import PREDICTIONS, Aligned, mean_of, positions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import FitSettings
 from stackfeat.meta.columns import Rows
@@ -28,7 +28,8 @@ class ImportedMember:
 
     def fit(self, rows: Rows, context: FitContext[FitSettings]) -> FittedImport:
         """Take the test rows of this fold's model, or the only ones there are."""
-        aligned = Aligned.load(context.sources[PREDICTIONS])
+        parts = [entry for role, entry in context.sources.items() if role.startswith(PREDICTIONS)]
+        aligned = mean_of(map(Aligned.load, parts))
         ids, values = _later_rows(aligned, context.fold, context.task)
         return FittedImport(context.task, ids, values, aligned.is_one_view, aligned.oof)
 

@@ -8,7 +8,7 @@ Out: `Aligned`: rows in the order of the training rows, test rows by id, other r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,45 @@ def on_members_scale(aligned: Aligned, task: Task) -> Aligned:
         aligned.other_ids,
         task.to_member_scale(aligned.other),
     )
+
+
+def mean_of(parts: Iterable[Aligned]) -> Aligned:
+    """Return the mean of the predictions of several members, which are read one after the other.
+
+    Rows outside the run are those that all of them have.
+    """
+    remaining = iter(parts)
+    first = next(remaining)
+    oof, views, other, n_parts = first.oof.copy(), list(first.test), first.other.copy(), 1
+    for part in remaining:
+        n_parts += 1
+        oof += part.oof
+        in_test, in_other = (
+            positions(part.test_ids, first.test_ids),
+            positions(part.other_ids, first.other_ids),
+        )
+        n_views = max(len(views), len(part.test))
+        views = [
+            views[view % len(views)] + _taken(part.test[view % len(part.test)], in_test)
+            for view in range(n_views)
+        ]
+        other += _taken(part.other, in_other)
+    is_in_all = np.isfinite(other).all(axis=1)
+    has_test = np.logical_and.reduce(
+        [np.isfinite(view).all(axis=1) for view in views] or [first.test_ids != ""]
+    )
+    return Aligned(
+        oof / n_parts,
+        first.test_ids[has_test],
+        tuple(view[has_test] / n_parts for view in views),
+        first.other_ids[is_in_all],
+        other[is_in_all] / n_parts,
+    )
+
+
+def _taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the rows at `places`, NaN where a place is -1."""
+    return np.asarray(np.vstack([values, np.full((1, values.shape[1]), np.nan)])[places])
 
 
 def positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -268,6 +307,11 @@ PREDICTIONS = "predictions"
 FOLDS = "folds"
 
 STEM = "checkpoint"
+
+
+def twin_role(place: int) -> str:
+    """Return the name of the predictions of a member, or of those whose mean it stands for besides."""
+    return f"{PREDICTIONS}/{place}" if place else PREDICTIONS
 
 
 def weights_role(seed: int, fold: int | None = None) -> str:

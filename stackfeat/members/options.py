@@ -374,6 +374,15 @@ class MemberOptions(Options):
         return None
 
     @property
+    def twins(self) -> tuple[PredictionFiles, ...]:
+        """Files of other members, whose mean with its own it stands for."""
+        return ()
+
+    def with_twins(self, files: Sequence[PredictionFiles]) -> Self:
+        """Return the member that stands for the mean of its own files and of these."""
+        return self
+
+    @property
     def allows_early(self) -> bool:
         """Whether trees may read it though one test file stands for all fold models."""
         return False
@@ -519,6 +528,8 @@ class PredictionsOptions(MemberOptions):
         False, description="Let trees read it though one test file stands for all fold models."
     )
 
+    _twins: tuple[PredictionFiles, ...] = PrivateAttr(default=())
+
     def member(self, trust_code: bool = False) -> Member:
         return self.member_of({}, trust_code)
 
@@ -559,6 +570,15 @@ class PredictionsOptions(MemberOptions):
     @property
     def files(self) -> PredictionFiles | None:
         return self.predictions if isinstance(self.predictions, PredictionFiles) else None
+
+    @property
+    def twins(self) -> tuple[PredictionFiles, ...]:
+        return self._twins
+
+    def with_twins(self, files: Sequence[PredictionFiles]) -> Self:
+        member = self.model_copy()
+        member._twins = tuple(files)
+        return member
 
     @property
     def is_given(self) -> bool:

@@ -17,6 +17,7 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
 from stackfeat.engine.blocks import FeatureBlock, assemble
+from stackfeat.engine.external.pool_verdicts import PoolVerdicts
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Fold, Place
@@ -92,6 +93,7 @@ class CompletedRun:
     warnings: list[str] = field(default_factory=list)
     held: HeldRows | None = None
     choice: ChoiceScore | None = None
+    pools: Sequence[PoolVerdicts] = ()
 
     def seconds(self, score: Score) -> float:
         """Return the compute time of a member's fits, whenever they were computed."""

@@ -28,7 +28,7 @@ AUDIT = "audit.json"
 SUBMISSION = "submission.csv"
 PROVENANCE = "provenance.json"
 FILES = frozenset(
-    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html"}
+    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "pool.csv"}
     | {SUBMISSION, PROVENANCE, AUDIT, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""

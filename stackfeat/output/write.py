@@ -1,7 +1,7 @@
 """Write: the run folder, file by file.
 
 In:  a finished run and its folder.
-Out: config.yaml, folds.csv, leaderboard.csv, scores.json, oof/, test/, holdout/, submission.csv,
+Out: config.yaml, folds.csv, leaderboard.csv, pool.csv, scores.json, oof/, test/, holdout/, submission.csv,
      predictor/, report.html. They are a draft until all of them are there.
 
 The saved predictor has the models of every pipeline up to the submitted member, and nothing else. The report is
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.encodings.diagnostics import fold_id_limit
+from stackfeat.engine.external.pool_verdicts import COLUMNS
 from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
 from stackfeat.log import VERSION
@@ -99,6 +100,9 @@ def write_run(
     _write_predictions(draft, finished)
     names, rows = leaderboard(finished)
     write_csv(draft.path("leaderboard.csv"), names, list(zip(*rows, strict=True)))
+    if finished.pools:
+        verdicts = [row for pool in finished.pools for row in pool.rows()]
+        write_csv(draft.path("pool.csv"), COLUMNS, list(zip(*verdicts, strict=True)))
     write_json(draft.path("scores.json"), scores_json(finished))
     write_predictor(
         draft, finished, {**description, "form": form.to_json(), "decision": finished.chosen.decision}

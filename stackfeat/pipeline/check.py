@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from stackfeat.config import LoadedConfig, load_config
-from stackfeat.config.planner import Planner
+from stackfeat.config.planner import Planner, pools_of
 from stackfeat.config.problems import Finding
 from stackfeat.engine.blocks import samples_of
 from stackfeat.engine.graph import Graph, Node
@@ -43,7 +43,7 @@ from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     from stackfeat.data.samples import Samples
-    from stackfeat.engine.external.predictions import Check
+    from stackfeat.engine.external.predictions import Check, State
     from stackfeat.members.net import NetMember
     from stackfeat.members.options import MemberOptions
 
@@ -226,7 +226,8 @@ def check_imports(
     UsageError
         If there is nothing to check.
     """
-    from stackfeat.engine.external.predictions import ensure_member
+    from stackfeat.engine.external.pool import ensure_pool
+    from stackfeat.engine.external.predictions import Check, ensure_member
 
     added: list[str] = []
     if new is not None:
@@ -237,9 +238,11 @@ def check_imports(
     planner = make_planner(loaded, open_store(loaded), loaded.code.is_trusted)
     planner = replace(planner, store=LayeredStore([MemoryStore(), planner.store]))
     given = {name: own.files for name, own in planner.graph().options.items() if own.files is not None}
+    pools = [] if new is not None else pools_of(loaded.config)
+    given = {name: own for name, own in given.items() if not any(name in pool.members for pool in pools)}
     if new is not None:
         given = {NEW: given[f"{NEW}/{NEW}"]}
-    if not given:
+    if not given and not pools:
         raise UsageError(
             f"there must be predictions to check; got none in {config}. Give --oof FILE, or add a member "
             "with predictions: {oof: FILE, test: FILE}"
@@ -247,4 +250,13 @@ def check_imports(
     with serving_agreed(loaded.code):
         planner.read_own_rows()
         rows, files = planner.run_rows(), planner.files()
-    return {name: ensure_member(own, files, rows, planner.store) for name, own in given.items()}
+        found = {name: ensure_member(own, files, rows, planner.store) for name, own in given.items()}
+        for pool in pools:
+            verdicts = ensure_pool(pool, planner.pool_recipe(pool), files, rows, planner.store)
+            found[pool.name] = [
+                Check(one.member, _STATES[one.verdict], "; ".join(one.reasons)) for one in verdicts.verdicts
+            ]
+    return found
+
+
+_STATES: dict[str, State] = {"ok": "ok", "look": "warning", "refuse": "failed"}

@@ -91,6 +91,7 @@ def collect(
         failed={name: str(error) for name, error in failed.items()},
         left_out=list(dict.fromkeys([*report.left_out, *measured.left_out])),
         held=_held_rows(plan, store),
+        pools=[found for _, found in planner.pool_verdicts()],
         notes=[*data.notes, *(f"warning: {text}" for text in report.notes)],
         choice=judged.score,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from stackfeat.data.splits.folds import Folds
 from stackfeat.errors import DataError
-from stackfeat.members.imported_rows import partition_fingerprint, read_fold_file
+from stackfeat.members.imported_rows import Aligned, mean_of, partition_fingerprint, read_fold_file
 
 IDS = np.array([f"r{i}" for i in range(6)])
 FOLD_OF = np.array([0, 1, 2, 0, 1, 2])
@@ -68,3 +68,26 @@ def test_the_fingerprint_is_of_the_partition() -> None:
     assert partition_fingerprint(FOLD_OF) != partition_fingerprint(np.array([0, 0, 1, 1, 2, 2]))
     # A row in no fold is not a fold of its own.
     assert partition_fingerprint(np.array([-1, 0, 1])) != partition_fingerprint(np.array([0, 1, 2]))
+
+
+def test_the_mean_of_members_goes_by_id_and_takes_what_all_have() -> None:
+    def of(
+        oof: float, test: list[tuple[str, float]], other: list[tuple[str, float]], n_views: int = 1
+    ) -> Aligned:
+        ids, values = [name for name, _ in test], np.array([[value] for _, value in test])
+        others = np.array([[value] for _, value in other]).reshape(-1, 1)
+        views = tuple(values + view for view in range(n_views))
+        return Aligned(
+            np.full((2, 1), oof), np.array(ids), views, np.array([name for name, _ in other]), others
+        )
+
+    first = of(1.0, [("a", 1.0), ("b", 2.0), ("c", 9.0)], [("x", 1.0), ("y", 5.0)])
+    second = of(2.0, [("b", 4.0), ("a", 3.0)], [("y", 7.0)], n_views=2)
+    mean = mean_of([first, second])
+    assert mean.oof.tolist() == [[1.5], [1.5]]
+    assert mean.test_ids.tolist() == ["a", "b"]
+    # The first has one view, which stands for both.
+    assert [view.ravel().tolist() for view in mean.test] == [[2.0, 3.0], [2.5, 3.5]]
+    assert mean.other_ids.tolist() == ["y"] and mean.other.tolist() == [[6.0]]
+    alone = mean_of([first])
+    assert alone.oof.tolist() == first.oof.tolist() and alone.test_ids.tolist() == first.test_ids.tolist()

@@ -19,7 +19,7 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, ImportedRecipe
 from stackfeat.errors import DataError
-from stackfeat.members.imported_rows import FOLDS, PREDICTIONS, STEM, FoldFile, read_fold_file, weights_role
+from stackfeat.members.imported_rows import FOLDS, STEM, FoldFile, read_fold_file, twin_role, weights_role
 from stackfeat.members.options import Checkpoints, MemberOptions, PredictionFiles
 from stackfeat.registry.patterns import fill, has_fold
 from stackfeat.store import EntryStore
@@ -93,7 +93,8 @@ class MemberFiles:
     def sources(self, options: MemberOptions, repeat: int, fold: Fold) -> dict[str, str]:
         """Return the keys of the entries that a job reads, by role; none for most members."""
         if options.files is not None:
-            return {PREDICTIONS: self.imported(options.files).key}
+            given = (options.files, *options.twins)
+            return {twin_role(place): self.imported(one).key for place, one in enumerate(given)}
         return {} if options.checkpoints is None else self._checkpoints(options.checkpoints, repeat, fold)
 
     def _checkpoints(self, given: Checkpoints, repeat: int, fold: Fold) -> dict[str, str]:

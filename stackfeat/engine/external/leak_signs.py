@@ -24,11 +24,11 @@ LEAST_GAIN = 0.05
 """Mean log-probability that another order of classes must gain to be named."""
 
 
-def better_order(y: np.ndarray, proba: np.ndarray) -> list[int] | None:
+def better_order(y: np.ndarray, proba: np.ndarray, sure: float = SURE) -> list[int] | None:
     """Return the order of columns that fits the labels clearly better, or None.
 
     The mean log-probability of the true classes is a sum over (class, column) pairs, so the best
-    permutation is an assignment problem. It must gain more than three standard errors, paired over rows.
+    permutation is an assignment problem. It must gain more than `sure` standard errors, paired over rows.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def better_order(y: np.ndarray, proba: np.ndarray) -> list[int] | None:
         return None
     rows = np.arange(len(y))
     gain = logs[rows, order[y]] - logs[rows, y]
-    is_sure = gain.mean() > max(LEAST_GAIN, SURE * gain.std() / np.sqrt(len(gain)))
+    is_sure = gain.mean() > max(LEAST_GAIN, sure * gain.std() / np.sqrt(len(gain)))
     return [int(column) for column in order] if is_sure else None
 
 

@@ -152,7 +152,7 @@ def ensure_member(
     if store.has(imported.key) and store.has(recipe.key):
         return list(store.read(recipe.key).structure("checks", tuple[Check, ...]))
     try:
-        candidate = _read(given, files, rows)
+        candidate = read_candidate(given, files, rows)
     except DataError as error:
         return [Check("files", "failed", str(error))]
     checks = examine(candidate)
@@ -164,7 +164,8 @@ def ensure_member(
     return checks
 
 
-def _read(given: PredictionFiles, files: MemberFiles, rows: RunRows) -> Candidate:
+def read_candidate(given: PredictionFiles, files: MemberFiles, rows: RunRows) -> Candidate:
+    """Read the files of one member; DataError where one cannot be read."""
     task = rows.train.task
 
     def read(name: str, ids: str | None) -> PredictionRows:
@@ -217,7 +218,7 @@ def id_checks(given: Candidate) -> Iterator[Check]:
     ):
         if samples is None:
             continue
-        absent = samples.ids[~np.isin(samples.ids, known)]
+        absent = samples.ids[positions(known, samples.ids) < 0]
         if len(absent):
             where = "test file" if name == "test ids" else "out-of-fold file"
             text = (
