@@ -154,10 +154,28 @@ def _taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.asarray(np.vstack([values, np.full((1, values.shape[1]), np.nan)])[places])
 
 
+_FOUND: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+_MOST_FOUND = 8
+"""Pairs of ids, both read-only, whose places are remembered: files of a pool share the array of their ids."""
+
+
 def positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return where each wanted id stands in `ids` (which are unique), -1 where it is not there."""
     if not len(ids):
         return np.full(len(wanted), -1, dtype=np.int64)
+    if ids.flags.writeable or wanted.flags.writeable:
+        return _positions(ids, wanted)
+    key = id(ids), id(wanted)
+    known = _FOUND.get(key)
+    if known is None:
+        if len(_FOUND) >= _MOST_FOUND:
+            _FOUND.pop(next(iter(_FOUND)))
+        # Both are kept, so that no other array takes their numbers.
+        known = _FOUND[key] = ids, wanted, _positions(ids, wanted)
+    return known[2].copy()
+
+
+def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     order = np.argsort(ids, kind="stable")
     places = np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)
     found: np.ndarray = order[places]

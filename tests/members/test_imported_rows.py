@@ -9,7 +9,13 @@ import pytest
 
 from stackfeat.data.splits.folds import Folds
 from stackfeat.errors import DataError
-from stackfeat.members.imported_rows import Aligned, mean_of, partition_fingerprint, read_fold_file
+from stackfeat.members.imported_rows import (
+    Aligned,
+    mean_of,
+    partition_fingerprint,
+    positions,
+    read_fold_file,
+)
 
 IDS = np.array([f"r{i}" for i in range(6)])
 FOLD_OF = np.array([0, 1, 2, 0, 1, 2])
@@ -91,3 +97,17 @@ def test_the_mean_of_members_goes_by_id_and_takes_what_all_have() -> None:
     assert mean.other_ids.tolist() == ["y"] and mean.other.tolist() == [[6.0]]
     alone = mean_of([first])
     assert alone.oof.tolist() == first.oof.tolist() and alone.test_ids.tolist() == first.test_ids.tolist()
+
+
+def test_places_of_ids_are_those_of_a_search_and_remembered_ones_are_not_changed() -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(np.array([f"r{number}" for number in range(50)]))
+    ids.flags.writeable = False
+    for _ in range(20):
+        wanted = np.array([f"r{number}" for number in rng.integers(80, size=30)])
+        wanted.flags.writeable = False
+        expected = [ids.tolist().index(one) if one in ids else -1 for one in wanted]
+        found = positions(ids, wanted)
+        assert found.tolist() == expected
+        found[:] = 7
+        assert positions(ids, wanted).tolist() == expected

@@ -84,7 +84,6 @@ def read_predictions(
         If the file cannot be read, ids are missing or not unique, or columns do not fit.
     """
     from stackfeat.data.schema.column_types import read_numbers
-    from stackfeat.data.schema.roles import read_ids
 
     array = _array_in(path)
     if array is None:
@@ -103,7 +102,7 @@ def read_predictions(
     numbers = read_numbers(frame, names, text or DataOptions(train=str(path)), str(path))
     values = np.column_stack([numbers[name] for name in names])
     ignored = tuple(name for name in frame.columns if name not in (column, *names))
-    return PredictionRows(read_ids(frame, column, str(path)), task.whole(values), ignored, by_name=True)
+    return PredictionRows(_ids_of(frame, column, str(path)), task.whole(values), ignored, by_name=True)
 
 
 def read_id_file(path: Path, id_name: str) -> np.ndarray:
@@ -117,6 +116,26 @@ def read_id_file(path: Path, id_name: str) -> np.ndarray:
     if array.ndim != 1:
         raise DataError(f"{path}: ids must be one-dimensional; got shape {array.shape}; write one per row")
     return read_ids(_frame_of(path, {id_name: array}), id_name, str(path))
+
+
+_KNOWN_IDS: list[tuple[pd.Series, np.ndarray]] = []
+_MOST_KNOWN = 4
+"""Columns of ids that are remembered: the files of a pool have two of them."""
+
+
+def _ids_of(frame: pd.DataFrame, column: str, where: str) -> np.ndarray:
+    """Return the ids of a file, read-only; those of an equal column before it are the very same array."""
+    from stackfeat.data.schema.roles import read_ids
+
+    cells = frame[column]
+    for known, ids in _KNOWN_IDS:
+        if known.dtype == cells.dtype and known.equals(cells):
+            return ids
+    ids = read_ids(frame, column, where)
+    ids.flags.writeable = False
+    _KNOWN_IDS.append((cells, ids))
+    del _KNOWN_IDS[:-_MOST_KNOWN]
+    return ids
 
 
 def _array_in(path: Path) -> np.ndarray | None:

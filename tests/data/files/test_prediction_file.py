@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.options import DataOptions
-from stackfeat.data.schema.prediction_file import class_order, read_predictions
+from stackfeat.data.schema.prediction_file import PredictionRows, class_order, read_predictions
 from stackfeat.errors import DataError
 from stackfeat.tasks.task import Task
 
@@ -141,3 +141,16 @@ def test_columns_without_names_are_in_the_sorted_order_of_the_classes_whatever_t
     assert values(classes=["low", "mid", "high"]) == [0.1, 0.2, 0.7]
     path = write(tmp_path / "a.csv", "id,high,low,mid\na,0.1,0.2,0.7\n")
     assert read_predictions(path, ordered, "id").values.tolist() == [[0.2, 0.7, 0.1]]
+
+
+def test_files_with_the_same_ids_share_them_and_others_do_not(tmp_path: Path) -> None:
+    def read(name: str, ids: str) -> PredictionRows:
+        path = tmp_path / name
+        path.write_text("id,prediction\n" + "".join(f"{one},0.5\n" for one in ids))
+        return read_predictions(path, Task("regression"), "id")
+
+    first, same, other = read("a.csv", "xyz"), read("b.csv", "xyz"), read("c.csv", "xzy")
+    assert same.ids is first.ids and not first.ids.flags.writeable
+    assert other.ids.tolist() == ["x", "z", "y"]
+    with pytest.raises(DataError, match="must be unique"):
+        read("d.csv", "xx")
