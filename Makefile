@@ -7,6 +7,9 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
+# Tests start many processes, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-slow test-gpu test-all lint data clean
 
 run: $(VENV)/.installed  ## run the quickstart; results in configs/runs/quickstart

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,16 +60,19 @@ def private(tree: ast.Module) -> set[str]:
     }
 
 
-FOUND = {
-    path.relative_to(ROOT).as_posix(): private(ast.parse(path.read_text("utf-8")))
-    for path in sorted((ROOT / "stackfeat").rglob("*.py"))
-}
+@cache
+def found() -> dict[str, set[str]]:
+    """Return the private names that each file of the package imports."""
+    return {
+        path.relative_to(ROOT).as_posix(): private(ast.parse(path.read_text("utf-8")))
+        for path in sorted((ROOT / "stackfeat").rglob("*.py"))
+    }
 
 
 def test_private_names_are_imported_in_one_module_of_each_library() -> None:
     wrong = [
         f"{file} imports {name}"
-        for file, names in FOUND.items()
+        for file, names in found().items()
         for name in sorted(names)
         if COMPAT[name.partition(".")[0]] != file
     ]
@@ -76,7 +80,7 @@ def test_private_names_are_imported_in_one_module_of_each_library() -> None:
 
 
 def test_the_private_names_in_use_are_those_of_the_list() -> None:
-    assert set().union(*FOUND.values()) == USED
+    assert set().union(*found().values()) == USED
 
 
 @pytest.mark.parametrize("file", COMPAT.values())
@@ -89,7 +93,7 @@ def test_every_private_name_is_used(file: str) -> None:
         for alias in node.names
         if alias.asname
     }
-    trees = (ast.parse((ROOT / path).read_text("utf-8")) for path in FOUND)
+    trees = (ast.parse((ROOT / path).read_text("utf-8")) for path in found())
     taken = {name for tree in trees for name in imported(tree)}
     assert {f"{module}.{name}" for name in given} <= taken
 

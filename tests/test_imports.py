@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,15 +28,16 @@ TORCH_ROOMS = {"layers", "nets", "encodings"}
 DULL_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
 
 
-def modules() -> dict[str, ast.Module]:
-    """Every module of the package by dotted name, `__init__` written out."""
-    return {
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): ast.parse(path.read_text("utf-8"))
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+"""Every module of the package by dotted name, `__init__` written out."""
 
 
-MODULES = modules()
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text("utf-8"))
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -64,8 +67,8 @@ def room_of(module: str) -> str:
 
 
 def edges() -> Iterator[tuple[str, int, str]]:
-    for module, tree in MODULES.items():
-        for line, name in imports(tree):
+    for module in MODULES:
+        for line, name in imports(tree_of(module)):
             if name.partition(".")[0] == "stackfeat" and module_of(name) != module:
                 yield module, line, module_of(name)
 
@@ -106,21 +109,28 @@ def test_imports_have_no_circles() -> None:
 def test_torch_is_imported_only_where_nets_are_read_or_trained() -> None:
     wrong = [
         f"{module}:{line}"
-        for module, tree in MODULES.items()
-        for line, name in imports(tree)
+        for module in MODULES
+        for line, name in imports(tree_of(module))
         if name.partition(".")[0] == "torch"
         and (room_of(module) not in TORCH_ROOMS or module.endswith((".options", ".__init__")))
     ]
     assert not wrong, "\n".join(wrong)
 
 
+def test_scripts_import_modules_that_exist() -> None:
+    text = "".join(path.read_text("utf-8") for path in (PACKAGE.parent / ".ci").iterdir())
+    named = set(re.findall(r"\bstackfeat(?:\.[a-z_]+)+", text))
+    assert {name for name in named if not {name, f"{name}.__init__"} & MODULES.keys()} == set()
+    assert named
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_files_are_small_and_say_what_they_are_for(module: str) -> None:
-    path = PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
+    path = MODULES[module]
     n_lines = len(path.read_text("utf-8").splitlines())
     assert n_lines < MAX_LINES, f"{path.name} has {n_lines} lines: is there a second concept in it?"
     assert path.stem not in DULL_NAMES
-    assert ast.get_docstring(MODULES[module]), f"{path.name} must open with a docstring"
+    assert ast.get_docstring(tree_of(module)), f"{path.name} must open with a docstring"
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:

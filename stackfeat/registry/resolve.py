@@ -29,6 +29,7 @@ from stackfeat.registry.names import (
 )
 from stackfeat.registry.source import (
     ModuleFile,
+    find_installed,
     find_module,
     hash_sources,
     local_modules,
@@ -192,7 +193,8 @@ def _check_source(
     if not attribute or not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise ConfigError(_unknown(name, table, what, packages))
     top = module_name.partition(".")[0]
-    if top in packages:
+    is_installed = top in packages
+    if is_installed:
         _check_installed(top, name, what, search_path)
         search_path = None
     elif not trust_code:
@@ -210,7 +212,7 @@ def _check_source(
         raise ConfigError(
             f"{what} must be written 'package.module:Name'; got {name!r}. Write '{module_name}:{attribute}'."
         )
-    found = find_module(module_name, search_path)
+    found = find_installed(module_name) if is_installed else find_module(module_name, search_path)
     if found is None:
         raise ConfigError(_no_module(module_name, name, what, search_path))
     known = names_defined(found)
@@ -231,7 +233,7 @@ def _check_installed(top: str, name: str, what: str, search_path: Path | None) -
                     f"{what} {name!r} must come from the installed package {top!r}; got {str(shadow)!r}, "
                     "which would take its place. Rename that file or folder."
                 )
-    if find_module(top, None) is None:
+    if find_installed(top) is None:
         raise MissingExtraError(
             f"{what} {name!r} needs package {top!r}, which is not installed. "
             f"Install it: pip install {_distribution(top)}"

@@ -51,6 +51,12 @@ def find_module(name: str, search_path: Path | None) -> ModuleFile | None:
     return found
 
 
+def find_installed(name: str) -> ModuleFile | None:
+    """Return where module `name` of the installed packages lies: the file that was imported, where it was."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return find_module(name, None) if spec is None else _as_module_file(name, spec)
+
+
 def submodules(parent: str, search_path: Path | None) -> list[str]:
     """Return the names of the modules in package `parent`, or of the top level for an empty name."""
     if parent:
@@ -61,11 +67,17 @@ def submodules(parent: str, search_path: Path | None) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(folders))
 
 
-def names_defined(module: ModuleFile) -> set[str] | None:
+def names_defined(module: ModuleFile) -> frozenset[str] | None:
     """Return the names a module's text defines or imports; None where the text does not tell."""
     if module.path.suffix != ".py":
         return None
-    tree = _parse(module.path.read_bytes())
+    return _names_defined_by(module.path.read_bytes())
+
+
+@lru_cache(maxsize=64)
+def _names_defined_by(text: bytes) -> frozenset[str] | None:
+    # A run asks this of the same module for every estimator it builds, and some are long.
+    tree = _parse(text)
     if tree is None:
         return None
     names: set[str] = set()
@@ -76,7 +88,7 @@ def names_defined(module: ModuleFile) -> set[str] | None:
             names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-    return None if names & {"*", "__getattr__"} else names
+    return None if names & {"*", "__getattr__"} else frozenset(names)
 
 
 def class_literal(path: Path, class_name: str, attribute: str) -> object:

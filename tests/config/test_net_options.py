@@ -41,6 +41,7 @@ def test_a_wrong_declaration_is_a_problem_of_the_config(tmp_path: Path) -> None:
 
 
 def test_the_versions_of_a_nets_packages_are_in_its_key(tmp_path: Path) -> None:
+    pytest.importorskip("tabm")
     loaded: Any = {
         name: config_from_dict(config(name), tmp_path).config.levels["base"]["net"]
         for name in ("tabm", "mlp")

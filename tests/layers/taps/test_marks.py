@@ -79,21 +79,21 @@ def with_a_closure() -> Callable[[Tensor], Tensor]:
     return inside
 
 
-WAYS = {
-    "function of a function of another file": doubled,
-    "attribute of a module": lambda x: elsewhere.gate(x),
-    "instance made in forward": lambda x: elsewhere.Gate()(x),
-    "partial": functools.partial(scaled, by=3.0),
-    "closure": with_a_closure(),
-    "behind a decorator": torch.no_grad()(elsewhere.gate),
-    "compiled function": torch.compile(elsewhere.gate, backend="eager"),
+WAYS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    "function of a function of another file": lambda: doubled,
+    "attribute of a module": lambda: lambda x: elsewhere.gate(x),
+    "instance made in forward": lambda: lambda x: elsewhere.Gate()(x),
+    "partial": lambda: functools.partial(scaled, by=3.0),
+    "closure": with_a_closure,
+    "behind a decorator": lambda: torch.no_grad()(elsewhere.gate),
+    "compiled function": lambda: torch.compile(elsewhere.gate, backend="eager"),
 }
 X = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_mark_in_a_sub_module_is_heard_however_the_code_reaches_it(way: str) -> None:
-    net = Net(WAYS[way])
+    net = Net(WAYS[way]())
     expected = net.fc(X).sigmoid().detach()
     with tapped(net, ["gate"]) as caught:
         net(X)
