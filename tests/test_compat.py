@@ -18,8 +18,6 @@ USED = {
     "joblib.externals.loky.cloudpickle_wrapper.dumps",
     "sklearn.base._fit_context",
     "sklearn.ensemble._base._fit_single_estimator",
-    "sklearn.ensemble._forest.BaseForest",
-    "sklearn.ensemble._gb.BaseGradientBoosting",
     "sklearn.ensemble._stacking._BaseStacking",
     "sklearn.ensemble._voting._BaseVoting",
     "sklearn.model_selection._validation._enforce_prediction_order",

@@ -167,7 +167,7 @@ class MemberRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRecipe(MemberRecipe, stage="fit", version=7):
+class FitRecipe(MemberRecipe, stage="fit", version=8):
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
 
     repeat: int

@@ -24,7 +24,7 @@ from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.columns import Columns, Rows, combine
 from stackfeat.meta.estimator_io import fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import Block
-from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty
+from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, is_linear
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.registry.parameters import object_problems, refuse_untrusted
 from stackfeat.registry.user_code import agreed_types
@@ -99,7 +99,7 @@ class EstimatorMember:
             context.task,
             gate_se=context.settings.gate,
             weight=context.weight,
-            linear=self.prepare == "scaled",
+            linear=is_linear(self._make(context, on_base.all_params)),
             seed=context.seed,
         )
         choice = replace(on_base, scales=tuple(gate.scales), gate=gate.report)

@@ -15,10 +15,6 @@ from sklearn.base import _fit_context as _fit_context
 # Fits one estimator with its weights, prints what `verbose` asks for; public is `estimator.fit`, without words.
 from sklearn.ensemble._base import _fit_single_estimator as _fit_single_estimator
 
-# Families of trees, which the gate does not scale; public are only single members, and no kin of other packages.
-from sklearn.ensemble._forest import BaseForest as BaseForest
-from sklearn.ensemble._gb import BaseGradientBoosting as BaseGradientBoosting
-
 # Bases of stacks and votes: ours stand between them and scikit-learn's classes; public are only the latter.
 from sklearn.ensemble._stacking import _BaseStacking as _BaseStacking
 from sklearn.ensemble._voting import _BaseVoting as _BaseVoting

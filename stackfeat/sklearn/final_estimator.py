@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
-from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.encodings import ENCODINGS
-from stackfeat.members.construct import is_tree_model
 from stackfeat.meta.columns import join
 from stackfeat.meta.gating.blocks import Block
-from stackfeat.meta.gating.estimator_gate import gate_blocks
+from stackfeat.meta.gating.estimator_gate import gate_blocks, is_linear
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients, scaled
-from stackfeat.sklearn._compat import BaseForest, BaseGradientBoosting, _safe_indexing
+from stackfeat.sklearn._compat import _safe_indexing
 from stackfeat.tasks.task import Task
 
 GATE_SE = 0.5
@@ -96,8 +94,6 @@ class FinalDesign:
         blocks = [_block(name, values, None) for name, values in rows.features.items()]
         if not blocks or not gate or task is None or task.n_outputs == 0:
             return cls({block.name: Scale.fit(block.values, block.scaling) for block in blocks}, {})
-        final = make_final()
-        is_tree = isinstance(final, (BaseForest, BaseGradientBoosting, BaseDecisionTree))
         result = gate_blocks(
             make_final,
             np.asarray(rows.base, dtype=np.float64),
@@ -107,7 +103,7 @@ class FinalDesign:
             task,
             gate_se=GATE_SE,
             weight=rows.params.get("sample_weight"),
-            linear=not (is_tree or is_tree_model(type(final).__name__)),
+            linear=is_linear(make_final()),
             seed=0,
         )
         chosen = zip(result.names, result.scales, result.fitted, strict=True)

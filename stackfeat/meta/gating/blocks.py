@@ -113,6 +113,8 @@ class GateStep:
     accepted : bool
     enters : {"columns", "vote"}
         All columns, or what the block says of the target as further members of a vote.
+    judged_by : {"fits", "proxy"}
+        Fits of the member, or a cheap step that says whether they are worth it.
     """
 
     block: str
@@ -121,6 +123,7 @@ class GateStep:
     standard_error: float
     accepted: bool
     enters: Literal["columns", "vote"] = "columns"
+    judged_by: Literal["fits", "proxy"] = "fits"
 
     def to_json(self) -> dict[str, str | float | bool]:
         return asdict(self)

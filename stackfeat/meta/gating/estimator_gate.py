@@ -29,6 +29,7 @@ from stackfeat.meta.gating.blocks import (
     passes,
     threshold,
 )
+from stackfeat.meta.gating.screened_gate import screened_search
 from stackfeat.meta.scaling import Scale, scaled
 from stackfeat.tasks.task import Task
 
@@ -59,11 +60,11 @@ class EstimatorCV:
     fold_of: np.ndarray
     task: Task
 
-    def design(self, factors: Mapping[int, Scale | None]) -> Any:
+    def design(self, factors: Mapping[int, Scale]) -> Any:
         """Return the base with blocks beside it, by their numbers, scaled or as they are."""
         return join(self.base, [scaled(self.blocks[number].values, factors[number]) for number in factors])
 
-    def run(self, factors: Mapping[int, Scale | None]) -> np.ndarray:
+    def run(self, factors: Mapping[int, Scale]) -> np.ndarray:
         """Loss of each row, float64 (n,)."""
         design = self.design(factors)
         losses = np.empty(len(self.y))
@@ -91,13 +92,13 @@ class GateResult:
     Attributes
     ----------
     scales : tuple of float
-        One for each block given; 0 keeps it out. Trees: 0 or 1.
+        One for each block given; 0 keeps it out. Estimators that are no linear models: 0 or 1.
     report : dict
         Losses, threshold and steps; JSON values.
     names : tuple of str
         Of the blocks given.
     fitted : tuple of Scale or None
-        Linear estimators: how the columns of each accepted block are scaled, the gate's scale included.
+        How the columns of each accepted block are scaled, the gate's scale included.
     """
 
     scales: tuple[float, ...]
@@ -138,7 +139,7 @@ def gate_blocks(
         Standard errors that a block must gain; more are asked where there are many blocks.
     weight : float array of shape (n,), optional
     linear : bool
-        Linear estimators try scales; others (trees) try blocks on and off, at most eight trials.
+        Linear estimators try scales, in whole fits; for others see `screened_search`.
     seed : int
 
     Raises
@@ -154,35 +155,28 @@ def gate_blocks(
     weights = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64) / np.mean(weight)
     inner = inner_folds(np.asarray(folds), seed, "gate")
     to_fit = None if weight is None else weights
-    cv = EstimatorCV(make_estimator, base, named, task.as_y(y), to_fit, inner, task)
     limit = threshold(gate_se, len(blocks))
-    names = tuple(block.name for block in named)
-    unscaled: list[Scale | None] = [None] * len(blocks)
     if not blocks:
         return GateResult((), {"threshold_se": limit, "scales": {}, "steps": []}, (), ())
-    search = _Search(cv, weights, limit)
+    scales = [Scale.fit(block.values, block.scaling) for block in named]
+    y = task.as_y(y)
     if linear:
-        unscaled = [Scale.fit(block.values, block.scaling) for block in named]
-        search.by_scale(unscaled)
+        cv = EstimatorCV(make_estimator, base, named, y, to_fit, inner, task)
+        search = _Search(cv, weights, limit)
+        search.by_scale(scales)
+        chosen, report = search.scales, search.report()
     else:
-        search.on_and_off()
-    return _result(search, names, unscaled)
-
-
-def _result(search: _Search, names: tuple[str, ...], unscaled: Sequence[Scale | None]) -> GateResult:
-    scales = tuple(search.scales.get(number, 0.0) for number in range(len(names)))
-    report = {
-        "threshold_se": search.limit,
-        "base_loss": search.base_loss,
-        "loss": search.loss,
-        "scales": dict(zip(names, scales, strict=True)),
-        "steps": [step.to_json() for step in search.steps],
-    }
+        found = screened_search(
+            make_estimator, base, named, scales, y, to_fit, inner, task, limit=limit, seed=seed
+        )
+        chosen, report = dict.fromkeys(found.accepted, 1.0), found.report()
+    by_number = tuple(chosen.get(number, 0.0) for number in range(len(named)))
+    names = tuple(block.name for block in named)
     fitted = tuple(
-        None if scale is None or not scales[number] else _times(scale, scales[number])
-        for number, scale in enumerate(unscaled)
+        _times(scale, factor) if factor else None for scale, factor in zip(scales, by_number, strict=True)
     )
-    return GateResult(scales, report, names, fitted)
+    by_name = {"scales": dict(zip(names, by_number, strict=True))}
+    return GateResult(by_number, {"threshold_se": limit, **by_name, **report}, names, fitted)
 
 
 class _Search:
@@ -193,7 +187,7 @@ class _Search:
         self.weight = weight
         self.limit = limit
         self.scales: dict[int, float] = {}
-        self.factors: dict[int, Scale | None] = {}
+        self.factors: dict[int, Scale] = {}
         self.steps: list[GateStep] = []
         self.losses = cv.run({})
         self.base_loss = self.loss
@@ -202,14 +196,12 @@ class _Search:
     def loss(self) -> float:
         return float(np.average(self.losses, weights=self.weight))
 
-    def on_and_off(self) -> None:
-        """Try blocks one by one, the most used by one fit on everything first."""
-        for number in self._by_importance()[:MAX_TRIALS]:
-            if len(self.scales) == MAX_BLOCKS:
-                break
-            self._judge(number, {1.0: self.cv.run({**self.factors, number: None})}, {1.0: None})
+    def report(self) -> dict[str, Any]:
+        """Losses and steps; JSON values."""
+        steps = [step.to_json() for step in self.steps]
+        return {"base_loss": self.base_loss, "loss": self.loss, "steps": steps}
 
-    def by_scale(self, unscaled: Sequence[Scale | None]) -> None:
+    def by_scale(self, unscaled: Sequence[Scale]) -> None:
         """Rank blocks at one scale, then go down the ranking and try all scales of each."""
         first: dict[int, np.ndarray] = {}
         for number in self._by_coefficients(unscaled)[:MAX_TRIALS]:
@@ -235,36 +227,24 @@ class _Search:
         if taken:
             self.scales[number], self.factors[number], self.losses = scale, factors[scale], tried[scale]
 
-    def _by_importance(self) -> list[int]:
-        factors: dict[int, Scale | None] = dict.fromkeys(range(len(self.cv.blocks)))
-        return self._ranked(factors, "feature_importances_")
-
-    def _by_coefficients(self, unscaled: Sequence[Scale | None]) -> list[int]:
-        if len(self.cv.blocks) <= MAX_TRIALS:
-            return list(range(len(self.cv.blocks)))
-        return self._ranked(
-            {number: _times(scale, FIRST_SCALE) for number, scale in enumerate(unscaled)}, "coef_"
-        )
-
-    def _ranked(self, factors: dict[int, Scale | None], attribute: str) -> list[int]:
-        """Blocks by how much one fit on everything used them; as given where it does not say."""
+    def _by_coefficients(self, unscaled: Sequence[Scale]) -> list[int]:
+        """Blocks by how much one fit on everything used them; as given where they are few, or it does not say."""
         widths = [block.values.shape[1] for block in self.cv.blocks]
-        design = self.cv.design(factors)
-        estimator = self.cv.fit(design, np.arange(len(self.cv.y)))
-        found = getattr(estimator, attribute, None)
-        if found is None:
-            logger.info("%s has no %s; blocks are tried as given", type(estimator).__name__, attribute)
+        if len(widths) <= MAX_TRIALS:
             return list(range(len(widths)))
-        sizes = np.atleast_2d(np.asarray(found, dtype=np.float64) ** (2 if attribute == "coef_" else 1)).sum(
-            axis=0
-        )
+        design = self.cv.design({number: _times(scale, FIRST_SCALE) for number, scale in enumerate(unscaled)})
+        estimator = self.cv.fit(design, np.arange(len(self.cv.y)))
+        found = getattr(estimator, "coef_", None)
+        if found is None:
+            logger.info("%s has no coef_; blocks are tried as given", type(estimator).__name__)
+            return list(range(len(widths)))
+        sizes = np.atleast_2d(np.asarray(found, dtype=np.float64) ** 2).sum(axis=0)
         starts = np.cumsum([len(sizes) - sum(widths), *widths])
         totals = np.array([sizes[start:end].sum() for start, end in pairwise(starts)])
         return [int(number) for number in np.argsort(-totals, kind="stable")]
 
 
-def _times(scale: Scale | None, factor: float) -> Scale:
-    assert scale is not None
+def _times(scale: Scale, factor: float) -> Scale:
     return Scale(scale.centre, scale.factor * factor)
 
 
@@ -276,6 +256,18 @@ _GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 def _grid(path: str) -> tuple[str, tuple[float, ...]] | None:
     return _GRIDS.get(path.rsplit(".", 1)[-1]) if path.startswith("sklearn.linear_model.") else None
+
+
+def is_linear(estimator: Any) -> bool:
+    """Whether an estimator is a linear model of scikit-learn, or a pipeline or search around one.
+
+    Of any other the gate does not know that the scale of a column matters, nor that fits are cheap.
+    """
+    steps = getattr(estimator, "steps", None)
+    inner = steps[-1][1] if steps else getattr(estimator, "estimator", None)
+    if inner is not None and hasattr(inner, "get_params"):
+        return is_linear(inner)
+    return any(cls.__module__.startswith("sklearn.linear_model") for cls in type(estimator).__mro__)
 
 
 def has_free_penalty(path: str, params: Mapping[str, Any]) -> bool:

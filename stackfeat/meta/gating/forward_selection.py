@@ -113,7 +113,7 @@ def screen(
         residual = here.residual * cv.weight[here.fitted, None].astype(here.scores.dtype)
         for place, number in enumerate(waiting):
             block = cv.blocks[number]
-            steps = _ridge_steps(block[here.fitted], residual, here.curvature, strengths)
+            steps = ridge_steps(block[here.fitted], residual, here.curvature, strengths)
             for option, step in enumerate(steps):
                 moved = here.scores[here.held_out] + block[here.held_out] @ step.astype(block.dtype)
                 losses[place, option] += cv.held_out_loss(here.held_out, moved)
@@ -126,7 +126,7 @@ def screen(
     return candidates
 
 
-def _ridge_steps(
+def ridge_steps(
     block: np.ndarray, residual: np.ndarray, curvature: float, strengths: np.ndarray
 ) -> list[np.ndarray]:
     """One ridge solution (c, n_outputs) for each strength, from one eigendecomposition."""

@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lightgbm import LGBMClassifier, LGBMRegressor
+from lightgbm import LGBMClassifier
 from scipy.special import expit
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from stackfeat.meta.columns import join
 from stackfeat.meta.gating.blocks import Block
-from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty
+from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, is_linear
 from stackfeat.meta.scaling import scaled
 from stackfeat.tasks.task import Task
 
@@ -37,27 +39,10 @@ def sample(task, n=500, seed=0):
     return base, [Block("noise", rng.normal(size=(n, 10))), Block("useful", useful)], y, np.arange(n) % 4
 
 
-def trees(task, **params):
-    cls = LGBMClassifier if task.classes else LGBMRegressor
-    return lambda: cls(n_estimators=20, num_leaves=7, n_jobs=1, verbose=-1, random_state=0, **params)
-
-
 def design_of(result, base, blocks):
     """Base and the accepted blocks, as the gate scaled them."""
     accepted = [n for n, scale in enumerate(result.scales) if scale > 0]
     return join(base, [scaled(blocks[n].values, result.fitted[n]) for n in accepted])
-
-
-@pytest.mark.parametrize("task", [TWO, VALUES])
-def test_trees_take_the_useful_block_and_leave_noise(task):
-    base, blocks, y, folds = sample(task)
-    base.iloc[0, 0] = np.nan
-    result = gate_blocks(trees(task), base, blocks, y, folds, task, gate_se=0.5, linear=False, seed=0)
-    assert result.scales == (0.0, 1.0)
-    assert result.report["loss"] < result.report["base_loss"]
-    design = design_of(result, base, blocks)
-    assert design.shape == (500, 4)
-    np.testing.assert_array_equal(design.iloc[:, 2:].to_numpy(), blocks[1].values)
 
 
 @pytest.mark.parametrize(
@@ -129,32 +114,28 @@ def test_at_most_eight_blocks_are_tried():
     base, blocks, y, folds = sample(TWO, 200)
     rng = np.random.default_rng(0)
     many = [*(Block(f"noise{number}", rng.normal(size=(200, 2))) for number in range(12)), blocks[1]]
-    fits = []
-
-    def counted():
-        fits.append(1)
-        return trees(TWO)()
-
-    result = gate_blocks(counted, base, many, y, folds, TWO, gate_se=0.5, linear=False, seed=0)
-    assert result.scales[-1] == 1.0
-    assert len(fits) <= 1 + 4 * (1 + 8)
-    linear = gate_blocks(LogisticRegression, base, many, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
-    assert linear.scales[-1] > 0
+    result = gate_blocks(LogisticRegression, base, many, y, folds, TWO, gate_se=0.5, linear=True, seed=0)
+    assert result.scales[-1] > 0
+    assert len(result.report["steps"]) <= 8
 
 
-def test_estimators_that_say_nothing_about_columns_are_tried_in_order():
-    base, blocks, y, folds = sample(TWO, 200)
-    make = lambda: make_pipeline(StandardScaler(), LogisticRegression())  # noqa: E731
-    result = gate_blocks(make, base, blocks, y, folds, TWO, gate_se=0.5, linear=False, seed=0)
-    assert [step["block"] for step in result.report["steps"]] == ["noise", "useful"]
-
-
-def test_a_class_missing_from_an_inner_fit_is_fine():
-    base, blocks, y, folds = sample(TWO, 200)
-    y = np.where(folds == 0, 2, y)
-    task = Task("multiclass", (0, 1, 2))
-    result = gate_blocks(trees(task), base, blocks, y, folds, task, gate_se=0.5, linear=False, seed=0)
-    assert np.isfinite(result.report["loss"])
+def test_linear_models_are_known_also_inside_others():
+    inner = LogisticRegression()
+    found = [
+        inner,
+        Ridge(),
+        LinearSVC(),
+        LinearDiscriminantAnalysis(),
+        make_pipeline(StandardScaler(), inner),
+    ]
+    assert all(is_linear(one) for one in [*found, GridSearchCV(inner, {"C": [1.0]})])
+    others = [
+        LGBMClassifier(),
+        KNeighborsClassifier(),
+        make_pipeline(StandardScaler(), SVC()),
+        MLPRegressor(),
+    ]
+    assert not any(is_linear(one) for one in others)
 
 
 def test_arrays_are_blocks_that_are_scaled_already():
