@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.config.run_config import parse_seconds
+from stackfeat.config.scaffold_arrays import ArrayInputs
 from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
 from stackfeat.data.options import DataOptions
@@ -96,6 +97,8 @@ class _Draft:
     time: str | None = None
     time_reason: str = ""
     dates: tuple[str, ...] = ()
+    arrays: ArrayInputs | None = None
+    columns: tuple[str, ...] = ()
     transform_reason: str = ""
     transform: str | None = None
     not_missing: dict[str, int] = field(default_factory=dict)
@@ -150,17 +153,22 @@ def scaffold_config(
     wishes = wishes or Wishes()
     _check_limit(wishes.limit)
     # A built-in name arrives from a command line as Path("sklearn:digits").
-    options = DataOptions(train=str(train), target=target, id=wishes.id, encoding=wishes.encoding)
+    arrays = None if str(train).startswith(BUILTIN) else ArrayInputs.of(train, target)
+    inputs = None if arrays is None else arrays.options
+    options = DataOptions(
+        train=str(train), target=target, id=wishes.id, encoding=wishes.encoding, inputs=inputs
+    )
     frame = read_frame(str(train), options)
     _check_columns(frame, train, target, wishes)
     for path in (test, sample_submission):
         if path is not None and not str(path).startswith(BUILTIN):
             table_format(path)
     draft = _draft(frame, target, wishes, train)
+    draft.arrays = arrays
     draft.id = wishes.id or _guess_id(frame, target, sample_submission)
-    _look_at_columns(draft, frame, target, wishes, train)
+    _look_at_columns(draft, frame, options, wishes)
     if test is not None:
-        _look_at_test(draft, test, frame, target, wishes)
+        _look_at_test(draft, test, frame, options, wishes)
     start = (folder or train.parent).absolute()
     paths = {"train": train, "test": test, "sample_submission": sample_submission}
     files = {role: _relative(path, start) for role, path in paths.items() if path is not None}
@@ -359,20 +367,19 @@ def _skewness(values: np.ndarray) -> float:
     return float((centred**3).mean()) / spread**3 if spread > 0 else 0.0
 
 
-def _look_at_columns(draft: _Draft, frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> None:
+def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, wishes: Wishes) -> None:
     """Leave out what cannot be learnt from, find groups, dates and names of rows."""
     from stackfeat.data.schema.column_types import type_columns
     from stackfeat.data.schema.number_texts import NumberTexts
 
+    train, target = options.train, options.target
     told = {name for name in (target, draft.id, wishes.group, wishes.time) if name is not None}
     names = [str(name) for name in frame.columns if str(name) not in told]
-    options = DataOptions(train=str(train), target=target, encoding=wishes.encoding)
-    if not names:
-        raise DataError(
-            f"{train}: there must be columns to learn from besides the target; got none. For arrays write the inputs "
-            "by hand: docs/nets-arrays.md"
-        )
-    typed = type_columns(frame, names, options, str(train), NumberTexts(frame, options))
+    if draft.arrays is not None:
+        names = [name for name in names if frame[name].nunique() > 1]
+    elif not names:
+        raise DataError(f"{train}: there must be columns to learn from besides the target; got none")
+    typed = type_columns(frame, names, options, train, NumberTexts(frame, options))
     for name, reason in typed.left_out.items():
         draft.leave_out(_REASONS.get(reason, reason), name)
     columns = {name: column for name, (column, _) in typed.columns.items()}
@@ -386,6 +393,7 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, target: str, wishes: Wi
             draft.leave_out("called like the names of rows, but some stand in several", name)
     _settle(draft, typed)
     draft.dates = tuple(name for name, column in columns.items() if column.type == "date")
+    draft.columns = tuple(columns)
     draft.n_columns = sum(_width(column) for name, column in columns.items() if name not in draft.drop)
 
 
@@ -415,9 +423,9 @@ def _names_rows(values: pd.Series) -> bool:
     return bool(values.astype(str).nunique() > MOST_OWN * len(values))
 
 
-def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, wishes: Wishes) -> None:
+def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, train: DataOptions, wishes: Wishes) -> None:
     """Leave out what the rows to predict do not have."""
-    options = DataOptions(train=str(test), target=target, encoding=wishes.encoding)
+    target, options = train.target, train.model_copy(update={"train": str(test)})
     if str(test).startswith(BUILTIN):
         return
     there = set(table_format(test).names(test, options))
@@ -431,7 +439,7 @@ def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, target: str, w
         if name not in there and name not in roles and name not in draft.drop:
             draft.leave_out(f"not in {test.name}", name)
     left = [name for name in map(str, frame.columns) if name not in {*roles, *draft.drop}]
-    if not left:
+    if not left and draft.arrays is None:
         raise DataError(
             f"{test} must have columns of {frame.columns[0]!r} and the others of training; got none of them"
         )
@@ -521,6 +529,10 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         wishes=wishes,
         task=task,
         plain=_PLAIN[task.family],
+        arrays=draft.arrays,
+        columns=[
+            name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}
+        ],
         is_large=draft.n_rows >= LEAST_FOR_REALMLP,
         is_small=draft.n_rows < FEW_ROWS,
         suits_forest=draft.n_rows < MOST_FOR_FOREST,
