@@ -67,6 +67,21 @@ def test_of_a_large_file_the_first_rows_are_looked_at(
     assert place == "data.id" and "must be unique; got '1' more than once" in text
 
 
+@pytest.mark.parametrize(
+    ("most_bytes", "said"), [(400, "left out, if all rows are like these: c"), (9_000, "")]
+)
+def test_what_is_constant_in_the_first_rows_may_be_read_all_the_same(
+    most_bytes: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "MOST_BYTES", most_bytes)
+    lines = [f"{i},{'no' if i % 2 else 'yes'},{int(i == 99)}" for i in range(100)]
+    (tmp_path / "t.csv").write_text("x,y,c\n" + "\n".join(lines) + "\n")
+    options = DataOptions(train="t.csv", target="y")
+    found = look.examine(options, FoldOptions(), tmp_path, "binary", "log_loss")
+    (left_out,) = [str(guess) for guess in found.guesses if "left out" in str(guess)] or [""]
+    assert left_out.startswith(said) and bool(left_out) == bool(said)
+
+
 def test_paths_in_messages_are_those_of_the_config(tmp_path: Path) -> None:
     files = Files()
     files.train["label"][4] = "maybe"

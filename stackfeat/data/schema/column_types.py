@@ -54,6 +54,8 @@ class TypedColumns:
         Columns of numbers in a notation of their own, and those that look so; those with a role once they were read.
     doubts : dict of str to Guess
         On other columns that are probably not meant as they are read.
+    is_part : bool
+        Whether the file has more rows, which may say otherwise.
     """
 
     columns: dict[str, tuple[Column, np.ndarray]] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class TypedColumns:
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     settled: dict[str, Settled] = field(default_factory=dict)
     doubts: dict[str, Guess] = field(default_factory=dict)
+    is_part: bool = False
 
     def guesses(self, options: DataOptions) -> Iterator[Guess]:
         """Yield what was guessed of the columns, the doubtful last."""
@@ -85,7 +88,8 @@ class TypedColumns:
     def _of_left_out(self) -> Iterator[Guess]:
         items = [f"{name} ({reason})" for name, reason in self.left_out.items()]
         if items:
-            yield Guess(f"left out: {', '.join(items[:_MOST_SHOWN])}{_and_more(items)}")
+            said = "left out, if all rows are like these" if self.is_part else "left out"
+            yield Guess(f"{said}: {', '.join(items[:_MOST_SHOWN])}{_and_more(items)}")
         silent = ("constant", NO_VALUES)
         texts = [name for name, reason in self.left_out.items() if reason not in silent]
         texts = [name for name in texts if name not in self.settled and name not in self.doubts]

@@ -182,6 +182,7 @@ class _Examiner:
                 found.guesses += of_classes(found.task, options, order is not None)
                 found.guesses += of_order(found.task, has_order, self.metric)
                 found.warnings += of_copies({} if found.is_part else typed.columns, y)
+        typed.is_part = found.is_part
         found.guesses[:0] = list(typed.guesses(options))
         ids = np.arange(len(frame)).astype(str)
         if options.id is None or options.id in frame.columns:
