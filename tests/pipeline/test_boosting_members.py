@@ -69,7 +69,7 @@ def test_boosting_libraries_are_members_of_every_level(
 
 
 @pytest.mark.slow
-def test_rounds_are_the_same_in_any_number_of_processes(build: Any, make_config: Any, tmp_path: Any) -> None:
+def test_rounds_are_the_same_in_any_number_of_processes(build: Any, make_config: Any) -> None:
     config = make_config("binary", "log_loss")
     prefixes = ("lightgbm.LGBM", "xgboost.XGB", "catboost.CatBoost", "sklearn.ensemble.HistGradientBoosting")
     config["levels"] = {
@@ -78,7 +78,7 @@ def test_rounds_are_the_same_in_any_number_of_processes(build: Any, make_config:
     config.pop("submit", None)
     outputs = []
     for executor in ("{kind: inline}", "{kind: loky, jobs: 2, threads_per_job: 1}"):
-        project = build(f"jobs{len(outputs)}", config)
+        project = build("binary", config)
         said = project.run("--set", f"executor={executor}")
         assert said.code == 0, said.err
         outputs.append({name: data for name, data in project.outputs().items() if "config" not in name})
