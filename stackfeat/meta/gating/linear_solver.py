@@ -154,17 +154,19 @@ class Softmax:
         gram = weighted_gram(design, weight) if gram is None else gram
         curvature = self.curvature(linear_scores(design, start, offset), weight)
         lower = _factor(gram / total * curvature, ridge[:, 0])
-        row_weight = (weight / total).astype(design.dtype)[:, None]
+        row_weight = (weight / total).astype(design.dtype)
+        columns = np.ascontiguousarray(design.T)
+        shift = None if offset is None else np.ascontiguousarray(offset.T, dtype=design.dtype)
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
-            value, residual = self._value_and_residual(
-                linear_scores(design, coefficients, offset), weight / total
-            )
+            scores = coefficients.T.astype(design.dtype) @ columns
+            scores += 0 if shift is None else shift
+            value, residual = self.value_and_residual(scores, weight / total)
             away = coefficients - centre
             value += 0.5 * float(np.sum(ridge * away**2))
             residual *= row_weight
-            slope = ridge * away - (design.T @ residual).astype(np.float64)
+            slope = ridge * away - (columns @ residual.T).astype(np.float64)
             return value, solve_triangular(lower, slope, lower=True).ravel()
 
         options = {
@@ -177,15 +179,26 @@ class Softmax:
         found = minimize(loss, (lower.T @ start).ravel(), jac=True, method="L-BFGS-B", options=options)
         return np.asarray(solve_triangular(lower, found.x.reshape(start.shape), lower=True, trans=1))
 
-    def _value_and_residual(self, scores: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
-        """Weighted loss and residuals from one pass of exponentials; overwrites `scores`."""
-        rows = np.arange(len(scores))
-        scores -= scores.max(axis=1, keepdims=True)
-        at_target = scores[rows, self.target].astype(np.float64)
+    def value_and_residual(self, scores: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+        """Weighted loss, and minus the gradient of each row's, from one pass of exponentials.
+
+        Parameters
+        ----------
+        scores : float array of shape (n_outputs, n)
+            Overwritten. Rows are last, so that sums over classes run along whole vectors.
+        weight : float64 array of shape (n,)
+
+        Returns
+        -------
+        float, array of shape (n_outputs, n)
+        """
+        rows = np.arange(scores.shape[1])
+        scores -= scores.max(axis=0)
+        at_target = scores[self.target, rows].astype(np.float64)
         np.exp(scores, out=scores)
-        sums = scores.sum(axis=1)
-        scores /= -sums[:, None]
-        scores[rows, self.target] += 1
+        sums = scores.sum(axis=0)
+        scores *= -1 / sums
+        scores[self.target, rows] += 1
         return float(weight @ (np.log(sums.astype(np.float64)) - at_target)), scores
 
 
@@ -227,6 +240,11 @@ class Squares:
     def residual(self, scores: np.ndarray) -> np.ndarray:
         """Target less prediction, (n, 1)."""
         return np.asarray(self.target[:, None] - scores)
+
+    def value_and_residual(self, scores: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+        """As `Softmax.value_and_residual`, of squared errors."""
+        residual = self.target - scores
+        return float(weight @ residual[0] ** 2), 2 * residual
 
     def curvature(self, scores: np.ndarray, weight: np.ndarray) -> float:
         """Second derivative of a row's loss: one."""

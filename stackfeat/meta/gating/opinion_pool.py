@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import LinearConstraint, minimize
 
 from stackfeat.meta.gating.blocks import Block
-from stackfeat.meta.gating.linear_solver import Problem, Softmax
+from stackfeat.meta.gating.linear_solver import Problem
 
 MOST_CELLS = 20_000_000
 """Scores that shares are fitted to; of more, those of a seeded sample of the rows."""
@@ -58,21 +58,20 @@ def fit_shares(
     if n_fit < n_rows:
         rows = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_fit])
         problem, scores, weight = problem.take(rows), scores[:, rows], weight[rows]
-    scores = np.asarray(scores, dtype=np.float64)
+    # Rows last, and one on another: sums over classes and members then run along whole vectors.
+    wide = np.ascontiguousarray(scores.transpose(0, 2, 1), dtype=np.float64).reshape(n_votes, -1)
     row_share = weight / weight.sum()
     pull = PULL / len(weight)
     usual = np.zeros(n_votes)
     usual[:n_members] = 1 / max(len(usual[:n_members]), 1)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        combined = np.tensordot(point[:n_votes], scores, axes=1) + point[n_votes:]
-        slope = -problem.residual(combined) * (
-            row_share[:, None] * (1 if isinstance(problem, Softmax) else 2)
-        )
+        combined = (point[:n_votes] @ wide).reshape(n_outputs, -1) + point[n_votes:, None]
+        value, residual = problem.value_and_residual(combined, row_share)
+        residual *= -row_share
         away = point[:n_votes] - usual
-        steps = [np.einsum("mnk,nk->m", scores, slope) + pull * away, slope.sum(axis=0)]
-        value = float(row_share @ problem.row_loss(combined)) + 0.5 * pull * float(away @ away)
-        return value, np.concatenate(steps)
+        steps = [wide @ residual.ravel() + pull * away, residual.sum(axis=1)]
+        return value + 0.5 * pull * float(away @ away), np.concatenate(steps)
 
     start = np.concatenate([usual, np.zeros(n_outputs)])
     bounds = [(0.0, None)] * n_votes + [(None, None)] * n_outputs

@@ -60,6 +60,7 @@ def test_a_read_out_that_knows_something_votes_and_lowers_the_loss_of_new_rows(t
     assert report["vote"]["net:one"] > 0.3 > 0.15 > report["vote"]["net:two"]
     assert report["steps"][0] | {"gain": 0, "standard_error": 0} == {
         "block": "net", "scale": 1.0, "gain": 0, "standard_error": 0, "accepted": True, "enters": "vote",
+        "judged_by": "fits",
     }  # fmt: skip
     alone = fit(silent(train), task)
     assert alone.report()["voters"] == []
