@@ -42,6 +42,7 @@ from stackfeat.engine.blocks import (
     usable_anchors,
 )
 from stackfeat.engine.jobs import write_fitted_rows
+from stackfeat.engine.judged import clusters_of
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
     AlignRecipe,
@@ -108,12 +109,15 @@ def context_of(
     scratch: Scratch | None = None,
 ) -> FitContext[Settings]:
     """Return what a fit on the rows `train` knows besides them."""
+    fold_of = folds.fold_of(recipe.repeat)
+    clusters = clusters_of(samples, fold_of, folds.is_time)
     needs_anchors = any(ENCODINGS[name].needs_anchors for name in recipe.encodings)
     return FitContext(
         task=samples.task,
         y=samples.labels[train],
         weight=None if samples.weight is None else samples.weight[train],
-        fold_of=folds.fold_of(recipe.repeat)[train] if recipe.blocks else None,
+        fold_of=fold_of[train] if recipe.blocks else None,
+        clusters=None if clusters is None else clusters[train],
         inner=InnerSplits(samples, train, folds.kind, recipe.seed),
         seed=recipe.seed,
         settings=recipe.settings,

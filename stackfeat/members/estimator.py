@@ -99,6 +99,7 @@ class EstimatorMember:
             context.task,
             gate_se=context.settings.gate,
             weight=context.weight,
+            clusters=context.clusters,
             linear=is_linear(self._make(context, on_base.all_params)),
             seed=context.seed,
         )
@@ -237,6 +238,7 @@ class GatedMember:
             context.task,
             gate_se=context.settings.gate,
             weight=context.weight,
+            clusters=context.clusters,
             votes=columns.votes(rows, base.shape[1]),
             seed=context.seed,
         )

@@ -37,6 +37,8 @@ class FitContext(Generic[OfKind]):
     fold_of : ndarray of shape (n_rows,) or None
         Above the first level: the fold each row belongs to, for choices made by
         cross-validation grouped on folds.
+    clusters : ndarray of shape (n_rows,) or None
+        Numbers of groups, or of blocks of time: rows that standard errors do not count apart.
     inner : callable
         ``inner(fraction)`` gives (fit positions, validation positions) inside these rows,
         split the same way as the folds; ``inner(fraction, 1)`` another such split.
@@ -65,6 +67,7 @@ class FitContext(Generic[OfKind]):
     repeat: int = 0
     fold: int | str = "all"
     sources: Mapping[str, Entry] = field(default_factory=dict)
+    clusters: np.ndarray | None = None
 
 
 class FittedMember(Protocol):

@@ -100,6 +100,15 @@ def test_a_fit_knows_labels_and_weights_of_its_own_rows_alone() -> None:
     assert base.fold_of is None, "below there is nothing to choose by folds"
 
 
+def test_a_fit_knows_the_groups_of_its_own_rows() -> None:
+    group = np.array(["b", "a"] * 12)
+    made = engine(LEVELS, rows(24, group=group))
+    train = made.folds.splits[0][2][0]
+    context = context_of(fit_of(made, "final/soft", 2), made.samples, made.folds, train, {})
+    assert context.clusters is not None
+    np.testing.assert_array_equal(context.clusters, (group[train] == "b").astype(int))
+
+
 def test_an_inner_split_is_in_positions_of_the_rows_and_takes_each_once() -> None:
     made = engine(LEVELS)
     train = made.folds.splits[0][0][0]

@@ -152,12 +152,27 @@ def threshold(gate_se: float, n_blocks: int) -> float:
     return max(gate_se, float(np.sqrt(2 * np.log(max(n_blocks, 1)))) / 2)
 
 
-def paired_gain(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Weighted mean of the fall in loss, and its standard error over rows."""
+def paired_gain(
+    before: np.ndarray, after: np.ndarray, weight: np.ndarray, clusters: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Weighted mean of the fall in loss, and its standard error over rows, or over clusters of them.
+
+    Parameters
+    ----------
+    before, after : float64 arrays of shape (n,)
+        Loss of each row.
+    weight : float64 array of shape (n,)
+    clusters : int64 array of shape (n,) or None
+        Numbers from 0; rows of one are not independent. A single cluster says nothing of an error: rows count.
+    """
     share = weight / weight.sum()
     change = before - after
     gain = float(share @ change)
-    return gain, float(np.sqrt(np.sum((share * (change - gain)) ** 2)))
+    parts, factor = share * (change - gain), 1.0
+    n_clusters = 0 if clusters is None else np.count_nonzero(np.bincount(clusters))
+    if clusters is not None and n_clusters > 1:
+        parts, factor = np.bincount(clusters, weights=parts), n_clusters / (n_clusters - 1)
+    return gain, float(np.sqrt(factor * np.sum(parts**2)))
 
 
 def passes(gain: float, standard_error: float, limit: float, loss: float) -> bool:

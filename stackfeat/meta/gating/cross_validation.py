@@ -119,6 +119,8 @@ class CrossValidation:
     weight : float64 array of shape (n,)
         Mean one.
     fold_of : int64 array of shape (n,)
+    clusters : int64 array of shape (n,) or None
+        Rows that are not independent; see `gain`.
     """
 
     problem: Problem
@@ -128,10 +130,15 @@ class CrossValidation:
     blocks: tuple[np.ndarray, ...]
     weight: np.ndarray
     fold_of: np.ndarray
+    clusters: np.ndarray | None = None
 
     @property
     def n_folds(self) -> int:
         return int(self.fold_of.max()) + 1
+
+    def gain(self, before: CVResult, after: CVResult) -> tuple[float, float]:
+        """Fall of the loss from one result to another, and its standard error, paired over rows or clusters."""
+        return paired_gain(before.losses, after.losses, self.weight, self.clusters)
 
     def parts(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows to fit on and rows held out."""
@@ -276,7 +283,7 @@ def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> CVResult:
     found = [search_penalty(cv, penalties, kind) for kind in kinds] if n_members else []
     zero = search_penalty(cv, penalties, None)
     best = min(found, key=lambda result: result.loss, default=zero)
-    gain, error = paired_gain(best.losses, zero.losses, cv.weight)
+    gain, error = cv.gain(best, zero)
     best = zero if gain > error else best
     return refine_penalty(cv, best) if len(penalties) > 1 else best
 

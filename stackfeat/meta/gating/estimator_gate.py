@@ -117,6 +117,7 @@ def gate_blocks(
     *,
     gate_se: float,
     weight: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
     linear: bool,
     seed: int,
 ) -> GateResult:
@@ -138,6 +139,8 @@ def gate_blocks(
     gate_se : float
         Standard errors that a block must gain; more are asked where there are many blocks.
     weight : float array of shape (n,), optional
+    clusters : int64 array of shape (n,), optional
+        Rows that standard errors of gains do not count apart; see `paired_gain`.
     linear : bool
         Linear estimators try scales, in whole fits; for others see `screened_search`.
     seed : int
@@ -162,12 +165,22 @@ def gate_blocks(
     y = task.as_y(y)
     if linear:
         cv = EstimatorCV(make_estimator, base, named, y, to_fit, inner, task)
-        search = _Search(cv, weights, limit)
+        search = _Search(cv, weights, limit, clusters)
         search.by_scale(scales)
         chosen, report = search.scales, search.report()
     else:
         found = screened_search(
-            make_estimator, base, named, scales, y, to_fit, inner, task, limit=limit, seed=seed
+            make_estimator,
+            base,
+            named,
+            scales,
+            y,
+            to_fit,
+            inner,
+            task,
+            limit=limit,
+            seed=seed,
+            clusters=clusters,
         )
         chosen, report = dict.fromkeys(found.accepted, 1.0), found.report()
     by_number = tuple(chosen.get(number, 0.0) for number in range(len(named)))
@@ -182,9 +195,12 @@ def gate_blocks(
 class _Search:
     """Greedy search through blocks in order of promise."""
 
-    def __init__(self, cv: EstimatorCV, weight: np.ndarray, limit: float) -> None:
+    def __init__(
+        self, cv: EstimatorCV, weight: np.ndarray, limit: float, clusters: np.ndarray | None
+    ) -> None:
         self.cv = cv
         self.weight = weight
+        self.clusters = clusters
         self.limit = limit
         self.scales: dict[int, float] = {}
         self.factors: dict[int, Scale] = {}
@@ -221,7 +237,7 @@ class _Search:
     def _judge(self, number: int, tried: dict[float, np.ndarray], factors: dict[float, Any]) -> None:
         """Accept the best scale of a block if its gain is real."""
         scale = min(tried, key=lambda s: float(np.average(tried[s], weights=self.weight)))
-        gain, error = paired_gain(self.losses, tried[scale], self.weight)
+        gain, error = paired_gain(self.losses, tried[scale], self.weight, self.clusters)
         taken = passes(gain, error, self.limit, self.loss)
         self.steps.append(GateStep(self.cv.blocks[number].name, scale, gain, error, taken))
         if taken:

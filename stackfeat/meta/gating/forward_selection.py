@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stackfeat.meta.gating.blocks import GateStep, paired_gain, passes
+from stackfeat.meta.gating.blocks import GateStep, passes
 from stackfeat.meta.gating.cross_validation import (
     Candidate,
     CrossValidation,
@@ -76,7 +76,7 @@ def select_blocks(
         accepted = None
         for result in results:
             number = list(result.candidate.scales)[-1]
-            gain, error = paired_gain(current.losses, result.losses, cv.weight)
+            gain, error = cv.gain(current, result)
             taken = accepted is None and passes(gain, error, limit, current.loss)
             accepted = result if taken else accepted
             steps.append(GateStep(names[number], result.candidate.scales[number], gain, error, taken))
@@ -181,7 +181,7 @@ def select_readouts(
         waiting = screen_readouts(cv, current, waiting)[:KEPT_AFTER_SCREENING]
         result = _best_of(cv, current, waiting[:FITTED_A_ROUND], penalties)
         number = result.candidate.readout_blocks[-1]
-        gain, error = paired_gain(current.losses, result.losses, cv.weight)
+        gain, error = cv.gain(current, result)
         accepted = passes(gain, error, limit, current.loss)
         steps.append(GateStep(names[number], 1.0, gain, error, accepted, "vote"))
         if not accepted:

@@ -145,6 +145,7 @@ class GatedLinear:
         *,
         gate_se: float,
         weight: np.ndarray | None = None,
+        clusters: np.ndarray | None = None,
         votes: Mapping[str, np.ndarray] | None = None,
         seed: int,
     ) -> GatedLinear:
@@ -163,6 +164,8 @@ class GatedLinear:
         gate_se : float
             Standard errors that a block must gain; more are asked where there are many blocks.
         weight : float array of shape (n,), optional
+        clusters : int64 array of shape (n,), optional
+            Numbers from 0 of groups, or of blocks of time: standard errors of gains are over these, not over rows.
         votes : mapping of str to float array of shape (b, n_outputs), optional
             By member the coefficients of the base that give its prediction (see `Columns.votes`). A strong
             penalty leads to a vote of them, with equal or fitted shares; without votes, or where the folds
@@ -198,7 +201,16 @@ class GatedLinear:
         mean_vote = scaled @ np.mean([*scaled_votes.values()] or [nothing], axis=0)
         readouts = [ReadoutScores.of(block, classes, target, mean_vote) for block in blocks]
         found = choose(
-            problem, scaled, scaled_votes, blocks, scales, readouts, weights, np.asarray(folds), options
+            problem,
+            scaled,
+            scaled_votes,
+            blocks,
+            scales,
+            readouts,
+            weights,
+            np.asarray(folds),
+            options,
+            clusters,
         )
         chosen = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)

@@ -17,7 +17,6 @@ from stackfeat.meta.gating.blocks import (
     Block,
     GateStep,
     inner_folds,
-    paired_gain,
     random_folds,
     threshold,
 )
@@ -84,6 +83,7 @@ def choose(
     weight: np.ndarray,
     folds: np.ndarray,
     options: GateOptions,
+    clusters: np.ndarray | None = None,
 ) -> Chosen:
     """Cross-validate penalties, votes and blocks.
 
@@ -100,6 +100,8 @@ def choose(
     weight : float64 array of shape (n,)
     folds : int array of shape (n,)
     options : GateOptions
+    clusters : int64 array of shape (n,) or None
+        Rows that standard errors do not count apart.
 
     Returns
     -------
@@ -127,6 +129,7 @@ def choose(
         live,
         weight[rows],
         inner_folds(folds[rows], options.seed, "gated_linear"),
+        None if clusters is None else clusters[rows],
     )
     names = [block.name for block in blocks]
     alone = search_prior(cv, options.penalties)
@@ -184,9 +187,9 @@ def _measured(
     cv: CrossValidation, alone: CVResult, result: CVResult, steps: Sequence[GateStep], seed: int
 ) -> dict[str, Any]:
     """Losses and gains, and how much better random CV looks than fold-grouped CV."""
-    gain, gain_se = paired_gain(alone.losses, result.losses, cv.weight)
+    gain, gain_se = cv.gain(alone, result)
     dealt = replace(cv, fold_of=random_folds(len(cv.weight), cv.n_folds, seed)).run(result.candidate, result)
-    random_gain, random_se = paired_gain(result.losses, dealt.losses, cv.weight)
+    random_gain, random_se = cv.gain(result, dealt)
     return {
         "penalty": result.candidate.penalty,
         "penalty_of_predictions": result.candidate.base_penalty,

@@ -156,6 +156,7 @@ def screened_search(
     *,
     limit: float,
     seed: int,
+    clusters: np.ndarray | None = None,
 ) -> Screened:
     """Let in the blocks that lower the held-out loss of short fits.
 
@@ -176,6 +177,8 @@ def screened_search(
         Standard errors that a block must gain.
     seed : int
         Of the rows that are used.
+    clusters : int64 array of shape (n,) or None
+        Rows that standard errors do not count apart.
     """
     widest = max(block.values.shape[1] for block in blocks)
     budget = Budget.of(len(y), np.shape(base)[1], widest, rounds_of(make_estimator()))
@@ -192,7 +195,15 @@ def screened_search(
     }
     weights = np.ones(len(rows)) if weight is None else weight[rows]
     fits = ShortFits(
-        make_estimator, take_rows(base, rows), y[rows], weights, weight is not None, halves, task, problem
+        make_estimator,
+        take_rows(base, rows),
+        y[rows],
+        weights,
+        weight is not None,
+        halves,
+        task,
+        problem,
+        None if clusters is None else clusters[rows],
     )
     return _search(fits, used, limit, budget)
 
@@ -214,7 +225,7 @@ def _search(fits: ShortFits, blocks: Mapping[str, np.ndarray], limit: float, bud
         waiting = [number for number in range(len(names)) if number not in accepted]
         proxies = {number: fits.proxy(scores, blocks[names[number]], budget.n_columns) for number in waiting}
         best = min(waiting, key=lambda number: mean(proxies[number].losses))
-        gain, error = paired_gain(losses, proxies[best].losses, fits.weight)
+        gain, error = fits.gain(losses, proxies[best].losses)
         if not passes(gain, error, limit, mean(losses)):
             steps.append(GateStep(names[best], 1.0, gain, error, accepted=False, judged_by="proxy"))
             break
@@ -222,7 +233,7 @@ def _search(fits: ShortFits, blocks: Mapping[str, np.ndarray], limit: float, bud
         tried = fits.scores([*entered, columns])
         n_read += np.shape(fits.base)[1] + sum(one.shape[2] for one in (*entered, columns))
         after = fits.problem.row_loss(tried)
-        gain, error = paired_gain(losses, after, fits.weight)
+        gain, error = fits.gain(losses, after)
         taken = passes(gain, error, limit, mean(losses))
         steps.append(GateStep(names[best], 1.0, gain, error, taken))
         if not taken:
@@ -264,6 +275,7 @@ class ShortFits:
         Rows.
     task : Task
     problem : Softmax or Squares
+    clusters : int64 array of shape (n,) or None
     """
 
     make_estimator: Callable[[], Any]
@@ -274,6 +286,11 @@ class ShortFits:
     halves: tuple[np.ndarray, ...]
     task: Task
     problem: Problem
+    clusters: np.ndarray | None = None
+
+    def gain(self, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+        """Fall of the rows' losses, and its standard error; as `paired_gain`."""
+        return paired_gain(before, after, self.weight, self.clusters)
 
     def scores(self, entered: Sequence[np.ndarray]) -> np.ndarray:
         """Held-out scores of short fits, float64 (n, n_outputs), on the base and columns of entered blocks."""

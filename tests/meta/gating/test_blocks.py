@@ -52,6 +52,17 @@ def test_rows_of_weight_zero_have_no_part_in_a_gain_and_its_unit_does_not_matter
     )
 
 
+def test_over_clusters_the_error_is_that_of_their_sums():
+    before, after = np.random.default_rng(2).normal(size=(2, 60))
+    clusters = np.repeat([0, 4, 7, 9], 15)
+    gain, error = paired_gain(before, after, np.ones(60), clusters)
+    means = (before - after).reshape(4, 15).mean(axis=1)
+    assert gain == pytest.approx(means.mean())
+    assert error == pytest.approx(stats.sem(means, ddof=1))
+    alone = paired_gain(before, after, np.ones(60), np.zeros(60, dtype=np.int64))
+    assert alone == paired_gain(before, after, np.ones(60)), "one cluster has no spread"
+
+
 def test_rows_of_one_fold_stay_together_in_inner_folds():
     folds = np.random.default_rng(0).choice([-1, 3, 7, 40], size=100)
     inner = inner_folds(folds, 0, "gate")

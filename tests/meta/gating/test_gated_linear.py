@@ -273,3 +273,20 @@ def test_one_factor_keeps_the_proportions_of_columns():
     )
     np.testing.assert_allclose(each.std(axis=0), [1, 1, 0])
     assert not together[:, 2].any()
+
+
+def test_noise_that_tells_groups_apart_enters_less_often_where_groups_are_counted():
+    entered = {"rows": 0, "groups": 0}
+    group = np.repeat(np.arange(15), 20)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y = (rng.normal(size=15)[group] + 0.3 * rng.normal(size=300) > 0).astype(int)
+        of_group = Block("group", rng.normal(size=(15, 3))[group] + 0.05 * rng.normal(size=(300, 3)))
+        base = rng.normal(size=(300, 2))
+        for counted, clusters in (("rows", None), ("groups", group)):
+            model = GatedLinear(penalties=(10.0, 1000.0)).fit(
+                base, [of_group], y, group % 5, Task("binary", (0, 1)), gate_se=1.0, seed=0, clusters=clusters
+            )
+            entered[counted] += model.report()["scales"]["group"] > 0
+    assert entered["groups"] < entered["rows"]
+    assert entered["rows"] >= 8, "by rows half of them pass for a gain"
