@@ -29,6 +29,7 @@ _MOST_DOUBTS = _MOST_SHOWN = 20
 _ROW_NAME = re.compile(r"(row[ _-]?)?(id|index|uuid|key)", re.IGNORECASE)
 _LIKE_ROW_NAME = re.compile(r"(^|[ _-])([iI][dD]|index|uuid|key)$|[a-z]I[dD]$")
 _TIME, _FEW_TIMES = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"), 24
+_ZONE = re.compile(r":\d{2}(\.\d+)?[+-]\d{2}:?\d{2}$")
 _OTHER_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2\d{2,4}(\D.*)?")
 _REASONS = {
     "numeric": "read as numbers",
@@ -54,6 +55,8 @@ class TypedColumns:
         Columns of numbers in a notation of their own, and those that look so; those with a role once they were read.
     doubts : dict of str to Guess
         On other columns that are probably not meant as they are read.
+    zoned : list of str
+        Columns of times with a zone other than UTC's Z.
     is_part : bool
         Whether the file has more rows, which may say otherwise.
     """
@@ -63,6 +66,7 @@ class TypedColumns:
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     settled: dict[str, Settled] = field(default_factory=dict)
     doubts: dict[str, Guess] = field(default_factory=dict)
+    zoned: list[str] = field(default_factory=list)
     is_part: bool = False
 
     def guesses(self, options: DataOptions) -> Iterator[Guess]:
@@ -127,6 +131,8 @@ class TypedColumns:
                 codes.append(name)
         for reason, names in by_reason.items():
             yield Guess(f"{reason}: {name_values(names)}")
+        if self.zoned:
+            yield Guess(f"times with a zone are read in UTC, not at local hours: {name_values(self.zoned)}")
         if codes:
             example = quoted(self.columns[codes[0]][0].levels[0])
             said = (
@@ -298,6 +304,9 @@ def _typed_column(
     type_ = declared or infer_type(cells)
     if declared is None and (doubt := _doubt(name, cells, type_)):
         typed.doubts[name] = doubt
+    ends = [] if type_ != "date" or not isinstance(cells, TextCells) else [cells.texts[0], cells.texts[-1]]
+    if any(map(_ZONE.search, ends)):
+        typed.zoned.append(name)
     if type_ == "text":
         return "dates or times that are not ISO" if name in typed.doubts else "free text"
     column = describe_column(name, cells, type_, place, notation_of(options, name))

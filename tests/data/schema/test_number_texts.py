@@ -413,3 +413,9 @@ def test_classes_that_differ_by_case_alone_are_pointed_out(tmp_path: Path) -> No
         DataWarning, match="classes of 'y' differ by upper and lower case alone: 'Yes' and 'yes'"
     ):
         load(given, tmp_path, "multiclass", "log_loss")
+
+
+@pytest.mark.parametrize(("zone", "is_said"), [("+02:00", True), ("-0530", True), ("Z", False), ("", False)])
+def test_times_with_a_zone_are_said_to_be_read_in_utc(zone: str, is_said: bool, tmp_path: Path) -> None:
+    written(tmp_path, [f"2024-01-{1 + i % 28:02d}T{i % 24:02d}:15:00{zone}" for i in range(60)])
+    assert ("times with a zone are read in UTC, not at local hours: w" in said(read(tmp_path))) == is_said
