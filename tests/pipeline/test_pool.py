@@ -19,7 +19,7 @@ from stackfeat.pipeline.check import check_imports, describe_plan
 from stackfeat.pipeline.run import run
 
 N, N_TEST, N_SOUND = 1200, 600, 16
-FAULTS = ("copied", "doubled", "moved", "saw", "swapped")
+FAULTS = ("copied", "doubled", "flat", "moved", "saw", "sharp", "swapped")
 
 
 def write_csv(path: Path, columns: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ def sound_members(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen sound files, two near-copies of the first, and five faults."""
+    """Sixteen sound files, two near-copies of the first, and seven faults."""
     folder = tmp_path_factory.mktemp("pool")
     rng = np.random.default_rng(0)
     y, values = sound_members(rng)
@@ -70,7 +70,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     moved[:N] = np.roll(moved[:N], 1)
     copied = values[4] + 0.3 * rng.normal(size=N + N_TEST)
     copied[N:] = rng.permutation(values[5, N:])
-    for name, rows in {"swapped": swapped, "saw": saw, "moved": moved, "copied": copied}.items():
+    sharp = values[7] + 0.3 * rng.normal(size=N + N_TEST)
+    sharp[N:] *= 6
+    faults = {"swapped": swapped, "saw": saw, "moved": moved, "copied": copied, "sharp": sharp}
+    for name, rows in (faults | {"flat": np.zeros(N + N_TEST)}).items():
         write_member(folder, name, rows)
     write_member(folder, "doubled", values[6])
     path = folder / "oof/doubled.csv"
@@ -122,14 +125,18 @@ def test_planted_faults_are_found_and_sound_files_are_used(finished: tuple[Path,
     assert {name: row["verdict"] for name, row in found.items() if row["verdict"] != "ok"} == {
         "copied": "look",
         "doubled": "refuse",
+        "flat": "look",
         "moved": "look",
         "saw": "look",
+        "sharp": "look",
         "swapped": "refuse",
     }
     assert "test rows do not follow" in found["copied"]["reasons"]
     assert "must be unique" in found["doubled"]["reasons"]
     assert re.search(r"moved by \+?-?1 ", found["moved"]["reasons"])
     assert "knows labels of its own out-of-fold rows" in found["saw"]["reasons"]
+    assert found["flat"]["reasons"] == "all rows are the same"
+    assert found["sharp"]["reasons"].startswith("two-sample AUC 0.9")
     assert "better in another order of classes" in found["swapped"]["reasons"]
     assert {name for name, row in found.items() if row["used"] == "no"} == set(FAULTS)
     # Twins share one place: that of the first.
@@ -140,9 +147,9 @@ def test_planted_faults_are_found_and_sound_files_are_used(finished: tuple[Path,
     members = {name for name in result.leaderboard["member"] if str(name).startswith("mates:")}
     assert members == {f"mates:m{member:02}" for member in range(N_SOUND)}
     said = "\n".join([*result.warnings, *result.notes])
-    assert "23 files: 18 ok, 3 to look at (0 used" in said and "2 refused" in said
+    assert "25 files: 18 ok, 5 to look at (0 used" in said and "2 refused" in said
     assert re.search(
-        r"greedy selection, cross-fitted .* without the 3 files to look at, \d.* with them", said
+        r"greedy selection, cross-fitted .* without the 5 files to look at, \d.* with them", said
     )
 
 
@@ -189,8 +196,8 @@ def test_a_second_run_judges_and_reads_nothing(
 
 def test_check_names_the_first_files(project: Path) -> None:
     said = describe_plan(config_from_dict(config(), project))
-    assert "mates: 23 files, 69 of 69 jobs to compute" in said
-    assert "mates:copied, mates:doubled, mates:m00" in said and "and 18 more" in said
+    assert "mates: 25 files, 75 of 75 jobs to compute" in said
+    assert "mates:copied, mates:doubled, mates:flat, mates:m00" in said and "and 20 more" in said
 
 
 def test_a_pool_without_a_usable_file_is_an_error(project: Path) -> None:
@@ -206,7 +213,7 @@ def test_import_says_the_verdicts_and_stores_nothing(project: Path) -> None:
     path.write_text(dump_config(config_from_dict(config(), project).config))
     found = check_imports(path)["base/mates"]
     states = {check.name.removeprefix("base/mates:"): check.state for check in found}
-    assert len(states) == 23 and states["m00"] == "ok"
+    assert len(states) == 25 and states["m00"] == "ok"
     assert states["moved"] == "warning" and states["doubled"] == "failed"
     assert not (project / ".stackfeat").exists()
 

@@ -6,6 +6,7 @@ Out: for every column `TextCells`, or the column itself where its file already g
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,8 +41,8 @@ class TextBlock:
 
     def __init__(self, cells: np.ndarray, notation: Notation = PLAIN) -> None:
         codes, texts = pd.factorize(cells.T.ravel())
-        bare = [text.strip() for text in texts]
-        if any(one is not text for one, text in zip(bare, texts, strict=True)):
+        bare = list(map(str.strip, texts))
+        if any(map(operator.is_not, bare, texts)):
             places, texts = pd.factorize(np.array([*bare, ""], dtype=object)[:-1])
             codes = np.append(places, -1)[codes]
         self._set(np.asarray(texts, dtype=object), codes.reshape(cells.shape[1], len(cells)), notation)

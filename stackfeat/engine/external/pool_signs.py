@@ -32,7 +32,6 @@ SAME = 0.999
 """Correlation of log-odds, or values, from which on two members are nearly the same, on both kinds of rows."""
 COPIED, UNLIKE = 0.9999, 0.99
 """Correlations of test rows and of out-of-fold rows: one test file stands beside two members."""
-_MOST_LOSS = 20.0
 
 
 def surest_by_chance(n_comparisons: int) -> float:
@@ -61,11 +60,11 @@ def shifted_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> tuple[int
     y, prediction : arrays of n rows
         All training rows in the order of their file, on the members' scale.
     """
-    own = np.minimum(task.row_loss(y, prediction), _MOST_LOSS)
+    own = task.row_loss(y, prediction)
     best = (0, -np.inf)
     sizes = block_sums(np.ones(len(y)))
     for shift in SHIFTS:
-        gain = own - np.minimum(task.row_loss(np.roll(y, shift), prediction), _MOST_LOSS)
+        gain = own - task.row_loss(np.roll(y, shift), prediction)
         means = block_sums(gain) / sizes
         sure = float(means.mean() / max(means.std(ddof=1) / np.sqrt(N_BLOCKS), 1e-12))
         if sure > best[1]:

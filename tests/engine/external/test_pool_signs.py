@@ -89,6 +89,22 @@ def test_rows_that_are_moved_are_found_with_the_shift() -> None:
     assert shifted_rows(y[order], proba(values[0, :N][order]), TASK)[1] < limit
 
 
+def test_values_of_any_scale_are_judged_as_probabilities_are() -> None:
+    values_task, rng = Task("regression"), np.random.default_rng(5)
+    truth = rng.normal(size=N + N_TEST)
+    members = truth + 0.5 * rng.normal(size=(10, N + N_TEST))
+    y = truth[:N] + rng.normal(size=N)
+    members[2, :N] = 0.2 * members[2, :N] + 0.8 * y
+    limit = surest_by_chance(10 * N_SIGNS * len(SHIFTS))
+    for scale in (1e-3, 1e5):
+        rows = scale * members[:, :, None]
+        given = PoolRows(rows[:, :N], rows[:, N:], values_task.indicators(scale * y))
+        assert np.flatnonzero(memorised_labels(given) > limit).tolist() == [2]
+        moved = shifted_rows(scale * y, np.roll(rows[0, :N], 1, axis=0), values_task)
+        assert moved[0] == 1 and moved[1] > limit
+        assert shifted_rows(scale * y, rows[0, :N], values_task)[1] < limit
+
+
 def test_test_rows_of_nobody_are_found() -> None:
     y, values = log_odds(2)
     values[4, N:] = np.random.default_rng(0).permutation(values[4, N:])
