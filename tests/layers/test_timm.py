@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 NETS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "beit": ("beit_base_patch16_224", 32, {"img_size": 32, "depth": 2}),
-    "byoanet": ("halonet_h1", 256, {"img_size": 256}),
+    "byoanet": ("lambda_resnet26t", 32, {}),
     "byobnet": ("test_byobnet", 32, {"img_size": 32}),
     "cait": ("cait_xxs24_224", 32, {"img_size": 32}),
     "coat": ("coat_tiny", 32, {"img_size": 32}),
