@@ -6,20 +6,27 @@ Out: a number, or a value for each row, which makes the bootstrap many times fas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from stackfeat.errors import DataError
+from stackfeat.metrics.incremental_labels import AccuracyScorer, ConfusionScorer, ScoreOfCounts
+from stackfeat.metrics.incremental_ranks import AucScorer, AveragePrecisionScorer
 from stackfeat.metrics.incremental_scores import (
     AbsoluteErrorScorer,
-    AccuracyScorer,
     BrierScorer,
+    IncrementalScorer,
     LogLossScorer,
+    LossOf,
+    PearsonScorer,
+    R2Scorer,
+    RoundedKappaScorer,
     SquaredErrorScorer,
 )
 from stackfeat.metrics.metric import Metric, Weight, weighted_mean
+from stackfeat.metrics.sorted_scores import SortedScores, mean_defined
 from stackfeat.tasks.task import Task
 
 CLASSES = ("binary", "multiclass")
@@ -75,9 +82,8 @@ def confusion(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight)
     return counts.reshape(n, n)
 
 
-def balanced_accuracy(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+def balanced_accuracy(counts: np.ndarray, task: Task) -> float:
     """Mean recall over the classes that occur in y."""
-    counts = confusion(y, prediction, task, weight)
     occurs = counts.sum(axis=1) > 0
     recalls = counts.diagonal()[occurs] / counts.sum(axis=1)[occurs]
     return float(recalls.mean()) if occurs.any() else float("nan")
@@ -89,23 +95,22 @@ def _f1_by_class(counts: np.ndarray) -> np.ndarray:
     return by_class
 
 
-def f1(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+def f1(counts: np.ndarray, task: Task) -> float:
     """F1 of the positive class; 0 where it neither occurs nor is predicted."""
-    return float(_f1_by_class(confusion(y, prediction, task, weight))[task.positive])
+    return float(_f1_by_class(counts)[task.positive])
 
 
-def f1_macro(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+def f1_macro(counts: np.ndarray, task: Task) -> float:
     """Mean F1 over the classes that occur in y or are predicted."""
-    counts = confusion(y, prediction, task, weight)
     seen = counts.sum(axis=0) + counts.sum(axis=1) > 0
     return float(_f1_by_class(counts)[seen].mean()) if seen.any() else float("nan")
 
 
-def mcc(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+def mcc(counts: np.ndarray, task: Task) -> float:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 for constant predictions."""
-    counts = confusion(y, prediction, task, weight)
     total, true, predicted = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
-    spread = np.sqrt((total**2 - true @ true) * (total**2 - predicted @ predicted))
+    # Weights round: of one class the difference may be a little below 0.
+    spread = np.sqrt(max((total**2 - true @ true) * (total**2 - predicted @ predicted), 0.0))
     return float((counts.trace() * total - true @ predicted) / spread) if spread > 0 else 0.0
 
 
@@ -124,57 +129,25 @@ def quadratic_weighted_kappa(
     return 1.0 - weighted_mean((a - b) ** 2, weight) / by_chance if by_chance > 0 else 0.0
 
 
-class SortedScores:
-    """Scores of one class sorted once, so that AUC under new row weights is a few sums.
+def kappa_of_counts(counts: np.ndarray, task: Task) -> float:
+    """`quadratic_weighted_kappa` of codes that are counted."""
+    codes = np.arange(len(counts))
+    true, predicted = np.divmod(np.arange(counts.size), len(codes))
+    return quadratic_weighted_kappa(true, predicted, task, counts.ravel())
 
-    Parameters
-    ----------
-    is_positive : bool array (n,)
-    score : float array (n,)
-    """
 
-    def __init__(self, is_positive: np.ndarray, score: np.ndarray) -> None:
-        # Not a stable sort, which is several times slower: ties are summed as groups anyway.
-        self.order = np.argsort(score)
-        ordered = score[self.order]
-        self.is_positive = is_positive[self.order]
-        self.starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0.0)
-
-    def auc(self, weight: np.ndarray) -> float:
-        """Area under the ROC curve with `weight` (n,) in the original row order; NaN with one class."""
-        positive, negative = self._by_tie(weight)
-        if not positive.sum() > 0 or not negative.sum() > 0:
-            return float("nan")
-        below = np.cumsum(negative) - negative
-        return float(positive @ (below + 0.5 * negative) / (positive.sum() * negative.sum()))
-
-    def average_precision(self, weight: np.ndarray) -> float:
-        """Sum of precision times gain in recall, thresholds from high to low; NaN without positives."""
-        positive, negative = (group[::-1] for group in self._by_tie(weight))
-        if not positive.sum() > 0:
-            return float("nan")
-        found = np.cumsum(positive)
-        called = found + np.cumsum(negative)
-        precision = np.divide(found, called, out=np.zeros(len(found)), where=called > 0)
-        return float(positive @ precision / positive.sum())
-
-    def _by_tie(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ordered = weight[self.order]
-        if not len(ordered):
-            return np.zeros(0), np.zeros(0)
-        positive = np.add.reduceat(np.where(self.is_positive, ordered, 0.0), self.starts)
-        return positive, np.add.reduceat(np.where(self.is_positive, 0.0, ordered), self.starts)
+def kappa_scorer(
+    predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, loss: LossOf
+) -> IncrementalScorer:
+    """Return the scorer of `quadratic_weighted_kappa`: of counts where there are classes."""
+    if task.classes:
+        return ConfusionScorer(predictions, y, task, weight, loss, score_of_counts=kappa_of_counts)
+    return RoundedKappaScorer(predictions, y, task, weight, loss)
 
 
 def sort_by_class(y: np.ndarray, prediction: np.ndarray, task: Task) -> list[SortedScores]:
     """Return the sorted scores of the positive class, or of every class against the rest."""
     return [SortedScores(y == code, prediction[:, code]) for code in task.counted_classes]
-
-
-def mean_defined(values: list[float]) -> float:
-    """Mean over the classes whose value is defined; NaN where none is."""
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")
 
 
 def reweighted_auc(y: np.ndarray, prediction: np.ndarray, task: Task) -> Callable[[np.ndarray], float]:
@@ -189,6 +162,17 @@ def average_precision(y: np.ndarray, prediction: np.ndarray, task: Task, weight:
     return mean_defined([scores.average_precision(rows) for scores in sort_by_class(y, prediction, task)])
 
 
+def counts_metric(name: str, score: ScoreOfCounts, tasks: tuple[str, ...] = CLASSES) -> Metric:
+    """Return the metric of labels that is a score of their confusion matrix."""
+    return label_metric(
+        name=name,
+        tasks=tasks,
+        function=lambda y, prediction, task, weight: score(confusion(y, prediction, task, weight), task),
+        decision="fitted",
+        incremental=partial(ConfusionScorer, score_of_counts=score),
+    )
+
+
 label_metric = partial(Metric, needs="label", greater_is_better=True, tasks=CLASSES)
 proba_metric = partial(Metric, needs="proba", tasks=CLASSES)
 value_metric = partial(Metric, needs="value", tasks=VALUES)
@@ -201,7 +185,7 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         label_metric(name="accuracy", row_values=accuracy_rows, incremental=AccuracyScorer),
-        label_metric(name="balanced_accuracy", function=balanced_accuracy, decision="fitted"),
+        counts_metric("balanced_accuracy", balanced_accuracy),
         proba_metric(
             name="log_loss",
             greater_is_better=False,
@@ -209,13 +193,23 @@ METRICS: dict[str, Metric] = {
             convex_error="log",
             incremental=LogLossScorer,
         ),
-        proba_metric(name="roc_auc", greater_is_better=True, reweighted=reweighted_auc, ranking=True),
         proba_metric(
-            name="average_precision", greater_is_better=True, function=average_precision, ranking=True
+            name="roc_auc",
+            greater_is_better=True,
+            reweighted=reweighted_auc,
+            ranking=True,
+            incremental=AucScorer,
         ),
-        label_metric(name="f1", tasks=("binary",), function=f1, decision="fitted"),
-        label_metric(name="f1_macro", function=f1_macro, decision="fitted"),
-        label_metric(name="mcc", function=mcc, decision="fitted"),
+        proba_metric(
+            name="average_precision",
+            greater_is_better=True,
+            function=average_precision,
+            ranking=True,
+            incremental=AveragePrecisionScorer,
+        ),
+        counts_metric("f1", f1, tasks=("binary",)),
+        counts_metric("f1_macro", f1_macro),
+        counts_metric("mcc", mcc),
         proba_metric(
             name="brier",
             greater_is_better=False,
@@ -232,13 +226,20 @@ METRICS: dict[str, Metric] = {
             convex_error="absolute",
             incremental=AbsoluteErrorScorer,
         ),
-        value_metric(name="r2", greater_is_better=True, function=r2, convex_error="squared"),
-        value_metric(name="pearson", greater_is_better=True, function=pearson),
+        value_metric(
+            name="r2",
+            greater_is_better=True,
+            function=r2,
+            convex_error="squared",
+            incremental=R2Scorer,
+        ),
+        value_metric(name="pearson", greater_is_better=True, function=pearson, incremental=PearsonScorer),
         label_metric(
             name="quadratic_weighted_kappa",
             tasks=CLASSES + VALUES,
             function=quadratic_weighted_kappa,
             decision="ordinal",
+            incremental=kappa_scorer,
         ),
     )
 }

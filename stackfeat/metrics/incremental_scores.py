@@ -1,185 +1,373 @@
 """The score of a growing average of predictions, if one more of them joined.
 
-In:  predictions of the candidates on the members' scale, true values, row weights.
-Out: a scorer with `losses()` (one for each candidate) and `add(candidate)`. Losses are those of the metric
-     up to a monotone map that is the same for all.
-Averages are linear, so most metrics need far less than the whole prediction: log-loss the true class's
-probability, squared errors the products of residuals, accuracy the rows that one vote can still turn.
+In:  predictions of the candidates on the members' scale, true values, row weights, the loss of a metric.
+Out: a scorer with `best(candidates)`, `losses(candidates)` and `add(candidate)`. `IncrementalScorer` is the plain
+     algorithm, which scores every average from scratch; all others give the same picks faster: averages are linear,
+     so most metrics need far less than the whole prediction. What they know only roughly (single precision, products
+     of errors) they know with a bound of the error, and score the few candidates that may be the best exactly.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
-from stackfeat.tasks.classification import SMALLEST_PROBABILITY
+from stackfeat.tasks.classification import SMALLEST_PROBABILITY, log_probability
 from stackfeat.tasks.task import Task
+
+SAME_LOSS = 1e-12
+"""Losses that differ by no more than this (relative) are the same: the first candidate, the shorter ensemble wins."""
 
 CHUNK_CELLS = 131_072
 """Cells worked on at once, so that they stay in the cache."""
 
-PRODUCT_ROWS = 16
-"""Rows multiplied before a logarithm: SMALLEST_PROBABILITY ** 16 is still a float64."""
+HALF_ULP = float(np.finfo(np.float32).eps) / 2
+"""Relative error of rounding to single precision."""
+
+LossOf = Callable[..., float]
+"""Of y and an average on the scale of the target, the task and row weights; NaN where undefined."""
 
 
-class IncrementalScorer(ABC):
-    """A growing average over fixed candidates.
-
-    Attributes
-    ----------
-    parts : sequence of arrays of one shape, or an array with a row for each candidate
-        What each candidate adds to the running total.
-    """
-
-    def __init__(
-        self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: np.ndarray | None
-    ) -> None:
-        self.y, self.task, self.weight = y, task, weight
-        self.shares = row_shares(len(y), weight)
-        self.parts = self.prepared(predictions)
-        self.total = np.zeros(self.parts[0].shape)
-        self.size = 0
-
-    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
-        """Return what the candidates add."""
-        return predictions
-
-    @abstractmethod
-    def losses(self) -> np.ndarray:
-        """Loss (n_candidates,) of the average with each candidate added."""
-
-    def add(self, candidate: int) -> None:
-        """Let a candidate join (once more)."""
-        self.total += self.parts[candidate]
-        self.size += 1
-
-    def reset(self) -> None:
-        """Empty the average."""
-        self.total[:] = 0
-        self.size = 0
-
-
-class LogLossScorer(IncrementalScorer):
-    """Log-loss from the probabilities of the true class.
-
-    The mean of `row_loss`, which is not called: a logarithm of many rows' product replaces most of its own.
-    """
-
-    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
-        rows = np.arange(len(self.y))
-        self.true_class = np.ascontiguousarray(np.stack([one[rows, self.y] for one in predictions], axis=1))
-        return self.true_class.T
-
-    def losses(self) -> np.ndarray:
-        n_rows, n_candidates = self.true_class.shape
-        step = max(PRODUCT_ROWS, CHUNK_CELLS // n_candidates // PRODUCT_ROWS * PRODUCT_ROWS)
-        sums = np.zeros(n_candidates)
-        buffer = np.empty((min(step, n_rows), n_candidates))
-        for start in range(0, n_rows, step):
-            chunk = self.true_class[start : start + step]
-            mean = buffer[: len(chunk)]
-            np.add(chunk, self.total[start : start + step, None], out=mean)
-            mean *= 1.0 / (self.size + 1)
-            np.clip(mean, SMALLEST_PROBABILITY, 1.0, out=mean)
-            if self.weight is None:
-                sums -= _sum_of_logs(mean)
-            else:
-                sums -= self.shares[start : start + step] @ np.log(mean)
-        return sums / n_rows if self.weight is None else sums
-
-
-def _sum_of_logs(values: np.ndarray) -> np.ndarray:
-    """Sum over rows of logarithms, taken of products of PRODUCT_ROWS values at a time."""
-    n_whole = len(values) // PRODUCT_ROWS * PRODUCT_ROWS
-    groups = values[:n_whole].reshape(-1, PRODUCT_ROWS, values.shape[1])
-    total: np.ndarray = np.log(groups.prod(axis=1)).sum(axis=0) + np.log(values[n_whole:]).sum(axis=0)
-    return total
-
-
-class SquaredErrorScorer(IncrementalScorer):
-    """Mean squared error of values from the products of errors."""
-
-    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
-        self.products = error_products(self.errors(predictions), self.shares)
-        return np.eye(len(predictions))
-
-    def errors(self, predictions: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the errors of the candidates, (n, n_candidates) for each column of a prediction."""
-        return [value_errors(predictions, self.y)]
-
-    def losses(self) -> np.ndarray:
-        inside = self.total @ self.products @ self.total
-        with_each = inside + 2.0 * self.products @ self.total + self.products.diagonal()
-        means: np.ndarray = np.maximum(with_each, 0.0) / (self.size + 1.0) ** 2
-        return means
-
-
-class BrierScorer(SquaredErrorScorer):
-    """Mean squared error of probabilities, summed over the classes that count."""
-
-    def errors(self, predictions: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [class_errors(predictions, self.y, code) for code in self.task.counted_classes]
-
-
-class AbsoluteErrorScorer(IncrementalScorer):
-    """Mean absolute error of values."""
-
-    def prepared(self, predictions: Sequence[np.ndarray]) -> Sequence[np.ndarray] | np.ndarray:
-        self.errors = value_errors(predictions, self.y)
-        return self.errors.T
-
-    def losses(self) -> np.ndarray:
-        n_rows, n_candidates = self.errors.shape
-        step = max(1, CHUNK_CELLS // n_candidates)
-        sums = np.zeros(n_candidates)
-        for start in range(0, n_rows, step):
-            inside = slice(start, start + step)
-            sums += self.shares[inside] @ np.abs(self.errors[inside] + self.total[inside, None])
-        mean: np.ndarray = sums / (self.size + 1)
-        return mean
-
-
-class AccuracyScorer(IncrementalScorer):
-    """Share of wrong rows; looks only at rows that one more vote (at most 1 a class) can turn."""
-
-    def losses(self) -> np.ndarray:
-        rows = np.arange(len(self.y))
-        others = self.total.copy()
-        others[rows, self.y] = -np.inf
-        lead = self.total[rows, self.y] - others.max(axis=1)
-        # A little above 1, because sums of floats round.
-        open_rows = np.flatnonzero(np.abs(lead) <= 1.0 + 1e-9)
-        wrong_for_good = float(self.shares[lead < -1.0 - 1e-9].sum())
-        base, labels, shares = self.total[open_rows], self.y[open_rows], self.shares[open_rows]
-        wrong = [
-            float(shares[(base + prediction[open_rows]).argmax(axis=1) != labels].sum())
-            for prediction in self.parts
-        ]
-        return np.asarray(wrong) + wrong_for_good
-
-
-class RescoringScorer(IncrementalScorer):
-    """Any metric, scored from scratch for every candidate; NaN counts as the worst.
+class IncrementalScorer:
+    """A growing average over fixed candidates, scored from scratch for every one; NaN counts as the worst.
 
     Parameters
     ----------
+    predictions : sequence of arrays (n, n_columns)
+    y : array (n,)
+        Like the predictions on the members' scale.
+    task : Task
+    weight : array (n,) or None
     loss : callable
-        Of y and an average on the scale of the target, the task and row weights.
+        See `LossOf`.
+
+    Attributes
+    ----------
+    unit : float
+        Losses are the same where they differ by no more than SAME_LOSS of themselves, or of this.
+    total : array
+        Sum of the parts (`part`) in the average.
+    size : float
+        How many they are; with `set` the sum of their weights.
     """
 
-    def __init__(self, *given: Any, loss: Callable[..., float]) -> None:
-        super().__init__(*given)
-        self.loss, self.target = loss, self.task.to_target_scale(self.y)
+    unit: ClassVar[float] = 0.0
 
-    def losses(self) -> np.ndarray:
-        means = ((self.total + prediction) / (self.size + 1) for prediction in self.parts)
-        scaled = map(self.task.to_target_scale, means)
-        losses = np.asarray([self.loss(self.target, one, self.task, self.weight) for one in scaled])
-        losses[np.isnan(losses)] = np.inf
-        return losses
+    def __init__(
+        self,
+        predictions: Sequence[np.ndarray],
+        y: np.ndarray,
+        task: Task,
+        weight: np.ndarray | None,
+        loss: LossOf,
+    ) -> None:
+        self.predictions, self.y, self.task, self.weight, self.loss = predictions, y, task, weight, loss
+        self.target, self.shares = task.to_target_scale(y), row_shares(len(y), weight)
+        self.prepare()
+        self.total = np.zeros(self.part(0).shape)
+        self.size = 0.0
+
+    def prepare(self) -> None:
+        """Work out what the candidates are known by."""
+
+    def part(self, candidate: int) -> np.ndarray:
+        """Return what a candidate adds to the total."""
+        return self.predictions[candidate]
+
+    def add(self, candidate: int) -> None:
+        """Let a candidate join (once more)."""
+        self.total += self.part(candidate)
+        self.size += 1
+
+    def set(self, weights: np.ndarray) -> None:
+        """Begin with a weighted sum of the candidates, (n_candidates,), to which others are added once."""
+        self.total[:] = 0
+        for candidate in np.flatnonzero(weights).tolist():
+            self.total += weights[candidate] * self.part(candidate)
+        self.size = float(weights.sum())
+
+    def reset(self) -> None:
+        """Empty the average."""
+        self.set(np.zeros(len(self.predictions)))
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        """Return the loss of the average that is this total divided by this size."""
+        loss = self.loss(self.target, self.task.to_target_scale(total / size), self.task, self.weight)
+        return float("inf") if np.isnan(loss) else loss
+
+    def losses(self, candidates: np.ndarray) -> np.ndarray:
+        """Return the loss (n,) of the average with each of some candidates added."""
+        totals = (self.total + self.part(int(candidate)) for candidate in candidates)
+        return np.asarray([self.loss_of(total, self.size + 1) for total in totals])
+
+    def best(self, candidates: np.ndarray) -> tuple[int, float]:
+        """Return the first of the candidates with which the average is best, and its loss."""
+        losses = self.losses(candidates)
+        place = self.first_best(losses)
+        return int(candidates[place]), float(losses[place])
+
+    def first_best(self, losses: np.ndarray | Sequence[float]) -> int:
+        """Return the place of the first of losses that is the lowest but for rounding."""
+        losses = np.asarray(losses)
+        return int((losses <= self.limit(float(losses.min()))).argmax())
+
+    def limit(self, lowest: float) -> float:
+        """Return the highest loss that is the same as the lowest."""
+        return lowest + SAME_LOSS * max(abs(lowest), self.unit)
+
+
+class BoundedScorer(IncrementalScorer):
+    """A scorer that knows what every loss is at least, and scores exactly the candidates that can be the best."""
+
+    @abstractmethod
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        """Return what the losses (n,) with each of some candidates are at least."""
+
+    def best(self, candidates: np.ndarray) -> tuple[int, float]:
+        floors = self.floors(candidates)
+        losses = np.full(len(candidates), np.inf)
+        limit = np.inf
+        for place in floors.argsort(kind="stable"):
+            if floors[place] > limit:
+                break
+            losses[place] = self.losses(candidates[[place]])[0]
+            limit = min(limit, self.limit(float(losses[place])))
+        place = self.first_best(losses)
+        return int(candidates[place]), float(losses[place])
+
+
+class SinglePrecisionScorer(BoundedScorer):
+    """Sums over rows in single precision: half the memory traffic, twice the numbers in a register."""
+
+    def prepare(self) -> None:
+        self.rough = np.empty((len(self.predictions), len(self.y)), dtype=np.float32)
+        for candidate in range(len(self.predictions)):
+            self.rough[candidate] = self.rough_part(candidate)
+        self.rough_shares = None if self.weight is None else self.shares.astype(np.float32)
+
+    def rough_part(self, candidate: int) -> np.ndarray:
+        """Return what a candidate adds to the rough total."""
+        return self.part(candidate)
+
+    @abstractmethod
+    def rough_total(self) -> np.ndarray:
+        """Return the total that rough parts are added to."""
+
+    @abstractmethod
+    def rough_sums(self, values: np.ndarray, shares: np.ndarray | None) -> float:
+        """Return the sum of the rows' losses of a total, whose array may be overwritten."""
+
+    def rough_losses(self, candidates: np.ndarray) -> np.ndarray:
+        """Return the mean of the rows' losses with each candidate."""
+        n_rows = len(self.y)
+        total = self.rough_total().astype(np.float32)
+        buffer, found = np.empty(min(n_rows, CHUNK_CELLS), dtype=np.float32), np.zeros(len(candidates))
+        for start in range(0, n_rows, CHUNK_CELLS):
+            rows = slice(start, start + CHUNK_CELLS)
+            shares = None if self.rough_shares is None else self.rough_shares[rows]
+            for place, candidate in enumerate(candidates):
+                values = np.add(total[rows], self.rough[candidate, rows], out=buffer[: len(total[rows])])
+                found[place] += self.rough_sums(values, shares)
+        return found if self.weight is not None else found / n_rows
+
+
+def _sum(values: np.ndarray, shares: np.ndarray | None) -> float:
+    """Sum by halves, whose rounding grows with the logarithm of the number of rows only."""
+    return float((values if shares is None else np.multiply(values, shares, out=values)).sum())
+
+
+SUM_ERROR = 32 * HALF_ULP
+"""Relative error of `_sum` of at most CHUNK_CELLS numbers of one sign, each times a rounded weight."""
+
+
+class LogLossScorer(SinglePrecisionScorer):
+    """Log-loss from the probabilities of the true class."""
+
+    def part(self, candidate: int) -> np.ndarray:
+        part: np.ndarray = self.predictions[candidate][np.arange(len(self.y)), self.y]
+        return part
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        return float(np.average(-log_probability(total / size), weights=self.weight))
+
+    def rough_total(self) -> np.ndarray:
+        return self.total
+
+    def rough_sums(self, values: np.ndarray, shares: np.ndarray | None) -> float:
+        np.multiply(values, np.float32(1.0 / (self.size + 1)), out=values)
+        np.clip(values, np.float32(SMALLEST_PROBABILITY), np.float32(1.0), out=values)
+        if shares is None and len(values) % 2 == 0:
+            # A logarithm of two rows' product replaces two; the smallest product is 1e-30.
+            half = len(values) // 2
+            values = np.multiply(values[:half], values[half:], out=values[:half])
+        return -_sum(np.log(values, out=values), shares)
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        found = self.rough_losses(candidates)
+        # Each factor is rounded five times; a logarithm errs by at most four units in the last place.
+        floors: np.ndarray = found - 6 * HALF_ULP - (SUM_ERROR + 8 * HALF_ULP) * np.abs(found)
+        return floors
+
+
+class AbsoluteErrorScorer(SinglePrecisionScorer):
+    """Mean absolute error of values."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.lengths = np.asarray([self.shares @ np.abs(one) for one in self.rough])
+
+    def part(self, candidate: int) -> np.ndarray:
+        part: np.ndarray = self.predictions[candidate][:, 0]
+        return part
+
+    def rough_part(self, candidate: int) -> np.ndarray:
+        part: np.ndarray = self.part(candidate) - self.y
+        return part
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        return float(np.average(np.abs(self.y - total / size), weights=self.weight))
+
+    def rough_total(self) -> np.ndarray:
+        return self.total - self.size * self.y
+
+    def rough_sums(self, values: np.ndarray, shares: np.ndarray | None) -> float:
+        return _sum(np.abs(values, out=values), shares)
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        found = self.rough_losses(candidates)
+        length = float(self.shares @ np.abs(self.rough_total()))
+        # Both parts and their sum are rounded; the total is a difference of long sums in double precision.
+        error = 3 * HALF_ULP * (length + self.lengths[candidates]) + SUM_ERROR * found
+        error += 1e-14 * (self.size + 1) * float(self.shares @ np.abs(self.y)) + 1e-14 * length
+        floors: np.ndarray = (found - error) / (self.size + 1)
+        return floors
+
+
+class ProductScorer(BoundedScorer):
+    """A loss made of the products of the candidates' errors, a few numbers for each two of them."""
+
+    def prepare(self) -> None:
+        self.products = self.error_products()
+        self.lengths = np.sqrt(self.products.diagonal())
+        self.rounding = (len(self.y) + 4.0 * len(self.predictions)) * np.finfo(np.float64).eps
+        self.weights = np.zeros(len(self.predictions))
+        largest = max(float(np.abs(one).max()) for one in (self.y, *self.predictions))
+        self.last_digit = largest * np.finfo(np.float64).eps
+
+    @abstractmethod
+    def error_products(self) -> np.ndarray:
+        """Return the mean products, (n_candidates, n_candidates)."""
+
+    def add(self, candidate: int) -> None:
+        super().add(candidate)
+        self.weights[candidate] += 1
+
+    def set(self, weights: np.ndarray) -> None:
+        super().set(weights)
+        self.weights = weights.astype(np.float64)
+
+    def squares(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean squared errors with each candidate, and bounds of what rounding does to them."""
+        slope = self.products @ self.weights
+        found = self.weights @ slope + 2.0 * slope[candidates] + self.products.diagonal()[candidates]
+        length = np.abs(self.weights) @ self.lengths + self.lengths[candidates]
+        found = found / (self.size + 1) ** 2
+        # What adding up, and taking the mean, may do to the errors of a row.
+        moved = (self.size + 3) * self.last_digit
+        error = self.rounding * (length / (self.size + 1)) ** 2
+        return found, error + 2.0 * moved * np.sqrt(np.maximum(found, 0.0)) + moved**2
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        found, error = self.squares(candidates)
+        floors: np.ndarray = found - error
+        return floors
+
+
+class SquaredErrorScorer(ProductScorer):
+    """Mean squared error of values."""
+
+    def error_products(self) -> np.ndarray:
+        return value_error_products(self.predictions, self.y, self.shares)
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        return float(self.shares @ (total[:, 0] / size - self.y) ** 2)
+
+
+class R2Scorer(ProductScorer):
+    """Share of the variance that is explained; undefined, whoever joins, where there is none."""
+
+    unit = 1.0
+
+    def error_products(self) -> np.ndarray:
+        self.variance = float(self.shares @ (self.y - np.average(self.y, weights=self.weight)) ** 2)
+        return value_error_products(self.predictions, self.y, self.shares)
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        if not self.variance > 0:
+            return np.full(len(candidates), -np.inf)
+        floors: np.ndarray = super().floors(candidates) / self.variance * (1.0 - 1e-14) - 1.0 - 1e-14
+        return floors
+
+
+class BrierScorer(ProductScorer):
+    """Mean squared error of probabilities, summed over the classes that count."""
+
+    def error_products(self) -> np.ndarray:
+        return class_error_products(self.predictions, self.y, self.task.counted_classes, self.shares)
+
+
+class PearsonScorer(ProductScorer):
+    """Correlation from the products of centred predictions."""
+
+    unit = 1.0
+
+    def error_products(self) -> np.ndarray:
+        means = [float(np.average(one[:, 0], weights=self.weight)) for one in self.predictions]
+        centred_y = self.y - np.average(self.y, weights=self.weight)
+        pairs = list(zip(self.predictions, means, strict=True))
+        self.with_y = np.asarray([(self.shares * centred_y) @ (one[:, 0] - mean) for one, mean in pairs])
+        self.length_of_y = float(np.sqrt(self.shares @ centred_y**2))
+        return mean_products(len(pairs), self.shares, lambda i, rows: pairs[i][0][rows, 0] - pairs[i][1])
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        squares, error = self.squares(candidates)
+        # Where the variance drowns in rounding nothing is known but that it is a correlation, or 0.
+        known = (squares > 100.0 * error) & (self.length_of_y > 0)
+        squares = np.where(known, squares, 1.0)
+        covariance = (self.weights @ self.with_y + self.with_y[candidates]) / (self.size + 1)
+        loss = -covariance / (np.sqrt(squares) * (self.length_of_y or 1.0))
+        return np.where(known, loss - 4.0 * error / squares, -2.0)
+
+
+class RoundedKappaScorer(IncrementalScorer):
+    """Quadratic weighted kappa of rounded values, from their moments."""
+
+    unit = 1.0
+
+    def prepare(self) -> None:
+        centre = np.rint(self.shares @ self.y)
+        self.centre, self.centred = centre, self.y - centre
+        rows = np.ones(len(self.y)) if self.weight is None else self.weight
+        self.rows, self.mean = rows, float(rows @ self.centred / rows.sum())
+        self.square = float(rows @ self.centred**2 / rows.sum())
+
+    def part(self, candidate: int) -> np.ndarray:
+        part: np.ndarray = self.predictions[candidate][:, 0]
+        return part
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        rounded = total / size
+        np.rint(rounded, out=rounded)
+        rounded -= self.centre
+        weighted = rounded * self.rows
+        whole = float(self.rows.sum())
+        mean, square = float(weighted.sum()) / whole, float(weighted @ rounded) / whole
+        by_chance = self.square - 2.0 * self.mean * mean + square
+        apart = self.square - 2.0 * float(weighted @ self.centred) / whole + square
+        return apart / by_chance - 1.0 if by_chance > 0 else 0.0
 
 
 def row_shares(n_rows: int, weight: np.ndarray | None) -> np.ndarray:
@@ -187,32 +375,55 @@ def row_shares(n_rows: int, weight: np.ndarray | None) -> np.ndarray:
     return np.full(n_rows, 1.0 / n_rows) if weight is None else weight / weight.sum()
 
 
-def value_errors(predictions: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
-    """Return the errors of predicted values, of shape (n, n_predictions)."""
-    return np.ascontiguousarray(np.hstack(predictions) - y[:, None])
-
-
-def class_errors(predictions: Sequence[np.ndarray], y: np.ndarray, code: int) -> np.ndarray:
-    """Return the errors of a class's probability, of shape (n, n_predictions)."""
-    errors: np.ndarray = np.stack([one[:, code] for one in predictions], axis=1) - (y == code)[:, None]
-    return errors
-
-
-def error_products(errors: Sequence[np.ndarray], shares: np.ndarray) -> np.ndarray:
-    """Return the mean products of each two predictions' errors, summed over several columns.
+def mean_products(
+    n_predictions: int, shares: np.ndarray, errors_of: Callable[[int, slice], np.ndarray]
+) -> np.ndarray:
+    """Return the mean products of each two predictions' errors, a chunk of rows at a time.
 
     Parameters
     ----------
-    errors : sequence of arrays (n, n_predictions)
-        One for each column.
+    n_predictions : int
     shares : array (n,)
+        Row weights that sum to 1.
+    errors_of : callable
+        Of a prediction's number and a slice of rows: the errors of these rows.
 
     Returns
     -------
     float64 array (n_predictions, n_predictions)
         The mean squared error of an average with weights w is ``w @ products @ w``.
     """
-    total = np.zeros((errors[0].shape[1],) * 2)
-    for one in errors:
-        total += one.T @ (one * shares[:, None])
+    total = np.zeros((n_predictions, n_predictions))
+    step = max(1, 4 * CHUNK_CELLS // n_predictions)
+    for start in range(0, len(shares), step):
+        rows = slice(start, start + step)
+        errors = np.stack([errors_of(index, rows) for index in range(n_predictions)])
+        errors *= np.sqrt(shares[rows])
+        total += errors @ errors.T
     return total
+
+
+def value_error_products(predictions: Sequence[np.ndarray], y: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the mean products of the errors of values."""
+    return mean_products(len(predictions), shares, lambda i, rows: predictions[i][rows, 0] - y[rows])
+
+
+def class_error_products(
+    predictions: Sequence[np.ndarray], y: np.ndarray, codes: Sequence[int], shares: np.ndarray
+) -> np.ndarray:
+    """Return the mean products of the errors of probabilities, summed over some classes."""
+    n_predictions = len(predictions)
+    total = np.zeros((n_predictions, n_predictions))
+    for code in codes:
+
+        def errors_of(index: int, rows: slice, code: int = code) -> np.ndarray:
+            errors: np.ndarray = predictions[index][rows, code] - (y[rows] == code)
+            return errors
+
+        total += mean_products(n_predictions, shares, errors_of)
+    return total
+
+
+def value_errors(predictions: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
+    """Return the errors of predicted values, of shape (n, n_predictions)."""
+    return np.ascontiguousarray(np.hstack(predictions) - y[:, None])

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from stackfeat.errors import UsageError
-from stackfeat.metrics.incremental_scores import IncrementalScorer, RescoringScorer
+from stackfeat.metrics.incremental_scores import IncrementalScorer, LossOf
 from stackfeat.tasks.task import Task, spread_rows
 
 Weight = np.ndarray | None
@@ -21,13 +21,13 @@ Needs = Literal["label", "proba", "value"]
 Function = Callable[[np.ndarray, np.ndarray, Task, Weight], float]
 RowFunction = Callable[[np.ndarray, np.ndarray, Task], np.ndarray]
 Reweighted = Callable[[np.ndarray, np.ndarray, Task], Callable[[np.ndarray], float]]
-MakeScorer = Callable[[Sequence[np.ndarray], np.ndarray, Task, Weight], IncrementalScorer]
+MakeScorer = Callable[[Sequence[np.ndarray], np.ndarray, Task, Weight, LossOf], IncrementalScorer]
 
 SEARCH_ROWS = 10_000
 """Rows used where every candidate of a growing average must be scored from scratch."""
 
 SEARCH_CELLS = 50_000
-"""Rows times classes used for metrics that sort every class's probabilities."""
+"""Rows times classes used where the probabilities of more than one class are sorted or scored from scratch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,8 @@ class Metric:
         The error, convex in the weights of an average, that the metric is a monotone function of: its vote
         weights are solved, not searched.
     incremental : callable, optional
-        An exact `IncrementalScorer` for greedy selection: ``incremental(predictions, y, task, weight)``.
+        An `IncrementalScorer` of its own: ``incremental(predictions, y, task, weight, loss)``, which gives the picks
+        of the plain one with less work.
     """
 
     name: str
@@ -175,7 +176,9 @@ class Metric:
     def incremental_scorer(
         self, predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, seed: int
     ) -> IncrementalScorer:
-        """Return a scorer of growing averages: the metric's own, or a general one on at most SEARCH_ROWS rows.
+        """Return a scorer of growing averages: the metric's own, or the plain one on at most SEARCH_ROWS rows.
+
+        Areas under curves of more than one class are worked out of at most SEARCH_CELLS cells.
 
         Parameters
         ----------
@@ -185,12 +188,16 @@ class Metric:
         seed : int
             Draws the rows.
         """
-        if self.incremental is not None and self.is_on_members_scale(task, predictions):
-            return self.incremental(predictions, y, task, weight)
-        n_columns = predictions[0].shape[1] if self.needs == "proba" else 1
-        rows = spread_rows(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
-        drawn = None if weight is None else weight[rows]
-        return RescoringScorer([one[rows] for one in predictions], y[rows], task, drawn, loss=self.loss)
+        is_own = self.incremental is not None and self.is_on_members_scale(task, predictions)
+        make: MakeScorer = self.incremental if self.incremental is not None and is_own else IncrementalScorer
+        rows = np.arange(len(y))
+        if not is_own or (self.ranking and len(task.counted_classes) > 1):
+            n_columns = predictions[0].shape[1] if self.needs == "proba" else 1
+            rows = spread_rows(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
+        if len(rows) < len(y):
+            predictions, y = [one[rows] for one in predictions], y[rows]
+            weight = None if weight is None else weight[rows]
+        return make(predictions, y, task, weight, self.loss)
 
     def _score_readable(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight) -> float:
         if self.row_values is not None:

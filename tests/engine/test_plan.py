@@ -74,7 +74,12 @@ def test_a_new_meta_learner_trains_no_base_member_anew(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("stage", "concerned"),
-    [("gate", {"meta/trees", "final/soft", "final/best", "final/prior"}), ("prior_vote", {"final/prior"})],
+    [
+        ("gate", {"meta/trees", "final/soft", "final/best", "final/prior"}),
+        ("prior_vote", {"final/prior"}),
+        ("greedy_vote", {"final/best"}),
+        ("weighted_vote", {"final/weighted"}),
+    ],
 )
 def test_a_new_version_of_a_choice_concerns_the_members_that_make_it(
     monkeypatch: pytest.MonkeyPatch, stage: str, concerned: set[str]
@@ -85,6 +90,7 @@ def test_a_new_version_of_a_choice_concerns_the_members_that_make_it(
     levels["meta"]["plain"] = {**trees, "inputs": ["base/*/proba"]}
     levels["final"]["hard"] = {"vote": "hard", "inputs": ["base/*/proba"]}
     levels["final"]["prior"] = {"vote": "hard", "tie": "prior", "inputs": ["meta/*"]}
+    levels["final"]["weighted"] = {"vote": "weighted", "inputs": ["base/*/proba"]}
     before = plan(levels)
     monkeypatch.setitem(FIT_VERSIONS, stage, FIT_VERSIONS[stage] + 1)
     assert changed(before, plan(levels)) == concerned

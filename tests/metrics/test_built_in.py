@@ -9,25 +9,28 @@ import sklearn.metrics as sk
 from stackfeat.errors import DataError
 from stackfeat.metrics.built_in import (
     METRICS,
-    SortedScores,
     average_precision,
     balanced_accuracy,
     brier_rows,
     confusion,
     f1,
     f1_macro,
-    mean_defined,
     pearson,
     r2,
     reweighted_auc,
     squared_log_error_rows,
 )
 from stackfeat.metrics.registry import get_metric
+from stackfeat.metrics.sorted_scores import mean_defined
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", ("bad", "good"), positive=0)
 MULTI = Task("multiclass", (10, 20, 30, 40))
 VALUE = Task("regression")
+
+
+def counted(y, decided, task):
+    return confusion(y, decided, task, None)
 
 
 def test_multiclass_auc_equals_scikit_learns_ovr():
@@ -61,30 +64,6 @@ def test_scores_of_one_class_are_nan_not_errors():
     assert get_metric("quadratic_weighted_kappa", "binary").score(y, p, BINARY) == 0.0
 
 
-def test_tied_scores_of_new_weights_are_counted_as_scikit_learn_counts_them():
-    random = np.random.default_rng(0)
-    positive, score = random.random(60) < 0.4, random.integers(0, 5, 60) / 4
-    ordered = SortedScores(positive, score)
-    for _ in range(3):
-        weight = random.integers(0, 3, 60).astype(float)
-        kept = weight > 0
-        rows = positive[kept], score[kept]
-        assert ordered.auc(weight) == pytest.approx(sk.roc_auc_score(*rows, sample_weight=weight[kept]))
-        assert ordered.average_precision(weight) == pytest.approx(
-            sk.average_precision_score(*rows, sample_weight=weight[kept])
-        )
-
-
-def test_scores_without_rows_or_without_one_of_two_classes_are_undefined():
-    for positive in (np.zeros(0, dtype=bool), np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
-        scores = SortedScores(positive, np.linspace(0, 1, len(positive)))
-        assert np.isnan(scores.auc(np.ones(len(positive))))
-        expected = 1.0 if positive.any() else np.nan
-        assert scores.average_precision(np.ones(len(positive))) == pytest.approx(expected, nan_ok=True)
-    # Weights can take a class away too.
-    assert np.isnan(SortedScores(np.array([True, False]), np.array([0.1, 0.9])).auc(np.array([1.0, 0.0])))
-
-
 def test_classes_that_no_row_has_are_left_out_of_means_over_classes():
     random = np.random.default_rng(0)
     y, p = random.choice([0, 1, 3], 80), random.dirichlet(np.ones(4), 80)
@@ -94,15 +73,16 @@ def test_classes_that_no_row_has_are_left_out_of_means_over_classes():
     assert average_precision(y, p, MULTI) == pytest.approx(np.mean(each))
     decided = p.argmax(axis=1)
     decided[decided == 2] = 3
-    assert balanced_accuracy(y, decided, MULTI) == pytest.approx(sk.balanced_accuracy_score(y, decided))
-    assert f1_macro(y, decided, MULTI) == pytest.approx(sk.f1_score(y, decided, average="macro"))
+    counts = counted(y, decided, MULTI)
+    assert balanced_accuracy(counts, MULTI) == pytest.approx(sk.balanced_accuracy_score(y, decided))
+    assert f1_macro(counts, MULTI) == pytest.approx(sk.f1_score(y, decided, average="macro"))
     assert np.isnan(mean_defined([np.nan])) and mean_defined([np.nan, 3.0]) == 3.0
 
 
 def test_a_class_that_is_predicted_and_never_occurs_counts_in_f1_and_not_in_recall():
     y, decided = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    assert balanced_accuracy(y, decided, MULTI) == 0.75
-    assert f1_macro(y, decided, MULTI) == pytest.approx(np.mean([2 / 3, 1.0, 0.0]))
+    assert balanced_accuracy(counted(y, decided, MULTI), MULTI) == 0.75
+    assert f1_macro(counted(y, decided, MULTI), MULTI) == pytest.approx(np.mean([2 / 3, 1.0, 0.0]))
 
 
 def test_counts_have_true_classes_in_rows_and_add_up_weights():
@@ -116,9 +96,9 @@ def test_counts_have_true_classes_in_rows_and_add_up_weights():
 def test_f1_is_of_the_positive_class_and_zero_where_it_neither_occurs_nor_is_predicted():
     y, decided = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     other = Task("binary", ("bad", "good"), positive=1)
-    assert f1(y, decided, BINARY) == pytest.approx(sk.f1_score(y, decided, pos_label=0))
-    assert f1(y, decided, other) == pytest.approx(sk.f1_score(y, decided, pos_label=1))
-    assert f1(np.ones(4, dtype=int), np.ones(4, dtype=int), BINARY) == 0.0
+    assert f1(counted(y, decided, BINARY), BINARY) == pytest.approx(sk.f1_score(y, decided, pos_label=0))
+    assert f1(counted(y, decided, other), other) == pytest.approx(sk.f1_score(y, decided, pos_label=1))
+    assert f1(counted(np.ones(4, dtype=int), np.ones(4, dtype=int), BINARY), BINARY) == 0.0
 
 
 def test_a_binary_brier_is_half_of_the_sum_over_both_classes():

@@ -7,26 +7,29 @@ search by coordinates starts from the solution for log-loss or squared error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from stackfeat.meta.votes.soft import WeightVote, check_predictions, soft_vote, vote_shares
+from stackfeat.meta.votes.soft import WeightVote, check_predictions, vote_shares
 from stackfeat.meta.votes.vote import VoteTarget
 from stackfeat.metrics.built_in import METRICS
-from stackfeat.metrics.incremental_scores import class_errors, error_products, row_shares, value_errors
+from stackfeat.metrics.incremental_scores import (
+    IncrementalScorer,
+    class_error_products,
+    row_shares,
+    value_error_products,
+    value_errors,
+)
 from stackfeat.metrics.metric import Metric
 from stackfeat.tasks.classification import SMALLEST_PROBABILITY
-from stackfeat.tasks.task import Task, spread_rows
-
-Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
-"""Weights to (loss, gradient)."""
+from stackfeat.tasks.task import Task
 
 SEARCH_STEPS = (0.3, 0.1, 0.03, 0.01)
 SEARCH_PASSES = 5
-SEARCH_ROWS = 20_000
 NEGLIGIBLE = 1e-6
 """Smaller weights become 0."""
 
@@ -52,7 +55,7 @@ def fit_simplex_weights(
     weight : array (n,) or None
         Of the rows.
     seed : int
-        Draws the rows that a search uses where there are more than 20,000.
+        Draws the rows that a search uses where not all can be (see `Metric.incremental_scorer`).
 
     Returns
     -------
@@ -68,14 +71,23 @@ def fit_simplex_weights(
     fitted = _minimise(objective, len(predictions))
     if metric.convex_error is not None and metric.is_on_members_scale(task, predictions):
         return fitted
-    rows = spread_rows(y, SEARCH_ROWS, seed)
-    return _search(
-        [fitted, equal], [p[rows] for p in predictions], y[rows], metric, task, _take(weight, rows)
-    )
+    return _search([fitted, equal], metric.incremental_scorer(predictions, y, task, weight, seed))
 
 
-def _take(weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if weight is None else weight[rows]
+@dataclass(frozen=True)
+class Objective:
+    """A convex loss to minimise.
+
+    Attributes
+    ----------
+    evaluate : callable
+        Of weights (n_inputs,): the loss, and its slope (n_inputs,).
+    alone : array (n_inputs,)
+        The loss of each input alone.
+    """
+
+    evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    alone: np.ndarray
 
 
 def _objective(
@@ -87,20 +99,21 @@ def _objective(
     if error == "log":
         return _log_objective(np.stack([p[np.arange(len(y)), y] for p in predictions], axis=1), shares)
     if error == "squared_proba":
-        errors = [class_errors(predictions, y, code) for code in range(task.n_outputs)]
-        return _squares_objective(error_products(errors, shares))
+        return _squares_objective(class_error_products(predictions, y, range(task.n_outputs), shares))
     if error == "absolute":
         return _absolute_objective(value_errors(predictions, y), shares)
-    return _squares_objective(error_products([value_errors(predictions, y)], shares))
+    return _squares_objective(value_error_products(predictions, y, shares))
 
 
 def _log_objective(true_class: np.ndarray, shares: np.ndarray) -> Objective:
+    alone = -(shares @ np.log(np.maximum(true_class, SMALLEST_PROBABILITY)))
+
     def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
         # The mean of `row_loss`, written out because its slope needs the clipped mean too.
         mean = np.maximum(true_class @ weights, SMALLEST_PROBABILITY)
         return -float(shares @ np.log(mean)), -((shares / mean) @ true_class)
 
-    return evaluate
+    return Objective(evaluate, alone)
 
 
 def _squares_objective(products: np.ndarray) -> Objective:
@@ -111,7 +124,7 @@ def _squares_objective(products: np.ndarray) -> Objective:
         slope = scaled @ weights
         return float(weights @ slope), 2.0 * slope
 
-    return evaluate
+    return Objective(evaluate, scaled.diagonal())
 
 
 def _absolute_objective(errors: np.ndarray, shares: np.ndarray) -> Objective:
@@ -124,16 +137,16 @@ def _absolute_objective(errors: np.ndarray, shares: np.ndarray) -> Objective:
         rounded = np.sqrt(error**2 + corner**2)
         return float(shares @ rounded), (shares * error / rounded) @ scaled
 
-    return evaluate
+    return Objective(evaluate, shares @ np.hypot(scaled, corner))
 
 
 def _minimise(objective: Objective, n_inputs: int) -> np.ndarray:
-    """Minimise on the simplex from equal weights; return the best of the solution, equal and single ones."""
+    """Minimise on the simplex from equal weights; return the best of the solution, equal weights and one input."""
     from scipy.optimize import minimize
 
     equal = np.full(n_inputs, 1.0 / n_inputs)
     solution = minimize(
-        objective,
+        objective.evaluate,
         equal,
         jac=True,
         method="SLSQP",
@@ -141,10 +154,10 @@ def _minimise(objective: Objective, n_inputs: int) -> np.ndarray:
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda w: np.ones_like(w)},
         options={"maxiter": 300, "ftol": 1e-10},
     )
-    candidates = [equal, *np.eye(n_inputs)]
+    candidates = [equal, np.eye(n_inputs)[objective.alone.argmin()]]
     if np.isfinite(solution.x).all():
         candidates.insert(0, _on_simplex(solution.x))
-    return min(candidates, key=lambda weights: objective(weights)[0])
+    return min(candidates, key=lambda weights: objective.evaluate(weights)[0])
 
 
 def _on_simplex(weights: np.ndarray) -> np.ndarray:
@@ -153,46 +166,45 @@ def _on_simplex(weights: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def _search(
-    starts: Sequence[np.ndarray],
-    predictions: Sequence[np.ndarray],
-    y: np.ndarray,
-    metric: Metric,
-    task: Task,
-    weight: np.ndarray | None,
-) -> np.ndarray:
-    """Move weight to and from one member at a time for as long as the metric gains."""
-    target = task.to_target_scale(y)
-
-    def loss_of(weights: np.ndarray) -> float:
-        mean = soft_vote(predictions, weights.tolist())
-        loss = metric.loss(target, task.to_target_scale(mean), task, weight)
-        return np.inf if np.isnan(loss) else loss
-
-    best = min(starts, key=loss_of)
-    lowest = loss_of(best)
+def _search(starts: Sequence[np.ndarray], scorer: IncrementalScorer) -> np.ndarray:
+    """Move weight to or from one member at a time, the one that gains most, for as long as the metric gains."""
+    lowest, best = np.inf, starts[-1]
+    for start in starts:
+        scorer.set(start)
+        loss = scorer.loss_of(scorer.total, scorer.size)
+        if loss < lowest:
+            lowest, best = loss, start
     for step in SEARCH_STEPS:
         for _ in range(SEARCH_PASSES):
-            before = lowest
-            for move in _moves(best, step):
-                loss = loss_of(move)
-                if loss < lowest - 1e-12 * abs(lowest):
-                    best, lowest = move, loss
-            if lowest >= before:
+            loss, moved = min(
+                _best_gift(best, step, scorer), *_takings(best, step, scorer), key=itemgetter(0)
+            )
+            if not scorer.limit(loss) < lowest:
                 break
+            lowest, best = loss, moved / moved.sum()
     return best
 
 
-def _moves(weights: np.ndarray, step: float) -> list[np.ndarray]:
-    """Return the neighbours of `weights`: `step` given to, or taken from, each member."""
-    found = []
-    for index in range(len(weights)):
-        for change in (step, -step):
-            moved = weights.copy()
-            moved[index] = max(0.0, moved[index] + change)
-            if moved.sum() > 0 and moved[index] != weights[index]:
-                found.append(moved / moved.sum())
-    return found
+def _best_gift(weights: np.ndarray, step: float, scorer: IncrementalScorer) -> tuple[float, np.ndarray]:
+    """Return the lowest loss with `step` given to one member, and the weights, which do not sum to 1."""
+    scorer.set(weights / step)
+    member, loss = scorer.best(np.arange(len(weights)))
+    moved = weights.copy()
+    moved[member] += step
+    return loss, moved
+
+
+def _takings(
+    weights: np.ndarray, step: float, scorer: IncrementalScorer
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield losses with at most `step` taken from each member that has a weight, and the weights."""
+    scorer.set(weights)
+    for member in np.flatnonzero(weights).tolist():
+        taken = min(step, float(weights[member]))
+        moved = weights.copy()
+        moved[member] -= taken
+        if moved.sum() > 0:
+            yield scorer.loss_of(scorer.total - taken * scorer.part(member), float(moved.sum())), moved
 
 
 @dataclass(frozen=True)
@@ -201,6 +213,10 @@ class WeightedVote(WeightVote):
 
     name: ClassVar[str] = "weighted"
     is_fitted: ClassVar[bool] = True
+
+    @classmethod
+    def stage(cls, options: Mapping[str, Any]) -> str | None:
+        return "weighted_vote"
 
     @classmethod
     def fit(cls, predictions: Sequence[np.ndarray], target: VoteTarget, options: Mapping[str, Any]) -> Self:

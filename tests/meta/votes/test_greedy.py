@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stackfeat.errors import UsageError
 from stackfeat.meta.votes.greedy import draw_bags, greedy_selection
-from stackfeat.metrics.registry import get_metric
+from stackfeat.metrics.metric import Metric
+from stackfeat.metrics.registry import get_metric, metric_names
 from stackfeat.tasks.task import Task, spread_rows
 
 BINARY = Task("binary", ("n", "y"), positive=0)
@@ -17,20 +18,7 @@ MULTI = Task("multiclass", (1, 2, 3, 4))
 VALUE = Task("regression")
 LOG_VALUE = Task("regression", transform="log1p")
 
-CASES = [
-    (BINARY, "log_loss"),
-    (BINARY, "brier"),
-    (BINARY, "roc_auc"),
-    (MULTI, "log_loss"),
-    (MULTI, "brier"),
-    (MULTI, "accuracy"),
-    (MULTI, "f1_macro"),
-    (VALUE, "rmse"),
-    (VALUE, "mae"),
-    (VALUE, "pearson"),
-    (LOG_VALUE, "rmsle"),
-    (LOG_VALUE, "mae"),
-]
+CASES = [(task, name) for task in (BINARY, MULTI, VALUE, LOG_VALUE) for name in metric_names(task.kind)]
 
 
 def members(task, n=150, n_inputs=9, seed=0):
@@ -44,8 +32,17 @@ def members(task, n=150, n_inputs=9, seed=0):
     return y, [p / p.sum(axis=1, keepdims=True) for p in proba]
 
 
+def same(first, second):
+    return abs(first - second) <= 1e-12 * max(abs(first), 1e-3)
+
+
+def lowest(losses):
+    """The place of the first loss that none is below."""
+    return next(place for place, loss in enumerate(losses) if loss <= min(losses) or same(loss, min(losses)))
+
+
 def naive_caruana(predictions, y, metric, task, picks, start, weight):
-    """One bag, straight from the paper: score everything, every time."""
+    """One bag, straight from the paper: score everything, every time; stop after 10 picks in vain."""
 
     def loss(chosen):
         mean = np.mean([predictions[index] for index in chosen], axis=0)
@@ -53,14 +50,13 @@ def naive_caruana(predictions, y, metric, task, picks, start, weight):
 
     order = sorted(range(len(predictions)), key=lambda index: loss([index]))[:start]
     sizes = [loss(order[: size + 1]) for size in range(len(order))]
-    chosen = order[: sizes.index(min(sizes)) + 1]
+    chosen = order[: lowest(sizes) + 1]
     losses = sizes[: len(chosen)]
-    while len(chosen) < picks:
+    while len(chosen) < picks and len(chosen) < lowest(losses) + 1 + 10:
         trials = [loss([*chosen, index]) for index in range(len(predictions))]
-        chosen.append(int(np.argmin(trials)))
-        losses.append(min(trials))
-    size = next(i for i, value in enumerate(losses) if value <= min(losses) + 1e-12 * abs(min(losses))) + 1
-    return chosen[:size]
+        chosen.append(lowest(trials))
+        losses.append(trials[chosen[-1]])
+    return chosen[: lowest(losses) + 1]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -74,6 +70,54 @@ def test_weights_are_the_naive_picks_counted(task, name, weighted):
     found = greedy_selection(predictions, y, metric, task, picks=15, bags=1, start=3, weight=weight)
     chosen = naive_caruana(predictions, y, metric, task, 15, 3, weight)
     np.testing.assert_allclose(found, np.bincount(chosen, minlength=9) / len(chosen))
+
+
+def test_copies_and_constant_members_are_picked_as_the_naive_way_picks_them():
+    y, (first, second, *_) = members(MULTI, n=40, seed=3)
+    coarse = [np.rint(one * 4) / 4 for one in (first, second)]
+    inputs = [coarse[1], coarse[0], coarse[0], coarse[1], np.full(first.shape, 0.25)]
+    for name in metric_names("multiclass"):
+        metric = get_metric(name, "multiclass")
+        found = greedy_selection(inputs, y, metric, MULTI, picks=20, bags=1)
+        chosen = naive_caruana(inputs, y, metric, MULTI, 20, 3, None)
+        np.testing.assert_allclose(found, np.bincount(chosen, minlength=5) / len(chosen), err_msg=name)
+
+
+def test_a_bag_stops_growing_after_ten_picks_in_vain():
+    y, tried = np.arange(50) % 2, []
+    good = 0.1 + 0.8 * np.eye(2)[y]
+
+    def loss_of(y, prediction, task, weight):
+        tried.append(1)
+        return float(np.mean((prediction - np.eye(2)[y]) ** 2))
+
+    metric = Metric(name="mine", needs="proba", greater_is_better=False, tasks=("binary",), function=loss_of)
+    worse = [0.5 * good + 0.5 * good[:, ::-1], good[:, ::-1]]
+    weights = greedy_selection([good, *worse], y, metric, BINARY, picks=50, bags=1, start=1)
+    np.testing.assert_array_equal(weights, [1, 0, 0])
+    # Three alone, the best again, and ten times all three.
+    assert len(tried) == 3 + 1 + 10 * 3
+
+
+def test_bags_share_what_is_known_of_their_inputs(monkeypatch):
+    y, predictions = members(MULTI, n=60, n_inputs=14)
+    metric, made = get_metric("f1_macro", "multiclass"), []
+    plain = Metric.incremental_scorer
+
+    def counting(self, predictions, *given):
+        made.append(len(predictions))
+        return plain(self, predictions, *given)
+
+    monkeypatch.setattr(Metric, "incremental_scorer", counting)
+    together = greedy_selection(predictions, y, metric, MULTI, picks=6, bags=3, seed=1)
+    assert made == [14]
+    alone = [
+        np.bincount(
+            bag[naive_caruana([predictions[i] for i in bag], y, metric, MULTI, 6, 3, None)], minlength=14
+        )
+        for bag in draw_bags(14, 3, 1)
+    ]
+    np.testing.assert_allclose(together, np.mean([counts / counts.sum() for counts in alone], axis=0))
 
 
 def test_zero_probabilities_and_odd_rows_do_not_disturb_the_products():

@@ -1,0 +1,171 @@
+"""Growing averages under metrics of order: areas under curves are at most what counts in many bins allow.
+
+In:  what `IncrementalScorer` takes.
+Out: losses. Positive rows are moved up, and others down, by as much as single precision may err, and all pairs of a
+     bin count as in order: no area is larger than that. The few candidates that may be the best are sorted.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from stackfeat.metrics.incremental_scores import HALF_ULP, BoundedScorer
+from stackfeat.metrics.sorted_scores import SortedScores, mean_defined
+
+MOST_BINS = 32_768
+TINY_SPREAD = 1e-30
+ROUNDING = 1e-11
+"""Of sums of row weights."""
+
+
+@dataclass(frozen=True)
+class OneClass:
+    """A class against the rest; of arrays of rows the positive ones come first.
+
+    Attributes
+    ----------
+    order : int64 array (n,)
+        Row numbers.
+    n_positive : int
+    weight : array (n,) or None
+    """
+
+    order: np.ndarray
+    n_positive: int
+    weight: np.ndarray | None
+
+    def totals(self) -> tuple[float, float]:
+        """Return the weights of the positive and of the other rows."""
+        if self.weight is None:
+            return float(self.n_positive), float(len(self.order) - self.n_positive)
+        return float(self.weight[: self.n_positive].sum()), float(self.weight[self.n_positive :].sum())
+
+
+class RankingScorer(BoundedScorer):
+    """What areas under curves share: bins of averages, of the class that counts or of each against the rest."""
+
+    unit = 1.0
+
+    def prepare(self) -> None:
+        n_rows, counted = len(self.y), self.task.counted_classes
+        self.classes = [one_class(self.y == code, self.weight) for code in counted]
+        self.low = float(min(one.min() for one in self.predictions))
+        self.high = float(max(one.max() for one in self.predictions))
+        # By class, then by candidate.
+        self.rough = np.empty((len(counted), len(self.predictions), n_rows), dtype=np.float32)
+        for place, code in enumerate(counted):
+            for candidate, prediction in enumerate(self.predictions):
+                self.rough[place, candidate] = prediction[self.classes[place].order, code] - self.low
+        # More bins than rows would hold nothing.
+        self.n_bins = min(MOST_BINS, 1 << max(6, n_rows.bit_length()))
+        self.values, self.narrow = np.empty(n_rows, dtype=np.float32), np.empty(n_rows, dtype=np.int32)
+        self.bins = np.empty(n_rows, dtype=np.int64)
+
+    def part(self, candidate: int) -> np.ndarray:
+        rows = zip(self.task.counted_classes, self.classes, strict=True)
+        return np.stack([self.predictions[candidate][of.order, code] for code, of in rows])
+
+    @abstractmethod
+    def area(self, of: OneClass, mean: np.ndarray) -> float:
+        """Return the area under a class's curve, NaN where undefined; lower losses are larger areas."""
+
+    @abstractmethod
+    def most(self, of: OneClass, bins: np.ndarray) -> float:
+        """Return what it is at most, given each row's bin; NaN where undefined."""
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        area = mean_defined([self.area(of, one / size) for of, one in zip(self.classes, total, strict=True)])
+        return float("inf") if np.isnan(area) else -area
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        scale, error = self._scale()
+        most = np.zeros((len(self.classes), len(candidates)))
+        for place, of in enumerate(self.classes):
+            base = (self.total[place] - self.size * self.low) * (scale / (self.size + 1)) + 1.0
+            base[: of.n_positive] += error
+            base[of.n_positive :] -= error
+            single, factor = base.astype(np.float32), np.float32(scale / (self.size + 1))
+            for number, candidate in enumerate(candidates):
+                np.multiply(self.rough[place, candidate], factor, out=self.values)
+                self.values += single
+                # By way of int32, for which there are fast instructions.
+                np.copyto(self.narrow, self.values, casting="unsafe")
+                np.copyto(self.bins, self.narrow)
+                most[place, number] = self.most(of, self.bins)
+        # Undefined of one is undefined of all.
+        defined = most[~np.isnan(most).any(axis=1)]
+        if not len(defined):
+            return np.full(len(candidates), -np.inf)
+        floors: np.ndarray = -defined.mean(axis=0) - ROUNDING
+        return floors
+
+    def _scale(self) -> tuple[float, float]:
+        """Return bins per unit of a mean, and how far rounding may move a row, in bins.
+
+        Rows are in bins 1 to n_bins; one more at each end is room for what is moved.
+        """
+        spread = self.high - self.low
+        scale = self.n_bins / spread if spread > TINY_SPREAD else 0.0
+        lost = 8 * np.finfo(np.float64).eps * scale * max(abs(self.low), abs(self.high))
+        # Of means that differ by little more than rounding nothing is known: they share a bin.
+        return (scale, 8 * HALF_ULP * self.n_bins + lost) if lost < 0.25 else (0.0, 0.25)
+
+    def count(self, of: OneClass, bins: np.ndarray, positive: bool) -> np.ndarray:
+        """Return the rows, or their weights, in each bin."""
+        rows = slice(None, of.n_positive) if positive else slice(of.n_positive, None)
+        weight = None if of.weight is None else of.weight[rows]
+        return np.bincount(bins[rows], weights=weight, minlength=self.n_bins + 2)
+
+
+class AucScorer(RankingScorer):
+    """Area under the ROC curve: the share of pairs in order, ties half."""
+
+    def area(self, of: OneClass, mean: np.ndarray) -> float:
+        return _sorted(of, mean).auc(_weight(of))
+
+    def most(self, of: OneClass, bins: np.ndarray) -> float:
+        n_positive, n_negative = of.totals()
+        if not n_positive > 0 or not n_negative > 0:
+            return float("nan")
+        below = self.count(of, bins, positive=False)
+        np.cumsum(below, out=below)
+        found = below.take(bins[: of.n_positive])
+        pairs = float(found.sum() if of.weight is None else of.weight[: of.n_positive] @ found)
+        return pairs / (n_positive * n_negative)
+
+
+class AveragePrecisionScorer(RankingScorer):
+    """Sum of precision times gain in recall."""
+
+    def area(self, of: OneClass, mean: np.ndarray) -> float:
+        return _sorted(of, mean).average_precision(_weight(of))
+
+    def most(self, of: OneClass, bins: np.ndarray) -> float:
+        n_positive, _ = of.totals()
+        if not n_positive > 0:
+            return float("nan")
+        positive = self.count(of, bins, positive=True)[::-1]
+        above = np.cumsum(self.count(of, bins, positive=False)[::-1])
+        filled = np.flatnonzero(positive)
+        gain = positive[filled]
+        # As if a bin's positive rows were a tie before its other rows.
+        found = np.cumsum(gain)
+        wrong = np.where(filled > 0, above[filled - 1], 0)
+        return float(gain @ (found / (found + wrong))) / n_positive
+
+
+def one_class(is_positive: np.ndarray, weight: np.ndarray | None) -> OneClass:
+    """Return the class whose rows these are, against the rest."""
+    order = np.concatenate([np.flatnonzero(is_positive), np.flatnonzero(~is_positive)])
+    return OneClass(order, int(is_positive.sum()), None if weight is None else weight[order])
+
+
+def _sorted(of: OneClass, mean: np.ndarray) -> SortedScores:
+    return SortedScores(np.arange(len(mean)) < of.n_positive, mean)
+
+
+def _weight(of: OneClass) -> np.ndarray:
+    return np.ones(len(of.order)) if of.weight is None else of.weight.astype(np.float64)

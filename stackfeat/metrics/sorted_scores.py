@@ -1,0 +1,74 @@
+"""Scores of one class against the rest, sorted: areas under curves, also where row weights change.
+
+In:  which rows are positive, their scores; weights of rows.
+Out: area under the ROC curve, average precision; ties are one threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FEW_ROWS = 2_000
+"""Sorted at once."""
+
+
+class SortedScores:
+    """Scores of one class sorted once, so that AUC under new row weights is a few sums.
+
+    Parameters
+    ----------
+    is_positive : bool array (n,)
+    score : float array (n,)
+    """
+
+    def __init__(self, is_positive: np.ndarray, score: np.ndarray) -> None:
+        self.order = order_of(score)
+        ordered = score[self.order]
+        self.is_positive = is_positive[self.order]
+        self.starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0.0)
+
+    def auc(self, weight: np.ndarray) -> float:
+        """Area under the ROC curve with `weight` (n,) in the original row order; NaN with one class."""
+        positive, negative = self._by_tie(weight)
+        if not positive.sum() > 0 or not negative.sum() > 0:
+            return float("nan")
+        below = np.cumsum(negative) - negative
+        return float(positive @ (below + 0.5 * negative) / (positive.sum() * negative.sum()))
+
+    def average_precision(self, weight: np.ndarray) -> float:
+        """Sum of precision times gain in recall, thresholds from high to low; NaN without positives."""
+        positive, negative = (group[::-1] for group in self._by_tie(weight))
+        if not positive.sum() > 0:
+            return float("nan")
+        found = np.cumsum(positive)
+        called = found + np.cumsum(negative)
+        precision = np.divide(found, called, out=np.zeros(len(found)), where=called > 0)
+        return float(positive @ precision / positive.sum())
+
+    def _by_tie(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ordered = weight[self.order]
+        if not len(ordered):
+            return np.zeros(0), np.zeros(0)
+        positive = np.add.reduceat(np.where(self.is_positive, ordered, 0.0), self.starts)
+        return positive, np.add.reduceat(np.where(self.is_positive, 0.0, ordered), self.starts)
+
+
+def mean_defined(values: list[float]) -> float:
+    """Mean over the classes whose value is defined; NaN where none is."""
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def order_of(values: np.ndarray) -> np.ndarray:
+    """Return the order of finite values, ties in any order; several times faster than one sort of many values.
+
+    Two radix sorts, of 16 bits each, leave little for a sort that is fast on what is nearly in order.
+    """
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    scale = float(2**32 - 1) / (high - low) if 0.0 < high - low < np.inf else 0.0
+    if len(values) < FEW_ROWS or not 0.0 < scale < np.inf:
+        return np.argsort(values)
+    fixed = ((values - low) * scale).astype(np.uint32)
+    order = np.argsort(fixed.astype(np.uint16), kind="stable")
+    order = order[np.argsort((fixed >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
+    return np.asarray(order[np.argsort(values[order], kind="stable")])
