@@ -140,6 +140,7 @@ def kappa_scorer(
     predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, loss: LossOf
 ) -> IncrementalScorer:
     """Return the scorer of `quadratic_weighted_kappa`: of counts where there are classes."""
+    # Of values there is no table of counts.
     if task.classes:
         return ConfusionScorer(predictions, y, task, weight, loss, score_of_counts=kappa_of_counts)
     return RoundedKappaScorer(predictions, y, task, weight, loss)

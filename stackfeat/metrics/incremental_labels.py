@@ -17,6 +17,9 @@ import numpy as np
 from stackfeat.metrics.incremental_scores import CHUNK_CELLS, IncrementalScorer
 from stackfeat.tasks.task import Task
 
+MANY_ROWS = 0.2
+"""Of all rows: where more may turn, a prediction is read as a whole."""
+
 SLACK = 1e-12
 """Sums of probabilities that differ by no more than this (relative) may be ties of means."""
 
@@ -42,7 +45,8 @@ class Block:
 
     def turned(self, prediction: np.ndarray, slack: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return which rows a candidate turns, and the cells that win; then the rows too close to call."""
-        values = prediction.take(self.cells)
+        # All cells exist; that they do is not checked one by one.
+        values = prediction.take(self.cells, mode="clip")
         values += self.total
         if len(values) == 2:
             ahead = np.subtract(values[1], values[0], out=values[1])
@@ -88,25 +92,43 @@ class LabelScorer(IncrementalScorer):
         return super().loss_of(total.T, size)
 
     def losses(self, candidates: np.ndarray) -> np.ndarray:
+        if not self.total.any():
+            return np.asarray([self._loss_alone(self.predictions[one]) for one in candidates])
         leader = first_largest(self.total)
         leading = self.bins(self.y, leader)
         counts = self._count(leading, slice(None))
         blocks = list(self._blocks(leader))
-        return np.asarray([self._loss(leading, counts, blocks, int(one)) for one in candidates])
+        many = sum(len(block.rows) for block in blocks) > MANY_ROWS * len(self.y)
+        found = []
+        for candidate in candidates:
+            prediction = self.predictions[candidate]
+            if many:
+                # Read in order, which memory is built for; what is picked out of it then comes from the cache.
+                prediction.max()
+            rows, codes = self._turned(blocks, prediction)
+            turned = self._count(self.bins(self.y[rows], codes), rows) - self._count(leading[rows], rows)
+            found.append(self._loss(counts + turned))
+        return np.asarray(found)
 
-    def _loss(
-        self, leading: np.ndarray, counts: np.ndarray, blocks: Sequence[Block], candidate: int
-    ) -> float:
-        prediction, counts = self.predictions[candidate], counts.copy()
-        for block in blocks:
-            rows, cells, close = block.turned(prediction, SLACK * (self.size + 1))
-            codes = cells - rows * self.task.n_outputs
-            if len(close):
-                # Equal means are a tie even where rounding keeps the sums apart.
-                means = (self.total[:, close] + prediction[close].T) / (self.size + 1)
-                rows, codes = np.concatenate([rows, close]), np.concatenate([codes, first_largest(means)])
-            counts -= self._count(leading[rows], rows)
-            counts += self._count(self.bins(self.y[rows], codes), rows)
+    def _turned(self, blocks: Sequence[Block], prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows whose labels a candidate turns, or may turn, and their labels with it."""
+        nothing = np.zeros(0, dtype=np.int64)
+        turned = [block.turned(prediction, SLACK * (self.size + 1)) for block in blocks]
+        rows, cells, close = map(np.concatenate, zip((nothing,) * 3, *turned, strict=True))
+        codes = cells - rows * self.task.n_outputs
+        if len(close):
+            # Equal means are a tie even where rounding keeps the sums apart.
+            means = (self.total[:, close] + prediction[close].T) / (self.size + 1)
+            rows, codes = np.concatenate([rows, close]), np.concatenate([codes, first_largest(means)])
+        return rows, codes
+
+    def _loss_alone(self, prediction: np.ndarray) -> float:
+        step = max(1, CHUNK_CELLS // prediction.shape[1])
+        chunks = (prediction[start : start + step] for start in range(0, len(prediction), step))
+        codes = np.concatenate([first_largest(np.ascontiguousarray(chunk.T)) for chunk in chunks])
+        return self._loss(self._count(self.bins(self.y, codes), slice(None)))
+
+    def _loss(self, counts: np.ndarray) -> float:
         score = self.score(counts)
         return float("inf") if np.isnan(score) else -score
 
@@ -119,7 +141,7 @@ class LabelScorer(IncrementalScorer):
         is_open = self._open_cells()
         # The leader may be out of reach of what beats it, and comes first anyway.
         is_open[leader, np.arange(len(leader))] = False
-        n_others = np.add.reduce(is_open, axis=0, dtype=np.int32)
+        n_others = np.add.reduce(is_open, axis=0, dtype=np.uint8 if len(is_open) < 256 else np.int32)
         width, narrower = 2, 1
         while narrower < len(is_open):
             width = min(width, len(is_open))
@@ -202,7 +224,9 @@ def extremes(predictions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]
 
 def first_largest(values: np.ndarray) -> np.ndarray:
     """Return the first largest row of each column, int64: `argmax` over few rows, many columns at a time."""
-    best, found = values[0].copy(), np.zeros(values.shape[1], dtype=np.int32)
+    # Small numbers are written faster.
+    small = np.uint8 if len(values) < 256 else np.int32
+    best, found = values[0].copy(), np.zeros(values.shape[1], dtype=small)
     for row, value in enumerate(values[1:], 1):
         np.copyto(found, row, where=value > best)
         np.maximum(best, value, out=best)

@@ -52,6 +52,8 @@ class IncrementalScorer:
         Sum of the parts (`part`) in the average.
     size : float
         How many they are; with `set` the sum of their weights.
+    alone : dict of int to float
+        Losses of candidates alone that are known.
     """
 
     unit: ClassVar[float] = 0.0
@@ -69,6 +71,7 @@ class IncrementalScorer:
         self.prepare()
         self.total = np.zeros(self.part(0).shape)
         self.size = 0.0
+        self.alone: dict[int, float] = {}
 
     def prepare(self) -> None:
         """Work out what the candidates are known by."""
@@ -109,6 +112,14 @@ class IncrementalScorer:
         place = self.first_best(losses)
         return int(candidates[place]), float(losses[place])
 
+    def best_alone(self, candidates: np.ndarray, n: int) -> list[int]:
+        """Empty the average; return the `n` candidates that are best alone, the best first."""
+        self.reset()
+        new = np.asarray([one for one in candidates.tolist() if one not in self.alone], dtype=np.int64)
+        if len(new):
+            self.alone.update(zip(new.tolist(), self.losses(new).tolist(), strict=True))
+        return sorted(candidates.tolist(), key=self.alone.__getitem__)[:n]
+
     def first_best(self, losses: np.ndarray | Sequence[float]) -> int:
         """Return the place of the first of losses that is the lowest but for rounding."""
         losses = np.asarray(losses)
@@ -137,6 +148,17 @@ class BoundedScorer(IncrementalScorer):
             limit = min(limit, self.limit(float(losses[place])))
         place = self.first_best(losses)
         return int(candidates[place]), float(losses[place])
+
+    def best_alone(self, candidates: np.ndarray, n: int) -> list[int]:
+        self.reset()
+        floors = self.floors(candidates)
+        order = floors.argsort(kind="stable")
+        best: list[int] = []
+        for tried in range(n, len(order) + n, n):
+            best = super().best_alone(np.sort(candidates[order[:tried]]), n)
+            if tried >= len(order) or self.alone[best[-1]] < floors[order[tried]]:
+                break
+        return best
 
 
 class SinglePrecisionScorer(BoundedScorer):

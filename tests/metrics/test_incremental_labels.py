@@ -38,6 +38,9 @@ def test_only_rows_and_classes_that_may_win_are_read():
     first, second = watched([sure, split]), watched([[0.9, 0.1, 0.0], [0.4, 0.5, 0.1]])
     scorer = scorer_of([first, second], [0, 1])
     np.testing.assert_array_equal(scorer.losses(np.arange(2)), [-0.5, -1.0])
+    assert not first.taken
+    scorer.add(1)
+    np.testing.assert_array_equal(scorer.losses(np.arange(2)), [-0.5, -1.0])
     # Of the second row the first two classes; the first row is known without looking.
     assert set(first.taken) == set(second.taken) == {3, 4}
 

@@ -262,3 +262,19 @@ def test_products_of_errors_give_the_squared_error_of_every_average():
         assert weights @ products @ weights == pytest.approx(shares @ (errors**2).sum(axis=1))
         errors = weights @ p[:, :, 0] - y
         assert weights @ of_values @ weights == pytest.approx(shares @ errors**2)
+
+
+@given(
+    seed=st.integers(0, 10**6), n_candidates=st.integers(2, 9), n=st.integers(1, 9), grid=grids, kind=kinds
+)
+@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize(("metric", "task"), EVERY)
+def test_those_that_are_best_alone_come_in_their_order(metric, task, seed, n_candidates, n, grid, kind):
+    y, predictions = drawn(task, seed, 25, n_candidates, grid)
+    scorer = metric.incremental_scorer(predictions, y, task, row_weights(kind, 25), seed=0)
+    everyone = np.arange(n_candidates)
+    order = scorer.losses(everyone).argsort(kind="stable")
+    scorer.add(1)
+    assert scorer.best_alone(everyone, n) == order[:n].tolist()
+    assert scorer.best_alone(everyone[1:], n) == order[order > 0][:n].tolist()
+    assert scorer.size == 0

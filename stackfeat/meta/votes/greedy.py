@@ -75,12 +75,9 @@ def greedy_selection(
     n_inputs = len(predictions)
     drawn = draw_bags(n_inputs, bags, seed)
     scorer = metric.incremental_scorer(predictions, y, task, weight, derive_seed(seed, "greedy rows"))
-    # Bags share what is known of their inputs, and the inputs' own losses.
-    alone = scorer.losses(np.arange(n_inputs))
     weights = np.zeros(n_inputs)
     for bag in drawn:
-        ranking = bag[alone[bag].argsort(kind="stable")]
-        chosen = _grow(scorer, bag, ranking[: min(start, picks)].tolist(), picks)
+        chosen = _grow(scorer, bag, picks, start)
         weights += np.bincount(chosen, minlength=n_inputs) / (len(chosen) * len(drawn))
     shares: np.ndarray = weights / weights.sum()
     return shares
@@ -99,9 +96,9 @@ def draw_bags(n_inputs: int, bags: int, seed: int) -> list[np.ndarray]:
     ]
 
 
-def _grow(scorer: IncrementalScorer, bag: np.ndarray, ranking: Sequence[int], picks: int) -> list[int]:
+def _grow(scorer: IncrementalScorer, bag: np.ndarray, picks: int, start: int) -> list[int]:
     """Return the picks up to the best size."""
-    chosen, losses = _start(scorer, ranking)
+    chosen, losses = _start(scorer, scorer.best_alone(bag, min(start, picks)))
     while len(chosen) < picks and len(chosen) - scorer.first_best(losses) <= PATIENCE:
         best, loss = scorer.best(bag)
         scorer.add(best)

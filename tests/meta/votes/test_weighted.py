@@ -1,5 +1,7 @@
 """Vote weights lie on the simplex and are the best ones there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -121,3 +123,48 @@ def test_a_useless_member_gets_nothing():
     noise = np.random.default_rng(9).dirichlet(np.ones(3) * 0.3, size=500)
     weights = fit_simplex_weights([*predictions, noise], y, get_metric("log_loss", "multiclass"), MULTI)
     assert weights[-1] < 0.05
+
+
+def naive_search(starts, predictions, y, metric, task, row_weight):
+    """Every neighbour of the weights, scored from scratch; the best one is the next, until none is better."""
+    best = min(starts, key=lambda w: loss_of(w, predictions, y, metric, task, row_weight))
+    lowest = loss_of(best, predictions, y, metric, task, row_weight)
+    for step in (0.3, 0.1, 0.03, 0.01):
+        for _ in range(5):
+            moves = [best + step * one for one in np.eye(len(best))]
+            moves += [np.maximum(best - step * one, 0.0) for one in np.eye(len(best))]
+            losses = [
+                loss_of(w, predictions, y, metric, task, row_weight) if w.sum() > 0 else np.inf for w in moves
+            ]
+            if not min(losses) < lowest - 1e-12:
+                break
+            lowest = min(losses)
+            best = moves[int(np.argmin(losses))] / moves[int(np.argmin(losses))].sum()
+    return best, lowest
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(BINARY, "roc_auc"), (BINARY, "average_precision"), (MULTI, "mcc"), (VALUE, "pearson")],
+)
+def test_searched_weights_score_as_a_naive_search_does(task, name, weighted):
+    y, predictions = members(task, n=150, n_inputs=6, seed=8)
+    row_weight = np.random.default_rng(0).uniform(0.1, 2, len(y)) if weighted else None
+    usual, metric = get_metric(task.row_metric, task.kind), get_metric(name, task.kind)
+    starts = [fit_simplex_weights(predictions, y, usual, task, row_weight), np.full(6, 1 / 6)]
+    _, expected = naive_search(starts, predictions, y, metric, task, row_weight)
+    found = fit_simplex_weights(predictions, y, metric, task, row_weight)
+    assert loss_of(found, predictions, y, metric, task, row_weight) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_search_over_many_members_scores_few_averages_from_scratch():
+    y, predictions = members(MULTI, n=60, n_inputs=80, seed=2)
+    metric, scored = get_metric("f1_macro", "multiclass"), []
+
+    def counting(*given):
+        scored.append(1)
+        return metric.function(*given)
+
+    fit_simplex_weights(predictions, y, replace(metric, function=counting), MULTI)
+    assert 0 < len(scored) < 5 * len(predictions)
