@@ -158,7 +158,11 @@ def scaffold_config(
     options = DataOptions(
         train=str(train), target=target, id=wishes.id, encoding=wishes.encoding, inputs=inputs
     )
-    frame = read_frame(str(train), options)
+    try:
+        frame = read_frame(str(train), options)
+    except DataError as error:
+        # Here the option is one of the command line.
+        raise DataError(str(error).replace("set data.encoding,", "set --encoding,")) from error
     _check_columns(frame, train, target, wishes)
     for path in (test, sample_submission):
         if path is not None and not str(path).startswith(BUILTIN):

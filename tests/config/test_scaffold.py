@@ -365,3 +365,12 @@ def test_folders_that_a_config_may_not_lead_to_by_itself_are_named(
     inside, outside, link = Path("in/t.csv"), Path("../data/t.csv"), Path("link.csv")
     assert folders_outside([inside, None, Path("sklearn:iris")], project) == []
     assert folders_outside([inside, outside, link], project) == [Path("../data")]
+
+
+def test_the_remedy_for_another_encoding_is_an_option_of_init(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", city=["Köln", "Ulm"] * 60)
+    path.write_bytes(path.read_text("utf-8").encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not UTF-8 .*; set --encoding, such as cp1252 or latin-1"):
+        scaffold_config(path, "y")
+    config = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(encoding="latin-1")))
+    assert config.data.encoding == "latin-1"
