@@ -183,6 +183,7 @@ WAYS: dict[str, Callable[[int], dict[str, Any]]] = {
     "root-ema": way(by_root(5e-3), ema=0.99),
     "root-drop3": way(by_root(5e-3), net_params={"dropout": 0.3}),
     "root-smooth": way(by_root(5e-3), scaling="standard"),
+    **{name: lambda n_rows, name=name: {"scaling": name} for name in ("quantile", "standard", "clipped")},
 }
 
 

@@ -52,9 +52,9 @@ class NetOptions(MemberOptions):
     train: TrainOptions = TrainOptions()
     emit: tuple[EmitItem, ...] | Literal["auto"] = "auto"
     seeds: int = Field(1, ge=1, le=100, description="Nets per fold; their predictions are averaged.")
-    scaling: Literal["auto", "quantile", "standard", "none"] = Field(
+    scaling: Literal["auto", "quantile", "standard", "clipped", "none"] = Field(
         "auto",
-        description="Of numeric columns; auto: quantile, and none (as they are) for nets with weights.",
+        description="Of numeric columns; auto: clipped on at most 200 rows, else quantile; with weights none.",
     )
     output: Literal["auto", "logits", "proba", "log_proba", "value"] = "auto"
     output_item: int | str = Field(
@@ -127,11 +127,9 @@ class NetOptions(MemberOptions):
         return self.weights is not None and "train" in self.model_fields_set
 
     @property
-    def chosen_scaling(self) -> Literal["quantile", "standard", "none"]:
-        """`scaling` with `auto` resolved."""
-        if self.scaling != "auto":
-            return self.scaling
-        return "quantile" if self.weights is None else "none"
+    def chosen_scaling(self) -> Literal["auto", "quantile", "standard", "clipped", "none"]:
+        """`scaling`, which is `none` with weights where nothing is given; other `auto` is for rows to say."""
+        return "none" if self.scaling == "auto" and self.weights is not None else self.scaling
 
     def member(self, trust_code: bool = False) -> Member:
         learner = "net:NetMember" if self.weights is None else "checkpoint:CheckpointMember"

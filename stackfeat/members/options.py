@@ -37,7 +37,7 @@ else:
     VoteName = Literal[tuple(VOTES)]
 
 VERSIONS = {
-    "net": 2,  # of nets alone: how their layers are read, what `auto` means for their training
+    "net": 3,  # of nets alone: how their layers are read, what `auto` means for their training and scaling
     "gated_linear": 2,  # of its fits alone: a new meta-learner trains no net anew
     "gate": 1,  # of fits of other estimators that judge feature blocks
     "rounds": 1,  # of fits of boosting that finds its number of rounds, or stops early

@@ -68,7 +68,7 @@ NET_CONSTRAINTS: dict[str, Any] = {
     "ema": [Interval(Real, 0, 1, closed="neither"), None],
     "mixup": [_POSITIVE, None],
     "cutmix": [_POSITIVE, None],
-    "scaling": [StrOptions({"quantile", "standard", "none"})],
+    "scaling": [StrOptions({"auto", "quantile", "standard", "clipped", "none"})],
     "output": [StrOptions({"auto", "logits", "proba", "log_proba", "value"})],
     "seeds": [Interval(Integral, 1, 100, closed="both")],
     "warm_start": ["boolean"],
@@ -108,7 +108,7 @@ class BaseNet(HasModule):
     ema: float | None = None
     mixup: float | None = None
     cutmix: float | None = None
-    scaling: str = "quantile"
+    scaling: str = "auto"
     output: str = "auto"
     seeds: int = 1
     warm_start: bool = False
@@ -320,8 +320,9 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         best epoch on a stratified share of the rows and trains again on all of them; ``inner`` keeps that model.
         True is ``refit`` with a patience of 10 unless given, False is ``fixed``.
     class_weight : {"none", "balanced"}, dict or None, default=None
-    scaling : {"quantile", "standard", "none"}, default="quantile"
-        Preparation of 2-D numeric columns. ``none`` hands the array to the net as it is.
+    scaling : {"auto", "quantile", "standard", "clipped", "none"}, default="auto"
+        Preparation of 2-D numeric columns; ``auto`` is ``clipped`` on at most 200 rows, else ``quantile``. ``none``
+        hands the array to the net as it is.
     output : {"auto", "logits", "proba", "log_proba"}, default="auto"
         What ``forward`` returns; ``auto`` looks at the output of a few rows.
     seeds : int, default=1

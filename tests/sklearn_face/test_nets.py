@@ -20,6 +20,7 @@ from torch import nn
 
 import stackfeat as sf
 from stackfeat.errors import DataError, MemberError, TapError
+from stackfeat.members.net_options import NetOptions
 from stackfeat.nets.options import TrainOptions
 
 RNG = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def test_defaults_are_those_of_a_config() -> None:
     options = sf.NetClassifier().net_options("binary")
     assert options.train == TrainOptions()
     assert sf.NetRegressor().net_options("regression").train == TrainOptions()
-    assert options.net == "mlp" and options.scaling == "quantile"
+    assert options.net == "mlp" and options.scaling == NetOptions(net="mlp").scaling == "auto"
 
 
 def test_parameters_reach_training() -> None:

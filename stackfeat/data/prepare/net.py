@@ -7,7 +7,7 @@ Out: numbers near a standard normal as float32 (with an indicator where values w
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from scipy.special import ndtri
@@ -16,7 +16,11 @@ from stackfeat.data.prepare import Preparer, renumber, seen_levels
 from stackfeat.data.samples import ArrayInput, LazyRows, Table, chunk_rows
 from stackfeat.errors import UsageError
 
-Scaling = Literal["quantile", "standard", "none"]
+Scaling = Literal["quantile", "standard", "clipped", "none"]
+FEW_ROWS = 200
+"""On at most so many rows ``auto`` is ``clipped``: quantiles of few are rough."""
+CLIPPED_AT = 3.0
+_LARGEST = 1e6
 _MOST_ROWS = 100_000
 _MOST_KNOTS = 1000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -31,7 +35,8 @@ class NetPrepare(Preparer):
     ``scaling="quantile"`` maps each number through its empirical distribution to a normal one. Equal
     values share the middle of their ranks, so a column of many zeros has no far-off peak, as it has
     with scikit-learn's `QuantileTransformer`. ``scaling="standard"`` subtracts the mean and divides
-    by the spread. Missing numbers become 0, with an indicator column where any were missing in `fit`.
+    by the spread; ``"clipped"`` also takes ``z / sqrt(1 + (z / 3)^2)`` of that, which is never beyond 3, as in
+    RealMLP (arXiv:2407.04491). Missing numbers become 0, with an indicator column where any were missing in `fit`.
     ``scaling="none"`` leaves numbers, and missing ones, as they are.
 
     Attributes
@@ -67,18 +72,22 @@ class NetPrepare(Preparer):
         """Columns of `one_hot`."""
         return sum(self.cardinalities)
 
-    def fit(self, table: Table, scaling: Scaling = "quantile", seed: int = 0) -> Self:
+    def fit(self, table: Table, scaling: Scaling | Literal["auto"] = "quantile", seed: int = 0) -> Self:
         """Learn distributions, missing columns and levels from these rows alone.
 
         Parameters
         ----------
         table : Table
-        scaling : {"quantile", "standard", "none"}
+        scaling : {"auto", "quantile", "standard", "clipped", "none"}
+            ``auto``: ``clipped`` on at most 200 rows, else ``quantile``.
         seed : int
             Picks the rows that quantiles are taken from where there are more than 100,000.
         """
-        if scaling not in ("quantile", "standard", "none"):
-            raise UsageError(f"scaling must be 'quantile', 'standard' or 'none'; got {scaling!r}")
+        if scaling == "auto":
+            scaling = "clipped" if len(table.numeric) <= FEW_ROWS else "quantile"
+        if scaling not in get_args(Scaling):
+            names = ", ".join(map(repr, ("auto", *get_args(Scaling))))
+            raise UsageError(f"scaling must be one of {names}; got {scaling!r}")
         self.scaling = scaling
         if scaling == "none":
             if table.code_names:
@@ -136,6 +145,9 @@ class NetPrepare(Preparer):
             return table.numeric.astype(np.float32), np.zeros(table.codes.shape, dtype=np.int64)
         missing = np.isnan(table.numeric)
         scaled = np.where(missing, 0.0, (self._curved(table.numeric) - self.shift) / self.spread)
+        if self.scaling == "clipped":
+            scaled = np.clip(scaled, -_LARGEST, _LARGEST)  # the square of a huge number is infinite
+            scaled /= np.sqrt(1 + (scaled / CLIPPED_AT) ** 2)
         numeric = np.hstack([scaled, missing[:, self.indicated]]).astype(np.float32)
         codes = np.zeros(table.codes.shape, dtype=np.int64)
         for j, seen in enumerate(self.seen):

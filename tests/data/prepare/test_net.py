@@ -56,11 +56,33 @@ def test_zero_inflated_and_extreme_columns_stay_near_a_standard_normal() -> None
     )
     values[0, 1] = 3e38
     table = Table(values, ("a", "b"), np.zeros((1000, 0), dtype=np.int32), (), ())
-    for scaling in ("quantile", "standard"):
+    for scaling in ("quantile", "standard", "clipped"):
         numeric = NetPrepare().fit(table, scaling=scaling).transform(table)[0]  # type: ignore[arg-type]
         assert np.isfinite(numeric).all()
-        np.testing.assert_allclose(numeric.mean(axis=0), 0, atol=1e-4)
+        if scaling != "clipped":
+            np.testing.assert_allclose(numeric.mean(axis=0), 0, atol=1e-4)
     assert np.abs(NetPrepare().fit(table).transform(table)[0]).max() < 7
+
+
+def test_clipped_scaling_is_the_standard_one_bent_towards_three() -> None:
+    values = np.random.default_rng(6).standard_t(2, (120, 2))
+    values[3, 1] = np.nan
+    table = Table(values, ("a", "b"), np.zeros((120, 0), dtype=np.int32), (), ())
+    standard = np.nan_to_num(StandardScaler().fit_transform(values))
+    prepare = NetPrepare().fit(table, "clipped")
+    found = prepare.transform(table)[0]
+    np.testing.assert_allclose(found[:, :2], 3 * np.sin(np.arctan(standard / 3)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[:, 2], np.isnan(values[:, 1]))
+    far = Table(np.array([[1e300, -1e300]]), ("a", "b"), np.zeros((1, 0), dtype=np.int32), (), ())
+    np.testing.assert_allclose(prepare.transform(far)[0][0, :2], [3, -3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_rows", "scaling"), [(200, "clipped"), (201, "quantile")])
+def test_auto_scaling_takes_quantiles_where_there_are_enough_rows(n_rows: int, scaling: str) -> None:
+    values = np.random.default_rng(0).normal(size=(n_rows, 1))
+    prepare = NetPrepare().fit(Table(values, ("a",), np.zeros((n_rows, 0), dtype=np.int32), (), ()), "auto")
+    assert prepare.scaling == scaling
+    assert NetPrepare.from_bytes(prepare.to_bytes()).scaling == scaling
 
 
 def test_columns_are_handed_to_a_net_as_they_are_without_scaling() -> None:
