@@ -54,7 +54,7 @@ class NetOptions(MemberOptions):
     seeds: int = Field(1, ge=1, le=100, description="Nets per fold; their predictions are averaged.")
     scaling: Literal["auto", "quantile", "standard", "clipped", "none"] = Field(
         "auto",
-        description="Of numeric columns; auto: clipped on at most 200 rows, else quantile; with weights none.",
+        description="Of numeric columns; auto: clipped on at most 100 rows, else quantile; with weights none.",
     )
     output: Literal["auto", "logits", "proba", "log_proba", "value"] = "auto"
     output_item: int | str = Field(

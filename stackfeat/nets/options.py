@@ -42,7 +42,7 @@ FULL_RATE_STEPS = 160
 FEW_STEPS = 100
 """Fewer steps than that are worth a warning."""
 
-SEARCHED_ROWS = range(50, 5001)
+SEARCHED_ROWS = range(50, 50_001)
 """On so many training rows ``epochs: auto`` asks an inner split how many."""
 
 SEARCHED_STEPS = 2000
@@ -163,7 +163,7 @@ class TrainOptions(Options):
         return Pace(epochs, size, lr, n_batches)
 
     def searches_epochs(self, n_rows: int) -> bool:
-        """Whether an inner split says how many epochs: nothing is given of their number, and rows are few."""
+        """Whether an inner split says how many epochs: none are given, and rows are neither too few nor too many."""
         is_open = self.epochs == "auto" and self.patience is None and self.early_stopping == "auto"
         return is_open and n_rows in SEARCHED_ROWS
 

@@ -313,7 +313,7 @@ class NetClassifier(ClassifierMixin, BaseNet):
     epochs, batch_size, largest_batch, lr, base_lr, weight_decay, schedule, warmup, clip_norm, label_smoothing, \
 loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix
         As ``train`` of a config. ``"auto"`` is what suits the net and the number of rows: batches of a tenth of them,
-        a rate to match, and from 50 to 5,000 rows as many epochs as an inner split says (see docs/training.md).
+        a rate to match, and from 50 to 50,000 rows as many epochs as an inner split says (see docs/training.md).
         What is given is used as it is.
     early_stopping : {"auto", "fixed", "refit", "inner"} or bool, default="auto"
         ``auto``: ``refit`` where `patience` is given, else as many epochs as `epochs` says. ``refit`` finds the
@@ -321,7 +321,7 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         True is ``refit`` with a patience of 10 unless given, False is ``fixed``.
     class_weight : {"none", "balanced"}, dict or None, default=None
     scaling : {"auto", "quantile", "standard", "clipped", "none"}, default="auto"
-        Preparation of 2-D numeric columns; ``auto`` is ``clipped`` on at most 200 rows, else ``quantile``. ``none``
+        Preparation of 2-D numeric columns; ``auto`` is ``clipped`` on at most 100 rows, else ``quantile``. ``none``
         hands the array to the net as it is.
     output : {"auto", "logits", "proba", "log_proba"}, default="auto"
         What ``forward`` returns; ``auto`` looks at the output of a few rows.

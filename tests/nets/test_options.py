@@ -125,11 +125,14 @@ def test_every_net_makes_enough_steps_on_few_rows(name: str) -> None:
         assert pace.lr <= train.base_lr
 
 
-def test_epochs_are_searched_where_none_are_given_and_rows_are_few() -> None:
-    assert [n for n in (10, 49, 50, 891, 5000, 5001, 10**5) if TrainOptions().searches_epochs(n)] == [
+def test_epochs_are_searched_where_none_are_given_from_50_to_50000_rows() -> None:
+    assert [
+        n for n in (10, 49, 50, 891, 5001, 50_000, 50_001, 10**6) if TrainOptions().searches_epochs(n)
+    ] == [
         50,
         891,
-        5000,
+        5001,
+        50_000,
     ]
     for given in ({"epochs": 60}, {"patience": 10}, {"early_stopping": "fixed"}):
         assert not TrainOptions(**given).searches_epochs(891)

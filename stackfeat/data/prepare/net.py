@@ -17,7 +17,7 @@ from stackfeat.data.samples import ArrayInput, LazyRows, Table, chunk_rows
 from stackfeat.errors import UsageError
 
 Scaling = Literal["quantile", "standard", "clipped", "none"]
-FEW_ROWS = 200
+FEW_ROWS = 100
 """On at most so many rows ``auto`` is ``clipped``: quantiles of few are rough."""
 CLIPPED_AT = 3.0
 _LARGEST = 1e6
@@ -79,7 +79,7 @@ class NetPrepare(Preparer):
         ----------
         table : Table
         scaling : {"auto", "quantile", "standard", "clipped", "none"}
-            ``auto``: ``clipped`` on at most 200 rows, else ``quantile``.
+            ``auto``: ``clipped`` on at most 100 rows, else ``quantile``.
         seed : int
             Picks the rows that quantiles are taken from where there are more than 100,000.
         """

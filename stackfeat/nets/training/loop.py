@@ -63,7 +63,7 @@ class Training:
         The same seed, threads and device give the same bytes.
     inner : pair of int arrays, optional
         Positions of fitting and of validation rows among those given; needed for early stopping, and used by
-        ``epochs: auto`` where rows are few.
+        ``epochs: auto`` on up to 50,000 rows.
     should_stop : callable, optional
         Asked after every epoch; True ends training with what is there.
     snapshots : Snapshots, optional
