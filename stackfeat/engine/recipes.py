@@ -167,7 +167,7 @@ class MemberRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRecipe(MemberRecipe, stage="fit", version=9):
+class FitRecipe(MemberRecipe, stage="fit", version=10):
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
 
     repeat: int

@@ -155,18 +155,15 @@ class Softmax:
         curvature = self.curvature(linear_scores(design, start, offset), weight)
         lower = _factor(gram / total * curvature, ridge[:, 0])
         row_weight = (weight / total).astype(design.dtype)
-        columns = np.ascontiguousarray(design.T)
-        shift = None if offset is None else np.ascontiguousarray(offset.T, dtype=design.dtype)
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
-            scores = coefficients.T.astype(design.dtype) @ columns
-            scores += 0 if shift is None else shift
+            scores = np.ascontiguousarray(linear_scores(design, coefficients, offset).T)
             value, residual = self.value_and_residual(scores, weight / total)
             away = coefficients - centre
             value += 0.5 * float(np.sum(ridge * away**2))
             residual *= row_weight
-            slope = ridge * away - (columns @ residual.T).astype(np.float64)
+            slope = ridge * away - (residual @ design).T.astype(np.float64)
             return value, solve_triangular(lower, slope, lower=True).ravel()
 
         options = {
