@@ -115,7 +115,7 @@ def test_the_recipe_of_a_file_format_gives_a_file_format(tmp_path: Path) -> None
     (tmp_path / name).write_text(code, "utf-8")
     table = tmp_path / "stackfeat/data/files/tables.py"
     insert(
-        table, "from stackfeat.data.files.parsing", "from stackfeat.data.files.json_lines import JsonLines\n"
+        table, "from stackfeat.data.files.packing", "from stackfeat.data.files.json_lines import JsonLines\n"
     )
     insert(table, ") for suffix in format_.suffixes", ", JsonLines()")
     write = 'lambda frame, path: frame.to_json(path, orient="records", lines=True)'

@@ -50,6 +50,9 @@ SEARCHED_STEPS = 2000
 
 SEARCH_PATIENCE = 20
 
+LEAST_SEARCHED_STEPS = 30
+"""A search never asks for fewer steps than that."""
+
 SMOOTHED_EPOCHS = 5
 
 TOLERANCE = 0.05

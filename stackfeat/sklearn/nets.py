@@ -351,11 +351,11 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> net = NetClassifier("mlp", net_params={"hidden": [16]}, random_state=0).fit(X[::2], y[::2])
+    >>> net = NetClassifier("mlp", net_params={"hidden": [64, 64]}, random_state=0).fit(X[::2], y[::2])
     >>> net.score(X[1::2], y[1::2]) > 0.92
     True
     >>> net.embed(X[:2])["penultimate"].shape
-    (2, 16)
+    (2, 64)
     """
 
     _: KW_ONLY

@@ -26,7 +26,7 @@ from stackfeat.layers.taps.refusals import explained
 from stackfeat.layers.taps.runtime import evaluating, pick_device, pinned, plain_transformers
 from stackfeat.nets.build import NetSpec
 from stackfeat.nets.fitted import Arrays, FittedNet, arrange
-from stackfeat.nets.options import FEW_STEPS, TrainOptions, epochs_of
+from stackfeat.nets.options import LEAST_SEARCHED_STEPS, TrainOptions, epochs_of
 from stackfeat.nets.outputs import (
     Head,
     OutputKind,
@@ -274,7 +274,7 @@ class NetTrainer:
         assert inner is not None
         options = self.training.options.search(len(inner[0]))
         report = self.with_options(options).train("inner", *inner)[2]
-        enough = -(-FEW_STEPS // self.training.options.pace(len(self.data.y)).n_batches)
+        enough = -(-LEAST_SEARCHED_STEPS // self.training.options.pace(len(self.data.y)).n_batches)
         return self.fit_for(max(epochs_of(report.validation_losses), enough), report.lr)
 
     def fit_for(self, epochs: int, lr: float) -> Trained:
