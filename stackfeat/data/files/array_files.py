@@ -34,6 +34,9 @@ COLUMN_KINDS = "biufSUMm"
 _BOMB_BYTES, _BOMB_RATIO = 2**28, 300
 """Deflate makes a file of zeros a thousand times smaller, and hardly any data three hundred times."""
 
+MOST_CODE, FIRST_SURROGATE, LAST_SURROGATE = 0x10FFFF, 0xD800, 0xDFFF
+"""Of Unicode: the largest number of a character, and those that are none."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -204,7 +207,20 @@ class Npz(Format):
         found = _arrays_of_columns(archive, options, n_rows, claimed | ({"X"} if columns else set()))
         columns |= dict(zip(found.values(), archive.read_each(found, "a column"), strict=True))
         with parsing(path, "must hold columns of numbers, text or dates", "leave the others away"):
+            for name, column in columns.items():
+                _refuse_no_characters(name, column)
             return pd.DataFrame(columns, index=pd.RangeIndex(n_rows))
+
+
+def _refuse_no_characters(name: str, column: np.ndarray) -> None:
+    """Raise ValueError over texts with numbers that no character has; pandas takes them, and fails on them later."""
+    if column.dtype.kind == "U" and column.dtype.itemsize:
+        codes = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("=")).view(np.uint32)
+        wrong = (codes > MOST_CODE) | ((codes >= FIRST_SURROGATE) & (codes <= LAST_SURROGATE))
+        if wrong.any():
+            raise ValueError(
+                f"column {quoted(name)} has {int(codes[wrong][0]):#x} in the place of a character"
+            )
 
 
 def _arrays_of_columns(

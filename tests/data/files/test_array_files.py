@@ -189,3 +189,13 @@ def test_an_array_that_is_not_there_is_answered_with_the_nearest_and_all_names(t
     np.save(tmp_path / "pixels.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"there is no file .*pixel\.npy\. Did you mean 'pixels\.npy'\?"):
         Npy().array(tmp_path / "pixel.npy", "", "data.inputs.x.array", mapped=False)
+
+
+@pytest.mark.parametrize("code", [0x110000, 0x7F000001, 0xD800])
+def test_texts_of_numbers_that_are_no_characters_are_refused(tmp_path: Path, code: int) -> None:
+    texts = np.array(["ab", "cd", "ef", "gh"])
+    texts.view(np.uint32)[2] = code
+    np.savez(tmp_path / "t.npz", X=np.zeros((4, 1)), y=np.arange(4) % 2, colour=texts)
+    options = DataOptions(train="t.npz", target="y")
+    with pytest.raises(DataError, match=f"'colour' has {code:#x} in the place of a character"):
+        Npz().frame(tmp_path / "t.npz", options)
