@@ -8,8 +8,9 @@ Out: the rule of ``submit: auto``; a job that applies it in each fold to the row
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.blocks import Contents, folds_of, samples_of
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.judged import Judged
-from stackfeat.engine.recipes import Contender, SelectRecipe
+from stackfeat.engine.recipes import Contender, OofMetricRecipe, ScoreRecipe, SelectRecipe
 from stackfeat.engine.scoring import judged_rows, oof_prediction
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.store import EntryStore
@@ -61,24 +62,17 @@ def select_job(scoring: Mapping[str, Job], ranks: Mapping[str, tuple[int, ...]])
     ranks : mapping
         Of the members that may be chosen.
     """
-    recipes = {name: scoring[name].steps[-1] for name in ranks}
+    recipes = {name: cast(ScoreRecipe, scoring[name].steps[0]) for name in ranks}
     if len(recipes) < 2:
         return None
-    first: Any = next(iter(recipes.values()))
+    first = next(iter(recipes.values()))
     recipe = SelectRecipe(
         contenders=tuple(
-            Contender(name, ranks[name], score.places, score.key)  # type: ignore[attr-defined]
-            for name, score in recipes.items()
+            Contender(name, ranks[name], score.places, score.key) for name, score in recipes.items()
         ),
-        **{name: getattr(first, name) for name in _SHARED},
+        **{item.name: getattr(first, item.name) for item in fields(OofMetricRecipe)},
     )
     return Job("submit", 0, "all", (recipe,), "select")
-
-
-_SHARED = (
-    *("samples", "average", "metric", "metric_code", "seed", "libraries"),
-    *("folds", "first_fold", "within_folds"),
-)
 
 
 def select_member(store: EntryStore, recipe: SelectRecipe, trust_code: bool) -> Contents:

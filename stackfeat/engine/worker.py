@@ -110,7 +110,8 @@ def context_of(
 ) -> FitContext[Settings]:
     """Return what a fit on the rows `train` knows besides them."""
     fold_of = folds.fold_of(recipe.repeat)
-    clusters = clusters_of(samples, fold_of, folds.is_time)
+    # Both are for choices above the first level alone.
+    clusters = clusters_of(samples, fold_of, folds.is_time) if recipe.blocks else None
     needs_anchors = any(ENCODINGS[name].needs_anchors for name in recipe.encodings)
     return FitContext(
         task=samples.task,

@@ -73,7 +73,7 @@ def collect(
     measured = _measure(planner, plan, context)
     wanted, absent = _wanted(config.submit, measured.scores)
     overfit = find_overfit(measured.scores, metric)
-    judged = _judge_choice(planner, plan, context, measured.scores) if wanted == "auto" else Choice()
+    judged = _judge_choice(planner, context, measured) if wanted == "auto" else Choice()
     failed = report.failed | measured.failed
     finished = CompletedRun(
         plan=plan,
@@ -108,8 +108,9 @@ def collect(
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores and diagnoses, and the members without a score: those whose score failed, or had no time."""
+    """Scores, the jobs that made them, diagnoses, and members without a score: it failed, or there was no time."""
 
+    scoring: dict[str, Job]
     scores: list[Score]
     diagnoses: dict[str, dict[str, Any]]
     failed: dict[str, BaseException]
@@ -149,6 +150,7 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     }
     left = {job.key for job in outcome.left}
     return Measured(
+        scoring=scoring,
         scores=[replace(score, holdout=of_held.get(score.name)) for score in scores],
         diagnoses=diagnoses,
         failed=outcome.failed | held.failed,
@@ -164,21 +166,20 @@ class Choice:
     warnings: tuple[str, ...] = ()
 
 
-def _judge_choice(planner: Planner, plan: Plan, context: RunContext, scores: Sequence[Score]) -> Choice:
+def _judge_choice(planner: Planner, context: RunContext, measured: Measured) -> Choice:
     """Run the job that scores what ``auto`` chooses; there is none where held-out rows decide."""
+    scores = measured.scores
     if any(score.holdout is not None for score in scores):
         return Choice()
-    config = planner.config
-    scoring = score_jobs(plan, config.metric, config.decision, planner.averaging())
-    job = select_job(scoring, submission_ranks(scores, planner.metric()))
+    job = select_job(measured.scoring, submission_ranks(scores, planner.metric()))
     if job is None:
         return Choice()
     outcome = run_scores([job], context)
     if planner.store.has(job.key):
-        (choice,) = _read_scores(
-            planner.store, {"auto": job}, (), lambda _, **values: ChoiceScore(**values)
-        ).values()
-        return Choice(choice)
+        entry = planner.store.read(job.key)
+        with reading(entry):
+            values = entry.structure("select", dict[str, Any])
+            return Choice(ChoiceScore(bootstrap=entry.array("bootstrap"), **values))
     why = "; ".join(str(error) for error in outcome.failed.values()) or "there was no time"
     text = f"what submit: auto is worth is not known ({why}); the score shown is that of the best of many"
     return Choice(warnings=(text,))
@@ -193,7 +194,7 @@ def _read_scores(
         if name not in unfinished or store.has(job.key):
             entry = store.read(job.key)
             with reading(entry):
-                values = entry.structure(job.what.removeprefix("holdout") or "score", dict[str, Any])
+                values = entry.structure("score", dict[str, Any])
                 found[name] = build(name, bootstrap=entry.array("bootstrap"), **values)
     return found
 
