@@ -1,0 +1,1 @@
+"""What a race over data sets consists of: sets with their splits, entrants, measured processes, tables."""
