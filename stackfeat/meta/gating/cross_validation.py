@@ -16,7 +16,6 @@ import numpy as np
 from stackfeat.meta.gating.blocks import paired_gain
 from stackfeat.meta.gating.linear_solver import (
     Problem,
-    Softmax,
     linear_scores,
     weighted_gram,
     with_intercept,
@@ -26,6 +25,9 @@ from stackfeat.meta.gating.opinion_pool import Shares, fit_shares, weighted_sum
 TOLERANCE = 1e-6
 
 STEPS = 100
+
+CLEAR = 3.0
+"""Standard errors by which a result must lose for what lies beyond it not to be tried."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,11 @@ class CrossValidation:
         """Fall of the loss from one result to another, and its standard error, paired over rows or clusters."""
         return paired_gain(before.losses, after.losses, self.weight, self.clusters)
 
+    def is_clearly_worse(self, result: CVResult, other: CVResult) -> bool:
+        """Whether a result loses to another by more than `CLEAR` standard errors."""
+        gain, error = self.gain(result, other)
+        return gain > CLEAR * error
+
     def parts(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows to fit on and rows held out."""
         held_out = self.fold_of == fold
@@ -189,8 +196,8 @@ class CrossValidation:
         return weighted_sum(scores, shares[len(self.votes) :], scores[0].shape)
 
     def design(self, candidate: Candidate) -> np.ndarray:
-        """Base, scaled blocks, ones; float32 for softmax, whose fits are many and need no more."""
-        dtype = np.float32 if isinstance(self.problem, Softmax) else np.float64
+        """Base, scaled blocks, ones, in the dtype of the problem."""
+        dtype = self.problem.dtype
         parts = [self.base.astype(dtype)]
         parts += [
             np.multiply(self.blocks[number], scale, dtype=dtype) for number, scale in candidate.scales.items()
@@ -271,20 +278,29 @@ PENALTIES = tuple(float(10.0**power) for power in range(-1, 6))
 def search_prior(cv: CrossValidation, penalties: tuple[float, ...]) -> CVResult:
     """Choose what coefficients shrink to, the best kind of vote or zero, and how strongly.
 
-    Zero is for members that are sure of themselves and know nothing: it must be better by a standard error.
+    Under the strongest penalty a fit is its vote: kinds that are clearly worse there are not walked. Zero is for
+    members that are sure of themselves and know nothing: it must be better by a standard error, and is not tried
+    where every weaker penalty made a vote worse.
 
     Returns
     -------
     CVResult
         Of the best vote and penalty, without blocks.
     """
-    n_members = len(cv.votes)
+    n_members, strongest = len(cv.votes), max(penalties)
+    if not n_members:
+        best = search_penalty(cv, penalties, None)
+        return refine_penalty(cv, best) if len(penalties) > 1 else best
     kinds: tuple[Shares, ...] = ("equal", "simplex", "free") if n_members > 1 else ("equal", "free")
-    found = [search_penalty(cv, penalties, kind) for kind in kinds] if n_members else []
-    zero = search_penalty(cv, penalties, None)
-    best = min(found, key=lambda result: result.loss, default=zero)
-    gain, error = cv.gain(best, zero)
-    best = zero if gain > error else best
+    votes = [cv.run(Candidate(strongest, strongest, kind)) for kind in kinds]
+    first = min(votes, key=lambda result: result.loss)
+    near = [vote for vote in votes if not cv.is_clearly_worse(vote, first)]
+    found = [search_penalty(cv, penalties, vote.candidate.vote, strongest=vote) for vote in near]
+    best = min(found, key=lambda result: result.loss)
+    if best.candidate.penalty < strongest or len(penalties) == 1:
+        zero = search_penalty(cv, penalties, None)
+        gain, error = cv.gain(best, zero)
+        best = zero if gain > error else best
     return refine_penalty(cv, best) if len(penalties) > 1 else best
 
 
@@ -295,7 +311,12 @@ def search_penalty(
     readout_blocks: tuple[int, ...] = (),
     strongest: CVResult | None = None,
 ) -> CVResult:
-    """Walk from the strongest penalty down until the loss has risen twice; `strongest` where it is known.
+    """Walk from the strongest penalty down until the loss has risen twice, or once by a lot.
+
+    Parameters
+    ----------
+    strongest : CVResult, optional
+        That of the strongest penalty, where it is known.
 
     Returns
     -------
@@ -312,8 +333,8 @@ def search_penalty(
         if best is None or result.loss < best.loss:
             best, n_worse = result, 0
         else:
-            n_worse += 1
-        if n_worse == 2:
+            n_worse += 2 if cv.is_clearly_worse(result, best) else 1
+        if n_worse >= 2:
             break
     assert best is not None
     return best

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stackfeat.meta.gating.blocks import GateStep, passes
+from stackfeat.meta.gating.blocks import SMALLEST_SHARE, GateStep, passes
 from stackfeat.meta.gating.cross_validation import (
     Candidate,
     CrossValidation,
@@ -25,6 +25,8 @@ from stackfeat.meta.gating.opinion_pool import PULL
 FITTED_A_ROUND = 3
 
 KEPT_AFTER_SCREENING = 10
+
+HOPELESS = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def select_blocks(
     waiting = [number for number, block in enumerate(cv.blocks) if block.shape[1]]
     while waiting and len(current.candidate.scales) < max_blocks:
         candidates = screen(cv, current, waiting, scales, penalties)
+        if not candidates:
+            break
         results = [cv.run(candidate, current) for candidate in candidates[:FITTED_A_ROUND]]
         results = sorted(results, key=lambda result: result.loss)
         results[0] = _adjust_scale(cv, results[0], scales)
@@ -102,7 +106,8 @@ def screen(
     Returns
     -------
     list of Candidate
-        One for each block that waits, at its most promising scale, best first.
+        One for each block that waits, at its most promising scale, best first; without those whose step gains
+        less than a tenth of the smallest gain that needs no surety.
     """
     penalty = current.candidate.penalty
     options = [(scale, penalty) for scale in scales]
@@ -118,8 +123,11 @@ def screen(
                 moved = here.scores[here.held_out] + block[here.held_out] @ step.astype(block.dtype)
                 losses[place, option] += cv.held_out_loss(here.held_out, moved)
     best = losses.argmin(axis=1)
+    gains = current.loss - losses.min(axis=1) / cv.weight.sum()
     candidates = []
-    for place in np.argsort(losses.min(axis=1), kind="stable"):
+    for place in np.argsort(-gains, kind="stable"):
+        if gains[place] < HOPELESS * SMALLEST_SHARE * abs(current.loss):
+            break
         scale, strength = options[best[place]]
         scales_now = {**current.candidate.scales, waiting[place]: scale}
         candidates.append(replace(current.candidate, penalty=strength, scales=scales_now))

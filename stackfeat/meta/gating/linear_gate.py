@@ -28,7 +28,9 @@ from stackfeat.meta.scaling import Scale
 
 logger = logging.getLogger(__name__)
 
-MAX_GATE_ROWS = 50_000
+LEAST_CAPPED_ROWS, MAX_GATE_ROWS = 10_000, 50_000
+MAX_GATE_CELLS = 40_000_000
+"""Rows times columns of the base times classes that the gate works on, where `LEAST_CAPPED_ROWS` have fewer."""
 FEWEST_ROWS = 10
 
 
@@ -119,7 +121,7 @@ def choose(
         strongest = Candidate(max(options.penalties), max(options.penalties), None)
         zero = np.zeros((base.shape[1], problem.n_outputs))
         return Chosen(strongest, zero, {}, {**report, "penalty": strongest.penalty})
-    rows = _gate_rows(len(base), options.seed)
+    rows = _gate_rows(len(base), base.shape[1] * problem.n_outputs, options.seed)
     live = tuple(_live(block, scale, rows) for block, scale in zip(blocks, scales, strict=True))
     cv = CrossValidation(
         problem.take(rows),
@@ -154,12 +156,14 @@ def choose(
     return Chosen(candidate, cv.prior(shares), by_block, report)
 
 
-def _gate_rows(n_rows: int, seed: int) -> np.ndarray:
-    """Rows that the gate works on."""
-    if n_rows <= MAX_GATE_ROWS:
+def _gate_rows(n_rows: int, n_coefficients: int, seed: int) -> np.ndarray:
+    """Rows that the gate works on; a sum of losses over fewer rows asks for the same penalty."""
+    affordable = MAX_GATE_CELLS // max(n_coefficients, 1)
+    n_used = min(MAX_GATE_ROWS, max(LEAST_CAPPED_ROWS, affordable))
+    if n_rows <= n_used:
         return np.arange(n_rows)
-    logger.info("gated_linear: gate and penalty use %d of %d rows", MAX_GATE_ROWS, n_rows)
-    return np.sort(np.random.default_rng(seed).permutation(n_rows)[:MAX_GATE_ROWS])
+    logger.info("gated_linear: gate and penalty use %d of %d rows", n_used, n_rows)
+    return np.sort(np.random.default_rng(seed).permutation(n_rows)[:n_used])
 
 
 def _live(block: Block, scale: Scale, rows: np.ndarray) -> np.ndarray:

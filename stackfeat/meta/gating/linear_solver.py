@@ -14,6 +14,7 @@ the scores of every row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -56,6 +57,8 @@ class Softmax:
 
     target: np.ndarray
     n_outputs: int
+    dtype: ClassVar[type[np.floating]] = np.float32
+    """Of designs in cross-validation: fits are many, and need no more."""
 
     @classmethod
     def pose(cls, y: np.ndarray) -> tuple[np.ndarray, tuple[float, float], Softmax]:
@@ -210,6 +213,7 @@ class Squares:
 
     target: np.ndarray
     n_outputs: int = 1
+    dtype: ClassVar[type[np.floating]] = np.float64
 
     @classmethod
     def pose(cls, y: np.ndarray) -> tuple[np.ndarray, tuple[float, float], Squares]:

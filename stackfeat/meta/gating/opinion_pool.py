@@ -23,6 +23,9 @@ from stackfeat.meta.gating.linear_solver import Problem
 MOST_CELLS = 20_000_000
 """Scores that shares are fitted to; of more, those of a seeded sample of the rows."""
 
+FREE_TOLERANCE = 1e-7
+"""Share of the loss that a step must win; more digits change no share by a thousandth."""
+
 PULL = 10.0
 """Penalty of shares away from the usual ones (equal for members, none for readouts), beside a sum of losses
 over rows: where members make no mistake, nothing else keeps the sum of shares finite."""
@@ -59,28 +62,39 @@ def fit_shares(
         rows = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_fit])
         problem, scores, weight = problem.take(rows), scores[:, rows], weight[rows]
     # Rows last, and one on another: sums over classes and members then run along whole vectors.
-    wide = np.ascontiguousarray(scores.transpose(0, 2, 1), dtype=np.float64).reshape(n_votes, -1)
+    dtype = problem.dtype
+    wide = np.ascontiguousarray(scores.transpose(0, 2, 1), dtype=dtype).reshape(n_votes, -1)
     row_share = weight / weight.sum()
+    negative_share = -row_share.astype(dtype)
     pull = PULL / len(weight)
     usual = np.zeros(n_votes)
     usual[:n_members] = 1 / max(len(usual[:n_members]), 1)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        combined = (point[:n_votes] @ wide).reshape(n_outputs, -1) + point[n_votes:, None]
+        given = point.astype(dtype)
+        combined = (given[:n_votes] @ wide).reshape(n_outputs, -1) + given[n_votes:, None]
         value, residual = problem.value_and_residual(combined, row_share)
-        residual *= -row_share
+        residual *= negative_share
         away = point[:n_votes] - usual
         steps = [wide @ residual.ravel() + pull * away, residual.sum(axis=1)]
-        return value + 0.5 * pull * float(away @ away), np.concatenate(steps)
+        return value + 0.5 * pull * float(away @ away), np.concatenate(steps, dtype=np.float64)
 
     start = np.concatenate([usual, np.zeros(n_outputs)])
     bounds = [(0.0, None)] * n_votes + [(None, None)] * n_outputs
     if shares == "free":
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
+        options = {"maxiter": 200, "ftol": FREE_TOLERANCE}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return np.asarray(found.x[:n_votes])
     one = LinearConstraint(np.r_[np.ones(n_votes), np.zeros(n_outputs)], 1.0, 1.0)
-    options = {"maxiter": 200, "ftol": 1e-9}
-    found = minimize(loss, start, jac=True, method="SLSQP", bounds=bounds, constraints=one, options=options)
+    found = minimize(
+        loss,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=bounds,
+        constraints=one,
+        options={"maxiter": 200, "ftol": 1e-9},
+    )
     parts = np.clip(found.x[:n_votes], 0.0, None)
     return np.asarray(parts / parts.sum())
 

@@ -135,6 +135,47 @@ def test_the_search_walks_down_and_stops_when_the_loss_has_risen_twice():
     assert tried == [1e4, 100.0, 10.0]
 
 
+def test_a_loss_that_rises_by_many_standard_errors_ends_the_walk_at_once():
+    cv, tried = values(), []
+    first = cv.run(Candidate(1e4, 1e4, None))
+    clearly_better = replace(first, losses=np.zeros_like(first.losses), loss=0.0)
+    search_penalty(Noted(**parts_of(cv), tried=tried), (1e4, 10.0, 1.0), None, strongest=clearly_better)
+    assert tried == [(10.0, None)]
+
+
+class Noted(CrossValidation):
+    """Cross-validation that notes penalties and votes."""
+
+    def __init__(self, tried, **given):
+        super().__init__(**given)
+        object.__setattr__(self, "tried", tried)
+
+    def run(self, candidate, start=None):
+        self.tried.append((candidate.penalty, candidate.vote))
+        return super().run(candidate, start)
+
+
+def test_a_vote_that_is_clearly_worse_is_not_walked_nor_zero_where_votes_are_best_as_they_are():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400)
+    good, bad = y + 0.3 * rng.normal(size=400), rng.normal(size=400)
+    parts = parts_of(values()) | {
+        "problem": Squares(y),
+        "base": np.column_stack([good, bad]),
+        "votes": (np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])),
+        "readouts": (),
+        "blocks": (),
+        "weight": np.ones(400),
+        "fold_of": np.arange(400) % 4,
+    }
+    tried = []
+    found = search_prior(Noted(**parts, tried=tried), (1e4, 1e3, 1e2))
+    assert found.candidate.vote in ("simplex", "free")
+    assert [penalty for penalty, vote in tried if vote == "equal"] == [1e4]
+    if found.candidate.penalty >= 1e4:
+        assert all(vote is not None for _, vote in tried)
+
+
 class Walked(CrossValidation):
     """Cross-validation that notes penalties, each worse than the one before."""
 

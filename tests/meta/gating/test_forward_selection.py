@@ -12,7 +12,7 @@ from stackfeat.meta.gating import forward_selection as module
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.cross_validation import Candidate, CrossValidation
 from stackfeat.meta.gating.gated_linear import GatedLinear
-from stackfeat.meta.gating.linear_solver import Softmax, softmax
+from stackfeat.meta.gating.linear_solver import Softmax, Squares, softmax
 from stackfeat.tasks.task import Task
 from tests.meta.by_hand import centred_log_proba
 
@@ -108,6 +108,23 @@ def test_of_many_blocks_the_one_that_knows_most_is_tried_first():
     cv = CrossValidation(Softmax(y, 6), base, tuple(votes.values()), read_outs, (), np.ones(len(y)), folds)
     current = cv.run(Candidate(1e5, 1e5, "free"))
     assert module.screen_readouts(cv, current, range(7))[:3] == [4, 6, 2]
+
+
+def test_columns_that_a_cheap_step_calls_hopeless_are_not_fitted():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=600)
+    base, folds = (y + rng.normal(size=600))[:, None], np.arange(600) % 5
+    noise, useful = (
+        ((y * size)[:, None] + rng.normal(size=(600, 4))).astype(np.float32) for size in (0.0, 1.0)
+    )
+    cv = CrossValidation(Squares(y), base, (), (), (noise, useful), np.ones(600), folds)
+    current = cv.run(Candidate(100.0, 100.0, None))
+    candidates = module.screen(cv, current, (0, 1), (1.0, 0.1), (100.0, 10.0))
+    assert [list(candidate.scales) for candidate in candidates] == [[1]]
+    selected = module.select_blocks(
+        cv, current, ("noise", "useful"), limit=0.5, scales=(1.0,), penalties=(100.0,), max_blocks=2
+    )
+    assert [(step.block, step.accepted) for step in selected.steps] == [("useful", True)]
 
 
 def test_at_most_so_many_blocks_vote():

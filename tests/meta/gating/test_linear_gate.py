@@ -102,6 +102,17 @@ def test_of_many_rows_a_seeded_sample_is_used_in_which_they_keep_their_labels(mo
     assert choose(**{**values, "problem": Squares(y)}).report == first.report
 
 
+def test_many_coefficients_leave_room_for_fewer_rows_but_never_for_few(monkeypatch):
+    monkeypatch.setattr(module, "MAX_GATE_ROWS", 100)
+    monkeypatch.setattr(module, "MAX_GATE_CELLS", 600)
+    monkeypatch.setattr(module, "LEAST_CAPPED_ROWS", 20)
+    n_used = [
+        len(module._gate_rows(n_rows, n, 0))
+        for n_rows, n in ((90, 1), (500, 1), (500, 10), (500, 99), (15, 99))
+    ]
+    assert n_used == [90, 100, 60, 20, 15]
+
+
 OPTIONS_OF_ANOTHER_SEED = GateOptions(0.5, OPTIONS.penalties, OPTIONS.scales, 5, seed=1)
 
 
