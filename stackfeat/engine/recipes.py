@@ -267,7 +267,7 @@ class AlignEmitRecipe(Recipe, stage="align_emit", version=2):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportedRecipe(Recipe, stage="imported", version=1):
+class ImportedRecipe(Recipe, stage="imported", version=2):
     """Predictions from files, aligned with the training rows.
 
     Attributes

@@ -6,13 +6,21 @@ Out: the out-of-fold row of each training row; for other rows those of the test 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stackfeat.errors import DataError, MemberError
-from stackfeat.members.imported_rows import PREDICTIONS, Aligned, mean_of, positions
+from stackfeat.members.imported_rows import (
+    PREDICTIONS,
+    Aligned,
+    mean_of,
+    packed_texts,
+    positions,
+    unpacked_texts,
+)
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import FitSettings
 from stackfeat.meta.columns import Rows
@@ -29,13 +37,13 @@ class ImportedMember:
     def fit(self, rows: Rows, context: FitContext[FitSettings]) -> FittedImport:
         """Take the test rows of this fold's model, or the only ones there are."""
         parts = [entry for role, entry in context.sources.items() if role.startswith(PREDICTIONS)]
-        aligned = mean_of(map(Aligned.load, parts))
+        aligned = _mean_of_entries(parts)
         ids, values = _later_rows(aligned, context.fold, context.task)
         return FittedImport(context.task, ids, values, aligned.is_one_view, aligned.oof)
 
     def load(self, entry: Entry, task: Task, settings: FitSettings) -> FittedImport:
-        ids, values = entry.array("import/ids"), entry.array("import/values")
-        must(ids.dtype.kind == "U" and ids.ndim == 1, "import/ids", "be texts", ids.dtype.str)
+        ids = unpacked_texts(entry.array("import/ids"), "import/ids")
+        values = entry.array("import/values")
         is_table = values.dtype == np.float64 and values.shape == (len(ids), task.n_outputs)
         must(is_table, "import/values", "be a row for each id", values.shape)
         return FittedImport(task, ids, values, entry.structure("import", ImportState).one_view)
@@ -83,12 +91,26 @@ class FittedImport:
         return {self.task.output: self.values[positions(self.ids, rows.ids)]}
 
     def save(self, writer: EntryWriter) -> None:
-        writer.array("import/ids", self.ids)
+        writer.array("import/ids", packed_texts(self.ids))
         writer.array("import/values", self.values)
         writer.json("import", {"one_view": self.is_one_view})
 
     def report(self) -> dict[str, Any]:
         return {"imported": True, "one_view": self.is_one_view}
+
+
+_LAST_MEAN: dict[tuple[str, ...], Aligned] = {}
+"""The mean that was taken last, by the keys of its entries: the folds of a member ask for it one after the other."""
+
+
+def _mean_of_entries(entries: Sequence[Entry]) -> Aligned:
+    key = tuple(entry.key for entry in entries)
+    found = _LAST_MEAN.get(key)
+    if found is None:
+        found = mean_of(map(Aligned.load, entries))
+        _LAST_MEAN.clear()
+        _LAST_MEAN[key] = found
+    return found
 
 
 def missing_text(members: list[str], ids: np.ndarray) -> str:

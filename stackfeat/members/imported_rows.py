@@ -54,10 +54,10 @@ class Aligned:
     def save(self, writer: EntryWriter) -> None:
         """Write it into a store entry."""
         writer.array("oof", self.oof)
-        writer.array("test_ids", self.test_ids)
+        writer.array("test_ids", packed_texts(self.test_ids))
         for fold, values in enumerate(self.test):
             writer.array(f"test/{fold}", values)
-        writer.array("other_ids", self.other_ids)
+        writer.array("other_ids", packed_texts(self.other_ids))
         writer.array("other", self.other)
         writer.json("imported", {"n_test": len(self.test)})
 
@@ -69,9 +69,9 @@ class Aligned:
             test = tuple(entry.array(f"test/{fold}") for fold in range(n_test))
             return cls(
                 entry.array("oof"),
-                entry.array("test_ids"),
+                unpacked_texts(entry.array("test_ids"), "test_ids"),
                 test,
-                entry.array("other_ids"),
+                unpacked_texts(entry.array("other_ids"), "other_ids"),
                 entry.array("other"),
             )
 
@@ -175,7 +175,28 @@ def positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return known[2].copy()
 
 
+def packed_texts(texts: np.ndarray) -> np.ndarray:
+    """Return texts as UTF-8, uint8 (n, width), zeros behind short ones: a quarter of the bytes of texts of ASCII."""
+    points = np.ascontiguousarray(texts).view(np.uint32).reshape(len(texts), texts.itemsize // 4)
+    if points.max(initial=0) < 128:
+        return points.astype(np.uint8)
+    packed = np.char.encode(texts, "utf-8")
+    return packed.view(np.uint8).reshape(len(packed), packed.itemsize)
+
+
+def unpacked_texts(packed: np.ndarray, what: str) -> np.ndarray:
+    """Return the texts that `packed_texts` packed."""
+    is_table = packed.dtype == np.uint8 and packed.ndim == 2 and packed.shape[1] > 0
+    must(is_table, what, "be bytes of texts", packed.dtype.str)
+    n, width = packed.shape
+    if packed.max(initial=0) < 128:
+        return packed.astype(np.uint32).view(f"U{width}").reshape(n)
+    return np.char.decode(np.ascontiguousarray(packed).view(f"S{width}").reshape(n), "utf-8")
+
+
 def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    if ids.shape == wanted.shape and np.array_equal(ids, wanted):
+        return np.arange(len(ids))
     order = np.argsort(ids, kind="stable")
     places = np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)
     found: np.ndarray = order[places]

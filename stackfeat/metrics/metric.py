@@ -6,8 +6,9 @@ Out: a score, scores of resampled rows, or a scorer of growing averages. Nobody 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -154,16 +155,16 @@ class Metric:
             NaN where a resample leaves the metric undefined (one class only).
         """
         pairs = [self._readable(y, prediction, task) for prediction in predictions]
-        rows = draw_rows(len(y), n_resamples, seed, strata, clusters)
+        weights = _drawn_weights(len(y), n_resamples, seed, strata, clusters, weight)
         if self.row_values is not None:
             values = np.stack([self.row_values(*pair, task) for pair in pairs], axis=1)
-            means = np.stack([drawn @ values / drawn.sum() for drawn in _drawn_weights(rows, len(y), weight)])
+            means = np.stack([drawn @ values / drawn.sum() for drawn in weights])
             return np.sqrt(means) if self.root else means
         if self.reweighted is not None:
             scorers = [self.reweighted(*pair, task) for pair in pairs]
-            drawn_weights = _drawn_weights(rows, len(y), weight)
-            scores = [[scorer(drawn) for scorer in scorers] for drawn in drawn_weights]
+            scores = [[scorer(drawn) for scorer in scorers] for drawn in weights]
         else:
+            rows = draw_rows(len(y), n_resamples, seed, strata, clusters)
             scores = [[self._score_drawn(*pair, task, weight, drawn) for pair in pairs] for drawn in rows]
         return np.asarray(scores, dtype=np.float64).reshape(n_resamples, len(pairs))
 
@@ -283,8 +284,30 @@ def _draw_clusters(
         yield rows[np.arange(lengths.sum()) + np.repeat(shift, lengths)]
 
 
-def _drawn_weights(rows: Iterator[np.ndarray], n_rows: int, weight: Weight) -> Iterator[np.ndarray]:
-    """Yield how much each row counts in each resample."""
-    for drawn in rows:
-        counts = np.bincount(drawn, minlength=n_rows).astype(np.float64)
-        yield counts if weight is None else counts * weight
+MOST_KEPT = 2**26
+"""Counts of drawn rows, of a byte each, that are kept from one member to the next."""
+
+
+def _drawn_weights(
+    n_rows: int,
+    n_resamples: int,
+    seed: int,
+    strata: np.ndarray | None,
+    clusters: np.ndarray | None,
+    weight: Weight,
+) -> Iterator[np.ndarray]:
+    """Yield how much each row counts in each resample of `draw_rows`."""
+    counts: Iterable[np.ndarray]
+    if strata is None and clusters is None and n_rows * n_resamples <= MOST_KEPT:
+        counts = _kept_counts(n_rows, n_resamples, seed)
+    else:
+        rows = draw_rows(n_rows, n_resamples, seed, strata, clusters)
+        counts = (np.bincount(drawn, minlength=n_rows) for drawn in rows)
+    for drawn in counts:
+        yield drawn.astype(np.float64) if weight is None else drawn * weight
+
+
+@lru_cache(maxsize=1)
+def _kept_counts(n_rows: int, n_resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    found = (np.bincount(drawn, minlength=n_rows) for drawn in draw_rows(n_rows, n_resamples, seed))
+    return tuple(drawn.astype(np.min_scalar_type(int(drawn.max(initial=0)))) for drawn in found)

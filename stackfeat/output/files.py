@@ -66,7 +66,9 @@ def _cells(column: Iterable[Any]) -> list[Any]:
         for row in np.flatnonzero(np.isnan(column)):
             texts[row] = ""
         return texts
-    return [_cell(value) for value in column]
+    cells = list(column)
+    # Ids of as many rows need no look either.
+    return cells if set(map(type, cells)) == {str} else list(map(_cell, cells))
 
 
 def _cell(value: Any) -> Any:

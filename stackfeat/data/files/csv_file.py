@@ -23,6 +23,7 @@ import numpy as np
 from stackfeat.data.files.format import IS_PART, Format
 from stackfeat.data.files.packing import content_of
 from stackfeat.data.files.parsing import parsing
+from stackfeat.data.files.plain_cells import PlainCells
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import name_values, quoted
@@ -79,6 +80,11 @@ class Csv(Format):
         if (frame.iloc[:, -1] == "").any():
             text.check_complete()
         return frame
+
+    def plain(self, path: Path) -> PlainCells | None:
+        text = _Text.read(path, DataOptions(train=str(path)))
+        is_usual = text.encoding == "utf-8" and len(set(text.header)) == len(text.header)
+        return PlainCells.of(text.content, text.separator, text.header) if is_usual else None
 
 
 @dataclass(frozen=True)

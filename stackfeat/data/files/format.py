@@ -18,6 +18,8 @@ from stackfeat.errors import MissingExtraError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stackfeat.data.files.plain_cells import PlainCells
+
 IS_PART = "stackfeat.part"
 """Which attribute of a frame says that it holds the first rows of its file only."""
 Holds = Literal["table", "arrays", "array"]
@@ -56,6 +58,10 @@ class Format:
     def names(self, path: Path, options: DataOptions) -> list[str]:
         """Return the names of the columns; where a format has them at its beginning, no more is read."""
         return [str(name) for name in self.frame(path, options).columns]
+
+    def plain(self, path: Path) -> PlainCells | None:
+        """Return cells that are told apart by their bytes; None where they are not, and in other formats."""
+        return None
 
     def array(self, path: Path, name: str, what: str, *, mapped: bool | None) -> np.ndarray:
         """Return an array; memory-mapped with `mapped`, or where it is large with None."""

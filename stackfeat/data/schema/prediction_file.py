@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from stackfeat.data.files.parsing import parsing, unknown_name
-from stackfeat.data.files.tables import format_of, read_frame
+from stackfeat.data.files.plain_cells import PlainCells
+from stackfeat.data.files.tables import format_of, read_frame, table_format
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
@@ -23,6 +24,8 @@ from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Known = TypeVar("Known")
 
 PREDICTION = "prediction"
 _ROLE_WORDS = (PREDICTION, "proba", "pred")
@@ -85,8 +88,12 @@ def read_predictions(
     """
     from stackfeat.data.schema.column_types import read_numbers
 
-    array = _array_in(path)
+    array, plain = _array_in(path), None
     if array is None:
+        plain = _plain_in(path) if ids is None and classes is None else None
+        found = None if plain is None else _beside_known_ids(path, plain, task, id_name, target, text)
+        if found is not None:
+            return found
         frame = read_frame(path, DataOptions(train=str(path)))
     elif array.dtype.names is None:
         return _from_array(path, array, task, id_name, ids, classes)
@@ -97,12 +104,15 @@ def read_predictions(
         raise DataError(
             f"{path}: {given} belong to npy files without names; this file has columns with names; remove them"
         )
-    column = _id_column(path, frame, id_name)
+    column = _id_column(path, [*frame.columns], id_name)
     names = _value_columns(path, [name for name in frame.columns if name != column], task, target)
     numbers = read_numbers(frame, names, text or DataOptions(train=str(path)), str(path))
     values = np.column_stack([numbers[name] for name in names])
     ignored = tuple(name for name in frame.columns if name not in (column, *names))
-    return PredictionRows(_ids_of(frame, column, str(path)), task.whole(values), ignored, by_name=True)
+    found_ids = _ids_of(frame, column, str(path))
+    if plain is not None and plain.header[0] == column:
+        _remember(_KNOWN_CELLS, (plain.first_column, found_ids))
+    return PredictionRows(found_ids, task.whole(values), ignored, by_name=True)
 
 
 def read_id_file(path: Path, id_name: str) -> np.ndarray:
@@ -112,15 +122,46 @@ def read_id_file(path: Path, id_name: str) -> np.ndarray:
     array = _array_in(path)
     if array is None:
         frame = read_frame(path, DataOptions(train=str(path)))
-        return read_ids(frame, _id_column(path, frame, id_name), str(path))
+        return read_ids(frame, _id_column(path, [*frame.columns], id_name), str(path))
     if array.ndim != 1:
         raise DataError(f"{path}: ids must be one-dimensional; got shape {array.shape}; write one per row")
     return read_ids(_frame_of(path, {id_name: array}), id_name, str(path))
 
 
 _KNOWN_IDS: list[tuple[pd.Series, np.ndarray]] = []
+_KNOWN_CELLS: list[tuple[bytes, np.ndarray]] = []
+"""Columns of ids by their cells in files of plain text, with their ids."""
 _MOST_KNOWN = 4
 """Columns of ids that are remembered: the files of a pool have two of them."""
+
+
+def _remember(known: list[Known], one: Known) -> None:
+    known.append(one)
+    del known[:-_MOST_KNOWN]
+
+
+def _plain_in(path: Path) -> PlainCells | None:
+    try:
+        return table_format(path).plain(path)
+    except DataError:
+        # The usual reader says what is wrong.
+        return None
+
+
+def _beside_known_ids(
+    path: Path, plain: PlainCells, task: Task, id_name: str, target: str, text: DataOptions | None
+) -> PredictionRows | None:
+    """Return the rows of a file with plain numbers beside ids that were read before; None of another one."""
+    ids = next((ids for cells, ids in _KNOWN_CELLS if cells == plain.first_column), None)
+    is_told = text is not None and (text.decimal or text.thousands or text.missing or text.not_missing)
+    if ids is None or is_told or plain.header[0] != _id_column(path, plain.header, id_name):
+        return None
+    names = _value_columns(path, plain.header[1:], task, target)
+    numbers = plain.numbers(names)
+    if numbers is None:
+        return None
+    ignored = tuple(name for name in plain.header[1:] if name not in names)
+    return PredictionRows(ids, task.whole(numbers), ignored, by_name=True)
 
 
 def _ids_of(frame: pd.DataFrame, column: str, where: str) -> np.ndarray:
@@ -133,8 +174,7 @@ def _ids_of(frame: pd.DataFrame, column: str, where: str) -> np.ndarray:
             return ids
     ids = read_ids(frame, column, where)
     ids.flags.writeable = False
-    _KNOWN_IDS.append((cells, ids))
-    del _KNOWN_IDS[:-_MOST_KNOWN]
+    _remember(_KNOWN_IDS, (cells, ids))
     return ids
 
 
@@ -210,13 +250,13 @@ def class_order(classes: Sequence[object] | None, task: Task, where: str) -> lis
     return [given.index(label) for label in wanted]
 
 
-def _id_column(path: Path, frame: pd.DataFrame, id_name: str) -> str:
+def _id_column(path: Path, names: Sequence[str], id_name: str) -> str:
     for name in (id_name, "id"):
-        if name in frame.columns:
+        if name in names:
             return name
     raise DataError(
-        f"{path}: must have the id column {quoted(id_name)} (or 'id'); got columns {quote_values(frame.columns)}."
-        f"{suggest(id_name, frame.columns)}"
+        f"{path}: must have the id column {quoted(id_name)} (or 'id'); got columns {quote_values(names)}."
+        f"{suggest(id_name, names)}"
     )
 
 

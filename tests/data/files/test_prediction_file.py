@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from stackfeat.data.options import DataOptions
+from stackfeat.data.schema import prediction_file
 from stackfeat.data.schema.prediction_file import PredictionRows, class_order, read_predictions
 from stackfeat.errors import DataError
 from stackfeat.tasks.task import Task
@@ -154,3 +155,31 @@ def test_files_with_the_same_ids_share_them_and_others_do_not(tmp_path: Path) ->
     assert other.ids.tolist() == ["x", "z", "y"]
     with pytest.raises(DataError, match="must be unique"):
         read("d.csv", "xx")
+
+
+def test_ids_that_were_read_before_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("binary", ("no", "yes"))
+    for name, cells in (("a", "0.25 0.5 1e-3"), ("b", "0.75 1 .5"), ("c", "n/a 0.5 0.5"), ("d", "0,5 0,25 0,125")):
+        rows = zip(["x1", "é", "x3"], cells.split(), strict=True)
+        separator = ";" if name == "d" else ","
+        text = "".join(f"{row}{separator}{cell}\n" for row, cell in rows)
+        (tmp_path / f"{name}.csv").write_text(f"id{separator}prediction\n{text}", encoding="utf-8")
+    first = read_predictions(tmp_path / "a.csv", task, "id")
+    usual = prediction_file.read_frame
+    monkeypatch.setattr(prediction_file, "read_frame", _refuse)
+    second = read_predictions(tmp_path / "b.csv", task, "id")
+    assert second.ids is first.ids and second.values[:, 1].tolist() == [0.75, 1.0, 0.5]
+    # Options and other notations are matters of the usual reader.
+    for name in ("c", "d"):
+        with pytest.raises(AssertionError):
+            read_predictions(tmp_path / f"{name}.csv", task, "id")
+    with pytest.raises(AssertionError):
+        read_predictions(tmp_path / "b.csv", task, "id", text=DataOptions(train="b.csv", missing=["1"]))
+    with pytest.raises(AssertionError):
+        read_predictions(tmp_path / "b.csv", task, "prediction")
+    monkeypatch.setattr(prediction_file, "read_frame", usual)
+    assert read_predictions(tmp_path / "d.csv", task, "id").values[:, 1].tolist() == [0.5, 0.25, 0.125]
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError("the file was read as a whole")
