@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.encodings.diagnostics import fold_id_limit
-from stackfeat.engine.external.pool_verdicts import COLUMNS
+from stackfeat.engine.external.pool_verdicts import COLUMNS, PoolVerdicts
 from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
 from stackfeat.log import VERSION
@@ -259,6 +259,7 @@ def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
         "rows": [_row(score, finished, low, high) for score in scores],
         "low": _short(low),
         "high": _short(high),
+        "pools": [_pool(found) for found in finished.pools],
         "weights": _weights(finished),
         "fold_chance": f"{1 / finished.folds.n_folds:.2f}",
         "fold_limit": f"{fold_id_limit(finished.folds.n_folds):.2f}",
@@ -270,6 +271,32 @@ def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
         "n_train": finished.train.n_rows,
         "n_test": 0 if finished.test is None else finished.test.n_rows,
         "n_held": 0 if finished.held is None else finished.held.samples.n_rows,
+    }
+
+
+def _pool(found: PoolVerdicts) -> dict[str, Any]:
+    """Return the files of a pool, those that somebody should look at first; twins stand with the first of them."""
+    order = {"refuse": 0, "look": 1, "ok": 2}
+    first = [one for one in found.verdicts if not one.twin_of]
+    files = [
+        {
+            "member": one.member,
+            "verdict": one.verdict,
+            "used": "yes" if one.is_used else "no",
+            "score": "" if one.score is None else _short(one.score),
+            "n_files": 1 + len(found.twins.get(one.member, [])),
+            "folds": one.folds or "unknown",
+            "reasons": "; ".join(one.reasons),
+        }
+        for one in sorted(first, key=lambda one: order[one.verdict])
+    ]
+    merged = len(found.verdicts) - len(first)
+    caption = f"{len(found.verdicts)} files; those of one row say nearly the same, and their mean takes part."
+    return {
+        "name": found.name,
+        "caption": caption if merged else f"{len(found.verdicts)} files.",
+        "files": files,
+        "comparison": f"{found.comparison[:1].upper()}{found.comparison[1:]}",
     }
 
 

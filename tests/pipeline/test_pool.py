@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from stackfeat.config import config_from_dict, dump_config
 from stackfeat.engine.external import pool
@@ -146,6 +147,11 @@ def test_planted_faults_are_found_and_sound_files_are_used(finished: tuple[Path,
     }
     members = {name for name in result.leaderboard["member"] if str(name).startswith("mates:")}
     assert members == {f"mates:m{member:02}" for member in range(N_SOUND)}
+    report = (result.folder / "report.html").read_text()
+    table = report[report.index("Files of base/mates") :]
+    assert table.index("mates:doubled") < table.index("mates:copied") < table.index("mates:m00")
+    assert "mates:twin1" not in table and "knows labels of its own out-of-fold rows" in table
+    assert re.search(r"Greedy selection, cross-fitted .* without the 5 files to look at", table)
     said = "\n".join([*result.warnings, *result.notes])
     assert "25 files: 18 ok, 5 to look at (0 used" in said and "2 refused" in said
     assert re.search(
@@ -220,22 +226,34 @@ def test_import_says_the_verdicts_and_stores_nothing(project: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(tmp_path: Path) -> None:
-    """Of 100 files 8 are real models, 12 stopped on the fold that they predict, 80 are near-copies of the 8."""
+    """Of 500 files 40 are real models of five fold assignments, 60 stopped on the fold that they predict, and 400 are
+    near-copies of the 40."""
     rng = np.random.default_rng(1)
-    n, n_test, n_folds = 4000, 4000, 5
+    n, n_test = 4000, 4000
     truth = 1.2 * rng.normal(size=n + n_test)
     y = (rng.random(n + n_test) < 1 / (1 + np.exp(-truth))).astype(np.int64)
     family = rng.normal(size=(3, n + n_test))
+    splitters = [KFold(5, shuffle=True, random_state=seed) for seed in (0, 42, 2024)]
+    splitters += [StratifiedKFold(n_folds, shuffle=True, random_state=1) for n_folds in (5, 10)]
+    folds = []
+    for splitter in splitters:
+        folds.append(np.empty(n, dtype=np.int64))
+        for fold, (_, held) in enumerate(splitter.split(y[:n], y[:n])):
+            folds[-1][held] = fold
 
     def model(number: int) -> np.ndarray:
-        return np.asarray(0.8 * truth + 0.4 * family[number % 3] + 0.4 * rng.normal(size=n + n_test))
+        clean = 0.8 * truth + 0.4 * family[number % 3] + 0.4 * rng.normal(size=n + n_test)
+        off = 0.1 * rng.normal(size=10)
+        clean[:n] += off[folds[number % 5]]
+        return np.asarray(clean)
 
     def loss(values: np.ndarray, rows: np.ndarray) -> float:
         return float(np.log1p(np.exp(-(2 * y[rows] - 1) * values[rows])).mean())
 
     def stopped(number: int) -> np.ndarray:
         """Return a model that takes in each fold the best of 30 states by that fold's own labels."""
-        fold_of = np.random.default_rng(number % 5).integers(n_folds, size=n)
+        fold_of = folds[number % 5]
+        n_folds = int(fold_of.max()) + 1
         states = model(number) + 0.5 * rng.normal(size=(30, n + n_test))
         chosen, test = np.empty(n + n_test), np.zeros(n_test)
         for fold in range(n_folds):
@@ -255,15 +273,16 @@ def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(t
 
     write_csv(tmp_path / "train.csv", {"id": np.arange(n), "x": np.arange(n) % 7, "y": y[:n]})
     write_csv(tmp_path / "test.csv", {"id": np.arange(n, n + n_test), "x": np.arange(n_test) % 7})
-    real = [model(number) for number in range(8)]
-    for number, values in enumerate(real):
-        write(f"real{number}", values)
+    for number in range(40):
+        values = model(number)
+        write(f"real{number:02}", values)
         for copy in range(10):
-            write(f"real{number}copy{copy}", values + 0.01 * rng.normal(size=n + n_test))
+            write(f"real{number:02}copy{copy}", values + 0.01 * rng.normal(size=n + n_test))
     alone = run_in(
-        tmp_path, config(files="oof/real*.csv", test="test/real*.csv") | {"outputs": {"dir": "alone"}}
+        tmp_path,
+        config(files="oof/real??.csv", test="test/real??.csv") | {"outputs": {"dir": "alone"}},
     )
-    for number in range(12):
+    for number in range(60):
         write(f"stopped{number:02}", stopped(number))
     whole = run_in(tmp_path, config())
 
@@ -275,9 +294,17 @@ def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(t
     score = float(whole.leaderboard.set_index("member").loc["greedy", "score"])
     losses = fresh(whole)
     error = losses.std() / np.sqrt(n_test) * np.sqrt(2)
-    assert abs(score - losses.mean()) < 3 * error
     gap = losses - fresh(alone)
+    print(f"greedy {score:.4f}, fresh rows {losses.mean():.4f} ({error:.4f}), behind {gap.mean():.5f}")
+    assert abs(score - losses.mean()) < 3 * error
     assert gap.mean() < 3 * gap.std() / np.sqrt(n_test)
     found = verdicts(whole)
-    assert sum(row["twin_of"] != "" for row in found.values()) == 80
+    assert sum(row["twin_of"] != "" for row in found.values()) == 400
     assert {row["verdict"] for name, row in found.items() if name.startswith("real")} == {"ok"}
+    # Whoever shows folds was made with them.
+    names = [repr(splitter).replace("n_splits=", "") for splitter in splitters]
+    shown = {name: row["folds"] for name, row in found.items() if row["folds"]}
+    assert shown
+    for name, split in shown.items():
+        number = int(re.sub(r"[a-z]*(\d\d).*", r"\1", name))
+        assert sorted(re.findall(r"\d+", split)) == sorted(re.findall(r"\d+", names[number % 5]))

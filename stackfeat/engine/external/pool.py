@@ -14,6 +14,7 @@ import numpy as np
 
 from stackfeat.engine.external.checkpoints import MemberFiles
 from stackfeat.engine.external.leak_signs import HIGHEST_AUC, SMALLEST, better_order, likeness, order_text
+from stackfeat.engine.external.pool_folds import FoldSearch
 from stackfeat.engine.external.pool_signs import (
     N_SIGNS,
     SHIFTS,
@@ -95,6 +96,8 @@ class _Judged:
         Reasons to look at a file.
     one_view : set of str
         Members whose one test file stands for all fold models.
+    folds : dict of str to str
+        The split that a member's rows show.
     """
 
     pool: Pool
@@ -107,6 +110,7 @@ class _Judged:
     test: dict[str, np.ndarray] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
     one_view: set[str] = field(default_factory=set)
+    folds: dict[str, str] = field(default_factory=dict)
 
     def limit(self, n_ways: int = 1) -> float:
         """Return how many standard errors a sign must exceed that is looked for in so many ways."""
@@ -241,7 +245,9 @@ class _Judged:
                 continue
             doubts = tuple(self.doubts[name])
             kind: Kind = "look" if doubts else "ok"
-            found.append(Verdict(name, kind, self.is_used(name), score, leaders.get(name, ""), doubts))
+            leader = leaders.get(name, "")
+            folds = self.folds.get(leader or name, "")
+            found.append(Verdict(name, kind, self.is_used(name), score, leader, doubts, folds))
         return tuple(found)
 
     def comparison(self) -> str:
@@ -298,6 +304,10 @@ def _judge(pool: Pool, recipe: PoolRecipe, files: MemberFiles, rows: RunRows, st
         else:
             judged.refused[name] = read
     judged.look_beside()
+    leaders = judged.leaders()
+    search = FoldSearch(rows.train, rows.folds.fold_of(0), rows.held is None, rows.seed)
+    firsts = ((name, recipe.imported[name]) for name in judged.oof if name not in leaders)
+    judged.folds = search.find((name, Aligned.load(store.read(key)).oof) for name, key in firsts)
     return judged
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from stackfeat.engine.external.checkpoints import MemberFiles
+from stackfeat.engine.external.pool_folds import RUN_FOLDS
 from stackfeat.engine.recipes import PoolRecipe
 from stackfeat.members.options import PredictionFiles
 from stackfeat.store import Entry, EntryStore, EntryWriter
@@ -21,7 +22,7 @@ Kind = Literal["ok", "look", "refuse"]
 SHOWN = 5
 """Files of each verdict that are named in the log; all of them stand in pool.csv."""
 
-COLUMNS = ("member", "verdict", "used", "score", "twin_of", "reasons")
+COLUMNS = ("member", "verdict", "used", "score", "twin_of", "folds", "reasons")
 """Of pool.csv."""
 
 
@@ -43,6 +44,8 @@ class Verdict:
     twin_of : str
         The member whose place it shares, as both say nearly the same; empty for all others.
     reasons : tuple of str
+    folds : str
+        The split that its rows, or those of the member whose place it shares, show; empty where they show none.
     """
 
     member: str
@@ -51,6 +54,7 @@ class Verdict:
     score: float | None = None
     twin_of: str = ""
     reasons: tuple[str, ...] = ()
+    folds: str = ""
 
     @property
     def said(self) -> str:
@@ -109,15 +113,35 @@ class PoolVerdicts:
                 f"{self.name}: {n_merged} files say nearly the same as another; the mean of each such group takes "
                 f"part under the name of its first file ({len(twins)} groups; {first}: {len(twins[first]) + 1} files)"
             )
+        yield from self._fold_notes()
         if self.comparison:
             yield f"{self.name}: {self.comparison}"
 
-    def rows(self) -> Iterator[tuple[str, str, str, str, str, str]]:
+    def _fold_notes(self) -> Iterator[str]:
+        """Yield which files were made with which folds, where any shows them."""
+        by_split: dict[str, list[str]] = {}
+        for one in self.verdicts:
+            if one.folds:
+                by_split.setdefault(one.folds, []).append(one.member)
+        if not by_split:
+            return
+        known = sum(map(len, by_split.values()))
+        groups = "; ".join(
+            f"{split}: {len(members)} files ({', '.join(members[:2])}{', ...' if len(members) > 2 else ''})"
+            for split, members in sorted(by_split.items(), key=lambda item: -len(item[1]))
+        )
+        unknown = len(self.verdicts) - known
+        rest = f"; unknown: {unknown} files" if unknown else ""
+        is_mixed = len(by_split) > 1 or RUN_FOLDS not in by_split
+        why = ". Models of other folds than the run's saw labels of rows that are held out together here"
+        yield f"{self.name}: folds by what the rows show: {groups}{rest}{why if is_mixed else ''}"
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield rows of pool.csv."""
         for one in self.verdicts:
             score = "" if one.score is None else f"{one.score:.6g}"
             used = "yes" if one.is_used else "no"
-            yield one.member, one.verdict, used, score, one.twin_of, "; ".join(one.reasons)
+            yield one.member, one.verdict, used, score, one.twin_of, one.folds, "; ".join(one.reasons)
 
     def save(self, writer: EntryWriter) -> None:
         writer.json("pool", asdict(self))

@@ -157,9 +157,16 @@ def test_files_with_the_same_ids_share_them_and_others_do_not(tmp_path: Path) ->
         read("d.csv", "xx")
 
 
-def test_ids_that_were_read_before_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_that_were_read_before_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = Task("binary", ("no", "yes"))
-    for name, cells in (("a", "0.25 0.5 1e-3"), ("b", "0.75 1 .5"), ("c", "n/a 0.5 0.5"), ("d", "0,5 0,25 0,125")):
+    for name, cells in (
+        ("a", "0.25 0.5 1e-3"),
+        ("b", "0.75 1 .5"),
+        ("c", "n/a 0.5 0.5"),
+        ("d", "0,5 0,25 0,125"),
+    ):
         rows = zip(["x1", "é", "x3"], cells.split(), strict=True)
         separator = ";" if name == "d" else ","
         text = "".join(f"{row}{separator}{cell}\n" for row, cell in rows)
