@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 import stackfeat
+from stackfeat.config.portfolio import Portfolio
 from stackfeat.engine.jobs import Job
 
 COLUMNS = ("nets", "trees", "other base", "align", "meta", "votes", "rest", "all")
@@ -98,9 +99,10 @@ def stage_of(job: Job) -> str:
         return "align"
     if level != "base":
         return "votes" if level == "final" else "meta"
-    if "mlp" in member:
+    options = Portfolio.load().members.get(member, {})
+    if "net" in options:
         return "nets"
-    return "trees" if member in ("gbm", "forest") else "other base"
+    return "other base" if member in ("linear", "knn") else "trees"
 
 
 if __name__ == "__main__":

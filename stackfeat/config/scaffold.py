@@ -7,15 +7,17 @@ Out: commented YAML that runs as it is and warns of nothing that it could have a
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackfeat.config.portfolio import FEW_ROWS_FOR_REPEATS, TAPPED, Portfolio, Table
 from stackfeat.config.run_config import parse_seconds
 from stackfeat.config.scaffold_arrays import ArrayInputs
 from stackfeat.data.files.packing import unpacked_name
@@ -35,9 +37,7 @@ if TYPE_CHECKING:
 
 
 MAX_CLASSES = 30
-LEAST_FOR_REALMLP = 10_000
 FEW_ROWS = 500
-MOST_FOR_FOREST = 2_000
 WIDE = 100
 REDUCED = 16
 RARE = 0.1
@@ -107,6 +107,7 @@ class _Draft:
     n_folds: int = 5
     fold_reason: str = "auto: by time, group, class, whichever the data have"
     n_columns: int = 0
+    n_classes: int = 0
 
     @property
     def drop(self) -> list[str]:
@@ -238,6 +239,7 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     _check_task(task, values, f"{train}: column {quoted(target)}")
     draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=frame.shape[1] - 1)
     draft.not_missing = classes
+    draft.n_classes = values.nunique() if task_class(task).most_classes else 0
     if wishes.metric is not None:
         check_metric(wishes.metric, task)
         draft.metric, draft.metric_reason = wishes.metric, "as told"
@@ -537,11 +539,33 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         columns=[
             name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}
         ],
-        is_large=draft.n_rows >= LEAST_FOR_REALMLP,
-        is_small=draft.n_rows < FEW_ROWS,
-        suits_forest=draft.n_rows < MOST_FOR_FOREST,
+        members=list(_members(draft, wishes)),
+        has_repeats=draft.n_rows < FEW_ROWS_FOR_REPEATS[wishes.preset],
         emit=_emitted(task.output, draft.n_columns > WIDE or draft.n_rows < FEW_ROWS),
     )
+
+
+def _members(draft: _Draft, wishes: Wishes) -> Iterator[tuple[str, str, dict[str, str], bool]]:
+    """Yield name, purpose, options as YAML, and whether layers are read, of the base members of a table."""
+    table = Table(draft.n_rows, draft.n_columns, draft.n_classes, draft.task, draft.n_folds)
+    portfolio = Portfolio.load()
+    limit = None if wishes.limit is None else parse_seconds(wishes.limit)
+    n_nets = 0
+    for name in portfolio.chosen(wishes.preset, table, limit):
+        options = portfolio.options(name, table)
+        n_nets += "net" in options
+        lines = {key: _flow(value) for key, value in options.items()}
+        is_tapped = "net" in options and n_nets <= TAPPED[wishes.preset]
+        yield name, portfolio.members[name]["says"], lines, is_tapped
+
+
+def _flow(value: Any) -> str:
+    """Return plain values as YAML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _emitted(output: str, in_few_directions: bool) -> str:

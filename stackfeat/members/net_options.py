@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stackfeat.members.protocol import Member
 
 FEW_EPOCHS, SMALL_BATCH = 20, 64
+QUICK_NETS, SHORT_TRAINING = ("mlp", "realmlp"), 50
+"""Nets of a table, and epochs, that cost about as much as boosting."""
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _NEED_WEIGHTS = ("folds", "frozen", "state_key", "head", "freeze", "lr_decay", "lrs", "classes")
 _SEEN = (
@@ -351,7 +353,11 @@ class NetOptions(MemberOptions):
 
     @property
     def cost(self) -> int:
-        return 4 if self.weights is None else 3
+        if self.weights is not None:
+            return 3
+        epochs = self.train.epochs
+        is_short = isinstance(epochs, int) and epochs <= SHORT_TRAINING and self.train.stopping == "fixed"
+        return 2 if is_short and self.net in QUICK_NETS else 4
 
     def resolved(self, task: str, folder: Path) -> Self:
         train = with_training_defaults(self.net, self.train, task, folder)

@@ -36,8 +36,9 @@ def test_a_first_config_loads_and_tells_its_guesses(folder: Path) -> None:
     assert (config.data.train, config.data.test) == ("train.csv", "test.csv")
     assert "guessed: 3 classes" in text
     assert "guessed: 15 distinct values in 60 rows" in text
+    assert {"linear", "gbm_small", "extra"} <= set(config.levels["base"])
     assert {level: set(members) for level, members in config.levels.items()} == {
-        "base": {"mlp_small", "gbm", "forest", "linear"},
+        "base": set(config.levels["base"]),
         "meta": {"gated"},
         "final": {"soft", "greedy"},
     }
@@ -100,16 +101,6 @@ def test_a_wrong_target_names_the_nearest_column(folder: Path) -> None:
         scaffold_config(folder / "train.csv", "label", wishes=Wishes(id="nr"))
 
 
-@pytest.mark.parametrize(("n_rows", "net"), [(9999, "mlp"), (10_000, "realmlp")])
-def test_rows_enough_get_the_better_net(n_rows: int, net: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.csv", "x,y", [f"{i % 97},{i % 2}" for i in range(n_rows)])
-    members = loaded(tmp_path, scaffold_config(path, "y")).levels["base"]
-    first = next(iter(members.values()))
-    assert isinstance(first, NetOptions) and first.net == net
-    assert first.train.schedule == ("coslog4" if net == "realmlp" else "cosine")
-    assert first.train.patience is not None
-
-
 def table(path: Path, n: int = 120, **columns: list[object]) -> Path:
     rows = {"x": [i % 17 for i in range(n)], "z": [(7 * i) % 31 for i in range(n)], **columns}
     rows.setdefault("y", ["yes" if i % 3 else "no" for i in range(n)])
@@ -130,27 +121,30 @@ def test_presets_differ_in_what_is_computed(tmp_path: Path) -> None:
             "final": {"soft", "greedy"},
         }
         assert config.folds.repeats == (2 if preset == "best" else 1)
-    assert members["quick"] == {"mlp", "gbm", "linear"}
-    assert members["good"] == {"mlp_wide", "mlp_small", "gbm", "forest"}
-    assert members["best"] == members["good"] | {"linear"}
+    assert len(members["quick"]) == 3
+    assert members["quick"] < members["good"] < members["best"]
 
 
-@pytest.mark.parametrize(("n", "forest"), [(1999, "RandomForest"), (2000, None)])
-def test_trees_suit_the_number_of_rows(tmp_path: Path, n: int, forest: str | None) -> None:
-    """Boosting finds its own rounds; below 2,000 rows a forest stands beside it."""
-    path = table(tmp_path / "t.csv", n)
-    for preset in ("quick", "good", "best"):
-        members = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset))).levels["base"]
-        gbm = members["gbm"]
-        assert isinstance(gbm, EstimatorOptions) and searches_rounds(gbm.estimator, gbm.params)
-    forests = [
-        loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset)))
-        .levels["base"]
-        .get("forest")
-        for preset in ("good", "best")
-    ]
-    kinds = [None if one is None else one.estimator.rpartition(".")[2] for one in forests]
-    assert kinds == ([f"{forest}Classifier"] * 2 if forest else [None, "ExtraTreesClassifier"])
+def test_boosting_finds_its_own_rounds_and_nets_are_trained_once(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", 3000)
+    members = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best"))).levels["base"]
+    boosted = [one for name, one in members.items() if name.startswith(("gbm", "hist", "xgb", "catboost"))]
+    assert len(boosted) > 3
+    assert all(
+        isinstance(one, EstimatorOptions) and searches_rounds(one.estimator, one.params) for one in boosted
+    )
+    nets = [one for one in members.values() if isinstance(one, NetOptions)]
+    assert nets and all(one.train.patience is None for one in nets)
+
+
+def test_a_limit_of_time_decides_how_much_is_tried(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", 6000)
+    few, many = (
+        loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best", limit=limit)))
+        for limit in ("20s", "10m")
+    )
+    assert few.limits.seconds == 20
+    assert set(few.levels["base"]) < set(many.levels["base"])
 
 
 def test_what_is_told_goes_into_the_config(tmp_path: Path) -> None:

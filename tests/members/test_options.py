@@ -19,7 +19,12 @@ from stackfeat.structure import checked, plain
 
 FILES = {"oof": "mate.csv"}
 EXAMPLES: dict[str, list[tuple[dict[str, Any], int]]] = {
-    "net": [({"net": "mlp"}, 4), ({"net": "mlp", "weights": "m{fold}.pt"}, 3)],
+    "net": [
+        ({"net": "mlp"}, 4),
+        ({"net": "mlp", "train": {"epochs": 30}}, 2),
+        ({"net": "mlp", "train": {"epochs": 30, "patience": 5}}, 4),
+        ({"net": "mlp", "weights": "m{fold}.pt"}, 3),
+    ],
     "estimator": [
         ({"estimator": "sklearn.linear_model.Ridge"}, 1),
         ({"estimator": "lightgbm.LGBMClassifier"}, 2),

@@ -1,0 +1,170 @@
+"""The portfolio: members for tables, in the order in which they are worth their CPU, for presets of `init`.
+
+In:  `portfolio.toml`, which benchmarks/portfolio.py learns; how many rows, columns and outputs a table has.
+Out: names in order, as many as fit a budget of CPU; the options of each as a config writes them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stackfeat.registry.source import find_module
+from stackfeat.tasks.task import task_class
+
+PRESETS = {"quick": 10.0, "good": 40.0, "best": 600.0}
+"""CPU seconds that base members may take, by the costs of the table: on tables of at most `USUAL_CELLS`."""
+
+USUAL_CELLS = 20_000 * 30
+
+MANY_CLASSES = 6
+"""From so many on budgets are twice as large."""
+
+MOST_AS_LARGE = 15.0
+"""On larger tables budgets grow with the number of cells, to so many times as much."""
+
+FEWEST = {"quick": 2, "good": 3, "best": 3}
+"""Where fewer fit, the cheapest others join them, whatever they cost."""
+
+MOST = {"quick": 3, "good": 8, "best": 30}
+
+TAPPED = {"quick": 0, "good": 1, "best": 2}
+"""So many of the first nets pass on features of their last hidden layer too."""
+
+FEW_ROWS_FOR_REPEATS = {"quick": 0, "good": 0, "best": 2_000}
+"""Below so many rows everything is computed for two assignments of folds."""
+
+SPENT = 2.0
+"""With a limit of time, members are listed for so many times as much CPU: on two cores it is spent in full."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table is like, as far as the worth of members follows from it.
+
+    Attributes
+    ----------
+    n_rows, n_columns : int
+    n_classes : int
+        0 where values are predicted.
+    task : str
+    n_folds : int
+        Fits of each member.
+    """
+
+    n_rows: int
+    n_columns: int
+    n_classes: int
+    task: str
+    n_folds: int = 5
+
+    @property
+    def n_trees(self) -> int:
+        """Trees in a round of boosting."""
+        return self.n_classes if self.n_classes > 2 else 1
+
+    def suits(self, band: Mapping[str, Any]) -> bool:
+        """Whether all conditions of a band hold."""
+        family = task_class(self.task).family
+        is_small = self.n_rows <= int(band.get("most_rows", self.n_rows))
+        return (
+            is_small
+            and self.n_classes >= int(band.get("least_classes", 0))
+            and band.get("family", family) == family
+        )
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """Members by name, and bands of tables with their orders."""
+
+    members: Mapping[str, Mapping[str, Any]]
+    bands: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    @cache
+    def load(cls) -> Portfolio:
+        """Read the table that comes with the package."""
+        values = tomllib.loads(Path(__file__).with_name("portfolio.toml").read_text("utf-8"))
+        return cls(values["members"], tuple(values["bands"]))
+
+    def is_there(self, name: str) -> bool:
+        """Whether what a member needs is installed."""
+        package = self.members[name].get("needs")
+        return package is None or find_module(package, None) is not None
+
+    def order(self, table: Table) -> list[str]:
+        """Return the members of the first band that a table is in, as far as they are installed."""
+        band = next(band for band in self.bands if table.suits(band))
+        return [name for name in band["members"] if self.is_there(name)]
+
+    def seconds(self, name: str, table: Table) -> float:
+        """Estimate the CPU of all folds of a member."""
+        fixed, per_row, per_cell = self.members[name]["seconds"]
+        thousands = table.n_rows * (1 - 1 / table.n_folds) / 1000
+        if "net" in self.members[name]:
+            wanted = self.members[name].get("epochs")
+            share = 1.0 if wanted is None else self._epochs(name, table) / wanted
+            thousands *= share
+        else:
+            thousands *= table.n_trees
+        return float(table.n_folds * (fixed + thousands * (per_row + per_cell * table.n_columns)))
+
+    def chosen(self, preset: str, table: Table, limit: float | None = None) -> list[str]:
+        """Return the members of a preset, in the order in which they are worth their CPU.
+
+        A member that does not fit what is left of the budget is skipped; cheaper ones after it may still fit.
+
+        Parameters
+        ----------
+        preset : {"quick", "good", "best"}
+        table : Table
+        limit : float, optional
+            Seconds that the run may take.
+        """
+        large = table.n_rows * table.n_columns / USUAL_CELLS
+        budget = PRESETS[preset] * min(max(1.0, large), MOST_AS_LARGE)
+        budget *= 2 if table.n_classes >= MANY_CLASSES else 1
+        if limit is not None:
+            budget = SPENT * limit if preset == "best" else min(budget, SPENT * limit)
+        order = self.order(table)
+        costs = {name: self.seconds(name, table) for name in order}
+        taken: list[str] = []
+        for name in order:
+            if costs[name] <= budget and len(taken) < MOST[preset]:
+                taken.append(name)
+                budget -= costs[name]
+        others = sorted((name for name in order if name not in taken), key=costs.__getitem__)
+        taken += others[: max(0, FEWEST[preset] - len(taken))]
+        return sorted(taken, key=order.index)
+
+    def options(self, name: str, table: Table) -> dict[str, Any]:
+        """Return a member as a config writes it."""
+        member, task = self.members[name], task_class(table.task)
+        params = {"params": dict(member["params"])} if "params" in member else {}
+        if "net" not in member:
+            path = member.get("estimator") or member[task.family]
+            return {"estimator": path.replace("*", task.estimator_suffix), **params}
+        train = dict(member.get("train", {}))
+        if "epochs" in member:
+            train["epochs"] = self._epochs(name, table)
+        return {"net": member["net"], **params, **({"train": train} if train else {})}
+
+    def _epochs(self, name: str, table: Table) -> int:
+        member = self.members[name]
+        return epochs(member["epochs"], member["most_steps"], table.n_rows)
+
+
+def epochs(wanted: int, most_steps: int, n_rows: int, batch_size: int = 256) -> int:
+    """Return how many epochs a net gets: fewer where rows are many.
+
+    Examples
+    --------
+    >>> [epochs(30, 6000, n) for n in (1000, 50_000, 1_000_000)]
+    [30, 30, 2]
+    """
+    return max(2, min(wanted, most_steps * batch_size // max(1, n_rows)))
