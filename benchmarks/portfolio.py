@@ -360,7 +360,7 @@ def learn(keep: Path, write: bool) -> None:
     for band, names in zip(BANDS, lists, strict=True):
         lines += ["[[bands]]", *(f"{key} = {json.dumps(value)}" for key, value in band.items())]
         lines += [f"members = {json.dumps(names)}", ""]
-    costs = {name: cost(sets, name, "net" in portfolio.members[name]) for name in portfolio.members}
+    costs = {name: cost(sets, name, "each_class" in portfolio.members[name]) for name in portfolio.members}
     print("\n".join(lines))
     print("\n".join(f"{name}: {values}" for name, values in costs.items()))
     if write:
@@ -379,7 +379,7 @@ def within(one: Measured, names: Sequence[str]) -> list[str]:
     return taken
 
 
-def cost(sets: Sequence[Measured], name: str, is_net: bool) -> list[float] | None:
+def cost(sets: Sequence[Measured], name: str, each_class: bool) -> list[float] | None:
     """Fit CPU of a fit: fixed, for a thousand rows, for a thousand cells; by relative errors, none negative."""
     from scipy.optimize import nnls
 
@@ -387,7 +387,7 @@ def cost(sets: Sequence[Measured], name: str, is_net: bool) -> list[float] | Non
     if not known:
         return None
     rows = np.array([one.table.n_rows * (1 - 1 / one.table.n_folds) / 1000 for one in known])
-    trees = np.array([1 if is_net else one.table.n_trees for one in known])
+    trees = np.array([one.table.n_trees if each_class else 1 for one in known])
     columns = np.array([one.table.n_columns for one in known])
     seconds = np.array([one.seconds[name] for one in known]) + 0.02
     design = np.stack([np.ones(len(known)), rows * trees, rows * trees * columns], axis=1)

@@ -17,15 +17,15 @@ from stackfeat.registry.source import find_module
 from stackfeat.tasks.task import task_class
 
 PRESETS = {"quick": 10.0, "good": 40.0, "best": 600.0}
-"""CPU seconds that base members may take, by the costs of the table: on tables of at most `USUAL_CELLS`."""
+"""CPU seconds that base members may take, by the costs of the table, with no more rows and columns than usual."""
 
-USUAL_CELLS = 20_000 * 30
+USUAL_ROWS, USUAL_COLUMNS = 20_000, 30
 
-MANY_CLASSES = 6
-"""From so many on budgets are twice as large."""
+CLASSES_A_SHARE, MOST_SHARES = 3, 3.0
+"""Budgets grow with classes too: by this number of them, to so many times as much."""
 
 MOST_AS_LARGE = 15.0
-"""On larger tables budgets grow with the number of cells, to so many times as much."""
+"""On larger tables budgets grow with rows, or cells if these grow faster, to so many times as much."""
 
 FEWEST = {"quick": 2, "good": 3, "best": 3}
 """Where fewer fit, the cheapest others join them, whatever they cost."""
@@ -70,9 +70,8 @@ class Table:
     def suits(self, band: Mapping[str, Any]) -> bool:
         """Whether all conditions of a band hold."""
         family = task_class(self.task).family
-        is_small = self.n_rows <= int(band.get("most_rows", self.n_rows))
         return (
-            is_small
+            int(band.get("least_rows", 0)) <= self.n_rows <= int(band.get("most_rows", self.n_rows))
             and self.n_classes >= int(band.get("least_classes", 0))
             and band.get("family", family) == family
         )
@@ -110,7 +109,7 @@ class Portfolio:
             wanted = self.members[name].get("epochs")
             share = 1.0 if wanted is None else self._epochs(name, table) / wanted
             thousands *= share
-        else:
+        elif self.members[name].get("each_class", False):
             thousands *= table.n_trees
         return float(table.n_folds * (fixed + thousands * (per_row + per_cell * table.n_columns)))
 
@@ -126,9 +125,9 @@ class Portfolio:
         limit : float, optional
             Seconds that the run may take.
         """
-        large = table.n_rows * table.n_columns / USUAL_CELLS
+        large = table.n_rows / USUAL_ROWS * max(1.0, table.n_columns / USUAL_COLUMNS)
         budget = PRESETS[preset] * min(max(1.0, large), MOST_AS_LARGE)
-        budget *= 2 if table.n_classes >= MANY_CLASSES else 1
+        budget *= min(max(1.0, table.n_classes / CLASSES_A_SHARE), MOST_SHARES)
         if limit is not None:
             budget = SPENT * limit if preset == "best" else min(budget, SPENT * limit)
         order = self.order(table)

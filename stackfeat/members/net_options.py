@@ -356,7 +356,7 @@ class NetOptions(MemberOptions):
         if self.weights is not None:
             return 3
         epochs = self.train.epochs
-        is_short = isinstance(epochs, int) and epochs <= SHORT_TRAINING and self.train.stopping == "fixed"
+        is_short = isinstance(epochs, int) and epochs <= SHORT_TRAINING and self.train.stopping != "refit"
         return 2 if is_short and self.net in QUICK_NETS else 4
 
     def resolved(self, task: str, folder: Path) -> Self:

@@ -134,7 +134,7 @@ def test_boosting_finds_its_own_rounds_and_nets_are_trained_once(tmp_path: Path)
         isinstance(one, EstimatorOptions) and searches_rounds(one.estimator, one.params) for one in boosted
     )
     nets = [one for one in members.values() if isinstance(one, NetOptions)]
-    assert nets and all(one.train.patience is None for one in nets)
+    assert nets and all(one.train.stopping != "refit" for one in nets)
 
 
 def test_a_limit_of_time_decides_how_much_is_tried(tmp_path: Path) -> None:
