@@ -102,7 +102,7 @@ def made_members(
     for number in range(n_stopped):
         yield f"stopped{number:02}", stopped(number)
     for number in range(n_files - n_real - n_stopped):
-        yield f"real{number % n_real:02}copy{number // n_real:02}", real[number % n_real] + noise(0.01)
+        yield f"twin{number // n_real:02}of{number % n_real:02}", real[number % n_real] + noise(0.01)
 
 
 def _ids(ids: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ def main() -> None:
         make_files(given.folder, given.files, given.rows)
     if given.make_only:
         return
-    files = "*" if not given.real_only else "real??"
+    files = "real*" if given.real_only else "*"
     values = {
         "task": "binary",
         "metric": given.metric,

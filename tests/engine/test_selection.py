@@ -136,3 +136,29 @@ def test_labels_are_those_that_the_rule_of_each_fold_decided() -> None:
         chosen = predictions[int(found["choices"][str(fold)][-1])]
         decided[held_out] = chosen[held_out, 1] >= 0.3 + 0.1 * fold
     assert found["score"] == pytest.approx(sk.f1_score(samples.y, decided))
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "log_loss"])
+def test_a_member_whose_scale_differs_by_fold_is_not_preferred(metric: str) -> None:
+    """On folds drawn at random: it ranks the rows of each fold better than the other member, and all rows worse."""
+    scores = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
+    score = scores.get(metric, lambda y, p: -sk.log_loss(y, p))
+    n = 1000
+    for seed in range(5):
+        samples, folds = rows(n), folds_of_rows(n, 5)
+        sound = opinions(samples.y, 1, seed)[0]
+        better = opinions(samples.y, 1, 100 + seed, noise=0.8)[0]
+        fold_of = folds.fold_of(0)
+        odds = better[:, 1] / better[:, 0] * np.exp(np.array([-3.0, 2.0, 0.0, 3.0, -2.0])[fold_of])
+        moved = said(odds / (1 + odds))
+        if metric != "log_loss":
+            within = [
+                np.mean([score(samples.y[fold_of == k], one[fold_of == k, 1]) for k in range(5)])
+                for one in (sound, moved)
+            ]
+            assert within[1] > within[0]
+        assert score(samples.y, moved[:, 1]) < score(samples.y, sound[:, 1])
+        store, recipe = kept(samples, folds, [sound, moved], metric)
+        found = select_member(store, recipe, False)[1]["select"]
+        assert set(found["choices"].values()) == {"base/m0"}
+        assert abs(found["score"]) == pytest.approx(abs(score(samples.y, sound[:, 1])))

@@ -277,10 +277,10 @@ def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(t
         values = model(number)
         write(f"real{number:02}", values)
         for copy in range(10):
-            write(f"real{number:02}copy{copy}", values + 0.01 * rng.normal(size=n + n_test))
+            write(f"copy{number:02}of{copy}", values + 0.01 * rng.normal(size=n + n_test))
     alone = run_in(
         tmp_path,
-        config(files="oof/real??.csv", test="test/real??.csv") | {"outputs": {"dir": "alone"}},
+        config(files="oof/real*.csv", test="test/real*.csv") | {"outputs": {"dir": "alone"}},
     )
     for number in range(60):
         write(f"stopped{number:02}", stopped(number))
@@ -300,7 +300,7 @@ def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(t
     assert gap.mean() < 3 * gap.std() / np.sqrt(n_test)
     found = verdicts(whole)
     assert sum(row["twin_of"] != "" for row in found.values()) == 400
-    assert {row["verdict"] for name, row in found.items() if name.startswith("real")} == {"ok"}
+    assert {row["verdict"] for name, row in found.items() if name.startswith(("real", "copy"))} == {"ok"}
     # Whoever shows folds was made with them.
     names = [repr(splitter).replace("n_splits=", "") for splitter in splitters]
     shown = {name: row["folds"] for name, row in found.items() if row["folds"]}
