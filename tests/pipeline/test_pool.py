@@ -243,7 +243,7 @@ def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(t
 
     def model(number: int) -> np.ndarray:
         clean = 0.8 * truth + 0.4 * family[number % 3] + 0.4 * rng.normal(size=n + n_test)
-        off = 0.1 * rng.normal(size=10)
+        off = 0.15 * rng.normal(size=10)
         clean[:n] += off[folds[number % 5]]
         return np.asarray(clean)
 
@@ -301,10 +301,13 @@ def test_a_pool_of_copies_and_early_stopped_models_is_scored_as_fresh_rows_are(t
     found = verdicts(whole)
     assert sum(row["twin_of"] != "" for row in found.values()) == 400
     assert {row["verdict"] for name, row in found.items() if name.startswith(("real", "copy"))} == {"ok"}
-    # Whoever shows folds was made with them.
-    names = [repr(splitter).replace("n_splits=", "") for splitter in splitters]
+    # Whoever shows folds was made with them; their number is the likeliest of those that one seed gives.
     shown = {name: row["folds"] for name, row in found.items() if row["folds"]}
-    assert shown
+    assert len(shown) > 100
+    right = 0
     for name, split in shown.items():
-        number = int(re.sub(r"[a-z]*(\d\d).*", r"\1", name))
-        assert sorted(re.findall(r"\d+", split)) == sorted(re.findall(r"\d+", names[number % 5]))
+        splitter = splitters[int(re.sub(r"[a-z]*(\d\d).*", r"\1", name)) % 5]
+        assert split.startswith(type(splitter).__name__)
+        assert split.endswith(f"random_state={splitter.random_state})") or split == "the run's folds"
+        right += re.findall(r"\d+", split)[:1] == [str(splitter.get_n_splits())]
+    assert right > 0.9 * len(shown)

@@ -12,7 +12,7 @@ that is corrected by the other splits of the same kind, nearly all of which are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -39,6 +39,46 @@ FEWEST_GROUPS = 20
 """Of a fold, below which groups tell nothing."""
 N_DRAWS = 50
 RUN_FOLDS = "the run's folds"
+
+
+@dataclass(frozen=True)
+class _Shuffled:
+    """Splits that shuffle the rows, or those of each class, first."""
+
+    family: Family
+    rows: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        return [self.family.name(n_folds, seed) for seed in SEEDS for n_folds in N_FOLDS]
+
+    @cached_property
+    def segments(self) -> list[csr_matrix]:
+        """By seed the matrix that sums rows by segment."""
+        size = int(self.family.firsts[-1])
+        return [_by_segment(self.family.segments(seed)[self.rows], size) for seed in SEEDS]
+
+    @cached_property
+    def folds(self) -> csr_matrix:
+        return csr_matrix(self.family.folds.astype(np.float64))
+
+    @cached_property
+    def counts(self) -> list[np.ndarray]:
+        """Rows of each fold, by seed."""
+        ones = np.ones(len(self.rows))
+        return [np.maximum(self.folds @ (segments @ ones), 1) for segments in self.segments]
+
+    def evidence(self, sums: np.ndarray) -> np.ndarray:
+        """Return how sure each seed and number of folds is."""
+        starts = np.cumsum([0, *N_FOLDS[:-1]])
+        totals = np.empty((len(SEEDS), len(N_FOLDS)))
+        for seed, (segments, counts) in enumerate(zip(self.segments, self.counts, strict=True)):
+            squares = ((self.folds @ (segments @ sums)) ** 2).sum(axis=1) / counts
+            totals[seed] = np.add.reduceat(squares, starts)
+        degrees = (np.asarray(N_FOLDS) - 1) * sums.shape[1]
+        # Nearly all seeds are wrong ones: their middle says what chance gives.
+        middle = degrees * (1 - 2 / (9 * degrees)) ** 3
+        return _normal(totals / np.maximum(np.median(totals, axis=0) / middle, 1.0), degrees).ravel()
 
 
 @dataclass(frozen=True)
@@ -148,33 +188,25 @@ class FoldSearch:
     run_folds: np.ndarray
     is_whole: bool
     seed: int
-    shuffled: list[tuple[Family, csr_matrix, np.ndarray]] = field(init=False)
-    others: list[_Ordered | _Grouped] = field(init=False)
+    kinds: list[_Shuffled | _Ordered | _Grouped] = field(init=False)
 
     def __post_init__(self) -> None:
         n = self.train.n_rows
         drawn = np.random.default_rng(self.seed).permutation(n)[:MOST_ROWS]
         self.rows = np.sort(drawn[self.run_folds[drawn] >= 0])
         self.is_classes = bool(self.train.task.classes)
-        self.shuffled, self.others = [], []
+        self.kinds = []
         if not self.is_whole or len(self.rows) < FEWEST_ROWS:
             return
         for family in families(self.train.labels, self.is_classes):
-            size = int(family.firsts[-1])
-            parts = [_by_segment(family.segments(seed)[self.rows], size) for seed in SEEDS]
-            counts = np.stack([np.asarray(part.sum(axis=1))[:, 0] for part in parts])
-            self.shuffled.append((family, _stacked(parts), counts @ family.folds.T))
-            self.others.append(_Ordered(family, self.rows))
+            self.kinds += [_Shuffled(family, self.rows), _Ordered(family, self.rows)]
         if self.train.group is not None:
-            self.others.append(_Grouped(self.train.group, self.rows, self.seed))
+            self.kinds.append(_Grouped(self.train.group, self.rows, self.seed))
 
     @cached_property
     def splits(self) -> list[str]:
         """Names of what each file is compared with."""
-        names = [RUN_FOLDS]
-        for family, *_ in self.shuffled:
-            names += [family.name(n_folds, seed) for seed in SEEDS for n_folds in N_FOLDS]
-        return [*names, *(name for other in self.others for name in other.names)]
+        return [RUN_FOLDS, *(name for kind in self.kinds for name in kind.names)]
 
     def find(self, files: Iterator[tuple[str, np.ndarray]]) -> dict[str, str]:
         """Return the name of the split of each file that shows one.
@@ -210,11 +242,7 @@ class FoldSearch:
         squares = ((_by_segment(fold, len(counts)) @ sums) ** 2).sum(axis=1) / np.maximum(counts, 1)
         # The run's own folds are named first where they are a splitter's too.
         own = _normal(squares.sum(), ((counts > 0).sum() - 1) * sums.shape[1]) + 1e-9
-        found = [np.array([own])]
-        for family, segments, counts_of in self.shuffled:
-            by_seed = (segments @ sums).reshape(len(SEEDS), -1, sums.shape[1])
-            found.append(_of_family(family, by_seed, counts_of).ravel())
-        return np.concatenate([*found, *(other.evidence(sums) for other in self.others)])
+        return np.concatenate([[own], *(kind.evidence(sums) for kind in self.kinds)])
 
     def _contrasts(self, oof: np.ndarray) -> np.ndarray:
         """Return what the columns leave of a file, by itself and within the values of columns, white."""
@@ -271,24 +299,6 @@ def _sure_steps(steps: np.ndarray, is_end: np.ndarray) -> float:
     return float(norm.isf(max(f.sf(between / max(within, 1e-300), *degrees), 1e-300)))
 
 
-def _of_family(family: Family, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return how sure each seed and number of folds is, (n_seeds, len(N_FOLDS)).
-
-    Parameters
-    ----------
-    sums : float array (n_seeds, n_segments, n_columns)
-    counts : array (n_seeds, sum of N_FOLDS)
-        Rows of each fold.
-    """
-    squares = ((family.folds.astype(np.float64) @ sums) ** 2).sum(axis=2) / np.maximum(counts, 1)
-    starts = np.cumsum([0, *N_FOLDS[:-1]])
-    totals = np.add.reduceat(squares, starts, axis=1)
-    degrees = (np.asarray(N_FOLDS) - 1) * sums.shape[2]
-    # Nearly all seeds are wrong ones: their middle says what chance gives.
-    middle = degrees * (1 - 2 / (9 * degrees)) ** 3
-    return _normal(totals / np.maximum(np.median(totals, axis=0) / middle, 1.0), degrees)
-
-
 def _normal(square: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Return chi-squared values as those of a standard normal variable (Wilson and Hilferty, 1931)."""
     part = 2 / (9 * degrees)
@@ -306,12 +316,6 @@ def _by_segment(segments: np.ndarray, size: int) -> csr_matrix:
     """Return the matrix that sums rows by segment."""
     rows = np.arange(len(segments))
     return csr_matrix((np.ones(len(rows)), (segments, rows)), shape=(size, len(rows)))
-
-
-def _stacked(parts: Sequence[csr_matrix]) -> csr_matrix:
-    from scipy.sparse import vstack
-
-    return csr_matrix(vstack(parts))
 
 
 def _cells(train: Samples, rows: np.ndarray) -> Iterator[np.ndarray]:
