@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from stackfeat.layers.taps.tap import Tap as Tap
     from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
+    from stackfeat.pipeline.distil import distil as distil
     from stackfeat.pipeline.run import run as run
+    from stackfeat.pipeline.students import load_student as load_student
     from stackfeat.sklearn import expected_failed_checks as expected_failed_checks
     from stackfeat.sklearn.nets import NetClassifier as NetClassifier
     from stackfeat.sklearn.nets import NetRegressor as NetRegressor
@@ -67,7 +69,9 @@ _MODULES = {
     "layers.taps.tap": "Tap",
     "output.completed_run": "RunResult",
     "output.feature_files": "save_features",
+    "pipeline.distil": "distil",
     "pipeline.run": "run",
+    "pipeline.students": "load_student",
     "sklearn": "expected_failed_checks",
     "sklearn.nets": "NetClassifier NetRegressor",
     "sklearn.oof_features": "OutOfFoldFeatures",

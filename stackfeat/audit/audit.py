@@ -10,30 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from stackfeat.audit.permutation_test import PermutationTest, Reruns, run_permutation_test
 from stackfeat.audit.provenance import Provenance, check_provenance
 from stackfeat.config import LoadedConfig
 from stackfeat.config.checks import code_findings
-from stackfeat.config.problems import findings_of
 from stackfeat.config.run_config import RunConfig
-from stackfeat.config.yaml_file import read_yaml
-from stackfeat.data.samples import Samples, load_samples
-from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.crossfit import Progress
-from stackfeat.errors import DataError, Problem, StoreError, TrustError, UsageError, as_written
+from stackfeat.errors import Problem, TrustError, UsageError, as_written
 from stackfeat.options import Options
 from stackfeat.output.files import json_bytes
-from stackfeat.output.provenance import REMEDY, Index, read_provenance
+from stackfeat.output.provenance import REMEDY, read_provenance
 from stackfeat.output.run_file import AUDIT as RESULT
-from stackfeat.output.run_file import FILE as MARK
-from stackfeat.output.run_file import whole_run
 from stackfeat.output.run_folder import RunFolder, logging_to
+from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.registry.resolve import code_hash
 from stackfeat.registry.trust import code_of_run, explaining_refusals
 from stackfeat.registry.user_code import NO_CODE, serving_agreed
-from stackfeat.store import Store
 
 LOG = "audit.log"
 
@@ -129,13 +121,13 @@ def audit(
     reruns = Reruns(permutations, rows, jobs, seed)
     reruns.check()
     folder = Path(run_folder)
-    index, config = _read_run(folder)
+    index, config = read_run(folder)
     home, code = folder / index.folder, NO_CODE
     if null:
         code = code_of_run(folder, trust_code).beside(home.resolve())
         with explaining_refusals(code):
             _refuse_untrusted(config, home, code.is_trusted)
-    entries, samples, folds = _open(folder / index.store if store is None else Path(store), index)
+    entries, samples, folds = open_rows(folder / index.store if store is None else Path(store), index)
     outputs = RunFolder(folder, entries.run)
     with outputs.claimed(LOG), logging_to(folder / LOG), serving_agreed(code):
         if read_provenance(folder) != index:
@@ -150,28 +142,6 @@ def audit(
         options = {"permutations": permutations, "rows": rows, "seed": seed} if null else None
         outputs.add(RESULT, json_bytes({**found.to_json(), "options": options}))
     return found
-
-
-def _read_run(folder: Path) -> tuple[Index, RunConfig]:
-    with whole_run(folder) as marked:
-        index = read_provenance(folder)
-        if marked is None:
-            raise UsageError(
-                f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
-                "Run its config with this version first: what is stored is not computed again"
-            )
-        path = folder / "config.yaml"
-        try:
-            values = read_yaml(path).values
-            return index, RunConfig.model_validate(values)
-        except ValueError as error:
-            reason: object = error
-            if isinstance(error, ValidationError):
-                first = findings_of(error, values)[0]
-                reason = f"{first.path}: {first.message}"
-            raise DataError(
-                f"{path} must be as the run wrote it; got {reason}; run the config again"
-            ) from None
 
 
 def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
@@ -191,17 +161,3 @@ def _refuse_untrusted(config: RunConfig, home: Path, trust_code: bool) -> None:
     found = [finding for finding in code_findings(config, home, False) if finding.trust]
     if found:
         raise TrustError([Problem(finding.path, finding.message, "config.yaml") for finding in found])
-
-
-def _open(path: Path, index: Index) -> tuple[Store, Samples, Folds]:
-    """Return the store of a run, its rows and its folds."""
-    if not path.is_dir():
-        raise DataError(f"the run's store must be there; got no folder {path}; say where it is with --store")
-    store = Store(path, "readonly")
-    try:
-        with as_written("the rows and folds of the run", REMEDY):
-            return store, load_samples(store.read(index.samples)), load_folds(store.read(index.folds))
-    except StoreError as error:
-        raise DataError(
-            f"the rows and folds of the run must be in its store; {error}; run the config again"
-        ) from None

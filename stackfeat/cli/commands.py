@@ -32,6 +32,13 @@ class PresetName(StrEnum):
     best = "best"
 
 
+class StudentName(StrEnum):
+    """What learns in the place of a stack."""
+
+    lightgbm = "lightgbm"
+    mlp = "mlp"
+
+
 if TYPE_CHECKING:
     TaskName = str
 else:
@@ -166,7 +173,9 @@ def init(
 
 @app.command()
 def predict(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a file that distil wrote.")
+    ],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     without: Annotated[
@@ -185,6 +194,29 @@ def predict(
         run_folder, data, output, trust_code=trusted, without=without or (), data_roots=roots
     )
     typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
+
+
+@app.command()
+def distil(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    student: Annotated[StudentName, typer.Option(help="What learns: boosted trees, or a small net.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("student.zip"),
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+    trust_code: TrustCode = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Fit one small model on the labels of a whole stack, and write it where they make it better."""
+    import json
+
+    from stackfeat.pipeline.distil import distil as distil_run
+
+    found = distil_run(run_folder, str(student), output, store=store, trust_code=trust_code or None)
+    typer.echo(json.dumps(found.to_json()) if as_json else one_line(str(found)))
+    if found.path is not None and not as_json:
+        typer.echo(
+            f"wrote {one_line(found.path)}; predict with: stackfeat predict {one_line(found.path)} DATA -o FILE"
+        )
+    raise typer.Exit(found.exit_code)
 
 
 NetParams = Annotated[

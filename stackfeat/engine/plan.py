@@ -217,7 +217,9 @@ def align_emit_recipes(
     `maps` is the key of the alignment that they go through.
     """
     views = [] if plan.sources.test is None else plan.test_views(node)
-    emits = {view: plan.emits[node.full_name, repeat, "all" if view == "refit" else view] for view in views}
+    keys = {view: (node.full_name, repeat, "all" if view == "refit" else view) for view in views}
+    # A prediction may ask for one view alone.
+    emits = {view: plan.emits[key] for view, key in keys.items() if key in plan.emits}
     return [
         AlignEmitRecipe(align=maps, emit=emit, tap=output.tap_name, fold=view) for view, emit in emits.items()
     ]

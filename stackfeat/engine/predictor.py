@@ -17,7 +17,7 @@ import numpy as np
 
 from stackfeat.data.samples import Samples, save_samples
 from stackfeat.engine.graph import graph_without
-from stackfeat.engine.jobs import Averaging, Job
+from stackfeat.engine.jobs import Average, Averaging, Job
 from stackfeat.engine.plan import Plan, align_emit_recipes, emit_recipe_of, note_keys
 from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.scoring import test_prediction, view_places
@@ -71,7 +71,19 @@ class Predictor:
         """
         self.refuse_unsaved()
         with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
-            return self._predict(samples)
+            return self._predict(samples, None)
+
+    def averaged(self, samples: Samples, average: Average) -> np.ndarray:
+        """Return predictions averaged in another way, float64 (n_rows, n_outputs)."""
+        return replace(self, averaging=replace(self.averaging, average=average)).predict(samples)
+
+    def predict_pipeline(self, samples: Samples, fold: int) -> np.ndarray:
+        """Return what the pipeline of one fold of the first repeat predicts, float64 (n_rows, n_outputs).
+
+        Nothing behind it was fitted on a label of that fold, where `averaging` is late by fold.
+        """
+        assert self.averaging.averaging == "late" and self.averaging.chain == "fold"
+        return self._predict(samples, fold)
 
     def refuse_unsaved(self) -> None:
         """Refuse a stack that needs a member which could not be saved.
@@ -97,7 +109,7 @@ class Predictor:
             remedy = f"run the config again without {', '.join(sorted(needed))}, or submit a vote"
         raise StackfeatError(f"this stack cannot score later data: {reasons}; {remedy}")
 
-    def _predict(self, samples: Samples) -> np.ndarray:
+    def _predict(self, samples: Samples, fold: int | None) -> np.ndarray:
         self._refuse_unknown(samples.ids)
         memory = MemoryStore()
         # A name of its own for every call: what was read under a key is remembered in a process.
@@ -109,9 +121,13 @@ class Predictor:
         )
         layered = LayeredStore([memory, self.store])
         with pinned_threads(self.plan.sources.settings.threads):
-            for steps in _emits(plan, self.averaging):
+            for steps in _emits(plan, self.averaging, fold):
                 run_steps(layered, steps, trust_code=self.trust_code)
-        places = view_places(plan, self.block, self.averaging)
+        places = (
+            view_places(plan, self.block, self.averaging)
+            if fold is None
+            else [plan.view_place(self.block, 0, fold, "fold")]
+        )
         return test_prediction(layered, places, self.task, self.averaging.average)
 
     def _refuse_unknown(self, ids: np.ndarray) -> None:
@@ -153,13 +169,13 @@ class LaterRows(Recipe, stage="samples"):
     call: str
 
 
-def _emits(plan: Plan, averaging: Averaging) -> Iterator[list[Recipe]]:
-    """Yield what each member and repeat emits, and note the keys in the plan."""
+def _emits(plan: Plan, averaging: Averaging, only: int | None = None) -> Iterator[list[Recipe]]:
+    """Yield what each member and repeat emits, and note the keys in the plan; `only` one fold of the first repeat."""
     for node in plan.graph.nodes:
         name = node.full_name
-        for repeat in range(plan.sources.n_repeats):
+        for repeat in range(plan.sources.n_repeats if only is None else 1):
             jobs = []
-            for fold in folds_used(plan, node, averaging):
+            for fold in folds_used(plan, node, averaging) if only is None else [only]:
                 recipe = emit_recipe_of(plan, node, repeat, fold, plan.fits[name, repeat, fold])
                 jobs += [Job(name, repeat, fold, (recipe,))] if recipe else []
             note_keys(plan, jobs)

@@ -169,7 +169,7 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
     fold_of = folds.fold_of(0)
     rows = np.flatnonzero(covered & (fold_of >= recipe.first_fold))
     judged = judged_rows(samples, folds, recipe, trust_code).take(rows)
-    decided, rules, decision = _decide(
+    decided, rules, decision = decide(
         judged, task.to_target_scale(prediction[rows]), rows, folds, recipe.decision
     )
     score, bootstrap = judged.score(decided), judged.bootstrap(decided, recipe.seed)
@@ -199,7 +199,7 @@ def judged_rows(samples: Samples, folds: Folds, recipe: OofMetricRecipe, trust_c
     return replace(judged, within=fold_of) if is_ranked_within else judged
 
 
-def _decide(
+def decide(
     judged: Judged, prediction: np.ndarray, row_numbers: np.ndarray, folds: Folds, kind: str
 ) -> tuple[np.ndarray, dict[int, Decision], Decision | None]:
     """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""

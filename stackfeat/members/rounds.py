@@ -222,11 +222,11 @@ def _fit(probe: Any, columns: Any, context: FitContext[EstimatorSettings], parts
     if context.weight is not None:
         weights = mean_one(context.weight[fit_rows]), mean_one(context.weight[valid_rows])
     keywords |= {} if weights[0] is None else {"sample_weight": weights[0]}
-    keywords |= _validation(probe, *validation, weights[1], keywords)
+    keywords |= validation_keywords(probe, *validation, weights[1], keywords)
     probe.fit(as_taken(probe, take_rows(columns, fit_rows)), context.y[fit_rows], **keywords)
 
 
-def _validation(
+def validation_keywords(
     estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarray | None, keywords: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return validation rows as `fit` wants them; LightGBM deprecates eval_set from 4.7 on."""

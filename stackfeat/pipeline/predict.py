@@ -18,6 +18,7 @@ from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary
 from stackfeat.data.schema.inputs import paths_named
 from stackfeat.data.schema.load import load_rows
+from stackfeat.data.schema.roles import read_ids
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
 from stackfeat.engine.worker import fit_recipe
 from stackfeat.errors import DataError, DataWarning, TrustError, UsageError, as_written
@@ -25,6 +26,7 @@ from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
 from stackfeat.output.run_file import FILE, is_own_name, whole_run
 from stackfeat.output.submission import Form, make_submission
+from stackfeat.pipeline.students import load_student, read_file
 from stackfeat.registry.resolve import quoted, source_hash
 from stackfeat.registry.trust import code_of_run, explaining_refusals
 from stackfeat.registry.user_code import importing
@@ -44,7 +46,7 @@ def predict_file(
     Parameters
     ----------
     run_folder : Path
-        Folder of a finished run, with its `predictor/`.
+        Folder of a finished run, with its `predictor/`; or a student's file.
     data : Path
         A file with the columns of the training file; a target column is ignored.
     output : Path
@@ -65,6 +67,8 @@ def predict_file(
         If the output would replace the data or a file of the run.
     """
     _refuse_output(Path(output), Path(run_folder), Path(data))
+    if Path(run_folder).is_file():
+        return _predict_by_student(Path(run_folder), Path(data), Path(output), without)
     code = code_of_run(Path(run_folder), trust_code)
     with whole_run(Path(run_folder)), explaining_refusals(code):
         predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
@@ -90,6 +94,22 @@ def predict_file(
     # Where a link leads to: the link stays.
     write_csv(Path(output).resolve(), submission.header, submission.columns)
     return samples.n_rows
+
+
+def _predict_by_student(file: Path, data: Path, output: Path, without: Sequence[str]) -> int:
+    if without:
+        raise UsageError(
+            "--without leaves members out of a stack; got a student, which is one model; drop it"
+        )
+    student = load_student(file)
+    frame = read_file(data, student.data)
+    ids = read_ids(frame, student.schema.id, str(data))
+    prediction = student.outputs(frame)
+    labels = None if student.decision is None else student.decision.apply(prediction)
+    with as_written(str(file), REMEDY):
+        submission = make_submission(ids, prediction, labels, student.schema.task, student.form)
+    write_csv(output.resolve(), submission.header, submission.columns)
+    return len(ids)
 
 
 def refuse_changed_code(predictor: Predictor, folder: Path) -> None:

@@ -103,7 +103,17 @@ def read_sealed(path: Path, format_number: int, remedy: str) -> dict[str, Any]:
     DataError
         If it is damaged, or of another format.
     """
-    data = read_written(path, remedy)
+    return unseal(read_written(path, remedy), path, format_number, remedy)
+
+
+def unseal(data: bytes, path: Path, format_number: int, remedy: str) -> dict[str, Any]:
+    """Return the JSON object of a sealed text, less the seal; `path` is what it is called in messages.
+
+    Raises
+    ------
+    DataError
+        As `read_sealed`.
+    """
     match = _SEAL.match(data)
     if match is None:
         refuse_other_format(data, path, format_number, remedy)

@@ -29,6 +29,8 @@ LARGEST_SUM_ERROR = 0.01
 LOWEST_LOG = float(np.log(1e-6))
 """Log-probabilities count as at least this where a row that is surely wrong must not outweigh the others."""
 _SMALLEST_IN_MEAN = 1e-12
+SMALLEST_SHARE = 0.01
+"""A class of a smaller probability is no row to learn from."""
 
 
 class Classification(Task):
@@ -116,6 +118,33 @@ class Classification(Task):
         shares = _class_shares(estimator, columns, classes, name)
         proba[:, classes] = of_length(shares, len(columns), len(classes), name)
         return checked_probabilities(proba, name)
+
+    def as_rows(self, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a row for each class that is likely enough, with its probability as a share of the row's weight.
+
+        Their weighted log-loss is the cross-entropy with the probabilities, whatever learns them.
+        """
+        least = np.minimum(SMALLEST_SHARE, prediction.max(axis=1, keepdims=True))
+        kept = np.where(prediction >= least, prediction, 0.0)
+        rows, codes = np.nonzero(kept)
+        return rows, codes.astype(np.int64), (kept / kept.sum(axis=1, keepdims=True))[rows, codes]
+
+    def placed(self, said: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+        values = super().placed(said)
+        if values.shape[1] == 1:
+            values = np.hstack([1.0 - values, values])
+        if seen is None:
+            return values
+        found = np.zeros((len(values), self.n_outputs))
+        found[:, seen] = values
+        return found
+
+    def of_scores(self, scores: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax
+
+        # One score is that of the second class of two.
+        both = np.hstack([np.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores
+        return np.asarray(softmax(both, axis=1))
 
     def decided(self, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(prediction.argmax(axis=1))

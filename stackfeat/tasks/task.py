@@ -232,6 +232,30 @@ class Task:
         """Yield what is wrong with finite predictions of somebody else's, the worst first."""
         yield from ()
 
+    def as_rows(self, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return predictions as labelled rows to learn from: numbers of rows, targets, shares of a row's weight."""
+        return (
+            np.arange(len(prediction)),
+            self.counted(prediction).reshape(len(prediction)),
+            np.ones(len(prediction)),
+        )
+
+    def placed(self, said: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+        """Return a learner's bare output as a prediction, float64 (n_rows, n_outputs).
+
+        Parameters
+        ----------
+        said : array (n_rows,) or (n_rows, n_seen)
+            Values; of classes probabilities, of two the second one's alone will do.
+        seen : int array, optional
+            Codes of the classes that were learnt; the others get 0.
+        """
+        return np.asarray(said, dtype=np.float64).reshape(len(said), -1)
+
+    def of_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Return the prediction that a net's last layer, (n_rows, n), stands for: values, or scores of classes."""
+        return np.asarray(scores)
+
     def far_off(self, y: np.ndarray, prediction: np.ndarray) -> str:
         """Return a sentence about predictions, on the file's scale, that lie far from all targets; or nothing."""
         return ""

@@ -15,6 +15,7 @@ from stackfeat.audit.audit import Audit, audit
 from stackfeat.audit.leakage_check import Violation
 from stackfeat.audit.permutation_test import PermutationTest
 from stackfeat.errors import DataError, TrustError, UsageError
+from stackfeat.output import stored_run
 from stackfeat.store import Store
 
 Project = Any
@@ -104,6 +105,7 @@ def test_a_run_that_took_the_folder_in_the_meantime_is_not_audited_as_the_old_on
         answers.append(read(folder))
         return answers[0] if len(answers) == 1 else replace(answers[0], folds="another")
 
+    monkeypatch.setattr(stored_run, "read_provenance", changed)
     monkeypatch.setattr(module, "read_provenance", changed)
     with pytest.raises(UsageError, match="must be one run's while it is audited; got a new one; do it again"):
         audit(plain.run_folder, null=False)
