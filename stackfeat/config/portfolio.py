@@ -6,8 +6,9 @@ Out: names in order, as many as fit a budget of CPU; the options of each as a co
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from stackfeat.registry.source import find_module
 from stackfeat.tasks.task import task_class
 
-PRESETS = {"quick": 10.0, "good": 40.0, "best": 600.0}
+PRESETS = {"quick": 10.0, "good": 35.0, "best": 600.0}
 """CPU seconds that base members may take, by the costs of the table, with no more rows and columns than usual."""
 
 USUAL_ROWS, USUAL_COLUMNS = 20_000, 30
@@ -25,7 +26,7 @@ CLASSES_A_SHARE, MOST_SHARES = 3, 3.0
 """Budgets grow with classes too: by this number of them, to so many times as much."""
 
 MOST_AS_LARGE = 15.0
-"""On larger tables budgets grow with rows, or cells if these grow faster, to so many times as much."""
+"""On larger tables budgets grow with rows, or cells if these grow faster; in all to so many times as much."""
 
 FEWEST = {"quick": 2, "good": 3, "best": 3}
 """Where fewer fit, the cheapest others join them, whatever they cost."""
@@ -35,8 +36,14 @@ MOST = {"quick": 3, "good": 8, "best": 30}
 TAPPED = {"quick": 0, "good": 1, "best": 2}
 """So many of the first nets pass on features of their last hidden layer too."""
 
-FEW_ROWS_FOR_REPEATS = {"quick": 0, "good": 0, "best": 2_000}
-"""Below so many rows everything is computed for two assignments of folds."""
+MOST_TAPPED_ROWS = 50_000
+"""On more rows none does: neighbours of that many take longer than the net."""
+
+LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
+"""From so many rows on, where values are predicted, boosting reads the table beside the members' predictions."""
+
+REPEATED_ROWS, REPEATS = 2_000, {"quick": 1, "good": 1, "best": 3}
+"""Below so many rows everything is computed for so many assignments of folds."""
 
 SPENT = 2.0
 """With a limit of time, members are listed for so many times as much CPU: on two cores it is spent in full."""
@@ -126,12 +133,12 @@ class Portfolio:
             Seconds that the run may take.
         """
         large = table.n_rows / USUAL_ROWS * max(1.0, table.n_columns / USUAL_COLUMNS)
-        budget = PRESETS[preset] * min(max(1.0, large), MOST_AS_LARGE)
-        budget *= min(max(1.0, table.n_classes / CLASSES_A_SHARE), MOST_SHARES)
+        classes = min(max(1.0, table.n_classes / CLASSES_A_SHARE), MOST_SHARES)
+        budget = PRESETS[preset] * min(max(1.0, large) * classes, MOST_AS_LARGE)
         if limit is not None:
             budget = SPENT * limit if preset == "best" else min(budget, SPENT * limit)
         order = self.order(table)
-        costs = {name: self.seconds(name, table) for name in order}
+        costs = {name: self.seconds(name, table) * repeats(preset, table) for name in order}
         taken: list[str] = []
         for name in order:
             if costs[name] <= budget and len(taken) < MOST[preset]:
@@ -156,6 +163,42 @@ class Portfolio:
     def _epochs(self, name: str, table: Table) -> int:
         member = self.members[name]
         return epochs(member["epochs"], member["most_steps"], table.n_rows)
+
+
+def written_members(
+    preset: str, table: Table, limit: float | None
+) -> Iterator[tuple[str, str, dict[str, str], bool]]:
+    """Yield name, purpose, options as YAML, and whether layers are read, of the base members of a table."""
+    portfolio = Portfolio.load()
+    n_tapped = TAPPED[preset] if table.n_rows <= MOST_TAPPED_ROWS else 0
+    n_nets = 0
+    for name in portfolio.chosen(preset, table, limit):
+        options = portfolio.options(name, table)
+        n_nets += "net" in options
+        lines = {key: _flow(value) for key, value in options.items()}
+        yield name, portfolio.members[name]["says"], lines, "net" in options and n_nets <= n_tapped
+
+
+def stacked_member(preset: str, table: Table) -> dict[str, str] | None:
+    """Return boosting of the second level, its options as YAML; None where the preset has none."""
+    least = LEAST_STACKED_ROWS[preset]
+    if least is None or table.n_rows < least or table.n_classes:
+        return None
+    return {key: _flow(value) for key, value in Portfolio.load().options("gbm", table).items()}
+
+
+def _flow(value: Any) -> str:
+    """Return plain values as YAML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def repeats(preset: str, table: Table) -> int:
+    """Return for how many assignments of folds a preset computes everything."""
+    return REPEATS[preset] if table.n_rows < REPEATED_ROWS else 1
 
 
 def epochs(wanted: int, most_steps: int, n_rows: int, batch_size: int = 256) -> int:

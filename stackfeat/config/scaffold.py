@@ -7,17 +7,16 @@ Out: commented YAML that runs as it is and warns of nothing that it could have a
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.config.portfolio import FEW_ROWS_FOR_REPEATS, TAPPED, Portfolio, Table
+from stackfeat.config.portfolio import Table, repeats, stacked_member, written_members
 from stackfeat.config.run_config import parse_seconds
 from stackfeat.config.scaffold_arrays import ArrayInputs
 from stackfeat.data.files.packing import unpacked_name
@@ -525,6 +524,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     environment.filters |= {"quoted": _quoted, "comment": _comment}
+    limit = None if wishes.limit is None else parse_seconds(wishes.limit)
     template = Path(__file__).with_name("first_config.yaml.jinja").read_text("utf-8")
     task = task_class(draft.task)
     return environment.from_string(template).render(
@@ -539,33 +539,15 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         columns=[
             name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}
         ],
-        members=list(_members(draft, wishes)),
-        has_repeats=draft.n_rows < FEW_ROWS_FOR_REPEATS[wishes.preset],
+        members=list(written_members(wishes.preset, _table(draft), limit)),
+        stacked=stacked_member(wishes.preset, _table(draft)),
+        repeats=repeats(wishes.preset, _table(draft)),
         emit=_emitted(task.output, draft.n_columns > WIDE or draft.n_rows < FEW_ROWS),
     )
 
 
-def _members(draft: _Draft, wishes: Wishes) -> Iterator[tuple[str, str, dict[str, str], bool]]:
-    """Yield name, purpose, options as YAML, and whether layers are read, of the base members of a table."""
-    table = Table(draft.n_rows, draft.n_columns, draft.n_classes, draft.task, draft.n_folds)
-    portfolio = Portfolio.load()
-    limit = None if wishes.limit is None else parse_seconds(wishes.limit)
-    n_nets = 0
-    for name in portfolio.chosen(wishes.preset, table, limit):
-        options = portfolio.options(name, table)
-        n_nets += "net" in options
-        lines = {key: _flow(value) for key, value in options.items()}
-        is_tapped = "net" in options and n_nets <= TAPPED[wishes.preset]
-        yield name, portfolio.members[name]["says"], lines, is_tapped
-
-
-def _flow(value: Any) -> str:
-    """Return plain values as YAML on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return json.dumps(value) if isinstance(value, bool) else str(value)
+def _table(draft: _Draft) -> Table:
+    return Table(draft.n_rows, draft.n_columns, draft.n_classes, draft.task, draft.n_folds)
 
 
 def _emitted(output: str, in_few_directions: bool) -> str:

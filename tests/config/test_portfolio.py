@@ -33,7 +33,7 @@ def test_what_is_chosen_fits_the_budget_in_the_order_of_the_band(table: Table) -
         assert names == sorted(names, key=order.index) and len(names) >= 2
     assert set(chosen["good"]) <= set(chosen["best"])
     spent = sum(portfolio.seconds(name, table) for name in chosen["good"])
-    assert spent <= PRESETS["good"] * module.MOST_SHARES * module.MOST_AS_LARGE
+    assert spent <= PRESETS["good"] * module.MOST_AS_LARGE
 
 
 def test_a_longer_limit_takes_nothing_away() -> None:

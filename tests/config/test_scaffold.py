@@ -120,7 +120,7 @@ def test_presets_differ_in_what_is_computed(tmp_path: Path) -> None:
             "meta": {"gated"},
             "final": {"soft", "greedy"},
         }
-        assert config.folds.repeats == (2 if preset == "best" else 1)
+        assert config.folds.repeats == (3 if preset == "best" else 1)
     assert len(members["quick"]) == 3
     assert members["quick"] < members["good"] < members["best"]
 
@@ -135,6 +135,16 @@ def test_boosting_finds_its_own_rounds_and_nets_are_trained_once(tmp_path: Path)
     )
     nets = [one for one in members.values() if isinstance(one, NetOptions)]
     assert nets and all(one.train.stopping != "refit" for one in nets)
+
+
+def test_boosting_reads_predictions_where_many_rows_have_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "x,y", [f"{i % 97},{i % 1013 + 0.5}" for i in range(10_000)])
+    levels = {
+        preset: loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset))).levels
+        for preset in ("good", "best")
+    }
+    assert set(levels["good"]["meta"]) == {"gated"}
+    assert levels["best"]["meta"]["boosted"].reads == ("base/*/prediction", "table")
 
 
 def test_a_limit_of_time_decides_how_much_is_tried(tmp_path: Path) -> None:
