@@ -49,8 +49,11 @@ class SortedScores:
         ordered = weight[self.order]
         if not len(ordered):
             return np.zeros(0), np.zeros(0)
-        positive = np.add.reduceat(np.where(self.is_positive, ordered, 0.0), self.starts)
-        return positive, np.add.reduceat(np.where(self.is_positive, 0.0, ordered), self.starts)
+        positive = np.where(self.is_positive, ordered, 0.0)
+        negative = ordered - positive
+        if len(self.starts) == len(ordered):
+            return positive, negative
+        return np.add.reduceat(positive, self.starts), np.add.reduceat(negative, self.starts)
 
 
 def mean_defined(values: list[float]) -> float:

@@ -254,7 +254,7 @@ def check_imports(
         for pool in pools:
             verdicts = ensure_pool(pool, planner.pool_recipe(pool), files, rows, planner.store)
             found[pool.name] = [
-                Check(one.member, _STATES[one.verdict], "; ".join(one.reasons)) for one in verdicts.verdicts
+                Check(one.member, _STATES[one.verdict], one.text) for one in verdicts.verdicts
             ]
     return found
 

@@ -57,6 +57,11 @@ class Verdict:
     folds: str = ""
 
     @property
+    def text(self) -> str:
+        """Reasons, and the split that was found."""
+        return "; ".join([*self.reasons, *([f"folds: {self.folds}"] if self.folds else [])])
+
+    @property
     def said(self) -> str:
         return f"{self.member}: {self.verdict}: {'; '.join(self.reasons)}"
 
