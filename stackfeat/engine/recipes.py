@@ -301,7 +301,7 @@ class ImportCheckRecipe(Recipe, stage="import_check", version=1):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolRecipe(Recipe, stage="pool", version=2):
+class PoolRecipe(Recipe, stage="pool", version=3):
     """Verdicts on the files of a pool beside the rows, folds and metric of a run.
 
     Attributes

@@ -12,6 +12,7 @@ that is corrected by the other splits of the same kind, nearly all of which are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,8 @@ N_WINDOWS = 4
 FEWEST_GROUPS = 20
 """Of a fold, below which groups tell nothing."""
 N_DRAWS = 50
+ABOUT_AS_WELL = 2.0
+"""Standard deviations: folds of one shuffle share borders, so one file alone may show too few or too many."""
 RUN_FOLDS = "the run's folds"
 
 
@@ -230,7 +233,23 @@ class FoldSearch:
                 if name not in found and values[best] > limit:
                     found[name] = int(best)
             among = np.unique(np.fromiter(found.values(), dtype=np.int64))
-        return {name: self.splits[split] for name, split in found.items()}
+        return {name: self.splits[split] for name, split in self._by_the_surest(found, sure).items()}
+
+    def _by_the_surest(self, found: dict[str, int], sure: dict[str, np.ndarray]) -> dict[str, int]:
+        """Let the surest file of a shuffle say into how many folds others are cut that show it about as well."""
+        surest: dict[int, float] = {}
+        for name, split in found.items():
+            surest[split] = max(surest.get(split, 0.0), float(sure[name][split]))
+        chosen = {}
+        for name, split in found.items():
+            is_same = [
+                other
+                for other in surest
+                if _shuffle_of(self.splits[other]) == _shuffle_of(self.splits[split])
+                and sure[name][other] > sure[name][split] - ABOUT_AS_WELL
+            ]
+            chosen[name] = max(is_same, key=surest.__getitem__)
+        return chosen
 
     def evidence(self, oof: np.ndarray) -> np.ndarray:
         """Return how sure each split is for rows of a file, in normal standard deviations."""
@@ -297,6 +316,11 @@ def _sure_steps(steps: np.ndarray, is_end: np.ndarray) -> float:
     n_directions = float(np.clip(within**2 / max(together, 1e-300), 1.0, steps.shape[1]))
     degrees = n_directions * is_end.sum(), n_directions * (~is_end).sum() / 2
     return float(norm.isf(max(f.sf(between / max(within, 1e-300), *degrees), 1e-300)))
+
+
+def _shuffle_of(split: str) -> str:
+    """Return the name of a split without its number of folds."""
+    return re.sub(r"\(\d+", "(", split)
 
 
 def _normal(square: np.ndarray, degrees: np.ndarray) -> np.ndarray:

@@ -90,6 +90,21 @@ def test_folds_of_usual_splitters_are_found() -> None:
     assert found == {name: name for name in made}
 
 
+def test_the_surest_file_says_the_number_of_folds_of_those_that_show_about_as_much() -> None:
+    search = Rows(0).search()
+    place = {name: number for number, name in enumerate(search.splits)}
+    three, five = (place[f"KFold({n}, shuffle=True, random_state=42)"] for n in (3, 5))
+    other = place["StratifiedKFold(5, shuffle=True, random_state=42)"]
+    sure = {name: np.zeros(len(search.splits)) for name in ("clear", "faint", "three", "other")}
+    for name, split, value in (
+        ("clear", five, 9.0), ("faint", three, 6.0), ("faint", five, 5.5),
+        ("three", three, 8.0), ("three", five, 4.0), ("other", other, 6.0), ("other", five, 5.9),
+    ):  # fmt: skip
+        sure[name][split] = value
+    found = search._by_the_surest({"clear": five, "faint": three, "three": three, "other": other}, sure)
+    assert found == {"clear": five, "faint": five, "three": three, "other": other}
+
+
 def test_rows_that_are_not_the_whole_file_show_the_folds_of_the_run_alone() -> None:
     rows = Rows(1)
     run_folds = folds_by(KFold(5, shuffle=True, random_state=1), rows.y)
