@@ -137,7 +137,11 @@ def measure(name: str, data: Path | None, keep: Path, only: Sequence[str] | None
     n_classes = rows[target].nunique() if task.most_classes else 0
     table = Table(len(rows), rows.shape[1] - 2, n_classes, config["task"], config["folds"]["n"])
     portfolio = Portfolio.load()
-    members = {one: portfolio.options(one, table) for one in portfolio.members if portfolio.is_there(one)}
+    members = {
+        one: portfolio.options(one, table)
+        for one in portfolio.members
+        if portfolio.is_there(one) and one != "stacked"
+    }
     wanted = {one: values for one, values in members.items() if not only or one in only}
     for one in wanted.values():
         one.pop("emit", None)

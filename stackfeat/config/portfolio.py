@@ -39,8 +39,14 @@ TAPPED = {"quick": 0, "good": 1, "best": 2}
 MOST_TAPPED_ROWS = 50_000
 """On more rows none does: neighbours of that many take longer than the net."""
 
+COSTLY_CLASSES, MOST_READ = 10, 3
+"""From so many classes on the linear meta-learner reads so many of the nets alone, and no features: it takes long."""
+
+N_FOLDS, FOLDS_OF_MANY_CLASSES = 5, {"quick": 5, "good": 5, "best": 8}
+"""From `COSTLY_CLASSES` on losses fall fast with more rows for each fit."""
+
 LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
-"""From so many rows on, where values are predicted, boosting reads the table beside the members' predictions."""
+"""From so many rows on, where values are predicted, trees read the table beside the members' predictions."""
 
 REPEATED_ROWS, REPEATS = 2_000, {"quick": 1, "good": 1, "best": 3}
 """Below so many rows everything is computed for so many assignments of folds."""
@@ -170,7 +176,7 @@ def written_members(
 ) -> Iterator[tuple[str, str, dict[str, str], bool]]:
     """Yield name, purpose, options as YAML, and whether layers are read, of the base members of a table."""
     portfolio = Portfolio.load()
-    n_tapped = TAPPED[preset] if table.n_rows <= MOST_TAPPED_ROWS else 0
+    n_tapped = TAPPED[preset] if table.n_rows <= MOST_TAPPED_ROWS and table.n_classes < COSTLY_CLASSES else 0
     n_nets = 0
     for name in portfolio.chosen(preset, table, limit):
         options = portfolio.options(name, table)
@@ -180,11 +186,20 @@ def written_members(
 
 
 def stacked_member(preset: str, table: Table) -> dict[str, str] | None:
-    """Return boosting of the second level, its options as YAML; None where the preset has none."""
+    """Return trees of the second level, their options as YAML; None where the preset has none."""
     least = LEAST_STACKED_ROWS[preset]
     if least is None or table.n_rows < least or table.n_classes:
         return None
-    return {key: _flow(value) for key, value in Portfolio.load().options("gbm", table).items()}
+    return {key: _flow(value) for key, value in Portfolio.load().options("stacked", table).items()}
+
+
+def read_by_meta(preset: str, table: Table, limit: float | None) -> list[str]:
+    """Return the patterns of blocks that the linear meta-learner reads."""
+    portfolio = Portfolio.load()
+    nets = [name for name in portfolio.chosen(preset, table, limit) if "net" in portfolio.members[name]]
+    if table.n_classes < COSTLY_CLASSES or not nets:
+        return ["base/*/*"]
+    return [f"base/{name}/{task_class(table.task).output}" for name in nets[:MOST_READ]]
 
 
 def _flow(value: Any) -> str:

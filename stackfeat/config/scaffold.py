@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.config.portfolio import Table, repeats, stacked_member, written_members
+from stackfeat.config.portfolio import (
+    COSTLY_CLASSES,
+    FOLDS_OF_MANY_CLASSES,
+    N_FOLDS,
+    Table,
+    read_by_meta,
+    repeats,
+    stacked_member,
+    written_members,
+)
 from stackfeat.config.run_config import parse_seconds
 from stackfeat.config.scaffold_arrays import ArrayInputs
 from stackfeat.data.files.packing import unpacked_name
@@ -244,6 +253,7 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
         draft.metric, draft.metric_reason = wishes.metric, "as told"
     elif task_class(task).most_classes:
         _judge_balance(draft, values)
+        _judge_folds(draft, wishes)
     else:
         _judge_skew(draft, values)
     draft.group, draft.group_reason = (wishes.group, "as told") if wishes.group else (None, "")
@@ -352,6 +362,14 @@ def _judge_balance(draft: _Draft, values: pd.Series) -> None:
         draft.metric_reason = f"{said}; log_loss if probabilities count"
     elif share < RARE / len(counts):
         draft.metric_reason = f"{draft.metric_reason}; classes are uneven: f1_macro counts them alike"
+
+
+def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
+    """Give fits more rows where there are many classes to learn."""
+    n_folds = FOLDS_OF_MANY_CLASSES[wishes.preset]
+    if draft.n_classes >= COSTLY_CLASSES and draft.n_folds == N_FOLDS < n_folds:
+        draft.n_folds = n_folds
+        draft.fold_reason = "more rows for each fit, for there are many classes to learn"
 
 
 def _judge_skew(draft: _Draft, values: pd.Series) -> None:
@@ -540,6 +558,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
             name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}
         ],
         members=list(written_members(wishes.preset, _table(draft), limit)),
+        read=read_by_meta(wishes.preset, _table(draft), limit),
         stacked=stacked_member(wishes.preset, _table(draft)),
         repeats=repeats(wishes.preset, _table(draft)),
         emit=_emitted(task.output, draft.n_columns > WIDE or draft.n_rows < FEW_ROWS),

@@ -137,14 +137,27 @@ def test_boosting_finds_its_own_rounds_and_nets_are_trained_once(tmp_path: Path)
     assert nets and all(one.train.stopping != "refit" for one in nets)
 
 
-def test_boosting_reads_predictions_where_many_rows_have_values(tmp_path: Path) -> None:
+def test_trees_read_predictions_where_many_rows_have_values(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", "x,y", [f"{i % 97},{i % 1013 + 0.5}" for i in range(10_000)])
     levels = {
         preset: loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset))).levels
         for preset in ("good", "best")
     }
     assert set(levels["good"]["meta"]) == {"gated"}
-    assert levels["best"]["meta"]["boosted"].reads == ("base/*/prediction", "table")
+    assert levels["best"]["meta"]["trees"].reads == ("base/*/prediction", "table")
+
+
+def test_many_classes_get_more_folds_and_a_meta_learner_of_few_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "x,y", [f"{i % 97},c{i % 12:02d}" for i in range(1200)])
+    best, good = (
+        loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset)))
+        for preset in ("best", "good")
+    )
+    assert (best.folds.n, good.folds.n) == (8, 5)
+    path = write(tmp_path / "many.csv", "x,y", [f"{i % 97},c{i % 12:02d}" for i in range(3000)])
+    many = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best")))
+    nets = [name for name, one in many.levels["base"].items() if isinstance(one, NetOptions)]
+    assert many.levels["meta"]["gated"].reads == tuple(f"base/{name}/proba" for name in nets[:3])
 
 
 def test_a_limit_of_time_decides_how_much_is_tried(tmp_path: Path) -> None:
