@@ -161,14 +161,21 @@ def clusters_of(samples: Samples, fold_of: np.ndarray, is_time: bool) -> np.ndar
     is_time : bool
         Whether the folds follow time.
     """
-    if samples.group is not None:
-        return np.asarray(np.unique(samples.group, return_inverse=True)[1], dtype=np.int64)
+    return number_clusters(samples.group, samples.time, fold_of, is_time)
+
+
+def number_clusters(
+    group: np.ndarray | None, time: np.ndarray | None, fold_of: np.ndarray, is_time: bool
+) -> np.ndarray | None:
+    """Number clusters as `clusters_of`, by the groups of rows, or their times: without any their order."""
+    if group is not None:
+        return np.asarray(np.unique(group, return_inverse=True)[1], dtype=np.int64)
     if not is_time:
         return None
-    time = np.arange(samples.n_rows) if samples.time is None else samples.time
-    order = np.lexsort((time, fold_of))
-    place = np.empty(samples.n_rows, dtype=np.int64)
-    place[order] = np.arange(samples.n_rows)
+    n_rows = len(fold_of)
+    order = np.lexsort((np.arange(n_rows) if time is None else time, fold_of))
+    place = np.empty(n_rows, dtype=np.int64)
+    place[order] = np.arange(n_rows)
     fold, sizes = np.unique_inverse(fold_of).inverse_indices, np.unique_counts(fold_of).counts
     starts = np.cumsum(sizes) - sizes
     return np.asarray(fold * BLOCKS_A_FOLD + (place - starts[fold]) * BLOCKS_A_FOLD // sizes[fold])

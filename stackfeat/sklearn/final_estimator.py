@@ -44,6 +44,8 @@ class FinalRows:
     fold_of : int array
         The fold that each row is of, -1 where none predicts it.
     group : array or None
+    clusters : int array or None
+        Numbers of groups, or of blocks of time: standard errors are over these, not over rows.
     """
 
     base: Any
@@ -52,6 +54,7 @@ class FinalRows:
     params: Mapping[str, Any]
     fold_of: np.ndarray
     group: Any
+    clusters: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> FinalRows:
         """Return some of the rows."""
@@ -62,6 +65,7 @@ class FinalRows:
             {name: _safe_indexing(value, rows) for name, value in self.params.items()},
             self.fold_of[rows],
             None if self.group is None else _safe_indexing(self.group, rows),
+            None if self.clusters is None else self.clusters[rows],
         )
 
 
@@ -103,6 +107,7 @@ class FinalDesign:
             task,
             gate_se=GATE_SE,
             weight=rows.params.get("sample_weight"),
+            clusters=rows.clusters,
             linear=is_linear(make_final()),
             seed=0,
         )
@@ -172,8 +177,13 @@ class GatedFinal(BaseEstimator):
     n_base: int = 0
     blocks: Sequence[tuple[str, int]] = ()
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None) -> GatedFinal:
-        """Choose penalty and blocks by cross-validation over `fold_of`, then fit on all rows."""
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None, clusters: Any = None
+    ) -> GatedFinal:
+        """Choose penalty and blocks by cross-validation over `fold_of`, then fit on all rows.
+
+        Standard errors of gains are over `clusters`, where there are any.
+        """
         base, blocks = self._split(X)
         folds = np.zeros(len(base), dtype=np.int64) if fold_of is None else np.asarray(fold_of)
         self.model_ = GatedLinear().fit(
@@ -184,6 +194,7 @@ class GatedFinal(BaseEstimator):
             self.task,
             gate_se=GATE_SE,
             weight=sample_weight,
+            clusters=clusters,
             votes=self._votes(base.shape[1]),
             seed=0,
         )
@@ -219,10 +230,12 @@ class GatedFinal(BaseEstimator):
 class GatedFinalClassifier(ClassifierMixin, GatedFinal):
     """`GatedFinal` over classes."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None) -> GatedFinal:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None, clusters: Any = None
+    ) -> GatedFinal:
         """Fit as `GatedFinal.fit`, on class codes."""
         self.classes_ = np.arange(len(self.task.classes))
-        return super().fit(X, y, sample_weight, fold_of)
+        return super().fit(X, y, sample_weight, fold_of, clusters)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities, (n_samples, n_classes)."""

@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.encodings.encoding import Raw
 from stackfeat.engine.blocks import mean_of_views
+from stackfeat.engine.judged import number_clusters
 from stackfeat.errors import LeakWarning
 from stackfeat.members.class_labels import with_class_codes
 from stackfeat.meta.votes.hard import HardVote
@@ -153,7 +154,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
             self.fits_, self.fold_estimators_ = {}, {}
             self.estimators_ = list(live.values())
             self.folds_ = np.zeros(count(X), dtype=np.int64)
-            readings = self._readings(X)
+            readings, is_time = self._readings(X), False
         else:
             # As scikit-learn asks it, for several targets too.
             cv = deepcopy(check_cv(self.cv, y=y, classifier=is_classifier(self)))
@@ -164,7 +165,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
                 name: [fit.estimator for fit in fits.fits] for name, fits in self.fits_.items()
             }
             self.estimators_ = [fits.whole.estimator for fits in self.fits_.values() if fits.whole]
-            self.folds_ = folds.fold_of(0)
+            self.folds_, is_time = folds.fold_of(0), folds.is_time
             readings = {name: fits.oof() for name, fits in self.fits_.items()}
         self._note_estimators(X)
 
@@ -172,7 +173,10 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         self._block_widths = {name: values.shape[1] for name, values in features.items()}
         self.oof_ = np.hstack([np.asarray(base), *features.values()]) if features else base
         weights = {name: value for name, value in fit_params.items() if name != "groups"}
-        rows = FinalRows(base, features, y, weights, self.folds_, of_split.get("groups"))
+        group = of_split.get("groups")
+        of_group = None if group is None else np.asarray(group)
+        clusters = number_clusters(of_group, None, self.folds_, is_time)
+        rows = FinalRows(base, features, y, weights, self.folds_, group, clusters)
         covered = np.flatnonzero(self.folds_ >= 0)
         self._rows_of_final = rows if len(covered) == len(self.folds_) else rows.take(covered)
         self.design_, self.final_estimator_ = self._fit_final(self._rows_of_final)
@@ -279,7 +283,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         if rows.features and self.final_estimator is None and self.gate:
             gated, design = self._gated_final(rows), FinalDesign(dict.fromkeys(rows.features), {})
             columns, weight = design.join(rows.base, rows.features), rows.params.get("sample_weight")
-            gated.fit(columns, rows.y, weight, rows.fold_of)
+            gated.fit(columns, rows.y, weight, rows.fold_of, rows.clusters)
             return FinalDesign(design.scales, gated.model_.report()), gated
         final = partial(clone, self.final_estimator_)
         design = FinalDesign.fit(final, rows, self._task, gate=self.gate)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, TimeSeriesSplit
 
 from stackfeat.sklearn.final_estimator import (
     FinalDesign,
@@ -15,6 +17,7 @@ from stackfeat.sklearn.final_estimator import (
     GatedFinalClassifier,
     GatedFinalRegressor,
 )
+from stackfeat.sklearn.stacking import StackingClassifier
 from stackfeat.tasks.task import Task
 
 TWO, VALUES = Task("binary", (0, 1)), Task("regression")
@@ -91,3 +94,39 @@ def test_values_are_predicted_one_for_each_row_on_their_scale() -> None:
 def test_an_unfitted_one_says_so() -> None:
     with pytest.raises(NotFittedError):
         gated(GatedFinalClassifier, TWO).predict_proba(np.zeros((2, 4)))
+
+
+def test_gates_count_groups_and_not_rows() -> None:
+    """Nine copies of every row say nothing new, where each row with its copies is a group."""
+    rows = final_rows()
+    copied = rows.take(np.repeat(np.arange(90), 9))
+    grouped = replace(copied, clusters=np.repeat(np.arange(90), 9))
+    by_rows, by_groups = (
+        FinalDesign.fit(LogisticRegression, one, TWO, gate=True).report["steps"][0]
+        for one in (copied, grouped)
+    )
+    assert by_rows["gain"] == pytest.approx(by_groups["gain"])
+    assert by_groups["standard_error"] == pytest.approx(by_rows["standard_error"] * 3 * np.sqrt(90 / 89))
+    errors = []
+    for one in (copied, grouped):
+        final = GatedFinalRegressor(VALUES, [], 1, [("net/fc@raw", 3)])
+        columns = np.hstack([one.base, one.features["net/fc@geometry"]])
+        final.fit(columns, one.y.astype(float), None, one.fold_of, one.clusters)
+        errors.append(final.model_.report()["steps"][0]["standard_error"])
+    assert errors[1] == pytest.approx(errors[0] * 3, rel=0.02)
+
+
+@pytest.mark.parametrize("follows_time", [False, True])
+def test_groups_that_reach_fit_and_blocks_of_time_are_what_a_gate_counts(follows_time: bool) -> None:
+    random = np.random.default_rng(0)
+    X, y, groups = random.normal(size=(120, 3)), np.arange(120) % 2, np.arange(120) // 6
+    cv = TimeSeriesSplit(3) if follows_time else GroupKFold(3)
+    stack = StackingClassifier([("line", LogisticRegression())], cv=cv)
+    stack.fit(X, y, **({} if follows_time else {"groups": groups}))
+    clusters = stack._rows_of_final.clusters
+    assert clusters is not None
+    if follows_time:
+        # Ten blocks of each fold, in the order of the rows.
+        assert len(np.unique(clusters)) == 30 and (np.diff(clusters) >= 0).all() and len(clusters) == 90
+    else:
+        assert np.array_equal(clusters, groups)
