@@ -24,6 +24,9 @@ from stackfeat.tasks.task import Task
 N_RESAMPLES = 200
 _FEWEST_RESAMPLES = 2
 
+FEWEST_PERIODS = 3
+"""With fewer folds that follow time, their blocks are resampled."""
+
 BLOCKS_A_FOLD = 10
 """Rows of a fold that follow each other in time are resampled in so many blocks."""
 
@@ -41,6 +44,9 @@ class Judged:
         Rows that are resampled together; None where each row stands for itself.
     within : int64 array (n,) or None
         The fold of each row, where the mean of the scores of the folds counts.
+    periods : int64 array (n,) or None
+        The fold of each row where folds follow time. A score drifts from one to the next, so pooled rows are
+        resampled by them: blocks inside them are too much alike.
     """
 
     metric: Metric
@@ -49,6 +55,7 @@ class Judged:
     weight: np.ndarray | None
     clusters: np.ndarray | None
     within: np.ndarray | None = None
+    periods: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -58,7 +65,8 @@ class Judged:
         found = get_metric(metric, samples.task.kind, trust_code=trust_code)
         y = samples.task.to_target_scale(samples.labels)
         clusters = clusters_of(samples, fold_of, is_time)
-        return cls(found, samples.task, y, samples.weight, clusters)
+        periods = np.asarray(fold_of) if is_time and samples.group is None else None
+        return cls(found, samples.task, y, samples.weight, clusters, periods=periods)
 
     def take(self, rows: np.ndarray) -> Judged:
         """Return some of the rows; by their numbers, or a mask."""
@@ -72,6 +80,7 @@ class Judged:
             weight=part(self.weight),
             clusters=part(self.clusters),
             within=part(self.within),
+            periods=part(self.periods),
         )
 
     def score(self, decided: np.ndarray) -> float:
@@ -108,6 +117,9 @@ class Judged:
 
     def _resampled(self, decided: np.ndarray, seed: int) -> np.ndarray:
         clusters = self.clusters
+        n_periods = 0 if self.within is not None or self.periods is None else len(np.unique(self.periods))
+        if n_periods >= FEWEST_PERIODS:
+            clusters = self.periods
         if clusters is not None and len(np.unique(clusters)) < 2:
             clusters = None
         scores = self.metric.bootstrap(
@@ -119,7 +131,12 @@ class Judged:
             seed=seed,
             clusters=clusters,
         )[:, 0]
-        return np.where(np.isfinite(scores), scores, np.nan)
+        scores = np.where(np.isfinite(scores), scores, np.nan)
+        if n_periods < FEWEST_PERIODS or not np.isfinite(scores).any():
+            return scores
+        # Draws of few periods vary too little, by the share of a sum of squares that its mean takes.
+        centre = np.nanmean(scores)
+        return np.asarray(centre + (scores - centre) * np.sqrt(n_periods / (n_periods - 1)))
 
     def _folds(self) -> Iterator[tuple[Judged, np.ndarray]]:
         assert self.within is not None

@@ -382,7 +382,7 @@ class OofMetricRecipe(MetricRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRecipe(OofMetricRecipe, stage="score", version=4):
+class ScoreRecipe(OofMetricRecipe, stage="score", version=5):
     """A member's score on its OOF rows; `places` are those of every fold, for each repeat."""
 
     block: str
@@ -407,7 +407,7 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectRecipe(OofMetricRecipe, stage="select", version=1):
+class SelectRecipe(OofMetricRecipe, stage="select", version=2):
     """What choosing among members is worth: in each fold by the rows of the others."""
 
     contenders: tuple[Contender, ...]

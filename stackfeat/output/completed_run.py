@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Fold, Place
 from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places
+from stackfeat.engine.weights import Weight
 from stackfeat.errors import UsageError
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
@@ -65,6 +66,8 @@ class CompletedRun:
     choice : ChoiceScore or None
         What choosing it is worth; None where nothing was chosen out of fold: `submit` names it, it is the only one,
         or held-out rows decide.
+    weights : mapping of str to mapping of str to Weight
+        Of fitted votes, by the block that is weighed.
     fits : dict of (str, int, int or str) to FitInfo
         What the fits noted, by member, repeat and fold.
     computed : set of str
@@ -93,6 +96,7 @@ class CompletedRun:
     warnings: list[str] = field(default_factory=list)
     held: HeldRows | None = None
     choice: ChoiceScore | None = None
+    weights: Mapping[str, Mapping[str, Weight]] = field(default_factory=dict)
     pools: Sequence[PoolVerdicts] = ()
 
     def seconds(self, score: Score) -> float:

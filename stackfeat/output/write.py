@@ -11,6 +11,7 @@ one static page, offline: everything in it is escaped, no script runs, nothing i
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,9 @@ def scores_json(finished: CompletedRun) -> dict[str, Any]:
         "auto": choice_json(finished),
         "averaging": finished.averaging.to_json(),
         "members": members,
+        "weights": {
+            vote: {name: asdict(one) for name, one in w.items()} for vote, w in finished.weights.items()
+        },
         "blocks": finished.diagnoses,
         "failed": sorted(finished.failed),
         "left_out": sorted(finished.left_out),
@@ -357,15 +361,23 @@ def _row(score: Score, finished: CompletedRun, low: float, high: float) -> dict[
 
 
 def _weights(finished: CompletedRun) -> list[dict[str, Any]]:
-    """Weights of fitted votes in the fit on all rows (or the last pipeline)."""
+    """Weights of fitted votes on all out-of-fold rows, and on held-out rows alone."""
     tables = []
-    for score in finished.scores:
-        of_member = [unit for unit in finished.fits if unit[:2] == (score.name, 0)]
-        weights = finished.fits[of_member[-1]].report.get("weights") if of_member else None
-        if weights is not None:
-            items = sorted(weights.items(), key=lambda item: -item[1])
-            shown = [(block, f"{weight:.3f}") for block, weight in items if weight >= _LEAST_WEIGHT]
-            tables.append({"member": score.name, "items": shown})
+    for member, weights in finished.weights.items():
+        items = sorted(weights.items(), key=lambda item: -item[1].whole)
+        shown = [
+            (
+                block,
+                f"{one.whole:.3f}",
+                f"± {one.se:.2g}",
+                "" if one.fresh is None else f"{one.fresh:.3f}",
+                "" if one.fresh_se is None else f"± {one.fresh_se:.2g}",
+                one.is_flattered(len(weights)),
+            )
+            for block, one in items
+            if max(one.whole, one.fresh or 0.0) >= _LEAST_WEIGHT
+        ]
+        tables.append({"member": member, "items": shown})
     return tables
 
 

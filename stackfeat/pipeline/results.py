@@ -28,6 +28,7 @@ from stackfeat.engine.plan_warnings import PlanWarnings
 from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
 from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction, score_jobs
 from stackfeat.engine.selection import select_job
+from stackfeat.engine.weights import flattered, weights_of
 from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
@@ -75,6 +76,9 @@ def collect(
     overfit = find_overfit(measured.scores, metric)
     judged = _judge_choice(planner, context, measured) if wanted == "auto" else Choice()
     failed = report.failed | measured.failed
+    fits, held = {fit: FitInfo.of(store.read(key)) for fit, key in plan.fits.items()}, _held_rows(plan, store)
+    fresh = None if held is None else held.samples
+    weights = weights_of(store, plan, fits, planner.averaging(), fresh, planner.trust_code)
     finished = CompletedRun(
         plan=plan,
         store=store,
@@ -85,12 +89,13 @@ def collect(
         averaging=planner.averaging(),
         scores=measured.scores,
         chosen=choose_submission(measured.scores, metric, wanted, {item.member.name for item in overfit}),
-        fits={fit: FitInfo.of(store.read(key)) for fit, key in plan.fits.items()},
+        fits=fits,
         computed={job.member for job in plan.jobs() if job.key in context.computed},
         diagnoses=measured.diagnoses,
         failed={name: str(error) for name, error in failed.items()},
         left_out=list(dict.fromkeys([*report.left_out, *measured.left_out])),
-        held=_held_rows(plan, store),
+        held=held,
+        weights=weights,
         pools=[found for _, found in planner.pool_verdicts()],
         notes=[*data.notes, *(f"warning: {text}" for text in report.notes)],
         choice=judged.score,
@@ -101,6 +106,7 @@ def collect(
         *_warnings(finished, data, of_plan),
         *absent,
         *overfit_warnings(overfit, metric, wanted),
+        *flattered(weights),
         *judged.warnings,
     ]
     return replace(finished, warnings=warnings)

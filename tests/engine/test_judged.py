@@ -10,6 +10,7 @@ import sklearn.metrics as sk
 
 from stackfeat.engine.judged import BLOCKS_A_FOLD, Judged, clusters_of
 from stackfeat.errors import UsageError
+from stackfeat.tasks.task import Task
 from tests.engine.by_hand import folds_of_rows, rows
 from tests.engine.test_selection import said
 
@@ -83,3 +84,27 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean_within_folds() -> None:
 def test_a_single_group_is_resampled_by_rows() -> None:
     found = judged(30, group=np.zeros(30, dtype=np.int64))
     assert found.bootstrap(said(np.linspace(0.1, 0.9, 30)), 0).std() > 0
+
+
+def of_time(n_folds: int) -> tuple[Judged, np.ndarray]:
+    """Losses that drift from fold to fold, with blocks inside a fold all alike."""
+    fold_of = np.repeat(np.arange(n_folds), 40)
+    n_rows = 40 * n_folds
+    samples = rows(n_rows, time=np.arange(float(n_rows)))
+    samples = replace(samples, y=np.zeros(n_rows), task=Task("regression"))
+    drift = np.array([1.0, 3.0, 2.0, 5.0, 4.0])[fold_of]
+    return Judged.of(samples, "mae", False, fold_of, True), drift[:, None]
+
+
+def test_a_score_over_time_is_as_unsure_as_its_folds_differ() -> None:
+    judged, drift = of_time(5)
+    found = judged.bootstrap(drift, 0)
+    wanted = np.std([1.0, 3.0, 2.0, 5.0, 4.0], ddof=1) / np.sqrt(5)
+    assert found.std(ddof=1) == pytest.approx(wanted, rel=0.15)
+    assert found.mean() == pytest.approx(3.0, abs=0.2)
+
+
+def test_of_two_folds_that_follow_time_blocks_are_resampled() -> None:
+    judged, drift = of_time(2)
+    # Twenty blocks of two heights.
+    assert judged.bootstrap(drift, 0).std(ddof=1) == pytest.approx(1 / np.sqrt(20), rel=0.2)
