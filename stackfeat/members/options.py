@@ -38,7 +38,7 @@ else:
 
 VERSIONS = {
     "net": 3,  # of nets alone: how their layers are read, what `auto` means for their training and scaling
-    "gated_linear": 3,  # of its fits alone: a new meta-learner trains no net anew
+    "gated_linear": 4,  # of its fits alone: a new meta-learner trains no net anew
     "gate": 1,  # of fits of other estimators that judge feature blocks
     "rounds": 1,  # of fits of boosting that finds its number of rounds, or stops early
     "prior_vote": 1,  # of hard votes whose ties go to the more frequent class

@@ -26,8 +26,6 @@ FITTED_A_ROUND = 3
 
 KEPT_AFTER_SCREENING = 10
 
-HOPELESS = 0.1
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -86,11 +84,13 @@ def select_blocks(
             steps.append(GateStep(names[number], result.candidate.scales[number], gain, error, taken))
         if accepted is None:
             break
-        current = refine_penalty(cv, accepted)
+        current = accepted
         ranked = [list(candidate.scales)[-1] for candidate in candidates]
         waiting = [
             number for number in ranked[:KEPT_AFTER_SCREENING] if number not in current.candidate.scales
         ]
+    if current is not base:
+        current = refine_penalty(cv, current)
     return Selection(current, tuple(steps))
 
 
@@ -107,7 +107,7 @@ def screen(
     -------
     list of Candidate
         One for each block that waits, at its most promising scale, best first; without those whose step gains
-        less than a tenth of the smallest gain that needs no surety.
+        less than a thousandth of the loss.
     """
     penalty = current.candidate.penalty
     options = [(scale, penalty) for scale in scales]
@@ -126,7 +126,7 @@ def screen(
     gains = current.loss - losses.min(axis=1) / cv.weight.sum()
     candidates = []
     for place in np.argsort(-gains, kind="stable"):
-        if gains[place] < HOPELESS * SMALLEST_SHARE * abs(current.loss):
+        if gains[place] < SMALLEST_SHARE * abs(current.loss):
             break
         scale, strength = options[best[place]]
         scales_now = {**current.candidate.scales, waiting[place]: scale}
@@ -196,6 +196,8 @@ def select_readouts(
             break
         current = result
         waiting.remove(number)
+    if current is not base and len(penalties) > 1:
+        current = refine_penalty(cv, current)
     return Selection(current, tuple(steps))
 
 
@@ -207,8 +209,7 @@ def _best_of(
     entered = current.candidate.readout_blocks
     tried = [cv.run(Candidate(strongest, strongest, "free", (*entered, number))) for number in candidates]
     best = min(tried, key=lambda result: result.loss)
-    found = search_penalty(cv, penalties, "free", best.candidate.readout_blocks, best)
-    return refine_penalty(cv, found) if len(penalties) > 1 else found
+    return search_penalty(cv, penalties, "free", best.candidate.readout_blocks, best)
 
 
 def screen_readouts(cv: CrossValidation, current: CVResult, candidates: Sequence[int]) -> list[int]:
