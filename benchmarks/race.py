@@ -1,7 +1,7 @@
 """Race stackfeat against AutoGluon, LightGBM and scikit-learn's stack at equal CPU time, on splits of training parts.
 
 In:  data sets as folders NAME/data.parquet (id, split, features, target); of them only rows marked train are read.
-Out: WORK/results.jsonl, a line for each finished result, never computed again; a folder WORK/NAME-SEED-ENTRANT with
+Out: WORK/results.jsonl, a line for each result; only failures are run again; a folder WORK/NAME-SEED-ENTRANT with
      what the entrant got, predicted and noted; markdown tables.
 
     python benchmarks/race.py --cpu 300 --cores 1 [--sets adult,titanic] [--entrants lightgbm,autogluon-best]
@@ -41,6 +41,9 @@ AUTOGLUON = "autogluon.tabular[lightgbm,catboost,xgboost,fastai]==1.6.*"
 """All that `best` and `best_v150` fit; without ray, so that folds are fitted one after another in one process."""
 
 FINAL = "final"
+
+RUNNING = "running"
+"""The file in an entrant's folder that names the process of the race it runs in."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def race(given: argparse.Namespace, results: Path) -> None:
                 python = autogluon if entrant.needs_autogluon else given.stackfeat_python
                 label = name + given.tag * (entrant.script == "run_stackfeat")
                 key = (set_name, seed, label, given.cpu, given.cores, given.rows)
-                if python is None or key in {result.key for result in read_results(results)}:
+                done = {result.key for result in read_results(results) if result.score is not None}
+                if python is None or key in done or is_running(given.work / Result.folder_of(key)):
                     continue
                 if rows is None:
                     rows = rows_of(race_set, seed, given)
@@ -147,6 +151,12 @@ def race(given: argparse.Namespace, results: Path) -> None:
                 with results.open("a") as file:
                     print(json.dumps(asdict(result)), file=file)
                 print(result.line(), flush=True)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether another race is at it."""
+    file = folder / RUNNING
+    return file.exists() and Path(f"/proc/{file.read_text()}").exists()
 
 
 def rows_of(race_set: RaceSet, seed: str, given: argparse.Namespace) -> Split:
@@ -169,6 +179,7 @@ def run_one(
     folder = given.work / Result.folder_of(key)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "scratch").mkdir(parents=True)
+    (folder / RUNNING).write_text(str(os.getpid()))
     rows.train.to_csv(folder / "train.csv", index=False)
     rows.held_out.to_csv(folder / "test.csv", index=False)
     seconds = given.cpu // given.cores if entrant.limited else 0
@@ -197,7 +208,7 @@ def run_one(
     rows.labels.rename("label").to_frame().assign(id=rows.held_out["id"].to_numpy()).to_csv(
         folder / "labels.csv", index=False
     )
-    for name in [] if given.keep else ["scratch", "train.csv", "test.csv"]:
+    for name in [RUNNING] if given.keep else [RUNNING, "scratch", "train.csv", "test.csv"]:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Result(
@@ -256,10 +267,11 @@ def why_not_importable(python: Path) -> str | None:
 
 
 def read_results(file: Path) -> list[Result]:
-    """Return the finished results."""
+    """Return what there is; a failure only until the same was run again."""
     if not file.exists():
         return []
-    return [Result(**json.loads(line)) for line in file.read_text().splitlines()]
+    results = [Result(**json.loads(line)) for line in file.read_text().splitlines()]
+    return list({result.key: result for result in results}.values())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.race import why_not_importable
+from benchmarks.race import RUNNING, is_running, read_results, why_not_importable
 from benchmarks.racing.entrants.cpu_clock import CpuClock
 from benchmarks.racing.measured_process import TIMED_OUT, run_measured
 from benchmarks.racing.sets import SETS, read_training_part, split
@@ -159,6 +159,25 @@ def test_only_splits_that_both_finished_are_compared(tmp_path):
 def test_without_autogluon_the_reason_is_told(tmp_path):
     assert "No such file" in why_not_importable(tmp_path / "python")
     assert "autogluon" in why_not_importable(Path(sys.executable))
+
+
+def test_a_failure_counts_until_the_same_was_run_again(tmp_path):
+    failed, other = replace(RESULT, score=None), replace(RESULT, entrant="they")
+    file = tmp_path / "results.jsonl"
+    file.write_text("".join(f"{json.dumps(asdict(result))}\n" for result in (failed, other, RESULT)))
+    assert sorted(read_results(file), key=lambda result: result.entrant) == [other, RESULT]
+    assert read_results(tmp_path / "none") == []
+
+
+@linux
+def test_what_another_race_is_at_is_left_to_it(tmp_path):
+    assert not is_running(tmp_path)
+    (tmp_path / RUNNING).write_text(str(os.getpid()))
+    assert is_running(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / RUNNING).write_text(str(ended.pid))
+    assert not is_running(tmp_path)
 
 
 @linux

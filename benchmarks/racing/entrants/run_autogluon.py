@@ -26,6 +26,9 @@ def main() -> None:
     folder, job = FOLDER, JOB
     train, test = pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "test.csv")
     ids = test.pop("id")
+    if job["time"]:
+        for rows in (train, test):
+            rows[job["time"]] = pd.to_datetime(rows[job["time"]])
     predictor = TabularPredictor(
         job["target"],
         problem_type=job["task"],
