@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.data.files.cells import EXACT
-
 SEPARATORS = (",", "\t")
 ODD = (b'"', b"\r", b" ", b"\0")
 """Where one of these stands, a cell may be more, or less, than what is between two separators."""
@@ -82,6 +80,8 @@ class PlainCells:
         float holds exactly.
         """
         import pandas as pd
+
+        from stackfeat.data.files.cells import EXACT
 
         # Later versions have no other precision.
         is_old = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)

@@ -14,7 +14,6 @@ import numpy as np
 
 from stackfeat.engine.external.checkpoints import MemberFiles
 from stackfeat.engine.external.leak_signs import HIGHEST_AUC, SMALLEST, better_order, likeness, order_text
-from stackfeat.engine.external.pool_folds import FoldSearch
 from stackfeat.engine.external.pool_signs import (
     N_SIGNS,
     SHIFTS,
@@ -303,6 +302,8 @@ def _judge(pool: Pool, recipe: PoolRecipe, files: MemberFiles, rows: RunRows, st
             judged.look_alone(name, read)
         else:
             judged.refused[name] = read
+    from stackfeat.engine.external.pool_folds import FoldSearch
+
     judged.look_beside()
     leaders = judged.leaders()
     search = FoldSearch(rows.train, rows.folds.fold_of(0), rows.held is None, rows.seed)

@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 from scipy.stats import f, norm
 
 from stackfeat.data.samples import Samples, Table
-from stackfeat.engine.external.common_folds import N_FOLDS, SEEDS, Family, families
+from stackfeat.engine.external.common_folds import N_FOLDS, RUN_FOLDS, SEEDS, Family, families
 from stackfeat.engine.external.leak_signs import SMALLEST
 
 FALSE_NAMES = 0.01
@@ -41,7 +41,6 @@ FEWEST_GROUPS = 20
 N_DRAWS = 50
 ABOUT_AS_WELL = 2.0
 """Standard deviations: folds of one shuffle share borders, so one file alone may show too few or too many."""
-RUN_FOLDS = "the run's folds"
 
 
 @dataclass(frozen=True)

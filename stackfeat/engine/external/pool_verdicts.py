@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from stackfeat.engine.external.checkpoints import MemberFiles
-from stackfeat.engine.external.pool_folds import RUN_FOLDS
+from stackfeat.engine.external.common_folds import RUN_FOLDS
 from stackfeat.engine.recipes import PoolRecipe
 from stackfeat.members.options import PredictionFiles
 from stackfeat.store import Entry, EntryStore, EntryWriter
