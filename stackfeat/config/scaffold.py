@@ -59,6 +59,8 @@ _GROUPS = (
 )
 # "households" without more counts them.
 _GROUP_NAME = re.compile(rf"(^|_)({_GROUPS})(s?_?(id|no|number|code|key))?$", re.IGNORECASE)
+TIME_FOLDS, TIME_FOLDS_IN_ALL, LEAST_FOR_TIME_FOLD = 6, 20, 100
+"""Folds along time: so many of the last parts, of so many, are predicted; the fewest rows that a part has."""
 MOST_OWN = 0.9
 """Largest share of values to rows in a group; with more of them they name rows."""
 _DULL_NAMES = ("train", "training", "data")
@@ -112,10 +114,12 @@ class _Draft:
     not_missing: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
-    n_folds: int = 5
+    n_folds: int = N_FOLDS
+    n_rows_a_fold: int | None = None
     fold_reason: str = "auto: by time, group, class, whichever the data have"
     n_columns: int = 0
     n_classes: int = 0
+    n_rarest: int = 0
 
     @property
     def drop(self) -> list[str]:
@@ -182,6 +186,7 @@ def scaffold_config(
     _look_at_columns(draft, frame, options, wishes)
     if test is not None:
         _look_at_test(draft, test, frame, options, wishes)
+    _judge_folds(draft, wishes)
     start = (folder or train.parent).absolute()
     paths = {"train": train, "test": test, "sample_submission": sample_submission}
     files = {role: _relative(path, start) for role, path in paths.items() if path is not None}
@@ -247,13 +252,13 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     _check_task(task, values, f"{train}: column {quoted(target)}")
     draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=frame.shape[1] - 1)
     draft.not_missing = classes
-    draft.n_classes = values.nunique() if task_class(task).most_classes else 0
+    if task_class(task).most_classes:
+        draft.n_classes, draft.n_rarest = values.nunique(), int(values.value_counts().min())
     if wishes.metric is not None:
         check_metric(wishes.metric, task)
         draft.metric, draft.metric_reason = wishes.metric, "as told"
     elif task_class(task).most_classes:
         _judge_balance(draft, values)
-        _judge_folds(draft, wishes)
     else:
         _judge_skew(draft, values)
     draft.group, draft.group_reason = (wishes.group, "as told") if wishes.group else (None, "")
@@ -350,12 +355,9 @@ def _check_task(task: str, values: pd.Series, where: str) -> None:
 
 
 def _judge_balance(draft: _Draft, values: pd.Series) -> None:
-    """Choose the metric and the number of folds by the rarest class."""
+    """Choose the metric by the rarest class."""
     counts = values.value_counts()
     share = counts.min() / len(values)
-    if counts.min() < draft.n_folds:
-        draft.n_folds = max(2, int(counts.min()))
-        draft.fold_reason = f"the rarest class has {counts.min()} rows"
     if share < RARE and len(counts) == 2:
         draft.metric = "roc_auc"
         said = f"{100 * share:.2g} % of the rows are {quoted(counts.index[-1])}: this metric ranks them"
@@ -365,9 +367,18 @@ def _judge_balance(draft: _Draft, values: pd.Series) -> None:
 
 
 def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
-    """Give fits more rows where there are many classes to learn."""
+    """Choose the folds by time, by the rarest class, and by how much there is to learn."""
     n_folds = FOLDS_OF_MANY_CLASSES[wishes.preset]
-    if draft.n_classes >= COSTLY_CLASSES and draft.n_folds == N_FOLDS < n_folds:
+    if draft.time is not None and draft.n_rows >= TIME_FOLDS * LEAST_FOR_TIME_FOLD * 2:
+        draft.n_folds = TIME_FOLDS
+        draft.n_rows_a_fold = max(LEAST_FOR_TIME_FOLD, draft.n_rows // TIME_FOLDS_IN_ALL)
+        draft.fold_reason = (
+            "the latest rows, a part at a time, so that models for later rows saw nearly all of these"
+        )
+    elif draft.n_classes and draft.n_rarest < N_FOLDS:
+        draft.n_folds = max(2, draft.n_rarest)
+        draft.fold_reason = f"the rarest class has {draft.n_rarest} rows"
+    elif draft.n_classes >= COSTLY_CLASSES and n_folds > N_FOLDS:
         draft.n_folds = n_folds
         draft.fold_reason = "more rows for each fit, for there are many classes to learn"
 

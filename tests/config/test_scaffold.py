@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stackfeat.config import RunConfig, load_config
@@ -346,6 +347,23 @@ def test_folds_follow_time_where_all_rows_to_predict_are_later(
     text = scaffold_config(train, "y", test)
     assert loaded(tmp_path, text).data.time == time
     assert ("guessed: all rows of test.csv are later" in text) == (time is not None)
+
+
+def test_folds_along_time_are_the_latest_parts_so_that_little_is_unseen(tmp_path: Path) -> None:
+    days = [str(np.datetime64("2020-01-01") + i) for i in range(3000)]
+    path = table(tmp_path / "t.csv", n=3000, day=days)
+    folds = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(time="day"))).folds
+    assert (folds.n, folds.test_size) == (6, 150)
+    few = table(tmp_path / "few.csv", n=600, day=days[:600])
+    folds = loaded(tmp_path, scaffold_config(few, "y", wishes=Wishes(time="day"))).folds
+    assert (folds.n, folds.test_size) == (5, None)
+
+
+def test_a_told_metric_leaves_the_folds_to_the_rarest_class(tmp_path: Path) -> None:
+    kinds = ["a"] * 60 + ["b"] * 57 + ["c"] * 3
+    path = table(tmp_path / "t.csv", kind=kinds)
+    text = scaffold_config(path, "kind", wishes=Wishes(metric="log_loss"))
+    assert loaded(tmp_path, text).folds.n == 3
 
 
 def test_classes_that_are_whole_numbers_may_be_marks(tmp_path: Path) -> None:
