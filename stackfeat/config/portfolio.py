@@ -67,6 +67,8 @@ class Table:
     task : str
     n_folds : int
         Fits of each member.
+    n_categories : int
+        Columns that hold categories.
     """
 
     n_rows: int
@@ -74,6 +76,7 @@ class Table:
     n_classes: int
     task: str
     n_folds: int = 5
+    n_categories: int = 0
 
     @property
     def n_trees(self) -> int:
@@ -116,7 +119,7 @@ class Portfolio:
 
     def seconds(self, name: str, table: Table) -> float:
         """Estimate the CPU of all folds of a member."""
-        fixed, per_row, per_cell = self.members[name]["seconds"]
+        fixed, per_row, per_cell, per_category = (*self.members[name]["seconds"], 0.0)[:4]
         thousands = table.n_rows * (1 - 1 / table.n_folds) / 1000
         if "net" in self.members[name]:
             wanted = self.members[name].get("epochs")
@@ -124,7 +127,8 @@ class Portfolio:
             thousands *= share
         elif self.members[name].get("each_class", False):
             thousands *= table.n_trees
-        return float(table.n_folds * (fixed + thousands * (per_row + per_cell * table.n_columns)))
+        by_row = per_row + per_cell * table.n_columns + per_category * table.n_categories
+        return float(table.n_folds * (fixed + thousands * by_row))
 
     def chosen(self, preset: str, table: Table, limit: float | None = None) -> list[str]:
         """Return the members of a preset, in the order in which they are worth their CPU.

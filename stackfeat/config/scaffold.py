@@ -120,6 +120,7 @@ class _Draft:
     n_columns: int = 0
     n_classes: int = 0
     n_rarest: int = 0
+    n_categories: int = 0
 
     @property
     def drop(self) -> list[str]:
@@ -368,18 +369,17 @@ def _judge_balance(draft: _Draft, values: pd.Series) -> None:
 
 def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
     """Choose the folds by time, by the rarest class, and by how much there is to learn."""
-    n_folds = FOLDS_OF_MANY_CLASSES[wishes.preset]
     if draft.time is not None and draft.n_rows >= TIME_FOLDS * LEAST_FOR_TIME_FOLD * 2:
-        draft.n_folds = TIME_FOLDS
-        draft.n_rows_a_fold = max(LEAST_FOR_TIME_FOLD, draft.n_rows // TIME_FOLDS_IN_ALL)
+        n_rows = max(LEAST_FOR_TIME_FOLD, draft.n_rows // TIME_FOLDS_IN_ALL)
+        draft.n_folds, draft.n_rows_a_fold = TIME_FOLDS, n_rows
         draft.fold_reason = (
             "the latest rows, a part at a time, so that models for later rows saw nearly all of these"
         )
     elif draft.n_classes and draft.n_rarest < N_FOLDS:
         draft.n_folds = max(2, draft.n_rarest)
         draft.fold_reason = f"the rarest class has {draft.n_rarest} rows"
-    elif draft.n_classes >= COSTLY_CLASSES and n_folds > N_FOLDS:
-        draft.n_folds = n_folds
+    elif draft.n_classes >= COSTLY_CLASSES and FOLDS_OF_MANY_CLASSES[wishes.preset] > N_FOLDS:
+        draft.n_folds = FOLDS_OF_MANY_CLASSES[wishes.preset]
         draft.fold_reason = "more rows for each fit, for there are many classes to learn"
 
 
@@ -428,6 +428,7 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
     _settle(draft, typed)
     draft.dates = tuple(name for name, column in columns.items() if column.type == "date")
     draft.columns = tuple(columns)
+    draft.n_categories = sum(columns[name].type == "categorical" for name in {*columns} - {*draft.drop})
     draft.n_columns = sum(_width(column) for name, column in columns.items() if name not in draft.drop)
 
 
@@ -577,7 +578,8 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
 
 
 def _table(draft: _Draft) -> Table:
-    return Table(draft.n_rows, draft.n_columns, draft.n_classes, draft.task, draft.n_folds)
+    names = ("n_rows", "n_columns", "n_classes", "task", "n_folds", "n_categories")
+    return Table(**{name: getattr(draft, name) for name in names})
 
 
 def _emitted(output: str, in_few_directions: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from stackfeat.config.portfolio import PRESETS, Portfolio, Table
 SMALL = Table(600, 10, 2, "binary")
 USUAL = Table(15_000, 20, 0, "regression")
 MANY = Table(16_000, 16, 26, "multiclass")
+MIXED = Table(26_000, 14, 2, "binary", n_categories=8)
 LARGE = Table(494_000, 41, 5, "multiclass")
 
 
@@ -34,6 +36,14 @@ def test_what_is_chosen_fits_the_budget_in_the_order_of_the_band(table: Table) -
     assert set(chosen["good"]) <= set(chosen["best"])
     spent = sum(portfolio.seconds(name, table) for name in chosen["good"])
     assert spent <= PRESETS["good"] * module.MOST_AS_LARGE
+
+
+def test_boosting_that_reads_categories_in_its_own_way_pays_for_them() -> None:
+    portfolio = Portfolio.load()
+    numeric = replace(MIXED, n_categories=0)
+    assert portfolio.seconds("catboost_small", MIXED) > 2 * portfolio.seconds("catboost_small", numeric)
+    assert portfolio.seconds("gbm", MIXED) == portfolio.seconds("gbm", numeric)
+    assert "catboost_small" not in portfolio.chosen("good", MIXED)
 
 
 def test_a_longer_limit_takes_nothing_away() -> None:
