@@ -51,8 +51,9 @@ LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
 REPEATED_ROWS, REPEATS = 2_000, {"quick": 1, "good": 1, "best": 3}
 """Below so many rows everything is computed for so many assignments of folds."""
 
-SPENT = 2.0
-"""With a limit of time, members are listed for so many times as much CPU: on two cores it is spent in full."""
+SPENT = 1.6
+"""With a limit of time, members are listed for so many times as much CPU: that of two cores, without what is kept for
+meta-learners and votes. What does not fit would keep out better members that cost more."""
 
 
 @dataclass(frozen=True)
