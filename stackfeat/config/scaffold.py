@@ -372,9 +372,7 @@ def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
     if draft.time is not None and draft.n_rows >= TIME_FOLDS * LEAST_FOR_TIME_FOLD * 2:
         n_rows = max(LEAST_FOR_TIME_FOLD, draft.n_rows // TIME_FOLDS_IN_ALL)
         draft.n_folds, draft.n_rows_a_fold = TIME_FOLDS, n_rows
-        draft.fold_reason = (
-            "the latest rows, a part at a time, so that models for later rows saw nearly all of these"
-        )
+        draft.fold_reason = "the latest rows, part by part: models for later ones saw nearly all rows"
     elif draft.n_classes and draft.n_rarest < N_FOLDS:
         draft.n_folds = max(2, draft.n_rarest)
         draft.fold_reason = f"the rarest class has {draft.n_rarest} rows"
