@@ -1,6 +1,6 @@
 """The portfolio: members for tables, in the order in which they are worth their CPU, for presets of `init`.
 
-In:  `portfolio.toml`, which benchmarks/portfolio.py learns; how many rows, columns and outputs a table has.
+In:  `portfolio.toml`; how many rows, columns and outputs a table has.
 Out: names in order, as many as fit a budget of CPU; the options of each as a config writes them.
 """
 

@@ -20,6 +20,7 @@ from stackfeat.config.portfolio import (
     COSTLY_CLASSES,
     FOLDS_OF_MANY_CLASSES,
     N_FOLDS,
+    Portfolio,
     Table,
     read_by_meta,
     repeats,
@@ -537,14 +538,6 @@ def _relative(path: Path, start: Path) -> str:
     return Path(os.path.relpath(path.absolute(), start)).as_posix()
 
 
-# Texts of a first config, which no other room needs.
-_PLAIN = {
-    "classification": "sklearn.linear_model.LogisticRegression",
-    "regression": "sklearn.linear_model.Ridge",
-}
-"""A linear member."""
-
-
 def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: Wishes) -> str:
     from jinja2 import Environment, StrictUndefined
 
@@ -562,7 +555,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         draft=draft,
         wishes=wishes,
         task=task,
-        plain=_PLAIN[task.family],
+        plain=Portfolio.load().options("linear", _table(draft))["estimator"],
         arrays=draft.arrays,
         columns=[
             name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}
