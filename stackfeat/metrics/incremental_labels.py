@@ -2,7 +2,9 @@
 
 In:  what `IncrementalScorer` takes, and a score of counts.
 Out: exact losses. A row's label can only become a class that, with the highest probability that any candidate gives
-     it, reaches the best class with its lowest one. Of the other rows nothing is read; of these only such classes.
+     it, reaches the leading class with its lowest one. Other rows are known to be safe for some votes, and are not
+     looked at before; of these only such classes are read, once, and kept in single precision. What that leaves too
+     close to call is scored as the plain algorithm does.
 """
 
 from __future__ import annotations
@@ -13,17 +15,64 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csc_array
 
-from stackfeat.metrics.incremental_scores import CHUNK_CELLS, IncrementalScorer
+from stackfeat.metrics.incremental_scores import CHUNK_CELLS, HALF_ULP, IncrementalScorer
 from stackfeat.tasks.task import Task
-
-MANY_ROWS = 0.2
-"""Of all rows: where more may turn, a prediction is read as a whole."""
 
 SLACK = 1e-12
 """Sums of probabilities that differ by no more than this (relative) may be ties of means."""
 
+MOST_KEPT = 1 << 25
+"""Numbers kept of cells in single precision, 128 MB."""
+
+MOST_AHEAD = 100
+"""Votes after which every row is looked at again."""
+
+CELLS_AT_ONCE = 2_048
+"""Cells read from all candidates before they are written down in another order."""
+
+ROUNDING = 1e-9
+"""Relative, of how far classes are apart."""
+
 ScoreOfCounts = Callable[[np.ndarray, Task], float]
+
+
+class KeptCells:
+    """What some candidates say of cells in single precision, each cell read once, its numbers side by side.
+
+    Parameters
+    ----------
+    predictions : sequence of float arrays (n, n_classes)
+        Of the candidates.
+    """
+
+    def __init__(self, predictions: Sequence[np.ndarray]) -> None:
+        self.predictions = predictions
+        self.most = max(1, MOST_KEPT // len(predictions))
+        # Memory is taken where something is written only.
+        self.values = np.empty((min(predictions[0].size, self.most), len(predictions)), dtype=np.float32)
+        self.slots = np.full(predictions[0].size, -1, dtype=np.int32)
+        self.n_kept = 0
+
+    def keep(self, cells: np.ndarray) -> None:
+        """Read what is not known yet of different cells, at most `most`; where there is no room, forget others."""
+        new = cells[self.slots[cells] < 0]
+        if self.n_kept + len(new) > len(self.values):
+            self.slots[:], self.n_kept, new = -1, 0, cells
+        for start in range(0, len(new), CELLS_AT_ONCE):
+            some = new[start : start + CELLS_AT_ONCE]
+            # All cells exist; that they do is not checked one by one.
+            read = np.stack([one.take(some, mode="clip") for one in self.predictions])
+            places = slice(self.n_kept, self.n_kept + len(some))
+            self.values[places] = read.T
+            self.slots[some] = np.arange(places.start, places.stop)
+            self.n_kept = places.stop
+
+    def of(self, cells: np.ndarray) -> np.ndarray:
+        """Return the numbers of cells that are kept, float32 (n_cells, n_candidates)."""
+        found: np.ndarray = self.values.take(self.slots[cells], axis=0)
+        return found
 
 
 @dataclass(frozen=True)
@@ -33,42 +82,55 @@ class Block:
     Attributes
     ----------
     rows : int64 array (n_rows,)
-    cells : int64 array (width, n_rows)
-        Places in a raveled prediction: of the class that leads without a candidate, then of the others.
-    total : float64 array (width, n_rows)
-        The average's sums of these cells; minus infinity where a row has fewer.
+    codes : int64 array (width, n_rows)
+        Classes: that which leads without a candidate, then the others; where a row has fewer, the leader again.
+    behind : float64 array (width - 1, n_rows)
+        How far the average's sums of the others are behind; infinite where a row has fewer.
     """
 
     rows: np.ndarray
-    cells: np.ndarray
-    total: np.ndarray
+    codes: np.ndarray
+    behind: np.ndarray
 
-    def turned(self, prediction: np.ndarray, slack: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return which rows a candidate turns, and the cells that win; then the rows too close to call."""
-        # All cells exist; that they do is not checked one by one.
-        values = prediction.take(self.cells, mode="clip")
-        values += self.total
-        if len(values) == 2:
-            ahead = np.subtract(values[1], values[0], out=values[1])
-            found = np.flatnonzero(ahead >= -slack)
-            is_close = ahead[found] <= slack
-            sure = found[~is_close]
-            return self.rows[sure], self.cells[1, sure], self.rows[found[is_close]]
-        best, second = values[0], np.full(values.shape[1], -np.inf)
-        place = np.zeros(values.shape[1], dtype=np.int32)
-        for number, value in enumerate(values[1:], 1):
-            np.copyto(place, number, where=value > best)
-            np.maximum(second, np.minimum(best, value), out=second)
-            np.maximum(best, value, out=best)
-        is_close = best - second <= slack
-        sure = np.flatnonzero((place > 0) & ~is_close)
-        return self.rows[sure], self.cells[place[sure], sure], self.rows[is_close]
+    def parts(self, n_rows: int) -> Iterator[Block]:
+        """Yield so many rows at a time."""
+        for start in range(0, len(self.rows), n_rows):
+            some = slice(start, start + n_rows)
+            yield Block(self.rows[some], self.codes[:, some], self.behind[:, some])
+
+    def winners(self, kept: KeptCells, n_classes: int, slack: float) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return for each other class where it surely wins, bool (n_rows, n_candidates), and what is close."""
+        cells = self.rows * n_classes + self.codes
+        is_other = np.isfinite(self.behind)
+        kept.keep(np.concatenate([cells[0], cells[1:][is_other]]))
+        leader = kept.of(cells[0])
+        ahead = [kept.of(one) for one in cells[1:]]
+        for values, behind in zip(ahead, self.behind.astype(np.float32), strict=True):
+            values -= leader
+            values -= behind[:, None]
+        if len(ahead) == 1:
+            wins = ahead[0] > slack
+            return [wins], (ahead[0] >= -slack) & ~wins
+        best, second = np.zeros_like(leader), np.full_like(leader, -np.inf)
+        place = np.zeros(leader.shape, dtype=np.uint8 if len(ahead) < 256 else np.int32)
+        for number, values in enumerate(ahead, 1):
+            np.copyto(place, number, where=values > best)
+            np.maximum(second, np.minimum(best, values), out=second)
+            np.maximum(best, values, out=best)
+        close = best - second <= slack
+        place[close] = 0
+        return [place == number for number in range(1, len(ahead) + 1)], close
 
 
 class LabelScorer(IncrementalScorer):
     """A metric of labels that is a score of counts: what accuracy and scores of confusion matrices share.
 
-    Totals are (n_classes, n).
+    Attributes
+    ----------
+    leader : int64 array (n,)
+        The class that leads each row.
+    due : float64 array (n,)
+        The size from which another class might lead with one more vote, at the earliest.
     """
 
     unit = 1.0
@@ -76,9 +138,13 @@ class LabelScorer(IncrementalScorer):
 
     def prepare(self) -> None:
         self.lowest, self.highest = extremes(self.predictions)
+        self.largest = float(max(np.abs(self.lowest).max(), np.abs(self.highest).max()))
+        self.candidates, self.kept = np.zeros(0, dtype=np.int64), KeptCells(self.predictions[:1])
+        self.leader, self.due = np.zeros(len(self.y), dtype=np.int64), np.zeros(len(self.y))
 
-    def part(self, candidate: int) -> np.ndarray:
-        return self.predictions[candidate].T
+    def set(self, weights: np.ndarray) -> None:
+        super().set(weights)
+        self.due[:] = 0.0
 
     @abstractmethod
     def bins(self, y: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -88,45 +154,51 @@ class LabelScorer(IncrementalScorer):
     def score(self, counts: np.ndarray) -> float:
         """Return the score of counts (n_bins,), greater is better; NaN where undefined."""
 
-    def loss_of(self, total: np.ndarray, size: float) -> float:
-        return super().loss_of(total.T, size)
-
     def losses(self, candidates: np.ndarray) -> np.ndarray:
         if not self.total.any():
             return np.asarray([self._loss_alone(self.predictions[one]) for one in candidates])
-        leader = first_largest(self.total)
-        leading = self.bins(self.y, leader)
+        rows, is_open = self._find_leaders()
+        leading = self.bins(self.y, self.leader)
         counts = self._count(leading, slice(None))
-        blocks = list(self._blocks(leader))
-        many = sum(len(block.rows) for block in blocks) > MANY_ROWS * len(self.y)
-        found = []
-        for candidate in candidates:
-            prediction = self.predictions[candidate]
-            if many:
-                # Read in order, which memory is built for; what is picked out of it then comes from the cache.
-                prediction.max()
-            rows, codes = self._turned(blocks, prediction)
-            turned = self._count(self.bins(self.y[rows], codes), rows) - self._count(leading[rows], rows)
-            found.append(self._loss(counts + turned))
-        return np.asarray(found)
+        if not np.array_equal(candidates, self.candidates):
+            self.candidates = candidates
+            self.kept = KeptCells([self.predictions[one] for one in candidates])
+        changes = np.zeros((self.n_bins, len(candidates)))
+        for block in self._blocks(rows, is_open, leading):
+            self._add_changes(changes, block, leading)
+        return np.asarray([self._loss(counts + one) for one in changes.T])
 
-    def _turned(self, blocks: Sequence[Block], prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows whose labels a candidate turns, or may turn, and their labels with it."""
-        nothing = np.zeros(0, dtype=np.int64)
-        turned = [block.turned(prediction, SLACK * (self.size + 1)) for block in blocks]
-        rows, cells, close = map(np.concatenate, zip((nothing,) * 3, *turned, strict=True))
-        codes = cells - rows * self.task.n_outputs
-        if len(close):
+    def _add_changes(self, changes: np.ndarray, block: Block, leading: np.ndarray) -> None:
+        """Add to counts (n_bins, n_candidates) what each candidate turns in some rows."""
+        # Numbers, and the average's lead over them, are rounded to single precision, and so are their differences.
+        slack = 16 * HALF_ULP * self.largest + SLACK * (self.size + 1)
+        winners, close = block.winners(self.kept, self.task.n_outputs, slack)
+        before, y = leading[block.rows], self.y[block.rows]
+        # Counts of rows are exact in single precision.
+        dtype = np.float32 if self.weight is None else np.float64
+        weight = np.ones(len(y), dtype=dtype) if self.weight is None else self.weight[block.rows]
+        ends = np.arange(0, 2 * len(y) + 1, 2)
+        for codes, wins in zip(block.codes[1:], winners, strict=True):
+            bins = np.column_stack([self.bins(y, codes), before]).ravel()
+            steps = np.column_stack([weight, np.negative(weight)]).ravel()
+            moves = csc_array((steps, bins, ends), (self.n_bins, len(y)))
+            changes += moves @ wins.astype(dtype)
+        by_candidate = close.T
+        for candidate in np.flatnonzero(by_candidate.any(axis=1)).tolist():
+            rows = block.rows[by_candidate[candidate]]
             # Equal means are a tie even where rounding keeps the sums apart.
-            means = (self.total[:, close] + prediction[close].T) / (self.size + 1)
-            rows, codes = np.concatenate([rows, close]), np.concatenate([codes, first_largest(means)])
-        return rows, codes
+            codes = self._codes(int(self.candidates[candidate]), rows)
+            changes[:, candidate] += self._count(self.bins(self.y[rows], codes), rows)
+            changes[:, candidate] -= self._count(leading[rows], rows)
+
+    def _codes(self, candidate: int, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of rows with a candidate."""
+        means = (self.total[rows] + self.predictions[candidate][rows]) / (self.size + 1)
+        return np.asarray(means.argmax(axis=1))
 
     def _loss_alone(self, prediction: np.ndarray) -> float:
-        step = max(1, CHUNK_CELLS // prediction.shape[1])
-        chunks = (prediction[start : start + step] for start in range(0, len(prediction), step))
-        codes = np.concatenate([first_largest(np.ascontiguousarray(chunk.T)) for chunk in chunks])
-        return self._loss(self._count(self.bins(self.y, codes), slice(None)))
+        codes = prediction.argmax(axis=1) if prediction.shape[1] > 2 else prediction[:, 1] > prediction[:, 0]
+        return self._loss(self._count(self.bins(self.y, codes.astype(np.int64)), slice(None)))
 
     def _loss(self, counts: np.ndarray) -> float:
         score = self.score(counts)
@@ -136,41 +208,63 @@ class LabelScorer(IncrementalScorer):
         weight = None if self.weight is None else self.weight[rows]
         return np.bincount(bins, weights=weight, minlength=self.n_bins)
 
-    def _blocks(self, leader: np.ndarray) -> Iterator[Block]:
-        """Yield the rows that one more candidate may turn."""
-        is_open = self._open_cells()
-        # The leader may be out of reach of what beats it, and comes first anyway.
-        is_open[leader, np.arange(len(leader))] = False
+    def _find_leaders(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bring the leaders up to date; return the rows where another class might win, and such classes.
+
+        These are an int64 array (n_found,), and a bool array (n_classes, n_found).
+        """
+        rows = np.flatnonzero(self.due <= self.size)
+        step = max(1, CHUNK_CELLS // self.task.n_outputs)
+        found = [self._looked_at(rows[start : start + step]) for start in range(0, len(rows), step)]
+        is_open = np.concatenate([np.zeros((self.task.n_outputs, 0), dtype=bool), *found], axis=1)
+        some = np.flatnonzero(is_open.any(axis=0))
+        return rows[some], is_open[:, some]
+
+    def _looked_at(self, rows: np.ndarray) -> np.ndarray:
+        """Set the leaders of rows, and when they are due again; return which others one more vote may let win."""
+        cells = (of.take(rows, axis=0) for of in (self.total, self.lowest, self.highest))
+        total, lowest, highest = (np.ascontiguousarray(of.T) for of in cells)
+        leader, columns = first_largest(total), np.arange(len(rows))
+        # How far a class is behind, and how much of that a vote can make up for.
+        behind = (total[leader, columns] - total) * (1.0 - ROUNDING) - SLACK * (self.size + MOST_AHEAD)
+        gain = np.maximum(highest - lowest[leader, columns], np.finfo(np.float64).tiny)
+        behind[leader, columns] = np.inf
+        is_open: np.ndarray = behind <= gain
+        with np.errstate(over="ignore"):
+            votes = np.divide(behind, gain, out=behind).min(axis=0)
+        self.leader[rows] = leader
+        self.due[rows] = self.size + np.floor(np.clip(votes - 1.0, 0.0, MOST_AHEAD))
+        return is_open
+
+    def _blocks(self, rows: np.ndarray, is_open: np.ndarray, leading: np.ndarray) -> Iterator[Block]:
+        """Yield the rows that one more candidate may turn, if it makes a difference to the counts."""
         n_others = np.add.reduce(is_open, axis=0, dtype=np.uint8 if len(is_open) < 256 else np.int32)
+        y, differs = self.y[rows], np.zeros(len(rows), dtype=bool)
+        for code, one in enumerate(is_open):
+            differs |= one & (self.bins(y, np.full(len(y), code)) != leading[rows])
+        n_others = np.where(differs, n_others, 0)
         width, narrower = 2, 1
         while narrower < len(is_open):
             width = min(width, len(is_open))
-            rows = np.flatnonzero((n_others >= narrower) & (n_others < width))
-            step = CHUNK_CELLS // width
-            for start in range(0, len(rows), step):
-                chosen = rows[start : start + step]
-                yield self._block(chosen, leader[chosen], is_open[:, chosen], width)
+            some = np.flatnonzero((n_others >= narrower) & (n_others < width))
+            if len(some):
+                block = self._block(rows[some], is_open[:, some], width)
+                yield from block.parts(
+                    max(1, min(CHUNK_CELLS // len(self.candidates), self.kept.most // width))
+                )
             width, narrower = 2 * width, width
 
-    def _open_cells(self) -> np.ndarray:
-        """Return which classes of which rows may win with one more candidate, bool (n_classes, n)."""
-        reached = (self.total + self.lowest).max(axis=0)
-        reached -= SLACK * (self.size + 1)
-        is_open: np.ndarray = self.total + self.highest >= reached
-        return is_open
-
-    def _block(self, rows: np.ndarray, leader: np.ndarray, is_open: np.ndarray, width: int) -> Block:
-        n_classes = len(is_open)
-        cells = np.repeat((rows * n_classes + leader)[None], width, axis=0)
-        total = np.full(cells.shape, -np.inf)
-        total[0] = self.total[leader, rows]
+    def _block(self, rows: np.ndarray, is_open: np.ndarray, width: int) -> Block:
+        leader = self.leader[rows]
+        codes, behind = np.repeat(leader[None], width, axis=0), np.full((width - 1, len(rows)), np.inf)
+        most = self.total[rows, leader]
         filled = np.zeros(len(rows), dtype=np.int64)
-        for code in range(n_classes):
-            places = np.flatnonzero(is_open[code])
+        for code, one in enumerate(is_open):
+            places = np.flatnonzero(one)
+            behind[filled[places], places] = most[places] - self.total[rows[places], code]
             filled[places] += 1
-            cells[filled[places], places] = rows[places] * n_classes + code
-            total[filled[places], places] = self.total[code, rows[places]]
-        return Block(rows, cells, total)
+            codes[filled[places], places] = code
+        return Block(rows, codes, behind)
 
 
 class AccuracyScorer(LabelScorer):
@@ -211,7 +305,7 @@ class ConfusionScorer(LabelScorer):
 
 
 def extremes(predictions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest of the predictions of every cell, (n_columns, n)."""
+    """Return the lowest and the highest of the predictions of every cell, (n, n_columns)."""
     lowest, highest = np.array(predictions[0]), np.array(predictions[0])
     step = max(1, CHUNK_CELLS // lowest.shape[1])
     for start in range(0, len(lowest), step):
@@ -219,7 +313,7 @@ def extremes(predictions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]
         for one in predictions[1:]:
             np.minimum(lowest[rows], one[rows], out=lowest[rows])
             np.maximum(highest[rows], one[rows], out=highest[rows])
-    return np.ascontiguousarray(lowest.T), np.ascontiguousarray(highest.T)
+    return lowest, highest
 
 
 def first_largest(values: np.ndarray) -> np.ndarray:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from stackfeat.metrics.incremental_scores import HALF_ULP, BoundedScorer
-from stackfeat.metrics.sorted_scores import SortedScores, mean_defined
+from stackfeat.metrics.sorted_scores import SortedScores, area_of_pairs, mean_defined
 
-MOST_BINS = 32_768
+MOST_BINS = 131_072
 TINY_SPREAD = 1e-30
 ROUNDING = 1e-11
 """Of sums of row weights."""
@@ -45,9 +46,16 @@ class OneClass:
 
 
 class RankingScorer(BoundedScorer):
-    """What areas under curves share: bins of averages, of the class that counts or of each against the rest."""
+    """What areas under curves share: bins of averages, of the class that counts or of each against the rest.
+
+    Attributes
+    ----------
+    few_bins : int
+        Bins that all candidates are counted in before some are counted in more.
+    """
 
     unit = 1.0
+    few_bins: ClassVar[int]
 
     def prepare(self) -> None:
         n_rows, counted = len(self.y), self.task.counted_classes
@@ -63,6 +71,15 @@ class RankingScorer(BoundedScorer):
         self.n_bins = min(MOST_BINS, 1 << max(6, n_rows.bit_length()))
         self.values, self.narrow = np.empty(n_rows, dtype=np.float32), np.empty(n_rows, dtype=np.int32)
         self.bins = np.empty(n_rows, dtype=np.int64)
+        self.bases: dict[tuple[int, int], np.ndarray] = {}
+
+    def add(self, candidate: int) -> None:
+        super().add(candidate)
+        self.bases.clear()
+
+    def set(self, weights: np.ndarray) -> None:
+        super().set(weights)
+        self.bases.clear()
 
     def part(self, candidate: int) -> np.ndarray:
         rows = zip(self.task.counted_classes, self.classes, strict=True)
@@ -73,28 +90,31 @@ class RankingScorer(BoundedScorer):
         """Return the area under a class's curve, NaN where undefined; lower losses are larger areas."""
 
     @abstractmethod
-    def most(self, of: OneClass, bins: np.ndarray) -> float:
+    def most(self, of: OneClass, bins: np.ndarray, n_bins: int) -> float:
         """Return what it is at most, given each row's bin; NaN where undefined."""
 
     def loss_of(self, total: np.ndarray, size: float) -> float:
         area = mean_defined([self.area(of, one / size) for of, one in zip(self.classes, total, strict=True)])
         return float("inf") if np.isnan(area) else -area
 
+    def cheap_floors(self, candidates: np.ndarray) -> np.ndarray | None:
+        return self._floors(candidates, min(self.few_bins, self.n_bins))
+
     def floors(self, candidates: np.ndarray) -> np.ndarray:
-        scale, error = self._scale()
+        return self._floors(candidates, self.n_bins)
+
+    def _floors(self, candidates: np.ndarray, n_bins: int) -> np.ndarray:
+        factor = np.float32(self._scale(n_bins)[0] / (self.size + 1))
         most = np.zeros((len(self.classes), len(candidates)))
         for place, of in enumerate(self.classes):
-            base = (self.total[place] - self.size * self.low) * (scale / (self.size + 1)) + 1.0
-            base[: of.n_positive] += error
-            base[of.n_positive :] -= error
-            single, factor = base.astype(np.float32), np.float32(scale / (self.size + 1))
+            base = self._base(place, n_bins)
             for number, candidate in enumerate(candidates):
                 np.multiply(self.rough[place, candidate], factor, out=self.values)
-                self.values += single
+                self.values += base
                 # By way of int32, for which there are fast instructions.
                 np.copyto(self.narrow, self.values, casting="unsafe")
                 np.copyto(self.bins, self.narrow)
-                most[place, number] = self.most(of, self.bins)
+                most[place, number] = self.most(of, self.bins, n_bins)
         # Undefined of one is undefined of all.
         defined = most[~np.isnan(most).any(axis=1)]
         if not len(defined):
@@ -102,35 +122,49 @@ class RankingScorer(BoundedScorer):
         floors: np.ndarray = -defined.mean(axis=0) - ROUNDING
         return floors
 
-    def _scale(self) -> tuple[float, float]:
+    def _base(self, place: int, n_bins: int) -> np.ndarray:
+        """Return where a class's rows are without a candidate, in bins: positive ones too high, others too low."""
+        if (place, n_bins) not in self.bases:
+            (scale, error), n_positive = self._scale(n_bins), self.classes[place].n_positive
+            base = (self.total[place] - self.size * self.low) * (scale / (self.size + 1)) + 1.0
+            base[:n_positive] += error
+            base[n_positive:] -= error
+            self.bases[place, n_bins] = base.astype(np.float32)
+        return self.bases[place, n_bins]
+
+    def _scale(self, n_bins: int) -> tuple[float, float]:
         """Return bins per unit of a mean, and how far rounding may move a row, in bins.
 
         Rows are in bins 1 to n_bins; one more at each end is room for what is moved.
         """
         spread = self.high - self.low
-        scale = self.n_bins / spread if spread > TINY_SPREAD else 0.0
+        scale = n_bins / spread if spread > TINY_SPREAD else 0.0
         lost = 8 * np.finfo(np.float64).eps * scale * max(abs(self.low), abs(self.high))
         # Of means that differ by little more than rounding nothing is known: they share a bin.
-        return (scale, 8 * HALF_ULP * self.n_bins + lost) if lost < 0.25 else (0.0, 0.25)
+        return (scale, 8 * HALF_ULP * n_bins + lost) if lost < 0.25 else (0.0, 0.25)
 
-    def count(self, of: OneClass, bins: np.ndarray, positive: bool) -> np.ndarray:
+    def count(self, of: OneClass, bins: np.ndarray, n_bins: int, positive: bool) -> np.ndarray:
         """Return the rows, or their weights, in each bin."""
         rows = slice(None, of.n_positive) if positive else slice(of.n_positive, None)
         weight = None if of.weight is None else of.weight[rows]
-        return np.bincount(bins[rows], weights=weight, minlength=self.n_bins + 2)
+        return np.bincount(bins[rows], weights=weight, minlength=n_bins + 2)
 
 
 class AucScorer(RankingScorer):
     """Area under the ROC curve: the share of pairs in order, ties half."""
 
-    def area(self, of: OneClass, mean: np.ndarray) -> float:
-        return _sorted(of, mean).auc(_weight(of))
+    few_bins = 8_192
 
-    def most(self, of: OneClass, bins: np.ndarray) -> float:
+    def area(self, of: OneClass, mean: np.ndarray) -> float:
+        if of.weight is None:
+            return area_of_pairs(mean[: of.n_positive], mean[of.n_positive :])
+        return _sorted(of, mean).auc(of.weight.astype(np.float64))
+
+    def most(self, of: OneClass, bins: np.ndarray, n_bins: int) -> float:
         n_positive, n_negative = of.totals()
         if not n_positive > 0 or not n_negative > 0:
             return float("nan")
-        below = self.count(of, bins, positive=False)
+        below = self.count(of, bins, n_bins, positive=False)
         np.cumsum(below, out=below)
         found = below.take(bins[: of.n_positive])
         pairs = float(found.sum() if of.weight is None else of.weight[: of.n_positive] @ found)
@@ -140,15 +174,17 @@ class AucScorer(RankingScorer):
 class AveragePrecisionScorer(RankingScorer):
     """Sum of precision times gain in recall."""
 
+    few_bins = 32_768
+
     def area(self, of: OneClass, mean: np.ndarray) -> float:
         return _sorted(of, mean).average_precision(_weight(of))
 
-    def most(self, of: OneClass, bins: np.ndarray) -> float:
+    def most(self, of: OneClass, bins: np.ndarray, n_bins: int) -> float:
         n_positive, _ = of.totals()
         if not n_positive > 0:
             return float("nan")
-        positive = self.count(of, bins, positive=True)[::-1]
-        above = np.cumsum(self.count(of, bins, positive=False)[::-1])
+        positive = self.count(of, bins, n_bins, positive=True)[::-1]
+        above = np.cumsum(self.count(of, bins, n_bins, positive=False)[::-1])
         filled = np.flatnonzero(positive)
         gain = positive[filled]
         # As if a bin's positive rows were a tie before its other rows.

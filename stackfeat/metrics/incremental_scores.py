@@ -137,14 +137,21 @@ class BoundedScorer(IncrementalScorer):
     def floors(self, candidates: np.ndarray) -> np.ndarray:
         """Return what the losses (n,) with each of some candidates are at least."""
 
+    def cheap_floors(self, candidates: np.ndarray) -> np.ndarray | None:
+        """Return lower floors that cost less, where there are such."""
+
     def best(self, candidates: np.ndarray) -> tuple[int, float]:
-        floors = self.floors(candidates)
+        cheap = self.cheap_floors(candidates)
+        floors = self.floors(candidates) if cheap is None else cheap
+        is_cheap = np.full(len(candidates), cheap is not None)
         losses = np.full(len(candidates), np.inf)
-        limit = np.inf
-        for place in floors.argsort(kind="stable"):
-            if floors[place] > limit:
-                break
-            losses[place] = self.losses(candidates[[place]])[0]
+        open_floors, limit = floors.copy(), np.inf
+        while open_floors.min() <= limit and not np.isposinf(open_floors.min()):
+            place = int(open_floors.argmin())
+            if is_cheap[place]:
+                open_floors[place], is_cheap[place] = self.floors(candidates[[place]])[0], False
+                continue
+            losses[place], open_floors[place] = self.losses(candidates[[place]])[0], np.inf
             limit = min(limit, self.limit(float(losses[place])))
         place = self.first_best(losses)
         return int(candidates[place]), float(losses[place])

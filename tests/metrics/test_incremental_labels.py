@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stackfeat.metrics import incremental_labels as module
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.incremental_labels import LabelScorer, extremes, first_largest
 from stackfeat.tasks.task import Task
@@ -91,6 +92,43 @@ def test_extremes_and_first_largest_values_are_those_of_numpy():
     random = np.random.default_rng(0)
     p = list(random.integers(0, 4, (5, 30, 3)) / 4)
     lowest, highest = extremes(p)
-    np.testing.assert_array_equal(lowest, np.min(p, axis=0).T)
-    np.testing.assert_array_equal(highest, np.max(p, axis=0).T)
+    np.testing.assert_array_equal(lowest, np.min(p, axis=0))
+    np.testing.assert_array_equal(highest, np.max(p, axis=0))
     np.testing.assert_array_equal(first_largest(p[0].T), p[0].argmax(axis=1))
+
+
+@pytest.mark.parametrize("most_kept", [1 << 25, 200])
+@pytest.mark.parametrize("grid", [0, 1, 7])
+def test_rows_that_are_safe_for_some_votes_are_looked_at_again_in_time(grid, most_kept, monkeypatch):
+    monkeypatch.setattr(module, "MOST_KEPT", most_kept)
+    random = np.random.default_rng(grid)
+    task, y = Task("multiclass", tuple(range(5))), random.integers(0, 5, 500)
+    strength = random.uniform(0.0, 4.0, (500, 1))
+    p = [strength * np.eye(5)[y] + random.normal(size=(500, 5)) for _ in range(6)]
+    p = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in p]
+    # On a grid of 1 these are votes for one class, of which many rows are tied.
+    p = [np.rint(one * grid) / grid if grid else one for one in p]
+    scorer, looked = METRICS["accuracy"].incremental_scorer(p, y, task, None, seed=0), []
+    look = scorer._looked_at
+    monkeypatch.setattr(scorer, "_looked_at", lambda rows: looked.append(len(rows)) or look(rows))
+    total = np.zeros((500, 5))
+    for picked, member in enumerate(random.integers(0, 6, 40), 1):
+        scorer.add(member)
+        total += p[member]
+        expected = [-np.mean(((total + one) / (picked + 1)).argmax(axis=1) == y) for one in p]
+        np.testing.assert_allclose(scorer.losses(np.arange(6)), expected, rtol=1e-12)
+    assert looked[0] == 500
+    assert np.mean(looked) < 250
+
+
+def test_cells_are_read_once_and_forgotten_only_for_want_of_room(monkeypatch):
+    monkeypatch.setattr(module, "MOST_KEPT", 8)
+    first, second = watched(np.arange(9.0).reshape(3, 3)), watched(np.arange(9.0).reshape(3, 3) + 10)
+    kept = module.KeptCells([first, second])
+    for cells in ([1, 2], [2, 1, 5], [5, 8]):
+        kept.keep(np.array(cells))
+        np.testing.assert_array_equal(kept.of(np.array(cells)), np.add.outer(cells, [0, 10]))
+    assert first.taken == second.taken == [1, 2, 5, 8]
+    kept.keep(np.array([0, 8]))
+    np.testing.assert_array_equal(kept.of(np.array([8, 0])), [[8, 18], [0, 10]])
+    assert first.taken == [1, 2, 5, 8, 0, 8]

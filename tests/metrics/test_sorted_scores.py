@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from scipy.stats import rankdata
 
-from stackfeat.metrics.sorted_scores import FEW_ROWS, SortedScores, order_of
+from stackfeat.metrics.sorted_scores import FEW_ROWS, SortedScores, area_of_pairs, order_of
 
 
 def test_tied_scores_of_new_weights_are_counted_as_scikit_learn_counts_them():
@@ -49,3 +50,20 @@ def test_values_are_put_in_order_whatever_their_range(n_rows, scale):
 
 def test_equal_values_of_many_rows_are_in_order():
     assert (np.sort(order_of(np.full(FEW_ROWS, 0.3))) == np.arange(FEW_ROWS)).all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-310, 1e-12, 1.0, 1e300])
+@pytest.mark.parametrize("grid", [0, 3, 50])
+def test_pairs_of_scores_are_counted_as_scikit_learn_does(spread, grid):
+    random = np.random.default_rng(grid)
+    for n_rows in (2, 7, 40, 3000):
+        y = np.r_[0, 1, random.integers(0, 2, n_rows - 2)]
+        score = random.normal(size=n_rows) + y
+        score = spread * (np.rint(score * grid) / grid if grid else score)
+        expected = sk.roc_auc_score(y, rankdata(score, method="dense"))
+        assert area_of_pairs(score[y == 1], score[y == 0]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pairs_of_one_class_have_no_area():
+    assert np.isnan(area_of_pairs(np.ones(3), np.ones(0)))
+    assert np.isnan(area_of_pairs(np.ones(0), np.ones(3)))
