@@ -51,6 +51,10 @@ LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
 REPEATED_ROWS, REPEATS = 2_000, {"quick": 1, "good": 1, "best": 3}
 """Below so many rows everything is computed for so many assignments of folds."""
 
+MOST_REPEATS, MOST_SEEDS = 6, 3
+"""With a limit that leaves `best` time when all members are listed, few rows get more assignments of folds, up to so
+many, and then, as all tables do, members more seeds in every fold: both lower what chance does to a fit."""
+
 SPENT = 1.6
 """With a limit of time, members are listed for so many times as much CPU: that of two cores, without what is kept for
 meta-learners and votes. What does not fit would keep out better members that cost more."""
@@ -95,6 +99,25 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a preset trains on a table.
+
+    Attributes
+    ----------
+    members : tuple of str
+        In the order in which they are worth their CPU.
+    n_repeats : int
+        Assignments of folds.
+    seeds : dict of str to int
+        Fits in every fold, of members that have more than one.
+    """
+
+    members: tuple[str, ...]
+    n_repeats: int
+    seeds: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Portfolio:
     """Members by name, and bands of tables with their orders."""
 
@@ -131,10 +154,11 @@ class Portfolio:
         by_row = per_row + per_cell * table.n_columns + per_category * table.n_categories
         return float(table.n_folds * (fixed + thousands * by_row))
 
-    def chosen(self, preset: str, table: Table, limit: float | None = None) -> list[str]:
+    def chosen(self, preset: str, table: Table, limit: float | None = None) -> Choice:
         """Return the members of a preset, in the order in which they are worth their CPU.
 
-        A member that does not fit what is left of the budget is skipped; cheaper ones after it may still fit.
+        A member that does not fit what is left of the budget is skipped; cheaper ones after it may still fit. What a
+        limit leaves `best` when no other member fits goes to more assignments of folds and more seeds.
 
         Parameters
         ----------
@@ -143,21 +167,37 @@ class Portfolio:
         limit : float, optional
             Seconds that the run may take.
         """
-        large = table.n_rows / USUAL_ROWS * max(1.0, table.n_columns / USUAL_COLUMNS)
-        classes = min(max(1.0, table.n_classes / CLASSES_A_SHARE), MOST_SHARES)
-        budget = PRESETS[preset] * min(max(1.0, large) * classes, MOST_AS_LARGE)
-        if limit is not None:
-            budget = SPENT * limit if preset == "best" else min(budget, SPENT * limit)
+        budget = _budget(preset, table, limit)
         order = self.order(table)
-        costs = {name: self.seconds(name, table) * repeats(preset, table) for name in order}
+        n_repeats = REPEATS[preset] if table.n_rows < REPEATED_ROWS else 1
+        costs = {name: self.seconds(name, table) for name in order}
         taken: list[str] = []
         for name in order:
-            if costs[name] <= budget and len(taken) < MOST[preset]:
+            if costs[name] * n_repeats <= budget and len(taken) < MOST[preset]:
                 taken.append(name)
-                budget -= costs[name]
+                budget -= costs[name] * n_repeats
         others = sorted((name for name in order if name not in taken), key=costs.__getitem__)
         taken += others[: max(0, FEWEST[preset] - len(taken))]
-        return sorted(taken, key=order.index)
+        choice = Choice(tuple(sorted(taken, key=order.index)), n_repeats, {})
+        if preset != "best" or limit is None:
+            return choice
+        return self._with_more(choice, costs, budget, may_repeat=table.n_rows < REPEATED_ROWS)
+
+    def _with_more(
+        self, choice: Choice, costs: Mapping[str, float], left: float, *, may_repeat: bool
+    ) -> Choice:
+        """Spend what is left on assignments of folds, then on seeds, in the order of the members."""
+        n_repeats = choice.n_repeats
+        seeds: dict[str, int] = {}
+        once = sum(costs[name] for name in choice.members)
+        while may_repeat and once <= left and n_repeats < MOST_REPEATS:
+            n_repeats, left = n_repeats + 1, left - once
+        drawn = [name for name in choice.members if self.members[name].get("drawn", True)]
+        for n_seeds in range(2, MOST_SEEDS + 1):
+            for name in drawn:
+                if costs[name] * n_repeats <= left and seeds.get(name, 1) == n_seeds - 1:
+                    seeds[name], left = n_seeds, left - costs[name] * n_repeats
+        return Choice(choice.members, n_repeats, seeds)
 
     def options(self, name: str, table: Table) -> dict[str, Any]:
         """Return a member as a config writes it."""
@@ -169,7 +209,8 @@ class Portfolio:
         train = dict(member.get("train", {}))
         if "epochs" in member:
             train["epochs"] = self._epochs(name, table)
-        return {"net": member["net"], **params, **({"train": train} if train else {})}
+        scaling = {"scaling": member["scaling"]} if "scaling" in member else {}
+        return {"net": member["net"], **params, **scaling, **({"train": train} if train else {})}
 
     def _epochs(self, name: str, table: Table) -> int:
         member = self.members[name]
@@ -177,14 +218,16 @@ class Portfolio:
 
 
 def written_members(
-    preset: str, table: Table, limit: float | None
+    preset: str, table: Table, choice: Choice
 ) -> Iterator[tuple[str, str, dict[str, str], bool]]:
     """Yield name, purpose, options as YAML, and whether layers are read, of the base members of a table."""
     portfolio = Portfolio.load()
     n_tapped = TAPPED[preset] if table.n_rows <= MOST_TAPPED_ROWS and table.n_classes < COSTLY_CLASSES else 0
     n_nets = 0
-    for name in portfolio.chosen(preset, table, limit):
+    for name in choice.members:
         options = portfolio.options(name, table)
+        if name in choice.seeds:
+            options["seeds"] = choice.seeds[name]
         n_nets += "net" in options
         lines = {key: _flow(value) for key, value in options.items()}
         yield name, portfolio.members[name]["says"], lines, "net" in options and n_nets <= n_tapped
@@ -198,10 +241,9 @@ def stacked_member(preset: str, table: Table) -> dict[str, str] | None:
     return {key: _flow(value) for key, value in Portfolio.load().options("stacked", table).items()}
 
 
-def read_by_meta(preset: str, table: Table, limit: float | None) -> list[str]:
+def read_by_meta(table: Table, choice: Choice) -> list[str]:
     """Return the patterns of blocks that the linear meta-learner reads."""
-    portfolio = Portfolio.load()
-    nets = [name for name in portfolio.chosen(preset, table, limit) if "net" in portfolio.members[name]]
+    nets = [name for name in choice.members if "net" in Portfolio.load().members[name]]
     if table.n_classes < COSTLY_CLASSES or not nets:
         return ["base/*/*"]
     return [f"base/{name}/{task_class(table.task).output}" for name in nets[:MOST_READ]]
@@ -216,9 +258,14 @@ def _flow(value: Any) -> str:
     return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
-def repeats(preset: str, table: Table) -> int:
-    """Return for how many assignments of folds a preset computes everything."""
-    return REPEATS[preset] if table.n_rows < REPEATED_ROWS else 1
+def _budget(preset: str, table: Table, limit: float | None) -> float:
+    """Return the CPU seconds that base members may take."""
+    large = table.n_rows / USUAL_ROWS * max(1.0, table.n_columns / USUAL_COLUMNS)
+    classes = min(max(1.0, table.n_classes / CLASSES_A_SHARE), MOST_SHARES)
+    budget = PRESETS[preset] * min(max(1.0, large) * classes, MOST_AS_LARGE)
+    if limit is None:
+        return budget
+    return SPENT * limit if preset == "best" else min(budget, SPENT * limit)
 
 
 def epochs(wanted: int, most_steps: int, n_rows: int, batch_size: int = 256) -> int:

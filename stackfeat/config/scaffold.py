@@ -23,7 +23,6 @@ from stackfeat.config.portfolio import (
     Portfolio,
     Table,
     read_by_meta,
-    repeats,
     stacked_member,
     written_members,
 )
@@ -547,7 +546,8 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
     environment.filters |= {"quoted": _quoted, "comment": _comment}
     limit = None if wishes.limit is None else parse_seconds(wishes.limit)
     template = Path(__file__).with_name("first_config.yaml.jinja").read_text("utf-8")
-    task = task_class(draft.task)
+    task, table = task_class(draft.task), _table(draft)
+    choice = Portfolio.load().chosen(wishes.preset, table, limit)
     return environment.from_string(template).render(
         name=name,
         target=target,
@@ -555,15 +555,15 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         draft=draft,
         wishes=wishes,
         task=task,
-        plain=Portfolio.load().options("linear", _table(draft))["estimator"],
+        plain=Portfolio.load().options("linear", table)["estimator"],
         arrays=draft.arrays,
         columns=[
             name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}
         ],
-        members=list(written_members(wishes.preset, _table(draft), limit)),
-        read=read_by_meta(wishes.preset, _table(draft), limit),
-        stacked=stacked_member(wishes.preset, _table(draft)),
-        repeats=repeats(wishes.preset, _table(draft)),
+        members=list(written_members(wishes.preset, table, choice)),
+        read=read_by_meta(table, choice),
+        stacked=stacked_member(wishes.preset, table),
+        repeats=choice.n_repeats,
         emit=_emitted(task.output, draft.n_columns > WIDE or draft.n_rows < FEW_ROWS),
     )
 

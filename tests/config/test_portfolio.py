@@ -31,10 +31,11 @@ def test_what_is_chosen_fits_the_budget_in_the_order_of_the_band(table: Table) -
     portfolio = Portfolio.load()
     chosen = {preset: portfolio.chosen(preset, table) for preset in PRESETS}
     order = portfolio.order(table)
-    for names in chosen.values():
-        assert names == sorted(names, key=order.index) and len(names) >= 2
-    assert set(chosen["good"]) <= set(chosen["best"])
-    spent = sum(portfolio.seconds(name, table) for name in chosen["good"])
+    for choice in chosen.values():
+        assert list(choice.members) == sorted(choice.members, key=order.index) and len(choice.members) >= 2
+        assert not choice.seeds
+    assert set(chosen["good"].members) <= set(chosen["best"].members)
+    spent = sum(portfolio.seconds(name, table) for name in chosen["good"].members)
     assert spent <= PRESETS["good"] * module.MOST_AS_LARGE
 
 
@@ -43,19 +44,56 @@ def test_boosting_that_reads_categories_in_its_own_way_pays_for_them() -> None:
     numeric = replace(MIXED, n_categories=0)
     assert portfolio.seconds("catboost_small", MIXED) > 2 * portfolio.seconds("catboost_small", numeric)
     assert portfolio.seconds("gbm", MIXED) == portfolio.seconds("gbm", numeric)
-    assert "catboost_small" not in portfolio.chosen("good", MIXED)
+    assert "catboost_small" not in portfolio.chosen("good", MIXED).members
 
 
-def test_a_longer_limit_takes_nothing_away() -> None:
+LIMITS = (20.0, 60.0, 150.0, 600.0)
+
+
+@pytest.mark.parametrize("table", [SMALL, USUAL, MANY, MIXED])
+def test_a_longer_limit_takes_nothing_away_and_is_used_up(table: Table) -> None:
     portfolio = Portfolio.load()
-    by_limit = [portfolio.chosen("best", USUAL, limit) for limit in (20.0, 60.0, 150.0, 600.0)]
-    assert len(by_limit[0]) < len(by_limit[-1])
-    assert all(len(few) <= len(many) for few, many in itertools.pairwise(by_limit))
+    choices = [portfolio.chosen("best", table, limit) for limit in LIMITS]
+    assert len(choices[0].members) < len(choices[-1].members)
+    for few, many in itertools.pairwise(choices):
+        assert len(few.members) <= len(many.members) and few.n_repeats <= many.n_repeats
+    for limit, choice in zip(LIMITS, choices, strict=True):
+        spent = sum(
+            portfolio.seconds(name, table) * choice.seeds.get(name, 1) * choice.n_repeats
+            for name in choice.members
+        )
+        is_full = choice.n_repeats >= module.REPEATS["best"] and all(
+            choice.seeds.get(name) == module.MOST_SEEDS
+            for name in choice.members
+            if portfolio.members[name].get("drawn", True)
+        )
+        assert spent <= module.SPENT * limit
+        assert is_full or spent > 0.7 * module.SPENT * limit
+
+
+def test_spare_time_goes_to_assignments_of_few_rows_and_then_to_seeds() -> None:
+    portfolio = Portfolio.load()
+    few = portfolio.chosen("best", SMALL, 150.0)
+    assert module.REPEATS["best"] < few.n_repeats <= module.MOST_REPEATS
+    many = portfolio.chosen("best", replace(USUAL, n_rows=4000), 150.0)
+    assert many.n_repeats == 1 and many.seeds
+    assert set(many.seeds.values()) <= set(range(2, module.MOST_SEEDS + 1))
+    assert not {"linear", "knn"} & set(many.seeds), "more seeds change nothing there"
+    assert not portfolio.chosen("best", SMALL).seeds, "without a limit nobody asked for more"
+
+
+def test_tables_of_very_many_classes_get_nets_trained_for_long_and_one_kind_that_noise_does_not_hurt() -> (
+    None
+):
+    portfolio = Portfolio.load()
+    chosen = portfolio.chosen("best", replace(MANY, n_rows=12_800, n_folds=8), 150.0).members
+    assert {"mlp_cycle", "mlp_long", "mlp_plain", "extra"} <= set(chosen)
+    assert portfolio.options("mlp_plain", MANY)["scaling"] == "standard"
 
 
 def test_members_whose_package_is_absent_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_module", lambda package, folder: None)
-    chosen = Portfolio.load().chosen("best", USUAL)
+    chosen = Portfolio.load().chosen("best", USUAL).members
     assert len(chosen) > 5 and not {"catboost", "xgb", "tabm"} & set(chosen)
 
 

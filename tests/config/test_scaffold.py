@@ -161,6 +161,17 @@ def test_many_classes_get_more_folds_and_a_meta_learner_of_few_columns(tmp_path:
     assert many.levels["meta"]["gated"].reads == tuple(f"base/{name}/proba" for name in nets[:3])
 
 
+def test_a_limit_that_leaves_time_is_spent_on_assignments_of_folds_and_on_seeds(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", 600)
+    short, long = (
+        loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best", limit=limit)))
+        for limit in ("60s", "10m")
+    )
+    assert long.folds.repeats > short.folds.repeats
+    seeds = {name: getattr(one, "seeds", 1) for name, one in long.levels["base"].items()}
+    assert seeds["linear"] == 1 and seeds["gbm"] > 1
+
+
 def test_a_limit_of_time_decides_how_much_is_tried(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", 6000)
     few, many = (
