@@ -10,7 +10,8 @@ LightGBM follows such numbers without looking: one that leads out of its array r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,15 @@ _HEAD = ("version", "num_class", "num_tree_per_iteration", "label_index", "max_f
 _NAMES = ("feature_names", "feature_infos", "tree_sizes")
 _NODES = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 _CATEGORIES = ("cat_boundaries", "cat_threshold")
-_WHOLE, _REAL = re.compile(r"[-0-9 ]*"), re.compile(r"[-+0-9.einf ]*")
+_OWN = ("num_leaves", "num_cat", *_NODES, *_CATEGORIES, "leaf_value")
+_TREE = re.compile(
+    "Tree=([0-9]+)\n"
+    + "".join(f"{name}=(.*)\n" for name in ("num_leaves", "num_cat", *_NODES))
+    + f"(?:{''.join(f'{name}=(.*){chr(10)}' for name in _CATEGORIES)})?"
+    + "leaf_value=(.*)\nis_linear=0\nshrinkage=1\n\n\n"
+)
+MOST_DIGITS = 18
+"""Of whole numbers, with the sign: they fit into 64 bits."""
 
 
 def plain_text(text: str) -> str:
@@ -84,7 +93,7 @@ def checked_text(text: str, n_columns: int, n_outputs: int) -> str:
     )
     trees = _cut(rest, values["tree_sizes"])
     must(len(trees) % n_outputs == 0, WHERE, "have whole rounds", len(trees))
-    _check_trees([_tree_values(number, tree) for number, tree in enumerate(trees)], n_columns)
+    _check_trees(_tree_values(trees), len(trees), n_columns)
     return text
 
 
@@ -104,7 +113,8 @@ def _cut(rest: str, sizes: str) -> list[str]:
     must(rest.isascii(), WHERE, "be plain text", "other characters")
     lengths = _ints([sizes], "tree_sizes")
     must(0 < len(lengths) <= MOST_TREES, WHERE, f"have 1 to {MOST_TREES} trees", len(lengths))
-    must(bool((lengths > 0).all()), WHERE, "have trees of some size", lengths[:3].tolist())
+    are_sizes = (lengths > 0) & (lengths <= len(rest))
+    must(bool(are_sizes.all()), WHERE, "have trees of some size", lengths[~are_sizes][:3].tolist())
     ends = np.cumsum(lengths)
     must(
         rest[int(ends[-1]) :] == END and len(rest) == ends[-1] + len(END),
@@ -115,43 +125,39 @@ def _cut(rest: str, sizes: str) -> list[str]:
     return [rest[end - size : end] for end, size in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
 
-def _tree_values(number: int, tree: str) -> dict[str, str]:
-    lines = tree.split("\n")
-    must(lines[0] == f"Tree={number}", WHERE, f"have tree {number} where it says", lines[0])
-    must(
-        lines[-5:] == ["is_linear=0", "shrinkage=1", "", "", ""],
-        WHERE,
-        "have trees of plain leaves",
-        lines[-4:],
-    )
-    has_categories = lines[2] != "num_cat=0"
-    names = ("num_leaves", "num_cat", *_NODES, *(_CATEGORIES if has_categories else ()), "leaf_value")
-    return _fields(lines[1:-5], names, f"tree {number}")
+def _tree_values(trees: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what each tree says under each name, "" under names of categories where it has none."""
+    found = []
+    for number, tree in enumerate(trees):
+        match = _TREE.fullmatch(tree)
+        if match is None or match[1] != str(number) or (match[3] == "0") != (match[9] is None):
+            raise StructureError(
+                f"{WHERE} must have trees as they are written; got {tree[:60]!r} as tree {number}"
+            )
+        found.append(match.groups("")[1:])
+    return dict(zip(_OWN, zip(*found, strict=True), strict=True))
 
 
-def _check_trees(trees: Sequence[dict[str, str]], n_columns: int) -> None:
-    def column(name: str) -> list[str]:
-        return [tree.get(name, "") for tree in trees]
-
-    n_leaves, n_categories = _ints(column("num_leaves"), "num_leaves"), _ints(column("num_cat"), "num_cat")
-    are_counts = len(n_leaves) == len(n_categories) == len(trees)
+def _check_trees(values: Mapping[str, Sequence[str]], n_trees: int, n_columns: int) -> None:
+    n_leaves, n_categories = _ints(values["num_leaves"], "num_leaves"), _ints(values["num_cat"], "num_cat")
+    are_counts = len(n_leaves) == len(n_categories) == n_trees
     must(are_counts, WHERE, "say how many leaves each tree has", len(n_leaves))
     fits = (n_leaves >= 1) & (n_leaves <= MOST_LEAVES) & (n_categories >= 0)
     must(bool(fits.all()), WHERE, f"have trees of 1 to {MOST_LEAVES} leaves", n_leaves[~fits][:1].tolist())
     n_nodes = n_leaves - 1
     features, kinds, left, right = (
-        _of_lengths(column(name), n_nodes, name)
+        _of_lengths(values[name], n_nodes, name)
         for name in ("split_feature", "decision_type", "left_child", "right_child")
     )
-    thresholds = _of_lengths(column("threshold"), n_nodes, "threshold", floats=True)
-    values = _of_lengths(column("leaf_value"), n_leaves, "leaf_value", floats=True)
-    must(bool(np.isfinite(values).all()), WHERE, "have finite leaves", "inf")
+    thresholds = _of_lengths(values["threshold"], n_nodes, "threshold", floats=True)
+    of_leaves = _of_lengths(values["leaf_value"], n_leaves, "leaf_value", floats=True)
+    must(bool(np.isfinite(of_leaves).all()), WHERE, "have finite leaves", "inf")
     is_column = (features >= 0) & (features < n_columns)
     must(bool(is_column.all()), WHERE, f"ask for {n_columns} columns", features[~is_column][:1].tolist())
     must(bool(((kinds >= 0) & (kinds < 16)).all()), WHERE, "have known kinds of splits", kinds[:3].tolist())
     _check_branches(left, right, n_nodes, n_leaves)
     is_set = (kinds & 1) == 1
-    tree_of = np.repeat(np.arange(len(trees)), n_nodes)
+    tree_of = np.repeat(np.arange(n_trees), n_nodes)
     sets, most = thresholds[is_set], n_categories[tree_of[is_set]]
     are_places = (sets >= 0) & (sets < most) & (sets == np.floor(sets))
     must(
@@ -160,7 +166,7 @@ def _check_trees(trees: Sequence[dict[str, str]], n_columns: int) -> None:
         "have the sets that it splits by",
         sets[~are_places][:1].tolist(),
     )
-    _check_sets(column("cat_boundaries"), column("cat_threshold"), n_categories)
+    _check_sets(values["cat_boundaries"], values["cat_threshold"], n_categories)
 
 
 def _check_branches(left: np.ndarray, right: np.ndarray, n_nodes: np.ndarray, n_leaves: np.ndarray) -> None:
@@ -176,7 +182,8 @@ def _check_branches(left: np.ndarray, right: np.ndarray, n_nodes: np.ndarray, n_
     must(bool(inside.all()), WHERE, "lead from each node to later ones", children[~inside][:1].tolist())
     leaves = (starts_of_leaves[tree_of] + ~children)[is_leaf]
     nodes = (starts[tree_of] + children)[~is_leaf]
-    once = len(np.unique(leaves)) == len(leaves) and len(np.unique(nodes)) == len(nodes)
+    # All are inside their trees, so that counts take no more room than the trees.
+    once = all(int(np.bincount(one).max(initial=0)) <= 1 for one in (leaves, nodes))
     must(once, WHERE, "lead to each node and leaf once", len(children))
 
 
@@ -193,7 +200,11 @@ def _check_sets(boundaries: Sequence[str], words: Sequence[str], n_categories: n
 
 def _of_lengths(texts: Sequence[str], lengths: np.ndarray, name: str, *, floats: bool = False) -> np.ndarray:
     """Return the numbers of all trees end to end, once each tree has as many as it must."""
-    counts = np.array([text.count(" ") + 1 if text else 0 for text in texts])
+    # One line for each tree, by whose ends and spaces its numbers are counted.
+    marks = np.frombuffer("\n".join([*texts, ""]).encode(), dtype=np.uint8)
+    ends = np.flatnonzero(marks == ord("\n"))
+    spaces = np.diff(np.searchsorted(np.flatnonzero(marks == ord(" ")), ends), prepend=0)
+    counts = np.where(np.diff(ends, prepend=-1) > 1, spaces + 1, 0)
     must(
         bool((counts == lengths).all()),
         f"{WHERE}: {name}",
@@ -204,19 +215,40 @@ def _of_lengths(texts: Sequence[str], lengths: np.ndarray, name: str, *, floats:
 
 
 def _ints(texts: Sequence[str], name: str) -> np.ndarray:
-    return _numbers(texts, name, int, np.int64, _WHOLE)
+    text = _plain(texts, name, b"-0123456789 ")
+    marks = np.frombuffer(f" {text} ".encode(), dtype=np.uint8)
+    is_space, is_minus = marks == ord(" "), marks == ord("-")
+    # A minus stands after a space and before a digit.
+    is_sound = not (is_minus[1:] & ~is_space[:-1]).any() and not (is_minus[:-1] & is_space[1:]).any()
+    is_short = int(np.diff(np.flatnonzero(is_space)).max()) <= MOST_DIGITS
+    must(is_sound and is_short, f"{WHERE}: {name}", f"be of less than {MOST_DIGITS} digits", text[:40])
+    return _numbers(text, name, np.int64)
 
 
 def _floats(texts: Sequence[str], name: str) -> np.ndarray:
-    found = _numbers(texts, name, float, np.float64, _REAL)
+    found = _numbers(_plain(texts, name, b"-+0123456789.einf "), name, np.float64)
     must(not np.isnan(found).any(), f"{WHERE}: {name}", "be numbers", "nan")
     return found
 
 
-def _numbers(texts: Sequence[str], name: str, kind: Any, dtype: Any, written: re.Pattern[str]) -> np.ndarray:
+def _plain(texts: Sequence[str], name: str, written: bytes) -> str:
+    """Return texts with a space between them, once they hold no other characters than are written."""
     text = " ".join(filter(None, texts))
-    must(bool(written.fullmatch(text)), f"{WHERE}: {name}", "be numbers", text[:40])
-    try:
-        return np.fromiter(map(kind, text.split(" ") if text else []), dtype=dtype)
-    except (ValueError, OverflowError) as error:
-        raise StructureError(f"{WHERE}: {name} must be numbers; got {text[:40]!r}") from error
+    is_plain = text.isascii() and not text.encode().translate(None, written)
+    must(is_plain, f"{WHERE}: {name}", "be numbers", text[:40])
+    return text
+
+
+def _numbers(text: str, name: str, dtype: Any) -> np.ndarray:
+    """Return the numbers that are apart by one space; where there are as many as spaces say, each is a whole one."""
+    n = text.count(" ") + 1 if text else 0
+    must("  " not in text and text == text.strip(" "), f"{WHERE}: {name}", "be apart by a space", text[:40])
+    with warnings.catch_warnings():
+        # NumPy warns, or in later versions fails, where it cannot read on.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            found = np.fromstring(text, dtype=dtype, sep=" ") if text else np.zeros(0, dtype=dtype)
+        except ValueError:
+            found = np.zeros(0, dtype=dtype)
+    must(len(found) == n, f"{WHERE}: {name}", "be numbers", text[:40])
+    return found

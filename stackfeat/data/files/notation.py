@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from stackfeat.data.options import DataOptions
 from stackfeat.registry.patterns import matches
+
+if TYPE_CHECKING:
+    from stackfeat.data.options import DataOptions
 
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
 """Texts that are missing values in every column, unless `data.not_missing` names them."""

@@ -13,8 +13,6 @@ from typing import ClassVar, Self
 import numpy as np
 
 from stackfeat.errors import StructureError
-from stackfeat.registry.parameters import object_problems, refuse_untrusted
-from stackfeat.store.skops_file import load_object, save_object
 
 
 class Preparer:
@@ -33,6 +31,9 @@ class Preparer:
 
     def to_bytes(self) -> bytes:
         """Return what was learnt as bytes."""
+        # Here and below: students are loaded in a moment, and have no preparers.
+        from stackfeat.store.skops_file import save_object
+
         state = {**vars(self), **{name: pack(getattr(self, name)) for name in self.packed}}
         return save_object({"kind": self.kind, "version": 1, **state})
 
@@ -45,6 +46,9 @@ class Preparer:
         TrustError, StructureError
             If the bytes hold a type that is not known, or another kind of preparer.
         """
+        from stackfeat.registry.parameters import object_problems, refuse_untrusted
+        from stackfeat.store.skops_file import load_object
+
         state = load_object(content)
         if not isinstance(state, dict) or state.get("kind") != cls.kind:
             found = state.get("kind") if isinstance(state, dict) else type(state).__name__

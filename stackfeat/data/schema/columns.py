@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ import pandas as pd
 from stackfeat.data.files.cells import Cells, TextCells, parsed_cells, text_cells
 from stackfeat.data.files.notation import LIKELY_MISSING, PLAIN, Notation
 from stackfeat.data.files.parsing import name_rows, parsing, refuse_rows, unknown_name
-from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArraySchema
 from stackfeat.data.schema.guesses import option
 from stackfeat.errors import DataError, LackError
@@ -25,6 +24,9 @@ from stackfeat.registry.patterns import matching
 from stackfeat.registry.resolve import name_values, quoted
 from stackfeat.structure import must, plain, structured
 from stackfeat.tasks.task import Task
+
+if TYPE_CHECKING:
+    from stackfeat.data.options import DataOptions
 
 _MARKS = {".": "point", ",": "comma"}
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
