@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stackfeat.engine.schedule import Deadlines
 from stackfeat.registry.source import find_module
 from stackfeat.tasks.task import task_class
 
@@ -39,8 +40,8 @@ TAPPED = {"quick": 0, "good": 1, "best": 2}
 MOST_TAPPED_ROWS = 50_000
 """On more rows none does: neighbours of that many take longer than the net."""
 
-COSTLY_CLASSES, MOST_READ = 10, 3
-"""From so many classes on the linear meta-learner reads so many of the nets alone, and no features: it takes long."""
+COSTLY_CLASSES, MOST_READ, MOST_READ_OF_MANY_ROWS = 10, 5, 3
+"""From so many classes on the linear meta-learner takes long: it reads so many of the first members, no features."""
 
 N_FOLDS, FOLDS_OF_MANY_CLASSES = 5, {"quick": 5, "good": 5, "best": 8}
 """From `COSTLY_CLASSES` on losses fall fast with more rows for each fit."""
@@ -51,13 +52,13 @@ LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
 REPEATED_ROWS, REPEATS = 2_000, {"quick": 1, "good": 1, "best": 3}
 """Below so many rows everything is computed for so many assignments of folds."""
 
-MOST_REPEATS, MOST_SEEDS = 6, 3
-"""With a limit that leaves `best` time when all members are listed, few rows get more assignments of folds, up to so
-many, and then, as all tables do, members more seeds in every fold: both lower what chance does to a fit."""
+MOST_REPEATS, MOST_SEEDS, CORE = 6, 3, 14
+"""With a limit, `best` takes as many assignments of folds as it can train the first members for, `CORE` of them; time
+that is left goes to more seeds in every fold. Both lower what chance does to a fit, seeds half as much."""
 
-SPENT = 1.6
-"""With a limit of time, members are listed for so many times as much CPU: that of two cores, without what is kept for
-meta-learners and votes. What does not fit would keep out better members that cost more."""
+SPENT = 2.0
+"""With a limit of time, members are listed for so many times what the run has for the first level: that of two cores.
+What does not fit would keep out better members that cost more."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Table:
         Fits of each member.
     n_categories : int
         Columns that hold categories.
+    in_time : bool
+        Whether folds follow time, which assigns them in one way alone.
     """
 
     n_rows: int
@@ -82,6 +85,7 @@ class Table:
     task: str
     n_folds: int = 5
     n_categories: int = 0
+    in_time: bool = False
 
     @property
     def n_trees(self) -> int:
@@ -157,8 +161,7 @@ class Portfolio:
     def chosen(self, preset: str, table: Table, limit: float | None = None) -> Choice:
         """Return the members of a preset, in the order in which they are worth their CPU.
 
-        A member that does not fit what is left of the budget is skipped; cheaper ones after it may still fit. What a
-        limit leaves `best` when no other member fits goes to more assignments of folds and more seeds.
+        A member that does not fit what is left of the budget is skipped; cheaper ones after it may still fit.
 
         Parameters
         ----------
@@ -169,35 +172,32 @@ class Portfolio:
         """
         budget = _budget(preset, table, limit)
         order = self.order(table)
-        n_repeats = REPEATS[preset] if table.n_rows < REPEATED_ROWS else 1
         costs = {name: self.seconds(name, table) for name in order}
+        n_repeats = 1 if table.in_time or table.n_rows >= REPEATED_ROWS else REPEATS[preset]
+        has_more = preset == "best" and limit is not None
+        if has_more and not table.in_time:
+            core = sum(costs[name] for name in order[:CORE])
+            n_repeats = max(n_repeats, min(MOST_REPEATS, int(budget / core)))
+        costs = {name: seconds * n_repeats for name, seconds in costs.items()}
         taken: list[str] = []
         for name in order:
-            if costs[name] * n_repeats <= budget and len(taken) < MOST[preset]:
+            if costs[name] <= budget and len(taken) < MOST[preset]:
                 taken.append(name)
-                budget -= costs[name] * n_repeats
+                budget -= costs[name]
         others = sorted((name for name in order if name not in taken), key=costs.__getitem__)
         taken += others[: max(0, FEWEST[preset] - len(taken))]
-        choice = Choice(tuple(sorted(taken, key=order.index)), n_repeats, {})
-        if preset != "best" or limit is None:
-            return choice
-        return self._with_more(choice, costs, budget, may_repeat=table.n_rows < REPEATED_ROWS)
+        members = tuple(sorted(taken, key=order.index))
+        return Choice(members, n_repeats, self._seeds(members, costs, budget) if has_more else {})
 
-    def _with_more(
-        self, choice: Choice, costs: Mapping[str, float], left: float, *, may_repeat: bool
-    ) -> Choice:
-        """Spend what is left on assignments of folds, then on seeds, in the order of the members."""
-        n_repeats = choice.n_repeats
+    def _seeds(self, members: Sequence[str], costs: Mapping[str, float], left: float) -> dict[str, int]:
+        """Spend what is left on seeds, in the order of the members."""
         seeds: dict[str, int] = {}
-        once = sum(costs[name] for name in choice.members)
-        while may_repeat and once <= left and n_repeats < MOST_REPEATS:
-            n_repeats, left = n_repeats + 1, left - once
-        drawn = [name for name in choice.members if self.members[name].get("drawn", True)]
         for n_seeds in range(2, MOST_SEEDS + 1):
-            for name in drawn:
-                if costs[name] * n_repeats <= left and seeds.get(name, 1) == n_seeds - 1:
-                    seeds[name], left = n_seeds, left - costs[name] * n_repeats
-        return Choice(choice.members, n_repeats, seeds)
+            for name in members:
+                is_drawn = self.members[name].get("drawn", True)
+                if is_drawn and costs[name] <= left and seeds.get(name, 1) == n_seeds - 1:
+                    seeds[name], left = n_seeds, left - costs[name]
+        return seeds
 
     def options(self, name: str, table: Table) -> dict[str, Any]:
         """Return a member as a config writes it."""
@@ -243,10 +243,10 @@ def stacked_member(preset: str, table: Table) -> dict[str, str] | None:
 
 def read_by_meta(table: Table, choice: Choice) -> list[str]:
     """Return the patterns of blocks that the linear meta-learner reads."""
-    nets = [name for name in choice.members if "net" in Portfolio.load().members[name]]
-    if table.n_classes < COSTLY_CLASSES or not nets:
+    if table.n_classes < COSTLY_CLASSES:
         return ["base/*/*"]
-    return [f"base/{name}/{task_class(table.task).output}" for name in nets[:MOST_READ]]
+    n_read = MOST_READ if table.n_rows <= MOST_TAPPED_ROWS else MOST_READ_OF_MANY_ROWS
+    return [f"base/{name}/{task_class(table.task).output}" for name in choice.members[:n_read]]
 
 
 def _flow(value: Any) -> str:
@@ -265,7 +265,8 @@ def _budget(preset: str, table: Table, limit: float | None) -> float:
     budget = PRESETS[preset] * min(max(1.0, large) * classes, MOST_AS_LARGE)
     if limit is None:
         return budget
-    return SPENT * limit if preset == "best" else min(budget, SPENT * limit)
+    most = SPENT * Deadlines.seconds_of_base(limit)
+    return most if preset == "best" else min(budget, most)
 
 
 def epochs(wanted: int, most_steps: int, n_rows: int, batch_size: int = 256) -> int:

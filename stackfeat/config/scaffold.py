@@ -570,7 +570,8 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
 
 def _table(draft: _Draft) -> Table:
     names = ("n_rows", "n_columns", "n_classes", "task", "n_folds", "n_categories")
-    return Table(**{name: getattr(draft, name) for name in names})
+    values = {name: getattr(draft, name) for name in names}
+    return Table(**values, in_time=draft.time is not None)
 
 
 def _emitted(output: str, in_few_directions: bool) -> str:

@@ -67,9 +67,14 @@ class Deadlines:
         """Share out a limit in seconds."""
         if limit is None:
             return cls()
-        reserve = max(RESERVE_SHARE * limit, min(RESERVE_SECONDS, 0.5 * limit))
+        reserve = limit - cls.seconds_of_base(limit)
         overrun = max(OVERRUN_SECONDS, OVERRUN_SHARE * limit)
         return cls(start + limit - reserve, start + limit - reserve / 3, start + limit + 0.2 * overrun)
+
+    @staticmethod
+    def seconds_of_base(limit: float) -> float:
+        """Return how much of a limit the first level has."""
+        return limit - max(RESERVE_SHARE * limit, min(RESERVE_SECONDS, 0.5 * limit))
 
 
 @dataclass
