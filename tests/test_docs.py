@@ -35,6 +35,7 @@ CLI_PAGE = (ROOT / "docs/cli.md").read_text("utf-8")
 SECTIONS = {
     "RunConfig": "The top level",
     "DataOptions": "`data`",
+    "ExtraOptions": "`data.extra`",
     "InputOptions": "`data.inputs`",
     "FoldOptions": "`folds`",
     "NetOptions": "A `net` member",

@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from stackfeat.data.samples import Samples
-from stackfeat.data.splits.folds import Folds
+from stackfeat.data.samples import Samples, load_samples
+from stackfeat.data.splits.folds import Folds, hash_rows
 from stackfeat.data.splits.holdout import Holdout
 from stackfeat.encodings.alignment import report_of
-from stackfeat.engine.jobs import pack_rows, read_fitted_rows, unpack_rows
+from stackfeat.engine.jobs import EXTRA_ROWS, pack_rows, read_fitted_rows, unpack_rows
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
     AlignRecipe,
@@ -220,7 +220,24 @@ class LeakageChecker:
         groups = None if self.codes is None else (self.codes[fitted], self.codes[rows])
         times = None if time is None else (time[fitted], time[rows])
         found = _leaks(fitted[rows], groups, times)
-        return [self.row_violation(kind, key, rows[wrong]) for kind, wrong in found]
+        faults = [self.row_violation(kind, key, rows[wrong]) for kind, wrong in found]
+        judged = self.samples.take(rows)
+        return faults + [
+            self.row_violation(kind, key, rows[wrong], whose=FROM_EXTRA)
+            for kind, wrong in self.extra_leaks(checked, judged)
+        ]
+
+    def extra_leaks(self, checked: Checked, judged: Samples) -> list[tuple[Kind, np.ndarray]]:
+        """Return which judged rows share an id, all features or a group with extra rows of a fit, or are earlier."""
+        recipe, entry = checked.recipe, checked.entry
+        if not isinstance(recipe, FitRecipe) or recipe.extra is None or entry is None:
+            return []
+        extra = load_samples(self.store.read(recipe.extra.samples))
+        extra = extra.take(np.flatnonzero(unpack_rows(entry.array(EXTRA_ROWS), extra.n_rows)))
+        own, others = (hash_rows(rows.inputs) for rows in (judged, extra))
+        groups = None if judged.group is None or extra.group is None else (extra.group, judged.group)
+        times = None if judged.time is None or extra.time is None else (extra.time, judged.time)
+        return _leaks(np.isin(judged.ids, extra.ids) | np.isin(own, others), groups, times)
 
     def row_violation(
         self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""
@@ -326,6 +343,8 @@ def _trained_on(
     return n_values, n_saw
 
 
+FROM_EXTRA = "of which the fit got extra rows alike"
+
 WHOSE = "that are held out of all levels"
 
 
@@ -392,6 +411,7 @@ class HoldoutChecker:
         if samples.time is not None and held.time is not None:
             times = samples.time[fitted], held.time
         found = _leaks(np.isin(held.ids, samples.ids[fitted]), groups, times)
+        found += self.checker.extra_leaks(checked, held)
         return [self.checker.row_violation(kind, key, wrong, held.ids, WHOSE) for kind, wrong in found]
 
     def _trace(self, role: Literal["emit", "maps", "anchors"], key: str) -> list[Violation]:

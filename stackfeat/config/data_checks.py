@@ -29,6 +29,7 @@ def data_findings(config: RunConfig) -> Iterator[Finding]:
     for option, message in config.data.problems():
         yield Finding(f"data.{option}", message)
     yield from _built_in_findings(config)
+    yield from _extra_findings(config)
     yield from _task_findings(config)
     try:
         kind = kind_of_folds(config)
@@ -58,6 +59,22 @@ def _built_in_findings(config: RunConfig) -> Iterator[Finding]:
             elif role == "test" and config.data.train != source:
                 message = f"must be the data set of data.train ({config.data.train}); got {source}"
                 yield Finding("data.test", message)
+
+
+def _extra_findings(config: RunConfig) -> Iterator[Finding]:
+    """Check that extra rows are rows of a table, and those of another file."""
+    data = config.data
+    if data.extra is None:
+        return
+    if data.array_inputs:
+        got = f"got the input {next(iter(data.array_inputs))!r} of arrays or images"
+        yield Finding("data.extra", f"extra rows are rows of tables; {got}. Remove extra, or the input")
+    for role in ("train", "test"):
+        if data.extra.train == getattr(data, role):
+            message = (
+                f"must be another file than data.{role}; got {data.extra.train!r} for both. Remove extra"
+            )
+            yield Finding("data.extra.train", message)
 
 
 def _task_findings(config: RunConfig) -> Iterator[Finding]:
@@ -195,6 +212,8 @@ def path_findings(config: RunConfig, allowed: Allowed) -> list[Finding]:
         path = getattr(config.data, role)
         if path is not None and not path.startswith(BUILTIN):
             problems[f"data.{role}"] = allowed.file_problem(path)
+    if config.data.extra is not None:
+        problems["data.extra.train"] = allowed.file_problem(config.data.extra.train)
     for place, path in zip(FOLDERS, (config.run_dir, config.store), strict=True):
         problems[place] = _folder_problem(place, path, allowed)
     findings = [Finding(place, problem) for place, problem in problems.items() if problem]

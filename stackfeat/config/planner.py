@@ -25,7 +25,7 @@ from stackfeat.engine.external.pool_verdicts import Pool, PoolVerdicts
 from stackfeat.engine.graph import Graph, build_graph
 from stackfeat.engine.jobs import Averaging, Sources
 from stackfeat.engine.plan import Plan, make_plan
-from stackfeat.engine.recipes import PoolRecipe
+from stackfeat.engine.recipes import ExtraReference, PoolRecipe
 from stackfeat.engine.rows import RowRecipes, ensure_rows, n_folds
 from stackfeat.executors import Executor, make_executor
 from stackfeat.metrics.built_in import METRICS
@@ -117,8 +117,16 @@ class Planner:
             n_rows=self._n_rows(),
             averaging=config.stack.averaging,
             holdout=None if self.recipes.holdout is None else self.recipes.holdout.key,
+            extra=self._extra(),
             files=self.files().sources,
         )
+
+    def _extra(self) -> ExtraReference | None:
+        """Return the rows that only train, and their weight."""
+        given, recipe = self.config.data.extra, self.recipes.extra
+        if given is None or recipe is None:
+            return None
+        return ExtraReference(recipe.key, None if given.factor == "auto" else given.factor)
 
     def files(self) -> MemberFiles:
         """Return where files of predictions and checkpoints are, and how they are named in keys."""

@@ -98,7 +98,18 @@ Texts = Annotated[tuple[Annotated[str, BeforeValidator(_as_text)], ...], BeforeV
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
 Label = str | int | float | bool
-_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order")
+_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra")
+FILES = ("train", "test", "sample_submission", "extra")
+"""Options that name files: contents decide, not names."""
+
+
+class ExtraOptions(Options):
+    """Rows of another file that only train."""
+
+    train: str = Field(description="File with the columns of the training file, its target included.")
+    factor: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = Field(
+        "auto", description="Weight of an extra row beside a training row; auto: 1, or they are left out."
+    )
 
 
 class DataOptions(Options):
@@ -138,6 +149,7 @@ class DataOptions(Options):
     class_order: tuple[Label, ...] | None = Field(
         None, description="Classes in their order; the last is the positive class. Default: sorted."
     )
+    extra: ExtraOptions | None = Field(None, description="Rows of another file that only train.")
 
     @property
     def roles(self) -> dict[str, str]:

@@ -235,6 +235,14 @@ class Table:
         """Return these rows, in this order."""
         return replace(self, numeric=self.numeric[rows], codes=self.codes[rows])
 
+    def with_rows(self, other: Table) -> Table:
+        """Return these rows with those of a table of the same columns behind them."""
+        return replace(
+            self,
+            numeric=np.vstack([self.numeric, other.numeric]),
+            codes=np.vstack([self.codes, other.codes]),
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame with the original names; coded columns are categorical, unseen levels NaN."""
         import pandas as pd

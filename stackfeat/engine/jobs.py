@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stackfeat.engine.recipes import Fold, Recipe
+from stackfeat.engine.recipes import ExtraReference, Fold, Recipe
 from stackfeat.members.options import MemberOptions
 from stackfeat.members.settings import RunSettings
 from stackfeat.store import Entry, EntryWriter
@@ -59,6 +59,8 @@ class Sources:
         Keys of training and test rows; `test` is None without a test file.
     holdout : str or None
         Key of the held-out rows, which go through the stack as test rows do.
+    extra : ExtraReference or None
+        Rows that only train.
     n_folds, n_repeats : int
     seed : int
         Root seed.
@@ -82,6 +84,7 @@ class Sources:
     n_rows: int | None = field(default=None, kw_only=True)
     averaging: AveragingMode = field(default="late", kw_only=True)
     holdout: str | None = field(default=None, kw_only=True)
+    extra: ExtraReference | None = field(default=None, kw_only=True)
     settings: RunSettings
     source_hash: Callable[[str], str | None]
     files: Callable[[MemberOptions, int, Fold], dict[str, str]] = field(default=lambda *job: {}, kw_only=True)
@@ -129,6 +132,9 @@ def pair_name(one: int, other: int) -> str:
 
 
 NAME = "rows/fitted"
+
+EXTRA_ROWS = "rows/extra"
+"""Where a fit notes which extra rows it was given, packed."""
 
 
 def write_fitted_rows(writer: EntryWriter, rows: np.ndarray, n_rows: int) -> None:

@@ -285,13 +285,16 @@ def fit_recipe_of(plan: Plan, node: Node, repeat: int, fold: Fold) -> FitRecipe:
         if isinstance(fold, int) and plan.is_nested(node):
             places = plan.nested_places(name, repeat, fold)
         blocks.append(BlockReference(name, output.kind, output.encoding, tuple(places)))
+    options = plan.graph.options[node.full_name]
+    is_trained = not (options.is_foreign or options.is_frozen)
     return FitRecipe(
         folds=sources.folds,
         repeat=repeat,
         fold=fold,
         seed=derive_seed(sources.seed, node.full_name, repeat, fold),
         blocks=tuple(blocks),
-        **_member_parts(plan, node, sources.files(plan.graph.options[node.full_name], repeat, fold)),
+        extra=sources.extra if node.is_base and is_trained else None,
+        **_member_parts(plan, node, sources.files(options, repeat, fold)),
     )
 
 

@@ -166,6 +166,27 @@ class MemberRecipe(Recipe):
         return {name for tap in self.member.get("emit", ()) for name in tap["encode"]}
 
 
+@dataclass(frozen=True)
+class ExtraReference:
+    """Rows that only train: the key of their entry, and what one weighs; None: 1 or nothing, as inner rows tell."""
+
+    samples: str
+    factor: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraFactorRecipe(Recipe, stage="extra_factor", version=1):
+    """Whether extra rows lower the loss of boosting on inner rows of a fold."""
+
+    samples: str
+    folds: str
+    extra: str
+    repeat: int
+    fold: Fold
+    seed: int
+    libraries: Mapping[str, str] = _installed("lightgbm", "scikit-learn")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitRecipe(MemberRecipe, stage="fit", version=10):
     """One member fitted for one fold (or on all OOF rows: fold ``all``), and its OOF rows."""
@@ -173,6 +194,7 @@ class FitRecipe(MemberRecipe, stage="fit", version=10):
     repeat: int
     fold: Fold
     blocks: tuple[BlockReference, ...]
+    extra: ExtraReference | None = None
 
     @property
     def sources(self) -> Mapping[str, str]:

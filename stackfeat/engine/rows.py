@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackfeat.data.files.fingerprint import fingerprint
 from stackfeat.data.files.tables import find_file
-from stackfeat.data.options import DataOptions, FoldOptions
+from stackfeat.data.options import FILES, DataOptions, FoldOptions
 from stackfeat.data.splits.splitters import is_time_kind, resolve_kind
 from stackfeat.engine.recipes import FoldsRecipe, Recipe, SamplesRecipe
 from stackfeat.errors import DataError, DataWarning, LeakWarning
@@ -26,9 +26,8 @@ from stackfeat.tasks.task import Kind
 
 if TYPE_CHECKING:
     from stackfeat.data.samples import Samples
+    from stackfeat.data.schema.load import LoadedData
     from stackfeat.data.splits.folds import Folds
-
-_FILES = ("train", "test", "sample_submission")
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class RowRecipes:
         Whether folds follow time.
     holdout : SamplesRecipe or None
         Of the held-out rows; `samples` and `folds` are then of the others.
+    extra : SamplesRecipe or None
+        Of the rows that only train.
     """
 
     samples: Recipe
@@ -54,6 +55,13 @@ class RowRecipes:
     kind: str
     is_time: bool
     holdout: SamplesRecipe | None = None
+    extra: SamplesRecipe | None = None
+
+    @property
+    def files(self) -> list[Recipe]:
+        """What is made of the data files and nothing else."""
+        every = (self.samples, self.folds, self.test, self.holdout, self.extra)
+        return [recipe for recipe in every if recipe is not None]
 
 
 def row_recipes(
@@ -78,7 +86,7 @@ def row_recipes(
     holdout : float or "column"
         ``stack.holdout``.
     """
-    options = {name: value for name, value in data.to_json().items() if name not in _FILES}
+    options = {name: value for name, value in data.to_json().items() if name not in FILES}
     if data.target_transform == "auto":
         options["target_transform"] = declared(metric).target_transform
     file = fingerprint(find_file(data.train, folder), data, memory, folder)
@@ -93,6 +101,10 @@ def row_recipes(
         apart = _holdout_options(holdout, "time" if is_time else kind, folds)
         samples = SamplesRecipe.of(file, options, task, "train", holdout=apart)
         held = SamplesRecipe.of(file, options, task, "holdout", holdout=apart)
+    extra = None
+    if data.extra is not None:
+        extra_file = fingerprint(find_file(data.extra.train, folder), data, memory, folder)
+        extra = SamplesRecipe.of(extra_file, options, task, "extra", samples.key)
     described = {**folds.to_json(), "kind": folds.kind if kind == "custom" else kind}
     unused = ["repeats_as"]
     unused += ["gap", "test_size", "max_train_size"] if kind != "time" else []
@@ -102,9 +114,8 @@ def row_recipes(
     for name in unused:
         described.pop(name)
     code = source_hash(folds.kind) if kind == "custom" else None
-    return RowRecipes(
-        samples, test, FoldsRecipe(samples=samples.key, options=described, code=code), kind, is_time, held
-    )
+    made = FoldsRecipe(samples=samples.key, options=described, code=code)
+    return RowRecipes(samples, test, made, kind, is_time, held, extra)
 
 
 def _holdout_options(holdout: float | str, kind: str, folds: FoldOptions) -> dict[str, Any]:
@@ -137,7 +148,7 @@ def ensure_rows(
     DataError
         If the files cannot be used.
     """
-    wanted = [recipes.samples, recipes.folds, *(r for r in (recipes.test, recipes.holdout) if r is not None)]
+    wanted = recipes.files
     if not all(store.has(recipe.key) for recipe in wanted):
         from stackfeat.data.samples import save_samples
         from stackfeat.data.schema.load import load
@@ -160,6 +171,8 @@ def ensure_rows(
             with recipes.test.write(store) as writer:
                 save_samples(loaded.test, writer)
                 writer.json("notes", [f"warning: {line}" for line in loaded.drift])
+        if recipes.extra is not None and loaded.extra is not None:
+            _save_extra(recipes, loaded, train, store)
         with recipes.folds.write(store) as writer:
             save_folds(made, writer)
             writer.json("shape", {"n_folds": made.n_folds, "n_repeats": made.n_repeats})
@@ -179,6 +192,27 @@ def _hold_out(recipe: SamplesRecipe, train: Samples, store: EntryStore) -> Sampl
         save_holdout(holdout, writer)
         writer.json("notes", [describe_holdout(holdout, train, apart)])
     return train.take(holdout.kept)
+
+
+def _save_extra(recipes: RowRecipes, loaded: LoadedData, train: Samples, store: EntryStore) -> None:
+    """Store the rows that only train, without those that share something with rows held out of all levels."""
+    import numpy as np
+
+    from stackfeat.data.samples import save_samples
+    from stackfeat.data.splits.extra_rows import ExtraRows
+
+    assert recipes.extra is not None and loaded.extra is not None
+    is_kept = np.isin(loaded.train.ids, train.ids)
+    rows = ExtraRows(loaded.extra, loaded.train, recipes.is_time)
+    allowed = rows.allowed(np.flatnonzero(is_kept), np.flatnonzero(~is_kept))
+    n_rows, n_left_out = loaded.extra.n_rows, loaded.extra.n_rows - len(allowed)
+    notes = [f"{n_rows} extra rows, which train and are never scored"]
+    if n_left_out:
+        why = "they share an id, a group or all features with held-out rows, or are later than all others"
+        notes.append(f"{n_left_out} of them are left out: {why}")
+    with recipes.extra.write(store) as writer:
+        save_samples(loaded.extra.take(allowed), writer)
+        writer.json("notes", [*notes, *(f"warning: {line}" for line in loaded.extra_drift)])
 
 
 def _make_folds(folds: FoldOptions, train: Samples, splitter: Any, n_apart: int) -> Folds:

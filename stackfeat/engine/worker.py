@@ -41,7 +41,8 @@ from stackfeat.engine.blocks import (
     samples_of,
     usable_anchors,
 )
-from stackfeat.engine.jobs import write_fitted_rows
+from stackfeat.engine.extra_training import ExtraTraining
+from stackfeat.engine.jobs import EXTRA_ROWS, pack_rows, write_fitted_rows
 from stackfeat.engine.judged import clusters_of
 from stackfeat.engine.recipes import (
     AlignEmitRecipe,
@@ -240,9 +241,15 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
     scratch = store.scratch(recipe.key)
     sources = {role: store.read(source) for role, source in recipe.sources.items()}
     context = context_of(recipe, samples, folds, train, sources, scratch)
+    read, report = block_rows(samples, recipe.raw, blocks, train), dict[str, Any]()
+    extra = None if recipe.extra is None else ExtraTraining.of(store, recipe, samples, folds, train)
+    if extra is not None:
+        report = extra.report()
+        if len(extra.numbers):
+            read, context = extra.joined(read), extra.known(context)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fitted = member.fit(block_rows(samples, recipe.raw, blocks, train), context)
+        fitted = member.fit(read, context)
 
     is_pair = bool(recipe.folds_left_out)
     predicted = {f"oof{fold}": folds.splits[recipe.repeat][fold][1] for fold in recipe.folds_left_out}
@@ -261,9 +268,11 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
     with recipe.write(store) as writer:
         _write_arrays(writer, arrays)
         write_fitted_rows(writer, train, folds.n_rows)
+        if extra is not None:
+            writer.array(EXTRA_ROWS, pack_rows(extra.numbers, extra.rows.extra.n_rows))
         writer.json("task", samples.task.to_json())
         unsaved = None if is_pair else _save(fitted, writer)
-        info = {"seconds": seconds, "report": fitted.report(), "unsaved": unsaved}
+        info = {"seconds": seconds, "report": {**fitted.report(), **report}, "unsaved": unsaved}
         writer.json("info", {**info, "warnings": _texts(caught)})
     if scratch is not None:
         scratch.remove()

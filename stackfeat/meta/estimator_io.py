@@ -70,8 +70,8 @@ def fit_estimator(
             logger.info("%s takes no sample_weight; the gate fits it without", type(estimator).__name__)
             return estimator.fit(taken, y, **keywords)
         raise MemberError(
-            f"{type(estimator).__name__}.fit must take sample_weight, because data.weight is set; it does not. "
-            "Use another estimator, or remove data.weight"
+            f"{type(estimator).__name__}.fit must take sample_weight, because data.weight is set, or "
+            "data.extra.factor; it does not. Use another estimator, or remove data.weight and set factor: auto"
         )
     return estimator.fit(taken, y, sample_weight=mean_one(weight), **keywords)
 

@@ -81,9 +81,7 @@ def look_at_files(planner: Planner) -> None:
     ------
     DataError
     """
-    recipes = planner.recipes
-    wanted = [recipe for recipe in (recipes.samples, recipes.folds, recipes.test) if recipe is not None]
-    if all(planner.store.has(recipe.key) for recipe in wanted):
+    if all(planner.store.has(recipe.key) for recipe in planner.recipes.files):
         return
     problems = check_files(planner.loaded).problems
     if problems:

@@ -100,6 +100,7 @@ class Arena:
         data: Mapping[str, Any] | None = None,
         folds: Mapping[str, Any] | None = None,
         code: Mapping[str, str] | None = None,
+        extra: pd.DataFrame | None = None,
         task: str = "binary",
         metric: str = "log_loss",
         **others: Any,
@@ -109,10 +110,13 @@ class Arena:
         folder = self.folder / f"run{self.n_runs}"
         folder.mkdir()
         train.to_csv(folder / "train.csv", index=False)
-        files = {"train": "train.csv", "id": "id", "target": "y"}
+        files: dict[str, Any] = {"train": "train.csv", "id": "id", "target": "y"}
         if test is not None:
             test.to_csv(folder / "test.csv", index=False)
             files["test"] = "test.csv"
+        if extra is not None:
+            extra.to_csv(folder / "more.csv", index=False)
+            files["extra"] = {"train": "more.csv"}
         for name, text in (code or {}).items():
             (folder / f"{name}.py").write_text(text)
         config = {

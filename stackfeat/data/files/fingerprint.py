@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.data.files.tables import files_beside, read_frame
-from stackfeat.data.options import DataOptions
+from stackfeat.data.options import FILES, DataOptions
 from stackfeat.errors import NO_SPACE, DataError, StructureError
 from stackfeat.store import disk
 from stackfeat.store.cleaning import unique_name
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 """Raised when the same file and options are read into other arrays."""
 
-_FILES = {"train", "test", "sample_submission"}
 _remembered: dict[str, str] = {}
 
 
@@ -50,7 +49,7 @@ def fingerprint(
     str
         64 hexadecimal digits; of a built-in set its name, for recipes know the version of its library.
     """
-    described = {key: value for key, value in options.to_json().items() if key not in _FILES}
+    described = {key: value for key, value in options.to_json().items() if key not in FILES}
     if isinstance(path, str):
         return path
     content: Any = _hash_files([path], memory)[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from stackfeat.data.schema.column_types import RoleCells, TypedColumns, type_col
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary, drift_lines
 from stackfeat.data.schema.guesses import Guess
-from stackfeat.data.schema.load import ROLE_READERS, category_order, check_columns, labels_in
+from stackfeat.data.schema.load import ROLE_READERS, category_order, check_columns, labels_in, read_extra
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_target
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
@@ -139,6 +139,8 @@ def examine(
         examiner.folds(folds, holds_out=holds_out)
         if options.test is not None and not options.test.startswith(BUILTIN):
             examiner.test_rows(Path(find_file(options.test, folder)), schema, summary)
+        if options.extra is not None and not found.problems and not found.is_part:
+            examiner.extra_rows(schema, summary)
     return found
 
 
@@ -306,7 +308,8 @@ class _Examiner:
             self._test_ids(frame, path, schema)
             columns = {column.name: column for column in schema.columns}
             with found.at("data.test"):
-                check_columns(frame, schema, options, str(path))
+                needed = [*columns, *([schema.id] if schema.id is not None else [])]
+                check_columns(frame, needed, schema, options, str(path))
             present = {name: column.notation for name, column in columns.items() if name in frame.columns}
             drift = []
             for name, cells in column_cells(frame, present):
@@ -322,6 +325,17 @@ class _Examiner:
             if found.task is not None and options.target in frame.columns and not found.is_part:
                 found.warnings += of_unseen(found.task, options.target, labels_in(frame, options.target))
             self._arrays(path, len(frame), schema.arrays)
+
+    def extra_rows(self, schema: Schema, summary: TrainingSummary) -> None:
+        """Examine the file of rows that only train."""
+        names = {column.name for column in schema.columns}
+        inputs = {
+            name: tuple(one for one in chosen if one in names) for name, chosen in self._inputs().items()
+        }
+        with self.found.at("data.extra.train"):
+            schema = replace(schema, inputs=inputs)
+            extra, _ = read_extra(schema, self.options, self.folder, summary, (), MOST_BYTES)
+            self.found.notes.append(f"{extra.n_rows} extra rows")
 
     def _test_ids(self, frame: pd.DataFrame, path: Path, schema: Schema) -> None:
         train = self.found.train

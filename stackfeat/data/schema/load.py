@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +28,13 @@ from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.inputs import all_inputs, read_arrays
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import (
+    group_names,
     of_classes,
     read_fold,
     read_group,
     read_ids,
+    read_known_group,
+    read_known_target,
     read_target,
     read_time,
     read_weight,
@@ -65,6 +69,10 @@ class LoadedData:
         What a person should know of how the files were read, a line each; guesses that are not doubtful among them.
     drift : tuple of str
         What is off about the columns of the test file, a line for each.
+    extra : Samples or None
+        Rows that only train, with all roles that decide which fold may have them.
+    extra_drift : tuple of str
+        As `drift`, of the file of extra rows.
     """
 
     train: Samples
@@ -74,6 +82,8 @@ class LoadedData:
     guesses: tuple[Guess, ...]
     notes: tuple[str, ...]
     drift: tuple[str, ...] = ()
+    extra: Samples | None = None
+    extra_drift: tuple[str, ...] = ()
 
 
 def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> LoadedData:
@@ -102,7 +112,7 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     DataWarning
         Of every doubtful guess, and of ids that are both in train and test.
     """
-    train, schema, summary, guesses = _load_train(options, folder, task_kind, metric)
+    train, schema, summary, guesses, groups = _load_train(options, folder, task_kind, metric)
     for guess in guesses:
         if guess.is_doubtful:
             warnings.warn(f"{find_file(options.train, folder)}: {guess}", DataWarning, stacklevel=2)
@@ -120,7 +130,63 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
                 stacklevel=2,
             )
     notes = (*_notes(train, test, schema), *(str(guess) for guess in guesses if not guess.is_doubtful))
-    return LoadedData(train, test, schema, summary, guesses, notes, tuple(drift))
+    extra, extra_drift = None, list[str]()
+    if options.extra is not None:
+        extra, found = read_extra(schema, options, folder, summary, groups)
+        extra_drift = [f"{options.extra.train}: {line}" for line in drift_lines(found)]
+    return LoadedData(train, test, schema, summary, guesses, notes, tuple(drift), extra, tuple(extra_drift))
+
+
+def read_extra(
+    schema: Schema,
+    options: DataOptions,
+    folder: Path,
+    summary: TrainingSummary,
+    groups: Sequence[str],
+    most_bytes: int | None = None,
+) -> tuple[Samples, list[ColumnDrift]]:
+    """Read the rows that only train, as the training file was read, and compare every column with it.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        Texts of the training file's groups in the order of their numbers.
+    most_bytes : int, optional
+        Of a larger file the first rows are enough.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or holds what it may not; a target that is no class of the training file included.
+    """
+    assert options.extra is not None
+    path = find_file(options.extra.train, folder)
+    where, frame = str(path), read_frame(path, options, "train", most_bytes)
+    roles = {role: name for role, name in schema.roles.items() if role != "fold"}
+    needed = [*(column.name for column in schema.columns), schema.target, *roles.values()]
+    check_columns(frame, needed, schema, options, where)
+    values, drift = _read_columns(frame, schema, where, summary)
+    amounts = [name for role, name in roles.items() if role != "group"]
+    amounts += [] if schema.task.most_classes else [schema.target]
+    cells = RoleCells(NumberTexts(frame, options), [schema.target, *roles.values()], amounts, where)
+    y = read_known_target(
+        cells.read(schema.target), schema.task, schema.target, f"{where}: column {quoted(schema.target)}"
+    )
+    given = {
+        role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
+        for role, name in roles.items()
+        if role != "group"
+    }
+    if "group" in roles:
+        given["group"] = read_known_group(
+            cells.read(roles["group"]), groups, f"{where}: column {quoted(roles['group'])}"
+        )
+    has_ids = schema.id is not None and schema.id in frame.columns
+    ids = read_ids(frame, schema.id if has_ids else None, where)
+    # Numbers of rows are no ids that rows of two files could share.
+    ids = ids if has_ids else np.array([f"extra row {number}" for number in ids])
+    inputs = all_inputs(schema, values, {}, options, len(frame))
+    return Samples(ids=ids, inputs=inputs, y=y, task=schema.task, **given), drift
 
 
 def read_sample(options: DataOptions, folder: Path) -> pd.DataFrame | None:
@@ -181,20 +247,12 @@ def compare_rows(
 ) -> tuple[Samples, list[ColumnDrift]]:
     """Read new data as `load_rows` does, and compare every column with the training file's."""
     frame = read_frame(path, options, "test")
-    check_columns(frame, schema, options, str(path))
+    needed = [column.name for column in schema.columns] + ([schema.id] if schema.id is not None else [])
+    check_columns(frame, needed, schema, options, str(path))
     if summary is not None and schema.target in frame.columns:
         for text in of_unseen(schema.task, schema.target, labels_in(frame, schema.target)):
             warnings.warn(f"{path}: {text}", DataWarning, stacklevel=4)
-    columns = {column.name: column for column in schema.columns}
-    drift: list[ColumnDrift] = []
-
-    def read(name: str, cells: Cells) -> np.ndarray:
-        values = columns[name].read(cells, f"{path}: column {quoted(name)}")
-        if summary is not None and len(frame):
-            drift.append(summary.of_column(columns[name], values, cells))
-        return values
-
-    values = read_each(column_cells(frame, {name: column.notation for name, column in columns.items()}), read)
+    values, drift = _read_columns(frame, schema, str(path), summary)
     ids = read_ids(frame, schema.id, str(path))
     arrays = read_arrays(frame, options, path, Path(path).parent if folder is None else folder, schema.arrays)
     inputs = all_inputs(schema, values, arrays, options, len(frame))
@@ -207,9 +265,26 @@ def compare_rows(
     return Samples(ids=ids, inputs=inputs, y=None, task=schema.task), drift
 
 
+def _read_columns(
+    frame: pd.DataFrame, schema: Schema, where: str, summary: TrainingSummary | None
+) -> tuple[dict[str, np.ndarray], list[ColumnDrift]]:
+    """Read the columns of the schema, and compare each with the training file's."""
+    columns = {column.name: column for column in schema.columns}
+    drift: list[ColumnDrift] = []
+
+    def read(name: str, cells: Cells) -> np.ndarray:
+        values = columns[name].read(cells, f"{where}: column {quoted(name)}")
+        if summary is not None and len(frame):
+            drift.append(summary.of_column(columns[name], values, cells))
+        return values
+
+    notations = {name: column.notation for name, column in columns.items()}
+    return read_each(column_cells(frame, notations), read), drift
+
+
 def _load_train(
     options: DataOptions, folder: Path, task_kind: Kind, metric: str
-) -> tuple[Samples, Schema, TrainingSummary, tuple[Guess, ...]]:
+) -> tuple[Samples, Schema, TrainingSummary, tuple[Guess, ...], list[str]]:
     path = find_file(options.train, folder)
     where = str(path)
     frame = read_frame(path, options, "train")
@@ -265,7 +340,8 @@ def _load_train(
     summary = TrainingSummary.of(
         list(frame.columns), typed.columns, {name: array for name, (array, _) in arrays.items()}
     )
-    return samples, schema, summary, guesses
+    groups = group_names(cells.read(options.group)) if options.group is not None else []
+    return samples, schema, summary, guesses, groups
 
 
 def labels_in(frame: pd.DataFrame, target: str) -> list[str]:
@@ -300,13 +376,14 @@ def _number_unread(frame: pd.DataFrame, schema: Schema, options: DataOptions) ->
     return numbers
 
 
-def check_columns(frame: pd.DataFrame, schema: Schema, options: DataOptions, where: str) -> None:
+def check_columns(
+    frame: pd.DataFrame, needed: Sequence[str], schema: Schema, options: DataOptions, where: str
+) -> None:
     """Refuse a file without a column that is read; which of its own may be that one is said beside it."""
-    needed = [column.name for column in schema.columns] + ([schema.id] if schema.id is not None else [])
     missing = [name for name in needed if name not in frame.columns]
     if not missing:
         return
-    known = {*needed, schema.target, *schema.roles.values(), *schema.left_out}
+    known = {*needed, schema.id, schema.target, *schema.roles.values(), *schema.left_out}
     extra = [name for name in frame.columns if name not in known]
     unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
     only = quoted(frame.columns[0])

@@ -80,6 +80,37 @@ def read_target(
     return Task(kind=task_kind, classes=classes, positive=place), label_type, codes
 
 
+def read_known_target(values: Cells, task: Task, target: str, where: str) -> np.ndarray:
+    """Return y of rows that are read beside the training file: its classes, or numbers on the scale to learn.
+
+    Raises
+    ------
+    DataError
+        If values are missing, of the wrong kind, or no class of the training file.
+    """
+    _refuse_missing_target(values, target, where, bool(task.most_classes))
+    if not task.most_classes:
+        y = to_numbers(values, where)
+        if task.transform == "log1p":
+            refuse_rows(
+                y < 0, f"{where}: members learn log1p of the target, which must be at least 0", _REPAIR, y
+            )
+            return np.asarray(np.log1p(y))
+        return y
+    classes, codes, _ = _read_labels(values)
+    texts = [str(label) for label in task.classes]
+    own = [_as_class(label, task.classes) for label in classes]
+    for label in own:
+        if label not in texts:
+            legal = quote_values(task.classes)
+            must = f"{where}: the target must be one of the training file's classes ({legal})"
+            raise DataError(str(unknown_name(must, label, texts)))
+    return np.asarray(np.array([texts.index(label) for label in own], dtype=np.int64)[codes])
+
+
+_REPAIR = "remove these rows"
+
+
 def _refuse_missing_target(values: Cells, target: str, where: str, has_classes: bool) -> None:
     """Raise DataError where a training row has no target; texts that were taken for missing values are named."""
     missing = values.is_missing if isinstance(values, TextCells) else values.isna().to_numpy()
@@ -269,10 +300,21 @@ def read_ids(frame: pd.DataFrame, column: str | None, where: str) -> np.ndarray:
 
 def read_group(values: Cells, where: str) -> np.ndarray:
     """Return int64 numbers of the groups, in the sorted order of their texts."""
+    return read_known_group(values, (), where)
+
+
+def read_known_group(values: Cells, known: Sequence[str], where: str) -> np.ndarray:
+    """Return int64 numbers of the groups: those of `known` by their place there, then others by their texts."""
     cells = text_cells(values)
     _refuse_missing(cells.is_missing, where, "group")
-    texts = np.array(cells.texts, dtype=object)
-    return np.asarray(cells.looked_up(np.argsort(np.argsort(texts, kind="stable")), -1)).astype(np.int64)
+    others = sorted(set(cells.texts).difference(known))
+    numbers = {text: number for number, text in enumerate([*known, *others])}
+    return np.asarray(cells.looked_up([numbers[text] for text in cells.texts], -1)).astype(np.int64)
+
+
+def group_names(values: Cells) -> list[str]:
+    """Return the texts of groups in the order of their numbers."""
+    return sorted(set(text_cells(values).texts))
 
 
 def read_time(values: Cells, where: str) -> np.ndarray:
