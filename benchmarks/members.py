@@ -17,7 +17,8 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,13 @@ def load(name: str, folder: Path, n_rows: int) -> Data:
     frame[numbers] = frame[numbers].astype(float)
     frame = frame.loc[:, frame.nunique(dropna=False) > 1]
     return Data(frame, y, n_classes, group, "time" in given, dates)
+
+
+def held_back(data: Data) -> tuple[Data, Data]:
+    """Return three fifths of the rows, and the others, which share no group with them."""
+    splits = list(replace(data, in_time=False).splits(99))
+    back = np.sort(np.concatenate([splits[0][1], splits[1][1]]))
+    return data.take(np.setdiff1d(np.arange(len(data.y)), back)), data.take(back)
 
 
 def linear(data: Data) -> Any:
@@ -253,6 +261,9 @@ def compared(name: str, data: Data, fold: np.ndarray, oof: dict[str, np.ndarray]
     }
 
 
+Judge = Callable[[str, Path, int, Collection[str]], dict[str, Any]]
+
+
 def holm(p_values: dict[Any, float], level: float) -> set[Any]:
     """Return the hypotheses that Holm's procedure rejects."""
     rejected = set()
@@ -263,42 +274,43 @@ def holm(p_values: dict[Any, float], level: float) -> set[Any]:
     return rejected
 
 
-def show(file: Path, way: str) -> None:
+def show(file: Path, way: str, kinds: Sequence[str]) -> None:
     """Print gains in thousandths of the control's loss, and which of them pass."""
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     tests = {
         (line["set"], kind): float(norm.sf(line["kinds"][kind][way][0] / line["kinds"][kind][way][1]))
         for line in lines
-        for kind in KINDS
+        for kind in kinds
         if kind in line["kinds"] and line["kinds"][kind][way][1] > 0
     }
     passed = holm(tests, float(norm.sf(2.0)))
-    print(f"| set, rows, loss of the control | {' | '.join(['placebo', *KINDS])} |")
+    print(f"| set, rows, loss of the control | {' | '.join(['placebo', *kinds])} |")
     for line in lines:
         cells = []
-        for kind in ["placebo", *KINDS]:
+        for kind in ["placebo", *kinds]:
             mean, error = line["kinds"].get(kind, {}).get(way, (0.0, 0.0))
             unit = line["losses"]["control"] / 1000
             mark = " *" if (line["set"], kind) in passed else ""
             cells.append(f"{mean / unit:+.1f} ± {error / unit:.1f}{mark}" if error else "")
         print(f"| {line['set']}, {line['rows']:,}, {line['losses']['control']:.4f} | {' | '.join(cells)} |")
-    print({kind: sum(key[1] == kind for key in passed) for kind in KINDS}, "of", len(lines), "sets")
-    print({kind: round(sum(line["seconds"].get(kind, 0) for line in lines)) for kind in ["plain1", *KINDS]})
+    print({kind: sum(key[1] == kind for key in passed) for kind in kinds}, "of", len(lines), "sets")
+    print({kind: round(sum(line["seconds"].get(kind, 0) for line in lines)) for kind in ["plain1", *kinds]})
 
 
-def main() -> None:
+def main(judge: Judge, kinds: Sequence[str], ways: Sequence[str], description: str | None) -> None:
+    """Judge the kinds on sets that have no line in the file yet, or show what stands there."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--show", nargs="?", const="greedy", choices=("greedy", "soft", "alone"))
+    parser.add_argument("--kinds", default=",".join(kinds))
+    parser.add_argument("--show", nargs="?", const=ways[0], choices=ways)
     given = parser.parse_args()
     if given.show:
-        show(given.file, given.show)
+        show(given.file, given.show, given.kinds.split(","))
         return
     warnings.simplefilter("ignore")
     done = given.file.read_text().splitlines() if given.file.exists() else []
@@ -312,4 +324,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(judge, KINDS, ("greedy", "soft", "alone"), __doc__)
