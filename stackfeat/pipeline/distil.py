@@ -272,16 +272,9 @@ class School:
         DataError
             If fewer than two folds are predicted.
         """
-        paths = self._paths()
-        others = {fold: self._others(fold, paths) for fold in paths}
-        used = [fold for fold in paths if others[fold]]
-        if not used:
-            raise DataError(
-                "a student is judged by two folds or more; got fewer that are predicted; use more folds"
-            )
-        rows = np.sort(np.concatenate([self.folds.splits[0][fold][1] for fold in used]))
-        sides = [self._scored(paths, {fold: others[fold] for fold in used}, side, rows) for side in (0, 1)]
-        (student, one, decision), (control, other, _) = sides
+        paths = self.paths()
+        rows, *predictions = self.out_of_fold(paths)
+        (student, one, decision), (control, other, _) = (self._scored(rows, one) for one in predictions)
         signed = self.judged.metric.signed
         return Judgement(
             learner=self.learner.name,
@@ -294,6 +287,29 @@ class School:
             rounds=(_median(paths, list(paths), 0), _median(paths, list(paths), 1)),
             decision=decision,
         )
+
+    def out_of_fold(self, paths: Mapping[int, Paths]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return which rows are judged, and what the students and the controls of their folds predict for them.
+
+        Raises
+        ------
+        DataError
+            If fewer than two folds are predicted.
+        """
+        others = {fold: self._others(fold, paths) for fold in paths}
+        used = [fold for fold in paths if others[fold]]
+        if not used:
+            raise DataError(
+                "a student is judged by two folds or more; got fewer that are predicted; use more folds"
+            )
+        sides = np.full((2, self.train.n_rows, self.train.task.n_outputs), np.nan)
+        for fold in used:
+            held_out = self.folds.splits[0][fold][1]
+            for side in (0, 1):
+                n_rounds = _median(paths, others[fold], side)
+                sides[side, held_out] = paths[fold][side].predict(n_rounds)
+        rows = np.sort(np.concatenate([self.folds.splits[0][fold][1] for fold in used]))
+        return rows, *sides[:, rows]
 
     def student(self, found: Judgement, soft: Samples) -> Student:
         """Return a student of all rows, and of others that all pipelines label."""
@@ -320,7 +336,7 @@ class School:
         seed = self._seed("learner", "all")
         return self.learner.fit(lesson, n_rounds, self._categories(columns), seed), columns
 
-    def _paths(self) -> dict[int, Paths]:
+    def paths(self) -> dict[int, Paths]:
         """Fit a student and a control for each fold."""
         found = {}
         for fold in self.teacher.folds():
@@ -381,16 +397,10 @@ class School:
         weight = SOFT_WEIGHT * lesson.weight.sum() / soft.n_rows
         return lesson.with_rows(self._matrix(soft, columns), labels, weight, self.train.task)
 
-    def _scored(
-        self, paths: Mapping[int, Paths], others: Mapping[int, list[int]], side: int, rows: np.ndarray
-    ) -> tuple[float, np.ndarray, Decision | None]:
+    def _scored(self, rows: np.ndarray, prediction: np.ndarray) -> tuple[float, np.ndarray, Decision | None]:
         """Return the score of one side, those of resampled rows, and its rule from predictions to labels."""
-        prediction = np.full((self.train.n_rows, self.train.task.n_outputs), np.nan)
-        for fold, decisive in others.items():
-            held_out = self.folds.splits[0][fold][1]
-            prediction[held_out] = paths[fold][side].predict(_median(paths, decisive, side))
         judged = self.judged.take(rows)
-        on_scale = self.train.task.to_target_scale(prediction[rows])
+        on_scale = self.train.task.to_target_scale(prediction)
         decided, _, decision = decide(judged, on_scale, rows, self.folds, self.config.decision)
         score, bootstrap = judged.score(decided), judged.bootstrap(decided, self._seed("bootstrap"))
         judged.refuse_undefined(score, bootstrap)

@@ -10,13 +10,15 @@ loss of the law itself, which knows no label, is taken off first: a difference o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
+
+from stackfeat.pipeline.distil import opened
 
 N_REDRAWS = 200
 LIMIT = 3.0
@@ -99,8 +101,13 @@ def advantages(
     return table.assign(z=table["advantage"] / table["se"])
 
 
-def of_stack(arena: Any, levels: Mapping[str, Any], law: Law, **others: Any) -> Any:
-    """Return a function that runs a stack on labels, and gives the out-of-fold predictions of its members."""
+def of_stack(
+    arena: Any, levels: Mapping[str, Any], law: Law, students: Sequence[str] = (), **others: Any
+) -> Any:
+    """Return a function that runs a stack on labels, and gives the out-of-fold predictions of its members.
+
+    ``students`` of the submitted member, and their controls, are fitted beside them.
+    """
 
     def predict(frame: pd.DataFrame, draw: int) -> dict[str, np.ndarray]:
         frame = frame.assign(id=[f"r{i}" for i in range(len(frame))])
@@ -108,6 +115,12 @@ def of_stack(arena: Any, levels: Mapping[str, Any], law: Law, **others: Any) -> 
         # Folds by class would depend on the labels.
         options = {"task": law.task, "metric": metric, "seed": draw, "folds": {"kind": "kfold", "n": 3}}
         ran = arena.run(levels, frame, **{**options, **others})
-        return {member: ran.oof(member).loc[frame["id"]].to_numpy() for member in ran.members}
+        found = {member: ran.oof(member).loc[frame["id"]].to_numpy() for member in ran.members}
+        for student in students:
+            with opened(ran.result.folder, student) as school:
+                rows, one, control = school.out_of_fold(school.paths())
+                assert (school.train.ids == frame["id"]).all() and len(rows) == len(frame)
+            found |= {f"student {student}": one, f"control {student}": control}
+        return found
 
     return predict

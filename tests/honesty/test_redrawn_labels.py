@@ -13,6 +13,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from stackfeat.output.write import write_predictor
+from stackfeat.pipeline.learners import BoostedStudent
 from tests.honesty.redrawn import LIMIT, Law, advantages, of_stack
 
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -55,6 +57,12 @@ def kinds(law: Law, rounds: int = 15, epochs: int = 3) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save predictors, which students ask; other tests of this folder need none."""
+    monkeypatch.setattr("stackfeat.output.write.write_predictor", write_predictor)
+
+
 def check(table: pd.DataFrame) -> None:
     print(table.to_string())
     wrong = table[table["z"].abs() > LIMIT]
@@ -62,17 +70,24 @@ def check(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(("n_classes", "n_draws"), [(2, 2), (0, 2)], ids=["binary", "regression"])
-def test_no_kind_knows_labels_of_its_own_rows(arena: Any, n_classes: int, n_draws: int) -> None:
+@pytest.mark.usefixtures("saved")
+def test_no_kind_knows_labels_of_its_own_rows(
+    arena: Any, n_classes: int, n_draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackfeat.pipeline.distil.FEWEST_SOFT", 200)
+    monkeypatch.setattr(BoostedStudent, "params", {"learning_rate": 0.3, "num_leaves": 7})
     law = built_in(n_classes)
-    check(advantages(law, of_stack(arena, kinds(law), law), n_draws))
+    check(advantages(law, of_stack(arena, kinds(law), law, ["lightgbm"]), n_draws))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("saved")
 @pytest.mark.parametrize("n_classes", [2, 3, 0], ids=["binary", "multiclass", "regression"])
 def test_no_kind_knows_labels_of_its_own_rows_over_twenty_draws(arena: Any, n_classes: int) -> None:
     law = built_in(n_classes)
-    check(advantages(law, of_stack(arena, kinds(law, rounds=40, epochs=10), law), n_draws=20))
+    levels = kinds(law, rounds=40, epochs=10)
+    check(advantages(law, of_stack(arena, levels, law, ["lightgbm", "mlp"]), n_draws=20))
 
 
 @pytest.mark.slow

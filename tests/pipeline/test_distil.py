@@ -64,7 +64,7 @@ def test_no_label_of_a_fold_reaches_what_its_student_says_of_it(student: str, tm
     said, others = [], []
     for project in runs:
         with opened(project.run_folder, student) as school:
-            paths = school._paths()
+            paths = school.paths()
             # The test rows are labelled, and learnt from, in the same way.
             said.append([side.predict(3) for side in paths[1]])
             others.append(paths[0][0].predict(3))
@@ -183,7 +183,7 @@ def test_a_student_that_is_not_ahead_is_not_written_and_the_numbers_say_why(
 
 def test_the_gap_is_that_of_the_predictions_and_rounds_come_from_the_other_folds(quick: Project) -> None:
     with opened(quick.run_folder, "lightgbm") as school:
-        paths, found = school._paths(), school.judge()
+        paths, found = school.paths(), school.judge()
         task, y = school.train.task, school.train.labels
         losses = []
         for side in (0, 1):
