@@ -547,7 +547,8 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
     limit = None if wishes.limit is None else parse_seconds(wishes.limit)
     template = Path(__file__).with_name("first_config.yaml.jinja").read_text("utf-8")
     task, table = task_class(draft.task), _table(draft)
-    choice = Portfolio.load().chosen(wishes.preset, table, limit)
+    # What nets of arrays cost is not known, so a limit buys no more assignments of folds.
+    choice = Portfolio.load().chosen(wishes.preset, table, limit if draft.arrays is None else None)
     return environment.from_string(template).render(
         name=name,
         target=target,

@@ -54,6 +54,16 @@ def test_an_array_is_read_by_nets_of_its_kind(
     assert len(found) == len(config.levels["base"]) and (len(found) == 1) == (preset == "quick")
 
 
+def test_a_long_limit_does_not_repeat_nets_of_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", id=np.arange(N), y=np.arange(N) % 3, data=draw(12, 12, dtype="uint8"))
+    repeats = []
+    for limit in (None, "2h"):
+        text = scaffold_config(tmp_path / "train.npz", "y", wishes=Wishes(preset="best", limit=limit))
+        (tmp_path / "config.yaml").write_text(text)
+        repeats.append(load_config(tmp_path / "config.yaml").config.folds.repeats)
+    assert repeats[0] == repeats[1]
+
+
 def test_lengths_groups_and_columns_beside_an_array_are_found(tmp_path: Path) -> None:
     lengths, ages = 1 + np.arange(N) % 9, 20 + np.arange(N) % 17
     config = config_of(tmp_path, X=draw(9, 2), length=lengths, patient=np.arange(N) // 4, age=ages)
