@@ -43,8 +43,8 @@ MOST_TAPPED_ROWS = 50_000
 COSTLY_CLASSES, MOST_READ, MOST_READ_OF_MANY_ROWS = 10, 5, 3
 """From so many classes on the linear meta-learner takes long: it reads so many of the first members, no features."""
 
-N_FOLDS, FOLDS_OF_MANY_CLASSES = 5, {"quick": 5, "good": 5, "best": 8}
-"""From `COSTLY_CLASSES` on losses fall fast with more rows for each fit."""
+N_FOLDS, FOLDS_OF_MANY_CLASSES, LEAST_LIMIT = 5, {"quick": 5, "good": 5, "best": 8}, 120.0
+"""From `COSTLY_CLASSES` on losses fall fast with more rows a fit; within a shorter limit members are worth more."""
 
 LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
 """From so many rows on, where values are predicted, trees read the table beside the members' predictions."""
@@ -59,6 +59,9 @@ that is left goes to more seeds in every fold. Both lower what chance does to a 
 SPENT = 2.0
 """With a limit of time, members are listed for so many times what the run has for the first level: that of two cores.
 What does not fit would keep out better members that cost more."""
+
+START_SECONDS = 5.0
+"""Of a limit, until all processes have imported what they need and read the data."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def _budget(preset: str, table: Table, limit: float | None) -> float:
     budget = PRESETS[preset] * min(max(1.0, large) * classes, MOST_AS_LARGE)
     if limit is None:
         return budget
-    most = SPENT * Deadlines.seconds_of_base(limit)
+    most = SPENT * max(0.0, Deadlines.seconds_of_base(limit) - START_SECONDS)
     return most if preset == "best" else min(budget, most)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from stackfeat.config.portfolio import (
     COSTLY_CLASSES,
     FOLDS_OF_MANY_CLASSES,
+    LEAST_LIMIT,
     N_FOLDS,
     Portfolio,
     Table,
@@ -376,7 +377,11 @@ def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
     elif draft.n_classes and draft.n_rarest < N_FOLDS:
         draft.n_folds = max(2, draft.n_rarest)
         draft.fold_reason = f"the rarest class has {draft.n_rarest} rows"
-    elif draft.n_classes >= COSTLY_CLASSES and FOLDS_OF_MANY_CLASSES[wishes.preset] > N_FOLDS:
+    elif (
+        draft.n_classes >= COSTLY_CLASSES
+        and FOLDS_OF_MANY_CLASSES[wishes.preset] > N_FOLDS
+        and (wishes.limit is None or parse_seconds(wishes.limit) >= LEAST_LIMIT)
+    ):
         draft.n_folds = FOLDS_OF_MANY_CLASSES[wishes.preset]
         draft.fold_reason = "more rows for each fit, for there are many classes to learn"
 

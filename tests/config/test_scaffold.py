@@ -155,6 +155,8 @@ def test_many_classes_get_more_folds_and_a_meta_learner_of_few_columns(tmp_path:
         for preset in ("best", "good")
     )
     assert (best.folds.n, good.folds.n) == (8, 5)
+    short = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best", limit="60s")))
+    assert short.folds.n == 5, "members count for more"
     path = write(tmp_path / "many.csv", "x,y", [f"{i % 97},c{i % 12:02d}" for i in range(3000)])
     many = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best")))
     read = tuple(f"base/{name}/proba" for name in list(many.levels["base"])[:5])
