@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
     from stackfeat.pipeline.distil import distil as distil
+    from stackfeat.pipeline.predict import load as load
     from stackfeat.pipeline.run import run as run
     from stackfeat.pipeline.students import load_student as load_student
     from stackfeat.sklearn import expected_failed_checks as expected_failed_checks
@@ -70,6 +71,7 @@ _MODULES = {
     "output.completed_run": "RunResult",
     "output.feature_files": "save_features",
     "pipeline.distil": "distil",
+    "pipeline.predict": "load",
     "pipeline.run": "run",
     "pipeline.students": "load_student",
     "sklearn": "expected_failed_checks",

@@ -99,6 +99,20 @@ class DataError(ListedError):
     exit_code = 3
 
 
+class MissingColumnsError(DataError):
+    """New rows without columns that models read.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Those that models read; a column of ids may be missing besides.
+    """
+
+    def __init__(self, problems: str | Sequence[Problem], columns: Sequence[str] = ()) -> None:
+        super().__init__(problems)
+        self.columns = tuple(columns)
+
+
 class LackError(DataError):
     """Rows that lack something, which other rows of the same file may have."""
 

@@ -19,9 +19,10 @@ from benchmarks.encodings.stack import ALIGNED, GEOMETRY, RAW
 from stackfeat.config import load_config
 from stackfeat.data.samples import load_samples
 from stackfeat.data.splits.folds import Folds
+from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import EmitRecipe, EmitView
-from stackfeat.engine.worker import fit_recipe, run_steps
+from stackfeat.engine.worker import run_steps
 from stackfeat.pipeline.run import run
 from stackfeat.seeds import derive_seed
 from stackfeat.store import Store

@@ -184,14 +184,37 @@ def predict(
     data_root: Annotated[
         list[Path] | None, typer.Option(help="A folder that the predictor's paths may lead to; repeatable.")
     ] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Write a probability of each class, whatever the metric.")
+    ] = False,
+    members: Annotated[
+        bool, typer.Option("--members", help="Also write what each member of the stack says.")
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Take a column that is not there for one without values.")
+    ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option("--isolate", help="Predict in a process of its own, with limits: RUN is a stranger's."),
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Predict later rows with the models of a run; for the test file this gives the submission."""
-    from stackfeat.pipeline.predict import predict_file
+    from stackfeat.pipeline.predict import Wanted, predict_file
 
-    roots, trusted = data_root or (), trust_code or None
+    if isolate:
+        from stackfeat.executors.isolated import run_isolated
+
+        raise typer.Exit(run_isolated([one for one in sys.argv[1:] if one != "--isolate"]))
     n_rows = predict_file(
-        run_folder, data, output, trust_code=trusted, without=without or (), data_roots=roots
+        run_folder,
+        data,
+        output,
+        trust_code=trust_code or None,
+        without=without or (),
+        data_roots=data_root or (),
+        allow_missing=allow_missing,
+        wanted=Wanted(proba, members),
     )
     typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
 

@@ -235,23 +235,32 @@ def map_parts(alignments: Mapping[str, Alignment], space: int, n_nets: int, read
     return np.hstack(mapped)
 
 
-def map_activations(entry: Entry, emitted: Entry, view: int | str) -> np.ndarray:
-    """Return other rows' activations of one fold model, or of the refit, in the common columns, float32.
+@dataclass(frozen=True)
+class Maps:
+    """A stored alignment, read: the maps of each part of a tap, and what they measured."""
 
-    Parameters
-    ----------
-    entry : Entry
-        The alignment.
-    emitted : Entry
-        The activations.
-    view : int or str
-        The fold, or ``refit``.
-    """
-    with reading(entry):
-        report = report_of(entry)
-        space = report.refit if view == "refit" else int(view)
+    report: AlignmentReport
+    alignments: Mapping[str, Alignment]
+
+    @classmethod
+    def of(cls, entry: Entry) -> Maps:
+        """Read what `alignment_arrays` and `alignment_report` gave."""
+        with reading(entry):
+            return cls(report_of(entry), load_alignments(entry))
+
+    def mapped(self, view: int | str, read: ReadArray) -> np.ndarray:
+        """Return other rows' activations of one fold model, or of the refit, in the common columns, float32.
+
+        Parameters
+        ----------
+        view : int or str
+            The fold, or ``refit``.
+        read : callable
+            Reads ``tap/PART/NET`` of the rows.
+        """
+        space = self.report.refit if view == "refit" else int(view)
         assert space is not None
-        return map_parts(load_alignments(entry), space, report.n_seeds, under(f"view{view}", emitted.array))
+        return map_parts(self.alignments, space, self.report.n_seeds, read)
 
 
 def load_alignments(entry: Entry) -> dict[str, Alignment]:

@@ -163,13 +163,16 @@ def mean_over_nets(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.asarray(np.mean(parts, axis=0, dtype=np.float32))
 
 
-def in_blocks(describe: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_columns: int) -> np.ndarray:
+def in_blocks(
+    describe: Callable[[np.ndarray, int], np.ndarray], rows: np.ndarray, n_columns: int
+) -> np.ndarray:
     """Apply `describe` to blocks of 256 rows.
 
     Parameters
     ----------
     describe : callable
-        From (256, d) to (256, n_columns).
+        From a block (256, d), and how many rows of it are real, to (256, n_columns): what stands in the rows behind
+        the real ones is not looked at.
     rows : float array of shape (n, d)
     n_columns : int
 
@@ -182,7 +185,7 @@ def in_blocks(describe: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_
         block = rows[start : start + BLOCK_ROWS]
         padded = np.zeros((BLOCK_ROWS, rows.shape[1]), dtype=rows.dtype)
         padded[: len(block)] = block
-        out[start : start + BLOCK_ROWS] = describe(padded)[: len(block)]
+        out[start : start + BLOCK_ROWS] = describe(padded, len(block))[: len(block)]
     return out
 
 

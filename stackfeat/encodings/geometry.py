@@ -116,8 +116,9 @@ class Geometry(PerFold):
         rows = checked_rows(embedding, len(self.centre))
         return in_blocks(self._describe, rows, len(self.columns))
 
-    def _describe(self, rows: np.ndarray) -> np.ndarray:
-        means, radius = self.neighbours.look_up(project(unit_rows(rows), self.searched), self.sizes)
+    def _describe(self, rows: np.ndarray, n_real: int) -> np.ndarray:
+        unit = project(unit_rows(rows), self.searched)
+        means, radius = self.neighbours.look_up(unit, self.sizes, n_real)
         radius = radius / self.units[-len(NEIGHBOURS) :]
         return np.hstack([*_STATISTICS[self.task.family].describe(self, rows - self.centre, means), radius])
 

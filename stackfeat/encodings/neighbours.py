@@ -114,7 +114,9 @@ class Neighbours:
             return sparse.csr_array((np.ones(m), (np.arange(m), self.values)), shape=(m, self.n_classes))
         return np.column_stack([self.values, self.values**2])
 
-    def look_up(self, queries: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+    def look_up(
+        self, queries: np.ndarray, sizes: tuple[int, ...], n_real: int | None = None
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """Average what the nearest rows hold.
 
         Rows equally far from the query as its k-th neighbour share the remaining places,
@@ -126,6 +128,8 @@ class Neighbours:
             Rows of length one.
         sizes : tuple of int
             Numbers of neighbours, each at most m.
+        n_real : int, optional
+            Rows that are looked up; those behind them, which fill a block up, get zeros.
 
         Returns
         -------
@@ -134,18 +138,22 @@ class Neighbours:
         radius : float64 array of shape (n, len(sizes))
             1 - cosine to the k-th neighbour.
         """
-        held = self._held()
+        held, n_real = self._held(), len(queries) if n_real is None else n_real
         parts = [
-            self._look_up(queries[start : start + QUERY_ROWS], sizes, held)
-            for start in range(0, len(queries), QUERY_ROWS)
+            self._look_up(queries[start : start + QUERY_ROWS], sizes, held, n_real - start)
+            for start in range(0, n_real, QUERY_ROWS)
         ]
         means = [np.vstack([part[0][i] for part in parts]) for i in range(len(sizes))]
-        return means, np.vstack([part[1] for part in parts])
+        radius, n_filled = np.vstack([part[1] for part in parts]), len(queries) - n_real
+        if not n_filled:
+            return means, radius
+        return [_filled(mean, n_filled) for mean in means], _filled(radius, n_filled)
 
     def _look_up(
-        self, queries: np.ndarray, sizes: tuple[int, ...], held: Any
+        self, queries: np.ndarray, sizes: tuple[int, ...], held: Any, n_real: int
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        similarity = queries @ self.reference.T
+        # The product of all of them, for it may round otherwise in another shape.
+        similarity, queries = (queries @ self.reference.T)[:n_real], queries[:n_real]
         nearest, close = self._nearest(queries, similarity, min(max(sizes) + 1, similarity.shape[1]))
         means, radius = [], []
         for k in sizes:
@@ -188,6 +196,10 @@ class Neighbours:
         cells = held + self.n_classes * np.arange(n)[:, None]
         counts = np.bincount(cells.ravel(), minlength=n * self.n_classes)
         return np.asarray(counts.reshape(n, self.n_classes) / k)
+
+
+def _filled(values: np.ndarray, n_rows: int) -> np.ndarray:
+    return np.vstack([values, np.zeros((n_rows, values.shape[1]))])
 
 
 def _top(similarity: np.ndarray, n_top: int) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ class Alignment:
             )
         whole = self.maps[space] @ self.directions / self.scales[space]
         wide = rows.astype(np.float64, copy=False)
-        return in_blocks(lambda block: (block - centre) @ whole, wide, self.n_columns)
+        return in_blocks(lambda block, _: (block - centre) @ whole, wide, self.n_columns)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything learnt, as arrays that `from_arrays` reads."""

@@ -86,7 +86,7 @@ class Relative(PerFold):
     def transform(self, embedding: np.ndarray) -> np.ndarray:
         return in_blocks(self._compare, checked_rows(embedding, len(self.centre)), len(self.anchors))
 
-    def _compare(self, rows: np.ndarray) -> np.ndarray:
+    def _compare(self, rows: np.ndarray, _n_real: int) -> np.ndarray:
         # In double precision, because a float32 product rounds a row by its place in the block.
         cosine = unit_rows(rows - self.centre).astype(np.float64) @ self.anchors.T.astype(np.float64)
         return np.asarray(np.where(cosine > 1.0 - TIE, self.nearest, cosine) - self.level)

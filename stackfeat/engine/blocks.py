@@ -17,6 +17,7 @@ import numpy as np
 from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.encodings.relative import MAX_ANCHORS, anchor_rows
+from stackfeat.engine.recipes import Place
 from stackfeat.store import Entry, EntryStore
 
 
@@ -47,11 +48,20 @@ class FeatureBlock:
         return [f"{self.name}#{j:0{width}d}" for j in range(self.oof.shape[1])]
 
 
-def read_view(store: EntryStore, place: Sequence[Any]) -> np.ndarray:
+ReadPlace = Callable[[Place], np.ndarray]
+"""From where rows stand to the rows."""
+
+
+def store_reader(store: EntryStore) -> ReadPlace:
+    """Return what reads places of a store."""
+    return lambda place: store.read(place[0]).array(place[1])
+
+
+def read_view(read: ReadPlace, place: Sequence[Any]) -> np.ndarray:
     """Return rows that stand at a place, or the mean of the rows at several places (averaging early)."""
     if isinstance(place[0], str):
-        return store.read(place[0]).array(place[1])
-    return np.asarray(mean_of_views([store.read(key).array(name) for key, name in place]))
+        return read((place[0], place[1]))
+    return np.asarray(mean_of_views([read((key, name)) for key, name in place]))
 
 
 def mean_of_views(views: Sequence[Any]) -> Any:

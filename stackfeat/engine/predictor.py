@@ -7,27 +7,28 @@ Out: predictions: each row takes the way that the run's test rows took, averaged
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stackfeat.data.samples import Samples, save_samples
+from stackfeat.data.samples import Samples
+from stackfeat.engine.fitted import load_fitted
 from stackfeat.engine.graph import graph_without
-from stackfeat.engine.jobs import Average, Averaging, Job
-from stackfeat.engine.plan import Plan, align_emit_recipes, emit_recipe_of, note_keys
-from stackfeat.engine.recipes import Recipe
-from stackfeat.engine.scoring import test_prediction, view_places
-from stackfeat.engine.wiring import Wiring, folds_used
-from stackfeat.engine.worker import load_fitted, run_steps
+from stackfeat.engine.jobs import Average, Averaging
+from stackfeat.engine.passage import Parts, Passage
+from stackfeat.engine.plan import Plan
+from stackfeat.engine.recipes import Place
+from stackfeat.engine.wiring import Wiring
 from stackfeat.errors import DataError, StackfeatError, UsageError, as_written
 from stackfeat.executors import pinned_threads
 from stackfeat.members.imported import FittedImport, missing_text
-from stackfeat.store import EntryStore, LayeredStore, MemoryStore, Store
+from stackfeat.store import EntryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
+from stackfeat.store.entry import plain_array
 from stackfeat.store.manifest import read_sealed, read_written, refuse_other_format, seal
 from stackfeat.store.store import PinnedStore
 from stackfeat.structure import checked, must, parse_json, structured
@@ -52,6 +53,8 @@ class Predictor:
         The block that is predicted.
     unsaved : mapping of str to str
         Members whose fits could not be saved, and why: what needs them predicts nothing.
+    keeps : bool
+        Whether fits stay in memory once they were read, for predictors that are asked many times.
     """
 
     plan: Plan
@@ -62,6 +65,12 @@ class Predictor:
     trust_code: bool = False
     folder: Path | None = None
     unsaved: Mapping[str, str] = field(default_factory=dict)
+    keeps: bool = False
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Its fits and maps."""
+        return Parts(self.store, self.trust_code, self.keeps)
 
     def predict(self, samples: Samples) -> np.ndarray:
         """Return averaged predictions, float64 (n_rows, n_outputs).
@@ -109,40 +118,70 @@ class Predictor:
             remedy = f"run the config again without {', '.join(sorted(needed))}, or submit a vote"
         raise StackfeatError(f"this stack cannot score later data: {reasons}; {remedy}")
 
+    def predict_members(self, samples: Samples) -> dict[str, np.ndarray]:
+        """Return what each member that predicts says, by its name: float64 (n_rows, n_outputs).
+
+        Averaged as the end is. These are all members that the predicted block is made of, and itself.
+        """
+        self.refuse_unsaved()
+        named = {node.full_name: node.prediction for node in self.plan.graph.nodes if node.prediction}
+        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+            return self._ask(samples, self._passage, named)
+
+    def load(self) -> None:
+        """Read every fit and map now, so that no prediction has to."""
+        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+            for step in self._passage.steps:
+                self.parts.of(step, self._passage.wanted)
+
     def _predict(self, samples: Samples, fold: int | None) -> np.ndarray:
+        if fold is None:
+            return self._ask(samples, self._passage, {"": self.block})[""]
+        passage = Passage.of(self.plan, self.averaging, only=fold)
+        places = [passage.plan.view_place(self.block, 0, fold, "fold")]
+        return self._ask(samples, replace(passage, places={self.block: places}), {"": self.block})[""]
+
+    @cached_property
+    def _passage(self) -> Passage:
+        return Passage.of(self.plan, self.averaging)
+
+    def _ask(self, samples: Samples, passage: Passage, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Return the averages of blocks, by what they are wanted as."""
         self._refuse_unknown(samples.ids)
-        memory = MemoryStore()
-        # A name of its own for every call: what was read under a key is remembered in a process.
-        recipe = LaterRows(call=uuid.uuid4().hex)
-        with recipe.write(memory) as writer:
-            save_samples(samples, writer)
-        plan = replace(
-            self.plan, sources=replace(self.plan.sources, test=recipe.key), emits={}, align_emits={}
-        )
-        layered = LayeredStore([memory, self.store])
+        said: dict[Place, np.ndarray] = {}
         with pinned_threads(self.plan.sources.settings.threads):
-            for steps in _emits(plan, self.averaging, fold):
-                run_steps(layered, steps, trust_code=self.trust_code)
-        places = (
-            view_places(plan, self.block, self.averaging)
-            if fold is None
-            else [plan.view_place(self.block, 0, fold, "fold")]
-        )
-        return test_prediction(layered, places, self.task, self.averaging.average)
+            for step in passage.steps:
+                arrays = self.parts.of(step, passage.wanted).asked(step, samples, said.__getitem__)
+                said |= {(step.key, name): plain_array(values, name) for name, values in arrays.items()}
+        average = self.averaging.average
+        return {
+            name: self.task.average([said[place] for place in passage.places[block]], average)
+            for name, block in wanted.items()
+        }
 
     def _refuse_unknown(self, ids: np.ndarray) -> None:
         """Raise where imported members have no prediction of some rows; what they have is looked up by id."""
-        absent: dict[str, np.ndarray] = {}
-        for (member, _, _), key in self.plan.fits.items():
-            is_needed = member in [node.full_name for node in self.plan.graph.nodes]
-            if is_needed and member not in absent and self.store.read(key).has("import.json"):
-                fitted = load_fitted(self.store, key, self.trust_code)
-                assert isinstance(fitted, FittedImport)
-                absent[member] = fitted.missing(ids)
+        absent = {member: fitted.missing(ids) for member, fitted in self._imported.items()}
         members = [member for member, missing in absent.items() if len(missing)]
         if members:
             missing = np.unique(np.concatenate([absent[member] for member in members]))
             raise DataError(missing_text(members, missing))
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether members look predictions up by the ids of rows."""
+        return bool(self._imported)
+
+    @cached_property
+    def _imported(self) -> dict[str, FittedImport]:
+        """Members whose predictions are looked up, one fit of each."""
+        needed, found = {node.full_name for node in self.plan.graph.nodes}, dict[str, FittedImport]()
+        for (member, _, _), key in self.plan.fits.items():
+            if member in needed and member not in found and self.store.read(key).has("import.json"):
+                fitted = load_fitted(self.store, key, self.trust_code)
+                assert isinstance(fitted, FittedImport)
+                found[member] = fitted
+        return found
 
     def leave_out(self, members: Sequence[str]) -> Predictor:
         """Return a predictor without some members: votes do without them, nothing else can.
@@ -162,32 +201,6 @@ class Predictor:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LaterRows(Recipe, stage="samples"):
-    """Rows that a predictor is asked about."""
-
-    call: str
-
-
-def _emits(plan: Plan, averaging: Averaging, only: int | None = None) -> Iterator[list[Recipe]]:
-    """Yield what each member and repeat emits, and note the keys in the plan; `only` one fold of the first repeat."""
-    for node in plan.graph.nodes:
-        name = node.full_name
-        for repeat in range(plan.sources.n_repeats if only is None else 1):
-            jobs = []
-            for fold in folds_used(plan, node, averaging) if only is None else [only]:
-                recipe = emit_recipe_of(plan, node, repeat, fold, plan.fits[name, repeat, fold])
-                jobs += [Job(name, repeat, fold, (recipe,))] if recipe else []
-            note_keys(plan, jobs)
-            mapped = []
-            for block, output in ((node.block(output), output) for output in node.outputs):
-                if (block, repeat) in plan.test_maps:
-                    recipes = align_emit_recipes(plan, node, output, repeat, plan.test_maps[block, repeat])
-                    mapped.append(Job(name, repeat, "all", tuple(recipes), "align", block))
-            note_keys(plan, mapped)
-            yield [step for job in (*jobs, *mapped) for step in job.steps]
-
-
 def write_hashes(folder: Path, keys: Sequence[str]) -> None:
     """Write the hash of the wiring, and that of every entry's manifest, which lists the hashes of its files."""
     models = Store(folder / MODELS, "readonly")
@@ -196,7 +209,9 @@ def write_hashes(folder: Path, keys: Sequence[str]) -> None:
     write_file(folder / HASHES, seal(value))
 
 
-def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor, dict[str, Any]]:
+def load_predictor(
+    folder: Path, *, trust_code: bool = False, keeps: bool = False
+) -> tuple[Predictor, dict[str, Any]]:
     """Read a predictor folder; return the predictor and its whole description.
 
     Every byte is verified before it is parsed: ``hashes.json`` begins with its own hash and holds that of
@@ -216,7 +231,7 @@ def load_predictor(folder: Path, *, trust_code: bool = False) -> tuple[Predictor
         must(not absent, str(folder / HASHES), "name every entry", absent[:1])
         plan = wiring.plan()
     parts = (plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder)
-    return Predictor(*parts, wiring.unsaved), described
+    return Predictor(*parts, wiring.unsaved, keeps), described
 
 
 def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:

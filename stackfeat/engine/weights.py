@@ -16,11 +16,11 @@ from scipy.special import ndtri
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.holdout import InnerSplits
+from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.judged import clusters_of
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.scoring import test_prediction, view_places
-from stackfeat.engine.worker import fit_recipe
 from stackfeat.members import make_member
 from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import BlockRows, Rows

@@ -22,12 +22,12 @@ from stackfeat.data.splits.holdout import InnerSplits
 from stackfeat.encodings import CROSS_FOLD, ENCODINGS
 from stackfeat.encodings.alignment import (
     FoldSpaces,
+    Maps,
     add_refit_space,
     align_fold_spaces,
     alignment_arrays,
     alignment_report,
     load_alignments,
-    map_activations,
     map_parts,
     under,
 )
@@ -37,11 +37,12 @@ from stackfeat.engine.blocks import (
     anchors_of,
     assemble,
     folds_of,
-    read_view,
     samples_of,
+    store_reader,
     usable_anchors,
 )
 from stackfeat.engine.extra_training import ExtraTraining
+from stackfeat.engine.fitted import Fit, emit, emit_views, fit_recipe, load_fitted
 from stackfeat.engine.jobs import EXTRA_ROWS, pack_rows, write_fitted_rows
 from stackfeat.engine.judged import clusters_of
 from stackfeat.engine.recipes import (
@@ -54,7 +55,6 @@ from stackfeat.engine.recipes import (
     MemberRecipe,
     Recipe,
     ReferenceRecipe,
-    key_of,
     read_recipe,
 )
 from stackfeat.engine.scoring import diagnose_block, score_holdout, score_member
@@ -65,11 +65,9 @@ from stackfeat.members import learns_from_rows, make_member
 from stackfeat.members.protocol import FitContext, FittedMember, Tapped
 from stackfeat.members.settings import NetSettings, Settings
 from stackfeat.meta.columns import BlockRows, Rows
-from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.registry.allowed import allowed_class, is_allowed_path
-from stackfeat.store import Entry, EntryStore, EntryWriter, Scratch, Store, reading
-from stackfeat.structure import must, plain
-from stackfeat.tasks.task import Task
+from stackfeat.store import Entry, EntryStore, EntryWriter, Scratch, Store
+from stackfeat.structure import plain
 
 if TYPE_CHECKING:
     from stackfeat.members.net import NetMember
@@ -256,7 +254,7 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
     predicted |= {} if held_out is None else {"oof": held_out}
     arrays: dict[str, np.ndarray] = {}
     for place, rows in predicted.items():
-        emitted = _emitted(fitted, block_rows(samples, recipe.raw, blocks, rows), samples.task)
+        emitted = emit(fitted, block_rows(samples, recipe.raw, blocks, rows), samples.task)
         # No fold spaces are aligned that two folds are left out of.
         arrays |= {
             f"{place}/{name}": values
@@ -277,14 +275,6 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
     if scratch is not None:
         scratch.remove()
     return fitted
-
-
-def _emitted(fitted: FittedMember, rows: Rows, task: Task) -> dict[str, np.ndarray]:
-    """Return what a member gives for rows; its predictions are seen to be ones, whatever the member is."""
-    arrays = fitted.emit(rows)
-    if task.output in arrays:
-        task.checked(arrays[task.output], "a member")
-    return arrays
 
 
 def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
@@ -319,49 +309,9 @@ def _save(fitted: FittedMember, writer: EntryWriter) -> str | None:
     return None
 
 
-def load_fitted(store: EntryStore, key: str, trust_code: bool) -> FittedMember:
-    """Return the fitted member of a stored fit.
-
-    Raises
-    ------
-    MemberError
-        If its state could not be saved.
-    """
-    entry = store.read(key)
-    problem = FitInfo.of(entry).unsaved
-    if problem:
-        raise MemberError(f"this member cannot score other rows, because its state was not saved: {problem}")
-    fit = fit_recipe(store, key)
-    with reading(entry):
-        task = Task.from_json(entry.json("task"))
-        return make_member(fit.member, trust_code).load(entry, task, fit.settings)
-
-
-def fit_recipe(store: EntryStore, key: str) -> FitRecipe:
-    """Return the recipe of a stored fit; DamagedEntryError if the entry is of something else."""
-    entry = store.read(key)
-    recipe = entry.recipe
-    with reading(entry):
-        must(key_of(recipe) == key, "its recipe", "be that of its key", key)
-        must(recipe.get("stage") == "fit", "its recipe", "be of a fit", recipe.get("stage"))
-        return FitRecipe.from_json(recipe, "its recipe")
-
-
 def _emit(store: EntryStore, recipe: EmitRecipe, fitted: FittedMember) -> Contents:
     samples = samples_of(store, recipe.samples)
-    fit = fit_recipe(store, recipe.fit)
-    described = [block for block in fit.blocks if block.name not in recipe.without]
-    arrays = {}
-    for view in recipe.views:
-        blocks = tuple(
-            BlockRows(block.name, block.kind, block.encoding, read_view(store, place))
-            for block, place in zip(described, view.blocks, strict=True)
-        )
-        raw = {name: samples.inputs[name] for name in recipe.raw}
-        rows = Rows(samples.n_rows, raw, blocks, samples.ids)
-        for name, values in _emitted(fitted, rows, samples.task).items():
-            arrays[f"view{view.fold}/{name}"] = values
-    return arrays, {}
+    return emit_views(recipe, Fit(fit_recipe(store, recipe.fit), fitted), samples, store_reader(store)), {}
 
 
 def _read_untrained(store: EntryStore, recipe: ReferenceRecipe, trust_code: bool) -> Contents:
@@ -394,8 +344,9 @@ def _align(store: EntryStore, recipe: AlignRecipe | AlignRefitRecipe, trust_code
 
 
 def _align_emit(store: EntryStore, recipe: AlignEmitRecipe, trust_code: bool) -> Contents:
-    values = map_activations(store.read(recipe.align), store.read(recipe.emit), recipe.fold)
-    return {f"view{recipe.fold}": values}, {}
+    maps, read = Maps.of(store.read(recipe.align)), store.read(recipe.emit).array
+    view = f"view{recipe.fold}"
+    return {view: maps.mapped(recipe.fold, under(view, read))}, {}
 
 
 STAGES: dict[str, Callable[[EntryStore, Any, bool], Contents]] = {

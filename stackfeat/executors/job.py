@@ -15,12 +15,13 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Protocol, Self
 
 from stackfeat.errors import MemberError
+from stackfeat.executors.shared import Shared, Undo
 from stackfeat.registry.user_code import NO_CODE, Code, importing
 
 
@@ -251,19 +252,29 @@ def _thread_pools(n_modules: int) -> Any:
     return ThreadpoolController()
 
 
-@contextmanager
-def pinned_threads(n_threads: int) -> Iterator[None]:
-    """Limit the threads of BLAS, OpenMP and torch, also of libraries that are imported inside."""
+_PINNED = Shared()
+
+
+def pinned_threads(n_threads: int) -> AbstractContextManager[None]:
+    """Limit the threads of BLAS, OpenMP and torch, also of libraries that are imported inside.
+
+    Blocks in several threads of this process may overlap: what was there before comes back with the end of the last.
+    """
+    return _PINNED.use(partial(_pin, n_threads), n_threads)
+
+
+def _pin(n_threads: int) -> Undo:
     variables = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     torch = sys.modules.get("torch")
     torch_threads = torch.get_num_threads() if torch else None
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
-    try:
-        with _thread_pools(len(sys.modules)).limit(limits=n_threads):
-            if torch:
-                torch.set_num_threads(n_threads)
-            yield
-    finally:
+    limit = _thread_pools(len(sys.modules)).limit(limits=n_threads)
+    limit.__enter__()
+    if torch:
+        torch.set_num_threads(n_threads)
+
+    def undo() -> None:
+        limit.__exit__(None, None, None)
         if torch:
             torch.set_num_threads(torch_threads)
         for name, text in variables.items():
@@ -271,6 +282,8 @@ def pinned_threads(n_threads: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = text
+
+    return undo
 
 
 def portable(error: BaseException) -> BaseException:

@@ -22,7 +22,7 @@ from stackfeat.members.protocol import FitContext
 from stackfeat.members.rounds import Rounds, find_rounds
 from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.columns import Columns, Rows, combine
-from stackfeat.meta.estimator_io import fit_estimator, predict_rows
+from stackfeat.meta.estimator_io import LightGBM, fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, is_linear
 from stackfeat.meta.gating.gated_linear import GatedLinear
@@ -190,8 +190,10 @@ class FittedEstimator:
     trust_code: bool = False
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
-        columns = combine(self.reader.base(rows), self.reader.features(rows), self.scales)
-        predictions = [predict_rows(estimator, columns, self.task) for estimator in self.estimators]
+        light = LightGBM.all_of(self.estimators) if self.reader.prepare == "trees" else None
+        base = self.reader.base(rows) if light is None else self.reader.matrix(rows)
+        columns = combine(base, self.reader.features(rows), self.scales)
+        predictions = [predict_rows(one, columns, self.task) for one in light or self.estimators]
         return {self.task.output: np.mean(predictions, axis=0)}
 
     def save(self, writer: EntryWriter) -> None:

@@ -9,7 +9,7 @@ Out: the trained nets of a fold, with their predictions; each tap encoded within
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from stackfeat.members.tap_encoders import (
     load_encoders,
     save_encoders,
     tap_arrays,
+    wanted_taps,
 )
 from stackfeat.meta.columns import Rows
 from stackfeat.nets.build import NetSpec, accepts_categories
@@ -84,7 +85,13 @@ class NetState:
 
 @dataclass(frozen=True)
 class FittedNets:
-    """The nets of one fold, one for each seed."""
+    """The nets of one fold, one for each seed.
+
+    Attributes
+    ----------
+    wanted : frozenset of str or None
+        The features that somebody reads, by the names of outputs; None: all.
+    """
 
     options: NetOptions
     task: Task
@@ -92,10 +99,16 @@ class FittedNets:
     nets: tuple[FittedNet, ...]
     encoders: tuple[Encoders, ...]
     predicts: bool = True
+    wanted: frozenset[str] | None = None
+
+    def narrowed(self, wanted: Collection[str]) -> FittedNets:
+        """Return the same nets, which emit no features but those of these outputs."""
+        return replace(self, wanted=frozenset(wanted))
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         arrays, _ = net_arrays(rows, self.prepare, self.nets[0].spec.accepts_categories)
-        reader = TapReader.of(self.options.taps())
+        taps = self.options.taps()
+        reader = TapReader.of(taps if self.wanted is None else wanted_taps(taps, self.wanted))
         if not self.predicts:
             return encode(reader.taps, self.encoders, [reader.embed(net, arrays) for net in self.nets])
         read = [reader.read(net, arrays) for net in self.nets]

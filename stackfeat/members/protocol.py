@@ -6,9 +6,9 @@ taps. Nets, estimators and votes all follow it, so there is one loop over folds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -88,6 +88,14 @@ class Tapped(Protocol):
 
     def activations(self, rows: Rows) -> dict[str, np.ndarray]:
         """Return ``tap/NAME/SEED`` for the taps whose fold spaces are aligned."""
+
+
+@runtime_checkable
+class Narrowable(Protocol):
+    """A fitted member that need not give all that it emits."""
+
+    def narrowed(self, wanted: Collection[str]) -> FittedMember:
+        """Return the same member, which emits no features but those of these outputs."""
 
 
 class Member(Protocol):

@@ -73,6 +73,12 @@ class TapReader:
         return net.embed(arrays, self.places(net, arrays))
 
 
+def wanted_taps(taps: Sequence[TapOptions], wanted: Collection[str]) -> list[TapOptions]:
+    """Return the taps that give some of these outputs, with those encodings alone."""
+    kept = {tap.key: [name for name in tap.encode if f"{tap.key}@{name}" in wanted] for tap in taps}
+    return [tap.model_copy(update={"encode": kept[tap.key]}) for tap in taps if kept[tap.key]]
+
+
 def fit_encoders(
     net: FittedNet,
     taps: Sequence[TapOptions],

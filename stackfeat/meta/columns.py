@@ -12,13 +12,14 @@ logs; a feature block divided by one scalar, a geometry block z-scored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from stackfeat.data.prepare.estimator import NoPrepare, ScaledPrepare, TreePrepare
+from stackfeat.data.prepare.plain_columns import PlainColumns, ScaledColumns, TreeColumns
 from stackfeat.data.samples import Input, Table
 from stackfeat.encodings import ENCODINGS
 from stackfeat.encodings.encoding import Encoding
@@ -28,6 +29,8 @@ from stackfeat.store import Entry, EntryWriter
 from stackfeat.tasks.task import Task
 
 PREPARERS: dict[str, Any] = {"trees": TreePrepare, "scaled": ScaledPrepare, "none": NoPrepare}
+PLAIN: dict[str, Any] = {"trees": TreeColumns, "scaled": ScaledColumns}
+"""The same columns without pandas and the checks of scikit-learn's parts, which take longer than a few rows do."""
 _N_RANK_POINTS = 1001
 
 
@@ -67,6 +70,8 @@ class Columns:
         ``rank``: reference quantiles of each prediction block.
     scales : dict
         Centre and factor of each scaled block.
+    plain : dict
+        By raw table what makes the same columns as its preparer, once it was asked for.
     """
 
     prepare: str
@@ -75,6 +80,7 @@ class Columns:
     tables: dict[str, Any]
     points: dict[str, np.ndarray]
     scales: dict[str, Scale]
+    plain: dict[str, PlainColumns] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def fit(cls, rows: Rows, task: Task, *, prepare: str, read_as: str) -> Columns:
@@ -104,18 +110,31 @@ class Columns:
 
     def base(self, rows: Rows) -> Any:
         """Return raw columns and predictions: a DataFrame with raw tables for trees, else a float array."""
+        if self.prepare == "scaled":
+            return self.matrix(rows)
         parts = [self.tables[name].transform(table) for name, table in rows.inputs.items()]
-        predictions = [
-            self._scaled(block, self._read(block)) for block in rows.blocks if block.kind == "prediction"
-        ]
-        if self.prepare == "scaled" or not parts:
-            arrays = [np.asarray(part, dtype=np.float64) for part in (*parts, *predictions)]
-            return np.hstack(arrays) if arrays else np.zeros((rows.n_rows, 0))
+        predictions = self._predictions(rows)
+        if not parts:
+            return np.hstack(predictions) if predictions else np.zeros((rows.n_rows, 0))
         frames = [part.add_prefix(f"t{i}_") if len(parts) > 1 else part for i, part in enumerate(parts)]
         if predictions:
             values = np.hstack(predictions)
             frames.append(pd.DataFrame(values, columns=[f"p{i}" for i in range(values.shape[1])]))
         return pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1)
+
+    def matrix(self, rows: Rows) -> np.ndarray:
+        """Return what `base` does as a float64 array; categories are their numbers, NaN where missing."""
+        parts = [np.zeros((rows.n_rows, 0))]
+        for name, table in rows.inputs.items():
+            assert isinstance(table, Table)
+            if name not in self.plain:
+                self.plain[name] = PLAIN[self.prepare].of(self.tables[name], table)
+            parts.append(self.plain[name].transform(table))
+        return np.hstack([*parts, *self._predictions(rows)])
+
+    def _predictions(self, rows: Rows) -> list[np.ndarray]:
+        predictions = [block for block in rows.blocks if block.kind == "prediction"]
+        return [np.asarray(self._scaled(block, self._read(block)), np.float64) for block in predictions]
 
     def votes(self, rows: Rows, n_columns: int) -> dict[str, np.ndarray]:
         """Return by block the coefficients of an array `base` of n_columns that give its prediction.

@@ -7,7 +7,7 @@ Out: the fitted estimator; predictions with all classes in order; and `FitInfo`,
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,46 @@ def fit_estimator(
 def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:
     """Return what `Task.ask` gets to know from the estimator, float64 of shape (n_rows, n_outputs)."""
     return task.ask(estimator, as_taken(estimator, columns))
+
+
+_PREDICTS_OTHERWISE = ("pred_", "start_iteration", "num_iteration_predict", "predict_")
+
+
+@dataclass(frozen=True)
+class LightGBM:
+    """A fitted estimator of LightGBM that is asked with an array, in the place of a frame that it would copy twice.
+
+    Categories are their numbers, as LightGBM itself makes them of a frame whose categories are 0, 1, ...
+    """
+
+    fitted: Any
+
+    @classmethod
+    def all_of(cls, estimators: Sequence[Any]) -> list[LightGBM] | None:
+        """Return what asks them; None where one is of another kind, or predicts in a way of its own."""
+        return [cls(one) for one in estimators] if all(map(_is_plain_lightgbm, estimators)) else None
+
+    @property
+    def classes_(self) -> np.ndarray:
+        return np.asarray(self.fitted.classes_)
+
+    def predict(self, columns: np.ndarray) -> np.ndarray:
+        """Return values, or the probabilities of the second class or of all, as LightGBM does."""
+        return np.asarray(self.fitted.booster_.predict(columns, num_threads=self.fitted.n_jobs or 1))
+
+    def predict_proba(self, columns: np.ndarray) -> np.ndarray:
+        said = self.predict(columns)
+        return said if said.ndim > 1 else np.column_stack([1.0 - said, said])
+
+
+def _is_plain_lightgbm(estimator: Any) -> bool:
+    kind = type(estimator)
+    if kind.__module__ != "lightgbm.sklearn" or kind.__name__ not in ("LGBMClassifier", "LGBMRegressor"):
+        return False
+    # A class that all rows are of is no model.
+    return hasattr(estimator, "booster_") and not any(
+        name.startswith(_PREDICTS_OTHERWISE) for name in estimator.get_params()
+    )
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.metrics.registry import declared
 from stackfeat.output.run_file import whole_run
+from stackfeat.output.saved_predictor import FileForm
 from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.learners import LEARNERS, Learner, Lesson, Rounds
-from stackfeat.pipeline.predict import FileForm
 from stackfeat.pipeline.students import Made, Student, StudentModel
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import suggest

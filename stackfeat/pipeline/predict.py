@@ -1,4 +1,4 @@
-"""predict: new data through the saved predictor of a run, written like its submission."""
+"""predict: new data through the saved predictor of a run: as an object, or from one file to another."""
 
 from __future__ import annotations
 
@@ -6,30 +6,77 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stackfeat.config.data_checks import ROOTS_VARIABLE, Allowed, data_roots_from
 from stackfeat.data.files.packing import unpacked_name
-from stackfeat.data.files.parsing import parsing
-from stackfeat.data.options import DataOptions
-from stackfeat.data.schema.columns import Schema
-from stackfeat.data.schema.drift import TrainingSummary
-from stackfeat.data.schema.inputs import paths_named
-from stackfeat.data.schema.load import load_rows
+from stackfeat.data.schema.drift import warn_of_drift
 from stackfeat.data.schema.roles import read_ids
-from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
-from stackfeat.engine.worker import fit_recipe
-from stackfeat.errors import DataError, DataWarning, TrustError, UsageError, as_written
+from stackfeat.engine.predictor import REMEDY
+from stackfeat.errors import DataWarning, UsageError, as_written
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
-from stackfeat.output.run_file import FILE, is_own_name, whole_run
+from stackfeat.output.run_file import FILE, is_own_name
+from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.submission import Form, make_submission
-from stackfeat.pipeline.students import load_student, read_file
-from stackfeat.registry.resolve import quoted, source_hash
-from stackfeat.registry.trust import code_of_run, explaining_refusals
-from stackfeat.registry.user_code import importing
+from stackfeat.pipeline.students import Student, load_student, read_file
+from stackfeat.tasks.task import Task
+
+
+def load(
+    run: str | Path,
+    *,
+    trust_code: bool | None = None,
+    data_roots: Sequence[Path] = (),
+    without: Sequence[str] = (),
+    allow_missing: bool = False,
+) -> SavedPredictor | Student:
+    """Return the predictor of a finished run, which predicts rows of any form as often as it is asked.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a finished run; or a student's file, whose `Student` is returned.
+    trust_code : bool, optional
+        Needed where the run needed it. None: unless `stackfeat trust` remembers the config that made this
+        very folder; False: not even then.
+    data_roots : sequence of Path
+        Folders besides that of the rows that the predictor's paths of arrays and images may lead to.
+    without : sequence of str
+        Members that votes shall do without, such as imported ones that do not know the rows.
+    allow_missing : bool
+        Whether a column that is not there counts as one without values, as training would fill it.
+
+    Raises
+    ------
+    DataError
+        If there is no predictor, it is damaged, or it was written by another version.
+    StackfeatError
+        If a member could not be saved.
+
+    Examples
+    --------
+    >>> model = load("runs/pets")         # doctest: +SKIP
+    >>> model.predict_proba(frame)        # doctest: +SKIP
+    """
+    run = Path(run)
+    if run.is_file():
+        if without or allow_missing:
+            raise UsageError(
+                f"without and allow_missing are for runs; got a student, {run}, which is one model; leave them out"
+            )
+        return load_student(run)
+    return load_run(
+        run, trust_code=trust_code, data_roots=data_roots, without=without, allow_missing=allow_missing
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written besides ids: probabilities in the place of what is submitted, and what each member says."""
+
+    proba: bool = False
+    members: bool = False
 
 
 def predict_file(
@@ -40,6 +87,8 @@ def predict_file(
     trust_code: bool | None = None,
     without: Sequence[str] = (),
     data_roots: Sequence[Path] = (),
+    allow_missing: bool = False,
+    wanted: Wanted = Wanted(),
 ) -> int:
     """Predict the rows of a file; return how many there are.
 
@@ -50,14 +99,9 @@ def predict_file(
     data : Path
         A file with the columns of the training file; a target column is ignored.
     output : Path
-        A csv file like the submission of the run.
-    trust_code : bool, optional
-        Needed where the run needed it. None: unless `stackfeat trust` remembers the config that made this
-        very folder; False: not even then.
-    without : sequence of str
-        Members that votes shall do without, such as imported ones that do not know these rows.
-    data_roots : sequence of Path
-        Folders besides that of `data` that the predictor's paths of arrays and images may lead to.
+        A csv file like the submission of the run, unless other columns are `wanted`.
+    trust_code, without, data_roots, allow_missing
+        As in `load`.
 
     Raises
     ------
@@ -66,120 +110,80 @@ def predict_file(
     UsageError
         If the output would replace the data or a file of the run.
     """
-    _refuse_output(Path(output), Path(run_folder), Path(data))
-    if Path(run_folder).is_file():
-        return _predict_by_student(Path(run_folder), Path(data), Path(output), without)
-    code = code_of_run(Path(run_folder), trust_code)
-    with whole_run(Path(run_folder)), explaining_refusals(code):
-        predictor, values = load_predictor(Path(run_folder) / "predictor", trust_code=code.is_trusted)
-    predictor = predictor.leave_out(without) if without else predictor
-    predictor.refuse_unsaved()
-    way = FileForm.from_json(values, f"{predictor.folder}")
-    refuse_paths_outside(way.data, Path(data), data_roots, f"{predictor.folder}")
-    samples = load_rows(Path(data), way.schema, way.data, summary=way.summary)
+    data, output, run_folder = Path(data), Path(output), Path(run_folder)
+    _refuse_output(output, run_folder, data)
+    if run_folder.is_file():
+        said = _by_student(run_folder, data, without, allow_missing, wanted)
+    else:
+        model = load_run(
+            run_folder,
+            trust_code=trust_code,
+            data_roots=data_roots,
+            without=without,
+            allow_missing=allow_missing,
+            keeps=False,
+        )
+        said = _by_run(model, data, wanted)
+    # Where a link leads to: the link stays.
+    columns = said.columns(wanted)
+    write_csv(output.resolve(), tuple(columns), tuple(columns.values()))
+    return len(said.ids)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is predicted of the rows of a file."""
+
+    ids: np.ndarray
+    prediction: np.ndarray
+    decision: Decision | None
+    task: Task
+    form: Form
+    members: Mapping[str, np.ndarray]
+    where: str
+
+    def columns(self, wanted: Wanted) -> dict[str, Sequence[object] | np.ndarray]:
+        """Return the columns of the file that is written, by name."""
+        if wanted.proba:
+            if not self.task.classes:
+                raise UsageError("--proba needs classes; got a run of a regression; leave it out")
+            proba = dict(zip(self.task.columns, self.prediction.T, strict=True))
+            return {self.form.id_name: self.ids.tolist(), **proba, **self.members}
+        with as_written(self.where, REMEDY):
+            labels = None if self.decision is None else self.decision.apply(self.prediction)
+            submission = make_submission(self.ids, self.prediction, labels, self.task, self.form)
+        return {**dict(zip(submission.header, submission.columns, strict=True)), **self.members}
+
+
+def _by_run(model: SavedPredictor, data: Path, wanted: Wanted) -> Said:
+    folder, way = f"{model.predictor.folder}", model.way
+    samples, drift = model.compare(model.rows(data))
+    warn_of_drift(drift, str(data))
     if way.summary is None:
         warnings.warn(
-            f"{predictor.folder} holds no summary of the training data, as an earlier version wrote it: columns were "
+            f"{folder} holds no summary of the training data, as an earlier version wrote it: columns were "
             f"not compared with those of training; {REMEDY} to have it",
             DataWarning,
             stacklevel=2,
         )
-    if code.is_trusted and not code.is_remembered:
-        refuse_changed_code(predictor, Path(run_folder) / way.code)
-    with explaining_refusals(code), importing(code.beside(Path(run_folder) / way.code)):
-        prediction = np.asarray(predictor.task.to_target_scale(predictor.predict(samples)))
-    with as_written(f"{predictor.folder}", REMEDY):
-        labels = None if way.decision is None else way.decision.apply(prediction)
-        submission = make_submission(samples.ids, prediction, labels, predictor.task, way.form)
-    # Where a link leads to: the link stays.
-    write_csv(Path(output).resolve(), submission.header, submission.columns)
-    return samples.n_rows
+    members = dict[str, np.ndarray]()
+    if wanted.members:
+        outputs = model.member_outputs(samples)
+        prediction, members = outputs[model.submitted], model.member_columns(outputs)
+    else:
+        prediction = model.predicted(samples)
+    return Said(samples.ids, prediction, way.decision, model.predictor.task, way.form, members, folder)
 
 
-def _predict_by_student(file: Path, data: Path, output: Path, without: Sequence[str]) -> int:
-    if without:
-        raise UsageError(
-            "--without leaves members out of a stack; got a student, which is one model; drop it"
-        )
+def _by_student(file: Path, data: Path, without: Sequence[str], allow_missing: bool, wanted: Wanted) -> Said:
+    unfit = {"--without": bool(without), "--allow-missing": allow_missing, "--members": wanted.members}
+    for option in [option for option, is_given in unfit.items() if is_given]:
+        raise UsageError(f"{option} is for a stack; got a student, which is one model; drop it")
     student = load_student(file)
     frame = read_file(data, student.data)
     ids = read_ids(frame, student.schema.id, str(data))
     prediction = student.outputs(frame)
-    labels = None if student.decision is None else student.decision.apply(prediction)
-    with as_written(str(file), REMEDY):
-        submission = make_submission(ids, prediction, labels, student.schema.task, student.form)
-    write_csv(output.resolve(), submission.header, submission.columns)
-    return len(ids)
-
-
-def refuse_changed_code(predictor: Predictor, folder: Path) -> None:
-    """Raise TrustError unless the user's own code in a folder is that of the run.
-
-    Code that was agreed to and remembered is compared where it is imported.
-    """
-    for key in dict.fromkeys(predictor.plan.fits.values()):
-        fit = fit_recipe(predictor.store, key)
-        name = fit.member.get("net") or fit.member.get("estimator")
-        if fit.code is not None and isinstance(name, str) and source_hash(name, folder) != fit.code:
-            raise TrustError(
-                f"the code of a model must be as it was in the run; got {name!r} in {folder}, which is not; "
-                "put it back, or run the config again"
-            )
-
-
-@dataclass(frozen=True)
-class FileForm:
-    """How a predictor reads a file and what it writes.
-
-    Attributes
-    ----------
-    code : str
-        The folder of the user's own code, from the run folder on.
-    """
-
-    schema: Schema
-    summary: TrainingSummary | None
-    data: DataOptions
-    form: Form
-    decision: Decision | None
-    code: str
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str) -> FileForm:
-        """Return what the description of a predictor says of files.
-
-        Raises
-        ------
-        StructureError
-            If it is not made as a run makes it.
-        """
-        with as_written(where, REMEDY):
-            decision, summary = values["decision"], values.get("summary")
-            return cls(
-                Schema.from_json(values["schema"]),
-                None if summary is None else TrainingSummary.from_json(summary),
-                DataOptions(**values["data"]),
-                Form.from_json(values["form"]),
-                None if decision is None else Decision.from_json(decision),
-                str(values["code"]),
-            )
-
-
-def refuse_paths_outside(options: DataOptions, data: Path, data_roots: Sequence[Path], where: str) -> None:
-    """Raise DataError where a predictor would read files that neither lie beside the data nor were allowed.
-
-    A run keeps paths inside the folders of its user; those in a received predictor were kept by nobody.
-    """
-    allowed = Allowed(data.absolute().parent, data_roots_from(data_roots))
-    for place, path in paths_named(options, data.absolute()):
-        with parsing(f"{where}: {place}", "must be a path", REMEDY):
-            is_inside = allowed.resolve(str(path)) is not None
-        if not is_inside:
-            raise DataError(
-                f"{where}: {place}: what a predictor reads stays inside the folder of DATA ({allowed.folder}), links "
-                f"followed; got {quoted(str(path))}; move it there, or allow its folder with --data-root DIR or "
-                f"{ROOTS_VARIABLE}"
-            )
+    return Said(ids, prediction, student.decision, student.schema.task, student.form, {}, str(file))
 
 
 def _refuse_output(output: Path, run_folder: Path, data: Path) -> None:

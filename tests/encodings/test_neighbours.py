@@ -63,3 +63,18 @@ def test_few_rows_or_columns_are_searched_in_full_width():
     assert search_directions(rows, 20_000) is None
     assert search_directions(rows[:, :64], 20_001) is None
     assert search_directions(rows, 20_001).shape == (65, 64)
+
+
+def test_rows_that_only_fill_a_block_change_nothing_and_are_not_looked_up():
+    rng = np.random.default_rng(0)
+    reference = unit_rows(rng.normal(size=(300, 8)))
+    queries = unit_rows(rng.normal(size=(150, 8)))
+    for values, n_classes in ((rng.integers(0, 3, 300), 3), (rng.normal(size=300), 0)):
+        near = Neighbours(reference, values, n_classes)
+        means, radius = near.look_up(queries, (10, 30))
+        for n_real in (1, 64, 100, 150):
+            some, some_radius = near.look_up(queries, (10, 30), n_real)
+            for mean, other in zip(some, means, strict=True):
+                np.testing.assert_array_equal(mean[:n_real], other[:n_real])
+                assert not mean[n_real:].any()
+            np.testing.assert_array_equal(some_radius[:n_real], radius[:n_real])

@@ -15,6 +15,7 @@ from stackfeat.engine.blocks import (
     read_view,
     samples_of,
     spread,
+    store_reader,
     usable_anchors,
 )
 from stackfeat.store import MemoryStore
@@ -63,10 +64,10 @@ def test_several_places_are_read_as_their_mean_summed_in_double_precision() -> N
     store = MemoryStore()
     parts = [np.array([2.0**24, 1.0], np.float32), np.array([1.0, 3.0], np.float32), np.ones(2, np.float32)]
     keys = [keep_arrays(store, view=part) for part in parts]
-    found = read_view(store, tuple((key, "view") for key in keys))
+    found = read_view(store_reader(store), tuple((key, "view") for key in keys))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.float32([(2**24 + 2) / 3, 5 / 3]))
-    np.testing.assert_array_equal(read_view(store, (keys[1], "view")), parts[1])
+    np.testing.assert_array_equal(read_view(store_reader(store), (keys[1], "view")), parts[1])
 
 
 def test_rows_and_folds_are_read_once_and_a_few_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

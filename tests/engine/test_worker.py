@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.naive_bayes import GaussianNB
 
+from stackfeat.engine.fitted import fit_recipe, load_fitted
 from stackfeat.engine.jobs import read_fitted_rows, unpack_rows
 from stackfeat.engine.recipes import FitRecipe
 from stackfeat.engine.worker import (
@@ -16,8 +17,6 @@ from stackfeat.engine.worker import (
     _save,
     block_rows,
     context_of,
-    fit_recipe,
-    load_fitted,
     row_sets,
     run_steps,
 )

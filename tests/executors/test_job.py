@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -120,3 +122,22 @@ def test_never_more_than_jobs_keys_are_in_flight(tmp_path: Path, shared_loky: Ex
 def test_outcomes_can_be_pickled() -> None:
     outcome = Outcome("a", None, 1.0, {"x": 1})
     assert pickle.loads(pickle.dumps(outcome)) == outcome
+
+
+def test_threads_stay_pinned_until_the_last_of_several_users_leaves() -> None:
+    before = os.environ.get("OMP_NUM_THREADS")
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with pinned_threads(3):
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with pinned_threads(3):
+        thread.start()
+        assert inside.wait(10)
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    leave.set()
+    thread.join()
+    assert os.environ.get("OMP_NUM_THREADS") == before

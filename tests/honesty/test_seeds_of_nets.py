@@ -12,7 +12,7 @@ import pytest
 
 from stackfeat.encodings.alignment import load_alignments
 from stackfeat.engine.blocks import samples_of
-from stackfeat.engine.worker import load_fitted
+from stackfeat.engine.fitted import load_fitted
 from stackfeat.meta.columns import Rows
 
 NET: dict[str, Any] = {

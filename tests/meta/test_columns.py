@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.linear_model import Ridge
 
 from stackfeat.data.samples import Table
 from stackfeat.meta.columns import BlockRows, Columns, Rows, combine
+from stackfeat.meta.estimator_io import LightGBM
 from stackfeat.store import MemoryStore
 from stackfeat.tasks.task import Task
 from tests.meta.by_hand import centred_log_proba
@@ -137,3 +141,24 @@ def test_blocks_of_scale_zero_stay_out() -> None:
     joined = combine(base, [np.ones((2, 2)), np.ones((2, 3))], (0.0, 0.3))
     np.testing.assert_allclose(joined, [[0, 0.3, 0.3, 0.3]] * 2)
     assert combine(base, [np.ones((2, 2))], (0.0,)) is base
+
+
+@pytest.mark.parametrize("make", [LGBMClassifier, LGBMRegressor])
+def test_lightgbm_predicts_an_array_of_category_numbers_as_the_frame(make: Any) -> None:
+    given, later = rows(300), rows(77)
+    y = RNG.integers(0, 3, 300)
+    columns = Columns.fit(given, TASK, prepare="trees", read_as="auto")
+    fitted = make(n_estimators=15, min_child_samples=3, verbose=-1).fit(columns.base(given), y)
+    (light,) = LightGBM.all_of([fitted]) or ()
+    np.testing.assert_array_equal(
+        light.predict(columns.matrix(later)),
+        (fitted.predict_proba if make is LGBMClassifier else fitted.predict)(columns.base(later)),
+    )
+
+
+def test_estimators_that_predict_in_a_way_of_their_own_are_asked_as_ever() -> None:
+    X, y = np.arange(40.0).reshape(-1, 1), np.arange(40) % 2
+    assert LightGBM.all_of([LGBMClassifier(verbose=-1, pred_early_stop=True).fit(X, y)]) is None
+    assert LightGBM.all_of([Ridge().fit(X, y)]) is None
+    two = LightGBM(LGBMClassifier(n_estimators=3, min_child_samples=2, verbose=-1).fit(X, y))
+    np.testing.assert_array_equal(two.predict_proba(X), two.fitted.predict_proba(X))

@@ -30,6 +30,7 @@ from stackfeat.data.samples import (
     is_large,
 )
 from stackfeat.data.schema.columns import Schema
+from stackfeat.data.schema.given_rows import GivenRows
 from stackfeat.data.schema.roles import build_table
 from stackfeat.errors import DataError
 from stackfeat.registry.resolve import cut, quoted
@@ -49,22 +50,12 @@ def paths_named(options: DataOptions, path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def read_arrays(
-    frame: pd.DataFrame,
-    options: DataOptions,
-    path: Path | str,
-    folder: Path,
-    schemas: Mapping[str, ArraySchema] | None = None,
+    rows: GivenRows, options: DataOptions, schemas: Mapping[str, ArraySchema] | None = None
 ) -> dict[str, Read]:
     """Read the inputs that are arrays or image files.
 
     Parameters
     ----------
-    frame : DataFrame
-        Columns of the data file, a row per sample.
-    path : Path or str
-        The data file.
-    folder : Path
-        What `root` of image files is relative to.
     schemas : mapping, optional
         Those of the training file; without them this is the training file.
 
@@ -76,11 +67,13 @@ def read_arrays(
 
     def read(name: str, given: InputOptions) -> Read:
         schema = None if schemas is None else schemas[name]
-        source = InputSource(name, given, Path(path), frame)
+        source = InputSource(name, given, Path(rows.path), rows.frame, rows.arrays)
         if given.array is None:
-            return source.images(folder, schema)
-        if isinstance(path, str):
-            raise DataError(f"data.inputs.{name}: arrays need a file; got data.train: {path}; name one")
+            return source.images(rows.folder, schema)
+        if isinstance(rows.path, str) and rows.arrays is None:
+            raise DataError(
+                f"data.inputs.{name}: arrays must be in a file or a dict; got {rows.path}, which is neither"
+            )
         return source.array(schema)
 
     return read_each(options.array_inputs.items(), read)
@@ -99,12 +92,15 @@ class InputSource:
         The data file: it holds the arrays, or files of one array lie beside it.
     frame : DataFrame
         Its columns, a row per sample.
+    held : mapping of str to ndarray or None
+        Arrays that were given in memory, in the place of a file.
     """
 
     name: str
     given: InputOptions
     path: Path
     frame: pd.DataFrame
+    held: Mapping[str, np.ndarray] | None = None
 
     @property
     def where(self) -> str:
@@ -166,6 +162,10 @@ class InputSource:
     def _stored(self, array: str, option: str, *, mapped: bool | None) -> np.ndarray:
         """Return a named array: of the data file, or of a file of its own beside it."""
         what = f"data.inputs.{self.name}.{option}"
+        if self.held is not None:
+            if array not in self.held:
+                raise unknown_name(f"{self.path}: {what} must be one of the arrays", array, list(self.held))
+            return self.held[array]
         path = beside(self.path, array) if holds(array, "array") else self.path
         format_ = format_of(path)
         if format_ is None or format_.holds == "table":
@@ -182,7 +182,7 @@ class InputSource:
             return None
         if option in self.frame.columns:
             values: np.ndarray = pd.to_numeric(self.frame[option], errors="coerce").to_numpy()
-        elif holds(self.path, "arrays") or holds(option, "array"):
+        elif self.held is not None or holds(self.path, "arrays") or holds(option, "array"):
             values = self._stored(option, "lengths", mapped=False)
         else:
             raise unknown_name(f"{where} must be a column of the file", option, self.frame.columns)

@@ -24,6 +24,7 @@ from stackfeat.data.samples import ArrayInput, Samples
 from stackfeat.data.schema.column_types import RoleCells, type_columns
 from stackfeat.data.schema.columns import Schema, check_roles, input_columns
 from stackfeat.data.schema.drift import ColumnDrift, TrainingSummary, drift_lines, warn_of_drift
+from stackfeat.data.schema.given_rows import GivenRows
 from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.inputs import all_inputs, read_arrays
 from stackfeat.data.schema.number_texts import NumberTexts
@@ -40,7 +41,7 @@ from stackfeat.data.schema.roles import (
     read_weight,
 )
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
-from stackfeat.errors import DataError, DataWarning
+from stackfeat.errors import DataError, DataWarning, MissingColumnsError
 from stackfeat.registry.patterns import matches
 from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
 from stackfeat.tasks.task import Kind, task_class
@@ -246,15 +247,41 @@ def compare_rows(
     summary: TrainingSummary | None = None,
 ) -> tuple[Samples, list[ColumnDrift]]:
     """Read new data as `load_rows` does, and compare every column with the training file's."""
-    frame = read_frame(path, options, "test")
-    needed = [column.name for column in schema.columns] + ([schema.id] if schema.id is not None else [])
-    check_columns(frame, needed, schema, options, str(path))
+    return compare_given(GivenRows.of_file(path, options, folder), schema, options, summary)
+
+
+def compare_given(
+    rows: GivenRows,
+    schema: Schema,
+    options: DataOptions,
+    summary: TrainingSummary | None = None,
+    *,
+    needs_ids: bool = True,
+    fills: bool = False,
+) -> tuple[Samples, list[ColumnDrift]]:
+    """Read rows of any form as the training file was, and compare every column with it where there is a summary.
+
+    Parameters
+    ----------
+    needs_ids : bool
+        Whether a column of ids must be there; else rows are numbered.
+    fills : bool
+        Whether a column that is not there counts as one without values; else it is an error.
+    """
+    where = str(rows.path)
+    read = [column.name for column in schema.columns]
+    if fills:
+        rows = rows.filled([name for name in read if name not in rows.frame.columns])
+    frame = rows.frame
+    check_columns(
+        frame, [*read, schema.id] if needs_ids and schema.id is not None else read, schema, options, where
+    )
     if summary is not None and schema.target in frame.columns:
         for text in of_unseen(schema.task, schema.target, labels_in(frame, schema.target)):
-            warnings.warn(f"{path}: {text}", DataWarning, stacklevel=4)
-    values, drift = _read_columns(frame, schema, str(path), summary)
-    ids = read_ids(frame, schema.id, str(path))
-    arrays = read_arrays(frame, options, path, Path(path).parent if folder is None else folder, schema.arrays)
+            warnings.warn(f"{where}: {text}", DataWarning, stacklevel=4)
+    values, drift = _read_columns(frame, schema, where, summary)
+    ids = read_ids(frame, schema.id if needs_ids else None, where)
+    arrays = read_arrays(rows, options, schema.arrays)
     inputs = all_inputs(schema, values, arrays, options, len(frame))
     if summary is not None and len(frame):
         drift += summary.of_arrays({name: array for name, (array, _) in arrays.items()})
@@ -310,7 +337,7 @@ def _load_train(
     typed = type_columns(frame, names, options, where, texts)
     place, order = f"{where}: column {quoted(options.target)}", category_order(frame[options.target])
     task, label_type, y = read_target(cells.read(options.target), options, task_kind, metric, place, order)
-    arrays = read_arrays(frame, options, path, folder)
+    arrays = read_arrays(GivenRows(frame, path, folder), options)
     schema = Schema(
         task=task,
         label_type=label_type,
@@ -380,18 +407,20 @@ def check_columns(
     frame: pd.DataFrame, needed: Sequence[str], schema: Schema, options: DataOptions, where: str
 ) -> None:
     """Refuse a file without a column that is read; which of its own may be that one is said beside it."""
-    missing = [name for name in needed if name not in frame.columns]
-    if not missing:
+    absent = [name for name in needed if name not in frame.columns]
+    if not absent:
         return
     known = {*needed, schema.id, schema.target, *schema.roles.values(), *schema.left_out}
     extra = [name for name in frame.columns if name not in known]
     unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
-    only = quoted(frame.columns[0])
-    hint = f"; set data.separator if {only} holds several columns" if frame.shape[1] == 1 else ""
-    near = "".join(suggest(name, unexpected) for name in missing[:1])
-    raise DataError(
-        f"{where}: columns must be those of the training file; missing here: {name_values(missing)}; "
-        f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them.{near}".removesuffix(".")
+    hint = ""
+    if frame.shape[1] == 1:
+        hint = f"; set data.separator if {quoted(frame.columns[0])} holds several columns"
+    near = "".join(suggest(name, unexpected) for name in absent[:1])
+    raise MissingColumnsError(
+        f"{where}: columns must be those of the training file; missing here: {name_values(absent)}; "
+        f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them.{near}".removesuffix("."),
+        tuple(name for name in absent if name != schema.id),
     )
 
 

@@ -1,0 +1,325 @@
+"""The saved predictor of a run as an object: warm, and the same in several threads as in one.
+
+In:  a run folder with its ``predictor/``; rows as a DataFrame, a path or a dict of arrays.
+Out: labels, probabilities, what each member says, and what is unlike the training data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stackfeat.config.data_checks import ROOTS_VARIABLE, Allowed, data_roots_from
+from stackfeat.data.files.parsing import parsing
+from stackfeat.data.options import DataOptions
+from stackfeat.data.samples import Samples
+from stackfeat.data.schema.columns import Schema
+from stackfeat.data.schema.drift import ColumnDrift, TrainingSummary
+from stackfeat.data.schema.given_rows import GivenRows
+from stackfeat.data.schema.inputs import paths_named
+from stackfeat.data.schema.load import compare_given
+from stackfeat.engine.fitted import fit_recipe
+from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
+from stackfeat.errors import DataError, MissingColumnsError, TrustError, UsageError, as_written
+from stackfeat.metrics.decision_rule import Decision
+from stackfeat.output.run_file import whole_run
+from stackfeat.output.submission import Form
+from stackfeat.registry.resolve import quoted, source_hash
+from stackfeat.registry.trust import code_of_run, explaining_refusals
+from stackfeat.registry.user_code import Code, importing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "predictor"
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """How a predictor reads a file and what it writes.
+
+    Attributes
+    ----------
+    code : str
+        The folder of the user's own code, from the run folder on.
+    """
+
+    schema: Schema
+    summary: TrainingSummary | None
+    data: DataOptions
+    form: Form
+    decision: Decision | None
+    code: str
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str) -> FileForm:
+        """Return what the description of a predictor says of files.
+
+        Raises
+        ------
+        StructureError
+            If it is not made as a run makes it.
+        """
+        with as_written(where, REMEDY):
+            decision, summary = values["decision"], values.get("summary")
+            return cls(
+                Schema.from_json(values["schema"]),
+                None if summary is None else TrainingSummary.from_json(summary),
+                DataOptions(**values["data"]),
+                Form.from_json(values["form"]),
+                None if decision is None else Decision.from_json(decision),
+                str(values["code"]),
+            )
+
+
+def refuse_paths_outside(options: DataOptions, data: Path, data_roots: Sequence[Path], where: str) -> None:
+    """Raise DataError where a predictor would read files that neither lie beside the data nor were allowed.
+
+    A run keeps paths inside the folders of its user; those in a received predictor were kept by nobody.
+    """
+    allowed = Allowed(data.absolute().parent, data_roots_from(data_roots))
+    for place, path in paths_named(options, data.absolute()):
+        with parsing(f"{where}: {place}", "must be a path", REMEDY):
+            is_inside = allowed.resolve(str(path)) is not None
+        if not is_inside:
+            raise DataError(
+                f"{where}: {place}: what a predictor reads stays inside the folder of DATA ({allowed.folder}), links "
+                f"followed; got {quoted(str(path))}; move it there, or allow its folder with --data-root DIR or "
+                f"{ROOTS_VARIABLE}"
+            )
+
+
+def refuse_changed_code(predictor: Predictor, folder: Path) -> None:
+    """Raise TrustError unless the user's own code in a folder is that of the run.
+
+    Code that was agreed to and remembered is compared where it is imported.
+    """
+    for key in dict.fromkeys(predictor.plan.fits.values()):
+        fit = fit_recipe(predictor.store, key)
+        name = fit.member.get("net") or fit.member.get("estimator")
+        if fit.code is not None and isinstance(name, str) and source_hash(name, folder) != fit.code:
+            raise TrustError(
+                f"the code of a model must be as it was in the run; got {name!r} in {folder}, which is not; "
+                "put it back, or run the config again"
+            )
+
+
+@dataclass(frozen=True)
+class SavedPredictor:
+    """The models of a run, asked for new rows.
+
+    Its models are read when the first row is predicted, and stay in memory. Threads may share it.
+
+    Attributes
+    ----------
+    predictor : Predictor
+        The models up to the submitted member.
+    way : FileForm
+        How rows are read, and what is written of them.
+    code : Code
+        Which code of the user's own the models may import.
+    data_roots : tuple of Path
+        Folders that paths in the predictor's options may lead to besides that of the rows.
+    allow_missing : bool
+        Whether a column that is not there counts as one without values; else it is an error.
+    """
+
+    predictor: Predictor
+    way: FileForm
+    code: Code
+    data_roots: tuple[Path, ...] = ()
+    allow_missing: bool = False
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Labels in the order of `predict_proba`'s columns; empty for values."""
+        return np.asarray(self.way.schema.task.classes)
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """The columns and arrays that it reads."""
+        arrays = [given.array or given.column for given in self.way.data.array_inputs.values()]
+        return np.array([*(column.name for column in self.way.schema.columns), *arrays], dtype=object)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that predict: the submitted one, and those that it is made of."""
+        return tuple(node.full_name for node in self.predictor.plan.graph.nodes if node.prediction)
+
+    @property
+    def submitted(self) -> str:
+        """The member whose predictions these are."""
+        return self.predictor.block.rpartition("/")[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"SavedPredictor({str(self.folder)!r}, {self.submitted}, {len(self.feature_names_in_)} features)"
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, or what it was packed into."""
+        assert self.predictor.folder is not None
+        return self.predictor.folder.parent
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return labels, or values on the scale of the target, of shape (n_rows,).
+
+        Parameters
+        ----------
+        X : DataFrame, path, or dict of str to array
+            With the columns of the training file; others are not read.
+
+        Raises
+        ------
+        MissingColumnsError
+            If columns are missing.
+        DataError
+            If cells are none that training had.
+        """
+        return self.labels(self.outputs(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, float64 (n_rows, n_classes), whatever metric the run had."""
+        if not len(self.classes_):
+            raise UsageError("predict_proba needs classes; got a run of a regression; call predict")
+        return self.outputs(X)
+
+    def predict_members(self, X: Any) -> pd.DataFrame:
+        """Return what each of `members` says: a column ``MEMBER:CLASS`` for each class, ``MEMBER`` for values."""
+        import pandas as pd
+
+        rows, samples = self._read(X)
+        index = rows.frame.index if rows.arrays is None and isinstance(rows.path, str) else None
+        return pd.DataFrame(self.member_columns(self.member_outputs(samples)), index=index)
+
+    def drift(self, X: Any) -> pd.DataFrame:
+        """Compare rows with the training data, column by column.
+
+        Returns
+        -------
+        DataFrame
+            ``column``, ``kind``, ``train`` and ``now`` (what it held, and holds, in words) and ``flag``: what is off;
+            empty where nothing is.
+        """
+        import pandas as pd
+
+        if self.way.summary is None:
+            raise DataError(f"{self._where} holds no summary of the training data; {REMEDY} to have it")
+        found = self.compare(self.rows(X), needs_ids=False)[1]
+        names = ("column", "kind", "train", "now", "flag")
+        return pd.DataFrame([[getattr(one, name) for name in names] for one in found], columns=names)
+
+    def outputs(self, X: Any) -> np.ndarray:
+        """Return probabilities, or values on the scale of the target, float64 (n_rows, n_outputs)."""
+        return self.predicted(self._read(X)[1])
+
+    def labels(self, prediction: np.ndarray) -> np.ndarray:
+        """Return what is decided of predictions, as it stands in a file."""
+        task = self.predictor.task
+        decided = (
+            task.decided(prediction) if self.way.decision is None else self.way.decision.apply(prediction)
+        )
+        return task.labels_of(decided).reshape(len(prediction))
+
+    def rows(self, X: Any) -> GivenRows:
+        """Return rows of any form, not read yet."""
+        data = Path(X) if isinstance(X, str | Path) else Path("X")
+        refuse_paths_outside(self.way.data, data, self.data_roots, self._where)
+        return GivenRows.of(X, self.way.data)
+
+    def compare(self, rows: GivenRows, *, needs_ids: bool = True) -> tuple[Samples, list[ColumnDrift]]:
+        """Return rows as models read them, and each column beside that of training."""
+        return self._read_rows(rows, self.way.summary, needs_ids)
+
+    def predicted(self, samples: Samples) -> np.ndarray:
+        """Return probabilities, or values on the scale of the target, float64 (n_rows, n_outputs)."""
+        with self._importing():
+            return np.asarray(self.predictor.task.to_target_scale(self.predictor.predict(samples)))
+
+    def member_outputs(self, samples: Samples) -> dict[str, np.ndarray]:
+        """Return what each of `members` says, as `predicted`; the submitted one is the last."""
+        task = self.predictor.task
+        with self._importing():
+            said = self.predictor.predict_members(samples)
+        return {member: np.asarray(task.to_target_scale(values)) for member, values in said.items()}
+
+    def member_columns(self, said: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the columns of `predict_members`."""
+        task, found = self.predictor.task, dict[str, np.ndarray]()
+        for member, values in said.items():
+            names = [f"{member}:{label}" for label in task.columns] if task.classes else [member]
+            found |= dict(zip(names, values.T, strict=True))
+        return found
+
+    def _read(self, X: Any) -> tuple[GivenRows, Samples]:
+        rows = self.rows(X)
+        return rows, self._read_rows(rows, None, self.predictor.looks_up)[0]
+
+    def _read_rows(
+        self, rows: GivenRows, summary: TrainingSummary | None, needs_ids: bool
+    ) -> tuple[Samples, list[ColumnDrift]]:
+        schema, options, fills = self.way.schema, self.way.data, self.allow_missing
+        try:
+            return compare_given(rows, schema, options, summary, needs_ids=needs_ids, fills=fills)
+        except MissingColumnsError as error:
+            if not error.columns or fills:
+                raise
+            how = "--allow-missing (in Python load(..., allow_missing=True)) takes them for columns without values"
+            raise MissingColumnsError(f"{str(error).rstrip('.')}. {how}", error.columns) from error
+
+    @property
+    def _where(self) -> str:
+        return f"{self.predictor.folder}"
+
+    @contextmanager
+    def _importing(self) -> Iterator[None]:
+        if not self.code.is_trusted:
+            with explaining_refusals(self.code):
+                yield
+            return
+        with explaining_refusals(self.code), importing(self.code.beside(self.folder / self.way.code)):
+            yield
+
+
+def load_run(
+    run_folder: Path,
+    *,
+    trust_code: bool | None = None,
+    data_roots: Sequence[Path] = (),
+    without: Sequence[str] = (),
+    allow_missing: bool = False,
+    keeps: bool = True,
+) -> SavedPredictor:
+    """Return the predictor of a finished run.
+
+    Parameters
+    ----------
+    without : sequence of str
+        Members that votes shall do without, such as imported ones that do not know the rows.
+    keeps : bool
+        Whether models stay in memory once they were read.
+
+    Raises
+    ------
+    DataError
+        If there is no predictor, it is damaged, or it was written by another version.
+    TrustError
+        If its models need code of the user's own.
+    StackfeatError
+        If a model could not be saved.
+    """
+    code = code_of_run(run_folder, trust_code)
+    with whole_run(run_folder), explaining_refusals(code):
+        predictor, values = load_predictor(run_folder / FOLDER, trust_code=code.is_trusted, keeps=keeps)
+    predictor = predictor.leave_out(without) if without else predictor
+    predictor.refuse_unsaved()
+    way = FileForm.from_json(values, f"{predictor.folder}")
+    if code.is_trusted and not code.is_remembered:
+        refuse_changed_code(predictor, run_folder / way.code)
+    return SavedPredictor(predictor, way, code, tuple(map(Path, data_roots)), allow_missing)
