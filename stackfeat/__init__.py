@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from stackfeat.output.feature_files import save_features as save_features
     from stackfeat.pipeline.distil import distil as distil
     from stackfeat.pipeline.predict import load as load
+    from stackfeat.pipeline.fit import fit as fit
     from stackfeat.pipeline.run import run as run
     from stackfeat.pipeline.students import load_student as load_student
     from stackfeat.sklearn import expected_failed_checks as expected_failed_checks
@@ -73,6 +74,7 @@ _MODULES = {
     "pipeline.distil": "distil",
     "pipeline.predict": "load",
     "pipeline.run": "run",
+    "pipeline.fit": "fit",
     "pipeline.students": "load_student",
     "sklearn": "expected_failed_checks",
     "sklearn.nets": "NetClassifier NetRegressor",

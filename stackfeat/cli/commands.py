@@ -12,38 +12,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from stackfeat.cli.choices import PresetName, StudentName, TaskName
 from stackfeat.errors import UsageError, continued, described, machine_fault, one_line
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import console, visible_streams
-from stackfeat.tasks.task import TASKS
-
-
-class PresetName(StrEnum):
-    """Presets of first configs."""
-
-    quick = "quick"
-    good = "good"
-    best = "best"
-
-
-class StudentName(StrEnum):
-    """What learns in the place of a stack."""
-
-    lightgbm = "lightgbm"
-    mlp = "mlp"
-
-
-if TYPE_CHECKING:
-    TaskName = str
-else:
-    TaskName = StrEnum("TaskName", list(TASKS))
-
 
 app = typer.Typer(
     name="stackfeat",
@@ -84,17 +61,33 @@ def given(set_: list[str] | None, trust_code: bool, data_root: list[Path] | None
 @app.command()
 def run(
     context: typer.Context,
-    config: ConfigPath,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG|TRAIN", help="A config file (YAML), or a training file.")
+    ],
     set_: Overrides = None,
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    target: Annotated[str | None, typer.Option(help="Column of TRAIN to predict.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Beside TRAIN: file with the rows to predict.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Beside TRAIN: what decides.")] = None,
+    limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Beside TRAIN: longest that it may take, such as 10m.")
+    ] = None,
+    preset: Annotated[
+        PresetName | None, typer.Option(help="Beside TRAIN: how much is computed; default: good.")
+    ] = None,
 ) -> None:
-    """Compute what is not stored yet, and write the run folder."""
+    """Compute what is not stored yet, and write the run folder; of a training file without a config of yours."""
     from stackfeat.cli.progress import TerminalProgress, print_result
+    from stackfeat.cli.training_file import config_of
     from stackfeat.pipeline.file_checks import load_checked
 
-    loaded = load_checked(config, **given(set_, trust_code, data_root))
+    of_file = {"--target": target, "--test": test, "--metric": metric, "--limit": limit, "--preset": preset}
+    of_config = {"--set": set_, "--trust-code": trust_code, "--data-root": data_root}
+    loaded = config_of(config, of_file, of_config)
+    if loaded is None:
+        loaded = load_checked(config, **given(set_, trust_code, data_root))
     from stackfeat.pipeline.run import run as run_config
 
     quiet = quiet or is_quiet(context)

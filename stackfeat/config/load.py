@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from stackfeat.config.checks import config_findings, needs_of, with_remedy
 from stackfeat.config.data_checks import Allowed, data_roots_from
+from stackfeat.config.guessed import completed
 from stackfeat.config.overrides import apply_overrides
 from stackfeat.config.problems import NOWHERE, Finding, Places, findings_of, show
 from stackfeat.config.run_config import Key, RunConfig, value_at
@@ -58,6 +59,8 @@ class LoadedConfig:
         Which code of the user's own it may import.
     places : Places
         Where its values came from, for problems that are found later.
+    guesses : tuple of str
+        What was left out and guessed of the files, a line for each.
     """
 
     config: RunConfig
@@ -66,6 +69,7 @@ class LoadedConfig:
     lines: Mapping[str, int]
     code: Code = NO_CODE
     places: Places = NOWHERE
+    guesses: tuple[str, ...] = ()
 
     def source_hash(self, name: str) -> str | None:
         """Return the hash of the user's own source behind a name; None where it is of a known package."""
@@ -89,6 +93,7 @@ class Checked:
     folder: Path
     places: Places
     rest: RunConfig | None = None
+    guesses: tuple[str, ...] = ()
 
     def raised(self) -> RunConfig:
         """Return the config, or raise all that is wrong with it."""
@@ -142,7 +147,9 @@ def load_config(
         else:
             problems = with_remedy(checked.problems, checked.needs, path, code.why_not)
             checked = replace(checked, problems=problems)
-    return LoadedConfig(checked.raised(), path, allowed.folder, document.lines, code, checked.places)
+    return LoadedConfig(
+        checked.raised(), path, allowed.folder, document.lines, code, checked.places, checked.guesses
+    )
 
 
 def examine_config(
@@ -170,7 +177,7 @@ def config_from_dict(
     allowed = Allowed(Path(folder).absolute(), data_roots_from(data_roots), trust_code)
     checked = _checked(dict(values), overrides, Places(), allowed)
     code = Code(allowed.folder) if trust_code else NO_CODE
-    return LoadedConfig(checked.raised(), None, allowed.folder, {}, code, checked.places)
+    return LoadedConfig(checked.raised(), None, allowed.folder, {}, code, checked.places, checked.guesses)
 
 
 def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: Allowed) -> Checked:
@@ -182,11 +189,12 @@ def _checked(values: Any, overrides: Sequence[str], places: Places, allowed: All
     overridden = apply_overrides(values, overrides)
     places = replace(places, overrides=overridden.arguments)
     allowed = replace(allowed, overridden=tuple(overridden.arguments))
-    config, findings, rest = _validated(overridden.values, allowed)
+    whole = completed(overridden.values, allowed)
+    config, findings, rest = _validated(whole.values, allowed)
     problems = overridden.problems + [places.problem(finding) for finding in findings]
     only_needs = not overridden.problems and all(finding.trust for finding in findings)
-    needs = needs_of(findings, overridden.values)
-    return Checked(config, problems, needs, only_needs, allowed.folder, places, rest)
+    needs = needs_of(findings, whole.values)
+    return Checked(config, problems, needs, only_needs, allowed.folder, places, rest, whole.guesses)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -54,6 +54,8 @@ class OutputOptions(Options):
     dir: str | None = None
 
 
+SHORT = ("train", "test", "target", "sample_submission", "id", "group", "time")
+"""Options of `data` that may stand at the top level of a config."""
 MOST_MEMBERS = 500
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -314,11 +316,22 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a config file."""
     schema = RunConfig.model_json_schema(by_alias=True)
     _allow_single_values(schema)
+    _allow_left_out(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "stackfeat config",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def _allow_left_out(schema: dict[str, Any]) -> None:
+    """Let what is guessed of the files be left out in the schema too, and options of `data` stand at the top."""
+    properties, data = schema["properties"], schema["$defs"]["DataOptions"]["properties"]
+    schema["required"] = []
+    levels = properties["levels"]
+    levels["additionalProperties"] = {"anyOf": [{"const": "auto"}, levels["additionalProperties"]]}
+    properties["levels"] = {"anyOf": [{"const": "auto"}, levels], "description": levels["description"]}
+    schema["patternProperties"] = {f"^{name}$": data[name] for name in SHORT}
 
 
 def _plain(value: Any) -> Any:

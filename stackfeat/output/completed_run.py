@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +28,29 @@ from stackfeat.engine.weights import Weight
 from stackfeat.errors import UsageError
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
+from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.scores import ChoiceScore, Score
 from stackfeat.registry.resolve import suggest
-from stackfeat.store import EntryStore
+from stackfeat.store import EntryStore, safe_name
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def prediction_file(level: str, member: str) -> str:
+    """Return the name of a member's files: ``level.member.csv``, percent-encoded where needed."""
+    return f"{safe_name(f'{level}.{member}')}.csv"
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Return the predictions in a file of a run by id, the very numbers that were written; NaN where it has none."""
+    import pandas as pd
+
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    values = [[float(cell or "nan") for cell in row[1:]] for row in rows]
+    return pd.DataFrame(values, columns=header[1:], index=pd.Index([row[0] for row in rows], name=header[0]))
 
 
 @dataclass(frozen=True)
@@ -155,7 +173,7 @@ class CompletedRun:
         return np.asarray(self.task.to_target_scale(values))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """The outcome of a run.
 
@@ -189,6 +207,8 @@ class RunResult:
     warnings : list of str
     notes : list of str
         How the data files were read: what was guessed.
+    config : str
+        The config of the run, as YAML: with every option written out, or as `init` would have written it (`fit`).
     plan, store, folds, averaging
         Where `block` finds arrays; no rows and no metric, so a result is small and can be pickled.
     """
@@ -209,10 +229,48 @@ class RunResult:
     se: float = float("nan")
     optimism: float | None = None
     notes: list[str] = field(default_factory=list)
-    plan: Plan = field(repr=False)
-    store: EntryStore = field(repr=False)
-    folds: Folds = field(repr=False)
-    averaging: Averaging = field(repr=False)
+    config: str = ""
+    plan: Plan
+    store: EntryStore
+    folds: Folds
+    averaging: Averaging
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "predictor"}
+
+    def __repr__(self) -> str:
+        metric = self.leaderboard["metric"].iloc[0]
+        said = f"{self.submitted}, {metric} {self.score:.5g} ± {self.se:.2g}, {len(self.leaderboard)} members"
+        return f"RunResult({said}, {str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the verdict, warnings and the leaderboard, as notebooks show them."""
+        shown = self.leaderboard[["level", "member", "metric", "score", "se", "seconds"]]
+        table = shown.to_html(index=False, border=0, float_format="{:.5g}".format)
+        warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
+        folder = f"<p>{escape(str(self.folder))}</p>"
+        return f"<div><p>{escape(self.verdict)}</p><ul>{warnings}</ul>{table}{folder}</div>"
+
+    @cached_property
+    def predictor(self) -> SavedPredictor:
+        """The models behind the submission, for new rows; see `stackfeat.load`."""
+        return load_run(self.folder)
+
+    @property
+    def oof(self) -> pd.DataFrame:
+        """Out-of-fold predictions of all members by id: a column ``MEMBER:CLASS`` for each class, else ``MEMBER``.
+
+        NaN in rows that were never predicted.
+        """
+        import pandas as pd
+
+        found: dict[str, pd.Series] = {}
+        for level, member in zip(self.leaderboard["level"], self.leaderboard["member"], strict=True):
+            values = read_predictions(self.folder / "oof" / prediction_file(level, member))
+            is_value = list(values) == ["prediction"]
+            for name in values:
+                found[f"{level}/{member}" if is_value else f"{level}/{member}:{name}"] = values[name]
+        return pd.DataFrame(found)
 
     @property
     def exit_code(self) -> int:

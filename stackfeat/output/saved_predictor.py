@@ -253,8 +253,7 @@ class SavedPredictor:
         """Return the columns of `predict_members`."""
         task, found = self.predictor.task, dict[str, np.ndarray]()
         for member, values in said.items():
-            names = [f"{member}:{label}" for label in task.columns] if task.classes else [member]
-            found |= dict(zip(names, values.T, strict=True))
+            found |= dict(zip(task.columns_of(member), values.T, strict=True))
         return found
 
     def _read(self, X: Any) -> tuple[GivenRows, Samples]:

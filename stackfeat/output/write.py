@@ -23,13 +23,13 @@ from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
 from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
-from stackfeat.output.completed_run import CompletedRun
+from stackfeat.output.completed_run import CompletedRun, prediction_file
 from stackfeat.output.files import write_bytes, write_csv, write_json
 from stackfeat.output.run_file import SUBMISSION
 from stackfeat.output.run_folder import Draft
 from stackfeat.output.scores import Score, paired_gap
 from stackfeat.output.submission import Form, make_submission, order_like_sample
-from stackfeat.store import Store, safe_name
+from stackfeat.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def _write_predictions(draft: Draft, finished: CompletedRun) -> None:
 
 def file_name(score: Score) -> str:
     """Return the name of a member's files: ``level.member.csv``, percent-encoded where needed."""
-    return f"{safe_name(f'{score.node.level}.{score.node.name}')}.csv"
+    return prediction_file(score.node.level, score.node.name)
 
 
 def leaderboard(finished: CompletedRun) -> tuple[list[str], list[list[Any]]]:

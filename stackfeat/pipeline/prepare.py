@@ -77,7 +77,7 @@ def read_data(planner: Planner) -> DataFiles:
     from stackfeat.data.schema.roles import of_order
 
     config, recipes = planner.config, planner.recipes
-    notes, warnings = planner.read_rows(), list[str]()
+    notes, warnings = [*planner.loaded.guesses, *planner.read_rows()], list[str]()
     if config.metric not in METRICS:
         train = samples_of(planner.store, recipes.samples.key)
         y = train.task.to_target_scale(train.labels)

@@ -362,6 +362,7 @@ def write_results(
         left_out=finished.left_out,
         warnings=[*finished.warnings, *draft.set_aside],
         notes=finished.plain_notes,
+        config=dump_config(config),
         plan=finished.plan,
         store=finished.store,
         folds=finished.folds,

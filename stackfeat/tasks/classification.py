@@ -61,6 +61,9 @@ class Classification(Task):
     def columns(self) -> tuple[str, ...]:
         return tuple(str(label) for label in self.classes)
 
+    def columns_of(self, member: str) -> tuple[str, ...]:
+        return tuple(f"{member}:{label}" for label in self.columns)
+
     @property
     def described(self) -> str:
         return f"classes: {', '.join(map(one_line, self.classes))}"

@@ -145,6 +145,10 @@ class Task:
         """Names of the columns of a prediction in files."""
         raise NotImplementedError
 
+    def columns_of(self, member: str) -> tuple[str, ...]:
+        """Return the names of a member's columns beside those of others."""
+        return (member,)
+
     @property
     def described(self) -> str:
         """Classes and the one that counts, in a line for people; empty where there are none."""

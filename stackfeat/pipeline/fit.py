@@ -1,0 +1,181 @@
+"""fit: from a table and the name of its target to a run, without a config of one's own.
+
+In:  a DataFrame or a file, the column to predict, rows to predict, a metric, a limit of time.
+Out: the config that `init` would write, and the run of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stackfeat.config.guessed import guesses_of, naming
+from stackfeat.config.load import LoadedConfig, config_from_dict
+from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
+from stackfeat.config.yaml_file import parse_yaml
+from stackfeat.errors import UsageError, one_line
+from stackfeat.output.completed_run import RunResult
+from stackfeat.output.files import write_bytes
+from stackfeat.pipeline.run import run
+from stackfeat.registry.resolve import suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRESETS = ("quick", "good", "best")
+FRAMES = Path(".stackfeat") / "frames"
+"""Where frames are kept that a run was given, so that it can be repeated."""
+GROUPS = "groups"
+_NAMES = {**{f"--{name}": name for name in ("target", "metric", "limit", "test")}, "--group": "groups"}
+
+
+def fit(
+    train: Any,
+    target: str,
+    test: Any = None,
+    metric: str | None = None,
+    preset: str = "good",
+    limit: str | float | None = None,
+    groups: Any = None,
+    *,
+    name: str | None = None,
+    verbose: bool = True,
+) -> RunResult:
+    """Train a stack on a table and write its run folder: ``runs/NAME`` in the working folder.
+
+    Parameters
+    ----------
+    train : DataFrame or path
+        With the column to predict.
+    target : str
+        Column to predict.
+    test : DataFrame or path, optional
+        Rows to predict; then there is a submission.
+    metric : str, optional
+        What decides; by default the usual one of the task, which is guessed from the target.
+    preset : {"quick", "good", "best"}
+        How much is computed.
+    limit : str or float, optional
+        The longest that it may take, such as ``"10m"``, or in seconds.
+    groups : str or array, optional
+        A column whose rows stay in one fold, or with a DataFrame an array with a value for each row.
+    name : str, optional
+        Of the run; by default that of the training file, or ``fit``.
+    verbose : bool
+        Whether what was guessed is printed.
+
+    Returns
+    -------
+    RunResult
+        `config` is what `stackfeat init` would have written, with each guess and its reason.
+
+    Raises
+    ------
+    UsageError
+        If an argument makes no sense.
+    DataError
+        If the data cannot be used; names columns and rows.
+
+    Examples
+    --------
+    >>> result = fit(frame, target="price")        # doctest: +SKIP
+    >>> result.predictor.predict(more)             # doctest: +SKIP
+    """
+    if preset not in PRESETS:
+        raise UsageError(
+            f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.{suggest(str(preset), PRESETS)}"
+        )
+    if not isinstance(target, str):
+        raise UsageError(f"target must be the name of a column; got {type(target).__name__}; give a text")
+    folder = Path.cwd()
+    train, group = _with_groups(train, groups)
+    files = [
+        None if one is None else _as_file(one, role, folder)
+        for role, one in (("train", train), ("test", test))
+    ]
+    time = f"{limit:g}s" if isinstance(limit, int | float) else limit
+    wishes = Wishes(group=group, metric=metric, preset=preset, limit=time)
+    assert files[0] is not None
+    is_frame = not isinstance(train, str | Path)
+    with naming(_NAMES):
+        loaded, text = config_of_files(
+            files[0], target, files[1], None, wishes, folder, name or ("fit" if is_frame else None)
+        )
+    if verbose:
+        for line in loaded.guesses:
+            print(one_line(line))
+    return replace(run(loaded), config=text)
+
+
+def config_of_files(
+    train: Path,
+    target: str,
+    test: Path | None,
+    sample_submission: Path | None,
+    wishes: Wishes,
+    folder: Path,
+    name: str | None = None,
+) -> tuple[LoadedConfig, str]:
+    """Return the config that `init` would write for files, loaded, and its text."""
+    text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
+    overrides = [] if name is None else [f"name={name}"]
+    roots = folders_outside((train, test, sample_submission), folder)
+    loaded = config_from_dict(parse_yaml(text).values, folder, overrides=overrides, data_roots=roots)
+    return replace(loaded, guesses=guesses_of(text)), text
+
+
+def _with_groups(train: Any, groups: Any) -> tuple[Any, str | None]:
+    """Return the training data, and the column of its groups: that of a name, or a further one."""
+    if groups is None or isinstance(groups, str):
+        return train, groups
+    if isinstance(train, str | Path):
+        raise UsageError(
+            f"groups must name a column where train is a file; got {type(groups).__name__}; give the column's name"
+        )
+    values = np.asarray(groups)
+    if values.ndim != 1 or len(values) != len(train):
+        raise UsageError(
+            f"groups must have a value for each of {len(train)} rows; got shape {values.shape}; give one a row"
+        )
+    column = GROUPS
+    while column in train.columns:
+        column += "_"
+    return train.assign(**{column: values}), column
+
+
+def _as_file(given: Any, role: str, folder: Path) -> Path:
+    """Return the file of what was given; a frame is written to one whose name says what is in it."""
+    if isinstance(given, str | Path):
+        return Path(given)
+    if not (hasattr(given, "columns") and hasattr(given, "iloc")):
+        hint = "; name its columns: pd.DataFrame(X, columns=[...])" if isinstance(given, np.ndarray) else ""
+        raise UsageError(f"{role} must be a DataFrame or a path; got {type(given).__name__}{hint}")
+    frame: pd.DataFrame = given.set_axis([str(name) for name in given.columns], axis=1)
+    twice = frame.columns[frame.columns.duplicated()].unique().tolist()
+    if twice:
+        raise UsageError(f"{role}: names of columns must differ; got {twice[:5]} more than once; rename them")
+    suffix, content = _written(frame)
+    path = folder / FRAMES / f"{role}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+    if not path.is_file():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_bytes(path, content)
+    return path
+
+
+def _written(frame: pd.DataFrame) -> tuple[str, bytes]:
+    """Return a frame as a file: parquet where that can be written, else text."""
+    if importlib.util.find_spec("pyarrow") is not None:
+        from pyarrow.lib import ArrowException
+
+        try:
+            content: bytes = frame.to_parquet(index=False)
+            return ".parquet", content
+        except (ArrowException, TypeError, ValueError):
+            # Cells of several types in one column: as text, which is how a file would hold them.
+            pass
+    return ".csv", frame.to_csv(index=False).encode()

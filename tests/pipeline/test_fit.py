@@ -1,0 +1,221 @@
+"""fit, run without a config, and configs that leave members out: all are the run of what `init` writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import stackfeat as sf
+from stackfeat.errors import DataError, UsageError
+from stackfeat.pipeline import fit as module
+from tests.projects import table, write_table
+
+Project = Any
+LINEAR = {"base": {"linear": {"estimator": "sklearn.linear_model.LogisticRegression"}}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with train.csv and test.csv, in which first configs have members that take no time."""
+    write_table(tmp_path / "train.csv", table("binary", 120, 0, True, 0))
+    write_table(tmp_path / "test.csv", table("binary", 30, 600, False, 1))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the quickest members of first configs."""
+    import stackfeat.config.scaffold as scaffold
+
+    def written(preset: str, about: Any, limit: Any = None) -> Any:
+        estimator = {"estimator": "sklearn.linear_model.LogisticRegression"}
+        return iter([("linear", "a line", estimator, False)])
+
+    monkeypatch.setattr(scaffold, "written_members", written)
+    monkeypatch.setattr(scaffold, "read_by_meta", lambda *about: ["base/*/proba"])
+
+
+def config_of(run_folder: Path) -> dict[str, Any]:
+    from stackfeat.config.yaml_file import parse_yaml
+
+    values: dict[str, Any] = parse_yaml((run_folder / "config.yaml").read_text()).values
+    return values
+
+
+@pytest.mark.usefixtures("few")
+def test_files_frames_and_the_command_give_one_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_files = sf.fit("train.csv", target="label", test="test.csv", metric="roc_auc", name="files")
+    said = capsys.readouterr().out
+    assert "task: binary, guessed: two values: no and yes" in said
+    train, test = (
+        pd.read_csv("train.csv", dtype={"row_id": "str"}),
+        pd.read_csv("test.csv", dtype={"row_id": "str"}),
+    )
+    by_frames = sf.fit(train, target="label", test=test, metric="roc_auc", name="frames", verbose=False)
+    assert capsys.readouterr().out == ""
+    assert by_frames.submission is not None and by_files.submission is not None
+    assert by_frames.submission.read_bytes() == by_files.submission.read_bytes()
+    assert by_files.folder == folder / "runs" / "files"
+    assert "# guessed: two values" in by_files.config and "metric: roc_auc   # as told" in by_files.config
+    again = sf.fit(train, target="label", test=test, metric="roc_auc", name="frames", verbose=False)
+    assert again.n_computed == 0
+
+    from tests.projects import Project as Folder
+
+    ran = Folder(folder).cli(
+        "run", "train.csv", "--target", "label", "--test", "test.csv", "--metric", "roc_auc", "--limit", "10m"
+    )
+    assert ran.code == 0, ran.err
+    assert "guessed: two values" in ran.out and "jobs computed: 0" in ran.out
+    own = folder / "runs" / folder.name
+    assert (own / "submission.csv").read_bytes() == by_files.submission.read_bytes()
+    assert config_of(own)["limits"]["time"] == "10m"
+
+
+@pytest.mark.usefixtures("few")
+def test_a_result_shows_itself_and_holds_what_it_found(folder: Path) -> None:
+    result = sf.fit("train.csv", target="label", test="test.csv", verbose=False)
+    assert repr(result).startswith("RunResult(") and len(repr(result)) < 200
+    page = result._repr_html_()
+    assert "<table" in page and "linear" in page and result.submitted in page
+    proba = result.predictor.predict_proba(pd.read_csv("test.csv"))
+    assert result.submission is not None
+    np.testing.assert_array_equal(proba[:, 1], pd.read_csv(result.submission).iloc[:, 1])
+    oof = result.oof
+    assert oof.shape == (120, 2 * len(result.leaderboard)) and oof.index.name == "id"
+    assert oof.index[3] == "003" and "base/linear:yes" in oof
+    np.testing.assert_array_equal(
+        oof[["base/linear:no", "base/linear:yes"]], result.block("base/linear/proba").oof
+    )
+
+
+@pytest.mark.usefixtures("few")
+def test_groups_are_a_column_or_an_array(folder: Path) -> None:
+    frame = pd.read_csv("train.csv")
+    groups = np.arange(120) // 4
+    result = sf.fit(frame, target="label", groups=groups, verbose=False)
+    folds = pd.read_csv(result.folder / "folds.csv")
+    assert folds.groupby(groups)["fold"].nunique().eq(1).all()
+    named = sf.fit(frame.assign(owner=groups), target="label", groups="owner", verbose=False)
+    assert config_of(named.folder)["data"]["group"] == "owner"
+
+
+@pytest.mark.usefixtures("few")
+def test_a_config_of_four_lines_runs(folder: Path) -> None:
+    lines = "train: train.csv\ntest: test.csv\ntarget: label\nmetric: roc_auc\n"
+    (folder / "c.yaml").write_text(lines)
+    result = sf.run(folder / "c.yaml")
+    assert set(config_of(result.folder)["levels"]) == {"base", "meta", "final"}
+    assert any("task: binary, guessed" in note for note in result.notes)
+    assert result.submission is not None
+
+
+@pytest.mark.usefixtures("few")
+def test_the_first_level_may_be_auto_beside_others(folder: Path) -> None:
+    data = {"train": "train.csv", "target": "label", "id": "row_id", "drop": ["d"]}
+    mine = {"stack": {"estimator": "gated_linear", "inputs": ["base/*/proba"]}}
+    config = {"data": data, "task": "binary", "metric": "log_loss", "levels": {"base": "auto", "my": mine}}
+    (folder / "c.yaml").write_text(json.dumps(config))
+    result = sf.run(folder / "c.yaml", overrides=["folds.n=3"])
+    assert set(result.leaderboard["level"]) == {"base", "my"}
+    written = config_of(result.folder)
+    assert written["data"]["drop"] == ["d"] and written["folds"]["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "train: train.csv\ntarget: labl\nmetric: roc_auc\n",
+            "data.target: .*must have the column 'labl'.*label",
+        ),
+        ("train: no.csv\ntarget: label\nmetric: roc_auc\n", "data.train: there is no file 'no.csv'"),
+        ("train: ../x.csv\ntarget: label\nmetric: roc_auc\n", "paths stay inside the config's folder"),
+        (
+            "train: train.csv\ntarget: label\nmetric: auc_roc\n",
+            "metric must be one of .*roc_auc.*; got .auc_roc",
+        ),
+        (
+            "train: train.csv\ntarget: label\nlevels: {my: {a: {vote: soft, inputs: []}}, base: auto}\n",
+            "first level",
+        ),
+        ("train: train.csv\ndata: {train: train.csv, target: label}\nmetric: roc_auc\n", "train"),
+    ],
+)
+def test_a_short_config_that_is_wrong_says_where(text: str, message: str, folder: Path) -> None:
+    (folder / "c.yaml").write_text(text)
+    with pytest.raises((DataError, UsageError, sf_errors()), match=message):
+        sf.run(folder / "c.yaml")
+
+
+def sf_errors() -> Any:
+    from stackfeat.errors import ConfigError
+
+    return ConfigError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"train": "train.csv", "target": "labl"}, DataError, r"^target: .*'labl'.*[Dd]id you mean 'label'"),
+        ({"train": "train.csv", "target": "label", "preset": "god"}, UsageError, r"preset must be.*good"),
+        (
+            {"train": np.zeros((2, 2)), "target": "y"},
+            UsageError,
+            r"train must be a DataFrame or a path; got ndarray",
+        ),
+        (
+            {"train": "train.csv", "target": ["label"]},
+            UsageError,
+            r"target must be the name of a column; got list",
+        ),
+        ({"train": "train.csv", "target": "label", "limit": "soon"}, UsageError, r"^limit must be a time"),
+        (
+            {"train": "train.csv", "target": "label", "groups": [1, 2]},
+            UsageError,
+            r"groups must name a column",
+        ),
+        ({"train": "train.csv", "target": "label", "metric": "auc"}, Exception, r"roc_auc"),
+    ],
+)
+def test_a_call_that_makes_no_sense_says_why(
+    arguments: dict[str, Any], error: Any, message: str, folder: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        sf.fit(**arguments)
+
+
+def test_groups_of_another_length_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"groups must have a value for each of 120 rows; got shape \(3,\)"):
+        sf.fit(pd.read_csv("train.csv"), target="label", groups=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "train.csv"], "--target"),
+        (["run", "c.yaml", "--target", "label"], "--target is for a training file"),
+        (["run", "train.csv", "--target", "label", "--set", "seed=1"], "--set is for a config"),
+    ],
+)
+def test_options_of_a_file_and_of_a_config_are_kept_apart(
+    arguments: list[str], message: str, folder: Path
+) -> None:
+    from tests.projects import Project as Folder
+
+    (folder / "c.yaml").write_text("name: x\n")
+    said = Folder(folder).cli(*arguments)
+    assert said.code == 2 and message in said.err
+
+
+def test_a_frame_of_mixed_cells_is_kept_as_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame({"a": [1, "x", None], "y": [0, 1, 0]})
+    path = module._as_file(frame, "train", folder)
+    assert path.suffix == ".csv" and path.parent == folder / ".stackfeat" / "frames"
+    assert module._as_file(frame, "train", folder) == path
