@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from stackfeat.layers.taps.tap import Tap as Tap
     from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
+    from stackfeat.pipeline.blend import blend as blend
     from stackfeat.pipeline.distil import distil as distil
-    from stackfeat.pipeline.predict import load as load
     from stackfeat.pipeline.fit import fit as fit
+    from stackfeat.pipeline.predict import load as load
     from stackfeat.pipeline.run import run as run
     from stackfeat.pipeline.students import load_student as load_student
     from stackfeat.sklearn import expected_failed_checks as expected_failed_checks
@@ -71,10 +72,11 @@ _MODULES = {
     "layers.taps.tap": "Tap",
     "output.completed_run": "RunResult",
     "output.feature_files": "save_features",
+    "pipeline.blend": "blend",
     "pipeline.distil": "distil",
+    "pipeline.fit": "fit",
     "pipeline.predict": "load",
     "pipeline.run": "run",
-    "pipeline.fit": "fit",
     "pipeline.students": "load_student",
     "sklearn": "expected_failed_checks",
     "sklearn.nets": "NetClassifier NetRegressor",
