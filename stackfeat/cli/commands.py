@@ -213,6 +213,18 @@ def predict(
 
 
 @app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("model.zip"),
+) -> None:
+    """Write the predictor of a run as one file, for another machine."""
+    from stackfeat.output.packed_predictor import pack_predictor
+
+    n_bytes = pack_predictor(run_folder, output)
+    typer.echo(f"wrote {one_line(output)} ({n_bytes / 1e6:.1f} MB)")
+
+
+@app.command()
 def distil(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     student: Annotated[StudentName, typer.Option(help="What learns: boosted trees, or a small net.")],

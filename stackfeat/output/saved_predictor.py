@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,8 @@ class SavedPredictor:
         Folders that paths in the predictor's options may lead to besides that of the rows.
     allow_missing : bool
         Whether a column that is not there counts as one without values; else it is an error.
+    held : object
+        What keeps the files of the models where they are, for as long as this object is there.
     """
 
     predictor: Predictor
@@ -134,6 +136,7 @@ class SavedPredictor:
     code: Code
     data_roots: tuple[Path, ...] = ()
     allow_missing: bool = False
+    held: Any = field(default=None, repr=False)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -282,7 +285,7 @@ class SavedPredictor:
             with explaining_refusals(self.code):
                 yield
             return
-        with explaining_refusals(self.code), importing(self.code.beside(self.folder / self.way.code)):
+        with explaining_refusals(self.code), importing(self.code):
             yield
 
 
@@ -294,6 +297,7 @@ def load_run(
     without: Sequence[str] = (),
     allow_missing: bool = False,
     keeps: bool = True,
+    code_folder: Path | None = None,
 ) -> SavedPredictor:
     """Return the predictor of a finished run.
 
@@ -303,6 +307,8 @@ def load_run(
         Members that votes shall do without, such as imported ones that do not know the rows.
     keeps : bool
         Whether models stay in memory once they were read.
+    code_folder : Path, optional
+        Where code of the user's own lies; by default where the run says.
 
     Raises
     ------
@@ -319,6 +325,7 @@ def load_run(
     predictor = predictor.leave_out(without) if without else predictor
     predictor.refuse_unsaved()
     way = FileForm.from_json(values, f"{predictor.folder}")
-    if code.is_trusted and not code.is_remembered:
-        refuse_changed_code(predictor, run_folder / way.code)
+    code = code.beside(run_folder / way.code if code_folder is None else code_folder)
+    if code.folder is not None and not code.is_remembered:
+        refuse_changed_code(predictor, code.folder)
     return SavedPredictor(predictor, way, code, tuple(map(Path, data_roots)), allow_missing)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from stackfeat.engine.predictor import REMEDY
 from stackfeat.errors import DataWarning, UsageError, as_written
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
+from stackfeat.output.packed_predictor import is_packed, unpack_predictor
 from stackfeat.output.run_file import FILE, is_own_name
 from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.submission import Form, make_submission
@@ -36,7 +38,8 @@ def load(
     Parameters
     ----------
     run : path
-        Folder of a finished run; or a student's file, whose `Student` is returned.
+        Folder of a finished run, or a file that `stackfeat export` wrote of one; or a student's file, whose `Student`
+        is returned.
     trust_code : bool, optional
         Needed where the run needed it. None: unless `stackfeat trust` remembers the config that made this
         very folder; False: not even then.
@@ -60,6 +63,10 @@ def load(
     >>> model.predict_proba(frame)        # doctest: +SKIP
     """
     run = Path(run)
+    if run.is_file() and is_packed(run):
+        return load_packed(
+            run, trust_code=trust_code, data_roots=data_roots, without=without, allow_missing=allow_missing
+        )
     if run.is_file():
         if without or allow_missing:
             raise UsageError(
@@ -69,6 +76,15 @@ def load(
     return load_run(
         run, trust_code=trust_code, data_roots=data_roots, without=without, allow_missing=allow_missing
     )
+
+
+def load_packed(path: Path, *, trust_code: bool | None, **options: Any) -> SavedPredictor:
+    """Return the predictor in a file that `stackfeat export` wrote; code of the user's own lies beside the file."""
+    unpacked = unpack_predictor(path)
+    model = load_run(
+        unpacked.folder, trust_code=trust_code or False, code_folder=path.absolute().parent, **options
+    )
+    return replace(model, held=unpacked)
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,7 @@ def predict_file(
     Parameters
     ----------
     run_folder : Path
-        Folder of a finished run, with its `predictor/`; or a student's file.
+        Folder of a finished run, with its `predictor/`; an exported file; or a student's file.
     data : Path
         A file with the columns of the training file; a target column is ignored.
     output : Path
@@ -112,18 +128,14 @@ def predict_file(
     """
     data, output, run_folder = Path(data), Path(output), Path(run_folder)
     _refuse_output(output, run_folder, data)
-    if run_folder.is_file():
+    options: dict[str, Any] = {"data_roots": data_roots, "without": without, "allow_missing": allow_missing}
+    options["keeps"] = False
+    if run_folder.is_file() and is_packed(run_folder):
+        said = _by_run(load_packed(run_folder, trust_code=trust_code, **options), data, wanted)
+    elif run_folder.is_file():
         said = _by_student(run_folder, data, without, allow_missing, wanted)
     else:
-        model = load_run(
-            run_folder,
-            trust_code=trust_code,
-            data_roots=data_roots,
-            without=without,
-            allow_missing=allow_missing,
-            keeps=False,
-        )
-        said = _by_run(model, data, wanted)
+        said = _by_run(load_run(run_folder, trust_code=trust_code, **options), data, wanted)
     # Where a link leads to: the link stays.
     columns = said.columns(wanted)
     write_csv(output.resolve(), tuple(columns), tuple(columns.values()))
