@@ -115,7 +115,7 @@ def _data_lines(planner: Planner) -> list[str]:
         if found.problems:
             raise DataError(found.problems)
         notes = [*found.notes, *(f"warning: {text}" for text in found.warnings)]
-    return ["data:", *(f"  {one_line(note)}" for note in notes)]
+    return ["data:", *(f"  {one_line(note)}" for note in (*planner.loaded.guesses, *notes))]
 
 
 def _groups(nodes: Sequence[Node], graph: Graph) -> Iterator[list[Node]]:

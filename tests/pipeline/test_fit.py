@@ -13,6 +13,7 @@ import pytest
 import stackfeat as sf
 from stackfeat.errors import DataError, UsageError
 from stackfeat.pipeline import fit as module
+from tests.projects import Project as Folder
 from tests.projects import table, write_table
 
 Project = Any
@@ -66,8 +67,6 @@ def test_files_frames_and_the_command_give_one_run(folder: Path, capsys: pytest.
     again = sf.fit(train, target="label", test=test, metric="roc_auc", name="frames", verbose=False)
     assert again.n_computed == 0
 
-    from tests.projects import Project as Folder
-
     ran = Folder(folder).cli(
         "run", "train.csv", "--target", "label", "--test", "test.csv", "--metric", "roc_auc", "--limit", "10m"
     )
@@ -110,6 +109,8 @@ def test_groups_are_a_column_or_an_array(folder: Path) -> None:
 def test_a_config_of_four_lines_runs(folder: Path) -> None:
     lines = "train: train.csv\ntest: test.csv\ntarget: label\nmetric: roc_auc\n"
     (folder / "c.yaml").write_text(lines)
+    checked = Folder(folder).cli("check", folder / "c.yaml")
+    assert checked.code == 0 and "task: binary, guessed: two values" in checked.out
     result = sf.run(folder / "c.yaml")
     assert set(config_of(result.folder)["levels"]) == {"base", "meta", "final"}
     assert any("task: binary, guessed" in note for note in result.notes)
@@ -207,8 +208,6 @@ def test_groups_of_another_length_are_refused(folder: Path) -> None:
 def test_options_of_a_file_and_of_a_config_are_kept_apart(
     arguments: list[str], message: str, folder: Path
 ) -> None:
-    from tests.projects import Project as Folder
-
     (folder / "c.yaml").write_text("name: x\n")
     said = Folder(folder).cli(*arguments)
     assert said.code == 2 and message in said.err
