@@ -110,6 +110,9 @@ def _data_lines(planner: Planner) -> list[str]:
         entry = planner.store.read(key)
         task = Task.from_json(entry.structure("samples", dict[str, Any])["task"])
         notes = [*([task.described] if task.described else []), *entry.structure("notes", tuple[str, ...])]
+        extra = planner.recipes.extra
+        if extra is not None and planner.store.has(extra.key):
+            notes += planner.store.read(extra.key).structure("notes", tuple[str, ...])
     else:
         found = check_files(planner.loaded)
         if found.problems:

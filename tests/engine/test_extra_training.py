@@ -20,6 +20,7 @@ from stackfeat.engine.jobs import EXTRA_ROWS, pack_rows, unpack_rows
 from stackfeat.engine.recipes import ExtraFactorRecipe
 from stackfeat.errors import ConfigError, DataError
 from stackfeat.output.provenance import read_provenance
+from stackfeat.pipeline.check import describe_plan
 from stackfeat.pipeline.prepare import make_planner, open_store
 from stackfeat.pipeline.run import run
 
@@ -159,6 +160,15 @@ def test_the_bytes_of_the_file_change_fits_and_neither_rows_nor_folds(folder: Fo
     assert before.plan().fits["base/tree", 0, 0] != after.plan().fits["base/tree", 0, 0]
     folder.config({"factor": 0.5})
     assert folder.planner().plan().fits["base/tree", 0, 0] != after.plan().fits["base/tree", 0, 0]
+
+
+def test_check_tells_how_many_there_are_before_and_after_a_run(folder: Folder) -> None:
+    loaded = load_config(folder.config({"factor": 1}, stack={"holdout": 0.2}))
+    assert "90 extra rows" in describe_plan(loaded)
+    run(loaded)
+    said = describe_plan(loaded)
+    assert "90 extra rows, which train and are never scored" in said
+    assert "of them are left out: they share an id, a group or all features with held-out rows" in said
 
 
 def test_extra_rows_that_share_something_with_held_out_rows_are_in_no_fit(folder: Folder) -> None:
