@@ -116,6 +116,10 @@ class Averaging:
     last_view: bool
     averaging: AveragingMode = "late"
 
+    def ranks_within_folds(self, is_time: bool) -> bool:
+        """Whether one pipeline, or one refit, alone predicts later rows, so that they are ranked among its own."""
+        return self.last_view or (is_time and self.averaging == "refit")
+
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
         return values

@@ -92,8 +92,7 @@ def score_jobs(plan: Plan, metric: str, decision: str, averaging: Averaging) -> 
             decision=decision,
             average=averaging.average,
             first_fold=first,
-            # Where the last pipeline alone predicts, its rows are never ranked among those of others.
-            within_folds=averaging.last_view,
+            within_folds=averaging.ranks_within_folds(plan.sources.is_time),
             seed=derive_seed(plan.sources.seed, "bootstrap"),
         )
         jobs[node.full_name] = Job(node.full_name, 0, "all", (recipe,), "score")

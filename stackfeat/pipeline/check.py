@@ -94,13 +94,17 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
             n_units += len(units)
             lines += _member_lines(group, units, missing)
             lines += [f"    {line}" for line in nets.get(group[0].full_name, ())]
-    lines.append(_JOBS)
+    lines.append(_jobs_line(sources.averaging == "refit"))
     stored = f" ({n_units - n_missing} of {n_units} are stored)" if n_missing < n_units else ""
     lines.append(f"{n_missing} jobs to compute{stored}; results go to {one_line(folder)}")
     return "\n".join(lines)
 
 
-_JOBS = "jobs: a fit for each fold and repeat; above the first level one on all rows too; an alignment for each tap"
+def _jobs_line(is_refit: bool) -> str:
+    whole = (
+        "one on all rows too (averaging: refit)" if is_refit else "above the first level one on all rows too"
+    )
+    return f"jobs: a fit for each fold and repeat; {whole}; an alignment for each tap"
 
 
 def _data_lines(planner: Planner) -> list[str]:

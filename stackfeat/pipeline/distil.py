@@ -256,7 +256,7 @@ class School:
         loss = declared(config.metric).training_loss or task.losses[0]
         learner = LEARNERS[student](task, loss, config.executor.threads_per_job)
         judged = Judged.of(train, config.metric, teacher.whole.trust_code, fold_of, folds.is_time)
-        if teacher.whole.averaging.last_view and judged.metric.ranking:
+        if teacher.whole.averaging.ranks_within_folds(folds.is_time) and judged.metric.ranking:
             judged = replace(judged, within=fold_of)
         return cls(config, train, folds, test, teacher, learner, judged, form, run, say)
 

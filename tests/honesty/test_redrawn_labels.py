@@ -80,6 +80,12 @@ def test_no_kind_knows_labels_of_its_own_rows(
     check(advantages(law, of_stack(arena, kinds(law), law, ["lightgbm"]), n_draws))
 
 
+def test_a_refit_on_all_rows_is_never_read_as_out_of_fold(arena: Any) -> None:
+    law = built_in(0)
+    levels = kinds(law)
+    check(advantages(law, of_stack(arena, levels, law, stack={"averaging": "refit"}), n_draws=1))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("saved")

@@ -10,7 +10,10 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from stackfeat.engine.blocks import assemble
+from stackfeat.audit.provenance import check_provenance
+from stackfeat.engine.blocks import assemble, samples_of
+from stackfeat.engine.jobs import read_fitted_rows, unpack_rows
+from stackfeat.output.provenance import read_provenance
 
 COLUMNS = [f"x{j}" for j in range(5)]
 KNN = {"estimator": "sklearn.neighbors.KNeighborsClassifier", "prepare": "none"}
@@ -118,3 +121,69 @@ def test_rows_of_a_later_fold_change_nothing_of_earlier_columns(arena: Any, time
 
 def oof_of(ran: Any, name: str) -> np.ndarray:
     return assemble(ran.planner.store, ran.plan.oof_places(name, 0), ran.folds, 0)[0]
+
+
+def test_a_refit_of_the_latest_rows_moves_test_rows_alone(arena: Any, timed: Any) -> None:
+    train, test = timed
+    levels = {"base": {"knn": KNN, "tree": TREE}, "meta": {"knn": {**KNN, "inputs": ["base/*/proba"]}}}
+    late, refit = (
+        arena.run(levels, train, test, data={"time": "when"}, folds={"n": 4}, stack={"averaging": mode})
+        for mode in ("late", "refit")
+    )
+    # The very same fits: not one of them, nor a score, knows that there is a refit.
+    assert late.plan.fits.items() < refit.plan.fits.items()
+    for path in sorted((late.result.folder / "oof").iterdir()):
+        assert path.read_bytes() == (refit.result.folder / "oof" / path.name).read_bytes()
+    X, y = train[COLUMNS].to_numpy(), train["y"].to_numpy()
+    oof = np.hstack([late.oof(f"base.{name}").loc[train["id"]].to_numpy() for name in ("knn", "tree")])
+    fitted = [
+        KNeighborsClassifier().fit(X, y),
+        DecisionTreeClassifier(max_depth=3, random_state=0).fit(X, y),
+    ]
+    new = np.hstack([one.predict_proba(test[COLUMNS].to_numpy()) for one in fitted])
+    known = np.isfinite(oof).all(axis=1)
+    expected = KNeighborsClassifier().fit(oof[known], y[known]).predict_proba(new)
+    np.testing.assert_allclose(refit.test("meta.knn").to_numpy(), expected, atol=1e-9)
+    assert not np.allclose(late.test("meta.knn").to_numpy(), expected)
+
+
+def test_a_refit_sees_all_rows_and_says_nothing_of_them(arena: Any, timed: Any) -> None:
+    train, test = timed
+    ran = arena.run(
+        {"base": {"knn": KNN}},
+        train,
+        test,
+        data={"time": "when"},
+        folds={"n": 4},
+        stack={"averaging": "refit"},
+    )
+    for (_, _, fold), key in ran.plan.fits.items():
+        entry = ran.planner.store.read(key)
+        packed = read_fitted_rows(entry)
+        assert packed is not None
+        seen = unpack_rows(packed, len(train))
+        last = len(train) if fold == "all" else 24 * (int(fold) + 1)
+        np.testing.assert_array_equal(seen, train["when"] < last)
+        assert any(name.startswith("oof") for name in entry.files) == (fold != "all")
+    samples = samples_of(ran.planner.store, ran.plan.sources.samples)
+    index = read_provenance(ran.result.folder)
+    found = check_provenance(ran.planner.store, index, samples, ran.folds, ran.result.folder)
+    assert not found.faults and found.n_noted == found.n_fits == 5
+
+
+@pytest.mark.parametrize("averaging", ["late", "refit"])
+def test_rows_of_several_folds_are_never_ranked_together_where_one_model_predicts_later_ones(
+    averaging: str, arena: Any, timed: Any
+) -> None:
+    train, test = timed
+    ran = arena.run(
+        {"base": {"knn": KNN}},
+        train,
+        test,
+        data={"time": "when"},
+        folds={"n": 4},
+        metric="roc_auc",
+        stack={"averaging": averaging},
+    )
+    found = ran.scores["members"]["base/knn"]
+    assert found["score"] == pytest.approx(found["fold_mean"])

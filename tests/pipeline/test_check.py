@@ -30,6 +30,22 @@ def test_deep_builds_the_nets_and_says_what_they_pass_on(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("averaging", "n_jobs", "says"),
+    [
+        ("late", 13, "above the first level one on all rows"),
+        ("refit", 16, r"one on all rows too \(averaging: refit\)"),
+    ],
+)
+def test_fits_on_all_rows_are_counted_and_said(
+    averaging: str, n_jobs: int, says: str, tmp_path: Path
+) -> None:
+    project = Files().write(tmp_path)
+    said = project.cli("check", tmp_path / "c.yaml", "--set", f"stack.averaging={averaging}")
+    assert said.code == 0 and re.search(says, said.out)
+    assert f"{n_jobs} jobs to compute" in said.out
+
+
+@pytest.mark.parametrize(
     ("option", "value", "says"),
     [
         ("emit", ["proba", "blocks.7"], r"levels\.base\.mlp\.emit: .*blocks.7"),
