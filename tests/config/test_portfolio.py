@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from stackfeat.config import portfolio as module
 from stackfeat.config.portfolio import PRESETS, Portfolio, Table
@@ -117,3 +119,23 @@ def test_names_of_estimators_follow_the_task() -> None:
     assert portfolio.options("gbm", SMALL)["estimator"] == "lightgbm.LGBMClassifier"
     assert portfolio.options("gbm", USUAL)["estimator"] == "lightgbm.LGBMRegressor"
     assert portfolio.options("linear", USUAL)["estimator"] == "sklearn.linear_model.Ridge"
+
+
+def test_boosting_that_nothing_stops_does_not_run_away_on_classes_of_a_few_rows() -> None:
+    import lightgbm
+
+    random, n_rows = np.random.default_rng(0), 6000
+    X = np.round(random.normal(size=(n_rows, 4)), 1)
+    y, rare = (X[:, 0] > 0).astype(int), random.permutation(n_rows)[:38]
+    y[rare[:30]], y[rare[30:]] = 2, 3
+    X[rare[:30], 1] += 4
+    X[rare[30:], 2] += 3
+    train = np.arange(n_rows) % 2 == 0
+    train[rare] = np.arange(38) % 2 == 0
+    given = Portfolio.load().members["gbm_few_rounds"]["params"]
+    losses = []
+    for params in (given, {**given, "min_child_weight": 1e-3}):
+        model = lightgbm.LGBMClassifier(n_jobs=1, verbose=-1, random_state=0, **params)
+        proba = model.fit(X[train], y[train]).predict_proba(X[~train])
+        losses.append(log_loss(y[~train], proba))
+    assert losses[0] < 0.025 and losses[0] < 0.7 * losses[1]
