@@ -40,8 +40,9 @@ TAPPED = {"quick": 0, "good": 1, "best": 2}
 MOST_TAPPED_ROWS = 50_000
 """On more rows none does: neighbours of that many take longer than the net."""
 
-COSTLY_CLASSES, MOST_READ, MOST_READ_OF_MANY_ROWS = 10, 5, 3
-"""From so many classes on the linear meta-learner takes long: it reads so many of the first members, no features."""
+COSTLY_CLASSES, MOST_READ = 10, {5_000: 8, 50_000: 5, None: 3}
+"""From so many classes on the linear meta-learner takes long: it reads no features, and of the first members so many
+as are said for so many rows at most."""
 
 N_FOLDS, FOLDS_OF_MANY_CLASSES, LEAST_LIMIT = 5, {"quick": 5, "good": 5, "best": 8}, 120.0
 """From `COSTLY_CLASSES` on losses fall fast with more rows a fit; within a shorter limit members are worth more."""
@@ -248,7 +249,7 @@ def read_by_meta(table: Table, choice: Choice) -> list[str]:
     """Return the patterns of blocks that the linear meta-learner reads."""
     if table.n_classes < COSTLY_CLASSES:
         return ["base/*/*"]
-    n_read = MOST_READ if table.n_rows <= MOST_TAPPED_ROWS else MOST_READ_OF_MANY_ROWS
+    n_read = next(n for most, n in MOST_READ.items() if most is None or table.n_rows <= most)
     return [f"base/{name}/{task_class(table.task).output}" for name in choice.members[:n_read]]
 
 
