@@ -121,6 +121,7 @@ class Passage:
 
 def _emits(plan: Plan, averaging: Averaging, only: int | None = None) -> Iterator[list[Any]]:
     """Yield what each member and repeat emits, and note the keys in the plan; `only` one fold of the first repeat."""
+    read = {block for node in plan.graph.nodes for block in node.blocks}
     for node in plan.graph.nodes:
         name = node.full_name
         for repeat in range(plan.sources.n_repeats if only is None else 1):
@@ -131,7 +132,7 @@ def _emits(plan: Plan, averaging: Averaging, only: int | None = None) -> Iterato
             note_keys(plan, jobs)
             mapped = []
             for block, output in ((node.block(output), output) for output in node.outputs):
-                if (block, repeat) in plan.test_maps:
+                if block in read and (block, repeat) in plan.test_maps:
                     recipes = align_emit_recipes(plan, node, output, repeat, plan.test_maps[block, repeat])
                     mapped.append(Job(name, repeat, "all", tuple(recipes), "align", block))
             note_keys(plan, mapped)

@@ -14,7 +14,7 @@ from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.schema.drift import warn_of_drift
 from stackfeat.data.schema.roles import read_ids
 from stackfeat.engine.predictor import REMEDY
-from stackfeat.errors import DataWarning, UsageError, as_written
+from stackfeat.errors import DataWarning, MissingColumnsError, UsageError, as_written
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
 from stackfeat.output.packed_predictor import is_packed, unpack_predictor
@@ -135,11 +135,22 @@ def predict_file(
     elif run_folder.is_file():
         said = _by_student(run_folder, data, without, allow_missing, wanted)
     else:
-        said = _by_run(load_run(run_folder, trust_code=trust_code, **options), data, wanted)
+        try:
+            said = _by_run(load_run(run_folder, trust_code=trust_code, **options), data, wanted)
+        except MissingColumnsError as error:
+            raise _with_cost(error, run_folder) from error
     # Where a link leads to: the link stays.
     columns = said.columns(wanted)
     write_csv(output.resolve(), tuple(columns), tuple(columns.values()))
     return len(said.ids)
+
+
+def _with_cost(error: MissingColumnsError, run_folder: Path) -> MissingColumnsError:
+    """Return the error with what it costs to go without the columns, where the run's rows are still there."""
+    from stackfeat.pipeline.missing_columns import cost_without
+
+    cost = cost_without(run_folder, error.columns) if error.columns else ""
+    return MissingColumnsError(f"{error}; {cost}" if cost else str(error), error.columns)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_no_label_of_a_fold_reaches_what_its_student_says_of_it(student: str, tm
     assert not np.array_equal(others[0], others[1])
 
 
-@pytest.mark.parametrize("member", ["meta/trees", "final/greedy"])
+@pytest.mark.parametrize("member", ["meta/trees", "final/greedy", "base/mlp"])
 def test_a_pipeline_alone_says_of_test_rows_what_the_run_stored_for_it(member: str, net: Project) -> None:
     """Through meta-learners fitted without the fold, and aligned layers of its own net, whatever the run averages."""
     result = sf.run(net.folder / "c.yaml")
