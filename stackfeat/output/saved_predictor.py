@@ -6,9 +6,10 @@ Out: labels, probabilities, what each member says, and what is unlike the traini
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,8 @@ class SavedPredictor:
         Whether a column that is not there counts as one without values; else it is an error.
     held : object
         What keeps the files of the models where they are, for as long as this object is there.
+    again : callable
+        Loads it once more: in another process, where a copy reads the models itself.
     """
 
     predictor: Predictor
@@ -137,6 +140,7 @@ class SavedPredictor:
     data_roots: tuple[Path, ...] = ()
     allow_missing: bool = False
     held: Any = field(default=None, repr=False)
+    again: Callable[[], SavedPredictor] | None = field(default=None, repr=False)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -158,6 +162,10 @@ class SavedPredictor:
     def submitted(self) -> str:
         """The member whose predictions these are."""
         return self.predictor.block.rpartition("/")[0]
+
+    def __reduce__(self) -> Any:
+        assert self.again is not None
+        return self.again, ()
 
     def __repr__(self) -> str:
         return (
@@ -328,4 +336,12 @@ def load_run(
     code = code.beside(run_folder / way.code if code_folder is None else code_folder)
     if code.folder is not None and not code.is_remembered:
         refuse_changed_code(predictor, code.folder)
-    return SavedPredictor(predictor, way, code, tuple(map(Path, data_roots)), allow_missing)
+    options: dict[str, Any] = {
+        "trust_code": trust_code,
+        "data_roots": data_roots,
+        "without": without,
+        "keeps": keeps,
+    }
+    options |= {"allow_missing": allow_missing, "code_folder": code_folder}
+    again = partial(load_run, run_folder, **options)
+    return SavedPredictor(predictor, way, code, tuple(map(Path, data_roots)), allow_missing, again=again)

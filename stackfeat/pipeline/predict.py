@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def load_packed(path: Path, *, trust_code: bool | None, **options: Any) -> Saved
     model = load_run(
         unpacked.folder, trust_code=trust_code or False, code_folder=path.absolute().parent, **options
     )
-    return replace(model, held=unpacked)
+    again = partial(load_packed, path, trust_code=trust_code, **options)
+    return replace(model, held=unpacked, again=again)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -40,6 +41,9 @@ def test_an_exported_file_predicts_the_submission_where_the_run_is_not(
     assert out.read_bytes() == wanted
     model = sf.load(packed)
     np.testing.assert_array_equal(model.predict_proba(test), read_predictions(out))
+    copy = pickle.loads(pickle.dumps(model))
+    assert copy.folder != model.folder  # type: ignore[union-attr]
+    assert copy.predict(test).tolist() == model.predict(test).tolist()
     folder = model.folder  # type: ignore[union-attr]
     assert folder.is_dir()
     del model

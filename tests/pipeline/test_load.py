@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,15 @@ def test_threads_get_what_one_gets(stack: SavedPredictor, net_run: Project) -> N
     with ThreadPoolExecutor(8) as threads:
         for one, other in zip(threads.map(stack.predict_proba, parts), alone, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_copy_in_another_process_loads_the_models_itself(stack: SavedPredictor, net_run: Project) -> None:
+    stack.predict(rows_of(net_run))
+    written = pickle.dumps(stack)
+    assert len(written) < 2000
+    again = pickle.loads(written)
+    assert not again.predictor.parts.held
+    np.testing.assert_array_equal(again.predict_proba(rows_of(net_run)), submitted(net_run))
 
 
 def test_probabilities_are_given_under_a_metric_of_labels(build: Build) -> None:
