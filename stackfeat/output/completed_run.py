@@ -28,7 +28,6 @@ from stackfeat.engine.weights import Weight
 from stackfeat.errors import UsageError
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
-from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.scores import ChoiceScore, Score
 from stackfeat.registry.resolve import suggest
 from stackfeat.store import EntryStore, safe_name
@@ -36,6 +35,8 @@ from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from stackfeat.output.saved_predictor import SavedPredictor
 
 
 def prediction_file(level: str, member: str) -> str:
@@ -254,6 +255,9 @@ class RunResult:
     @cached_property
     def predictor(self) -> SavedPredictor:
         """The models behind the submission, for new rows; see `stackfeat.load`."""
+        # Its import takes pandas, which `check` does without.
+        from stackfeat.output.saved_predictor import load_run
+
         return load_run(self.folder)
 
     @property
