@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csc_array
 
 from stackfeat.metrics.incremental_scores import CHUNK_CELLS, HALF_ULP, IncrementalScorer
 from stackfeat.tasks.task import Task
@@ -170,6 +169,9 @@ class LabelScorer(IncrementalScorer):
 
     def _add_changes(self, changes: np.ndarray, block: Block, leading: np.ndarray) -> None:
         """Add to counts (n_bins, n_candidates) what each candidate turns in some rows."""
+        # Here, because metrics are asked for their facts where SciPy is too slow to import.
+        from scipy.sparse import csc_array
+
         # Numbers, and the average's lead over them, are rounded to single precision, and so are their differences.
         slack = 16 * HALF_ULP * self.largest + SLACK * (self.size + 1)
         winners, close = block.winners(self.kept, self.task.n_outputs, slack)
