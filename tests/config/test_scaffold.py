@@ -360,6 +360,10 @@ def test_folds_follow_time_where_all_rows_to_predict_are_later(
     text = scaffold_config(train, "y", test)
     assert loaded(tmp_path, text).data.time == time
     assert ("guessed: all rows of test.csv are later" in text) == (time is not None)
+    assert ("# stack: {averaging: refit}" in text) == (time is not None)
+    if time is not None:
+        tried = text.replace("# stack: {averaging: refit}", "stack: {averaging: refit}")
+        assert loaded(tmp_path, tried).stack.averaging == "refit"
 
 
 def test_folds_along_time_are_the_latest_parts_so_that_little_is_unseen(tmp_path: Path) -> None:
