@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import stackfeat as sf
 from stackfeat.errors import DataError, UsageError
+from stackfeat.output.completed_run import read_predictions
 
 
 def models(
@@ -70,7 +71,7 @@ def test_arrays_give_what_the_run_over_the_same_files_gives(n_models: int, tmp_p
     for method in ("greedy", "weighted", "gated_linear"):
         found = sf.blend(oof, y, test, metric="roc_auc", folds=folds, method=method)  # type: ignore[arg-type]
         assert found.score == board[method] and found.method == method
-        kept = pd.read_csv(ran.folder / "test" / f"blend.{method}.csv", float_precision="round_trip")["yes"]
+        kept = read_predictions(ran.folder / "test" / f"blend.{method}.csv")["yes"]
         np.testing.assert_array_equal(found.test, kept)
     found = sf.blend(oof, y, test, metric="roc_auc", folds=folds)
     assert (found.score, found.se) == (ran.score, ran.se)
