@@ -265,6 +265,24 @@ def test_where_folds_follow_time_no_fold_trains_on_later_extra_rows(tmp_path: Pa
     assert folder.check().faults == []
 
 
+@pytest.mark.parametrize(
+    ("train", "extra", "says"),
+    [
+        ("2024-01-%02d", "%d", "time must be dates, as in the training file; got numbers"),
+        ("%d", "2024-01-%02d", "time must be numbers, as in the training file; got dates"),
+        ("%d", "", "every row must have a time"),
+    ],
+)
+def test_times_that_cannot_be_compared_are_refused(tmp_path: Path, train: str, extra: str, says: str) -> None:
+    """Numbers would be seconds since 1970: every extra row would be earlier than all training rows, or later."""
+    rows = [frame(60, 0).assign(day=[train % (1 + i // 2) for i in range(60)])]
+    rows += [frame(20, 1, "e").assign(day=[extra % (1 + i) if extra else None for i in range(20)])]
+    folder = Folder(tmp_path, *rows)
+    config = folder.config({"factor": 1}, data={"time": "day"})
+    with pytest.raises(DataError, match=says):
+        run(config)
+
+
 def test_values_are_learnt_on_the_scale_of_the_training_file(tmp_path: Path) -> None:
     train, extra = (
         frame(40, seed, "re"[seed]).assign(y=lambda rows: rows["a"].abs() * 10) for seed in (0, 1)

@@ -29,7 +29,14 @@ from stackfeat.data.schema.column_types import RoleCells, TypedColumns, type_col
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary, drift_lines
 from stackfeat.data.schema.guesses import Guess
-from stackfeat.data.schema.load import ROLE_READERS, category_order, check_columns, labels_in, read_extra
+from stackfeat.data.schema.load import (
+    ROLE_READERS,
+    KnownRoles,
+    category_order,
+    check_columns,
+    labels_in,
+    read_extra,
+)
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_target
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
@@ -334,7 +341,9 @@ class _Examiner:
         }
         with self.found.at("data.extra.train"):
             schema = replace(schema, inputs=inputs)
-            extra, _ = read_extra(schema, self.options, self.folder, summary, (), MOST_BYTES)
+            cells = self._role_cells(NumberTexts(self.frame, self.options))
+            known = KnownRoles.of(self.options, lambda name: cells[name]())
+            extra, _ = read_extra(schema, self.options, self.folder, summary, known, MOST_BYTES)
             self.found.notes.append(f"{extra.n_rows} extra rows")
 
     def _test_ids(self, frame: pd.DataFrame, path: Path, schema: Schema) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +30,14 @@ from stackfeat.data.schema.inputs import all_inputs, read_arrays
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import (
     group_names,
+    holds_dates,
     of_classes,
     read_fold,
     read_group,
     read_ids,
     read_known_group,
     read_known_target,
+    read_known_time,
     read_target,
     read_time,
     read_weight,
@@ -87,6 +89,28 @@ class LoadedData:
     extra_drift: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class KnownRoles:
+    """What rows of another file must know of the training file's roles.
+
+    Attributes
+    ----------
+    groups : sequence of str
+        Texts of groups in the order of their numbers.
+    has_dates : bool
+        Whether times are dates, not numbers.
+    """
+
+    groups: Sequence[str] = ()
+    has_dates: bool = False
+
+    @classmethod
+    def of(cls, options: DataOptions, read: Callable[[str], Cells]) -> KnownRoles:
+        """Return what `read` tells of the columns of a training file."""
+        groups = group_names(read(options.group)) if options.group is not None else ()
+        return cls(groups, options.time is not None and holds_dates(read(options.time)))
+
+
 def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> LoadedData:
     """Read the files of a config.
 
@@ -113,7 +137,7 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     DataWarning
         Of every doubtful guess, and of ids that are both in train and test.
     """
-    train, schema, summary, guesses, groups = _load_train(options, folder, task_kind, metric)
+    train, schema, summary, guesses, known = _load_train(options, folder, task_kind, metric)
     for guess in guesses:
         if guess.is_doubtful:
             warnings.warn(f"{find_file(options.train, folder)}: {guess}", DataWarning, stacklevel=2)
@@ -133,7 +157,7 @@ def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> Lo
     notes = (*_notes(train, test, schema), *(str(guess) for guess in guesses if not guess.is_doubtful))
     extra, extra_drift = None, list[str]()
     if options.extra is not None:
-        extra, found = read_extra(schema, options, folder, summary, groups)
+        extra, found = read_extra(schema, options, folder, summary, known)
         extra_drift = [f"{options.extra.train}: {line}" for line in drift_lines(found)]
     return LoadedData(train, test, schema, summary, guesses, notes, tuple(drift), extra, tuple(extra_drift))
 
@@ -143,15 +167,15 @@ def read_extra(
     options: DataOptions,
     folder: Path,
     summary: TrainingSummary,
-    groups: Sequence[str],
+    known: KnownRoles,
     most_bytes: int | None = None,
 ) -> tuple[Samples, list[ColumnDrift]]:
     """Read the rows that only train, as the training file was read, and compare every column with it.
 
     Parameters
     ----------
-    groups : sequence of str
-        Texts of the training file's groups in the order of their numbers.
+    known : KnownRoles
+        Of the training file.
     most_bytes : int, optional
         Of a larger file the first rows are enough.
 
@@ -176,11 +200,15 @@ def read_extra(
     given = {
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
-        if role != "group"
+        if role not in ("group", "time")
     }
     if "group" in roles:
         given["group"] = read_known_group(
-            cells.read(roles["group"]), groups, f"{where}: column {quoted(roles['group'])}"
+            cells.read(roles["group"]), known.groups, f"{where}: column {quoted(roles['group'])}"
+        )
+    if "time" in roles:
+        given["time"] = read_known_time(
+            cells.read(roles["time"]), known.has_dates, f"{where}: column {quoted(roles['time'])}"
         )
     has_ids = schema.id is not None and schema.id in frame.columns
     ids = read_ids(frame, schema.id if has_ids else None, where)
@@ -311,7 +339,7 @@ def _read_columns(
 
 def _load_train(
     options: DataOptions, folder: Path, task_kind: Kind, metric: str
-) -> tuple[Samples, Schema, TrainingSummary, tuple[Guess, ...], list[str]]:
+) -> tuple[Samples, Schema, TrainingSummary, tuple[Guess, ...], KnownRoles]:
     path = find_file(options.train, folder)
     where = str(path)
     frame = read_frame(path, options, "train")
@@ -367,8 +395,8 @@ def _load_train(
     summary = TrainingSummary.of(
         list(frame.columns), typed.columns, {name: array for name, (array, _) in arrays.items()}
     )
-    groups = group_names(cells.read(options.group)) if options.group is not None else []
-    return samples, schema, summary, guesses, groups
+    known = KnownRoles() if options.extra is None else KnownRoles.of(options, cells.read)
+    return samples, schema, summary, guesses, known
 
 
 def labels_in(frame: pd.DataFrame, target: str) -> list[str]:

@@ -320,6 +320,8 @@ def group_names(values: Cells) -> list[str]:
 def read_time(values: Cells, where: str) -> np.ndarray:
     """Return float64 that increases with time: the numbers, or seconds since 1970."""
     cells = parsed_cells(values)
+    if isinstance(cells, TextCells) and not cells.texts:
+        _refuse_missing(cells.is_missing, where, "time")
     type_ = infer_type(cells)
     if type_ == "date":
         dates = to_dates(cells)
@@ -333,6 +335,22 @@ def read_time(values: Cells, where: str) -> np.ndarray:
         )
     time = to_numbers(cells, where)
     _refuse_missing(np.isnan(time), where, "time")
+    return time
+
+
+def holds_dates(values: Cells) -> bool:
+    """Return whether `read_time` reads cells as dates, not as numbers."""
+    return infer_type(parsed_cells(values)) == "date"
+
+
+def read_known_time(values: Cells, has_dates: bool, where: str) -> np.ndarray:
+    """Return times as `read_time` does, on the scale of a training file that has dates, or numbers."""
+    time = read_time(values, where)
+    if holds_dates(values) != has_dates:
+        wanted, got = ("dates", "numbers") if has_dates else ("numbers", "dates")
+        raise DataError(
+            f"{where}: time must be {wanted}, as in the training file; got {got}; convert the column"
+        )
     return time
 
 
