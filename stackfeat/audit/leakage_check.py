@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 
 from stackfeat.data.samples import Samples, load_samples
-from stackfeat.data.splits.folds import Folds, hash_rows
+from stackfeat.data.splits.extra_rows import are_alike
+from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
 from stackfeat.encodings.alignment import report_of
 from stackfeat.engine.jobs import EXTRA_ROWS, pack_rows, read_fitted_rows, unpack_rows
@@ -234,10 +235,9 @@ class LeakageChecker:
             return []
         extra = load_samples(self.store.read(recipe.extra.samples))
         extra = extra.take(np.flatnonzero(unpack_rows(entry.array(EXTRA_ROWS), extra.n_rows)))
-        own, others = (hash_rows(rows.inputs) for rows in (judged, extra))
         groups = None if judged.group is None or extra.group is None else (extra.group, judged.group)
         times = None if judged.time is None or extra.time is None else (extra.time, judged.time)
-        return _leaks(np.isin(judged.ids, extra.ids) | np.isin(own, others), groups, times)
+        return _leaks(are_alike(judged, extra), groups, times)
 
     def row_violation(
         self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from stackfeat.data.splits.folds import Folds
 
 
+EXTRA = "extra 2"
+"""The part that rows which only train are; the number grows with the rules that keep some of them out of folds."""
+
+
 @dataclass(frozen=True)
 class RowRecipes:
     """What rows and folds are made from; cheap to work out, nothing is parsed.
@@ -104,7 +108,7 @@ def row_recipes(
     extra = None
     if data.extra is not None:
         extra_file = fingerprint(find_file(data.extra.train, folder), data, memory, folder)
-        extra = SamplesRecipe.of(extra_file, options, task, "extra", samples.key)
+        extra = SamplesRecipe.of(extra_file, options, task, EXTRA, samples.key)
     described = {**folds.to_json(), "kind": folds.kind if kind == "custom" else kind}
     unused = ["repeats_as"]
     unused += ["gap", "test_size", "max_train_size"] if kind != "time" else []

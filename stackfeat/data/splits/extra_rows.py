@@ -7,13 +7,32 @@ Out: which extra rows the fit may get; its rows with them behind; inner splits i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stackfeat.data.samples import Samples
+from stackfeat.data.samples import Samples, Table
 from stackfeat.data.splits.folds import hash_rows
 from stackfeat.data.splits.splitters import Split
+
+
+def are_alike(rows: Samples, others: Samples) -> np.ndarray:
+    """Return which rows of tables have the id, or all features, of one of the `others`, bool of shape (n_rows,).
+
+    Numbers that are the same as float32 are equal: a copy of a file may hold them so. Blanks around an id do
+    not count.
+    """
+    same_id = np.isin(np.char.strip(rows.ids), np.char.strip(others.ids))
+    return np.asarray(same_id | np.isin(_hash_rounded(rows), _hash_rounded(others)))
+
+
+def _hash_rounded(samples: Samples) -> np.ndarray:
+    """Return a uint64 per row; rows with equal values as float32 get equal hashes."""
+    tables = {name: values for name, values in samples.inputs.items() if isinstance(values, Table)}
+    rounded = {
+        name: replace(table, numeric=table.numeric.astype(np.float32)) for name, table in tables.items()
+    }
+    return hash_rows(rounded)
 
 
 @dataclass(frozen=True)
@@ -48,8 +67,7 @@ class ExtraRows:
             time are no later than the last row that is fitted on.
         """
         extra, train = self.extra, self.train
-        own, others = (hash_rows(rows.inputs) for rows in (extra, train.take(judged)))
-        kept = ~np.isin(extra.ids, train.ids[judged]) & ~np.isin(own, others)
+        kept = ~are_alike(extra, train.take(judged))
         if extra.group is not None and train.group is not None:
             kept &= ~np.isin(extra.group, train.group[judged])
         if self.in_time:

@@ -31,6 +31,14 @@ def test_rows_that_share_an_id_a_group_or_all_features_with_a_judged_row_stay_ou
     assert found.allowed(np.array([0]), np.array([], dtype=int)).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_copies_in_another_precision_and_ids_among_blanks_stay_out() -> None:
+    train = rows(["a", "b", "c"], [0.1, 1234.5678, 0.3])
+    single = [float(np.float32(value)) for value in (0.1, 1234.5678)]
+    extra = rows(["x", "y", " c", "z"], [*single, 5.0, 0.3001])
+    assert extra.inputs["table"].numeric[0, 0] != 0.1
+    assert ExtraRows(extra, train, False).allowed(np.array([], int), np.arange(3)).tolist() == [3]
+
+
 def test_by_time_only_rows_no_later_than_those_fitted_on_may_train() -> None:
     train = rows(["a", "b", "c"], [0.0, 1.0, 2.0], time=[1.0, 2.0, 4.0])
     extra = rows(["u", "v", "w", "x"], [5.0, 6.0, 7.0, 8.0], time=[0.0, 2.0, 3.0, 4.0])
