@@ -39,11 +39,16 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A config fil
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override an option, such as seed=1; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override an option of the config, such as seed=1; repeatable."
+    ),
 ]
 
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Allow classes and functions of your own code.")
+    bool,
+    typer.Option(
+        "--trust-code", help="Allow classes and functions outside the known libraries: your own code."
+    ),
 ]
 
 DataRoots = Annotated[
@@ -67,18 +72,22 @@ def run(
     set_: Overrides = None,
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
-    target: Annotated[str | None, typer.Option(help="Column of TRAIN to predict.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Beside TRAIN: file with the rows to predict.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Beside TRAIN: what decides.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False,
+    target: Annotated[str | None, typer.Option(help="With TRAIN: the column to predict.")] = None,
+    test: Annotated[Path | None, typer.Option(help="With TRAIN: file with the rows to predict.")] = None,
+    metric: Annotated[str | None, typer.Option(help="With TRAIN: the metric that decides.")] = None,
     limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Beside TRAIN: longest that it may take, such as 10m.")
+        str | None,
+        typer.Option(metavar="TIME", help="With TRAIN: the longest that it may take, such as 10m."),
     ] = None,
     preset: Annotated[
-        PresetName | None, typer.Option(help="Beside TRAIN: how much is computed; default: good.")
+        PresetName | None, typer.Option(help="With TRAIN: how much is computed; default: good.")
     ] = None,
 ) -> None:
-    """Compute what is not stored yet, and write the run folder; of a training file without a config of yours."""
+    """Run a config, or a training file without one.
+
+    What is stored already is not computed again.
+    """
     from stackfeat.cli.progress import TerminalProgress, print_result
     from stackfeat.cli.training_file import config_of
     from stackfeat.pipeline.file_checks import load_checked
@@ -107,7 +116,10 @@ def check(
         bool, typer.Option("--deep", help="Also read all rows, build the nets and try their taps.")
     ] = False,
 ) -> None:
-    """Find what is wrong with a config and its files, and print the plan: what would be computed."""
+    """Check a config and its files, and print what would be run.
+
+    Nothing is computed.
+    """
     with _uncollected():
         from stackfeat.pipeline.check import describe_plan
         from stackfeat.pipeline.file_checks import load_checked
@@ -146,7 +158,7 @@ def init(
         "config.yaml"
     ),
 ) -> None:
-    """Write a good first config for a training file."""
+    """Write a first config for a training file."""
     from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
     from stackfeat.output.files import write_bytes
 
@@ -167,12 +179,12 @@ def init(
 @app.command()
 def predict(
     run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a file that distil wrote.")
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a file of export or distil.")
     ],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     without: Annotated[
-        list[str] | None, typer.Option(metavar="MEMBER", help="A member that votes do without; repeatable.")
+        list[str] | None, typer.Option(metavar="MEMBER", help="A member to leave out of votes; repeatable.")
     ] = None,
     data_root: Annotated[
         list[Path] | None, typer.Option(help="A folder that the predictor's paths may lead to; repeatable.")
@@ -181,18 +193,23 @@ def predict(
         bool, typer.Option("--proba", help="Write a probability of each class, whatever the metric.")
     ] = False,
     members: Annotated[
-        bool, typer.Option("--members", help="Also write what each member of the stack says.")
+        bool, typer.Option("--members", help="Also write the predictions of each member of the stack.")
     ] = False,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Take a column that is not there for one without values.")
+        bool, typer.Option("--allow-missing", help="Treat a missing column as an empty one.")
     ] = False,
     isolate: Annotated[
         bool,
-        typer.Option("--isolate", help="Predict in a process of its own, with limits: RUN is a stranger's."),
+        typer.Option(
+            "--isolate", help="Predict in a process of its own, with limits: for a RUN that you were sent."
+        ),
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Predict later rows with the models of a run; for the test file this gives the submission."""
+    """Predict new rows with the models of a run.
+
+    For the run's test file this gives its submission.
+    """
     from stackfeat.pipeline.predict import Wanted, predict_file
 
     if isolate:
@@ -217,7 +234,7 @@ def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("model.zip"),
 ) -> None:
-    """Write the predictor of a run as one file, for another machine."""
+    """Write the models of a run as one file, for another machine."""
     from stackfeat.output.packed_predictor import pack_predictor
 
     n_bytes = pack_predictor(run_folder, output)
@@ -233,7 +250,10 @@ def distil(
     trust_code: TrustCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Fit one small model on the labels of a whole stack, and write it where they make it better."""
+    """Train one small model on the predictions of a stack.
+
+    It is written only if they make it better than the labels alone.
+    """
     import json
 
     from stackfeat.pipeline.distil import distil as distil_run
@@ -275,7 +295,10 @@ def extract(
     trust_code: TrustCode = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the files only.")] = False,
 ) -> None:
-    """Read layers of a trained net for every row of a file; a killed call goes on where it stopped."""
+    """Read layers of a trained net for every row of a file.
+
+    An interrupted call resumes where it stopped.
+    """
     from stackfeat.cli.extract import NetSource, extract_files
 
     source = NetSource(net, params, weights, trust_code)
@@ -309,7 +332,10 @@ def layers(
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
 ) -> None:
-    """List the layers of a net: what each gives in a dry run, or why it cannot be tapped."""
+    """List the layers of a net.
+
+    For each: what it gives in a dry run, or why it cannot be tapped.
+    """
     from stackfeat.cli.extract import NetSource, describe_layers, describe_member_layers
 
     if member:
@@ -328,7 +354,7 @@ def show(
     store: StorePath = Path(".stackfeat"),
     why: Annotated[str, typer.Option(metavar="KEY", help="What differs from the nearest entry.")] = "",
 ) -> None:
-    """List what is in a store, or say why an entry was made anew."""
+    """List what is stored, or say why an entry was computed again."""
     from stackfeat.cli.inspect import explain_entry, list_entries
 
     typer.echo(explain_entry(store, why) if why else list_entries(store, pattern))
@@ -338,7 +364,7 @@ def show(
 def doctor(
     full: Annotated[bool, typer.Option("--full", help="Also import torch and try it.")] = False,
 ) -> None:
-    """Say what of the environment stackfeat can use."""
+    """Say which packages, device and disk stackfeat found."""
     from stackfeat.cli.inspect import examine_environment
 
     typer.echo(examine_environment(full=full))
@@ -361,7 +387,7 @@ def clean(
         float | None, typer.Option(min=0, metavar="DAYS", help="Also remove entries of this age.")
     ] = None,
 ) -> None:
-    """Remove leftovers of killed runs and damaged entries from a store."""
+    """Remove leftovers of killed runs and damaged entries."""
     from stackfeat.cli.inspect import clean_store
 
     typer.echo(clean_store(store, older_than))
@@ -387,7 +413,10 @@ def audit(
     store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Prove that no row's features saw its label, and rerun the stack on permuted labels."""
+    """Prove that no row's features saw its label.
+
+    Also reruns the stack on permuted labels.
+    """
     from stackfeat.audit.audit import audit as audit_run
     from stackfeat.cli.audit import AuditProgress, print_audit
 
@@ -423,7 +452,10 @@ def import_(
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
 ) -> None:
-    """Check other people's predictions as a run would, and print what was found; nothing is stored."""
+    """Check other people's predictions before they join a stack.
+
+    The checks are those of a run; nothing is stored.
+    """
     from stackfeat.cli.progress import print_checks
     from stackfeat.pipeline.check import NewFiles, check_imports
 
@@ -444,7 +476,10 @@ def trust(
     ] = False,
     data_root: DataRoots = None,
 ) -> None:
-    """Show which code of your own a config would run, and remember that you agree to it; nothing is run."""
+    """Show your own code that a config would run, and agree to it.
+
+    Nothing is run; a changed byte ends the agreement.
+    """
     from stackfeat.pipeline.trust import describe_trusted, forget_config, remember, trust_request
 
     if list_:

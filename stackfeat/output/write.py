@@ -328,12 +328,14 @@ def _on_choice(finished: CompletedRun) -> str:
     if choice is None:
         return ""
     n_alike, n_folds = list(choice.choices.values()).count(chosen.name), len(choice.choices)
-    text = ", chosen in each fold by the rows of the others"
+    text = ", with the member chosen anew for each fold by the scores of the other folds"
     if n_alike == n_folds:
-        return f"{text}, every time the same"
-    text += f" ({n_alike} of {n_folds} times the same); its own score is {_short(chosen.score)}"
+        return f"{text}: always this one"
+    text += f": {n_alike} of {n_folds} times this one. By itself it scores {_short(chosen.score)}"
     optimism = finished.optimism
-    return f"{text}, optimistic by {optimism:.2g}" if optimism is not None and optimism > 0 else text
+    if optimism is None or not optimism > 0:
+        return text
+    return f"{text}, which is optimistic by {optimism:.2g}, as it was chosen by that score"
 
 
 def _row(score: Score, finished: CompletedRun, low: float, high: float) -> dict[str, Any]:
