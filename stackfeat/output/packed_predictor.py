@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def is_packed(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return f"{FOLDER}/{WIRING}" in archive.NameToInfo
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return False
 
 
@@ -102,7 +103,9 @@ def unpack_predictor(path: Path) -> UnpackedPredictor:
                 with archive.open(item) as source, place.open("wb") as sink:
                     while part := source.read(1 << 20):
                         sink.write(part)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
         raise DataError(
             f"{path} must be a file as `stackfeat export` writes it; got {type(error).__name__}; export it again"
         ) from error

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from stackfeat.data.files.packing import unpacked_name
+from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.drift import warn_of_drift
+from stackfeat.data.schema.load import check_columns
 from stackfeat.data.schema.roles import read_ids
 from stackfeat.engine.predictor import REMEDY
 from stackfeat.errors import DataWarning, MissingColumnsError, UsageError, as_written
@@ -206,9 +208,12 @@ def _by_student(file: Path, data: Path, without: Sequence[str], allow_missing: b
         raise UsageError(f"{option} is for a stack; got a student, which is one model; drop it")
     student = load_student(file)
     frame = read_file(data, student.data)
-    ids = read_ids(frame, student.schema.id, str(data))
+    schema = student.schema
+    needed = [*([] if schema.id is None else [schema.id]), *student.feature_names_in_]
+    check_columns(frame, needed, schema, DataOptions(**student.data), str(data))
+    ids = read_ids(frame, schema.id, str(data))
     prediction = student.outputs(frame)
-    return Said(ids, prediction, student.decision, student.schema.task, student.form, {}, str(file))
+    return Said(ids, prediction, student.decision, schema.task, student.form, {}, str(file))
 
 
 def _refuse_output(output: Path, run_folder: Path, data: Path) -> None:

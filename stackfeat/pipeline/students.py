@@ -263,8 +263,10 @@ class Student:
             raise DataError(
                 f"X must have the columns of the training file; missing here: {', '.join(absent[:5])}; add them"
             )
-        read = self._read(given)
         n_rows = len(given[self.columns[0].name])
+        if not n_rows:
+            raise DataError("X: there must be rows; got none")
+        read = self._read(given)
         parts = []
         for name, (numbers, coded) in self._by_table.items():
             values = [read[column.name] for column in numbers]
@@ -420,6 +422,12 @@ def as_columns(X: Any, data: Mapping[str, Any]) -> pd.DataFrame | Mapping[str, n
         return read_file(Path(X), data)
     if isinstance(X, Mapping):
         found = {str(name): np.atleast_1d(np.asarray(values)) for name, values in X.items()}
+        for name, values in found.items():
+            if values.ndim > 1:
+                raise UsageError(
+                    f"columns of X must hold a value for each row; got {name!r} of shape {values.shape}; "
+                    "give one value a row"
+                )
         lengths = {len(values) for values in found.values()}
         if len(lengths) > 1:
             raise UsageError(
@@ -428,6 +436,11 @@ def as_columns(X: Any, data: Mapping[str, Any]) -> pd.DataFrame | Mapping[str, n
         return found
     if hasattr(X, "columns") and hasattr(X, "iloc"):
         frame: pd.DataFrame = X
+        twice = list(dict.fromkeys(map(str, frame.columns[frame.columns.duplicated()])))
+        if twice:
+            raise UsageError(
+                f"names of columns of X must differ; got {', '.join(twice[:5])} more than once; rename them"
+            )
         return frame
     raise UsageError(
         f"X must be a DataFrame, a path or a dict of columns; got {type(X).__name__}; give columns by their names"

@@ -108,6 +108,17 @@ def test_a_bomb_and_a_cut_file_are_refused(packed: Path, tmp_path: Path) -> None
         sf.load(tmp_path / "cut.zip")
 
 
+def test_damage_that_the_unpacking_meets_is_told_as_such(packed: Path, tmp_path: Path) -> None:
+    content = bytearray(packed.read_bytes())
+    with zipfile.ZipFile(packed) as archive:
+        item = max(archive.infolist(), key=lambda one: one.compress_size)
+    start = item.header_offset + 30 + len(item.filename)
+    content[start : start + 40] = b"\xff" * 40
+    (tmp_path / "m.zip").write_bytes(content)
+    with pytest.raises(DataError, match="must be a file as `stackfeat export` writes it; got error"):
+        sf.load(tmp_path / "m.zip")
+
+
 def test_what_cannot_be_exported_says_why(plain: Project, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must be a file that ends in \.zip; got .*model\.pkl"):
         pack_predictor(plain.run_folder, tmp_path / "model.pkl")

@@ -280,3 +280,26 @@ def test_members_from_files_teach_nobody(plain: Project) -> None:
     assert plain.run().code == 0
     with pytest.raises(UsageError, match="base/mate, whose predictions come from files"):
         sf.distil(plain.run_folder)
+
+
+def test_rows_that_a_student_cannot_read_are_refused(plain: Project, shipped: None) -> None:
+    file = plain.folder / "s.zip"
+    sf.distil(plain.run_folder, output=file)
+    model, frame = sf.load_student(file), pd.read_csv(plain.folder / "test.csv")
+    wide = {name: frame[name].to_numpy() for name in frame}
+    for rows, error, says in (
+        (frame[:0], DataError, "there must be rows; got none"),
+        (pd.concat([frame, frame[["a"]]], axis=1), UsageError, "must differ; got a more than once"),
+        ({**wide, "a": np.ones((40, 2))}, UsageError, r"got 'a' of shape \(40, 2\)"),
+        (
+            frame.assign(a=pd.Timestamp("2024-01-31")),
+            DataError,
+            "'a': every cell must be a number; got datetime64",
+        ),
+        (frame.assign(a=1j), DataError, "'a': every cell must be a number; got complex128"),
+    ):
+        with pytest.raises(error, match=says):
+            model.predict_proba(rows)
+    frame.drop(columns="row_id").to_csv(plain.folder / "unnamed.csv", index=False)
+    said = plain.cli("predict", file, plain.folder / "unnamed.csv", "-o", plain.folder / "said.csv")
+    assert said.code == 3 and "missing here: row_id" in said.err

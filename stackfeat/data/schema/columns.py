@@ -114,6 +114,8 @@ def to_numbers(values: Cells, where: str, booleans: bool = False) -> np.ndarray:
                 f"{_remedy(cells, wrong, booleans)}"
             )
     else:
+        if pd.api.types.is_datetime64_any_dtype(cells) or pd.api.types.is_complex_dtype(cells):
+            raise DataError(f"{where}: every cell must be a number; got {cells.dtype}; convert the column")
         with parsing(where, "every cell must be a number", "set the column's type in data.types"):
             parsed = pd.to_numeric(cells).to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     must = f"{where}: numbers must be finite and below 3.4e38"
