@@ -160,7 +160,8 @@ class Portfolio:
         elif self.members[name].get("each_class", False):
             thousands *= table.n_trees
         by_row = per_row + per_cell * table.n_columns + per_category * table.n_categories
-        return float(table.n_folds * (fixed + thousands * by_row))
+        # In time one fit more, on all rows, predicts what is later.
+        return float((table.n_folds + table.in_time) * (fixed + thousands * by_row))
 
     def chosen(self, preset: str, table: Table, limit: float | None = None) -> Choice:
         """Return the members of a preset, in the order in which they are worth their CPU.
@@ -226,7 +227,9 @@ def written_members(
 ) -> Iterator[tuple[str, str, dict[str, str], bool]]:
     """Yield name, purpose, options as YAML, and whether layers are read, of the base members of a table."""
     portfolio = Portfolio.load()
-    n_tapped = TAPPED[preset] if table.n_rows <= MOST_TAPPED_ROWS and table.n_classes < COSTLY_CLASSES else 0
+    is_costly = table.n_rows > MOST_TAPPED_ROWS or table.n_classes >= COSTLY_CLASSES
+    # Features of refitted nets, which predict what is later, are not like those out of fold.
+    n_tapped = 0 if is_costly or table.in_time else TAPPED[preset]
     n_nets = 0
     for name in choice.members:
         options = portfolio.options(name, table)
@@ -240,7 +243,7 @@ def written_members(
 def stacked_member(preset: str, table: Table) -> dict[str, str] | None:
     """Return trees of the second level, their options as YAML; None where the preset has none."""
     least = LEAST_STACKED_ROWS[preset]
-    if least is None or table.n_rows < least or table.n_classes:
+    if least is None or table.n_rows < least or table.n_classes or table.in_time:
         return None
     return {key: _flow(value) for key, value in Portfolio.load().options("stacked", table).items()}
 

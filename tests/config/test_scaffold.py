@@ -360,10 +360,21 @@ def test_folds_follow_time_where_all_rows_to_predict_are_later(
     text = scaffold_config(train, "y", test)
     assert loaded(tmp_path, text).data.time == time
     assert ("guessed: all rows of test.csv are later" in text) == (time is not None)
-    assert ("# stack: {averaging: refit}" in text) == (time is not None)
-    if time is not None:
-        tried = text.replace("# stack: {averaging: refit}", "stack: {averaging: refit}")
-        assert loaded(tmp_path, tried).stack.averaging == "refit"
+
+
+def test_later_rows_go_through_models_of_all_rows_whose_readers_suit_that(tmp_path: Path) -> None:
+    days = [str(np.datetime64("2020-01-01") + i) for i in range(12_000)]
+    path = table(tmp_path / "t.csv", n=12_000, day=days, y=[(37 * i) % 997 for i in range(12_000)])
+    apart = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best")))
+    later = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best", time="day")))
+    assert (apart.stack.averaging, later.stack.averaging) == ("late", "refit")
+    assert "trees" in apart.levels["meta"] and "trees" not in later.levels["meta"]
+    nets = [
+        [member.emit for member in one.levels["base"].values() if hasattr(member, "net")]
+        for one in (apart, later)
+    ]
+    assert any(emit != ("prediction",) for emit in nets[0])
+    assert nets[1] and all(emit == ("prediction",) for emit in nets[1])
 
 
 def test_folds_along_time_are_the_latest_parts_so_that_little_is_unseen(tmp_path: Path) -> None:
