@@ -292,9 +292,8 @@ class _Given:
 def _arrays(given: Any, what: str, n_rows: int | None) -> dict[str, np.ndarray]:
     """Return arrays of numbers with columns, all of one length."""
     if not isinstance(given, Mapping) or not given:
-        raise UsageError(
-            f"{what} must be a dict of arrays by name; got {type(given).__name__}; name each model"
-        )
+        got = "an empty one" if isinstance(given, Mapping) else type(given).__name__
+        raise UsageError(f"{what} must be a dict of arrays by name; got {got}; name each model")
     found: dict[str, np.ndarray] = {}
     for name, values in given.items():
         array = np.asarray(values)
@@ -342,14 +341,16 @@ def _widths(kind: str, n_values: int) -> tuple[int, ...]:
 def _folds(folds: Any, n_rows: int) -> tuple[np.ndarray | None, int]:
     if folds is None:
         return None, 5
-    if isinstance(folds, int):
+    if isinstance(folds, int | np.integer):
         if not 2 <= folds <= n_rows:
             raise UsageError(f"folds must be 2 or more; got {folds}")
-        return None, folds
+        return None, int(folds)
     numbers = np.asarray(folds)
     if numbers.shape != (n_rows,):
         raise UsageError(f"folds must have a number for each of {n_rows} rows; got shape {numbers.shape}")
     codes = np.unique(numbers, return_inverse=True)[1]
+    if not codes.any():
+        raise UsageError(f"folds must be of two numbers or more; got {numbers[0]} in every row")
     return codes, int(codes.max()) + 1
 
 

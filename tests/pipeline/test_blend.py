@@ -133,6 +133,9 @@ def test_values_and_several_classes_are_blended_and_nothing_is_left_behind(
             UsageError,
             r"folds must have a number for each of 240 rows; got shape \(5,\)",
         ),
+        ({"folds": np.int64(1)}, UsageError, "folds must be 2 or more; got 1"),
+        ({"folds": np.ones(240)}, UsageError, r"folds must be of two numbers or more; got 1\.0 in every row"),
+        ({"oof": {}, "test": None}, UsageError, "oof must be a dict of arrays by name; got an empty one"),
         (
             {"oof": {"a": np.full(240, 9.0)}, "test": None},
             DataError,
