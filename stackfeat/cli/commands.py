@@ -84,10 +84,7 @@ def run(
         PresetName | None, typer.Option(help="With TRAIN: how much is computed; default: good.")
     ] = None,
 ) -> None:
-    """Run a config, or a training file without one.
-
-    What is stored already is not computed again.
-    """
+    """Run a config, or a training file without one. What is stored already is not computed again."""
     from stackfeat.cli.progress import TerminalProgress, print_result
     from stackfeat.cli.training_file import config_of
     from stackfeat.pipeline.file_checks import load_checked
@@ -116,10 +113,7 @@ def check(
         bool, typer.Option("--deep", help="Also read all rows, build the nets and try their taps.")
     ] = False,
 ) -> None:
-    """Check a config and its files, and print what would be run.
-
-    Nothing is computed.
-    """
+    """Check a config and its files, and print what would be run. Nothing is computed."""
     with _uncollected():
         from stackfeat.pipeline.check import describe_plan
         from stackfeat.pipeline.file_checks import load_checked
@@ -206,10 +200,7 @@ def predict(
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Predict new rows with the models of a run.
-
-    For the run's test file this gives its submission.
-    """
+    """Predict new rows with the models of a run. For the run's test file this gives its submission."""
     from stackfeat.pipeline.predict import Wanted, predict_file
 
     if isolate:
@@ -250,10 +241,7 @@ def distil(
     trust_code: TrustCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Train one small model on the predictions of a stack.
-
-    It is written only if they make it better than the labels alone.
-    """
+    """Train one small model on the predictions of a stack. It is written only if they make it better than the labels alone."""
     import json
 
     from stackfeat.pipeline.distil import distil as distil_run
@@ -295,10 +283,7 @@ def extract(
     trust_code: TrustCode = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the files only.")] = False,
 ) -> None:
-    """Read layers of a trained net for every row of a file.
-
-    An interrupted call resumes where it stopped.
-    """
+    """Read layers of a trained net for every row of a file. An interrupted call resumes where it stopped."""
     from stackfeat.cli.extract import NetSource, extract_files
 
     source = NetSource(net, params, weights, trust_code)
@@ -332,10 +317,7 @@ def layers(
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
 ) -> None:
-    """List the layers of a net.
-
-    For each: what it gives in a dry run, or why it cannot be tapped.
-    """
+    """List the layers of a net. For each: what it gives in a dry run, or why it cannot be tapped."""
     from stackfeat.cli.extract import NetSource, describe_layers, describe_member_layers
 
     if member:
@@ -413,10 +395,7 @@ def audit(
     store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Prove that no row's features saw its label.
-
-    Also reruns the stack on permuted labels.
-    """
+    """Prove that no row's features saw its label. Also reruns the stack on permuted labels."""
     from stackfeat.audit.audit import audit as audit_run
     from stackfeat.cli.audit import AuditProgress, print_audit
 
@@ -452,10 +431,7 @@ def import_(
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
 ) -> None:
-    """Check other people's predictions before they join a stack.
-
-    The checks are those of a run; nothing is stored.
-    """
+    """Check other people's predictions before they join a stack. The checks are those of a run; nothing is stored."""
     from stackfeat.cli.progress import print_checks
     from stackfeat.pipeline.check import NewFiles, check_imports
 
@@ -476,10 +452,7 @@ def trust(
     ] = False,
     data_root: DataRoots = None,
 ) -> None:
-    """Show your own code that a config would run, and agree to it.
-
-    Nothing is run; a changed byte ends the agreement.
-    """
+    """Show your own code that a config would run, and agree to it. Nothing is run; a changed byte ends the agreement."""
     from stackfeat.pipeline.trust import describe_trusted, forget_config, remember, trust_request
 
     if list_:
