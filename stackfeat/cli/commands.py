@@ -241,7 +241,7 @@ def distil(
     trust_code: TrustCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Train one small model on the predictions of a stack. It is written only if they make it better than the labels alone."""
+    """Train one small model on the predictions of a stack. It is written only if they make it better."""
     import json
 
     from stackfeat.pipeline.distil import distil as distil_run
@@ -452,7 +452,7 @@ def trust(
     ] = False,
     data_root: DataRoots = None,
 ) -> None:
-    """Show your own code that a config would run, and agree to it. Nothing is run; a changed byte ends the agreement."""
+    """Show your own code that a config would run, and agree to it. Nothing is run."""
     from stackfeat.pipeline.trust import describe_trusted, forget_config, remember, trust_request
 
     if list_:

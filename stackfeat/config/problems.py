@@ -202,14 +202,14 @@ def _unknown_name(error: _Error, values: Any) -> str:
     name, parent = str(error.keys[-1]), error.keys[:-1]
     options = options_class(parent, values)
     legal = options.names() if options else []
-    hint = suggest(name, legal)
+    homes = homes_of(name, options) if options else []
+    hint = (
+        f" It belongs at {join_path('.'.join(map(str, parent)), homes[0])}" if homes else suggest(name, legal)
+    )
     is_member = len(parent) == 3 and parent[0] == "levels"
     if options and not hint:
-        homes = homes_of(name, options)
         kinds = kinds_with(name) if is_member else []
-        if homes:
-            hint = f" It belongs at {join_path('.'.join(map(str, parent)), homes[0])}"
-        elif kinds:
+        if kinds:
             hint = f" It is an option of {' and '.join(kinds)} members"
         elif is_member and "params" in legal:
             hint = " Arguments of the net or estimator itself go under params"

@@ -297,13 +297,14 @@ def parse_checkpoint(data: bytes, name: str) -> Any:
             else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         )
     except Exception as error:  # whatever a parser meets in a damaged file
-        what, advice = ("be a whole safetensors file", "copy it again")
+        what, got, advice = ("be a whole safetensors file", first_line(error), "copy it again")
         if not is_safetensors:
-            what = "hold tensors only"
+            # The words of torch advise to load the pickle all the same.
+            what, got = "hold tensors only", "other objects, or a damaged file"
             advice = (
                 "save model.state_dict(), not the model: a pickled module can run any code when it is loaded"
             )
-        raise UsageError(f"{name} must {what}; got {first_line(error)}; {advice}") from error
+        raise UsageError(f"{name} must {what}; got {got}; {advice}") from error
 
 
 def find_state(loaded: Any, name: str, state_key: str | None) -> dict[str, Tensor]:

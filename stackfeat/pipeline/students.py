@@ -412,7 +412,8 @@ def _unpacked(path: Path) -> dict[str, bytes]:
         raise
     except Exception as error:
         raise DataError(
-            f"{path} must be a student's file, as `distil` writes it; got {type(error).__name__}; {REMEDY}"
+            f"{path} must be a student's file, as `distil` writes it, or what `export` wrote of a run; got neither "
+            f"({type(error).__name__}); {REMEDY}"
         ) from error
 
 

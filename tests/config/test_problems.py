@@ -67,6 +67,7 @@ def test_a_wrong_value_says_what_must_hold_and_what_was_got(path: str, value: An
     [
         ("sede", "'sede' is not an option here; legal are name, task, metric, seed"),
         ("levels.base.mlp.epochs", "It belongs at levels.base.mlp.train.epochs"),
+        ("extra", "It belongs at data.extra"),
         ("levels.base.mlp.picks", "It is an option of vote members"),
         ("levels.base.mlp.qqq", "Arguments of the net or estimator itself go under params"),
         ("levels.base.mlp.train.epoch", "Did you mean 'epochs'?"),

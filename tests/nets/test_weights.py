@@ -87,7 +87,9 @@ def test_bytes_and_files_read_the_same(tmp_path: Path) -> None:
     load_weights(model, tmp_path / "a.pt")
     loaded = parse_checkpoint((tmp_path / "a.pt").read_bytes(), "a.pt")
     assert torch.equal(loaded["head.weight"], model.head.weight)
-    with pytest.raises(UsageError, match="must hold tensors only"):
+    with pytest.raises(
+        UsageError, match="must hold tensors only; got other objects, or a damaged file; save"
+    ):
         parse_checkpoint((tmp_path / "a.pt").read_bytes()[:100], "a.pt")
     with pytest.raises(UsageError, match="whole safetensors file"):
         parse_checkpoint(b"x" * 20, "a.safetensors")

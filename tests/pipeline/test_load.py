@@ -165,6 +165,8 @@ def test_rows_of_another_form_are_refused(rows: Any, error: Any, message: str, s
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must hold a predictor"):
         sf.load(tmp_path)
+    with pytest.raises(DataError, match="got no such folder or file; name a run folder"):
+        sf.load(tmp_path / "no.zip")
 
 
 def test_an_isolated_prediction_is_the_same_and_ends_with_its_limits(plain: Project) -> None:
