@@ -147,6 +147,11 @@ class _Given:
         target = np.asarray(y)
         if target.ndim != 1 or not len(target):
             raise UsageError(f"y must have a label or value for each row; got shape {target.shape}")
+        # None and NaN are the missing labels of an array of objects.
+        if target.dtype.kind == "O" and (absent_rows := sum(one is None or one != one for one in target)):
+            raise UsageError(
+                f"y must have a label or value for each row; got none in {absent_rows} rows; leave these rows out"
+            )
         arrays = _arrays(oof, "oof", len(target))
         others = {} if test is None else _arrays(test, "test", None)
         if test is not None and set(others) != set(arrays):
@@ -306,6 +311,8 @@ def _arrays(given: Any, what: str, n_rows: int | None) -> dict[str, np.ndarray]:
         if len(array) != n_rows:
             raise UsageError(f"{what}[{name!r}] must have {n_rows} rows, as the others; got {len(array)}")
         found[str(name)] = array.reshape(len(array), -1).astype(np.float64)
+    if "" in found:
+        raise UsageError(f"names of {what} must have a character or more; got ''; name each model")
     stems = [_stem(name).lower() for name in found]
     if len(set(stems)) < len(stems):
         raise UsageError(

@@ -133,6 +133,8 @@ def test_values_and_several_classes_are_blended_and_nothing_is_left_behind(
             UsageError,
             r"folds must have a number for each of 240 rows; got shape \(5,\)",
         ),
+        ({"y": np.array(["a", None] * 120, dtype=object)}, UsageError, "y must have .* got none in 120 rows"),
+        ({"oof": {"": np.zeros(240)}, "test": None}, UsageError, "must have a character or more; got ''"),
         ({"folds": np.int64(1)}, UsageError, "folds must be 2 or more; got 1"),
         ({"folds": np.ones(240)}, UsageError, r"folds must be of two numbers or more; got 1\.0 in every row"),
         ({"oof": {}, "test": None}, UsageError, "oof must be a dict of arrays by name; got an empty one"),
