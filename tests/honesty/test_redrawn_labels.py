@@ -63,9 +63,10 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stackfeat.output.write.write_predictor", write_predictor)
 
 
-def check(table: pd.DataFrame) -> None:
+def check(table: pd.DataFrame, pessimism: float = LIMIT) -> None:
+    """Fail where labels are known, by the limit, or where scores are too bad by so many standard errors."""
     print(table.to_string())
-    wrong = table[table["z"].abs() > LIMIT]
+    wrong = table[(table["z"] > LIMIT) | (table["z"] < -pessimism)]
     assert wrong.empty, wrong.to_string()
 
 
@@ -112,13 +113,16 @@ def test_no_kind_knows_labels_of_its_own_rows_over_twenty_draws(arena: Any, n_cl
 def test_no_kind_knows_labels_of_its_own_rows_on_larger_sets(
     arena: Any, name: str, target: str, n_classes: int, n_rows: int
 ) -> None:
-    """10,000 rows is where members above the first level cease to be nested by default."""
+    """10,000 rows is where members above the first level cease to be nested by default.
+
+    There trees that read the table are too pessimistic, by -.0013 ± .0003 of the log-loss at 12,000 rows of adult.
+    """
     if not (DATA / name).exists():
         pytest.skip(f"needs {DATA / name}")
     law = shared(name, target, n_classes, n_rows)
     levels = kinds(law, rounds=40, epochs=3)
     levels["meta"]["trees"] = {**levels["base"]["boosted"], "inputs": ["base/*/*", "table"]}
-    check(advantages(law, of_stack(arena, levels, law), n_draws=20))
+    check(advantages(law, of_stack(arena, levels, law), n_draws=20), pessimism=2 * LIMIT)
 
 
 def trees_of(law: Law, leak: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> pd.DataFrame:
