@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from stackfeat.errors import ConfigError, MissingExtraError, StackfeatError, TrustError
-from stackfeat.registry.allowed import allowed_class, check_allowed
+from stackfeat.registry.allowed import ALLOWED_ESTIMATORS, allowed_class, check_allowed
 from stackfeat.registry.names import (
     ESTIMATORS,
     NETS,
@@ -247,8 +247,16 @@ def _distribution(top: str) -> str:
 
 def _unknown(name: str, table: Mapping[str, str], what: str, packages: tuple[str, ...]) -> str:
     names, near = ", ".join(sorted(table)) or "nothing", suggest(name, table)
+    near = near or (_nearest_class(name) if packages else "")
     paths = f", a path such as '{packages[0]}.module.Name'" if packages else ""
     return f"{what} must be one of {names}{paths} or 'package.module:Name'; got {name!r}.{near}"
+
+
+def _nearest_class(name: str) -> str:
+    """Return a suggestion for the bare name of an estimator: the path of the class that it comes closest to."""
+    paths = {path.rpartition(".")[2]: path for path in sorted(ALLOWED_ESTIMATORS, key=len, reverse=True)}
+    near = suggest(name, paths).split("'")[1:2]
+    return f" Did you mean {paths[near[0]]!r}?" if near else ""
 
 
 def _no_module(module_name: str, name: str, what: str, search_path: Path | None) -> str:

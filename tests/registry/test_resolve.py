@@ -42,6 +42,8 @@ def test_trusted_packages_resolve_without_trust(name):
     ("name", "error", "message"),
     [
         ("rigde", ConfigError, r"estimator must be one of ridge.*got 'rigde'. Did you mean 'ridge'\?"),
+        ("LGBMClasifier", ConfigError, r"got 'LGBMClasifier'. Did you mean 'lightgbm.LGBMClassifier'\?"),
+        ("SVC", ConfigError, r"got 'SVC'. Did you mean 'sklearn.svm.SVC'\?"),
         (
             "sklearn.linear_modle.Ridge",
             ConfigError,
