@@ -129,7 +129,8 @@ class SavedPredictor:
     allow_missing : bool
         Whether a column that is not there counts as one without values; else it is an error.
     held : object
-        What keeps the files of the models where they are, for as long as this object is there.
+        What keeps the files of the models where they are, for as long as this object is there; its `path` is the file
+        that they were packed in.
     again : callable
         Loads it once more: in another process, where a copy reads the models itself.
     """
@@ -168,9 +169,8 @@ class SavedPredictor:
         return self.again, ()
 
     def __repr__(self) -> str:
-        return (
-            f"SavedPredictor({str(self.folder)!r}, {self.submitted}, {len(self.feature_names_in_)} features)"
-        )
+        place = self.folder if self.held is None else self.held.path
+        return f"SavedPredictor({str(place)!r}, {self.submitted}, {len(self.feature_names_in_)} features)"
 
     @property
     def folder(self) -> Path:

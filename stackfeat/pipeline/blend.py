@@ -140,6 +140,8 @@ class _Given:
 
     @classmethod
     def of(cls, oof: Any, y: Any, test: Any, metric: str | None, folds: Any, method: str) -> _Given:
+        import pandas as pd
+
         if method not in METHODS:
             raise UsageError(
                 f"method must be one of {', '.join(METHODS)}; got {method!r}.{suggest(str(method), METHODS)}"
@@ -147,8 +149,7 @@ class _Given:
         target = np.asarray(y)
         if target.ndim != 1 or not len(target):
             raise UsageError(f"y must have a label or value for each row; got shape {target.shape}")
-        # None and NaN are the missing labels of an array of objects.
-        if target.dtype.kind == "O" and (absent_rows := sum(one is None or one != one for one in target)):
+        if absent_rows := int(pd.isna(target).sum()):
             raise UsageError(
                 f"y must have a label or value for each row; got none in {absent_rows} rows; leave these rows out"
             )

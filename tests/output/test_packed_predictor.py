@@ -40,6 +40,7 @@ def test_an_exported_file_predicts_the_submission_where_the_run_is_not(
     assert plain.cli("predict", packed, plain.folder / "test.csv", "-o", out).code == 0
     assert out.read_bytes() == wanted
     model = sf.load(packed)
+    assert str(packed) in repr(model)
     np.testing.assert_array_equal(model.predict_proba(test), read_predictions(out))
     copy = pickle.loads(pickle.dumps(model))
     assert copy.folder != model.folder  # type: ignore[union-attr]

@@ -134,6 +134,12 @@ def test_values_and_several_classes_are_blended_and_nothing_is_left_behind(
             r"folds must have a number for each of 240 rows; got shape \(5,\)",
         ),
         ({"y": np.array(["a", None] * 120, dtype=object)}, UsageError, "y must have .* got none in 120 rows"),
+        (
+            {"y": pd.array(["a", pd.NA] * 120, dtype="string")},
+            UsageError,
+            "y must have .* got none in 120 rows",
+        ),
+        ({"y": np.tile([1.0, np.nan], 120)}, UsageError, "y must have .* got none in 120 rows"),
         ({"oof": {"": np.zeros(240)}, "test": None}, UsageError, "must have a character or more; got ''"),
         ({"folds": np.int64(1)}, UsageError, "folds must be 2 or more; got 1"),
         ({"folds": np.ones(240)}, UsageError, r"folds must be of two numbers or more; got 1\.0 in every row"),
