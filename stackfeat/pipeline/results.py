@@ -97,7 +97,7 @@ def collect(
         held=held,
         weights=weights,
         pools=[found for _, found in planner.pool_verdicts()],
-        notes=[*data.notes, *(f"warning: {text}" for text in report.notes)],
+        notes=[*data.notes, *_extra_notes(fits), *(f"warning: {text}" for text in report.notes)],
         choice=judged.score,
     )
     noted = [note.removeprefix("warning: ") for note in finished.notes if note.startswith("warning: ")]
@@ -225,6 +225,17 @@ def _wanted(submit: str, scores: Sequence[Score]) -> tuple[str, list[str]]:
         return submit, []
     text = f"submit: {submit} is not among the finished members; the best score was submitted instead"
     return "auto", [text]
+
+
+def _extra_notes(fits: Mapping[tuple[str, int, Any], FitInfo]) -> list[str]:
+    """Say in how many folds extra rows train; all members of a fold get the same ones."""
+    rows = {
+        (repeat, fold): info.report["extra"]["rows"]
+        for (_, repeat, fold), info in fits.items()
+        if fold != "all" and "extra" in info.report
+    }
+    n_used = sum(n_rows > 0 for n_rows in rows.values())
+    return [f"extra rows train in {n_used} of {len(rows)} folds"] if rows else []
 
 
 def _held_rows(plan: Plan, store: EntryStore) -> HeldRows | None:

@@ -137,7 +137,8 @@ def test_auto_leaves_out_rows_whose_labels_are_turned_round_and_asks_once_a_fold
     turned = frame(300, 5, "t").assign(y=lambda rows: np.where(rows["y"] == "yes", "no", "yes"))
     for extra, factor in ((frame(300, 5, "t"), 1.0), (turned, 0.0)):
         extra.to_csv(folder.path / "more.csv", index=False)
-        run(folder.config(levels=levels))
+        ran = run(folder.config(levels=levels))
+        assert f"extra rows train in {3 * int(factor)} of 3 folds" in ran.notes
         planner = folder.planner()
         plan, store = planner.plan(), planner.store
         reports = [
