@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from stackfeat.data.samples import Samples, load_samples
-from stackfeat.data.splits.extra_rows import are_alike
+from stackfeat.data.splits.extra_rows import Identity
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
 from stackfeat.encodings.alignment import report_of
@@ -237,7 +237,7 @@ class LeakageChecker:
         extra = extra.take(np.flatnonzero(unpack_rows(entry.array(EXTRA_ROWS), extra.n_rows)))
         groups = None if judged.group is None or extra.group is None else (extra.group, judged.group)
         times = None if judged.time is None or extra.time is None else (extra.time, judged.time)
-        return _leaks(are_alike(judged, extra), groups, times)
+        return _leaks(Identity.of(judged).is_one_of(Identity.of(extra)), groups, times)
 
     def row_violation(
         self, kind: Kind, key: str, rows: np.ndarray, ids: np.ndarray | None = None, whose: str = ""

@@ -35,10 +35,6 @@ SHARE = 0.2
 MOST_ROWS = 2_000
 """Of the fold, in the question whether extra rows are worth having."""
 
-# One library, two classes.
-LEARNERS = {"classification": "lightgbm.LGBMClassifier", "regression": "lightgbm.LGBMRegressor"}
-"""By `Task.family`."""
-
 BOOSTING = {"learning_rate": 0.1, "num_leaves": 15}
 
 ROUNDS = (10, 30, 90)
@@ -195,10 +191,10 @@ def _losses(
         Rows(len(context.y), joined),
         Rows(len(judged), {name: held.inputs[name] for name in tables}),
     )
-    found = []
+    learner, found = f"lightgbm.LGBM{task.estimator_suffix}", []
     for n_rounds in ROUNDS:
         params = {**BOOSTING, "n_estimators": n_rounds}
-        fitted_member = make_member({"estimator": LEARNERS[task.family], "params": params}).fit(read, context)
+        fitted_member = make_member({"estimator": learner, "params": params}).fit(read, context)
         losses = task.row_loss(held.labels, fitted_member.emit(asked)[task.output])
         found.append(float(np.average(losses, weights=held.weight)))
     return found

@@ -147,16 +147,14 @@ def test_a_refit_of_the_latest_rows_moves_test_rows_alone(arena: Any, timed: Any
     assert not np.allclose(late.test("meta.knn").to_numpy(), expected)
 
 
+def run_of_knn(arena: Any, timed: Any, averaging: str, **options: Any) -> Any:
+    in_time = {"data": {"time": "when"}, "folds": {"n": 4}, "stack": {"averaging": averaging}}
+    return arena.run({"base": {"knn": KNN}}, *timed, **in_time, **options)
+
+
 def test_a_refit_sees_all_rows_and_says_nothing_of_them(arena: Any, timed: Any) -> None:
-    train, test = timed
-    ran = arena.run(
-        {"base": {"knn": KNN}},
-        train,
-        test,
-        data={"time": "when"},
-        folds={"n": 4},
-        stack={"averaging": "refit"},
-    )
+    train = timed[0]
+    ran = run_of_knn(arena, timed, "refit")
     for (_, _, fold), key in ran.plan.fits.items():
         entry = ran.planner.store.read(key)
         packed = read_fitted_rows(entry)
@@ -175,15 +173,6 @@ def test_a_refit_sees_all_rows_and_says_nothing_of_them(arena: Any, timed: Any) 
 def test_rows_of_several_folds_are_never_ranked_together_where_one_model_predicts_later_ones(
     averaging: str, arena: Any, timed: Any
 ) -> None:
-    train, test = timed
-    ran = arena.run(
-        {"base": {"knn": KNN}},
-        train,
-        test,
-        data={"time": "when"},
-        folds={"n": 4},
-        metric="roc_auc",
-        stack={"averaging": averaging},
-    )
+    ran = run_of_knn(arena, timed, averaging, metric="roc_auc")
     found = ran.scores["members"]["base/knn"]
     assert found["score"] == pytest.approx(found["fold_mean"])

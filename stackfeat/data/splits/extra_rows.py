@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -16,23 +17,35 @@ from stackfeat.data.splits.folds import hash_rows
 from stackfeat.data.splits.splitters import Split
 
 
-def are_alike(rows: Samples, others: Samples) -> np.ndarray:
-    """Return which rows of tables have the id, or all features, of one of the `others`, bool of shape (n_rows,).
+@dataclass(frozen=True)
+class Identity:
+    """What rows of tables are told apart by: their ids, without blanks around them, and all their features.
 
-    Numbers that are the same as float32 are equal: a copy of a file may hold them so. Blanks around an id do
-    not count.
+    Attributes
+    ----------
+    ids : array of str (n_rows,)
+    hashes : uint64 array (n_rows,)
+        Of features; numbers that are the same as float32 are equal: a copy of a file may hold them so.
     """
-    same_id = np.isin(np.char.strip(rows.ids), np.char.strip(others.ids))
-    return np.asarray(same_id | np.isin(_hash_rounded(rows), _hash_rounded(others)))
 
+    ids: np.ndarray
+    hashes: np.ndarray
 
-def _hash_rounded(samples: Samples) -> np.ndarray:
-    """Return a uint64 per row; rows with equal values as float32 get equal hashes."""
-    tables = {name: values for name, values in samples.inputs.items() if isinstance(values, Table)}
-    rounded = {
-        name: replace(table, numeric=table.numeric.astype(np.float32)) for name, table in tables.items()
-    }
-    return hash_rows(rounded)
+    @classmethod
+    def of(cls, samples: Samples) -> Identity:
+        tables = {name: values for name, values in samples.inputs.items() if isinstance(values, Table)}
+        rounded = {
+            name: replace(table, numeric=table.numeric.astype(np.float32)) for name, table in tables.items()
+        }
+        return cls(np.char.strip(samples.ids), hash_rows(rounded))
+
+    def take(self, rows: np.ndarray) -> Identity:
+        """Return that of some of the rows."""
+        return Identity(self.ids[rows], self.hashes[rows])
+
+    def is_one_of(self, others: Identity) -> np.ndarray:
+        """Return which rows have the id, or all features, of one of the others, bool of shape (n_rows,)."""
+        return np.asarray(np.isin(self.ids, others.ids) | np.isin(self.hashes, others.hashes))
 
 
 @dataclass(frozen=True)
@@ -67,13 +80,19 @@ class ExtraRows:
             time are no later than the last row that is fitted on.
         """
         extra, train = self.extra, self.train
-        kept = ~are_alike(extra, train.take(judged))
+        own, of_train = self._identities
+        kept = ~own.is_one_of(of_train.take(judged))
         if extra.group is not None and train.group is not None:
             kept &= ~np.isin(extra.group, train.group[judged])
         if self.in_time:
             assert extra.time is not None and train.time is not None
             kept &= extra.time <= train.time[fitted].max(initial=-np.inf)
         return np.flatnonzero(kept)
+
+    @cached_property
+    def _identities(self) -> tuple[Identity, Identity]:
+        """Of the extra rows and of the training rows, which every inner split asks for."""
+        return Identity.of(self.extra), Identity.of(self.train)
 
 
 @dataclass(frozen=True)
