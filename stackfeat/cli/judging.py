@@ -1,0 +1,54 @@
+"""Commands that judge finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stackfeat.cli.app import (
+    TrustCode,
+    app,
+)
+
+
+@app.command()
+def audit(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    permutations: Annotated[
+        int, typer.Option(metavar="N", help="Reruns, each on other permuted labels.")
+    ] = 5,
+    rows: Annotated[
+        int, typer.Option(metavar="N", help="Training rows of a rerun at most; half as many are held out.")
+    ] = 2000,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker processes. Default: as the config says.")
+    ] = None,
+    no_null: Annotated[
+        bool,
+        typer.Option("--no-null", help="Prove from the store only; nothing is computed, no code is run."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of rows and permutations.")] = 0,
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Prove that no row's features saw its label. Also reruns the stack on permuted labels."""
+    from stackfeat.audit.audit import audit as audit_run
+    from stackfeat.cli.audit import AuditProgress, print_audit
+
+    progress = AuditProgress()
+    with progress:
+        found = audit_run(
+            run_folder,
+            null=not no_null,
+            permutations=permutations,
+            rows=rows,
+            jobs=jobs,
+            seed=seed,
+            store=store,
+            trust_code=trust_code or None,
+            progress=progress,
+        )
+    print_audit(found)
+    raise typer.Exit(found.exit_code)

@@ -1,0 +1,99 @@
+"""Commands that use the models of a finished run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stackfeat.cli.app import (
+    Answer,
+    TrustCode,
+    app,
+)
+from stackfeat.cli.choices import StudentName
+from stackfeat.errors import one_line
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a file of export or distil.")
+    ],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="File with rows like the training file's.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="MEMBER", help="A member to leave out of votes; repeatable.")
+    ] = None,
+    data_root: Annotated[
+        list[Path] | None, typer.Option(help="A folder that the predictor's paths may lead to; repeatable.")
+    ] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Write a probability of each class, whatever the metric.")
+    ] = False,
+    members: Annotated[
+        bool, typer.Option("--members", help="Also write the predictions of each member of the stack.")
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Treat a missing column as an empty one.")
+    ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate", help="Predict in a process of its own, with limits: for a RUN that you were sent."
+        ),
+    ] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Predict new rows with the models of a run. For the run's test file this gives its submission."""
+    from stackfeat.pipeline.predict import Wanted, predict_file
+
+    if isolate:
+        from stackfeat.executors.isolated import run_isolated
+
+        raise typer.Exit(run_isolated([one for one in sys.argv[1:] if one != "--isolate"]))
+    n_rows = predict_file(
+        run_folder,
+        data,
+        output,
+        trust_code=trust_code or None,
+        without=without or (),
+        data_roots=data_root or (),
+        allow_missing=allow_missing,
+        wanted=Wanted(proba, members),
+    )
+    typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("model.zip"),
+) -> Answer:
+    """Write the models of a run as one file, for another machine."""
+    from stackfeat.output.packed_predictor import pack_predictor
+
+    n_bytes = pack_predictor(run_folder, output)
+    text = f"wrote {one_line(output)} ({n_bytes / 1e6:.1f} MB)"
+    return Answer({"output": str(output), "bytes": n_bytes}, text)
+
+
+@app.command()
+def distil(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    student: Annotated[StudentName, typer.Option(help="What learns: boosted trees, or a small net.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("student.zip"),
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+    trust_code: TrustCode = False,
+) -> Answer:
+    """Train one small model on the predictions of a stack. It is written only if they make it better."""
+    from stackfeat.pipeline.distil import distil as distil_run
+
+    found = distil_run(run_folder, str(student), output, store=store, trust_code=trust_code or None)
+    text = one_line(str(found))
+    if found.path is not None:
+        place = one_line(found.path)
+        text += f"\nwrote {place}; predict with: stackfeat predict {place} DATA -o FILE"
+    return Answer(found.to_json(), text, found.exit_code)
