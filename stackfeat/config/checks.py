@@ -28,7 +28,8 @@ from stackfeat.data.splits.splitters import is_time_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
 from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.executors import EXECUTORS
-from stackfeat.members.options import MemberOptions, RunFacts
+from stackfeat.members.options import MemberOptions
+from stackfeat.members.run_facts import RunFacts
 from stackfeat.metrics.registry import check_metric, declared
 from stackfeat.registry.patterns import has_fold
 from stackfeat.registry.resolve import name_problems

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions
-from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, RunFacts, made
+from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, made
+from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import NetSettings, RunSettings
 from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.mistakes import net_mistakes, tap_mistake

@@ -17,7 +17,8 @@ from stackfeat.config.load import LoadedConfig, load_config
 from stackfeat.config.planner import Planner
 from stackfeat.config.problems import Finding
 from stackfeat.errors import ConfigError, DataError, Problem
-from stackfeat.members.options import MemberOptions, PredictionFiles
+from stackfeat.members.options import MemberOptions
+from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.registry.patterns import has_fold
 from stackfeat.registry.resolve import quote_values, suggest
 

@@ -13,7 +13,8 @@ import stackfeat
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.engine.recipes import key_of
 from stackfeat.members import MEMBERS, make_member
-from stackfeat.members.options import MemberOptions, RunFacts
+from stackfeat.members.options import MemberOptions
+from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import RunSettings, Settings
 from stackfeat.structure import checked, plain
 

@@ -20,7 +20,8 @@ from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, ImportedRecipe
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import FOLDS, STEM, FoldFile, read_fold_file, twin_role, weights_role
-from stackfeat.members.options import Checkpoints, MemberOptions, PredictionFiles
+from stackfeat.members.options import Checkpoints, MemberOptions
+from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.registry.patterns import fill, has_fold
 from stackfeat.store import EntryStore
 

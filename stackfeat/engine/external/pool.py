@@ -39,7 +39,7 @@ from stackfeat.engine.external.predictions import (
 from stackfeat.engine.recipes import PoolRecipe
 from stackfeat.errors import DataError
 from stackfeat.members.imported_rows import Aligned, on_members_scale, positions
-from stackfeat.members.options import PredictionFiles
+from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.meta.votes.greedy import greedy_selection
 from stackfeat.store import EntryStore
 from stackfeat.tasks.task import spread_rows

@@ -14,7 +14,7 @@ from typing import Literal
 from stackfeat.engine.external.checkpoints import MemberFiles
 from stackfeat.engine.external.common_folds import RUN_FOLDS
 from stackfeat.engine.recipes import PoolRecipe
-from stackfeat.members.options import PredictionFiles
+from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.store import Entry, EntryStore, EntryWriter
 
 Kind = Literal["ok", "look", "refuse"]

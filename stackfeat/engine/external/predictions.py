@@ -35,7 +35,7 @@ from stackfeat.members.imported_rows import (
     positions,
     read_fold_file,
 )
-from stackfeat.members.options import PredictionFiles
+from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.metrics.metric import Metric
 from stackfeat.store import EntryStore
 
