@@ -22,8 +22,10 @@ from stackfeat.log import console as visible_console
 if TYPE_CHECKING:
     from stackfeat.engine.external.predictions import Check
     from stackfeat.output.completed_run import RunResult
+    from stackfeat.output.gates import GateVerdict
 
 _MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended": "-"}
+_GATE_LINES = 10
 
 
 class TerminalProgress:
@@ -102,9 +104,9 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
         values.append(f"{row['seconds']:.1f}")
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
-    console.print(continued(result.verdict), markup=False, highlight=False, soft_wrap=True)
-    for text in () if quiet else result.notes:
-        console.print(continued(f"data: {text}"), markup=False, highlight=False, soft_wrap=True)
+    said = [result.verdict, result.why, *_gate_lines(result.gates)]
+    for text in said if quiet else [*said, *(f"data: {note}" for note in result.notes)]:
+        console.print(continued(text), markup=False, highlight=False, soft_wrap=True)
     for text in result.warnings:
         console.print(continued(f"warning: {text}"), style="yellow", markup=False, soft_wrap=True)
     for name, reason in result.failed.items():
@@ -117,6 +119,14 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
     files |= {"OOF": result.folder / "oof", "predictor": result.folder / "predictor"}
     for name, path in files.items():
         console.print(f"{name + ':':<13}{one_line(path)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _gate_lines(verdicts: Sequence[GateVerdict]) -> list[str]:
+    """Return what gates let in, the largest gain first, and what they refused, as far as there is room."""
+    in_order = sorted(verdicts, key=lambda one: (-one.n_entered / one.n_fits, -(one.gain or 0.0)))
+    lines = [f"gate: {one.text}" for one in in_order[:_GATE_LINES]]
+    n_more = len(verdicts) - len(lines)
+    return [*lines, f"gate: {n_more} more blocks judged; scores.json has them all"] if n_more else lines
 
 
 def _places_worth(error: float) -> int:

@@ -36,6 +36,7 @@ from stackfeat.tasks.task import Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stackfeat.output.gates import GateVerdict
     from stackfeat.output.saved_predictor import SavedPredictor
 
 
@@ -82,6 +83,8 @@ class CompletedRun:
         In the order of computing.
     chosen : Score
         The member behind the submission.
+    wanted : str
+        What `submit` named, or ``auto``.
     choice : ChoiceScore or None
         What choosing it is worth; None where nothing was chosen out of fold: `submit` names it, it is the only one,
         or held-out rows decide.
@@ -117,6 +120,7 @@ class CompletedRun:
     choice: ChoiceScore | None = None
     weights: Mapping[str, Mapping[str, Weight]] = field(default_factory=dict)
     pools: Sequence[PoolVerdicts] = ()
+    wanted: str = "auto"
 
     def seconds(self, score: Score) -> float:
         """Return the compute time of a member's fits, whenever they were computed."""
@@ -192,6 +196,10 @@ class RunResult:
         the rows of the others; of a named member, or where held-out rows decide, the member's own.
     verdict : str
         The same in words, and the difference to the best single model.
+    why : str
+        Why this member is submitted.
+    gates : list of GateVerdict
+        Which feature blocks the gates let in, and by what gain.
     optimism : float or None
         By how much the submitted member's own score is better than that, chosen on the same rows: of the best of
         many scores a part is luck. None where nothing was chosen, or the rows differ.
@@ -227,6 +235,8 @@ class RunResult:
     holdout: float | None = None
     _: KW_ONLY
     verdict: str = ""
+    why: str = ""
+    gates: list[GateVerdict] = field(default_factory=list)
     se: float = float("nan")
     optimism: float | None = None
     notes: list[str] = field(default_factory=list)

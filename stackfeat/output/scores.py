@@ -109,15 +109,20 @@ def choose_submission(
     if wanted != "auto":
         return next(score for score in scores if wanted in (score.name, score.node.name))
     ranks = submission_ranks(scores, metric)
-    allowed = [score for score in scores if score.name in ranks]
-    trusted = [score for score in allowed if score.name not in refused] or allowed
-    judged = [score for score in trusted if score.holdout is not None] or trusted
+    judged = contenders(scores, metric, refused)
     number = choose(
         [metric.signed(score.judged.score) for score in judged],
         [ranks[score.name] for score in judged],
         lambda one, other: paired_gap(judged[one].judged, judged[other].judged, metric)[1],
     )
     return judged[number]
+
+
+def contenders(scores: Sequence[Score], metric: Metric, refused: Container[str] = ()) -> list[Score]:
+    """Return the members that ``auto`` chooses among; see `choose_submission`."""
+    allowed = [score for score in scores if can_be_chosen(score, metric)] or list(scores)
+    trusted = [score for score in allowed if score.name not in refused] or allowed
+    return [score for score in trusted if score.holdout is not None] or trusted
 
 
 def submission_ranks(scores: Sequence[Score], metric: Metric) -> dict[str, tuple[int, int]]:

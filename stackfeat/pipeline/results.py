@@ -49,6 +49,7 @@ from stackfeat.output.scores import (
     submission_ranks,
 )
 from stackfeat.output.submission import Form
+from stackfeat.output.verdicts import gate_verdicts, why_submitted
 from stackfeat.output.write import leaderboard, verdict, write_run
 from stackfeat.pipeline.prepare import DataFiles, stored_schema
 from stackfeat.store import EntryStore, reading
@@ -99,6 +100,7 @@ def collect(
         pools=[found for _, found in planner.pool_verdicts()],
         notes=[*data.notes, *_extra_notes(fits), *(f"warning: {text}" for text in report.notes)],
         choice=judged.score,
+        wanted=wanted,
     )
     noted = [note.removeprefix("warning: ") for note in finished.notes if note.startswith("warning: ")]
     warnings = [
@@ -365,6 +367,8 @@ def write_results(
         se=finished.se,
         optimism=finished.optimism,
         verdict=verdict(finished),
+        why=why_submitted(finished),
+        gates=gate_verdicts(finished),
         holdout=None if chosen.holdout is None else chosen.holdout.score,
         submission=None if finished.test is None else folder / SUBMISSION,
         n_computed=sum(is_new),
