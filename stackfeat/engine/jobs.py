@@ -14,10 +14,9 @@ import numpy as np
 from stackfeat.engine.recipes import ExtraReference, Fold, Recipe
 from stackfeat.members.options import MemberOptions
 from stackfeat.members.settings import RunSettings
+from stackfeat.meta.votes.averaging import Average
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import plain, structured
-
-Average = Literal["mean", "logit", "rank"]
 
 Chain = Literal["fold", "all"]
 

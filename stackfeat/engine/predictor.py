@@ -18,7 +18,7 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.engine.fitted import load_fitted
 from stackfeat.engine.graph import graph_without
-from stackfeat.engine.jobs import Average, Averaging
+from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.passage import Parts, Passage
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Place
@@ -26,6 +26,7 @@ from stackfeat.engine.wiring import Wiring
 from stackfeat.errors import DataError, StackfeatError, UsageError, as_written
 from stackfeat.executors import pinned_threads
 from stackfeat.members.imported import FittedImport, missing_text
+from stackfeat.meta.votes.averaging import Average
 from stackfeat.store import EntryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
 from stackfeat.store.entry import plain_array

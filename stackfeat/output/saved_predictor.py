@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,9 @@ from stackfeat.data.schema.load import compare_given
 from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
 from stackfeat.errors import DataError, MissingColumnsError, TrustError, UsageError, as_written
+from stackfeat.meta.votes.averaging import of_single_rows
 from stackfeat.metrics.decision_rule import Decision
+from stackfeat.output.row_contributions import explain_rows
 from stackfeat.output.run_file import whole_run
 from stackfeat.output.submission import Form
 from stackfeat.registry.resolve import quoted, source_hash
@@ -206,8 +208,7 @@ class SavedPredictor:
         import pandas as pd
 
         rows, samples = self._read(X)
-        index = rows.frame.index if rows.arrays is None and isinstance(rows.path, str) else None
-        return pd.DataFrame(self.member_columns(self.member_outputs(samples)), index=index)
+        return pd.DataFrame(self.member_columns(self.member_outputs(samples)), index=self._index(rows))
 
     def drift(self, X: Any) -> pd.DataFrame:
         """Compare rows with the training data, column by column.
@@ -220,11 +221,46 @@ class SavedPredictor:
         """
         import pandas as pd
 
-        if self.way.summary is None:
-            raise DataError(f"{self._where} holds no summary of the training data; {REMEDY} to have it")
+        self.summary()
         found = self.compare(self.rows(X), needs_ids=False)[1]
         names = ("column", "kind", "train", "now", "flag")
         return pd.DataFrame([[getattr(one, name) for name in names] for one in found], columns=names)
+
+    def explain(self, X: Any, *, n_permutations: int = 8, seed: int = 0) -> pd.DataFrame:
+        """Say what each column contributes to the prediction of each row.
+
+        A contribution is a Shapley value: the change of the prediction when the column takes the row's value in
+        place of a typical one, averaged over orders in which columns do so. Typical are the median of numbers, the
+        most frequent category, and in an array the median of its values everywhere; no training rows are needed.
+        Those of a row add up to ``prediction - base``. Of classes all this is on the scale of log-odds: of the
+        positive class, or with more than two classes of the most probable one. A probability counts as at least
+        1e-6, and where ``stack.average`` is ``rank`` the mean is taken: a row alone has no rank.
+
+        Parameters
+        ----------
+        X : DataFrame, path, or dict of str to array
+        n_permutations : int
+            Orders of columns that are drawn, even, the same for all rows; each is also taken backwards. A row costs
+            about as many predictions as orders times columns.
+        seed : int
+            Of the orders.
+
+        Returns
+        -------
+        DataFrame
+            A row for each row and column: ``row`` (the index of a DataFrame, else a number from 0), ``column``,
+            ``outcome`` (the class, or ``prediction``), ``contribution`` and ``se``, its standard error over orders;
+            ``base``, the prediction of the typical row, and ``prediction``, that of the row.
+        """
+        predictor, summary = self.predictor, self.summary()
+        average = of_single_rows(predictor.averaging.average)
+        if average != predictor.averaging.average:
+            predictor = replace(predictor, averaging=replace(predictor.averaging, average=average))
+        model, (rows, samples) = replace(self, predictor=predictor), self._read(X)
+        with as_written(self._where, REMEDY):
+            return explain_rows(
+                model.predicted, samples, self.way.schema, summary, self._index(rows), n_permutations, seed
+            )
 
     def outputs(self, X: Any) -> np.ndarray:
         """Return probabilities, or values on the scale of the target, float64 (n_rows, n_outputs)."""
@@ -266,6 +302,16 @@ class SavedPredictor:
         for member, values in said.items():
             found |= dict(zip(task.columns_of(member), values.T, strict=True))
         return found
+
+    def summary(self) -> TrainingSummary:
+        """Return what is remembered of the training data; DataError where an earlier version wrote the predictor."""
+        if self.way.summary is None:
+            raise DataError(f"{self._where} holds no summary of the training data; {REMEDY} to have it")
+        return self.way.summary
+
+    def _index(self, rows: GivenRows) -> pd.Index | None:
+        """Return the index of a DataFrame; None of rows in another form."""
+        return rows.frame.index if rows.arrays is None and isinstance(rows.path, str) else None
 
     def _read(self, X: Any) -> tuple[GivenRows, Samples]:
         rows = self.rows(X)

@@ -180,6 +180,17 @@ class Classification(Task):
     def sureness(self, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(prediction.max(axis=1))
 
+    def evidence(self, prediction: np.ndarray) -> np.ndarray:
+        # A probability of 0 of one tree or another outweighs no other column.
+        logs = np.log(np.clip(prediction, np.exp(LOWEST_LOG), 1 - np.exp(LOWEST_LOG)))
+        return np.asarray(logs - np.log1p(-np.exp(logs)))
+
+    def explained(self, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray(self.decided(prediction)[:, None], dtype=np.int64)
+
+    def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        return np.asarray(0.5 * np.abs(after - before).sum(axis=1))
+
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         mixed = random.permutation(y)
         if as_labels:
@@ -237,6 +248,9 @@ class Binary(Classification):
 
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(prediction[:, self.positive])
+
+    def explained(self, prediction: np.ndarray) -> np.ndarray:
+        return np.full((len(prediction), 1), self.positive, dtype=np.int64)
 
     def whole(self, given: np.ndarray) -> np.ndarray:
         if given.shape[1:] == (2,):

@@ -352,6 +352,18 @@ class Task:
         """Return how sure each row is of its class; 0 for values."""
         return np.zeros(len(prediction))
 
+    def evidence(self, prediction: np.ndarray) -> np.ndarray:
+        """Return predictions on the scale on which columns contribute to them: values, or log-odds of each class."""
+        return np.asarray(prediction, dtype=np.float64)
+
+    def explained(self, prediction: np.ndarray) -> np.ndarray:
+        """Return which outputs of each row are explained, int64 (n_rows, n): all values, or one class."""
+        return np.tile(np.arange(self.n_outputs), (len(prediction), 1))
+
+    def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far each row's prediction has moved, float64 (n_rows,): of values, or of probability."""
+        return np.asarray(np.abs(after - before).mean(axis=1))
+
     # Chance
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:

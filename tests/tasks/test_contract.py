@@ -92,3 +92,16 @@ def test_a_guess_can_be_scored(task: Task) -> None:
         guess = task.guess(y, needs == "label", np.random.default_rng(0))
         assert len(guess) == len(y) and np.isfinite(guess).all()
     assert task.counted_classes and isinstance(task.sureness(drawn(task)[1]), np.ndarray)
+
+
+@every_kind
+def test_evidence_and_moves_are_those_of_single_rows(task: Task) -> None:
+    _, prediction = drawn(task)
+    evidence, explained = task.evidence(prediction), task.explained(prediction)
+    assert evidence.shape == (40, task.n_outputs) and np.isfinite(evidence).all()
+    assert len(explained) == 40 and ((explained >= 0) & (explained < task.n_outputs)).all()
+    np.testing.assert_array_equal(task.evidence(prediction[3:5]), evidence[3:5])
+    # More of an output is more evidence for it.
+    assert (np.argsort(evidence[:, 0]) == np.argsort(prediction[:, 0])).all()
+    moved = task.moved(prediction, prediction[::-1])
+    assert moved.shape == (40,) and (moved >= 0).all() and not task.moved(prediction, prediction).any()

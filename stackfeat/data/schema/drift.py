@@ -111,6 +111,16 @@ class TrainingSummary:
     def _categories(self) -> dict[str, CategorySummary]:
         return {one.name: one for one in self.categories}
 
+    def median(self, name: str) -> float:
+        """Return the median of a column of numbers, in days since 1970 of dates; NaN where it held none."""
+        summary = self._numbers.get(name)
+        return summary.median if summary is not None and summary.values else float("nan")
+
+    def most_frequent(self, name: str) -> str | None:
+        """Return the most frequent category of a column; None where it held none."""
+        summary = self._categories.get(name)
+        return max(summary.counts, key=summary.counts.__getitem__, default=None) if summary else None
+
     def of_column(self, column: Column, values: np.ndarray, cells: Cells) -> ColumnDrift:
         """Compare a column of new rows: its cells, and what `column` read of them."""
         if not column.levels:

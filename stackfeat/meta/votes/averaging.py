@@ -7,10 +7,13 @@ Out: one prediction of the same shape.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from stackfeat.tasks.task import Task
+
+Average = Literal["mean", "logit", "rank"]
 
 
 def average_oof(
@@ -38,6 +41,11 @@ def average_oof(
     mean = np.full_like(repeats[0], np.nan)
     mean[covered] = task.average([oof[covered] for oof in repeats], average)
     return mean
+
+
+def of_single_rows(average: Average) -> Average:
+    """Return the average, or in the place of one that compares the rows of a file with each other their mean."""
+    return "mean" if average == "rank" else average
 
 
 def rank_within_folds(oof: np.ndarray, fold_of: np.ndarray, task: Task) -> np.ndarray:
