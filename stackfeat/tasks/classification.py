@@ -52,6 +52,7 @@ class Classification(Task):
     method = "predict_proba"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ()
+    calibrations = ("temperature", "class_scaling")
 
     @property
     def n_outputs(self) -> int:

@@ -35,6 +35,7 @@ class Regression(Task):
     method = "predict"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
+    calibrations = ("linear",)
 
     @property
     def n_outputs(self) -> int:

@@ -99,6 +99,9 @@ class Task:
         How names of the estimators end that can learn it.
     unusable_training : tuple of str
         Training options that make no sense here.
+    calibrations : tuple of str
+        Families that predictions may be calibrated by, the simplest first: names of `meta.calibration`. They are
+        judged by `row_loss`.
     """
 
     kind: Kind
@@ -127,6 +130,7 @@ class Task:
     method: ClassVar[str]
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]]
     unusable_training: ClassVar[tuple[str, ...]]
+    calibrations: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *values: Any, **named: Any) -> Task:
         if cls is not Task:
