@@ -126,6 +126,13 @@ def is_own_name(name: str) -> bool:
     return name in FILES or (len(path.parts) > 1 and path.parts[0] in FOLDERS)
 
 
+def is_of_run(path: Path, run_folder: Path) -> bool:
+    """Return whether a path is that of a file which runs write into this folder, links followed."""
+    place, folder = path.resolve(), run_folder.resolve()
+    name = place.relative_to(folder).as_posix() if place.is_relative_to(folder) else ""
+    return name == FILE or (bool(name) and is_own_name(name))
+
+
 def hash_of(path: Path) -> str:
     """Return the SHA-256 of a file; "" where it cannot be read or is a link."""
     try:
