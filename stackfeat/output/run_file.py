@@ -24,12 +24,13 @@ from stackfeat.structure import must, structured
 FILE = "run.json"
 FORMAT = 1
 LOGS = ("run.log", "audit.log")
+NOTES = "notes.json"
 AUDIT = "audit.json"
 SUBMISSION = "submission.csv"
 PROVENANCE = "provenance.json"
 FILES = frozenset(
     {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "pool.csv"}
-    | {SUBMISSION, PROVENANCE, AUDIT, *LOGS}
+    | {SUBMISSION, PROVENANCE, AUDIT, NOTES, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
 REMEDY = (
@@ -59,7 +60,7 @@ class RunFile:
     before : dict of str to str
         While files are replaced, the hashes of those that the run found.
     logs : tuple of str
-        Files that are added to, and have no hash.
+        Files that are added to, and have no hash: logs, and notes. Runs keep them.
     """
 
     id: str
