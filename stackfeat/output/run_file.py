@@ -29,7 +29,7 @@ AUDIT = "audit.json"
 SUBMISSION = "submission.csv"
 PROVENANCE = "provenance.json"
 FILES = frozenset(
-    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "pool.csv"}
+    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "report.json", "pool.csv"}
     | {SUBMISSION, PROVENANCE, AUDIT, NOTES, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
