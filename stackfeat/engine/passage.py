@@ -24,6 +24,7 @@ from stackfeat.engine.scoring import view_places
 from stackfeat.engine.wiring import folds_used
 from stackfeat.members.protocol import Narrowable
 from stackfeat.store import EntryStore
+from stackfeat.store.entry import plain_array
 
 
 class Part(Protocol):
@@ -117,6 +118,24 @@ class Passage:
         blocks = [node.prediction for node in plan.graph.nodes if node.prediction and only is None]
         read = frozenset(block.split("/", 2)[2] for node in plan.graph.nodes for block in node.blocks)
         return cls(plan, steps, {block: view_places(plan, block, averaging) for block in blocks}, read)
+
+    def said(
+        self, parts: Parts, samples: Samples, given: Mapping[Place, np.ndarray] | None = None
+    ) -> dict[Place, np.ndarray]:
+        """Return what every step says of rows, by place; `given` says it of steps that are not asked."""
+        said = dict(given or {})
+        known = {key for key, _ in said}
+        for step in self.steps:
+            if step.key not in known:
+                said |= self.asked(step, parts, samples, said.__getitem__)
+        return said
+
+    def asked(
+        self, step: EmitRecipe | AlignEmitRecipe, parts: Parts, samples: Samples, read: ReadPlace
+    ) -> dict[Place, np.ndarray]:
+        """Return what one step says of rows, by place."""
+        arrays = parts.of(step, self.wanted).asked(step, samples, read)
+        return {(step.key, name): plain_array(values, name) for name, values in arrays.items()}
 
 
 def _emits(plan: Plan, averaging: Averaging, only: int | None = None) -> Iterator[list[Any]]:

@@ -21,7 +21,6 @@ from stackfeat.engine.graph import graph_without
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.passage import Parts, Passage
 from stackfeat.engine.plan import Plan
-from stackfeat.engine.recipes import Place
 from stackfeat.engine.wiring import Wiring
 from stackfeat.errors import DataError, StackfeatError, UsageError, as_written
 from stackfeat.executors import pinned_threads
@@ -29,7 +28,6 @@ from stackfeat.members.imported import FittedImport, missing_text
 from stackfeat.meta.votes.averaging import Average
 from stackfeat.store import EntryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
-from stackfeat.store.entry import plain_array
 from stackfeat.store.manifest import read_sealed, read_written, refuse_other_format, seal
 from stackfeat.store.store import PinnedStore
 from stackfeat.structure import checked, must, parse_json, structured
@@ -127,33 +125,31 @@ class Predictor:
         self.refuse_unsaved()
         named = {node.full_name: node.prediction for node in self.plan.graph.nodes if node.prediction}
         with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
-            return self._ask(samples, self._passage, named)
+            return self._ask(samples, self.passage, named)
 
     def load(self) -> None:
         """Read every fit and map now, so that no prediction has to."""
         with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
-            for step in self._passage.steps:
-                self.parts.of(step, self._passage.wanted)
+            for step in self.passage.steps:
+                self.parts.of(step, self.passage.wanted)
 
     def _predict(self, samples: Samples, fold: int | None) -> np.ndarray:
         if fold is None:
-            return self._ask(samples, self._passage, {"": self.block})[""]
+            return self._ask(samples, self.passage, {"": self.block})[""]
         passage = Passage.of(self.plan, self.averaging, only=fold)
         places = [passage.plan.view_place(self.block, 0, fold, "fold")]
         return self._ask(samples, replace(passage, places={self.block: places}), {"": self.block})[""]
 
     @cached_property
-    def _passage(self) -> Passage:
+    def passage(self) -> Passage:
+        """The way of rows through all pipelines."""
         return Passage.of(self.plan, self.averaging)
 
     def _ask(self, samples: Samples, passage: Passage, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
         """Return the averages of blocks, by what they are wanted as."""
         self._refuse_unknown(samples.ids)
-        said: dict[Place, np.ndarray] = {}
         with pinned_threads(self.plan.sources.settings.threads):
-            for step in passage.steps:
-                arrays = self.parts.of(step, passage.wanted).asked(step, samples, said.__getitem__)
-                said |= {(step.key, name): plain_array(values, name) for name, values in arrays.items()}
+            said = passage.said(self.parts, samples)
         average = self.averaging.average
         return {
             name: self.task.average([said[place] for place in passage.places[block]], average)

@@ -24,6 +24,7 @@ from stackfeat.log import PACKAGE, VERSION, LineFormatter
 from stackfeat.output.files import explained, write_bytes
 from stackfeat.output.run_file import (
     AUDIT,
+    EXPLANATION,
     FILE,
     PROVENANCE,
     SUBMISSION,
@@ -179,8 +180,8 @@ class RunFolder:
         if in_the_way := [name for name in sorted(new) if (self.folder / name).is_dir()]:
             raise UsageError(_refusal(self.folder, in_the_way))
         before, now = found.files.get(PROVENANCE), new.get(PROVENANCE)
-        if AUDIT in found.files and before and now and before.sha256 == now.sha256:
-            new[AUDIT] = found.files[AUDIT]
+        if before and now and before.sha256 == now.sha256:
+            new |= {name: found.files[name] for name in (AUDIT, EXPLANATION) if name in found.files}
         there = {name: draft.hash_of(name) for name in sorted({*found.files, *found.before, *new})}
         there = {name: sha256 for name, sha256 in there.items() if sha256}
         edited = [

@@ -48,6 +48,8 @@ class FileForm:
 
     Attributes
     ----------
+    metric : str
+        What the run was judged by.
     code : str
         The folder of the user's own code, from the run folder on.
     """
@@ -57,6 +59,7 @@ class FileForm:
     data: DataOptions
     form: Form
     decision: Decision | None
+    metric: str
     code: str
 
     @classmethod
@@ -76,6 +79,7 @@ class FileForm:
                 DataOptions(**values["data"]),
                 Form.from_json(values["form"]),
                 None if decision is None else Decision.from_json(decision),
+                str(values["metric"]),
                 str(values["code"]),
             )
 
@@ -286,13 +290,13 @@ class SavedPredictor:
 
     def predicted(self, samples: Samples) -> np.ndarray:
         """Return probabilities, or values on the scale of the target, float64 (n_rows, n_outputs)."""
-        with self._importing():
+        with self.importing():
             return np.asarray(self.predictor.task.to_target_scale(self.predictor.predict(samples)))
 
     def member_outputs(self, samples: Samples) -> dict[str, np.ndarray]:
         """Return what each of `members` says, as `predicted`; the submitted one is the last."""
         task = self.predictor.task
-        with self._importing():
+        with self.importing():
             said = self.predictor.predict_members(samples)
         return {member: np.asarray(task.to_target_scale(values)) for member, values in said.items()}
 
@@ -334,7 +338,8 @@ class SavedPredictor:
         return f"{self.predictor.folder}"
 
     @contextmanager
-    def _importing(self) -> Iterator[None]:
+    def importing(self) -> Iterator[None]:
+        """Let the models import the code of the user's own that was agreed to."""
         if not self.code.is_trusted:
             with explaining_refusals(self.code):
                 yield

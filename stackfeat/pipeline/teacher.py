@@ -89,6 +89,17 @@ class Teacher:
         DataError
             If one of them is made from files, and predicts no other rows.
         """
+        own = self.stack(fold)
+        imported = self.imported(own, fold)
+        if imported:
+            raise UsageError(
+                f"a student is taught by members that predict any row; got {imported[0].full_name}, whose "
+                "predictions come from files; submit a member that does not read it, and run the config again"
+            )
+        return own
+
+    def stack(self, fold: int) -> Predictor:
+        """Return the pipeline of a fold as `pipeline` does, whatever its members are."""
         name = self._member(fold)
         graph = Graph(self.plan.graph.upstream(name))
         block = graph.node(name).prediction
@@ -96,15 +107,12 @@ class Teacher:
         averaging = Averaging(average="mean", chain="fold", last_view=False)
         plan = Plan(graph, self.plan.sources, fits=self.plan.fits, aligns=self.plan.aligns)
         whole = self.whole
-        own = Predictor(plan, self.store, block, averaging, whole.task, whole.trust_code, whole.folder)
-        for member in graph.nodes:
-            key = self.plan.fits.get((member.full_name, 0, fold))
-            if key is not None and self.store.read(key).has("import.json"):
-                raise UsageError(
-                    f"a student is taught by members that predict any row; got {member.full_name}, whose predictions "
-                    "come from files; submit a member that does not read it, and run the config again"
-                )
-        return own
+        return Predictor(plan, self.store, block, averaging, whole.task, whole.trust_code, whole.folder)
+
+    def imported(self, pipeline: Predictor, fold: int) -> list[Node]:
+        """Return the members of a pipeline whose predictions come from files."""
+        keys = {node: self.plan.fits.get((node.full_name, 0, fold)) for node in pipeline.plan.graph.nodes}
+        return [node for node, key in keys.items() if key and self.store.read(key).has("import.json")]
 
     def everything(self, samples: Samples) -> np.ndarray:
         """Return what all pipelines of the run predict, averaged, float64 (n_rows, n_outputs)."""

@@ -1,0 +1,135 @@
+"""The command that says what the predictions of a run rest on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stackfeat.cli.app import Answer, TrustCode, app, is_quiet
+from stackfeat.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from stackfeat.output.explanation import Explanation, Ranked
+
+FILE_WIDTH = 160
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run; with DATA also a file of export.")
+    ],
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="Rows to explain; default: held-out rows.")
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", help="Columns that are printed.")] = 20,
+    repeats: Annotated[int, typer.Option(metavar="N", help="Permutations of each column.")] = 5,
+    rows: Annotated[int, typer.Option(metavar="N", help="Rows at most.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of rows and permutations.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A csv file to write.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+    data_root: Annotated[
+        list[Path] | None, typer.Option(help="A folder that the predictor's paths may lead to; repeatable.")
+    ] = None,
+    trust_code: TrustCode = False,
+) -> Answer:
+    """Say which columns, members and levels the predictions of a run rest on, with standard errors."""
+    if top < 1:
+        raise UsageError(f"--top must be at least 1; got --top {top}; give a larger number")
+    from stackfeat.pipeline.explain import explain as explain_run
+
+    begun = time.process_time()
+    found = explain_run(
+        run_folder,
+        data,
+        rows=rows,
+        repeats=repeats,
+        seed=seed,
+        store=store,
+        trust_code=trust_code or None,
+        data_roots=data_root or (),
+        output=output,
+        progress=None if is_quiet(context) else lambda text: typer.echo(text, err=True),
+    )
+    seconds = round(time.process_time() - begun, 2)
+    values = {**found.to_json(), "cpu_seconds": seconds}
+    return Answer(values, partial(_print, found, top, seconds, output))
+
+
+def _print(found: Explanation, top: int, seconds: float, output: Path | None) -> None:
+    from stackfeat.log import console as visible_console
+
+    console = visible_console()
+    if not console.is_terminal:
+        console = visible_console(width=FILE_WIDTH)
+    say = partial(console.print, markup=False, soft_wrap=True, highlight=False)
+    say(one_line(_headline(found)))
+    console.print(_table("column", found.columns[:top], found), markup=False)
+    for line in _on_columns(found, top):
+        say(one_line(line))
+    if found.members:
+        console.print(_table("member", found.members, found), markup=False)
+    for line in _on_members(found):
+        say(one_line(line))
+    files = ", ".join(
+        map(str, [*(["explain.json in RUN"] if found.is_of_run else []), *filter(None, [output])])
+    )
+    say(one_line(f"took {seconds:.1f} s of CPU{f'; wrote {files}' if files else ''}"))
+
+
+def _headline(found: Explanation) -> str:
+    score = "" if found.score is None else f", {found.metric} {found.score:.5g}"
+    way = "held-out rows, each through the pipeline that had not seen it" if found.is_of_run else found.of
+    return f"{found.member} on {found.n_rows} rows ({way}){score}"
+
+
+def _table(what: str, listed: Sequence[Ranked], found: Explanation) -> Table:
+    from rich.table import Table
+
+    measure = f"by how much {found.metric} gets worse" if found.has_labels else "how far predictions move"
+    table = Table(title=f"{measure} with values of other rows", title_justify="left")
+    table.add_column(what, overflow="fold")
+    for name in ("importance", "± se", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in listed:
+        interval = "" if one.low is None or one.high is None else f"{one.low:.2g} to {one.high:.2g}"
+        error = "" if one.se is None else f"{one.se:.2g}"
+        table.add_row(one_line(one.name), f"{one.importance:.3g}", error, interval)
+    return table
+
+
+def _on_columns(found: Explanation, top: int) -> Iterator[str]:
+    if len(found.columns) > top:
+        yield f"and {len(found.columns) - top} columns more; --top shows them"
+    alike = [one for one in found.columns if not one.stands_out]
+    if found.has_labels and alike:
+        yield f"{len(alike)} of {len(found.columns)} columns are worth no more than chance"
+    for one in found.groups:
+        error = "" if one.se is None else f" ± {one.se:.2g}"
+        why = "say nearly the same, so each alone looks weaker than it is"
+        yield f"{one.name} {why}; together {one.importance:.3g}{error}"
+
+
+def _on_members(found: Explanation) -> Iterator[str]:
+    for drop in found.dropped:
+        weight = "" if drop.weight is None else f", weight {drop.weight:.2f}"
+        error = "" if drop.se is None else f" ± {drop.se:.2g}"
+        word = "worse" if drop.loss >= 0 else "better"
+        yield f"{drop.vote} without {drop.member}{weight}: {found.metric} {word} by {abs(drop.loss):.2g}{error}"
+    for level in found.levels:
+        if level.gain is not None and level.se is not None:
+            word = "better" if level.gain >= 0 else "worse"
+            yield (
+                f"level {level.level} is {word} than those before it by {abs(level.gain):.2g} ± {level.se:.2g} "
+                f"({found.metric})"
+            )
+    yield from (gate.text for gate in found.gates)
+    yield from found.notes
