@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
     from stackfeat.pipeline.blend import blend as blend
+    from stackfeat.pipeline.compare import compare as compare
     from stackfeat.pipeline.distil import distil as distil
     from stackfeat.pipeline.explain import explain as explain
     from stackfeat.pipeline.fit import fit as fit
@@ -74,6 +75,7 @@ _MODULES = {
     "output.completed_run": "RunResult",
     "output.feature_files": "save_features",
     "pipeline.blend": "blend",
+    "pipeline.compare": "compare",
     "pipeline.distil": "distil",
     "pipeline.explain": "explain",
     "pipeline.fit": "fit",

@@ -36,5 +36,5 @@ def one_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-FOLDERS = ("oof", "test", "holdout", "predictor")
+FOLDERS = ("oof", "test", "holdout", "predictor", "pictures")
 """Folders of a run folder that hold files of runs alone."""

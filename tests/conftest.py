@@ -20,6 +20,7 @@ os.environ.pop("STACKFEAT_DATA_ROOTS", None)
 import pytest
 from hypothesis import HealthCheck, settings
 
+from stackfeat.output.report import drawing, page
 from tests.projects import Build, Config, Project, base_config, build_project, plain_config, with_net
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,6 +48,20 @@ def nothing_is_flushed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_pictures_are_drawn() -> Iterator[None]:
+    """Leave pictures undrawn, which takes longer than all else in a small run: `draws` draws them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "svg_of", lambda picture, numbers: "<svg/>")
+        yield
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the pictures of reports that this test makes."""
+    monkeypatch.setattr(page, "svg_of", drawing.svg_of)
 
 
 @pytest.fixture

@@ -359,11 +359,15 @@ def _allow_single_values(schema: dict[str, Any]) -> None:
                     break
 
 
+def _classes_below(options: type[Options]) -> Iterator[type[Options]]:
+    for found in options.__subclasses__():
+        yield found
+        yield from _classes_below(found)
+
+
 def _single_value_fields(name: str) -> list[str]:
     """Return the fields of the options class `name` whose validators turn one value into a list."""
-    direct = Options.__subclasses__()
-    below = [deeper for found in direct for deeper in found.__subclasses__()]
-    model = next((found for found in [*direct, *below] if found.__name__ == name), None)
+    model = next((found for found in _classes_below(Options) if found.__name__ == name), None)
     if model is None:
         return []
     validators = model.__pydantic_decorators__.field_validators.values()

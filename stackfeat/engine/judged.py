@@ -61,12 +61,17 @@ class Judged:
     def of(
         cls, samples: Samples, metric: str, trust_code: bool, fold_of: np.ndarray, is_time: bool
     ) -> Judged:
-        """Return stored rows and a metric; `fold_of` numbers the folds, whose blocks of time are kept apart."""
+        """Return stored rows and the metric of a name; see `by`."""
         found = get_metric(metric, samples.task.kind, trust_code=trust_code)
+        return cls.by(samples, found, fold_of, is_time)
+
+    @classmethod
+    def by(cls, samples: Samples, metric: Metric, fold_of: np.ndarray, is_time: bool) -> Judged:
+        """Return stored rows and a metric; `fold_of` numbers the folds, whose blocks of time are kept apart."""
         y = samples.task.to_target_scale(samples.labels)
         clusters = clusters_of(samples, fold_of, is_time)
         periods = np.asarray(fold_of) if is_time and samples.group is None else None
-        return cls(found, samples.task, y, samples.weight, clusters, periods=periods)
+        return cls(metric, samples.task, y, samples.weight, clusters, periods=periods)
 
     def take(self, rows: np.ndarray) -> Judged:
         """Return some of the rows; by their numbers, or a mask."""

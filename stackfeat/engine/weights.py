@@ -134,6 +134,8 @@ def _on_fresh_rows(
     drawn = random.integers(0, len(members), (n_resamples, len(members)))
     draws += [np.concatenate([members[one] for one in resample]) for resample in drawn]
     found = []
+    # Weights are fitted before predictions are calibrated.
+    bare = {name: value for name, value in recipe.member.items() if name != "calibrate"}
     for rows in draws:
         context: FitContext[Any] = FitContext(
             task=held.task,
@@ -145,6 +147,6 @@ def _on_fresh_rows(
             settings=recipe.settings,
         )
         read = tuple(BlockRows(block, "prediction", None, values[rows]) for block, values in blocks)
-        fitted = make_member(recipe.member, trust_code).fit(Rows(len(rows), {}, read), context)
+        fitted = make_member(bare, trust_code).fit(Rows(len(rows), {}, read), context)
         found.append(dict(fitted.report()["weights"]))
     return found

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.net_options import NetOptions
-from stackfeat.members.options import MemberOptions, PredictionsOptions, VoteOptions
+from stackfeat.members.options import MemberOptions, PredictionsOptions
+from stackfeat.members.vote_options import VoteOptions
 from stackfeat.meta.votes import VOTES
 
 if TYPE_CHECKING:
@@ -39,4 +40,4 @@ def make_member(recipe: Mapping[str, Any], trust_code: bool = False) -> Member:
 
 def learns_from_rows(recipe: Mapping[str, Any]) -> bool:
     """Whether the member that a recipe's options describe needs rows to be fitted to; some votes need none."""
-    return "vote" not in recipe or VOTES[recipe["vote"]].is_fitted
+    return "vote" not in recipe or VOTES[recipe["vote"]].is_fitted or "calibrate" in recipe

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator
 
 from stackfeat.members.boosters import searched_loss, searches_rounds
-from stackfeat.members.options import VERSIONS, MemberOptions, made
+from stackfeat.members.options import VERSIONS, CalibratedOptions, made
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.options import one_is_a_list
 from stackfeat.registry.allowed import wrong_kind
@@ -45,7 +45,7 @@ _TREE_COUNTS = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboo
 ReadAs = Literal["auto", "proba", "logit", "rank"]
 
 
-class EstimatorOptions(MemberOptions):
+class EstimatorOptions(CalibratedOptions):
     """A member whose learner is a scikit-learn style estimator."""
 
     estimator: str = Field(
@@ -71,8 +71,8 @@ class EstimatorOptions(MemberOptions):
 
     def member(self, trust_code: bool = False) -> Member:
         if self.estimator == GATED_LINEAR:
-            return made("estimator:GatedMember", self)
-        return made("estimator:EstimatorMember", self, trust_code)
+            return self.calibrated(made("estimator:GatedMember", self))
+        return self.calibrated(made("estimator:EstimatorMember", self, trust_code))
 
     def code_problems(self, task: str, folder: Path, trust_code: bool) -> Iterator[tuple[str, str, bool]]:
         options = {"trust_code": trust_code, "search_path": folder}
@@ -118,6 +118,7 @@ class EstimatorOptions(MemberOptions):
             loss=searched_loss(self.estimator, self.params, run.loss),
             rounds=VERSIONS["rounds"] if is_searched else None,
             version=version,
+            calibration=self.calibration_version,
         )
 
     def libraries(self) -> dict[str, str]:

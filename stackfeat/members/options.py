@@ -13,26 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag
 
 from stackfeat.encodings import CROSS_FOLD
 from stackfeat.encodings.options import EncodingName, TapOptions
 from stackfeat.members.pool_files import Folders
 from stackfeat.members.prediction_files import PoolFiles, PredictionFiles
 from stackfeat.members.run_facts import RunFacts
-from stackfeat.members.settings import FitSettings, RunSettings, VoteSettings
-from stackfeat.meta.votes import VOTES, vote_problems
-from stackfeat.meta.votes.vote import Vote
-from stackfeat.options import Options, one_is_a_list
+from stackfeat.members.settings import FitSettings, RunSettings
+from stackfeat.options import Options
 from stackfeat.registry.source import library_versions
-from stackfeat.tasks.task import task_class
+from stackfeat.tasks.task import TASKS, task_class
 
 if TYPE_CHECKING:
     from stackfeat.members.protocol import Member
-
-    VoteName = str
-else:
-    VoteName = Literal[tuple(VOTES)]
 
 VERSIONS = {
     "net": 3,  # of nets alone: how their layers are read, what `auto` means for their training and scaling
@@ -42,6 +36,7 @@ VERSIONS = {
     "prior_vote": 1,  # of hard votes whose ties go to the more frequent class
     "greedy_vote": 1,  # of its weights: all rows under every built-in metric, an early stop
     "weighted_vote": 1,  # of its weights: all rows where they are searched
+    "calibration": 1,  # of fits whose predictions are calibrated
 }
 """Parts of the keys of some members, counted up when what their fits give changes."""
 
@@ -208,6 +203,11 @@ class MemberOptions(Options):
         return False
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether a fit looks for a calibration of the predictions."""
+        return False
+
+    @property
     def is_gated(self) -> bool:
         """Whether feature blocks that it reads are judged first."""
         return True
@@ -308,92 +308,59 @@ def made(path: str, *values: Any) -> Member:
     return getattr(importlib.import_module(f"stackfeat.members.{module}"), name)(*values)  # type: ignore[no-any-return]
 
 
-class VoteOptions(MemberOptions):
-    """A member that combines predictions."""
+class CalibratedOptions(MemberOptions):
+    """A member whose predictions may be calibrated, where it stands above the first level."""
 
-    does_without_inputs: ClassVar[bool] = True
-    is_short: ClassVar[bool] = True
-
-    vote: VoteName
-    inputs: tuple[str, ...]
-    weights: tuple[float, ...] | None = Field(
-        None, description="soft, hard: one weight for each input, in order."
+    calibrate: Literal["none", "auto"] = Field(
+        "none",
+        description="Above the first level: auto calibrates predictions where that lowers the out-of-fold loss by "
+        "more than one standard error.",
     )
-    tie: Literal["soft", "prior", "lowest"] = "soft"
-    picks: int = Field(50, ge=1, le=100, description="greedy: models picked at most, with replacement.")
-    bags: int = Field(5, ge=1, le=50, description="greedy: bags of inputs.")
-    start: int = Field(3, ge=1, description="greedy: starts from this many of the best inputs.")
-
-    _one = field_validator("inputs", mode="before")(one_is_a_list)
 
     @property
-    def kind(self) -> type[Vote]:
-        """The vote of this name."""
-        return VOTES[self.vote]
+    def is_calibrated(self) -> bool:
+        """Whether a fit looks for a calibration of the predictions."""
+        return self.calibrate != "none"
 
-    def taken(self) -> dict[str, Any]:
-        """Return the values of the options that this vote takes."""
-        return {name: getattr(self, name) for name in self.kind.options}
+    @property
+    def calibration_version(self) -> int | None:
+        """That of the settings of its fits."""
+        return VERSIONS["calibration"] if self.is_calibrated else None
 
     def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        if not self.is_calibrated:
+            return
         if run.is_first:
-            yield "vote", "the first level has nothing to vote on. Move the vote to a later level"
-        given = {name: getattr(self, name) for name in type(self).model_fields if self.is_set(name)}
-        yield from vote_problems(self.vote, run.task, given)
-
-    def weights_problem(self, inputs: Sequence[str]) -> str | None:
-        if self.weights is None or len(self.weights) == len(inputs):
-            return None
-        return (
-            f"must have one weight for each input; got {len(self.weights)} weights for "
-            f"{len(inputs)} inputs: {', '.join(inputs)}"
-        )
-
-    def member(self, trust_code: bool = False) -> Member:
-        return made("vote:VoteMember", self, trust_code)
-
-    @classmethod
-    def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
-        return super().member_of({"inputs": (), **recipe}, trust_code)
-
-    @property
-    def reads(self) -> tuple[str, ...] | None:
-        return self.inputs
-
-    def input_problems(
-        self, raw: Sequence[str], blocks: Sequence[str], features: Sequence[str]
-    ) -> Iterator[str]:
-        if raw:
-            yield f"a vote combines predictions; got the raw input {raw[0]!r}. Remove it"
-        if features:
             yield (
-                f"a vote takes predictions only; got the feature block {features[0]!r}. "
-                "Put a meta-learner on it first (each: makes one for every block) and vote over that"
+                "calibrate",
+                "votes and meta-learners above the first level can be calibrated, by the folds of the rows that they "
+                f"read; got {self.calibrate!r} in the first level. Remove it, and calibrate a later member that "
+                "reads this one",
+            )
+        elif not task_class(run.task).calibrations:
+            can = ", ".join(kind for kind in TASKS if task_class(kind).calibrations)
+            yield (
+                "calibrate",
+                f"predictions of tasks {can} can be calibrated; got task {run.task!r}. Remove it",
             )
 
     def recipe(self) -> dict[str, Any]:
-        return {"vote": self.vote, **self.taken()}
+        values = super().recipe()
+        values.pop("calibrate")
+        return values | self.calibration_recipe()
 
-    def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> FitSettings:
-        stage = self.kind.stage(self.taken())
-        version = None if stage is None else VERSIONS[stage]
-        if not self.is_fitted:
-            return FitSettings(threads=run.threads, version=version)
-        return VoteSettings(
-            threads=run.threads, version=version, metric=run.metric, metric_code=run.metric_code
-        )
+    def calibration_recipe(self) -> dict[str, str]:
+        """Return what a recipe says of the calibration: nothing where there is none."""
+        return {"calibrate": self.calibrate} if self.is_calibrated else {}
 
-    @property
-    def is_fitted(self) -> bool:
-        return self.kind.is_fitted
+    def calibrated(self, member: Member) -> Member:
+        """Return the member with its predictions calibrated, if they are to be."""
+        return made("calibrated:CalibratedMember", member, self.learns) if self.is_calibrated else member
 
     @property
-    def preference(self) -> int:
-        return self.kind.preference
-
-    @property
-    def gives_probabilities(self) -> bool:
-        return self.kind.gives_probabilities
+    def learns(self) -> bool:
+        """Whether its fit without the calibration learns from labels."""
+        return True
 
 
 def _files_kind(value: Any) -> str:

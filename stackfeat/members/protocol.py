@@ -7,11 +7,12 @@ taps. Nets, estimators and votes all follow it, so there is one loop over folds 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from stackfeat.data.splits.holdout import InnerSplits
 from stackfeat.members.settings import FitSettings
 from stackfeat.meta.columns import Rows
 from stackfeat.store import Entry, EntryWriter, Scratch
@@ -68,6 +69,19 @@ class FitContext(Generic[OfKind]):
     fold: int | str = "all"
     sources: Mapping[str, Entry] = field(default_factory=dict)
     clusters: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> FitContext[OfKind]:
+        """Return what a fit knows on a part of these rows, given by ascending positions; of no extra rows."""
+        assert isinstance(self.inner, InnerSplits)
+        return replace(
+            self,
+            y=self.y[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            fold_of=None if self.fold_of is None else self.fold_of[rows],
+            inner=self.inner.take(rows),
+            scratch=None,
+            clusters=None if self.clusters is None else self.clusters[rows],
+        )
 
 
 class FittedMember(Protocol):

@@ -42,10 +42,13 @@ class FitSettings:
     ----------
     version : int or None
         Of this kind of fit, where it has one of its own: `members.options.VERSIONS`.
+    calibration : int or None
+        Version of how predictions are calibrated, where they are: `members.options.VERSIONS`.
     """
 
     threads: int
     version: int | None = None
+    calibration: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import MemberError
-from stackfeat.members.options import VoteOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import FitSettings
+from stackfeat.members.vote_options import VoteOptions
 from stackfeat.meta.columns import Rows
 from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.metrics.registry import get_metric

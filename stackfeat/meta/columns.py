@@ -268,6 +268,16 @@ class Rows:
     ids: np.ndarray | None = None
     numbers: np.ndarray | None = None
 
+    def take(self, rows: np.ndarray) -> Rows:
+        """Return these rows, in this order."""
+        return Rows(
+            len(rows),
+            {name: v[rows] if isinstance(v, np.ndarray) else v.take(rows) for name, v in self.inputs.items()},
+            tuple(replace(block, values=block.values[rows]) for block in self.blocks),
+            None if self.ids is None else self.ids[rows],
+            None if self.numbers is None else self.numbers[rows],
+        )
+
     def predictions(self) -> list[np.ndarray]:
         """Values of the prediction blocks."""
         return [block.values for block in self.blocks if block.kind == "prediction"]

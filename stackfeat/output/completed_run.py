@@ -163,6 +163,14 @@ class CompletedRun:
                 values = partial(self._averaged, places)
                 yield PredictedRows(folder, samples, {"places": places, **made_of}, values)
 
+    def oof(self, score: Score) -> np.ndarray:
+        """Return a member's out-of-fold predictions of all training rows on the scale of the target.
+
+        Rows that were never predicted are NaN.
+        """
+        n_repeats = self.plan.sources.n_repeats
+        return self._oof([self.plan.oof_places(score.block, repeat) for repeat in range(n_repeats)])
+
     def _oof(self, places: Sequence[Sequence[Place | None]]) -> np.ndarray:
         """OOF predictions on the scale of the target; NaN rows were never predicted."""
         prediction, covered = oof_prediction(

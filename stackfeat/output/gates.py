@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from stackfeat.meta.gating.blocks import GateStep
+from stackfeat.output.digits import with_error
 from stackfeat.structure import structured
 
 
@@ -110,11 +111,3 @@ def _why_refused(fit: _Judged) -> str:
     if gain <= fit.limit * error:
         return f"{asked}its gain must be above {fit.limit:.2g} standard errors"
     return f"{asked}a gain below a thousandth of the loss must be above two standard errors"
-
-
-def with_error(value: float, se: float) -> str:
-    """Return a number and its standard error, with as many decimals as the error's two first digits have."""
-    if not (math.isfinite(se) and se > 0):
-        return f"{value:.2g}"
-    places = min(max(1 - math.floor(math.log10(se)), 0), 8)
-    return f"{value:.{places}f} ± {se:.{places}f}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from stackfeat.engine.predictor import HASHES, MODELS, WIRING, read_predictor
 from stackfeat.errors import DataError, UsageError
 from stackfeat.output.files import explained
-from stackfeat.output.run_file import whole_run
+from stackfeat.output.run_file import is_of_run, whole_run
 from stackfeat.output.saved_predictor import FOLDER
 
 MOST_BYTES = 1 << 36
@@ -34,13 +34,17 @@ def pack_predictor(run_folder: Path, output: Path) -> int:
     Raises
     ------
     UsageError
-        If the file is not called .zip, or would replace a folder.
+        If the file is not called .zip, would replace a folder, or lie among the files of the run.
     DataError
         If there is no predictor, or it is damaged.
     """
     if output.suffix != ".zip" or output.is_dir():
         raise UsageError(
             f"--output must be a file that ends in .zip; got {output}; name one such as model.zip"
+        )
+    if is_of_run(output, run_folder):
+        raise UsageError(
+            f"--output must be a file of its own; got {output}, which is a place for files of RUN; choose another"
         )
     with whole_run(run_folder), explained(f"{output} must be a file that can be written", "Name another"):
         folder = run_folder / FOLDER

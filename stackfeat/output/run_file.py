@@ -24,13 +24,14 @@ from stackfeat.structure import must, structured
 FILE = "run.json"
 FORMAT = 1
 LOGS = ("run.log", "audit.log")
+NOTES = "notes.json"
 AUDIT = "audit.json"
 EXPLANATION = "explain.json"
 SUBMISSION = "submission.csv"
 PROVENANCE = "provenance.json"
 FILES = frozenset(
-    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "pool.csv"}
-    | {SUBMISSION, PROVENANCE, AUDIT, EXPLANATION, *LOGS}
+    {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "report.json", "pool.csv"}
+    | {SUBMISSION, PROVENANCE, AUDIT, NOTES, EXPLANATION, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
 REMEDY = (
@@ -60,7 +61,7 @@ class RunFile:
     before : dict of str to str
         While files are replaced, the hashes of those that the run found.
     logs : tuple of str
-        Files that are added to, and have no hash.
+        Files that are added to, and have no hash: logs, and notes. Runs keep them.
     """
 
     id: str
@@ -125,6 +126,13 @@ def is_own_name(name: str) -> bool:
     if str(path) != name or "\\" in name or "\0" in name or {".", ".."} & set(path.parts):
         return False
     return name in FILES or (len(path.parts) > 1 and path.parts[0] in FOLDERS)
+
+
+def is_of_run(path: Path, run_folder: Path) -> bool:
+    """Return whether a path is that of a file which runs write into this folder, links followed."""
+    place, folder = path.resolve(), run_folder.resolve()
+    name = place.relative_to(folder).as_posix() if place.is_relative_to(folder) else ""
+    return name == FILE or (bool(name) and is_own_name(name))
 
 
 def hash_of(path: Path) -> str:

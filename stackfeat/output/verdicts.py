@@ -1,7 +1,7 @@
-"""Verdicts on a completed run, in words: which feature blocks the gates let in, and why a member is submitted.
+"""Verdicts on a completed run, in words: what is submitted and why, and which feature blocks the gates let in.
 
 In:  a completed run.
-Out: a `GateVerdict` for each block that a member's gate judged; a sentence about the choice.
+Out: sentences about the submission and its choice; a `GateVerdict` for each block that a member's gate judged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from stackfeat.meta.votes.vote import Vote
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.completed_run import CompletedRun
-from stackfeat.output.gates import GateVerdict, verdicts_of, with_error
+from stackfeat.output.digits import to_error, with_error
+from stackfeat.output.gates import GateVerdict, verdicts_of
 from stackfeat.output.scores import Score, contenders, find_overfit, paired_gap
 
 
@@ -61,3 +62,45 @@ def _against(chosen: Score, allowed: Sequence[Score], metric: Metric) -> str:
         preferred = "greedy votes come first" if is_vote else "votes are preferred"
     worse = f"{metric.name} {where} is worse by {with_error(gap, error)}"
     return f"within one standard error of {best.name}, where {preferred} ({worse})"
+
+
+def verdict(finished: CompletedRun) -> str:
+    """Say what is submitted, what to expect of it, and what stacking was worth."""
+    chosen, metric = finished.chosen, finished.metric
+    text = f"{headline(finished)}."
+    if on_choice(finished):
+        text += f" {on_choice(finished)}"
+    base = [score for score in finished.scores if score.node.is_base]
+    if not base or chosen.node.is_base:
+        return text
+    single = min(base, key=lambda score: metric.signed(score.score))
+    gain, se = paired_gap(single, chosen, metric)
+    word = "better than" if gain >= 0 else "worse than"
+    return f"{text} It is {with_error(abs(gain), se)} {word} the best single model, {single.name}."
+
+
+def headline(finished: CompletedRun) -> str:
+    """Say what is submitted, and its score."""
+    chosen, metric = finished.chosen, finished.metric
+    text = f"{chosen.name} is submitted: {metric.name} {with_error(finished.score, finished.se)} out of fold"
+    if chosen.holdout is None:
+        return text
+    return f"{text}, {with_error(chosen.holdout.score, chosen.holdout.se)} on held-out rows"
+
+
+def on_choice(finished: CompletedRun) -> str:
+    """Say how the score of a choice came about, and what it hides of the submitted member's own; or nothing."""
+    choice, chosen = finished.choice, finished.chosen
+    if choice is None:
+        return ""
+    n_alike, n_folds = list(choice.choices.values()).count(chosen.name), len(choice.choices)
+    text = "The member was chosen anew for each fold by the scores of the other folds"
+    if n_alike == n_folds:
+        return f"{text}: always this one."
+    text += (
+        f": {n_alike} of {n_folds} times this one. By itself it scores {to_error(chosen.score, chosen.se)}"
+    )
+    optimism = finished.optimism
+    if optimism is None or not optimism > 0:
+        return f"{text}."
+    return f"{text}, which is optimistic by {optimism:.2g}, as it was chosen by that score."

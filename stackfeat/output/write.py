@@ -2,10 +2,9 @@
 
 In:  a finished run and its folder.
 Out: config.yaml, folds.csv, leaderboard.csv, pool.csv, scores.json, oof/, test/, holdout/, submission.csv,
-     predictor/, report.html. They are a draft until all of them are there.
+     predictor/, report.html, report.json, pictures/. They are a draft until all of them are there.
 
-The saved predictor has the models of every pipeline up to the submitted member, and nothing else. The report is
-one static page, offline: everything in it is escaped, no script runs, nothing is fetched.
+The saved predictor has the models of every pipeline up to the submitted member, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stackfeat.encodings.diagnostics import fold_id_limit
-from stackfeat.engine.external.pool_verdicts import COLUMNS, PoolVerdicts
+from stackfeat.engine.external.pool_verdicts import COLUMNS
 from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
-from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.completed_run import CompletedRun, prediction_file
-from stackfeat.output.files import write_bytes, write_csv, write_json
+from stackfeat.output.files import json_bytes, write_bytes, write_csv, write_json
+from stackfeat.output.report.content import plain_content, report_content
+from stackfeat.output.report.evidence import Evidence
+from stackfeat.output.report.page import render_page
+from stackfeat.output.report.times import times_of
 from stackfeat.output.run_file import SUBMISSION
 from stackfeat.output.run_folder import Draft
-from stackfeat.output.scores import Score, paired_gap
+from stackfeat.output.scores import Score
 from stackfeat.output.submission import Form, make_submission, order_like_sample
 from stackfeat.store import Store
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "predictor"
-_STRIP_WIDTH = 160
-_LEAST_WEIGHT = 0.0005
+PICTURES = "pictures"
 _NOT_NEEDED = ("oof/", "anchor/", "rows/")
 
 
@@ -108,7 +108,7 @@ def write_run(
     write_predictor(
         draft, finished, {**description, "form": form.to_json(), "decision": finished.chosen.decision}
     )
-    write_bytes(draft.path("report.html"), render_report(finished, title).encode())
+    write_report(draft, Evidence.of(finished, description), title)
 
 
 def _write_folds(path: Path, finished: CompletedRun) -> None:
@@ -231,171 +231,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def render_report(finished: CompletedRun, title: str) -> str:
-    """Return the page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("stackfeat.output", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(**page_values(finished, title))
-
-
-def page_values(finished: CompletedRun, title: str) -> dict[str, Any]:
-    """Return what the template shows, as plain values."""
-    metric = finished.metric
-    scores = sorted(finished.scores, key=lambda score: metric.signed(score.score))
-    known = [value for score in scores for value in score.folds if value is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    return {
-        "title": title,
-        "version": VERSION,
-        "metric": metric.name,
-        "direction": "higher is better" if metric.greater_is_better else "lower is better",
-        "chosen": finished.chosen.name,
-        "verdict": verdict(finished),
-        "n_folds": finished.folds.n_folds,
-        "kind": finished.folds.kind,
-        "rows": [_row(score, finished, low, high) for score in scores],
-        "low": _short(low),
-        "high": _short(high),
-        "pools": [_pool(found) for found in finished.pools],
-        "weights": _weights(finished),
-        "fold_chance": f"{1 / finished.folds.n_folds:.2f}",
-        "fold_limit": f"{fold_id_limit(finished.folds.n_folds):.2f}",
-        "diagnoses": [_diagnosis(name, found) for name, found in finished.diagnoses.items()],
-        "warnings": finished.warnings,
-        "notes": finished.plain_notes,
-        "failed": finished.failed,
-        "left_out": finished.left_out,
-        "n_train": finished.train.n_rows,
-        "n_test": 0 if finished.test is None else finished.test.n_rows,
-        "n_held": 0 if finished.held is None else finished.held.samples.n_rows,
-    }
-
-
-def _pool(found: PoolVerdicts) -> dict[str, Any]:
-    """Return the files of a pool, those that somebody should look at first; twins stand with the first of them."""
-    order = {"refuse": 0, "look": 1, "ok": 2}
-    first = [one for one in found.verdicts if not one.twin_of]
-    files = [
-        {
-            "member": one.member,
-            "verdict": one.verdict,
-            "used": "yes" if one.is_used else "no",
-            "score": "" if one.score is None else _short(one.score),
-            "n_files": 1 + len(found.twins.get(one.member, [])),
-            "folds": one.folds or "unknown",
-            "reasons": "; ".join(one.reasons),
-        }
-        for one in sorted(first, key=lambda one: order[one.verdict])
-    ]
-    merged = len(found.verdicts) - len(first)
-    caption = f"{len(found.verdicts)} files; those of one row say nearly the same, and their mean takes part."
-    return {
-        "name": found.name,
-        "caption": caption if merged else f"{len(found.verdicts)} files.",
-        "files": files,
-        "comparison": f"{found.comparison[:1].upper()}{found.comparison[1:]}",
-    }
-
-
-def verdict(finished: CompletedRun) -> str:
-    """Say what is submitted, what to expect of it, and what stacking was worth."""
-    chosen, metric = finished.chosen, finished.metric
-    text = (
-        f"{chosen.name} is submitted: {metric.name} {_short(finished.score)} ± {finished.se:.2g} out of fold"
-    )
-    if chosen.holdout is not None:
-        text += f", {_short(chosen.holdout.score)} ± {chosen.holdout.se:.2g} on held-out rows"
-    text += _on_choice(finished)
-    base = [score for score in finished.scores if score.node.is_base]
-    if not base or chosen.node.is_base:
-        return f"{text}."
-    single = min(base, key=lambda score: metric.signed(score.score))
-    gain, se = paired_gap(single, chosen, metric)
-    word = "better than" if gain >= 0 else "worse than"
-    return f"{text}. It is {abs(gain):.2g} ± {se:.2g} {word} the best single model, {single.name}."
-
-
-def _on_choice(finished: CompletedRun) -> str:
-    """Say how the score of a choice came about, and what it hides of the submitted member's own."""
-    choice, chosen = finished.choice, finished.chosen
-    if choice is None:
-        return ""
-    n_alike, n_folds = list(choice.choices.values()).count(chosen.name), len(choice.choices)
-    text = ", with the member chosen anew for each fold by the scores of the other folds"
-    if n_alike == n_folds:
-        return f"{text}: always this one"
-    text += f": {n_alike} of {n_folds} times this one. By itself it scores {_short(chosen.score)}"
-    optimism = finished.optimism
-    if optimism is None or not optimism > 0:
-        return text
-    return f"{text}, which is optimistic by {optimism:.2g}, as it was chosen by that score"
-
-
-def _row(score: Score, finished: CompletedRun, low: float, high: float) -> dict[str, Any]:
-    spread = (high - low) or 1.0
-    places = [
-        None if value is None else round((value - low) / spread * _STRIP_WIDTH, 1) for value in score.folds
-    ]
-    return {
-        "level": score.node.level,
-        "member": score.node.name,
-        "score": _short(score.score),
-        "se": f"{score.se:.2g}",
-        "fold_mean": "" if score.fold_mean is None else _short(score.fold_mean),
-        "holdout": "" if score.holdout is None else _short(score.holdout.score),
-        "holdout_se": "" if score.holdout is None else f"{score.holdout.se:.2g}",
-        "folds": [
-            (place, f"fold {k}: {_short(value)}")
-            for k, (place, value) in enumerate(zip(places, score.folds, strict=True))
-            if value is not None
-        ],
-        "seconds": f"{finished.seconds(score):.1f}",
-        "state": "computed" if score.name in finished.computed else "cached",
-        "is_chosen": score.name == finished.chosen.name,
-    }
-
-
-def _weights(finished: CompletedRun) -> list[dict[str, Any]]:
-    """Weights of fitted votes on all out-of-fold rows, and on held-out rows alone."""
-    tables = []
-    for member, weights in finished.weights.items():
-        items = sorted(weights.items(), key=lambda item: -item[1].whole)
-        shown = [
-            (
-                block,
-                f"{one.whole:.3f}",
-                f"± {one.se:.2g}",
-                "" if one.fresh is None else f"{one.fresh:.3f}",
-                "" if one.fresh_se is None else f"± {one.fresh_se:.2g}",
-                one.is_flattered(len(weights)),
-            )
-            for block, one in items
-            if max(one.whole, one.fresh or 0.0) >= _LEAST_WEIGHT
-        ]
-        tables.append({"member": member, "items": shown})
-    return tables
-
-
-def _diagnosis(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    values = {key: found.get(key) for key in ("fold_id", "auc", "anchor_cosine", "held_out_cosine")}
-    shown = {key: "–" if value is None else f"{value:.2f}" for key, value in values.items()}
-    gain, error, n_anchors = (found.get(key) for key in ("random_cv_gain", "random_cv_se", "n_anchors"))
-    return {
-        "name": name,
-        **shown,
-        "random_cv": "–" if gain is None else f"{gain:+.3f} ± {error:.3f}",
-        "anchors": "–" if n_anchors is None else f"{n_anchors} for {found['width']} columns",
-        "words": "; ".join(found["warnings"]) or "comparable",
-        "is_past": bool(found["warnings"]),
-    }
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.5g}"
+def write_report(draft: Draft, evidence: Evidence, title: str) -> None:
+    """Write the page, what it holds as JSON, and the numbers of its pictures as csv."""
+    content = plain_content(report_content(evidence, title))
+    for name, numbers in content["pictures"].items():
+        write_csv(draft.path(f"{PICTURES}/{name}.csv"), list(numbers), list(numbers.values()))
+    data = json_bytes(content)
+    write_bytes(draft.path("report.json"), data)
+    # Made of the very text that `stackfeat report` reads later.
+    page = render_page(json.loads(data), times_of(evidence.finished))
+    write_bytes(draft.path("report.html"), page.encode())

@@ -93,6 +93,8 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
             n_missing += len(missing)
             n_units += len(units)
             lines += _member_lines(group, units, missing)
+            if plan.graph.options[group[0].full_name].is_calibrated:
+                lines.append("    calibrated, where that lowers the out-of-fold loss by a standard error")
             lines += [f"    {line}" for line in nets.get(group[0].full_name, ())]
     lines.append(_jobs_line(sources.averaging == "refit"))
     stored = f" ({n_units - n_missing} of {n_units} are stored)" if n_missing < n_units else ""

@@ -21,7 +21,7 @@ from stackfeat.errors import DataWarning, MissingColumnsError, UsageError, as_wr
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
 from stackfeat.output.packed_predictor import is_packed, unpack_predictor
-from stackfeat.output.run_file import FILE, is_own_name
+from stackfeat.output.run_file import is_of_run
 from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.submission import Form, make_submission
 from stackfeat.pipeline.students import Student, load_student, read_file
@@ -218,10 +218,9 @@ def _by_student(file: Path, data: Path, without: Sequence[str], allow_missing: b
 
 def refuse_output(output: Path, run_folder: Path, data: Path | None) -> None:
     """Refuse to replace what is read, and what is no file; any other file was named by the user to be replaced."""
-    place, folder = output.resolve(), run_folder.resolve()
-    name = place.relative_to(folder).as_posix() if place.is_relative_to(folder) else ""
+    place = output.resolve()
     is_data = data is not None and place == data.resolve()
-    if is_data or name == FILE or (name and is_own_name(name)) or place.is_dir():
+    if is_data or is_of_run(output, run_folder) or place.is_dir():
         what = "DATA itself" if is_data else "a folder" if place.is_dir() else "a file of RUN"
         raise UsageError(f"--output must be a file of its own; got {output}, which is {what}; choose another")
     if unpacked_name(output) != output:

@@ -49,8 +49,8 @@ from stackfeat.output.scores import (
     submission_ranks,
 )
 from stackfeat.output.submission import Form
-from stackfeat.output.verdicts import gate_verdicts, why_submitted
-from stackfeat.output.write import leaderboard, verdict, write_run
+from stackfeat.output.verdicts import gate_verdicts, verdict, why_submitted
+from stackfeat.output.write import leaderboard, write_run
 from stackfeat.pipeline.prepare import DataFiles, stored_schema
 from stackfeat.store import EntryStore, reading
 

@@ -29,6 +29,8 @@ LARGEST_SUM_ERROR = 0.01
 LOWEST_LOG = float(np.log(1e-6))
 """Log-probabilities count as at least this where a row that is surely wrong must not outweigh the others."""
 _SMALLEST_IN_MEAN = 1e-12
+MOST_CONSTANTS = 50
+"""Classes up to which each of them for sure is tried as a constant prediction."""
 SMALLEST_SHARE = 0.01
 """A class of a smaller probability is no row to learn from."""
 
@@ -52,6 +54,8 @@ class Classification(Task):
     method = "predict_proba"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ()
+    calibrations = ("temperature", "class_scaling")
+    pictures = ("confusion", "roc", "precision_recall", "reliability")
 
     @property
     def n_outputs(self) -> int:
@@ -191,6 +195,22 @@ class Classification(Task):
     def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         return np.asarray(0.5 * np.abs(after - before).sum(axis=1))
 
+    def perfect(self, y: np.ndarray) -> np.ndarray:
+        return np.asarray(np.eye(self.n_outputs)[y])
+
+    def told(self, y: np.ndarray, prediction: np.ndarray) -> dict[str, list[Any]]:
+        decided = self.decided(prediction)
+        return {
+            "truth": [str(label) for label in self.labels_of(y)],
+            "predicted": [str(label) for label in self.labels_of(decided)],
+            "probability of the truth": prediction[np.arange(len(y)), y].tolist(),
+        }
+
+    def constants(self, y: np.ndarray, weight: np.ndarray | None) -> list[np.ndarray]:
+        """Return the shares of the classes, and each class for sure."""
+        shares = np.bincount(y, weights=weight, minlength=self.n_outputs)
+        return [shares / shares.sum(), *(np.eye(self.n_outputs) if self.n_outputs <= MOST_CONSTANTS else [])]
+
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         mixed = random.permutation(y)
         if as_labels:
@@ -233,6 +253,7 @@ class Binary(Classification):
     takes_positive = True
     averages = ("mean", "logit", "rank")
     default_metric = "roc_auc"
+    reported = ("roc_auc", "average_precision", "log_loss", "accuracy")
 
     @property
     def described(self) -> str:
@@ -274,6 +295,7 @@ class Multiclass(Classification):
     takes_positive = False
     averages = ("mean", "logit")
     default_metric = "log_loss"
+    reported = ("log_loss", "accuracy", "f1_macro")
 
 
 def of_labels(labels: Sequence[Label]) -> Task:

@@ -35,6 +35,9 @@ class Regression(Task):
     method = "predict"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
+    calibrations = ("linear",)
+    pictures = ("predicted", "residuals")
+    reported = ("rmse", "mae", "r2")
 
     @property
     def n_outputs(self) -> int:
@@ -93,6 +96,17 @@ class Regression(Task):
         if y.ndim == 1:
             return float(mean), float(scale)
         return tuple(mean.tolist()), tuple(scale.tolist())
+
+    def told(self, y: np.ndarray, prediction: np.ndarray) -> dict[str, list[Any]]:
+        said = self.counted(prediction)
+        return {"truth": y.tolist(), "predicted": said.tolist(), "residual": (y - said).tolist()}
+
+    def constants(self, y: np.ndarray, weight: np.ndarray | None) -> list[np.ndarray]:
+        """Return the mean, the mean on the members' scale and the median."""
+        mean = np.average(y, axis=0, weights=weight)
+        members = np.average(self.to_member_scale(y), axis=0, weights=weight)
+        found = (mean, self.to_target_scale(members), np.median(y, axis=0))
+        return [np.reshape(value, -1).astype(np.float64) for value in found]
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         guess = 0.5 * random.permutation(y) + 0.5 * y.mean()

@@ -99,6 +99,13 @@ class Task:
         How names of the estimators end that can learn it.
     unusable_training : tuple of str
         Training options that make no sense here.
+    calibrations : tuple of str
+        Families that predictions may be calibrated by, the simplest first: names of `meta.calibration`. They are
+        judged by `row_loss`.
+    pictures : tuple of str
+        Pictures of the report that show how good predictions are, by their names in its table.
+    reported : tuple of str
+        Metrics that the report shows besides the one that decides.
     """
 
     kind: Kind
@@ -127,6 +134,9 @@ class Task:
     method: ClassVar[str]
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]]
     unusable_training: ClassVar[tuple[str, ...]]
+    calibrations: ClassVar[tuple[str, ...]] = ()
+    pictures: ClassVar[tuple[str, ...]]
+    reported: ClassVar[tuple[str, ...]]
 
     def __new__(cls, *values: Any, **named: Any) -> Task:
         if cls is not Task:
@@ -364,7 +374,28 @@ class Task:
         """Return how far each row's prediction has moved, float64 (n_rows,): of values, or of probability."""
         return np.asarray(np.abs(after - before).mean(axis=1))
 
+    def perfect(self, y: np.ndarray) -> np.ndarray:
+        """Return the prediction (n_rows, n_outputs) that is right in every row."""
+        return self.whole(y)
+
+    def told(self, y: np.ndarray, prediction: np.ndarray) -> dict[str, list[Any]]:
+        """Return the columns in which people read rows and their predictions: the truth, what was said, how far off.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_rows,)
+            Codes, or values on the scale of the target, as `prediction` of shape (n_rows, n_outputs) is.
+        """
+        raise NotImplementedError
+
     # Chance
+
+    def constants(self, y: np.ndarray, weight: np.ndarray | None) -> list[np.ndarray]:
+        """Return predictions of one row, (n_outputs,), that know nothing of a row: one of them is the best constant.
+
+        y and they are on the scale of the target.
+        """
+        raise NotImplementedError
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         """Return made-up predictions of rows, (n_rows,) or (n_rows, n_outputs), to try a metric on."""

@@ -250,7 +250,7 @@ def make_harness(arena: Arena) -> Callable[..., Harness]:
 @pytest.fixture(autouse=True)
 def only_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what these tests do not look at and pay for: the report and the predictor."""
-    monkeypatch.setattr(write, "render_report", lambda *given: "")
+    monkeypatch.setattr(write, "write_report", lambda *given: None)
     monkeypatch.setattr(write, "write_predictor", lambda *given: None)
 
 

@@ -124,3 +124,23 @@ def of_stack(
         return found
 
     return predict
+
+
+def of_decisions(arena: Any, levels: Mapping[str, Any], law: Law) -> Any:
+    """Return a function that runs a stack under F1, and gives the labels that its thresholds decide out of fold.
+
+    A label stands for a probability of four fifths, so that a loss is a count of errors.
+    """
+
+    def predict(frame: pd.DataFrame, draw: int) -> dict[str, np.ndarray]:
+        frame = frame.assign(id=[f"r{i}" for i in range(len(frame))])
+        ran = arena.run(levels, frame, metric="f1", seed=draw, folds={"kind": "kfold", "n": 3})
+        fold_of, found = ran.fold_of.loc[frame["id"]], {}
+        for member in ran.members:
+            rules = ran.scores["members"][member.replace(".", "/")]["fold_decisions"]
+            thresholds = np.array([rules[str(fold)]["numbers"][0] for fold in fold_of])
+            decided = ran.oof(member).loc[frame["id"]].to_numpy()[:, 1] > thresholds
+            found[f"threshold {member}"] = np.column_stack([1 - decided, decided]) * 0.6 + 0.2
+        return found
+
+    return predict

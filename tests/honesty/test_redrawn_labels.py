@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from stackfeat.output.write import write_predictor
 from stackfeat.pipeline.learners import BoostedStudent
-from tests.honesty.redrawn import LIMIT, Law, advantages, of_stack
+from tests.honesty.redrawn import LIMIT, Law, advantages, of_decisions, of_stack
 
 DATA = Path(__file__).parents[3] / "shared/data"
 
@@ -43,6 +43,11 @@ def kinds(law: Law, rounds: int = 15, epochs: int = 3) -> dict[str, Any]:
     small = {"num_leaves": 7, "min_child_samples": 5}
     net = {"net": "mlp", "params": {"hidden": [8]}, "train": {"epochs": epochs, "batch_size": 32, "lr": 0.02}}
     votes = {name: {"vote": name, "inputs": ["*/*/" + output]} for name in ("soft", "weighted", "greedy")}
+    own = {"inputs": [f"base/*/{output}"], "calibrate": "auto"}
+    calibrated = {
+        "calibrated": {"vote": "weighted", **own},
+        "calibrated_linear": {"estimator": linear, **own},
+    }
     return {
         "base": {
             "boosted": {"estimator": boosted, "params": {**small, "n_estimators": rounds}},
@@ -53,7 +58,7 @@ def kinds(law: Law, rounds: int = 15, epochs: int = 3) -> dict[str, Any]:
             "linear": {"estimator": linear, "inputs": [f"base/*/{output}"]},
             "gate": {"estimator": "gated_linear", "inputs": ["base/*/*"]},
         },
-        "final": votes,
+        "final": votes | calibrated,
     }
 
 
@@ -83,6 +88,13 @@ def test_no_kind_knows_labels_of_its_own_rows(
     monkeypatch.setattr(BoostedStudent, "params", {"learning_rate": 0.3, "num_leaves": 7})
     law = built_in(n_classes)
     check(advantages(law, of_stack(arena, kinds(law), law, ["lightgbm"]), n_draws))
+
+
+def test_a_threshold_knows_no_labels_of_the_rows_that_it_decides(arena: Any) -> None:
+    law = built_in(2)
+    levels = {level: members for level, members in kinds(law).items() if level != "final"}
+    levels["base"].pop("net")
+    check(advantages(law, of_decisions(arena, levels, law), n_draws=3))
 
 
 def test_a_refit_on_all_rows_is_never_read_as_out_of_fold(arena: Any) -> None:

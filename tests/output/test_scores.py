@@ -7,7 +7,8 @@ import pytest
 
 from stackfeat.engine.graph import Node
 from stackfeat.members.estimator_options import EstimatorOptions
-from stackfeat.members.options import Output, VoteOptions
+from stackfeat.members.options import Output
+from stackfeat.members.vote_options import VoteOptions
 from stackfeat.metrics.registry import get_metric
 from stackfeat.output.scores import (
     HeldScore,

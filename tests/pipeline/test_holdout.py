@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.pages import Page
+
 Project = Any
 
 
@@ -50,17 +52,20 @@ def test_every_member_has_its_holdout_score_in_every_place(held_run: Project) ->
             "fold_1",
         )
     ]
-    scores, page = held_run.scores(), (held_run.run_folder / "report.html").read_text()
+    scores, page = held_run.scores(), Page.of(held_run.run_folder / "report.html")
     printed = (held_run.folder / "said.txt").read_text()
     assert "holdout  holdout_se" in printed
-    assert scores["holdout"] == {"n_rows": 32} and "32 held-out rows" in page
-    assert "held out of all levels: 32 of 160 rows (20.0%), classes in proportion" in page
-    assert '<th scope="col" class="number">holdout</th>' in page and "on held-out rows" in page
+    assert scores["holdout"] == {"n_rows": 32} and "32 held-out rows" in page.text
+    assert "held out of all levels: 32 of 160 rows (20.0%), classes in proportion" in page.text
+    assert "on held-out rows" in page.table("Weights of")[0]
+    shown = {f"{row['level']}/{row['member'].split()[0]}": row for row in page.table("All members")}
     assert len(rows) == 7
     for row in rows:
         found = scores["members"][f"{row['level']}/{row['member']}"]
         assert [found["holdout"], found["holdout_se"]] == [float(row["holdout"]), float(row["holdout_se"])]
-        assert f'<td class="number">{found["holdout"]:.5g}</td>' in page
+        assert float(shown[f"{row['level']}/{row['member']}"]["holdout"]) == pytest.approx(
+            found["holdout"], abs=0.01
+        )
         assert f"{float(row['holdout']):.4f}" in printed
 
 

@@ -18,6 +18,7 @@ from stackfeat.errors import DataError
 from stackfeat.output.completed_run import RunResult
 from stackfeat.pipeline.check import check_imports, describe_plan
 from stackfeat.pipeline.run import run
+from tests.pages import Page
 
 N, N_TEST, N_SOUND = 1200, 600, 16
 FAULTS = ("copied", "doubled", "flat", "moved", "saw", "sharp", "swapped")
@@ -147,7 +148,7 @@ def test_planted_faults_are_found_and_sound_files_are_used(finished: tuple[Path,
     }
     members = {name for name in result.leaderboard["member"] if str(name).startswith("mates:")}
     assert members == {f"mates:m{member:02}" for member in range(N_SOUND)}
-    report = (result.folder / "report.html").read_text()
+    report = Page.of(result.folder / "report.html").text
     table = report[report.index("Files of base/mates") :]
     assert table.index("mates:doubled") < table.index("mates:copied") < table.index("mates:m00")
     assert "mates:twin1" not in table and "knows labels of its own out-of-fold rows" in table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
+from tests.pages import Page
 from tests.projects import base_config, plain_config
 
 Project = Any
@@ -18,18 +18,19 @@ Project = Any
 def test_every_feature_block_is_measured_and_shown(net: Project) -> None:
     blocks = net.scores()["blocks"]
     assert set(blocks) == {"base/mlp/penultimate@geometry", "base/mlp/penultimate@aligned"}
-    report = (net.run_folder / "report.html").read_text()
+    page = Page.of(net.run_folder / "report.html")
+    rows = {row["block"]: row for row in page.table("Are columns of fold models")}
     log = (net.run_folder / "run.log").read_text()
     for name, found in blocks.items():
         for measure in ("fold_id", "auc", "random_cv_gain", "random_cv_se"):
             assert isinstance(found[measure], float), (name, measure)
             assert f"{measure} {found[measure]:.3g}" in log
         assert (found["n_anchors"] is not None) == name.endswith("@aligned")
-        row = re.search(rf"<tr[^>]*><td>{re.escape(name)}</td>.*?</tr>", report)
-        assert row and f">{found['fold_id']:.2f}<" in row[0] and f"{found['random_cv_gain']:+.3f}" in row[0]
-        words = found["warnings"] or ["comparable"]
-        assert all(text in row[0] for text in words)
-    assert "0.33 is guessing; above 0.67" in report
+        row = rows[name]
+        assert row["fold guessed"] == f"{found['fold_id']:.2f}"
+        assert row["random CV gain"].startswith(f"{found['random_cv_gain']:+.3f} ±")
+        assert row["in words"] == ("; ".join(found["warnings"]) or "comparable")
+    assert "0.33 is guessing; above 0.67" in page.text
 
 
 def test_raw_activations_are_found_and_warned_of_once(
@@ -90,9 +91,10 @@ def test_the_score_of_a_run_is_that_of_choices_by_the_rows_of_other_folds(
     assert auto["score"] == pytest.approx(log_loss(truth, together[positive]), abs=1e-6)
     assert auto["optimism"] == pytest.approx(auto["score"] - chosen["score"])
     headline = (
-        f"{scores['submitted']} is submitted: log_loss {auto['score']:.5g} ± {auto['se']:.2g} out of fold"
+        f"{scores['submitted']} is submitted: log_loss {auto['score']:.3f} ± {auto['se']:.3f} out of fold"
     )
-    assert headline in said.out and headline in (project.run_folder / "report.html").read_text()
+    assert 0.01 <= auto["se"] < 0.1, "an error of two decimals shows three"
+    assert headline in said.out and headline in Page.of(project.run_folder / "report.html").text
 
 
 def test_nothing_is_chosen_out_of_fold_where_submit_names_a_member_or_held_out_rows_decide(

@@ -61,6 +61,8 @@ def test_the_run_folder_holds_what_it_promises(net_run: Project) -> None:
         "test",
         "submission.csv",
         "report.html",
+        "report.json",
+        "pictures",
         "predictor",
         "run.log",
     }

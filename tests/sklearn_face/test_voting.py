@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 import stackfeat as sf
-from stackfeat.members.options import VoteOptions
+from stackfeat.members.vote_options import VoteOptions
 from stackfeat.meta.votes.hard import HardVote
 from stackfeat.meta.votes.soft import SoftVote
 from stackfeat.meta.votes.vote import VoteTarget

@@ -8,7 +8,7 @@ Out: `Holdout`: which rows of the training file are kept, which are held out, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -204,6 +204,10 @@ class InnerSplits:
         seed = self.seed if draw == 0 else derive_seed(self.seed, "inner split", draw)
         fit, validation = inner_split(self.samples, self.rows, self.kind, fraction, seed)
         return np.searchsorted(self.rows, fit), np.searchsorted(self.rows, validation)
+
+    def take(self, positions: np.ndarray) -> InnerSplits:
+        """Return the inner splits of a part of these rows, given by ascending positions."""
+        return replace(self, rows=self.rows[positions])
 
 
 def inner_split(samples: Samples, rows: np.ndarray, kind: str, fraction: float, seed: int) -> Split:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackfeat.members.options import VoteOptions
+from stackfeat.members.vote_options import VoteOptions
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.vote import Vote, VoteTarget
 from stackfeat.metrics.registry import get_metric

@@ -1,0 +1,88 @@
+"""Draw pictures: numbers to a matplotlib figure, or to SVG of the same bytes every time, for light and dark pages.
+
+In:  a picture and its numbers.
+Out: a Figure in the colours of the person's own matplotlib; or the text of an SVG whose ink follows the scheme of
+     the page that shows it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from stackfeat.output.report.pictures.picture import Numbers, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_INK, _LINE = "#010203", "#040506"
+"""Stand for colours that the scheme of the page decides."""
+_SCHEMES = (
+    "<style>:root{--ink:#1c1e21;--line:#b9c0c8}"
+    "@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--line:#59616a}}"
+    "@media print{:root{--ink:#000;--line:#999}}</style>"
+)
+_COLOURS = (
+    *("#3b82d0", "#d9792b", "#3f9a4f", "#d0504a", "#8f6fd0"),
+    *("#9a7353", "#d06fa8", "#808790", "#97962a", "#2aa0ab"),
+)
+"""In the middle between a light and a dark ground."""
+_DPI = 110
+
+
+def svg_of(picture: Picture, numbers: Numbers) -> str:
+    """Return the picture as the text of an SVG: the same bytes every time, in the colours of the page's scheme."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_style())
+        figure = Figure(figsize=picture.size_of(numbers))
+        FigureCanvasSVG(figure)
+        picture.draw(numbers, figure)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return _themed(file.getvalue())
+
+
+def figure_of(picture: Picture, numbers: Numbers) -> Figure:
+    """Return the picture as a figure of pyplot, which notebooks show."""
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(figsize=picture.size_of(numbers))
+    picture.draw(numbers, figure)
+    return figure
+
+
+def _style() -> Any:
+    from cycler import cycler
+
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "stackfeat",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.prop_cycle": cycler(color=_COLOURS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.formatter.useoffset": False,
+        "figure.dpi": _DPI,
+        "savefig.dpi": _DPI,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _LINE),
+        **dict.fromkeys(("axes.facecolor", "figure.facecolor", "savefig.facecolor"), "none"),
+    }
+
+
+def _themed(text: str) -> str:
+    """Return an SVG without what only files need, and with ink that follows the scheme."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "sans-serif", text)
+    text = text.replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
+    text = re.sub(r">\s*\n\s*<", "><", text)
+    start = text.index(">") + 1
+    return text[:start] + _SCHEMES + text[start:].strip()

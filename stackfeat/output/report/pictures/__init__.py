@@ -1,0 +1,30 @@
+"""The table of pictures: each by its name, in the order of the page."""
+
+from __future__ import annotations
+
+from stackfeat.output.report.pictures.classes import Confusion, PrecisionRecall, Reliability, Roc
+from stackfeat.output.report.pictures.importance import Importance
+from stackfeat.output.report.pictures.members import Correlation, FoldScores, GreedyPath, StackGraph
+from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
+from stackfeat.output.report.pictures.picture import Picture
+from stackfeat.output.report.pictures.values import Predicted, Residuals
+
+PICTURES: dict[str, Picture] = {
+    picture.name: picture
+    for picture in (
+        FoldScores(),
+        StackGraph(),
+        Confusion(),
+        Roc(),
+        PrecisionRecall(),
+        Reliability(),
+        Predicted(),
+        Residuals(),
+        Importance(),
+        Correlation(),
+        GreedyPath(),
+        LearningCurves(),
+        Embeddings(),
+    )
+}
+"""A new picture is a class in a file of this folder and a row here; kinds of tasks name those that judge them."""

@@ -1,0 +1,186 @@
+"""Calibration: numbers against oracles, what is kept and what is not, and what a damaged entry says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss
+
+from stackfeat.errors import StructureError
+from stackfeat.meta.calibration import (
+    FAMILIES,
+    Calibration,
+    ClassScaling,
+    Linear,
+    Temperature,
+    choose_calibration,
+)
+from stackfeat.store import MemoryStore
+from stackfeat.tasks.task import TASKS, Task, task_class
+
+BINARY, THREE, VALUE = Task("binary", ("no", "yes")), Task("multiclass", ("a", "b", "c")), Task("regression")
+
+
+def drawn(n_classes: int = 2, n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Class scores whose soft-max is the law of the labels, and labels."""
+    random = np.random.default_rng(seed)
+    scores = random.normal(size=(n, n_classes)) * 1.5
+    labels = (random.random((n, 1)) > softmax(scores, axis=1).cumsum(axis=1)).sum(axis=1)
+    return scores, labels
+
+
+def folds(n: int) -> np.ndarray:
+    return np.arange(n) % 4
+
+
+def chosen(prediction: np.ndarray, y: np.ndarray, task: Task, **given: Any) -> Calibration:
+    return choose_calibration(prediction, y, folds(len(y)), task, **given)
+
+
+def test_every_family_that_a_task_names_is_there_and_every_one_is_named() -> None:
+    named = [name for kind in TASKS for name in task_class(kind).calibrations]
+    assert set(named) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.4])
+@pytest.mark.parametrize("task", [BINARY, THREE])
+def test_a_wrong_temperature_is_found(task: Task, factor: float) -> None:
+    scores, y = drawn(len(task.classes))
+    found = chosen(softmax(factor * scores, axis=1), y, task)
+    assert found.found["family"] == "temperature"
+    assert found.found["parameters"]["temperature"] == pytest.approx(factor, rel=0.1)
+    assert found.found["gain"] > 3 * found.found["se"] > 0
+    lost, own = (
+        log_loss(y, p) for p in (found.apply(softmax(factor * scores, axis=1)), softmax(scores, axis=1))
+    )
+    assert lost == pytest.approx(own, rel=0.01)
+
+
+def test_two_classes_are_scaled_as_logistic_regression_on_both_logarithms_does() -> None:
+    """Beta calibration is a logistic regression on the logarithms of both probabilities."""
+    scores, _ = drawn(2, 4000)
+    p = expit(scores[:, 0])
+    y = (np.random.default_rng(1).random(len(p)) < expit(1.6 * np.log(p) - 0.6 * np.log(1 - p) + 0.5)).astype(
+        int
+    )
+    prediction = np.column_stack([1 - p, p])
+    columns = np.column_stack([np.log(p), -np.log(1 - p)])
+    oracle = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(columns, y).predict_proba(columns)
+    numbers = ClassScaling.fit(prediction, y, np.full(len(y), 1 / len(y)))
+    np.testing.assert_allclose(ClassScaling.apply(numbers, prediction), oracle, atol=0.004)
+    assert chosen(prediction, y, BINARY).found["family"] == "class_scaling"
+
+
+def test_a_class_that_is_said_too_seldom_gets_an_offset() -> None:
+    scores, y = drawn(3)
+    found = chosen(softmax(scores - np.array([0.0, 0.0, 1.0]), axis=1), y, THREE)
+    offsets = np.array(found.found["parameters"]["offsets"])
+    assert found.family is ClassScaling
+    np.testing.assert_allclose(offsets - offsets[0], [0, 0, 1], atol=0.2)
+
+
+def test_values_are_put_on_a_line_as_least_squares_does() -> None:
+    random = np.random.default_rng(0)
+    x, weight = random.normal(size=500), random.random(500)
+    y = 3 * x + 5 + random.normal(size=500)
+    oracle = LinearRegression().fit(x[:, None], y, weight)
+    numbers = Linear.fit(x[:, None], y, weight / weight.sum())
+    np.testing.assert_allclose(numbers[:, 0], [oracle.coef_[0], oracle.intercept_])
+    found = chosen(x[:, None], y, VALUE, weight=weight)
+    np.testing.assert_allclose(found.apply(x[:, None])[:, 0], oracle.predict(x[:, None]))
+
+
+def test_each_of_several_targets_gets_a_line_of_its_own() -> None:
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    numbers = Linear.fit(x, x * [2, 4] + [1, -1], np.full(200, 1 / 200))
+    np.testing.assert_allclose(numbers, [[2, 4], [1, -1]])
+
+
+def test_the_order_of_rows_never_turns_round() -> None:
+    x = np.linspace(-1, 1, 50)[:, None]
+    assert (np.diff(Linear.apply(Linear.fit(x, -x[:, 0], np.full(50, 0.02)), x)[:, 0]) > 0).all()
+    p = np.column_stack([1 - expit(x[:, 0]), expit(x[:, 0])])
+    y = (x[:, 0] < 0).astype(np.int64)
+    for family in (Temperature, ClassScaling):
+        assert (np.diff(family.apply(family.fit(p, y, np.full(50, 0.02)), p)[:, 1]) > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("task", [BINARY, THREE])
+def test_calibrated_predictions_stay_as_they_are_to_the_bit(task: Task, seed: int) -> None:
+    scores, y = drawn(len(task.classes), 2000, seed + 10)
+    prediction = softmax(scores, axis=1)
+    found = chosen(prediction, y, task)
+    # One standard error lets one try in six in; what comes in then does next to nothing.
+    if found.family is None:
+        assert found.apply(prediction) is prediction and found.found["family"] == "none"
+        assert found.found["gain"] == 0
+    else:
+        assert abs(found.apply(prediction) - prediction).max() < 0.05
+    assert any(not trial["kept"] for trial in found.found["trials"])
+
+
+def test_groups_are_the_unit_of_the_standard_error() -> None:
+    """Rows that stand for each other a hundred times over count once."""
+    scores, y = drawn(2, 40, seed=3)
+    prediction, times = softmax(1.35 * scores, axis=1), 100
+    groups = np.repeat(np.arange(40), times)
+    many = np.repeat(prediction, times, axis=0), np.repeat(y, times)
+    inside = groups % 4
+    alone = choose_calibration(*many, inside, BINARY)
+    grouped = choose_calibration(*many, inside, BINARY, clusters=groups)
+    by_group = [found.found["trials"][0]["se"] for found in (grouped, alone)]
+    assert by_group[0] == pytest.approx(10 * by_group[1], rel=0.05)
+
+
+def test_weights_count_as_repetitions_do() -> None:
+    scores, y = drawn(2, 600)
+    prediction = softmax(2 * scores, axis=1)
+    weight = np.random.default_rng(0).integers(1, 4, len(y))
+    numbers = Temperature.fit(prediction, y, weight / weight.sum())
+    rows = np.repeat(np.arange(len(y)), weight)
+    repeated = Temperature.fit(prediction[rows], y[rows], np.full(len(rows), 1 / len(rows)))
+    np.testing.assert_allclose(numbers, repeated, rtol=1e-4)
+
+
+def test_a_class_that_was_never_predicted_breaks_nothing() -> None:
+    prediction, y = np.array([[1.0, 0.0], [0.0, 1.0]] * 30), np.array([0, 1, 1] * 20)
+    found = chosen(prediction, y, BINARY)
+    assert np.isfinite(found.apply(prediction)).all() and found.found["gain"] > 0
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, VALUE])
+def test_what_is_stored_comes_back(task: Task) -> None:
+    if task is VALUE:
+        prediction, y = np.arange(40.0)[:, None], 2 * np.arange(40.0) + 1
+    else:
+        scores, y = drawn(len(task.classes))
+        prediction = softmax(3 * scores, axis=1)
+    found = chosen(prediction, y, task)
+    store = MemoryStore()
+    with store.write("a" * 64, "fit", {}) as writer:
+        found.save(writer)
+    loaded = Calibration.load(store.read("a" * 64), task)
+    np.testing.assert_array_equal(loaded.apply(prediction), found.apply(prediction))
+    assert loaded.found == found.found and loaded.family is not None
+
+
+@pytest.mark.parametrize(
+    ("family", "numbers", "message"),
+    [
+        ("linear", np.ones((1, 1)), r"family must be one of temperature, class_scaling; got 'linear'"),
+        ("temperature", np.ones((2, 2)), r"must be the numbers of temperature; got \(2, 2\)"),
+        ("temperature", np.full((1, 1), np.nan), r"must be the numbers of temperature"),
+    ],
+)
+def test_what_no_run_wrote_is_refused(family: str, numbers: np.ndarray, message: str) -> None:
+    store = MemoryStore()
+    with store.write("a" * 64, "fit", {}) as writer:
+        writer.json("calibration", {"family": family, "report": {}})
+        writer.array("calibration/numbers", numbers)
+    with pytest.raises(StructureError, match=message):
+        Calibration.load(store.read("a" * 64), BINARY)

@@ -1,0 +1,276 @@
+"""The report: one page that is whole, escaped, readable by everybody, and the same bytes every time."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix, log_loss, mean_absolute_error, roc_auc_score
+
+from stackfeat.output.report import drawing, page
+from stackfeat.output.report.pictures import PICTURES
+from tests.pages import Page
+from tests.projects import Build, Project, base_config, build_project, plain_config, with_net
+
+EVIL = '<script>alert("x")</script> $\\frac{a}{b}$ & "q"'
+MOST_BYTES = 2**20
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    """Finished runs of every kind of task, with their pictures drawn."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "svg_of", drawing.svg_of)
+        for task, metric in (("binary", "roc_auc"), ("multiclass", "log_loss"), ("regression", "rmse")):
+            config = base_config(task, metric)
+            config = with_net(config) if task == "multiclass" else config
+            found[task] = build_project(tmp_path_factory.mktemp(task) / "project", task, config)
+            said = found[task].run()
+            assert said.code == 0, said.err
+    return found
+
+
+@pytest.fixture(params=["binary", "multiclass", "regression"])
+def project(request: pytest.FixtureRequest, reported: dict[str, Project]) -> Project:
+    return reported[request.param]
+
+
+def content_of(project: Project) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project.run_folder / "report.json").read_text())
+    return found
+
+
+def labels_of(project: Project) -> pd.Series:
+    return pd.read_csv(project.folder / "train.csv", dtype={"row_id": str}).set_index("row_id")["label"]
+
+
+def oof_of(project: Project, member: str) -> pd.DataFrame:
+    name = project.scores()["members"][member]["file"]
+    return pd.read_csv(project.run_folder / "oof" / name, dtype={"id": str}).set_index("id")
+
+
+def pictures_of(found: Page) -> Iterator[str]:
+    for image in found.root.all("img"):
+        source = image.attributes["src"]
+        assert source is not None and source.startswith("data:image/svg+xml;base64,")
+        yield base64.b64decode(source.partition(",")[2]).decode()
+
+
+def test_the_page_is_whole_offline_and_readable_by_everybody(project: Project) -> None:
+    path = project.run_folder / "report.html"
+    found, text = Page.of(path), path.read_text("utf-8")
+    assert path.stat().st_size < MOST_BYTES
+    assert not re.search(r"(?:src|href)=\"(?!data:|pictures/|#)", text), "nothing is fetched"
+    assert " style=" not in text and not re.search(r"\son\w+=", text)
+    levels = [int(one.name[1]) for one in found.root.all("h1", "h2", "h3")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(image.attributes["alt"] for image in found.root.all("img"))
+    assert all(strip.attributes["aria-label"] for strip in found.root.all("svg"))
+    for table in found.root.all("table"):
+        assert table.all("caption")[0].text and not table.all("caption")[0].text.endswith(".")
+        assert all(cell.attributes["scope"] == "col" and cell.text for cell in table.all("th"))
+    assert [one.name for one in found.root.all("header", "main", "footer")] == ["header", "main", "footer"]
+    assert not [one for one in found.root.all("details") if "open" in one.attributes]
+    ids = [one.attributes["id"] for one in found.root.all("details")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_style_and_script_are_allowed_by_their_hashes_alone(project: Project) -> None:
+    found = Page.of(project.run_folder / "report.html")
+    policy = next(
+        one.attributes["content"] or ""
+        for one in found.root.all("meta")
+        if one.attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
+    for name in ("style", "script"):
+        (tag,) = found.root.all(name)
+        digest = base64.b64encode(hashlib.sha256("".join(tag.words).encode()).digest()).decode()
+        assert rules[f"{name}-src"] == f"'sha256-{digest}'"
+
+
+def test_pictures_are_drawn_of_the_numbers_beside_them(project: Project) -> None:
+    content, found = content_of(project), Page.of(project.run_folder / "report.html")
+    drawn = list(pictures_of(found))
+    assert len(drawn) == len(content["pictures"]) >= 5
+    for text in drawn:
+        assert text.startswith("<svg") and text.endswith("</svg>")
+        assert "var(--ink)" in text and "prefers-color-scheme:dark" in text
+        assert "<script" not in text and "<metadata" not in text
+    links = {one.attributes["href"] for one in found.root.all("a")}
+    assert links == {f"pictures/{name}.csv" for name in content["pictures"]}
+    for name, numbers in content["pictures"].items():
+        with (project.run_folder / "pictures" / f"{name}.csv").open(newline="") as file:
+            header, *rows = csv.reader(file)
+        assert sorted(header) == sorted(numbers)
+        for column, cells in zip(header, zip(*rows, strict=True), strict=True):
+            for cell, value in zip(cells, numbers[column], strict=True):
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                assert float(cell) == value if is_number else cell == ("" if value is None else str(value))
+    assert set(content["missing"]) | set(content["pictures"]) <= set(PICTURES)
+    for name in content["missing"]:
+        assert PICTURES[name].title in found.text, "what is missing is said"
+        assert not content["missing"][name].startswith("it could not be made")
+
+
+def test_a_kind_of_task_has_its_own_pictures(reported: dict[str, Project]) -> None:
+    classes = {"confusion", "roc", "precision_recall", "reliability"}
+    for task, project in reported.items():
+        names = set(content_of(project)["pictures"])
+        assert (names & {*classes, "predicted", "residuals"}) == (
+            {"predicted", "residuals"} if task == "regression" else classes
+        )
+
+
+def test_the_same_results_give_the_same_bytes(reported: dict[str, Project], draws: None) -> None:
+    project = reported["multiclass"]
+    names = [
+        "report.html",
+        "report.json",
+        *(f"pictures/{name}.csv" for name in content_of(project)["pictures"]),
+    ]
+    before = {name: (project.run_folder / name).read_bytes() for name in names}
+    for name in names:
+        (project.run_folder / name).unlink()
+    assert project.run().code == 0
+    assert {name: (project.run_folder / name).read_bytes() for name in names} == before
+
+
+def test_the_confusion_matrix_is_that_of_scikit_learn(reported: dict[str, Project]) -> None:
+    project = reported["multiclass"]
+    content, y = content_of(project), labels_of(reported["multiclass"])
+    oof = oof_of(project, content["submitted"])
+    numbers = pd.DataFrame(content["pictures"]["confusion"]).pivot(
+        index="truth", columns="predicted", values="rows"
+    )
+    names = sorted(set(y))
+    expected = confusion_matrix(y.loc[oof.index], oof.idxmax(axis=1), labels=names)
+    assert numbers.loc[names, names].to_numpy().tolist() == expected.tolist()
+
+
+def test_areas_under_curves_are_those_of_scikit_learn(reported: dict[str, Project]) -> None:
+    project = reported["binary"]
+    content, y = content_of(project), labels_of(project)
+    oof = oof_of(project, content["submitted"])
+    roc = pd.DataFrame(content["pictures"]["roc"])
+    whole = roc[roc["fold"] == "all"]
+    assert whole["area"].iloc[0] == pytest.approx(roc_auc_score(y.loc[oof.index] == "yes", oof["yes"]))
+    assert set(roc["fold"]) == {"all", "0", "1", "2"} and set(roc["class"]) == {"yes"}
+    assert whole[["false positive rate", "true positive rate"]].iloc[-1].tolist() == [1.0, 1.0]
+
+
+def test_reliability_compares_what_was_said_with_what_happened(reported: dict[str, Project]) -> None:
+    project = reported["binary"]
+    content, y = content_of(project), labels_of(project)
+    oof = oof_of(project, content["submitted"])
+    numbers = pd.DataFrame(content["pictures"]["reliability"])
+    whole = numbers[numbers["fold"] == "all"]
+    assert whole["rows"].sum() == len(oof)
+    assert np.average(whole["said"], weights=whole["rows"]) == pytest.approx(oof["yes"].mean())
+    happened = np.average(whole["happened"], weights=whole["rows"])
+    assert happened == pytest.approx((y.loc[oof.index] == "yes").mean())
+
+
+def test_residuals_and_tenths_are_those_of_the_predictions(reported: dict[str, Project]) -> None:
+    project = reported["regression"]
+    content, y = content_of(project), labels_of(project)
+    oof = oof_of(project, content["submitted"])["prediction"]
+    numbers = pd.DataFrame(content["pictures"]["residuals"])
+    lowest = oof.sort_values().index[:16]
+    first = numbers[numbers["fold"] == "all"].iloc[0]
+    assert first["rows"] == 16
+    assert first["50 %"] == pytest.approx(np.median(y.loc[lowest] - oof.loc[lowest]))
+    cells = pd.DataFrame(content["pictures"]["predicted"])
+    assert cells[cells["what"] == "rows"]["rows"].sum() == len(oof)
+
+
+def test_other_metrics_gains_and_worst_rows_are_right(reported: dict[str, Project]) -> None:
+    project = reported["multiclass"]
+    content, y = content_of(project), labels_of(project)
+    oof = oof_of(project, content["submitted"])
+    truth = y.loc[oof.index]
+    for one in content["members"]:
+        table = oof_of(project, f"{one['level']}/{one['member']}")
+        assert one["metrics"]["accuracy"] == pytest.approx((table.idxmax(axis=1) == truth).mean())
+    shares = truth.value_counts(normalize=True)[list(oof.columns)]
+    constant = log_loss(truth, np.tile(shares, (len(truth), 1)), labels=list(oof.columns))
+    assert content["gains"]["constant"]["score"] == pytest.approx(constant)
+    submitted = project.scores()["members"][content["submitted"]]["score"]
+    assert content["gains"]["constant"]["gain"] == pytest.approx(constant - submitted)
+    worst = content["worst_rows"]
+    loss = -np.log([oof.loc[row, label] for row, label in truth.items()])
+    assert worst["rows"][0][worst["columns"].index("loss")] == pytest.approx(loss.max())
+    assert worst["rows"][0][0] == oof.index[loss.argmax()]
+
+
+def test_the_constant_that_a_metric_likes_best_is_compared(build: Build) -> None:
+    project = build("regression", plain_config("regression", "mae"))
+    assert project.run().code == 0
+    y = labels_of(project)
+    constant = mean_absolute_error(y, np.full(len(y), np.median(y)))
+    assert content_of(project)["gains"]["constant"]["score"] == pytest.approx(constant)
+
+
+def test_what_people_wrote_is_shown_as_text(build: Build, draws: None) -> None:
+    config = plain_config("multiclass")
+    config |= {"name": EVIL, "outputs": {"dir": "runs/run"}}
+    project = build("multiclass", config)
+    train, test = project.folder / "train.csv", project.folder / "test.csv"
+    for path in (train, test):
+        table = pd.read_csv(path, dtype=str).rename(columns={"a": EVIL})
+        table["colour"] = table["colour"].replace("a", EVIL)
+        if path == train:
+            table["label"] = table["label"].replace("low", EVIL)
+        table["row_id"] = table["row_id"].replace("000", EVIL)
+        table.to_csv(path, index=False)
+    said = project.run()
+    assert said.code == 0, said.err
+    path = project.run_folder / "report.html"
+    found = Page.of(path)
+    assert len(found.root.all("script")) == 1 and "<script>alert" not in path.read_text()
+    assert found.root.all("h1")[0].text == EVIL
+    assert any(EVIL in text for row in found.table("5 columns") for text in row.values())
+    drawn = list(pictures_of(found))
+    assert drawn and not any("<script>" in text for text in drawn)
+    assert any("&lt;script" in text for text in drawn), "names stand in pictures as they are, formulas too"
+    assert not content_of(project)["missing"].keys() & {"confusion", "roc"}
+
+
+def test_what_to_try_next_is_true_of_this_run(reported: dict[str, Project]) -> None:
+    for task, project in reported.items():
+        content = content_of(project)
+        lines = content["next"]
+        assert len(lines) == 3
+        n_base = sum(one["level"] == "base" for one in content["members"])
+        assert any("Add members: 2 on the first level" in text for text in lines) == (n_base == 2), task
+        single = content["gains"]["single"]
+        is_small = single is not None and single["gain"] <= single["se"]
+        assert any("Nothing measurable is gained" in text for text in lines) == is_small, task
+
+
+def test_a_picture_that_cannot_be_made_costs_no_run(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(evidence: Any) -> Any:
+        raise ValueError("no numbers")
+
+    monkeypatch.setattr(PICTURES["roc"], "numbers", fail)
+    project = build("multiclass", plain_config("multiclass"))
+    said = project.run()
+    assert said.code == 0
+    assert (
+        "the report is written without ROC curve: no numbers" in (project.run_folder / "run.log").read_text()
+    )
+    assert content_of(project)["missing"]["roc"] == "it could not be made: ValueError"
+    assert not Path(project.run_folder / "pictures" / "roc.csv").exists()
