@@ -23,6 +23,13 @@ class StudentName(StrEnum):
     mlp = "mlp"
 
 
+class RunOrder(StrEnum):
+    """Orders of a list of runs."""
+
+    date = "date"
+    score = "score"
+
+
 if TYPE_CHECKING:
     TaskName = str
 else:

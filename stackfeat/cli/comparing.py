@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from stackfeat.cli.app import Answer, TrustCode, app
+from stackfeat.cli.choices import RunOrder
+from stackfeat.errors import UsageError
 
 
 @app.command()
@@ -40,6 +42,36 @@ def compare(
         found.save(output)
     values = {**found.to_json(), "output": None if output is None else str(output)}
     return Answer(values, comparison_text(found, output))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look for run folders.")] = Path(),
+    sort: Annotated[RunOrder, typer.Option(help="Oldest first, or best first.")] = RunOrder.date,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the list to this csv file.")
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Draw public scores against those of cross-validation."),
+    ] = None,
+) -> Answer:
+    """List all runs below a folder, what was changed, and what their scores are worth together."""
+    from stackfeat.cli.ledger_text import ledger_text
+    from stackfeat.output.leaderboard_picture import write_picture
+    from stackfeat.pipeline.ledger import ledger
+
+    if output is not None and picture is not None and output == picture.with_suffix(".csv"):
+        raise UsageError(
+            f"--output must be another file than the picture's numbers; got {output}; rename one of them"
+        )
+    found = ledger(folder, sort=sort.value)
+    written = [] if picture is None else write_picture(picture, found.public_points())
+    if output is not None:
+        found.save(output)
+        written.append(output)
+    values = {**found.to_json(), "written": [str(one) for one in written]}
+    return Answer(values, ledger_text(found, written))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from stackfeat.log import console
 if TYPE_CHECKING:
     from stackfeat.output.run_notes import Note
     from stackfeat.pipeline.compare import Comparison
+    from stackfeat.pipeline.ledger import Ledger, LedgerRow
 
 _WIDTH = 100
 
@@ -39,12 +40,16 @@ def comparison_text(found: Comparison, output: Path | None) -> str:
         for run in found.runs
     ]
     titles = ("run", "member", "score", "se", "members", "fits", "seconds")
-    parts = [table_text(head, (*titles, *(["public"] if _has_public(found) else [])), runs, n_words=2)]
+    parts = [table_text(head, (*titles, *(["public"] if _has_public(found) else [])), runs, words=(0, 1))]
     if len(found.runs) > 2:
         parts.append(_pairs(found, digits))
     if found.differences:
         rows = [(one.path, *one.values) for one in found.differences]
-        parts.append(table_text("what differs in the configs", ("option", *found.order), rows, n_words=99))
+        parts.append(
+            table_text(
+                "what differs in the configs", ("option", *found.order), rows, words=range(len(rows[0]))
+            )
+        )
     parts += [continued(f"only in {run.name}: {', '.join(run.only)}") for run in found.runs if run.only]
     parts += [continued(f"note: {note}") for note in found.notes]
     if output is not None:
@@ -68,7 +73,51 @@ def _pairs(found: Comparison, digits: int) -> str:
         )
         for pair in found.pairs
     ]
-    return table_text("pairs", ("better", "worse", "gain", "±", "95 %", "p (Holm)"), rows, n_words=2)
+    return table_text("pairs", ("better", "worse", "gain", "±", "95 %", "p (Holm)"), rows, words=(0, 1))
+
+
+def ledger_text(found: Ledger, written: Sequence[Path]) -> str:
+    """Return a table for each group of runs, what they tell together, and what is wrong with others."""
+    rows = {row.path: row for row in found.rows}
+    parts = []
+    for group in found.groups:
+        listed = [row for row in found.rows if row.path in group.paths]
+        head = f"{group.metric}, target {group.target} of {group.data}: {len(listed)} runs"
+        parts.append(_runs(one_line(head), listed))
+        parts += [continued(text) for text in group.sentences]
+    problems = [row for row in found.rows if row.summary.problem]
+    parts += [continued(f"problem: {row.path}: {row.summary.problem}") for row in problems]
+    parts += [f"wrote {one_line(path)}" for path in written]
+    return "\n".join(parts) if rows else f"no run folders in {one_line(found.folder)}"
+
+
+def _runs(head: str, listed: Sequence[LedgerRow]) -> str:
+    from stackfeat.pipeline.compare import places_worth
+
+    has_public = any(row.summary.public is not None for row in listed)
+    errors = [row.summary.se for row in listed if row.summary.se]
+    digits = max(map(places_worth, errors), default=4)
+    rows = []
+    for row in listed:
+        own = row.summary
+        numbers = [f"{value:.{digits}f}" if value is not None else "" for value in (own.score, own.se)]
+        seconds = "" if own.seconds is None else f"{own.seconds:.{1 if own.seconds < 10 else 0}f}"
+        public = [] if not has_public else ["" if own.public is None else f"{own.public:g}"]
+        changed = row.changed and f"{row.changed} (from {row.nearest})"
+        told = "; ".join(filter(None, (changed, own.text)))
+        dated = f"{own.date:%Y-%m-%d %H:%M}"
+        rows.append((row.path, dated, *numbers, str(len(own.members)), seconds, *public, told))
+    titles = (
+        "run",
+        "date",
+        "score",
+        "se",
+        "members",
+        "seconds",
+        *(["public"] if has_public else []),
+        "what changed",
+    )
+    return table_text(head, titles, rows, words=(0, len(titles) - 1))
 
 
 def notes_text(folder: Path, notes: Sequence[Note]) -> str:
@@ -81,11 +130,13 @@ def notes_text(folder: Path, notes: Sequence[Note]) -> str:
     return "\n".join(lines) or f"no notes on {one_line(folder)}; add one with --lb, --private or --text"
 
 
-def table_text(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]], *, n_words: int) -> str:
-    """Return a table as lines; the first `n_words` columns are words, the others numbers."""
+def table_text(
+    title: str, titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int]
+) -> str:
+    """Return a table as lines; `words` says which columns hold words, the others hold numbers."""
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(titles):
-        is_word = place < n_words
+        is_word = place in words
         table.add_column(
             one_line(name), justify="left" if is_word else "right", overflow="fold", no_wrap=not is_word
         )

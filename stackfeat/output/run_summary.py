@@ -24,9 +24,9 @@ from stackfeat.output.run_file import LOGS, find_run_file
 from stackfeat.output.run_notes import Note, latest_scores, read_notes
 from stackfeat.registry.resolve import cut
 from stackfeat.store.disk import read_text_file, refuse_no_file
-from stackfeat.structure import parse_json
+from stackfeat.structure import must, parse_json
 
-_DATED = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
+_DATED = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?)", re.MULTILINE)
 _TAIL = 1 << 16
 _LONGEST = 200
 
@@ -155,16 +155,19 @@ def _of_config(folder: Path) -> dict[str, Any]:
 
 
 def _of_scores(folder: Path) -> dict[str, Any]:
-    scores = parse_json(read_text_file(folder / "scores.json"), "scores.json")
-    auto, members, submitted = scores.get("auto"), scores["members"], scores["submitted"]
-    counted = auto or members[submitted]
-    choices = (auto or {}).get("choices", {})
-    if not all(
-        isinstance(text, str) for text in (submitted, scores["metric"], *choices, *choices.values(), *members)
-    ):
-        raise TypeError("scores.json must name members by texts")
+    where = "scores.json"
+    scores = _mapping(parse_json(read_text_file(folder / where), where), "all of it")
+    members, auto = _mapping(scores["members"], "members"), _mapping(scores.get("auto") or {}, "auto")
+    submitted, metric, choices = (
+        scores["submitted"],
+        scores["metric"],
+        _mapping(auto.get("choices", {}), "choices"),
+    )
+    names = (submitted, metric, *choices.values())
+    must(all(isinstance(name, str) for name in names), where, "name members and metric by texts", names)
+    counted = auto or _mapping(members[submitted], "a member")
     return {
-        "metric": scores["metric"],
+        "metric": metric,
         "greater_is_better": scores["greater_is_better"] is True,
         "submitted": submitted,
         "score": _number(counted["score"]),
@@ -172,6 +175,12 @@ def _of_scores(folder: Path) -> dict[str, Any]:
         "members": tuple(members),
         "choices": dict(choices),
     }
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    must(isinstance(value, Mapping), f"scores.json: {name}", "be an object", value)
+    found: Mapping[str, Any] = value
+    return found
 
 
 def _of_leaderboard(folder: Path) -> dict[str, Any]:

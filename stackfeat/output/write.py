@@ -21,7 +21,7 @@ from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.completed_run import CompletedRun, prediction_file
-from stackfeat.output.files import json_bytes, write_bytes, write_csv, write_json
+from stackfeat.output.files import finite, json_bytes, write_bytes, write_csv, write_json
 from stackfeat.output.report.content import plain_content, report_content
 from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.page import render_page
@@ -182,7 +182,7 @@ def scores_json(finished: CompletedRun) -> dict[str, Any]:
             "file": file_name(score),
             # What the fits chose: penalties, gates, weights.
             "reports": {
-                f"{repeat}/{fold}": _finite(info.report)
+                f"{repeat}/{fold}": finite(info.report)
                 for (member, repeat, fold), info in finished.fits.items()
                 if member == score.name and "-" not in str(fold) and info.report
             },
@@ -220,15 +220,6 @@ def choice_json(finished: CompletedRun) -> dict[str, Any] | None:
         "optimism": finished.optimism,
         "choices": choice.choices,
     }
-
-
-def _finite(value: Any) -> Any:
-    """Return what a fit noted, with nothing in the place of numbers that JSON has not."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def write_report(draft: Draft, evidence: Evidence, title: str) -> None:

@@ -20,7 +20,7 @@ from stackfeat.config.differences import Difference, differences
 from stackfeat.errors import UsageError
 from stackfeat.metrics.paired import LEVEL, Gap, holm, optimism_of_best
 from stackfeat.metrics.registry import check_metric
-from stackfeat.output.files import write_csv
+from stackfeat.output.files import finite, write_csv
 from stackfeat.pipeline.opened_run import OpenedRun
 from stackfeat.pipeline.paired_rows import (
     PairedGap,
@@ -157,7 +157,7 @@ class Comparison:
             {"path": one.path, "values": dict(zip(self.order, one.values, strict=True))}
             for one in self.differences
         ]
-        values: dict[str, Any] = _finite(
+        values: dict[str, Any] = finite(
             {**asdict(self), "pairs": pairs, "differences": changed, "level": LEVEL}
         )
         return values
@@ -395,12 +395,3 @@ def _metric(runs: Sequence[OpenedRun], wanted: str | None) -> str:
             f"runs must have the same metric; got {got}; give --metric NAME to score all of them with"
         )
     return next(iter(found.values()))
-
-
-def _finite(value: Any) -> Any:
-    """Return values as JSON has them: nothing in the place of numbers that are none."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
