@@ -58,7 +58,6 @@ def runs(
 ) -> Answer:
     """List all runs below a folder, what was changed, and what their scores are worth together."""
     from stackfeat.cli.ledger_text import ledger_text
-    from stackfeat.output.leaderboard_picture import write_picture
     from stackfeat.pipeline.ledger import ledger
 
     if output is not None and picture is not None and output == picture.with_suffix(".csv"):
@@ -66,7 +65,7 @@ def runs(
             f"--output must be another file than the picture's numbers; got {output}; rename one of them"
         )
     found = ledger(folder, sort=sort.value)
-    written = [] if picture is None else write_picture(picture, found.public_points())
+    written = [] if picture is None else found.public_scores().write(picture)
     if output is not None:
         found.save(output)
         written.append(output)

@@ -7,7 +7,6 @@ Out: `Comparison`: scores on common rows, gaps with standard errors that count r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -20,6 +19,7 @@ from stackfeat.config.differences import Difference, differences
 from stackfeat.errors import UsageError
 from stackfeat.metrics.paired import LEVEL, Gap, holm, optimism_of_best
 from stackfeat.metrics.registry import check_metric
+from stackfeat.output.digits import places_of
 from stackfeat.output.files import finite, write_csv
 from stackfeat.pipeline.opened_run import OpenedRun
 from stackfeat.pipeline.paired_rows import (
@@ -321,8 +321,9 @@ def _told(metric: str, scores: dict[str, ComparedRun], pair: Pair) -> str:
 
 
 def places_worth(error: float) -> int:
-    """Return how many decimals show two digits of a standard error."""
-    return 4 if not error > 0 else min(max(1 - math.floor(math.log10(error)), 0), 8)
+    """Return how many decimals show two digits of a standard error; four where there is none."""
+    places = places_of(error)
+    return 4 if places is None else places
 
 
 def _notes(paired: Sequence[PairedRun], found: Sequence[PairedGap], optimism: float | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ from stackfeat.config.differences import differences
 from stackfeat.errors import StackfeatError, UsageError
 from stackfeat.metrics.paired import RankCorrelation, optimism_of_best, rank_correlation
 from stackfeat.output.files import finite, write_csv
-from stackfeat.output.leaderboard_picture import PublicPoints
+from stackfeat.output.leaderboard_picture import PublicScores
 from stackfeat.output.provenance import read_provenance
 from stackfeat.output.run_summary import RunSummary, find_runs, summarise
 from stackfeat.pipeline.opened_run import OpenedRun
@@ -121,7 +121,7 @@ class Ledger:
         """Return the run at a path."""
         return next(row for row in self.rows if row.path == path)
 
-    def public_points(self) -> PublicPoints:
+    def public_scores(self) -> PublicScores:
         """Return scores out of fold beside public ones: of the group in which most runs have them.
 
         Raises
@@ -136,17 +136,11 @@ class Ledger:
                 f"--picture needs the public scores of at least 2 runs over the same data; got {n_noted}; note them "
                 "with `stackfeat note RUN --lb SCORE`"
             )
-        noted = [row.summary for row in map(self.row, group.paths) if row.summary.public is not None]
-        paths = [path for path in group.paths if self.row(path).summary.public is not None]
-        return PublicPoints(
-            metric=group.metric,
-            greater_is_better=group.greater_is_better,
-            runs=tuple(paths),
-            scores=tuple(float(one.score or 0.0) for one in noted),
-            errors=tuple(one.se or 0.0 for one in noted),
-            public=tuple(float(one.public or 0.0) for one in noted),
-            private=tuple(one.private for one in noted),
-        )
+        rows = [row for row in map(self.row, group.paths) if row.summary.public is not None]
+        columns: dict[str, list[Any]] = {"run": [row.path for row in rows]}
+        for name in ("score", "se", "public", "private"):
+            columns[name] = [getattr(row.summary, name) for row in rows]
+        return PublicScores(group.metric, group.greater_is_better, columns)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""

@@ -162,7 +162,7 @@ def test_a_picture_needs_points_and_a_name(many: Project, tmp_path: Path) -> Non
     with pytest.raises(
         UsageError, match=r"needs the public scores of at least 2 runs over the same data; got 0"
     ):
-        ledger(many.folder).public_points()
+        ledger(many.folder).public_scores()
     for name in ("run", "two"):
         add_note(many.folder / "runs" / name, lb=0.8)
     said = many.cli("runs", many.folder, "--picture", tmp_path / "x.png")

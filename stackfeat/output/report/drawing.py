@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from stackfeat.output.report.pictures.picture import Numbers, Picture
+from stackfeat.output.report.pictures.picture import Numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,15 @@ _COLOURS = (
 _DPI = 110
 
 
-def svg_of(picture: Picture, numbers: Numbers) -> str:
+class Drawn(Protocol):
+    """What can be drawn: a `Picture` of the report, or another that says how large it is and draws its numbers."""
+
+    def size_of(self, numbers: Numbers) -> tuple[float, float]: ...
+
+    def draw(self, numbers: Numbers, figure: Figure) -> None: ...
+
+
+def svg_of(picture: Drawn, numbers: Numbers) -> str:
     """Return the picture as the text of an SVG: the same bytes every time, in the colours of the page's scheme."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -48,7 +56,7 @@ def svg_of(picture: Picture, numbers: Numbers) -> str:
     return _themed(file.getvalue())
 
 
-def figure_of(picture: Picture, numbers: Numbers) -> Figure:
+def figure_of(picture: Drawn, numbers: Numbers) -> Figure:
     """Return the picture as a figure of pyplot, which notebooks show."""
     from matplotlib import pyplot
 
