@@ -33,6 +33,7 @@ from stackfeat.engine.schedule import RunContext, run_levels
 from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places
 from stackfeat.errors import DataError, UsageError
 from stackfeat.executors import resolve_jobs
+from stackfeat.executors.watching import Epoch
 from stackfeat.output.provenance import Index
 from stackfeat.registry.resolve import resolve
 from stackfeat.seeds import derive_seed
@@ -169,6 +170,12 @@ class _DoneOnly:
         self.progress = progress
 
     def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
+        pass
+
+    def started(self, job: Job) -> None:
+        pass
+
+    def epoch(self, job: Job, epoch: Epoch) -> None:
         pass
 
     def done(self, job: Job, seconds: float, error: BaseException | None) -> None:

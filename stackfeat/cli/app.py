@@ -81,3 +81,8 @@ def every_command(
 def is_quiet(context: typer.Context) -> bool:
     """Return whether --quiet stands before the command."""
     return bool(context.find_root().params.get("quiet"))
+
+
+def is_verbose(context: typer.Context) -> bool:
+    """Return whether --verbose stands before the command, or after it."""
+    return bool(context.find_root().params.get("verbose"))

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from stackfeat.engine.jobs import Job
 from stackfeat.errors import continued, one_line
+from stackfeat.executors.watching import Epoch
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class AuditProgress(Progress):
     def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
         """Take note of all jobs there are."""
         self.update(self.units, total=len(jobs), visible=True)
+
+    def started(self, job: Job) -> None:
+        """What runs is not shown."""
+
+    def epoch(self, job: Job, epoch: Epoch) -> None:
+        """Nor how far it is."""
 
     def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
         """Move on by one unit."""

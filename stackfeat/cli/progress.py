@@ -1,22 +1,15 @@
-"""What a person sees while a run works and when it ends.
-
-On a terminal: a table of members and folds that fills up, with the time left. Elsewhere:
-one plain line for each finished job, so logs stay readable.
-"""
+"""What a person sees when a run ends, and when imported predictions were checked."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from stackfeat.engine.jobs import Job
-from stackfeat.errors import DataError, JobEnded, continued, one_line
+from stackfeat.errors import DataError, continued, one_line
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
@@ -24,64 +17,7 @@ if TYPE_CHECKING:
     from stackfeat.output.completed_run import RunResult
     from stackfeat.output.gates import GateVerdict
 
-_MARKS = {"waiting": "·", "cached": "=", "done": "✓", "failed": "✗", "ended": "-"}
 _GATE_LINES = 10
-
-
-class TerminalProgress:
-    """Shows jobs as they finish; a context manager."""
-
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or visible_console(stderr=True)
-        self.quiet = quiet
-        self.states: dict[str, dict[str, str]] = {}
-        self.started = time.monotonic()
-        self.n_done = 0
-        self.n_left = 0
-        self.live: Live | None = None
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal and not self.quiet:
-            self.live = Live(get_renderable=self.table, console=self.console, transient=True)
-            self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
-
-    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
-        """Take note of a wave of jobs before it starts."""
-        waiting = {job.key for job in pending}
-        for job in jobs:
-            units = self.states.setdefault(job.member, {})
-            units[job.label] = "waiting" if job.key in waiting else units.get(job.label, "cached")
-        self.n_left = len(waiting)
-
-    def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
-        """Take note of a finished job."""
-        ended = isinstance(error, JobEnded)
-        state = "done" if error is None else "ended" if ended else "failed"
-        self.states.setdefault(job.member, {})[job.label] = state
-        self.n_done += 1
-        self.n_left -= 1
-        if self.live is None and not self.quiet:
-            outcome = f"{seconds:.1f} s" if error is None else str(error) if ended else f"failed: {error}"
-            self.console.print(continued(f"{job.label}: {outcome}"), markup=False, highlight=False)
-
-    def table(self) -> Table:
-        """Return the table of members and their jobs."""
-        table = Table("member", "jobs", box=None, title_justify="left", title=self._title())
-        for member, units in self.states.items():
-            table.add_row(one_line(member), " ".join(_MARKS[state] for state in units.values()))
-        return table
-
-    def _title(self) -> str:
-        elapsed, left = time.monotonic() - self.started, ""
-        if self.n_done and self.n_left:
-            left = f", about {elapsed / self.n_done * self.n_left:.0f} s left in this step"
-        return f"{elapsed:.0f} s{left}   (✓ computed  = cached  · waiting  - no time left)"
 
 
 def print_result(result: RunResult, console: Console, *, quiet: bool = False) -> None:
@@ -114,10 +50,7 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
     for name in result.left_out:
         console.print(one_line(f"left out for lack of time: {name}"), style="yellow", markup=False)
     console.print(f"jobs computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
-    files = {} if result.submission is None else {"submission": result.submission}
-    files |= {"leaderboard": result.folder / "leaderboard.csv", "report": result.report}
-    files |= {"OOF": result.folder / "oof", "predictor": result.folder / "predictor"}
-    for name, path in files.items():
+    for name, path in result.files.items():
         console.print(f"{name + ':':<13}{one_line(path)}", markup=False, highlight=False, soft_wrap=True)
 
 

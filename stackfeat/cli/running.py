@@ -20,6 +20,7 @@ from stackfeat.cli.app import (
     app,
     given,
     is_quiet,
+    is_verbose,
 )
 from stackfeat.cli.choices import PresetName, TaskName
 from stackfeat.errors import UsageError, one_line
@@ -48,8 +49,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a config, or a training file without one. What is stored already is not computed again."""
-    from stackfeat.cli.progress import TerminalProgress, print_result
+    from stackfeat.cli.progress import print_result
     from stackfeat.cli.training_file import config_of
+    from stackfeat.output.live_table import LiveTable
     from stackfeat.pipeline.file_checks import load_checked
 
     of_file = {"--target": target, "--test": test, "--metric": metric, "--limit": limit, "--preset": preset}
@@ -60,8 +62,8 @@ def run(
     from stackfeat.pipeline.run import run as run_config
 
     quiet = quiet or is_quiet(context)
-    with TerminalProgress(quiet=quiet) as progress:
-        result = run_config(loaded, progress=progress, started=context.obj)
+    with LiveTable(quiet=quiet, each_job=is_verbose(context)) as table:
+        result = run_config(loaded, progress=table, started=context.obj)
     print_result(result, console(), quiet=quiet)
     raise typer.Exit(result.exit_code)
 

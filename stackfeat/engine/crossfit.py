@@ -8,7 +8,7 @@ Out: which jobs are done; what failed, with its error. Finished jobs are in the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,6 +24,7 @@ from stackfeat.errors import (
     machine_fault,
 )
 from stackfeat.executors import Executor, Order, Outcome
+from stackfeat.executors.watching import Epoch
 from stackfeat.store import EntryStore
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,25 @@ class Progress(Protocol):
 
     def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None: ...
 
+    def started(self, job: Job) -> None: ...
+
+    def epoch(self, job: Job, epoch: Epoch) -> None: ...
+
     def done(self, job: Job, seconds: float, error: BaseException | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Tells `progress` of running jobs, which executors know by their keys."""
+
+    progress: Progress
+    jobs: Mapping[str, Job]
+
+    def started(self, key: str) -> None:
+        self.progress.started(self.jobs[key])
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        self.progress.epoch(self.jobs[key], epoch)
 
 
 @dataclass
@@ -94,11 +113,12 @@ def cross_fit(
     result = CrossFit()
     if progress is not None:
         progress.plan(jobs, todo)
+    watch = None if progress is None else _Watch(progress, {job.key: job for job in todo})
     try:
         for job in todo:
             steps = [step.to_json() for step in job.steps]
             store.write_job(job.key, {"steps": steps})
-        for outcome in executor.submit(worker, list(by_key) if order is None else order(todo)):
+        for outcome in executor.submit(worker, list(by_key) if order is None else order(todo), watch):
             job = by_key.pop(outcome.key)
             _note(job, outcome, result)
             if progress is not None:

@@ -21,6 +21,7 @@ from stackfeat.data.splits.folds import Folds
 from stackfeat.encodings.alignment import report_of
 from stackfeat.encodings.diagnostics import diagnose
 from stackfeat.engine.blocks import Contents, assemble, folds_of, samples_of
+from stackfeat.engine.graph import Node
 from stackfeat.engine.jobs import Averaging, Job
 from stackfeat.engine.judged import Judged
 from stackfeat.engine.plan import Plan
@@ -76,27 +77,33 @@ def test_prediction(store: EntryStore, places: Sequence[Place], task: Task, aver
 
 def score_jobs(plan: Plan, metric: str, decision: str, averaging: Averaging) -> dict[str, Job]:
     """Return the job that scores each member, by its full name."""
-    nodes = [node for node in plan.graph.nodes if node.prediction]
-    first = max((node.first_fold for node in nodes), default=0) if plan.sources.is_time else 0
-    jobs = {}
-    for node in nodes:
-        block = node.prediction
-        assert block is not None
-        recipe = ScoreRecipe(
-            block=block,
-            places=tuple(tuple(plan.oof_places(block, repeat)) for repeat in range(plan.sources.n_repeats)),
-            samples=plan.sources.samples,
-            folds=plan.sources.folds,
-            metric=metric,
-            metric_code=plan.sources.settings.metric_code,
-            decision=decision,
-            average=averaging.average,
-            first_fold=first,
-            within_folds=averaging.ranks_within_folds(plan.sources.is_time),
-            seed=derive_seed(plan.sources.seed, "bootstrap"),
+    return {
+        node.full_name: Job(
+            node.full_name, 0, "all", (score_recipe(plan, node, metric, decision, averaging),), "score"
         )
-        jobs[node.full_name] = Job(node.full_name, 0, "all", (recipe,), "score")
-    return jobs
+        for node in plan.graph.nodes
+        if node.prediction
+    }
+
+
+def score_recipe(plan: Plan, node: Node, metric: str, decision: str, averaging: Averaging) -> ScoreRecipe:
+    """Return the recipe of a member's score, on the rows that all members of the plan predict."""
+    block, sources = node.prediction, plan.sources
+    assert block is not None
+    first = max(one.first_fold for one in plan.graph.nodes if one.prediction) if sources.is_time else 0
+    return ScoreRecipe(
+        block=block,
+        places=tuple(tuple(plan.oof_places(block, repeat)) for repeat in range(sources.n_repeats)),
+        samples=sources.samples,
+        folds=sources.folds,
+        metric=metric,
+        metric_code=sources.settings.metric_code,
+        decision=decision,
+        average=averaging.average,
+        first_fold=first,
+        within_folds=averaging.ranks_within_folds(sources.is_time),
+        seed=derive_seed(sources.seed, "bootstrap"),
+    )
 
 
 def holdout_jobs(
@@ -188,6 +195,20 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
         "fold_decisions": {str(fold): rule.to_json() for fold, rule in rules.items()},
     }
     return {"bootstrap": bootstrap}, {"score": scored}
+
+
+def quick_score(store: EntryStore, recipe: ScoreRecipe, samples: Samples, folds: Folds) -> float | None:
+    """Return a member's score without errors, and with labels that no rule was fitted for; to be shown alone.
+
+    None where the metric is undefined, or is the user's own, which may take any time.
+    """
+    if recipe.metric_code is not None:
+        return None
+    prediction, covered = oof_prediction(store, recipe.places, folds, samples.task, recipe.average)
+    rows = np.flatnonzero(covered & (folds.fold_of(0) >= recipe.first_fold))
+    judged = judged_rows(samples, folds, recipe, trust_code=False).take(rows)
+    decided, _, _ = decide(judged, samples.task.to_target_scale(prediction[rows]), rows, folds, "argmax")
+    return judged.defined(decided)
 
 
 def judged_rows(samples: Samples, folds: Folds, recipe: OofMetricRecipe, trust_code: bool) -> Judged:

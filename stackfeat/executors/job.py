@@ -15,13 +15,14 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Protocol, Self
 
 from stackfeat.errors import MemberError
 from stackfeat.executors.shared import Shared, Undo
+from stackfeat.executors.watching import Watch, heard_by
 from stackfeat.registry.user_code import NO_CODE, Code, importing
 
 
@@ -123,8 +124,10 @@ class Executor(ABC):
     _closed: bool = field(default=False, init=False, repr=False)
 
     @abstractmethod
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
-        """Run the function on every key; yield outcomes as they come.
+    def submit(
+        self, function: Callable[[str], Any], keys: Sequence[str] | Order, watch: Watch | None = None
+    ) -> Iterator[Outcome]:
+        """Run the function on every key; yield outcomes as they come, and tell `watch` what runs.
 
         A key has no outcome only if it was not begun before `stop`, or if its order never gave it out.
         Leaving the iterator early ends the jobs that are still running.
@@ -148,15 +151,28 @@ class Executor(ABC):
 class InlineExecutor(Executor):
     """Runs jobs in this process; a crash of a job is a crash of everything."""
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
+    def submit(
+        self, function: Callable[[str], Any], keys: Sequence[str] | Order, watch: Watch | None = None
+    ) -> Iterator[Outcome]:
         """Run the function on every key, in order; KeyboardInterrupt goes to the caller."""
         self._stopped = self._closed
         order = as_order(keys)
         while not self._stopped and (key := order.take()) is not None:
-            with importing(self.code):
+            with importing(self.code), _watched(watch, key):
                 outcome = run_job(function, key, self.threads_per_job)
             order.ended(key, outcome.seconds, well=outcome.error is None)
             yield outcome
+
+
+@contextmanager
+def _watched(watch: Watch | None, key: str) -> Iterator[None]:
+    """Tell `watch` of a job that this process runs in the block."""
+    if watch is None:
+        yield
+        return
+    watch.started(key)
+    with heard_by(partial(watch.epoch, key)):
+        yield
 
 
 class JoblibExecutor(Executor):
@@ -180,7 +196,9 @@ class JoblibExecutor(Executor):
         self._keep = keep
         self._verbose = verbose
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
+    def submit(
+        self, function: Callable[[str], Any], keys: Sequence[str] | Order, watch: Watch | None = None
+    ) -> Iterator[Outcome]:
         """Run the function on every key, in their order; scikit-learn's configuration goes along."""
         assert isinstance(keys, Sequence), "joblib takes jobs as they are listed"
         from joblib import effective_n_jobs

@@ -33,6 +33,7 @@ from stackfeat.errors import (
 )
 from stackfeat.executors.job import THREAD_VARIABLES, Executor, Order, Outcome, as_order, to_bytes
 from stackfeat.executors.signals import WORKERS, end_worker
+from stackfeat.executors.watching import Epoch, Watch
 from stackfeat.registry.user_code import Code
 
 
@@ -164,8 +165,11 @@ class ProcessExecutor(Executor):
         self._workers: list[WorkerProcess] = []
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._busy = False
+        self._watch: Watch | None = None
 
-    def submit(self, function: Callable[[str], Any], keys: Sequence[str] | Order) -> Iterator[Outcome]:
+    def submit(
+        self, function: Callable[[str], Any], keys: Sequence[str] | Order, watch: Watch | None = None
+    ) -> Iterator[Outcome]:
         """Run the function on every key; never more than `n_jobs` keys are in flight.
 
         Raises
@@ -178,7 +182,7 @@ class ProcessExecutor(Executor):
                 "an executor must run one submit at a time; got a second one while "
                 f"{len(self._running)} jobs of the first are running; read the first to its end"
             )
-        self._busy, self._stopped = True, self._closed
+        self._busy, self._stopped, self._watch = True, self._closed, watch
         turns = RetryingOrder(as_order(keys), self.retries)
         try:
             payload = to_bytes(function)
@@ -210,6 +214,8 @@ class ProcessExecutor(Executor):
             if key is None:
                 return
             self._idle_worker().begin(payload, key, self.threads_per_job)
+            if self._watch is not None:
+                self._watch.started(key)
 
     def _idle_worker(self) -> WorkerProcess:
         for worker in [worker for worker in self._workers if worker.key is None]:
@@ -234,6 +240,10 @@ class ProcessExecutor(Executor):
     def _take_answer(self, worker: WorkerProcess, answer: Any, turns: RetryingOrder) -> list[Outcome]:
         if worker not in self._workers:
             # Ended on purpose; this is the end of its pipe, or an answer that came too late.
+            return []
+        if isinstance(answer, Epoch):
+            if self._watch is not None:
+                self._watch.epoch(cast(str, worker.key), answer)
             return []
         if answer is None:
             return self._take_death(worker, turns)

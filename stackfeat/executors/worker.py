@@ -2,7 +2,8 @@
 
 In:  first the import path and which code of the user's own may be imported; then orders (pickled function, key,
      threads), pickled by the process that started us.
-Out: for each order (pickled outcome, error in words). What jobs print goes to standard error.
+Out: for each order how far its training is, from time to time, then (pickled outcome, error in words).
+     What jobs print goes to standard error.
 When standard input closes, our parent is gone or has no more use for us: the whole process group ends.
 """
 
@@ -40,16 +41,24 @@ def main() -> NoReturn:
     threading.Thread(target=_listen, args=(orders, inbox), daemon=True).start()
     sys.path[:], code = inbox.get()
     from stackfeat.executors.job import work
+    from stackfeat.executors.watching import heard_by
     from stackfeat.registry.user_code import import_always
 
     import_always(pickle.loads(code))
-    while True:
-        answer = work(*inbox.get())
+
+    def send(value: object) -> None:
         try:
-            pickle.dump(answer, answers)
+            # In one piece: a job may train in several threads.
+            answers.write(pickle.dumps(value))
             answers.flush()
         except OSError:
             _end_group()
+
+    while True:
+        order = inbox.get()
+        with heard_by(send):
+            answer = work(*order)
+        send(answer)
 
 
 def _guard(worker: int) -> NoReturn:

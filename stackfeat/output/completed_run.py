@@ -299,6 +299,13 @@ class RunResult:
         """0 done; 4 some members failed; 5 the time limit was hit (resumable)."""
         return 5 if self.left_out else 4 if self.failed else 0
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """Where the files are that people look for, by what they are."""
+        found = {} if self.submission is None else {"submission": self.submission}
+        found |= {"leaderboard": self.folder / "leaderboard.csv", "report": self.report}
+        return found | {"OOF": self.folder / "oof", "predictor": self.folder / "predictor"}
+
     def block(self, name: str) -> FeatureBlock:
         """Return what a member passed on, as arrays: of the first repeat, test rows for each pipeline.
 

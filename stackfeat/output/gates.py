@@ -7,6 +7,7 @@ Out: a `GateVerdict` for each block that a member judged, with the words for peo
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -95,8 +96,9 @@ def _verdict(block: str, member: str, fits: Sequence[_Judged]) -> GateVerdict:
     if entered:
         text = f"{block} entered in {len(entered)} of {len(fits)} fits of {member}, {measured}"
     else:
-        reasons = list(dict.fromkeys(_why_refused(fit) for fit in fits))
-        why = "; ".join([measured, *reasons] if measured else reasons)
+        (reason, n_fits), *others = Counter(map(_why_refused, fits)).most_common()
+        reason = f"in {n_fits} of them {reason}" if others else reason
+        why = f"{measured}; {reason}" if measured else reason
         text = f"{block} was refused in all {len(fits)} fits of {member}: {why}"
     return GateVerdict(block, member, len(entered), len(fits), gain, se, text)
 

@@ -23,7 +23,7 @@ from stackfeat.structure import must, structured
 
 FILE = "run.json"
 FORMAT = 1
-LOGS = ("run.log", "audit.log")
+LOGS = ("run.log", "audit.log", "events.jsonl")
 NOTES = "notes.json"
 AUDIT = "audit.json"
 EXPLANATION = "explain.json"

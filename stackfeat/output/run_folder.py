@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -85,8 +85,8 @@ class RunFolder:
                     self._take_lock().release()
 
     @contextmanager
-    def claimed(self, log: str) -> Iterator[None]:
-        """Keep other runs out for the block; `log` is the file that is added to.
+    def claimed(self, *logs: str) -> Iterator[None]:
+        """Keep other runs out for the block; `logs` are the files that are added to.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class RunFolder:
             lock = self._take_lock()
         try:
             with _explained(self.folder):
-                self._begin(log, may_clean=lock.is_proof)
+                self._begin(logs, may_clean=lock.is_proof)
             yield
         finally:
             shutil.rmtree(self._staged, ignore_errors=True)
@@ -164,7 +164,7 @@ class RunFolder:
         lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "run": self.run}))
         return lock
 
-    def _begin(self, log: str, *, may_clean: bool) -> None:
+    def _begin(self, logs: Sequence[str], *, may_clean: bool) -> None:
         found = self.listed()
         if may_clean:
             for path in self.folder.glob(f"{_STAGED}*"):
@@ -172,8 +172,8 @@ class RunFolder:
         self._staged.mkdir()
         # Whose folder this is, if we are killed: see `_remove_staged`.
         write_bytes(self._staged / FILE, RunFile(self.run, VERSION, "writing").sealed())
-        if log not in found.logs:
-            self._save(replace(found, logs=(*found.logs, log)))
+        if new := [log for log in logs if log not in found.logs]:
+            self._save(replace(found, logs=(*found.logs, *new)))
 
     def _publish(self, draft: Draft) -> None:
         found, new = self.listed(), draft.listed()

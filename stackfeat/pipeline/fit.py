@@ -45,6 +45,7 @@ def fit(
     *,
     name: str | None = None,
     verbose: bool = True,
+    progress: bool = False,
 ) -> RunResult:
     """Train a stack on a table and write its run folder: ``runs/NAME`` in the working folder.
 
@@ -68,6 +69,8 @@ def fit(
         Of the run; by default that of the training file, or ``fit``.
     verbose : bool
         Whether what was guessed is printed.
+    progress : bool
+        Whether what runs is shown, as `run` does.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def fit(
     if verbose:
         for line in loaded.guesses:
             print(one_line(line))
-    return replace(run(loaded), config=text)
+    return replace(run(loaded, progress=progress), config=text)
 
 
 def config_of_files(

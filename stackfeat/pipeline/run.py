@@ -12,16 +12,19 @@ from typing import TypeVar
 
 from stackfeat.config import LoadedConfig
 from stackfeat.config.planner import Planner, open_context, open_executor
-from stackfeat.engine.crossfit import Progress, pending
+from stackfeat.engine.crossfit import pending
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import PlanWarnings, warn_of_unsaveable
 from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, run_levels
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
 from stackfeat.output.completed_run import RunResult
+from stackfeat.output.events import EVENTS, EventsFile
+from stackfeat.output.live_table import Shown, shown
 from stackfeat.output.run_folder import RunFolder, logging_to
 from stackfeat.pipeline.file_checks import load_checked, look_at_files
 from stackfeat.pipeline.prepare import DataFiles, find_tapped_layers, make_planner, open_store, read_data
 from stackfeat.pipeline.results import collect, write_results
+from stackfeat.pipeline.telling import RunTeller
 from stackfeat.registry.trust import remember_run
 from stackfeat.registry.user_code import Code, serving_agreed
 
@@ -39,7 +42,7 @@ def run(
     overrides: Sequence[str] = (),
     trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
-    progress: Progress | None = None,
+    progress: bool | Shown = False,
     started: float | None = None,
 ) -> RunResult:
     """Compute what a config asks for and is not stored yet, and write the run folder.
@@ -55,8 +58,9 @@ def run(
         `stackfeat trust` remembers it for these very files; False: not even then.
     data_roots : sequence of Path
         Folders outside the config's that its paths may lead to.
-    progress : Progress, optional
-        Told of every finished job.
+    progress : bool or callable
+        Whether what runs is shown: as a table on a terminal and in a notebook, as lines elsewhere. A callable
+        is given every `output.events.Event`, which are also the lines of ``events.jsonl``.
     started : float, optional
         `time.monotonic()` from which ``limits.time`` counts, where loading and imports count too.
 
@@ -86,8 +90,8 @@ def run(
     else:
         loaded = load_checked(config, overrides=overrides, trust_code=trust_code, data_roots=data_roots)
     code = loaded.code_under(trust_code)
-    with _resumable(loaded), serving_agreed(code):
-        result = _carry_out(loaded, code, progress, started)
+    with _resumable(loaded), serving_agreed(code), shown(progress) as show:
+        result = _carry_out(loaded, code, show, started)
     if code.is_remembered and loaded.path is not None:
         try:
             remember_run(result.folder, loaded.path, code)
@@ -97,7 +101,7 @@ def run(
     return result
 
 
-def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, started: float) -> RunResult:
+def _carry_out(loaded: LoadedConfig, code: Code, show: Shown, started: float) -> RunResult:
     store = open_store(loaded)
     outputs = RunFolder(loaded.folder / loaded.config.run_dir, store.run)
     outputs.refuse_foreign()
@@ -107,16 +111,20 @@ def _carry_out(loaded: LoadedConfig, code: Code, progress: Progress | None, star
         look_at_files(planner)
         data = _repairing(lambda: read_data(planner))
         with (
-            outputs.claimed(LOG),
+            outputs.claimed(LOG, EVENTS),
             logging_to(outputs.folder / LOG),
+            EventsFile(outputs.folder / EVENTS) as events,
             open_executor(loaded.config.executor, code, can_end=limit is not None) as executor,
             _end_logged(),
+            RunTeller(store.run, planner, (events, show), started).telling(executor) as teller,
         ):
-            context = open_context(store, executor, code, progress)
+            context = open_context(store, executor, code, teller)
             context.deadlines = Deadlines.starting_at(started, limit)
             planner, plan, of_plan = _repairing(lambda: _planned(planner, data), planner.read_rows)
-            compute = partial(_compute, planner, plan, data, of_plan, context, outputs)
-            return _repairing(compute, planner.read_rows)
+            compute = partial(_compute, planner, plan, data, of_plan, context, outputs, teller)
+            result = _repairing(compute, planner.read_rows)
+            teller.finished(result)
+            return result
 
 
 def _planned(planner: Planner, data: DataFiles) -> tuple[Planner, Plan, PlanWarnings]:
@@ -142,9 +150,16 @@ def _compute(
     of_plan: PlanWarnings,
     context: RunContext,
     outputs: RunFolder,
+    teller: RunTeller,
 ) -> RunResult:
     """Run all levels, score them and write the run folder."""
-    (done,), report = run_levels([plan], context, lambda gone: [planner.plan(excluded=gone)])
+
+    def told(plan: Plan) -> list[Plan]:
+        teller.planned(plan, pending(plan.jobs(), planner.store))
+        return [plan]
+
+    (done,), report = run_levels(told(plan), context, lambda gone: told(planner.plan(excluded=gone)))
+    teller.levels_done()
     if not any(node.prediction for node in done.graph.nodes):
         raise _nothing_left(report)
     # Without members that failed or had no time there may be less to warn of.

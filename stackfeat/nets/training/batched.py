@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from stackfeat.executors.watching import tell_epoch
 from stackfeat.layers.extraction.inputs import is_lazy
 from stackfeat.layers.taps.runtime import pinned, use_amp
 from stackfeat.nets.build import NetSpec
@@ -133,7 +134,7 @@ class BatchedTraining:
         for module in self.modules:
             module.train()
         try:
-            for _ in range(self.pace.epochs):
+            for number in range(self.pace.epochs):
                 total = torch.zeros(len(self.modules), device=self.device)
                 for batch in self.batches(plans):
                     optimizer.zero_grad()
@@ -146,6 +147,7 @@ class BatchedTraining:
                         block[1].num_batches_tracked += n_together
                 for k, value in enumerate(total.tolist()):
                     losses[k].append(value / len(self.owned[k]))
+                tell_epoch(number + 1, self.pace.epochs)
         finally:
             optimizer.release()
         return losses

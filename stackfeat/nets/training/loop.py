@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError, UsageError
+from stackfeat.executors.watching import tell_epoch
 from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, pick_device, use_amp
 from stackfeat.nets.options import Pace, TrainOptions
@@ -248,6 +249,7 @@ class TrainingLoop:
                     return None
                 for hook in self.hooks:
                     hook.on_epoch_end(self)
+                tell_epoch(len(losses), self.pace.epochs)
         finally:
             for part, training in flags:
                 part.training = training
