@@ -86,3 +86,8 @@ def is_quiet(context: typer.Context) -> bool:
 def is_verbose(context: typer.Context) -> bool:
     """Return whether --verbose stands before the command, or after it."""
     return bool(context.find_root().params.get("verbose"))
+
+
+def is_json(context: typer.Context) -> bool:
+    """Return whether --json stands before the command, or after it."""
+    return bool(context.find_root().params.get("as_json"))

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import typer
 
-from stackfeat.cli import comparing, explaining, judging, keeping, models, nets, running  # noqa: F401
+from stackfeat.cli import comparing, explaining, judging, keeping, models, nets, running, watching  # noqa: F401
 from stackfeat.cli.app import Answer, app
 from stackfeat.errors import continued, described, machine_fault
 from stackfeat.executors.signals import EndOnSignals

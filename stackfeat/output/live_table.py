@@ -152,8 +152,6 @@ class _Row:
     def state(self) -> str:
         """The state that most deserves to be seen."""
         states = {member.state for member in self.members}
-        if "waiting" in states and states & {"done", "stored"}:
-            return "running"
         return next(
             state
             for state in ("running", "failed", "left out", "waiting", "done", "stored")

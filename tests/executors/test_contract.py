@@ -14,6 +14,7 @@ import pytest
 
 from stackfeat.errors import MemberError, NaNLossError
 from stackfeat.executors import EXECUTORS, Executor, InlineExecutor, Outcome, ProcessExecutor, make_executor
+from stackfeat.executors.watching import Epoch, tell_epoch
 from stackfeat.registry.user_code import Code
 from stackfeat.store import MemoryStore, Store, hash_recipe
 
@@ -173,3 +174,46 @@ def test_threads_are_pinned_in_the_job_and_only_there(executor: Executor) -> Non
     assert variable == "1"
     assert set(pools) == {1}
     assert {name: os.environ.get(name) for name in before} == before
+
+
+class Heard:
+    """A watch that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.started_keys: list[str] = []
+        self.epochs: list[tuple[str, Epoch]] = []
+
+    def started(self, key: str) -> None:
+        self.started_keys.append(key)
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        assert key in self.started_keys
+        self.epochs.append((key, epoch))
+
+
+def test_a_watch_is_told_what_begins_and_how_far_trainings_are(executor: Executor) -> None:
+    def job(key: str) -> str:
+        from stackfeat.executors import watching
+
+        watching.EVERY_SECONDS = 0.0 if key == "often" else 1000.0
+        for number in range(3):
+            watching.tell_epoch(number + 1, 3)
+        watching.EVERY_SECONDS = 0.5
+        return key
+
+    watch = Heard()
+    outcomes = list(executor.submit(job, ["often", "seldom"], watch))
+    assert sorted(outcome.value for outcome in outcomes) == ["often", "seldom"]
+    assert sorted(watch.started_keys) == ["often", "seldom"]
+    assert watch.epochs == [("often", Epoch(number, 3)) for number in (1, 2, 3)]
+
+
+def test_nobody_need_listen(executor: Executor) -> None:
+    def job(key: str) -> str:
+        from stackfeat.executors.watching import tell_epoch
+
+        tell_epoch(1, 2)
+        return key
+
+    tell_epoch(1, 2)
+    assert run(executor, job, ["a"])["a"].value == "a"

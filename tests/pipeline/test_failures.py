@@ -93,4 +93,4 @@ def test_a_run_without_any_member_left_fails(kind: str, quick: Project) -> None:
     assert "error: at least one member must be left" in said.err
     assert "base/gbm" in said.err and "base/linear" in said.err and "Traceback" not in said.err
     there = {path.name for path in (quick.folder / "runs" / "dead").iterdir()}
-    assert there == {"run.log", "run.json", ".run.lock"}
+    assert there == {"run.log", "events.jsonl", "run.json", ".run.lock"}

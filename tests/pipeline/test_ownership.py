@@ -37,7 +37,7 @@ def sha256(path: Path) -> str:
 def test_run_json_lists_every_file_with_its_hash(plain: Project) -> None:
     mark = json.loads((plain.run_folder / "run.json").read_text())
     assert mark["state"] == "whole" and len(mark["id"]) == 32 and mark["version"]
-    there = set(contents(plain.run_folder)) - {"run.json", "run.log", LOCK}
+    there = set(contents(plain.run_folder)) - {"run.json", "run.log", "events.jsonl", LOCK}
     assert set(mark["files"]) == there
     assert all(sha256(plain.run_folder / name) == file["sha256"] for name, file in mark["files"].items())
 

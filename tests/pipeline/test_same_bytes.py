@@ -65,6 +65,7 @@ def test_the_run_folder_holds_what_it_promises(net_run: Project) -> None:
         "pictures",
         "predictor",
         "run.log",
+        "events.jsonl",
     }
     lines = (net_run.run_folder / "folds.csv").read_text().splitlines()
     assert lines[0] == "id,repeat,fold" and len(lines) == 161

@@ -74,7 +74,7 @@ def test_a_member_that_hangs_is_ended_the_rest_is_submitted_and_completed_later(
     is_over, real = others_are_done(hanging, monkeypatch), time.monotonic
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: real() + 18_000 * is_over())
-        said = hanging.run("--trust-code", "--set", "limits.time=20000s", *executor)
+        said = hanging.run("--trust-code", "-v", "--set", "limits.time=20000s", *executor)
     assert said.code == 5, said.err
     assert "left out for lack of time: base/hangs" in said.out
     assert "base/hangs fold 0: ended after" in said.err and "base/hangs fold 1: not begun" in said.err

@@ -1,0 +1,80 @@
+"""The command that follows a run from another terminal."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stackfeat.cli.app import Answer, app, is_json, is_quiet
+from stackfeat.errors import RunFailed, UsageError, continued, one_line
+
+if TYPE_CHECKING:
+    from stackfeat.output.run_state import RunState
+
+LOOK_SECONDS = 0.5
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that a run works on.")],
+) -> Answer:
+    """Follow a run from another terminal, until it ends; with --json say how it stands now."""
+    from stackfeat.output.events import EVENTS, EventsReader, last_run
+    from stackfeat.output.live_table import LiveTable
+
+    path = run_folder / EVENTS
+    if path.is_symlink() or not path.is_file():
+        raise UsageError(
+            f"RUN must be a run folder with {EVENTS}; got {one_line(run_folder)}, which has none: has the run begun "
+            "yet? Its folder is outputs.dir of the config, or runs/NAME"
+        )
+    reader = EventsReader(path)
+    with LiveTable(quiet=is_quiet(context) or is_json(context)) as table:
+        for event in last_run(list(reader.read())):
+            table(event)
+        while not is_json(context) and _how(table.state) == "running":
+            time.sleep(LOOK_SECONDS)
+            for event in reader.read():
+                table(event)
+    state = table.state
+    how, code = _how(state), state.end.exit_code if state.end else 0
+    values = {"state": how, **state.to_json(time.time())}
+    return Answer(values, _words(state, how), RunFailed.exit_code if how == "killed" else code)
+
+
+def _how(state: RunState) -> str:
+    """Return whether a run is running, done, failed, or killed before it could say how it ended."""
+    if state.end is not None:
+        return "failed" if state.end.error is not None else "done"
+    if state.run is None:
+        return "running"
+    is_here = os.name == "posix" and state.run.host == socket.gethostname()
+    return "killed" if is_here and not _lives(state.run.pid) else "running"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(max(pid, 1), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _words(state: RunState, how: str) -> str:
+    """Return the last words about a run."""
+    end = state.end
+    if end is None:
+        return f"{how}: finished jobs are stored: run the same command to go on" if how == "killed" else how
+    if end.error is not None:
+        return f"failed with exit code {end.exit_code}: {continued(end.error)}"
+    files = "".join(f"\n{name + ':':<13}{one_line(file)}" for name, file in end.files.items())
+    score = "" if end.score is None or end.se is None else f", {state.metric} {end.score:.5g} ± {end.se:.2g}"
+    return f"done in {end.seconds:.0f} s: {one_line(str(end.submitted))} is submitted{score}{files}"
