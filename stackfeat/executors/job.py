@@ -187,7 +187,7 @@ class JoblibExecutor(Executor):
     keep : callable
         Called in this process with every key and its result.
     verbose : int
-        As in joblib.
+        As in joblib; nothing is printed below 1.
     """
 
     def __init__(self, n_jobs: int | None, keep: Callable[[str, Any], None], *, verbose: int = 0) -> None:
@@ -204,16 +204,23 @@ class JoblibExecutor(Executor):
         from joblib import effective_n_jobs
         from sklearn.utils.parallel import Parallel, delayed
 
-        if effective_n_jobs(self._workers) == 1 and not self._verbose:
-            done = (_timed(function, key) for key in keys)
+        if effective_n_jobs(self._workers) == 1 and self._verbose < 1:
+            done = (_timed_here(function, key, watch) for key in keys)
         else:
-            run = Parallel(n_jobs=self._workers, verbose=self._verbose)
+            # As they come where somebody watches; otherwise an error may end others at once.
+            how = "list" if watch is None else "generator"
+            run = Parallel(n_jobs=self._workers, verbose=max(self._verbose, 0), return_as=how)
             done = iter(run(delayed(_timed)(function, key) for key in keys))
         for key, (seconds, value) in zip(keys, done, strict=True):
             self._keep(key, value)
             yield Outcome(key, None, seconds, None)
             if self._stopped:
                 return
+
+
+def _timed_here(function: Callable[[str], Any], key: str, watch: Watch | None) -> tuple[float, Any]:
+    with _watched(watch, key):
+        return _timed(function, key)
 
 
 def _timed(function: Callable[[str], Any], key: str) -> tuple[float, Any]:

@@ -8,6 +8,7 @@ Out: `FoldFits`: the estimators of every fold (and of all rows), their out-of-fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _fit_single_estimator
 from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, net_input, read
+from stackfeat.sklearn.fold_progress import FoldProgress
 from stackfeat.sklearn.inputs import count, is_dict, refuse_metadata, take, take_params
 from stackfeat.sklearn.nets import BaseNet
 from stackfeat.tasks.task import Task
@@ -174,8 +176,9 @@ class FoldWorker:
         labels = [str(fold) for fold in range(self.folds.n_folds)]
         jobs = [FoldJob(name, fold) for name in self.estimators for fold in labels + [ALL] * whole]
         results = KeptResults()
-        with JoblibExecutor(n_jobs, results.keep, verbose=verbose) as executor:
-            cross_fit(jobs, results, executor, self)  # type: ignore[arg-type]
+        progress = FoldProgress() if verbose > 0 else None
+        with progress or nullcontext(), JoblibExecutor(n_jobs, results.keep, verbose=verbose - 1) as executor:
+            cross_fit(jobs, results, executor, self, progress=progress)  # type: ignore[arg-type]
         fits = {name: tuple(results[f"{name}/{fold}"] for fold in labels) for name in self.estimators}
         return {name: FoldFits.of(self, name, fits[name], results.get(f"{name}/{ALL}")) for name in fits}
 

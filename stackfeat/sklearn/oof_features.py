@@ -61,6 +61,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
     n_jobs : int or None, default=None
         Fits at a time, in the joblib backend in use.
     verbose : int, default=0
+        As in `StackingClassifier`.
 
     Attributes
     ----------

@@ -381,6 +381,7 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         Fits at a time, in the joblib backend in use.
     passthrough : bool or list of columns, default=False
     verbose : int, default=0
+        1 shows on standard error which fits are done: a bar, or a line for each estimator; above, joblib's too.
     emit : "auto", words, taps, or dict of estimator name to them, default="auto"
         What is handed on; see `OutOfFoldFeatures`. ``auto``: predictions, and the penultimate layer of nets.
     encode : "auto", encodings, or dict of estimator name to them, default="auto"
