@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stackfeat as sf
+
 Project = Any
 CODE = """
 from torch import cat, nn
@@ -111,11 +113,24 @@ def test_a_run_on_three_kinds_of_input_predicts_its_submission(arrays: Any) -> N
     assert "input image: image 1 x 8 x 8, uint8" in log
     assert "input text: tokens 5, int64, padded, 8 tokens" in log
     submission = (project.run_folder / "submission.csv").read_bytes()
+    found = sf.explain(project.run_folder, repeats=2)
+    assert {one.name: one.kind for one in found.columns} == {
+        "age": "numeric",
+        "image": "image",
+        "text": "tokens",
+    }
+    assert all(one.importance > 0 for one in found.columns)
     shutil.rmtree(project.folder / ".stackfeat")
     out = project.folder / "out.csv"
     said = project.cli("predict", project.run_folder, project.folder / "test.npz", "-o", out)
     assert said.code == 0, said.err
     assert out.read_bytes() == submission
+    model, few = sf.load(project.run_folder), {name: values[:3] for name, values in rows(20, 1).items()}
+    told = model.explain(few, n_permutations=4)
+    assert set(told["column"]) == {"age", "image", "text"}
+    sums = told.groupby("row")[["contribution", "base", "prediction"]]
+    moved = sums.first()["prediction"] - sums.first()["base"]
+    np.testing.assert_allclose(sums.sum()["contribution"], moved, atol=1e-9)
 
 
 @pytest.mark.slow
