@@ -40,7 +40,8 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
         values.append(f"{row['seconds']:.1f}")
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
-    said = [result.verdict, result.why, *_gate_lines(result.gates)]
+    calibrated = [f"calibration: {one.text}" for one in result.calibrations]
+    said = [result.verdict, result.why, *_gate_lines(result.gates), *calibrated]
     for text in said if quiet else [*said, *(f"data: {note}" for note in result.notes)]:
         console.print(continued(text), markup=False, highlight=False, soft_wrap=True)
     for text in result.warnings:

@@ -115,6 +115,11 @@ class Averaging:
     last_view: bool
     averaging: AveragingMode = "late"
 
+    @property
+    def keeps_scale(self) -> bool:
+        """Whether an average is a prediction on the scale of the pipelines, and no order of rows."""
+        return self.average in ("mean", "logit")
+
     def ranks_within_folds(self, is_time: bool) -> bool:
         """Whether one pipeline, or one refit, alone predicts later rows, so that they are ranked among its own."""
         return self.last_view or (is_time and self.averaging == "refit")

@@ -26,6 +26,7 @@ from stackfeat.errors import DataError, StackfeatError, UsageError, as_written
 from stackfeat.executors import pinned_threads
 from stackfeat.members.imported import FittedImport, missing_text
 from stackfeat.meta.votes.averaging import Average
+from stackfeat.meta.widening import Widening, widened
 from stackfeat.store import EntryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
 from stackfeat.store.manifest import read_sealed, read_written, refuse_other_format, seal
@@ -54,6 +55,8 @@ class Predictor:
         Members whose fits could not be saved, and why: what needs them predicts nothing.
     keeps : bool
         Whether fits stay in memory once they were read, for predictors that are asked many times.
+    widenings : mapping of str to Widening
+        Of averages over all pipelines, by block.
     """
 
     plan: Plan
@@ -65,6 +68,7 @@ class Predictor:
     folder: Path | None = None
     unsaved: Mapping[str, str] = field(default_factory=dict)
     keeps: bool = False
+    widenings: Mapping[str, Widening] = field(default_factory=dict)
 
     @cached_property
     def parts(self) -> Parts:
@@ -83,7 +87,10 @@ class Predictor:
 
     def averaged(self, samples: Samples, average: Average) -> np.ndarray:
         """Return predictions averaged in another way, float64 (n_rows, n_outputs)."""
-        return replace(self, averaging=replace(self.averaging, average=average)).predict(samples)
+        averaging = replace(self.averaging, average=average)
+        # A widening is that of one kind of average.
+        kept = self.widenings if average == self.averaging.average else {}
+        return replace(self, averaging=averaging, widenings=kept).predict(samples)
 
     def predict_pipeline(self, samples: Samples, fold: int) -> np.ndarray:
         """Return what the pipeline of one fold of the first repeat predicts, float64 (n_rows, n_outputs).
@@ -138,7 +145,8 @@ class Predictor:
             return self._ask(samples, self.passage, {"": self.block})[""]
         passage = Passage.of(self.plan, self.averaging, only=fold)
         places = [passage.plan.view_place(self.block, 0, fold, "fold")]
-        return self._ask(samples, replace(passage, places={self.block: places}), {"": self.block})[""]
+        alone = replace(self, widenings={})
+        return alone._ask(samples, replace(passage, places={self.block: places}), {"": self.block})[""]
 
     @cached_property
     def passage(self) -> Passage:
@@ -151,9 +159,13 @@ class Predictor:
         with pinned_threads(self.plan.sources.settings.threads):
             said = passage.said(self.parts, samples)
         average = self.averaging.average
-        return {
+        averages = {
             name: self.task.average([said[place] for place in passage.places[block]], average)
             for name, block in wanted.items()
+        }
+        return {
+            name: widened(values, self.widenings.get(wanted[name]), self.task)
+            for name, values in averages.items()
         }
 
     def _refuse_unknown(self, ids: np.ndarray) -> None:
@@ -228,7 +240,7 @@ def load_predictor(
         must(not absent, str(folder / HASHES), "name every entry", absent[:1])
         plan = wiring.plan()
     parts = (plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder)
-    return Predictor(*parts, wiring.unsaved, keeps), described
+    return Predictor(*parts, wiring.unsaved, keeps, wiring.widenings), described
 
 
 def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:

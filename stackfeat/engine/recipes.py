@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from stackfeat.encodings.options import EncodingName
 from stackfeat.members.settings import Settings
+from stackfeat.meta.widening import Widening
 from stackfeat.registry.source import library_versions
 from stackfeat.store import EntryStore, EntryWriter, hash_recipe
 from stackfeat.structure import checked, must, plain, structured
@@ -442,6 +443,7 @@ class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=3):
     block: str
     views: tuple[Place, ...]
     score: str
+    widening: Widening | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

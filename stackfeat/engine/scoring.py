@@ -10,7 +10,7 @@ predictions put together, OOF rows over repeats and test rows over pipelines.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +32,9 @@ from stackfeat.engine.recipes import (
     Place,
     ScoreRecipe,
 )
+from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.meta.votes.averaging import average_oof
+from stackfeat.meta.widening import Widening, widened
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
@@ -70,9 +72,38 @@ def view_places(plan: Plan, block: str, averaging: Averaging) -> list[Place]:
     ]
 
 
-def test_prediction(store: EntryStore, places: Sequence[Place], task: Task, average: str) -> np.ndarray:
+def test_prediction(
+    store: EntryStore,
+    places: Sequence[Place],
+    task: Task,
+    average: str,
+    widening: Widening | None = None,
+) -> np.ndarray:
     """Return the average of what stands at `view_places`, float64 (n_test, n_outputs)."""
-    return task.average([store.read(key).array(name) for key, name in places], average)
+    return widened(task.average(_views(store, places), average), widening, task)
+
+
+def _views(store: EntryStore, places: Sequence[Place]) -> list[np.ndarray]:
+    return [store.read(key).array(name) for key, name in places]
+
+
+def widening_of(store: EntryStore, plan: Plan, node: Node, averaging: Averaging) -> Widening | None:
+    """Return the widening of a calibrated member's averages, by test rows, or held-out rows where there are none.
+
+    None where there are neither, for ranks, which are not calibrated, and where it changes less than out-of-fold rows
+    leave open.
+    """
+    seen = plan if plan.sources.test is not None else plan.held
+    is_calibrated = plan.graph.options[node.full_name].is_calibrated
+    if seen is None or node.prediction is None or not is_calibrated or not averaging.keeps_scale:
+        return None
+    assert seen.sources.test is not None
+    task = samples_of(store, seen.sources.test).task
+    views = _views(store, view_places(seen, node.prediction, averaging))
+    found = Widening.of(views, task.average(views, averaging.average), task)
+    noted = FitInfo.of(store.read(plan.fits[node.full_name, 0, "all"])).report["calibration"]
+    slope_error = noted["slope_se"]
+    return found if found is not None and slope_error is not None and found.is_sure(slope_error) else None
 
 
 def score_jobs(plan: Plan, metric: str, decision: str, averaging: Averaging) -> dict[str, Job]:
@@ -107,7 +138,11 @@ def score_recipe(plan: Plan, node: Node, metric: str, decision: str, averaging: 
 
 
 def holdout_jobs(
-    plan: Plan, metric: str, averaging: Averaging, scoring: Mapping[str, Job], scored: Container[str]
+    plan: Plan,
+    metric: str,
+    averaging: Averaging,
+    scoring: Mapping[str, Job],
+    scored: Mapping[str, Widening | None],
 ) -> dict[str, Job]:
     """Return the job that scores each member on the held-out rows; none without them.
 
@@ -115,8 +150,8 @@ def holdout_jobs(
     ----------
     scoring : mapping
         The jobs of the OOF scores, by member.
-    scored : container of str
-        The members that have an OOF score.
+    scored : mapping
+        The members that have an OOF score, and the widening of their averages.
     """
     jobs: dict[str, Job] = {}
     if plan.held is None:
@@ -129,6 +164,7 @@ def holdout_jobs(
             average=averaging.average,
             samples=plan.held.sources.test,
             score=scoring[node.full_name].key,
+            widening=scored[node.full_name],
             metric=metric,
             metric_code=plan.sources.settings.metric_code,
             seed=derive_seed(plan.sources.seed, "bootstrap", "holdout"),
@@ -278,8 +314,8 @@ def score_holdout(store: EntryStore, recipe: HoldoutScoreRecipe, trust_code: boo
     judged = Judged.of(
         samples, recipe.metric, trust_code, np.zeros(samples.n_rows, dtype=np.int64), samples.time is not None
     )
-    views = [store.read(key).array(name) for key, name in recipe.views]
-    prediction = np.asarray(task.to_target_scale(task.average(views, recipe.average)))
+    averaged = test_prediction(store, recipe.views, task, recipe.average, recipe.widening)
+    prediction = np.asarray(task.to_target_scale(averaged))
     # The rule for test rows: it was fitted on OOF rows, so it has not seen these labels.
     decision = store.read(recipe.score).structure("score", dict[str, Any])["decision"]
     decided = prediction if decision is None else Decision.from_json(decision).apply(prediction)

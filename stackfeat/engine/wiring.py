@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Literal
 
 from stackfeat.encodings.options import EncodingName
@@ -17,6 +18,7 @@ from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Fold
 from stackfeat.members.options import Output
 from stackfeat.members.settings import RunSettings
+from stackfeat.meta.widening import Widening, checked_widenings
 from stackfeat.structure import must, structured
 from stackfeat.tasks.task import Task
 
@@ -60,6 +62,8 @@ class Wiring:
         Block, repeat, key of the maps of its fold spaces.
     unsaved : mapping of str to str
         Members that cannot score later data, and why.
+    widenings : mapping of str to Widening
+        Of the averages of calibrated members, by block.
     """
 
     member: str
@@ -74,10 +78,18 @@ class Wiring:
     averaging: Averaging
     task: Task
     unsaved: Mapping[str, str] = field(default_factory=dict)
+    widenings: Mapping[str, Widening] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plan: Plan, member: str, averaging: Averaging, task: Task) -> Wiring:
-        """Return the wiring of everything up to a member."""
+    def of(
+        cls,
+        plan: Plan,
+        member: str,
+        averaging: Averaging,
+        task: Task,
+        widenings: Mapping[str, Widening | None] = MappingProxyType({}),
+    ) -> Wiring:
+        """Return the wiring of everything up to a member; `widenings` by the names of members."""
         block = plan.graph.node(member).prediction
         assert block is not None
         fits, aligns = needed_fits(plan, member, averaging)
@@ -93,6 +105,11 @@ class Wiring:
             threads=plan.sources.settings.threads,
             averaging=averaging,
             task=task,
+            widenings={
+                node.prediction: widening
+                for node in plan.graph.upstream(member)
+                if node.prediction and (widening := widenings.get(node.full_name))
+            },
         )
 
     @property
@@ -102,7 +119,11 @@ class Wiring:
 
     def to_json(self) -> dict[str, Any]:
         plain = {"averaging": self.averaging.to_json(), "task": self.task.to_json()}
-        return {**asdict(self), **plain}
+        values = {**asdict(self), **plain}
+        # Left out where there are none, so that predictors without any stay as they were.
+        if not self.widenings:
+            values.pop("widenings")
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> Wiring:
@@ -116,6 +137,7 @@ class Wiring:
         own = {item.name: values[item.name] for item in fields(cls) if item.name in values}
         wiring = structured(cls, own, where)
         wiring.task.check(f"{where}.task")
+        checked_widenings(wiring.widenings, wiring.task, f"{where}.widenings")
         for name, most in MOST.items():
             value = getattr(wiring, name)
             must(1 <= value <= most, f"{where}.{name}", f"be from 1 to {most}", value)

@@ -25,6 +25,9 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.02, 50.0
 NEEDED_SE = 1.0
 """Standard errors by which the loss must fall."""
 
+SMALLEST_INFORMATION = 1e-9
+"""With less of it, all predictions are alike."""
+
 
 class Family(ABC):
     """Maps of one form, told apart by a few numbers."""
@@ -52,6 +55,16 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
+    def slope_score(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Return each row's push on a slope of 1 beside free offsets, (n_rows,), and how firmly all rows hold it.
+
+        The derivative of its gain in loss by the slope, and the mean second derivative (Fisher information).
+        """
+
+    @classmethod
+    @abstractmethod
     def shape(cls, n_outputs: int) -> tuple[int, int]:
         """Return the shape of the numbers for predictions of so many columns."""
 
@@ -61,8 +74,26 @@ class Family(ABC):
         """Return the numbers by name, as JSON."""
 
 
-class Temperature(Family):
-    """Class scores, the logarithms of probabilities, divided by one temperature."""
+class ClassScores(Family):
+    """What maps of class scores, the logarithms of probabilities, have in common."""
+
+    @classmethod
+    def slope_score(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        scores, right = log_probability(prediction), -prediction
+        right[np.arange(len(y)), y] += 1.0
+        centred = scores - (prediction * scores).sum(axis=1, keepdims=True)
+        others = prediction[:, 1:]
+        together = weight @ (prediction * centred)[:, 1:]
+        offsets = np.diag(weight @ others) - (weight[:, None] * others).T @ others
+        pull = np.linalg.pinv(offsets) @ together
+        information = float(weight @ (prediction * scores * centred).sum(axis=1) - together @ pull)
+        return (right * scores).sum(axis=1) - right[:, 1:] @ pull, information
+
+
+class Temperature(ClassScores):
+    """Class scores divided by one temperature."""
 
     name: ClassVar[str] = "temperature"
 
@@ -92,7 +123,7 @@ class Temperature(Family):
         return {"temperature": float(1.0 / numbers[0, 0])}
 
 
-class ClassScaling(Family):
+class ClassScaling(ClassScores):
     """Class scores each times a factor plus an offset: beta calibration of two classes, vector scaling of more.
 
     Factors are drawn to 1 and offsets to 0 with the strength of one row each, so that a class of few rows stays
@@ -157,6 +188,17 @@ class Linear(Family):
         return np.asarray(numbers[0] * prediction + numbers[1])
 
     @classmethod
+    def slope_score(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        residual = y.reshape(prediction.shape) - prediction
+        centred = prediction - weight @ prediction
+        spread, varies = weight @ centred**2, np.ptp(prediction, axis=0) > 0
+        # Targets have units of their own.
+        shares = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies) / len(spread)
+        return (centred * (residual - weight @ residual)) @ shares, float(np.mean(varies))
+
+    @classmethod
     def shape(cls, n_outputs: int) -> tuple[int, int]:
         return 2, n_outputs
 
@@ -207,7 +249,8 @@ class Calibration:
     numbers : ndarray
         See `Family.fit`.
     found : mapping
-        How it was chosen, as JSON.
+        How it was chosen, as JSON; ``slope_se`` is the standard error of the slope that it leaves on rows that the
+        member did not see: the slope is 1 as far as they can tell.
     """
 
     family: type[Family] | None
@@ -286,9 +329,22 @@ def choose_calibration(
         "parameters": {} if kept is None else kept.described(numbers),
         "gain": gain,
         "se": error,
+        "slope_se": _slope_error(Calibration(kept, numbers, {}).apply(prediction), y, task, weight, clusters),
         "trials": [trial.to_json() for trial in trials],
     }
     return Calibration(kept, numbers, report)
+
+
+def _slope_error(
+    prediction: np.ndarray, y: np.ndarray, task: Task, weight: np.ndarray, clusters: np.ndarray | None
+) -> float | None:
+    """Return the standard error of the slope of predictions; None where they are all alike."""
+    family = FAMILIES[task.calibrations[0]]
+    scores, information = family.slope_score(prediction, y, weight / weight.sum())
+    if not information > SMALLEST_INFORMATION:
+        return None
+    error = paired_gain(scores, np.zeros(len(scores)), weight, clusters)[1]
+    return float(error / information)
 
 
 def _held_out_losses(

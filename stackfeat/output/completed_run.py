@@ -27,6 +27,7 @@ from stackfeat.engine.scoring import oof_prediction, test_prediction, view_place
 from stackfeat.engine.weights import Weight
 from stackfeat.errors import UsageError
 from stackfeat.meta.estimator_io import FitInfo
+from stackfeat.meta.widening import Widening
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.scores import ChoiceScore, Score
 from stackfeat.registry.resolve import suggest
@@ -36,6 +37,7 @@ from stackfeat.tasks.task import Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stackfeat.output.calibrations import CalibrationVerdict
     from stackfeat.output.gates import GateVerdict
     from stackfeat.output.saved_predictor import SavedPredictor
 
@@ -159,8 +161,11 @@ class CompletedRun:
         for folder, samples, plan in (("test", self.test, self.plan), ("holdout", held, self.plan.held)):
             if samples is not None and plan is not None:
                 places = view_places(plan, block, self.averaging)
-                made_of = {"averaging": self.averaging.to_json(), "samples": plan.sources.test}
-                values = partial(self._averaged, places)
+                made_of: dict[str, Any] = {"averaging": self.averaging.to_json()}
+                made_of["samples"] = plan.sources.test
+                values = partial(self._averaged, places, score.widening)
+                if score.widening is not None:
+                    made_of["widening"] = score.widening.to_json()
                 yield PredictedRows(folder, samples, {"places": places, **made_of}, values)
 
     def oof(self, score: Score) -> np.ndarray:
@@ -180,9 +185,9 @@ class CompletedRun:
         values[covered] = self.task.to_target_scale(prediction[covered])
         return values
 
-    def _averaged(self, places: Sequence[Place]) -> np.ndarray:
+    def _averaged(self, places: Sequence[Place], widening: Widening | None) -> np.ndarray:
         """Predictions averaged over pipelines, on the scale of the target."""
-        values = test_prediction(self.store, places, self.task, self.averaging.average)
+        values = test_prediction(self.store, places, self.task, self.averaging.average, widening)
         return np.asarray(self.task.to_target_scale(values))
 
 
@@ -208,6 +213,8 @@ class RunResult:
         Why this member is submitted.
     gates : list of GateVerdict
         Which feature blocks the gates let in, and by what gain.
+    calibrations : list of CalibrationVerdict
+        What members that are calibrated kept, and by what gain.
     optimism : float or None
         By how much the submitted member's own score is better than that, chosen on the same rows: of the best of
         many scores a part is luck. None where nothing was chosen, or the rows differ.
@@ -245,6 +252,7 @@ class RunResult:
     verdict: str = ""
     why: str = ""
     gates: list[GateVerdict] = field(default_factory=list)
+    calibrations: list[CalibrationVerdict] = field(default_factory=list)
     se: float = float("nan")
     optimism: float | None = None
     notes: list[str] = field(default_factory=list)

@@ -17,6 +17,7 @@ import numpy as np
 from stackfeat.engine.graph import Node
 from stackfeat.engine.selection import choose
 from stackfeat.members.options import MemberOptions
+from stackfeat.meta.widening import Widening
 from stackfeat.metrics.metric import Metric
 from stackfeat.tasks.task import Task
 
@@ -60,6 +61,8 @@ class Score:
         Scores on resampled rows, the same rows for every member.
     holdout : HeldScore or None
         None without held-out rows, and where the metric is undefined on them.
+    widening : Widening or None
+        Of the averages of a calibrated member's pipelines.
     """
 
     node: Node
@@ -73,6 +76,7 @@ class Score:
     fold_decisions: dict[str, dict[str, Any]]
     bootstrap: np.ndarray
     holdout: HeldScore | None = None
+    widening: Widening | None = None
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stackfeat.meta.votes.vote import Vote
 from stackfeat.metrics.metric import Metric
+from stackfeat.output.calibrations import CalibrationVerdict, calibration_verdicts
 from stackfeat.output.completed_run import CompletedRun
 from stackfeat.output.digits import to_error, with_error
 from stackfeat.output.gates import GateVerdict, verdicts_of
@@ -19,12 +20,21 @@ from stackfeat.output.scores import Score, contenders, find_overfit, paired_gap
 
 def gate_verdicts(finished: CompletedRun) -> list[GateVerdict]:
     """Return what gates made of every block that they judged, in the order of computing."""
+    return verdicts_of(_reports(finished))
+
+
+def calibrations(finished: CompletedRun) -> list[CalibrationVerdict]:
+    """Return what was made of the predictions of members that are calibrated, in the order of computing."""
+    return calibration_verdicts(_reports(finished), {score.name: score.widening for score in finished.scores})
+
+
+def _reports(finished: CompletedRun) -> dict[str, list[Mapping[str, Any]]]:
     reports: dict[str, list[Mapping[str, Any]]] = {}
     for (member, _, fold), info in finished.fits.items():
         # Fits that leave two folds out serve other members' training, and predict nothing themselves.
         if "-" not in str(fold):
             reports.setdefault(member, []).append(info.report)
-    return verdicts_of(reports)
+    return reports
 
 
 def why_submitted(finished: CompletedRun) -> str:

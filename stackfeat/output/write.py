@@ -49,7 +49,8 @@ def write_predictor(draft: Draft, finished: CompletedRun, extra: dict[str, Any])
         JSON kept beside the wiring: the schema of the data, the form of a submission, the decision.
     """
     store = finished.store
-    wiring = Wiring.of(finished.plan, finished.chosen.name, finished.averaging, finished.task)
+    widenings = {score.name: score.widening for score in finished.scores}
+    wiring = Wiring.of(finished.plan, finished.chosen.name, finished.averaging, finished.task, widenings)
     unsaved = {
         member: why
         for member, repeat, fold, _ in wiring.fits
@@ -180,6 +181,7 @@ def scores_json(finished: CompletedRun) -> dict[str, Any]:
             "decision": score.decision,
             "fold_decisions": score.fold_decisions,
             "file": file_name(score),
+            **({} if score.widening is None else {"widening": score.widening.to_json()}),
             # What the fits chose: penalties, gates, weights.
             "reports": {
                 f"{repeat}/{fold}": finite(info.report)

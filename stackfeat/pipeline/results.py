@@ -26,7 +26,7 @@ from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import PlanWarnings
 from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
-from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction, score_jobs
+from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction, score_jobs, widening_of
 from stackfeat.engine.selection import select_job
 from stackfeat.engine.weights import flattered, weights_of
 from stackfeat.errors import RunFailed, TimeLimitReached
@@ -49,7 +49,7 @@ from stackfeat.output.scores import (
     submission_ranks,
 )
 from stackfeat.output.submission import Form
-from stackfeat.output.verdicts import gate_verdicts, verdict, why_submitted
+from stackfeat.output.verdicts import calibrations, gate_verdicts, verdict, why_submitted
 from stackfeat.output.write import leaderboard, write_run
 from stackfeat.pipeline.prepare import DataFiles, stored_schema
 from stackfeat.store import EntryStore, reading
@@ -148,7 +148,8 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
         # Usually one reason: a metric that cannot be worked out is no member's fault.
         reasons = dict.fromkeys(map(str, outcome.failed.values()))
         raise RunFailed(f"no member could be scored: {'; '.join(reasons)}")
-    holding = holdout_jobs(plan, config.metric, averaging, scoring, {score.name for score in scores})
+    widenings = {score.name: widening_of(store, plan, score.node, averaging) for score in scores}
+    holding = holdout_jobs(plan, config.metric, averaging, scoring, widenings)
     held = run_scores([*holding.values()], context)
     of_held = _read_scores(store, holding, held.unfinished, held_out)
     diagnoses = {
@@ -159,7 +160,10 @@ def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     left = {job.key for job in outcome.left}
     return Measured(
         scoring=scoring,
-        scores=[replace(score, holdout=of_held.get(score.name)) for score in scores],
+        scores=[
+            replace(score, holdout=of_held.get(score.name), widening=widenings[score.name])
+            for score in scores
+        ],
         diagnoses=diagnoses,
         failed=outcome.failed | held.failed,
         left_out=[name for name, job in scoring.items() if job.key in left],
@@ -369,6 +373,7 @@ def write_results(
         verdict=verdict(finished),
         why=why_submitted(finished),
         gates=gate_verdicts(finished),
+        calibrations=calibrations(finished),
         holdout=None if chosen.holdout is None else chosen.holdout.score,
         submission=None if finished.test is None else folder / SUBMISSION,
         n_computed=sum(is_new),

@@ -9,8 +9,9 @@ import pytest
 import sklearn.metrics as sk
 
 from stackfeat.engine.jobs import Averaging
-from stackfeat.engine.recipes import HoldoutScoreRecipe, ScoreRecipe
+from stackfeat.engine.recipes import HoldoutScoreRecipe, ScoreRecipe, read_recipe
 from stackfeat.engine.scoring import oof_prediction, score_holdout, score_jobs, score_member, view_places
+from stackfeat.meta.widening import Widening
 from stackfeat.store import MemoryStore
 from tests.engine.by_hand import (
     BAYES,
@@ -117,6 +118,23 @@ def test_held_out_rows_are_decided_by_the_rule_of_the_rows_out_of_fold() -> None
     assert values["score"]["score"] == pytest.approx(sk.f1_score(held.labels, decided))
     assert decided.tolist() != (np.mean(views, axis=0)[:, 1] >= 0.5).astype(int).tolist()
     assert values["score"]["n_rows"] == 10 and len(arrays["bootstrap"]) == 200
+
+
+def test_held_out_rows_of_a_calibrated_member_are_judged_widened() -> None:
+    store, _, _, _, _ = stored()
+    with store.write("score", "score", {"stage": "score"}) as writer:
+        writer.json("score", {"decision": None})
+    held, views = rows(12), [proba_of(12, seed) for seed in (3, 4)]
+    recipe = HoldoutScoreRecipe(
+        block="b", samples=keep_rows(store, held), average="mean", metric="log_loss", metric_code=None, seed=1,
+        views=tuple((keep_arrays(store, view=view), "view") for view in views), score="score",
+        widening=Widening((2.0, 2.0), (0.0, 0.0)),
+    )  # fmt: skip
+    squares = np.mean(views, axis=0) ** 2
+    expected = sk.log_loss(held.labels, squares / squares.sum(axis=1, keepdims=True))
+    assert score_holdout(store, recipe, False)[1]["score"]["score"] == pytest.approx(expected)
+    assert recipe.key != replace(recipe, widening=None).key
+    assert read_recipe(recipe.to_json()) == recipe
 
 
 def test_an_undefined_score_of_held_out_rows_is_none() -> None:

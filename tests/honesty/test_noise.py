@@ -38,6 +38,7 @@ def noise_levels(
     votes: dict[str, Any] = {
         vote: {"vote": vote, "inputs": ["*/*/" + output]} for vote in ("soft", "weighted", "greedy")
     }
+    votes["calibrated"] = {**votes["weighted"], "calibrate": "auto"}
     if classes:
         votes["hard"] = {"vote": "hard", "inputs": ["*/*/" + output]}
         votes["rank"] = {"vote": "rank", "inputs": predictions}

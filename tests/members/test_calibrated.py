@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+import stackfeat as sf
 from stackfeat.config import load_config
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.splits.holdout import InnerSplits
@@ -191,7 +194,7 @@ def test_every_fit_reports_what_was_found(finished: Project) -> None:
     assert set(reports) == {"0/0", "0/1", "0/2", "0/all"}
     for report in reports.values():
         found = report["calibration"]
-        assert set(found) == {"family", "parameters", "gain", "se", "trials"}
+        assert set(found) == {"family", "parameters", "gain", "se", "slope_se", "trials"}
     assert reports["0/all"]["calibration"]["family"] != "none"
     assert members["final/soft"]["score"] < members["final/plain"]["score"]
     assert "calibration" not in members["final/plain"]["reports"].get("0/all", {})
@@ -205,6 +208,31 @@ def test_a_saved_predictor_calibrates_as_the_run_did(finished: Project) -> None:
     assert said.code == 0, said.err
     submitted = pd.read_csv(finished.run_folder / "submission.csv")
     np.testing.assert_allclose(pd.read_csv(out)["label"], submitted["label"], rtol=1e-12)
+
+
+def test_averages_are_widened_alike_by_the_run_and_by_its_predictor(finished: Project) -> None:
+    scores = finished.scores()["members"]
+    assert "widening" in scores["final/soft"] and "widening" not in scores["final/plain"]
+    wiring = json.loads((finished.run_folder / "predictor/predictor.json").read_text())
+    assert wiring["widenings"] == {"final/soft/proba": scores["final/soft"]["widening"]}
+    model = sf.load(finished.run_folder)
+    said = model.predict_members(pd.read_csv(finished.folder / "test.csv"))
+    written = pd.read_csv(finished.run_folder / "test/final.soft.csv")
+    assert "final/soft:yes" in said
+    np.testing.assert_allclose(said["final/soft:yes"], written["yes"], rtol=1e-12)
+
+
+def test_the_summary_says_what_was_kept_and_by_what_gain(finished: Project) -> None:
+    said = finished.run().out
+    (line,) = [line for line in said.splitlines() if line.startswith("calibration: final/soft ")]
+    assert re.search(r"by (temperature|class_scaling) in \d of 4 fits.* the loss falls by .+ ± .+", line)
+    assert "averages over pipelines are widened by 1." in line
+    assert "calibration: final/plain" not in said
+
+
+def test_check_says_that_a_member_is_calibrated(finished: Project) -> None:
+    said = finished.cli("check", finished.folder / "c.yaml")
+    assert said.out.count("calibrated, where that lowers the out-of-fold loss") == 3
 
 
 def test_a_second_run_computes_nothing(finished: Project) -> None:

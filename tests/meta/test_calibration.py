@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.special import expit, softmax
+from scipy.stats import linregress
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -184,3 +186,35 @@ def test_what_no_run_wrote_is_refused(family: str, numbers: np.ndarray, message:
         writer.array("calibration/numbers", numbers)
     with pytest.raises(StructureError, match=message):
         Calibration.load(store.read("a" * 64), BINARY)
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE])
+def test_the_error_of_the_slope_is_that_of_a_likelihood(task: Task) -> None:
+    """The curvature of the log-likelihood of a slope beside free offsets, by differences."""
+    scores, y = drawn(len(task.classes), 1500)
+    prediction = softmax(scores, axis=1)
+    logs, one_hot = np.log(prediction), np.eye(len(task.classes))[y]
+
+    def loss(slope: float) -> float:
+        def of(offsets: np.ndarray) -> float:
+            said = softmax(slope * logs + np.r_[0.0, offsets], axis=1)
+            return -float(np.log((said * one_hot).sum(axis=1)).sum())
+
+        return float(minimize(of, np.zeros(len(task.classes) - 1), method="BFGS", options={"gtol": 1e-8}).fun)
+
+    curvature = (loss(1.1) - 2 * loss(1.0) + loss(0.9)) / 0.01
+    assert chosen(prediction, y, task).found["slope_se"] == pytest.approx(curvature**-0.5, rel=0.1)
+
+
+def test_the_error_of_the_slope_of_values_is_that_of_least_squares() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=400)
+    y = x + random.normal(size=400)
+    assert chosen(x[:, None], y, VALUE).found["slope_se"] == pytest.approx(linregress(x, y).stderr, rel=0.1)
+    twice = chosen(np.column_stack([x, 9 * x]), np.column_stack([y, 9 * y]), Task("regression", n_targets=2))
+    assert twice.found["slope_se"] == pytest.approx(linregress(x, y).stderr, rel=0.1)
+
+
+def test_constant_predictions_have_no_slope() -> None:
+    assert chosen(np.full((40, 2), 0.5), np.arange(40) // 3 % 2, BINARY).found["slope_se"] is None
+    assert chosen(np.full((40, 1), 0.5), np.arange(40.0), VALUE).found["slope_se"] is None
