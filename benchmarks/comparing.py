@@ -77,7 +77,7 @@ def judged(gaps: np.ndarray, *assignments: np.ndarray) -> tuple[Gap, float, floa
         inside = [gaps[fold_of == fold] for fold in range(N_FOLDS)]
         means = [float(part.mean()) for part in inside]
         parts.append(folds_part(means, [float(part.var(ddof=1)) / len(part) for part in inside], share))
-        whole.append(folds_part(means, [0.0] * N_FOLDS, share).variance)
+        whole.append(folds_part(means, [0.0] * N_FOLDS, share, prior_folds=0).variance)
     value = float(gaps.mean())
     corrected = 2 * stats.t.sf(abs(value) / np.sqrt(np.mean(whole)), N_FOLDS - 1)
     return gap_of(value, rows, parts), gap_of(value, rows, []).p, float(corrected)

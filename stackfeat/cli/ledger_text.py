@@ -26,21 +26,25 @@ def comparison_text(found: Comparison, output: Path | None) -> str:
 
     digits = max(places_worth(pair.gap.se) for pair in found.pairs)
     head = f"{found.metric}, out of fold, {found.n_rows:,} rows"
+    noted = [
+        name for name in ("public", "private") if any(getattr(run, name) is not None for run in found.runs)
+    ]
     runs = [
         (
             run.name,
             run.compared,
             f"{run.score:.{digits}f}",
             f"{run.se:.{digits}f}",
-            str(run.n_members),
+            f"{run.n_members}",
+            f"{run.n_cached}",
             f"{run.n_fits}",
-            "" if run.seconds is None else f"{run.seconds:.1f}",
-            *(["" if run.public is None else f"{run.public:g}"] if _has_public(found) else []),
+            seconds_text(run.seconds),
+            *(scored_text(getattr(run, name)) for name in noted),
         )
         for run in found.runs
     ]
-    titles = ("run", "member", "score", "se", "members", "fits", "seconds")
-    parts = [table_text(head, (*titles, *(["public"] if _has_public(found) else [])), runs, words=(0, 1))]
+    titles = ("run", "member", "score", "se", "members", "cached", "fits", "seconds", *noted)
+    parts = [table_text(head, titles, runs, words=(0, 1))]
     if len(found.runs) > 2:
         parts.append(_pairs(found, digits))
     if found.differences:
@@ -57,8 +61,14 @@ def comparison_text(found: Comparison, output: Path | None) -> str:
     return "\n".join([*parts, continued(found.verdict)])
 
 
-def _has_public(found: Comparison) -> bool:
-    return any(run.public is not None for run in found.runs)
+def seconds_text(seconds: float | None) -> str:
+    """Return a compute time as it stands in a table."""
+    return "" if seconds is None else f"{seconds:.{1 if seconds < 10 else 0}f}"
+
+
+def scored_text(score: float | None) -> str:
+    """Return a leaderboard's score with the digits that it was noted with."""
+    return "" if score is None else f"{score:.10g}"
 
 
 def _pairs(found: Comparison, digits: int) -> str:
@@ -69,7 +79,7 @@ def _pairs(found: Comparison, digits: int) -> str:
             f"{pair.gap.value:.{digits}f}",
             f"{pair.gap.se:.{digits}f}",
             f"{pair.gap.low:.{digits}f} to {pair.gap.high:.{digits}f}",
-            f"{pair.p:.2g}",
+            f"{pair.p_corrected:.2g}",
         )
         for pair in found.pairs
     ]
@@ -101,12 +111,13 @@ def _runs(head: str, listed: Sequence[LedgerRow]) -> str:
     for row in listed:
         own = row.summary
         numbers = [f"{value:.{digits}f}" if value is not None else "" for value in (own.score, own.se)]
-        seconds = "" if own.seconds is None else f"{own.seconds:.{1 if own.seconds < 10 else 0}f}"
-        public = [] if not has_public else ["" if own.public is None else f"{own.public:g}"]
+        public = [scored_text(own.public)] if has_public else []
         changed = row.changed and f"{row.changed} (from {row.nearest})"
         told = "; ".join(filter(None, (changed, own.text)))
         dated = f"{own.date:%Y-%m-%d %H:%M}"
-        rows.append((row.path, dated, *numbers, str(len(own.members)), seconds, *public, told))
+        rows.append(
+            (row.path, dated, *numbers, str(len(own.members)), seconds_text(own.seconds), *public, told)
+        )
     titles = (
         "run",
         "date",
@@ -124,8 +135,8 @@ def notes_text(folder: Path, notes: Sequence[Note]) -> str:
     """Return a line for each note, oldest first."""
     lines = []
     for note in notes:
-        scores = [f"public {note.lb:g}"] if note.lb is not None else []
-        scores += [f"private {note.private:g}"] if note.private is not None else []
+        scores = [f"public {scored_text(note.lb)}"] if note.lb is not None else []
+        scores += [f"private {scored_text(note.private)}"] if note.private is not None else []
         lines.append(continued("  ".join([note.date[:16].replace("T", " "), *scores, note.text]).rstrip()))
     return "\n".join(lines) or f"no notes on {one_line(folder)}; add one with --lb, --private or --text"
 

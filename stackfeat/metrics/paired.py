@@ -4,8 +4,9 @@ In:  differences on folds or repeats, what resampled rows say of each, scores of
 Out: a standard error with its degrees of freedom, p-values, what the best of many scores hides.
 
 Sources: C. Nadeau, Y. Bengio, "Inference for the generalization error", Machine Learning 52, 2003; F. E.
-Satterthwaite, Biometrics Bulletin 2, 1946; S. Holm, Scandinavian Journal of Statistics 6, 1979; D. G. Bonett, T. A.
-Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations", Psychometrika 65, 2000.
+Satterthwaite, Biometrics Bulletin 2, 1946; S. Holm, Scandinavian Journal of Statistics 6, 1979; G. K. Smyth, "Linear
+models and empirical Bayes methods", Statistical Applications in Genetics and Molecular Biology 3, 2004; D. G. Bonett,
+T. A. Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations", Psychometrika 65.
 """
 
 from __future__ import annotations
@@ -32,14 +33,24 @@ def rows_part(difference: np.ndarray, n_units: int) -> Part:
     return Part(float(np.nanvar(difference, ddof=1)), max(n_units - 1, 1))
 
 
+PRIOR_FOLDS = 2.0
+"""What rows explain of the variance between folds counts as so many folds: five alone know a variance badly."""
+
+
 def folds_part(
-    gaps: Sequence[float], of_rows: Sequence[float], test_share: float, *, rows_hold_folds: bool = False
+    gaps: Sequence[float],
+    of_rows: Sequence[float],
+    test_share: float,
+    *,
+    rows_hold_folds: bool = False,
+    prior_folds: float = PRIOR_FOLDS,
 ) -> Part:
     """Return what the training adds, seen from how far differences on the folds lie apart.
 
     Part of their variance is that of the fold's rows, which `rows_part` counts already; what is left is that of the
     models. Models of different folds share most of their training rows, so the variance of its mean is not 1/K of it,
-    but 1/K + n_test / n_train (Nadeau and Bengio).
+    but 1/K + n_test / n_train (Nadeau and Bengio). Few folds give a variance that may be far off, so it is moderated
+    (Smyth): the mean of the measured one and of that which rows explain, weighted by their degrees of freedom.
 
     Parameters
     ----------
@@ -51,16 +62,20 @@ def folds_part(
         Rows of a fold over those that its models were trained on.
     rows_hold_folds : bool
         Whether whole folds were resampled, so that `rows_part` holds the 1/K.
+    prior_folds : float
+        The weight of what rows explain, in degrees of freedom.
 
     Examples
     --------
-    >>> folds_part([0.1, 0.2, 0.3, 0.4], [0.0] * 4, 1 / 3).variance  # (1/4 + 1/3) * variance
-    0.009722222222222224
+    >>> part = folds_part([0.1, 0.2, 0.3, 0.4], [0.0] * 4, 1 / 3, prior_folds=0)
+    >>> round(part.variance, 6)  # (1/4 + 1/3) * variance
+    0.009722
     """
     values = np.asarray(gaps, dtype=np.float64)
-    excess = max(float(values.var(ddof=1)) - float(np.mean(of_rows)), 0.0)
+    df = len(values) - 1
+    excess = max(float(values.var(ddof=1)) - float(np.mean(of_rows)), 0.0) * df / (df + prior_folds)
     factor = test_share + (0.0 if rows_hold_folds else 1 / len(values))
-    return Part(factor * excess, len(values) - 1)
+    return Part(factor * excess, df + prior_folds)
 
 
 def repeats_part(gaps: Sequence[float]) -> Part:

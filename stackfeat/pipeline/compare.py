@@ -83,8 +83,8 @@ class Pair:
         By their scores, whether or not that is chance.
     gap : Gap
         By how much, in units of the metric.
-    p : float
-        Two-sided, and with more than two runs corrected for all pairs by Holm.
+    p_corrected : float
+        The p-value of the gap, with more than two runs corrected for all pairs by Holm.
     training : {"folds", "repeats", "none"}
         What shows how much the training adds to the standard error.
     same_folds : bool
@@ -93,7 +93,7 @@ class Pair:
     better: str
     worse: str
     gap: Gap
-    p: float
+    p_corrected: float
     training: str
     test_share: float | None
     same_folds: bool
@@ -101,7 +101,7 @@ class Pair:
     @property
     def is_sure(self) -> bool:
         """Whether the difference is beyond chance."""
-        return self.p < 1 - LEVEL
+        return self.p_corrected < 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Comparison:
         columns["score_worse"] = [scores[pair.worse] for pair in self.pairs]
         for name, title in (("value", "gain"), *((name, name) for name in _IN_CSV)):
             columns[title] = [getattr(pair.gap, name) for pair in self.pairs]
-        columns["p_corrected"] = [pair.p for pair in self.pairs]
+        columns["p_corrected"] = [pair.p_corrected for pair in self.pairs]
         columns["beyond_chance"] = [pair.is_sure for pair in self.pairs]
         columns["training"] = [pair.training for pair in self.pairs]
         columns["n_rows"] = [self.n_rows for _ in self.pairs]
@@ -255,7 +255,7 @@ def _compared(paired: Sequence[PairedRun], member: str | None) -> Comparison:
         metric=judged.metric.name,
         greater_is_better=judged.metric.greater_is_better,
         n_rows=len(judged.y),
-        units=units_text(judged, paired[0].run.samples),
+        units=units_text(paired),
         runs=runs,
         pairs=pairs,
         optimism=optimism,
@@ -305,8 +305,8 @@ def _verdict(metric: str, runs: Sequence[ComparedRun], pairs: Sequence[Pair]) ->
             + _told(metric, scores, nearest)
         )
     beaten = [pair.worse for pair in of_best if pair.is_sure]
-    text = f"no difference beyond chance: {best} has the best {metric}, and is not better than "
-    text += f"{', '.join(pair.worse for pair in unsure)} for sure; the nearest, {unsure[0].worse}: "
+    text = f"no difference beyond chance: {best} has the best {metric}, but its lead over "
+    text += f"{', '.join(pair.worse for pair in unsure)} may be chance; the nearest, {unsure[0].worse}: "
     text += _told(metric, scores, unsure[0])
     return text + (f". It is better than {', '.join(beaten)}" if beaten else "")
 
@@ -333,7 +333,7 @@ def _notes(paired: Sequence[PairedRun], found: Sequence[PairedGap], optimism: fl
     if any(one.n_covered != n_rows for one in paired):
         each = ", ".join(f"{one.n_covered:,} in {one.run.name}" for one in paired)
         yield f"the {n_rows:,} rows that all runs predict are compared, matched by id: {each}"
-    yield _on_error(units_text(judged, paired[0].run.samples), found)
+    yield _on_error(units_text(paired), found)
     if not all(one.same_folds for one in found):
         yield (
             "folds differ: the comparison holds, as every row is out of fold in each run, but the assignment of rows "

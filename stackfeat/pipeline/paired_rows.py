@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 
-from stackfeat.data.samples import Samples
 from stackfeat.engine.judged import FEWEST_PERIODS, Judged
 from stackfeat.errors import UsageError
 from stackfeat.metrics.paired import Gap, Part, folds_part, gap_of, repeats_part, rows_part
@@ -228,14 +227,16 @@ def _units(judged: Judged) -> tuple[int, bool]:
     return (n_clusters if n_clusters > 1 else len(judged.y)), False
 
 
-def units_text(judged: Judged, samples: Samples) -> str:
+def units_text(paired: Sequence[PairedRun]) -> str:
     """Say what is resampled."""
+    judged = paired[0].judged
     n_units, is_folds = _units(judged)
     if is_folds:
         return f"{n_units} folds that follow time"
     if n_units == len(judged.y):
         return "rows"
-    return f"{n_units} {'groups' if samples.group is not None else 'blocks of time'}"
+    is_grouped = any(one.run.samples.group is not None for one in paired)
+    return f"{n_units} {'groups' if is_grouped else 'blocks of time'}"
 
 
 def in_class_order(values: np.ndarray, task: Task, wanted: Task) -> np.ndarray:

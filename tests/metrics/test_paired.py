@@ -23,7 +23,7 @@ def test_the_correction_of_nadeau_and_bengio_is_that_of_the_paper() -> None:
     gaps = [0.012, 0.031, 0.005, 0.022, 0.018]
     mean, variance = sum(gaps) / 5, sum((gap - sum(gaps) / 5) ** 2 for gap in gaps) / 4
     by_hand = mean / ((1 / 5 + 200 / 800) * variance) ** 0.5
-    found = gap_of(mean, Part(0.0, 999.0), [folds_part(gaps, [0.0] * 5, 200 / 800)])
+    found = gap_of(mean, Part(0.0, 999.0), [folds_part(gaps, [0.0] * 5, 200 / 800, prior_folds=0)])
     assert found.value / found.se == pytest.approx(by_hand)
     assert found.p == pytest.approx(2 * stats.t.sf(by_hand, 4))
     assert found.high == pytest.approx(mean + stats.t.ppf(0.975, 4) * mean / by_hand)
@@ -35,11 +35,32 @@ def test_what_rows_explain_of_the_variance_between_folds_counts_once() -> None:
     variance = float(np.var(gaps, ddof=1))
     assert folds_part(gaps, [variance] * 4, 1 / 3).variance == 0.0
     assert folds_part(gaps, [2 * variance] * 4, 1 / 3).variance == 0.0
-    assert folds_part(gaps, [variance / 4] * 4, 1 / 3).variance == pytest.approx(
-        (1 / 4 + 1 / 3) * variance * 3 / 4
-    )
-    whole = folds_part(gaps, [0.0] * 4, 1 / 3, rows_hold_folds=True)
+    part = folds_part(gaps, [variance / 4] * 4, 1 / 3, prior_folds=0)
+    assert part.variance == pytest.approx((1 / 4 + 1 / 3) * variance * 3 / 4)
+    whole = folds_part(gaps, [0.0] * 4, 1 / 3, rows_hold_folds=True, prior_folds=0)
     assert whole.variance == pytest.approx(variance / 3)
+
+
+def test_the_variance_between_folds_is_moderated_towards_that_of_their_rows() -> None:
+    # Smyth: (d0 * s0^2 + d * s^2) / (d0 + d), with d0 + d degrees of freedom.
+    gaps, of_rows = [0.1, 0.2, 0.3, 0.4], 0.01
+    variance = float(np.var(gaps, ddof=1))
+    moderated = (2 * of_rows + 3 * variance) / (2 + 3)
+    part = folds_part(gaps, [of_rows] * 4, 1 / 3, prior_folds=2)
+    assert part.variance == pytest.approx((1 / 4 + 1 / 3) * (moderated - of_rows))
+    assert part.df == 5
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_equal_configs_are_told_apart_at_the_level_that_is_claimed(spread: float) -> None:
+    """Five folds of 300 rows, whose models differ by chance as much as `spread` times what their rows do."""
+    random, n_apart = np.random.default_rng(7), 0
+    for _ in range(600):
+        of_rows = 1 / 300
+        gaps = random.normal(0, (of_rows * (1 + spread**2)) ** 0.5, 5)
+        part = folds_part(gaps.tolist(), [of_rows] * 5, 1 / 4)
+        n_apart += gap_of(float(gaps.mean()), Part(of_rows / 5, 1499), [part]).p < 0.05
+    assert 0.01 <= n_apart / 600 <= 0.10
 
 
 def test_rows_and_repeats_have_the_plain_variance_of_their_mean() -> None:
