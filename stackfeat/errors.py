@@ -1,7 +1,8 @@
 """What can go wrong: an exception for each kind, whose fault it is, and how its text is written.
 
 User errors say what must hold, what was got, and what to do. Every class is also a standard exception, so code
-that does not know stackfeat can catch it. `exit_code` is what the command line returns for it. `machine_fault`
+that does not know stackfeat can catch it. `exit_code` is what the command line returns for it, `code` is its name
+for programs, which never changes. `machine_fault`
 tells an error of the machine (disk, memory, permissions), which ends a run, from one of the code that raised it.
 
 Names and texts from files can hold whatever a terminal obeys: escape sequences, carriage returns, marks of
@@ -17,17 +18,26 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 
 class StackfeatError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose.
 
+    Attributes
+    ----------
+    found : mapping
+        What a command had found and shown by then, for programs.
+    """
+
+    code = "error"
     exit_code = 1
+    found: Mapping[str, Any] = MappingProxyType({})
 
     def __str__(self) -> str:
         """Return the message; text of files and names in it moves no cursor and begins no line."""
@@ -53,6 +63,8 @@ class Problem:
 class ListedError(StackfeatError, ValueError):
     """Something of the user's with one or more problems, listed at once."""
 
+    code = "problems"
+
     def __init__(self, problems: str | Sequence[Problem]) -> None:
         self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
@@ -71,6 +83,7 @@ class ConfigError(ListedError):
         The config without what is wrong, for checks that go on.
     """
 
+    code = "config"
     exit_code = 2
     rest: Any = None
 
@@ -82,20 +95,26 @@ class ConfigError(ListedError):
 class UsageError(StackfeatError, ValueError):
     """A command or call that makes no sense as given."""
 
+    code = "usage"
     exit_code = 2
 
 
 class TrustError(ConfigError):
     """Code named by a config that the user has not agreed to run."""
 
+    code = "untrusted-code"
+
 
 class ChangedCodeError(TrustError):
     """A file changed after it was agreed to; ends a run, whatever member met it."""
+
+    code = "changed-code"
 
 
 class DataError(ListedError):
     """Input files that cannot be used; names files, columns and rows."""
 
+    code = "data"
     exit_code = 3
 
 
@@ -108,6 +127,8 @@ class MissingColumnsError(DataError):
         Those that models read; a column of ids may be missing besides.
     """
 
+    code = "missing-columns"
+
     def __init__(self, problems: str | Sequence[Problem], columns: Sequence[str] = ()) -> None:
         super().__init__(problems)
         self.columns = tuple(columns)
@@ -116,35 +137,46 @@ class MissingColumnsError(DataError):
 class LackError(DataError):
     """Rows that lack something, which other rows of the same file may have."""
 
+    code = "incomplete-rows"
+
 
 class StructureError(DataError):
     """A value read from a stored file that is not made as this version makes it."""
+
+    code = "malformed-file"
 
 
 class MissingExtraError(StackfeatError, ImportError):
     """An optional package is needed; names the extra that installs it."""
 
+    code = "missing-package"
     exit_code = 2
 
 
 class LayerNotFoundError(StackfeatError, LookupError):
     """A tap names a layer that the module does not have."""
 
+    code = "layer-not-found"
     exit_code = 2
 
 
 class TapError(StackfeatError, ValueError):
     """A layer exists but cannot be read as asked."""
 
+    code = "tap"
     exit_code = 2
 
 
 class NetRefusedError(TapError, RuntimeError):
     """A net raised an error on what it was given; names the layer."""
 
+    code = "net-refused"
+
 
 class InfrastructureError(StackfeatError):
     """The machine failed, not a member: disk, memory, permissions, workers. Ends the run, which can go on."""
+
+    code = "machine"
 
     def reworded(self, text: str) -> Self:
         """Return the same error in other words."""
@@ -154,7 +186,16 @@ class InfrastructureError(StackfeatError):
 
 
 class StoreError(InfrastructureError, OSError):
-    """The store, or another place that we write to, cannot be used: full, read-only, gone, no permission."""
+    """The store, or another place that we write to, cannot be used: full, read-only, gone, no permission.
+
+    Attributes
+    ----------
+    place : str
+        What could not be used, where the system named it.
+    """
+
+    code = "storage"
+    place = ""
 
     def reworded(self, text: str) -> Self:
         error = super().reworded(text)
@@ -176,38 +217,55 @@ def numbered(kind: type[StoreError], args: tuple[Any, ...], number: int | None) 
 class DamagedEntryError(StoreError):
     """A stored entry does not match its manifest, and was put aside; or another process removed it."""
 
+    code = "damaged-entry"
+
 
 class OutOfMemoryError(InfrastructureError, MemoryError):
     """The machine, or its GPU, has less memory than the jobs that run at once need."""
+
+    code = "out-of-memory"
 
 
 class WorkerLostError(InfrastructureError, RuntimeError):
     """A job's worker process died at every try."""
 
+    code = "worker-lost"
+
 
 class MemberError(StackfeatError, RuntimeError):
     """A member could not be fitted; the others go on."""
+
+    code = "member"
 
 
 class JobEnded(StackfeatError):
     """A job that was ended because the time of the run was up; it is no fault of its member."""
 
+    code = "job-ended"
+
 
 class JobTimeoutError(MemberError):
     """A job of the member ran longer than executor.timeout."""
+
+    code = "job-timeout"
 
 
 class NaNLossError(MemberError):
     """Training diverged at every learning rate tried."""
 
+    code = "nan-loss"
+
 
 class RunFailed(StackfeatError, RuntimeError):
     """No member was left to make an ensemble of."""
+
+    code = "run-failed"
 
 
 class TimeLimitReached(RunFailed):
     """The time limit came before any member was finished; the same command goes on."""
 
+    code = "time-limit"
     exit_code = 5
 
 
@@ -397,7 +455,9 @@ def machine_error(number: int, place: str, words: str) -> StoreError:
     otherwise = "working disk", "check the disk, or use another (`store`, `outputs.dir`, TMPDIR)"
     wanted, advice = next(named, otherwise)
     text = f"the machine must have the {wanted} that a run needs; got {place}: {words}; {advice}"
-    return numbered(StoreError, (text,), number)
+    error = numbered(StoreError, (text,), number)
+    error.place = place
+    return error
 
 
 def first_line(error: BaseException) -> str:

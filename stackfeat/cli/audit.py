@@ -28,10 +28,11 @@ FILE_WIDTH = 160
 class AuditProgress(Progress):
     """A bar over all jobs of all reruns; a context manager."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         console = console or visible_console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        is_shown = console.is_terminal and not quiet
+        super().__init__(*columns, console=console, transient=True, disable=not is_shown)
         self.units = self.add_task("permuted labels", total=None, visible=False)
 
     def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -10,33 +9,32 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
-import typer
-
 from stackfeat.cli import comparing, explaining, judging, keeping, models, nets, running, watching  # noqa: F401
-from stackfeat.cli.app import Answer, app
-from stackfeat.errors import continued, described, machine_fault
+from stackfeat.cli.app import Answer, app, json_text
+from stackfeat.cli.failures import INTERRUPTED, INTERRUPTION, RESUME, Failure, failure_of
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import visible_streams
 
-INTERRUPTED = 130
-
-_OF_ALL = {"-v": "--verbose", "--verbose": "--verbose", "--json": "--json"}
+_OF_ALL = {
+    "-v": "--verbose",
+    "--verbose": "--verbose",
+    "-q": "--quiet",
+    "--quiet": "--quiet",
+    "--json": "--json",
+}
 """Options of every command, which may also stand after it."""
-
-_RESUME = "interrupted; finished jobs are stored: run the same command to go on"
 
 
 def main() -> NoReturn:
     """Run the command line; errors become a message and an exit code."""
     # As a program of its own it ends at once on a signal; called by other Python code it unwinds.
     if sys._getframe(1).f_globals.get("__name__") == "__main__":
-        ending = EndOnSignals(INTERRUPTED, _RESUME)
+        ending = EndOnSignals(INTERRUPTED, RESUME)
         try:
-            _run_app()
+            _run_app(ending)
         except SystemExit as leaving:
             ending.over(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
             raise
@@ -45,30 +43,61 @@ def main() -> NoReturn:
 
 
 @visible_streams()
-def _run_app() -> NoReturn:
+def _run_app(ending: EndOnSignals | None = None) -> NoReturn:
     arguments, given = _first(sys.argv[1:])
-    as_json = "--json" in given
+    as_json = "--json" in given and "--help" not in arguments
     try:
-        # Outside its standalone mode click returns the code of typer.Exit instead of raising it.
-        # What it passes on is the time of the start, from which limits.time counts.
-        found = app(arguments, standalone_mode=False, obj=time.monotonic())
-        code = _say(found, as_json=as_json) if isinstance(found, Answer) else found
+        with _output_kept(ending) if as_json else nullcontext():
+            # What is passed on is the time of the start, from which limits.time counts.
+            found = app(arguments, prog_name="stackfeat", standalone_mode=False, obj=time.monotonic())
+        # Outside its standalone mode click returns the code of typer.Exit instead of raising it, and of an interrupt.
+        if found == INTERRUPTED:
+            raise KeyboardInterrupt
+        code = _say(found, as_json=as_json) if isinstance(found, Answer) else int(found or 0)
         sys.stdout.flush()
     except SystemExit:
         raise
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough: `stackfeat show | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
     except BaseException as error:
-        if "--verbose" in given:
+        failure = failure_of(error)
+        if "--verbose" in given and failure is not INTERRUPTION:
             traceback.print_exception(error)
-        _fail(*_said_of(error))
-    if code == INTERRUPTED:
-        _fail(_RESUME, INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _tell(failure, as_json=as_json)
+    sys.exit(code)
+
+
+@contextmanager
+def _output_kept(ending: EndOnSignals | None) -> Iterator[None]:
+    """Keep standard output for one JSON object: what anything prints meanwhile, C code included, goes to stderr."""
+    output = sys.stdout
+    sys.stdout = sys.stderr
+    try:
+        number = output.fileno()
+        elsewhere = sys.stderr.fileno()
+    except (OSError, ValueError):
+        # Streams of other Python code, which no C code knows.
+        try:
+            yield
+        finally:
+            sys.stdout = output
+        return
+    output.flush()
+    kept = os.dup(number)
+    if ending is not None:
+        ending.answer = (kept, json_text(INTERRUPTION.to_json()))
+    os.dup2(elsewhere, number)
+    try:
+        yield
+    finally:
+        if ending is not None:
+            ending.answer = None
+        sys.stderr.flush()
+        os.dup2(kept, number)
+        os.close(kept)
+        sys.stdout = output
 
 
 @contextmanager
@@ -97,33 +126,18 @@ def _first(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _say(answer: Answer, *, as_json: bool) -> int:
     """Print an answer; return its exit code."""
     if as_json:
-        print(json.dumps(answer.values, allow_nan=False))
+        print(json_text(answer.values))
     elif callable(answer.text):
         answer.text()
-    else:
+    elif answer.text:
         print(answer.text)
     return answer.exit_code
 
 
-def _said_of(error: BaseException) -> tuple[str, int]:
-    """Return message and exit code of an error: of the machine, of the user, or else a bug of ours."""
-    fault = machine_fault(error)
-    if fault is not None:
-        return f"error: {fault}", fault.exit_code
-    code = getattr(error, "exit_code", None)
-    if code is not None:
-        text = continued(error.format_message()) if hasattr(error, "format_message") else str(error)
-        return (f"error: {text}" if code else "", int(code))
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return (
-        f"error: this is a bug in stackfeat: {described(error)} "
-        f"({Path(last.filename).name}, line {last.lineno}). Run the command again with --verbose for the traceback, "
-        "and report it, please",
-        1,
-    )
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    if message:
-        print(message, file=sys.stderr)
-    sys.exit(code)
+def _tell(failure: Failure, *, as_json: bool) -> int:
+    """Print an error: for people where progress stands too, for programs where they look for an answer."""
+    if failure.text:
+        print(failure.text, file=sys.stderr)
+    if as_json:
+        print(json_text(failure.to_json()))
+    return failure.exit_code

@@ -60,7 +60,9 @@ def explain(
         progress=None if is_quiet(context) else lambda text: typer.echo(text, err=True),
     )
     seconds = round(time.process_time() - begun, 2)
-    values = {**found.to_json(), "cpu_seconds": seconds}
+    own = [run_folder / "explain.json"] if found.is_of_run else []
+    files = [*own, *([output] if output else [])]
+    values = {**found.to_json(), "cpu_seconds": seconds, "files": files}
     return Answer(values, partial(_print, found, top, seconds, output))
 
 

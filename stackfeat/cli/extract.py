@@ -1,7 +1,7 @@
 """extract and layers: nets named on the command line, built, loaded and read.
 
 In:  a path to a class, params, weights, data files; or a config and one of its members.
-Out: files of features, or the table of layers as text.
+Out: files of features, or the table of layers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stackfeat.registry.resolve import check_name, resolve, suggest
 from stackfeat.registry.user_code import importing
 
 if TYPE_CHECKING:
+    from stackfeat.layers.activations.listing import LayerTable
     from stackfeat.members.net import NetMember
 
 _SHAPE = re.compile(r"(\d+(?:x\d+)*)(?::(float32|int64))?")
@@ -80,6 +81,34 @@ class NetSource:
         return params
 
 
+@dataclass(frozen=True)
+class ExtractedFiles:
+    """Files of features; the text has a line for each.
+
+    Attributes
+    ----------
+    shapes : mapping
+        By tap, in the order of the files where each tap has its own.
+    """
+
+    file_format: str
+    files: tuple[Path, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        taps = [{"tap": key, "shape": list(shape)} for key, shape in self.shapes.items()]
+        return {"format": self.file_format, "files": list(self.files), "taps": taps}
+
+    def __str__(self) -> str:
+        shapes = {key: "×".join(map(str, shape)) for key, shape in self.shapes.items()}
+        if self.file_format not in SAVED:
+            lines = [f"{path}  {shape}" for path, shape in zip(self.files, shapes.values(), strict=True)]
+        else:
+            held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+            lines = [f"{self.files[0]}  {held}", *map(str, self.files[1:])]
+        return "\n".join(map(one_line, lines))
+
+
 def extract_files(
     net: NetSource,
     data: Sequence[Path],
@@ -88,8 +117,8 @@ def extract_files(
     file_format: str = "npy",
     batch_size: str = "auto",
     options: Mapping[str, Any],
-) -> list[str]:
-    """Extract to files; `options` are others of `extract`. Return a line for each file."""
+) -> ExtractedFiles:
+    """Extract to files; `options` are others of `extract`."""
     if batch_size != "auto" and (not batch_size.isdecimal() or int(batch_size) < 1):
         raise UsageError(f"--batch-size must be 'auto' or a whole number from 1; got {batch_size!r}")
     if file_format not in FORMATS:
@@ -110,17 +139,16 @@ def extract_files(
     parts = folder / _PARTS if file_format in SAVED else folder
     size: int | Literal["auto"] = "auto" if batch_size == "auto" else int(batch_size)
     arrays = extract(model, inputs, out=parts, batch_size=size, **options)
-    shapes = {key: "×".join(map(str, values.shape)) for key, values in arrays.items()}
+    shapes = {key: tuple(values.shape) for key, values in arrays.items()}
     if file_format not in SAVED:
-        return [one_line(f"{final_path(folder, key)}  {shape}") for key, shape in shapes.items()]
+        return ExtractedFiles(file_format, tuple(final_path(folder, key) for key in shapes), shapes)
     paths = write_features(arrays, folder, file_format)
     del arrays
     remove_outputs(parts)
-    held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
-    return [one_line(text) for text in (f"{paths[0]}  {held}", *paths[1:])]
+    return ExtractedFiles(file_format, tuple(paths), shapes)
 
 
-def describe_layers(net: NetSource, shapes: Sequence[str], *, functions: bool = False) -> str:
+def layers_of_net(net: NetSource, shapes: Sequence[str], *, functions: bool = False) -> LayerTable:
     """Return the table of layers of a net named on the command line."""
     if not shapes:
         raise UsageError("--input must say what forward takes, such as --input 2x3x224x224; got none")
@@ -129,10 +157,10 @@ def describe_layers(net: NetSource, shapes: Sequence[str], *, functions: bool = 
     from stackfeat.nets.build import made_up_input
 
     example = [made_up_input(shape, kind) for shape, kind in parsed]
-    return str(list_layers(net.build(), *example, functions=functions))
+    return list_layers(net.build(), *example, functions=functions)
 
 
-def describe_member_layers(
+def layers_of_member(
     config: Path,
     member: str,
     *,
@@ -140,7 +168,7 @@ def describe_member_layers(
     trust_code: bool | None = None,
     data_roots: Sequence[Path] = (),
     functions: bool = False,
-) -> str:
+) -> LayerTable:
     """Return the table of layers of a config's net member, run on its first training rows."""
     from stackfeat.config import load_config
 
@@ -168,7 +196,7 @@ def describe_member_layers(
         rows = first_rows(data.train, options)
         model, columns = net.untrained(rows, data.train.task, loaded.config.seed)
         example = [column[:] for column in columns]
-        return str(list_layers(model, *example, functions=functions))
+        return list_layers(model, *example, functions=functions)
 
 
 def _shape(text: str) -> tuple[tuple[int, ...], str]:

@@ -1,7 +1,7 @@
-"""doctor, show and clean: what of the environment can be used, what is in a store, and removing what is not needed.
+"""doctor: what of the environment can be used.
 
-In:  nothing, or the folder of a store.
-Out: lines of text. It is fast, because nothing heavy is imported.
+In:  nothing.
+Out: the findings, as values and as lines of text. It is fast, because nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from stackfeat.device import device_kind
-from stackfeat.errors import StoreError, UsageError, one_line
 from stackfeat.registry.source import find_module, provided_version
-from stackfeat.store import Store
-from stackfeat.store.store import Cache
 
 _CORE = {
     "torch": "torch",
@@ -52,8 +50,75 @@ _OPTIONAL = {
 """The same of what some configs need: the module, the extra that brings it, and what it is for."""
 
 
-def examine_environment(*, full: bool = False) -> str:
-    """Return the findings as text, a line each.
+@dataclass(frozen=True)
+class OptionalPackage:
+    """A package that some configs need: its version, where it is there, the extra that brings it, and its use."""
+
+    version: str | None
+    extra: str
+    use: str
+
+    def __str__(self) -> str:
+        if self.version:
+            return f"{self.version:<14} {self.use}"
+        return f"{'not installed':<14} {self.use}: pip install 'stackfeat[{self.extra}]'"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What stackfeat found here; its text has a line for each finding.
+
+    Attributes
+    ----------
+    needed : mapping
+        Version of each package that stackfeat cannot do without; None where it is missing.
+    warning : str
+        What is wrong with what is installed, as far as that can be told without importing it.
+    torch_works : str or None
+        What trying torch gave; None where it was not tried.
+    """
+
+    stackfeat: str | None
+    python: str
+    platform: str
+    processors: int
+    free_bytes: int
+    device: str
+    needed: Mapping[str, str | None]
+    optional: Mapping[str, OptionalPackage]
+    warning: str = ""
+    torch_works: str | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that stackfeat cannot do without, and that are not there."""
+        return [name for name, found in self.needed.items() if not found]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "missing": self.missing}
+
+    def __str__(self) -> str:
+        machine = {
+            "stackfeat": self.stackfeat or "unknown",
+            "python": f"{self.python} on {self.platform}",
+            "processors": f"{self.processors}",
+            "disk": f"{self.free_bytes / 2**30:.1f} GiB free here",
+            "device": f"{self.device} (for device: auto)",
+        }
+        needed = {name: found or "MISSING: pip install stackfeat" for name, found in self.needed.items()}
+        sections = {"this machine": machine, "needed": needed, "needed by some configs": self.optional}
+        width = max(map(len, (*_CORE, *_OPTIONAL)))
+        lines = []
+        for title, found in sections.items():
+            lines += [f"{title}:", *(f"  {name:<{width}}  {text}" for name, text in found.items())]
+        lines += [self.warning] if self.warning else []
+        lines += [] if self.torch_works is None else [f"torch works: {self.torch_works}"]
+        missing = ", ".join(self.missing)
+        return "\n".join([*lines, f"missing: {missing}" if missing else "all that is needed is here"])
+
+
+def examine_environment(*, full: bool = False) -> Environment:
+    """Return what is here.
 
     Parameters
     ----------
@@ -61,37 +126,29 @@ def examine_environment(*, full: bool = False) -> str:
         Also import torch, which takes seconds, and run a small product on the device.
     """
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    core = {name: _version(name, module) for name, module in _CORE.items()}
-    optional = {name: _version(name, module) for name, (module, *_) in _OPTIONAL.items()}
-    width = max(map(len, (*_CORE, *_OPTIONAL)))
-    machine = {
-        "stackfeat": _version("stackfeat", "stackfeat") or "unknown",
-        "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
-        "processors": f"{n_processors}",
-        "disk": f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free here",
-        "device": f"{device_kind()} (for device: auto)",
+    needed = {name: _version(name, module) for name, module in _CORE.items()}
+    optional = {
+        name: OptionalPackage(_version(name, module), extra, use)
+        for name, (module, extra, use) in _OPTIONAL.items()
     }
-    needed = {name: found or "MISSING: pip install stackfeat" for name, found in core.items()}
-    extras = {
-        name: f"{found:<14} {use}"
-        if found
-        else f"{'not installed':<14} {use}: pip install 'stackfeat[{extra}]'"
-        for name, found in optional.items()
-        for _, extra, use in [_OPTIONAL[name]]
-    }
-    sections = {"this machine": machine, "needed": needed, "needed by some configs": extras}
-    lines = []
-    for title, found in sections.items():
-        lines += [f"{title}:", *(f"  {name:<{width}}  {text}" for name, text in found.items())]
-    if trap := _torchvision_trap(core.get("torch"), optional.get("torchvision")):
-        lines.append(trap)
+    torch_works = None
     if full:
         from stackfeat.layers.taps.runtime import try_device
 
-        lines.append(f"torch works: {try_device(device_kind())}")
-    missing = [name for name, found in core.items() if not found]
-    lines.append(f"missing: {', '.join(missing)}" if missing else "all that is needed is here")
-    return "\n".join(lines)
+        torch_works = try_device(device_kind())
+    vision = optional.get("torchvision")
+    return Environment(
+        stackfeat=_version("stackfeat", "stackfeat"),
+        python=sys.version.split()[0],
+        platform=f"{platform.system()} {platform.machine()}",
+        processors=n_processors,
+        free_bytes=shutil.disk_usage(".").free,
+        device=device_kind(),
+        needed=needed,
+        optional=optional,
+        warning=_torchvision_trap(needed.get("torch"), vision.version if vision else None) or "",
+        torch_works=torch_works,
+    )
 
 
 def _version(distribution: str, module: str) -> str | None:
@@ -112,65 +169,3 @@ def _torchvision_trap(torch: str | None, torchvision: str | None) -> str | None:
             "Install torchvision's CPU build, or remove it; only nets timm:NAME and torchvision:NAME need it"
         )
     return None
-
-
-def _open(path: Path, cache: Cache = "auto") -> Store:
-    if not path.is_dir():
-        raise UsageError(f"--store must be the folder of a store; got {path}, which is not there")
-    return Store(path, cache)
-
-
-def list_entries(path: Path, pattern: str) -> str:
-    """Return a line for each entry: key, kind, time, size, what it is; of a damaged one, what is wrong."""
-    store, lines = _open(path, "readonly"), list[str]()
-    keys = store.keys()
-    for key in keys:
-        try:
-            manifest = store.manifest(key)
-        except StoreError as error:
-            if key.startswith(pattern):
-                lines.append(one_line(f"{key[:12]}  damaged: {error}"))
-            continue
-        if pattern and not key.startswith(pattern) and manifest["kind"] != pattern:
-            continue
-        size = sum(file["size"] for file in manifest["files"].values())
-        kept = f"{manifest['kind']:<10} {manifest['created'][:19]} {size:>12,} B"
-        lines.append(one_line(f"{key[:12]}  {kept}  {_what(manifest)}"))
-    matching = f" that match {pattern!r}" if pattern else ""
-    return "\n".join(lines) or f"no entries{matching} in {one_line(path)}"
-
-
-def _what(manifest: dict[str, Any]) -> str:
-    """Say what an entry is; its recipe may be anybody's."""
-    recipe = manifest["recipe"]
-    member = recipe.get("member")
-    if manifest["kind"] == "fit" and isinstance(member, dict):
-        name = member.get("net") or member.get("estimator") or f"vote {member.get('vote')}"
-        return f"{name}, repeat {recipe.get('repeat')}, fold {recipe.get('fold')}"
-    return str(recipe.get("block") or recipe.get("tap") or recipe.get("part") or "")
-
-
-def explain_entry(path: Path, beginning: str) -> str:
-    """Say what differs between an entry and the nearest other one of its kind."""
-    store = _open(path, "readonly")
-    found = [key for key in list(store.keys()) if key.startswith(beginning)]
-    if len(found) != 1:
-        raise UsageError(
-            f"--why must begin exactly one key; got {beginning!r}, which begins {len(found)}. See stackfeat show"
-        )
-    manifest = store.manifest(found[0])
-    nearest = store.nearest(manifest["recipe"], manifest["kind"])
-    if nearest is None:
-        return f"{found[0][:12]} is the only entry of kind {one_line(manifest['kind'])}"
-    key, changes = nearest
-    head = f"{found[0][:12]} differs from the nearest entry {key[:12]} in:"
-    return "\n".join([head, *(f"  {one_line(change)}" for change in changes)])
-
-
-def clean_store(path: Path, older_than_days: float | None) -> str:
-    """Remove leftovers, and entries past an age; say what went."""
-    report = _open(path).clean(older_than_days=older_than_days)
-    return (
-        f"removed {report.temporaries} leftovers of killed runs, {report.quarantined} damaged entries, "
-        f"{report.entries} old entries: {report.bytes / 2**20:.1f} MiB"
-    )

@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from stackfeat.cli.app import (
+    Answer,
     TrustCode,
     app,
+    is_quiet,
 )
 
 
 @app.command()
 def audit(
+    context: typer.Context,
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     permutations: Annotated[
         int, typer.Option(metavar="N", help="Reruns, each on other permuted labels.")
@@ -32,12 +35,12 @@ def audit(
     seed: Annotated[int, typer.Option(help="Of rows and permutations.")] = 0,
     store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
     trust_code: TrustCode = False,
-) -> None:
+) -> Answer:
     """Prove that no row's features saw its label. Also reruns the stack on permuted labels."""
     from stackfeat.audit.audit import audit as audit_run
-    from stackfeat.cli.audit import AuditProgress, print_audit
+    from stackfeat.cli.audit import AuditProgress, print_audit, verdict_line
 
-    progress = AuditProgress()
+    progress = AuditProgress(quiet=is_quiet(context))
     with progress:
         found = audit_run(
             run_folder,
@@ -50,5 +53,5 @@ def audit(
             trust_code=trust_code or None,
             progress=progress,
         )
-    print_audit(found)
-    raise typer.Exit(found.exit_code)
+    values = {"run": run_folder, "sentence": verdict_line(found), **found.to_json()}
+    return Answer(values, lambda: print_audit(found), found.exit_code)

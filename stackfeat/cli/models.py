@@ -46,14 +46,15 @@ def predict(
         ),
     ] = False,
     trust_code: TrustCode = False,
-) -> None:
+) -> Answer:
     """Predict new rows with the models of a run. For the run's test file this gives its submission."""
     from stackfeat.pipeline.predict import Wanted, predict_file
 
     if isolate:
         from stackfeat.executors.isolated import run_isolated
 
-        raise typer.Exit(run_isolated([one for one in sys.argv[1:] if one != "--isolate"]))
+        code, found = run_isolated([one for one in sys.argv[1:] if one != "--isolate"])
+        return Answer(found, "" if code else _wrote(output, found.get("rows")), code)
     n_rows = predict_file(
         run_folder,
         data,
@@ -64,7 +65,11 @@ def predict(
         allow_missing=allow_missing,
         wanted=Wanted(proba, members),
     )
-    typer.echo(f"wrote {one_line(output)} ({n_rows} rows)")
+    return Answer({"output": output, "rows": n_rows}, _wrote(output, n_rows))
+
+
+def _wrote(output: Path, n_rows: object) -> str:
+    return f"wrote {one_line(output)} ({n_rows} rows)"
 
 
 @app.command()
@@ -77,7 +82,7 @@ def export(
 
     n_bytes = pack_predictor(run_folder, output)
     text = f"wrote {one_line(output)} ({n_bytes / 1e6:.1f} MB)"
-    return Answer({"output": str(output), "bytes": n_bytes}, text)
+    return Answer({"output": output, "bytes": n_bytes}, text)
 
 
 @app.command()

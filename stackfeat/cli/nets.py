@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stackfeat.cli.app import (
+    Answer,
     DataRoots,
     Overrides,
     TrustCode,
@@ -42,8 +43,7 @@ def extract(
     pool: Annotated[str, typer.Option(help="auto, none, flatten, mean, max, cls or last.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bf16 or autocast.")] = "float32",
     trust_code: TrustCode = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the files only.")] = False,
-) -> None:
+) -> Answer:
     """Read layers of a trained net for every row of a file. An interrupted call resumes where it stopped."""
     from stackfeat.cli.extract import NetSource, extract_files
 
@@ -53,12 +53,12 @@ def extract(
         "device": device,
         "pool": pool,
         "precision": precision,
-        "progress": not (quiet or is_quiet(context)),
+        "progress": not is_quiet(context),
     }
-    lines = extract_files(
+    found = extract_files(
         source, data, output, file_format=file_format, batch_size=batch_size, options=options
     )
-    typer.echo("\n".join(lines))
+    return Answer(found.to_json(), str(found))
 
 
 @app.command()
@@ -77,13 +77,14 @@ def layers(
     set_: Overrides = None,
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
-) -> None:
+) -> Answer:
     """List the layers of a net. For each: what it gives in a dry run, or why it cannot be tapped."""
-    from stackfeat.cli.extract import NetSource, describe_layers, describe_member_layers
+    from stackfeat.cli.extract import NetSource, layers_of_member, layers_of_net
 
     if member:
         options = given(set_, trust_code, data_root)
-        text = describe_member_layers(Path(net), member, functions=functions, **options)
+        found = layers_of_member(Path(net), member, functions=functions, **options)
     else:
-        text = describe_layers(NetSource(net, params, weights, trust_code), input_ or (), functions=functions)
-    typer.echo(text)
+        source = NetSource(net, params, weights, trust_code)
+        found = layers_of_net(source, input_ or (), functions=functions)
+    return Answer(found.to_json(), str(found))

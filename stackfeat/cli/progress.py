@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from stackfeat.errors import DataError, continued, one_line
+from stackfeat.errors import continued, one_line
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
-    from stackfeat.engine.external.predictions import Check
     from stackfeat.output.completed_run import RunResult
     from stackfeat.output.gates import GateVerdict
+    from stackfeat.pipeline.import_checks import CheckedImport
 
 _GATE_LINES = 10
 
 
-def print_result(result: RunResult, console: Console, *, quiet: bool = False) -> None:
-    """Print the leaderboard, unless `quiet` what was guessed of the data, and where the files are."""
+def print_result(
+    result: RunResult, console: Console, *, quiet: bool = False, said: Collection[str] = ()
+) -> None:
+    """Print the leaderboard, what was guessed of the data (unless `quiet`, or `said` before), and where files are."""
     table = Table(
         box=None,
         title=f"leaderboard ({result.leaderboard['metric'].iloc[0]}, out of fold)",
@@ -41,8 +44,9 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
     calibrated = [f"calibration: {one.text}" for one in result.calibrations]
-    said = [result.verdict, result.why, *_gate_lines(result.gates), *calibrated]
-    for text in said if quiet else [*said, *(f"data: {note}" for note in result.notes)]:
+    told = [result.verdict, result.why, *_gate_lines(result.gates), *calibrated]
+    notes = [] if quiet else [f"data: {note}" for note in result.notes if note not in said]
+    for text in [*told, *notes]:
         console.print(continued(text), markup=False, highlight=False, soft_wrap=True)
     for text in result.warnings:
         console.print(continued(f"warning: {text}"), style="yellow", markup=False, soft_wrap=True)
@@ -53,6 +57,31 @@ def print_result(result: RunResult, console: Console, *, quiet: bool = False) ->
     console.print(f"jobs computed: {result.n_computed}, cached: {result.n_cached}", markup=False)
     for name, path in result.files.items():
         console.print(f"{name + ':':<13}{one_line(path)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def result_values(result: RunResult) -> dict[str, Any]:
+    """Return all that `print_result` says, and what it leaves out, as JSON has it."""
+    return {
+        "run": result.folder,
+        "submitted": result.submitted,
+        "metric": result.leaderboard["metric"].iloc[0],
+        "score": result.score,
+        "se": result.se,
+        "optimism": result.optimism,
+        "holdout": result.holdout,
+        "verdict": result.verdict,
+        "why": result.why,
+        "gates": list(map(asdict, result.gates)),
+        "calibrations": list(map(asdict, result.calibrations)),
+        "leaderboard": result.leaderboard.to_dict("records"),
+        "notes": result.notes,
+        "warnings": result.warnings,
+        "failed": result.failed,
+        "left_out": result.left_out,
+        "computed": result.n_computed,
+        "cached": result.n_cached,
+        "files": result.files,
+    }
 
 
 def _gate_lines(verdicts: Sequence[GateVerdict]) -> list[str]:
@@ -68,20 +97,15 @@ def _places_worth(error: float) -> int:
     return 4 if not error > 0 else min(max(2 - math.floor(math.log10(error)), 0), 8)
 
 
-def print_checks(found: Mapping[str, Sequence[Check]]) -> int:
-    """Print a table of checks for each member; return the exit code: that of wrong data where one failed."""
+def print_checks(found: Mapping[str, CheckedImport]) -> None:
+    """Print a table of checks for each member, and what a run would make of it."""
     printer = visible_console(soft_wrap=False)
-    for member, checks in found.items():
+    for member, one in found.items():
         table = Table(
             "check", "", "found", title=one_line(member), title_justify="left", box=None, pad_edge=False
         )
-        for check in checks:
+        for check in one.checks:
             mark = check.state.upper() if check.state in ("warning", "failed") else check.state
             table.add_row(check.name, mark, one_line(check.text))
         printer.print(table, markup=False)
-        states = [check.state for check in checks]
-        n_failed, n_warned = states.count("failed"), states.count("warning")
-        verdict = f"refused: {n_failed} failed" if n_failed else f"accepted, {n_warned} warnings"
-        printer.print(f"{verdict}\n", markup=False, highlight=False)
-    has_failed = any(check.state == "failed" for checks in found.values() for check in checks)
-    return DataError.exit_code if has_failed else 0
+        printer.print(f"{one.verdict}\n", markup=False, highlight=False)

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stackfeat.cli.app import (
+    Answer,
     ConfigPath,
     DataRoots,
     Overrides,
@@ -23,8 +24,11 @@ from stackfeat.cli.app import (
     is_verbose,
 )
 from stackfeat.cli.choices import PresetName, TaskName
-from stackfeat.errors import UsageError, one_line
+from stackfeat.errors import DataError, UsageError, one_line
 from stackfeat.log import console
+
+if TYPE_CHECKING:
+    from stackfeat.pipeline.trust import TrustRequest
 
 
 @app.command()
@@ -36,7 +40,10 @@ def run(
     set_: Overrides = None,
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Jobs at a time; default: executor.jobs of the config."),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="With TRAIN: the column to predict.")] = None,
     test: Annotated[Path | None, typer.Option(help="With TRAIN: file with the rows to predict.")] = None,
     metric: Annotated[str | None, typer.Option(help="With TRAIN: the metric that decides.")] = None,
@@ -47,25 +54,29 @@ def run(
     preset: Annotated[
         PresetName | None, typer.Option(help="With TRAIN: how much is computed; default: good.")
     ] = None,
-) -> None:
+) -> Answer:
     """Run a config, or a training file without one. What is stored already is not computed again."""
-    from stackfeat.cli.progress import print_result
+    from stackfeat.cli.progress import print_result, result_values
     from stackfeat.cli.training_file import config_of
     from stackfeat.output.live_table import LiveTable
     from stackfeat.pipeline.file_checks import load_checked
 
     of_file = {"--target": target, "--test": test, "--metric": metric, "--limit": limit, "--preset": preset}
     of_config = {"--set": set_, "--trust-code": trust_code, "--data-root": data_root}
-    loaded = config_of(config, of_file, of_config)
+    at_once = [] if jobs is None else [f"executor.jobs={jobs}"]
+    quiet, said = is_quiet(context), tuple[str, ...]()
+    loaded = config_of(config, of_file, of_config, at_once)
     if loaded is None:
-        loaded = load_checked(config, **given(set_, trust_code, data_root))
+        loaded = load_checked(config, **given([*(set_ or ()), *at_once], trust_code, data_root))
+    elif not quiet:
+        said = loaded.guesses
+        typer.echo("\n".join(map(one_line, said)))
     from stackfeat.pipeline.run import run as run_config
 
-    quiet = quiet or is_quiet(context)
     with LiveTable(quiet=quiet, each_job=is_verbose(context)) as table:
         result = run_config(loaded, progress=table, started=context.obj)
-    print_result(result, console(), quiet=quiet)
-    raise typer.Exit(result.exit_code)
+    values = {"guesses": loaded.guesses, **result_values(result)}
+    return Answer(values, lambda: print_result(result, console(), quiet=quiet, said=said), result.exit_code)
 
 
 @app.command()
@@ -77,15 +88,15 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also read all rows, build the nets and try their taps.")
     ] = False,
-) -> None:
+) -> Answer:
     """Check a config and its files, and print what would be run. Nothing is computed."""
     with _uncollected():
         from stackfeat.pipeline.check import describe_plan
         from stackfeat.pipeline.file_checks import load_checked
 
         loaded = load_checked(config, **given(set_, trust_code, data_root))
-        text = describe_plan(loaded, deep=deep)
-    typer.echo(text)
+        found = describe_plan(loaded, deep=deep)
+    return Answer(found.to_json(), str(found))
 
 
 @app.command()
@@ -116,8 +127,9 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="Config file to write.")] = Path(
         "config.yaml"
     ),
-) -> None:
+) -> Answer:
     """Write a first config for a training file."""
+    from stackfeat.config.guessed import guesses_of
     from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
     from stackfeat.output.files import write_bytes
 
@@ -132,7 +144,9 @@ def init(
     write_bytes(output, text.encode())
     roots = folders_outside((train, test, sample_submission), folder)
     name = one_line(" ".join([str(output), *(f"--data-root {shlex.quote(str(root))}" for root in roots)]))
-    typer.echo(f"wrote {one_line(output)}\nnext: stackfeat check {name}; stackfeat run {name}")
+    steps = [f"stackfeat check {name}", f"stackfeat run {name}"]
+    values = {"output": output, "guesses": guesses_of(text), "next": steps}
+    return Answer(values, f"wrote {one_line(output)}\nnext: {'; '.join(steps)}")
 
 
 @app.command()
@@ -146,30 +160,39 @@ def trust(
         bool, typer.Option("--forget", help="Trust CONFIG, and the runs it made, no longer.")
     ] = False,
     data_root: DataRoots = None,
-) -> None:
+) -> Answer:
     """Show your own code that a config would run, and agree to it. Nothing is run."""
-    from stackfeat.pipeline.trust import describe_trusted, forget_config, remember, trust_request
+    from stackfeat.pipeline.trust import forget_config, list_trusted, remember, trust_request
 
     if list_:
-        typer.echo(describe_trusted())
-        return
+        found = list_trusted()
+        return Answer(found.to_json(), str(found))
     if config is None:
         raise UsageError("CONFIG must be named; got none; give a config file, or --list")
     if forget:
-        typer.echo(forget_config(config))
-        return
+        return Answer({"forgotten": config}, forget_config(config))
     asked = trust_request(config, data_root or ())
-    typer.echo(asked.text)
     if not asked.needs:
-        return
+        return Answer({**asked.to_json(), "trusted": False}, str(asked))
+    # Before the question, whatever becomes of it.
+    typer.echo(str(asked))
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "trust asks before it remembers; got no terminal to ask on; read the above, then give --yes"
-            )
-        if not typer.confirm("Remember that you trust all of this, until a byte of it changes?"):
-            raise UsageError("trust must be agreed to; got no; nothing was remembered")
-    typer.echo(remember(asked))
+        _ask(asked)
+    return Answer({**asked.to_json(), "trusted": True}, remember(asked))
+
+
+def _ask(asked: TrustRequest) -> None:
+    """Raise UsageError unless somebody agrees."""
+    if not sys.stdin.isatty():
+        error = UsageError(
+            "trust asks before it remembers; got no terminal to ask on; read the above, then give --yes"
+        )
+    elif typer.confirm("Remember that you trust all of this, until a byte of it changes?"):
+        return
+    else:
+        error = UsageError("trust must be agreed to; got no; nothing was remembered")
+    error.found = {**asked.to_json(), "trusted": False}
+    raise error
 
 
 @app.command("import")
@@ -186,14 +209,16 @@ def import_(
     set_: Overrides = None,
     trust_code: TrustCode = False,
     data_root: DataRoots = None,
-) -> None:
+) -> Answer:
     """Check other people's predictions before they join a stack. The checks are those of a run; nothing is stored."""
     from stackfeat.cli.progress import print_checks
-    from stackfeat.pipeline.check import NewFiles, check_imports
+    from stackfeat.pipeline.import_checks import NewFiles, check_imports
 
     new = None if oof is None else NewFiles(oof, test, folds, score)
     found = check_imports(config, new, **given(set_, trust_code, data_root))
-    raise typer.Exit(print_checks(found))
+    code = DataError.exit_code if any(one.is_refused for one in found.values()) else 0
+    values = {"members": {name: one.to_json() for name, one in found.items()}}
+    return Answer(values, lambda: print_checks(found), code)
 
 
 @contextmanager

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from stackfeat.data.files.tables import BUILTIN, is_called_like_data
-from stackfeat.errors import UsageError, one_line
+from stackfeat.errors import UsageError
 
 if TYPE_CHECKING:
     from stackfeat.config import LoadedConfig
 
 
-def config_of(path: Path, of_file: Mapping[str, Any], of_config: Mapping[str, Any]) -> LoadedConfig | None:
-    """Return the config that `init` would write for a training file, and print what it guessed; None for a config.
+def config_of(
+    path: Path, of_file: Mapping[str, Any], of_config: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> LoadedConfig | None:
+    """Return the config that `init` would write for a training file, with what it guessed; None for a config.
 
     Parameters
     ----------
     of_file, of_config : mapping of str to value
         What was given for options of one of the two; empty where nothing was.
+    overrides : sequence of str
+        What was given for both, as options of a config.
 
     Raises
     ------
@@ -46,7 +48,5 @@ def config_of(path: Path, of_file: Mapping[str, Any], of_config: Mapping[str, An
 
     preset = str(of_file["--preset"] or "good")
     wishes = Wishes(metric=of_file["--metric"], limit=of_file["--limit"], preset=preset)
-    loaded, _ = config_of_files(path, target, of_file["--test"], None, wishes, Path.cwd())
-    for line in loaded.guesses:
-        typer.echo(one_line(line))
+    loaded, _ = config_of_files(path, target, of_file["--test"], None, wishes, Path.cwd(), overrides)
     return loaded

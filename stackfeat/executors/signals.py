@@ -102,7 +102,14 @@ class EndOnSignals:
         Exit code after a signal.
     message : str
         Written to standard error then.
+
+    Attributes
+    ----------
+    answer : tuple of int and str, or None
+        A file descriptor, and what is written to it besides: the answer of a command that is to give one.
     """
+
+    answer: tuple[int, str] | None = None
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -148,6 +155,8 @@ class EndOnSignals:
             if not self._is_over:
                 cursor = _SHOW_CURSOR if os.isatty(2) else ""
                 os.write(2, f"{cursor}{self.message}\n".encode())
+                if self.answer is not None:
+                    os.write(self.answer[0], f"{self.answer[1]}\n".encode())
         finally:
             os._exit(self.code)
 

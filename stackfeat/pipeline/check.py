@@ -1,26 +1,24 @@
-"""check and import: what can be said of a config before a run. Nothing is computed or written.
+"""check: what can be said of a config before a run. Nothing is computed or written.
 
-In:  a config; for `import` also files that are no member of it yet.
-Out: the plan as text: what the data files hold, members with what they read and pass on, and how many jobs are
-     stored already; or the checks of other people's predictions.
+In:  a config.
+Out: the plan: what the data files hold, members with what they read and pass on, and how many jobs are stored
+     already; as values, and as text.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from stackfeat.config import LoadedConfig, load_config
-from stackfeat.config.planner import Planner, pools_of
+from stackfeat.config import LoadedConfig
+from stackfeat.config.planner import Planner
 from stackfeat.config.problems import Finding
 from stackfeat.engine.blocks import samples_of
 from stackfeat.engine.graph import Graph, Node
-from stackfeat.engine.jobs import Job
+from stackfeat.engine.plan import Plan
 from stackfeat.errors import (
     ConfigError,
     DataError,
@@ -28,7 +26,6 @@ from stackfeat.errors import (
     Problem,
     StackfeatError,
     TapError,
-    UsageError,
     described,
     machine_fault,
     one_line,
@@ -38,20 +35,130 @@ from stackfeat.pipeline.file_checks import check_files
 from stackfeat.pipeline.prepare import N_ROWS, find_tapped_layers, first_rows, make_planner, open_store
 from stackfeat.registry.resolve import name_values
 from stackfeat.registry.user_code import first_on_path, serving_agreed
-from stackfeat.store import LayeredStore, MemoryStore
+from stackfeat.store import EntryStore, LayeredStore, MemoryStore
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
     from stackfeat.data.samples import Samples
-    from stackfeat.engine.external.predictions import Check, State
     from stackfeat.members.net import NetMember
     from stackfeat.members.options import MemberOptions
 
-NEW = "imported"
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """What a member, or a pool of files, will read and pass on, and how much of it is stored.
+
+    Attributes
+    ----------
+    name : str
+        Within its level; of a pool what its files have in common.
+    files : tuple of str
+        Members of a pool; empty for every other member.
+    n_jobs : int
+    missing : tuple of str
+        Jobs that are to be computed, by repeat and fold.
+    is_calibrated : bool
+        Whether its predictions are calibrated where that helps.
+    shapes : mapping of str to tuple of int
+        Of what a net gives for the rows that it was tried on; empty where it was not.
+    """
+
+    level: str
+    name: str
+    reads: tuple[str, ...]
+    gives: tuple[str, ...]
+    n_jobs: int
+    missing: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    is_calibrated: bool = False
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what is printed of it."""
+        n_missing = len(self.missing)
+        state = f"{n_missing} of {self.n_jobs} jobs to compute" if n_missing else "stored"
+        if self.files:
+            yield f"  {self.name}: {len(self.files)} files, {state}"
+            yield f"    members {one_line(name_values(list(self.files)))}"
+        else:
+            if 0 < n_missing < self.n_jobs:
+                state += f": {one_line(', '.join(self.missing))}"
+            yield f"  {one_line(self.name)}: {state}"
+            yield f"    reads {one_line(', '.join(self.reads))}"
+        yield f"    gives {one_line(', '.join(self.gives))}"
+        if self.is_calibrated:
+            yield "    calibrated, where that lowers the out-of-fold loss by a standard error"
+        if self.shapes:
+            sizes = ", ".join(f"{part} {' x '.join(map(str, shape))}" for part, shape in self.shapes.items())
+            yield f"    built and run on {N_ROWS} rows at most: {sizes}"
 
 
-def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
-    """Return what the files hold, and the plan, as lines of text.
+@dataclass(frozen=True)
+class PlanReport:
+    """What a run would compute; its text is what `check` prints.
+
+    Attributes
+    ----------
+    folds : str
+        Kind of folds.
+    holdout : float or "column"
+        Share of the rows that is held out of all levels; 0: none; ``column``: the rows of fold -1.
+    averaging : str
+        What members above the first level see of test rows.
+    data : tuple of str
+        What the data files hold, what was guessed of them, and warnings.
+    outputs : Path
+        The run folder.
+    """
+
+    name: str
+    task: str
+    metric: str
+    folds: str
+    n_folds: int
+    n_repeats: int
+    holdout: float | str
+    averaging: str
+    data: tuple[str, ...]
+    members: tuple[MemberPlan, ...]
+    outputs: Path
+
+    @property
+    def n_jobs(self) -> int:
+        return sum(member.n_jobs for member in self.members)
+
+    @property
+    def n_missing(self) -> int:
+        """Jobs that are not stored."""
+        return sum(len(member.missing) for member in self.members)
+
+    @property
+    def n_stored(self) -> int:
+        return self.n_jobs - self.n_missing
+
+    def to_json(self) -> dict[str, Any]:
+        counts = {"n_jobs": self.n_jobs, "n_missing": self.n_missing, "n_stored": self.n_stored}
+        return {**asdict(self), "outputs": self.outputs, **counts, "most_rows_tried": N_ROWS}
+
+    def __str__(self) -> str:
+        repeats = f" x {self.n_repeats} repeats" if self.n_repeats > 1 else ""
+        is_named = isinstance(self.holdout, str)
+        part = "the rows of fold -1" if is_named else f"{100 * float(self.holdout):g} % of the rows"
+        held = f", {part} held out of all levels" if self.holdout else ""
+        rows = f"{self.n_folds} folds ({self.folds}){repeats}{held}"
+        lines = [f"{one_line(self.name)}: {self.task}, {one_line(self.metric)}, {rows}", "data:"]
+        lines += [f"  {one_line(note)}" for note in self.data]
+        for level, members in groupby(self.members, lambda member: member.level):
+            lines.append(f"{one_line(level)}:")
+            lines += [line for member in members for line in member.lines()]
+        lines.append(_jobs_line(self.averaging == "refit"))
+        stored = f" ({self.n_stored} of {self.n_jobs} are stored)" if self.n_stored else ""
+        lines.append(f"{self.n_missing} jobs to compute{stored}; results go to {one_line(self.outputs)}")
+        return "\n".join(lines)
+
+
+def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> PlanReport:
+    """Return what the files hold, and the plan.
 
     Parameters
     ----------
@@ -71,35 +178,29 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> str:
     config = loaded.config
     folder = loaded.folder / config.run_dir
     RunFolder(folder, store.run).listed()
-    data = _data_lines(planner)
-    nets: dict[str, list[str]] = {}
+    data = _data_notes(planner)
+    nets: dict[str, dict[str, tuple[int, ...]]] = {}
     if deep:
         planner, nets = _tried(planner)
     plan = planner.plan()
-    sources = plan.sources
-    repeats = f" x {sources.n_repeats} repeats" if sources.n_repeats > 1 else ""
-    share = config.stack.holdout
-    part = "the rows of fold -1" if isinstance(share, str) else f"{100 * share:g} % of the rows"
-    held = f", {part} held out of all levels" if share else ""
-    rows = f"{sources.n_folds} folds ({planner.recipes.kind}){repeats}{held}"
-    lines = [f"{one_line(config.name)}: {config.task}, {one_line(config.metric)}, {rows}", *data]
-    n_missing = n_units = 0
-    for level, nodes in plan.graph.levels().items():
-        lines.append(f"{one_line(level)}:")
-        for group in _groups(nodes, plan.graph):
-            names = {node.full_name for node in group}
-            units = [job for job in plan.jobs() if job.member in names]
-            missing = [job for job in units if not all(store.has(step.key) for step in job.steps)]
-            n_missing += len(missing)
-            n_units += len(units)
-            lines += _member_lines(group, units, missing)
-            if plan.graph.options[group[0].full_name].is_calibrated:
-                lines.append("    calibrated, where that lowers the out-of-fold loss by a standard error")
-            lines += [f"    {line}" for line in nets.get(group[0].full_name, ())]
-    lines.append(_jobs_line(sources.averaging == "refit"))
-    stored = f" ({n_units - n_missing} of {n_units} are stored)" if n_missing < n_units else ""
-    lines.append(f"{n_missing} jobs to compute{stored}; results go to {one_line(folder)}")
-    return "\n".join(lines)
+    members = [
+        replace(_member_plan(group, plan, store), shapes=nets.get(group[0].full_name, {}))
+        for nodes in plan.graph.levels().values()
+        for group in _groups(nodes, plan.graph)
+    ]
+    return PlanReport(
+        name=config.name,
+        task=config.task,
+        metric=config.metric,
+        folds=planner.recipes.kind,
+        n_folds=plan.sources.n_folds,
+        n_repeats=plan.sources.n_repeats,
+        holdout=config.stack.holdout,
+        averaging=plan.sources.averaging,
+        data=tuple(data),
+        members=tuple(members),
+        outputs=folder,
+    )
 
 
 def _jobs_line(is_refit: bool) -> str:
@@ -109,7 +210,7 @@ def _jobs_line(is_refit: bool) -> str:
     return f"jobs: a fit for each fold and repeat; {whole}; an alignment for each tap"
 
 
-def _data_lines(planner: Planner) -> list[str]:
+def _data_notes(planner: Planner) -> list[str]:
     """Say what is in the data files, as an earlier run found it or by a look at a sample of their rows."""
     key = planner.recipes.samples.key
     if planner.store.has(key):
@@ -124,7 +225,7 @@ def _data_lines(planner: Planner) -> list[str]:
         if found.problems:
             raise DataError(found.problems)
         notes = [*found.notes, *(f"warning: {text}" for text in found.warnings)]
-    return ["data:", *(f"  {one_line(note)}" for note in (*planner.loaded.guesses, *notes))]
+    return [*planner.loaded.guesses, *notes]
 
 
 def _groups(nodes: Sequence[Node], graph: Graph) -> Iterator[list[Node]]:
@@ -136,26 +237,28 @@ def _groups(nodes: Sequence[Node], graph: Graph) -> Iterator[list[Node]]:
         yield from [members] if place[1] else [[node] for node in members]
 
 
-def _member_lines(group: Sequence[Node], units: Sequence[Job], missing: Sequence[Job]) -> list[str]:
-    node, is_pool = group[0], ":" in group[0].name and len(group) > 1
-    reads = one_line(", ".join((*node.raw, *node.blocks)))
-    gives = one_line(", ".join(output.name for output in node.outputs))
-    state = f"{len(missing)} of {len(units)} jobs to compute" if missing else "stored"
-    if 0 < len(missing) < len(units) and not is_pool:
-        labels = [job.label.removeprefix(f"{node.full_name} ") for job in missing]
-        state += f": {one_line(', '.join(labels))}"
-    if is_pool:
-        listed = one_line(name_values([one.name for one in group]))
-        pool = node.name.partition(":")[0]
-        return [f"  {pool}: {len(group)} files, {state}", f"    members {listed}", f"    gives {gives}"]
-    return [f"  {one_line(node.name)}: {state}", f"    reads {reads}", f"    gives {gives}"]
+def _member_plan(group: Sequence[Node], plan: Plan, store: EntryStore) -> MemberPlan:
+    node, names = group[0], {node.full_name for node in group}
+    jobs = [job for job in plan.jobs() if job.member in names]
+    missing = [job for job in jobs if not all(store.has(step.key) for step in job.steps)]
+    is_pool = ":" in node.name and len(group) > 1
+    return MemberPlan(
+        level=node.level,
+        name=node.name.partition(":")[0] if is_pool else node.name,
+        reads=(*node.raw, *node.blocks),
+        gives=tuple(output.name for output in node.outputs),
+        n_jobs=len(jobs),
+        missing=tuple(job.label.removeprefix(f"{node.full_name} ") for job in missing),
+        files=tuple(one.name for one in group) if is_pool else (),
+        is_calibrated=plan.graph.options[node.full_name].is_calibrated,
+    )
 
 
-def _tried(planner: Planner) -> tuple[Planner, dict[str, list[str]]]:
+def _tried(planner: Planner) -> tuple[Planner, dict[str, dict[str, tuple[int, ...]]]]:
     """Build every net on the first training rows; return the planner that knows their layers, and what they give."""
     planner = replace(planner, store=LayeredStore([MemoryStore(), planner.store]))
     places = planner.loaded.places
-    problems, shapes = list[Problem](), dict[str, list[str]]()
+    problems, shapes = list[Problem](), dict[str, dict[str, tuple[int, ...]]]()
     with serving_agreed(planner.loaded.code):
         planner.read_own_rows()
         train = samples_of(planner.store, planner.recipes.samples.key)
@@ -172,8 +275,7 @@ def _tried(planner: Planner) -> tuple[Planner, dict[str, list[str]]]:
                     finding = Finding(f"{path}.{'emit' if is_tap else 'params'}", _said(error))
                     problems.append(places.problem(finding))
                     continue
-                sizes = (f"{part} {' x '.join(map(str, shape))}" for part, shape in found.items())
-                shapes[f"{level}/{name}"] = [f"built and run on {N_ROWS} rows at most: {', '.join(sizes)}"]
+                shapes[f"{level}/{name}"] = found
         if problems:
             raise ConfigError(problems)
         return find_tapped_layers(planner), shapes
@@ -193,79 +295,3 @@ def _said(error: Exception) -> str:
     if machine_fault(error) is not None:
         raise error
     return str(error) if isinstance(error, StackfeatError) else f"the net must run; got {described(error)}"
-
-
-@dataclass(frozen=True)
-class NewFiles:
-    """Files that no config names yet; paths as given on the command line."""
-
-    oof: Path
-    test: str | None = None
-    folds: Path | None = None
-    score: float | None = None
-
-    def member(self, folder: Path) -> dict[str, Any]:
-        """Return the member to add to a config in this folder."""
-        paths = {"oof": self.oof, "test": self.test, "folds": self.folds}
-        given: dict[str, Any] = {
-            role: Path(os.path.relpath(path, folder)).as_posix() for role, path in paths.items() if path
-        }
-        return {"predictions": given | ({} if self.score is None else {"score": self.score})}
-
-
-def check_imports(
-    config: Path,
-    new: NewFiles | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    trust_code: bool | None = None,
-    data_roots: Sequence[Path] = (),
-) -> dict[str, list[Check]]:
-    """Run the checks of the imported members of a config, or on new files alone.
-
-    Returns
-    -------
-    dict of str to list of Check
-        Checks by member; ``imported`` for new files.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If the config or its own data cannot be used.
-    UsageError
-        If there is nothing to check.
-    """
-    from stackfeat.engine.external.pool import ensure_pool
-    from stackfeat.engine.external.predictions import Check, ensure_member
-
-    added: list[str] = []
-    if new is not None:
-        # A level of its own, so that no pattern of the config reads it.
-        member = json.dumps({NEW: new.member(config.absolute().parent)})
-        added = [f"levels.{NEW}={member}"]
-    loaded = load_config(config, overrides=[*overrides, *added], trust_code=trust_code, data_roots=data_roots)
-    planner = make_planner(loaded, open_store(loaded), loaded.code.is_trusted)
-    planner = replace(planner, store=LayeredStore([MemoryStore(), planner.store]))
-    given = {name: own.files for name, own in planner.graph().options.items() if own.files is not None}
-    pools = [] if new is not None else pools_of(loaded.config)
-    given = {name: own for name, own in given.items() if not any(name in pool.members for pool in pools)}
-    if new is not None:
-        given = {NEW: given[f"{NEW}/{NEW}"]}
-    if not given and not pools:
-        raise UsageError(
-            f"there must be predictions to check; got none in {config}. Give --oof FILE, or add a member "
-            "with predictions: {oof: FILE, test: FILE}"
-        )
-    with serving_agreed(loaded.code):
-        planner.read_own_rows()
-        rows, files = planner.run_rows(), planner.files()
-        found = {name: ensure_member(own, files, rows, planner.store) for name, own in given.items()}
-        for pool in pools:
-            verdicts = ensure_pool(pool, planner.pool_recipe(pool), files, rows, planner.store)
-            found[pool.name] = [
-                Check(one.member, _STATES[one.verdict], one.text) for one in verdicts.verdicts
-            ]
-    return found
-
-
-_STATES: dict[str, State] = {"ok": "ok", "look": "warning", "refuse": "failed"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,9 +107,9 @@ def fit(
     assert files[0] is not None
     is_frame = not isinstance(train, str | Path)
     with naming(_NAMES):
-        loaded, text = config_of_files(
-            files[0], target, files[1], None, wishes, folder, name or ("fit" if is_frame else None)
-        )
+        called = name or ("fit" if is_frame else None)
+        overrides = [] if called is None else [f"name={called}"]
+        loaded, text = config_of_files(files[0], target, files[1], None, wishes, folder, overrides)
     if verbose:
         for line in loaded.guesses:
             print(one_line(line))
@@ -122,11 +123,10 @@ def config_of_files(
     sample_submission: Path | None,
     wishes: Wishes,
     folder: Path,
-    name: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> tuple[LoadedConfig, str]:
     """Return the config that `init` would write for files, loaded, and its text."""
     text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
-    overrides = [] if name is None else [f"name={name}"]
     roots = folders_outside((train, test, sample_submission), folder)
     loaded = config_from_dict(parse_yaml(text).values, folder, overrides=overrides, data_roots=roots)
     return replace(loaded, guesses=guesses_of(text)), text

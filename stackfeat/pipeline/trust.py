@@ -6,9 +6,10 @@ Out: lines that name every file, class and parameter that needs trust; and a rec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stackfeat.config.load import examine_config
 from stackfeat.errors import UsageError, one_line
@@ -29,19 +30,79 @@ _SHORT = 12
 
 
 @dataclass(frozen=True)
-class TrustRequest:
-    """What a config asks to be trusted with, as it was shown.
+class ShownFile:
+    """A file that a config would run, or the config itself.
 
     Attributes
     ----------
-    text : str
-        For the person who decides.
+    sha256 : str
+        Empty for a folder of modules.
+    since : str
+        What has become of it since it was last trusted: new, changed or the same; empty where it never was.
+    hides : str
+        The installed module in whose place it would be imported; empty where there is none.
+    """
+
+    path: str
+    sha256: str
+    is_installed: bool = False
+    since: str = ""
+    hides: str = ""
+
+    def __str__(self) -> str:
+        kind = (
+            " (of an installed package)"
+            if self.is_installed
+            else ""
+            if self.sha256
+            else " (a folder of modules)"
+        )
+        kind += f", in the place of the installed {self.hides}" if self.hides else ""
+        since = {"": "", "new": ", new"}.get(self.since, f", {self.since} since it was last trusted")
+        return f"  {self.sha256[:_SHORT]:<{_SHORT}}  {self.path}{kind}{since}"
+
+
+@dataclass(frozen=True)
+class TrustRequest:
+    """What a config asks to be trusted with; its text is for the person who decides.
+
+    Attributes
+    ----------
+    files : list of SourceFile
+        As they are remembered.
+    shown : tuple of ShownFile
+        The same with what there is to say of them, after the config itself.
+    lines : mapping of str to int
+        Where in the config each of the needs stands.
     """
 
     config: ConfigFile
     needs: list[Need]
     files: list[SourceFile]
-    text: str
+    shown: tuple[ShownFile, ...] = ()
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        needs = [{**asdict(need), "line": self.lines.get(need.path)} for need in self.needs]
+        own = {"config": self.config.path, "state_folder": state_folder()}
+        return {**own, "files": list(map(asdict, self.shown)), "needs": needs}
+
+    def __str__(self) -> str:
+        path = self.config.path
+        if not self.needs:
+            return f"{one_line(path)} names no code of your own: it runs without trust"
+        lines = [f"{path} would run these files:", *map(str, self.shown), "because it names:"]
+        lines += [f"  {need.what} {need.value}   {self._place(need)}" for need in self.needs if need.is_name]
+        parameters = [need for need in self.needs if not need.is_name]
+        if parameters:
+            lines.append("and gives parameters that only a trusted config may give:")
+            lines += [f"  {need.path}: {need.value!r}   {self._place(need)}" for need in parameters]
+        lines.append("Modules that these files find by other means than an import statement are not covered.")
+        return "\n".join(map(one_line, lines))
+
+    def _place(self, need: Need) -> str:
+        line = self.lines.get(need.path)
+        return f"({need.path})" if line is None else f"({need.path}, line {line})"
 
 
 def trust_request(path: Path, data_roots: Sequence[Path] = ()) -> TrustRequest:
@@ -56,18 +117,9 @@ def trust_request(path: Path, data_roots: Sequence[Path] = ()) -> TrustRequest:
     """
     config, loaded, needs = examine_config(path, data_roots)
     if not needs:
-        return TrustRequest(
-            config, [], [], f"{one_line(path)} names no code of your own: it runs without trust"
-        )
+        return TrustRequest(config, [], [])
     files = source_files(needs, config.folder)
-    lines = [f"{path} would run these files:", *_file_lines(config, files), "because it names:"]
-    lines += [f"  {need.what} {need.value}   {_place(need, loaded.lines)}" for need in needs if need.is_name]
-    parameters = [need for need in needs if not need.is_name]
-    if parameters:
-        lines.append("and gives parameters that only a trusted config may give:")
-        lines += [f"  {need.path}: {need.value!r}   {_place(need, loaded.lines)}" for need in parameters]
-    lines.append("Modules that these files find by other means than an import statement are not covered.")
-    return TrustRequest(config, needs, files, "\n".join(map(one_line, lines)))
+    return TrustRequest(config, needs, files, _shown(config, files), loaded.lines)
 
 
 def remember(asked: TrustRequest) -> str:
@@ -79,7 +131,7 @@ def remember(asked: TrustRequest) -> str:
 
 
 def forget_config(path: Path) -> str:
-    """Trust a config, and the runs it made, no longer.
+    """Trust a config, and the runs it made, no longer; return what is said of it.
 
     Raises
     ------
@@ -91,38 +143,53 @@ def forget_config(path: Path) -> str:
     return one_line(f"forgotten: {path}")
 
 
-def describe_trusted() -> str:
-    """Return a line for every config that is remembered, and whether it still holds."""
-    lines = [one_line(f"{path}   {state}") for path, state in trusted_configs()]
-    return "\n".join(lines) or f"no config is trusted; remembered ones would be in {state_folder()}"
+@dataclass(frozen=True)
+class TrustedConfigs:
+    """Which files have changed of every config that is trusted, by its path; the text has a line for each."""
+
+    changed: Mapping[str, Sequence[str]]
+    folder: Path
+
+    def to_json(self) -> dict[str, Any]:
+        configs = [{"config": path, "changed": list(files)} for path, files in self.changed.items()]
+        return {"trusted": configs, "state_folder": self.folder}
+
+    def __str__(self) -> str:
+        states = {
+            path: f"changed: {', '.join(files)}" if files else "trusted"
+            for path, files in self.changed.items()
+        }
+        lines = [one_line(f"{path}   {state}") for path, state in states.items()]
+        return "\n".join(lines) or f"no config is trusted; remembered ones would be in {self.folder}"
 
 
-def _file_lines(config: ConfigFile, files: Sequence[SourceFile]) -> list[str]:
+def list_trusted() -> TrustedConfigs:
+    """Return every config that is remembered, and whether it still holds."""
+    return TrustedConfigs(trusted_configs(), state_folder())
+
+
+def _shown(config: ConfigFile, files: Sequence[SourceFile]) -> tuple[ShownFile, ...]:
     states = changed_files(config, files)
-    shown = [(str(config.real), config.sha256, "")]
-    for file in files:
-        of_package = " (of an installed package)" if file.installed else ""
-        kind = of_package or ("" if file.sha256 else " (a folder of modules)")
-        shown.append((file.path, file.sha256, kind + _hides(file, config.folder)))
-    return [
-        f"  {digest[:_SHORT]:<{_SHORT}}  {path}{kind}{_since(states.get(path))}"
-        for path, digest, kind in shown
-    ]
+    real = str(config.real)
+    return (
+        ShownFile(real, config.sha256, since=states.get(real, "")),
+        *(
+            ShownFile(
+                file.path,
+                file.sha256,
+                file.installed,
+                states.get(file.path, ""),
+                _hidden(file, config.folder),
+            )
+            for file in files
+        ),
+    )
 
 
-def _hides(file: SourceFile, folder: Path) -> str:
-    """Say of a module beside the config that an installed one has its name."""
+def _hidden(file: SourceFile, folder: Path) -> str:
+    """Return the installed module that has the name of a module beside the config."""
     top = file.module.partition(".")[0]
     elsewhere = find_module(top, None)
     is_beside = Path(file.path).is_relative_to(folder)
     hides = is_beside and elsewhere is not None and not elsewhere.path.absolute().is_relative_to(folder)
-    return f", in the place of the installed {top}" if hides else ""
-
-
-def _since(state: str | None) -> str:
-    return {None: "", "new": ", new"}.get(state, f", {state} since it was last trusted")
-
-
-def _place(need: Need, lines: object) -> str:
-    line = lines.get(need.path) if isinstance(lines, dict) else None
-    return f"({need.path})" if line is None else f"({need.path}, line {line})"
+    return top if hides else ""

@@ -378,16 +378,15 @@ def changed_files(config: ConfigFile, files: Iterable[SourceFile]) -> dict[str, 
     }
 
 
-def trusted_configs() -> list[tuple[str, str]]:
-    """Return path and state of every config that is remembered."""
-    found = []
+def trusted_configs() -> dict[str, list[str]]:
+    """Return which files have changed of every config that is remembered, by its path."""
+    found = {}
     for values in records(CONFIGS):
         record = _Record.of(values)
         if record is not None:
             path = Path(str(values["about"]))
             is_same = path.is_file() and _digest(path) == values.get("sha256")
-            changed = ([] if is_same else [str(path)]) + record.changed
-            found.append((str(path), f"changed: {', '.join(changed)}" if changed else "trusted"))
+            found[str(path)] = ([] if is_same else [str(path)]) + record.changed
     return found
 
 

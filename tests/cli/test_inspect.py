@@ -1,4 +1,4 @@
-"""doctor, show and clean: doctor finds what can be imported, whatever distribution brought it."""
+"""doctor: it finds what can be imported, whatever distribution brought it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stackfeat.cli.inspect import examine_environment
 
 
 def line_of(name: str) -> str:
-    (found,) = re.findall(rf"^  {re.escape(name)} +(.*)$", examine_environment(), re.MULTILINE)
+    (found,) = re.findall(rf"^  {re.escape(name)} +(.*)$", str(examine_environment()), re.MULTILINE)
     return str(found)
 
 
 def test_every_package_that_is_needed_is_found_here() -> None:
-    said = examine_environment()
+    said = str(examine_environment())
     assert "MISSING" not in said and "all that is needed is here" in said
     for name in inspect._CORE:
         assert re.match(r"\d", line_of(name)), name
@@ -53,7 +53,7 @@ def test_a_distribution_whose_module_is_gone_is_not_installed(monkeypatch: pytes
     monkeypatch.setattr(inspect, "_OPTIONAL", {"pandas": ("pandas_that_is_gone", "tables", "tables")})
     assert line_of("numpy") == "MISSING: pip install stackfeat"
     assert line_of("pandas") == "not installed  tables: pip install 'stackfeat[tables]'"
-    assert examine_environment().endswith("missing: numpy")
+    assert str(examine_environment()).endswith("missing: numpy")
 
 
 def test_a_cuda_torchvision_beside_a_cpu_torch_is_said() -> None:

@@ -165,9 +165,9 @@ def test_the_bytes_of_the_file_change_fits_and_neither_rows_nor_folds(folder: Fo
 
 def test_check_tells_how_many_there_are_before_and_after_a_run(folder: Folder) -> None:
     loaded = load_config(folder.config({"factor": 1}, stack={"holdout": 0.2}))
-    assert "90 extra rows" in describe_plan(loaded)
+    assert "90 extra rows" in str(describe_plan(loaded))
     run(loaded)
-    said = describe_plan(loaded)
+    said = str(describe_plan(loaded))
     assert "90 extra rows, which train and are never scored" in said
     assert "of them are left out: they share an id, a group or all features with held-out rows" in said
 

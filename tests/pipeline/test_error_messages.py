@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stackfeat.cli import inspect
+from stackfeat.cli import entries
 
 Project = Any
 RAISES = """
@@ -30,7 +30,7 @@ def test_a_bug_of_ours_is_one_line_unless_its_traceback_is_wanted(
     def broken(*given: object) -> str:
         raise KeyError("key\nof a table")
 
-    monkeypatch.setattr(inspect, "list_entries", broken)
+    monkeypatch.setattr(entries, "list_entries", broken)
     said = quick.cli(*flags)
     assert said.code == 1
     assert ("Traceback" in said.err) is shown

@@ -172,7 +172,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_an_isolated_prediction_is_the_same_and_ends_with_its_limits(plain: Project) -> None:
     out, data = plain.folder / "out.csv", plain.folder / "test.csv"
     arguments = ["predict", str(plain.run_folder), str(data), "-o", str(out)]
-    assert run_isolated(arguments) == 0
+    assert run_isolated(arguments) == (0, {"output": str(out), "rows": 40})
     assert out.read_bytes() == (plain.run_folder / "submission.csv").read_bytes()
     with pytest.raises(StackfeatError, match=r"--isolate allows 0\.01 seconds"):
         run_isolated(arguments, seconds=0.01)

@@ -16,7 +16,8 @@ from stackfeat.config import config_from_dict, dump_config
 from stackfeat.engine.external import pool
 from stackfeat.errors import DataError
 from stackfeat.output.completed_run import RunResult
-from stackfeat.pipeline.check import check_imports, describe_plan
+from stackfeat.pipeline.check import describe_plan
+from stackfeat.pipeline.import_checks import check_imports
 from stackfeat.pipeline.run import run
 from tests.pages import Page
 
@@ -198,11 +199,11 @@ def test_a_second_run_judges_and_reads_nothing(
     assert {name: path for name, path in files.items() if name != "leaderboard.csv"} == {
         path.name: path.read_bytes() for path in second.folder.glob("*.csv") if path.name != "leaderboard.csv"
     }
-    assert "mates: 16 files, stored" in describe_plan(config_from_dict(config(), project))
+    assert "mates: 16 files, stored" in str(describe_plan(config_from_dict(config(), project)))
 
 
 def test_check_names_the_first_files(project: Path) -> None:
-    said = describe_plan(config_from_dict(config(), project))
+    said = str(describe_plan(config_from_dict(config(), project)))
     assert "mates: 25 files, 75 of 75 jobs to compute" in said
     assert "mates:copied, mates:doubled, mates:flat, mates:m00" in said and "and 20 more" in said
 
@@ -219,9 +220,11 @@ def test_import_says_the_verdicts_and_stores_nothing(project: Path) -> None:
     path = project / "config.yaml"
     path.write_text(dump_config(config_from_dict(config(), project).config))
     found = check_imports(path)["base/mates"]
-    states = {check.name.removeprefix("base/mates:"): check.state for check in found}
+    states = {check.name.removeprefix("base/mates:"): check.state for check in found.checks}
     assert len(states) == 25 and states["m00"] == "ok"
     assert states["moved"] == "warning" and states["doubled"] == "failed"
+    assert found.verdict == "a run would use 18 of 25 files (2 refused, 5 to look at) and go on"
+    assert not found.is_refused, "the run of this config goes on"
     assert not (project / ".stackfeat").exists()
 
 

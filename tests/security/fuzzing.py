@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stackfeat.cli.inspect import explain_entry, list_entries
+from stackfeat.cli.entries import explain_entry, list_entries, measure_store
 from stackfeat.config.load import load_config
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.samples import Samples, Table
@@ -355,10 +355,10 @@ def manifest_case(rng: random.Random, folder: Path) -> Case:
         (path.parent / "DONE").write_text(hashlib.sha256(data).hexdigest())
 
     def call() -> object:
-        found = list_entries(folder / "store", rng.choice(["", "aa", "fit"]))
+        found = str(list_entries(folder / "store", rng.choice(["", "aa", "fit"])))
         for key in ("aaaa", "bbbb"):
             is_intact(Store(folder / "store"), key)
-        return found, explain_entry(folder / "store", "aa")
+        return found, str(measure_store(folder / "store", "")), str(explain_entry(folder / "store", "aa"))
 
     return call
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.cli.inspect import explain_entry, list_entries
+from stackfeat.cli.entries import explain_entry, list_entries
 from tests.projects import Project, base_config, build_project
 from tests.security.forging import (
     entry_folders,
@@ -183,7 +183,7 @@ def test_forged_entries_can_be_listed_and_explained(received: Project, canary: A
             folder, change=lambda manifest, part=part: manifest["recipe"].update(member=part, part=part)
         )
     root = received.folder / ".stackfeat"
-    lines = list_entries(root, "").splitlines()
+    lines = str(list_entries(root, "")).splitlines()
     assert len(lines) >= len(entry_folders(root))
     for folder in entry_folders(root)[:5]:
         with contextlib.suppress(ValueError):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackfeat.cli.inspect import list_entries
+from stackfeat.cli.entries import list_entries
 from stackfeat.errors import DamagedEntryError
 from stackfeat.store import Store, hash_recipe
 
@@ -76,7 +76,7 @@ def test_one_bad_entry_does_not_hide_the_others(store: Store, put: Put) -> None:
     put(store, hash_recipe(other), recipe=other)
     rewrite(folder_of(store), b"{}")
     before = sorted(store.root.rglob("*"))
-    lines = list_entries(store.root, "").splitlines()
+    lines = str(list_entries(store.root, "")).splitlines()
     assert len(lines) == 2 and sum("damaged" in line for line in lines) == 1
     assert sorted(store.root.rglob("*")) == before, "looking must change nothing"
 

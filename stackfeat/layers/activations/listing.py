@@ -109,6 +109,15 @@ class LayerTable:
 
         return pd.DataFrame([asdict(row) for row in self.rows], columns=list(LayerRow.__dataclass_fields__))
 
+    def to_json(self) -> dict[str, Any]:
+        counts = {"n_layers": len(self.rows), "n_tappable": len(self.names)}
+        return {
+            "model": self.model,
+            **counts,
+            "layers": list(map(asdict, self.rows)),
+            "warning": self.warning,
+        }
+
     def __str__(self) -> str:
         columns = [
             key for key in COLUMNS if key in ("name", "type") or any(getattr(row, key) for row in self.rows)

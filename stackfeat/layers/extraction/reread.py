@@ -31,6 +31,8 @@ MULTIPLIER = 2654435761
 class MovedRowsError(TapError):
     """Rows had other values among other rows."""
 
+    code = "moved-rows"
+
 
 Read = Callable[[Columns], dict[str, Tensor]]
 
