@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from stackfeat.pipeline.explain import explain as explain
     from stackfeat.pipeline.fit import fit as fit
     from stackfeat.pipeline.predict import load as load
+    from stackfeat.pipeline.refresh import refresh as refresh
     from stackfeat.pipeline.run import run as run
     from stackfeat.pipeline.students import load_student as load_student
     from stackfeat.sklearn import expected_failed_checks as expected_failed_checks
@@ -80,6 +81,7 @@ _MODULES = {
     "pipeline.explain": "explain",
     "pipeline.fit": "fit",
     "pipeline.predict": "load",
+    "pipeline.refresh": "refresh",
     "pipeline.run": "run",
     "pipeline.students": "load_student",
     "sklearn": "expected_failed_checks",

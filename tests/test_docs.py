@@ -42,6 +42,8 @@ SECTIONS = {
     "TrainOptions": "`train`",
     "TapOptions": "`emit`",
     "EstimatorOptions": "An `estimator` member",
+    "ChosenGate": "`chosen`",
+    "DecisionOptions": "`decision`",
     "VoteOptions": "A `vote` member",
     "PredictionsOptions": "A `predictions` member",
     "PredictionFiles": "A `predictions` member",

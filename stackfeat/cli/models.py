@@ -10,11 +10,12 @@ import typer
 
 from stackfeat.cli.app import (
     Answer,
+    DataRoots,
     TrustCode,
     app,
 )
 from stackfeat.cli.choices import StudentName
-from stackfeat.errors import one_line
+from stackfeat.errors import continued, one_line
 
 
 @app.command()
@@ -70,6 +71,31 @@ def predict(
 
 def _wrote(output: Path, n_rows: object) -> str:
     return f"wrote {one_line(output)} ({n_rows} rows)"
+
+
+@app.command()
+def refresh(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run; it stays.")],
+    train: Annotated[Path, typer.Option(help="The new training file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The new run folder; default: RUN-refreshed.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+    data_root: DataRoots = None,
+    trust_code: TrustCode = False,
+) -> Answer:
+    """Fit the models of a run to new rows. All that the run chose stays as it was."""
+    from stackfeat.pipeline.refresh import refresh as refresh_run
+
+    found = refresh_run(
+        run_folder,
+        train,
+        output,
+        store=store,
+        data_roots=data_root or (),
+        trust_code=trust_code or None,
+    )
+    return Answer(found.to_json(), continued(str(found)))
 
 
 @app.command()

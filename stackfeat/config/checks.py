@@ -197,8 +197,9 @@ def _metric_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("metric", str(error), trust=isinstance(error, TrustError))
         return
-    if config.decision == "threshold" and declared(config.metric).needs != "label":
-        message = f"threshold needs a metric of labels; got metric={config.metric}. Use decision: auto"
+    if config.decision not in ("auto", "argmax") and declared(config.metric).needs != "label":
+        name = config.decision if isinstance(config.decision, str) else config.decision.kind
+        message = f"{name} needs a metric of labels; got metric={config.metric}. Use decision: auto"
         yield Finding("decision", message)
 
 

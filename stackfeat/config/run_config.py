@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 from ruamel.yaml import YAML
 
 from stackfeat.data.options import DataOptions, FoldOptions
@@ -170,6 +170,28 @@ class StackOptions(Options):
         return value
 
 
+class DecisionOptions(Options):
+    """A decision rule that is given, where others are fitted: how predictions become labels."""
+
+    kind: Literal["threshold", "offsets", "cuts"]
+    numbers: tuple[float, ...] = Field(
+        description="The threshold; an offset of the log-probability of each class; or cuts, ascending."
+    )
+    labels: tuple[float, ...] = Field((), description="cuts: the label below the first, between, and above.")
+    positive: Literal[0, 1] = Field(1, description="threshold: the place of the class that is compared.")
+
+    @model_validator(mode="after")
+    def numbers_fit(self) -> DecisionOptions:
+        n_numbers, n_labels = len(self.numbers), len(self.labels)
+        if self.kind == "threshold" and n_numbers != 1:
+            raise ValueError(f"a threshold is one number; got {n_numbers}; give one")
+        if self.kind == "cuts" and n_labels != n_numbers + 1:
+            raise ValueError(
+                f"there is one label more than cuts; got {n_labels} labels, {n_numbers} cuts; give one for each part"
+            )
+        return self
+
+
 class RunConfig(Options):
     """Everything a run needs to know."""
 
@@ -181,7 +203,9 @@ class RunConfig(Options):
     folds: FoldOptions = FoldOptions()
     levels: dict[Name, dict[Name, AnyMember]] = Field(description="Level name to members by name.")
     submit: str = Field("auto", description="A member's name, or auto: the best out-of-fold score.")
-    decision: Literal["auto", "argmax", "threshold"] = "auto"
+    decision: Literal["auto", "argmax", "threshold"] | DecisionOptions = Field(
+        "auto", description="How predictions become labels under a metric of labels; or a rule that is given."
+    )
     outputs: OutputOptions = OutputOptions()
     executor: ExecutorOptions = ExecutorOptions()
     limits: LimitOptions = LimitOptions()
@@ -203,6 +227,11 @@ class RunConfig(Options):
             if not members:
                 raise ValueError(f"level {level!r} has no members")
         return value
+
+    @property
+    def decision_rule(self) -> str | dict[str, Any]:
+        """How a decision rule is found, or one that is given, as recipes of scores have it."""
+        return self.decision if isinstance(self.decision, str) else self.decision.to_json()
 
     @property
     def run_dir(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
@@ -64,6 +64,12 @@ class TapOptions(Options):
         if self.is_set("combine") and self.last is None:
             message = f"says how several layers become one block; got combine={self.combine} without last"
             yield "combine", f"{message}. Remove it"
+
+    def narrowed(self, outputs: Collection[str]) -> TapOptions | None:
+        """Return the tap with those encodings alone whose blocks are among the outputs; None without any."""
+        kept = tuple(name for name in self.encode if f"{self.key}@{name}" in outputs)
+        reduce = self.reduce if CROSS_FOLD.keys() & set(kept) else None
+        return self.model_copy(update={"encode": kept, "reduce": reduce}) if kept else None
 
     @property
     def key(self) -> str:

@@ -406,11 +406,14 @@ class OofMetricRecipe(MetricRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRecipe(OofMetricRecipe, stage="score", version=5):
-    """A member's score on its OOF rows; `places` are those of every fold, for each repeat."""
+    """A member's score on its OOF rows; `places` are those of every fold, for each repeat.
+
+    `decision` says how the rule from predictions to labels is found, or is one that is given.
+    """
 
     block: str
     places: tuple[tuple[Place | None, ...], ...]
-    decision: str
+    decision: str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,10 @@ def widening_of(store: EntryStore, plan: Plan, node: Node, averaging: Averaging)
     return found if found is not None and slope_error is not None and found.is_sure(slope_error) else None
 
 
-def score_jobs(plan: Plan, metric: str, decision: str, averaging: Averaging) -> dict[str, Job]:
-    """Return the job that scores each member, by its full name."""
+def score_jobs(
+    plan: Plan, metric: str, decision: str | Mapping[str, Any], averaging: Averaging
+) -> dict[str, Job]:
+    """Return the job that scores each member, by its full name; `decision` says how a rule is found, or is one."""
     return {
         node.full_name: Job(
             node.full_name, 0, "all", (score_recipe(plan, node, metric, decision, averaging),), "score"
@@ -117,7 +119,9 @@ def score_jobs(plan: Plan, metric: str, decision: str, averaging: Averaging) -> 
     }
 
 
-def score_recipe(plan: Plan, node: Node, metric: str, decision: str, averaging: Averaging) -> ScoreRecipe:
+def score_recipe(
+    plan: Plan, node: Node, metric: str, decision: str | Mapping[str, Any], averaging: Averaging
+) -> ScoreRecipe:
     """Return the recipe of a member's score, on the rows that all members of the plan predict."""
     block, sources = node.prediction, plan.sources
     assert block is not None
@@ -256,14 +260,24 @@ def judged_rows(samples: Samples, folds: Folds, recipe: OofMetricRecipe, trust_c
 
 
 def decide(
-    judged: Judged, prediction: np.ndarray, row_numbers: np.ndarray, folds: Folds, kind: str
+    judged: Judged,
+    prediction: np.ndarray,
+    row_numbers: np.ndarray,
+    folds: Folds,
+    kind: str | Mapping[str, Any],
 ) -> tuple[np.ndarray, dict[int, Decision], Decision | None]:
-    """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows."""
+    """Turn predictions into labels where the metric wants them, each fold by a rule from its training rows.
+
+    `kind` says how rules are found, or is the one for all folds.
+    """
     if judged.metric.needs != "label":
         return prediction, {}, None
     decided = np.empty(len(judged.y), dtype=judged.task.dtype)
     rules: dict[int, Decision] = {}
     fold_of = folds.fold_of(0)[row_numbers]
+    if not isinstance(kind, str):
+        given = Decision.from_json(kind).checked(judged.task)
+        return given.apply(prediction), dict.fromkeys(map(int, np.unique(fold_of)), given), given
     for fold in np.unique(fold_of):
         inside = fold_of == fold
         train = np.isin(row_numbers, folds.splits[0][fold][0])

@@ -31,6 +31,8 @@ class Booster:
         What else is set in a search, and in the fit on all rows that follows.
     needs : str
         What `fit` must take to be given validation rows.
+    own_rounds : int
+        The library's own number of rounds.
     fixed : mapping of str to collection of str
         Values with which a number of rounds cannot be found by stopping early.
     """
@@ -45,6 +47,7 @@ class Booster:
     searching: Mapping[str, Any] = field(default_factory=dict)
     found: Mapping[str, Any] = field(default_factory=dict)
     needs: str = ""
+    own_rounds: int = 100
     fixed: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def leaves_open(self, params: Mapping[str, Any]) -> bool:
@@ -95,6 +98,7 @@ BOOSTERS = (
         rate=("learning_rate", "eta"),
         metric=("eval_metric", "custom_metric"),
         judges={"mae": {"eval_metric": "MAE"}},
+        own_rounds=1000,
     ),
     Booster(
         classes=(

@@ -25,7 +25,7 @@ from stackfeat.meta.columns import Columns, Rows, combine
 from stackfeat.meta.estimator_io import LightGBM, fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, is_linear
-from stackfeat.meta.gating.gated_linear import GatedLinear
+from stackfeat.meta.gating.gated_linear import GatedLinear, LinearChoice
 from stackfeat.registry.parameters import object_problems, refuse_untrusted
 from stackfeat.registry.user_code import agreed_types
 from stackfeat.store import Entry, EntryWriter
@@ -86,6 +86,10 @@ class EstimatorMember:
     def _choose(self, base: Any, features: list[np.ndarray], rows: Rows, context: Context) -> Choice:
         """Choose penalty and rounds on the base, gate the blocks with them, choose again with what came in."""
         everything = Choice((1.0,) * len(features), {}, None)
+        chosen = self.options.chosen
+        if chosen is not None:
+            scales = tuple(chosen.scales.get(block.name, 0.0) for block in rows.features())
+            return self._tuned(replace(everything, scales=scales), combine(base, features, scales), context)
         gated = self.options.gate and bool(features) and np.shape(base)[1] > 0
         if context.fold_of is None or not gated:
             return self._tuned(everything, combine(base, features, everything.scales), context)
@@ -243,6 +247,7 @@ class GatedMember:
             clusters=context.clusters,
             votes=columns.votes(rows, base.shape[1]),
             seed=context.seed,
+            chosen=_choice(self.options),
         )
         return FittedGated(context.task, columns, model)
 
@@ -284,3 +289,12 @@ class FittedGated:
 
 def _blocks(rows: Rows, task: Task) -> list[Block]:
     return [Block.encoded(block.name, block.values, block.encoded, task) for block in rows.features()]
+
+
+def _choice(options: EstimatorOptions) -> LinearChoice | None:
+    """Return what an earlier fit chose, where the config says it."""
+    chosen = options.chosen
+    if chosen is None or chosen.penalty is None:
+        return None
+    of_base = chosen.penalty if chosen.penalty_of_predictions is None else chosen.penalty_of_predictions
+    return LinearChoice(of_base, chosen.penalty, chosen.shares, chosen.voters, chosen.scales)

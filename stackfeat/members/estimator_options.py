@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from stackfeat.members.boosters import searched_loss, searches_rounds
+from stackfeat.members.boosters import booster_of, searched_loss, searches_rounds
+from stackfeat.members.finished import FinishedFits, middle
 from stackfeat.members.options import VERSIONS, CalibratedOptions, made
+from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import EstimatorSettings, RunSettings
-from stackfeat.options import one_is_a_list
+from stackfeat.options import Options, one_is_a_list
 from stackfeat.registry.allowed import wrong_kind
 from stackfeat.registry.mistakes import estimator_mistakes
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import estimator_problems, parameter_problems
-from stackfeat.registry.resolve import name_problems
+from stackfeat.registry.resolve import name_problems, suggest
 from stackfeat.registry.source import library_versions
 from stackfeat.tasks.task import task_class
 
@@ -42,7 +44,32 @@ _MODERATE = ("lightgbm", "xgboost", "catboost", "sklearn.ensemble", GATED_LINEAR
 _TREES = re.compile(r"Forest|Tree|Boost|LGBM|XGB")
 _COMBINED = ("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor")
 _TREE_COUNTS = {"lightgbm.": "n_estimators", "xgboost.": "n_estimators", "catboost.": "iterations"}
+_STOPPING = ("early_stopping_rounds",)
+"""Parameters that ask for what is decided once rounds are given."""
+_ONE = 1e-9
+"""Shares whose sum is that near to 1 were fitted to have a sum of 1."""
 ReadAs = Literal["auto", "proba", "logit", "rank"]
+
+
+class ChosenGate(Options):
+    """What the gate of an earlier fit let in; of `gated_linear` also what its coefficients shrink to."""
+
+    scales: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="The scale of each feature block that comes in with all its columns."
+    )
+    penalty: float | None = Field(None, gt=0, description="gated_linear: of the columns of blocks.")
+    penalty_of_predictions: float | None = Field(
+        None, gt=0, description="gated_linear: of the predictions; default: penalty."
+    )
+    shares: Literal["equal", "simplex", "free"] | None = Field(
+        None, description="gated_linear: the vote that coefficients shrink to; null: to zero."
+    )
+    voters: tuple[str, ...] = Field((), description="gated_linear: blocks whose readouts take part in it.")
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The feature blocks that come in."""
+        return (*self.scales, *self.voters)
 
 
 class EstimatorOptions(CalibratedOptions):
@@ -56,6 +83,9 @@ class EstimatorOptions(CalibratedOptions):
     each: str | None = Field(None, description="One member for every matching block.")
     prepare: Literal["auto", "trees", "scaled", "none"] = "auto"
     gate: bool = True
+    chosen: ChosenGate | None = Field(
+        None, description="What came through the gate of an earlier fit: nothing is judged again."
+    )
     nested: bool | Literal["auto"] = Field(
         "auto",
         description="Raw columns or ungated activations beside predictions: train on predictions of models "
@@ -144,6 +174,34 @@ class EstimatorOptions(CalibratedOptions):
     def is_gated(self) -> bool:
         return self.gate
 
+    def recipe(self) -> dict[str, Any]:
+        values = super().recipe()
+        # It came later: recipes of members without it are as they were.
+        return values if self.chosen else {name: one for name, one in values.items() if name != "chosen"}
+
+    def input_problems(
+        self, raw: Sequence[str], blocks: Sequence[str], features: Sequence[str]
+    ) -> Iterator[str]:
+        for name in () if self.chosen is None else self.chosen.blocks:
+            if name not in features:
+                yield (
+                    f"chosen must name feature blocks that are among the inputs; got {name!r}."
+                    f"{suggest(name, features)} Add it to inputs, or remove it from chosen"
+                )
+
+    def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        yield from super().problems(run)
+        if self.chosen is None:
+            return
+        is_linear = self.estimator == GATED_LINEAR
+        if not self.gate:
+            yield "chosen", "says what came through a gate; got gate: false. Remove one of them"
+        if is_linear and self.chosen.penalty is None:
+            yield "chosen.penalty", "gated_linear shrinks its coefficients; got no penalty. Give one"
+        for name in () if is_linear else ("penalty", "penalty_of_predictions", "shares", "voters"):
+            if self.chosen.is_set(name):
+                yield f"chosen.{name}", f"is for gated_linear; got estimator={self.estimator}. Remove it"
+
     @property
     def is_tree_learner(self) -> bool:
         return bool(_TREES.search(self.estimator.replace(":", ".").rsplit(".", 1)[-1]))
@@ -162,6 +220,29 @@ class EstimatorOptions(CalibratedOptions):
             params = {**params, count: min(given, FEW_TREES) if isinstance(given, int) else given}
         return self.model_copy(update={"params": params, "seeds": 1})
 
+    def decided(self, fits: FinishedFits) -> dict[str, Any]:
+        reports = fits.deciding
+        values = {**super().decided(fits), "each": None, "nested": fits.is_nested}
+        if self.estimator == GATED_LINEAR:
+            return values if self.chosen is not None else values | _decided_linear(fits, reports[0])
+        chosen = reports[0].get("params", {}) | self._decided_rounds(reports)
+        params = {name: value for name, value in (self.params | chosen).items() if name not in _STOPPING}
+        gate = reports[0].get("gate")
+        if gate is None:
+            return values | {"params": params}
+        scales = {name: scale for name, scale in gate["scales"].items() if scale > 0}
+        chosen_gate = {"scales": scales} if scales else None
+        return values | {"params": params, "inputs": fits.inputs_with(scales), "chosen": chosen_gate}
+
+    def _decided_rounds(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return how many rounds of boosting there are: the median of those that were found."""
+        reported = [report["rounds"] for report in reports if "rounds" in report]
+        found = [rounds["params"] for rounds in reported if "params" in rounds]
+        if found:
+            return {name: middle([params[name] for params in found]) for name in found[0]}
+        booster = booster_of(self.estimator)
+        return {booster.rounds[0]: booster.own_rounds} if reported and booster is not None else {}
+
     def why_unsaveable(self, trust_code: bool) -> str | None:
         from stackfeat.members.construct import construct
         from stackfeat.store.skops_file import unsaveable
@@ -174,6 +255,30 @@ class EstimatorOptions(CalibratedOptions):
             # What is wrong with the class itself is said when it is fitted.
             return None
         return unsaveable(estimator)
+
+
+def _decided_linear(fits: FinishedFits, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `gated_linear` that say what a fit of it chose."""
+    steps = [step for step in report["steps"] if step["accepted"] and step["enters"] == "columns"]
+    scales = {step["block"]: step["scale"] for step in steps}
+    penalty, voters = report["penalty"], list(report["voters"])
+    chosen = {
+        "scales": scales,
+        "penalty": penalty,
+        "penalty_of_predictions": report.get("penalty_of_predictions", penalty),
+        "shares": _kind_of_shares(list(report.get("vote", {}).values()), has_readouts=bool(voters)),
+        "voters": voters,
+    }
+    return {"params": {}, "chosen": chosen, "inputs": fits.inputs_with([*scales, *voters])}
+
+
+def _kind_of_shares(shares: Sequence[float], *, has_readouts: bool) -> str | None:
+    """Return which kind of vote has these shares; reports of fits name the shares alone."""
+    if not shares:
+        return None
+    if has_readouts or abs(sum(shares) - 1) > _ONE:
+        return "free"
+    return "equal" if len(set(shares)) == 1 else "simplex"
 
 
 def _names_inside(place: str, values: Any) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions
+from stackfeat.errors import UsageError
+from stackfeat.members.finished import FinishedFits, middle
 from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, made
 from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import NetSettings, RunSettings
@@ -370,6 +372,36 @@ class NetOptions(MemberOptions):
         given = {name: getattr(self.train, name) for name in few}
         train = {name: n if given[name] == "auto" else min(n, given[name]) for name, n in few.items()}
         return self.model_copy(update={"train": self.train.model_copy(update=train), "seeds": 1})
+
+    def decided(self, fits: FinishedFits) -> dict[str, Any]:
+        from stackfeat.data.prepare.net import scaling_of
+
+        if self.weights is not None and has_fold(self.weights):
+            raise UsageError(
+                f"a run is refreshed where all its members can be fitted again; got {fits.name}, whose checkpoints "
+                f"({self.weights}) were trained on folds of the old rows; train it here, or submit a member that "
+                "does not read it"
+            )
+        values = super().decided(fits)
+        values["emit"] = [name for name in OUTPUTS if name in fits.outputs]
+        values["emit"] += [tap.to_json() for one in self.taps() if (tap := one.narrowed(fits.outputs))]
+        if self.weights is None or self.is_tuned:
+            epochs = middle([self._epochs_kept(n) for report in fits.deciding for n in report["epochs"]])
+            values["train"] = self.train.decided(epochs, fits.n_rows).to_json()
+        if self.chosen_scaling == "auto":
+            values["scaling"] = scaling_of(fits.n_rows)
+        return values
+
+    def _epochs_kept(self, n_trained: int) -> int:
+        """Return for how many epochs the net that was kept had been trained."""
+        patience, most = self.train.patience, self.train.epochs
+        if (
+            self.train.stopping != "inner"
+            or patience is None
+            or (isinstance(most, int) and n_trained >= most)
+        ):
+            return n_trained
+        return max(1, n_trained - patience)
 
     @property
     def has_layers(self) -> bool:

@@ -17,6 +17,8 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag
 
 from stackfeat.encodings import CROSS_FOLD
 from stackfeat.encodings.options import EncodingName, TapOptions
+from stackfeat.errors import UsageError
+from stackfeat.members.finished import FinishedFits
 from stackfeat.members.pool_files import Folders
 from stackfeat.members.prediction_files import PoolFiles, PredictionFiles
 from stackfeat.members.run_facts import RunFacts
@@ -233,6 +235,16 @@ class MemberOptions(Options):
         """Return the member on a budget of seconds, for reruns on few rows."""
         return self
 
+    def decided(self, fits: FinishedFits) -> dict[str, Any]:
+        """Return its mapping in a config with all that finished fits chose, so that the next ones choose nothing.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be fitted to other rows.
+        """
+        return {**self.to_json(), "inputs": fits.inputs}
+
     # Where it comes from, and what may be done with it.
 
     @property
@@ -353,6 +365,11 @@ class CalibratedOptions(MemberOptions):
         """Return what a recipe says of the calibration: nothing where there is none."""
         return {"calibrate": self.calibrate} if self.is_calibrated else {}
 
+    def decided(self, fits: FinishedFits) -> dict[str, Any]:
+        found = [report["calibration"]["family"] for report in fits.deciding if "calibration" in report]
+        is_kept = any(family != "none" for family in found)
+        return super().decided(fits) | {"calibrate": self.calibrate if is_kept else "none"}
+
     def calibrated(self, member: Member) -> Member:
         """Return the member with its predictions calibrated, if they are to be."""
         return made("calibrated:CalibratedMember", member, self.learns) if self.is_calibrated else member
@@ -413,6 +430,12 @@ class PredictionsOptions(MemberOptions):
 
     def recipe(self) -> dict[str, Any]:
         return {"predictions": {}}
+
+    def decided(self, fits: FinishedFits) -> dict[str, Any]:
+        raise UsageError(
+            f"a run is refreshed where all its members can be fitted again; got {fits.name}, whose predictions come "
+            "from files that know the old rows only; submit a member that does not read it, or import new files"
+        )
 
     @property
     def pool(self) -> PoolFiles | None:

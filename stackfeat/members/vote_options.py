@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from stackfeat.members.finished import FinishedFits
 from stackfeat.members.options import VERSIONS, CalibratedOptions, made
 from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import FitSettings, RunSettings, VoteSettings
@@ -107,6 +108,17 @@ class VoteOptions(CalibratedOptions):
             metric=run.metric,
             metric_code=run.metric_code,
         )
+
+    def decided(self, fits: FinishedFits) -> dict[str, Any]:
+        weights = {} if fits.whole is None else fits.whole.get("weights", {})
+        if not self.learns or not weights:
+            return super().decided(fits)
+        # What a learnt weight says once it is known is a weighted mean; inputs without a weight say nothing.
+        kept = {name: weights[name] for name in fits.blocks if weights.get(name, 0) > 0}
+        values = {
+            name: value for name, value in super().decided(fits).items() if name not in self.kind.options
+        }
+        return {**values, "vote": "soft", "inputs": list(kept), "weights": list(kept.values())}
 
     @property
     def is_fitted(self) -> bool:

@@ -249,6 +249,21 @@ class Decision:
         must(is_between, f"{where}.labels", "be one more than cuts", n_labels)
         return decision
 
+    def checked(self, task: Task) -> Decision:
+        """Return the decision; UsageError where it is none for the predictions of a task."""
+        n_classes = task.n_outputs if task.classes else 0
+        fits = {
+            "threshold": task.takes_positive,
+            "offsets": len(self.numbers) == n_classes,
+            "cuts": not n_classes or set(self.labels) <= set(range(n_classes)),
+        }
+        if not fits.get(self.kind, True):
+            raise UsageError(
+                f"a given decision must fit the predictions; got {self.kind} of {len(self.numbers)} numbers for "
+                f"task={task.kind} of {n_classes} classes; correct it, or use decision: auto"
+            )
+        return self
+
     def _cuts_of(self, labels: Sequence[float]) -> list[float]:
         """Return cuts between `labels`, some of which this decision may never have seen.
 

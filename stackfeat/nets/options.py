@@ -176,6 +176,12 @@ class TrainOptions(Options):
         changed = {"epochs": most, "patience": SEARCH_PATIENCE, "early_stopping": "refit"}
         return self.model_copy(update=changed)
 
+    def decided(self, epochs: int, n_rows: int) -> TrainOptions:
+        """Return the options of a training of so many epochs, at the pace of so many rows; nothing is open."""
+        pace = self.pace(n_rows)
+        chosen = {"epochs": epochs, "batch_size": pace.batch_size, "lr": pace.lr}
+        return self.model_copy(update={**chosen, "patience": None, "early_stopping": "fixed"})
+
     def tenth_of(self, n_rows: int) -> int:
         """Return the batch of ``batch_size: auto``."""
         tenth = n_rows // BATCHES_AN_EPOCH // BATCH_UNIT * BATCH_UNIT

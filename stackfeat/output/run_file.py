@@ -27,11 +27,12 @@ LOGS = ("run.log", "audit.log", "events.jsonl")
 NOTES = "notes.json"
 AUDIT = "audit.json"
 EXPLANATION = "explain.json"
+REFRESH = "refresh.json"
 SUBMISSION = "submission.csv"
 PROVENANCE = "provenance.json"
 FILES = frozenset(
     {"config.yaml", "folds.csv", "leaderboard.csv", "scores.json", "report.html", "report.json", "pool.csv"}
-    | {SUBMISSION, PROVENANCE, AUDIT, NOTES, EXPLANATION, *LOGS}
+    | {SUBMISSION, PROVENANCE, AUDIT, NOTES, EXPLANATION, REFRESH, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
 REMEDY = (

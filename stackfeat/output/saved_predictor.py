@@ -284,6 +284,12 @@ class SavedPredictor:
         refuse_paths_outside(self.way.data, data, self.data_roots, self._where)
         return GivenRows.of(X, self.way.data)
 
+    def rows_of(self, path: Path) -> Samples:
+        """Return the rows of a file as models read them, without labels; the user names it, wherever it is."""
+        return self._read_rows(GivenRows.of_file(path, self.way.data), None, self.way.schema.id is not None)[
+            0
+        ]
+
     def compare(self, rows: GivenRows, *, needs_ids: bool = True) -> tuple[Samples, list[ColumnDrift]]:
         """Return rows as models read them, and each column beside that of training."""
         return self._read_rows(rows, self.way.summary, needs_ids)

@@ -401,7 +401,7 @@ class School:
         """Return the score of one side, those of resampled rows, and its rule from predictions to labels."""
         judged = self.judged.take(rows)
         on_scale = self.train.task.to_target_scale(prediction)
-        decided, _, decision = decide(judged, on_scale, rows, self.folds, self.config.decision)
+        decided, _, decision = decide(judged, on_scale, rows, self.folds, self.config.decision_rule)
         score, bootstrap = judged.score(decided), judged.bootstrap(decided, self._seed("bootstrap"))
         judged.refuse_undefined(score, bootstrap)
         return score, bootstrap, decision

@@ -128,7 +128,7 @@ class Measured:
 def _measure(planner: Planner, plan: Plan, context: RunContext) -> Measured:
     """Run the jobs that score members and diagnose blocks, and read what they gave."""
     config, store, averaging = planner.config, planner.store, planner.averaging()
-    scoring = score_jobs(plan, config.metric, config.decision, averaging)
+    scoring = score_jobs(plan, config.metric, config.decision_rule, averaging)
     diagnosing = diagnose_jobs(plan)
     outcome = run_scores([*scoring.values(), *diagnosing.values()], context)
 

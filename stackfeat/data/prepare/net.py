@@ -29,6 +29,11 @@ MOST_ARRAY_ROWS = 20_000
 """Mean and spread come from at most so many rows, evenly spaced."""
 
 
+def scaling_of(n_rows: int) -> Scaling:
+    """Return what ``scaling: auto`` is on so many rows."""
+    return "clipped" if n_rows <= FEW_ROWS else "quantile"
+
+
 class NetPrepare(Preparer):
     """Fold-local preprocessing for nets.
 
@@ -84,7 +89,7 @@ class NetPrepare(Preparer):
             Picks the rows that quantiles are taken from where there are more than 100,000.
         """
         if scaling == "auto":
-            scaling = "clipped" if len(table.numeric) <= FEW_ROWS else "quantile"
+            scaling = scaling_of(len(table.numeric))
         if scaling not in get_args(Scaling):
             names = ", ".join(map(repr, ("auto", *get_args(Scaling))))
             raise UsageError(f"scaling must be one of {names}; got {scaling!r}")

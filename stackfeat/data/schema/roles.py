@@ -166,6 +166,12 @@ def _as_class(label: Label, classes: Sequence[Label]) -> str:
     return str(label)
 
 
+def labels_like(values: Cells, classes: Sequence[Label]) -> tuple[list[str], LabelType]:
+    """Return the labels of a column as texts, those of `classes` where they are some, and the type of the labels."""
+    own, _, label_type = _read_labels(values)
+    return [_as_class(label, classes) for label in own], label_type
+
+
 def of_classes(task: Task, options: DataOptions, is_brought: bool) -> Iterator[Guess]:
     """Yield the order of the classes, who said it, and which one counts; `is_brought`: the file has an order."""
     if not task.most_classes:

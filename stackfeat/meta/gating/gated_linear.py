@@ -25,14 +25,14 @@ from stackfeat.meta.gating.blocks import (
     check_design,
     checked_weights,
 )
-from stackfeat.meta.gating.cross_validation import PENALTIES, extended
+from stackfeat.meta.gating.cross_validation import PENALTIES, Candidate, extended
 from stackfeat.meta.gating.linear_gate import GateOptions, choose
 from stackfeat.meta.gating.linear_solver import (
     PROBLEMS,
     linear_scores,
     with_intercept,
 )
-from stackfeat.meta.gating.opinion_pool import ReadoutScores, readout_offset
+from stackfeat.meta.gating.opinion_pool import ReadoutScores, Shares, readout_offset
 from stackfeat.meta.scaling import Scale
 from stackfeat.structure import structured
 from stackfeat.tasks.task import Task
@@ -94,6 +94,48 @@ class FittedLinear:
         )
 
 
+@dataclass(frozen=True)
+class LinearChoice:
+    """What a fit chose by cross-validation, for another fit that chooses nothing.
+
+    Attributes
+    ----------
+    penalty_of_predictions, penalty : float
+        Of the base's coefficients, and of those of blocks.
+    shares : {"equal", "simplex", "free"} or None
+        Of the vote that the base's coefficients shrink to; None: to zero.
+    voters : tuple of str
+        Blocks whose readouts vote beside the members.
+    scales : mapping of str to float
+        Of each block that enters with all its columns.
+    """
+
+    penalty_of_predictions: float
+    penalty: float
+    shares: Shares | None
+    voters: tuple[str, ...]
+    scales: Mapping[str, float]
+
+    def candidate(self, names: Sequence[str]) -> Candidate:
+        """Return it with the numbers of blocks of these names.
+
+        Raises
+        ------
+        UsageError
+            If one of its blocks is not there.
+        """
+        absent = sorted({*self.voters, *self.scales}.difference(names))
+        if absent:
+            raise UsageError(f"chosen blocks must be there; missing {absent}, got {sorted(names)}; add them")
+        return Candidate(
+            self.penalty_of_predictions,
+            self.penalty,
+            self.shares,
+            tuple(names.index(name) for name in self.voters),
+            {names.index(name): scale for name, scale in self.scales.items()},
+        )
+
+
 CHUNK = 65_536
 
 
@@ -148,6 +190,7 @@ class GatedLinear:
         clusters: np.ndarray | None = None,
         votes: Mapping[str, np.ndarray] | None = None,
         seed: int,
+        chosen: LinearChoice | None = None,
     ) -> GatedLinear:
         """Choose the penalty and the blocks, then fit on all rows.
 
@@ -172,6 +215,8 @@ class GatedLinear:
             say that it is better, to the shares of the classes, or the mean.
         seed : int
             Used where there is only one fold id, and for more than 50,000 rows.
+        chosen : LinearChoice, optional
+            What an earlier fit chose: nothing is cross-validated then.
 
         Raises
         ------
@@ -211,8 +256,9 @@ class GatedLinear:
             np.asarray(folds),
             options,
             clusters,
+            None if chosen is None else chosen.candidate([block.name for block in blocks]),
         )
-        chosen = {
+        accepted = {
             blocks[number].name: Scale(scales[number].centre, scales[number].factor * scale)
             for number, scale in found.candidate.scales.items()
         }
@@ -220,7 +266,7 @@ class GatedLinear:
             blocks[number].name: share * readouts[number].factors for number, share in found.shares.items()
         }
         report = {"n_rows": len(base), **found.report}
-        fitted = FittedLinear(task, classes, base_scale, chosen, factors, np.empty((0, 0)), target, report)
+        fitted = FittedLinear(task, classes, base_scale, accepted, factors, np.empty((0, 0)), target, report)
         design = fitted.design(base, blocks, len(base))
         penalty = found.candidate.strengths(base.shape[1], design.shape[1] - 1)
         prior = extended(found.prior, len(penalty))

@@ -86,8 +86,9 @@ def choose(
     folds: np.ndarray,
     options: GateOptions,
     clusters: np.ndarray | None = None,
+    given: Candidate | None = None,
 ) -> Chosen:
-    """Cross-validate penalties, votes and blocks.
+    """Cross-validate penalties, votes and blocks; of what is given, work out the vote alone.
 
     Parameters
     ----------
@@ -104,6 +105,8 @@ def choose(
     options : GateOptions
     clusters : int64 array of shape (n,) or None
         Rows that standard errors do not count apart.
+    given : Candidate or None
+        What is to be fitted, where nothing is to be chosen.
 
     Returns
     -------
@@ -133,7 +136,22 @@ def choose(
         inner_folds(folds[rows], options.seed, "gated_linear"),
         None if clusters is None else clusters[rows],
     )
-    names = [block.name for block in blocks]
+    if given is None:
+        candidate, measured = _searched(cv, [block.name for block in blocks], limit, options)
+    else:
+        candidate = given
+        measured = {"penalty": given.penalty, "penalty_of_predictions": given.base_penalty}
+    shares = cv.shares(np.arange(len(rows)), candidate)
+    report |= _entered(candidate, shares, votes, blocks) | measured
+    ends = np.cumsum([len(votes), *(len(blocks[number].readouts) for number in candidate.readout_blocks)])
+    by_block = dict(zip(candidate.readout_blocks, np.split(shares, ends[:-1])[1:], strict=True))
+    return Chosen(candidate, cv.prior(shares), by_block, report)
+
+
+def _searched(
+    cv: CrossValidation, names: Sequence[str], limit: float, options: GateOptions
+) -> tuple[Candidate, dict[str, Any]]:
+    """Return the best penalties, vote and blocks, and what was measured on the way."""
     alone = search_prior(cv, options.penalties)
     with_readouts = select_readouts(
         cv, alone, names, limit=limit, penalties=options.penalties, max_blocks=options.max_blocks
@@ -147,13 +165,8 @@ def choose(
         penalties=options.penalties,
         max_blocks=options.max_blocks,
     )
-    candidate = found.result.candidate
-    shares = cv.shares(np.arange(len(rows)), candidate)
-    report |= _entered(candidate, shares, votes, blocks)
-    report |= _measured(cv, alone, found.result, (*with_readouts.steps, *found.steps), options.seed)
-    ends = np.cumsum([len(votes), *(len(blocks[number].readouts) for number in candidate.readout_blocks)])
-    by_block = dict(zip(candidate.readout_blocks, np.split(shares, ends[:-1])[1:], strict=True))
-    return Chosen(candidate, cv.prior(shares), by_block, report)
+    steps = (*with_readouts.steps, *found.steps)
+    return found.result.candidate, _measured(cv, alone, found.result, steps, options.seed)
 
 
 def _gate_rows(n_rows: int, n_coefficients: int, seed: int) -> np.ndarray:

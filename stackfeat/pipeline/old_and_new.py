@@ -1,0 +1,161 @@
+"""Old and new: two models of one stack, on rows that the old one was not trained on.
+
+In:  the old predictor and its training rows, the new run and its training file.
+Out: the score of each and their difference with its standard error, paired over rows (groups, blocks of time).
+     The old model predicts; of the new one out-of-fold rows count, so neither knows the labels that it is judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stackfeat.data.samples import Samples, Table, load_samples
+from stackfeat.data.splits.folds import hash_rows
+from stackfeat.engine.fitted import fit_recipe
+from stackfeat.engine.judged import Judged
+from stackfeat.engine.predictor import Predictor
+from stackfeat.engine.scoring import oof_prediction
+from stackfeat.output.completed_run import RunResult
+from stackfeat.output.saved_predictor import SavedPredictor
+from stackfeat.seeds import derive_seed
+from stackfeat.store import EntryStore
+
+
+@dataclass(frozen=True)
+class OldAndNew:
+    """How two models do on the same rows.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the new training file.
+    n_fresh : int
+        Those that the old model was not trained on.
+    n_scored : int
+        Those of them that the new model predicts out of fold.
+    old, new : float or None
+        Scores; None where there is none.
+    gain, se : float or None
+        By how much the new model is better, and the standard error.
+    """
+
+    metric: str
+    n_rows: int
+    n_fresh: int
+    n_scored: int
+    old: float | None = None
+    new: float | None = None
+    gain: float | None = None
+    se: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        fresh = f"{self.n_fresh:,} of {self.n_rows:,} rows are new to the old model"
+        if self.old is None or self.new is None or self.gain is None:
+            why = f"{self.metric} has no value on them" if self.n_scored else "there is nothing to compare on"
+            return f"{fresh}; {why}"
+        error = "" if self.se is None else f" ± {self.se:.2g}"
+        word = "better" if self.gain >= 0 else "worse"
+        return (
+            f"{fresh}; on {self.n_scored:,} of them: {self.metric} {self.old:.5g} by the old model, {self.new:.5g} "
+            f"by the new one out of fold, which is {word} by {abs(self.gain):.2g}{error}"
+        )
+
+
+def compare_models(
+    model: SavedPredictor, result: RunResult, old_rows: Samples, store: EntryStore, train: Path
+) -> OldAndNew:
+    """Score the old and the new model on rows that the old one was not trained on.
+
+    Parameters
+    ----------
+    model : SavedPredictor
+        The old one.
+    result : RunResult
+        The new run, over the file `train`.
+    old_rows : Samples
+        Training rows of the old run.
+    store : EntryStore
+        Of the old run.
+    """
+    plan, metric = result.plan, str(result.leaderboard["metric"].iloc[0])
+    new_rows, folds = load_samples(result.store.read(plan.sources.samples)), result.folds
+    read = replace(model.rows_of(train), y=new_rows.y)
+    known = [old_rows, *extra_rows(model.predictor, store)]
+    has_ids = model.way.schema.id is not None
+    is_fresh = ~np.logical_or.reduce([was_trained_on(read, rows, has_ids=has_ids) for rows in known])
+    block = plan.graph.node(result.submitted).prediction
+    assert block is not None
+    places = [plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)]
+    task = new_rows.task
+    oof, covered = oof_prediction(result.store, places, folds, task, result.averaging.average)
+    rows, fold_of = np.flatnonzero(is_fresh & covered), folds.fold_of(0)
+    counts = OldAndNew(metric, new_rows.n_rows, int(is_fresh.sum()), len(rows))
+    if not len(rows):
+        return counts
+    judged = Judged.of(new_rows, metric, model.predictor.trust_code, fold_of, folds.is_time)
+    if result.averaging.ranks_within_folds(folds.is_time) and judged.metric.ranking:
+        judged = replace(judged, within=fold_of)
+    judged = judged.take(rows)
+    sides = [model.predicted(read.take(rows)), np.asarray(task.to_target_scale(oof[rows]))]
+    if judged.metric.needs == "label" and model.way.decision is not None:
+        sides = [model.way.decision.apply(side) for side in sides]
+    seed = derive_seed(plan.sources.seed, "old and new")
+    old, new = (judged.defined(side) for side in sides)
+    if old is None or new is None:
+        return counts
+    before, after = (judged.bootstrap(side, seed) for side in sides)
+    signed = judged.metric.signed
+    se = float(np.nanstd(after - before, ddof=1))
+    gain = signed(old) - signed(new)
+    return replace(counts, old=old, new=new, gain=gain, se=se if np.isfinite(se) else None)
+
+
+def was_trained_on(rows: Samples, known: Samples, *, has_ids: bool) -> np.ndarray:
+    """Return which rows are among those of a training, bool (n_rows,): by their ids, or all features and the label.
+
+    Parameters
+    ----------
+    rows, known : Samples
+        With labels, read in one way.
+    has_ids : bool
+        Whether ids name rows; else they number those of a file.
+    """
+    own, others = _marks(rows), _marks(known)
+    found = np.isin(own, others)
+    if has_ids:
+        found |= np.isin(np.char.strip(rows.ids), np.char.strip(known.ids))
+    return np.asarray(found)
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _marks(samples: Samples) -> np.ndarray:
+    """Return a number for the features and the label of each row, uint64."""
+    labels = (samples.labels.astype(np.float64).reshape(samples.n_rows, -1) + 0.0).view(np.uint64)
+    inputs = {
+        # A copy of a file may hold numbers as float32.
+        name: replace(values, numeric=values.numeric.astype(np.float32))
+        if isinstance(values, Table)
+        else values
+        for name, values in samples.inputs.items()
+    }
+    marks = hash_rows(inputs)
+    for column in labels.T:
+        marks = (marks ^ column) * _MIX
+    return marks
+
+
+def extra_rows(predictor: Predictor, store: EntryStore) -> Iterator[Samples]:
+    """Yield the rows that trained models beside those of the training file."""
+    recipes = (fit_recipe(predictor.store, key) for key in predictor.plan.fits.values())
+    for key in {recipe.extra.samples for recipe in recipes if recipe.extra is not None}:
+        yield load_samples(store.read(key))
