@@ -7,7 +7,8 @@ Out: predictions: each row takes the way that the run's test rows took, averaged
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,19 @@ from typing import Any
 import numpy as np
 
 from stackfeat.data.samples import Samples
-from stackfeat.engine.fitted import load_fitted
+from stackfeat.engine.fitted import fit_recipe, load_fitted
 from stackfeat.engine.graph import graph_without
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.passage import Parts, Passage
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.wiring import Wiring
-from stackfeat.errors import DataError, StackfeatError, UsageError, as_written
+from stackfeat.errors import DataError, StackfeatError, StoreError, StructureError, UsageError, as_written
 from stackfeat.executors import pinned_threads
+from stackfeat.log import VERSION
 from stackfeat.members.imported import FittedImport, missing_text
 from stackfeat.meta.votes.averaging import Average
 from stackfeat.meta.widening import Widening, widened
+from stackfeat.registry.source import library_versions
 from stackfeat.store import EntryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
 from stackfeat.store.manifest import read_sealed, read_written, refuse_other_format, seal
@@ -36,6 +39,8 @@ from stackfeat.tasks.task import Task
 
 FORMAT = 2
 WIRING, HASHES, MODELS = "predictor.json", "hashes.json", "models"
+INPUT = "input.schema.json"
+"""For programs that send rows; it is not read here."""
 REMEDY = "run the config again with this version"
 
 
@@ -82,7 +87,7 @@ class Predictor:
         depend on the rows it comes with, unless ``average: rank`` asks for its rank among them.
         """
         self.refuse_unsaved()
-        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+        with self._of_its_versions():
             return self._predict(samples, None)
 
     def averaged(self, samples: Samples, average: Average) -> np.ndarray:
@@ -131,12 +136,43 @@ class Predictor:
         """
         self.refuse_unsaved()
         named = {node.full_name: node.prediction for node in self.plan.graph.nodes if node.prediction}
-        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+        with self._of_its_versions():
             return self._ask(samples, self.passage, named)
+
+    @contextmanager
+    def _of_its_versions(self) -> Iterator[None]:
+        """Say of models that cannot be read or asked which versions of libraries they were made with.
+
+        Raises
+        ------
+        StructureError
+            If something stored is not as a run wrote it, or a library does not know it.
+        """
+        try:
+            with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+                yield
+        except (StructureError, StoreError) as error:
+            lacking = self._other_versions()
+            if not lacking:
+                raise
+            here = ", ".join(f"{name} {library_versions(name)[name]}" for name in lacking)
+            pins = " ".join(f"'{name}=={version}'" for name, version in lacking.items())
+            cause = str(error).removesuffix(f"; {REMEDY}")
+            raise StructureError(
+                f"{cause}; these models were made with other versions than those here ({here}): pip install {pins}, "
+                f"or {REMEDY}"
+            ) from error
+
+    def _other_versions(self) -> dict[str, str]:
+        """Return the libraries that the models were made with in another version than is installed."""
+        found: dict[str, str] = {}
+        for key in dict.fromkeys(self.plan.fits.values()):
+            found |= fit_recipe(self.store, key).libraries
+        return {name: then for name, then in found.items() if then != library_versions(name)[name]}
 
     def load(self) -> None:
         """Read every fit and map now, so that no prediction has to."""
-        with as_written(f"the models of {self.folder or 'this predictor'}", REMEDY):
+        with self._of_its_versions():
             for step in self.passage.steps:
                 self.parts.of(step, self.passage.wanted)
 
@@ -211,10 +247,11 @@ class Predictor:
 
 
 def write_hashes(folder: Path, keys: Sequence[str]) -> None:
-    """Write the hash of the wiring, and that of every entry's manifest, which lists the hashes of its files."""
+    """Write the hashes of the wiring, the schema of rows, and every manifest, which lists those of its files."""
     models = Store(folder / MODELS, "readonly")
     entries = {key: hash_file(models.read(key).path / MANIFEST) for key in keys}
-    value = {"format": FORMAT, "wiring": hash_file(folder / WIRING), "entries": entries}
+    value = {"format": FORMAT, "version": VERSION, "wiring": hash_file(folder / WIRING), "entries": entries}
+    value |= {"input": hash_file(folder / INPUT)} if (folder / INPUT).exists() else {}
     write_file(folder / HASHES, seal(value))
 
 
@@ -265,6 +302,9 @@ def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:
         own = structured(_Hashes, hashes, str(folder / HASHES))
         if hashlib.sha256(text).hexdigest() != own.wiring:
             raise DataError(f"{path} must be as it was written; got contents of another hash; {REMEDY}")
+        rows = folder / INPUT
+        if own.input and (not rows.is_file() or hash_file(rows) != own.input):
+            raise DataError(f"{rows} must be as it was written; got contents of another hash; {REMEDY}")
         described = checked(dict[str, Any], parse_json(text, str(path), finite=True), str(path))
     return described, PinnedStore(folder / MODELS, own.entries, REMEDY)
 
@@ -274,3 +314,5 @@ class _Hashes:
     format: int
     wiring: str
     entries: Mapping[str, str]
+    version: str = ""
+    input: str = ""

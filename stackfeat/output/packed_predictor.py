@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stackfeat.engine.predictor import HASHES, MODELS, WIRING, read_predictor
+from stackfeat.engine.predictor import HASHES, INPUT, MODELS, WIRING, read_predictor
 from stackfeat.errors import DataError, UsageError
 from stackfeat.output.files import explained
 from stackfeat.output.run_file import is_of_run, whole_run
@@ -23,7 +23,9 @@ from stackfeat.output.saved_predictor import FOLDER
 MOST_BYTES = 1 << 36
 MOST_FILES = 1_000_000
 _ENTRY = r"entries/[0-9a-z_-]+/[0-9a-z_-]+(/[^/\\\x00]+)+"
-_NAME = re.compile(rf"{FOLDER}/({re.escape(WIRING)}|{re.escape(HASHES)}|{MODELS}/{_ENTRY})")
+_NAME = re.compile(
+    rf"{FOLDER}/({re.escape(WIRING)}|{re.escape(INPUT)}|{re.escape(HASHES)}|{MODELS}/{_ENTRY})"
+)
 _MADE = (1980, 1, 1, 0, 0, 0)
 """The time of all files, so that the same predictor is the same bytes."""
 

@@ -23,6 +23,7 @@ from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import ColumnDrift, TrainingSummary
 from stackfeat.data.schema.given_rows import GivenRows
 from stackfeat.data.schema.inputs import paths_named
+from stackfeat.data.schema.json_schema import input_schema
 from stackfeat.data.schema.load import compare_given
 from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
@@ -159,6 +160,11 @@ class SavedPredictor:
         """The columns and arrays that it reads."""
         arrays = [given.array or given.column for given in self.way.data.array_inputs.values()]
         return np.array([*(column.name for column in self.way.schema.columns), *arrays], dtype=object)
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema (draft 2020-12) of a row; the file ``predictor/input.schema.json`` holds the same."""
+        return input_schema(self.way.schema, self.way.data)
 
     @property
     def members(self) -> tuple[str, ...]:

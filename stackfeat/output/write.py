@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.columns import Schema
+from stackfeat.data.schema.json_schema import input_schema
 from stackfeat.engine.external.pool_verdicts import COLUMNS
-from stackfeat.engine.predictor import FORMAT, MODELS, WIRING, write_hashes
+from stackfeat.engine.predictor import FORMAT, INPUT, MODELS, WIRING, write_hashes
 from stackfeat.engine.wiring import Wiring
+from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.completed_run import CompletedRun, prediction_file
 from stackfeat.output.files import finite, json_bytes, write_bytes, write_csv, write_json
@@ -56,8 +60,9 @@ def write_predictor(draft: Draft, finished: CompletedRun, extra: dict[str, Any])
         for member, repeat, fold, _ in wiring.fits
         if (why := finished.fits[member, repeat, fold].unsaved)
     }
-    description = {"format": FORMAT} | wiring.to_json() | extra | {"unsaved": unsaved}
-    made_of = {"description": json.loads(json.dumps(description)), "keys": list(wiring.keys)}
+    description = {"format": FORMAT, "version": VERSION} | wiring.to_json() | extra | {"unsaved": unsaved}
+    rows = input_schema(Schema.from_json(extra["schema"]), DataOptions(**extra["data"]))
+    made_of = {"description": json.loads(json.dumps(description)), "keys": list(wiring.keys), "rows": rows}
     if draft.keeps(FOLDER, made_of):
         return
     folder = draft.path(FOLDER, made_of)
@@ -70,6 +75,7 @@ def write_predictor(draft: Draft, finished: CompletedRun, extra: dict[str, Any])
                     if not name.startswith(_NOT_NEEDED):
                         writer.bytes(name, entry.bytes(name))
     write_json(folder / WIRING, description)
+    write_json(folder / INPUT, rows)
     write_hashes(folder, wiring.keys)
 
 

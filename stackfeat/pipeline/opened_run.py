@@ -132,7 +132,7 @@ class OpenedRun:
                 )
             rows = np.flatnonzero(known & (first >= self._first_fold()))
             on_scale = self.task.to_target_scale(prediction[rows])
-            said, _, _ = decide(judged.take(rows), on_scale, rows, folds, self.config.decision)
+            said, _, _ = decide(judged.take(rows), on_scale, rows, folds, self.config.decision_rule)
             values = np.full((self.folds.n_rows, *said.shape[1:]), np.nan) if values is None else values
             mine = np.isin(first[rows], [fold for fold, name in members.items() if name == member])
             values[rows[mine]] = said[mine]

@@ -21,10 +21,10 @@ from stackfeat.config.run_config import RunConfig
 from stackfeat.config.scaffold import folders_outside
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.schema.changes import schema_changes
-from stackfeat.engine.crossfit import Progress
 from stackfeat.errors import DataError, RunFailed, UsageError, as_written
 from stackfeat.output.completed_run import RunResult
 from stackfeat.output.files import json_bytes
+from stackfeat.output.live_table import Shown
 from stackfeat.output.provenance import REMEDY
 from stackfeat.output.run_file import REFRESH, find_run_file
 from stackfeat.output.run_folder import RunFolder
@@ -74,7 +74,7 @@ def refresh(
     store: str | Path | None = None,
     data_roots: Sequence[Path] = (),
     trust_code: bool | None = None,
-    progress: Progress | None = None,
+    progress: bool | Shown = False,
 ) -> Refreshed:
     """Fit the stack of a finished run to new rows, with every decision as it was.
 
@@ -92,8 +92,8 @@ def refresh(
         Further folders that the config's paths may lead to.
     trust_code : bool, optional
         As for `predict`.
-    progress : Progress, optional
-        Told of every finished job.
+    progress : bool or callable
+        As for `run`.
 
     Raises
     ------

@@ -240,7 +240,7 @@ class QuickScores:
         node = plan.graph.node(name)
         if node.prediction is None or plan.sources.n_known_rows * plan.sources.n_repeats > MOST_CELLS:
             return None
-        recipe = score_recipe(plan, node, config.metric, config.decision, self._planner.averaging())
+        recipe = score_recipe(plan, node, config.metric, config.decision_rule, self._planner.averaging())
         try:
             if self._rows is None:
                 self._rows = load_samples(store.read(recipe.samples)), load_folds(store.read(recipe.folds))

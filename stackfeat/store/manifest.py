@@ -126,7 +126,7 @@ def unseal(data: bytes, path: Path, format_number: int, remedy: str) -> dict[str
     except StructureError as error:
         raise DataError(f"{error}; {remedy}") from error
     if type(value.get("format")) is not int or value["format"] != format_number:
-        raise _other_format(path, format_number, value.get("format"), remedy)
+        raise _other_format(path, format_number, value, remedy)
     return value
 
 
@@ -148,10 +148,19 @@ def refuse_other_format(data: bytes, path: Path, format_number: int, remedy: str
         return
     found = value.get("format") if isinstance(value, dict) else None
     if type(found) is int and found != format_number:
-        raise _other_format(path, format_number, found, remedy)
+        raise _other_format(path, format_number, value, remedy)
 
 
-def _other_format(path: Path, wanted: int, found: object, remedy: str) -> DataError:
-    return DataError(
-        f"{path} must have format {wanted}; got {str(found)[:20]}, of another version of stackfeat; {remedy}"
-    )
+_RELEASE = re.compile(r"\d+(\.\d+){1,3}([a-z]+\d+)?")
+
+
+def _other_format(path: Path, wanted: int, value: Mapping[str, Any], remedy: str) -> DataError:
+    """Return what to say of a file of another format; one that came later says which version reads it."""
+    found, version = value.get("format"), value.get("version")
+    is_later = type(found) is int and found > wanted
+    if is_later and isinstance(version, str) and _RELEASE.fullmatch(version):
+        of = f"of stackfeat {version}"
+        remedy = f"install it: pip install 'stackfeat=={version}'"
+    else:
+        of = "of another version of stackfeat"
+    return DataError(f"{path} must have format {wanted}; got {str(found)[:20]}, {of}; {remedy}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.naive_bayes import GaussianNB
 
+import stackfeat as sf
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.predictor import (
     HASHES,
@@ -22,7 +26,9 @@ from stackfeat.engine.predictor import (
 from stackfeat.engine.wiring import Wiring
 from stackfeat.errors import DataError, StackfeatError, UsageError
 from stackfeat.store import Store
+from stackfeat.store.manifest import seal
 from tests.engine.by_hand import BAYES, BINARY, PRIOR, Engine, engine, folds_of_rows
+from tests.projects import Project
 
 LEVELS = {
     "base": {"bayes": BAYES, "prior": PRIOR},
@@ -173,3 +179,34 @@ def test_what_reads_a_member_that_was_not_saved_is_left_out_with_it() -> None:
         chained.plan, chained.store, "final/soft/proba", ALL, BINARY, unsaved={"base/gone": "why"}
     )
     assert other.predict(chained.test).shape == (len(chained.test.ids), 2)
+
+
+def test_models_that_fail_here_name_the_versions_that_they_were_made_with(
+    plain: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: object) -> np.ndarray:
+        raise AttributeError("'LogisticRegression' object has no attribute 'multi_class'")
+
+    frame = pd.read_csv(plain.folder / "test.csv", dtype={"row_id": str})
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression.predict_proba", failing)
+    with pytest.raises(StackfeatError, match=r"no attribute 'multi_class'.*; run the config again") as same:
+        sf.load(plain.run_folder).predict(frame)
+    assert "pip install" not in str(same.value)
+    monkeypatch.setattr("stackfeat.engine.predictor.library_versions", lambda name: {name: "9.9"})
+    pins = rf"9\.9\): pip install .*'scikit-learn=={re.escape(version('scikit-learn'))}'.* or run the config"
+    with pytest.raises(StackfeatError, match=pins) as other:
+        sf.load(plain.run_folder).predict(frame)
+    assert "\n" not in str(other.value)
+
+
+def test_a_predictor_of_a_later_format_says_which_version_reads_it(folder: Path) -> None:
+    values = {**json.loads((folder / HASHES).read_text()), "format": 99, "version": "7.8.9"}
+    (folder / HASHES).write_bytes(seal(values))
+    with pytest.raises(DataError, match=r"got 99, of stackfeat 7\.8\.9; .*pip install 'stackfeat==7\.8\.9'"):
+        load_predictor(folder)
+    (folder / HASHES).write_bytes(seal({**values, "version": "1; rm -rf"}))
+    with pytest.raises(DataError, match="of another version of stackfeat; run the config again"):
+        load_predictor(folder)
+    (folder / HASHES).write_bytes(seal({**values, "format": 1}))
+    with pytest.raises(DataError, match="of another version of stackfeat; run the config again"):
+        load_predictor(folder)
