@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
 from stackfeat.errors import continued, visible
@@ -108,6 +109,11 @@ def console(**options: Any) -> Console:
     made = Console(**options)
     made.push_render_hook(_Escaping())  # type: ignore[arg-type]
     return made
+
+
+def redraws(console: Console) -> bool:
+    """Return whether a table or bar can change in place: on a terminal, and in notebooks that have widgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 PACKAGE = "stackfeat"

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a live table on a terminal or in a notebook, plain lines elsewhere.
+"""What a person sees while a run works: a live table on a terminal or in a notebook with widgets, else lines.
 
 In:  the events of a run.
 Out: on a terminal, what is done, what runs and the time left, in as many lines as there is room for; in a log
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from stackfeat.errors import continued, one_line
 from stackfeat.log import console as visible_console
+from stackfeat.log import redraws
 from stackfeat.output.events import Event, JobDone, JobEnded, JobFailed, MemberDone, Planned
 from stackfeat.output.run_state import MemberState, RunState
 
@@ -61,7 +62,7 @@ class LiveTable:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if (self.console.is_terminal or self.console.is_jupyter) and not self.quiet:
+        if redraws(self.console) and not self.quiet:
             from rich.live import Live
 
             self._live = Live(
@@ -237,8 +238,11 @@ def _head(state: RunState, now: float) -> list[str]:
     n_jobs = sum(member.plan.jobs for member in members)
     n_done = sum(member.n_stored + member.n_done for member in members)
     name = "" if state.run is None else f"{one_line(state.run.name)}  "
-    first = f"{name}{state.percent(now):.0f} %  {clock(state.elapsed(now))}"
-    if members and all(member.state not in ("running", "waiting") for member in members):
+    limit = "" if state.run is None or state.run.limit is None else f" of {clock(state.run.limit)}"
+    first = f"{name}{state.percent(now):.0f} %  {clock(state.elapsed(now))}{limit}"
+    if state.end is not None:
+        first += ", done"
+    elif members and all(member.state not in ("running", "waiting") for member in members):
         first += ", scoring and writing"
     elif (left := state.left(now)) is not None:
         first += f", about {clock(left)} left"

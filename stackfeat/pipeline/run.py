@@ -59,8 +59,8 @@ def run(
     data_roots : sequence of Path
         Folders outside the config's that its paths may lead to.
     progress : bool or callable
-        Whether what runs is shown: as a table on a terminal and in a notebook, as lines elsewhere. A callable
-        is given every `output.events.Event`, which are also the lines of ``events.jsonl``.
+        Whether what runs is shown: as a table on a terminal and in notebooks that have widgets, else as lines.
+        A callable is given every `output.events.Event`, which are also the lines of ``events.jsonl``.
     started : float, optional
         `time.monotonic()` from which ``limits.time`` counts, where loading and imports count too.
 

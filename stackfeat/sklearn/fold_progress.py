@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from stackfeat.errors import one_line
 from stackfeat.executors.watching import Epoch
 from stackfeat.log import console as visible_console
+from stackfeat.log import redraws
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ class FoldProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.console = console or visible_console(stderr=True)
-        self._is_drawn = self.console.is_terminal or self.console.is_jupyter
+        self._is_drawn = redraws(self.console)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         self._bar = Progress(*columns, console=self.console, transient=True, disable=not self._is_drawn)
         self._fits = self._bar.add_task("", total=None)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from rich.console import Console
 
+from stackfeat.log import redraws
 from stackfeat.output.events import (
     Event,
     JobDone,
@@ -170,6 +173,19 @@ def test_a_terminal_shows_a_table_and_nothing_of_it_stays() -> None:
         assert "boom" not in console.file.getvalue()  # type: ignore[attr-defined]
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "best so far" in said and said.count("\x1b[2K") > 5, "the lines are erased"
+
+
+def test_a_limit_of_time_stands_beside_the_time() -> None:
+    limited = replace(STARTED, limit=600.0)
+    assert drawn([limited, planned("base/a")], 80)[0] == "pets  0 %  7.0 s of 10 m 00 s  (0 of 5 jobs)"
+
+
+def test_a_notebook_without_widgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.is_jupyter = True
+    for name, can_redraw in (("json", True), ("no_such_package", False)):
+        monkeypatch.setattr("stackfeat.log.find_spec", lambda asked, name=name: find_spec(name))
+        assert redraws(console) is can_redraw
 
 
 def test_a_callable_is_given_the_events_themselves() -> None:
