@@ -49,7 +49,7 @@ def watch(
 
 
 def _how(state: RunState) -> str:
-    """Return whether a run is running, done, failed, or killed before it could say how it ended."""
+    """Return whether a run is running, done, failed, or killed or interrupted before it could say how it ended."""
     if state.end is not None:
         return "failed" if state.end.error is not None else "done"
     if state.run is None:
@@ -72,7 +72,11 @@ def _words(state: RunState, how: str) -> str:
     """Return the last words about a run."""
     end = state.end
     if end is None:
-        return f"{how}: finished jobs are stored: run the same command to go on" if how == "killed" else how
+        return (
+            "killed or interrupted; finished jobs are stored: run the same command to go on"
+            if how == "killed"
+            else how
+        )
     if end.error is not None:
         return f"failed with exit code {end.exit_code}: {continued(end.error)}"
     files = "".join(f"\n{name + ':':<13}{one_line(file)}" for name, file in end.files.items())

@@ -7,6 +7,7 @@ Out: events, given to a display and to ``events.jsonl``. Nothing that is told is
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
 FREE_SECONDS, SHARE = 0.5, 0.01
 """CPU that quick scores may take: this, and a part of the time that the run has worked."""
-MOST_CELLS = 20_000_000
-"""Rows times outputs times repeats of a member that is still scored."""
+MOST_ROWS = 2_000_000
+"""Rows times repeats of a member that is still scored."""
 INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class RunTeller:
         self._n_done: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._level, self._level_began = "", started
-        self._scores: QuickScores | None = None
+        self._scores = QuickScores(planner)
 
     def tell(self, event: Event) -> None:
         """Give an event to all who want to know."""
@@ -142,8 +143,7 @@ class RunTeller:
             for node in plan.graph.nodes
         }
         self.tell(Planned(tuple(self._members.values())))
-        scored = set() if self._scores is None else self._scores.scored
-        self._scores = QuickScores(self._planner, plan, scored)
+        self._scores.plan = plan
         if todo:
             # A run that has nothing to compute is over before anybody looks.
             self._score([name for name in self._members if not self._folds_left[name]])
@@ -182,9 +182,8 @@ class RunTeller:
     def finished(self, result: RunResult) -> None:
         """Say what the run gave."""
         files = {name: path.relative_to(result.folder).as_posix() for name, path in result.files.items()}
-        self.tell(
-            RunDone(result.exit_code, self._elapsed(), result.submitted, result.score, result.se, files)
-        )
+        score, se = (value if math.isfinite(value) else None for value in (result.score, result.se))
+        self.tell(RunDone(result.exit_code, self._elapsed(), result.submitted, score, se, files))
 
     def levels_done(self) -> None:
         """Say that no job is left."""
@@ -199,9 +198,8 @@ class RunTeller:
             self.tell(LevelDone(self._level, round(time.monotonic() - self._level_began, 3)))
 
     def _score(self, names: Sequence[str]) -> None:
-        if self._scores is not None:
-            for event in self._scores.of(names, time.monotonic() - self._started):
-                self.tell(event)
+        for event in self._scores.of(names, time.monotonic() - self._started):
+            self.tell(event)
 
 
 class QuickScores:
@@ -210,35 +208,39 @@ class QuickScores:
     Parameters
     ----------
     planner : Planner
-    plan : Plan
-    scored : set of str
-        Members that have a score already.
+
+    Attributes
+    ----------
+    plan : Plan or None
+        Where rows of members stand, as things are.
     """
 
-    def __init__(self, planner: Planner, plan: Plan, scored: set[str]) -> None:
-        self.scored = scored
+    def __init__(self, planner: Planner) -> None:
+        self.plan: Plan | None = None
         self._planner = planner
-        self._plan = plan
+        self._scored: set[str] = set()
         self._waiting: deque[str] = deque()
         self._spent = 0.0
         self._rows: tuple[Samples, Folds] | None = None
 
     def of(self, names: Sequence[str], elapsed: float) -> Iterator[MemberScored]:
         """Yield the scores of these members, and of others that waited, as far as there is time for them."""
-        self._waiting.extend(name for name in names if name not in self.scored)
+        self._waiting.extend(name for name in names if name not in self._scored)
         while self._waiting and self._spent <= FREE_SECONDS + SHARE * elapsed:
             began = time.thread_time()
             name = self._waiting.popleft()
-            self.scored.add(name)
+            self._scored.add(name)
             score = self._score(name)
             self._spent += time.thread_time() - began
             if score is not None:
                 yield MemberScored(name, score, self._is_exact())
 
     def _score(self, name: str) -> float | None:
-        config, plan, store = self._planner.config, self._plan, self._planner.store
+        config, plan, store = self._planner.config, self.plan, self._planner.store
+        if plan is None or name not in plan.graph.options:
+            return None
         node = plan.graph.node(name)
-        if node.prediction is None or plan.sources.n_known_rows * plan.sources.n_repeats > MOST_CELLS:
+        if node.prediction is None or plan.sources.n_known_rows * plan.sources.n_repeats > MOST_ROWS:
             return None
         recipe = score_recipe(plan, node, config.metric, config.decision_rule, self._planner.averaging())
         try:

@@ -75,7 +75,9 @@ def test_a_running_run_is_followed_until_it_ends(tmp_path: Path, plain: Project)
 def test_a_killed_run_is_not_waited_for(tmp_path: Path, plain: Project) -> None:
     write(tmp_path, started(dead_process()), PLAN)
     said = plain.cli("watch", tmp_path)
-    assert said.code == 1 and said.out.startswith("killed: finished jobs are stored: run the same command")
+    assert said.code == 1 and said.out.startswith(
+        "killed or interrupted; finished jobs are stored: run the same command"
+    )
     assert json.loads(plain.cli("watch", tmp_path, "--json").out)["state"] == "killed"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +16,7 @@ from stackfeat.errors import RunFailed
 from stackfeat.executors import watching
 from stackfeat.output.events import (
     Event,
+    EventsFile,
     EventsReader,
     JobDone,
     JobEpoch,
@@ -29,6 +32,7 @@ from stackfeat.output.events import (
 )
 from stackfeat.pipeline import telling
 from stackfeat.pipeline.run import run
+from stackfeat.pipeline.telling import RunTeller
 from tests.projects import FAILING, Build, plain_config, small_net
 
 Project = Any
@@ -124,6 +128,17 @@ def test_a_run_that_fails_says_why_it_ended(build: Build) -> None:
     *_, end = EventsReader(project.run_folder / "events.jsonl").read()
     assert isinstance(end, RunDone)
     assert end.exit_code == 1 and end.error is not None and "all failed" in end.error
+
+
+def test_a_score_without_an_error_is_told_without_one(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    result = SimpleNamespace(
+        folder=tmp_path, files={}, exit_code=0, submitted="base/a", score=0.5, se=float("nan")
+    )
+    with EventsFile(path) as file:
+        RunTeller("r" * 32, None, (file,), time.monotonic()).finished(result)  # type: ignore[arg-type]
+    (end,) = EventsReader(path).read()
+    assert isinstance(end, RunDone) and (end.score, end.se) == (0.5, None)
 
 
 def test_epochs_of_nets_are_told(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
