@@ -18,6 +18,7 @@ from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary
 from stackfeat.engine.judged import Judged
 from stackfeat.output.completed_run import CompletedRun
+from stackfeat.output.explanation import Explanation
 from stackfeat.output.scores import Score
 from stackfeat.seeds import derive_seed
 from stackfeat.tasks.task import Task, spread_rows
@@ -37,14 +38,14 @@ class Evidence:
         How the data files were read.
     summary : TrainingSummary
         Of the columns of the training file.
-    explained : dict or None
-        What ``explain.json`` holds, where somebody has asked for it.
+    explained : Explanation or None
+        What ``explain.json`` holds, where somebody has asked for it: `read_explanation`.
     """
 
     finished: CompletedRun
     schema: Schema
     summary: TrainingSummary
-    explained: dict[str, Any] | None = None
+    explained: Explanation | None = None
 
     @classmethod
     def of(cls, finished: CompletedRun, description: Mapping[str, Any]) -> Evidence:

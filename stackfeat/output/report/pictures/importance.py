@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stackfeat.output.explanation import Ranked
 from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.pictures.picture import Numbers, Picture, ink, label, only_axes, short, table
 
@@ -25,7 +27,7 @@ class Importance(Picture):
         return "" if _columns(evidence) else "nobody has asked for it: stackfeat explain RUN measures it"
 
     def numbers(self, evidence: Evidence) -> Numbers:
-        rows = [(one["column"], one["importance"], one["se"]) for one in _columns(evidence)]
+        rows = [(one.name, one.importance, one.se) for one in _columns(evidence)]
         return table(rows, ("column", "importance", "se"))
 
     def size_of(self, numbers: Numbers) -> tuple[float, float]:
@@ -62,5 +64,7 @@ class Importance(Picture):
         return f"Importance of columns, the first are {first}."
 
 
-def _columns(evidence: Evidence) -> list[dict[str, object]]:
-    return [] if evidence.explained is None else list(evidence.explained.get("columns", []))
+def _columns(evidence: Evidence) -> Sequence[Ranked]:
+    """Return the columns, the most important first; none where nothing is known of how sure they are."""
+    found = () if evidence.explained is None else evidence.explained.columns
+    return () if any(one.se is None for one in found) else found
