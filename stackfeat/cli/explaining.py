@@ -74,11 +74,13 @@ def _print(found: Explanation, top: int, seconds: float, output: Path | None) ->
         console = visible_console(width=FILE_WIDTH)
     say = partial(console.print, markup=False, soft_wrap=True, highlight=False)
     say(one_line(_headline(found)))
-    console.print(_table("column", found.columns[:top], found), markup=False)
+    measure = f"by how much {found.metric} gets worse" if found.has_labels else "how far predictions move"
+    say(one_line(f"importance: {measure} with values of other rows"))
+    console.print(_table("column", found.columns[:top]), markup=False)
     for line in _on_columns(found, top):
         say(one_line(line))
     if found.members:
-        console.print(_table("member", found.members, found), markup=False)
+        console.print(_table("member", found.members), markup=False)
     for line in _on_members(found):
         say(one_line(line))
     files = ", ".join(
@@ -93,11 +95,10 @@ def _headline(found: Explanation) -> str:
     return f"{found.member} on {found.n_rows} rows ({way}){score}"
 
 
-def _table(what: str, listed: Sequence[Ranked], found: Explanation) -> Table:
+def _table(what: str, listed: Sequence[Ranked]) -> Table:
     from rich.table import Table
 
-    measure = f"by how much {found.metric} gets worse" if found.has_labels else "how far predictions move"
-    table = Table(title=f"{measure} with values of other rows", title_justify="left")
+    table = Table()
     table.add_column(what, overflow="fold")
     for name in ("importance", "± se", "interval"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -42,7 +42,7 @@ from stackfeat.pipeline.students import Made, Student, StudentModel
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.trust import code_of_run, explaining_refusals
-from stackfeat.registry.user_code import serving_agreed
+from stackfeat.registry.user_code import NO_CODE, importing
 from stackfeat.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -200,7 +200,8 @@ def opened(
     index, config = read_run(folder)
     entries, train, folds = open_rows(folder / index.store if store is None else Path(store), index)
     code = code_of_run(folder, trust_code).beside((folder / index.folder).resolve())
-    with whole_run(folder) as marked, explaining_refusals(code), serving_agreed(code):
+    own = code if code.is_trusted else NO_CODE
+    with whole_run(folder) as marked, explaining_refusals(code), importing(own):
         whole, values = load_predictor(folder / "predictor", trust_code=code.is_trusted)
         whole.refuse_unsaved()
         teacher = Teacher.of(whole, index, folds.is_time, entries, folder)

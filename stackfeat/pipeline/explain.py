@@ -13,7 +13,6 @@ from pathlib import Path
 
 from stackfeat.data.schema.features import Feature, correlated, features_of
 from stackfeat.engine.permutation_importance import Metered, Rise
-from stackfeat.engine.predictor import load_predictor
 from stackfeat.errors import UsageError
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.output.explanation import HEADER, HELD_OUT, Explanation, Ranked
@@ -22,15 +21,13 @@ from stackfeat.output.gates import GateVerdict, verdicts_of
 from stackfeat.output.provenance import Index, read_provenance
 from stackfeat.output.run_file import EXPLANATION, LOGS
 from stackfeat.output.run_folder import RunFolder
-from stackfeat.output.saved_predictor import FOLDER, FileForm, SavedPredictor
+from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.explained_rows import Draw, ExplainedRows, held_out_rows, new_rows
 from stackfeat.pipeline.predict import load, refuse_output
 from stackfeat.pipeline.scored_members import ScoredMembers
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import name_values
-from stackfeat.registry.trust import code_of_run, explaining_refusals
-from stackfeat.registry.user_code import serving_agreed
 from stackfeat.store import EntryStore
 
 logger = logging.getLogger(__name__)
@@ -132,20 +129,16 @@ def _of_run(
 ) -> Explanation:
     index, config = read_run(folder)
     entries, train, folds = open_rows(folder / index.store if store is None else Path(store), index)
-    code = code_of_run(folder, trust_code).beside((folder / index.folder).resolve())
-    outputs = RunFolder(folder, entries.run)
-    with outputs.claimed(LOGS[0]), explaining_refusals(code), serving_agreed(code):
+    model, outputs = load_run(folder, trust_code=trust_code), RunFolder(folder, entries.run)
+    with outputs.claimed(LOGS[0]), model.importing():
         if read_provenance(folder) != index:
             raise UsageError(f"{folder} must be one run's while it is explained; got a new one; do it again")
-        whole, values = load_predictor(folder / FOLDER, trust_code=code.is_trusted)
-        whole.refuse_unsaved()
-        schema = FileForm.from_json(values, str(folder / FOLDER)).schema
-        teacher = replace(Teacher.of(whole, index, folds.is_time, entries, folder), choices={})
+        teacher = replace(Teacher.of(model.predictor, index, folds.is_time, entries, folder), choices={})
         scored = ScoredMembers.of(folder, teacher, config, train, folds)
         say("predicting held-out rows as they are")
         rules = scored.rules[teacher.submitted]
         ready = held_out_rows(teacher, train, folds, scored.judged, rules, draw)
-        features = features_of(train.inputs, schema)
+        features = features_of(train.inputs, model.way.schema)
         found = _explanation(ready, features, config.metric, HELD_OUT, draw, say)
         found = replace(
             found,

@@ -169,6 +169,10 @@ def test_user_code_is_found_in_workers_and_by_a_new_process(mine: Project, tmp_p
     done = subprocess.run([*map(str, command), "--trust-code"], cwd=tmp_path, env=away, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == (mine.run_folder / "submission.csv").read_bytes()
+    for name, codes, options in (("explain", {0}, []), ("distil", {0, 1}, ["--student", "lightgbm"])):
+        command = [sys.executable, "-m", "stackfeat", name, mine.run_folder, *options, "--trust-code"]
+        done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=away, capture_output=True)
+        assert done.returncode in codes and b"error" not in done.stderr, done.stderr
 
 
 def test_an_edit_of_user_code_refits_it_alone(mine: Project, fits: list[str]) -> None:
