@@ -6,7 +6,7 @@ Out: two markdown tables. The first: the share of pairs of seeds that are called
      better config is named, by how many standard errors it is better on 20,000 fresh rows (of the paired difference
      over as many rows as there are training rows).
 
-    OMP_NUM_THREADS=1 python benchmarks/comparing.py [--pairs 150]
+    OMP_NUM_THREADS=1 python benchmarks/comparing.py [--pairs 150] [--only MLP]
 """
 
 from __future__ import annotations
@@ -128,21 +128,23 @@ def named(n_pairs: int) -> list[tuple[float, bool, bool]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pairs", type=int, default=150)
-    n_pairs = parser.parse_args().pairs
+    parser.add_argument("--only", choices=[*SEEDED, "named"], help="one of the models, or the second table")
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| models | folds | rows alone | rows and training | Nadeau-Bengio alone |\n|---|---|---|---|---|")
     for name, model in SEEDED.items():
-        for same in (True, False):
-            shares = seeds_apart(model, n_pairs, same_folds=same)
+        for same in (True, False) if given.only in (None, name) else ():
+            shares = seeds_apart(model, given.pairs, same_folds=same)
             told = " | ".join(f"{100 * share:.0f} %" for share in shares)
             print(f"| {name} | {'the same' if same else 'different'} | {told} |", flush=True)
     print("\n| better by | pairs | rows and training | Nadeau-Bengio alone |\n|---|---|---|---|")
-    found = named(4 * n_pairs)
+    found = named(given.pairs) if given.only in (None, "named") else []
     for low, high in ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 99)):
         part = [one for one in found if low <= one[0] < high]
         if part:
-            shares = [f"{100 * np.mean([one[place] for one in part]):.0f} %" for place in (1, 2)]
-            print(f"| {low} to {high} standard errors | {len(part)} | {' | '.join(shares)} |", flush=True)
+            shares = [100 * float(np.mean([one[place] for one in part])) for place in (1, 2)]
+            told = " | ".join(f"{share:.0f} %" for share in shares)
+            print(f"| {low} to {high} standard errors | {len(part)} | {told} |", flush=True)
 
 
 if __name__ == "__main__":
