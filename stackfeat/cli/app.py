@@ -19,7 +19,7 @@ from stackfeat.log import VERSION
 FLOW = (
     *("run", "check", "init", "trust", "import", "predict", "refresh", "export", "distil"),
     *("explain", "report", "compare", "runs", "note", "watch", "audit"),
-    *("extract", "layers", "show", "clean", "doctor", "schema"),
+    *("extract", "layers", "show", "clean", "doctor", "schema", "demo"),
 )
 """Commands in the order in which a person meets them; help lists any other after these."""
 

@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
-from stackfeat.cli import comparing, explaining, judging, keeping, models, nets, running, watching  # noqa: F401
+from stackfeat.cli import (  # noqa: F401
+    comparing,
+    demo,
+    explaining,
+    judging,
+    keeping,
+    models,
+    nets,
+    running,
+    watching,
+)
 from stackfeat.cli.app import Answer, app, json_text
 from stackfeat.cli.failures import INTERRUPTED, INTERRUPTION, RESUME, Failure, failure_of
 from stackfeat.executors.signals import EndOnSignals

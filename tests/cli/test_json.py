@@ -24,6 +24,8 @@ from stackfeat.cli.app import json_text
 from stackfeat.cli.commands import app
 from stackfeat.cli.failures import OTHER_CODES, failure_of, remedy_of
 from stackfeat.errors import ConfigError, DataError, Problem, StackfeatError, StoreError, machine_error
+from stackfeat.pipeline import demo
+from tests.cli.test_demo import SMALL
 from tests.projects import FAILING, Project, Said
 
 NET = ("mlp", "--params", '{"n_features": 4, "n_outputs": 2, "hidden": [3]}')
@@ -55,6 +57,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "clean": ((), ("--older-than", "0", "--keep-run", "runs/run"), ("--older-than", "0")),
     "doctor": ((), ("--full",)),
     "schema": ((),),
+    "demo": (("-o", "demo"),),
 }
 """How every command is called in a project with a finished run; KEY stands for the key of an entry."""
 
@@ -70,6 +73,8 @@ class Twice:
 def prepared(project: Project) -> Project:
     """Add what the calls name: configs, a net's rows, another run, a run folder in which a file was changed."""
     assert project.run("--set", "seed=3", "--set", "outputs.dir=runs/other").code == 0
+    # Once before the copies are made: times of fits are in the store.
+    assert project.cli("demo", "-o", project.folder / "demo").code == 0
     shutil.copytree(project.run_folder, project.folder / "changed")
     oof = project.folder / "changed" / "oof" / "base.tree.csv"
     oof.write_text(oof.read_text().replace("0.", "0.0", 1))
@@ -83,15 +88,18 @@ def prepared(project: Project) -> Project:
     for name, values in (("failing", failing), ("own", own), ("net", net)):
         (project.folder / f"{name}.yaml").write_text(json.dumps({**values, "name": name}))
     (project.folder / "mine.py").write_text("from sklearn.linear_model import Ridge as Mine\n")
+    assert project.cli("run", project.folder / "failing.yaml").code == 4
     np.save(project.folder / "x.npy", np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
     return project
 
 
 @pytest.fixture(scope="module")
-def twice(plain_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Twice:
+def twice(plain_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
     folder = tmp_path_factory.mktemp("json")
-    first = prepared(plain_run.copy(folder / "text" / "p"))
-    return Twice(first, first.copy(folder / "json" / "p"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "quickstart", lambda: SMALL)
+        first = prepared(plain_run.copy(folder / "text" / "p"))
+        yield Twice(first, first.copy(folder / "json" / "p"))
 
 
 def call(project: Project, monkeypatch: pytest.MonkeyPatch, *words: str) -> Said:
@@ -161,6 +169,8 @@ def documented(command: str) -> set[str]:
     """Keys of a command's object as docs/cli.md lists them."""
     row = re.search(rf"^\| `{command}` \| (.*) \|$", PAGE[PAGE.index("| command | keys |") :], re.MULTILINE)
     assert row, f"docs/cli.md lists no keys of {command}"
+    if command == "demo":
+        return {"config", "next"} | documented("run") - {"guesses"}
     outside = re.sub(r"\([^()]*\)|: by .*", "", row[1])
     return set(re.findall(r"`([a-z_]+)`", outside))
 
