@@ -60,7 +60,8 @@ class Refreshed:
         return self.result.folder
 
     def to_json(self) -> dict[str, Any]:
-        return {"folder": str(self.folder), "submitted": self.result.submitted, **self.comparison.to_json()}
+        places = {"folder": str(self.folder), "predictor": str(self.folder / "predictor")}
+        return {**places, "submitted": self.result.submitted, **self.comparison.to_json()}
 
     def __str__(self) -> str:
         return f"{self.comparison}\npredictor: {self.folder / 'predictor'}"

@@ -26,7 +26,7 @@ from stackfeat.cli.failures import OTHER_CODES, failure_of, remedy_of
 from stackfeat.errors import ConfigError, DataError, Problem, StackfeatError, StoreError, machine_error
 from stackfeat.pipeline import demo
 from tests.cli.test_demo import SMALL
-from tests.projects import FAILING, Project, Said
+from tests.projects import FAILING, Project, Said, table, write_table
 
 NET = ("mlp", "--params", '{"n_features": 4, "n_outputs": 2, "hidden": [3]}')
 MATE = ("--oof", "runs/run/oof/base.linear.csv", "--test", "runs/run/test/base.linear.csv")
@@ -40,6 +40,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("runs/run", "test.csv", "-o", "out.csv"),
         ("runs/run", "test.csv", "-o", "o2.csv", "--isolate"),
     ),
+    "refresh": (("runs/run", "--train", "train.csv"), ("runs/run", "--train", "more.csv", "-o", "runs/more")),
     "export": (("runs/run",),),
     "distil": (("runs/run", "--student", "lightgbm"),),
     "audit": (("runs/run", "--no-null"), ("changed", "--no-null")),
@@ -87,6 +88,7 @@ def prepared(project: Project) -> Project:
     net["levels"]["base"]["mlp"] = {"net": "mlp", "params": {"hidden": [3]}}
     for name, values in (("failing", failing), ("own", own), ("net", net)):
         (project.folder / f"{name}.yaml").write_text(json.dumps({**values, "name": name}))
+    write_table(project.folder / "more.csv", table("multiclass", 60, 900, True, 5))
     (project.folder / "mine.py").write_text("from sklearn.linear_model import Ridge as Mine\n")
     assert project.cli("run", project.folder / "failing.yaml").code == 4
     np.save(project.folder / "x.npy", np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
