@@ -142,8 +142,9 @@ def _place(problem: Problem) -> str | None:
 
 _QUOTED = r"'[^'\n]*'(?!\w)|\"[^\"\n]*\"|\([^()\n]*\)"
 _REMEDY = re.compile(
-    # What was got, in which quoted and bracketed parts are skipped, up to the first semicolon or full stop.
-    rf"(?:^|[;,:.] )got (?:(?<!\w)(?:{_QUOTED})|(?!; |\. (?=[A-Z`])|\.?$).)*(?:; |\. )(?P<remedy>.+)$",
+    # What was got, in which quoted and bracketed parts are skipped, up to the first semicolon or full stop. The loop
+    # gives nothing back: names of files can have any number of quotes.
+    rf"(?:^|[;,:.] )got (?:(?<!\w)(?:{_QUOTED})|(?!; |\. (?=[A-Z`])|\.?$).)*+(?:; |\. )(?P<remedy>.+)$",
     re.DOTALL,
 )
 

@@ -173,6 +173,16 @@ def test_a_signal_ends_with_its_message_and_code(
     assert said[1] == b"\x1b[?25h\ninterrupted\n", "a bar may have hidden the cursor"
 
 
+def test_a_command_that_is_to_answer_does_so_before_it_ends(
+    ending: tuple[signals.EndOnSignals, list[bytes]],
+) -> None:
+    made, said = ending
+    made.answer = (7, '{"error": {}}')
+    with pytest.raises(Ended, match="130"):
+        made._hold(2, None)
+    assert said == [b"interrupted\n", b'{"error": {}}\n']
+
+
 def test_after_the_work_is_done_a_signal_neither_speaks_nor_changes_the_exit_code(
     ending: tuple[signals.EndOnSignals, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

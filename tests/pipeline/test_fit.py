@@ -71,7 +71,8 @@ def test_files_frames_and_the_command_give_one_run(folder: Path, capsys: pytest.
         "run", "train.csv", "--target", "label", "--test", "test.csv", "--metric", "roc_auc", "--limit", "10m"
     )
     assert ran.code == 0, ran.err
-    assert "guessed: two values" in ran.out and "jobs computed: 0" in ran.out
+    assert ran.out.count("guessed: two values") == 1 and "jobs computed: 0" in ran.out
+    assert ran.out.index("guessed") < ran.out.index("leaderboard"), "before the work begins"
     own = folder / "runs" / folder.name
     assert (own / "submission.csv").read_bytes() == by_files.submission.read_bytes()
     assert config_of(own)["limits"]["time"] == "10m"

@@ -20,6 +20,7 @@ from stackfeat.pipeline.check import describe_plan
 from stackfeat.pipeline.import_checks import check_imports
 from stackfeat.pipeline.run import run
 from tests.pages import Page
+from tests.projects import Project
 
 N, N_TEST, N_SOUND = 1200, 600, 16
 FAULTS = ("copied", "doubled", "flat", "moved", "saw", "sharp", "swapped")
@@ -225,6 +226,10 @@ def test_import_says_the_verdicts_and_stores_nothing(project: Path) -> None:
     assert states["moved"] == "warning" and states["doubled"] == "failed"
     assert found.verdict == "a run would use 18 of 25 files (2 refused, 5 to look at) and go on"
     assert not found.is_refused, "the run of this config goes on"
+    said = Project(project).cli("import", path)
+    assert said.code == 0 and found.verdict in said.out and "FAILED" in said.out
+    path.write_text(dump_config(config_from_dict(config("base/mates:swapped"), project).config))
+    assert Project(project).cli("import", path).code == 3, "and the run of this one does not"
     assert not (project / ".stackfeat").exists()
 
 
