@@ -45,18 +45,24 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "export": (("runs/run",),),
     "distil": (("runs/run", "--student", "lightgbm"),),
     "audit": (("runs/run", "--no-null"), ("changed", "--no-null")),
-    "watch": (("runs/run",),),
+    "watch": (("demo/runs/quickstart",),),
     "explain": (("runs/run", "--rows", "40", "--repeats", "2"), ("runs/run", "test.csv", "--repeats", "2")),
     "compare": (("runs/run", "runs/other"), ("runs/run", "runs/other", "-o", "pairs.csv")),
-    "runs": (("runs",), ("runs", "--sort", "score", "-o", "ledger.csv")),
+    "runs": (("spare",), ("spare", "--sort", "score", "-o", "ledger.csv")),
     "note": (("runs/run", "--lb", ".8123", "--text", "first"), ("runs/run",)),
     "extract": (
         (*NET, "--data", "x.npy", "-o", "taps"),
         (*NET, "--data", "x.npy", "-o", "t2", "--format", "csv"),
     ),
     "layers": ((*NET, "--input", "2x4"), ("net.yaml", "mlp")),
-    "show": ((), ("fit",), ("--size",), ("--why", "KEY"), ("zzz",)),
-    "clean": ((), ("--older-than", "0", "--keep-run", "runs/run"), ("--older-than", "0")),
+    "show": tuple(
+        (*words, "--store", "demo/.stackfeat")
+        for words in ((), ("fit",), ("--size",), ("--why", "KEY"), ("zzz",))
+    ),
+    "clean": tuple(
+        (*words, "--store", "spare/.stackfeat")
+        for words in ((), ("--older-than", "0", "--keep-run", "spare/runs/quickstart"), ("--older-than", "0"))
+    ),
     "doctor": ((), ("--full",)),
     "schema": ((),),
     "demo": (("-o", "demo"),),
@@ -75,8 +81,9 @@ class Twice:
 def prepared(project: Project) -> Project:
     """Add what the calls name: configs, a net's rows, another run, a run folder in which a file was changed."""
     assert project.run("--set", "seed=3", "--set", "outputs.dir=runs/other").code == 0
-    # Once before the copies are made: times of fits are in the store.
+    # Once before the copies are made: times of fits are in the store, and no other call adds to these two.
     assert project.cli("demo", "-o", project.folder / "demo").code == 0
+    shutil.copytree(project.folder / "demo", project.folder / "spare")
     shutil.copytree(project.run_folder, project.folder / "changed")
     oof = project.folder / "changed" / "oof" / "base.tree.csv"
     oof.write_text(oof.read_text().replace("0.", "0.0", 1))
@@ -108,7 +115,7 @@ def twice(plain_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def call(project: Project, monkeypatch: pytest.MonkeyPatch, *words: str) -> Said:
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("STACKFEAT_STATE", str(project.folder / "state"))
-    keys = sorted(path.parent.name for path in Path(".stackfeat/entries").glob("*/*/DONE"))
+    keys = sorted(path.parent.name for path in Path("demo/.stackfeat/entries").glob("*/*/DONE"))
     said = project.cli(*(keys[0][:20] if word == "KEY" else word for word in words))
     place = str(project.folder)
     return Said(said.code, said.out.replace(place, "HERE"), said.err.replace(place, "HERE"))
@@ -127,6 +134,8 @@ def scalars(value: Any) -> Iterator[Any]:
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 SCALES = (1, -1, 1e6, 2**20, 2**30, 0.01)
+OF_THIS_CALL = re.compile(r"took \S+ s of CPU|^\d{4}-\d\d-\d\d \d\d:\d\d", re.MULTILINE)
+"""How long a call took, and when a note was made: other numbers each time."""
 NUMBER = re.compile(r"(?<![\w.:+-])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 NAME = re.compile(r"[\w./%:-]*\w[./_]\w[\w./%:-]*")
 
@@ -192,8 +201,7 @@ def test_json_is_one_object_with_all_that_the_text_says(
         assert as_json.code == text.code, as_json.err
         values = json.loads(as_json.out)
         assert isinstance(values, dict) and len(as_json.out.splitlines()) == 1
-        # How long it took is another number each time.
-        assert unsaid(re.sub(r"took \S+ s of CPU", "", text.out), values) == [], words
+        assert unsaid(OF_THIS_CALL.sub("", text.out), values) == [], words
         assert ("error" in values) == bool(text.err.startswith("error") or "\nerror: " in text.err)
         keys |= values.keys() - {"error"}
     assert command == "schema" or keys == documented(command)
