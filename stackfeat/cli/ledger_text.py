@@ -92,7 +92,7 @@ def ledger_text(found: Ledger, written: Sequence[Path]) -> str:
     parts = []
     for group in found.groups:
         listed = [row for row in found.rows if row.path in group.paths]
-        head = f"{group.metric}, target {group.target} of {group.data}: {len(listed)} runs"
+        head = f"{group.metric}, target {group.target} of {group.data}: {len(listed)} {'run' if len(listed) == 1 else 'runs'}"
         parts.append(_runs(one_line(head), listed))
         parts += [continued(text) for text in group.sentences]
     problems = [row for row in found.rows if row.summary.problem]
