@@ -92,7 +92,8 @@ def ledger_text(found: Ledger, written: Sequence[Path]) -> str:
     parts = []
     for group in found.groups:
         listed = [row for row in found.rows if row.path in group.paths]
-        head = f"{group.metric}, target {group.target} of {group.data}: {len(listed)} {'run' if len(listed) == 1 else 'runs'}"
+        count = "1 run" if len(listed) == 1 else f"{len(listed)} runs"
+        head = f"{group.metric}, target {group.target} of {group.data}: {count}"
         parts.append(_runs(one_line(head), listed))
         parts += [continued(text) for text in group.sentences]
     problems = [row for row in found.rows if row.summary.problem]
