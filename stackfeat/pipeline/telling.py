@@ -46,7 +46,7 @@ from stackfeat.output.events import (
 if TYPE_CHECKING:
     from stackfeat.output.completed_run import RunResult
 
-FREE_SECONDS, SHARE = 0.5, 0.01
+FREE_SECONDS, SHARE = 0.02, 0.005
 """CPU that quick scores may take: this, and a part of the time that the run has worked."""
 MOST_ROWS = 2_000_000
 """Rows times repeats of a member that is still scored."""
