@@ -46,16 +46,16 @@ def n_begun(project: Project) -> int:
 
 def others_are_done(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
     """Return a function that says whether the hanging fold is all that is left of the base level."""
-    from stackfeat.cli.progress import TerminalProgress
+    from stackfeat.pipeline.telling import RunTeller
 
     done: set[str] = set()
-    show = TerminalProgress.done
+    show = RunTeller.done
 
-    def note(self: TerminalProgress, job: Any, seconds: float, error: BaseException | None) -> None:
+    def note(self: RunTeller, job: Any, seconds: float, error: BaseException | None) -> None:
         done.add(job.label)
         show(self, job, seconds, error)
 
-    monkeypatch.setattr(TerminalProgress, "done", note)
+    monkeypatch.setattr(RunTeller, "done", note)
     return lambda: n_begun(project) > 0 and len(done) >= 6
 
 
