@@ -21,7 +21,7 @@ import pandas as pd
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from stackfeat.config import config_from_dict
-from stackfeat.output.completed_run import RunResult
+from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.run import run
 
 N_STATES = 30

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from stackfeat.layers.taps.hooks import tapped as tapped
     from stackfeat.layers.taps.marks import mark as mark
     from stackfeat.layers.taps.tap import Tap as Tap
-    from stackfeat.output.completed_run import RunResult as RunResult
     from stackfeat.output.feature_files import save_features as save_features
+    from stackfeat.output.run_result import RunResult as RunResult
     from stackfeat.pipeline.blend import blend as blend
     from stackfeat.pipeline.compare import compare as compare
     from stackfeat.pipeline.distil import distil as distil
@@ -73,7 +73,7 @@ _MODULES = {
     "layers.taps.hooks": "tapped",
     "layers.taps.marks": "mark",
     "layers.taps.tap": "Tap",
-    "output.completed_run": "RunResult",
+    "output.run_result": "RunResult",
     "output.feature_files": "save_features",
     "pipeline.blend": "blend",
     "pipeline.compare": "compare",

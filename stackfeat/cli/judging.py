@@ -55,3 +55,19 @@ def audit(
         )
     values = {"run": run_folder, "sentence": verdict_line(found), **found.to_json()}
     return Answer(values, lambda: print_audit(found), found.exit_code)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
+) -> Answer:
+    """Write report.html of a finished run anew, from the files of its folder."""
+    from stackfeat.output.report.stored import remake_report
+
+    found = remake_report(run_folder, store)
+    values = {"report": str(found.path), "pictures": list(found.pictures), "missing": dict(found.missing)}
+    lines = [f"report: {found.path}", f"pictures: {', '.join(found.pictures)}"]
+    return Answer(
+        values, "\n".join([*lines, *(f"missing: {name}: {why}" for name, why in found.missing.items())])
+    )

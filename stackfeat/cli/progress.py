@@ -14,8 +14,8 @@ from stackfeat.errors import continued, one_line
 from stackfeat.log import console as visible_console
 
 if TYPE_CHECKING:
-    from stackfeat.output.completed_run import RunResult
     from stackfeat.output.gates import GateVerdict
+    from stackfeat.output.run_result import RunResult
     from stackfeat.pipeline.import_checks import CheckedImport
 
 _GATE_LINES = 10

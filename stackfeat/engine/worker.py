@@ -253,6 +253,7 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
     predicted = {f"oof{fold}": folds.splits[recipe.repeat][fold][1] for fold in recipe.folds_left_out}
     predicted |= {} if held_out is None else {"oof": held_out}
     arrays: dict[str, np.ndarray] = {}
+    begun, n_predicted = time.perf_counter(), sum(map(len, predicted.values()))
     for place, rows in predicted.items():
         emitted = emit(fitted, block_rows(samples, recipe.raw, blocks, rows), samples.task)
         # No fold spaces are aligned that two folds are left out of.
@@ -261,6 +262,7 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
             for name, values in emitted.items()
             if not (is_pair and name.startswith("tap/"))
         }
+    row_seconds = (time.perf_counter() - begun) / n_predicted if n_predicted else None
     arrays |= {} if is_pair else _anchor_arrays(fitted, recipe, samples, folds)
     seconds = time.perf_counter() - started
     with recipe.write(store) as writer:
@@ -270,7 +272,12 @@ def _fit(store: EntryStore, recipe: FitRecipe, trust_code: bool) -> FittedMember
             writer.array(EXTRA_ROWS, pack_rows(extra.numbers, extra.rows.extra.n_rows))
         writer.json("task", samples.task.to_json())
         unsaved = None if is_pair else _save(fitted, writer)
-        info = {"seconds": seconds, "report": {**fitted.report(), **report}, "unsaved": unsaved}
+        info = {
+            "seconds": seconds,
+            "row_seconds": row_seconds,
+            "report": {**fitted.report(), **report},
+            "unsaved": unsaved,
+        }
         writer.json("info", {**info, "warnings": _texts(caught)})
     if scratch is not None:
         scratch.remove()

@@ -40,7 +40,7 @@ from stackfeat.nets.build import NetSpec, accepts_categories
 from stackfeat.nets.copies import ModuleCopies
 from stackfeat.nets.fitted import FittedNet, arrange
 from stackfeat.nets.options import FEW_STEPS, Pace
-from stackfeat.nets.outputs import Loss
+from stackfeat.nets.outputs import Loss, TrainReport
 from stackfeat.nets.training.batched import fit_nets
 from stackfeat.nets.training.fit import TrainingSet, untrained_net
 from stackfeat.nets.training.loop import Training
@@ -144,7 +144,14 @@ class FittedNets:
             "epochs": [net.report.epochs for net in self.nets],
             "retries": [net.report.retries for net in self.nets],
             "loss": [round(float(net.report.losses[-1]), 6) for net in self.nets if net.report.losses],
+            "curves": [_curves(net.report) for net in self.nets],
         }
+
+
+def _curves(report: TrainReport) -> dict[str, list[float]]:
+    """Losses by epoch, to the digits that a picture shows."""
+    found = {"training": report.losses, "validation": report.validation_losses}
+    return {rows: [float(f"{loss:.5g}") for loss in losses] for rows, losses in found.items()}
 
 
 def lengths_names(rows: Rows) -> dict[str, str]:

@@ -133,12 +133,15 @@ class FitInfo:
         Why the member cannot score later data; None where it can.
     warnings : tuple of str
         What libraries warned of.
+    row_seconds : float or None
+        Of what the fit gives for a row that it was not fitted on, of `seconds`; None where it gave none.
     """
 
     seconds: float
     report: Mapping[str, Any]
     unsaved: str | None
     warnings: tuple[str, ...] = ()
+    row_seconds: float | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> FitInfo:

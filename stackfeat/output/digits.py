@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 _DASH = "–"
+_LARGE = 1e9
+"""Smaller numbers are written out."""
 
 
 def places_of(se: float | None) -> int | None:
@@ -54,7 +56,9 @@ def significant(value: float | None, digits: int = 5) -> str:
 
     Examples
     --------
-    >>> significant(0.123456), significant(None)
-    ('0.12346', '–')
+    >>> significant(0.123456), significant(51234.5, 3), significant(None)
+    ('0.12346', '51234', '–')
     """
-    return _DASH if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+    if value is None or not math.isfinite(value):
+        return _DASH
+    return f"{value:.0f}" if 10**digits <= abs(value) < _LARGE else f"{value:.{digits}g}"

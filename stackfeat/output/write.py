@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 FOLDER = "predictor"
 PICTURES = "pictures"
+_CURVES = "curves"
+"""Losses by epoch are drawn, and are nothing that a fit chose."""
 _NOT_NEEDED = ("oof/", "anchor/", "rows/")
 
 
@@ -190,7 +192,7 @@ def scores_json(finished: CompletedRun) -> dict[str, Any]:
             **({} if score.widening is None else {"widening": score.widening.to_json()}),
             # What the fits chose: penalties, gates, weights.
             "reports": {
-                f"{repeat}/{fold}": finite(info.report)
+                f"{repeat}/{fold}": finite({key: one for key, one in info.report.items() if key != _CURVES})
                 for (member, repeat, fold), info in finished.fits.items()
                 if member == score.name and "-" not in str(fold) and info.report
             },
@@ -238,5 +240,5 @@ def write_report(draft: Draft, evidence: Evidence, title: str) -> None:
     data = json_bytes(content)
     write_bytes(draft.path("report.json"), data)
     # Made of the very text that `stackfeat report` reads later.
-    page = render_page(json.loads(data), times_of(evidence.finished))
+    page = render_page(json.loads(data), times_of(evidence.finished.fits))
     write_bytes(draft.path("report.html"), page.encode())

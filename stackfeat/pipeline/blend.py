@@ -19,7 +19,8 @@ import numpy as np
 from stackfeat.config.load import config_from_dict
 from stackfeat.errors import UsageError
 from stackfeat.metrics.built_in import METRICS
-from stackfeat.output.completed_run import RunResult, prediction_file
+from stackfeat.output.completed_run import prediction_file
+from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.run import run
 from stackfeat.registry.resolve import name_values, suggest
 from stackfeat.store.disk import safe_name

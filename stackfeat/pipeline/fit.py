@@ -20,8 +20,8 @@ from stackfeat.config.load import LoadedConfig, config_from_dict
 from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
 from stackfeat.config.yaml_file import parse_yaml
 from stackfeat.errors import UsageError, one_line
-from stackfeat.output.completed_run import RunResult
 from stackfeat.output.files import write_bytes
+from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.run import run
 from stackfeat.registry.resolve import suggest
 

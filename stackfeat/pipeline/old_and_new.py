@@ -20,7 +20,7 @@ from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.judged import Judged
 from stackfeat.engine.predictor import Predictor
 from stackfeat.engine.scoring import oof_prediction
-from stackfeat.output.completed_run import RunResult
+from stackfeat.output.run_result import RunResult
 from stackfeat.output.saved_predictor import SavedPredictor
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore

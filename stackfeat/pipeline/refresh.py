@@ -22,12 +22,12 @@ from stackfeat.config.scaffold import folders_outside
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.schema.changes import schema_changes
 from stackfeat.errors import DataError, RunFailed, UsageError, as_written
-from stackfeat.output.completed_run import RunResult
 from stackfeat.output.files import json_bytes
 from stackfeat.output.live_table import Shown
 from stackfeat.output.provenance import REMEDY
 from stackfeat.output.run_file import REFRESH, find_run_file
 from stackfeat.output.run_folder import RunFolder
+from stackfeat.output.run_result import RunResult
 from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.decided_config import FinishedRun

@@ -32,11 +32,12 @@ from stackfeat.engine.weights import flattered, weights_of
 from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
-from stackfeat.output.completed_run import CompletedRun, HeldRows, RunResult
+from stackfeat.output.completed_run import CompletedRun, HeldRows
 from stackfeat.output.files import write_bytes
 from stackfeat.output.provenance import Index
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
 from stackfeat.output.run_folder import RunFolder
+from stackfeat.output.run_result import RunResult
 from stackfeat.output.scores import (
     ChoiceScore,
     HeldScore,

@@ -17,10 +17,10 @@ from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import PlanWarnings, warn_of_unsaveable
 from stackfeat.engine.schedule import Deadlines, LevelReport, RunContext, run_levels
 from stackfeat.errors import DamagedEntryError, RunFailed, TimeLimitReached, UsageError, machine_fault
-from stackfeat.output.completed_run import RunResult
 from stackfeat.output.events import EVENTS, EventsFile
 from stackfeat.output.live_table import Shown, shown
 from stackfeat.output.run_folder import RunFolder, logging_to
+from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.file_checks import load_checked, look_at_files
 from stackfeat.pipeline.prepare import DataFiles, find_tapped_layers, make_planner, open_store, read_data
 from stackfeat.pipeline.results import collect, write_results

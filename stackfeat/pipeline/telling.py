@@ -44,7 +44,7 @@ from stackfeat.output.events import (
 )
 
 if TYPE_CHECKING:
-    from stackfeat.output.completed_run import RunResult
+    from stackfeat.output.run_result import RunResult
 
 FREE_SECONDS, SHARE = 0.02, 0.005
 """CPU that quick scores may take: this, and a part of the time that the run has worked."""

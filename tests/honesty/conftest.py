@@ -25,7 +25,7 @@ from stackfeat.config.planner import Planner
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.plan import Plan
 from stackfeat.output import write
-from stackfeat.output.completed_run import RunResult
+from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.prepare import make_planner, open_store
 from stackfeat.pipeline.run import run
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix, log_loss, mean_absolute_error, roc_auc_score
 
+import stackfeat as sf
+from stackfeat.errors import DataError, UsageError
 from stackfeat.output.report import drawing, page
 from stackfeat.output.report.pictures import PICTURES
+from stackfeat.output.run_file import WrittenFile, find_run_file
 from tests.pages import Page
 from tests.projects import Build, Project, base_config, build_project, plain_config, with_net
 
@@ -274,3 +278,96 @@ def test_a_picture_that_cannot_be_made_costs_no_run(build: Build, monkeypatch: p
     )
     assert content_of(project)["missing"]["roc"] == "it could not be made: ValueError"
     assert not Path(project.run_folder / "pictures" / "roc.csv").exists()
+
+
+def plain_run(build: Build, task: str = "multiclass") -> Project:
+    project = build(task, plain_config(task, "rmse" if task == "regression" else "log_loss"))
+    assert project.run().code == 0
+    return project
+
+
+def test_the_page_made_anew_is_the_page_of_the_run(
+    reported: dict[str, Project], tmp_path: Path, draws: None
+) -> None:
+    for task, project in reported.items():
+        made = project.copy(tmp_path / task)
+        path = made.run_folder / "report.html"
+        before = path.read_bytes()
+        path.unlink()
+        said = made.cli("report", made.run_folder, "--json")
+        assert said.code == 0, said.err
+        answer = json.loads(said.out)
+        assert answer["report"] == str(path) and set(answer["pictures"]) == set(content_of(made)["pictures"])
+        assert path.read_bytes() == before
+        assert made.cli("audit", made.run_folder, "--no-null").code == 0, "the folder is whole"
+
+
+def test_without_the_store_only_times_of_predictions_are_missing(build: Build) -> None:
+    project = plain_run(build)
+    path = project.run_folder / "report.html"
+    with_store = Page.of(path)
+    (project.folder / ".stackfeat").rename(project.folder / "elsewhere")
+    said = project.cli("report", project.run_folder)
+    assert said.code == 0 and "missing: times of predictions: there is no store" in said.out
+    without = Page.of(path)
+    rows, before = without.table("All members"), with_store.table("All members")
+    assert "predict µs/row" in before[0] and float(before[0]["predict µs/row"]) > 0
+    assert [{**row, "predict µs/row": ""} for row in rows] == [
+        {**row, "predict µs/row": ""} for row in before
+    ]
+    assert project.cli("report", project.run_folder, "--store", project.folder / "elsewhere").code == 0
+    assert Page.of(path).text == with_store.text
+
+
+def test_a_report_that_somebody_changed_is_refused(build: Build) -> None:
+    project = plain_run(build)
+    content = project.run_folder / "report.json"
+    content.write_text(content.read_text().replace("multiclass", "binary", 1))
+    said = project.cli("report", project.run_folder)
+    assert said.code == DataError.exit_code and "must be as the run wrote it" in said.err
+    (project.run_folder / "run.json").unlink()
+    said = project.cli("report", project.run_folder)
+    assert said.code == UsageError.exit_code and "run the config again" in said.err.lower()
+
+
+def test_values_of_another_kind_do_not_reach_the_page(build: Build) -> None:
+    project = plain_run(build)
+    path, mark = project.run_folder / "report.json", project.run_folder / "run.json"
+    content, marked = json.loads(path.read_text()), find_run_file(project.run_folder)
+    assert marked is not None
+    content["members"][0]["score"] = {"html": "<b>"}
+    path.write_text(json.dumps(content))
+    written = WrittenFile(hashlib.sha256(path.read_bytes()).hexdigest())
+    mark.write_bytes(replace(marked, files={**marked.files, "report.json": written}).sealed())
+    said = project.cli("report", project.run_folder)
+    assert said.code == DataError.exit_code and "score" in said.err
+
+
+def test_every_picture_is_a_method_that_returns_a_figure(reported: dict[str, Project]) -> None:
+    from matplotlib.figure import Figure
+
+    for project in reported.values():
+        result = sf.run(project.folder / "c.yaml")
+        names = content_of(project)["pictures"]
+        for name in PICTURES:
+            method = getattr(result, f"plot_{name}")
+            assert method.__doc__.startswith("Draw ")
+            if name in names:
+                assert isinstance(method(), Figure)
+            else:
+                with pytest.raises(UsageError, match=f"plot_{name} must be a picture of this run; got none"):
+                    method()
+    assert {name for name in dir(sf.RunResult) if name.startswith("plot_")} == {
+        f"plot_{name}" for name in PICTURES
+    }
+
+
+def test_losses_of_nets_are_drawn_by_epoch_and_stay_out_of_scores(reported: dict[str, Project]) -> None:
+    project = reported["multiclass"]
+    curves = pd.DataFrame(content_of(project)["pictures"]["learning_curves"])
+    assert set(curves["member"]) == {"base/mlp"} and set(curves["fold"]) == {"0", "1", "2"}
+    assert curves["epoch"].max() == 3
+    reports = project.scores()["members"]["base/mlp"]["reports"]
+    last = curves[(curves["fold"] == "1") & (curves["epoch"] == 3)]["loss"].item()
+    assert last == pytest.approx(reports["0/1"]["loss"][0], rel=1e-4)
+    assert "curves" not in reports["0/1"]

@@ -12,7 +12,7 @@ import pytest
 
 import stackfeat
 from stackfeat.errors import ConfigError, DataError
-from stackfeat.output.completed_run import RunResult
+from stackfeat.output.run_result import RunResult
 
 N = 180
 RANDOM = np.random.default_rng(7)

@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from stackfeat.config import config_from_dict, dump_config
 from stackfeat.engine.external import pool
 from stackfeat.errors import DataError
-from stackfeat.output.completed_run import RunResult
+from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.check import describe_plan
 from stackfeat.pipeline.import_checks import check_imports
 from stackfeat.pipeline.run import run

@@ -56,6 +56,12 @@ def report_content(evidence: Evidence, title: str) -> dict[str, Any]:
         "headline": headline(finished),
         "why": why_submitted(finished),
         "choice": on_choice(finished),
+        "n_rows": finished.chosen.n_rows if finished.choice is None else finished.choice.n_rows,
+        "own": {
+            "score": finished.chosen.score,
+            "se": _number(finished.chosen.se),
+            "n_rows": finished.chosen.n_rows,
+        },
         "gains": gains,
         "warnings": list(finished.warnings),
         "failed": dict(finished.failed),

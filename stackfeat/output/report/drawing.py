@@ -16,12 +16,12 @@ from stackfeat.output.report.pictures.picture import Numbers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_INK, _LINE = "#010203", "#040506"
+_INK, _LINE, _GROUND = "#010203", "#040506", "#070809"
 """Stand for colours that the scheme of the page decides."""
 _SCHEMES = (
-    "<style>:root{--ink:#1c1e21;--line:#b9c0c8}"
-    "@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--line:#59616a}}"
-    "@media print{:root{--ink:#000;--line:#999}}</style>"
+    "<style>:root{--ink:#1c1e21;--line:#b9c0c8;--ground:#fff}"
+    "@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--line:#59616a;--ground:#16181b}}"
+    "@media print{:root{--ink:#000;--line:#999;--ground:#fff}}</style>"
 )
 _COLOURS = (
     *("#3b82d0", "#d9792b", "#3f9a4f", "#d0504a", "#8f6fd0"),
@@ -29,6 +29,7 @@ _COLOURS = (
 )
 """In the middle between a light and a dark ground."""
 _DPI = 110
+_MOST_INCHES = 40.0
 
 
 class Drawn(Protocol):
@@ -48,7 +49,7 @@ def svg_of(picture: Drawn, numbers: Numbers) -> str:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_style())
-        figure = Figure(figsize=picture.size_of(numbers))
+        figure = Figure(figsize=inches_of(picture, numbers))
         FigureCanvasSVG(figure)
         picture.draw(numbers, figure)
         file = io.StringIO()
@@ -57,12 +58,20 @@ def svg_of(picture: Drawn, numbers: Numbers) -> str:
 
 
 def figure_of(picture: Drawn, numbers: Numbers) -> Figure:
-    """Return the picture as a figure of pyplot, which notebooks show."""
+    """Return the picture as a figure, which notebooks show."""
     from matplotlib import pyplot
 
-    figure = pyplot.figure(figsize=picture.size_of(numbers))
+    figure = pyplot.figure(figsize=inches_of(picture, numbers))
     picture.draw(numbers, figure)
+    # A notebook shows what a cell returns; a figure that pyplot keeps it shows twice.
+    pyplot.close(figure)
     return figure
+
+
+def inches_of(picture: Drawn, numbers: Numbers) -> tuple[float, float]:
+    """Return the size of a picture, within bounds whatever its numbers are."""
+    width, height = picture.size_of(numbers)
+    return min(width, _MOST_INCHES), min(height, _MOST_INCHES)
 
 
 def _style() -> Any:
@@ -81,7 +90,8 @@ def _style() -> Any:
         "savefig.dpi": _DPI,
         **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
         **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _LINE),
-        **dict.fromkeys(("axes.facecolor", "figure.facecolor", "savefig.facecolor"), "none"),
+        "axes.facecolor": _GROUND,
+        **dict.fromkeys(("figure.facecolor", "savefig.facecolor"), "none"),
     }
 
 
@@ -90,7 +100,7 @@ def _themed(text: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "sans-serif", text)
-    text = text.replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
+    text = text.replace(_INK, "var(--ink)").replace(_LINE, "var(--line)").replace(_GROUND, "var(--ground)")
     text = re.sub(r">\s*\n\s*<", "><", text)
     start = text.index(">") + 1
     return text[:start] + _SCHEMES + text[start:].strip()

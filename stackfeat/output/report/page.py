@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from stackfeat.output.digits import to_error, with_error
-from stackfeat.output.report.drawing import svg_of
+from stackfeat.output.report.drawing import inches_of, svg_of
 from stackfeat.output.report.pictures import PICTURES
 from stackfeat.output.report.tables import (
     Table,
@@ -44,6 +44,8 @@ CSP = (
     "form-action 'none'"
 )
 _IN_PIXELS = 96
+_BREAKS = re.compile(r"(?<=[/_:@])(?=.)|(?<=\.)(?=[^\W\d])")
+"""Where names may wrap; numbers may not."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def wrapped(text: str) -> Markup:
     """Return escaped text that may wrap within names, behind their marks."""
     from markupsafe import Markup, escape
 
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/_:.@])", text))
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text))
 
 
 @cache
@@ -130,7 +132,9 @@ def _verdict(content: Mapping[str, Any]) -> str:
     if interval:
         low, high = (to_error(bound, content["se"]) for bound in interval)
         text += f" (95 % interval {low} to {high})"
-    gains = []
+    own, gains = content["own"], []
+    if own["n_rows"] != content["n_rows"]:
+        text += f". On all {own['n_rows']:,} rows of the leaderboard it scores {with_error(own['score'], own['se'])}"
     if single:
         gains.append(f"{_gain(single)} the best single member, {single['member']}")
     if constant:
@@ -163,7 +167,10 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
     yield Section(
         "leaderboard",
         f"All {len(content['members'])} members",
-        ["Click or press a heading to sort. Strips show the scores of the folds on one scale."],
+        [
+            "Click or press a heading to sort. Strips show the scores of the folds on one scale. Times are those of "
+            "a member alone, without the members that it reads: all its fits, and one row that it predicts."
+        ],
         [leaderboard_table(content, times)],
         shown("folds"),
     )
@@ -260,7 +267,7 @@ def _shown(name: str, content: Mapping[str, Any]) -> Shown | None:
         return None
     picture = PICTURES[name]
     try:
-        width, height = picture.size_of(numbers)
+        width, height = inches_of(picture, numbers)
         drawn = svg_of(picture, numbers)
         alt, caption = picture.alt(numbers), picture.caption(numbers)
     except Exception as error:

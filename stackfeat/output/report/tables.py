@@ -72,13 +72,14 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
     """Return all members with everything that is known of them."""
     members = content["members"]
     low, high = _strip_range(members)
+    is_weighed = any(one["weight"] is not None for one in members)
     is_timed = any(time.row is not None for time in times.values())
     held = ["holdout", "± holdout"] if content["counts"]["held_out"] else []
     others = list(members[0]["metrics"]) if members else []
     headings = [
         *("level", "member", content["metric"]["name"], "± se", "fold mean"),
         *held,
-        *("folds", *others, "weight", "fit s"),
+        *("folds", *others, *(["weight"] if is_weighed else []), "fit s"),
         *(["predict µs/row"] if is_timed else []),
     ]
     rows = []
@@ -97,7 +98,7 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
                     *held_cells,
                     _strip(one, low, high),
                     *(_plain(one["metrics"][name], 4) for name in others),
-                    Cell("" if one["weight"] is None else f"{one['weight']:.3f}", _sort(one["weight"])),
+                    *([_weight(one["weight"])] if is_weighed else []),
                     _plain(None if time is None else time.fit, 3),
                     *([_plain(per_row, 3)] if is_timed else []),
                 ],
@@ -109,7 +110,7 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
         "name",
         *["number"] * (3 + len(held)),
         "strip",
-        *["number"] * (len(others) + 2 + is_timed),
+        *["number"] * (len(others) + is_weighed + 1 + is_timed),
     ]
     caption = (
         f"All members on the same {content['counts']['scored']:,} rows, best first; strips go from "
@@ -291,6 +292,10 @@ def _error(se: float | None) -> Cell:
 
 def _plain(value: float | None, digits: int) -> Cell:
     return Cell("" if value is None else significant(value, digits), _sort(value))
+
+
+def _weight(weight: float | None) -> Cell:
+    return Cell("" if weight is None else f"{weight:.3f}", _sort(weight))
 
 
 def _value(value: Any) -> Cell:

@@ -31,6 +31,8 @@ MOST_CLASSES = 40
 MOST_CURVES = 8
 _POINTS = 150
 _BINS = 10
+_UPRIGHT = 4
+"""With more classes names below a matrix stand upright."""
 
 
 class Confusion(Picture):
@@ -73,10 +75,10 @@ class Confusion(Picture):
         counts = np.asarray(numbers["rows"], dtype=np.float64).reshape(n, n)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         room = 0.3 + 0.065 * max(len(short(name, 16)) for name in names)
-        axes = only_axes(figure, max(0.5, room + 0.2), max(0.5, room + 0.2))
+        axes = only_axes(figure, max(0.5, room + 0.2), max(0.5, room + 0.2) if n > _UPRIGHT else 0.5)
         heat_map(axes, shares)
         shown = [short(name, 16) for name in names]
-        axes.set_xticks(range(n), shown, rotation=90 if n > 4 else 0, parse_math=False)
+        axes.set_xticks(range(n), shown, rotation=90 if n > _UPRIGHT else 0, parse_math=False)
         axes.set_yticks(range(n), shown, parse_math=False)
         if n <= 12:
             for true, said in np.ndindex(n, n):

@@ -13,6 +13,7 @@ from stackfeat.output.report.pictures.picture import (
     Picture,
     count,
     distinct,
+    ground,
     ink,
     label,
     only_axes,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 MOST_MEMBERS = 60
 _MOST_PICKS = 15
 _MOST_CANDIDATES = 30
-_LEAST_GAIN = 1e-12
 
 
 class FoldScores(Picture):
@@ -157,17 +157,18 @@ class GreedyPath(Picture):
             0,
         )
         everything = np.arange(len(members))
+        y, total = evidence.target[kept], np.zeros_like(predictions[0][kept])
         best = scorer.best_alone(everything, 1)[0]
-        loss = float(scorer.losses(np.array([best]))[0])
         rows: list[tuple[Any, ...]] = []
-        losses: list[float] = []
         while len(rows) < _MOST_PICKS:
-            if losses and not loss < losses[-1] - _LEAST_GAIN:
-                break
             scorer.add(best)
-            losses.append(float(loss))
-            rows.append((len(rows) + 1, members[best].name, finished.metric.signed(float(loss))))
-            best, loss = scorer.best(everything)
+            total += predictions[best][kept]
+            average = task.to_target_scale(total / (len(rows) + 1))
+            score = finished.metric.score(y, average, task, weight)
+            if rows and not finished.metric.signed(score) < finished.metric.signed(rows[-1][2]):
+                break
+            rows.append((len(rows) + 1, members[best].name, score))
+            best = scorer.best(everything)[0]
         return table(rows, ("pick", "member", "score"))
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
@@ -200,6 +201,8 @@ class GreedyPath(Picture):
 
     def _words(self, numbers: Numbers) -> str:
         first, last, n = numbers["score"][0], numbers["score"][-1], len(numbers["pick"])
+        if n == 1:
+            return f"{first:.5g} with {numbers['member'][0]}, which no second one makes better"
         return f"from {first:.5g} with {numbers['member'][0]} to {last:.5g} after {count(n, 'pick')}"
 
 
@@ -319,9 +322,9 @@ def _columns(numbers: Numbers) -> list[list[str]]:
 def _box(axes: Axes, x: float, y: float, name: str, is_used: bool) -> None:
     from matplotlib.patches import Rectangle
 
-    colour = "C0" if is_used else "C7"
-    axes.add_patch(
-        Rectangle((x, y - 0.36), 0.78, 0.72, facecolor=colour, alpha=0.18, edgecolor=colour, lw=0.8)
-    )
+    colour, place = "C0" if is_used else "C7", (x, y - 0.36)
+    # Lines go behind a box, whose own colour is thin.
+    axes.add_patch(Rectangle(place, 0.78, 0.72, facecolor=ground(), lw=0, zorder=3))
+    axes.add_patch(Rectangle(place, 0.78, 0.72, facecolor=colour, alpha=0.25, lw=0, zorder=4))
     text = short(name.rpartition("/")[2], 25)
-    axes.text(x + 0.03, y, text, va="center", size=7, parse_math=False)
+    axes.text(x + 0.03, y, text, va="center", size=7, parse_math=False, zorder=5)

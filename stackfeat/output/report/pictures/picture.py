@@ -101,6 +101,13 @@ def ink() -> Any:
     return matplotlib.rcParams["text.color"]
 
 
+def ground() -> Any:
+    """Return the colour of what is drawn on."""
+    import matplotlib
+
+    return matplotlib.rcParams["axes.facecolor"]
+
+
 def label(axes: Axes, x: str, y: str) -> None:
     """Name the axes; names are no formulas."""
     axes.set_xlabel(x, parse_math=False)

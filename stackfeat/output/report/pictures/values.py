@@ -54,12 +54,12 @@ class Predicted(Picture):
         return table(rows, ("what", "fold", "predicted", "truth", "rows"))
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
-        axes = only_axes(figure, left=0.8)
+        axes = only_axes(figure, left=0.95)
         cells = select(numbers, what="rows")
         places = np.unique(np.r_[cells["predicted"], cells["truth"]].astype(np.float64))
         step = np.min(np.diff(places)) if len(places) > 1 else 1.0
         low, high = places[0] - step / 2, places[-1] + step / 2
-        n = round((high - low) / step)
+        n = min(round((high - low) / step), 4 * _CELLS)
         grid = np.zeros((n, n))
         x, y = (((cells[name].astype(float) - low) / step).astype(int) for name in ("predicted", "truth"))
         grid[y, x] = np.log1p(cells["rows"].astype(float))
@@ -75,6 +75,7 @@ class Predicted(Picture):
         means = {name: column.tolist() for name, column in select(numbers, what="mean").items()}
         draw_folds(axes, means, "predicted", "truth")
         axes.set(xlim=(low, high), ylim=(low, high))
+        axes.locator_params(nbins=5)
         label(axes, "predicted", "truth")
 
     def caption(self, numbers: Numbers) -> str:
@@ -111,12 +112,13 @@ class Residuals(Picture):
         return table(rows, ("fold", "predicted", *(f"{share} %" for share in SHARES), "rows"))
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
-        axes = only_axes(figure, left=0.8)
+        axes = only_axes(figure, left=0.95)
         part = select(numbers, fold=ALL)
         axes.fill_between(part["predicted"], part["5 %"], part["95 %"], color="C0", alpha=0.2, lw=0)
         axes.fill_between(part["predicted"], part["25 %"], part["75 %"], color="C0", alpha=0.3, lw=0)
         axes.axhline(0, color=ink(), lw=0.7, ls=":")
         draw_folds(axes, numbers, "predicted", "50 %")
+        axes.locator_params(axis="x", nbins=5)
         label(axes, "predicted", "truth less predicted")
 
     def caption(self, numbers: Numbers) -> str:
