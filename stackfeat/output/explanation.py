@@ -12,9 +12,9 @@ from typing import Any
 
 from stackfeat.engine.level_gains import LevelGain
 from stackfeat.engine.permutation_importance import Rise
-from stackfeat.errors import as_written
+from stackfeat.errors import DataError, as_written
 from stackfeat.output.gates import GateVerdict
-from stackfeat.output.run_file import EXPLANATION, find_run_file, hash_of
+from stackfeat.output.run_file import EXPLANATION, PROVENANCE, find_run_file, hash_of
 from stackfeat.structure import must, parse_json, structured
 
 FORMAT = 1
@@ -144,3 +144,12 @@ def read_explanation(folder: Path) -> Explanation | None:
         found = structured(Explanation, parse_json(path.read_bytes(), str(path), finite=True), str(path))
         must(found.format == FORMAT, str(path), f"be of format {FORMAT}", found.format)
     return found
+
+
+def kept_explanation(folder: Path, provenance: bytes) -> Explanation | None:
+    """Return the explanation in a run folder if it is of the run of this provenance, which keeps it."""
+    try:
+        is_same = (folder / PROVENANCE).read_bytes() == provenance
+        return read_explanation(folder) if is_same else None
+    except (OSError, DataError):
+        return None

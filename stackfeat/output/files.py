@@ -62,11 +62,16 @@ def finite(value: Any) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
     """Write columns; floats in the shortest form that reads back to the same number."""
+    write_bytes(path, csv_bytes(header, columns))
+
+
+def csv_bytes(header: Sequence[str], columns: Sequence[Iterable[Any]]) -> bytes:
+    """Return the text of columns; floats in the shortest form that reads back to the same number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(zip(*[_cells(column) for column in columns], strict=True))
-    write_bytes(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def _cells(column: Iterable[Any]) -> list[Any]:

@@ -25,6 +25,7 @@ from stackfeat.engine.wiring import Wiring
 from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.completed_run import CompletedRun, prediction_file
+from stackfeat.output.explanation import Explanation
 from stackfeat.output.files import finite, json_bytes, write_bytes, write_csv, write_json
 from stackfeat.output.report.content import plain_content, report_content
 from stackfeat.output.report.evidence import Evidence
@@ -90,6 +91,7 @@ def write_run(
     sample: pd.DataFrame | None,
     description: dict[str, Any],
     title: str,
+    explained: Explanation | None = None,
 ) -> None:
     """Write every file of a run; the submission is checked before the first byte is written.
 
@@ -97,6 +99,8 @@ def write_run(
     ----------
     description : dict
         JSON kept with the predictor: how to read later data.
+    explained : Explanation, optional
+        What was explained of this very run before.
     """
     if finished.test is not None:
         chosen = finished.chosen
@@ -117,7 +121,7 @@ def write_run(
     write_predictor(
         draft, finished, {**description, "form": form.to_json(), "decision": finished.chosen.decision}
     )
-    write_report(draft, Evidence.of(finished, description), title)
+    write_report(draft, Evidence.of(finished, description, explained), title)
 
 
 def _write_folds(path: Path, finished: CompletedRun) -> None:

@@ -33,6 +33,7 @@ from stackfeat.errors import RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.completed_run import CompletedRun, HeldRows
+from stackfeat.output.explanation import kept_explanation
 from stackfeat.output.files import write_bytes
 from stackfeat.output.provenance import Index
 from stackfeat.output.run_file import PROVENANCE, SUBMISSION
@@ -349,7 +350,12 @@ def write_results(
     form = Form.of(config.data.id, config.data.target, sample, as_labels=finished.metric.needs == "label")
     is_new = [job.key in computed for job in finished.plan.jobs()]
     folder, chosen = outputs.folder, finished.chosen
+    home = planner.loaded.folder
+    origin = {"store": (home / config.store).absolute(), "folder": home}
+    seen = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in origin.items()}
+    provenance = Index.of(finished, **seen).sealed()
     with outputs.rewriting() as draft:
+        write_bytes(draft.path(PROVENANCE), provenance)
         write_run(
             draft,
             finished,
@@ -358,11 +364,8 @@ def write_results(
             sample=sample,
             description=_reading(planner),
             title=config.name,
+            explained=kept_explanation(folder, provenance),
         )
-        home = planner.loaded.folder
-        origin = {"store": (home / config.store).absolute(), "folder": home}
-        seen = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in origin.items()}
-        write_bytes(draft.path(PROVENANCE), Index.of(finished, **seen).sealed())
     header, rows = leaderboard(finished)
     return RunResult(
         folder=folder,

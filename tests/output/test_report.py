@@ -371,3 +371,28 @@ def test_losses_of_nets_are_drawn_by_epoch_and_stay_out_of_scores(reported: dict
     last = curves[(curves["fold"] == "1") & (curves["epoch"] == 3)]["loss"].item()
     assert last == pytest.approx(reports["0/1"]["loss"][0], rel=1e-4)
     assert "curves" not in reports["0/1"]
+
+
+def test_what_was_explained_is_in_the_page_made_anew_and_in_those_of_later_runs(
+    build: Build, draws: None
+) -> None:
+    project = plain_run(build)
+    assert "nobody has asked for it" in Page.of(project.run_folder / "report.html").text
+    assert project.cli("explain", project.run_folder, "--repeats", "1").code == 0
+    explained = json.loads((project.run_folder / "explain.json").read_text())
+    assert project.cli("report", project.run_folder).code == 0
+    made = {path.name: path.read_bytes() for path in project.run_folder.glob("report.*")}
+    page_text = Page.of(project.run_folder / "report.html").text
+    assert "Importance of columns and members" in page_text and "nobody has asked for it" not in page_text
+    with (project.run_folder / "pictures" / "importance.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    named = [(row["what"], row["name"], float(row["importance"])) for row in rows]
+    assert named == [
+        (what, one["name"], one["importance"])
+        for what in ("column", "member")
+        for one in explained[f"{what}s"]
+    ]
+    assert project.run().code == 0
+    assert {path.name: path.read_bytes() for path in project.run_folder.glob("report.*")} == made
+    assert project.run("--set", "seed=5").code == 0
+    assert not (project.run_folder / "pictures" / "importance.csv").exists()

@@ -89,7 +89,7 @@ def report_content(evidence: Evidence, title: str) -> dict[str, Any]:
         "pictures": pictures,
         "missing": missing,
     }
-    content["next"] = next_steps(evidence, content)
+    content["next"] = next_steps(content)
     return content
 
 
@@ -136,6 +136,7 @@ def _members(evidence: Evidence) -> list[dict[str, Any]]:
             "holdout_se": None if score.holdout is None else _number(score.holdout.se),
             "weight": weights.get(score.name),
             "metrics": _other_metrics(evidence, score),
+            "is_base": score.node.is_base,
             "is_submitted": score is finished.chosen,
         }
         for score in evidence.scores

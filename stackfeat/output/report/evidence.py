@@ -39,7 +39,7 @@ class Evidence:
     summary : TrainingSummary
         Of the columns of the training file.
     explained : Explanation or None
-        What ``explain.json`` holds, where somebody has asked for it: `read_explanation`.
+        What ``explain.json`` of the run folder says, where it is of this very run.
     """
 
     finished: CompletedRun
@@ -48,10 +48,12 @@ class Evidence:
     explained: Explanation | None = None
 
     @classmethod
-    def of(cls, finished: CompletedRun, description: Mapping[str, Any]) -> Evidence:
+    def of(
+        cls, finished: CompletedRun, description: Mapping[str, Any], explained: Explanation | None = None
+    ) -> Evidence:
         """Return the evidence of a run; `description` is what its predictor keeps of the training file."""
         summary = TrainingSummary.from_json(description["summary"])
-        return cls(finished, Schema.from_json(description["schema"]), summary)
+        return cls(finished, Schema.from_json(description["schema"]), summary, explained)
 
     @property
     def task(self) -> Task:

@@ -1,6 +1,6 @@
 """What to try next: at most three lines, each a rule that the results of this very run fulfil.
 
-In:  the evidence of a run and the content of its report.
+In:  the content of a report.
 Out: sentences, the most urgent first.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.pictures.members import member_pairs
 from stackfeat.output.report.pictures.picture import distinct, select
 
@@ -20,16 +19,16 @@ _STILL_FALLING = 0.01
 _FEW_MEMBERS = 3
 
 Content = Mapping[str, Any]
-Rule = Callable[[Evidence, Content], Iterator[str]]
+Rule = Callable[[Content], Iterator[str]]
 
 
-def next_steps(evidence: Evidence, content: Content) -> list[str]:
+def next_steps(content: Content) -> list[str]:
     """Return what the results say should be tried next."""
-    found = [text for rule in RULES for text in rule(evidence, content)]
+    found = [text for rule in RULES for text in rule(content)]
     return found[:N_SHOWN]
 
 
-def _unfinished(evidence: Evidence, content: Content) -> Iterator[str]:
+def _unfinished(content: Content) -> Iterator[str]:
     if content["left_out"]:
         n = len(content["left_out"])
         yield (
@@ -40,7 +39,7 @@ def _unfinished(evidence: Evidence, content: Content) -> Iterator[str]:
         yield f"Repair or remove {', '.join(list(content['failed'])[:3])}: failed members add nothing."
 
 
-def _drifting_columns(evidence: Evidence, content: Content) -> Iterator[str]:
+def _drifting_columns(content: Content) -> Iterator[str]:
     off = [one["column"] for one in content["data"]["columns"] if one["test"]]
     if off:
         named = ", ".join(off[:3])
@@ -48,7 +47,7 @@ def _drifting_columns(evidence: Evidence, content: Content) -> Iterator[str]:
         yield f"Look at {named}{more}: test rows differ from training rows there (see Data)."
 
 
-def _stacking_gains_nothing(evidence: Evidence, content: Content) -> Iterator[str]:
+def _stacking_gains_nothing(content: Content) -> Iterator[str]:
     single = content["gains"]["single"]
     if single and single["se"] is not None and single["gain"] <= single["se"]:
         yield (
@@ -57,15 +56,15 @@ def _stacking_gains_nothing(evidence: Evidence, content: Content) -> Iterator[st
         )
 
 
-def _twins(evidence: Evidence, content: Content) -> Iterator[str]:
-    base = {score.name for score in evidence.scores if score.node.is_base}
+def _twins(content: Content) -> Iterator[str]:
+    base = set(_base(content))
     pairs = [pair for pair in _pairs(content) if pair[1] in base and pair[2] in base]
     if pairs and pairs[-1][0] >= _ALIKE:
         value, one, other = pairs[-1]
         yield f"Change {one} or {other}: their errors correlate by {value:.3f}, so one of them would do."
 
 
-def _short_training(evidence: Evidence, content: Content) -> Iterator[str]:
+def _short_training(content: Content) -> Iterator[str]:
     numbers = content["pictures"].get("learning_curves")
     if numbers is None:
         return
@@ -85,8 +84,8 @@ def _short_training(evidence: Evidence, content: Content) -> Iterator[str]:
             yield f"Give {name} more epochs: its validation loss still falls at the end in all {len(falling)} folds."
 
 
-def _few_members(evidence: Evidence, content: Content) -> Iterator[str]:
-    base = [score for score in evidence.scores if score.node.is_base]
+def _few_members(content: Content) -> Iterator[str]:
+    base = _base(content)
     if len(base) < _FEW_MEMBERS:
         yield (
             f"Add members: {len(base)} on the first level leave{'s' * (len(base) == 1)} little to combine. A net "
@@ -94,8 +93,8 @@ def _few_members(evidence: Evidence, content: Content) -> Iterator[str]:
         )
 
 
-def _unlike_members(evidence: Evidence, content: Content) -> Iterator[str]:
-    base = [score.name for score in evidence.scores if score.node.is_base]
+def _unlike_members(content: Content) -> Iterator[str]:
+    base = _base(content)
     # What is bad errs differently, too.
     good = set(base[: (len(base) + 1) // 2])
     pairs = [pair for pair in _pairs(content) if pair[1] in good and pair[2] in good]
@@ -107,8 +106,8 @@ def _unlike_members(evidence: Evidence, content: Content) -> Iterator[str]:
         )
 
 
-def _close_race(evidence: Evidence, content: Content) -> Iterator[str]:
-    if len(evidence.scores) < 2 or content["se"] is None:
+def _close_race(content: Content) -> Iterator[str]:
+    if content["se"] is None:
         return
     near = [
         one
@@ -122,13 +121,18 @@ def _close_race(evidence: Evidence, content: Content) -> Iterator[str]:
         )
 
 
-def _not_explained(evidence: Evidence, content: Content) -> Iterator[str]:
+def _not_explained(content: Content) -> Iterator[str]:
     if "importance" not in content["pictures"]:
         yield "stackfeat explain RUN tells which columns and members matter; this run has not been explained yet."
 
 
-def _not_audited(evidence: Evidence, content: Content) -> Iterator[str]:
+def _not_audited(content: Content) -> Iterator[str]:
     yield "stackfeat audit RUN proves that no row's features saw its label, before much is built on this score."
+
+
+def _base(content: Content) -> list[str]:
+    """Members that read raw inputs only, the best first."""
+    return [f"{one['level']}/{one['member']}" for one in content["members"] if one["is_base"]]
 
 
 def _pairs(content: Content) -> list[tuple[float, str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,14 @@ from typing import Any
 
 from stackfeat.errors import DataError, StoreError, UsageError, as_written
 from stackfeat.meta.estimator_io import FitInfo
+from stackfeat.output.explanation import read_explanation
+from stackfeat.output.files import csv_bytes, json_bytes
 from stackfeat.output.provenance import read_provenance
-from stackfeat.output.report.content import FORMAT
+from stackfeat.output.report.content import FORMAT, plain_content
+from stackfeat.output.report.next_steps import next_steps
 from stackfeat.output.report.page import render_page
 from stackfeat.output.report.pictures import PICTURES
+from stackfeat.output.report.pictures.importance import Importance
 from stackfeat.output.report.times import Times, times_of
 from stackfeat.output.run_file import FILE as MARK
 from stackfeat.output.run_file import RunFile, hash_of, whole_run
@@ -28,7 +33,8 @@ from stackfeat.store import Store
 from stackfeat.store.disk import read_text_file
 from stackfeat.structure import must, parse_json, structured
 
-CONTENT, PAGE = "report.json", "report.html"
+CONTENT, PAGE, PLACE = "report.json", "report.html", "pictures"
+IMPORTANCE = Importance()
 REMEDY = "run the config again: what is stored is not computed again"
 MOST_CELLS = 5_000_000
 
@@ -53,7 +59,7 @@ class RemadeReport:
 
 
 def remake_report(folder: Path, store: Path | None = None) -> RemadeReport:
-    """Write the page of a finished run anew.
+    """Write the page of a finished run anew, with what `explain` has found since.
 
     Parameters
     ----------
@@ -71,12 +77,23 @@ def remake_report(folder: Path, store: Path | None = None) -> RemadeReport:
     """
     with whole_run(folder) as marked:
         content = read_content(folder, marked)
+        explained = read_explanation(folder)
         times, missing = _times(folder, store)
     assert marked is not None
-    page = render_page(content, times)
+    files: dict[str, bytes] = {}
+    if explained is not None and explained.is_of_run:
+        numbers = IMPORTANCE.of(explained)
+        content["pictures"][IMPORTANCE.name] = plain_content(numbers)
+        content["missing"].pop(IMPORTANCE.name, None)
+        content["next"] = next_steps(content)
+        files[f"{PLACE}/{IMPORTANCE.name}.csv"] = csv_bytes(list(numbers), list(numbers.values()))
+        files[CONTENT] = json_bytes(content)
+        content = json.loads(files[CONTENT])
+    files[PAGE] = render_page(content, times).encode()
     outputs = RunFolder(folder, marked.id)
     with outputs.claimed("run.log"):
-        outputs.add(PAGE, page.encode())
+        for name, data in files.items():
+            outputs.add(name, data)
     missing |= {PICTURES[name].title: why for name, why in content["missing"].items() if name in PICTURES}
     return RemadeReport(
         folder / PAGE, tuple(name for name in PICTURES if name in content["pictures"]), missing
@@ -119,6 +136,7 @@ class _Member:
     holdout_se: float | None
     weight: float | None
     metrics: Mapping[str, float | None]
+    is_base: bool
     is_submitted: bool
 
 

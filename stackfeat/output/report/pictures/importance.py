@@ -1,15 +1,24 @@
-"""The picture of which columns matter, where `explain` has measured it."""
+"""The picture of which columns and members matter, where `explain` has measured it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stackfeat.output.explanation import Ranked
+from stackfeat.output.explanation import Explanation
 from stackfeat.output.report.evidence import Evidence
-from stackfeat.output.report.pictures.picture import Numbers, Picture, ink, label, only_axes, short, table
+from stackfeat.output.report.pictures.picture import (
+    Numbers,
+    Picture,
+    distinct,
+    ink,
+    label,
+    panels,
+    select,
+    short,
+    table,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,53 +27,67 @@ MOST_COLUMNS = 20
 
 
 class Importance(Picture):
-    """How much worse predictions of held-out rows become when a column is shuffled."""
+    """How much worse predictions of held-out rows become when a column, or a member, is shuffled."""
 
     name = "importance"
-    title = "Importance of columns"
+    title = "Importance of columns and members"
 
     def why_not(self, evidence: Evidence) -> str:
-        return "" if _columns(evidence) else "nobody has asked for it: stackfeat explain RUN measures it"
+        if evidence.explained:
+            return ""
+        return (
+            "nobody has asked for it: stackfeat explain RUN measures it, stackfeat report RUN then shows it"
+        )
 
     def numbers(self, evidence: Evidence) -> Numbers:
-        rows = [(one.name, one.importance, one.se) for one in _columns(evidence)]
-        return table(rows, ("column", "importance", "se"))
+        assert evidence.explained is not None
+        return self.of(evidence.explained)
+
+    def of(self, explained: Explanation) -> Numbers:
+        """Return what is drawn of an explanation."""
+        lists = {"column": explained.columns, "member": explained.members}
+        rows = [(what, one.name, one.importance, one.se) for what, listed in lists.items() for one in listed]
+        return table(rows, ("what", "name", "importance", "se"))
 
     def size_of(self, numbers: Numbers) -> tuple[float, float]:
-        return 5.2, 0.7 + 0.24 * max(3, min(MOST_COLUMNS, len(numbers["column"])))
+        most = max(len(part["name"]) for part in _parts(numbers).values())
+        return 4.6 * len(_parts(numbers)), 1.0 + 0.24 * max(3, most)
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
-        names = numbers["column"][:MOST_COLUMNS]
-        places = np.arange(len(names))
-        axes = only_axes(figure, 0.3 + 0.07 * max(len(short(name, 24)) for name in names))
-        axes.barh(places, numbers["importance"][: len(names)], color="C0", alpha=0.7)
-        axes.errorbar(
-            numbers["importance"][: len(names)],
-            places,
-            xerr=numbers["se"][: len(names)],
-            fmt="none",
-            ecolor=ink(),
-            lw=1,
-        )
-        axes.axvline(0, color=ink(), lw=0.7)
-        axes.set_yticks(places, [short(name, 24) for name in names], parse_math=False)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        label(axes, "loss added when shuffled", "")
+        parts = _parts(numbers)
+        longest = max(len(short(name, 24)) for part in parts.values() for name in part["name"])
+        beside = panels(figure, len(parts), left=0.3 + 0.07 * longest)
+        for axes, (what, part) in zip(beside, parts.items(), strict=True):
+            places = np.arange(len(part["name"]))
+            values = part["importance"].astype(np.float64)
+            errors = np.nan_to_num(part["se"].astype(np.float64))
+            axes.barh(places, values, color="C0", alpha=0.7)
+            axes.errorbar(values, places, xerr=errors, fmt="none", ecolor=ink(), lw=1)
+            axes.axvline(0, color=ink(), lw=0.7)
+            axes.set_yticks(places, [short(name, 24) for name in part["name"]], parse_math=False)
+            axes.set_ylim(len(places) - 0.5, -0.5)
+            axes.locator_params(axis="x", nbins=4)
+            axes.set_title(f"{what}s", size=9)
+            label(axes, "how much worse", "")
 
     def caption(self, numbers: Numbers) -> str:
-        n_more = len(numbers["column"]) - MOST_COLUMNS
-        more = f" {n_more} more are in the csv." if n_more > 0 else ""
+        n_more = numbers["what"].count("column") - MOST_COLUMNS
+        more = f" {n_more} more columns are in the csv." if n_more > 0 else ""
         return (
-            "How much worse held-out rows are predicted when a column is shuffled, by the pipeline that has not seen "
-            f"them, with standard errors. Columns that say the same share their importance.{more}"
+            "How much worse held-out rows are predicted when they get other rows' values of a column, or other rows' "
+            f"predictions of a member, with standard errors. Columns that say the same share their importance.{more}"
         )
 
     def alt(self, numbers: Numbers) -> str:
-        first = ", ".join(numbers["column"][:5])
-        return f"Importance of columns, the first are {first}."
+        said = [
+            f"{what}s, the first are {', '.join(part['name'][:5])}" for what, part in _parts(numbers).items()
+        ]
+        return f"Importance of {'; of '.join(said)}."
 
 
-def _columns(evidence: Evidence) -> Sequence[Ranked]:
-    """Return the columns, the most important first; none where nothing is known of how sure they are."""
-    found = () if evidence.explained is None else evidence.explained.columns
-    return () if any(one.se is None for one in found) else found
+def _parts(numbers: Numbers) -> dict[str, dict[str, np.ndarray]]:
+    """What is shown, by what it is of."""
+    return {
+        what: {name: column[:MOST_COLUMNS] for name, column in select(numbers, what=what).items()}
+        for what in distinct(numbers["what"])
+    }

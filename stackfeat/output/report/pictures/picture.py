@@ -77,10 +77,10 @@ def only_axes(figure: Figure, left: float = 0.62, bottom: float = 0.52) -> Axes:
     )
 
 
-def panels(figure: Figure, n: int, top: float = 0.3) -> list[Axes]:
+def panels(figure: Figure, n: int, left: float = 0.62, top: float = 0.3) -> list[Axes]:
     """Return axes side by side, with room for a title above each."""
     width, height = figure.get_size_inches()
-    wide, left, bottom = width / n, 0.62, 0.52
+    wide, bottom = width / n, 0.52
     return [
         figure.add_axes(
             (
