@@ -114,7 +114,8 @@ def _close_race(content: Content) -> Iterator[str]:
         for one in content["members"]
         if abs(one["score"] - content["members"][0]["score"]) < content["se"]
     ]
-    if len(near) > 1 and content["counts"]["repeats"] == 1:
+    can_repeat = content["folds"] not in ("time", "column") and content["counts"]["repeats"] == 1
+    if len(near) > 1 and can_repeat:
         yield (
             f"{len(near)} members lie within one standard error of the best: folds.repeats: 3 would tell them apart "
             "better than more members would."

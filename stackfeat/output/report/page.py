@@ -35,6 +35,7 @@ from stackfeat.output.report.tables import (
 from stackfeat.output.report.times import Times
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from markupsafe import Markup
 
 logger = logging.getLogger(__name__)
@@ -84,19 +85,10 @@ def render_page(content: Mapping[str, Any], times: Mapping[str, Times]) -> str:
     times : mapping of str to Times
         By full name of the member.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("stackfeat.output", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["wrapped"] = wrapped
-    style, script = _template("report.css"), _template("report.js")
-    return environment.get_template("report.html").render(
+    style, script = _text("report.css"), _text("report.js")
+    return _template().render(
         content=content,
         csp=CSP.format(style=_hash(style), script=_hash(script)),
         style=Markup(style),
@@ -117,7 +109,22 @@ def wrapped(text: str) -> Markup:
 
 
 @cache
-def _template(name: str) -> str:
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("stackfeat.output", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["wrapped"] = wrapped
+    return environment.get_template("report.html")
+
+
+@cache
+def _text(name: str) -> str:
     return (files("stackfeat.output") / "templates" / name).read_text("utf-8")
 
 

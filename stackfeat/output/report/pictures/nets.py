@@ -200,8 +200,9 @@ def _between(numbers: Numbers, block: str, when: str) -> float:
     part = select(numbers, block=block, when=when)
     points, folds = np.column_stack([part["x"], part["y"]]), part["fold"]
     centred = points - points.mean(axis=0)
-    means = np.stack([centred[folds == fold].mean(axis=0) for fold in folds])
-    return float((means**2).sum() / max((centred**2).sum(), 1e-12))
+    inside = [folds == fold for fold in np.unique(folds)]
+    between = sum(float(one.sum() * (centred[one].mean(axis=0) ** 2).sum()) for one in inside)
+    return between / max(float((centred**2).sum()), 1e-12)
 
 
 def _size(n: int) -> tuple[float, float]:
