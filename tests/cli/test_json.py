@@ -47,6 +47,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "audit": (("runs/run", "--no-null"), ("changed", "--no-null")),
     "watch": (("demo/runs/quickstart",),),
     "explain": (("runs/run", "--rows", "40", "--repeats", "2"), ("runs/run", "test.csv", "--repeats", "2")),
+    "report": (("runs/run",), ("changed",)),
     "compare": (("runs/run", "runs/other"), ("runs/run", "runs/other", "-o", "pairs.csv")),
     "runs": (("spare",), ("spare", "--sort", "score", "-o", "ledger.csv")),
     "note": (("runs/run", "--lb", ".8123", "--text", "first"), ("runs/run",)),
