@@ -3,6 +3,7 @@
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV ?= .venv
+OLDEST ?= .venv-oldest
 JOBS ?= 2
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
@@ -10,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt
 # Tests start many processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow test-gpu test-all lint data clean
+.PHONY: run test test-slow test-gpu test-all test-oldest lint data clean
 
 run: $(VENV)/.installed  ## run the quickstart; results in configs/runs/quickstart
 	$(BIN)/stackfeat run configs/quickstart.yaml
@@ -27,6 +28,9 @@ test-gpu: $(VENV)/.installed-dev  ## only the tests that compute on a CUDA devic
 test-all: $(VENV)/.installed-dev  ## all tests, slow ones included
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow or not slow"
 
+test-oldest: $(OLDEST)/.installed  ## the default tests with the oldest supported versions (.ci/oldest.txt)
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile
+
 lint: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,7 +40,7 @@ data: $(VENV)/.installed  ## train and test files of the benchmark data sets, in
 	$(BIN)/python benchmarks/prepare_data.py
 
 clean:  ## remove the environment and caches; results and stores stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is needed; none was found on PATH" >&2; exit 1; }
@@ -49,3 +53,10 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+$(OLDEST)/.installed: pyproject.toml .ci/oldest.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is needed; none was found on PATH" >&2; exit 1; }
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -c .ci/oldest.txt -e ".[parquet,boosting]" \
+		pytest pytest-timeout pytest-xdist hypothesis pyyaml
+	@touch $@

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 
 from stackfeat.errors import MemberError
@@ -176,6 +175,7 @@ def test_a_bound_forward_of_the_module_itself_is_copied_with_it() -> None:
 
 
 def test_one_array_never_ends_in_what_takes_anything() -> None:
+    transformers = pytest.importorskip("transformers")
     bert = transformers.BertModel(
         transformers.BertConfig(
             vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -17,6 +16,8 @@ from stackfeat.errors import DataWarning, TapError
 from stackfeat.layers.activations.masks import Kind, MaskRule, MaskWatch, says_padding, side_of
 from stackfeat.layers.extraction.extract import extract
 from stackfeat.layers.taps.runtime import plain_transformers
+
+transformers = pytest.importorskip("transformers")
 
 N_ROWS, N_STEPS, N_WORDS = 40, 9, 50
 GENERATOR = torch.Generator().manual_seed(3)
