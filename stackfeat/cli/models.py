@@ -13,6 +13,8 @@ from stackfeat.cli.app import (
     DataRoots,
     TrustCode,
     app,
+    is_quiet,
+    is_verbose,
 )
 from stackfeat.cli.choices import StudentName
 from stackfeat.errors import continued, one_line
@@ -75,6 +77,7 @@ def _wrote(output: Path, n_rows: object) -> str:
 
 @app.command()
 def refresh(
+    context: typer.Context,
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run; it stays.")],
     train: Annotated[Path, typer.Option(help="The new training file.")],
     output: Annotated[
@@ -85,16 +88,19 @@ def refresh(
     trust_code: TrustCode = False,
 ) -> Answer:
     """Fit the models of a run to new rows. All that the run chose stays as it was."""
+    from stackfeat.output.live_table import LiveTable
     from stackfeat.pipeline.refresh import refresh as refresh_run
 
-    found = refresh_run(
-        run_folder,
-        train,
-        output,
-        store=store,
-        data_roots=data_root or (),
-        trust_code=trust_code or None,
-    )
+    with LiveTable(quiet=is_quiet(context), each_job=is_verbose(context)) as table:
+        found = refresh_run(
+            run_folder,
+            train,
+            output,
+            store=store,
+            data_roots=data_root or (),
+            trust_code=trust_code or None,
+            progress=table,
+        )
     return Answer(found.to_json(), continued(str(found)))
 
 
