@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -39,11 +40,15 @@ def test_the_picture_of_columns_shows_them_with_their_errors(found: Explanation)
     picture, plain = Importance(), Evidence(cast(Any, None), cast(Any, None), cast(Any, None))
     assert picture.why_not(evidence) == "" and "stackfeat explain RUN" in picture.why_not(plain)
     numbers = picture.numbers(evidence)
-    assert numbers["column"] == [one.name for one in found.columns]
-    assert numbers["se"] == [one.se for one in found.columns]
+    assert set(numbers["what"]) == {"column", "member"}
+    columns = [name for what, name in zip(numbers["what"], numbers["name"], strict=True) if what == "column"]
+    assert columns == [one.name for one in found.columns]
+    assert numbers["se"] == [one.se for one in (*found.columns, *found.members)]
     figure = Figure()
     picture.draw(numbers, figure)
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == numbers["column"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == columns
+    unsure = replace(found, columns=(), members=tuple(replace(one, se=None) for one in found.members))
+    assert "no importance has a standard error" in picture.why_not(replace(evidence, explained=unsure))
 
 
 @pytest.mark.parametrize(

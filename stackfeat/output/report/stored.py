@@ -81,7 +81,7 @@ def remake_report(folder: Path, store: Path | None = None) -> RemadeReport:
         times, missing = _times(folder, store)
     assert marked is not None
     files: dict[str, bytes] = {}
-    if explained is not None and explained.is_of_run:
+    if explained is not None and explained.is_of_run and not IMPORTANCE.why_not_of(explained):
         numbers = IMPORTANCE.of(explained)
         content["pictures"][IMPORTANCE.name] = plain_content(numbers)
         content["missing"].pop(IMPORTANCE.name, None)

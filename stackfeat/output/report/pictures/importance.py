@@ -33,8 +33,8 @@ class Importance(Picture):
     title = "Importance of columns and members"
 
     def why_not(self, evidence: Evidence) -> str:
-        if evidence.explained:
-            return ""
+        if evidence.explained is not None:
+            return self.why_not_of(evidence.explained)
         return (
             "nobody has asked for it: stackfeat explain RUN measures it, stackfeat report RUN then shows it"
         )
@@ -43,10 +43,21 @@ class Importance(Picture):
         assert evidence.explained is not None
         return self.of(evidence.explained)
 
+    def why_not_of(self, explained: Explanation) -> str:
+        """Return why nothing can be drawn of an explanation; empty where it can."""
+        return (
+            "" if self.of(explained)["name"] else "no importance has a standard error: too few rows or groups"
+        )
+
     def of(self, explained: Explanation) -> Numbers:
-        """Return what is drawn of an explanation."""
+        """Return what is drawn of an explanation: what is known with a standard error."""
         lists = {"column": explained.columns, "member": explained.members}
-        rows = [(what, one.name, one.importance, one.se) for what, listed in lists.items() for one in listed]
+        rows = [
+            (what, one.name, one.importance, one.se)
+            for what, listed in lists.items()
+            for one in listed
+            if one.se is not None
+        ]
         return table(rows, ("what", "name", "importance", "se"))
 
     def size_of(self, numbers: Numbers) -> tuple[float, float]:
