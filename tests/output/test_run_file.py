@@ -79,7 +79,7 @@ def test_what_is_sealed_is_read_back(tmp_path: Path) -> None:
         ({"before": {"notes.txt": "0" * 64}}, "must list files of a run"),
         ({"logs": ["/etc/passwd"]}, "must list files of a run"),
         ({"state": "done"}, "state must be 'writing' or 'whole'; got 'done'"),
-        ({"format": 2}, "must have format 1; got 2, of another version of stackfeat"),
+        ({"format": 0}, "must have format 1; got 0, of another version of stackfeat"),
         ({"files": {"oof/a.csv": "0" * 64}}, "must be an object"),
     ],
 )

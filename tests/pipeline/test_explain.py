@@ -122,6 +122,7 @@ def test_the_command_says_all_and_writes_a_csv(plain: Project) -> None:
     said = plain.cli("explain", plain.run_folder, "--json")
     values = json.loads(said.out)
     assert values.pop("cpu_seconds") >= 0
+    assert values.pop("files") == [str(plain.run_folder / "explain.json")]
     assert values == json.loads((plain.run_folder / "explain.json").read_text())
     assert float(rows[0]["importance"]) == values["columns"][0]["importance"]
     assert [one["level"] for one in values["levels"]] == ["base", "final"]
