@@ -39,6 +39,13 @@ def predict(
     members: Annotated[
         bool, typer.Option("--members", help="Also write the predictions of each member of the stack.")
     ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(metavar="LEVEL", help="Also write an interval, or a set of classes; such as 0.9."),
+    ] = None,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Also write how far the models of the folds are apart.")
+    ] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Treat a missing column as an empty one.")
     ] = False,
@@ -66,7 +73,7 @@ def predict(
         without=without or (),
         data_roots=data_root or (),
         allow_missing=allow_missing,
-        wanted=Wanted(proba, members),
+        wanted=Wanted(proba, members, interval, spread),
     )
     return Answer({"output": output, "rows": n_rows}, _wrote(output, n_rows))
 

@@ -44,7 +44,8 @@ def print_result(
         table.add_row(one_line(row["level"]), one_line(row["member"]), *values, note)
     console.print(table, markup=False)
     calibrated = [f"calibration: {one.text}" for one in result.calibrations]
-    told = [result.verdict, result.why, *_gate_lines(result.gates), *calibrated]
+    measured = [] if result.interval is None else [result.interval.sentence]
+    told = [result.verdict, result.why, *measured, *_gate_lines(result.gates), *calibrated]
     notes = [] if quiet else [f"data: {note}" for note in result.notes if note not in said]
     for text in [*told, *notes]:
         console.print(continued(text), markup=False, highlight=False, soft_wrap=True)
@@ -69,6 +70,7 @@ def result_values(result: RunResult) -> dict[str, Any]:
         "se": result.se,
         "optimism": result.optimism,
         "holdout": result.holdout,
+        "interval": None if result.interval is None else asdict(result.interval),
         "verdict": result.verdict,
         "why": result.why,
         "gates": list(map(asdict, result.gates)),

@@ -203,6 +203,12 @@ class RunConfig(Options):
     folds: FoldOptions = FoldOptions()
     levels: dict[Name, dict[Name, AnyMember]] = Field(description="Level name to members by name.")
     submit: str = Field("auto", description="A member's name, or auto: the best out-of-fold score.")
+    interval: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="A level such as 0.9, at which intervals or class sets are measured out of fold.",
+    )
     decision: Literal["auto", "argmax", "threshold"] | DecisionOptions = Field(
         "auto", description="How predictions become labels under a metric of labels; or a rule that is given."
     )

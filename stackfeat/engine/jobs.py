@@ -34,7 +34,7 @@ class Job:
     repeat: int
     fold: Fold
     steps: tuple[Recipe, ...]
-    what: Literal["fit", "reference", "align", "score", "diagnose", "select", "holdout"] = "fit"
+    what: Literal["fit", "reference", "align", "score", "diagnose", "select", "interval", "holdout"] = "fit"
     block: str = ""
 
     @property

@@ -7,6 +7,7 @@ Out: predictions: each row takes the way that the run's test rows took, averaged
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,20 @@ import numpy as np
 from stackfeat.data.samples import Samples
 from stackfeat.engine.fitted import fit_recipe, load_fitted
 from stackfeat.engine.graph import graph_without
+from stackfeat.engine.intervals import SavedIntervals
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.passage import Parts, Passage
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.wiring import Wiring
-from stackfeat.errors import DataError, StackfeatError, StoreError, StructureError, UsageError, as_written
+from stackfeat.errors import (
+    DataError,
+    DataWarning,
+    StackfeatError,
+    StoreError,
+    StructureError,
+    UsageError,
+    as_written,
+)
 from stackfeat.executors import pinned_threads
 from stackfeat.log import VERSION
 from stackfeat.members.imported import FittedImport, missing_text
@@ -62,6 +72,8 @@ class Predictor:
         Whether fits stay in memory once they were read, for predictors that are asked many times.
     widenings : mapping of str to Widening
         Of averages over all pipelines, by block.
+    interval : str
+        Key of the intervals of the predicted block; empty where there are none.
     """
 
     plan: Plan
@@ -74,6 +86,7 @@ class Predictor:
     unsaved: Mapping[str, str] = field(default_factory=dict)
     keeps: bool = False
     widenings: Mapping[str, Widening] = field(default_factory=dict)
+    interval: str = ""
 
     @cached_property
     def parts(self) -> Parts:
@@ -170,6 +183,36 @@ class Predictor:
             found |= fit_recipe(self.store, key).libraries
         return {name: then for name, then in found.items() if then != library_versions(name)[name]}
 
+    def views(self, samples: Samples) -> np.ndarray:
+        """Return what each pipeline predicts, float64 (n_repeats, n_pipelines, n_rows, n_outputs)."""
+        self.refuse_unsaved()
+        with self._of_its_versions():
+            said = np.stack(self._views(samples, self.passage, {"": self.block})[""])
+        return said.reshape(self.plan.sources.n_repeats, -1, *said.shape[1:])
+
+    def averages(self, views: np.ndarray) -> np.ndarray:
+        """Return the prediction that `views` make, float64 (n_rows, n_outputs)."""
+        return self._average(list(views.reshape(-1, *views.shape[2:])), self.block)
+
+    def region(self, samples: Samples, views: np.ndarray, level: float) -> np.ndarray:
+        """Return the region of each row at a level, as `Task.region`."""
+        if self.intervals is None:
+            raise DataError(
+                f"{self.folder or 'this predictor'} must hold intervals; got none: it was written by an earlier "
+                f"version, members were left out, or too few folds were predicted; {REMEDY}, and with all members"
+            )
+        if self.intervals.caution:
+            warnings.warn(self.intervals.caution, DataWarning, stacklevel=4)
+        # A widened average is no mean, of which more is known than of a single view.
+        is_mean = self.averaging.average == "mean" and self.block not in self.widenings
+        with self._of_its_versions():
+            return self.intervals.region(samples, self.averages(views), views, level, is_mean=is_mean)
+
+    @cached_property
+    def intervals(self) -> SavedIntervals | None:
+        """Its intervals; None where there are none."""
+        return SavedIntervals.of(self.store.read(self.interval), self.task) if self.interval else None
+
     def load(self) -> None:
         """Read every fit and map now, so that no prediction has to."""
         with self._of_its_versions():
@@ -191,18 +234,21 @@ class Predictor:
 
     def _ask(self, samples: Samples, passage: Passage, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
         """Return the averages of blocks, by what they are wanted as."""
+        found = self._views(samples, passage, wanted)
+        return {name: self._average(views, wanted[name]) for name, views in found.items()}
+
+    def _average(self, views: Sequence[np.ndarray], block: str) -> np.ndarray:
+        average = self.task.average(views, self.averaging.average)
+        return widened(average, self.widenings.get(block), self.task)
+
+    def _views(
+        self, samples: Samples, passage: Passage, wanted: Mapping[str, str]
+    ) -> dict[str, list[np.ndarray]]:
+        """Return blocks as each pipeline gives them, by what they are wanted as."""
         self._refuse_unknown(samples.ids)
         with pinned_threads(self.plan.sources.settings.threads):
             said = passage.said(self.parts, samples)
-        average = self.averaging.average
-        averages = {
-            name: self.task.average([said[place] for place in passage.places[block]], average)
-            for name, block in wanted.items()
-        }
-        return {
-            name: widened(values, self.widenings.get(wanted[name]), self.task)
-            for name, values in averages.items()
-        }
+        return {name: [said[place] for place in passage.places[block]] for name, block in wanted.items()}
 
     def _refuse_unknown(self, ids: np.ndarray) -> None:
         """Raise where imported members have no prediction of some rows; what they have is looked up by id."""
@@ -241,9 +287,9 @@ class Predictor:
         UsageError
             If there is no such member, or a fitted member reads it.
         """
-        return replace(
-            self, plan=replace(self.plan, graph=graph_without(self.plan.graph, members, self.block))
-        )
+        plan = replace(self.plan, graph=graph_without(self.plan.graph, members, self.block))
+        # What was measured is the error of all members together.
+        return replace(self, plan=plan, interval="")
 
 
 def write_hashes(folder: Path, keys: Sequence[str]) -> None:
@@ -277,7 +323,7 @@ def load_predictor(
         must(not absent, str(folder / HASHES), "name every entry", absent[:1])
         plan = wiring.plan()
     parts = (plan, store, wiring.block, wiring.averaging, wiring.task, trust_code, folder)
-    return Predictor(*parts, wiring.unsaved, keeps, wiring.widenings), described
+    return Predictor(*parts, wiring.unsaved, keeps, wiring.widenings, wiring.interval), described
 
 
 def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:

@@ -450,6 +450,19 @@ class HoldoutScoreRecipe(MetricRecipe, stage="holdout_score", version=3):
 
 
 @dataclass(frozen=True, kw_only=True)
+class IntervalRecipe(Recipe, stage="interval", version=1):
+    """The intervals of a member; `places` are those of its OOF rows, for each repeat and fold."""
+
+    block: str
+    places: tuple[tuple[Place | None, ...], ...]
+    samples: str
+    folds: str
+    average: str
+    seed: int
+    libraries: Mapping[str, str] = _installed("numpy", "lightgbm")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiagnoseRecipe(Recipe, stage="diagnose", version=2):
     """How far a block's folds, and its OOF and test rows, can be told apart."""
 

@@ -64,6 +64,8 @@ class Wiring:
         Members that cannot score later data, and why.
     widenings : mapping of str to Widening
         Of the averages of calibrated members, by block.
+    interval : str
+        Key of the member's intervals; empty where there are none.
     """
 
     member: str
@@ -79,6 +81,7 @@ class Wiring:
     task: Task
     unsaved: Mapping[str, str] = field(default_factory=dict)
     widenings: Mapping[str, Widening] = field(default_factory=dict)
+    interval: str = ""
 
     @classmethod
     def of(
@@ -88,6 +91,7 @@ class Wiring:
         averaging: Averaging,
         task: Task,
         widenings: Mapping[str, Widening | None] = MappingProxyType({}),
+        interval: str = "",
     ) -> Wiring:
         """Return the wiring of everything up to a member; `widenings` by the names of members."""
         block = plan.graph.node(member).prediction
@@ -110,12 +114,15 @@ class Wiring:
                 for node in plan.graph.upstream(member)
                 if node.prediction and (widening := widenings.get(node.full_name))
             },
+            interval=interval,
         )
 
     @property
     def keys(self) -> list[str]:
         """Keys of all entries that are needed, each once."""
-        return list(dict.fromkeys([*(fit[3] for fit in self.fits), *(align[2] for align in self.aligns)]))
+        intervals = [self.interval] if self.interval else []
+        models = [*(fit[3] for fit in self.fits), *(align[2] for align in self.aligns)]
+        return list(dict.fromkeys([*models, *intervals]))
 
     def to_json(self) -> dict[str, Any]:
         plain = {"averaging": self.averaging.to_json(), "task": self.task.to_json()}

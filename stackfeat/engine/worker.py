@@ -43,6 +43,7 @@ from stackfeat.engine.blocks import (
 )
 from stackfeat.engine.extra_training import ExtraTraining
 from stackfeat.engine.fitted import Fit, emit, emit_views, fit_recipe, load_fitted
+from stackfeat.engine.intervals import fit_intervals
 from stackfeat.engine.jobs import EXTRA_ROWS, pack_rows, write_fitted_rows
 from stackfeat.engine.judged import clusters_of
 from stackfeat.engine.recipes import (
@@ -363,6 +364,7 @@ STAGES: dict[str, Callable[[EntryStore, Any, bool], Contents]] = {
     "align_emit": _align_emit,
     "score": score_member,
     "select": select_member,
+    "interval": fit_intervals,
     "holdout_score": score_holdout,
     "diagnose": diagnose_block,
 }

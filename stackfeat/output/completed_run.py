@@ -15,6 +15,7 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.data.splits.holdout import Holdout
 from stackfeat.engine.external.pool_verdicts import PoolVerdicts
+from stackfeat.engine.intervals import IntervalScore
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Fold, Place
@@ -79,6 +80,10 @@ class CompletedRun:
     choice : ChoiceScore or None
         What choosing it is worth; None where nothing was chosen out of fold: `submit` names it, it is the only one,
         or held-out rows decide.
+    interval_key : str
+        Of the intervals of the chosen member; empty where there are none.
+    interval : IntervalScore or None
+        What those of the level are worth that the config asks for.
     weights : mapping of str to mapping of str to Weight
         Of fitted votes, by the block that is weighed.
     fits : dict of (str, int, int or str) to FitInfo
@@ -109,6 +114,8 @@ class CompletedRun:
     warnings: list[str] = field(default_factory=list)
     held: HeldRows | None = None
     choice: ChoiceScore | None = None
+    interval_key: str = ""
+    interval: IntervalScore | None = None
     weights: Mapping[str, Mapping[str, Weight]] = field(default_factory=dict)
     pools: Sequence[PoolVerdicts] = ()
     wanted: str = "auto"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.blocks import FeatureBlock, assemble
+from stackfeat.engine.intervals import IntervalScore
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.errors import UsageError
@@ -59,6 +60,8 @@ class RunResult(Plots):
         many scores a part is luck. None where nothing was chosen, or the rows differ.
     holdout : float or None
         Its score on the held-out rows, where there are any.
+    interval : IntervalScore or None
+        How many targets its intervals hold, where the config asks for their level.
     submission : Path or None
         None without a test file.
     n_computed, n_cached : int
@@ -94,6 +97,7 @@ class RunResult(Plots):
     calibrations: list[CalibrationVerdict] = field(default_factory=list)
     se: float = float("nan")
     optimism: float | None = None
+    interval: IntervalScore | None = None
     notes: list[str] = field(default_factory=list)
     config: str = ""
     plan: Plan
@@ -115,7 +119,8 @@ class RunResult(Plots):
         table = shown.to_html(index=False, border=0, float_format="{:.5g}".format)
         warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
         folder = f"<p>{escape(str(self.folder))}</p>"
-        return f"<div><p>{escape(self.verdict)}</p><ul>{warnings}</ul>{table}{folder}</div>"
+        verdict = self.verdict if self.interval is None else f"{self.verdict} {self.interval.sentence}"
+        return f"<div><p>{escape(verdict)}</p><ul>{warnings}</ul>{table}{folder}</div>"
 
     @cached_property
     def predictor(self) -> SavedPredictor:

@@ -28,6 +28,7 @@ from stackfeat.data.schema.load import compare_given
 from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.predictor import REMEDY, Predictor, load_predictor
 from stackfeat.errors import DataError, MissingColumnsError, TrustError, UsageError, as_written
+from stackfeat.meta.intervals import checked_level
 from stackfeat.meta.votes.averaging import of_single_rows
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.row_contributions import explain_rows
@@ -220,6 +221,35 @@ class SavedPredictor:
         rows, samples = self._read(X)
         return pd.DataFrame(self.member_columns(self.member_outputs(samples)), index=self._index(rows))
 
+    def interval(self, X: Any, level: float = 0.9) -> np.ndarray:
+        """Return the interval, or the set of classes, that each row's target is in at a level.
+
+        Returns
+        -------
+        float64 array of shape (n_rows, 2), or bool array of shape (n_rows, n_classes)
+            Lower and upper bound on the scale of the target, infinite where there were too few rows for the level; or
+            which classes are likely enough: none, one, or several.
+
+        Raises
+        ------
+        UsageError
+            Unless the level lies between 0.5 and 1.
+        DataError
+            If the predictor holds no intervals.
+        """
+        level, samples = checked_level(level), self._read(X)[1]
+        return self.region(samples, self.views(samples), level)
+
+    def spread(self, X: Any) -> pd.DataFrame:
+        """Return how far the pipelines of the folds are apart: the standard deviation of what they predict.
+
+        A column ``spread`` on the scale of the target, or ``spread:CLASS`` of the probability of each class.
+        """
+        import pandas as pd
+
+        rows, samples = self._read(X)
+        return pd.DataFrame(self.spread_columns(self.views(samples)), index=self._index(rows))
+
     def drift(self, X: Any) -> pd.DataFrame:
         """Compare rows with the training data, column by column.
 
@@ -311,6 +341,21 @@ class SavedPredictor:
         with self.importing():
             said = self.predictor.predict_members(samples)
         return {member: np.asarray(task.to_target_scale(values)) for member, values in said.items()}
+
+    def views(self, samples: Samples) -> np.ndarray:
+        """Return what each pipeline predicts on the members' scale, as `Predictor.views`."""
+        with self.importing():
+            return self.predictor.views(samples)
+
+    def region(self, samples: Samples, views: np.ndarray, level: float) -> np.ndarray:
+        """Return the region of each row, as `interval`."""
+        return self.predictor.region(samples, views, level)
+
+    def spread_columns(self, views: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns of `spread`."""
+        task = self.predictor.task
+        each = task.to_target_scale(views.reshape(-1, *views.shape[2:]))
+        return dict(zip(task.columns_of("spread"), each.std(axis=0).T, strict=True))
 
     def member_columns(self, said: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the columns of `predict_members`."""

@@ -57,7 +57,8 @@ def write_predictor(draft: Draft, finished: CompletedRun, extra: dict[str, Any])
     """
     store = finished.store
     widenings = {score.name: score.widening for score in finished.scores}
-    wiring = Wiring.of(finished.plan, finished.chosen.name, finished.averaging, finished.task, widenings)
+    chosen, interval = finished.chosen.name, finished.interval_key
+    wiring = Wiring.of(finished.plan, chosen, finished.averaging, finished.task, widenings, interval)
     unsaved = {
         member: why
         for member, repeat, fold, _ in wiring.fits
@@ -204,8 +205,10 @@ def scores_json(finished: CompletedRun) -> dict[str, Any]:
         for score in finished.scores
     }
     held = {} if finished.held is None else {"holdout": {"n_rows": finished.held.samples.n_rows}}
+    interval = {} if finished.interval is None else {"interval": finished.interval.to_json()}
     return {
         **held,
+        **interval,
         "metric": finished.metric.name,
         "greater_is_better": finished.metric.greater_is_better,
         "submitted": finished.chosen.name,

@@ -36,7 +36,7 @@ from stackfeat.pipeline.prepare import N_ROWS, find_tapped_layers, first_rows, m
 from stackfeat.registry.resolve import name_values
 from stackfeat.registry.user_code import first_on_path, serving_agreed
 from stackfeat.store import EntryStore, LayeredStore, MemoryStore
-from stackfeat.tasks.task import Task
+from stackfeat.tasks.task import Task, task_class
 
 if TYPE_CHECKING:
     from stackfeat.data.samples import Samples
@@ -103,6 +103,8 @@ class PlanReport:
         Kind of folds.
     holdout : float or "column"
         Share of the rows that is held out of all levels; 0: none; ``column``: the rows of fold -1.
+    interval : float or None
+        The level at which intervals or class sets are measured.
     averaging : str
         What members above the first level see of test rows.
     data : tuple of str
@@ -118,6 +120,7 @@ class PlanReport:
     n_folds: int
     n_repeats: int
     holdout: float | str
+    interval: float | None
     averaging: str
     data: tuple[str, ...]
     members: tuple[MemberPlan, ...]
@@ -148,6 +151,9 @@ class PlanReport:
         rows = f"{self.n_folds} folds ({self.folds}){repeats}{held}"
         lines = [f"{one_line(self.name)}: {self.task}, {one_line(self.metric)}, {rows}", "data:"]
         lines += [f"  {one_line(note)}" for note in self.data]
+        if self.interval is not None:
+            regions = task_class(self.task).region_words[0]
+            lines.append(f"interval: {regions} of {100 * self.interval:g} %, measured out of fold")
         for level, members in groupby(self.members, lambda member: member.level):
             lines.append(f"{one_line(level)}:")
             lines += [line for member in members for line in member.lines()]
@@ -196,6 +202,7 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> PlanReport:
         n_folds=plan.sources.n_folds,
         n_repeats=plan.sources.n_repeats,
         holdout=config.stack.holdout,
+        interval=config.interval,
         averaging=plan.sources.averaging,
         data=tuple(data),
         members=tuple(members),

@@ -18,6 +18,7 @@ from stackfeat.data.schema.load import check_columns
 from stackfeat.data.schema.roles import read_ids
 from stackfeat.engine.predictor import REMEDY
 from stackfeat.errors import DataWarning, MissingColumnsError, UsageError, as_written
+from stackfeat.meta.intervals import checked_level
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
 from stackfeat.output.packed_predictor import is_packed, unpack_predictor
@@ -93,10 +94,24 @@ def load_packed(path: Path, *, trust_code: bool | None, **options: Any) -> Saved
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is written besides ids: probabilities in the place of what is submitted, and what each member says."""
+    """What is written besides ids.
+
+    Attributes
+    ----------
+    proba : bool
+        Probabilities in the place of what is submitted.
+    members : bool
+        What each member says.
+    interval : float or None
+        A level: bounds, or the classes of a set.
+    spread : bool
+        How far the pipelines of the folds are apart.
+    """
 
     proba: bool = False
     members: bool = False
+    interval: float | None = None
+    spread: bool = False
 
 
 def predict_file(
@@ -131,6 +146,8 @@ def predict_file(
         If the output would replace the data or a file of the run.
     """
     data, output, run_folder = Path(data), Path(output), Path(run_folder)
+    if wanted.interval is not None:
+        checked_level(wanted.interval)
     refuse_output(output, run_folder, data)
     options: dict[str, Any] = {"data_roots": data_roots, "without": without, "allow_missing": allow_missing}
     options["keeps"] = False
@@ -166,7 +183,7 @@ class Said:
     decision: Decision | None
     task: Task
     form: Form
-    members: Mapping[str, np.ndarray]
+    others: Mapping[str, np.ndarray]
     where: str
 
     def columns(self, wanted: Wanted) -> dict[str, Sequence[object] | np.ndarray]:
@@ -175,11 +192,11 @@ class Said:
             if not self.task.most_classes:
                 raise UsageError("--proba needs classes; got a run of a regression; leave it out")
             proba = dict(zip(self.task.columns, self.prediction.T, strict=True))
-            return {self.form.id_name: self.ids.tolist(), **proba, **self.members}
+            return {self.form.id_name: self.ids.tolist(), **proba, **self.others}
         with as_written(self.where, REMEDY):
             labels = None if self.decision is None else self.decision.apply(self.prediction)
             submission = make_submission(self.ids, self.prediction, labels, self.task, self.form)
-        return {**dict(zip(submission.header, submission.columns, strict=True)), **self.members}
+        return {**dict(zip(submission.header, submission.columns, strict=True)), **self.others}
 
 
 def _by_run(model: SavedPredictor, data: Path, wanted: Wanted) -> Said:
@@ -193,17 +210,24 @@ def _by_run(model: SavedPredictor, data: Path, wanted: Wanted) -> Said:
             DataWarning,
             stacklevel=2,
         )
-    members = dict[str, np.ndarray]()
+    others, task = dict[str, np.ndarray](), model.predictor.task
     if wanted.members:
         outputs = model.member_outputs(samples)
-        prediction, members = outputs[model.submitted], model.member_columns(outputs)
-    else:
+        prediction, others = outputs[model.submitted], model.member_columns(outputs)
+    if wanted.interval is not None or wanted.spread:
+        views = model.views(samples)
+        prediction = np.asarray(task.to_target_scale(model.predictor.averages(views)))
+        if wanted.interval is not None:
+            others |= task.region_columns(model.region(samples, views, wanted.interval))
+        others |= model.spread_columns(views) if wanted.spread else {}
+    elif not wanted.members:
         prediction = model.predicted(samples)
-    return Said(samples.ids, prediction, way.decision, model.predictor.task, way.form, members, folder)
+    return Said(samples.ids, prediction, way.decision, task, way.form, others, folder)
 
 
 def _by_student(file: Path, data: Path, without: Sequence[str], allow_missing: bool, wanted: Wanted) -> Said:
     unfit = {"--without": bool(without), "--allow-missing": allow_missing, "--members": wanted.members}
+    unfit |= {"--interval": wanted.interval is not None, "--spread": wanted.spread}
     for option in [option for option, is_given in unfit.items() if is_given]:
         raise UsageError(f"{option} is for a stack; got a student, which is one model; drop it")
     student = load_student(file)

@@ -22,6 +22,7 @@ from stackfeat.data.splits.holdout import load_holdout
 from stackfeat.encodings.diagnostics import UNLIKE, block_warnings
 from stackfeat.engine.external.leak_signs import better_order, far_above, order_text
 from stackfeat.engine.graph import Graph
+from stackfeat.engine.intervals import IntervalScore, interval_job, measure_intervals
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.plan_warnings import PlanWarnings
@@ -29,7 +30,7 @@ from stackfeat.engine.schedule import LevelReport, RunContext, run_scores
 from stackfeat.engine.scoring import diagnose_jobs, holdout_jobs, oof_prediction, score_jobs, widening_of
 from stackfeat.engine.selection import select_job
 from stackfeat.engine.weights import flattered, weights_of
-from stackfeat.errors import RunFailed, TimeLimitReached
+from stackfeat.errors import MemberError, RunFailed, TimeLimitReached
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.metric import Metric
 from stackfeat.output.completed_run import CompletedRun, HeldRows
@@ -79,6 +80,9 @@ def collect(
     overfit = find_overfit(measured.scores, metric)
     judged = _judge_choice(planner, context, measured) if wanted == "auto" else Choice()
     failed = report.failed | measured.failed
+    refused = {item.member.name for item in overfit}
+    chosen = choose_submission(measured.scores, metric, wanted, refused)
+    interval = _fit_intervals(planner, plan, context, chosen)
     fits, held = {fit: FitInfo.of(store.read(key)) for fit, key in plan.fits.items()}, _held_rows(plan, store)
     fresh = None if held is None else held.samples
     weights = weights_of(store, plan, fits, planner.averaging(), fresh, planner.trust_code)
@@ -91,7 +95,7 @@ def collect(
         metric=metric,
         averaging=planner.averaging(),
         scores=measured.scores,
-        chosen=choose_submission(measured.scores, metric, wanted, {item.member.name for item in overfit}),
+        chosen=chosen,
         fits=fits,
         computed={job.member for job in plan.jobs() if job.key in context.computed},
         diagnoses=measured.diagnoses,
@@ -103,6 +107,8 @@ def collect(
         notes=[*data.notes, *_extra_notes(fits), *(f"warning: {text}" for text in report.notes)],
         choice=judged.score,
         wanted=wanted,
+        interval_key=interval.key,
+        interval=interval.score,
     )
     noted = [note.removeprefix("warning: ") for note in finished.notes if note.startswith("warning: ")]
     warnings = [
@@ -112,6 +118,7 @@ def collect(
         *overfit_warnings(overfit, metric, wanted),
         *flattered(weights),
         *judged.warnings,
+        *interval.warnings,
     ]
     return replace(finished, warnings=warnings)
 
@@ -197,6 +204,32 @@ def _judge_choice(planner: Planner, context: RunContext, measured: Measured) -> 
     why = "; ".join(str(error) for error in outcome.failed.values()) or "there was no time"
     text = f"what submit: auto is worth is not known ({why}); the score shown is that of the best of many"
     return Choice(warnings=(text,))
+
+
+@dataclass(frozen=True)
+class FittedIntervals:
+    """Key of a member's intervals, "" where there are none; what they are worth at the level that is asked for."""
+
+    key: str = ""
+    score: IntervalScore | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _fit_intervals(planner: Planner, plan: Plan, context: RunContext, chosen: Score) -> FittedIntervals:
+    """Run the job that fits the intervals of the submitted member, for whatever level its predictor is asked."""
+    level, store = planner.config.interval, planner.store
+    job = interval_job(plan, chosen.name, planner.averaging().average)
+    outcome = run_scores([job], context)
+    if not store.has(job.key):
+        why = "; ".join(str(error) for error in outcome.failed.values()) or "there was no time"
+        logger.info("there are no intervals: %s", why)
+        return FittedIntervals(warnings=() if level is None else (f"there are no intervals: {why}",))
+    if level is None:
+        return FittedIntervals(job.key)
+    try:
+        return FittedIntervals(job.key, measure_intervals(store, job.key, level))
+    except MemberError as error:
+        return FittedIntervals(job.key, warnings=(f"intervals are not measured: {error}",))
 
 
 def _read_scores(
@@ -374,6 +407,7 @@ def write_results(
         score=finished.score,
         se=finished.se,
         optimism=finished.optimism,
+        interval=finished.interval,
         verdict=verdict(finished),
         why=why_submitted(finished),
         gates=gate_verdicts(finished),

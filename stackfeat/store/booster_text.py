@@ -22,7 +22,7 @@ from stackfeat.structure import must
 WHERE = "a saved model"
 MOST_TREES, MOST_LEAVES, MOST_BYTES = 100_000, 4_096, 1 << 28
 END = "end of trees\n"
-_OBJECTIVES = re.compile(r"binary sigmoid:1|multiclass num_class:[0-9]{1,6}|regression|regression_l1")
+_OBJECTIVES = re.compile(r"binary sigmoid:1|multiclass num_class:[0-9]{1,6}|regression|regression_l1|gamma")
 _HEAD = ("version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective")
 _NAMES = ("feature_names", "feature_infos", "tree_sizes")
 _NODES = ("split_feature", "threshold", "decision_type", "left_child", "right_child")

@@ -56,6 +56,8 @@ class Classification(Task):
     unusable_training = ()
     calibrations = ("temperature", "class_scaling")
     pictures = ("confusion", "roc", "precision_recall", "reliability")
+    has_widths = False
+    region_words = ("class sets", "mean number of classes")
 
     @property
     def n_outputs(self) -> int:
@@ -210,6 +212,24 @@ class Classification(Task):
         """Return the shares of the classes, and each class for sure."""
         shares = np.bincount(y, weights=weight, minlength=self.n_outputs)
         return [shares / shares.sum(), *(np.eye(self.n_outputs) if self.n_outputs <= MOST_CONSTANTS else [])]
+
+    def nonconformity(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return what is missing to certainty, in the column of a row's own class."""
+        found, rows = np.full(prediction.shape, np.nan), np.arange(len(y))
+        found[rows, y] = 1.0 - prediction[rows, y]
+        return found
+
+    def region(self, prediction: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        return np.asarray(1.0 - prediction <= reach)
+
+    def holds(self, region: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(region[np.arange(len(y)), y], dtype=np.float64)
+
+    def region_size(self, region: np.ndarray) -> np.ndarray:
+        return np.asarray(region.sum(axis=1), dtype=np.float64)
+
+    def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self.columns_of("set"), region.T.astype(np.int64), strict=True))
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         mixed = random.permutation(y)

@@ -38,6 +38,8 @@ class Regression(Task):
     calibrations = ("linear",)
     pictures = ("predicted", "residuals")
     reported = ("rmse", "mae", "r2")
+    has_widths = True
+    region_words = ("intervals", "mean width")
 
     @property
     def n_outputs(self) -> int:
@@ -107,6 +109,28 @@ class Regression(Task):
         members = np.average(self.to_member_scale(y), axis=0, weights=weight)
         found = (mean, self.to_target_scale(members), np.median(y, axis=0))
         return [np.reshape(value, -1).astype(np.float64) for value in found]
+
+    def nonconformity(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray(np.abs(self.whole(y) - prediction))
+
+    def region(self, prediction: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        bounds = np.stack([prediction - reach, prediction + reach], axis=-1)
+        return self.to_target_scale(bounds[:, 0] if self.n_targets == 1 else bounds)
+
+    def holds(self, region: np.ndarray, y: np.ndarray) -> np.ndarray:
+        values, bounds = self.to_target_scale(self.whole(y)), region.reshape(len(y), -1, 2)
+        inside = (bounds[:, :, 0] <= values) & (values <= bounds[:, :, 1])
+        return np.asarray(inside.mean(axis=1))
+
+    def region_size(self, region: np.ndarray) -> np.ndarray:
+        bounds = region.reshape(len(region), -1, 2)
+        return np.asarray((bounds[:, :, 1] - bounds[:, :, 0]).mean(axis=1))
+
+    def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
+        bounds, found = region.reshape(len(region), -1, 2), dict[str, np.ndarray]()
+        for place, name in enumerate(("lower", "upper")):
+            found |= dict(zip(self.columns_of(name), bounds[:, :, place].T, strict=True))
+        return found
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         guess = 0.5 * random.permutation(y) + 0.5 * y.mean()

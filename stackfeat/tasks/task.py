@@ -106,6 +106,10 @@ class Task:
         Pictures of the report that show how good predictions are, by their names in its table.
     reported : tuple of str
         Metrics that the report shows besides the one that decides.
+    has_widths : bool
+        Whether predictions leave open how far off they are, so that this is learnt for intervals.
+    region_words : (str, str)
+        What the regions of rows are called, and their mean size.
     """
 
     kind: Kind
@@ -137,6 +141,8 @@ class Task:
     calibrations: ClassVar[tuple[str, ...]] = ()
     pictures: ClassVar[tuple[str, ...]]
     reported: ClassVar[tuple[str, ...]]
+    has_widths: ClassVar[bool]
+    region_words: ClassVar[tuple[str, str]]
 
     def __new__(cls, *values: Any, **named: Any) -> Task:
         if cls is not Task:
@@ -386,6 +392,37 @@ class Task:
         y : ndarray of shape (n_rows,)
             Codes, or values on the scale of the target, as `prediction` of shape (n_rows, n_outputs) is.
         """
+        raise NotImplementedError
+
+    # Intervals
+
+    def nonconformity(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return how far targets lie from predictions, float64 (n_rows, n_columns), both on the members' scale.
+
+        A column for each target, or class; NaN where a row says nothing of it.
+        """
+        raise NotImplementedError
+
+    def region(self, prediction: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """Return what targets are not farther from predictions than `reach`, float64 (n_rows, n_columns).
+
+        Returns
+        -------
+        float64 array of shape (n_rows, 2), or bool array of shape (n_rows, n_classes)
+            Lower and upper bound on the file's scale (n_rows, n_targets, 2 of several targets); or a set of classes.
+        """
+        raise NotImplementedError
+
+    def holds(self, region: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the share of each row's targets, on the members' scale, that its region holds: float64 (n_rows,)."""
+        raise NotImplementedError
+
+    def region_size(self, region: np.ndarray) -> np.ndarray:
+        """Return the width of each row's region, or how many classes are in it: float64 (n_rows,)."""
+        raise NotImplementedError
+
+    def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
+        """Return regions as columns of a file."""
         raise NotImplementedError
 
     # Chance

@@ -105,3 +105,18 @@ def test_evidence_and_moves_are_those_of_single_rows(task: Task) -> None:
     assert (np.argsort(evidence[:, 0]) == np.argsort(prediction[:, 0])).all()
     moved = task.moved(prediction, prediction[::-1])
     assert moved.shape == (40,) and (moved >= 0).all() and not task.moved(prediction, prediction).any()
+
+
+@every_kind
+def test_a_region_of_what_a_target_is_off_by_holds_it_and_one_of_less_does_not(task: Task) -> None:
+    y, prediction = drawn(task)
+    off = task.nonconformity(y, prediction)
+    assert off.shape[0] == len(y) and (~np.isnan(off)).any(axis=1).all()
+    # Of classes a row says something of its own alone.
+    reach = np.nan_to_num(off, nan=0.0)
+    exact, more, less = (task.region(prediction, np.maximum(reach + by, 0.0)) for by in (1e-9, 0.5, -1e-3))
+    assert task.holds(exact, y).tolist() == [1.0] * len(y)
+    assert task.holds(less, y).mean() < 0.5 and (task.region_size(more) >= task.region_size(exact)).all()
+    columns = task.region_columns(exact)
+    assert all(len(values) == len(y) for values in columns.values()) and len(set(columns)) == len(columns)
+    assert task.region_words[0] and len(task.region_words) == 2
