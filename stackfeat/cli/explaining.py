@@ -12,6 +12,7 @@ import typer
 
 from stackfeat.cli.app import Answer, TrustCode, app, is_quiet
 from stackfeat.errors import UsageError, one_line
+from stackfeat.output.digits import significant, to_error, with_error
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,13 +61,12 @@ def explain(
         progress=None if is_quiet(context) else lambda text: typer.echo(text, err=True),
     )
     seconds = round(time.process_time() - begun, 2)
-    own = [run_folder / "explain.json"] if found.is_of_run else []
-    files = [*own, *([output] if output else [])]
+    files = [*([run_folder / "explain.json"] if found.is_of_run else []), *([output] if output else [])]
     values = {**found.to_json(), "cpu_seconds": seconds, "files": files}
-    return Answer(values, partial(_print, found, top, seconds, output))
+    return Answer(values, partial(_print, found, top, seconds, files))
 
 
-def _print(found: Explanation, top: int, seconds: float, output: Path | None) -> None:
+def _print(found: Explanation, top: int, seconds: float, files: Sequence[Path]) -> None:
     from stackfeat.log import console as visible_console
 
     console = visible_console()
@@ -83,14 +83,12 @@ def _print(found: Explanation, top: int, seconds: float, output: Path | None) ->
         console.print(_table("member", found.members), markup=False)
     for line in _on_members(found):
         say(one_line(line))
-    files = ", ".join(
-        map(str, [*(["explain.json in RUN"] if found.is_of_run else []), *filter(None, [output])])
-    )
-    say(one_line(f"took {seconds:.1f} s of CPU{f'; wrote {files}' if files else ''}"))
+    wrote = f"; wrote {', '.join(map(str, files))}" if files else ""
+    say(one_line(f"took {seconds:.1f} s of CPU{wrote}"))
 
 
 def _headline(found: Explanation) -> str:
-    score = "" if found.score is None else f", {found.metric} {found.score:.5g}"
+    score = "" if found.score is None else f", {found.metric} {significant(found.score, 4)}"
     way = "held-out rows, each through the pipeline that had not seen it" if found.is_of_run else found.of
     return f"{found.member} on {found.n_rows} rows ({way}){score}"
 
@@ -98,14 +96,15 @@ def _headline(found: Explanation) -> str:
 def _table(what: str, listed: Sequence[Ranked]) -> Table:
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     table.add_column(what, overflow="fold")
     for name in ("importance", "± se", "interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in listed:
-        interval = "" if one.low is None or one.high is None else f"{one.low:.2g} to {one.high:.2g}"
-        error = "" if one.se is None else f"{one.se:.2g}"
-        table.add_row(one_line(one.name), f"{one.importance:.3g}", error, interval)
+        low, high, error = (to_error(value, one.se) for value in (one.low, one.high, one.se))
+        interval = "" if one.low is None or one.high is None else f"{low} to {high}"
+        error = "" if one.se is None else error
+        table.add_row(one_line(one.name), to_error(one.importance, one.se), error, interval)
     return table
 
 
@@ -116,22 +115,21 @@ def _on_columns(found: Explanation, top: int) -> Iterator[str]:
     if found.has_labels and alike:
         yield f"{len(alike)} of {len(found.columns)} columns are worth no more than chance"
     for one in found.groups:
-        error = "" if one.se is None else f" ± {one.se:.2g}"
         why = "say nearly the same, so each alone looks weaker than it is"
-        yield f"{one.name} {why}; together {one.importance:.3g}{error}"
+        yield f"{one.name} {why}; together {with_error(one.importance, one.se)}"
 
 
 def _on_members(found: Explanation) -> Iterator[str]:
     for drop in found.dropped:
         weight = "" if drop.weight is None else f", weight {drop.weight:.2f}"
-        error = "" if drop.se is None else f" ± {drop.se:.2g}"
         word = "worse" if drop.loss >= 0 else "better"
-        yield f"{drop.vote} without {drop.member}{weight}: {found.metric} {word} by {abs(drop.loss):.2g}{error}"
+        by = with_error(abs(drop.loss), drop.se)
+        yield f"{drop.vote} without {drop.member}{weight}: {found.metric} {word} by {by}"
     for level in found.levels:
         if level.gain is not None and level.se is not None:
             word = "better" if level.gain >= 0 else "worse"
             yield (
-                f"level {level.level} is {word} than those before it by {abs(level.gain):.2g} ± {level.se:.2g} "
+                f"level {level.level} is {word} than those before it by {with_error(abs(level.gain), level.se)} "
                 f"({found.metric})"
             )
     yield from (gate.text for gate in found.gates)

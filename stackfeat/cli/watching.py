@@ -12,6 +12,7 @@ import typer
 
 from stackfeat.cli.app import Answer, app, is_json, is_quiet
 from stackfeat.errors import RunFailed, UsageError, continued, one_line
+from stackfeat.output.digits import with_error
 
 if TYPE_CHECKING:
     from stackfeat.output.run_state import RunState
@@ -80,5 +81,5 @@ def _words(state: RunState, how: str) -> str:
     if end.error is not None:
         return f"failed with exit code {end.exit_code}: {continued(end.error)}"
     files = "".join(f"\n{name + ':':<13}{one_line(file)}" for name, file in end.files.items())
-    score = "" if end.score is None or end.se is None else f", {state.metric} {end.score:.5g} ± {end.se:.2g}"
+    score = "" if end.score is None or end.se is None else f", {state.metric} {with_error(end.score, end.se)}"
     return f"done in {end.seconds:.0f} s: {one_line(str(end.submitted))} is submitted{score}{files}"

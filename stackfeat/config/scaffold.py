@@ -101,7 +101,7 @@ class _Draft:
     task_reason: str
     metric: str
     n_rows: int
-    metric_reason: str = "what decides; docs/config.md lists the others"
+    metric_reason: str = "the usual one of this task; docs/config.md lists the others"
     id: str | None = None
     group: str | None = None
     group_reason: str = ""

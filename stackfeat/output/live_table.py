@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from stackfeat.errors import continued, one_line
 from stackfeat.log import console as visible_console
 from stackfeat.log import redraws
+from stackfeat.output.digits import significant
 from stackfeat.output.events import Event, JobDone, JobEnded, JobFailed, MemberDone, Planned
 from stackfeat.output.run_state import MemberState, RunState
 
@@ -161,7 +162,7 @@ class _Row:
 
     def cells(self, now: float) -> tuple[str, ...]:
         scores = [member.score for member in self.members if member.score is not None]
-        score = f"{scores[0]:.4g}" if len(self.members) == 1 and scores else ""
+        score = significant(scores[0], 4) if len(self.members) == 1 and scores else ""
         seconds = sum(member.seconds for member in self.members)
         seconds += sum(
             max(now - job.since, 0.0) for member in self.members for job in member.running.values()
@@ -260,7 +261,7 @@ def _work(member: MemberState) -> str:
 def _score(member: MemberState, metric: str) -> str:
     if member.score is None:
         return ""
-    return f", {metric} {member.score:.4g}{'' if member.is_exact else ' before thresholds'}"
+    return f", {metric} {significant(member.score, 4)}{'' if member.is_exact else ' before thresholds'}"
 
 
 def clock(seconds: float) -> str:

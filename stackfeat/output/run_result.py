@@ -19,6 +19,7 @@ from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.errors import UsageError
 from stackfeat.output.completed_run import prediction_file, read_predictions
+from stackfeat.output.digits import with_error
 from stackfeat.output.report.plots import Plots
 from stackfeat.registry.resolve import suggest
 from stackfeat.store import EntryStore
@@ -110,7 +111,9 @@ class RunResult(Plots):
 
     def __repr__(self) -> str:
         metric = self.leaderboard["metric"].iloc[0]
-        said = f"{self.submitted}, {metric} {self.score:.5g} ± {self.se:.2g}, {len(self.leaderboard)} members"
+        said = (
+            f"{self.submitted}, {metric} {with_error(self.score, self.se)}, {len(self.leaderboard)} members"
+        )
         return f"RunResult({said}, {str(self.folder)!r})"
 
     def _repr_html_(self) -> str:

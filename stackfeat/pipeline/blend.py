@@ -20,6 +20,7 @@ from stackfeat.config.load import config_from_dict
 from stackfeat.errors import UsageError
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.output.completed_run import prediction_file
+from stackfeat.output.digits import with_error
 from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.run import run
 from stackfeat.registry.resolve import name_values, suggest
@@ -72,7 +73,7 @@ class Blend:
 
     def __repr__(self) -> str:
         n_used = int(self.verdicts["used"].sum())
-        said = f"{self.method}, {self.metric} {self.score:.5g} ± {self.se:.2g}"
+        said = f"{self.method}, {self.metric} {with_error(self.score, self.se)}"
         return f"Blend({said}, {n_used} of {len(self.verdicts)} arrays)"
 
 

@@ -364,7 +364,7 @@ def _on_error(units: str, found: Sequence[PairedGap]) -> str:
     }
     training = "; ".join(texts[kind] for kind in kinds)
     return (
-        f"the standard error joins that of the rows{parts[0]} (a paired bootstrap over {units}) and that of the "
+        f"the standard error combines that of the rows{parts[0]} (a paired bootstrap over {units}) and that of the "
         f"training{parts[1]} ({training})"
     )
 

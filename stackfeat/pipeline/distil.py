@@ -34,6 +34,7 @@ from stackfeat.executors import pinned_threads
 from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.metrics.registry import declared
+from stackfeat.output.digits import significant, with_error
 from stackfeat.output.run_file import whole_run
 from stackfeat.output.saved_predictor import FileForm
 from stackfeat.output.stored_run import open_rows, read_run
@@ -129,8 +130,9 @@ class Distillation:
         found = self.judgement
         word = "better" if found.gap >= 0 else "worse"
         text = (
-            f"{found.metric} out of fold: student {found.student:.5g}, the same learner without the stack's labels "
-            f"{found.control:.5g} ({word} by {abs(found.gap):.2g} ± {found.se:.2g}), the stack {self.teacher:.5g}"
+            f"{found.metric} out of fold: student {significant(found.student, 4)}, the same learner without the "
+            f"stack's labels {significant(found.control, 4)} ({word} by {with_error(abs(found.gap), found.se)}), "
+            f"the stack {significant(self.teacher, 4)}"
         )
         if self.path is not None:
             return f"shipped. {text}"

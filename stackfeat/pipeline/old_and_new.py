@@ -20,6 +20,7 @@ from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.judged import Judged
 from stackfeat.engine.predictor import Predictor
 from stackfeat.engine.scoring import oof_prediction
+from stackfeat.output.digits import significant, with_error
 from stackfeat.output.run_result import RunResult
 from stackfeat.output.saved_predictor import SavedPredictor
 from stackfeat.seeds import derive_seed
@@ -61,11 +62,11 @@ class OldAndNew:
         if self.old is None or self.new is None or self.gain is None:
             why = f"{self.metric} has no value on them" if self.n_scored else "there is nothing to compare on"
             return f"{fresh}; {why}"
-        error = "" if self.se is None else f" ± {self.se:.2g}"
         word = "better" if self.gain >= 0 else "worse"
         return (
-            f"{fresh}; on {self.n_scored:,} of them: {self.metric} {self.old:.5g} by the old model, {self.new:.5g} "
-            f"by the new one out of fold, which is {word} by {abs(self.gain):.2g}{error}"
+            f"{fresh}; on {self.n_scored:,} of them: {self.metric} {significant(self.old, 4)} by the old model, "
+            f"{significant(self.new, 4)} by the new one out of fold, which is {word} by "
+            f"{with_error(abs(self.gain), self.se)}"
         )
 
 

@@ -156,6 +156,12 @@ def test_a_log_has_a_line_for_each_member() -> None:
     ]
 
 
+def test_large_scores_are_written_out() -> None:
+    events = [STARTED, planned("base/gbm"), MemberScored("base/gbm", 67604.3, True, time=101.0)]
+    lines = logged([*events, MemberDone("base/gbm", 4.5, time=102.0)])
+    assert "base/gbm: 5 folds, 4.5 s, log_loss 67604" in lines
+
+
 def test_a_log_has_a_line_for_each_job_on_request_and_none_where_nothing_is_to_be_said() -> None:
     lines = logged(some_events(), each_job=True)
     assert [line for line in lines if line.startswith("base/mlp")] == [

@@ -377,13 +377,13 @@ def test_what_was_explained_is_in_the_page_made_anew_and_in_those_of_later_runs(
     build: Build, draws: None
 ) -> None:
     project = plain_run(build)
-    assert "nobody has asked for it" in Page.of(project.run_folder / "report.html").text
+    assert "not measured yet" in Page.of(project.run_folder / "report.html").text
     assert project.cli("explain", project.run_folder, "--repeats", "1").code == 0
     explained = json.loads((project.run_folder / "explain.json").read_text())
     assert project.cli("report", project.run_folder).code == 0
     made = {path.name: path.read_bytes() for path in project.run_folder.glob("report.*")}
     page_text = Page.of(project.run_folder / "report.html").text
-    assert "Importance of columns and members" in page_text and "nobody has asked for it" not in page_text
+    assert "Importance of columns and members" in page_text and "not measured yet" not in page_text
     with (project.run_folder / "pictures" / "importance.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     named = [(row["what"], row["name"], float(row["importance"])) for row in rows]

@@ -114,7 +114,7 @@ def test_the_command_says_all_and_writes_a_csv(plain: Project) -> None:
     assert said.code == 0, said.err
     assert "final/soft on 80 rows (held-out rows, each through the pipeline that had not seen it)" in said.out
     assert "and 3 columns more" in said.out and "final/soft without base/tree: log_loss" in said.out
-    assert "s of CPU; wrote explain.json in RUN" in said.out and "columns" in said.err
+    assert "s of CPU; wrote " in said.out and "/explain.json, " in said.out and "columns" in said.err
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["what"] for row in rows].count("column") == 5

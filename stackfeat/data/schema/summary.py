@@ -344,7 +344,10 @@ class CategorySummary:
     @property
     def described(self) -> str:
         """The most frequent levels and the missing share in words."""
-        most = [f"{quoted(level)} {percent(self._share(level))}" for level in list(self.counts)[:3]]
+        ordered = sorted(
+            self.counts, key=lambda level: -self.counts[level]
+        )  # as JSON, levels are in their own order
+        most = [f"{quoted(level)} {percent(self._share(level))}" for level in ordered[:3]]
         return f"{', '.join(most) or 'no values'}{self.cells.described}"
 
     def compared(

@@ -97,7 +97,7 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
                     _number(one["fold_mean"], one["se"]),
                     *held_cells,
                     _strip(one, low, high),
-                    *(_plain(one["metrics"][name], 4) for name in others),
+                    *(_padded(one["metrics"][name], 4) for name in others),
                     *([_weight(one["weight"])] if is_weighed else []),
                     _plain(None if time is None else time.fit, 3),
                     *([_plain(per_row, 3)] if is_timed else []),
@@ -112,9 +112,11 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
         "strip",
         *["number"] * (len(others) + is_weighed + 1 + is_timed),
     ]
+    places = places_of(members[0]["se"]) if members else None
+    ends = [significant(end, 4) if places is None else f"{end:.{places}f}" for end in (low, high)]
     caption = (
         f"All members on the same {content['counts']['scored']:,} rows, best first; strips go from "
-        f"{significant(low, 4)} to {significant(high, 4)}, dots beyond stand at their ends"
+        f"{ends[0]} to {ends[1]}, dots beyond stand at their ends"
     )
     return Table(caption, headings, kinds, rows, is_sortable=True)
 
@@ -128,7 +130,7 @@ def weights_table(found: Mapping[str, Any]) -> Table:
             [
                 Cell(one["block"]),
                 Cell(f"{one['weight']:.3f}", repr(one["weight"])),
-                Cell("" if one["se"] is None else f"± {one['se']:.2g}"),
+                Cell("" if one["se"] is None else f"± {one['se']:.3f}"),
                 *([Cell(_held_weight(one))] if has_held else []),
             ],
             "past" if one["is_flattered"] else "",
@@ -147,7 +149,7 @@ def weights_table(found: Mapping[str, Any]) -> Table:
 def _held_weight(one: Mapping[str, Any]) -> str:
     if one["held_out"] is None:
         return ""
-    error = "" if one["held_out_se"] is None else f" ± {one['held_out_se']:.2g}"
+    error = "" if one["held_out_se"] is None else f" ± {one['held_out_se']:.3f}"
     return f"{one['held_out']:.3f}{error}"
 
 
@@ -292,6 +294,12 @@ def _error(se: float | None) -> Cell:
 
 def _plain(value: float | None, digits: int) -> Cell:
     return Cell("" if value is None else significant(value, digits), _sort(value))
+
+
+def _padded(value: float | None, digits: int) -> Cell:
+    """Numbers of one column below each other: zeros at the end are kept."""
+    is_small = value is not None and 0 < abs(value) < 10 ** (digits - 1)
+    return Cell(f"{value:#.{digits}g}", _sort(value)) if is_small else _plain(value, digits)
 
 
 def _weight(weight: float | None) -> Cell:

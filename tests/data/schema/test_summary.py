@@ -196,6 +196,12 @@ def test_other_shares_of_categories_are_named_with_the_one_that_moved_most() -> 
     assert compared(["a"] * 50 + ["b"] * 50, ["a"] * 3) == []
 
 
+def test_categories_are_described_by_the_most_frequent_ones_after_json_too() -> None:
+    summary = CategorySummary.of("c", np.array([0, 1, 1, 2, 2, 2]), ["a", "b", "c"])
+    read = structured(CategorySummary, json.loads(json.dumps(asdict(summary), sort_keys=True)), "c")
+    assert read.described == summary.described == "'c' 50 %, 'b' 33 %, 'a' 17 %"
+
+
 def test_summaries_are_json_and_what_is_no_summary_is_refused() -> None:
     numbers = NumberSummary.of("x", "numeric", np.array([1.0, np.nan, 4.0]))
     again = json.loads(json.dumps(asdict(numbers)))

@@ -233,12 +233,12 @@ class Reliability(Picture):
         part = select(numbers, fold=ALL)
         axes.errorbar(part["said"], part["happened"], part["error"], color=ink(), fmt="o", ms=3, lw=1)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        label(axes, "said probability", "share that came true")
+        label(axes, "predicted probability", "observed share")
 
     def caption(self, numbers: Numbers) -> str:
         return (
-            "Rows in tenths by what was said of them. On the dotted line probabilities mean what they say; below it "
-            f"they are too high. Bars are standard errors, thin lines are folds. {self._gap(numbers)}"
+            "Rows in ten equal groups by predicted probability. On the dotted line probabilities mean what they say; "
+            f"below it they are too high. Bars are standard errors, thin lines are folds. {self._gap(numbers)}"
         )
 
     def alt(self, numbers: Numbers) -> str:
@@ -247,7 +247,7 @@ class Reliability(Picture):
     def _gap(self, numbers: Numbers) -> str:
         part = select(numbers, fold=ALL)
         gap = np.average(np.abs(part["said"] - part["happened"]), weights=part["rows"])
-        return f"Said and happened differ by {gap:.3f} on average."
+        return f"Predicted probability and observed share differ by {gap:.3f} on average."
 
 
 def decided_by_fold(evidence: Evidence) -> np.ndarray:

@@ -35,9 +35,7 @@ class Importance(Picture):
     def why_not(self, evidence: Evidence) -> str:
         if evidence.explained is not None:
             return self.why_not_of(evidence.explained)
-        return (
-            "nobody has asked for it: stackfeat explain RUN measures it, stackfeat report RUN then shows it"
-        )
+        return "not measured yet: stackfeat explain RUN measures it, stackfeat report RUN then shows it"
 
     def numbers(self, evidence: Evidence) -> Numbers:
         assert evidence.explained is not None

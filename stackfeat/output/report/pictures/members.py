@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackfeat.output.digits import significant
 from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.pictures.classes import heat_map
 from stackfeat.output.report.pictures.picture import (
@@ -186,7 +187,9 @@ class GreedyPath(Picture):
                 rotation=25,
                 parse_math=False,
             )
-        axes.margins(0.12, 0.25)
+        axes.margins(y=0.25)
+        width = max(1, len(places) - 1) / 0.66  # the last name takes the room on the right
+        axes.set_xlim(1 - 0.06 * width, 1 + 0.94 * width)
         label(axes, "picks", "score of the average")
 
     def caption(self, numbers: Numbers) -> str:
@@ -202,8 +205,9 @@ class GreedyPath(Picture):
     def _words(self, numbers: Numbers) -> str:
         first, last, n = numbers["score"][0], numbers["score"][-1], len(numbers["pick"])
         if n == 1:
-            return f"{first:.5g} with {numbers['member'][0]}, which no second one makes better"
-        return f"from {first:.5g} with {numbers['member'][0]} to {last:.5g} after {count(n, 'pick')}"
+            return f"{significant(first, 4)} with {numbers['member'][0]}, which no second one makes better"
+        start, end = significant(first, 4), significant(last, 4)
+        return f"from {start} with {numbers['member'][0]} to {end} after {count(n, 'pick')}"
 
 
 class StackGraph(Picture):

@@ -38,7 +38,7 @@ class LearningCurves(Picture):
     title = "Learning curves"
 
     def why_not(self, evidence: Evidence) -> str:
-        return "no member noted its losses by epoch" if not any(_curves(evidence)) else ""
+        return "no member stored its losses by epoch" if not any(_curves(evidence)) else ""
 
     def numbers(self, evidence: Evidence) -> Numbers:
         return table(list(_curves(evidence)), ("member", "fold", "rows", "epoch", "loss"))

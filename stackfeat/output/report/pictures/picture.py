@@ -73,7 +73,7 @@ def only_axes(figure: Figure, left: float = 0.62, bottom: float = 0.52) -> Axes:
     """Return axes that fill a figure but for margins in inches."""
     width, height = figure.get_size_inches()
     return figure.add_axes(
-        (left / width, bottom / height, 1 - (left + 0.12) / width, 1 - (bottom + 0.12) / height)
+        (left / width, bottom / height, 1 - (left + 0.3) / width, 1 - (bottom + 0.12) / height)
     )
 
 

@@ -80,7 +80,7 @@ class Predicted(Picture):
 
     def caption(self, numbers: Numbers) -> str:
         return (
-            "Out-of-fold rows (darker: more of them) and the mean truth of rows in tenths of what was predicted: "
+            "Out-of-fold rows (darker: more of them) and the mean truth of ten equal groups by prediction: "
             "all rows and folds. On the dotted line predictions are right on average; values beyond the outermost "
             "thousandths are drawn at the edge."
         )
@@ -123,7 +123,7 @@ class Residuals(Picture):
 
     def caption(self, numbers: Numbers) -> str:
         return (
-            "True less predicted value, for rows in tenths of what was predicted: the median of all rows and of "
+            "True minus predicted value, for ten equal groups of rows by prediction: the median of all rows and of "
             "folds, half of the rows in the dark band, nine of ten in the light one. A band that widens says where "
             "predictions are less sure."
         )
