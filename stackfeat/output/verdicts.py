@@ -70,6 +70,8 @@ def _against(chosen: Score, allowed: Sequence[Score], metric: Metric) -> str:
     if chosen.options.preference < best.options.preference:
         is_vote = best.options.preference < Vote.preference
         preferred = "greedy votes come first" if is_vote else "votes are preferred"
+    if gap == 0 and not error:
+        return f"as good as {best.name}, where {preferred}"
     worse = f"{metric.name} {where} is worse by {with_error(gap, error)}"
     return f"within one standard error of {best.name}, where {preferred} ({worse})"
 
@@ -85,6 +87,8 @@ def verdict(finished: CompletedRun) -> str:
         return text
     single = min(base, key=lambda score: metric.signed(score.score))
     gain, se = paired_gap(single, chosen, metric)
+    if gain == 0 and not se:
+        return f"{text} That is the score of the best single model, {single.name}, too."
     word = "better than" if gain >= 0 else "worse than"
     return f"{text} It is {with_error(abs(gain), se)} {word} the best single model, {single.name}."
 

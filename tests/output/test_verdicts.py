@@ -100,6 +100,8 @@ def test_why_a_member_is_submitted() -> None:
     )
     assert why(near, "base/a") == "submitted base/a: submit names it"
     assert why(near[:1]) == "submitted base/a: the only member that can be"
+    same = [member("base/a", 0.4, None, noise=0), member("final/s", 0.4, None, noise=0, vote="soft")]
+    assert why(same) == "submitted final/s: as good as base/a, where votes are preferred"
 
 
 def test_members_that_cannot_be_chosen_are_named_where_they_score_better() -> None:

@@ -152,6 +152,8 @@ def _verdict(content: Mapping[str, Any]) -> str:
 
 
 def _gain(found: Mapping[str, Any]) -> str:
+    if found["gain"] == 0 and not found["se"]:
+        return "as good as"
     word = "better" if found["gain"] >= 0 else "worse"
     return f"{with_error(abs(found['gain']), found['se'])} {word} than"
 
