@@ -68,7 +68,7 @@ def test_a_running_run_is_followed_until_it_ends(tmp_path: Path, plain: Project)
     threading.Timer(0.3, go_on).start()
     said = plain.cli("watch", tmp_path)
     assert said.code == 4 and said.err == "base/a: 1 folds, 1.0 s\n"
-    assert said.out == "done in 2 s: base/a is submitted, log_loss 0.4 ± 0.01\n"
+    assert said.out == "done in 2 s: base/a is submitted, log_loss 0.400 ± 0.010\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be told whether a process lives")
