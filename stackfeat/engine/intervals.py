@@ -178,8 +178,8 @@ class IntervalScore:
     coverage, se : float
         What was measured: the share of rows (where there are groups: its mean over groups), and its standard error
         over rows, groups or blocks of time.
-    size : float
-        Mean width; or classes in a set.
+    size : float or None
+        Mean width; or classes in a set. None where bounds are infinite, for lack of rows.
     parts : tuple of float or None
         The same share in each fifth of rows by width, narrow ones first; or in each class.
     n_rows : int
@@ -195,7 +195,7 @@ class IntervalScore:
     level: float
     coverage: float
     se: float
-    size: float
+    size: float | None
     parts: tuple[float | None, ...]
     n_rows: int
     unit: str
@@ -203,11 +203,12 @@ class IntervalScore:
     guaranteed: bool
 
     def __str__(self) -> str:
-        name, size = self.words
+        name, mean_size = self.words
+        size = f"{mean_size} {self.size:.4g}" if self.size is not None else "too few rows for finite bounds"
         low = min(part for part in self.parts if part is not None)
         text = (
             f"{name} of {100 * self.level:g} % hold {100 * self.coverage:.1f} ± {100 * self.se:.1g} % out of fold, "
-            f"{100 * low:.1f} % where it is lowest; {size} {self.size:.4g}"
+            f"{100 * low:.1f} % where it is lowest; {size}"
         )
         return text if self.guaranteed else f"{text}; measured forward in time, and not guaranteed"
 
@@ -242,12 +243,12 @@ def measure_intervals(store: EntryStore, key: str, level: float) -> IntervalScor
     clusters = clusters_of(samples, folds.fold_of(0), folds.is_time)
     own = np.arange(len(judged)) if clusters is None else np.unique(clusters[numbers], return_inverse=True)[1]
     sums = np.bincount(own, weights=weight * (held - coverage))
-    inside = _parts(rows.task, y, size)
+    inside, mean_size = _parts(rows.task, y, size), float(np.average(size, weights=weight))
     return IntervalScore(
         level=level,
         coverage=coverage,
         se=float(np.sqrt(sums @ sums) / weight.sum()),
-        size=float(np.average(size, weights=weight)),
+        size=mean_size if np.isfinite(mean_size) else None,
         parts=tuple(
             float(np.average(held[one], weights=weight[one])) if len(one) else None for one in inside
         ),

@@ -196,13 +196,14 @@ def test_in_time_intervals_are_measured_forward_and_say_so(values: Project, tmp_
     assert np.isfinite(bounds).all()
 
 
-@pytest.mark.parametrize("mode", ["early", "refit", "repeats", "rank", "log1p"])
+@pytest.mark.parametrize("mode", ["early", "refit", "repeats", "rank", "log1p", "calibrated"])
 def test_every_way_of_averaging_has_intervals(mode: str, values: Project, tmp_path: Path) -> None:
     other = values.copy(tmp_path / mode)
     change = {
         "repeats": "folds.repeats=2",
         "rank": "stack.average=rank",
         "log1p": "data.target_transform=log1p",
+        "calibrated": "levels.final.soft.calibrate=auto",
     }
     said = other.run("--set", change.get(mode, f"stack.averaging={mode}"))
     assert said.code == 0, said.err
@@ -211,6 +212,15 @@ def test_every_way_of_averaging_has_intervals(mode: str, values: Project, tmp_pa
     assert (bounds[:, 0] < bounds[:, 1]).all()
     if mode == "log1p":
         assert bounds.min() >= 0
+
+
+def test_a_level_beyond_the_rows_is_said_to_be_so(values: Project, tmp_path: Path) -> None:
+    other = values.copy(tmp_path / "sure")
+    said = other.cli("run", other.folder / "c.yaml", "--set", "interval=0.999", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["interval"]["size"] is None and measured(other)["interval"]["size"] is None
+    text = "% out of fold, 100.0 % where it is lowest; too few rows for finite bounds."
+    assert text in other.run("--set", "interval=0.999").out
 
 
 def test_intervals_are_of_all_members(values: Project) -> None:
