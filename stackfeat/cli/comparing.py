@@ -35,6 +35,7 @@ def compare(
     from stackfeat.cli.ledger_text import comparison_text
     from stackfeat.pipeline.compare import compare as compare_runs
 
+    _refuse_run_files(output)
     found = compare_runs(
         *run_folders, member=member, metric=metric, store=store, trust_code=trust_code or None
     )
@@ -42,6 +43,17 @@ def compare(
         found.save(output)
     values = {**found.to_json(), "output": None if output is None else str(output)}
     return Answer(values, comparison_text(found, output))
+
+
+def _refuse_run_files(*outputs: Path | None) -> None:
+    """Refuse to write over what a run has written into its folder."""
+    from stackfeat.output.run_file import FILE
+    from stackfeat.pipeline.predict import refuse_output
+
+    for output in (one for one in outputs if one is not None):
+        for folder in output.resolve().parents:
+            if (folder / FILE).exists():
+                refuse_output(output, folder, None)
 
 
 @app.command()
@@ -64,6 +76,7 @@ def runs(
         raise UsageError(
             f"--output must be another file than the picture's numbers; got {output}; rename one of them"
         )
+    _refuse_run_files(output, None if picture is None else picture.with_suffix(".csv"))
     found = ledger(folder, sort=sort.value)
     written = [] if picture is None else found.public_scores().write(picture)
     if output is not None:

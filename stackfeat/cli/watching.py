@@ -62,7 +62,7 @@ def _how(state: RunState) -> str:
 def _lives(pid: int) -> bool:
     try:
         os.kill(max(pid, 1), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         pass

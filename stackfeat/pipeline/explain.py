@@ -88,7 +88,7 @@ def explain(
     >>> found = explain("runs/pets")                    # doctest: +SKIP
     >>> [(one.name, one.importance) for one in found.columns]   # doctest: +SKIP
     """
-    for name, value, least in (("rows", rows, 20), ("repeats", repeats, 1)):
+    for name, value, least in (("rows", rows, 20), ("repeats", repeats, 1), ("seed", seed, 0)):
         if value < least:
             raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
     draw, say = Draw(rows, repeats, seed), progress or _log

@@ -188,7 +188,10 @@ def _refuse_other(new: Path, loaded: LoadedConfig) -> None:
     if found is None or found.state != "whole":
         return
     there = read_run(new)[1]
-    if (there.data.train, there.levels.keys()) != (loaded.config.data.train, loaded.config.levels.keys()):
+    levels, others = loaded.config.levels, there.levels
+    is_alike = levels.keys() == others.keys() if REFRESH in found.files else levels == others
+    if there.data.train != loaded.config.data.train or not is_alike:
         raise UsageError(
-            f"--output must be a folder for this run; got {new}, with a run over {there.data.train}; choose another"
+            f"--output must be a folder for this run; got {new}, with another run over {there.data.train}; "
+            "choose another"
         )

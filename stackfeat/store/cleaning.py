@@ -79,7 +79,10 @@ def clean_leftovers(root: Path, is_finished: Callable[[str], bool]) -> CleanRepo
 
 def clean_entries(root: Path, created: Mapping[Path, str], older_than_days: float) -> tuple[int, int]:
     """Remove entries (folder to time of creation) that are too old; return how many, and their bytes."""
-    limit = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
+    try:
+        limit = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
+    except OverflowError:
+        return 0, 0  # Before the first date there is.
     n_bytes = []
     for folder, text in created.items():
         if text < limit:
@@ -117,7 +120,7 @@ def _is_old(path: Path) -> bool:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         pass

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def test_a_running_run_is_followed_until_it_ends(tmp_path: Path, plain: Project)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be told whether a process lives")
-def test_a_killed_run_is_not_waited_for(tmp_path: Path, plain: Project) -> None:
-    write(tmp_path, started(dead_process()), PLAN)
+@pytest.mark.parametrize("pid", [dead_process, lambda: 2**40], ids=["dead", "none a machine gives"])
+def test_a_killed_run_is_not_waited_for(pid: Callable[[], int], tmp_path: Path, plain: Project) -> None:
+    write(tmp_path, started(pid()), PLAN)
     said = plain.cli("watch", tmp_path)
     assert said.code == 1 and said.out.startswith(
         "killed or interrupted; finished jobs are stored: run the same command"

@@ -172,6 +172,17 @@ def test_a_picture_needs_points_and_a_name(many: Project, tmp_path: Path) -> Non
     assert list(tmp_path.glob("x.*")) == []
 
 
+def test_no_file_of_a_run_is_replaced_by_a_list(many: Project) -> None:
+    folder = many.folder / "runs" / "two"
+    before = (folder / "leaderboard.csv").read_bytes()
+    listed = many.cli("runs", many.folder, "-o", folder / "leaderboard.csv")
+    drawn = many.cli("runs", many.folder, "--picture", folder / "leaderboard.svg")
+    compared = many.cli("compare", many.run_folder, folder, "-o", folder / "leaderboard.csv")
+    for said in (listed, drawn, compared):
+        assert said.code == 2 and "--output must be a file of its own" in said.err
+    assert (folder / "leaderboard.csv").read_bytes() == before
+
+
 def test_the_command_lists_what_its_json_and_csv_hold(many: Project, tmp_path: Path) -> None:
     add_note(many.folder / "runs" / "two", lb=0.8123, text="a\x1b[31m remark")
     said = many.cli("runs", many.folder, "-o", tmp_path / "runs.csv")

@@ -270,10 +270,19 @@ def test_a_folder_with_another_refreshed_run_is_refused(plain: Project) -> None:
     sf.refresh(plain.run_folder, new_rows(plain))
     other = plain.folder / "newer.csv"
     write_table(other, table("multiclass", 60, 500, True, 6))
-    with pytest.raises(UsageError, match=r"with a run over new\.csv; choose another"):
+    with pytest.raises(UsageError, match=r"with another run over new\.csv; choose another"):
         sf.refresh(plain.run_folder, other)
     again = sf.refresh(plain.run_folder, plain.folder / "new.csv")
     assert again.result.n_computed == 0
+
+
+def test_a_folder_with_a_run_that_is_no_refreshed_one_is_refused(plain: Project) -> None:
+    new_rows(plain)
+    other = sf.run(plain.folder / "c.yaml", overrides=["data.train=new.csv", "outputs.dir=runs/other"])
+    before = (other.folder / "leaderboard.csv").read_bytes()
+    with pytest.raises(UsageError, match=r"with another run over new\.csv; choose another"):
+        sf.refresh(plain.run_folder, plain.folder / "new.csv", other.folder)
+    assert (other.folder / "leaderboard.csv").read_bytes() == before
 
 
 def test_a_submitted_member_that_cannot_be_fitted_is_an_error(build: Build) -> None:

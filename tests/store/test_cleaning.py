@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stackfeat.store import Store, hash_recipe
+from stackfeat.store.cleaning import unique_name
 from tests.store.intact import is_intact
 
 Put = Callable[..., None]
@@ -45,10 +46,19 @@ def test_clean_removes_old_entries_but_not_those_to_keep(
     put(store, "c" * 64)
     assert store.clean().entries == 0
     assert store.clean(older_than_days=4).entries == 0
+    assert store.clean(older_than_days=1e12).entries == store.clean(older_than_days=float("inf")).entries == 0
     report = store.clean(older_than_days=2, keep={"b" * 64})
     assert report.entries == 1
     assert report.bytes > 100
     assert store.keys() == ["b" * 64, "c" * 64]
+
+
+def test_clean_removes_what_no_process_can_have_written(store: Store) -> None:
+    host = unique_name().partition("~")[0]
+    left = store.root / "tmp" / f"{host}~{10**30}~{'0' * 16}"
+    left.mkdir(parents=True)
+    assert store.clean().temporaries == 1
+    assert not left.exists()
 
 
 def test_clean_spares_writers_that_are_alive(store: Store) -> None:
