@@ -251,7 +251,7 @@ class Decision:
 
     def checked(self, task: Task) -> Decision:
         """Return the decision; UsageError where it is none for the predictions of a task."""
-        n_classes = task.n_outputs if task.classes else 0
+        n_classes = len(task.classes)
         fits = {
             "threshold": task.takes_positive,
             "offsets": len(self.numbers) == n_classes,
