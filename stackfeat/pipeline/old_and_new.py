@@ -130,7 +130,8 @@ def was_trained_on(rows: Samples, known: Samples, *, has_ids: bool) -> np.ndarra
         Whether ids name rows; else they number those of a file.
     """
     own, others = _marks(rows), _marks(known)
-    found = np.isin(own, others)
+    # NumPy 2.0 fails over tables of such great numbers, which it takes where they are near each other.
+    found = np.isin(own, others, kind="sort")
     if has_ids:
         found |= np.isin(np.char.strip(rows.ids), np.char.strip(known.ids))
     return np.asarray(found)

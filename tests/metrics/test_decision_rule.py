@@ -167,3 +167,26 @@ def test_averaged_cuts_ascend_and_give_known_labels(groups, seed):
     mean = Decision.average(decisions)
     assert list(mean.numbers) == sorted(mean.numbers)
     assert set(mean.apply(random.normal(size=(50, 1)) * 5)) <= {float(v) for group in groups for v in group}
+
+
+@pytest.mark.parametrize(
+    ("decision", "task"),
+    [
+        (Decision("threshold", (0.3,)), Task("multiclass", ("a", "b", "c"))),
+        (Decision("offsets", (0.1, -0.1)), Task("multiclass", ("a", "b", "c"))),
+        (Decision("offsets"), Task("regression")),
+        (Decision("cuts", (0.5,), (1.0, 7.0)), Task("multiclass", ("a", "b", "c"))),
+    ],
+)
+def test_a_given_decision_of_another_task_is_refused(decision, task):
+    with pytest.raises(UsageError, match=f"must fit the predictions; got {decision.kind}"):
+        decision.checked(task)
+
+
+def test_a_given_decision_of_its_task_is_taken():
+    for decision, task in (
+        (Decision("threshold", (0.3,)), Task("binary", (0, 1))),
+        (Decision("offsets", (0.1, -0.1, 0.0)), Task("multiclass", ("a", "b", "c"))),
+        (Decision("cuts", (2.5,), (1.0, 7.0)), Task("regression")),
+    ):
+        assert decision.checked(task) is decision

@@ -45,7 +45,8 @@ class Identity:
 
     def is_one_of(self, others: Identity) -> np.ndarray:
         """Return which rows have the id, or all features, of one of the others, bool of shape (n_rows,)."""
-        return np.asarray(np.isin(self.ids, others.ids) | np.isin(self.hashes, others.hashes))
+        # NumPy 2.0 fails over tables of such great numbers, which it takes where they are near each other.
+        return np.asarray(np.isin(self.ids, others.ids) | np.isin(self.hashes, others.hashes, kind="sort"))
 
 
 @dataclass(frozen=True)

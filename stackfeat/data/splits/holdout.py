@@ -90,7 +90,7 @@ def draw_holdout(samples: Samples, options: Mapping[str, Any]) -> Holdout:
     if samples.task.is_stratified:
         _check_classes(samples, kept, held)
     hashes = hash_samples(samples)
-    share = float(np.isin(hashes[held], hashes[kept]).mean())
+    share = float(np.isin(hashes[held], hashes[kept], kind="sort").mean())
     warn_of_duplicates(
         samples, share, "held-out rows have an equal feature row among those trained on", "holdout"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,8 @@ def test_damaged_strings_of_parquet_are_found_at_once(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet", compression=None, use_dictionary=False)
     data = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(data.replace(b"green", b"\xff\xfe\xfd\xfc\xfb"))
-    assert "must hold text that can be read" in refusal(tmp_path / "t.parquet")
+    # pyarrow 18 finds it when it reads the file.
+    assert re.search("must hold text that can be read|must be a readable", refusal(tmp_path / "t.parquet"))
 
 
 @pytest.mark.parametrize(

@@ -360,7 +360,8 @@ def test_numbers_that_stand_for_missing_values(given: Any, suffix: str, tmp_path
     frame = pd.DataFrame({"w": values, "y": [0, 1] * 30})
     getattr(frame, f"to_{suffix}")(tmp_path / f"train.{suffix}", index=False)
     found = numbers(read(tmp_path, train=f"train.{suffix}", missing=given).train)
-    np.testing.assert_array_equal(found, np.where(values == -999, np.nan, values))
+    # pandas 2 reads the last bit of a text otherwise.
+    np.testing.assert_allclose(found, np.where(values == -999, np.nan, values), rtol=1e-12)
 
 
 def test_a_column_that_an_option_names_must_exist(tmp_path: Path) -> None:
