@@ -254,7 +254,7 @@ class Decision:
         n_classes = len(task.classes)
         fits = {
             "threshold": task.takes_positive,
-            "offsets": len(self.numbers) == n_classes,
+            "offsets": len(self.numbers) == n_classes > 0,
             "cuts": not n_classes or set(self.labels) <= set(range(n_classes)),
         }
         if not fits.get(self.kind, True):
