@@ -20,9 +20,11 @@ SORTED = "document.querySelector('#leaderboard th:nth-child(2)').getAttribute('a
 OPENED = "document.querySelectorAll('details').forEach(one => { one.open = true })"
 BEYOND = """(() => {
     const width = document.documentElement.clientWidth;
-    const out = [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll table, .strip'));
+    const out = [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll table, .wide img, .strip'));
     return out.filter(one => one.getBoundingClientRect().right > width + 1).map(one => one.outerHTML.slice(0, 80));
 })()"""
+
+SCROLLING = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth)"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,7 @@ def test_the_page_loads_alone_and_nothing_overflows(
         for _ in range(2):
             assert tab.value("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             assert tab.value(BEYOND) == []
+            assert tab.value(f"{SCROLLING}.every(one => one.tabIndex === 0)"), "reached by keyboard"
             tab.value(OPENED)
         assert tab.value("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
         assert tab.value("document.images.length") >= 5
