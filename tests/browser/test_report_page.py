@@ -20,7 +20,8 @@ SORTED = "document.querySelector('#leaderboard th:nth-child(2)').getAttribute('a
 OPENED = "document.querySelectorAll('details').forEach(one => { one.open = true })"
 BEYOND = """(() => {
     const width = document.documentElement.clientWidth;
-    const out = [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll table, .wide img, .strip'));
+    const may = '.scroll table, .wide img, .strip';
+    const out = [...document.querySelectorAll('body *')].filter(one => !one.closest(may));
     return out.filter(one => one.getBoundingClientRect().right > width + 1).map(one => one.outerHTML.slice(0, 80));
 })()"""
 
