@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import re
 from pathlib import Path
 
 import pandas as pd
+import pyarrow
 import pytest
 
 from stackfeat.data.files.parsing import parsing
@@ -20,7 +20,9 @@ def test_damaged_strings_of_parquet_are_found_at_once(tmp_path: Path) -> None:
     data = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(data.replace(b"green", b"\xff\xfe\xfd\xfc\xfb"))
     # pyarrow 18 finds it when it reads the file.
-    assert re.search("must hold text that can be read|must be a readable", refusal(tmp_path / "t.parquet"))
+    is_old = int(pyarrow.__version__.partition(".")[0]) <= 18
+    wanted = "must be a readable" if is_old else "must hold text that can be read"
+    assert wanted in refusal(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize(

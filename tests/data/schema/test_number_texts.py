@@ -16,6 +16,7 @@ from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.load import LoadedData, load, load_rows
 from stackfeat.errors import DataError, DataWarning
+from tests.data.files.reading import TEXT_ERROR
 
 VALUES = np.random.default_rng(5).normal(size=60).round(4) * 3000
 WHOLE = np.random.default_rng(6).integers(5, 3_000_000, 60)
@@ -360,8 +361,7 @@ def test_numbers_that_stand_for_missing_values(given: Any, suffix: str, tmp_path
     frame = pd.DataFrame({"w": values, "y": [0, 1] * 30})
     getattr(frame, f"to_{suffix}")(tmp_path / f"train.{suffix}", index=False)
     found = numbers(read(tmp_path, train=f"train.{suffix}", missing=given).train)
-    # pandas 2 reads the last bit of a text otherwise.
-    np.testing.assert_allclose(found, np.where(values == -999, np.nan, values), rtol=1e-12)
+    np.testing.assert_allclose(found, np.where(values == -999, np.nan, values), rtol=TEXT_ERROR, atol=0)
 
 
 def test_a_column_that_an_option_names_must_exist(tmp_path: Path) -> None:
