@@ -25,6 +25,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C or a signal ended, which is no error of a class."""
+
 
 class StackfeatError(Exception):
     """Base of every error raised on purpose.

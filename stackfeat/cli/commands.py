@@ -24,7 +24,8 @@ from stackfeat.cli import (  # noqa: F401
     watching,
 )
 from stackfeat.cli.app import Answer, app, json_text
-from stackfeat.cli.failures import INTERRUPTED, INTERRUPTION, RESUME, Failure, failure_of
+from stackfeat.cli.failures import INTERRUPTION, RESUME, Failure, failure_of
+from stackfeat.errors import INTERRUPTED
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import visible_streams
 

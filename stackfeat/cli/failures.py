@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from stackfeat.errors import (
+    INTERRUPTED,
     ListedError,
     Problem,
     StackfeatError,
@@ -26,7 +27,6 @@ from stackfeat.errors import (
     machine_fault,
 )
 
-INTERRUPTED = 130
 RESUME = "interrupted; finished jobs are stored: run the same command to go on"
 
 OTHER_CODES = ("bug", "interrupted")

@@ -22,7 +22,7 @@ _WIDTH = 100
 
 def comparison_text(found: Comparison, output: Path | None) -> str:
     """Return the runs, the pairs, what differs, how the numbers came about, and the verdict last."""
-    from stackfeat.pipeline.compare import places_worth
+    from stackfeat.output.digits import places_worth
 
     digits = max(places_worth(pair.gap.se) for pair in found.pairs)
     head = f"{found.metric}, out of fold, {found.n_rows:,} rows"
@@ -103,7 +103,7 @@ def ledger_text(found: Ledger, written: Sequence[Path]) -> str:
 
 
 def _runs(head: str, listed: Sequence[LedgerRow]) -> str:
-    from stackfeat.pipeline.compare import places_worth
+    from stackfeat.output.digits import places_worth
 
     has_public = any(row.summary.public is not None for row in listed)
     errors = [row.summary.se for row in listed if row.summary.se]

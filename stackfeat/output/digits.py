@@ -25,6 +25,12 @@ def places_of(se: float | None) -> int | None:
     return max(places, 0) if places <= 10 else None
 
 
+def places_worth(error: float) -> int:
+    """Return how many decimals show two digits of a standard error; four where there is none."""
+    places = places_of(error)
+    return 4 if places is None else places
+
+
 def to_error(value: float | None, se: float | None) -> str:
     """Return a number to the second digit of its standard error; to five digits where that is not known.
 

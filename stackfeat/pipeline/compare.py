@@ -19,7 +19,7 @@ from stackfeat.config.differences import Difference, differences
 from stackfeat.errors import UsageError
 from stackfeat.metrics.paired import LEVEL, Gap, holm, optimism_of_best
 from stackfeat.metrics.registry import check_metric
-from stackfeat.output.digits import places_of
+from stackfeat.output.digits import places_worth
 from stackfeat.output.files import finite, write_csv
 from stackfeat.pipeline.opened_run import OpenedRun
 from stackfeat.pipeline.paired_rows import (
@@ -318,12 +318,6 @@ def _told(metric: str, scores: dict[str, ComparedRun], pair: Pair) -> str:
         f"{metric} {better:.{digits}f} against {worse:.{digits}f}, gain {gap.value:.{digits}f} ± {gap.se:.{digits}f} "
         f"({LEVEL * 100:.0f} %: {gap.low:.{digits}f} to {gap.high:.{digits}f})"
     )
-
-
-def places_worth(error: float) -> int:
-    """Return how many decimals show two digits of a standard error; four where there is none."""
-    places = places_of(error)
-    return 4 if places is None else places
 
 
 def _notes(paired: Sequence[PairedRun], found: Sequence[PairedGap], optimism: float | None) -> Iterator[str]:

@@ -22,6 +22,7 @@ from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.jobs import Job
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.scoring import quick_score, score_recipe
+from stackfeat.errors import INTERRUPTED
 from stackfeat.errors import JobEnded as TimeIsUp
 from stackfeat.executors import Executor
 from stackfeat.executors.watching import Epoch
@@ -50,7 +51,6 @@ FREE_SECONDS, SHARE = 0.02, 0.005
 """CPU that quick scores may take: this, and a part of the time that the run has worked."""
 MOST_ROWS = 2_000_000
 """Rows times repeats of a member that is still scored."""
-INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
 

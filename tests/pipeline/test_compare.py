@@ -15,7 +15,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from stackfeat.errors import DataError, UsageError
-from stackfeat.pipeline.compare import Comparison, compare, places_worth
+from stackfeat.output.digits import places_worth
+from stackfeat.pipeline.compare import Comparison, compare
 from tests.projects import Config, Project, base_config, plain_config, write_table
 
 LOGISTIC = "sklearn.linear_model.LogisticRegression"
