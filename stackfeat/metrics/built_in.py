@@ -1,7 +1,8 @@
 """The built-in metrics, in numpy: their functions, and the table of all that is known of each.
 
 In:  what a metric needs: int codes, probabilities (n, n_classes) or values (n,); see `Metric.needs`.
-Out: a number, or a value for each row, which makes the bootstrap many times faster. `METRICS` by name.
+Out: a number, or a value for each row, which makes the bootstrap many times faster. `METRICS` by name, those with a
+     number in the name (``top_k@5``) included.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from stackfeat.errors import DataError
 from stackfeat.metrics.incremental_labels import AccuracyScorer, ConfusionScorer, ScoreOfCounts
-from stackfeat.metrics.incremental_ranks import AucScorer, AveragePrecisionScorer
+from stackfeat.metrics.incremental_ranks import AucScorer, AveragePrecisionScorer, GiniScorer
 from stackfeat.metrics.incremental_scores import (
     AbsoluteErrorScorer,
     BrierScorer,
@@ -22,11 +23,13 @@ from stackfeat.metrics.incremental_scores import (
     LossOf,
     PearsonScorer,
     R2Scorer,
+    RelativeErrorScorer,
     RoundedKappaScorer,
     SquaredErrorScorer,
 )
 from stackfeat.metrics.metric import Metric, Weight, weighted_mean
-from stackfeat.metrics.sorted_scores import SortedScores, mean_defined
+from stackfeat.metrics.sorted_scores import SortedScores, SortedValues, mean_defined
+from stackfeat.metrics.table import Family, Metrics
 from stackfeat.tasks.task import Task
 
 CLASSES = ("binary", "multiclass")
@@ -39,6 +42,43 @@ def accuracy_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarr
 
 def log_loss_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
     return task.row_loss(y, prediction)
+
+
+def reweighted_balanced_log_loss(
+    y: np.ndarray, prediction: np.ndarray, task: Task
+) -> Callable[[np.ndarray], float]:
+    """Log-loss in which all classes that occur weigh the same."""
+    rows = task.row_loss(y, prediction)
+
+    def score(weight: np.ndarray) -> float:
+        occurs = (totals := np.bincount(y, weights=weight)) > 0
+        return float((np.bincount(y, weights=weight * rows)[occurs] / totals[occurs]).mean())
+
+    return score
+
+
+def balanced_log_loss_scorer(
+    predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, loss: LossOf
+) -> IncrementalScorer:
+    return LogLossScorer(predictions, y, task, task.balanced_weights(y, weight), loss)
+
+
+def _place_of_true(y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """How many classes are held for more probable than the true one; of equals the later ones, as in scikit-learn."""
+    true = prediction[np.arange(len(y)), y][:, None]
+    is_later = np.arange(prediction.shape[1]) > y[:, None]
+    return np.asarray(((prediction > true) | ((prediction == true) & is_later)).sum(axis=1))
+
+
+def top_k_rows(y: np.ndarray, prediction: np.ndarray, task: Task, k: int) -> np.ndarray:
+    """Whether the true class is among the `k` most probable ones."""
+    return np.asarray(_place_of_true(y, prediction) < k, dtype=np.float64)
+
+
+def precision_at_k_rows(y: np.ndarray, prediction: np.ndarray, task: Task, k: int) -> np.ndarray:
+    """One over the place of the true class among the `k` most probable ones; 0 behind them."""
+    place = _place_of_true(y, prediction)
+    return np.where(place < k, 1.0 / (place + 1.0), 0.0)
 
 
 def brier_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
@@ -61,6 +101,89 @@ def squared_log_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) ->
 
 def absolute_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
     return np.asarray(np.abs(y - prediction))
+
+
+def relative_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
+    """Error in shares of the target."""
+    if complaint := _zero_targets(y):
+        raise DataError(f"metric mape {complaint}")
+    return np.asarray(np.abs(y - prediction) / np.abs(y))
+
+
+def _zero_targets(y: np.ndarray) -> str:
+    n_zero = int((np.asarray(y) == 0).sum())
+    return f"needs targets other than 0; got {n_zero} rows with 0: use smape or mae" if n_zero else ""
+
+
+def symmetric_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
+    """Error in shares of the mean of target and prediction, from 0 to 2; 0 where both are 0."""
+    size = np.abs(y) + np.abs(prediction)
+    return np.asarray(np.divide(2.0 * np.abs(y - prediction), size, out=np.zeros(len(size)), where=size > 0))
+
+
+def medae(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+    """Median absolute error; of two middle ones the mean."""
+    if not len(y):
+        return float("nan")
+    errors = np.abs(y - prediction)
+    order = np.argsort(errors, kind="stable")
+    reached = np.cumsum(np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)[order])
+    places = [np.searchsorted(reached, reached[-1] / 2.0, side) for side in ("left", "right")]
+    return float(errors[order[np.minimum(places, len(y) - 1)]].mean())
+
+
+def explained_variance(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+    """R2 of predictions whose mean error is taken away."""
+    error = y - prediction
+    left = weighted_mean((error - weighted_mean(error, weight)) ** 2, weight)
+    total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
+    return 1.0 - left / total if total > 0 else float("nan")
+
+
+def reweighted_spearman(y: np.ndarray, prediction: np.ndarray, task: Task) -> Callable[[np.ndarray], float]:
+    """Correlation of ranks, ties in the middle; 0 for constant predictions."""
+    true, predicted = SortedValues(y), SortedValues(prediction)
+    return lambda weight: pearson(true.ranks(weight), predicted.ranks(weight), task, weight)
+
+
+def reweighted_gini(y: np.ndarray, prediction: np.ndarray, task: Task) -> Callable[[np.ndarray], float]:
+    """Binary: twice the AUC less 1. Values: twice the area between the diagonal and the Lorenz curve of the targets
+    in the order of their predictions, ``2 cov(y, rank share of prediction) / mean(y)``."""
+    if task.classes:
+        return reweighted_normalized_gini(y, prediction, task)
+    ordered = SortedValues(task.counted(prediction))
+
+    def score(weight: np.ndarray) -> float:
+        mean = weighted_mean(y, weight)
+        return 2.0 * _covariance(y, ordered.ranks(weight), weight) / mean if mean > 0 else float("nan")
+
+    return score
+
+
+def reweighted_normalized_gini(
+    y: np.ndarray, prediction: np.ndarray, task: Task
+) -> Callable[[np.ndarray], float]:
+    """Gini in shares of what the targets' own order would reach."""
+    target = np.asarray(y == task.positive if task.classes else y, dtype=np.float64)
+    ordered, best = SortedValues(task.counted(prediction)), SortedValues(target)
+
+    def score(weight: np.ndarray) -> float:
+        most = _covariance(target, best.ranks(weight), weight)
+        return _covariance(target, ordered.ranks(weight), weight) / most if most > 0 else float("nan")
+
+    return score
+
+
+def gini_scorer(
+    predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, loss: LossOf
+) -> IncrementalScorer:
+    """Return the scorer of both Ginis: of areas where there are classes."""
+    scorer = GiniScorer if task.classes else IncrementalScorer
+    return scorer(predictions, y, task, weight, loss)
+
+
+def _covariance(values: np.ndarray, ranks: np.ndarray, weight: np.ndarray) -> float:
+    return weighted_mean((values - weighted_mean(values, weight)) * ranks, weight)
 
 
 def r2(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
@@ -102,8 +225,33 @@ def f1(counts: np.ndarray, task: Task) -> float:
 
 def f1_macro(counts: np.ndarray, task: Task) -> float:
     """Mean F1 over the classes that occur in y or are predicted."""
+    return _mean_of_seen(_f1_by_class(counts), counts)
+
+
+def _mean_of_seen(by_class: np.ndarray, counts: np.ndarray) -> float:
     seen = counts.sum(axis=0) + counts.sum(axis=1) > 0
-    return float(_f1_by_class(counts)[seen].mean()) if seen.any() else float("nan")
+    return float(by_class[seen].mean()) if seen.any() else float("nan")
+
+
+def fbeta(counts: np.ndarray, task: Task, beta: float) -> float:
+    """F-beta: recall weighs `beta` times as much as precision; multiclass: the mean over classes as in `f1_macro`."""
+    right, true, said = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    both = beta**2 * true + said
+    by_class = np.divide((1.0 + beta**2) * right, both, out=np.zeros(len(both)), where=both > 0)
+    return float(by_class[task.positive]) if task.takes_positive else _mean_of_seen(by_class, counts)
+
+
+def recall_macro(counts: np.ndarray, task: Task) -> float:
+    """Mean recall over the classes that occur in y or are predicted; one that is only predicted has 0."""
+    true = counts.sum(axis=1)
+    return _mean_of_seen(np.divide(counts.diagonal(), true, out=np.zeros(len(true)), where=true > 0), counts)
+
+
+def kappa(counts: np.ndarray, task: Task) -> float:
+    """Cohen's kappa: agreement beyond chance, all errors alike; 0 where chance agrees in every row."""
+    total = counts.sum()
+    agreed, by_chance = counts.trace() / total, counts.sum(axis=1) @ counts.sum(axis=0) / total**2
+    return float((agreed - by_chance) / (1.0 - by_chance)) if by_chance < 1.0 else 0.0
 
 
 def mcc(counts: np.ndarray, task: Task) -> float:
@@ -177,14 +325,33 @@ def counts_metric(name: str, score: ScoreOfCounts, tasks: tuple[str, ...] = CLAS
 label_metric = partial(Metric, needs="label", greater_is_better=True, tasks=CLASSES)
 proba_metric = partial(Metric, needs="proba", tasks=CLASSES)
 value_metric = partial(Metric, needs="value", tasks=VALUES)
+order_metric = partial(Metric, needs="proba", greater_is_better=True, tasks=("binary", *VALUES), ranking=True)
 error_metric = partial(value_metric, greater_is_better=False)
 squared_error_metric = partial(
     error_metric, root=True, convex_error="squared", incremental=SquaredErrorScorer
 )
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
+
+def fbeta_metric(name: str, number: float) -> Metric:
+    return counts_metric(name, partial(fbeta, beta=number))
+
+
+def top_k_metric(name: str, number: float) -> Metric:
+    return proba_metric(
+        name=name,
+        greater_is_better=True,
+        tasks=("multiclass",),
+        row_values=partial(top_k_rows, k=int(number)),
+    )
+
+
+def map_metric(name: str, number: float) -> Metric:
+    rows = partial(precision_at_k_rows, k=int(number))
+    return proba_metric(name=name, greater_is_better=True, tasks=("multiclass",), row_values=rows)
+
+
+METRICS = Metrics(
+    (
         label_metric(name="accuracy", row_values=accuracy_rows, incremental=AccuracyScorer),
         counts_metric("balanced_accuracy", balanced_accuracy),
         proba_metric(
@@ -242,6 +409,32 @@ METRICS: dict[str, Metric] = {
             decision="ordinal",
             incremental=kappa_scorer,
         ),
-    )
-}
+        counts_metric("recall_macro", recall_macro),
+        counts_metric("kappa", kappa),
+        proba_metric(
+            name="log_loss_balanced",
+            greater_is_better=False,
+            reweighted=reweighted_balanced_log_loss,
+            incremental=balanced_log_loss_scorer,
+        ),
+        order_metric(name="gini", reweighted=reweighted_gini, incremental=gini_scorer),
+        order_metric(name="gini_normalized", reweighted=reweighted_normalized_gini, incremental=gini_scorer),
+        value_metric(name="spearman", greater_is_better=True, reweighted=reweighted_spearman, ranking=True),
+        error_metric(
+            name="mape",
+            row_values=relative_error_rows,
+            training_loss="mae",
+            bad_target=_zero_targets,
+            incremental=RelativeErrorScorer,
+        ),
+        error_metric(name="smape", row_values=symmetric_error_rows, training_loss="mae"),
+        error_metric(name="medae", function=medae, training_loss="mae"),
+        value_metric(name="explained_variance", greater_is_better=True, function=explained_variance),
+    ),
+    (
+        Family("fbeta", "B", fbeta_metric, CLASSES, is_count=False, example="2"),
+        Family("top_k", "K", top_k_metric, ("multiclass",)),
+        Family("map", "K", map_metric, ("multiclass",)),
+    ),
+)
 """Metrics by name."""

@@ -171,6 +171,20 @@ class AucScorer(RankingScorer):
         return pairs / (n_positive * n_negative)
 
 
+class GiniScorer(AucScorer):
+    """Twice the area under the ROC curve, less 1."""
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        return 1.0 + 2.0 * super().loss_of(total, size)
+
+    def cheap_floors(self, candidates: np.ndarray) -> np.ndarray | None:
+        cheap = super().cheap_floors(candidates)
+        return None if cheap is None else 1.0 + 2.0 * cheap
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        return 1.0 + 2.0 * super().floors(candidates)
+
+
 class AveragePrecisionScorer(RankingScorer):
     """Sum of precision times gain in recall."""
 

@@ -275,6 +275,23 @@ class AbsoluteErrorScorer(SinglePrecisionScorer):
         return floors
 
 
+class RelativeErrorScorer(AbsoluteErrorScorer):
+    """Mean absolute error in shares of targets, none of which is 0."""
+
+    def prepare(self) -> None:
+        shares = self.shares / np.abs(self.y)
+        self.factor = float(shares.sum())
+        self.weight = self.shares = shares / self.factor
+        super().prepare()
+
+    def loss_of(self, total: np.ndarray, size: float) -> float:
+        return self.factor * super().loss_of(total, size)
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        floors: np.ndarray = self.factor * super().floors(candidates) * (1.0 - 1e-14)
+        return floors
+
+
 class ProductScorer(BoundedScorer):
     """A loss made of the products of the candidates' errors, a few numbers for each two of them."""
 

@@ -21,6 +21,7 @@ import numpy as np
 from stackfeat.errors import ConfigError, UsageError, first_line
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.metric import Function, Metric, Needs
+from stackfeat.metrics.table import MARK
 from stackfeat.registry.resolve import check_name, resolve, suggest
 from stackfeat.tasks.task import Task, task_class
 
@@ -30,11 +31,17 @@ _OTHER_NAMES = {
     "cross_entropy": "log_loss",
     "acc": "accuracy",
     "qwk": "quadratic_weighted_kappa",
-    "kappa": "quadratic_weighted_kappa",
+    "cohen_kappa": "kappa",
     "mse": "rmse",
     "f1_score": "f1_macro",
     "ap": "average_precision",
     "r2_score": "r2",
+    "mean_absolute_percentage_error": "mape",
+    "median_absolute_error": "medae",
+    "top_k_accuracy": "top_k@5",
+    "top5": "top_k@5",
+    "f2": "fbeta@2",
+    "f05": "fbeta@0.5",
 }
 _PATHS = dict.fromkeys(METRICS, "")
 _TRIAL_ROWS = 2_000
@@ -42,7 +49,7 @@ _LOOKS_LIKE_A_LOSS = re.compile(r"loss|error|mse|mae|mape|brier|deviance|rmsle")
 
 
 def metric_names(task_kind: str) -> list[str]:
-    """Return the names of the metrics that fit a kind of task.
+    """Return the names of the metrics that fit a kind of task, but for those with a number in the name.
 
     Examples
     --------
@@ -50,6 +57,17 @@ def metric_names(task_kind: str) -> list[str]:
     ['rmse', 'rmsle']
     """
     return [name for name, metric in METRICS.items() if task_kind in metric.tasks]
+
+
+def metric_patterns(task_kind: str) -> list[str]:
+    """Return how the names with a number in them, of metrics that fit a kind of task, are written.
+
+    Examples
+    --------
+    >>> metric_patterns("binary")
+    ['fbeta@B']
+    """
+    return [family.pattern for family in METRICS.families.values() if task_kind in family.tasks]
 
 
 def declared(name: str) -> Metric:
@@ -61,17 +79,19 @@ def check_metric(
     name: str, task_kind: str, *, trust_code: bool = False, search_path: Path | None = None
 ) -> None:
     """Raise what `get_metric` would raise, without importing user code."""
+    legal = ", ".join([*metric_names(task_kind), *metric_patterns(task_kind)])
+    family = METRICS.families.get(name.partition(MARK)[0])
+    if name not in METRICS and family is not None:
+        raise ConfigError(f"metric must be written as {family.described}; got {name!r}.")
     if name not in METRICS and ":" not in name and "." not in name:
         near = f" Did you mean {_OTHER_NAMES[name]!r}?" if name in _OTHER_NAMES else suggest(name, METRICS)
-        raise ConfigError(
-            f"metric must be one of {', '.join(metric_names(task_kind))} or 'package.module:function'; "
-            f"got {name!r}.{near}"
-        )
-    check_name(name, _PATHS, "metric", packages=(), trust_code=trust_code, search_path=search_path)
-    if name in METRICS and task_kind not in (tasks := METRICS[name].tasks):
+        raise ConfigError(f"metric must be one of {legal} or 'package.module:function'; got {name!r}.{near}")
+    if name not in METRICS:
+        check_name(name, _PATHS, "metric", packages=(), trust_code=trust_code, search_path=search_path)
+    elif task_kind not in (tasks := METRICS[name].tasks):
         raise ConfigError(
             f"metric must fit task {task_kind}; got {name!r}, which is for {' and '.join(tasks)}. "
-            f"Choose one of {', '.join(metric_names(task_kind))}."
+            f"Choose one of {legal}."
         )
 
 

@@ -1,7 +1,7 @@
-"""Scores of one class against the rest, sorted: areas under curves, also where row weights change.
+"""Scores of one class against the rest, or values, sorted: areas and ranks, also where row weights change.
 
-In:  which rows are positive, their scores; weights of rows.
-Out: area under the ROC curve, average precision; ties are one threshold.
+In:  which rows are positive, their scores; values; weights of rows.
+Out: area under the ROC curve, average precision, where ties are one threshold; ranks.
 """
 
 from __future__ import annotations
@@ -54,6 +54,27 @@ class SortedScores:
         if len(self.starts) == len(ordered):
             return positive, negative
         return np.add.reduceat(positive, self.starts), np.add.reduceat(negative, self.starts)
+
+
+class SortedValues:
+    """Values sorted once, so that their ranks under new row weights are a few sums.
+
+    Parameters
+    ----------
+    values : float array (n,)
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.order = order_of(values)
+        self.ties = np.cumsum(np.diff(values[self.order], prepend=values[self.order][:1]) != 0.0)
+
+    def ranks(self, weight: np.ndarray) -> np.ndarray:
+        """Return the weight below each value in shares of the whole, ties and itself counted half: float64 (n,)."""
+        by_tie = np.bincount(self.ties, weights=weight[self.order])
+        middle = (np.cumsum(by_tie) - 0.5 * by_tie) / by_tie.sum()
+        ranks = np.empty(len(self.order))
+        ranks[self.order] = middle[self.ties]
+        return ranks
 
 
 def area_of_pairs(positive: np.ndarray, negative: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackfeat.errors import ConfigError, DataError, TrustError, UsageError
+from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.metric import draw_rows
 from stackfeat.metrics.registry import get_metric, metric_names
 from stackfeat.tasks.task import Task
@@ -48,11 +49,62 @@ def test_codes_may_be_scored_directly():
         ),
         ("log_loss", "regression", "Choose one of rmse"),
         ("", "binary", "metric must be one of"),
+        (
+            "fbeta",
+            "binary",
+            "must be written as fbeta@B with a number above 0 .* such as fbeta@2; got 'fbeta'",
+        ),
+        ("fbeta@-1", "binary", "fbeta@B with a number above 0 in the place of B"),
+        (
+            "top_k@1.5",
+            "multiclass",
+            "top_k@K with a whole number of at least 1 .* such as top_k@5; got 'top_k@1.5'",
+        ),
+        ("top_k@05", "multiclass", "a whole number of at least 1"),
+        ("top_k@nan", "multiclass", "a whole number of at least 1"),
+        ("top_k@3", "binary", "must fit task binary; got 'top_k@3', which is for multiclass"),
+        ("top_k_accuracy", "multiclass", "Did you mean 'top_k@5'"),
+        ("spearmen", "regression", "spearman"),
     ],
 )
 def test_a_wrong_metric_names_the_right_ones(name, kind, message):
     with pytest.raises(ConfigError, match=message):
         get_metric(name, kind)
+
+
+def test_a_number_belongs_to_the_name():
+    assert get_metric("fbeta@0.5", "binary").name == "fbeta@0.5"
+    assert get_metric("top_k@3", "multiclass") is get_metric("top_k@3", "multiclass")
+    assert "top_k@3" not in set(METRICS) and len(METRICS) == len(set(METRICS))
+
+
+def test_k_of_all_classes_leaves_nothing_out():
+    y, p, _ = classes(MULTI)
+    assert get_metric("top_k@1", "multiclass").score(y, p, MULTI) == get_metric(
+        "accuracy", "multiclass"
+    ).score(y, p, MULTI)
+    assert get_metric(f"top_k@{p.shape[1]}", "multiclass").score(y, p, MULTI) == 1.0
+
+
+def test_a_constant_prediction_ranks_nothing():
+    y, flat = np.arange(1.0, 9.0), np.full((8, 1), 3.0)
+    found = {
+        name: get_metric(name, "regression").score(y, flat, VALUE)
+        for name in ("gini", "gini_normalized", "spearman")
+    }
+    assert found == {"gini": 0.0, "gini_normalized": 0.0, "spearman": 0.0}
+
+
+def test_targets_of_0_have_no_percentage():
+    y = np.array([0.0, 2.0, 0.0])
+    metric = get_metric("mape", "regression")
+    with pytest.raises(
+        DataError, match="mape needs targets other than 0; got 2 rows with 0: use smape or mae"
+    ):
+        metric.tried_on(y, VALUE, None)
+    with pytest.raises(DataError, match="needs targets other than 0"):
+        metric.score(y, y, VALUE)
+    assert get_metric("smape", "regression").score(y, y, VALUE) == 0.0
 
 
 def test_bad_rows_are_refused():

@@ -341,6 +341,12 @@ MISTAKES: list[tuple[str, Mistake, int, str]] = [
         "needs a target of at least 0",
     ),
     (
+        "a target of 0 for mape",
+        all_of(REGRESSION, at("metric", value="mape"), cell("train", "price", 3, 0.0)),
+        3,
+        "mape needs targets other than 0; got 1 rows with 0: use smape or mae",
+    ),
+    (
         "positive class unknown",
         at("data", "positive", value="Yes!"),
         3,
