@@ -18,6 +18,7 @@ from stackfeat.metrics.incremental_ranks import AucScorer, AveragePrecisionScore
 from stackfeat.metrics.incremental_scores import (
     AbsoluteErrorScorer,
     BrierScorer,
+    ExplainedVarianceScorer,
     IncrementalScorer,
     LogLossScorer,
     LossOf,
@@ -64,10 +65,10 @@ def balanced_log_loss_scorer(
 
 
 def _place_of_true(y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """How many classes are held for more probable than the true one; of equals the later ones, as in scikit-learn."""
+    """How many classes are held for more probable than the true one; of equals the earlier ones, as `argmax`."""
     true = prediction[np.arange(len(y)), y][:, None]
-    is_later = np.arange(prediction.shape[1]) > y[:, None]
-    return np.asarray(((prediction > true) | ((prediction == true) & is_later)).sum(axis=1))
+    is_earlier = np.arange(prediction.shape[1]) < y[:, None]
+    return np.asarray(((prediction > true) | ((prediction == true) & is_earlier)).sum(axis=1))
 
 
 def top_k_rows(y: np.ndarray, prediction: np.ndarray, task: Task, k: int) -> np.ndarray:
@@ -105,14 +106,12 @@ def absolute_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np
 
 def relative_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
     """Error in shares of the target."""
-    if complaint := _zero_targets(y):
-        raise DataError(f"metric mape {complaint}")
+    n_zero = int((y == 0).sum())
+    if n_zero:
+        raise DataError(
+            f"metric mape needs targets other than 0; got {n_zero} rows with 0. Use smape or mae."
+        )
     return np.asarray(np.abs(y - prediction) / np.abs(y))
-
-
-def _zero_targets(y: np.ndarray) -> str:
-    n_zero = int((np.asarray(y) == 0).sum())
-    return f"needs targets other than 0; got {n_zero} rows with 0: use smape or mae" if n_zero else ""
 
 
 def symmetric_error_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
@@ -147,9 +146,9 @@ def reweighted_spearman(y: np.ndarray, prediction: np.ndarray, task: Task) -> Ca
 
 
 def reweighted_gini(y: np.ndarray, prediction: np.ndarray, task: Task) -> Callable[[np.ndarray], float]:
-    """Binary: twice the AUC less 1. Values: twice the area between the diagonal and the Lorenz curve of the targets
-    in the order of their predictions, ``2 cov(y, rank share of prediction) / mean(y)``."""
-    if task.classes:
+    """Twice the area between the diagonal and the Lorenz curve of targets in the order of their predictions:
+    ``2 cov(y, rank share of prediction) / mean(y)``. Where one class counts, twice its AUC less 1."""
+    if task.takes_positive:
         return reweighted_normalized_gini(y, prediction, task)
     ordered = SortedValues(task.counted(prediction))
 
@@ -164,7 +163,7 @@ def reweighted_normalized_gini(
     y: np.ndarray, prediction: np.ndarray, task: Task
 ) -> Callable[[np.ndarray], float]:
     """Gini in shares of what the targets' own order would reach."""
-    target = np.asarray(y == task.positive if task.classes else y, dtype=np.float64)
+    target = task.counted(task.perfect(y)).astype(np.float64)
     ordered, best = SortedValues(task.counted(prediction)), SortedValues(target)
 
     def score(weight: np.ndarray) -> float:
@@ -177,8 +176,7 @@ def reweighted_normalized_gini(
 def gini_scorer(
     predictions: Sequence[np.ndarray], y: np.ndarray, task: Task, weight: Weight, loss: LossOf
 ) -> IncrementalScorer:
-    """Return the scorer of both Ginis: of areas where there are classes."""
-    scorer = GiniScorer if task.classes else IncrementalScorer
+    scorer = GiniScorer if task.takes_positive else IncrementalScorer
     return scorer(predictions, y, task, weight, loss)
 
 
@@ -424,12 +422,17 @@ METRICS = Metrics(
             name="mape",
             row_values=relative_error_rows,
             training_loss="mae",
-            bad_target=_zero_targets,
+            takes_zeros=False,
             incremental=RelativeErrorScorer,
         ),
         error_metric(name="smape", row_values=symmetric_error_rows, training_loss="mae"),
         error_metric(name="medae", function=medae, training_loss="mae"),
-        value_metric(name="explained_variance", greater_is_better=True, function=explained_variance),
+        value_metric(
+            name="explained_variance",
+            greater_is_better=True,
+            function=explained_variance,
+            incremental=ExplainedVarianceScorer,
+        ),
     ),
     (
         Family("fbeta", "B", fbeta_metric, CLASSES, is_count=False, example="2"),

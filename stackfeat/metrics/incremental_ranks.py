@@ -179,10 +179,11 @@ class GiniScorer(AucScorer):
 
     def cheap_floors(self, candidates: np.ndarray) -> np.ndarray | None:
         cheap = super().cheap_floors(candidates)
-        return None if cheap is None else 1.0 + 2.0 * cheap
+        return None if cheap is None else 1.0 + 2.0 * cheap - ROUNDING
 
     def floors(self, candidates: np.ndarray) -> np.ndarray:
-        return 1.0 + 2.0 * super().floors(candidates)
+        floors: np.ndarray = 1.0 + 2.0 * super().floors(candidates) - ROUNDING
+        return floors
 
 
 class AveragePrecisionScorer(RankingScorer):

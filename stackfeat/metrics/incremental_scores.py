@@ -358,6 +358,15 @@ class R2Scorer(ProductScorer):
         return floors
 
 
+class ExplainedVarianceScorer(R2Scorer):
+    """Share of the variance that is explained where the mean error of an average is forgiven."""
+
+    def error_products(self) -> np.ndarray:
+        self.variance = float(self.shares @ (self.y - self.shares @ self.y) ** 2)
+        centred = [one - self.shares @ (one[:, 0] - self.y) for one in self.predictions]
+        return value_error_products(centred, self.y, self.shares)
+
+
 class BrierScorer(ProductScorer):
     """Mean squared error of probabilities, summed over the classes that count."""
 

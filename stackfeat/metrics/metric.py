@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from stackfeat.errors import DataError, UsageError
+from stackfeat.errors import UsageError
 from stackfeat.metrics.incremental_scores import IncrementalScorer, LossOf
 from stackfeat.tasks.task import Task, spread_rows
 
@@ -67,8 +67,8 @@ class Metric:
     convex_error : {"log", "squared_proba", "squared", "absolute"} or None
         The error, convex in the weights of an average, that the metric is a monotone function of: its vote
         weights are solved, not searched.
-    bad_target : callable, optional
-        ``bad_target(y)`` says which targets it has no number for, and what to do; empty text where there are none.
+    takes_zeros : bool
+        Whether it is defined for targets of 0.
     incremental : callable, optional
         An `IncrementalScorer` of its own: ``incremental(predictions, y, task, weight, loss)``, which gives the picks
         of the plain one with less work.
@@ -87,7 +87,7 @@ class Metric:
     target_transform: Literal["none", "log1p"] = "none"
     training_loss: Literal["mse", "mae", "huber"] | None = None
     convex_error: Literal["log", "squared_proba", "squared", "absolute"] | None = None
-    bad_target: Callable[[np.ndarray], str] | None = None
+    takes_zeros: bool = True
     incremental: MakeScorer | None = None
 
     remedy: ClassVar[str] = "it is not defined for these rows (one class, equal values): use another metric"
@@ -100,12 +100,7 @@ class Metric:
         ------
         UsageError
             If it raises, or returns anything but a finite number.
-        DataError
-            If a built-in one is not defined for these targets.
         """
-        complaint = self.bad_target(y) if self.bad_target is not None else ""
-        if complaint:
-            raise DataError(f"metric {self.name} {complaint}")
         return []
 
     def score(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
@@ -245,7 +240,7 @@ class Metric:
                 "Score only predicted rows."
             )
         if self.needs == "proba":
-            if prediction.ndim == 1 and not task.classes:
+            if prediction.ndim == 1 and task.n_outputs == 1:
                 prediction = task.whole(prediction)
             if prediction.ndim != 2 or prediction.shape[1] != task.n_outputs:
                 raise UsageError(

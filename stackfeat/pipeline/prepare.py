@@ -78,7 +78,7 @@ def read_data(planner: Planner) -> DataFiles:
 
     config, recipes = planner.config, planner.recipes
     notes, warnings = [*planner.loaded.guesses, *planner.read_rows()], list[str]()
-    if config.metric not in METRICS or METRICS[config.metric].bad_target is not None:
+    if config.metric not in METRICS:
         train = samples_of(planner.store, recipes.samples.key)
         y = train.task.to_target_scale(train.labels)
         warnings = planner.metric().tried_on(y, train.task, train.weight)

@@ -27,11 +27,13 @@ TASKS = {
     "regression": Task("regression"),
     "log": Task("regression", transform="log1p"),
 }
+FROM_SCRATCH = {"gini", "gini_normalized", "spearman", "smape", "medae"}
+"""Metrics of values that score every average from scratch, of at most 10,000 rows."""
 EVERY = [
     pytest.param(METRICS[name], TASKS[kind], id=f"{kind}-{name}")
     for kind in ("binary", "multiclass", "regression")
     for name in metric_names(kind)
-    if name != "rmsle"
+    if name != "rmsle" and not (kind == "regression" and name in FROM_SCRATCH)
 ] + [pytest.param(METRICS["rmsle"], TASKS["log"], id="log-rmsle")]
 VALUES = TASKS["regression"]
 
@@ -40,7 +42,7 @@ def drawn(task, seed, n_rows, n_candidates, grid):
     """True values, and predictions: on a grid (ties), or close together (grid 0), with a copy and a constant."""
     random = np.random.default_rng(seed)
     if not task.classes:
-        y = random.integers(0, 4, n_rows).astype(float)
+        y = random.integers(1, 5, n_rows).astype(float)
         found = [np.abs(y + random.normal(size=n_rows))[:, None] for _ in range(n_candidates)]
         spread, n_columns = 4.0, 1
     else:

@@ -344,7 +344,7 @@ MISTAKES: list[tuple[str, Mistake, int, str]] = [
         "a target of 0 for mape",
         all_of(REGRESSION, at("metric", value="mape"), cell("train", "price", 3, 0.0)),
         3,
-        "mape needs targets other than 0; got 1 rows with 0: use smape or mae",
+        "metric mape needs targets other than 0.*use smape or mae",
     ),
     (
         "positive class unknown",

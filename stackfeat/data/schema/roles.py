@@ -218,6 +218,8 @@ def _read_numbers(
     if "log1p" in (transform, of_metric):
         reason = f"metric {metric}" if of_metric == "log1p" else "target_transform: log1p"
         refuse_rows(y < 0, f"{where}: {reason} needs a target of at least 0", "use rmse", y)
+    if not declared(metric).takes_zeros:
+        refuse_rows(y == 0, f"{where}: metric {metric} needs targets other than 0", "use smape or mae", y)
     return Task(kind=task_kind, transform=transform), "float", np.log1p(y) if transform == "log1p" else y
 
 
