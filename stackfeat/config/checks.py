@@ -30,7 +30,7 @@ from stackfeat.errors import ConfigError, Problem, TrustError
 from stackfeat.executors import EXECUTORS
 from stackfeat.members.options import MemberOptions
 from stackfeat.members.run_facts import RunFacts
-from stackfeat.metrics.registry import check_metric, declared
+from stackfeat.metrics.registry import check_decides, check_metric, declared
 from stackfeat.registry.patterns import has_fold
 from stackfeat.registry.resolve import name_problems
 from stackfeat.registry.trust import Need, agree_once
@@ -194,6 +194,7 @@ def config_findings(config: RunConfig, allowed: Allowed, *, with_graph: bool = T
 def _metric_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
     try:
         check_metric(config.metric, config.task, trust_code=allowed.trust_code, search_path=allowed.folder)
+        check_decides(config.metric, config.task)
     except ConfigError as error:
         yield Finding("metric", str(error), trust=isinstance(error, TrustError))
         return

@@ -21,7 +21,7 @@ from stackfeat.data.splits.splitters import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
 from stackfeat.options import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
-from stackfeat.tasks.task import task_class
+from stackfeat.tasks.task import TASKS, task_class
 
 
 def data_findings(config: RunConfig) -> Iterator[Finding]:
@@ -87,6 +87,12 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
         warnings.warn(message, DataWarning, stacklevel=2)
     if config.data.class_order is not None and not task.most_classes:
         yield Finding("data.class_order", f"only classes have an order; got task={config.task}. Remove it")
+    if config.data.quantiles is not None and not task.is_by_level:
+        by_level = " or ".join(kind for kind in TASKS if task_class(kind).is_by_level)
+        message = (
+            f"only a {by_level} task predicts quantiles; got task={config.task}. Remove it, or change task"
+        )
+        yield Finding("data.quantiles", message)
     if config.data.target_transform not in ("auto", *task.transforms):
         message = (
             f"{config.data.target_transform} needs a numeric target; got task={config.task}. Use auto or none"

@@ -34,7 +34,7 @@ from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
 from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError, UsageError, in_quotes, one_line
 from stackfeat.metrics.built_in import METRICS
-from stackfeat.metrics.registry import check_metric
+from stackfeat.metrics.registry import check_decides, check_metric
 from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
 from stackfeat.tasks.task import TASKS, task_class
 
@@ -258,6 +258,7 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
         draft.n_classes, draft.n_rarest = values.nunique(), int(values.value_counts().min())
     if wishes.metric is not None:
         check_metric(wishes.metric, task)
+        check_decides(wishes.metric, task)
         draft.metric, draft.metric_reason = wishes.metric, "as told"
     elif task_class(task).most_classes:
         _judge_balance(draft, values)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stackfeat.options import Options, one_is_a_list
+from stackfeat.tasks.quantile import quantile_problem
 
 ColumnType = Literal["numeric", "categorical", "boolean", "date", "text"]
 FOLD_KINDS = ("auto", "kfold", "stratified", "group", "stratified_group", "time", "column")
@@ -93,12 +94,16 @@ def _one_text_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str | int | float) else value
 
 
+def _one_number_is_a_list(value: object) -> object:
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Texts = Annotated[tuple[Annotated[str, BeforeValidator(_as_text)], ...], BeforeValidator(_one_text_is_a_list)]
 """Texts of cells; numbers such as -999 are taken as they are written."""
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
 Label = str | int | float | bool
-_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra")
+_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra", "quantiles")
 FILES = ("train", "test", "sample_submission", "extra")
 """Options that name files: contents decide, not names."""
 
@@ -150,6 +155,9 @@ class DataOptions(Options):
         None, description="Classes in their order; the last is the positive class. Default: sorted."
     )
     extra: ExtraOptions | None = Field(None, description="Rows of another file that only train.")
+    quantiles: Annotated[tuple[float, ...], BeforeValidator(_one_number_is_a_list)] | None = Field(
+        None, description="Quantile: the levels that are predicted, ascending; default 0.1, 0.5, 0.9."
+    )
 
     @property
     def roles(self) -> dict[str, str]:
@@ -168,6 +176,14 @@ class DataOptions(Options):
         return {key: list(given) for key, given in named if isinstance(given, dict)}
 
     _one = field_validator("drop", "missing", "not_missing", mode="before")(one_is_a_list)
+
+    @field_validator("quantiles")
+    @classmethod
+    def levels_ascend(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        problem = None if value is None else quantile_problem(value)
+        if problem:
+            raise ValueError(f"must {problem}; got {list(value or ())}; such as [0.05, 0.5, 0.95]")
+        return value
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; options that came later are left out where they are not set, as in older keys."""

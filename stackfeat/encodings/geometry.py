@@ -234,7 +234,11 @@ class _OfValues:
     def readouts(self, columns: np.ndarray, n_targets: int) -> dict[str, np.ndarray]:
         places = {f"knn{k}": 2 * i for i, k in enumerate(NEIGHBOURS)}
         places |= {f"readout{penalty:g}": 2 * len(NEIGHBOURS) + i for i, penalty in enumerate(READ_OUTS)}
-        return {name: columns[:, [place]].astype(np.float32) for name, place in places.items()}
+        # A value is said for each of several quantiles alike.
+        return {
+            name: np.repeat(columns[:, [place]], n_targets, axis=1).astype(np.float32)
+            for name, place in places.items()
+        }
 
 
 # An embedding says different things of classes and of values: two sets of formulas, not two answers of a task.

@@ -87,8 +87,14 @@ def _coverage(rows: OofRows, expected: np.ndarray, level: float) -> float | None
     """Return the share of rows whose targets are in their regions; None where no row can be judged."""
     reach = rows.reach(expected, level)
     judged = ~np.isnan(reach).any(axis=1)
-    region = rows.task.region(rows.prediction[judged], reach[judged])
+    region = _region(rows, reach, level, judged)
     return float(rows.task.holds(region, rows.y[judged]).mean()) if judged.any() else None
+
+
+def _region(rows: OofRows, reach: np.ndarray, level: float, judged: np.ndarray) -> np.ndarray:
+    """Return the regions of some rows: those that predictions say, or those within reach."""
+    said = rows.task.at_level(rows.prediction[judged], level)
+    return rows.task.region(rows.prediction[judged], reach[judged]) if said is None else said
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class SavedIntervals:
     def of(cls, entry: Entry, task: Task) -> SavedIntervals:
         """Read them; DamagedEntryError if they are not made so."""
         with reading(entry):
-            found, n_outputs = entry.structure("intervals", Described), task.n_outputs
+            found, n_outputs = entry.structure("intervals", Described), task.n_regions
             quantiles = Quantiles.from_arrays(entry.array, n_outputs, "its intervals")
             is_whole = bool(found.widths) == task.has_widths
             is_whole &= all(len(texts) == n_outputs for texts in found.widths)
@@ -233,7 +239,7 @@ def measure_intervals(store: EntryStore, key: str, level: float) -> IntervalScor
         raise MemberError(
             "there must be a fold whose training rows were predicted with intervals; got none; add folds"
         )
-    region, y = rows.task.region(rows.prediction[judged], reach[judged]), rows.y[judged]
+    region, y = _region(rows, reach, level, judged), rows.y[judged]
     held, size, numbers = rows.task.holds(region, y), rows.task.region_size(region), numbers[judged]
     weight = np.ones(len(judged))
     if rows.units is not None:
@@ -261,7 +267,7 @@ def measure_intervals(store: EntryStore, key: str, level: float) -> IntervalScor
 
 def _parts(task: Task, y: np.ndarray, size: np.ndarray) -> Sequence[np.ndarray]:
     """Return the rows of each fifth by the size of regions, or of each class."""
-    if task.has_widths:
+    if not task.most_classes:
         return np.array_split(np.argsort(size, kind="stable"), N_PARTS)
     return [np.flatnonzero(task.strata(y) == number) for number in range(task.n_outputs)]
 

@@ -7,8 +7,9 @@ Out: one prediction. Feature blocks are gated, and a linear model above the firs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.rounds import Rounds, find_rounds
 from stackfeat.members.settings import EstimatorSettings
+from stackfeat.meta.by_level import ByLevel
 from stackfeat.meta.columns import Columns, Rows, combine
 from stackfeat.meta.estimator_io import LightGBM, fit_estimator, predict_rows
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, is_linear
 from stackfeat.meta.gating.gated_linear import GatedLinear, LinearChoice
 from stackfeat.registry.parameters import object_problems, refuse_untrusted
+from stackfeat.registry.quantile_learners import learns_quantiles, quantile_params
 from stackfeat.registry.user_code import agreed_types
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.store.skops_file import load_object, save_object, unknown_types
@@ -56,7 +59,7 @@ class EstimatorMember:
         choice = self._choose(base, features, rows, context)
         columns = combine(base, features, choice.scales)
         fitted = [
-            fit_estimator(self._make(context, choice.all_params, seed), columns, context.y, context.weight)
+            fit_estimator(self._make(context, choice, seed), columns, context.y, context.weight)
             for seed in context.settings.seeds_from(context.seed)
         ]
         names = [block.name for block in rows.features()]
@@ -71,9 +74,34 @@ class EstimatorMember:
         if not self.trust_code:
             for estimator in fitted:
                 refuse_untrusted(f"saved {type(estimator).__name__}", object_problems(estimator))
+        if state.by_level:
+            must(state.n % task.n_outputs == 0, "estimator.json.n", "be some for each quantile", state.n)
+            starts = range(0, state.n, task.n_outputs)
+            fitted = tuple(ByLevel(fitted[start : start + task.n_outputs]) for start in starts)
         return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
 
-    def _make(self, context: Context, params: Mapping[str, Any], seed: int | None = None) -> Any:
+    def _make(self, context: Context, choice: Choice, seed: int | None = None) -> Any:
+        """Return the unfitted estimator with what was chosen; of a task of quantiles one for each, as one."""
+        levels = context.task.quantiles if self.is_by_level(context.task) else ()
+        if not levels:
+            return self._learner(context, choice.params_at(0), seed)
+        return ByLevel(
+            [
+                self._at_level(context, choice.params_at(place), level, seed)
+                for place, level in enumerate(levels)
+            ]
+        )
+
+    def is_by_level(self, task: Task) -> bool:
+        """Whether it is fitted for each quantile: a class of one's own predicts them all by itself."""
+        return task.is_by_level and learns_quantiles(self.options.estimator)
+
+    def _at_level(
+        self, context: Context, params: Mapping[str, Any], level: float, seed: int | None = None
+    ) -> Any:
+        return self._learner(context, {**params, **quantile_params(self.options.estimator, level)}, seed)
+
+    def _learner(self, context: Context, params: Mapping[str, Any], seed: int | None = None) -> Any:
         estimator = construct(
             self.options.estimator,
             {**self.options.params, **params},
@@ -95,7 +123,7 @@ class EstimatorMember:
             return self._tuned(everything, combine(base, features, everything.scales), context)
         on_base = self._tuned(everything, base, context)
         gate = gate_blocks(
-            lambda: self._make(context, on_base.all_params),
+            lambda: self._make(context, on_base),
             base,
             [Block(b.name, v, "none") for b, v in zip(rows.features(), features, strict=True)],
             context.y,
@@ -104,7 +132,7 @@ class EstimatorMember:
             gate_se=context.settings.gate,
             weight=context.weight,
             clusters=context.clusters,
-            linear=is_linear(self._make(context, on_base.all_params)),
+            linear=is_linear(self._make(context, on_base)),
             seed=context.seed,
         )
         choice = replace(on_base, scales=tuple(gate.scales), gate=gate.report)
@@ -118,14 +146,24 @@ class EstimatorMember:
         if context.fold_of is not None and has_free_penalty(name, params):
             choice = replace(choice, params=self._penalty(columns, context.fold_of, context))
         if searches_rounds(name, params):
-            fraction = self.options.early_stopping_fraction
-            found = find_rounds(lambda: self._make(context, {}), name, params, columns, context, fraction)
-            choice = replace(choice, rounds=found)
+            choice = replace(choice, rounds=self._rounds(columns, context))
         return choice
+
+    def _rounds(self, columns: Any, context: Context) -> tuple[Rounds, ...]:
+        """Return the rounds of each fit: of one, or of one for each quantile."""
+        name, params, fraction = (
+            self.options.estimator,
+            self.options.params,
+            self.options.early_stopping_fraction,
+        )
+        makes: list[Callable[[], Any]] = [lambda: self._learner(context, {})]
+        if self.is_by_level(context.task):
+            makes = [partial(self._at_level, context, {}, level) for level in context.task.quantiles]
+        return tuple(find_rounds(make, name, params, columns, context, fraction) for make in makes)
 
     def _penalty(self, columns: Any, fold_of: np.ndarray, context: Context) -> dict[str, Any]:
         return choose_penalty(
-            lambda params: self._make(context, params),
+            lambda params: self._make(context, Choice((), dict(params), None)),
             self.options.estimator,
             columns,
             context.y,
@@ -148,12 +186,15 @@ class EstimatorState:
         With which each feature block came in.
     types : tuple of str
         Types in their files that only the user's trust allows.
+    by_level : bool
+        Whether there is one for each quantile.
     """
 
     n: int
     scales: tuple[float, ...]
     report: dict[str, Any]
     types: tuple[str, ...] = ()
+    by_level: bool = False
 
     def __post_init__(self) -> None:
         must(self.n >= 1, "estimator.json.n", "be 1 or more", self.n)
@@ -166,17 +207,17 @@ class Choice:
     scales: tuple[float, ...]
     params: dict[str, Any]
     gate: Any
-    rounds: Rounds | None = None
+    rounds: tuple[Rounds, ...] = ()
 
-    @property
-    def all_params(self) -> dict[str, Any]:
-        """The params that the fits are made with, besides those of the config."""
-        return self.params | ({} if self.rounds is None else dict(self.rounds.params))
+    def params_at(self, place: int) -> dict[str, Any]:
+        """Return the params that a fit is made with besides those of the config: the only one, or of a quantile."""
+        return self.params | (dict(self.rounds[place].params) if self.rounds else {})
 
     def report(self, names: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {"params": self.params} if self.params else {}
-        if self.rounds is not None:
-            found["rounds"] = self.rounds.report()
+        if self.rounds:
+            reports = [rounds.report() for rounds in self.rounds]
+            found["rounds"] = reports[0] if len(reports) == 1 else {"by_level": reports}
         if self.gate is not None:
             found["gate"] = {"scales": dict(zip(names, self.scales, strict=True)), "trials": self.gate}
         return found
@@ -201,17 +242,19 @@ class FittedEstimator:
         return {self.task.output: np.mean(predictions, axis=0)}
 
     def save(self, writer: EntryWriter) -> None:
-        data = [save_object(estimator) for estimator in self.estimators]
+        by_level = [one.learners for one in self.estimators if isinstance(one, ByLevel)]
+        estimators = [learner for learners in by_level for learner in learners] or self.estimators
+        data = [save_object(estimator) for estimator in estimators]
         types = sorted({name for content in data for name in unknown_types(content)})
         if types and not self.trust_code:
             raise MemberError(
-                f"{type(self.estimators[0]).__name__} holds types that are not on the list of known ones: "
+                f"{type(estimators[0]).__name__} holds types that are not on the list of known ones: "
                 f"{', '.join(types)}. Run and predict with --trust-code, if you trust them"
             )
         for i, content in enumerate(data):
             writer.bytes(f"estimator.{i}.skops", content)
         state = {"n": len(data), "scales": list(self.scales), "report": self.choices, "types": types}
-        writer.json("estimator", state)
+        writer.json("estimator", state | ({"by_level": True} if by_level else {}))
         self.reader.save(writer)
 
     def report(self) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from stackfeat.registry.mistakes import estimator_mistakes
 from stackfeat.registry.names import ESTIMATORS
 from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import estimator_problems, parameter_problems
-from stackfeat.registry.resolve import name_problems, suggest
+from stackfeat.registry.quantile_learners import quantile_problem
+from stackfeat.registry.resolve import is_user_code, name_problems, suggest
 from stackfeat.registry.source import library_versions
 from stackfeat.tasks.task import task_class
 
@@ -113,6 +114,9 @@ class EstimatorOptions(CalibratedOptions):
                 found[place] = problem
             if place not in found and not is_nested and (message := _kind_problem(name, task)):
                 found[place] = (place, message, False)
+        if "estimator" not in found and task_class(task).is_by_level and self._is_of_a_library:
+            unable = quantile_problem(self.estimator, self.params)
+            found |= {} if unable is None else {unable[0]: (*unable, False)}
         yield from found.values()
         is_refused = "estimator" in found and found["estimator"][2]
         untrusted = [] if trust_code or is_refused else estimator_problems(self.estimator, self.params)
@@ -120,6 +124,10 @@ class EstimatorOptions(CalibratedOptions):
         for problem in parameter_problems(untrusted, mistakes):
             if problem[0] not in found:
                 yield problem
+
+    @property
+    def _is_of_a_library(self) -> bool:
+        return self.estimator != GATED_LINEAR and not is_user_code(self.estimator, ESTIMATORS)
 
     @property
     def reads(self) -> tuple[str, ...] | None:
@@ -237,6 +245,9 @@ class EstimatorOptions(CalibratedOptions):
     def _decided_rounds(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return how many rounds of boosting there are: the median of those that were found."""
         reported = [report["rounds"] for report in reports if "rounds" in report]
+        if any("by_level" in rounds for rounds in reported):
+            # Each quantile has its own, which a config cannot say: they are searched again.
+            return {}
         found = [rounds["params"] for rounds in reported if "params" in rounds]
         if found:
             return {name: middle([params[name] for params in found]) for name in found[0]}

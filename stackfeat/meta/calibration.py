@@ -17,16 +17,17 @@ from stackfeat.meta.gating.blocks import paired_gain
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
 from stackfeat.tasks.classification import log_probability
+from stackfeat.tasks.quantile import weighted_quantiles
 from stackfeat.tasks.task import Task
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.02, 50.0
 """Bounds of what scores are multiplied by: above zero, so that no family turns the order of rows round."""
 
-NEEDED_SE = 1.0
-"""Standard errors by which the loss must fall."""
-
 SMALLEST_INFORMATION = 1e-9
 """With less of it, all predictions are alike."""
+
+
+Levels = tuple[float, ...]
 
 
 class Family(ABC):
@@ -36,7 +37,9 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def fit(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
+    ) -> np.ndarray:
         """Return the numbers, float64 (n_numbers, n_columns), that lower the loss most.
 
         Parameters
@@ -46,6 +49,8 @@ class Family(ABC):
             Codes of classes, or values on the members' scale.
         weight : ndarray of shape (n_rows,)
             Sums to 1.
+        levels : tuple of float
+            The quantiles that columns are.
         """
 
     @classmethod
@@ -98,7 +103,9 @@ class Temperature(ClassScores):
     name: ClassVar[str] = "temperature"
 
     @classmethod
-    def fit(cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def fit(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
+    ) -> np.ndarray:
         from scipy.optimize import minimize_scalar
 
         scores = log_probability(prediction)
@@ -133,7 +140,9 @@ class ClassScaling(ClassScores):
     name: ClassVar[str] = "class_scaling"
 
     @classmethod
-    def fit(cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def fit(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
+    ) -> np.ndarray:
         from scipy.optimize import minimize
 
         scores, n_outputs = log_probability(prediction), prediction.shape[1]
@@ -174,7 +183,9 @@ class Linear(Family):
     name: ClassVar[str] = "linear"
 
     @classmethod
-    def fit(cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def fit(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
+    ) -> np.ndarray:
         targets = y.reshape(prediction.shape)
         mean, wanted = weight @ prediction, weight @ targets
         spread = weight @ (prediction - mean) ** 2
@@ -207,7 +218,46 @@ class Linear(Family):
         return {"slope": numbers[0].tolist(), "intercept": numbers[1].tolist()}
 
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Temperature, ClassScaling, Linear)}
+class Shift(Family):
+    """Each quantile moved by that quantile of how far targets lie above it.
+
+    A new target then lies below it with its probability: conformal in the sense of
+    Y. Romano and others, NeurIPS 2019, arXiv:1905.03222, each quantile for itself.
+    """
+
+    name: ClassVar[str] = "shift"
+
+    @classmethod
+    def fit(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
+    ) -> np.ndarray:
+        above = (y[:, None] - prediction).T
+        pairs = zip(above, levels, strict=True)
+        return np.array([[weighted_quantiles(one, np.array([level]), weight)[0] for one, level in pairs]])
+
+    @classmethod
+    def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.sort(prediction + numbers[0], axis=1)
+
+    @classmethod
+    def slope_score(
+        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        # Averages of quantiles are not widened: what is known of means does not hold for them.
+        return np.zeros(len(y)), 0.0
+
+    @classmethod
+    def shape(cls, n_outputs: int) -> tuple[int, int]:
+        return 1, n_outputs
+
+    @classmethod
+    def described(cls, numbers: np.ndarray) -> dict[str, Any]:
+        return {"shifts": numbers[0].tolist()}
+
+
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family for family in (Temperature, ClassScaling, Linear, Shift)
+}
 """By the names that `Task.calibrations` gives."""
 
 
@@ -298,6 +348,8 @@ def choose_calibration(
 ) -> Calibration:
     """Keep the family that lowers the loss of held-out folds by more than a standard error, the simplest that does.
 
+    Of quantiles one is kept unless it raises the loss by more than that: it is there for their coverage.
+
     Each family is fitted without one fold after the other and judged on it; it must beat the one that was kept
     before it, at first predictions as they are. What is kept is fitted on all rows.
 
@@ -319,11 +371,13 @@ def choose_calibration(
     for family in (FAMILIES[name] for name in task.calibrations):
         losses = _held_out_losses(family, prediction, y, fold_of, task, weight)
         gain, error = paired_gain(before, losses, weight, clusters)
-        trials.append(Trial(family.name, gain, error, gain > NEEDED_SE * error))
+        trials.append(Trial(family.name, gain, error, gain > task.calibration_se * error))
         if trials[-1].is_kept:
             kept, before = family, losses
     gain, error = paired_gain(plain, before, weight, clusters)
-    numbers = np.zeros((0, 0)) if kept is None else kept.fit(prediction, y, weight / weight.sum())
+    numbers = (
+        np.zeros((0, 0)) if kept is None else kept.fit(prediction, y, weight / weight.sum(), task.quantiles)
+    )
     report = {
         "family": "none" if kept is None else kept.name,
         "parameters": {} if kept is None else kept.described(numbers),
@@ -362,7 +416,7 @@ def _held_out_losses(
         if not shares.sum() > 0:
             losses[held_out] = task.row_loss(y[held_out], prediction[held_out])
             continue
-        numbers = family.fit(prediction[~held_out], y[~held_out], shares / shares.sum())
+        numbers = family.fit(prediction[~held_out], y[~held_out], shares / shares.sum(), task.quantiles)
         losses[held_out] = task.row_loss(y[held_out], family.apply(numbers, prediction[held_out]))
     return losses
 

@@ -357,7 +357,10 @@ class Intervals:
             own = views if len(views) == len(self.widths) else [prediction] * len(self.widths)
             pairs = zip(self.widths, own, strict=True)
             expected = np.mean([_expected(models, columns_of(view)) for models, view in pairs], axis=0)
-        reach = self.quantiles.reach(checked_level(level), expected)
+        own_region = self.task.at_level(prediction, checked_level(level))
+        if own_region is not None:
+            return own_region
+        reach = self.quantiles.reach(level, expected)
         if self.widths and is_mean and len(views) > 1:
             square = np.maximum(self.quantiles.squares * expected**2, np.finfo(np.float64).tiny)
             reach *= np.sqrt(np.clip(1.0 - views.var(axis=0) / square, LEAST_LEFT**2, 1.0))

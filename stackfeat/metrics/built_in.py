@@ -29,6 +29,7 @@ from stackfeat.metrics.incremental_scores import (
     SquaredErrorScorer,
 )
 from stackfeat.metrics.metric import Metric, Weight, weighted_mean
+from stackfeat.metrics.quantiles import QUANTILE_METRICS
 from stackfeat.metrics.sorted_scores import SortedScores, SortedValues, mean_defined
 from stackfeat.metrics.table import Family, Metrics
 from stackfeat.tasks.task import Task
@@ -433,6 +434,7 @@ METRICS = Metrics(
             function=explained_variance,
             incremental=ExplainedVarianceScorer,
         ),
+        *QUANTILE_METRICS,
     ),
     (
         Family("fbeta", "B", fbeta_metric, CLASSES, is_count=False, example="2"),

@@ -40,8 +40,8 @@ class Metric:
     name : str
     needs : {"label", "proba", "value"}
         What the functions are given as prediction: int codes (regression: rounded values), probabilities
-        (n, n_classes), or the values (n, 1) where there are no classes, float values (n,) on the scale of the
-        target. Of classes y are int codes (n,).
+        (n, n_classes), or the values (n, 1) where there are no classes, float values (n,), of
+        quantiles (n, n_levels), on the scale of the target. Of classes y are int codes (n,).
     greater_is_better : bool
     tasks : tuple of str
         Kinds of task it fits.
@@ -64,11 +64,13 @@ class Metric:
         What members learn the logarithm of, if `data.target_transform` is auto; "log1p" needs targets of at least 0.
     training_loss : str or None
         The loss nets are trained with, where it is not the usual one of the task.
-    convex_error : {"log", "squared_proba", "squared", "absolute"} or None
+    convex_error : {"log", "squared_proba", "squared", "absolute", "tilted_absolute"} or None
         The error, convex in the weights of an average, that the metric is a monotone function of: its vote
         weights are solved, not searched.
     takes_zeros : bool
         Whether it is defined for targets of 0.
+    is_optimised : bool
+        Whether a run may be judged by it; otherwise it is reported beside others alone.
     incremental : callable, optional
         An `IncrementalScorer` of its own: ``incremental(predictions, y, task, weight, loss)``, which gives the picks
         of the plain one with less work.
@@ -85,9 +87,10 @@ class Metric:
     ranking: bool = False
     decision: Literal["plain", "fitted", "ordinal"] = "plain"
     target_transform: Literal["none", "log1p"] = "none"
-    training_loss: Literal["mse", "mae", "huber"] | None = None
-    convex_error: Literal["log", "squared_proba", "squared", "absolute"] | None = None
+    training_loss: Literal["mse", "mae", "huber", "pinball"] | None = None
+    convex_error: Literal["log", "squared_proba", "squared", "absolute", "tilted_absolute"] | None = None
     takes_zeros: bool = True
+    is_optimised: bool = True
     incremental: MakeScorer | None = None
 
     remedy: ClassVar[str] = "it is not defined for these rows (one class, equal values): use another metric"

@@ -95,6 +95,17 @@ def check_metric(
         )
 
 
+def check_decides(name: str, task_kind: str) -> None:
+    """Raise ConfigError where a metric only describes predictions, so that no run may be judged by it."""
+    if not declared(name).is_optimised:
+        others = [one for one in metric_names(task_kind) if METRICS[one].is_optimised]
+        raise ConfigError(
+            f"metric must be one that better predictions improve; got {name!r}, which is reported beside others but "
+            f"never optimised: any prediction that is wide, or narrow, enough is best by it. Choose one of "
+            f"{', '.join(others)}."
+        )
+
+
 def get_metric(
     name: str, task_kind: str, *, trust_code: bool = False, search_path: Path | None = None
 ) -> Metric:
@@ -107,7 +118,7 @@ def get_metric(
         labels (or values), which may carry ``greater_is_better`` (default True) and ``needs`` ("label",
         "proba" or "value"; default "label", regression "value") as attributes, and take ``sample_weight``.
         A binary "proba" function gets the positive column, a multiclass one the matrix.
-    task_kind : {"binary", "multiclass", "regression"}
+    task_kind : {"binary", "multiclass", "regression", "quantile"}
     trust_code : bool
         Whether user code may be imported.
     search_path : Path or None

@@ -139,7 +139,7 @@ class FittedNet:
         header = {
             "spec": self.spec.to_json(),
             "task": self.task.to_json(),
-            "head": asdict(self.head),
+            "head": self.head.to_json(),
             "penultimate": None if self.penultimate is None else str(self.penultimate),
             "penultimate_problem": self.penultimate_problem,
             "report": asdict(self.report),

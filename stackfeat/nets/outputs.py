@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from stackfeat.tasks.task import Task, checked_finite
 
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 
-Loss = Literal["cross_entropy", "mse", "mae", "huber"]
+Loss = Literal["cross_entropy", "mse", "mae", "huber", "pinball"]
 
 SMALLEST_PROBABILITY = 1e-7
 """Of an output that is a probability, before its logarithm: about the rounding of float32 near one."""
@@ -51,6 +51,8 @@ class Head:
         Regression: the training rows' target is ``scale * output + mean``; one for each of several targets.
     order : sequence of int
         Which column holds each class, in a net of another order of classes; empty where it is ours.
+    levels : tuple of float
+        The quantile that each column is; empty where columns are none.
     """
 
     kind: OutputKind
@@ -59,11 +61,19 @@ class Head:
     mean: float | tuple[float, ...] = 0.0
     scale: float | tuple[float, ...] = 1.0
     order: Sequence[int] = ()
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         must(self.positive in (0, 1), "head.positive", "be 0 or 1", self.positive)
         is_order = sorted(self.order) == list(range(len(self.order)))
         must(is_order, "head.order", "name each column once", self.order)
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        # Left out where there are none, so that entries of other nets stay as they were.
+        if not self.levels:
+            values.pop("levels")
+        return values
 
     def log_scores(self, output: Tensor) -> Tensor:
         """Return (n_rows, n_classes) scores whose log-softmax is the log-probability."""
@@ -91,7 +101,8 @@ class Head:
         if self.kind == "value":
             output = checked_finite(output, who)
             values: np.ndarray = output.astype(np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
-            return values
+            # Quantiles must not cross.
+            return np.sort(values, axis=1) if self.levels else values
         if self.kind == "proba" and not self.one_column:
             ordered = output[:, list(self.order)] if self.order else output
             return checked_probabilities(ordered, who)
@@ -131,7 +142,7 @@ def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Ta
         legal = f"{', '.join(map(repr, others))} or {last!r}" if others else repr(last)
         raise MemberError(f"output must be {legal} in {task.family}; got output={declared!r}; try 'auto'")
     kind = declared if declared != "auto" else look_at(output, amplified) if others else last
-    return Head(kind, n_columns < task.n_outputs, task.positive)  # type: ignore[arg-type]
+    return Head(kind, n_columns < task.n_outputs, task.positive, levels=task.quantiles)  # type: ignore[arg-type]
 
 
 def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
@@ -167,11 +178,20 @@ def row_losses(
             scores, y = scores.t().contiguous()[None], y[None]
         losses = F.cross_entropy(scores, y, reduction=reduction, label_smoothing=label_smoothing)
         return losses if reduction == "sum" else losses.view(-1)
+    if head.levels:
+        return pinball(output, y, output.new_tensor(head.levels), reduction)
     if y.ndim == 1:
         values: Tensor = VALUE_LOSSES[loss](output[:, 0], y, reduction=reduction)
         return values
     means = VALUE_LOSSES[loss](output, y, reduction="none").mean(dim=1)
     return means.sum() if reduction == "sum" else means
+
+
+def pinball(output: Tensor, y: Tensor, levels: Tensor, reduction: str) -> Tensor:
+    """Return the mean pinball loss of each row over its quantiles, (n_rows,); with ``"sum"`` the sum over rows."""
+    left = y[:, None] - output
+    rows = torch.maximum(levels * left, (levels - 1.0) * left).mean(dim=1)
+    return rows.sum() if reduction == "sum" else rows
 
 
 def output_rows(value: object, n_rows: int, *, several: bool = False) -> Tensor:

@@ -192,7 +192,7 @@ class SavedPredictor:
         return self.predictor.folder.parent
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return labels, or values on the scale of the target, of shape (n_rows,).
+        """Return labels, or values on the scale of the target, (n_rows,); of quantiles a column each.
 
         Parameters
         ----------
@@ -215,7 +215,10 @@ class SavedPredictor:
         return self.outputs(X)
 
     def predict_members(self, X: Any) -> pd.DataFrame:
-        """Return what each of `members` says: a column ``MEMBER:CLASS`` for each class, ``MEMBER`` for values."""
+        """Return what each of `members` says: a column ``MEMBER:CLASS`` for each class, ``MEMBER`` for values.
+
+        Of quantiles the columns are ``MEMBER:q0.1`` and so on.
+        """
         import pandas as pd
 
         rows, samples = self._read(X)
@@ -312,7 +315,8 @@ class SavedPredictor:
         decided = (
             task.decided(prediction) if self.way.decision is None else self.way.decision.apply(prediction)
         )
-        return task.labels_of(decided).reshape(len(prediction))
+        labels = task.labels_of(decided)
+        return labels if labels.ndim > 1 else labels.reshape(len(prediction))
 
     def rows(self, X: Any) -> GivenRows:
         """Return rows of any form, not read yet."""

@@ -101,27 +101,37 @@ def make_submission(
     if not single:
         columns: list[Column] = [prediction[:, place] for place in _class_columns(header[1:], task)]
     elif is_one_value and not form.as_labels:
-        columns = [task.counted(prediction)]
+        columns = [task.counted(prediction).reshape(len(prediction))]
     else:
-        columns = [task.labels_of(task.decided(prediction) if labels is None else labels)]
+        columns = [_labels(task.decided(prediction) if labels is None else labels, task, header)]
     if not np.isfinite(prediction).all():
         raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
     task.check_submitted(prediction, single)
     return Submission(tuple(header), (ids.tolist(), *columns))
 
 
+def _labels(decided: np.ndarray, task: Task, header: Sequence[str]) -> np.ndarray:
+    if decided.ndim > 1:
+        raise DataError(
+            f"the sample submission must have an id and the columns {', '.join(task.columns)}; got {list(header)}. "
+            "Check data.sample_submission, or remove it"
+        )
+    return task.labels_of(decided)
+
+
 def _class_columns(names: Sequence[str], task: Task) -> list[int]:
-    """Match a sample's columns with classes: by the label itself, or by a common prefix before it."""
-    labels = [str(label) for label in task.classes]
+    """Match a sample's columns with those of a prediction: by the name itself, or by a common prefix before it."""
+    labels = list(task.columns)
     if sorted(names) == sorted(labels):
         return [labels.index(name) for name in names]
     ending = [[place for place, label in enumerate(labels) if name.endswith(label)] for name in names]
     best = [max(places, key=lambda place: len(labels[place]), default=-1) for places in ending]
     if sorted(best) == list(range(len(labels))):
         return best
+    kind = ("class", "classes") if task.most_classes else ("quantile", "quantiles")
     raise DataError(
-        f"the sample submission's columns must be an id and one column, or an id and a column for each class; "
-        f"got {list(names)} for the classes {labels}. Check data.sample_submission and data.target"
+        f"the sample submission's columns must be an id and one column, or an id and a column for each {kind[0]}; "
+        f"got {list(names)} for the {kind[1]} {labels}. Check data.sample_submission and data.target"
     )
 
 

@@ -25,19 +25,19 @@ class Regression(Task):
     is_stratified = False
     takes_positive = False
     transforms = ("none", "log1p")
-    averages = ("mean", "rank")
-    losses = ("mse", "mae", "huber")
+    averages: ClassVar[tuple[str, ...]] = ("mean", "rank")
+    losses: ClassVar[tuple[str, ...]] = ("mse", "mae", "huber")
     shares_unit = False
     linear_readings = ("proba", "logit")
     head_outputs = ("value",)
-    needs = ("value", "label")
+    needs: ClassVar[tuple[str, ...]] = ("value", "label")
     default_metric = row_metric = "rmse"
     method = "predict"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
     calibrations = ("linear",)
     pictures = ("predicted", "residuals")
-    reported = ("rmse", "mae", "r2")
+    reported: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2")
     has_widths = True
     region_words = ("intervals", "mean width")
 
@@ -146,18 +146,23 @@ class Regression(Task):
 
     def ordering(self, prediction: np.ndarray) -> Callable[[np.ndarray], float]:
         """Return a function from values to Spearman's correlation with them."""
-        from scipy.stats import rankdata
+        return rank_correlation(self.counted(prediction))
 
-        ranks = rankdata(self.counted(prediction))
-        centred = ranks - ranks.mean()
 
-        def correlation(y: np.ndarray) -> float:
-            other = rankdata(y)
-            other = other - other.mean()
-            length = np.sqrt((centred @ centred) * (other @ other))
-            return float(centred @ other / length) if length > 0 else 0.0
+def rank_correlation(values: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return a function from other values to Spearman's correlation with these; 0 where one side is constant."""
+    from scipy.stats import rankdata
 
-        return correlation
+    ranks = rankdata(values)
+    centred = ranks - ranks.mean()
+
+    def correlation(y: np.ndarray) -> float:
+        other = rankdata(y)
+        other = other - other.mean()
+        length = np.sqrt((centred @ centred) * (other @ other))
+        return float(centred @ other / length) if length > 0 else 0.0
+
+    return correlation
 
 
 def of_values(y: np.ndarray) -> Task:

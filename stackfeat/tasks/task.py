@@ -18,15 +18,17 @@ import numpy as np
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.structure import must, structured
 
-Kind = Literal["binary", "multiclass", "regression"]
+Kind = Literal["binary", "multiclass", "regression", "quantile"]
 TASKS = {
     "binary": "stackfeat.tasks.classification:Binary",
     "multiclass": "stackfeat.tasks.classification:Multiclass",
     "regression": "stackfeat.tasks.regression:Regression",
+    "quantile": "stackfeat.tasks.quantile:Quantile",
 }
 """Kinds by name. A new kind is a class in a file of this folder, a row here and its name in `Kind`."""
 Label = str | int | float | bool
 MOST_CLASSES = 1_000_000
+DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
 OUTPUTS = ("proba", "prediction")
 """What the predictions of a kind may be called."""
 
@@ -58,7 +60,7 @@ class Task:
 
     Attributes
     ----------
-    kind : {"binary", "multiclass", "regression"}
+    kind : {"binary", "multiclass", "regression", "quantile"}
     classes : tuple
         Labels in ``np.unique`` order, with the file's type; empty for regression.
     positive : int
@@ -67,6 +69,8 @@ class Task:
         Regression: members learn the target on this scale.
     n_targets : int
         Regression: how many values are predicted for a row.
+    quantiles : tuple of float
+        Quantile: the levels that are predicted, between 0 and 1, ascending; empty for other tasks.
     family : {"classification", "regression"}
         Whether scikit-learn's classifiers or its regressors learn it.
     output : str
@@ -102,6 +106,8 @@ class Task:
     calibrations : tuple of str
         Families that predictions may be calibrated by, the simplest first: names of `meta.calibration`. They are
         judged by `row_loss`.
+    calibration_se : float
+        Standard errors by which that loss must fall for a family to be kept; below 0 it may rise by as many.
     pictures : tuple of str
         Pictures of the report that show how good predictions are, by their names in its table.
     reported : tuple of str
@@ -110,6 +116,8 @@ class Task:
         Whether predictions leave open how far off they are, so that this is learnt for intervals.
     region_words : (str, str)
         What the regions of rows are called, and their mean size.
+    is_by_level : bool
+        Whether estimators are fitted once for each of `quantiles`.
     """
 
     kind: Kind
@@ -117,6 +125,7 @@ class Task:
     positive: int = 1
     transform: Literal["none", "log1p"] = "none"
     n_targets: int = 1
+    quantiles: tuple[float, ...] = ()
 
     family: ClassVar[Literal["classification", "regression"]]
     output: ClassVar[Literal["proba", "prediction"]]
@@ -139,10 +148,12 @@ class Task:
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]]
     unusable_training: ClassVar[tuple[str, ...]]
     calibrations: ClassVar[tuple[str, ...]] = ()
+    calibration_se: ClassVar[float] = 1.0
     pictures: ClassVar[tuple[str, ...]]
     reported: ClassVar[tuple[str, ...]]
     has_widths: ClassVar[bool]
     region_words: ClassVar[tuple[str, str]]
+    is_by_level: ClassVar[bool] = False
 
     def __new__(cls, *values: Any, **named: Any) -> Task:
         if cls is not Task:
@@ -155,6 +166,11 @@ class Task:
     def n_outputs(self) -> int:
         """Columns of a prediction: one per class, or one per target."""
         raise NotImplementedError
+
+    @property
+    def n_regions(self) -> int:
+        """Columns of `nonconformity`: one per class, or one per target."""
+        return self.n_outputs
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -181,10 +197,12 @@ class Task:
         return range(self.n_outputs)
 
     def to_json(self) -> dict[str, Any]:
-        values = {**asdict(self), "classes": list(self.classes)}
-        # Left out where it is the default, so that entries of one target stay as they were.
+        values = {**asdict(self), "classes": list(self.classes), "quantiles": list(self.quantiles)}
+        # Left out where it is the default, so that entries of one target, or of no quantiles, stay as they were.
         if self.n_targets == 1:
             values.pop("n_targets")
+        if not self.quantiles:
+            values.pop("quantiles")
         return values
 
     @classmethod
@@ -203,6 +221,8 @@ class Task:
         must(self.positive in (0, 1), f"{where}.positive", "be 0 or 1", self.positive)
         must(1 <= self.n_targets <= MOST_CLASSES, f"{where}.n_targets", "be 1 or more", self.n_targets)
         must(self.transform in self.transforms, f"{where}.transform", "be of a regression", self.transform)
+        fits = self.is_by_level or not self.quantiles
+        must(fits, f"{where}.quantiles", "be of a quantile task", self.quantiles)
 
     # The target
 
@@ -395,6 +415,10 @@ class Task:
         raise NotImplementedError
 
     # Intervals
+
+    def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:
+        """Return the region of a level, as `region`, that predictions themselves say; None where they do not."""
+        return None
 
     def nonconformity(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Return how far targets lie from predictions, float64 (n_rows, n_columns), both on the members' scale.

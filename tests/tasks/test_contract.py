@@ -18,6 +18,7 @@ EXAMPLES: dict[str, Task] = {
     "binary": Task("binary", ("no", "yes"), positive=0),
     "multiclass": Task("multiclass", ("a", "b", "c")),
     "regression": Task("regression", transform="log1p"),
+    "quantile": Task("quantile", transform="log1p", quantiles=(0.05, 0.5, 0.8)),
 }
 every_kind = pytest.mark.parametrize("task", EXAMPLES.values(), ids=EXAMPLES)
 
@@ -27,7 +28,7 @@ def drawn(task: Task, n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     if not task.classes:
         y = rng.exponential(size=n_rows)
-        return y, y[:, None] + 0.1 * rng.normal(size=(n_rows, task.n_outputs))
+        return y, task.checked(y[:, None] + 0.1 * rng.normal(size=(n_rows, task.n_outputs)), "drawn")
     y = rng.integers(0, len(task.classes), n_rows)
     return y, (np.eye(task.n_outputs)[y] + 0.2) / (1.0 + 0.2 * task.n_outputs)
 

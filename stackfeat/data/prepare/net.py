@@ -108,6 +108,7 @@ class NetPrepare(Preparer):
         share = missing.mean(axis=0)
         self.indicated = np.flatnonzero((share > 0) & (share < 1))
         self.knots, self.heights = [], []
+        # A way to scale columns, not a task.
         if scaling == "quantile":
             self._fit_quantiles(table.numeric, seed)
         values = self._curved(table.numeric)
@@ -136,6 +137,7 @@ class NetPrepare(Preparer):
 
     def _curved(self, numeric: np.ndarray) -> np.ndarray:
         """Return numbers mapped through their distributions, where that is asked for."""
+        # As in `fit`.
         if self.scaling != "quantile":
             return numeric
         curved = np.zeros(numeric.shape)

@@ -31,7 +31,7 @@ from stackfeat.data.schema.guesses import Guess, counted, in_list, option
 from stackfeat.errors import DataError, LackError
 from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import SHOWN, name_values, quote_values, quoted
-from stackfeat.tasks.task import Kind, Label, Task, task_class
+from stackfeat.tasks.task import DEFAULT_QUANTILES, Kind, Label, Task, task_class
 
 _INTEGER = r"-?(0|[1-9]\d{0,17})"
 _FLOAT = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
@@ -220,7 +220,9 @@ def _read_numbers(
         refuse_rows(y < 0, f"{where}: {reason} needs a target of at least 0", "use rmse", y)
     if not declared(metric).takes_zeros:
         refuse_rows(y == 0, f"{where}: metric {metric} needs targets other than 0", "use smape or mae", y)
-    return Task(kind=task_kind, transform=transform), "float", np.log1p(y) if transform == "log1p" else y
+    levels = (options.quantiles or DEFAULT_QUANTILES) if task_class(task_kind).is_by_level else ()
+    task = Task(kind=task_kind, transform=transform, quantiles=levels)
+    return task, "float", np.log1p(y) if transform == "log1p" else y
 
 
 def _read_labels(values: Cells) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:

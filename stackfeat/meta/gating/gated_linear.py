@@ -231,7 +231,7 @@ class GatedLinear:
             raise UsageError(f"y and folds must have {len(base)} entries; got {len(y)=}, {len(folds)=}")
         weights = checked_weights(weight, len(base))
         kind = PROBLEMS[task.losses[0]]
-        classes, target, problem = kind.pose(np.asarray(y))
+        classes, target, problem = kind.pose(np.asarray(y), task)
         base_scale = Scale.fit(base, "zscore")
         scales = [Scale.fit(block.values, block.scaling) for block in blocks]
         penalties = (
@@ -245,6 +245,7 @@ class GatedLinear:
         nothing = np.zeros((base.shape[1], problem.n_outputs))
         mean_vote = scaled @ np.mean([*scaled_votes.values()] or [nothing], axis=0)
         readouts = [ReadoutScores.of(block, classes, target, mean_vote) for block in blocks]
+        problem = problem.near(mean_vote)
         found = choose(
             problem,
             scaled,

@@ -1,4 +1,4 @@
-"""Softmax regression and ridge regression, fast enough to be fitted hundreds of times.
+"""Softmax, ridge and quantile regression, fast enough to be fitted hundreds of times.
 
 In:  a design, targets, a penalty and row weights (zero leaves a row out).
 Out: coefficients (d + 1, n_outputs), the intercept last and never penalised.
@@ -6,19 +6,25 @@ Out: coefficients (d + 1, n_outputs), the intercept last and never penalised.
 Softmax minimises  sum_i w_i nll_i + 1/2 sum_j penalty_j |W_j|^2, which is scikit-learn's
 LogisticRegression(C=1/penalty) for three or more classes, and C=2/penalty for two (there
 scikit-learn has one weight where a softmax has two opposite ones). Ridge minimises
-1/2 sum_i w_i |y_i - f_i|^2 + 1/2 sum_j penalty_j |W_j|^2: scikit-learn's Ridge(alpha=penalty).
+1/2 sum_i w_i |y_i - f_i|^2 + 1/2 sum_j penalty_j |W_j|^2: scikit-learn's Ridge(alpha=penalty). Quantile regression
+minimises the mean pinball loss of several levels with the same penalty, its corner rounded off, and then moves each
+intercept to where its level is kept to exactly.
 With a prior P both penalise |W_j - P_j|^2: coefficients shrink to P, not to zero. An offset is added to
 the scores of every row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
+from scipy.special import expit
+
+from stackfeat.tasks.quantile import weighted_quantiles
+from stackfeat.tasks.task import Task
 
 
 def with_intercept(design: np.ndarray) -> np.ndarray:
@@ -61,7 +67,7 @@ class Softmax:
     """Of designs in cross-validation: fits are many, and need no more."""
 
     @classmethod
-    def pose(cls, y: np.ndarray) -> tuple[np.ndarray, tuple[float, float], Softmax]:
+    def pose(cls, y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Softmax]:
         """Return the classes that occur, no change of the target, and the problem."""
         classes, codes = np.unique(y.astype(np.int64), return_inverse=True)
         return classes, (0.0, 1.0), cls(codes.reshape(-1), len(classes))
@@ -102,6 +108,10 @@ class Softmax:
         proba = softmax(scores).astype(np.float64)
         rows = np.mean(proba * (1 - proba), axis=1)
         return max(float(np.average(rows, weights=weight)), 1e-3)
+
+    def near(self, scores: np.ndarray) -> Softmax:
+        """Return the problem as it is best posed where scores are about these."""
+        return self
 
     def take(self, rows: np.ndarray) -> Softmax:
         return Softmax(self.target[rows], self.n_outputs)
@@ -152,32 +162,18 @@ class Softmax:
         if start is None:
             start = centre.copy()
             start[-1] = self.start(weight)
-        total = float(weight.sum())
-        ridge = np.r_[penalty, 0.0][:, None] / total
-        gram = weighted_gram(design, weight) if gram is None else gram
-        curvature = self.curvature(linear_scores(design, start, offset), weight)
-        lower = _factor(gram / total * curvature, ridge[:, 0])
-        row_weight = (weight / total).astype(design.dtype)
-
-        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
-            scores = np.ascontiguousarray(linear_scores(design, coefficients, offset).T)
-            value, residual = self.value_and_residual(scores, weight / total)
-            away = coefficients - centre
-            value += 0.5 * float(np.sum(ridge * away**2))
-            residual *= row_weight
-            slope = ridge * away - (residual @ design).T.astype(np.float64)
-            return value, solve_triangular(lower, slope, lower=True).ravel()
-
-        options = {
-            "maxiter": max_steps,
-            "ftol": tolerance,
-            "gtol": 1e-9,
-            "maxcor": 10,
-            "maxfun": 3 * max_steps,
-        }
-        found = minimize(loss, (lower.T @ start).ravel(), jac=True, method="L-BFGS-B", options=options)
-        return np.asarray(solve_triangular(lower, found.x.reshape(start.shape), lower=True, trans=1))
+        return minimised(
+            self,
+            design,
+            centre,
+            start,
+            penalty,
+            weight,
+            gram,
+            offset,
+            tolerance=tolerance,
+            max_steps=max_steps,
+        )
 
     def value_and_residual(self, scores: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
         """Weighted loss, and minus the gradient of each row's, from one pass of exponentials.
@@ -216,7 +212,7 @@ class Squares:
     dtype: ClassVar[type[np.floating]] = np.float64
 
     @classmethod
-    def pose(cls, y: np.ndarray) -> tuple[np.ndarray, tuple[float, float], Squares]:
+    def pose(cls, y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Squares]:
         """Return no classes, the mean and standard deviation of the target, and the problem."""
         values = y.astype(np.float64)
         mean, sd = float(values.mean()), float(values.std()) or 1.0
@@ -251,6 +247,10 @@ class Squares:
         """Second derivative of a row's loss: one."""
         return 1.0
 
+    def near(self, scores: np.ndarray) -> Squares:
+        """As `Softmax.near`."""
+        return self
+
     def take(self, rows: np.ndarray) -> Squares:
         return Squares(self.target[rows])
 
@@ -276,9 +276,172 @@ class Squares:
         return np.asarray(cho_solve((_factor(gram, ridge), True), moment))
 
 
-Problem = Softmax | Squares
-PROBLEMS: dict[str, type[Softmax] | type[Squares]] = {"cross_entropy": Softmax, "mse": Squares}
+@dataclass(frozen=True)
+class Pinball:
+    """Quantile regression on values, for several levels at once.
+
+    Attributes
+    ----------
+    target : float64 array of shape (n,)
+    levels : float64 array of shape (n_outputs,)
+    width : float
+        Of the rounded corner of the loss, ``level u + width log(1 + exp(-u / width))``: S. Zheng, "Gradient descent
+        algorithms for quantile regression with smooth approximation", Int. J. Mach. Learn. Cybern. 2, 2011.
+    """
+
+    target: np.ndarray
+    levels: np.ndarray
+    width: float = 0.05
+    dtype: ClassVar[type[np.floating]] = np.float64
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.levels)
+
+    @classmethod
+    def pose(cls, y: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[float, float], Pinball]:
+        """As `Squares.pose`."""
+        values = y.astype(np.float64)
+        mean, sd = float(values.mean()), float(values.std()) or 1.0
+        return np.empty(0, dtype=np.int64), (mean, sd), cls((values - mean) / sd, np.asarray(task.quantiles))
+
+    @staticmethod
+    def vote(vote: np.ndarray, classes: np.ndarray, target: tuple[float, float]) -> np.ndarray:
+        """As `Softmax.vote`."""
+        return vote / target[1]
+
+    @staticmethod
+    def predictions(
+        scores: np.ndarray, classes: np.ndarray, n_outputs: int, target: tuple[float, float], n_rows: int
+    ) -> np.ndarray:
+        """Return quantiles on the target's scale, which do not cross."""
+        return np.sort(scores * target[1] + target[0], axis=1)
+
+    def row_loss(self, scores: np.ndarray) -> np.ndarray:
+        """Mean pinball loss of each row, its corner as it is, float64 (n,)."""
+        left = self.target[:, None] - np.sort(scores, axis=1)
+        return np.asarray(np.maximum(self.levels * left, (self.levels - 1.0) * left).mean(axis=1))
+
+    def residual(self, scores: np.ndarray) -> np.ndarray:
+        """Minus the gradient of the row losses, (n, n_outputs)."""
+        below = expit((scores - self.target[:, None]) / self.width)
+        return np.asarray((self.levels - below) / self.n_outputs)
+
+    def value_and_residual(self, scores: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+        """As `Softmax.value_and_residual`, of pinball losses with a rounded corner."""
+        levels, scaled = self.levels[:, None], (scores - self.target) / self.width
+        losses = self.width * (np.logaddexp(0.0, scaled) - levels * scaled)
+        return float(losses.mean(axis=0) @ weight), (levels - expit(scaled)) / self.n_outputs
+
+    def curvature(self, scores: np.ndarray, weight: np.ndarray) -> float:
+        """As `Softmax.curvature`."""
+        below = expit((scores - self.target[:, None]) / self.width)
+        rows = (below * (1.0 - below)).mean(axis=1) / (self.width * self.n_outputs)
+        return max(float(np.average(rows, weights=weight)), 1e-3)
+
+    def near(self, scores: np.ndarray) -> Pinball:
+        """As `Softmax.near`: the corner is round where it is narrow beside errors."""
+        middle = int(np.abs(self.levels - 0.5).argmin())
+        left = self.target - scores[:, middle]
+        return replace(self, width=max(ROUNDED * float(np.abs(left - np.median(left)).mean()), 1e-6))
+
+    def take(self, rows: np.ndarray) -> Pinball:
+        return replace(self, target=self.target[rows])
+
+    def fit(
+        self,
+        design: np.ndarray,
+        penalty: np.ndarray,
+        weight: np.ndarray,
+        *,
+        gram: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+        prior: np.ndarray | None = None,
+        offset: np.ndarray | None = None,
+        tolerance: float = 1e-10,
+        max_steps: int = 500,
+    ) -> np.ndarray:
+        """Minimise as `Softmax.fit`, then keep to each level exactly by its intercept."""
+        centre = with_free_intercept(prior, (design.shape[1], self.n_outputs))
+        if start is None:
+            start = self.levelled(design, centre, weight, offset)
+        found = minimised(
+            self,
+            design,
+            centre,
+            start,
+            penalty,
+            weight,
+            gram,
+            offset,
+            tolerance=tolerance,
+            max_steps=max_steps,
+        )
+        return self.levelled(design, found, weight, offset)
+
+    def levelled(
+        self, design: np.ndarray, coefficients: np.ndarray, weight: np.ndarray, offset: np.ndarray | None
+    ) -> np.ndarray:
+        """Return coefficients with intercepts such that scores are quantiles of the target."""
+        left = self.target[:, None] - linear_scores(design, coefficients, offset)
+        moved = coefficients.copy()
+        for place, level in enumerate(self.levels):
+            moved[-1, place] += weighted_quantiles(left[:, place], np.array([level]), weight)[0]
+        return moved
+
+
+ROUNDED = 0.1
+"""Width of a rounded corner, in mean errors."""
+
+Problem = Softmax | Squares | Pinball
+PROBLEMS: dict[str, type[Softmax] | type[Squares] | type[Pinball]] = {
+    "cross_entropy": Softmax,
+    "mse": Squares,
+    "pinball": Pinball,
+}
 """By the first of `Task.losses`."""
+
+
+def minimised(
+    problem: Softmax | Pinball,
+    design: np.ndarray,
+    centre: np.ndarray,
+    start: np.ndarray,
+    penalty: np.ndarray,
+    weight: np.ndarray,
+    gram: np.ndarray | None,
+    offset: np.ndarray | None,
+    *,
+    tolerance: float,
+    max_steps: int,
+) -> np.ndarray:
+    """Minimise by L-BFGS in coordinates where the Hessian is near the identity; arguments as `Softmax.fit`."""
+    total = float(weight.sum())
+    ridge = np.r_[penalty, 0.0][:, None] / total
+    gram = weighted_gram(design, weight) if gram is None else gram
+    curvature = problem.curvature(linear_scores(design, start, offset), weight)
+    lower = _factor(gram / total * curvature, ridge[:, 0])
+    row_weight = (weight / total).astype(design.dtype)
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        coefficients = solve_triangular(lower, flat.reshape(start.shape), lower=True, trans=1)
+        scores = np.ascontiguousarray(linear_scores(design, coefficients, offset).T)
+        value, residual = problem.value_and_residual(scores, weight / total)
+        away = coefficients - centre
+        value += 0.5 * float(np.sum(ridge * away**2))
+        residual *= row_weight
+        slope = ridge * away - (residual @ design).T.astype(np.float64)
+        return value, solve_triangular(lower, slope, lower=True).ravel()
+
+    options = {
+        "maxiter": max_steps,
+        "ftol": tolerance,
+        "gtol": 1e-9,
+        "maxcor": 10,
+        "maxfun": 3 * max_steps,
+    }
+    found = minimize(loss, (lower.T @ start).ravel(), jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(solve_triangular(lower, found.x.reshape(start.shape), lower=True, trans=1))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -100,7 +100,8 @@ def rounds_of(estimator: Any) -> int:
 
 
 def _of_rounds(estimator: Any) -> dict[str, int]:
-    names = [*_ROUNDS_NAMES, *(["max_iter"] if "HistGradientBoosting" in type(estimator).__name__ else [])]
+    learner = type(getattr(estimator, "estimator", estimator)).__name__
+    names = [*_ROUNDS_NAMES, *(["max_iter"] if "HistGradientBoosting" in learner else [])]
     params = estimator.get_params(deep=False) if hasattr(estimator, "get_params") else {}
     return {name: int(params[name]) for name in names if isinstance(params.get(name), int | np.integer)}
 
@@ -184,7 +185,7 @@ def screened_search(
     budget = Budget.of(len(y), np.shape(base)[1], widest, rounds_of(make_estimator()))
     rows = np.sort(np.random.default_rng(seed).permutation(len(y))[: budget.n_rows])
     halves = tuple(np.flatnonzero(fold_of[rows] % 2 == half) for half in (0, 1))
-    problem = PROBLEMS[task.losses[0]].pose(y[rows])[2]
+    problem = PROBLEMS[task.losses[0]].pose(y[rows], task)[2]
     too_few = min(map(len, halves)) < FEWEST_ROWS
     if too_few or min(len(np.unique(y[rows][half])) for half in halves) < 2:
         logger.info("gate: too few rows, or one value of the target alone, in a half of the folds; no blocks")
@@ -310,7 +311,7 @@ class ShortFits:
 
     def _as_scores(self, prediction: np.ndarray) -> np.ndarray:
         """Return values in units of the problem, or logarithms of smoothed probabilities of classes that occur."""
-        classes, (mean, sd), _ = type(self.problem).pose(self.y)
+        classes, (mean, sd), _ = type(self.problem).pose(self.y, self.task)
         if not len(classes):
             return (prediction - mean) / sd
         return np.log((1 - SMOOTHED) * prediction[:, classes] + SMOOTHED / self.task.n_outputs)

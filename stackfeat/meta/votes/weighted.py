@@ -102,6 +102,8 @@ def _objective(
         return _squares_objective(class_error_products(predictions, y, range(task.n_outputs), shares))
     if error == "absolute":
         return _absolute_objective(value_errors(predictions, y), shares)
+    if error == "tilted_absolute":
+        return _pinball_objective(predictions, y, np.asarray(task.quantiles), shares)
     return _squares_objective(value_error_products(predictions, y, shares))
 
 
@@ -138,6 +140,24 @@ def _absolute_objective(errors: np.ndarray, shares: np.ndarray) -> Objective:
         return float(shares @ rounded), (shares * error / rounded) @ scaled
 
     return Objective(evaluate, shares @ np.hypot(scaled, corner))
+
+
+def _pinball_objective(
+    predictions: Sequence[np.ndarray], y: np.ndarray, levels: np.ndarray, shares: np.ndarray
+) -> Objective:
+    """Mean pinball loss: half the absolute error, and the error itself by how far a level is from the median."""
+    # A row for each level of each row, an input in each column.
+    errors = np.stack([(prediction - y[:, None]).ravel() for prediction in predictions], axis=1)
+    by_cell = np.repeat(shares / len(levels), len(levels))
+    absolute = _absolute_objective(errors, by_cell)
+    scale = max(float(by_cell @ np.abs(errors.mean(axis=1))), np.finfo(np.float64).tiny)
+    lean = (by_cell * np.tile(1.0 - 2.0 * levels, len(y))) @ errors / scale
+
+    def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, slope = absolute.evaluate(weights)
+        return loss + float(lean @ weights), slope + lean
+
+    return Objective(evaluate, absolute.alone + lean)
 
 
 def _minimise(objective: Objective, n_inputs: int) -> np.ndarray:

@@ -192,7 +192,16 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
     yield Section(
         "judgement",
         "How good the submission is, by fold",
-        pictures=shown("confusion", "roc", "precision_recall", "reliability", "predicted", "residuals"),
+        pictures=shown(
+            "confusion",
+            "roc",
+            "precision_recall",
+            "reliability",
+            "predicted",
+            "residuals",
+            "quantiles",
+            "coverage",
+        ),
     )
     if content["gates"] or content["blocks"]:
         yield Section(

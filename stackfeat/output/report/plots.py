@@ -56,6 +56,14 @@ class Plots:
         """Draw how errors are spread along what is predicted."""
         return self._plot("residuals")
 
+    def plot_quantiles(self) -> Figure:
+        """Draw predicted quantiles beside those of the targets."""
+        return self._plot("quantiles")
+
+    def plot_coverage(self) -> Figure:
+        """Draw what share of targets lies below each quantile, where it is sure and where it is not."""
+        return self._plot("coverage")
+
     def plot_importance(self) -> Figure:
         """Draw by how much predictions get worse when a column is shuffled, where `stackfeat explain` measured it."""
         return self._plot("importance")

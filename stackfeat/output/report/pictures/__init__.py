@@ -7,6 +7,7 @@ from stackfeat.output.report.pictures.importance import Importance
 from stackfeat.output.report.pictures.members import Correlation, FoldScores, GreedyPath, StackGraph
 from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
 from stackfeat.output.report.pictures.picture import Picture
+from stackfeat.output.report.pictures.quantiles import Coverage, Quantiles
 from stackfeat.output.report.pictures.values import Predicted, Residuals
 
 PICTURES: dict[str, Picture] = {
@@ -20,6 +21,8 @@ PICTURES: dict[str, Picture] = {
         Reliability(),
         Predicted(),
         Residuals(),
+        Quantiles(),
+        Coverage(),
         Importance(),
         Correlation(),
         GreedyPath(),
