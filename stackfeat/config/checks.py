@@ -114,10 +114,6 @@ def unbuilt_findings(config: RunConfig) -> Iterator[Finding]:
     for name in ("memory", "disk"):
         if getattr(config.limits, name) is not None:
             yield Finding(f"limits.{name}", f"limits.{name} is not built yet; remove it")
-    for column, kind in config.data.types.items():
-        if kind == "text":
-            message = "type text is not built yet; use categorical, or add the column to data.drop"
-            yield Finding(f"data.types.{column}", message)
 
 
 def code_findings(config: RunConfig, folder: Path, trust_code: bool) -> Iterator[Finding]:

@@ -115,6 +115,7 @@ class _Draft:
     not_missing: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
     n_folds: int = N_FOLDS
     n_rows_a_fold: int | None = None
     fold_reason: str = "auto: by time, group, class, whichever the data have"
@@ -407,7 +408,9 @@ def _skewness(values: np.ndarray) -> float:
 
 def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, wishes: Wishes) -> None:
     """Leave out what cannot be learnt from, find groups, dates and names of rows."""
+    from stackfeat.data.files.cells import text_cells
     from stackfeat.data.schema.column_types import type_columns
+    from stackfeat.data.schema.columns import is_prose
     from stackfeat.data.schema.number_texts import NumberTexts
 
     train, target = options.train, options.target
@@ -419,7 +422,10 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
         raise DataError(f"{train}: there must be columns to learn from besides the target; got none")
     typed = type_columns(frame, names, options, train, NumberTexts(frame, options))
     for name, reason in typed.left_out.items():
-        draft.leave_out(_REASONS.get(reason, reason), name)
+        if reason == FREE_TEXT and is_prose(text_cells(frame[name])):
+            draft.texts.append(name)
+        else:
+            draft.leave_out(_REASONS.get(reason, reason), name)
     columns = {name: column for name, (column, _) in typed.columns.items()}
     if draft.group is None:
         draft.group, draft.group_reason = _guess_group(frame, list(columns))
@@ -436,7 +442,8 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
     draft.n_columns = sum(_width(column) for name, column in columns.items() if name not in draft.drop)
 
 
-_REASONS = {"no values": "empty", "free text": "free text, which is not built yet"}
+FREE_TEXT = "free text"
+_REASONS = {"no values": "empty", FREE_TEXT: "names of rows"}
 
 
 def _settle(draft: _Draft, typed: TypedColumns) -> None:
@@ -445,8 +452,9 @@ def _settle(draft: _Draft, typed: TypedColumns) -> None:
     for name in (*doubtful, *typed.doubts):
         column = typed.columns.get(name, (None, None))[0]
         if name in typed.doubts and (column is None or column.type == "categorical"):
-            texts = draft.dropped.get(_REASONS["free text"], [])
-            draft.dropped[_REASONS["free text"]] = [one for one in texts if one != name]
+            texts = draft.dropped.get(_REASONS[FREE_TEXT], [])
+            draft.dropped[_REASONS[FREE_TEXT]] = [one for one in texts if one != name]
+            draft.texts = [one for one in draft.texts if one != name]
             draft.leave_out("dates or times that are not written like 2026-11-21", name)
         elif column is not None and name not in draft.drop:
             draft.types[name] = "categorical"
@@ -488,6 +496,8 @@ def _compare_rows(
     draft: _Draft, there: set[str], test: Path, frame: pd.DataFrame, options: DataOptions, wishes: Wishes
 ) -> None:
     """See by the rows to predict whether folds should keep groups together, and follow time."""
+    from stackfeat.data.schema.columns import are_later
+
     group = None if wishes.group else draft.group
     dates = () if wishes.time else tuple(name for name in draft.dates if name in there)
     if not dates and group not in there:
@@ -501,18 +511,8 @@ def _compare_rows(
         else:
             draft.group_reason += f", {100 * known:.0f} % of the rows of {test.name} are of known ones"
     for name in dates:
-        if draft.time is None and _is_later(rows[name], frame[name]):
+        if draft.time is None and are_later(rows[name], frame[name]):
             draft.time, draft.time_reason = name, f"all rows of {test.name} are later than those of training"
-
-
-def _is_later(values: pd.Series, than: pd.Series) -> bool:
-    """Whether all dates of a column are later than those of another."""
-    from stackfeat.data.files.cells import text_cells
-    from stackfeat.data.schema.columns import to_dates
-
-    new, known = (to_dates(one if one.dtype.kind == "M" else text_cells(one)) for one in (values, than))
-    is_whole = not np.isnat(new).any() and not np.isnat(known).any()
-    return bool(is_whole and new.min() > known.max() > known.min())
 
 
 def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:

@@ -7,13 +7,13 @@ Out: `Table` (numbers and category codes), `ArrayInput` (images, sequences, toke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import StructureError, UsageError
 from stackfeat.store.entry import Entry, EntryWriter, reading
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
@@ -27,6 +27,7 @@ Scaling = Literal["standard", "imagenet", "unit", "none"]
 LARGE_BYTES = 2**29
 """Rows that would take more memory than this as float32 stay on disk; no measurement decides it."""
 CHUNK_BYTES = 2**24
+_ENCODING = ("utf-8", "surrogatepass")
 
 
 def is_large(n_rows: int, shape: tuple[int, ...]) -> bool:
@@ -200,6 +201,40 @@ class ArraySchema:
     n_tokens: int = 0
 
 
+def pack_texts(texts: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return texts as bytes end to end, and how many each has."""
+    encoded = [to_bytes(text) for text in texts]
+    lengths = np.array([len(one) for one in encoded], dtype=np.int64)
+    return {"bytes": np.frombuffer(b"".join(encoded), dtype=np.uint8), "lengths": lengths}
+
+
+def unpack_texts(packed: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the texts that `pack_texts` put end to end, object; StructureError if they are not made so."""
+    content, lengths = packed["bytes"], packed["lengths"]
+    are_whole = content.dtype == np.uint8 and lengths.dtype == np.int64 and content.ndim == lengths.ndim == 1
+    fits = are_whole and (lengths >= 0).all() and lengths.sum() == len(content)
+    must(bool(fits), "stored texts", "be bytes with a length each", str(lengths.dtype))
+    whole, ends = content.tobytes(), np.cumsum(lengths)
+    found = np.empty(len(lengths), dtype=object)
+    try:
+        found[:] = [
+            whole[start:end].decode(*_ENCODING) for start, end in zip(ends - lengths, ends, strict=True)
+        ]
+    except UnicodeDecodeError as error:
+        raise StructureError(f"stored texts must be UTF-8; got {error.reason}") from error
+    return found
+
+
+def to_bytes(text: str) -> bytes:
+    """Return a text as bytes, half of a pair of surrogates, which a file may hold, included."""
+    return text.encode(*_ENCODING)
+
+
+def no_texts(n_rows: int) -> np.ndarray:
+    """Return the texts of a table that has none."""
+    return np.empty((n_rows, 0), dtype=object)
+
+
 @dataclass(frozen=True)
 class Table:
     """Typed columns of one input, row-aligned.
@@ -214,6 +249,9 @@ class Table:
     code_names : tuple of str
     levels : tuple of tuple of str
         Categories of each coded column, sorted, from the training file.
+    texts : ndarray of shape (n_rows, n_texts), object
+        A str in each place, "" where missing.
+    text_names : tuple of str
     """
 
     numeric: np.ndarray
@@ -221,11 +259,16 @@ class Table:
     codes: np.ndarray
     code_names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
+    texts: np.ndarray = field(default_factory=lambda: no_texts(0))
+    text_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.text_names:
+            object.__setattr__(self, "texts", no_texts(len(self.numeric)))
         assert self.numeric.ndim == 2 and self.numeric.shape[1] == len(self.numeric_names)
         assert self.codes.ndim == 2 and self.codes.shape[1] == len(self.code_names) == len(self.levels)
-        assert len(self.numeric) == len(self.codes)
+        assert self.texts.ndim == 2 and self.texts.shape[1] == len(self.text_names)
+        assert len(self.numeric) == len(self.codes) == len(self.texts)
 
     @property
     def n_rows(self) -> int:
@@ -233,7 +276,7 @@ class Table:
 
     def take(self, rows: np.ndarray) -> Table:
         """Return these rows, in this order."""
-        return replace(self, numeric=self.numeric[rows], codes=self.codes[rows])
+        return replace(self, numeric=self.numeric[rows], codes=self.codes[rows], texts=self.texts[rows])
 
     def with_rows(self, other: Table) -> Table:
         """Return these rows with those of a table of the same columns behind them."""
@@ -241,10 +284,14 @@ class Table:
             self,
             numeric=np.vstack([self.numeric, other.numeric]),
             codes=np.vstack([self.codes, other.codes]),
+            texts=np.vstack([self.texts, other.texts]),
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a DataFrame with the original names; coded columns are categorical, unseen levels NaN."""
+        """Return a DataFrame with the original names; coded columns are categorical, unseen levels NaN.
+
+        Texts are those of the file, "" where missing.
+        """
         import pandas as pd
 
         columns: dict[str, Any] = {name: self.numeric[:, j] for j, name in enumerate(self.numeric_names)}
@@ -253,6 +300,7 @@ class Table:
             columns[name] = pd.Categorical.from_codes(
                 codes, categories=pd.Index(self.levels[j], dtype=object)
             )
+        columns |= {name: self.texts[:, j] for j, name in enumerate(self.text_names)}
         return pd.DataFrame(columns)
 
 
@@ -324,7 +372,12 @@ def save_samples(samples: Samples, writer: EntryWriter) -> None:
             writer.array(f"input{j}.numeric", values.numeric)
             writer.array(f"input{j}.codes", values.codes)
             names = {"numeric_names": values.numeric_names, "code_names": values.code_names}
-            inputs.append({"name": name, "table": {**names, "levels": values.levels}})
+            table = {**names, "levels": values.levels}
+            if values.text_names:
+                for part, array in pack_texts(values.texts.ravel()).items():
+                    writer.array(f"input{j}.text_{part}", array)
+                table["text_names"] = values.text_names
+            inputs.append({"name": name, "table": table})
         elif isinstance(values, ArrayInput):
             inputs.append({"name": name, "table": None, "array": _save_array(values, j, writer)})
         else:
@@ -386,6 +439,7 @@ class _DescribedTable:
     numeric_names: tuple[str, ...]
     code_names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
+    text_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -422,7 +476,14 @@ def _read_table(entry: Entry, index: int, described: _DescribedTable) -> Table:
     with reading(entry):
         must(are_numbers, "its table", "hold numbers", numeric.dtype.str)
         must(is_whole, "its table", "have a column for each name", numeric.shape)
-    return Table(numeric, described.numeric_names, codes, described.code_names, described.levels)
+    table = Table(numeric, described.numeric_names, codes, described.code_names, described.levels)
+    if not described.text_names:
+        return table
+    texts = unpack_texts({part: entry.array(f"input{index}.text_{part}") for part in ("bytes", "lengths")})
+    with reading(entry):
+        must(len(texts) == len(codes) * len(described.text_names), "its texts", "be one a cell", len(texts))
+    texts = texts.reshape(len(codes), len(described.text_names))
+    return replace(table, texts=texts, text_names=described.text_names)
 
 
 def _read_array(entry: Entry, index: int, described: _DescribedArray) -> ArrayInput:

@@ -266,7 +266,7 @@ def _row_bytes(samples: Samples) -> int:
     total = 1
     for values in samples.inputs.values():
         if isinstance(values, Table):
-            total += 8 * values.numeric.shape[1] + 4 * values.codes.shape[1]
+            total += 8 * (values.numeric.shape[1] + values.texts.shape[1]) + 4 * values.codes.shape[1]
         else:
             total += int(np.prod(values.shape[1:], dtype=np.int64)) * values.dtype.itemsize
     return total

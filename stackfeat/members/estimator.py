@@ -54,7 +54,9 @@ class EstimatorMember:
         return "trees" if is_tree_model(self.options.estimator) else "scaled"
 
     def fit(self, rows: Rows, context: Context) -> FittedEstimator:
-        reader = Columns.fit(rows, context.task, prepare=self.prepare, read_as=self.options.read_as)
+        reader = Columns.fit(
+            rows, context.task, prepare=self.prepare, read_as=self.options.read_as, seed=context.seed
+        )
         base, features = reader.base(rows), reader.features(rows)
         choice = self._choose(base, features, rows, context)
         columns = combine(base, features, choice.scales)
@@ -276,7 +278,9 @@ class GatedMember:
             raise ConfigError(
                 f"gated_linear takes {', '.join(_PARAMS)}; got {sorted(unknown)}. Remove them from params"
             )
-        columns = Columns.fit(rows, context.task, prepare="scaled", read_as=self.options.read_as)
+        columns = Columns.fit(
+            rows, context.task, prepare="scaled", read_as=self.options.read_as, seed=context.seed
+        )
         fold_of = context.fold_of if context.fold_of is not None else np.zeros(rows.n_rows, dtype=np.int64)
         base = columns.base(rows)
         model = GatedLinear(**self.options.params).fit(

@@ -82,7 +82,7 @@ class EstimatorOptions(CalibratedOptions):
     params: dict[str, Any] = {}
     inputs: tuple[str, ...] | None = Field(None, description="Raw inputs by name, blocks by pattern.")
     each: str | None = Field(None, description="One member for every matching block.")
-    prepare: Literal["auto", "trees", "scaled", "none"] = "auto"
+    prepare: Literal["auto", "trees", "scaled", "sparse", "none"] = "auto"
     gate: bool = True
     chosen: ChosenGate | None = Field(
         None, description="What came through the gate of an earlier fit: nothing is judged again."
@@ -190,6 +190,8 @@ class EstimatorOptions(CalibratedOptions):
     def input_problems(
         self, raw: Sequence[str], blocks: Sequence[str], features: Sequence[str]
     ) -> Iterator[str]:
+        if blocks and self.prepare == "sparse":
+            yield f"prepare: sparse is for members that read raw inputs alone; got {blocks[0]!r}. Use scaled"
         for name in () if self.chosen is None else self.chosen.blocks:
             if name not in features:
                 yield (

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from stackfeat.data.prepare.net import ArrayPrepare, NetPrepare
+from stackfeat.data.prepare.net_texts import TABLES, NetTokenPrepare
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.encodings import CROSS_FOLD
 from stackfeat.errors import DataError, MemberError, TapError
@@ -36,7 +37,7 @@ from stackfeat.members.tap_encoders import (
     wanted_taps,
 )
 from stackfeat.meta.columns import Rows
-from stackfeat.nets.build import NetSpec, accepts_categories
+from stackfeat.nets.build import TOKENS, NetSpec, accepts_categories, accepts_texts
 from stackfeat.nets.copies import ModuleCopies
 from stackfeat.nets.fitted import FittedNet, arrange
 from stackfeat.nets.options import FEW_STEPS, Pace
@@ -72,12 +73,15 @@ class NetState:
         For each net, the arrays of each ``PART@ENCODING``.
     arrays : tuple of str
         Inputs that are arrays; the others are tables.
+    texts : mapping of str to {"columns", "tokens"}
+        What texts become, of inputs that are tables with columns of text.
     """
 
     n: int
     prepare: tuple[str, ...]
     encoders: tuple[Mapping[str, tuple[str, ...]], ...]
     arrays: tuple[str, ...] = ()
+    texts: Mapping[str, Literal["columns", "tokens"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         must(1 <= self.n == len(self.encoders), "net.json", "name encoders of each net", self.n)
@@ -132,7 +136,11 @@ class FittedNets:
         encoders = save_encoders(self.encoders, writer)
         arrays = [name for name, prepare in self.prepare.items() if isinstance(prepare, ArrayPrepare)]
         state = {"n": len(self.nets), "prepare": list(self.prepare), "encoders": encoders}
-        writer.json("net", state | ({"arrays": arrays} if arrays else {}))
+        texts = {
+            name: kind for name, own in self.prepare.items() for kind in TABLES if type(own) is TABLES[kind]
+        }
+        later = {"arrays": arrays, "texts": texts}
+        writer.json("net", state | {name: value for name, value in later.items() if value})
         for name, prepare in self.prepare.items():
             writer.bytes(f"prepare.{name}", prepare.to_bytes())
         for i, net in enumerate(self.nets):
@@ -179,8 +187,12 @@ def net_arrays(rows: Rows, prepare: Prepared, takes_codes: bool) -> tuple[Arrays
                 f"a net that accepts categories reads a table; got the array {name!r}; use a net for arrays, or "
                 f"kind: table"
             )
-        return list(fitted.transform(cast(Table, rows.inputs[name]))), ("numeric", "codes")
-    arrays: Arrays = []
+        table = cast(Table, rows.inputs[name])
+        arrays: Arrays = list(fitted.transform(table))
+        if isinstance(fitted, NetTokenPrepare):
+            return [*arrays, fitted.tokens(table)], ("numeric", "codes", TOKENS)
+        return arrays, ("numeric", "codes")
+    arrays = []
     names: list[str] = []
     lengths = lengths_names(rows)
     for name, values in rows.inputs.items():
@@ -356,6 +368,9 @@ class NetMember:
             for name, v in rows.inputs.items()
             if isinstance(v, ArrayInput) and v.kind == "tokens"
         }
+        for own in tables:
+            if isinstance(own, NetTokenPrepare):
+                tokens[TOKENS] = own.n_tokens
         spec = NetSpec(
             cls=cls,
             params=self.options.params,
@@ -379,7 +394,9 @@ class NetMember:
         prepare: Prepared = {}
         for name, values in rows.inputs.items():
             if isinstance(values, Table):
-                prepare[name] = NetPrepare().fit(values, scaling=self.options.chosen_scaling, seed=seed)
+                kind = "tokens" if accepts_texts(self._class()) else "columns"
+                cls = TABLES[kind] if values.text_names else NetPrepare
+                prepare[name] = cls().fit(values, scaling=self.options.chosen_scaling, seed=seed)
             elif isinstance(values, ArrayInput):
                 # Given weights know arrays as they are, or scaled by constants; not by moments of this fold.
                 is_given = self.options.chosen_scaling == "none" and values.scaling == "standard"
@@ -388,10 +405,10 @@ class NetMember:
 
     def load(self, entry: Entry, task: Task, settings: NetSettings) -> FittedNets:
         state = entry.structure("net", NetState)
+        kinds: dict[str, type[NetPrepare | ArrayPrepare]] = dict.fromkeys(state.arrays, ArrayPrepare)
+        kinds |= {name: TABLES[kind] for name, kind in state.texts.items()}
         prepare: Prepared = {
-            name: (ArrayPrepare if name in state.arrays else NetPrepare).from_bytes(
-                entry.bytes(f"prepare.{name}")
-            )
+            name: kinds.get(name, NetPrepare).from_bytes(entry.bytes(f"prepare.{name}"))
             for name in state.prepare
         }
         nets = tuple(

@@ -7,19 +7,22 @@ Out: `base` (raw columns and predictions, never gated) and one matrix for each f
 ``scaled``: imputed, one-hot and standardised columns; probabilities as centred clipped
 logs; a feature block divided by one scalar, a geometry block z-scored.
 ``none``: columns as they stand in the file.
+``sparse``: as ``scaled``, and texts as the weights of all their terms; the others read the directions of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix, hstack, issparse
 
 from stackfeat.data.prepare.estimator import NoPrepare, ScaledPrepare, TreePrepare
 from stackfeat.data.prepare.plain_columns import PlainColumns, ScaledColumns, TreeColumns
+from stackfeat.data.prepare.texts import TextColumns, TextTerms
 from stackfeat.data.samples import Input, Table
 from stackfeat.encodings import ENCODINGS
 from stackfeat.encodings.encoding import Encoding
@@ -28,8 +31,16 @@ from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficient
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.tasks.task import Task
 
-PREPARERS: dict[str, Any] = {"trees": TreePrepare, "scaled": ScaledPrepare, "none": NoPrepare}
-PLAIN: dict[str, Any] = {"trees": TreeColumns, "scaled": ScaledColumns}
+PREPARERS: dict[str, Any] = {
+    "trees": TreePrepare,
+    "scaled": ScaledPrepare,
+    "sparse": ScaledPrepare,
+    "none": NoPrepare,
+}
+TEXTS: dict[str, type[TextTerms]] = {"trees": TextColumns, "scaled": TextColumns, "sparse": TextTerms}
+"""What becomes of texts; ``none`` leaves them as they are."""
+SCALED = ("scaled", "sparse")
+PLAIN: dict[str, Any] = {"trees": TreeColumns, "scaled": ScaledColumns, "sparse": ScaledColumns}
 """The same columns without pandas and the checks of scikit-learn's parts, which take longer than a few rows do."""
 _N_RANK_POINTS = 1001
 
@@ -48,11 +59,12 @@ _LEARNT_POINTS = {"rank": _rank_points}
 class ColumnsState:
     """What is stored of columns beside their arrays: names of what has a file of its own."""
 
-    prepare: Literal["trees", "scaled", "none"]
+    prepare: Literal["trees", "scaled", "sparse", "none"]
     read_as: Literal["proba", "logit", "rank"]
     tables: tuple[str, ...]
     points: tuple[str, ...]
     scales: tuple[str, ...]
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Columns:
 
     Attributes
     ----------
-    prepare : {"trees", "scaled", "none"}
+    prepare : {"trees", "scaled", "sparse", "none"}
     read_as : {"proba", "logit", "rank"}
         How predictions are read in a classification task; regression takes them as they are, or by rank.
     tables : dict
@@ -70,6 +82,8 @@ class Columns:
         ``rank``: reference quantiles of each prediction block.
     scales : dict
         Centre and factor of each scaled block.
+    texts : dict
+        By raw table with columns of text what these become.
     plain : dict
         By raw table what makes the same columns as its preparer, once it was asked for.
     """
@@ -80,24 +94,28 @@ class Columns:
     tables: dict[str, Any]
     points: dict[str, np.ndarray]
     scales: dict[str, Scale]
+    texts: dict[str, TextTerms] = field(default_factory=dict)
     plain: dict[str, PlainColumns] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def fit(cls, rows: Rows, task: Task, *, prepare: str, read_as: str) -> Columns:
-        """Learn imputation, categories and scales from the rows of one fold's training part."""
-        tables = {}
+    def fit(cls, rows: Rows, task: Task, *, prepare: str, read_as: str, seed: int = 0) -> Columns:
+        """Learn imputation, categories, terms and scales from the rows of one fold's training part."""
+        tables: dict[str, Any] = {}
+        texts: dict[str, TextTerms] = {}
         for name, table in rows.inputs.items():
             if not isinstance(table, Table):
                 raise MemberError(
                     f"estimators read tables; got the input {name!r}, an array of rows of shape "
                     f"{tuple(table.shape[1:])}; name others in the member's inputs, or give the array kind: table"
                 )
-            tables[name] = PREPARERS[prepare]().fit(table)
+            if table.text_names and prepare in TEXTS:
+                texts[name] = TEXTS[prepare]().fit(table, seed)
+            tables[name] = PREPARERS[prepare]().fit(widened(table, texts.get(name)))
         if read_as == "auto":
-            read_as = "logit" if prepare == "scaled" else "proba"
+            read_as = "logit" if prepare in SCALED else "proba"
         points = _LEARNT_POINTS[read_as](rows) if read_as in _LEARNT_POINTS else {}
-        columns = cls(prepare, read_as, task, tables, points, {})
-        return columns if prepare != "scaled" else replace(columns, scales=columns._fit_scales(rows))
+        columns = cls(prepare, read_as, task, tables, points, {}, texts)
+        return replace(columns, scales=columns._fit_scales(rows)) if prepare in SCALED else columns
 
     def _fit_scales(self, rows: Rows) -> dict[str, Scale]:
         scales = {b.name: Scale.fit(b.values, b.encoded.scaling) for b in rows.features()}
@@ -109,10 +127,15 @@ class Columns:
         return scales
 
     def base(self, rows: Rows) -> Any:
-        """Return raw columns and predictions: a DataFrame with raw tables for trees, else a float array."""
-        if self.prepare == "scaled":
-            return self.matrix(rows)
-        parts = [self.tables[name].transform(table) for name, table in rows.inputs.items()]
+        """Return raw columns and predictions: a DataFrame with raw tables for trees, else a float array.
+
+        Terms of texts stand before them, in a sparse matrix.
+        """
+        if self.prepare in SCALED:
+            matrix = self.matrix(rows)
+            weights = self._term_weights(rows)
+            return hstack([*weights, csr_matrix(matrix)], format="csr") if weights else matrix
+        parts = [self.tables[name].transform(table) for name, table in self._tables(rows)]
         predictions = self._predictions(rows)
         if not parts:
             return np.hstack(predictions) if predictions else np.zeros((rows.n_rows, 0))
@@ -125,12 +148,23 @@ class Columns:
     def matrix(self, rows: Rows) -> np.ndarray:
         """Return what `base` does as a float64 array; categories are their numbers, NaN where missing."""
         parts = [np.zeros((rows.n_rows, 0))]
-        for name, table in rows.inputs.items():
-            assert isinstance(table, Table)
+        for name, table in self._tables(rows):
             if name not in self.plain:
                 self.plain[name] = PLAIN[self.prepare].of(self.tables[name], table)
             parts.append(self.plain[name].transform(table))
         return np.hstack([*parts, *self._predictions(rows)])
+
+    def _tables(self, rows: Rows) -> Iterator[tuple[str, Table]]:
+        """Yield the raw tables, with numbers in the place of texts where these become numbers."""
+        for name, table in rows.inputs.items():
+            assert isinstance(table, Table)
+            yield name, widened(table, self.texts.get(name))
+
+    def _term_weights(self, rows: Rows) -> list[Any]:
+        """Return the weights of the terms of all texts that stay sparse."""
+        tables = {name: table for name, table in rows.inputs.items() if isinstance(table, Table)}
+        sparse = {name: terms for name, terms in self.texts.items() if not isinstance(terms, TextColumns)}
+        return [weights for name, terms in sparse.items() for weights in terms.weights(tables[name])]
 
     def _predictions(self, rows: Rows) -> list[np.ndarray]:
         predictions = [block for block in rows.blocks if block.kind == "prediction"]
@@ -180,7 +214,10 @@ class Columns:
         """Write the state under names starting with ``columns``."""
         named = {"prepare": self.prepare, "read_as": self.read_as}
         lists = {"tables": list(self.tables), "points": list(self.points), "scales": list(self.scales)}
+        lists |= {"texts": list(self.texts)} if self.texts else {}
         writer.json("columns", named | lists)
+        for name, texts in self.texts.items():
+            writer.bytes(f"columns.text.{name}", texts.to_bytes())
         for name, preparer in self.tables.items():
             writer.bytes(f"columns.table.{name}", preparer.to_bytes())
         for name, points in self.points.items():
@@ -204,13 +241,24 @@ class Columns:
                 name: Scale(entry.array(f"columns/centre/{name}"), entry.array(f"columns/factor/{name}"))
                 for name in state.scales
             },
+            texts={
+                name: TEXTS[state.prepare].from_bytes(entry.bytes(f"columns.text.{name}"))
+                for name in state.texts
+            },
         )
+
+
+def widened(table: Table, texts: TextTerms | None) -> Table:
+    """Return a table with numbers in the place of texts, where these become numbers."""
+    return texts.widened(table) if isinstance(texts, TextColumns) else table
 
 
 def join(base: Any, parts: Sequence[np.ndarray]) -> Any:
     """Put columns beside a base, an array or a DataFrame; there they are called ``f0``, ``f1``, ..."""
     if not parts:
         return base
+    if issparse(base):
+        return hstack([base, *map(csr_matrix, parts)], format="csr")
     if not isinstance(base, pd.DataFrame):
         return np.hstack([np.asarray(base), *parts])
     columns = np.hstack(parts)

@@ -32,6 +32,7 @@ from stackfeat.registry.resolve import suggest
 from stackfeat.structure import checked, must, structured
 
 ORDER = "_stackfeat_order"
+TOKENS = "tokens"
 OWN_FORWARD = "_stackfeat_forward"
 """Where a forward that was set on the module itself is kept while the class names its arguments."""
 
@@ -337,6 +338,11 @@ def pick_output(item: int | str, is_unread: bool, module: nn.Module, given: Any,
 def accepts_categories(cls: Callable[..., nn.Module]) -> bool:
     """Say whether a table reaches the net as ``(numeric, codes)``; otherwise as one float tensor."""
     return bool(getattr(cls, "accepts_categories", False))
+
+
+def accepts_texts(cls: Callable[..., nn.Module]) -> bool:
+    """Say whether columns of text reach the net as `TOKENS`, behind ``(numeric, codes)``; else as numeric columns."""
+    return accepts_categories(cls) and bool(getattr(cls, "accepts_texts", False))
 
 
 def make_module(

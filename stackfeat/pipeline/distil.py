@@ -41,7 +41,7 @@ from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.learners import LEARNERS, Learner, Lesson, Rounds
 from stackfeat.pipeline.students import Made, Student, StudentModel
 from stackfeat.pipeline.teacher import Teacher
-from stackfeat.registry.resolve import suggest
+from stackfeat.registry.resolve import name_values, suggest
 from stackfeat.registry.trust import code_of_run, explaining_refusals
 from stackfeat.registry.user_code import NO_CODE, importing
 from stackfeat.seeds import derive_seed
@@ -261,6 +261,9 @@ class School:
         judged = Judged.of(train, config.metric, teacher.whole.trust_code, fold_of, folds.is_time)
         if teacher.whole.averaging.ranks_within_folds(folds.is_time) and judged.metric.ranking:
             judged = replace(judged, within=fold_of)
+        tables = [values for values in train.inputs.values() if isinstance(values, Table)]
+        if texts := [name for table in tables for name in table.text_names]:
+            say(f"a student reads no texts, which takes thousands of words; left out: {name_values(texts)}")
         return cls(config, train, folds, test, teacher, learner, judged, form, run, say)
 
     @property
@@ -429,8 +432,7 @@ def joined(one: Samples, other: Samples) -> Samples:
     for name, values in one.inputs.items():
         more = other.inputs[name]
         if isinstance(values, Table) and isinstance(more, Table):
-            numeric = np.concatenate([values.numeric, more.numeric])
-            inputs[name] = replace(values, numeric=numeric, codes=np.concatenate([values.codes, more.codes]))
+            inputs[name] = values.with_rows(more)
         else:
             return one
     ids = np.concatenate([one.ids, other.ids])

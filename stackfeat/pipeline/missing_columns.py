@@ -103,5 +103,7 @@ def _blanked(samples: Samples, columns: Sequence[Column]) -> Samples:
             numeric, codes = table.numeric.copy(), table.codes.copy()
             numeric[:, [one in numbers for one in table.numeric_names]] = np.nan
             codes[:, [one in coded for one in table.code_names]] = -1
-            inputs[name] = replace(table, numeric=numeric, codes=codes)
+            texts = table.texts.copy()
+            texts[:, [one in coded for one in table.text_names]] = ""
+            inputs[name] = replace(table, numeric=numeric, codes=codes, texts=texts)
     return replace(samples, inputs=inputs)

@@ -212,7 +212,8 @@ class Student:
     @cached_property
     def columns(self) -> list[Column]:
         wanted = {name for table in self.tables for name in self.schema.inputs[table]}
-        return [column for column in self.schema.columns if column.name in wanted]
+        # Terms of texts are no small model.
+        return [column for column in self.schema.columns if column.name in wanted and column.type != "text"]
 
     @cached_property
     def _by_table(self) -> dict[str, tuple[list[Column], list[Column]]]:

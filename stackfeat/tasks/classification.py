@@ -123,9 +123,10 @@ class Classification(Task):
         that, predicted labels become certain probabilities.
         """
         name, classes = type(estimator).__name__, np.asarray(estimator.classes_, dtype=np.int64)
-        proba = np.zeros((len(columns), self.n_outputs))
+        n_rows = np.shape(columns)[0]
+        proba = np.zeros((n_rows, self.n_outputs))
         shares = _class_shares(estimator, columns, classes, name)
-        proba[:, classes] = of_length(shares, len(columns), len(classes), name)
+        proba[:, classes] = of_length(shares, n_rows, len(classes), name)
         return checked_probabilities(proba, name)
 
     def as_rows(self, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

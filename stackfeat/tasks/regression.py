@@ -72,7 +72,7 @@ class Regression(Task):
     def ask(self, estimator: Any, columns: Any) -> np.ndarray:
         name = type(estimator).__name__
         values = checked_finite(estimator.predict(columns), name)
-        return of_length(values, len(columns), 1, name)[:, :1]
+        return of_length(values, np.shape(columns)[0], 1, name)[:, :1]
 
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         return prediction.reshape(len(prediction)) if self.n_targets == 1 else prediction

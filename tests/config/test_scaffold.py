@@ -267,17 +267,17 @@ def test_what_cannot_be_learnt_from_is_left_out_and_said(tmp_path: Path) -> None
     test = write(tmp_path / "test.csv", "x,z,story,day,ticket", ["1,2,s,2024-01-01,3", "2,3,t,2024-01-02,4"])
     text = scaffold_config(path, "y", test)
     config = loaded(tmp_path, text)
-    assert set(config.data.drop) == {"constant", "empty", "story", "user_id", "id", "written", "only_here"}
+    assert set(config.data.drop) == {"constant", "empty", "user_id", "id", "written", "only_here"}
     for said in (
         "left out, constant: constant",
         "left out, empty: empty",
-        "left out, free text, which is not built yet: story",
+        "story: text   # guessed: texts of several words",
         "left out, dates or times that are not written like 2026-11-21: written",
         "left out, not in test.csv: user_id, only_here",
         '# time: "day"' if '# time: "day"' in text else "# time: day",
     ):
         assert said in text, text
-    assert config.data.types == {"ticket": "categorical"}
+    assert config.data.types == {"ticket": "categorical", "story": "text"}
 
 
 def test_a_long_tail_and_a_rare_class_are_seen(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from stackfeat.data.files.cells import to_text
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.schema.columns import Schema, infer_type
+from stackfeat.data.schema.json_schema import input_schema
 from stackfeat.data.schema.load import LoadedData, load, load_rows, read_sample
 from stackfeat.data.splits.folds import hash_samples
 from stackfeat.errors import DataError, DataWarning
@@ -121,6 +122,20 @@ def test_free_text_and_constants_are_left_out(tmp_path: Path) -> None:
     assert "left out: story (free text), k (constant)" in data.notes
     kept = _load(tmp_path, "a,story,k,y\n" + rows, types={"story": "categorical"})
     assert _table(kept.train).code_names == ("story",)
+
+
+def test_a_column_is_read_as_text_where_that_is_declared(tmp_path: Path) -> None:
+    text = "a,story,y\n" + "".join(f"{i},{'NA' if i == 2 else f'Tale  no. {i}'},{i % 2}\n" for i in range(6))
+    data = _load(tmp_path, text, types={"story": "text", "a": "text"})
+    table = _table(data.train)
+    assert table.text_names == ("a", "story") and table.numeric.shape == (6, 0)
+    assert table.texts[:3].tolist() == [["0", "Tale  no. 0"], ["1", "Tale  no. 1"], ["2", ""]]
+    assert "read as text (data.types): a, story" in data.notes
+    assert data.summary.median("story") == 11
+    assert input_schema(data.schema, DataOptions(train="t.csv"))["properties"]["story"] == {
+        "type": ["string", "null"]
+    }
+    assert Schema.from_json(data.schema.to_json()) == data.schema
 
 
 def test_guesses() -> None:

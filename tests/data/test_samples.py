@@ -72,6 +72,13 @@ def test_only_the_size_decides_what_is_large() -> None:
     assert is_large(n_rows + 1, (10, 10))
 
 
+def some_texts() -> np.ndarray:
+    """Texts of two columns, some empty, of other scripts, or with half of a surrogate pair."""
+    texts = np.full((50, 2), "", dtype=object)
+    texts[::2, 0], texts[1, 1], texts[2, 1] = "two\nlines", "中文 é\x00", "\ud800"
+    return texts
+
+
 def rows_of_every_sort(mapped: np.ndarray) -> Samples:
     """Fifty rows: a table, images on disk, sequences with lengths, a plain array, and three roles."""
     rng = np.random.default_rng(4)
@@ -81,6 +88,7 @@ def rows_of_every_sort(mapped: np.ndarray) -> Samples:
         ids=np.array([f"id{i}" for i in range(50)]),
         inputs={
             "table": Table(numeric, ("a", "b"), codes, ("colour",), (("blue", "green", "red"),)),
+            "texts": Table(numeric[:, :0], (), codes[:, :0], (), (), some_texts(), ("title", "text")),
             "image": ArrayInput(LazyRows(mapped[:, None]), "image", "unit"),
             "steps": ArrayInput(rng.normal(size=(50, 3, 2)), "sequence", "standard", rng.integers(1, 4, 50)),
             "plain": rng.normal(size=(50, 4)),
@@ -107,6 +115,7 @@ def assert_same(one: Samples, other: Samples) -> None:
             assert (a.numeric_names, a.code_names, a.levels) == (b.numeric_names, b.code_names, b.levels)
             np.testing.assert_array_equal(a.numeric, b.numeric)
             np.testing.assert_array_equal(a.codes, b.codes)
+            assert a.text_names == b.text_names and a.texts.tolist() == b.texts.tolist()
             continue
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
         if isinstance(a, ArrayInput):

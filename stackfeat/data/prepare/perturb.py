@@ -56,6 +56,7 @@ def perturbed(samples: Samples, n_rows: int, seed: int) -> Samples:
             table,
             numeric=_swapped(table.numeric, origins, drawn, random),
             codes=_swapped(table.codes, origins, drawn, random),
+            texts=_swapped(table.texts, origins, drawn, random),
         )
     ids = np.array([f"perturbed {number}" for number in range(n_rows)])
     return Samples(ids=ids, inputs=inputs, y=None, task=samples.task)

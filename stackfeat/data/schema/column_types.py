@@ -36,6 +36,7 @@ _REASONS = {
     "boolean": "read as true or false",
     "date": "read as dates",
     "categorical": "read as categories",
+    "text": "read as text",
 }
 
 
@@ -99,7 +100,7 @@ class TypedColumns:
         texts = [name for name in texts if name not in self.settled and name not in self.doubts]
         if texts:
             said = f"free text and row names are left out: {name_values(texts)}"
-            yield Guess(said, "to use one, set its type in data.types to categorical", True)
+            yield Guess(said, "to use one, set its type in data.types to text, or to categorical", True)
         empty = [name for name, reason in self.left_out.items() if reason == NO_VALUES]
         if empty:
             yield Guess(f"columns without any value are left out: {name_values(empty)}", "", True)
@@ -293,10 +294,6 @@ def _typed_column(
 ) -> tuple[Column, np.ndarray] | str:
     """Return the typed column and its values, or why it is left out."""
     place, declared = f"{where}: column {quoted(name)}", options.types.get(name)
-    if declared == "text":
-        raise DataError(
-            f"{place}: type text is not built yet; set data.types to categorical, or drop it: data.drop: [{name}]"
-        )
     if (cells.is_missing if isinstance(cells, TextCells) else cells.isna()).all():
         return NO_VALUES
     if declared is None and name.startswith("Unnamed: "):
@@ -307,7 +304,7 @@ def _typed_column(
     ends = [] if type_ != "date" or not isinstance(cells, TextCells) else [cells.texts[0], cells.texts[-1]]
     if any(map(_ZONE.search, ends)):
         typed.zoned.append(name)
-    if type_ == "text":
+    if type_ == "text" and declared is None:
         return "dates or times that are not ISO" if name in typed.doubts else "free text"
     column = describe_column(name, cells, type_, place, notation_of(options, name))
     read = column.read(cells, place)

@@ -45,7 +45,7 @@ class Column:
     Attributes
     ----------
     name : str
-    type : {"numeric", "boolean", "categorical", "date"}
+    type : {"numeric", "boolean", "categorical", "date", "text"}
     levels : tuple of str
         Categorical: the texts in the training file, sorted.
     parts : tuple of str
@@ -64,15 +64,22 @@ class Column:
     def numeric_names(self) -> tuple[str, ...]:
         if self.type == "date":
             return tuple(f"{self.name}.{part}" for part in self.parts)
-        return () if self.type == "categorical" else (self.name,)
+        return (self.name,) if self.type in ("numeric", "boolean") else ()
 
     def measured(self, read: np.ndarray) -> np.ndarray:
-        """Return a number for each cell that was read, float64, NaN where missing; days since 1970 of a date."""
+        """Return a number for each cell that was read, float64, NaN where missing.
+
+        Of a date that is days since 1970, of a text its characters.
+        """
+        if self.type == "text":
+            return np.array([len(text) if text else np.nan for text in read], dtype=np.float64)
         place = self.parts.index("days") if self.type == "date" else 0
         return np.asarray(read[:, place], dtype=np.float64)
 
     def written(self, number: float) -> str:
         """Return a number of `measured` as a person would write it."""
+        if self.type == "text":
+            return f"{number:.0f} characters"
         if self.type != "date":
             return f"{number:.6g}"
         text = str(np.datetime64(round(number * 86_400), "s"))
@@ -82,8 +89,14 @@ class Column:
         """Return what a learner reads of a column.
 
         Categorical: int32 of shape (n_rows,), an index into `levels`, -1 where missing, -2 where it is no level.
+        Text: object of shape (n_rows,), a str, "" where missing.
         Else float64 of shape (n_rows, len(numeric_names)), NaN where missing.
         """
+        if self.type == "text":
+            cells = text_cells(values, self.notation)
+            # A place for "" behind the texts: what is missing is what has no words.
+            texts = np.array([*cells.texts, ""], dtype=object)
+            return np.asarray(texts[cells.looked_up(range(len(cells.distinct)), -1).astype(np.int64)])
         if self.type == "categorical":
             cells = text_cells(values, self.notation)
             place_of = {level: place for place, level in enumerate(self.levels)}
@@ -150,6 +163,13 @@ def to_dates(values: Cells) -> np.ndarray:
     return text_cells(values).dates()
 
 
+def are_later(values: Cells, than: Cells) -> bool:
+    """Whether all dates of a column are later than those of another, and neither misses any."""
+    new, known = to_dates(values), to_dates(than)
+    is_whole = not np.isnat(new).any() and not np.isnat(known).any()
+    return bool(is_whole and new.min() > known.max() > known.min())
+
+
 def date_parts(dates: np.ndarray) -> dict[str, np.ndarray]:
     """Return year, month, day, weekday, hour and days since 1970, float64, NaN where there is no date."""
     index = pd.DatetimeIndex(dates)
@@ -179,8 +199,14 @@ def infer_type(values: Cells) -> Type:
     n_present = len(cells) - int(cells.is_missing.sum())
     if n_present < 20 or len(distinct) <= _SHARE_UNIQUE * n_present:
         return "categorical"
-    is_prose = block.has_space[distinct].mean() > _SHARE_UNIQUE or block.lengths[distinct].mean() > _LONG_TEXT
-    return "text" if is_prose or len(distinct) == n_present else "categorical"
+    return "text" if is_prose(cells) or len(distinct) == n_present else "categorical"
+
+
+def is_prose(cells: TextCells) -> bool:
+    """Whether texts are of several words, or long: not just names."""
+    block, distinct = cells.block, cells.distinct
+    has_words = block.has_space[distinct].mean() > _SHARE_UNIQUE
+    return bool(has_words or block.lengths[distinct].mean() > _LONG_TEXT)
 
 
 def is_code(texts: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ Out: a `Feature` for each column or whole array; rows in which some have the val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ class Feature:
     name, kind : str
     columns : tuple of str
         What it consists of: itself, or the columns that are changed together.
-    numbers, codes : mapping of str to tuple of int
+    numbers, codes, texts : mapping of str to tuple of int
         By input: which columns of its table.
     arrays : tuple of str
         Inputs that are the feature as a whole.
@@ -39,12 +39,13 @@ class Feature:
     columns: tuple[str, ...]
     numbers: Places = field(default_factory=dict)
     codes: Places = field(default_factory=dict)
+    texts: Places = field(default_factory=dict)
     arrays: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> frozenset[str]:
         """The inputs that it stands in."""
-        return frozenset([*self.numbers, *self.codes, *self.arrays])
+        return frozenset([*self.numbers, *self.codes, *self.texts, *self.arrays])
 
     @classmethod
     def joined(cls, features: Sequence[Feature], name: str = "", kind: str = "group") -> Feature:
@@ -63,6 +64,7 @@ class Feature:
             tuple(column for one in features for column in one.columns),
             merged(one.numbers for one in features),
             merged(one.codes for one in features),
+            merged(one.texts for one in features),
             tuple(name for one in features for name in one.arrays),
         )
 
@@ -85,21 +87,21 @@ def features_of(inputs: Mapping[str, Input], schema: Schema) -> list[Feature]:
 
 
 def _column(column: Column, tables: Mapping[str, Table]) -> Feature:
-    names = set(column.numeric_names)
-    numbers = {
-        name: tuple(place for place, one in enumerate(table.numeric_names) if one in names)
-        for name, table in tables.items()
-    }
-    codes = {
-        name: tuple(place for place, one in enumerate(table.code_names) if one == column.name)
-        for name, table in tables.items()
-    }
+    def places(part: str, names: Collection[str]) -> Places:
+        found = {
+            name: tuple(place for place, one in enumerate(getattr(table, part)) if one in names)
+            for name, table in tables.items()
+        }
+        return {name: there for name, there in found.items() if there}
+
+    own = (column.name,)
     return Feature(
         column.name,
         column.type,
-        (column.name,),
-        {name: places for name, places in numbers.items() if places},
-        {name: places for name, places in codes.items() if places},
+        own,
+        places("numeric_names", set(column.numeric_names)),
+        places("code_names", own),
+        places("text_names", own),
     )
 
 
@@ -128,6 +130,8 @@ def varied(samples: Samples, rows: np.ndarray, variants: Sequence[Variant]) -> S
                     values.numeric[part, numbers] = source.numeric[donors][:, numbers]
                 if codes := list(feature.codes.get(name, ())):
                     values.codes[part, codes] = source.codes[donors][:, codes]
+                if texts := list(feature.texts.get(name, ())):
+                    values.texts[part, texts] = source.texts[donors][:, texts]
             continue
         origins = np.concatenate([donors if name in feature.arrays else rows for feature, donors in variants])
         inputs[name] = source[origins] if isinstance(source, np.ndarray) else source.take(origins)
@@ -154,7 +158,7 @@ def correlated(samples: Samples, features: Sequence[Feature], least: float) -> l
 
 def _numbers(samples: Samples, feature: Feature) -> Iterator[np.ndarray]:
     """Yield the values of a feature that is one column of numbers, those that are missing as the median."""
-    if feature.codes or feature.arrays or not feature.numbers:
+    if feature.codes or feature.texts or feature.arrays or not feature.numbers:
         return
     name, places = next(iter(feature.numbers.items()))
     table = samples.inputs[name]
@@ -170,7 +174,7 @@ def with_typical(samples: Samples, schema: Schema, summary: TrainingSummary) -> 
     """Return rows, with the training file's typical row behind them, which has no labels and roles.
 
     Typical are the median of numbers, dates and truth values, the most frequent category, and in an array the median
-    of all its values everywhere.
+    of all its values everywhere. A text is empty.
     """
     typical = _typical_cells(schema, summary)
     inputs = {name: _with_row(name, values, typical, summary) for name, values in samples.inputs.items()}
@@ -190,7 +194,7 @@ def _typical_cells(schema: Schema, summary: TrainingSummary) -> dict[str, float]
             date = np.array(["NaT" if np.isnan(days) else round(days * 86_400)], dtype="datetime64[s]")
             parts = date_parts(date)
             found |= {f"{column.name}.{part}": float(parts[part][0]) for part in column.parts}
-        else:
+        elif column.type != "text":
             found[column.name] = summary.median(column.name)
     return found
 
@@ -206,6 +210,7 @@ def _with_row(name: str, values: Input, typical: Mapping[str, float], summary: T
             values,
             numeric=np.array([numbers], dtype=np.float64).reshape(1, -1),
             codes=np.array([codes], dtype=np.int32).reshape(1, -1),
+            texts=np.full((1, len(values.text_names)), "", dtype=object),
         )
         return values.with_rows(row)
     middle = summary.median(name)

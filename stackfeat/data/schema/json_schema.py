@@ -59,6 +59,8 @@ def _of_column(column: Column) -> dict[str, Any]:
         case "date":
             formats = [{"format": "date"}, {"format": "date-time"}]
             return {"type": ["string", "null"], "anyOf": formats}
+        case "text":
+            return {"type": ["string", "null"]}
     are_numbers = all(_NUMBER.fullmatch(level) for level in column.levels)
     types = ["string", *(["number"] if are_numbers else []), "null"]
     return {"type": types, CATEGORIES: list(column.levels)}

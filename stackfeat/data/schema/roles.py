@@ -25,7 +25,7 @@ from stackfeat.data.files.cells import (
 )
 from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
-from stackfeat.data.samples import Table
+from stackfeat.data.samples import Table, no_texts
 from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, in_list, option
 from stackfeat.errors import DataError, LackError
@@ -271,9 +271,9 @@ def _check_classes(classes: tuple[Any, ...], n_rows: int, task_kind: Kind, where
 
 
 def build_table(columns: Sequence[Column], values: Mapping[str, np.ndarray], n_rows: int) -> Table:
-    """Put read columns together, numbers first."""
-    numeric = [column for column in columns if column.type != "categorical"]
-    coded = [column for column in columns if column.type == "categorical"]
+    """Put read columns together: numbers, then categories, then texts."""
+    coded, texts = ([one for one in columns if one.type == kind] for kind in ("categorical", "text"))
+    numeric = [column for column in columns if column.type not in ("categorical", "text")]
     return Table(
         numeric=np.hstack([np.zeros((n_rows, 0)), *(values[column.name] for column in numeric)]),
         numeric_names=tuple(name for column in numeric for name in column.numeric_names),
@@ -282,6 +282,8 @@ def build_table(columns: Sequence[Column], values: Mapping[str, np.ndarray], n_r
         ),
         code_names=tuple(column.name for column in coded),
         levels=tuple(column.levels for column in coded),
+        texts=np.column_stack([no_texts(n_rows), *(values[column.name] for column in texts)]),
+        text_names=tuple(column.name for column in texts),
     )
 
 

@@ -24,7 +24,8 @@ def of_copies(columns: Mapping[str, tuple[Column, np.ndarray]], y: np.ndarray) -
     target = np.unique(y, return_inverse=True)[1]
     same = []
     for name, (column, values) in columns.items():
-        flat = np.asarray(values, dtype=np.float64).reshape(len(y), -1)
+        numbers = np.unique(values, return_inverse=True)[1] if column.type == "text" else values
+        flat = np.asarray(numbers, dtype=np.float64).reshape(len(y), -1)
         if column.type != "date" and flat.shape[1] == 1 and _says_the_same(flat[:, 0], y, target):
             same.append(name)
     if same:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from stackfeat.data.options import FoldOptions
-from stackfeat.data.samples import ArrayInput, Input, Samples, Table, chunk_rows
+from stackfeat.data.samples import ArrayInput, Input, Samples, Table, chunk_rows, to_bytes
 from stackfeat.data.splits.splitters import Split, is_time_kind, resolve_kind, split_rows
 from stackfeat.errors import DataError, DataWarning, LeakWarning
 from stackfeat.registry.resolve import name_values, quoted
@@ -252,6 +252,8 @@ def hash_rows(inputs: Mapping[str, Input]) -> np.ndarray:
             for part in (values.numeric, values.codes):
                 for j in range(part.shape[1]):
                     hashes = _mix(hashes, same_zero_and_nan(part[:, j].astype(np.float64)).view(np.uint64))
+            for column in values.texts.T:
+                hashes = _mix(hashes, _hash_texts(column))
         else:
             hashes = _mix(hashes, _hash_array(values))
     return hashes
@@ -267,6 +269,11 @@ def same_zero_and_nan(values: np.ndarray) -> np.ndarray:
     values = values + values.dtype.type(0)
     values[np.isnan(values)] = np.nan
     return values
+
+
+def _hash_texts(texts: np.ndarray) -> np.ndarray:
+    digests = [hashlib.blake2b(to_bytes(text), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 def _hash_array(values: ArrayInput | np.ndarray) -> np.ndarray:

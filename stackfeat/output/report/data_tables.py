@@ -76,6 +76,10 @@ def _drift(
                 )
                 now = CategorySummary.of(column.name, codes, column.levels)
                 found = list(categories[column.name].compared(now, unseen, column.levels))
+            elif column.name in table.text_names and column.name in numbers:
+                values = column.measured(table.texts[rows, table.text_names.index(column.name)])
+                of_test = NumberSummary.of(column.name, column.type, values)
+                found = list(numbers[column.name].compared(of_test, values, column.written))
             elif column.numeric_names and set(column.numeric_names) <= set(table.numeric_names):
                 places = [table.numeric_names.index(name) for name in column.numeric_names]
                 values = column.measured(table.numeric[rows][:, places])

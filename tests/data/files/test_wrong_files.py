@@ -152,9 +152,6 @@ CASES = [
         r"'c': every cell must be a number; got 'x'",
         {"types": {"c": "numeric"}},
     ),
-    Wrong(
-        "declared text", _column("c", ["x", "1"] * 6), r"type text is not built yet", {"types": {"c": "text"}}
-    ),
     Wrong("unknown positive", GOOD, r"data.positive must be one of 0, 1; got 2", {"positive": 2}),
     Wrong(
         "only constants",

@@ -99,3 +99,17 @@ def test_columns_that_say_the_same_are_found_through_missing_values_and_chains()
     found = correlated(samples, features, 0.8)
     assert [[one.name for one in group] for group in found] == [["a", "b", "c"]]
     assert correlated(samples, features[:1], 0.8) == []
+
+
+def test_a_text_is_a_feature_whose_cells_are_those_of_other_rows(tmp_path: Path) -> None:
+    texts = [f"tale {i} of many words" for i in range(6)]
+    pd.DataFrame({"a": range(6), "story": texts, "y": np.arange(6.0)}).to_csv(tmp_path / "t.csv", index=False)
+    options = DataOptions(train="t.csv", target="y", types={"story": "text"})
+    loaded = load(options, tmp_path, "regression", "rmse")
+    _, story = features_of(loaded.train.inputs, loaded.schema)
+    assert (story.kind, story.texts) == ("text", {"table": (0,)})
+    made = varied(loaded.train, np.array([0, 1]), [(story, np.array([5, 4]))]).inputs["table"]
+    assert isinstance(made, Table)
+    assert made.texts[:, 0].tolist() == [texts[5], texts[4]] and made.numeric[:, 0].tolist() == [0, 1]
+    last = with_typical(loaded.train, loaded.schema, loaded.summary).inputs["table"]
+    assert isinstance(last, Table) and last.texts[-1].tolist() == [""]

@@ -31,6 +31,13 @@ from stackfeat.tasks.task import Task
 seeds = st.integers(0, 10_000)
 
 
+def test_rows_that_differ_in_a_text_alone_are_not_equal() -> None:
+    texts = np.array([["one"], ["other"], ["one"], [""]], dtype=object)
+    table = Table(np.zeros((4, 1)), ("a",), np.zeros((4, 0), np.int32), (), (), texts, ("t",))
+    hashes = hash_rows({"table": table}).tolist()
+    assert hashes[0] == hashes[2] and len(set(hashes)) == 3
+
+
 def _samples(n: int, seed: int = 0, n_classes: int = 3, **roles: Any) -> Samples:
     rng = np.random.default_rng(seed)
     numeric = rng.normal(size=(n, 2))
