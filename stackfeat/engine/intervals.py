@@ -7,7 +7,7 @@ Out: an entry with quantiles, the texts of models of widths, and what they expec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -33,6 +33,8 @@ N_PARTS = 5
 
 FORWARD_LEVELS = (0.8, 0.9, 0.95)
 """What is measured of intervals for later rows, for whatever level is asked."""
+
+_WRITTEN_OUT = 1000.0
 
 EXPECTED = "oof/expected"
 """It stays in the store: nothing of it is needed for new rows."""
@@ -69,7 +71,8 @@ def fit_intervals(store: EntryStore, recipe: IntervalRecipe, trust_code: bool) -
             "intervals need two folds, one of which is predicted before the other; got one; add folds"
         )
     found, expected = Intervals.fit(rows, recipe.seed)
-    forward = [(level, _coverage(rows, expected, level)) for level in FORWARD_LEVELS if rows.is_time]
+    levels = FORWARD_LEVELS if rows.is_time else ()
+    forward = zip(levels, _coverages(rows, expected, levels), strict=True)
     everywhere = np.full((n_rows, expected.shape[1]), np.nan)
     everywhere[numbers] = expected
     arrays = {item.name: getattr(found.quantiles, item.name) for item in fields(Quantiles)}
@@ -83,12 +86,12 @@ def fit_intervals(store: EntryStore, recipe: IntervalRecipe, trust_code: bool) -
     return arrays | {EXPECTED: everywhere}, {"intervals": asdict(described)}
 
 
-def _coverage(rows: OofRows, expected: np.ndarray, level: float) -> float | None:
-    """Return the share of rows whose targets are in their regions; None where no row can be judged."""
-    reach = rows.reach(expected, level)
-    judged = ~np.isnan(reach).any(axis=1)
-    region = _region(rows, reach, level, judged)
-    return float(rows.task.holds(region, rows.y[judged]).mean()) if judged.any() else None
+def _coverages(rows: OofRows, expected: np.ndarray, levels: Sequence[float]) -> Iterator[float | None]:
+    """Yield the share of rows whose targets are in their regions; None where no row can be judged."""
+    for level, reach in zip(levels, rows.reach(expected, levels), strict=True):
+        judged = ~np.isnan(reach).any(axis=1)
+        region = _region(rows, reach, level, judged)
+        yield float(rows.task.holds(region, rows.y[judged]).mean()) if judged.any() else None
 
 
 def _region(rows: OofRows, reach: np.ndarray, level: float, judged: np.ndarray) -> np.ndarray:
@@ -210,7 +213,9 @@ class IntervalScore:
 
     def __str__(self) -> str:
         name, mean_size = self.words
-        size = f"{mean_size} {self.size:.4g}" if self.size is not None else "too few rows for finite bounds"
+        size = "too few rows for finite bounds"
+        if self.size is not None:
+            size = f"{mean_size} {self.size:{'.0f' if self.size >= _WRITTEN_OUT else '.4g'}}"
         low = min(part for part in self.parts if part is not None)
         text = (
             f"{name} of {100 * self.level:g} % hold {100 * self.coverage:.1f} ± {100 * self.se:.1g} % out of fold, "
@@ -227,27 +232,32 @@ class IntervalScore:
         return f"{text[0].upper()}{text[1:]}."
 
 
-def measure_intervals(store: EntryStore, key: str, level: float) -> IntervalScore:
-    """Return what the intervals of a level are worth out of fold; each fold's come of the rows of the others."""
+def measure_intervals(store: EntryStore, key: str, levels: Sequence[float]) -> list[IntervalScore]:
+    """Return what the intervals of each level are worth out of fold; each fold's come of the rows of the others."""
     entry = store.read(key)
     with reading(entry):
         recipe = IntervalRecipe.from_json(entry.recipe, "its recipe")
         samples, folds, rows, numbers, _ = _oof_rows(store, recipe)
-        reach = rows.reach(entry.array(EXPECTED)[numbers], level)
+        found = rows.reach(entry.array(EXPECTED)[numbers], levels)
+    clusters = clusters_of(samples, folds.fold_of(0), folds.is_time)
+    own = None if clusters is None else clusters[numbers]
+    return [_measured(rows, own, reach, level) for reach, level in zip(found, levels, strict=True)]
+
+
+def _measured(rows: OofRows, clusters: np.ndarray | None, reach: np.ndarray, level: float) -> IntervalScore:
     judged = np.flatnonzero(~np.isnan(reach).any(axis=1))
     if not len(judged):
         raise MemberError(
             "there must be a fold whose training rows were predicted with intervals; got none; add folds"
         )
     region, y = _region(rows, reach, level, judged), rows.y[judged]
-    held, size, numbers = rows.task.holds(region, y), rows.task.region_size(region), numbers[judged]
+    held, size = rows.task.holds(region, y), rows.task.region_size(region)
     weight = np.ones(len(judged))
     if rows.units is not None:
         _, own, counts = np.unique(rows.units[judged], return_inverse=True, return_counts=True)
         weight = 1.0 / counts[own]
     coverage = float(np.average(held, weights=weight))
-    clusters = clusters_of(samples, folds.fold_of(0), folds.is_time)
-    own = np.arange(len(judged)) if clusters is None else np.unique(clusters[numbers], return_inverse=True)[1]
+    own = np.arange(len(judged)) if clusters is None else np.unique(clusters[judged], return_inverse=True)[1]
     sums = np.bincount(own, weights=weight * (held - coverage))
     inside, mean_size = _parts(rows.task, y, size), float(np.average(size, weights=weight))
     return IntervalScore(
@@ -261,7 +271,7 @@ def measure_intervals(store: EntryStore, key: str, level: float) -> IntervalScor
         n_rows=len(judged),
         unit="rows" if rows.units is None else "groups",
         words=rows.task.region_words,
-        guaranteed=not folds.is_time,
+        guaranteed=not rows.is_time,
     )
 
 

@@ -65,8 +65,9 @@ class EstimatorMember:
             for seed in context.settings.seeds_from(context.seed)
         ]
         names = [block.name for block in rows.features()]
+        report, curves = choice.report(names), tuple(one for found in choice.rounds for one in found.curves)
         return FittedEstimator(
-            context.task, reader, tuple(fitted), choice.scales, choice.report(names), self.trust_code
+            context.task, reader, tuple(fitted), choice.scales, report, self.trust_code, curves
         )
 
     def load(self, entry: Entry, task: Task, settings: EstimatorSettings) -> FittedEstimator:
@@ -235,6 +236,7 @@ class FittedEstimator:
     scales: tuple[float, ...]
     choices: dict[str, Any]
     trust_code: bool = False
+    curves: tuple[Mapping[str, Any], ...] = ()
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         light = LightGBM.all_of(self.estimators) if self.reader.prepare == "trees" else None
@@ -260,7 +262,7 @@ class FittedEstimator:
         self.reader.save(writer)
 
     def report(self) -> dict[str, Any]:
-        return self.choices
+        return {**self.choices, **({"curves": list(self.curves)} if self.curves else {})}
 
 
 _PARAMS = ("penalties", "scales", "max_blocks")

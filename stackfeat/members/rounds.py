@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,9 @@ N_SPLITS = 3
 RATE = 0.05
 """The learning rate where none is given."""
 
+MOST_POINTS = 200
+"""Of the loss by round: as many as a picture shows."""
+
 Parts = tuple[np.ndarray, np.ndarray]
 
 
@@ -58,17 +61,22 @@ class Rounds:
         At most so many were tried; None for the library's own number, where it does not say it.
     why_not : str
         Why nothing was found.
+    curves : tuple of mapping
+        What each inner split said of the rounds that were tried, as `validation_curve` gives it.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
     found: tuple[int, ...] = ()
     most: int | None = MOST_ROUNDS
     why_not: str = ""
+    curves: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, found: tuple[int, ...], most: int | None, name: str, params: Mapping[str, Any]) -> Rounds:
-        """Return the median of what the splits say."""
-        return cls({**params, name: int(np.median(found))}, found, most)
+    def of(cls, probes: Sequence[Any], most: int | None, name: str, params: Mapping[str, Any]) -> Rounds:
+        """Return the median of what fits of the splits say."""
+        found = tuple(map(best_rounds, probes))
+        curves = tuple(curve for one in probes if (curve := validation_curve(one)))
+        return cls({**params, name: int(np.median(found))}, found, most, curves=curves)
 
     def report(self) -> dict[str, Any]:
         if self.why_not:
@@ -146,7 +154,7 @@ def _as_asked(
     if is_catboost(probe) and booster and not any(name in params for name in booster.rate):
         # It follows from the number of rounds, which is another one on all rows.
         kept["learning_rate"] = float(probe.learning_rate_)
-    return Rounds.of((best_rounds(probe),), most, name, kept)
+    return Rounds.of([probe], most, name, kept)
 
 
 def _searched(
@@ -167,14 +175,14 @@ def _searched(
     kept = {} if given is not None else {booster.rate[0]: RATE}
     stops = {booster.rounds[0]: MOST_ROUNDS, booster.patience: patience(given or RATE), **booster.searching}
     stops |= booster.judge(params, context.settings.loss)
-    found = []
+    probes = []
     for parts in splits:
         probe = make().set_params(**kept, **stops)
         if booster.needs and not has_fit_parameter(probe, booster.needs):
             return Rounds(why_not=f"{type(probe).__name__}.fit takes no {booster.needs} in this version")
         _fit(probe, columns, context, parts)
-        found.append(best_rounds(probe))
-    return Rounds.of(tuple(found), MOST_ROUNDS, booster.rounds[0], {**kept, **booster.found})
+        probes.append(probe)
+    return Rounds.of(probes, MOST_ROUNDS, booster.rounds[0], {**kept, **booster.found})
 
 
 def patience(rate: float) -> int:
@@ -266,3 +274,34 @@ def best_rounds(estimator: Any) -> int:
         f"early_stopping_rounds needs an estimator that tells its best round; got {type(estimator).__name__}. "
         "Remove it from params"
     )
+
+
+def validation_curve(estimator: Any) -> dict[str, Any]:
+    """Return the loss of validation rows by round, as early stopping saw it; empty where a library does not tell.
+
+    Returns
+    -------
+    dict
+        ``rounds``, some of them, counted from 1; ``validation``, the loss after each; ``metric``, what it is.
+    """
+    name, losses = _told_losses(estimator)
+    if not len(losses) or not np.isfinite(losses).all():
+        return {}
+    kept = np.unique(np.linspace(0, len(losses) - 1, min(len(losses), MOST_POINTS)).round().astype(np.int64))
+    values = [float(f"{losses[place]:.5g}") for place in kept]
+    return {"rounds": (kept + 1).tolist(), "validation": values, "metric": name}
+
+
+def _told_losses(estimator: Any) -> tuple[str, np.ndarray]:
+    """Return the name and the values of what early stopping judged by."""
+    scores = getattr(estimator, "validation_score_", None)
+    if scores is not None:
+        # scikit-learn's own: the first score is that of no round, and more is better.
+        name = str(estimator.get_params().get("scoring", "loss"))
+        is_loss = name == "loss" or name.startswith("neg_")
+        return name.removeprefix("neg_"), -np.asarray(scores[1:] if is_loss else [])
+    told = getattr(estimator, "evals_result_", None) or {}
+    # CatBoost names its training rows, too; validation rows stand last.
+    for name, values in reversed([*(list(told.values()) or [{}])[-1].items()]):
+        return str(name), np.asarray(values, dtype=np.float64)
+    return "", np.zeros(0)

@@ -23,6 +23,9 @@ from stackfeat.tasks.task import Task
 SMALLEST_SCALE, LARGEST_SCALE = 0.02, 50.0
 """Bounds of what scores are multiplied by: above zero, so that no family turns the order of rows round."""
 
+_STEPS = 50
+"""Of Newton, on a convex function: more than any row needs."""
+
 SMALLEST_INFORMATION = 1e-9
 """With less of it, all predictions are alike."""
 
@@ -57,6 +60,11 @@ class Family(ABC):
     @abstractmethod
     def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Return the calibrated predictions, float64 (n_rows, n_outputs)."""
+
+    @classmethod
+    @abstractmethod
+    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return what `apply` made the predictions of."""
 
     @classmethod
     @abstractmethod
@@ -122,6 +130,10 @@ class Temperature(ClassScores):
         return _softmax(numbers[0, 0] * log_probability(prediction))
 
     @classmethod
+    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return _softmax(log_probability(prediction) / numbers[0, 0])
+
+    @classmethod
     def shape(cls, n_outputs: int) -> tuple[int, int]:
         return 1, 1
 
@@ -169,6 +181,19 @@ class ClassScaling(ClassScores):
         return _softmax(numbers[0] * log_probability(prediction) + numbers[1])
 
     @classmethod
+    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        from scipy.special import logsumexp
+
+        factors, moved = numbers[0], log_probability(prediction) - numbers[1]
+        # A sum was taken from all scores of a row: that with which they are logarithms of probabilities again.
+        taken = np.zeros((len(moved), 1))
+        for _ in range(_STEPS):
+            scores = (moved + taken) / factors
+            total = logsumexp(scores, axis=1, keepdims=True)
+            taken -= total / (np.exp(scores - total) / factors).sum(axis=1, keepdims=True)
+        return _softmax((moved + taken) / factors)
+
+    @classmethod
     def shape(cls, n_outputs: int) -> tuple[int, int]:
         return 2, n_outputs
 
@@ -197,6 +222,10 @@ class Linear(Family):
     @classmethod
     def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return np.asarray(numbers[0] * prediction + numbers[1])
+
+    @classmethod
+    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.asarray((prediction - numbers[1]) / numbers[0])
 
     @classmethod
     def slope_score(
@@ -238,6 +267,10 @@ class Shift(Family):
     @classmethod
     def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return np.sort(prediction + numbers[0], axis=1)
+
+    @classmethod
+    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.sort(prediction - numbers[0], axis=1)
 
     @classmethod
     def slope_score(
@@ -317,6 +350,10 @@ class Calibration:
 
     def apply(self, prediction: np.ndarray) -> np.ndarray:
         return prediction if self.family is None else self.family.apply(self.numbers, prediction)
+
+    def undo(self, prediction: np.ndarray) -> np.ndarray:
+        """Return what `apply` made the predictions of, up to rounding."""
+        return prediction if self.family is None else self.family.undo(self.numbers, prediction)
 
     def save(self, writer: EntryWriter) -> None:
         """Write it under names starting with ``calibration``."""

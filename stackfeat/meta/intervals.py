@@ -290,18 +290,20 @@ class OofRows:
         """Return a model for each column."""
         return tuple(WidthModel.fit(self.columns, values, rows, seed) for values in self.nonconformity.T)
 
-    def reach(self, expected: np.ndarray, level: float) -> np.ndarray:
-        """Return how far each row's target may lie from its prediction, (n_rows, n_columns).
+    def reach(self, expected: np.ndarray, levels: Sequence[float]) -> list[np.ndarray]:
+        """Return for each level how far each row's target may lie from its prediction, (n_rows, n_columns).
 
         The quantiles of a fold are those of its training rows; NaN where none of these was predicted so.
         """
-        found, judged = np.full(expected.shape, np.nan), np.isin(np.arange(len(self.y)), self.judged)
+        found = [np.full(expected.shape, np.nan) for _ in levels]
+        judged = np.isin(np.arange(len(self.y)), self.judged)
         for train, rows in self.splits:
             train = train[judged[train]]
             if len(train):
                 units = None if self.units is None else self.units[train]
                 quantiles = Quantiles.of(self.nonconformity[train], expected[train], units)
-                found[rows] = quantiles.reach(level, expected[rows])
+                for reach, level in zip(found, levels, strict=True):
+                    reach[rows] = quantiles.reach(level, expected[rows])
         return found
 
 

@@ -227,7 +227,7 @@ def _fit_intervals(planner: Planner, plan: Plan, context: RunContext, chosen: Sc
     if level is None:
         return FittedIntervals(job.key)
     try:
-        return FittedIntervals(job.key, measure_intervals(store, job.key, level))
+        return FittedIntervals(job.key, measure_intervals(store, job.key, [level])[0])
     except MemberError as error:
         return FittedIntervals(job.key, warnings=(f"intervals are not measured: {error}",))
 

@@ -55,7 +55,7 @@ class Classification(Task):
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ()
     calibrations = ("temperature", "class_scaling")
-    pictures = ("confusion", "roc", "precision_recall", "reliability")
+    pictures = ("confusion", "roc", "precision_recall", "reliability", "calibrations")
     has_widths = False
     region_words = ("class sets", "mean number of classes")
 
@@ -208,6 +208,11 @@ class Classification(Task):
             "predicted": [str(label) for label in self.labels_of(decided)],
             "probability of the truth": prediction[np.arange(len(y)), y].tolist(),
         }
+
+    def said_and_came(self, y: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counted = self.counted_classes
+        codes = np.full(len(y), counted[0]) if len(counted) == 1 else self.decided(prediction)
+        return prediction[np.arange(len(y)), codes], codes == y
 
     def constants(self, y: np.ndarray, weight: np.ndarray | None) -> list[np.ndarray]:
         """Return the shares of the classes, and each class for sure."""

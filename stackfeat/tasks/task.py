@@ -414,6 +414,14 @@ class Task:
         """
         raise NotImplementedError
 
+    def said_and_came(self, y: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what was said and what came of it, on the scale of the target, both of one length.
+
+        Values; or of each row the probability of the class that counts, or else of the most probable one, and whether
+        the row is of this class.
+        """
+        return np.ravel(prediction), np.ravel(y)
+
     # Intervals
 
     def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:

@@ -30,14 +30,17 @@ SCROLLING = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWid
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The reports of a run over classes with a net, and of one over values with many members of long names."""
+    """The reports of a run over classes with a net, and of one over values with many members and held-out rows."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "svg_of", drawing.svg_of)
         many = base_config("regression", "rmse")
         linear: dict[str, Any] = {"estimator": "sklearn.linear_model.Ridge"}
         many["levels"]["base"] |= {f"a_ridge_of_a_very_long_name_{i}": linear for i in range(46)}
-        for task, config in (("multiclass", with_net(base_config())), ("regression", many)):
+        many |= {"interval": 0.9, "stack": {"holdout": 0.2}}
+        classes = with_net(base_config())
+        classes["levels"]["final"]["soft"]["calibrate"] = "auto"
+        for task, config in (("multiclass", classes), ("regression", many)):
             project = build_project(tmp_path_factory.mktemp(task) / "project", task, config)
             said = project.run()
             assert said.code == 0, said.err

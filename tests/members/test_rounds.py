@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
+from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.data.samples import Samples, Table
 from stackfeat.data.splits.holdout import InnerSplits
@@ -18,7 +20,14 @@ from stackfeat.members import rounds as rounds_module
 from stackfeat.members.estimator import EstimatorMember, FittedEstimator
 from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
-from stackfeat.members.rounds import RATE, best_rounds, find_rounds, usable_splits
+from stackfeat.members.rounds import (
+    MOST_POINTS,
+    RATE,
+    best_rounds,
+    find_rounds,
+    usable_splits,
+    validation_curve,
+)
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.meta.columns import BlockRows, Rows
 from stackfeat.meta.gating.estimator_gate import gate_blocks
@@ -413,3 +422,72 @@ def test_trials_of_the_gate_search_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         assert len(searched) == n_searches == 1 + (fitted.scales[0] > 0)
         assert len(tried) > 4 and set(tried) == {searched[0].params["n_estimators"]}
         assert fitted.estimators[0].n_estimators == searched[-1].params["n_estimators"]
+
+
+def lightgbm_stages(made: Any, X: np.ndarray) -> list[np.ndarray]:
+    rounds = range(1, len(next(iter(made.evals_result_["valid_0"].values()))) + 1)
+    return [made.booster_.predict(X, num_iteration=n) for n in rounds]
+
+
+def sklearn_stages(made: Any, X: np.ndarray) -> list[np.ndarray]:
+    return list(made.staged_predict(X))
+
+
+def xgboost_stages(made: Any, X: np.ndarray) -> list[np.ndarray]:
+    return [
+        made.predict(X, iteration_range=(0, n + 1)) for n in range(made.get_booster().num_boosted_rounds())
+    ]
+
+
+def catboost_stages(made: Any, X: np.ndarray) -> list[np.ndarray]:
+    return list(made.staged_predict(X))
+
+
+STAGES: dict[str, tuple[Callable[[Any, np.ndarray], list[np.ndarray]], dict[str, Any], float]] = {
+    "lightgbm.LGBMRegressor": (lightgbm_stages, {"n_estimators": 60, "verbose": -1}, 2.0),
+    "sklearn.ensemble.HistGradientBoostingRegressor": (
+        sklearn_stages,
+        {"max_iter": 60, "early_stopping": True},
+        0.5,
+    ),
+    "xgboost.XGBRegressor": (xgboost_stages, {"n_estimators": 60, "early_stopping_rounds": 60}, 1.0),
+    "catboost.CatBoostRegressor": (
+        catboost_stages,
+        {"iterations": 60, "verbose": False, "allow_writing_files": False, "use_best_model": False},
+        1.0,
+    ),
+}
+"""How a library predicts after each round; its parameters; what it tells: the mean square (2), its root, or half."""
+
+
+@pytest.mark.parametrize("path", STAGES)
+def test_the_curve_is_the_loss_of_validation_rows_after_each_round(path: str) -> None:
+    library, _, name = path.rpartition(".")
+    made = getattr(pytest.importorskip(library), name)
+    stages, params, form = STAGES[path]
+    samples, X = rows_of(400, VALUES)
+    y, estimator = samples.labels, made(**params)
+    if not has_fit_parameter(estimator, "X_val") and library.startswith("sklearn"):
+        pytest.skip("this version takes no validation rows")
+    keywords = rounds_module.validation_keywords(estimator, X[300:], y[300:], None, {})
+    estimator.fit(X[:300], y[:300], **keywords)
+    curve = validation_curve(estimator)
+    squares = [float(np.mean((y[300:] - said) ** 2)) for said in stages(estimator, X[300:])]
+    expected = {2.0: squares, 1.0: np.sqrt(squares), 0.5: np.multiply(0.5, squares)}[form]
+    np.testing.assert_allclose(curve["validation"], expected, rtol=2e-4)
+    assert curve["rounds"] == list(range(1, len(expected) + 1))
+
+
+def test_a_long_curve_is_thinned_and_ends_where_boosting_did() -> None:
+    samples, X = rows_of(300, VALUES)
+    made = LGBMRegressor(n_estimators=350, learning_rate=0.01, verbose=-1)
+    made.fit(X[:200], samples.labels[:200], eval_X=X[200:], eval_y=samples.labels[200:])
+    curve = validation_curve(made)
+    assert len(curve["rounds"]) == len(curve["validation"]) == MOST_POINTS
+    assert curve["rounds"][0] == 1 and curve["rounds"][-1] == 350
+
+
+@pytest.mark.parametrize("estimator", [Ridge(), LGBMRegressor(n_estimators=3, verbose=-1)])
+def test_what_was_not_stopped_early_has_no_curve(estimator: Any) -> None:
+    samples, X = rows_of(100, VALUES)
+    assert validation_curve(estimator.fit(X, samples.labels)) == {}

@@ -48,6 +48,20 @@ def test_every_family_that_a_task_names_is_there_and_every_one_is_named() -> Non
     assert set(named) == set(FAMILIES)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_outputs", [2, 3, 7])
+def test_undoing_gives_back_what_was_calibrated(name: str, n_outputs: int) -> None:
+    random, family = np.random.default_rng(2), FAMILIES[name]
+    shape = family.shape(n_outputs)
+    numbers = np.vstack([random.uniform(0.3, 3.0, shape[1]), random.normal(size=shape[1])])[: shape[0]]
+    prediction = softmax(2.0 * random.normal(size=(500, n_outputs)), axis=1)
+    if name == "shift":
+        # Quantiles that do not cross, before and after.
+        numbers, prediction = np.sort(numbers), np.sort(prediction)
+    again = family.undo(numbers, family.apply(numbers, prediction))
+    np.testing.assert_allclose(again, prediction, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("factor", [3.0, 0.4])
 @pytest.mark.parametrize("task", [BINARY, THREE])
 def test_a_wrong_temperature_is_found(task: Task, factor: float) -> None:

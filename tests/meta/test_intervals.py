@@ -142,7 +142,7 @@ def test_intervals_hold_labels_as_often_as_redraws_of_them() -> None:
         y = rng.normal(size=600)
         rows, _ = cross_fitted(X, y, X[:1])
         _, expected = Intervals.fit(rows, 0)
-        region = VALUES.region(rows.prediction, rows.reach(expected, 0.9))
+        region = VALUES.region(rows.prediction, rows.reach(expected, [0.9])[0])
         redrawn = np.mean([VALUES.holds(region, rng.normal(size=600)).mean() for _ in range(40)])
         gaps.append(VALUES.holds(region, y).mean() - redrawn)
     se = np.std(gaps, ddof=1) / np.sqrt(len(gaps))

@@ -366,9 +366,9 @@ def test_losses_of_nets_are_drawn_by_epoch_and_stay_out_of_scores(reported: dict
     project = reported["multiclass"]
     curves = pd.DataFrame(content_of(project)["pictures"]["learning_curves"])
     assert set(curves["member"]) == {"base/mlp"} and set(curves["fold"]) == {"0", "1", "2"}
-    assert curves["epoch"].max() == 3
+    assert curves["step"].max() == 3 and set(curves["unit"]) == {"epoch"}
     reports = project.scores()["members"]["base/mlp"]["reports"]
-    last = curves[(curves["fold"] == "1") & (curves["epoch"] == 3)]["loss"].item()
+    last = curves[(curves["fold"] == "1") & (curves["step"] == 3)]["loss"].item()
     assert last == pytest.approx(reports["0/1"]["loss"][0], rel=1e-4)
     assert "curves" not in reports["0/1"]
 

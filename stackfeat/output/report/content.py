@@ -8,7 +8,9 @@ Out: what ``report.json`` holds: the first screen, members, tables, and the numb
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,12 +22,13 @@ from stackfeat.log import VERSION
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.report.data_tables import data_tables
-from stackfeat.output.report.evidence import Evidence
+from stackfeat.output.report.evidence import USUAL_LEVEL, Evidence
 from stackfeat.output.report.next_steps import next_steps
 from stackfeat.output.report.pictures import PICTURES
-from stackfeat.output.report.pictures.picture import Numbers, Picture
+from stackfeat.output.report.pictures.picture import NothingToShow, Numbers, Picture
+from stackfeat.output.report.pictures.trust import part_names
 from stackfeat.output.scores import Score, paired_gap
-from stackfeat.output.verdicts import gate_verdicts, headline, on_choice, why_submitted
+from stackfeat.output.verdicts import calibrations, gate_verdicts, headline, on_choice, why_submitted
 from stackfeat.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ _N_WORST = 20
 _WIDTH = 1.96
 """Standard errors on each side that hold 95 % of a normal distribution."""
 _LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
+_FOLDERS = re.compile(r"^(?:/|[A-Za-z]:[/\\])[^:]*[/\\](?=[^/\\:]+: )")
+"""Of the file that a text begins with: they are of this machine, and a report is read on others."""
 
 
 def report_content(evidence: Evidence, title: str) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def report_content(evidence: Evidence, title: str) -> dict[str, Any]:
             "n_rows": finished.chosen.n_rows,
         },
         "gains": gains,
-        "warnings": list(finished.warnings),
+        "warnings": [_FOLDERS.sub("", text) for text in finished.warnings],
         "failed": dict(finished.failed),
         "left_out": list(finished.left_out),
         "counts": {
@@ -77,6 +82,8 @@ def report_content(evidence: Evidence, title: str) -> dict[str, Any]:
         "folds": finished.folds.kind,
         "members": members,
         "weights": _weights(evidence),
+        "intervals": _intervals(evidence),
+        "calibrations": [asdict(verdict) for verdict in calibrations(finished)],
         "gates": [verdict.text for verdict in gate_verdicts(finished)],
         "blocks": dict(finished.diagnoses),
         "fold_id": {"chance": 1 / finished.folds.n_folds, "limit": fold_id_limit(finished.folds.n_folds)},
@@ -94,11 +101,11 @@ def report_content(evidence: Evidence, title: str) -> dict[str, Any]:
 
 
 def _pictures(evidence: Evidence) -> tuple[dict[str, Numbers], dict[str, str]]:
-    """Return the numbers of pictures, and why others are missing; those of other kinds of tasks are not mentioned."""
+    """Return the numbers of pictures, and why others are missing; those that do not concern it are not mentioned."""
     found: dict[str, Numbers] = {}
     missing: dict[str, str] = {}
     for name, picture in PICTURES.items():
-        if picture.is_judgement and name not in evidence.task.pictures:
+        if not picture.is_for(evidence):
             continue
         why_not = picture.why_not(evidence)
         if why_not:
@@ -114,6 +121,9 @@ def _numbers(picture: Picture, evidence: Evidence, missing: dict[str, str]) -> N
     """Return a picture's numbers; hours of work are not lost to a picture that cannot be made."""
     try:
         return picture.numbers(evidence)
+    except NothingToShow as reason:
+        missing[picture.name] = str(reason)
+        return None
     except Exception as error:
         logger.warning("the report is written without %s: %s", picture.title, error, exc_info=error)
         missing[picture.name] = f"it could not be made: {type(error).__name__}"
@@ -202,6 +212,24 @@ def _weights(evidence: Evidence) -> list[dict[str, Any]]:
         }
         for member, weights in evidence.finished.weights.items()
     ]
+
+
+def _intervals(evidence: Evidence) -> dict[str, Any] | None:
+    """What intervals, or class sets, are worth at several levels; None where there are none."""
+    found, asked = evidence.intervals, evidence.finished.interval
+    if not found:
+        return None
+    level = USUAL_LEVEL if asked is None else asked.level
+    name, size = evidence.task.region_words
+    return {
+        "name": name,
+        "size": size,
+        "parts": list(part_names(evidence.task)),
+        "level": level,
+        "is_asked": asked is not None,
+        "text": next(one.sentence for one in found if one.level == level),
+        "levels": [one.to_json() for one in found],
+    }
 
 
 def _pool(found: PoolVerdicts) -> dict[str, Any]:

@@ -16,7 +16,9 @@ import numpy as np
 
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary
+from stackfeat.engine.intervals import IntervalScore, measure_intervals
 from stackfeat.engine.judged import Judged
+from stackfeat.errors import MemberError
 from stackfeat.output.completed_run import CompletedRun
 from stackfeat.output.explanation import Explanation
 from stackfeat.output.scores import Score
@@ -25,6 +27,10 @@ from stackfeat.tasks.task import Task, spread_rows
 
 MOST_ROWS = 20_000
 """Rows that pictures are made of: more of them change no picture."""
+
+USUAL_LEVEL = 0.9
+LEVELS = (0.6, 0.8, USUAL_LEVEL, 0.95)
+"""Of intervals, whose coverage is shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +127,23 @@ class Evidence:
     @cached_property
     def _predicted(self) -> dict[str, np.ndarray]:
         return {}
+
+    @cached_property
+    def calibrated(self) -> list[Score]:
+        """Members that look for a calibration, in the order of computing."""
+        return [score for score in self.finished.scores if score.options.is_calibrated]
+
+    @cached_property
+    def intervals(self) -> list[IntervalScore]:
+        """What intervals of the submitted member are worth, at usual levels and the one asked for."""
+        finished = self.finished
+        if not finished.interval_key:
+            return []
+        asked = set() if finished.interval is None else {finished.interval.level}
+        try:
+            return measure_intervals(finished.store, finished.interval_key, sorted({*LEVELS, *asked}))
+        except MemberError:
+            return []
 
     @cached_property
     def judged(self) -> Judged:

@@ -81,7 +81,8 @@ def _short_training(content: Content) -> Iterator[str]:
                 and rows == "validation"
             )
         if falling and all(falling):
-            yield f"Give {name} more epochs: its validation loss still falls at the end in all {len(falling)} folds."
+            unit = part["unit"][0]
+            yield f"Give {name} more {unit}s: its validation loss still falls at the end in all {len(falling)} folds."
 
 
 def _few_members(content: Content) -> Iterator[str]:

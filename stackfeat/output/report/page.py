@@ -24,6 +24,7 @@ from stackfeat.output.report.tables import (
     Table,
     blocks_table,
     columns_table,
+    intervals_table,
     leaderboard_table,
     left_out_table,
     pool_table,
@@ -102,10 +103,10 @@ def render_page(content: Mapping[str, Any], times: Mapping[str, Times]) -> str:
 
 
 def wrapped(text: str) -> Markup:
-    """Return escaped text that may wrap within names, behind their marks."""
+    """Return escaped text that may wrap within names, behind their marks, and not between a number and its error."""
     from markupsafe import Markup, escape
 
-    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text))
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text.replace(" ± ", "\u00a0±\u00a0")))
 
 
 @cache
@@ -181,7 +182,7 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
             "a member alone, without the members that it reads: all its fits, and one row that it predicts."
         ],
         [leaderboard_table(content, times)],
-        shown("folds"),
+        shown("folds", "holdout"),
     )
     yield Section(
         "stack",
@@ -203,6 +204,9 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
             "coverage",
         ),
     )
+    yield _intervals_section(content, shown("intervals"))
+    if lines := [f"{one['text']}." for one in content.get("calibrations", ())]:
+        yield Section("calibration", "Calibration", lines=lines, pictures=shown("calibrations"))
     if content["gates"] or content["blocks"]:
         yield Section(
             "gates",
@@ -216,7 +220,7 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
     if found := shown("correlation", "greedy_path"):
         yield Section("together", "How members work together", pictures=found)
     if found := shown("learning_curves", "embeddings"):
-        yield Section("nets", "What nets learnt", pictures=found)
+        yield Section("nets", "How members learnt", pictures=found)
     for pool in content["pools"]:
         yield Section(
             f"pool-{pool['name']}", f"Files of {pool['name']}", [pool["comparison"]], [pool_table(pool)]
@@ -227,6 +231,20 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
     if content["thresholds"]:
         yield Section("thresholds", "Thresholds", tables=[thresholds_table(content)])
     yield Section("again", "How to get this again", lines=_reproduction(content))
+
+
+def _intervals_section(content: Mapping[str, Any], pictures: Sequence[Shown]) -> Section:
+    found = content.get("intervals")
+    if not found:
+        return Section("intervals", "Intervals")
+    text = [found["text"]]
+    if not found["is_asked"]:
+        text.append(
+            "New rows get theirs at any level by stackfeat predict RUN DATA --interval 0.9, or in Python by "
+            "sf.load(RUN).interval(X, 0.9)."
+        )
+    title = f"{found['name'][:1].upper()}{found['name'][1:]}"
+    return Section("intervals", title, text, [intervals_table(found)], pictures)
 
 
 def _data_section(content: Mapping[str, Any]) -> Section:

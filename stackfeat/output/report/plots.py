@@ -28,6 +28,10 @@ class Plots:
         """Draw the score of each member in each fold."""
         return self._plot("folds")
 
+    def plot_holdout(self) -> Figure:
+        """Draw the scores of members on held-out rows against those out of fold."""
+        return self._plot("holdout")
+
     def plot_stack(self) -> Figure:
         """Draw which member reads which, and what is behind the submission."""
         return self._plot("stack")
@@ -64,6 +68,14 @@ class Plots:
         """Draw what share of targets lies below each quantile, where it is sure and where it is not."""
         return self._plot("coverage")
 
+    def plot_intervals(self) -> Figure:
+        """Draw how many targets intervals, or class sets, of several levels hold, and how wide they are."""
+        return self._plot("intervals")
+
+    def plot_calibrations(self) -> Figure:
+        """Draw what predictions of calibrated members came to, before and after."""
+        return self._plot("calibrations")
+
     def plot_importance(self) -> Figure:
         """Draw by how much predictions get worse when a column is shuffled, where `stackfeat explain` measured it."""
         return self._plot("importance")
@@ -77,7 +89,7 @@ class Plots:
         return self._plot("greedy_path")
 
     def plot_learning_curves(self) -> Figure:
-        """Draw the losses of the nets of all folds by epoch."""
+        """Draw the losses of all folds: of nets by epoch, of boosting that stopped early by round."""
         return self._plot("learning_curves")
 
     def plot_embeddings(self) -> Figure:
@@ -88,7 +100,7 @@ class Plots:
         with whole_run(self.folder) as marked:
             content = read_content(self.folder, marked)
         if name not in content["pictures"]:
-            of_others = f"a {content['task']['kind']} task has no such picture"
+            of_others = f"it has nothing to show of a {content['task']['kind']} run like this one"
             had = ", ".join(content["pictures"])
             raise UsageError(
                 f"plot_{name} must be a picture of this run; got none: {content['missing'].get(name, of_others)}; "

@@ -167,6 +167,39 @@ class _Data:
 
 
 @dataclass(frozen=True)
+class _Level:
+    level: float
+    coverage: float
+    se: float
+    size: float | None
+    parts: tuple[float | None, ...]
+    n_rows: int
+    unit: str
+    guaranteed: bool
+
+
+@dataclass(frozen=True)
+class _Intervals:
+    name: str
+    size: str
+    parts: tuple[str, ...]
+    level: float
+    is_asked: bool
+    text: str
+    levels: tuple[_Level, ...]
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    member: str
+    families: Mapping[str, int]
+    n_fits: int
+    gain: float
+    se: float
+    text: str
+
+
+@dataclass(frozen=True)
 class _Content:
     """What a page needs of ``report.json``, so that no value of another kind reaches it."""
 
@@ -204,6 +237,8 @@ class _Content:
     missing: Mapping[str, str]
     next: tuple[str, ...]
     format: int
+    intervals: _Intervals | None = None
+    calibrations: tuple[_Calibration, ...] = ()
 
     def __post_init__(self) -> None:
         must(self.format == FORMAT, "format", f"be {FORMAT}", self.format)

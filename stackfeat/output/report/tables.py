@@ -17,6 +17,7 @@ from stackfeat.output.report.times import Times
 N_TOP = 10
 STRIP_WIDTH = 120
 _LEAST_WEIGHT = 0.0005
+_MOST_PARTS = 10
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
                     _strip(one, low, high),
                     *(_padded(one["metrics"][name], 4) for name in others),
                     *([_weight(one["weight"])] if is_weighed else []),
-                    _plain(None if time is None else time.fit, 3),
-                    *([_plain(per_row, 3)] if is_timed else []),
+                    _padded(None if time is None else time.fit, 3),
+                    *([_padded(per_row, 3)] if is_timed else []),
                 ],
                 "chosen" if one["is_submitted"] else "",
             )
@@ -151,6 +152,38 @@ def _held_weight(one: Mapping[str, Any]) -> str:
         return ""
     error = "" if one["held_out_se"] is None else f" ± {one['held_out_se']:.3f}"
     return f"{one['held_out']:.3f}{error}"
+
+
+def intervals_table(found: Mapping[str, Any]) -> Table:
+    """Return what intervals of several levels hold, all rows and each part of them."""
+    parts = found["parts"]
+    shown = parts if len(parts) <= _MOST_PARTS else ["lowest class", "highest class"]
+    rows = []
+    for one in found["levels"]:
+        known = [share for share in one["parts"] if share is not None]
+        shares = one["parts"] if len(parts) <= _MOST_PARTS else [min(known), max(known)]
+        rows.append(
+            Row(
+                [
+                    Cell(f"{100 * one['level']:g} %", _sort(one["level"])),
+                    _share(one["coverage"]),
+                    Cell(f"± {100 * one['se']:.1f}", _sort(one["se"])),
+                    _plain(one["size"], 4),
+                    *map(_share, shares),
+                ],
+                "chosen" if one["level"] == found["level"] else "",
+            )
+        )
+    of_groups = ", on average over groups" if found["levels"][0]["unit"] == "groups" else ""
+    caption = (
+        f"Share of targets that {found['name']} hold out of fold{of_groups}, of all rows and of parts of them"
+    )
+    headings = ["asked", "held", "± se", found["size"], *shown]
+    return Table(caption, headings, ["number"] * len(headings), rows)
+
+
+def _share(value: float | None) -> Cell:
+    return Cell("–" if value is None else f"{100 * value:.1f} %", _sort(value))
 
 
 def blocks_table(content: Mapping[str, Any]) -> Table:
@@ -248,7 +281,8 @@ def left_out_table(data: Mapping[str, Any]) -> Table:
 def worst_table(content: Mapping[str, Any]) -> Table:
     """Return the rows that are predicted worst."""
     names, listed = content["worst_rows"]["columns"], content["worst_rows"]["rows"]
-    rows = [Row([_value(value) for value in values]) for values in listed]
+    written = [_whole if all(map(_is_whole, column)) else _value for column in zip(*listed, strict=True)]
+    rows = [Row([write(value) for write, value in zip(written, values, strict=True)]) for values in listed]
     kinds = [
         "number" if all(isinstance(one, int | float) for one in column) else "text"
         for column in zip(*listed, strict=True)
@@ -308,8 +342,16 @@ def _weight(weight: float | None) -> Cell:
 
 def _value(value: Any) -> Cell:
     if isinstance(value, float):
-        return Cell(significant(value, 4), _sort(value))
+        return _padded(value, 4)
     return Cell("" if value is None else str(value), _sort(value) if isinstance(value, int) else "")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
+
+
+def _whole(value: float) -> Cell:
+    return Cell(f"{value:.0f}", _sort(value))
 
 
 def _sort(value: float | None) -> str:

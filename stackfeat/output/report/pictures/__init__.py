@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from stackfeat.output.report.pictures.classes import Confusion, PrecisionRecall, Reliability, Roc
 from stackfeat.output.report.pictures.importance import Importance
-from stackfeat.output.report.pictures.members import Correlation, FoldScores, GreedyPath, StackGraph
+from stackfeat.output.report.pictures.members import Correlation, FoldScores, GreedyPath, HeldOut, StackGraph
 from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
 from stackfeat.output.report.pictures.picture import Picture
 from stackfeat.output.report.pictures.quantiles import Coverage, Quantiles
+from stackfeat.output.report.pictures.trust import Calibrations, Intervals
 from stackfeat.output.report.pictures.values import Predicted, Residuals
 
 PICTURES: dict[str, Picture] = {
     picture.name: picture
     for picture in (
         FoldScores(),
+        HeldOut(),
         StackGraph(),
         Confusion(),
         Roc(),
@@ -23,6 +25,8 @@ PICTURES: dict[str, Picture] = {
         Residuals(),
         Quantiles(),
         Coverage(),
+        Intervals(),
+        Calibrations(),
         Importance(),
         Correlation(),
         GreedyPath(),

@@ -216,14 +216,11 @@ class Reliability(Picture):
     is_judgement = True
 
     def numbers(self, evidence: Evidence) -> Numbers:
-        task, y, prediction = evidence.task, evidence.target, evidence.prediction
-        counted = task.counted_classes
-        codes = np.full(len(y), counted[0]) if len(counted) == 1 else task.decided(prediction)
-        proba, happened = prediction[np.arange(len(y)), codes], codes == y
+        said, happened = evidence.task.said_and_came(evidence.target, evidence.prediction)
         rows: list[tuple[Any, ...]] = []
         for fold in (ALL, *range(evidence.finished.folds.n_folds)):
-            inside = np.flatnonzero(evidence.folds == fold) if fold != ALL else np.arange(len(y))
-            rows += _bins(str(fold), proba[inside], happened[inside])
+            inside = np.flatnonzero(evidence.folds == fold) if fold != ALL else np.arange(len(said))
+            rows += [(str(fold), *row) for row in happened_by_tenth(said[inside], happened[inside])]
         return table(rows, ("fold", "said", "happened", "error", "rows"))
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
@@ -314,10 +311,11 @@ def _one_against_rest(evidence: Evidence) -> Iterator[tuple[int, str, np.ndarray
             yield counted[0], str(fold), np.flatnonzero(evidence.folds == fold)
 
 
-def _bins(fold: str, proba: np.ndarray, happened: np.ndarray) -> Iterator[tuple[Any, ...]]:
-    order = np.argsort(proba, kind="stable")
+def happened_by_tenth(said: np.ndarray, happened: np.ndarray) -> Iterator[tuple[float, float, float, int]]:
+    """Yield for ten equal groups by what was said its mean, that of what came of it with its error, and rows."""
+    order = np.argsort(said, kind="stable")
     for part in np.array_split(order, min(_BINS, len(order)) or 1):
         if len(part):
-            share = float(happened[part].mean())
-            error = float(np.sqrt(share * (1 - share) / len(part)))
-            yield fold, float(proba[part].mean()), share, error, len(part)
+            came = happened[part]
+            error = float(np.std(came) / np.sqrt(len(part)))
+            yield float(said[part].mean()), float(came.mean()), error, len(part)

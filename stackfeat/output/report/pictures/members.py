@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stackfeat.output.digits import significant
 from stackfeat.output.report.evidence import Evidence
-from stackfeat.output.report.pictures.classes import heat_map
+from stackfeat.output.report.pictures.classes import heat_map, legend
 from stackfeat.output.report.pictures.picture import (
+    NothingToShow,
     Numbers,
     Picture,
     count,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 MOST_MEMBERS = 60
 _MOST_PICKS = 15
 _MOST_CANDIDATES = 30
+_BETTER = 0.75
+"""Share of the members that a picture has room for."""
+_FAR = 2.0
 
 
 class FoldScores(Picture):
@@ -54,10 +59,13 @@ class FoldScores(Picture):
     def draw(self, numbers: Numbers, figure: Figure) -> None:
         names = distinct(numbers["member"])
         axes = only_axes(figure, 0.3 + 0.07 * max(len(short(name)) for name in names))
+        low, high = _shown_range(numbers["score"])
         for place, name in enumerate(names):
             part = select(numbers, member=name)
-            axes.plot(part["score"], [place] * len(part["score"]), "o", color="C0", ms=4, alpha=0.6, mew=0)
-            axes.errorbar(part["pooled"][0], place, xerr=part["se"][0], color=ink(), fmt="|", ms=9, lw=1)
+            scores, pooled = np.clip(part["score"], low, high), np.clip(part["pooled"][0], low, high)
+            axes.plot(scores, [place] * len(scores), "o", color="C0", ms=4, alpha=0.6, mew=0)
+            axes.errorbar(pooled, place, xerr=part["se"][0], color=ink(), fmt="|", ms=9, lw=1)
+        axes.set_xlim(*_with_margin(low, high))
         axes.set_yticks(range(len(names)), [short(name) for name in names], parse_math=False)
         axes.set_ylim(len(names) - 0.5, -0.5)
         label(axes, "score", "")
@@ -65,13 +73,71 @@ class FoldScores(Picture):
     def caption(self, numbers: Numbers) -> str:
         return (
             "Dots are folds, the bar is the score of all rows with its standard error; the best member is on top. "
-            "Where dots of all members move together, folds differ and members do not."
+            f"Where dots of all members move together, folds differ and members do not.{_beyond(numbers['score'])}"
         )
 
     def alt(self, numbers: Numbers) -> str:
         best = numbers["member"][0]
         part, n = select(numbers, member=best)["score"], len(distinct(numbers["member"]))
         return f"Scores of {n} members by fold; {best} from {part.min():.4g} to {part.max():.4g}."
+
+
+class HeldOut(Picture):
+    """Scores of members out of fold, and on rows that no level has seen."""
+
+    name = "holdout"
+    title = "Out of fold and held out"
+
+    def is_for(self, evidence: Evidence) -> bool:
+        return evidence.finished.held is not None
+
+    def why_not(self, evidence: Evidence) -> str:
+        return (
+            ""
+            if any(score.holdout for score in evidence.scores)
+            else "the metric is not defined on held-out rows"
+        )
+
+    def numbers(self, evidence: Evidence) -> Numbers:
+        rows = [
+            (score.name, score.node.level, score.score, score.se, score.holdout.score, score.holdout.se)
+            for score in evidence.scores[:MOST_MEMBERS]
+            if score.holdout is not None
+        ]
+        return table(rows, ("member", "level", "score", "se", "holdout", "holdout_se"))
+
+    def draw(self, numbers: Numbers, figure: Figure) -> None:
+        axes = only_axes(figure, 0.8)
+        low, high = _shown_range([*zip(numbers["score"], numbers["holdout"], strict=True)])
+        ends = _with_margin(low, high)
+        axes.plot(ends, ends, color=ink(), lw=0.7, ls=":")
+        for number, level in enumerate(distinct(numbers["level"])):
+            part = select(numbers, level=level)
+            x, y = (np.clip(part[name], low, high) for name in ("score", "holdout"))
+            x_error, y_error = (np.nan_to_num(part[name].astype(np.float64)) for name in ("se", "holdout_se"))
+            name, colour = short(str(level), 16), f"C{number % 10}"
+            axes.errorbar(x, y, y_error, x_error, fmt="o", color=colour, ms=4, lw=0.8, label=name)
+        axes.set(xlim=ends, ylim=ends)
+        axes.locator_params(nbins=5)
+        legend(axes)
+        label(axes, "score out of fold", "score on held-out rows")
+
+    def caption(self, numbers: Numbers) -> str:
+        return (
+            "Every member, coloured by level, with standard errors. Members of a level that lie off the dotted line "
+            "on the worse side, while lower levels do not, fit the out-of-fold rows too closely, or leak. A shift of "
+            "all members together says that held-out rows are easier or harder. "
+            f"{self._shift(numbers)}{_beyond(numbers['score'])}"
+        )
+
+    def alt(self, numbers: Numbers) -> str:
+        return f"Scores of members out of fold and on held-out rows. {self._shift(numbers)}"
+
+    def _shift(self, numbers: Numbers) -> str:
+        gaps = np.asarray(numbers["holdout"], dtype=np.float64) - np.asarray(
+            numbers["score"], dtype=np.float64
+        )
+        return f"Held-out scores differ from those out of fold by {np.median(gaps):+.2g} in the median."
 
 
 class Correlation(Picture):
@@ -170,6 +236,8 @@ class GreedyPath(Picture):
                 break
             rows.append((len(rows) + 1, members[best].name, score))
             best = scorer.best(everything)[0]
+        if len(rows) == 1:
+            raise NothingToShow(f"no average with {rows[0][1]} is better than that member alone")
         return table(rows, ("pick", "member", "score"))
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
@@ -204,8 +272,6 @@ class GreedyPath(Picture):
 
     def _words(self, numbers: Numbers) -> str:
         first, last, n = numbers["score"][0], numbers["score"][-1], len(numbers["pick"])
-        if n == 1:
-            return f"{significant(first, 4)} with {numbers['member'][0]}, which no second one makes better"
         start, end = significant(first, 4), significant(last, 4)
         return f"from {start} with {numbers['member'][0]} to {end} after {count(n, 'pick')}"
 
@@ -285,6 +351,27 @@ class StackGraph(Picture):
         return (
             f"Graph of {len(members)} members in {len(levels)} levels; {len(used)} are behind the submission."
         )
+
+
+def _shown_range(scores: Sequence[Any]) -> tuple[float, float]:
+    """Return between which scores a picture shows members, the best of which come first.
+
+    Few that are far behind do not press all others together.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    better = values[: max(1, round(_BETTER * len(values)))]
+    inner, outer = (float(better.min()), float(better.max())), (float(values.min()), float(values.max()))
+    return inner if outer[1] - outer[0] > _FAR * (inner[1] - inner[0]) > 0 else outer
+
+
+def _beyond(scores: Sequence[Any]) -> str:
+    low, high = _shown_range(scores)
+    return " Members far behind stand at the edge." if min(scores) < low or max(scores) > high else ""
+
+
+def _with_margin(low: float, high: float) -> tuple[float, float]:
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
 
 
 def member_pairs(numbers: Numbers) -> list[tuple[float, str, str]]:

@@ -1,8 +1,8 @@
-"""Pictures of what nets learnt: losses by epoch, and where rows lie in a layer before and after alignment."""
+"""Pictures of how members learnt: losses by epoch or boosting round, and layers before and after alignment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,19 +29,24 @@ MOST_NETS = 6
 MOST_LAYERS = 4
 _ROWS_OF_FOLD = 150
 _POINTS = 60
+_FIRST_ROUNDS = 0.04
+"""Share of the rounds that stand above the picture."""
 
 
 class LearningCurves(Picture):
-    """The loss of every fold's net, epoch by epoch."""
+    """The loss of every fold's net epoch by epoch, and of boosting round by round where it stopped early."""
 
     name = "learning_curves"
     title = "Learning curves"
+
+    def is_for(self, evidence: Evidence) -> bool:
+        return any(score.options.has_layers for score in evidence.scores) or any(_curves(evidence))
 
     def why_not(self, evidence: Evidence) -> str:
         return "no member stored its losses by epoch" if not any(_curves(evidence)) else ""
 
     def numbers(self, evidence: Evidence) -> Numbers:
-        return table(list(_curves(evidence)), ("member", "fold", "rows", "epoch", "loss"))
+        return table(list(_curves(evidence)), ("member", "fold", "rows", "unit", "step", "loss"))
 
     def size_of(self, numbers: Numbers) -> tuple[float, float]:
         return _size(len(distinct(numbers["member"])[:MOST_NETS]))
@@ -53,34 +58,45 @@ class LearningCurves(Picture):
                 of_net = select(numbers, member=name, rows=rows)
                 for fold in distinct(of_net["fold"].tolist()):
                     inside = of_net["fold"] == fold
-                    axes.plot(
-                        of_net["epoch"][inside],
-                        of_net["loss"][inside],
-                        color=colour,
-                        lw=1,
-                        alpha=0.7,
-                        label=rows,
-                    )
-            losses = np.asarray(select(numbers, member=name)["loss"], dtype=np.float64)
+                    steps, values = of_net["step"][inside], of_net["loss"][inside]
+                    axes.plot(steps, values, color=colour, lw=1, alpha=0.7, label=rows)
+                    if rows == "validation":
+                        best = int(np.argmin(values))
+                        axes.plot(steps[best], values[best], "o", color=colour, ms=3)
+            of_member = select(numbers, member=name)
+            losses = np.asarray(of_member["loss"], dtype=np.float64)
             if losses.min() > 0 and losses.max() > 20 * losses.min():
                 axes.set_yscale("log")
+            if of_member["unit"][0] == "round":
+                # The first rounds fall from so high that nothing else would be seen.
+                late = losses[of_member["step"] > _FIRST_ROUNDS * of_member["step"].max()]
+                axes.set_ylim(late.min() - 0.05 * np.ptp(late), late.max() + 0.05 * np.ptp(late) or None)
             axes.set_title(short(name), size=9, parse_math=False)
             legend(axes)
-            label(axes, "epoch", "loss")
+            label(axes, str(of_member["unit"][0]), "loss")
 
     def caption(self, numbers: Numbers) -> str:
+        dots = "; dots are the lowest validation losses" if "validation" in numbers["rows"] else ""
+        boosted = " Boosting shows the inner rows that stop it; it is then fitted on all rows, up to the dot."
         return (
-            "A line for each fold. Losses that still fall at the end ask for more epochs; validation losses that "
-            f"rise while training losses fall, for fewer, or for more regularisation.{_more(numbers, MOST_NETS)}"
+            f"A line for each fold{dots}. Losses that still fall at the end ask for more epochs or rounds; "
+            "validation losses that rise while training losses fall, for fewer, or for more regularisation."
+            f"{boosted if 'round' in numbers['unit'] else ''}{_more(numbers, MOST_NETS)}"
         )
 
     def alt(self, numbers: Numbers) -> str:
         said = []
         for name in distinct(numbers["member"])[:MOST_NETS]:
-            part = select(numbers, member=name, rows="training")
-            last = part["epoch"] == part["epoch"].max()
-            said.append(f"{name} ends at {part['loss'][last].mean():.4g} after {part['epoch'].max()} epochs")
-        return f"Losses by epoch and fold: {'; '.join(said)}."
+            part = select(numbers, member=name)
+            ends = [
+                part["loss"][(part["fold"] == fold) & (part["rows"] == part["rows"][0])][-1]
+                for fold in distinct(part["fold"].tolist())
+            ]
+            said.append(
+                f"{name}, {part['rows'][0]} loss {np.mean(ends):.4g} after at most {part['step'].max()} "
+                f"{part['unit'][0]}s"
+            )
+        return f"Losses by epoch or round, and fold: {'; '.join(said)}."
 
 
 class Embeddings(Picture):
@@ -89,8 +105,8 @@ class Embeddings(Picture):
     name = "embeddings"
     title = "Layers before and after alignment"
 
-    def why_not(self, evidence: Evidence) -> str:
-        return "no layer is aligned" if not _layers(evidence) else ""
+    def is_for(self, evidence: Evidence) -> bool:
+        return bool(_layers(evidence))
 
     def numbers(self, evidence: Evidence) -> Numbers:
         rows: list[tuple[Any, ...]] = []
@@ -135,18 +151,26 @@ class Embeddings(Picture):
 
 
 def _curves(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
-    """Yield members, folds, kinds of rows, epochs and losses; seeds of a fold are averaged."""
+    """Yield members, folds, rows, units, steps and losses; seeds, or inner splits, of a fold are averaged."""
     for (member, repeat, fold), info in evidence.finished.fits.items():
         curves = info.report.get("curves")
         if repeat or "-" in str(fold) or fold == "all" or not curves:
             continue
+        unit = "round" if "rounds" in curves[0] else "epoch"
         for rows in ("training", "validation"):
-            listed = [curve[rows] for curve in curves if curve.get(rows)]
+            listed = [curve for curve in curves if curve.get(rows)]
             if listed:
-                length = min(map(len, listed))
-                means = np.mean([curve[:length] for curve in listed], axis=0)
-                for epoch in thinned(length, _POINTS).tolist():
-                    yield member, str(fold), rows, epoch + 1, float(means[epoch])
+                steps, means = _mean_curve(listed, rows)
+                for place in thinned(len(steps), _POINTS).tolist():
+                    yield member, str(fold), rows, unit, int(steps[place]), float(means[place])
+
+
+def _mean_curve(curves: Sequence[Mapping[str, Any]], rows: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps, those of the shortest curve, and the mean of all curves there."""
+    all_steps = [np.asarray(one.get("rounds", np.arange(1, 1 + len(one[rows])))) for one in curves]
+    steps = min(all_steps, key=lambda one: int(one[-1]))
+    losses = [np.interp(steps, own, one[rows]) for own, one in zip(all_steps, curves, strict=True)]
+    return steps, np.mean(losses, axis=0)
 
 
 def _layers(evidence: Evidence) -> dict[str, list[str]]:

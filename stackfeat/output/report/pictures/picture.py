@@ -25,6 +25,10 @@ ALL = "all"
 """Stands in the column `fold` for all rows together."""
 
 
+class NothingToShow(Exception):
+    """Raised by `Picture.numbers` where only they tell that a picture would be empty; its text says why."""
+
+
 class Picture(ABC):
     """One picture.
 
@@ -44,13 +48,17 @@ class Picture(ABC):
     size: ClassVar[tuple[float, float]] = (4.8, 3.8)
     is_judgement: ClassVar[bool] = False
 
+    def is_for(self, evidence: Evidence) -> bool:
+        """Whether a run like this one has something to show; if not, nobody misses it."""
+        return not self.is_judgement or self.name in evidence.task.pictures
+
     def why_not(self, evidence: Evidence) -> str:
-        """Return why the run has no such picture; empty where it has."""
+        """Return why a run that could have such a picture has none; empty where it has."""
         return ""
 
     @abstractmethod
     def numbers(self, evidence: Evidence) -> Numbers:
-        """Return what is drawn."""
+        """Return what is drawn, or raise NothingToShow."""
 
     @abstractmethod
     def draw(self, numbers: Numbers, figure: Figure) -> None:
