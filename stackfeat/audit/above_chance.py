@@ -63,12 +63,12 @@ def measure_skill(
         rng = np.random.default_rng(seed)
         # A class that no row has leaves some metrics undefined.
         with suppress(ValueError):
-            found[name] = _skill(score, y, N_SHUFFLES.get(name, N_SHUFFLES_METRIC), rng)
+            found[name] = _skill(score, y, task, N_SHUFFLES.get(name, N_SHUFFLES_METRIC), rng)
     return found
 
 
-def _skill(score: Score, y: np.ndarray, n_shuffles: int, rng: np.random.Generator) -> Skill:
-    shuffled = [score(rng.permutation(y)) for _ in range(n_shuffles)]
+def _skill(score: Score, y: np.ndarray, task: Task, n_shuffles: int, rng: np.random.Generator) -> Skill:
+    shuffled = [score(task.shuffled(y, rng)) for _ in range(n_shuffles)]
     return Skill(float(score(y) - np.mean(shuffled)), float(np.std(shuffled, ddof=1)))
 
 

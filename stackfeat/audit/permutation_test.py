@@ -238,7 +238,7 @@ def _prepare(
     Keys name contents (`origin` and `seed` say all of them): rows are remembered by key alone.
     """
     drawn = np.concatenate(parts)
-    labels = samples.labels[np.random.default_rng(seed).permutation(drawn)]
+    labels = samples.task.shuffled(samples.labels[drawn], np.random.default_rng(seed))
     train = replace(samples.take(parts[0]), y=labels[: len(parts[0])])
     held_out = replace(samples.take(parts[1]), y=None)
     made = _make_folds(loaded, train, len(train.ids) / samples.n_rows, seed)

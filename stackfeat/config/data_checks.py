@@ -42,7 +42,7 @@ def data_findings(config: RunConfig) -> Iterator[Finding]:
 def kind_of_folds(config: RunConfig) -> str:
     """Return the kind of folds, resolved; ConfigError where the data do not allow it."""
     data = config.data
-    has_group, has_time, has_fold = (one is not None for one in (data.group, data.time, data.fold))
+    has_group, has_time, has_fold = (one is not None for one in (data.groups, data.time, data.fold))
     return resolve_kind(config.folds, config.task, has_group, has_time, has_fold)
 
 
@@ -85,6 +85,15 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
     elif config.data.positive is not None and not task.takes_positive:
         message = f"data.positive={config.data.positive!r} has no effect in a {config.task} task. Remove it"
         warnings.warn(message, DataWarning, stacklevel=2)
+    if config.interval is not None and not task.has_regions:
+        message = f"needs values or classes; got task={config.task}, whose scores only order rows. Remove it"
+        yield Finding("interval", message)
+    if task.has_lists and config.data.query is None:
+        message = "names the list that each row belongs to; got none. Add query: COLUMN"
+        yield Finding("data.query", message)
+    if config.data.query is not None and not task.has_lists:
+        message = f"only a ranking has queries; got task={config.task}. Write group: {config.data.query}"
+        yield Finding("data.query", message)
     if config.data.class_order is not None and not task.most_classes:
         yield Finding("data.class_order", f"only classes have an order; got task={config.task}. Remove it")
     if config.data.quantiles is not None and not task.is_by_level:

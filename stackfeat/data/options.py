@@ -15,7 +15,7 @@ FOLD_KINDS = ("auto", "kfold", "stratified", "group", "stratified_group", "time"
 ArrayKind = Literal["auto", "table", "image", "sequence", "tokens", "array"]
 Resize = Literal["short_side", "stretch", "pad"]
 Normalize = Literal["auto", "standard", "imagenet", "unit", "none"]
-ROLES = ("id", "target", "group", "time", "weight", "fold")
+ROLES = ("id", "target", "query", "group", "time", "weight", "fold")
 
 
 class InputOptions(Options):
@@ -103,7 +103,7 @@ Texts = Annotated[tuple[Annotated[str, BeforeValidator(_as_text)], ...], BeforeV
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
 Label = str | int | float | bool
-_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra", "quantiles")
+_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra", "quantiles", "query")
 FILES = ("train", "test", "sample_submission", "extra")
 """Options that name files: contents decide, not names."""
 
@@ -125,6 +125,9 @@ class DataOptions(Options):
     sample_submission: str | None = Field(None, description="The submission is checked against this file.")
     id: str | None = Field(None, description="Column that names each row; row numbers without it.")
     target: str = Field("target", description="Column to predict.")
+    query: str | None = Field(
+        None, description="Ranking: column of the list that a row belongs to; it is a group, too."
+    )
     group: str | None = Field(None, description="Rows of one group never stand on both sides of a fold.")
     time: str | None = Field(None, description="Column that orders rows in time.")
     weight: str | None = Field(None, description="Column of row weights.")
@@ -163,6 +166,11 @@ class DataOptions(Options):
     def roles(self) -> dict[str, str]:
         """Columns that are no features by themselves, by role."""
         return {role: name for role in ROLES if (name := getattr(self, role)) is not None}
+
+    @property
+    def groups(self) -> str | None:
+        """The column whose rows never stand on both sides of a fold."""
+        return self.query if self.group is None else self.group
 
     @property
     def array_inputs(self) -> dict[str, InputOptions]:

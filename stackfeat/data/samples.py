@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stackfeat.errors import StructureError, UsageError
+from stackfeat.errors import DataError, StructureError, UsageError
 from stackfeat.store.entry import Entry, EntryWriter, reading
 from stackfeat.structure import must
 from stackfeat.tasks.task import Task
@@ -322,6 +322,8 @@ class Samples:
         members learn (``task.transform`` applied). None for rows to predict.
     weight, time : ndarray of shape (n_rows,), float64, or None
     group, fold : ndarray of shape (n_rows,), int64, or None
+    query : ndarray of shape (n_rows,), int64, or None
+        Ranking: the list of each row, of rows to predict too; the second column of `y` says the same.
     unread : ndarray of shape (n_rows,), int64, or None
         A number for what stands in the columns that no input reads: rows that differ there alone are not equal.
         It is never stored.
@@ -336,6 +338,7 @@ class Samples:
     group: np.ndarray | None = None
     time: np.ndarray | None = None
     fold: np.ndarray | None = None
+    query: np.ndarray | None = None
     unread: np.ndarray | None = None
 
     @property
@@ -348,6 +351,32 @@ class Samples:
         if self.y is None:
             raise UsageError("these rows must have a target; got rows to predict; use the training rows")
         return self.y
+
+    def with_lists(self, where: str) -> Samples:
+        """Return rows whose target knows their lists, which are groups too; without lists the same rows.
+
+        Raises
+        ------
+        DataError
+            If rows of one list are of several groups.
+        """
+        if self.query is None or self.y is None:
+            return self
+        group = self.query if self.group is None else self.group
+        n_pairs = len(np.unique(np.column_stack([self.query, group]), axis=0))
+        if n_pairs != len(np.unique(self.query)):
+            raise DataError(
+                f"{where}: a query must be of one group; got {n_pairs - len(np.unique(self.query))} more pairs of "
+                "data.query and data.group than queries; remove data.group, or repair the column"
+            )
+        return replace(self, y=self.task.in_lists(self.y, self.query), group=group)
+
+    def in_copies(self, n_copies: int) -> Samples:
+        """Return rows that stand here several times over with lists of their own for each time."""
+        if self.query is None or n_copies == 1:
+            return self
+        copy = np.repeat(np.arange(n_copies), self.n_rows // n_copies)
+        return replace(self, query=self.query + copy * (int(self.query.max()) + 1))
 
     def take(self, rows: np.ndarray) -> Samples:
         """Return these rows, in this order."""
@@ -429,7 +458,7 @@ def load_samples(entry: Entry) -> Samples:
             if role == "y":
                 task.check_y(values, "its y")
                 continue
-            kinds = "iu" if role in ("group", "fold") else "f"
+            kinds = "iu" if role in ("group", "fold", "query") else "f"
             must(values.dtype.kind in kinds, f"its {role}", f"be of kind {kinds}", values.dtype.str)
     return Samples(ids=ids, inputs=inputs, y=roles.pop("y", None), task=task, **roles)
 
@@ -464,7 +493,7 @@ class _Described:
 
     task: Task
     inputs: tuple[_DescribedInput, ...]
-    roles: tuple[Literal["y", "weight", "group", "time", "fold"], ...]
+    roles: tuple[Literal["y", "weight", "group", "time", "fold", "query"], ...]
 
 
 def _read_table(entry: Entry, index: int, described: _DescribedTable) -> Table:

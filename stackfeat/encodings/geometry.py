@@ -91,7 +91,7 @@ class Geometry(PerFold):
                 f"embedding and y must have the same rows, at least one; got {rows.shape=}, {len(y)=}"
             )
         kept = reference_rows(task.strata(y), len(rows), seed)
-        values, level = _STATISTICS[task.family].targets(y)
+        values, level = _STATISTICS[task.family].targets(task.learnt(y))
         n_classes = len(task.classes)
         centre = rows.mean(axis=0, dtype=np.float64)
         centred = rows - centre

@@ -25,7 +25,6 @@ from stackfeat.members import learns_from_rows, make_member
 from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import BlockRows, Rows
 from stackfeat.store import EntryStore
-from stackfeat.tasks.task import spread_rows
 
 MOST_ROWS = 5_000
 """Rows that a vote learns from here; with and without an input from the same ones."""
@@ -68,7 +67,7 @@ def without_each(
             known &= covered
         train = folds.splits[0][fold][0]
         train = train[known[train]]
-        train = train[spread_rows(samples.labels[train], MOST_ROWS, recipe.seed)]
+        train = train[samples.task.spread(samples.labels[train], MOST_ROWS, recipe.seed)]
         fit = _Refit(recipe, samples, blocks, train, trust_code)
         for dropped in list(found):
             try:
@@ -110,9 +109,10 @@ class _Refit:
         )
         # Weights that are given are for all inputs: those that are left share the part of the others.
         fitted_to = read if learns_from_rows(recipe.member) else self.blocks
-        fitted = make_member(recipe.member, self.trust_code).fit(_of(fitted_to, train), context)
-        return emit(fitted, _of(read, held), samples.task)[samples.task.output]
+        fitted = make_member(recipe.member, self.trust_code).fit(_of(samples, fitted_to, train), context)
+        return emit(fitted, _of(samples, read, held), samples.task)[samples.task.output]
 
 
-def _of(blocks: Sequence[BlockRows], rows: np.ndarray) -> Rows:
-    return Rows(len(rows), {}, tuple(replace(block, values=block.values[rows]) for block in blocks))
+def _of(samples: Samples, blocks: Sequence[BlockRows], rows: np.ndarray) -> Rows:
+    read = tuple(replace(block, values=block.values[rows]) for block in blocks)
+    return Rows(len(rows), {}, read, lists=None if samples.query is None else samples.query[rows])

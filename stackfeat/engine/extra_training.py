@@ -80,7 +80,8 @@ class ExtraTraining:
         extra = self.rows.extra.take(self.numbers)
         inputs = {name: _joined(values, extra.inputs[name]) for name, values in own.inputs.items()}
         ids = None if own.ids is None else np.concatenate([own.ids, extra.ids])
-        return Rows(own.n_rows + len(self.numbers), inputs, own.blocks, ids)
+        lists = None if own.lists is None or extra.query is None else np.concatenate([own.lists, extra.query])
+        return Rows(own.n_rows + len(self.numbers), inputs, own.blocks, ids, lists=lists)
 
     def known(self, context: FitContext[Settings]) -> FitContext[Settings]:
         """Return what a fit knows of these rows; on inner splits the extra rows only train."""

@@ -65,10 +65,11 @@ def fit_recipe(store: EntryStore, key: str) -> FitRecipe:
 
 
 def emit(fitted: FittedMember, rows: Rows, task: Task) -> dict[str, np.ndarray]:
-    """Return what a member gives for rows; its predictions are seen to be ones, whatever the member is."""
+    """Return what a member gives for rows; its predictions are seen to be ones, and on the scale of all members."""
     arrays = fitted.emit(rows)
     if task.output in arrays:
         task.checked(arrays[task.output], "a member")
+        arrays = {**arrays, task.output: task.within(arrays[task.output], rows.lists)}
     return arrays
 
 
@@ -82,7 +83,7 @@ def emit_views(recipe: EmitRecipe, fit: Fit, samples: Samples, read: ReadPlace) 
             BlockRows(block.name, block.kind, block.encoding, read_view(read, place))
             for block, place in zip(described, view.blocks, strict=True)
         )
-        rows = Rows(samples.n_rows, raw, blocks, samples.ids)
+        rows = Rows(samples.n_rows, raw, blocks, samples.ids, lists=samples.query)
         for name, values in emit(fit.member, rows, samples.task).items():
             arrays[f"view{view.fold}/{name}"] = values
     return arrays

@@ -101,6 +101,7 @@ class PassedRows:
         self, samples: Samples, inputs: Collection[str], replaced: Mapping[Place, np.ndarray]
     ) -> np.ndarray:
         n_times = samples.n_rows // self.samples.n_rows
+        samples = samples.in_copies(n_times)
         now = dict(replaced)
         kept = self.given | {key for key, _ in replaced}
 

@@ -196,6 +196,11 @@ class Predictor:
 
     def region(self, samples: Samples, views: np.ndarray, level: float) -> np.ndarray:
         """Return the region of each row at a level, as `Task.region`."""
+        if not self.task.has_regions:
+            raise UsageError(
+                f"intervals must be of values or classes; got task={self.task.kind}, whose scores only order the "
+                "rows of a list; ask for predictions"
+            )
         if self.intervals is None:
             raise DataError(
                 f"{self.folder or 'this predictor'} must hold intervals; got none: it was written by an earlier "

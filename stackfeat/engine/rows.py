@@ -99,7 +99,7 @@ def row_recipes(
     if data.test is not None:
         test_file = fingerprint(find_file(data.test, folder), data, memory, folder)
         test = SamplesRecipe.of(test_file, options, task, "test", samples.key)
-    kind = resolve_kind(folds, task, data.group is not None, data.time is not None, data.fold is not None)
+    kind = resolve_kind(folds, task, data.groups is not None, data.time is not None, data.fold is not None)
     is_time = is_time_kind(kind, data.time is not None, folds.allow_leak)
     if holdout:
         apart = _holdout_options(holdout, "time" if is_time else kind, folds)

@@ -141,7 +141,7 @@ def block_rows(
     read = tuple(
         BlockRows(block.name, block.kind, block.encoding, values[rows]) for block, values, _ in blocks
     )
-    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read, part.ids, rows)
+    return Rows(len(rows), {name: part.inputs[name] for name in raw}, read, part.ids, rows, part.query)
 
 
 def anchors(recipe: MemberRecipe, samples: Samples, folds: Folds, n_most: int = MAX_ANCHORS) -> Rows:

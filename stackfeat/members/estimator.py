@@ -61,7 +61,7 @@ class EstimatorMember:
         choice = self._choose(base, features, rows, context)
         columns = combine(base, features, choice.scales)
         fitted = [
-            fit_estimator(self._make(context, choice, seed), columns, context.y, context.weight)
+            fit_estimator(self._make(context, choice, seed), columns, context.y, context.weight, context.task)
             for seed in context.settings.seeds_from(context.seed)
         ]
         names = [block.name for block in rows.features()]

@@ -22,6 +22,7 @@ from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.columns import take_rows
 from stackfeat.meta.estimator_io import as_taken, fit_keywords, is_catboost
+from stackfeat.meta.rankers import fit_ranker, is_ranker, validation_of_ranker
 
 logger = logging.getLogger(__name__)
 
@@ -224,14 +225,23 @@ def usable_splits(context: FitContext[EstimatorSettings], fraction: float) -> li
 def _fit(probe: Any, columns: Any, context: FitContext[EstimatorSettings], parts: Parts) -> None:
     """Fit on the first rows of an inner split, and let the others stop it."""
     fit_rows, valid_rows = parts
+    lists = context.task.lists(context.y)
+    if lists is not None and is_ranker(probe):
+        taken, weight = as_taken(probe, columns), context.weight
+        y, keywords = context.task.learnt(context.y), fit_keywords(probe, columns)
+        keywords |= validation_of_ranker(probe, taken, y, lists, weight, valid_rows)
+        inside = None if weight is None else weight[fit_rows]
+        fit_ranker(probe, take_rows(taken, fit_rows), y[fit_rows], lists[fit_rows], inside, keywords)
+        return
+    y = context.task.learnt(context.y)
     keywords = fit_keywords(probe, columns)
-    validation = as_taken(probe, take_rows(columns, valid_rows)), context.y[valid_rows]
+    validation = as_taken(probe, take_rows(columns, valid_rows)), y[valid_rows]
     weights: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     if context.weight is not None:
         weights = mean_one(context.weight[fit_rows]), mean_one(context.weight[valid_rows])
     keywords |= {} if weights[0] is None else {"sample_weight": weights[0]}
     keywords |= validation_keywords(probe, *validation, weights[1], keywords)
-    probe.fit(as_taken(probe, take_rows(columns, fit_rows)), context.y[fit_rows], **keywords)
+    probe.fit(as_taken(probe, take_rows(columns, fit_rows)), y[fit_rows], **keywords)
 
 
 def validation_keywords(

@@ -38,8 +38,9 @@ class VoteMember:
         kind, metric = self.options.kind, None
         if kind.is_fitted:
             metric = get_metric(context.settings.metric, context.task.kind, trust_code=self.trust_code)
+        read = kind.reads(rows.predictions(), context.task, rows.lists)
         target = VoteTarget(context.task, context.y, context.weight, metric, context.seed)
-        return FittedVote(context.task, names, kind.fit(rows.predictions(), target, self.options.taken()))
+        return FittedVote(context.task, names, kind.fit(read, target, self.options.taken()))
 
     def load(self, entry: Entry, task: Task, settings: FitSettings) -> FittedVote:
         state = entry.structure("vote", VoteState)
@@ -67,7 +68,8 @@ class FittedVote:
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         """Combine the inputs that are there; where some are left out the others share their weight."""
         places = [self.names.index(block.name) for block in rows.blocks]
-        return {self.task.output: self.vote.subset(places).combine(rows.predictions())}
+        read = self.vote.reads(rows.predictions(), self.task, rows.lists)
+        return {self.task.output: self.vote.subset(places).combine(read)}
 
     def save(self, writer: EntryWriter) -> None:
         writer.json("vote", {"names": self.names, "fitted": self.vote.to_json()})

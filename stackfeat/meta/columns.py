@@ -308,6 +308,8 @@ class Rows:
     numbers : ndarray of shape (n_rows,), int64, or None
         Where they stand among the training rows; None for other rows. What was made elsewhere is
         looked up by these two; a learner reads neither.
+    lists : ndarray of shape (n_rows,), int64, or None
+        The list of each row, where predictions are compared within lists.
     """
 
     n_rows: int
@@ -315,6 +317,7 @@ class Rows:
     blocks: tuple[BlockRows, ...] = ()
     ids: np.ndarray | None = None
     numbers: np.ndarray | None = None
+    lists: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Rows:
         """Return these rows, in this order."""
@@ -324,6 +327,7 @@ class Rows:
             tuple(replace(block, values=block.values[rows]) for block in self.blocks),
             None if self.ids is None else self.ids[rows],
             None if self.numbers is None else self.numbers[rows],
+            None if self.lists is None else self.lists[rows],
         )
 
     def predictions(self) -> list[np.ndarray]:

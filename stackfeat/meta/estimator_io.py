@@ -17,6 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.data.prepare.weights import mean_one
 from stackfeat.errors import MemberError
+from stackfeat.meta.rankers import fit_ranker, is_ranker
 from stackfeat.store import Entry
 from stackfeat.tasks.task import Task
 
@@ -48,12 +49,20 @@ def _categories(estimator: Any, columns: Any) -> list[str]:
 
 
 def fit_estimator(
-    estimator: Any, columns: Any, y: np.ndarray, weight: np.ndarray | None, *, must_weigh: bool = True
+    estimator: Any,
+    columns: Any,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    task: Task | None = None,
+    *,
+    must_weigh: bool = True,
 ) -> Any:
-    """Fit, with row weights where there are any, divided by their mean.
+    """Fit, with row weights where there are any, divided by their mean; rankers get the rows of a list together.
 
     Parameters
     ----------
+    task : Task, optional
+        Says what of y is learnt, and which rows are of a list; without it y itself is learnt.
     must_weigh : bool
         Whether an estimator whose `fit` takes no weights is an error; it is fitted without them otherwise.
 
@@ -63,6 +72,11 @@ def fit_estimator(
         If there are weights, and the estimator's `fit` must take them and does not.
     """
     taken, keywords = as_taken(estimator, columns), fit_keywords(estimator, columns)
+    lists = None
+    if task is not None:
+        lists, y = task.lists(y), task.learnt(y)
+    if lists is not None and is_ranker(estimator):
+        return fit_ranker(estimator, taken, y, lists, weight, keywords)
     if weight is None:
         return estimator.fit(taken, y, **keywords)
     if not has_fit_parameter(estimator, "sample_weight"):

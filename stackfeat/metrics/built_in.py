@@ -30,6 +30,8 @@ from stackfeat.metrics.incremental_scores import (
 )
 from stackfeat.metrics.metric import Metric, Weight, weighted_mean
 from stackfeat.metrics.quantiles import QUANTILE_METRICS
+from stackfeat.metrics.ranked_lists import average_precision as precision_of_lists
+from stackfeat.metrics.ranked_lists import ndcg, ranked_metric, reciprocal_rank
 from stackfeat.metrics.sorted_scores import SortedScores, SortedValues, mean_defined
 from stackfeat.metrics.table import Family, Metrics
 from stackfeat.tasks.task import Task
@@ -346,7 +348,11 @@ def top_k_metric(name: str, number: float) -> Metric:
 
 def map_metric(name: str, number: float) -> Metric:
     rows = partial(precision_at_k_rows, k=int(number))
-    return proba_metric(name=name, greater_is_better=True, tasks=("multiclass",), row_values=rows)
+    of_lists = ranked_metric(precision_of_lists, name, number)
+    tasks = ("multiclass", "ranking")
+    return proba_metric(
+        name=name, greater_is_better=True, tasks=tasks, row_values=rows, variants={"ranking": of_lists}
+    )
 
 
 METRICS = Metrics(
@@ -435,11 +441,14 @@ METRICS = Metrics(
             incremental=ExplainedVarianceScorer,
         ),
         *QUANTILE_METRICS,
+        ranked_metric(ndcg, "ndcg"),
+        ranked_metric(reciprocal_rank, "mrr"),
     ),
     (
         Family("fbeta", "B", fbeta_metric, CLASSES, is_count=False, example="2"),
         Family("top_k", "K", top_k_metric, ("multiclass",)),
-        Family("map", "K", map_metric, ("multiclass",)),
+        Family("map", "K", map_metric, ("multiclass", "ranking")),
+        Family("ndcg", "K", partial(ranked_metric, ndcg), ("ranking",), example="10"),
     ),
 )
 """Metrics by name."""

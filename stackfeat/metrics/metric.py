@@ -6,8 +6,8 @@ Out: a score, scores of resampled rows, or a scorer of growing averages. Nobody 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from stackfeat.errors import UsageError
 from stackfeat.metrics.incremental_scores import IncrementalScorer, LossOf
-from stackfeat.tasks.task import Task, spread_rows
+from stackfeat.tasks.task import Task
 
 Weight = np.ndarray | None
 Needs = Literal["label", "proba", "value"]
@@ -74,6 +74,8 @@ class Metric:
     incremental : callable, optional
         An `IncrementalScorer` of its own: ``incremental(predictions, y, task, weight, loss)``, which gives the picks
         of the plain one with less work.
+    variants : mapping of str to Metric
+        The metrics that have this name for kinds of task where it is another one.
     """
 
     name: str
@@ -92,9 +94,14 @@ class Metric:
     takes_zeros: bool = True
     is_optimised: bool = True
     incremental: MakeScorer | None = None
+    variants: Mapping[str, Metric] = field(default_factory=dict)
 
     remedy: ClassVar[str] = "it is not defined for these rows (one class, equal values): use another metric"
     """What to do where it gives no number."""
+
+    def of(self, task_kind: str) -> Metric:
+        """Return the metric that has this name for a kind of task."""
+        return self.variants.get(task_kind, self)
 
     def tried_on(self, y: np.ndarray, task: Task, weight: Weight) -> list[str]:
         """Try the metric on guesses for training rows; return what to warn of: of built-in ones nothing.
@@ -155,6 +162,7 @@ class Metric:
             Rows are drawn within each value, so its counts stay.
         clusters : array (n,) or None
             Whole clusters are drawn in the place of rows (a cluster bootstrap): rows of one are not independent.
+            Where rows stand in lists, these are clusters.
 
         Returns
         -------
@@ -162,6 +170,7 @@ class Metric:
             NaN where a resample leaves the metric undefined (one class only).
         """
         pairs = [self._readable(y, prediction, task) for prediction in predictions]
+        clusters = task.lists(y) if clusters is None else clusters
         weights = _drawn_weights(len(y), n_resamples, seed, strata, clusters, weight)
         if self.row_values is not None:
             values = np.stack([self.row_values(*pair, task) for pair in pairs], axis=1)
@@ -201,7 +210,7 @@ class Metric:
         rows = np.arange(len(y))
         if not is_own or (self.ranking and len(task.counted_classes) > 1):
             n_columns = predictions[0].shape[1] if self.needs == "proba" else 1
-            rows = spread_rows(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
+            rows = task.spread(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
         if len(rows) < len(y):
             predictions, y = [one[rows] for one in predictions], y[rows]
             weight = None if weight is None else weight[rows]

@@ -133,7 +133,7 @@ def get_metric(
     """
     check_metric(name, task_kind, trust_code=trust_code, search_path=search_path)
     if name in METRICS:
-        return METRICS[name]
+        return METRICS[name].of(task_kind)
     found = resolve(name, _PATHS, "metric", packages=(), trust_code=trust_code, search_path=search_path)
     return user_metric(name, found, task_kind)
 

@@ -20,13 +20,14 @@ from torch.nn import functional as F
 from stackfeat.errors import DataWarning, MemberError
 from stackfeat.layers.activations.dry_run import INFLUENCE, RANDOM, REORDER, examine
 from stackfeat.layers.taps.values import first_tensor
+from stackfeat.nets.list_losses import LIST_LOSSES
 from stackfeat.structure import must
 from stackfeat.tasks.classification import checked_probabilities
 from stackfeat.tasks.task import Task, checked_finite
 
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 
-Loss = Literal["cross_entropy", "mse", "mae", "huber", "pinball"]
+Loss = Literal["cross_entropy", "mse", "mae", "huber", "pinball", "listwise", "pairwise"]
 
 SMALLEST_PROBABILITY = 1e-7
 """Of an output that is a probability, before its logarithm: about the rounding of float32 near one."""
@@ -154,6 +155,14 @@ def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
     if (both <= 1e-6).all() and np.allclose(np.exp(both).sum(axis=1), 1, atol=1e-3):
         return "log_proba"
     return "logits"
+
+
+def list_losses(
+    head: Head, loss: Loss, output: Tensor, y: Tensor, label_smoothing: float, reduction: str = "none"
+) -> Tensor:
+    """Return the loss of each row that stands in a list, as `row_losses`; y (n_rows, 2) is relevance and list."""
+    losses = LIST_LOSSES[loss](output.float().flatten(1), y)
+    return losses.sum() if reduction == "sum" else losses
 
 
 def row_losses(

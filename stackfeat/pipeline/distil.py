@@ -256,6 +256,11 @@ class School:
             raise UsageError(
                 f"a student predicts one target; got a run with {task.n_targets}; run one of them"
             )
+        if task.has_lists:
+            raise UsageError(
+                f"a student learns rows one by one; got a run of task={task.kind}, whose scores are of whole lists; "
+                "distil a run of task: regression on the same target"
+            )
         loss = declared(config.metric).training_loss or task.losses[0]
         learner = LEARNERS[student](task, loss, config.executor.threads_per_job)
         judged = Judged.of(train, config.metric, teacher.whole.trust_code, fold_of, folds.is_time)

@@ -56,6 +56,7 @@ from stackfeat.output.verdicts import calibrations, gate_verdicts, verdict, why_
 from stackfeat.output.write import leaderboard, write_run
 from stackfeat.pipeline.prepare import DataFiles, stored_schema
 from stackfeat.store import EntryStore, reading
+from stackfeat.tasks.task import task_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,6 +219,8 @@ class FittedIntervals:
 def _fit_intervals(planner: Planner, plan: Plan, context: RunContext, chosen: Score) -> FittedIntervals:
     """Run the job that fits the intervals of the submitted member, for whatever level its predictor is asked."""
     level, store = planner.config.interval, planner.store
+    if not task_class(planner.config.task).has_regions:
+        return FittedIntervals()
     job = interval_job(plan, chosen.name, planner.averaging().average)
     outcome = run_scores([job], context)
     if not store.has(job.key):

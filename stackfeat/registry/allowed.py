@@ -71,6 +71,10 @@ def is_allowed_path(path: str, *, nested: bool = False) -> bool:
     return name in ALLOWED_ESTIMATORS or (nested and name in ALLOWED_PARTS)
 
 
+_KINDS = ("Classifier", "Regressor", "Ranker")
+"""How names end of what learns classes, values, or the order of rows in lists."""
+
+
 def wrong_kind(path: str, suffix: str) -> str | None:
     """Return the estimator to use in the place of one of the other kind; "" where there is none of its method.
 
@@ -89,12 +93,13 @@ def wrong_kind(path: str, suffix: str) -> str | None:
     >>> wrong_kind("sklearn.linear_model.RidgeClassifier", "Regressor")
     'sklearn.linear_model.Ridge'
     """
-    (other,) = {"Classifier", "Regressor"} - {suffix}
     name = _dotted(path)
     listed = _COUNTERPARTS if suffix == "Regressor" else {value: key for key, value in _COUNTERPARTS.items()}
     if name in listed:
         return listed[name]
-    if name not in ALLOWED_ESTIMATORS or not name.rpartition(".")[2].removesuffix("CV").endswith(other):
+    named = name.rpartition(".")[2].removesuffix("CV")
+    other = next((one for one in _KINDS if one != suffix and named.endswith(one)), None)
+    if name not in ALLOWED_ESTIMATORS or other is None:
         return None
     swapped = name.removesuffix(other) + suffix
     return swapped if swapped in ALLOWED_ESTIMATORS else ""

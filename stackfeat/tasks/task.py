@@ -18,12 +18,13 @@ import numpy as np
 from stackfeat.errors import MemberError, UsageError
 from stackfeat.structure import must, structured
 
-Kind = Literal["binary", "multiclass", "regression", "quantile"]
+Kind = Literal["binary", "multiclass", "regression", "quantile", "ranking"]
 TASKS = {
     "binary": "stackfeat.tasks.classification:Binary",
     "multiclass": "stackfeat.tasks.classification:Multiclass",
     "regression": "stackfeat.tasks.regression:Regression",
     "quantile": "stackfeat.tasks.quantile:Quantile",
+    "ranking": "stackfeat.tasks.ranking:Ranking",
 }
 """Kinds by name. A new kind is a class in a file of this folder, a row here and its name in `Kind`."""
 Label = str | int | float | bool
@@ -60,7 +61,7 @@ class Task:
 
     Attributes
     ----------
-    kind : {"binary", "multiclass", "regression", "quantile"}
+    kind : {"binary", "multiclass", "regression", "quantile", "ranking"}
     classes : tuple
         Labels in ``np.unique`` order, with the file's type; empty for regression.
     positive : int
@@ -118,6 +119,10 @@ class Task:
         What the regions of rows are called, and their mean size.
     is_by_level : bool
         Whether estimators are fitted once for each of `quantiles`.
+    has_regions : bool
+        Whether there are any: a score that only orders rows has none.
+    has_lists : bool
+        Whether rows stand in lists (`data.query`), and a prediction is compared within its list alone.
     """
 
     kind: Kind
@@ -154,6 +159,8 @@ class Task:
     has_widths: ClassVar[bool]
     region_words: ClassVar[tuple[str, str]]
     is_by_level: ClassVar[bool] = False
+    has_regions: ClassVar[bool] = True
+    has_lists: ClassVar[bool] = False
 
     def __new__(cls, *values: Any, **named: Any) -> Task:
         if cls is not Task:
@@ -246,6 +253,35 @@ class Task:
         """Return groups of rows, as int64, that a draw of rows represents in proportion."""
         return np.zeros(len(y), dtype=np.int64)
 
+    @classmethod
+    def target_problem(cls, y: np.ndarray) -> tuple[np.ndarray, str]:
+        """Return which numbers of a file are no targets of this task, bool (n_rows,), and what must hold."""
+        return np.zeros(len(y), dtype=bool), ""
+
+    def in_lists(self, y: np.ndarray, lists: np.ndarray) -> np.ndarray:
+        """Return a target that knows the list of each row, given by its number."""
+        return y
+
+    def lists(self, y: np.ndarray) -> np.ndarray | None:
+        """Return the number of each row's list, int64 (n_rows,); None where rows stand for themselves."""
+        return None
+
+    def learnt(self, y: np.ndarray) -> np.ndarray:
+        """Return the target as an estimator is fitted on it."""
+        return y
+
+    def in_unit(self, y: np.ndarray) -> np.ndarray:
+        """Return a target in the unit in which members' predictions are combined."""
+        return y
+
+    def shuffled(self, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Return a target with the labels of rows in another order."""
+        return np.asarray(y[random.permutation(len(y))])
+
+    def spread(self, y: np.ndarray, cap: int, seed: int) -> np.ndarray:
+        """Return at most about `cap` rows that represent all of them; see `spread_rows`."""
+        return spread_rows(y, cap, seed)
+
     def labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Return targets, or decided predictions, as they stand in a file."""
         return codes
@@ -267,6 +303,14 @@ class Task:
     def checked(self, prediction: np.ndarray, who: str) -> np.ndarray:
         """Return what a member predicts as float64, rounding errors taken away; MemberError if it is none."""
         return checked_finite(prediction, who)
+
+    def within(self, prediction: np.ndarray, lists: np.ndarray | None) -> np.ndarray:
+        """Return a member's prediction on the scale of all members, whose unit may be that of each list."""
+        return prediction
+
+    def ranked_within(self, prediction: np.ndarray, lists: np.ndarray | None) -> np.ndarray:
+        """Return predictions as a vote of ranks reads them: ranks where rows stand in lists."""
+        return prediction
 
     def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
         """Yield what is wrong with finite predictions of somebody else's, the worst first."""

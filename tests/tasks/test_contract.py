@@ -19,6 +19,7 @@ EXAMPLES: dict[str, Task] = {
     "multiclass": Task("multiclass", ("a", "b", "c")),
     "regression": Task("regression", transform="log1p"),
     "quantile": Task("quantile", transform="log1p", quantiles=(0.05, 0.5, 0.8)),
+    "ranking": Task("ranking"),
 }
 every_kind = pytest.mark.parametrize("task", EXAMPLES.values(), ids=EXAMPLES)
 
@@ -28,6 +29,9 @@ def drawn(task: Task, n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     if not task.classes:
         y = rng.exponential(size=n_rows)
+        if task.has_lists:
+            y = task.in_lists(np.minimum(np.floor(2 * y), 4), np.arange(n_rows) // 8)
+            return y, task.learnt(y)[:, None] + 0.1 * rng.normal(size=(n_rows, 1))
         return y, task.checked(y[:, None] + 0.1 * rng.normal(size=(n_rows, task.n_outputs)), "drawn")
     y = rng.integers(0, len(task.classes), n_rows)
     return y, (np.eye(task.n_outputs)[y] + 0.2) / (1.0 + 0.2 * task.n_outputs)
@@ -35,8 +39,8 @@ def drawn(task: Task, n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def test_tables_name_the_same_kinds() -> None:
     assert list(TASKS) == list(get_args(Kind)) == list(EXAMPLES)
-    with pytest.raises(UsageError, match=r"task must be one of binary, .*; got task='ranks'"):
-        task_class("ranks")
+    with pytest.raises(UsageError, match=r"task must be one of binary, .*; got task='ranked'"):
+        task_class("ranked")
 
 
 @every_kind
@@ -108,7 +112,33 @@ def test_evidence_and_moves_are_those_of_single_rows(task: Task) -> None:
     assert moved.shape == (40,) and (moved >= 0).all() and not task.moved(prediction, prediction).any()
 
 
+every_kind_with_regions = pytest.mark.parametrize(
+    "task", [task for task in EXAMPLES.values() if task.has_regions], ids=lambda task: task.kind
+)
+
+
 @every_kind
+def test_shuffled_targets_are_targets_and_drawn_rows_stand_for_all(task: Task) -> None:
+    y, _ = drawn(task, 200)
+    mixed = task.shuffled(y, np.random.default_rng(0))
+    assert mixed.shape == y.shape and mixed.dtype == y.dtype and not np.array_equal(mixed, y)
+    np.testing.assert_array_equal(np.sort(task.learnt(mixed)), np.sort(task.learnt(y)))
+    rows = task.spread(y, 50, seed=0)
+    assert 40 <= len(rows) <= 50 and (np.diff(rows) > 0).all()
+    assert len(task.learnt(y)) == len(task.in_unit(y)) == len(y)
+
+
+@every_kind
+def test_predictions_are_within_their_lists_once_and_for_all(task: Task) -> None:
+    y, prediction = drawn(task)
+    lists = task.lists(y)
+    within = task.within(prediction, lists)
+    np.testing.assert_allclose(task.within(within, lists), within, atol=1e-12)
+    assert task.ranked_within(prediction, lists).shape == prediction.shape
+    assert (lists is not None) == task.has_lists
+
+
+@every_kind_with_regions
 def test_a_region_of_what_a_target_is_off_by_holds_it_and_one_of_less_does_not(task: Task) -> None:
     y, prediction = drawn(task)
     off = task.nonconformity(y, prediction)

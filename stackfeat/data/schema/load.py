@@ -51,7 +51,15 @@ from stackfeat.tasks.task import Kind, task_class
 if TYPE_CHECKING:
     import pandas as pd
 
-ROLE_READERS = {"group": read_group, "time": read_time, "weight": read_weight, "fold": read_fold}
+ROLE_READERS = {
+    "query": read_group,
+    "group": read_group,
+    "time": read_time,
+    "weight": read_weight,
+    "fold": read_fold,
+}
+NAMES = ("group", "query")
+"""Roles whose cells are names, not amounts."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +103,23 @@ class KnownRoles:
 
     Attributes
     ----------
-    groups : sequence of str
-        Texts of groups in the order of their numbers.
+    groups, queries : sequence of str
+        Texts of groups, and of lists, in the order of their numbers.
     has_dates : bool
         Whether times are dates, not numbers.
     """
 
     groups: Sequence[str] = ()
     has_dates: bool = False
+    queries: Sequence[str] = ()
 
     @classmethod
     def of(cls, options: DataOptions, read: Callable[[str], Cells]) -> KnownRoles:
         """Return what `read` tells of the columns of a training file."""
-        groups = group_names(read(options.group)) if options.group is not None else ()
-        return cls(groups, options.time is not None and holds_dates(read(options.time)))
+        groups, queries = (
+            group_names(read(name)) if name is not None else () for name in (options.group, options.query)
+        )
+        return cls(groups, options.time is not None and holds_dates(read(options.time)), queries)
 
 
 def load(options: DataOptions, folder: Path, task_kind: Kind, metric: str) -> LoadedData:
@@ -191,7 +202,7 @@ def read_extra(
     needed = [*(column.name for column in schema.columns), schema.target, *roles.values()]
     check_columns(frame, needed, schema, options, where)
     values, drift = _read_columns(frame, schema, where, summary)
-    amounts = [name for role, name in roles.items() if role != "group"]
+    amounts = [name for role, name in roles.items() if role not in NAMES]
     amounts += [] if schema.task.most_classes else [schema.target]
     cells = RoleCells(NumberTexts(frame, options), [schema.target, *roles.values()], amounts, where)
     y = read_known_target(
@@ -200,12 +211,13 @@ def read_extra(
     given = {
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
-        if role not in ("group", "time")
+        if role not in (*NAMES, "time")
     }
-    if "group" in roles:
-        given["group"] = read_known_group(
-            cells.read(roles["group"]), known.groups, f"{where}: column {quoted(roles['group'])}"
-        )
+    for role, names in (("group", known.groups), ("query", known.queries)):
+        if role in roles:
+            given[role] = read_known_group(
+                cells.read(roles[role]), names, f"{where}: column {quoted(roles[role])}"
+            )
     if "time" in roles:
         given["time"] = read_known_time(
             cells.read(roles["time"]), known.has_dates, f"{where}: column {quoted(roles['time'])}"
@@ -215,7 +227,7 @@ def read_extra(
     # Numbers of rows are no ids that rows of two files could share.
     ids = ids if has_ids else np.array([f"extra row {number}" for number in ids])
     inputs = all_inputs(schema, values, {}, options, len(frame))
-    return Samples(ids=ids, inputs=inputs, y=y, task=schema.task, **given), drift
+    return Samples(ids=ids, inputs=inputs, y=y, task=schema.task, **given).with_lists(where), drift
 
 
 def read_sample(options: DataOptions, folder: Path) -> pd.DataFrame | None:
@@ -298,12 +310,16 @@ def compare_given(
     """
     where = str(rows.path)
     read = [column.name for column in schema.columns]
+    query = schema.roles.get("query")
     if fills:
         rows = rows.filled([name for name in read if name not in rows.frame.columns])
     frame = rows.frame
-    check_columns(
-        frame, [*read, schema.id] if needs_ids and schema.id is not None else read, schema, options, where
-    )
+    needed = [
+        *read,
+        *([schema.id] if needs_ids and schema.id is not None else []),
+        *([query] if query else []),
+    ]
+    check_columns(frame, needed, schema, options, where)
     if summary is not None and schema.target in frame.columns:
         for text in of_unseen(schema.task, schema.target, labels_in(frame, schema.target)):
             warnings.warn(f"{where}: {text}", DataWarning, stacklevel=4)
@@ -317,7 +333,11 @@ def compare_given(
             name for name in frame.columns if not any(matches(pattern, name) for pattern in options.drop)
         ]
         drift += summary.of_names(named, {schema.target, *schema.roles.values()})
-    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task), drift
+    lists = None
+    if query is not None:
+        cells = RoleCells(NumberTexts(frame, options), [query], [], where)
+        lists = read_group(cells.read(query), f"{where}: column {quoted(query)}")
+    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task, query=lists), drift
 
 
 def _read_columns(
@@ -355,7 +375,7 @@ def _load_train(
     roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
     texts = NumberTexts(frame, options)
     has_classes = bool(task_class(task_kind).most_classes)
-    amounts = [name for role, name in roles.items() if role != "group"]
+    amounts = [name for role, name in roles.items() if role not in NAMES]
     cells = RoleCells(
         texts,
         [options.target, *roles.values()],
@@ -387,11 +407,14 @@ def _load_train(
     ids = read_ids(frame, options.id, where)
     values = {name: read for name, (_, read) in typed.columns.items()}
     read = all_inputs(schema, values, arrays, options, len(frame))
-    for text in (*of_copies(typed.columns, y), *of_group(options.group, given.get("group"))):
+    for text in (
+        *of_copies(typed.columns, y),
+        *of_group(options.groups, given.get("group", given.get("query"))),
+    ):
         warnings.warn(text, DataWarning, stacklevel=3)
     guesses = (*typed.guesses(options), *of_classes(task, options, order is not None))
     unread = _number_unread(frame, schema, options)
-    samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)
+    samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given).with_lists(where)
     summary = TrainingSummary.of(
         list(frame.columns), typed.columns, {name: array for name, (array, _) in arrays.items()}
     )

@@ -91,6 +91,7 @@ def read_known_target(values: Cells, task: Task, target: str, where: str) -> np.
     _refuse_missing_target(values, target, where, bool(task.most_classes))
     if not task.most_classes:
         y = to_numbers(values, where)
+        _refuse_no_targets(type(task), y, where)
         if task.transform == "log1p":
             refuse_rows(
                 y < 0, f"{where}: members learn log1p of the target, which must be at least 0", _REPAIR, y
@@ -213,6 +214,7 @@ def _read_numbers(
     y = to_numbers(values, where)
     if y.min() == y.max():
         raise LackError(f"{where}: target values must differ; got {y[0]} in every row; check data.target")
+    _refuse_no_targets(task_class(task_kind), y, where)
     of_metric = declared(metric).target_transform
     transform = of_metric if options.target_transform == "auto" else options.target_transform
     if "log1p" in (transform, of_metric):
@@ -223,6 +225,11 @@ def _read_numbers(
     levels = (options.quantiles or DEFAULT_QUANTILES) if task_class(task_kind).is_by_level else ()
     task = Task(kind=task_kind, transform=transform, quantiles=levels)
     return task, "float", np.log1p(y) if transform == "log1p" else y
+
+
+def _refuse_no_targets(task: type[Task], y: np.ndarray, where: str) -> None:
+    wrong, must = task.target_problem(y)
+    refuse_rows(wrong, f"{where}: {must}", "repair these rows, or use task: regression", y)
 
 
 def _read_labels(values: Cells) -> tuple[tuple[Any, ...], np.ndarray, LabelType]:

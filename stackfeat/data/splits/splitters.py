@@ -89,6 +89,9 @@ def resolve_kind(
         problems.append(f"needs a column; got no data.{kind.needs}; name it as data.{kind.needs}")
     if kind.without_classes and not classes:
         problems.append(f"needs classes; got task={task_kind}; use kind: {kind.without_classes}")
+    if task_class(task_kind).has_lists and "group" in kind.ignores:
+        problems.append("ignores data.query, and rows of a list must stay together; use kind: auto")
+        has["group"] = False
     problems += [
         f"ignores data.{role}, so scores would look better than new data will be; use kind: auto, remove data."
         f"{role}, or set folds.allow_leak: true"

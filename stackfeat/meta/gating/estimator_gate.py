@@ -79,7 +79,7 @@ class EstimatorCV:
         """Fit a new estimator on some rows."""
         weight = None if self.weight is None else self.weight[rows]
         estimator, columns = self.make_estimator(), take_rows(design, rows)
-        return fit_estimator(estimator, columns, self.y[rows], weight, must_weigh=False)
+        return fit_estimator(estimator, columns, self.y[rows], weight, self.task, must_weigh=False)
 
 
 FIRST_SCALE = 0.3

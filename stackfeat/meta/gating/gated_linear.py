@@ -231,7 +231,7 @@ class GatedLinear:
             raise UsageError(f"y and folds must have {len(base)} entries; got {len(y)=}, {len(folds)=}")
         weights = checked_weights(weight, len(base))
         kind = PROBLEMS[task.losses[0]]
-        classes, target, problem = kind.pose(np.asarray(y), task)
+        classes, target, problem = kind.pose(task.in_unit(np.asarray(y)), task)
         base_scale = Scale.fit(base, "zscore")
         scales = [Scale.fit(block.values, block.scaling) for block in blocks]
         penalties = (

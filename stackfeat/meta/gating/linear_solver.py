@@ -398,8 +398,9 @@ PROBLEMS: dict[str, type[Softmax] | type[Squares] | type[Pinball]] = {
     "cross_entropy": Softmax,
     "mse": Squares,
     "pinball": Pinball,
+    "listwise": Squares,
 }
-"""By the first of `Task.losses`."""
+"""By the first of `Task.losses`; of the target in the unit of `Task.in_unit`."""
 
 
 def minimised(

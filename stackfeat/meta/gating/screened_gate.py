@@ -185,7 +185,7 @@ def screened_search(
     budget = Budget.of(len(y), np.shape(base)[1], widest, rounds_of(make_estimator()))
     rows = np.sort(np.random.default_rng(seed).permutation(len(y))[: budget.n_rows])
     halves = tuple(np.flatnonzero(fold_of[rows] % 2 == half) for half in (0, 1))
-    problem = PROBLEMS[task.losses[0]].pose(y[rows], task)[2]
+    problem = PROBLEMS[task.losses[0]].pose(task.in_unit(y[rows]), task)[2]
     too_few = min(map(len, halves)) < FEWEST_ROWS
     if too_few or min(len(np.unique(y[rows][half])) for half in halves) < 2:
         logger.info("gate: too few rows, or one value of the target alone, in a half of the folds; no blocks")
@@ -304,14 +304,16 @@ class ShortFits:
                 take_rows(design, fitted),
                 self.y[fitted],
                 self.weight[fitted] if self.is_weighted else None,
+                self.task,
                 must_weigh=False,
             )
-            out[held_out] = self._as_scores(predict_rows(estimator, take_rows(design, held_out), self.task))
+            prediction = predict_rows(estimator, take_rows(design, held_out), self.task)
+            out[held_out] = self._as_scores(self.task.within(prediction, self.task.lists(self.y[held_out])))
         return out
 
     def _as_scores(self, prediction: np.ndarray) -> np.ndarray:
         """Return values in units of the problem, or logarithms of smoothed probabilities of classes that occur."""
-        classes, (mean, sd), _ = type(self.problem).pose(self.y, self.task)
+        classes, (mean, sd), _ = type(self.problem).pose(self.task.in_unit(self.y), self.task)
         if not len(classes):
             return (prediction - mean) / sd
         return np.log((1 - SMOOTHED) * prediction[:, classes] + SMOOTHED / self.task.n_outputs)

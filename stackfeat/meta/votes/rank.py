@@ -23,6 +23,8 @@ MAX_POINTS = 10_001
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
 """A monotone function through points (x, y), x strictly increasing."""
 
+_AS_IS: Curve = ((0.0, 1.0), (0.0, 1.0))
+
 
 @dataclass(frozen=True)
 class RankVote(Vote):
@@ -30,7 +32,8 @@ class RankVote(Vote):
 
     Binary: the mean rank r in (0, 1) of the positive column, as ``[1 - r, r]``: good for ranking metrics,
     not a calibrated probability. Regression: the mean rank goes through the monotone map that gives
-    the out-of-fold rows the distribution of the plain mean of inputs.
+    the out-of-fold rows the distribution of the plain mean of inputs. Ranking: the mean of the ranks within the lists
+    of the rows themselves; nothing is learnt.
 
     Attributes
     ----------
@@ -44,7 +47,7 @@ class RankVote(Vote):
 
     name: ClassVar[str] = "rank"
     is_fitted: ClassVar[bool] = True
-    tasks: ClassVar[tuple[str, ...] | None] = ("binary", "regression")
+    tasks: ClassVar[tuple[str, ...] | None] = ("binary", "regression", "ranking")
     needs: ClassVar[str] = "orders one column of values"
 
     ranks: tuple[Curve, ...]
@@ -62,7 +65,11 @@ class RankVote(Vote):
         """
         task = target.task
         if not cls.serves(task.kind):
-            raise UsageError(f"rank vote needs a binary or regression task; got {task.kind}. Use vote: soft.")
+            raise UsageError(
+                f"rank vote needs a task of {', '.join(cls.tasks or ())}; got {task.kind}. Use vote: soft."
+            )
+        if task.has_lists:
+            return cls((_AS_IS,) * len(predictions), _AS_IS, None)
         positive = task.positive if task.takes_positive else None
         columns = [task.counted(values).astype(np.float64) for values in predictions]
         ranks = tuple(_rank_curve(column, is_proba=positive is not None) for column in columns)
@@ -71,6 +78,12 @@ class RankVote(Vote):
         mean_rank = np.sort(_mean_rank(columns, ranks))
         mean_value = np.sort(np.mean(columns, axis=0))
         return cls(ranks, _curve(_thin(mean_rank), _thin(mean_value)), None)
+
+    @classmethod
+    def reads(
+        cls, predictions: Sequence[np.ndarray], task: Task, lists: np.ndarray | None
+    ) -> Sequence[np.ndarray]:
+        return [task.ranked_within(prediction, lists) for prediction in predictions]
 
     @property
     def n_inputs(self) -> int:

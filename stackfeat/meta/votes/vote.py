@@ -88,6 +88,13 @@ class Vote(ABC):
     def fit(cls, predictions: Sequence[np.ndarray], target: VoteTarget, options: Mapping[str, Any]) -> Self:
         """Return the vote fitted to predictions of rows that no member saw; `options` holds all it takes."""
 
+    @classmethod
+    def reads(
+        cls, predictions: Sequence[np.ndarray], task: Task, lists: np.ndarray | None
+    ) -> Sequence[np.ndarray]:
+        """Return what the vote is fitted to, and combines, of predictions; `lists` numbers those of the rows."""
+        return predictions
+
     @property
     @abstractmethod
     def n_inputs(self) -> int: ...

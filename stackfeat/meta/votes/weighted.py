@@ -101,10 +101,10 @@ def _objective(
     if error == "squared_proba":
         return _squares_objective(class_error_products(predictions, y, range(task.n_outputs), shares))
     if error == "absolute":
-        return _absolute_objective(value_errors(predictions, y), shares)
+        return _absolute_objective(value_errors(predictions, task.in_unit(y)), shares)
     if error == "tilted_absolute":
         return _pinball_objective(predictions, y, np.asarray(task.quantiles), shares)
-    return _squares_objective(value_error_products(predictions, y, shares))
+    return _squares_objective(value_error_products(predictions, task.in_unit(y), shares))
 
 
 def _log_objective(true_class: np.ndarray, shares: np.ndarray) -> Objective:

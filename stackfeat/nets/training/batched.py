@@ -55,7 +55,7 @@ def fit_nets(spec: NetSpec, sets: Sequence[TrainingSet], training: Training) -> 
     n_rows = [len(data.y) for data in sets]
     pays = batching_pays(spec, training.options, n_rows, training.place, lazy=lazy)
     searches = any(training.searches_epochs(n) for n in n_rows)
-    if training.checkpoint is not None or searches or not pays:
+    if training.checkpoint is not None or training.task.has_lists or searches or not pays:
         return [alone(k) for k in range(len(sets))]
     with pinned(0, training.threads, training.place):
         batched = BatchedTraining(spec, sets, training)

@@ -46,6 +46,8 @@ class Rows:
         Share of the row itself in the mixture, between 0 and 1.
     channels_last : bool
         Whether batches of images lie in memory with the channels last.
+    lists : Tensor of shape (n_rows,), optional
+        int64 numbers, on the CPU, of lists that batches keep whole.
     """
 
     inputs: tuple[Tensor | LazyColumn, ...]
@@ -54,6 +56,7 @@ class Rows:
     mixed: Rows | None = None
     share: float = 1.0
     channels_last: bool = False
+    lists: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -76,7 +79,8 @@ class Rows:
                 x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs
             )
         weight = None if self.weight is None else self.weight.index_select(0, placed)
-        return replace(self, inputs=inputs, y=self.y.index_select(0, placed), weight=weight)
+        lists = None if self.lists is None else self.lists[rows.cpu()]
+        return replace(self, inputs=inputs, y=self.y.index_select(0, placed), weight=weight, lists=lists)
 
     def cut(self, start: int, stop: int) -> Rows:
         """Return neighbouring rows, as views."""
@@ -88,6 +92,7 @@ class Rows:
             None if self.mixed is None else self.mixed.cut(start, stop),
             self.share,
             self.channels_last,
+            None if self.lists is None else self.lists[rows],
         )
 
     def parts(self, n_parts: int) -> list[Rows]:
@@ -98,9 +103,47 @@ class Rows:
         return [self.cut(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
+def shuffled(rows: Rows, generator: torch.Generator) -> Tensor:
+    """Return numbers of rows, int64, in a random order; rows of a list stand together."""
+    if rows.lists is None:
+        return torch.randperm(len(rows), generator=generator)
+    _, place = torch.unique(rows.lists, return_inverse=True)
+    turn = torch.randperm(int(place.max()) + 1, generator=generator)
+    return torch.argsort(turn[place], stable=True)
+
+
+def unshuffled(rows: Rows) -> Tensor:
+    """Return numbers of rows in their order; rows of a list stand together."""
+    return torch.arange(len(rows)) if rows.lists is None else torch.argsort(rows.lists, stable=True)
+
+
+def sizes_of_lists(lists: Tensor, batch_size: int) -> list[int]:
+    """Return the sizes of as many batches as `batch_sizes` has, whose ends are the nearest ones of lists.
+
+    Examples
+    --------
+    >>> sizes_of_lists(torch.tensor([4, 4, 4, 7, 7, 1, 1, 1]), 4)
+    [3, 5]
+    """
+    ends = torch.unique_consecutive(lists, return_counts=True)[1].cumsum(0)
+    chosen: list[int] = []
+    for wanted in torch.tensor(batch_sizes(len(lists), batch_size)).cumsum(0).tolist():
+        end = int(ends[(ends - wanted).abs().argmin()])
+        start = chosen[-1] if chosen else 0
+        # A batch of one row has no spread (BatchNorm).
+        if end - start >= 2:
+            chosen.append(end)
+    if chosen and len(lists) - chosen[-1] == 1:
+        chosen.pop()
+    chosen += [len(lists)] if not chosen or chosen[-1] < len(lists) else []
+    return [end - start for start, end in zip([0, *chosen[:-1]], chosen, strict=True)]
+
+
 def batches(rows: Rows, order: Tensor, batch_size: int) -> Iterator[Rows]:
     """Yield batches of `rows` in the order of the row numbers in `order` (int64, on the CPU)."""
     sizes = batch_sizes(len(order), batch_size)
+    if rows.lists is not None:
+        sizes = sizes_of_lists(rows.lists[order], batch_size)
     limit = CHUNK_BYTES.get(rows.y.device.type, CHUNK_BYTES_ON_DEVICE)
     row_bytes = sum(values[:1].nbytes for values in rows.inputs)
     n_together = max(1, limit // max(1, row_bytes * max(sizes)))

@@ -33,6 +33,7 @@ from stackfeat.nets.outputs import (
     TrainReport,
     check_rows_independent,
     find_head,
+    list_losses,
     output_rows,
     row_losses,
 )
@@ -296,7 +297,7 @@ class NetTrainer:
             module,
             self.take(module, rows, head),
             self.training.part(name),
-            loss=partial(row_losses, head, loss),
+            loss=partial(list_losses if self.training.task.has_lists else row_losses, head, loss),
             seed=derive_seed(self.data.seed, "train"),
             validation=None if validation is None else self.take(module, validation, head),
         )
@@ -328,10 +329,12 @@ class NetTrainer:
         if self.weights is not None:
             chosen = mean_one(self.weights[rows])
             weight = torch.tensor(chosen, dtype=torch.float32, device=device)
+        lists = self.training.task.lists(self.data.y[rows])
         return Rows(
             tuple(x if isinstance(x, LazyColumn) else x.to(device) for x in inputs),
             torch.tensor(target, dtype=TARGET_TYPES[self.training.task.dtype], device=device),
             weight,
+            lists=None if lists is None else torch.from_numpy(lists),
         )
 
     def example(self, module: nn.Module, rows: np.ndarray) -> tuple[Tensor, ...]:

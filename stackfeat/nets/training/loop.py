@@ -26,7 +26,7 @@ from stackfeat.layers.taps.refusals import is_out_of_memory
 from stackfeat.layers.taps.runtime import evaluating, pick_device, use_amp
 from stackfeat.nets.options import Pace, TrainOptions
 from stackfeat.nets.outputs import Loss, TrainReport, output_rows
-from stackfeat.nets.training.batches import Rows, batches, convolves_images
+from stackfeat.nets.training.batches import Rows, batches, convolves_images, shuffled, unshuffled
 from stackfeat.nets.training.optimizer import FlatAdamW, rate_factor
 from stackfeat.nets.training.snapshots import (
     Snapshots,
@@ -278,7 +278,7 @@ class TrainingLoop:
     def run_epoch(self) -> float:
         """Take every row once; read the loss back once, for a read in every step would wait for it."""
         total = torch.zeros((), device=self.device)
-        order = torch.randperm(len(self.rows), generator=self.order)
+        order = shuffled(self.rows, self.order)
         for batch in batches(self.rows, order, self.pace.batch_size):
             for hook in self.hooks:
                 batch = hook.on_batch_begin(self, batch)
@@ -347,7 +347,7 @@ class TrainingLoop:
         total = torch.zeros((), device=self.device)
         size = min(VALIDATION_BATCH, max(64, 4 * self.pace.batch_size // self.progress.n_parts))
         with evaluating(self.module), torch.no_grad():
-            for batch in batches(rows, torch.arange(len(rows)), size):
+            for batch in batches(rows, unshuffled(rows), size):
                 total += self.loss_sum(batch, 0.0, amp=False)
         mean = float(total) / len(rows)
         return mean if math.isfinite(mean) else math.inf

@@ -162,7 +162,11 @@ def _other_metrics(evidence: Evidence, score: Score) -> dict[str, float | None]:
     for name in evidence.task.reported:
         if name != finished.metric.name:
             try:
-                value = METRICS[name].score(judged.y, prediction[known], judged.task, judged.weight)
+                value = (
+                    METRICS[name]
+                    .of(judged.task.kind)
+                    .score(judged.y, prediction[known], judged.task, judged.weight)
+                )
             except ValueError:
                 value = float("nan")
             found[name] = _number(value)

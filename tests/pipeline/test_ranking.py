@@ -1,0 +1,226 @@
+"""Rankings from the command line: rows of a list stay together, and scores are those within it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stackfeat.metrics.registry import get_metric
+from stackfeat.tasks.task import Task
+from tests.projects import Project, write_table
+
+N_LISTS, N_TEST_LISTS = 30, 8
+BASE = {
+    "lambda": {"estimator": "lightgbm.LGBMRanker", "params": {"n_estimators": 10, "min_child_samples": 3}},
+    "values": {"estimator": "sklearn.linear_model.Ridge"},
+    "grades": {"estimator": "sklearn.linear_model.LogisticRegression"},
+}
+LEVELS = {
+    "base": BASE,
+    "meta": {"gated": {"estimator": "gated_linear", "inputs": ["base/*/prediction"]}},
+    "final": {
+        "soft": {"vote": "soft", "inputs": ["base/*/prediction"]},
+        "rank": {"vote": "rank", "inputs": ["base/*/prediction"]},
+        "greedy": {"vote": "greedy", "inputs": ["*/*/prediction"], "picks": 5},
+    },
+}
+
+
+def rows(first: int, n_lists: int, with_target: bool, seed: int) -> list[list[str]]:
+    """A header and rows of lists of 1 to 9, mixed; relevance is of the row less what its list has in common."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(n_lists):
+        common = rng.normal(0, 3)
+        for _ in range(1 + number % 9):
+            own, noise = rng.normal(size=2)
+            relevance = int(np.clip(np.round(1.5 + own + 0.3 * noise), 0, 3))
+            cells = [f"{own + common:.4f}", f"{own + rng.normal():.4f}", f"{common:.4f}"]
+            found.append([f"q{first + number}", *cells, *([str(relevance)] if with_target else [])])
+    order = rng.permutation(len(found))
+    header = ["row", "list", "a", "b", "c", *(["grade"] if with_target else [])]
+    return [header, *([str(1000 * first + i), *found[j]] for i, j in enumerate(order))]
+
+
+def config(levels: Any = None) -> dict[str, Any]:
+    data = {"train": "train.csv", "test": "test.csv", "id": "row", "target": "grade", "query": "list"}
+    return {
+        "task": "ranking",
+        "metric": "ndcg@10",
+        "data": data,
+        "folds": {"n": 3},
+        "levels": levels or LEVELS,
+        "executor": {"kind": "inline"},
+    }
+
+
+def project(folder: Path, **changed: Any) -> Project:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / "train.csv", rows(0, N_LISTS, True, 0))
+    write_table(folder / "test.csv", rows(100, N_TEST_LISTS, False, 1))
+    return Project(folder).write({**config(), **changed})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = project(tmp_path_factory.mktemp("ranking"))
+    said = made.run()
+    assert said.code == 0, said.err
+    return made
+
+
+def table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"row": str})
+
+
+def of_members(run: Project, part: str) -> dict[str, pd.DataFrame]:
+    return {path.stem: table(path) for path in sorted((run.run_folder / part).glob("*.csv"))}
+
+
+def test_lists_are_whole_in_folds(run: Project) -> None:
+    train, folds = (
+        table(run.folder / "train.csv"),
+        pd.read_csv(run.run_folder / "folds.csv", dtype={"id": str}),
+    )
+    of_list = train.merge(folds, left_on="row", right_on="id").groupby("list")["fold"]
+    assert (of_list.nunique() == 1).all() and folds["fold"].nunique() == 3
+
+
+def test_every_member_gives_scores_of_mean_0_and_spread_1_in_each_list(run: Project) -> None:
+    for part, file in (("oof", "train.csv"), ("test", "test.csv")):
+        lists = table(run.folder / file)["list"]
+        for name, found in of_members(run, part).items():
+            of_list = found["prediction"].groupby(lists.to_numpy())
+            spread = of_list.std(ddof=0)
+            assert (of_list.mean().abs() < 1e-9).all(), name
+            # Test rows are averages over pipelines, whose spread is less where they disagree.
+            assert ((spread < 1 + 1e-9) & ((spread > 1 - 1e-9) | (part == "test") | (spread == 0))).all(), (
+                name
+            )
+
+
+def test_a_score_is_the_metric_of_the_files(run: Project) -> None:
+    train, task = table(run.folder / "train.csv"), Task("ranking")
+    y = task.in_lists(train["grade"].to_numpy(float), np.unique(train["list"], return_inverse=True)[1])
+    with (run.run_folder / "leaderboard.csv").open(newline="") as file:
+        scores = {f"{row['level']}.{row['member']}": float(row["score"]) for row in csv.DictReader(file)}
+    for name, found in of_members(run, "oof").items():
+        assert get_metric("ndcg@10", "ranking").score(
+            y, found["prediction"].to_numpy(), task
+        ) == pytest.approx(scores[name])
+    assert min(scores.values()) > 0.75, "random order gives about 0.7, the best 1"
+
+
+def test_votes_are_those_of_their_inputs(run: Project) -> None:
+    inputs = [f"base.{name}" for name in BASE]
+    oof, lists = of_members(run, "oof"), table(run.folder / "train.csv")["list"].to_numpy()
+    scores = pd.concat([oof[name]["prediction"] for name in inputs], axis=1)
+    ranks = scores.groupby(lists).rank()
+    for name, mean in (("final.soft", scores.mean(axis=1)), ("final.rank", ranks.mean(axis=1))):
+        expected = mean.groupby(lists).rank().round(6)
+        np.testing.assert_array_equal(oof[name]["prediction"].round(9).groupby(lists).rank(), expected)
+
+
+def test_a_predictor_scores_lists_in_any_order_and_needs_to_know_them(run: Project, tmp_path: Path) -> None:
+    test, submitted = table(run.folder / "test.csv"), table(run.run_folder / "submission.csv")
+    mixed = test.sample(frac=1.0, random_state=0)
+    mixed.to_csv(tmp_path / "mixed.csv", index=False)
+    said = run.cli("predict", run.run_folder, tmp_path / "mixed.csv", "-o", tmp_path / "p.csv")
+    assert said.code == 0, said.err
+    found = table(tmp_path / "p.csv").set_index("row").loc[submitted["row"], "grade"]
+    np.testing.assert_allclose(found, submitted["grade"], atol=1e-9)
+    # A list by itself is scored as it is among others.
+    test[test["list"] == "q107"].to_csv(tmp_path / "one.csv", index=False)
+    assert run.cli("predict", run.run_folder, tmp_path / "one.csv", "-o", tmp_path / "o.csv").code == 0
+    one = table(tmp_path / "o.csv").set_index("row")["grade"]
+    np.testing.assert_allclose(one, found.loc[one.index], atol=1e-9)
+    test.drop(columns="list").to_csv(tmp_path / "without.csv", index=False)
+    said = run.cli("predict", run.run_folder, tmp_path / "without.csv", "-o", tmp_path / "p.csv")
+    assert said.code == 3 and "missing here: list" in said.err
+    said = run.cli(
+        "predict", run.run_folder, run.folder / "test.csv", "-o", tmp_path / "p", "--interval", 0.9
+    )
+    assert said.code == 2 and "intervals must be of values or classes; got task=ranking" in said.err
+
+
+def test_explanations_and_audits_know_lists(run: Project) -> None:
+    said = run.cli("explain", run.run_folder)
+    assert said.code == 0 and "base/lambda" in said.out, said.err
+    said = run.cli("audit", run.run_folder, "--permutations", 2)
+    assert said.code == 0 and "no member is better than chance" in said.out, said.out + said.err
+
+
+def test_a_student_cannot_learn_it(run: Project, tmp_path: Path) -> None:
+    said = run.cli("distil", run.run_folder, "--student", "lightgbm", "-o", tmp_path / "s.zip")
+    assert said.code == 2 and "a student learns rows one by one; got a run of task=ranking" in said.err
+
+
+def test_nets_learn_lists_by_every_loss(tmp_path: Path) -> None:
+    net = {"net": "mlp", "params": {"hidden": [8]}, "emit": ["prediction", "penultimate"]}
+    base = {
+        loss: {**net, "train": {"epochs": 4, "batch_size": 32, "loss": loss}}
+        for loss in ("listwise", "pairwise", "mse")
+    }
+    base["stops"] = {**net, "train": {"epochs": 4, "patience": 2}, "emit": ["prediction"]}
+    levels = {"base": base, "meta": {"gated": {"estimator": "gated_linear", "inputs": ["base/*/*"]}}}
+    made = project(tmp_path, levels=levels)
+    said = made.run()
+    assert said.code == 0, said.err
+    assert len(of_members(made, "test")) == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"data": {**config()["data"], "query": None}},
+            "data.query: names the list that each row belongs to; got none",
+        ),
+        (
+            {"task": "regression", "metric": "rmse"},
+            "data.query: only a ranking has queries; got task=regression",
+        ),
+        ({"interval": 0.9}, "interval: needs values or classes; got task=ranking"),
+        ({"metric": "rmse"}, "metric must fit task ranking; got 'rmse'"),
+        ({"metric": "ndcg@0"}, "metric must be written as ndcg@K with a whole number of at least 1"),
+        ({"stack": {"average": "rank"}}, "average"),
+        ({"folds": {"kind": "kfold", "allow_leak": True}}, "kind: kfold ignores data.query"),
+    ],
+)
+def test_what_does_not_fit_a_ranking_is_refused_before_it_runs(
+    tmp_path: Path, changed: Any, message: str
+) -> None:
+    said = project(tmp_path, **changed).run()
+    assert said.code == 2 and message in said.err, said.err
+
+
+@pytest.mark.parametrize(
+    ("grade", "message"),
+    [
+        ("1.5", "relevance must be a whole number from 0 to 31"),
+        ("-1", "relevance must be"),
+        ("high", "a number"),
+    ],
+)
+def test_a_target_that_is_no_relevance_is_refused(tmp_path: Path, grade: str, message: str) -> None:
+    made = project(tmp_path)
+    train = table(tmp_path / "train.csv").astype({"grade": str})
+    train.loc[3, "grade"] = grade
+    train.to_csv(tmp_path / "train.csv", index=False)
+    said = made.run()
+    assert said.code == 3 and message in said.err, said.err
+
+
+def test_lists_of_several_groups_are_refused(tmp_path: Path) -> None:
+    made = project(tmp_path, data={**config()["data"], "group": "owner"})
+    train = table(tmp_path / "train.csv")
+    for name, owner, code in (("train.csv", train["list"].str[-1], 0), ("train.csv", train.index % 5, 3)):
+        train.assign(owner=owner).to_csv(tmp_path / name, index=False)
+        said = made.cli("check", tmp_path / "c.yaml") if code == 0 else made.run()
+        assert said.code == code, said.err
+    assert "a query must be of one group" in said.err
