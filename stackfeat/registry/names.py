@@ -24,6 +24,8 @@ NETS: dict[str, str] = {
     "tcn": "stackfeat.nets.zoo.sequences:TCN",
     "inception_time": "stackfeat.nets.zoo.sequences:InceptionTime",
     "fusion": "stackfeat.nets.zoo.fusion:Fusion",
+    "text_bag": "stackfeat.nets.zoo.texts:TextBag",
+    "text_cnn": "stackfeat.nets.zoo.texts:TextCNN",
 }
 """Nets by short name; a path names a class that is built in every fold."""
 
@@ -44,6 +46,8 @@ NET_TRAINING: dict[str, dict[str, Any]] = {
     "tcn": {"base_lr": 2e-3, "largest_batch": 64},
     "inception_time": {"base_lr": 1e-3, "largest_batch": 64},
     "fusion": {"base_lr": 2e-3, "weight_decay": 1e-2, "largest_batch": 64},
+    "text_bag": {"base_lr": 2e-3, "weight_decay": 1e-2, "largest_batch": 64},
+    "text_cnn": {"base_lr": 2e-3, "weight_decay": 1e-2, "largest_batch": 64},
 }
 """Training options that suit a net better than the general ones; `nets.options` reads them."""
 

@@ -6,8 +6,8 @@ new kind of input needs a function in `EXAMPLES` that makes rows of it, and a ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Example:
     odd: tuple[np.ndarray, ...]
     cardinalities: tuple[int, ...] = ()
     input_names: tuple[str, ...] = ()
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
 
 
 def table(n_rows: int, seed: int) -> Example:
@@ -94,11 +95,31 @@ def several(n_rows: int, seed: int) -> Example:
     return Example(arrays, (steps.signal + vector[:, 0]) / 1.4, odd, input_names=("steps", "vector"))
 
 
+def text(n_rows: int, seed: int) -> Example:
+    """The rows of a table whose signal is the number of one word in the first of two texts."""
+    rng = np.random.default_rng(seed)
+    numeric, codes = rng.normal(size=(n_rows, 2)).astype(np.float32), rng.integers(1, 4, (n_rows, 1))
+    tokens = rng.integers(3, 12, (n_rows, 2, 9))
+    tokens[:, :, 6:] = 0
+    n_said = rng.integers(0, 4, n_rows)
+    tokens[:, 0, :4] = np.where(np.arange(4) < n_said[:, None], 2, tokens[:, 0, :4])
+    signal = (n_said - 1.5 + rng.normal(size=n_rows) * 0.1) / 1.1
+    odd = (
+        np.array([[0, 0], [50, -50]], dtype=np.float32),
+        np.array([[0], [2]]),
+        np.zeros((2, 2, 9), np.int64),
+    )
+    odd[2][1] = 1
+    names = ("numeric", "codes", "tokens")
+    return Example((numeric, codes, tokens), signal, odd, (4,), names, {"tokens": 12})
+
+
 EXAMPLES: dict[str, Callable[[int, int], Example]] = {
     "table": table,
     "image": image,
     "sequence": sequence,
     "several": several,
+    "text": text,
 }
 
 NET_KINDS = {
@@ -113,6 +134,8 @@ NET_KINDS = {
     "tcn": "sequence",
     "inception_time": "sequence",
     "fusion": "several",
+    "text_bag": "text",
+    "text_cnn": "text",
 }
 """Which kind of rows each net of the table reads."""
 
@@ -124,6 +147,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ft_transformer": {"hidden": 16, "heads": 4},
     "cnn": {"width": 8, "stages": 2, "augment": {}, "dropout": 0.0},
     "transformer_encoder": {"width": 16, "depth": 1, "dropout": 0.0},
+    "text_bag": {"width": 16, "hidden": 32, "dropout": 0.0, "word_dropout": 0.0},
+    "text_cnn": {"width": 16, "hidden": 32, "dropout": 0.0, "word_dropout": 0.0, "filters": 8},
     "gru": {"width": 16, "depth": 1, "dropout": 0.0},
     "tcn": {"width": 16, "depth": 2, "kernel": 3, "dropout": 0.0},
     "inception_time": {"filters": 8, "depth": 3, "kernel": 8, "dropout": 0.0},
@@ -177,6 +202,7 @@ def spec_of(variant: str, task: Task, example: Example) -> NetSpec:
             name: array.shape[1:] for name, array in zip(example.input_names, example.arrays, strict=False)
         },
         input_names=example.input_names,
+        vocabulary=example.vocabulary,
     )
     return spec.on_rows(example.arrays)
 
