@@ -21,7 +21,6 @@ USED = {
     "sklearn.ensemble._stacking._BaseStacking",
     "sklearn.ensemble._voting._BaseVoting",
     "sklearn.model_selection._validation._enforce_prediction_order",
-    "sklearn.utils._estimator_html_repr._VisualBlock",
     "sklearn.utils._param_validation.HasMethods",
     "sklearn.utils._param_validation.Interval",
     "sklearn.utils._param_validation.StrOptions",

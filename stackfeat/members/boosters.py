@@ -29,8 +29,6 @@ class Booster:
         After how many rounds without a lower loss a search stops.
     searching, found : mapping
         What else is set in a search, and in the fit on all rows that follows.
-    needs : str
-        What `fit` must take to be given validation rows.
     own_rounds : int
         The library's own number of rounds.
     fixed : mapping of str to collection of str
@@ -46,7 +44,6 @@ class Booster:
     patience: str = "early_stopping_rounds"
     searching: Mapping[str, Any] = field(default_factory=dict)
     found: Mapping[str, Any] = field(default_factory=dict)
-    needs: str = ""
     own_rounds: int = 100
     fixed: Mapping[str, Collection[str]] = field(default_factory=dict)
 
@@ -113,7 +110,6 @@ BOOSTERS = (
         patience="n_iter_no_change",
         searching={"early_stopping": True},
         found={"early_stopping": False},
-        needs="X_val",
     ),
 )
 

@@ -179,8 +179,6 @@ def _searched(
     probes = []
     for parts in splits:
         probe = make().set_params(**kept, **stops)
-        if booster.needs and not has_fit_parameter(probe, booster.needs):
-            return Rounds(why_not=f"{type(probe).__name__}.fit takes no {booster.needs} in this version")
         _fit(probe, columns, context, parts)
         probes.append(probe)
     return Rounds.of(probes, MOST_ROUNDS, booster.rounds[0], {**kept, **booster.found})

@@ -18,7 +18,6 @@ import numpy as np
 from stackfeat.data.prepare.estimator import ScaledPrepare, TreePrepare
 from stackfeat.data.prepare.plain_columns import PlainColumns, ScaledColumns, TreeColumns
 from stackfeat.data.samples import Table
-from stackfeat.errors import MissingExtraError
 from stackfeat.members.boosters import booster_of
 from stackfeat.members.construct import construct
 from stackfeat.members.rounds import best_rounds, validation_keywords
@@ -196,14 +195,7 @@ class NetStudent(Learner):
         return float(centre), float(spread)
 
     def _pass(self, made: Any, lesson: Lesson) -> None:
-        from sklearn.utils.validation import has_fit_parameter
-
         centre, spread = made.unit_
-        if not has_fit_parameter(made, "sample_weight"):
-            raise MissingExtraError(
-                "--student mlp needs nets that take weights of rows, scikit-learn 1.7 or later; got an earlier one; "
-                "update it, or use --student lightgbm"
-            )
         y = (lesson.y - centre) / spread
         keywords = {"classes": np.unique(y)} if "classes" in signature(made.partial_fit).parameters else {}
         _quietly(lambda: made.partial_fit(lesson.columns, y, sample_weight=lesson.weight, **keywords))

@@ -30,6 +30,9 @@ from sklearn.utils._param_validation import HasMethods as HasMethods
 from sklearn.utils._param_validation import Interval as Interval
 from sklearn.utils._param_validation import StrOptions as StrOptions
 
+# A box in the drawing of an estimator.
+from sklearn.utils._repr_html.estimator import _VisualBlock as _VisualBlock
+
 # Words of the error for metadata that no routing was enabled for.
 from sklearn.utils.metadata_routing import _raise_for_params as _raise_for_params
 
@@ -54,9 +57,3 @@ from sklearn.utils.validation import _estimator_has as _estimator_has
 
 # Number of rows of whatever has some; public is `check_consistent_length`, which does not tell it.
 from sklearn.utils.validation import _num_samples as _num_samples
-
-# A box in the drawing of an estimator. Its module moved in 1.7.
-try:
-    from sklearn.utils._repr_html.estimator import _VisualBlock as _VisualBlock
-except ImportError:
-    from sklearn.utils._estimator_html_repr import _VisualBlock as _VisualBlock

@@ -225,7 +225,7 @@ def _is_known(kind: str, name: str) -> bool:
 
 
 def _full_name(loss: str) -> str:
-    """Return where scikit-learn has a loss; before 1.7 its compiled losses know their module as ``_loss``."""
+    """Return where scikit-learn has a loss; in its older versions compiled losses know their module as ``_loss``."""
     module, _, name = loss.rpartition(".")
     if module != "_loss":
         return loss

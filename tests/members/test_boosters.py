@@ -27,8 +27,6 @@ def test_boosters_are_named_as_their_libraries_name_them(path: str) -> None:
     assert not estimator_problems(path, set_by_search)
     made = construct(path, set_by_search, seed=0, threads=1)
     assert {name: made.get_params()[name] for name in set_by_search} == set_by_search
-    if booster.needs:
-        assert booster.needs in inspect.signature(made.fit).parameters
 
 
 def test_all_names_of_a_setting_are_known() -> None:
