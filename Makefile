@@ -57,6 +57,6 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 $(OLDEST)/.installed: pyproject.toml .ci/oldest.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is needed; none was found on PATH" >&2; exit 1; }
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet -c .ci/oldest.txt -e ".[parquet,boosting]" \
+	$(OLDEST)/bin/python -m pip install --quiet -c .ci/oldest.txt -e ".[parquet,tabular,boosting,images,zstd]" \
 		pytest pytest-timeout pytest-xdist hypothesis pyyaml
 	@touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ def pytest_collection_finish() -> None:
     """Keep what was imported and collected out of the way of the garbage collector: it stays to the end."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start hear signals that this one ignores, in the background or under nohup.
+
+    A signal that is ignored is so in what is started too; one with a handler is not.
+    """
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -48,8 +48,9 @@ class Ran:
 
     def _read(self, kind: str, member: str) -> pd.DataFrame:
         name = quote(member, safe="@._-")
-        frame = pd.read_csv(self.result.folder / kind / f"{name}.csv", dtype={"id": str})
-        return frame.set_index("id")
+        # To the last bit, with pandas 2 too.
+        path = self.result.folder / kind / f"{name}.csv"
+        return pd.read_csv(path, dtype={"id": str}, float_precision="round_trip").set_index("id")
 
     @property
     def members(self) -> list[str]:

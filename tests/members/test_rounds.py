@@ -60,9 +60,15 @@ def fitted_on(samples: Samples, context: FitContext[EstimatorSettings], name: st
     return EstimatorMember(EstimatorOptions(estimator=name, **options)).fit(rows, context)
 
 
+def held_out(X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Validation rows as LightGBM's `fit` calls them: from 4.7 on eval_set is deprecated."""
+    takes_both = has_fit_parameter(LGBMRegressor(), "eval_X")
+    return {"eval_X": X, "eval_y": y} if takes_both else {"eval_set": [(X, y)]}
+
+
 def hand_rounds(made: Any, X: np.ndarray, y: np.ndarray, parts: tuple[np.ndarray, np.ndarray]) -> int:
     """Rounds by LightGBM's own early stopping."""
-    made.fit(X[parts[0]], y[parts[0]], eval_X=X[parts[1]], eval_y=y[parts[1]])
+    made.fit(X[parts[0]], y[parts[0]], **held_out(X[parts[1]], y[parts[1]]))
     return int(made.best_iteration_)
 
 
@@ -210,8 +216,7 @@ def test_weights_count_on_both_sides_of_an_inner_split() -> None:
             X[fit_rows],
             samples.y[fit_rows],
             sample_weight=weight[fit_rows] / weight[fit_rows].mean(),
-            eval_X=X[valid_rows],
-            eval_y=samples.y[valid_rows],
+            **held_out(X[valid_rows], samples.y[valid_rows]),
             eval_sample_weight=[weight[valid_rows] / weight[valid_rows].mean()],
         )
         found.append(model.best_iteration_)
