@@ -79,6 +79,8 @@ DataRoots = Annotated[
     list[Path] | None, typer.Option(help="A folder outside the config's that paths may lead to; repeatable.")
 ]
 
+Force = Annotated[bool, typer.Option("--force", help="Replace a file at --output, whatever it holds.")]
+
 StorePath = Annotated[Path, typer.Option(help="Folder of the store.")]
 
 

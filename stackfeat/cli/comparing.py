@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stackfeat.cli.app import Answer, TrustCode, app
+from stackfeat.cli.app import Answer, Force, TrustCode, app
 from stackfeat.cli.choices import RunOrder
 from stackfeat.errors import UsageError
 
@@ -28,14 +28,18 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write every pair to this csv file.")
     ] = None,
+    force: Force = False,
     store: Annotated[Path | None, typer.Option(help="Folder of the runs' store, if it was moved.")] = None,
     trust_code: TrustCode = False,
 ) -> Answer:
     """Say which of several runs is better, by how much, and whether that is chance."""
     from stackfeat.cli.ledger_text import comparison_text
+    from stackfeat.output.output_file import has_columns, refuse_output
+    from stackfeat.pipeline.compare import PAIR_COLUMNS
     from stackfeat.pipeline.compare import compare as compare_runs
 
-    _refuse_run_files(output)
+    if output is not None:
+        refuse_output(output, has_columns(PAIR_COLUMNS), force=force)
     found = compare_runs(
         *run_folders, member=member, metric=metric, store=store, trust_code=trust_code or None
     )
@@ -43,17 +47,6 @@ def compare(
         found.save(output)
     values = {**found.to_json(), "output": None if output is None else str(output)}
     return Answer(values, comparison_text(found, output))
-
-
-def _refuse_run_files(*outputs: Path | None) -> None:
-    """Refuse to write over what a run has written into its folder."""
-    from stackfeat.output.run_file import FILE
-    from stackfeat.pipeline.predict import refuse_output
-
-    for output in (one for one in outputs if one is not None):
-        for folder in output.resolve().parents:
-            if (folder / FILE).exists():
-                refuse_output(output, folder, None)
 
 
 @app.command()
@@ -67,16 +60,22 @@ def runs(
         Path | None,
         typer.Option(metavar="FILE.svg", help="Draw public scores against those of cross-validation."),
     ] = None,
+    force: Force = False,
 ) -> Answer:
     """List all runs below a folder, what was changed, and what their scores are worth together."""
     from stackfeat.cli.ledger_text import ledger_text
-    from stackfeat.pipeline.ledger import ledger
+    from stackfeat.output.leaderboard_picture import refuse_picture
+    from stackfeat.output.output_file import has_columns, refuse_output
+    from stackfeat.pipeline.ledger import COLUMNS, ledger
 
     if output is not None and picture is not None and output == picture.with_suffix(".csv"):
         raise UsageError(
             f"--output must be another file than the picture's numbers; got {output}; rename one of them"
         )
-    _refuse_run_files(output, None if picture is None else picture.with_suffix(".csv"))
+    if output is not None:
+        refuse_output(output, has_columns(COLUMNS), force=force)
+    if picture is not None:
+        refuse_picture(picture, force=force)
     found = ledger(folder, sort=sort.value)
     written = [] if picture is None else found.public_scores().write(picture)
     if output is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stackfeat.cli.app import Answer, TrustCode, app, is_quiet
+from stackfeat.cli.app import Answer, Force, TrustCode, app, is_quiet
 from stackfeat.errors import UsageError, one_line
 from stackfeat.output.digits import significant, to_error, with_error
 
@@ -36,6 +36,7 @@ def explain(
     rows: Annotated[int, typer.Option(metavar="N", help="Rows at most.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of rows and permutations.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A csv file to write.")] = None,
+    force: Force = False,
     store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
     data_root: Annotated[
         list[Path] | None, typer.Option(help="A folder that the predictor's paths may lead to; repeatable.")
@@ -58,6 +59,7 @@ def explain(
         trust_code=trust_code or None,
         data_roots=data_root or (),
         output=output,
+        force=force,
         progress=None if is_quiet(context) else lambda text: typer.echo(text, err=True),
     )
     seconds = round(time.process_time() - begun, 2)

@@ -11,6 +11,7 @@ import typer
 from stackfeat.cli.app import (
     Answer,
     DataRoots,
+    Force,
     TrustCode,
     app,
     is_quiet,
@@ -55,6 +56,7 @@ def predict(
             "--isolate", help="Predict in a process of its own, with limits: for a RUN that you were sent."
         ),
     ] = False,
+    force: Force = False,
     trust_code: TrustCode = False,
 ) -> Answer:
     """Predict new rows with the models of a run. For the run's test file this gives its submission."""
@@ -74,6 +76,7 @@ def predict(
         data_roots=data_root or (),
         allow_missing=allow_missing,
         wanted=Wanted(proba, members, interval, spread),
+        force=force,
     )
     return Answer({"output": output, "rows": n_rows}, _wrote(output, n_rows))
 
@@ -115,11 +118,12 @@ def refresh(
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("model.zip"),
+    force: Force = False,
 ) -> Answer:
     """Write the models of a run as one file, for another machine."""
     from stackfeat.output.packed_predictor import pack_predictor
 
-    n_bytes = pack_predictor(run_folder, output)
+    n_bytes = pack_predictor(run_folder, output, force=force)
     text = f"wrote {one_line(output)} ({n_bytes / 1e6:.1f} MB)"
     return Answer({"output": output, "bytes": n_bytes}, text)
 
@@ -129,13 +133,16 @@ def distil(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     student: Annotated[StudentName, typer.Option(help="What learns: boosted trees, or a small net.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("student.zip"),
+    force: Force = False,
     store: Annotated[Path | None, typer.Option(help="Folder of the run's store, if it was moved.")] = None,
     trust_code: TrustCode = False,
 ) -> Answer:
     """Train one small model on the predictions of a stack. It is written only if they make it better."""
     from stackfeat.pipeline.distil import distil as distil_run
 
-    found = distil_run(run_folder, str(student), output, store=store, trust_code=trust_code or None)
+    found = distil_run(
+        run_folder, str(student), output, store=store, trust_code=trust_code or None, force=force
+    )
     text = one_line(str(found))
     if found.path is not None:
         place = one_line(found.path)

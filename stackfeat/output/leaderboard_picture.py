@@ -12,13 +12,25 @@ from typing import TYPE_CHECKING
 
 from stackfeat.errors import UsageError, one_line
 from stackfeat.output.files import write_bytes, write_csv
-from stackfeat.output.report.drawing import svg_of
+from stackfeat.output.output_file import has_columns, refuse_output
+from stackfeat.output.report.drawing import is_drawn, svg_of
 from stackfeat.output.report.pictures.picture import Numbers, ink, label, only_axes, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_NAMED = 25
+COLUMNS = ("run", "score", "se", "public", "private")
+
+
+def refuse_picture(path: Path, *, force: bool) -> None:
+    """Raise UsageError where a picture, or the file of its numbers, would replace something else, or is no SVG."""
+    if path.suffix.lower() != ".svg":
+        raise UsageError(
+            f"--picture must be a file that ends in .svg; got {path}; name one such as cv_lb.svg"
+        )
+    refuse_output(path, is_drawn, force=force, option="--picture")
+    refuse_output(path.with_suffix(".csv"), has_columns(COLUMNS), force=force, option="--picture")
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class PublicScores:
     metric : str
     greater_is_better : bool
     numbers : dict of str to list
-        ``run``, ``score``, ``se``, ``public``, ``private``; best score first.
+        By `COLUMNS`; best score first.
     """
 
     metric: str
@@ -42,15 +54,9 @@ class PublicScores:
 
         Raises
         ------
-        UsageError
-            If the file is not to be an SVG.
         StoreError
-            If it cannot be written.
+            If a file cannot be written.
         """
-        if path.suffix.lower() != ".svg":
-            raise UsageError(
-                f"--picture must be a file that ends in .svg; got {path}; name one such as cv_lb.svg"
-            )
         table = path.with_suffix(".csv")
         write_bytes(path, svg_of(self, self.numbers).encode())
         write_csv(table, list(self.numbers), list(self.numbers.values()))

@@ -17,7 +17,8 @@ from pathlib import Path
 from stackfeat.engine.predictor import HASHES, INPUT, MODELS, WIRING, read_predictor
 from stackfeat.errors import DataError, UsageError
 from stackfeat.output.files import explained
-from stackfeat.output.run_file import is_of_run, whole_run
+from stackfeat.output.output_file import has_packed, refuse_foreign, refuse_place
+from stackfeat.output.run_file import whole_run
 from stackfeat.output.saved_predictor import FOLDER
 
 MOST_BYTES = 1 << 36
@@ -30,13 +31,13 @@ _MADE = (1980, 1, 1, 0, 0, 0)
 """The time of all files, so that the same predictor is the same bytes."""
 
 
-def pack_predictor(run_folder: Path, output: Path) -> int:
+def pack_predictor(run_folder: Path, output: Path, *, force: bool = False) -> int:
     """Write the predictor of a finished run as one file; return its size in bytes.
 
     Raises
     ------
     UsageError
-        If the file is not called .zip, would replace a folder, or lie among the files of the run.
+        If the file is not called .zip, would replace something else, or lie among the files of a run.
     DataError
         If there is no predictor, or it is damaged.
     """
@@ -44,10 +45,8 @@ def pack_predictor(run_folder: Path, output: Path) -> int:
         raise UsageError(
             f"--output must be a file that ends in .zip; got {output}; name one such as model.zip"
         )
-    if is_of_run(output, run_folder):
-        raise UsageError(
-            f"--output must be a file of its own; got {output}, which is a place for files of RUN; choose another"
-        )
+    refuse_place(output, run=run_folder, is_text=False)
+    refuse_foreign(output, is_packed, force=force)
     with whole_run(run_folder), explained(f"{output} must be a file that can be written", "Name another"):
         folder = run_folder / FOLDER
         _, store = read_predictor(folder)
@@ -82,13 +81,8 @@ class UnpackedPredictor:
         return Path(self.held.name)
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file holds a packed predictor."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return f"{FOLDER}/{WIRING}" in archive.NameToInfo
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
+is_packed = has_packed(f"{FOLDER}/{WIRING}")
+"""Whether a file holds a packed predictor."""
 
 
 def unpack_predictor(path: Path) -> UnpackedPredictor:

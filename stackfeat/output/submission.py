@@ -67,6 +67,11 @@ class Form:
         header = None if sample is None else tuple(str(name) for name in sample.columns)
         return cls(id_name or "id", target_name, as_labels, header)
 
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """What the first column of predictions may be called."""
+        return (self.id_name, *(self.sample_header or ())[:1])
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

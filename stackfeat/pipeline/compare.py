@@ -164,24 +164,24 @@ class Comparison:
 
     def save(self, path: str | Path) -> None:
         """Write every pair as a line of a csv file."""
-        columns: dict[str, list[Any]] = {
-            "better": [pair.better for pair in self.pairs],
-            "worse": [pair.worse for pair in self.pairs],
-            "metric": [self.metric for _ in self.pairs],
-        }
         scores = {run.name: run.score for run in self.runs}
-        columns["score_better"] = [scores[pair.better] for pair in self.pairs]
-        columns["score_worse"] = [scores[pair.worse] for pair in self.pairs]
-        for name, title in (("value", "gain"), *((name, name) for name in _IN_CSV)):
-            columns[title] = [getattr(pair.gap, name) for pair in self.pairs]
-        columns["p_corrected"] = [pair.p_corrected for pair in self.pairs]
-        columns["beyond_chance"] = [pair.is_sure for pair in self.pairs]
-        columns["training"] = [pair.training for pair in self.pairs]
-        columns["n_rows"] = [self.n_rows for _ in self.pairs]
-        write_csv(Path(path), list(columns), list(columns.values()))
+        rows = [
+            (
+                *(pair.better, pair.worse, self.metric, scores[pair.better], scores[pair.worse]),
+                *(getattr(pair.gap, name) for name in ("value", *_OF_GAP)),
+                *(pair.p_corrected, pair.is_sure, pair.training, self.n_rows),
+            )
+            for pair in self.pairs
+        ]
+        write_csv(Path(path), PAIR_COLUMNS, list(zip(*rows, strict=True)))
 
 
-_IN_CSV = ("se", "se_rows", "se_training", "df", "low", "high", "p")
+_OF_GAP = ("se", "se_rows", "se_training", "df", "low", "high", "p")
+PAIR_COLUMNS = (
+    *("better", "worse", "metric", "score_better", "score_worse", "gain", *_OF_GAP),
+    *("p_corrected", "beyond_chance", "training", "n_rows"),
+)
+"""Of the file that has a line for each pair of runs."""
 
 
 def compare(

@@ -35,11 +35,12 @@ from stackfeat.log import VERSION
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.metrics.registry import declared
 from stackfeat.output.digits import significant, with_error
+from stackfeat.output.output_file import has_packed, refuse_foreign, refuse_place
 from stackfeat.output.run_file import whole_run
 from stackfeat.output.saved_predictor import FileForm
 from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.learners import LEARNERS, Learner, Lesson, Rounds
-from stackfeat.pipeline.students import Made, Student, StudentModel
+from stackfeat.pipeline.students import HEAD, Made, Student, StudentModel
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import name_values, suggest
 from stackfeat.registry.trust import code_of_run, explaining_refusals
@@ -147,6 +148,7 @@ def distil(
     store: str | Path | None = None,
     trust_code: bool | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Distillation:
     """Fit a small model on a stack's labels, and write it if they make it better.
 
@@ -163,11 +165,13 @@ def distil(
         As for `predict`.
     progress : callable, optional
         Told of every step, in words.
+    force : bool
+        Whether a file that holds no student may be replaced.
 
     Raises
     ------
     UsageError
-        If the folder is no run's, there is no such student, or its rows have no table.
+        If the folder is no run's, there is no such student, its rows have no table, or the file holds something else.
     DataError
         If the run's rows or store are gone.
     """
@@ -180,6 +184,8 @@ def distil(
         raise UsageError(
             f"--output must be a file that ends in .zip; got {place}; name one such as student.zip"
         )
+    refuse_place(place, run=Path(run_folder), is_text=False)
+    refuse_foreign(place, has_packed(HEAD), force=force)
     with opened(run_folder, student, store=store, trust_code=trust_code, progress=progress) as school:
         found = school.judge()
         soft = school.soft(school.train, "all")

@@ -18,13 +18,14 @@ from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.output.explanation import HEADER, HELD_OUT, Explanation, Ranked
 from stackfeat.output.files import json_bytes, write_csv
 from stackfeat.output.gates import GateVerdict, verdicts_of
+from stackfeat.output.output_file import has_columns, refuse_foreign, refuse_place
 from stackfeat.output.provenance import Index, read_provenance
 from stackfeat.output.run_file import EXPLANATION, LOGS
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.explained_rows import Draw, ExplainedRows, held_out_rows, new_rows
-from stackfeat.pipeline.predict import load, refuse_output
+from stackfeat.pipeline.predict import load
 from stackfeat.pipeline.scored_members import ScoredMembers
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import name_values
@@ -49,6 +50,7 @@ def explain(
     data_roots: Sequence[Path] = (),
     output: str | Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Explanation:
     """Return what the submitted member's predictions rest on.
 
@@ -75,11 +77,13 @@ def explain(
         A csv file to write: a row for each column, group, member and block.
     progress : callable, optional
         Told of every step, in words.
+    force : bool
+        Whether a file with other columns than an explanation's may be replaced.
 
     Raises
     ------
     UsageError
-        If the folder is no run's, or a number is out of range.
+        If the folder is no run's, a number is out of range, or the file holds something else.
     DataError
         If the run's rows or store are gone, or the file cannot be read.
 
@@ -97,7 +101,8 @@ def explain(
             "--store is for held-out rows; got DATA, which needs no store; leave one of them out"
         )
     if output is not None:
-        refuse_output(Path(output), Path(run), None if data is None else Path(data))
+        refuse_place(Path(output), run=Path(run), data=None if data is None else Path(data))
+        refuse_foreign(Path(output), has_columns(HEADER), force=force)
     if data is None:
         found = _of_run(Path(run), draw, store, trust_code, say)
     else:

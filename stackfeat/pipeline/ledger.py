@@ -20,6 +20,7 @@ from stackfeat.config.differences import differences
 from stackfeat.errors import StackfeatError, UsageError
 from stackfeat.metrics.paired import RankCorrelation, optimism_of_best, rank_correlation
 from stackfeat.output.files import finite, write_csv
+from stackfeat.output.leaderboard_picture import COLUMNS as PICTURED
 from stackfeat.output.leaderboard_picture import PublicScores
 from stackfeat.output.provenance import read_provenance
 from stackfeat.output.run_summary import RunSummary, find_runs, summarise
@@ -34,6 +35,12 @@ MOST_PAIRED = 20
 MOST_EARLIER = 50
 _SHOWN = 2
 _LONGEST = 24
+
+COLUMNS = (
+    *("path", "name", "date", "version", "metric", "score", "se", "submitted", "n_members", "seconds"),
+    *("public", "private", "text", "nearest", "changed", "problem"),
+)
+"""Of the file that has a line for each run."""
 
 Sort = Literal["date", "score"]
 
@@ -138,7 +145,7 @@ class Ledger:
             )
         rows = [row for row in map(self.row, group.paths) if row.summary.public is not None]
         columns: dict[str, list[Any]] = {"run": [row.path for row in rows]}
-        for name in ("score", "se", "public", "private"):
+        for name in PICTURED[1:]:
             columns[name] = [getattr(row.summary, name) for row in rows]
         return PublicScores(group.metric, group.greater_is_better, columns)
 
@@ -156,23 +163,8 @@ class Ledger:
     def save(self, path: str | Path) -> None:
         """Write a line for each run to a csv file."""
         rows = [row.to_json() for row in self.rows]
-        names = [
-            *(
-                "path",
-                "name",
-                "date",
-                "version",
-                "metric",
-                "score",
-                "se",
-                "submitted",
-                "n_members",
-                "seconds",
-            ),
-            *("public", "private", "text", "nearest", "changed", "problem"),
-        ]
         table = [{**row, "n_members": len(row["members"])} for row in rows]
-        write_csv(Path(path), names, [[row[name] for row in table] for name in names])
+        write_csv(Path(path), COLUMNS, [[row[name] for row in table] for name in COLUMNS])
 
 
 def ledger(folder: str | Path = ".", *, sort: Sort = "date") -> Ledger:

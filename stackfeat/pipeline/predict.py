@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.drift import warn_of_drift
 from stackfeat.data.schema.load import check_columns
@@ -21,8 +20,8 @@ from stackfeat.errors import DataWarning, MissingColumnsError, UsageError, as_wr
 from stackfeat.meta.intervals import checked_level
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
+from stackfeat.output.output_file import IsOurs, has_predictions, refuse_foreign, refuse_place
 from stackfeat.output.packed_predictor import is_packed, unpack_predictor
-from stackfeat.output.run_file import is_of_run
 from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.submission import Form, make_submission
 from stackfeat.pipeline.students import Student, load_student, read_file
@@ -124,6 +123,7 @@ def predict_file(
     data_roots: Sequence[Path] = (),
     allow_missing: bool = False,
     wanted: Wanted = Wanted(),
+    force: bool = False,
 ) -> int:
     """Predict the rows of a file; return how many there are.
 
@@ -137,27 +137,30 @@ def predict_file(
         A csv file like the submission of the run, unless other columns are `wanted`.
     trust_code, without, data_roots, allow_missing
         As in `load`.
+    force : bool
+        Whether the output may replace a file that holds no predictions.
 
     Raises
     ------
     DataError
         If there is no predictor, the file's columns do not fit, or the predictor names files elsewhere.
     UsageError
-        If the output would replace the data or a file of the run.
+        If the output would replace the data, a file of a run, or something else than predictions.
     """
     data, output, run_folder = Path(data), Path(output), Path(run_folder)
     if wanted.interval is not None:
         checked_level(wanted.interval)
-    refuse_output(output, run_folder, data)
+    refuse_place(output, run=run_folder, data=data)
+    may_replace = partial(refuse_foreign, output, force=force)
     options: dict[str, Any] = {"data_roots": data_roots, "without": without, "allow_missing": allow_missing}
     options["keeps"] = False
     if run_folder.is_file() and is_packed(run_folder):
-        said = _by_run(load_packed(run_folder, trust_code=trust_code, **options), data, wanted)
+        said = _by_run(load_packed(run_folder, trust_code=trust_code, **options), data, wanted, may_replace)
     elif run_folder.is_file():
-        said = _by_student(run_folder, data, without, allow_missing, wanted)
+        said = _by_student(run_folder, data, without, allow_missing, wanted, may_replace)
     else:
         try:
-            said = _by_run(load_run(run_folder, trust_code=trust_code, **options), data, wanted)
+            said = _by_run(load_run(run_folder, trust_code=trust_code, **options), data, wanted, may_replace)
         except MissingColumnsError as error:
             raise _with_cost(error, run_folder) from error
     # Where a link leads to: the link stays.
@@ -199,8 +202,9 @@ class Said:
         return {**dict(zip(submission.header, submission.columns, strict=True)), **self.others}
 
 
-def _by_run(model: SavedPredictor, data: Path, wanted: Wanted) -> Said:
+def _by_run(model: SavedPredictor, data: Path, wanted: Wanted, may_replace: Callable[[IsOurs], None]) -> Said:
     folder, way = f"{model.predictor.folder}", model.way
+    may_replace(has_predictions(way.form.id_names, model.feature_names_in_))
     samples, drift = model.compare(model.rows(data))
     warn_of_drift(drift, str(data))
     if way.summary is None:
@@ -225,12 +229,20 @@ def _by_run(model: SavedPredictor, data: Path, wanted: Wanted) -> Said:
     return Said(samples.ids, prediction, way.decision, task, way.form, others, folder)
 
 
-def _by_student(file: Path, data: Path, without: Sequence[str], allow_missing: bool, wanted: Wanted) -> Said:
+def _by_student(
+    file: Path,
+    data: Path,
+    without: Sequence[str],
+    allow_missing: bool,
+    wanted: Wanted,
+    may_replace: Callable[[IsOurs], None],
+) -> Said:
     unfit = {"--without": bool(without), "--allow-missing": allow_missing, "--members": wanted.members}
     unfit |= {"--interval": wanted.interval is not None, "--spread": wanted.spread}
     for option in [option for option, is_given in unfit.items() if is_given]:
         raise UsageError(f"{option} is for a stack; got a student, which is one model; drop it")
     student = load_student(file)
+    may_replace(has_predictions(student.form.id_names, student.feature_names_in_))
     frame = read_file(data, student.data)
     schema = student.schema
     needed = [*([] if schema.id is None else [schema.id]), *student.feature_names_in_]
@@ -238,19 +250,3 @@ def _by_student(file: Path, data: Path, without: Sequence[str], allow_missing: b
     ids = read_ids(frame, schema.id, str(data))
     prediction = student.outputs(frame)
     return Said(ids, prediction, student.decision, schema.task, student.form, {}, str(file))
-
-
-def refuse_output(output: Path, run_folder: Path, data: Path | None) -> None:
-    """Refuse to replace what is read, and what is no file; any other file was named by the user to be replaced."""
-    place = output.resolve()
-    is_data = data is not None and place == data.resolve()
-    if is_data or is_of_run(output, run_folder) or place.is_dir():
-        what = "DATA itself" if is_data else "a folder" if place.is_dir() else "a file of RUN"
-        raise UsageError(f"--output must be a file of its own; got {output}, which is {what}; choose another")
-    if unpacked_name(output) != output:
-        raise UsageError(
-            f"--output is written as plain text; got {output}; name {unpacked_name(output)} and pack it"
-        )
-    if output.exists() and not place.is_file():
-        # It would be replaced, as a file is: a device of the machine would be gone for everybody.
-        raise UsageError(f"--output must be a file; got {output}, which is a device or pipe; name a csv file")

@@ -124,7 +124,7 @@ def test_what_cannot_be_exported_says_why(plain: Project, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"must be a file that ends in \.zip; got .*model\.pkl"):
         pack_predictor(plain.run_folder, tmp_path / "model.pkl")
     with pytest.raises(
-        UsageError, match=r"must be a file of its own; got .*, which is a place for files of RUN"
+        UsageError, match=r"must be a file of its own; got .*, which is a place for files of a run"
     ):
         pack_predictor(plain.run_folder, plain.run_folder / "predictor" / "model.zip")
     with pytest.raises(DataError, match="must hold a predictor"):

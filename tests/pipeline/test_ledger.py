@@ -178,8 +178,8 @@ def test_no_file_of_a_run_is_replaced_by_a_list(many: Project) -> None:
     listed = many.cli("runs", many.folder, "-o", folder / "leaderboard.csv")
     drawn = many.cli("runs", many.folder, "--picture", folder / "leaderboard.svg")
     compared = many.cli("compare", many.run_folder, folder, "-o", folder / "leaderboard.csv")
-    for said in (listed, drawn, compared):
-        assert said.code == 2 and "--output must be a file of its own" in said.err
+    for said, option in ((listed, "--output"), (drawn, "--picture"), (compared, "--output")):
+        assert said.code == 2 and f"{option} must be a file of its own" in said.err
     assert (folder / "leaderboard.csv").read_bytes() == before
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stackfeat.output.report.pictures.picture import Numbers
@@ -55,6 +56,15 @@ def svg_of(picture: Drawn, numbers: Numbers) -> str:
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _themed(file.getvalue())
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a file is an SVG that `svg_of` gave."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return _SCHEMES in file.read(4096)
+    except OSError:
+        return False
 
 
 def figure_of(picture: Drawn, numbers: Numbers) -> Figure:
