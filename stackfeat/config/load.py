@@ -61,6 +61,8 @@ class LoadedConfig:
         Where its values came from, for problems that are found later.
     guesses : tuple of str
         What was left out and guessed of the files, a line for each.
+    origin : Path or None
+        Whose results a run folder holds: the config's file, or the training file that was run without one.
     """
 
     config: RunConfig
@@ -70,6 +72,7 @@ class LoadedConfig:
     code: Code = NO_CODE
     places: Places = NOWHERE
     guesses: tuple[str, ...] = ()
+    origin: Path | None = None
 
     def source_hash(self, name: str) -> str | None:
         """Return the hash of the user's own source behind a name; None where it is of a known package."""
@@ -148,7 +151,7 @@ def load_config(
             problems = with_remedy(checked.problems, checked.needs, path, code.why_not)
             checked = replace(checked, problems=problems)
     return LoadedConfig(
-        checked.raised(), path, allowed.folder, document.lines, code, checked.places, checked.guesses
+        checked.raised(), path, allowed.folder, document.lines, code, checked.places, checked.guesses, path
     )
 
 

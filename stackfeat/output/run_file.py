@@ -63,6 +63,9 @@ class RunFile:
         While files are replaced, the hashes of those that the run found.
     logs : tuple of str
         Files that are added to, and have no hash: logs, and notes. Runs keep them.
+    source : str
+        The config (or the training file that was run without one) whose results these are, seen from the run folder;
+        "" where it is not known.
     """
 
     id: str
@@ -71,6 +74,7 @@ class RunFile:
     files: Mapping[str, WrittenFile] = field(default_factory=dict)
     before: Mapping[str, str] = field(default_factory=dict)
     logs: Sequence[str] = ()
+    source: str = ""
     format: int = FORMAT
 
     @property

@@ -56,11 +56,15 @@ class RunFolder:
         It may be missing.
     run : str
         Id of the run.
+    source : Path, optional
+        The config, or the training file without one, whose results are to be here: those of another that is still
+        there are not replaced.
     """
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, folder: Path, run: str, source: Path | None = None) -> None:
         self.folder = folder
         self.run = run
+        self.source = source
         self._staged = folder / f"{_STAGED}{run}"
 
     def refuse_foreign(self) -> None:
@@ -141,18 +145,31 @@ class RunFolder:
             new.replace(self.folder / name)
 
     def listed(self) -> RunFile:
-        """Return what runs have written here; UsageError where there is more in our places."""
+        """Return what runs have written here; UsageError where there is more in our places, or another config's."""
         try:
             found = find_run_file(self.folder)
         except DataError as error:
             raise UsageError(f"outputs.dir must be a folder of its own; {error}") from error
-        listed = found or RunFile(self.run, VERSION, "writing")
+        listed = self._own(found or RunFile(self.run, VERSION, "writing"))
         foreign = foreign_files(self.folder, listed.names)
         if os.path.lexists(self.folder / LOCK) and not _is_lock(self.folder / LOCK):
             foreign.append(LOCK)
         if foreign:
             raise UsageError(_refusal(self.folder, foreign))
         return listed
+
+    def _own(self, found: RunFile) -> RunFile:
+        """Return what is here as results of our source; UsageError where they are those of another."""
+        if self.source is None:
+            return found
+        folder, source = self.folder.resolve(), self.source.resolve()
+        other = (folder / found.source).resolve()
+        if found.source and other != source and other.is_file():
+            raise UsageError(
+                f"a run folder must be of one config or training file; got {self.folder}, with results of {other}, "
+                f"for {source}; give it a name of its own (name, or --set name=NAME), or work in another folder"
+            )
+        return replace(found, source=Path(os.path.relpath(source, folder)).as_posix())
 
     def _take_lock(self) -> FileLock:
         lock = FileLock(self.folder / LOCK)
@@ -190,7 +207,7 @@ class RunFolder:
             if not found.is_unchanged(name, sha256) and not (name in new and new[name].sha256 == sha256)
         ]
         kept = {name: sha256 for name, sha256 in there.items() if name not in edited}
-        half = RunFile(self.run, VERSION, "writing", new, kept, found.logs)
+        half = RunFile(self.run, VERSION, "writing", new, kept, found.logs, found.source)
         self._save(half)
         for name in edited:
             draft.set_aside.append(self._set_aside(name))

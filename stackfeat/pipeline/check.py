@@ -183,7 +183,7 @@ def describe_plan(loaded: LoadedConfig, *, deep: bool = False) -> PlanReport:
     planner = make_planner(loaded, store, loaded.code.is_trusted)
     config = loaded.config
     folder = loaded.folder / config.run_dir
-    RunFolder(folder, store.run).listed()
+    RunFolder(folder, store.run, loaded.origin).listed()
     data = _data_notes(planner)
     nets: dict[str, dict[str, tuple[int, ...]]] = {}
     if deep:

@@ -113,6 +113,8 @@ def fit(
     if verbose:
         for line in loaded.guesses:
             print(one_line(line))
+    # A frame has another file whenever it has changed; its run is still the same one.
+    loaded = replace(loaded, origin=None) if is_frame else loaded
     return replace(run(loaded, progress=progress), config=text)
 
 
@@ -129,7 +131,7 @@ def config_of_files(
     text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
     roots = folders_outside((train, test, sample_submission), folder)
     loaded = config_from_dict(parse_yaml(text).values, folder, overrides=overrides, data_roots=roots)
-    return replace(loaded, guesses=guesses_of(text)), text
+    return replace(loaded, guesses=guesses_of(text), origin=train), text
 
 
 def _with_groups(train: Any, groups: Any) -> tuple[Any, str | None]:

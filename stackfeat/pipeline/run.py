@@ -103,7 +103,7 @@ def run(
 
 def _carry_out(loaded: LoadedConfig, code: Code, show: Shown, started: float) -> RunResult:
     store = open_store(loaded)
-    outputs = RunFolder(loaded.folder / loaded.config.run_dir, store.run)
+    outputs = RunFolder(loaded.folder / loaded.config.run_dir, store.run, loaded.origin)
     outputs.refuse_foreign()
     limit = loaded.config.limits.seconds
     with store.running():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from stackfeat.config.scaffold import Wishes
+from stackfeat.errors import UsageError
 from stackfeat.output.run_file import FILES, find_run_file
 from stackfeat.output.run_folder import LOCK, RunFolder
+from stackfeat.pipeline.fit import config_of_files
 
 Project = Any
 ROOT = Path(__file__).parents[2]
@@ -273,9 +278,52 @@ def test_predict_replaces_no_device_pipe_or_link(
     link.symlink_to(pipe)
     for output in (pipe, link):
         said = plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", output)
-        assert said.code == 2 and "a device or pipe; name a csv file" in said.err
+        assert said.code == 2 and "a device or pipe; name another" in said.err
     assert pipe.is_fifo() and link.is_symlink()
     link.unlink()
     link.symlink_to(file)
     assert plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", link).code == 0
     assert link.is_symlink() and file.is_file()
+
+
+def test_a_run_does_not_replace_the_results_of_another_config(plain: Project) -> None:
+    before = contents(plain.run_folder)
+    other = plain.folder / "other.yaml"
+    other.write_text((plain.folder / "c.yaml").read_text())
+    for command in ("run", "check"):
+        said = plain.cli(command, other)
+        assert said.code == 2
+        assert re.search(
+            r"with results of \S*c\.yaml, for \S*other\.yaml; give it a name of its own", said.err
+        )
+    assert contents(plain.run_folder) == before
+    assert plain.cli("run", other, "--set", "name=other").code == 0
+    assert plain.run().code == 0, "its own results it replaces"
+    (plain.folder / "c.yaml").rename(plain.folder / "renamed.yaml")
+    assert plain.cli("run", plain.folder / "renamed.yaml").code == 0, "nothing is left that they are of"
+    assert plain.cli("run", other).code == 2
+
+
+def test_a_run_that_was_killed_leaves_word_of_its_config(plain: Project) -> None:
+    shutil.rmtree(plain.run_folder)
+    with RunFolder(plain.run_folder, "a" * 32, plain.folder / "c.yaml").claimed("run.log"):
+        pass
+    with pytest.raises(UsageError, match=r"with results of \S*c\.yaml, for \S*train\.csv"):
+        RunFolder(plain.run_folder, "b" * 32, plain.folder / "train.csv").listed()
+
+
+def test_training_files_of_one_name_have_folders_of_their_own(
+    plain: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(plain.folder / "train.csv", tmp_path / name / "pets.csv")
+        found, _ = config_of_files(Path(name, "pets.csv"), "label", None, None, Wishes(), tmp_path)
+        loaded.append(found)
+    assert loaded[0].config.run_dir == loaded[1].config.run_dir == "runs/pets"
+    with RunFolder(tmp_path / "runs" / "pets", "a" * 32, loaded[0].origin).claimed("run.log"):
+        pass
+    with pytest.raises(UsageError, match=r"with results of \S*one/pets\.csv, for \S*two/pets\.csv"):
+        RunFolder(tmp_path / "runs" / "pets", "b" * 32, loaded[1].origin).listed()
