@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import hashlib
 
+from stackfeat.errors import UsageError
+
+LARGEST_SEED = 2**63 - 1
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError unless a root seed can be drawn from, and kept in files."""
+    if seed < 0:
+        raise UsageError(f"seed must be at least 0; got seed={seed}; give a larger number")
+    if seed > LARGEST_SEED:
+        raise UsageError(f"seed must be at most {LARGEST_SEED}; got seed={seed}; give a smaller number")
+
 
 def derive_seed(root: int, *parts: str | int) -> int:
     """Return the seed of one purpose, such as ``derive_seed(42, "base/mlp", repeat, fold)``.

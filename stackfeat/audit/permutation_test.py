@@ -36,7 +36,7 @@ from stackfeat.executors import resolve_jobs
 from stackfeat.executors.watching import Epoch
 from stackfeat.output.provenance import Index
 from stackfeat.registry.resolve import resolve
-from stackfeat.seeds import derive_seed
+from stackfeat.seeds import check_seed, derive_seed
 from stackfeat.store import Store
 from stackfeat.store.disk import TemporaryFolder
 
@@ -161,6 +161,7 @@ class Reruns:
                 )
         if self.jobs is not None and self.jobs > MOST_JOBS:
             raise UsageError(f"jobs must be at most {MOST_JOBS}; got jobs={self.jobs}; give a smaller number")
+        check_seed(self.seed)
 
 
 class _DoneOnly:

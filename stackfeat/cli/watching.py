@@ -30,14 +30,15 @@ def watch(
     from stackfeat.output.live_table import LiveTable
 
     path = run_folder / EVENTS
-    if path.is_symlink() or not path.is_file():
-        raise UsageError(
-            f"RUN must be a run folder with {EVENTS}; got {one_line(run_folder)}, which has none: has the run begun "
-            "yet? Its folder is outputs.dir of the config, or runs/NAME"
-        )
     reader = EventsReader(path)
+    begun = [] if path.is_symlink() or not path.is_file() else last_run(list(reader.read()))
+    if not begun:
+        raise UsageError(
+            f"RUN must be a run folder whose {EVENTS} tells of a run; got {one_line(run_folder)}, in which "
+            "nothing has: has the run begun yet? Its folder is outputs.dir of the config, or runs/NAME"
+        )
     with LiveTable(quiet=is_quiet(context) or is_json(context)) as table:
-        for event in last_run(list(reader.read())):
+        for event in begun:
             table(event)
         while not is_json(context) and _how(table.state) == "running":
             time.sleep(LOOK_SECONDS)
@@ -53,8 +54,7 @@ def _how(state: RunState) -> str:
     """Return whether a run is running, done, failed, or killed or interrupted before it could say how it ended."""
     if state.end is not None:
         return "failed" if state.end.error is not None else "done"
-    if state.run is None:
-        return "running"
+    assert state.run is not None
     is_here = os.name == "posix" and state.run.host == socket.gethostname()
     return "killed" if is_here and not _lives(state.run.pid) else "running"
 

@@ -173,9 +173,10 @@ def _wanted(error: _Error, values: Any) -> str:
     if error.kind in ("literal_error", "enum"):
         words = _literals(error)
         return repr(words[0]) if len(words) == 1 else f"one of {', '.join(words)}"
-    bounds = [f"{text} {error.context[name]:g}" for name, text in _BOUNDS.items() if name in error.context]
-    if bounds:
-        return bounds[0]
+    for name, text in _BOUNDS.items():
+        if name in error.context:
+            bound = error.context[name]
+            return f"{text} {int(bound) if bound == int(bound) else format(bound, 'g')}"
     if error.kind == "string_pattern_mismatch":
         return f"text like {error.context['pattern']}"
     if error.kind == "string_too_short":

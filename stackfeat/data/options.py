@@ -237,7 +237,7 @@ class FoldOptions(Options):
     repeats_as: Literal["stacks", "blocks"] = Field(
         "stacks", description="blocks: same folds, other seeds, rows averaged."
     )
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=2**32)
     gap: int = Field(0, ge=0, description="Time folds: rows left out between training and prediction.")
     test_size: int | None = Field(None, ge=1, description="Time folds: rows predicted per fold.")
     max_train_size: int | None = Field(None, ge=1, description="Time folds: training rows at most.")

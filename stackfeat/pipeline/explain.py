@@ -29,6 +29,7 @@ from stackfeat.pipeline.predict import load
 from stackfeat.pipeline.scored_members import ScoredMembers
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import name_values
+from stackfeat.seeds import check_seed
 from stackfeat.store import EntryStore
 
 logger = logging.getLogger(__name__)
@@ -92,9 +93,10 @@ def explain(
     >>> found = explain("runs/pets")                    # doctest: +SKIP
     >>> [(one.name, one.importance) for one in found.columns]   # doctest: +SKIP
     """
-    for name, value, least in (("rows", rows, 20), ("repeats", repeats, 1), ("seed", seed, 0)):
+    for name, value, least in (("rows", rows, 20), ("repeats", repeats, 1)):
         if value < least:
             raise UsageError(f"{name} must be at least {least}; got {name}={value}; give a larger number")
+    check_seed(seed)
     draw, say = Draw(rows, repeats, seed), progress or _log
     if data is not None and store is not None:
         raise UsageError(

@@ -119,6 +119,8 @@ def test_a_run_that_took_the_folder_in_the_meantime_is_not_audited_as_the_old_on
         (["RUN", "--permutations", "0"], 2, "permutations must be at least 1; got permutations=0"),
         (["RUN", "--rows", "3"], 2, "rows must be at least 50"),
         (["RUN", "--jobs", "0"], 2, "jobs must be at least 1"),
+        (["RUN", "--seed", "-1"], 2, "seed must be at least 0; got seed=-1"),
+        (["RUN", "--seed", "9" * 30], 2, "seed must be at most 9223372036854775807; got seed=999"),
         (["RUN", "--jobs", "5000"], 2, "jobs must be at most 1024; got jobs=5000"),
         (["RUN", "--store", "nowhere"], 3, "say where it is with --store"),
     ],

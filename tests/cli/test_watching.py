@@ -90,8 +90,18 @@ def test_a_run_that_failed_gives_its_reason_and_exit_code(tmp_path: Path, plain:
     assert said.out == "failed with exit code 3: a column\n    is missing \\x1b[31m\n"
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["", "json"])
+@pytest.mark.parametrize("content", ["", "{}\n", '{"event": "planned"', "rows\n"])
+def test_events_of_no_run_are_not_waited_for(
+    content: str, options: tuple[str, ...], tmp_path: Path, plain: Project
+) -> None:
+    (tmp_path / "events.jsonl").write_text(content)
+    said = plain.cli("watch", tmp_path, *options)
+    assert said.code == 2 and "in which nothing has: has the run begun yet?" in said.err
+
+
 def test_what_is_no_run_folder_is_refused(tmp_path: Path, plain: Project) -> None:
     said = plain.cli("watch", tmp_path)
-    assert said.code == 2 and "RUN must be a run folder with events.jsonl; got" in said.err
+    assert said.code == 2 and "RUN must be a run folder whose events.jsonl tells of a run; got" in said.err
     (tmp_path / "events.jsonl").symlink_to(plain.run_folder / "events.jsonl")
     assert plain.cli("watch", tmp_path).code == 2

@@ -223,6 +223,7 @@ def test_imported_predictions_stay_as_they_are(build: Build) -> None:
         (["--rows", 5], "rows must be at least 20; got rows=5"),
         (["--repeats", 0], "repeats must be at least 1; got repeats=0"),
         (["--seed", -1], "seed must be at least 0; got seed=-1"),
+        (["--seed", 2**63], "seed must be at most 9223372036854775807; got seed=9223372036854775808"),
         (["--top", 0], "--top must be at least 1; got --top 0"),
         (["-o", "run.json"], "--output must be a file of its own"),
         (["DATA", "--store", "s"], "--store is for held-out rows; got DATA"),
