@@ -320,8 +320,8 @@ def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | Non
     if n_values:
         share = f"{n_saw / n_values:.0%}" if n_saw else "none"
         found.append(
-            f"trained on OOF values of other rows ({len(read)} {'block' if len(read) == 1 else 'blocks'}), "
-            f"{share} of them from fits that saw the labels of the rows emitted"
+            f"trained on OOF values of other rows ({len(read)} {'block' if len(read) == 1 else 'blocks'}), {share} of "
+            f"them from fits on rows of this fold too{', as in any stack that is not nested' if n_saw else ''}"
         )
     return list(dict.fromkeys(found))
 

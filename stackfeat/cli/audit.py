@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stackfeat.audit.leakage_check import Violation
     from stackfeat.audit.permutation_test import PermutationTest
 
+_PROOF = ("block", "rows", "no fit on own label, group, time", "indirectly (no fault: permuted labels judge it)")
 MOST_FAULTS = 20
 FILE_WIDTH = 160
 
@@ -76,7 +77,7 @@ def _console() -> Console:
 def _proof_table(found: Audit) -> Table:
     proof = found.provenance
     title = f"from the store: {proof.n_rows} rows, {proof.n_fits} fits, {proof.n_noted} with their own note of rows"
-    table = _table(title, ("block", "rows", "own label, group, time", "indirectly"), ("rows",))
+    table = _table(title, _PROOF, ("rows",))
     for block in proof.blocks:
         ways = "; ".join(block.indirect) or "nothing else"
         state = "not provable" if block.is_elsewhere and not block.faults else _state(block.faults)

@@ -122,6 +122,7 @@ def test_both_tables_and_the_verdict_are_printed() -> None:
     lines = printed(audit([LEAK], [verdict("m", 9.0, 1.0)], {"slow": "no fit"}, n_held=32)).splitlines()
     cells = [" ".join(line.split()) for line in lines]
     assert "from the store: 160 rows, 10 fits, 9 with their own note of rows" in cells
+    assert any("no fit on own label, group, time indirectly (no fault: permuted" in cell for cell in cells)
     assert "base/tree/proba 160 1 fault early stopping" in cells
     assert "base/files/proba 160 not provable nothing else" in cells
     assert "held-out rows 32 proven in no fit of any level" in cells
