@@ -319,9 +319,10 @@ def indirect(checker: LeakageChecker, oof: Sequence[Sequence[Sequence[str] | Non
             read |= {block.name for block in recipe.blocks}
     if n_values:
         share = f"{n_saw / n_values:.0%}" if n_saw else "none"
+        blocks = f"{len(read)} {'block' if len(read) == 1 else 'blocks'}"
         found.append(
-            f"trained on OOF values of other rows ({len(read)} {'block' if len(read) == 1 else 'blocks'}), {share} of "
-            f"them from fits on rows of this fold too{', as in any stack that is not nested' if n_saw else ''}"
+            f"trained on OOF values of other rows ({blocks}), {share} of them from "
+            f"fits on rows of this fold too{', as in any stack that is not nested' if n_saw else ''}"
         )
     return list(dict.fromkeys(found))
 

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from stackfeat.audit.leakage_check import Violation
     from stackfeat.audit.permutation_test import PermutationTest
 
-_PROOF = ("block", "rows", "no fit on own label, group, time", "indirectly (no fault: permuted labels judge it)")
+_PROOF = (
+    "block",
+    "rows",
+    "no fit on own label, group, time",
+    "indirectly (no fault: permuted labels judge it)",
+)
 MOST_FAULTS = 20
 FILE_WIDTH = 160
 

@@ -141,12 +141,9 @@ def _place(problem: Problem) -> str | None:
 
 
 _QUOTED = r"'[^'\n]*'(?!\w)|\"[^\"\n]*\"|\([^()\n]*\)"
-_REMEDY = re.compile(
-    # What was got, in which quoted and bracketed parts are skipped, up to the first semicolon or full stop. The loop
-    # gives nothing back: names of files can have any number of quotes.
-    rf"(?:^|[;,:.] )got (?:(?<!\w)(?:{_QUOTED})|(?!; |\. (?=[A-Z`])|\.?$).)*+(?:; |\. )(?P<remedy>.+)$",
-    re.DOTALL,
-)
+_GOT = re.compile(r"(?:^|[;,:.] )got ")
+_PART = re.compile(rf"(?<!\w)(?:{_QUOTED})|(?P<end>; |\. (?=[A-Z`]))|.", re.DOTALL)
+"""Of what was got: what is quoted or in brackets; its end, a semicolon or full stop elsewhere; or a character."""
 
 _SUGGESTION = re.compile(r"(?P<remedy>Did you mean [^?]*\?)$")
 
@@ -163,5 +160,10 @@ def remedy_of(message: str) -> str | None:
     >>> remedy_of("no member was left") is None
     True
     """
-    found = _REMEDY.search(message) or _SUGGESTION.search(message)
+    for got in _GOT.finditer(message):
+        # No one pattern for all of it: the possessive loop that it takes is broken in Python before 3.11.5.
+        end = next((part.end() for part in _PART.finditer(message, got.end()) if part["end"]), len(message))
+        if end < len(message):
+            return message[end:]
+    found = _SUGGESTION.search(message)
     return found["remedy"] if found else None

@@ -22,7 +22,6 @@ from stackfeat.executors import EXECUTORS, NOT_BUILT
 from stackfeat.members import MEMBERS
 from stackfeat.members.options import MemberOptions
 from stackfeat.options import Options
-from stackfeat.seeds import LARGEST_SEED
 from stackfeat.tasks.task import Kind
 
 
@@ -199,7 +198,7 @@ class RunConfig(Options):
     name: str = Field("run", min_length=1)
     task: Kind
     metric: str = Field(description="A name of METRICS, or 'pkg.mod:function'.")
-    seed: int = Field(42, ge=0, le=LARGEST_SEED)
+    seed: int = Field(42, ge=0)
     data: DataOptions
     folds: FoldOptions = FoldOptions()
     levels: dict[Name, dict[Name, AnyMember]] = Field(description="Level name to members by name.")

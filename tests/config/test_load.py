@@ -157,7 +157,6 @@ def test_a_later_set_wins_and_names_with_dots_are_found(load: Load, good: str) -
         ("a..b=1", "must be written path.to.option=value"),
         ("seed=[1", "not valid YAML"),
         ("seed=-1", "must be at least 0; got -1"),
-        (f"seed={2**63}", "must be at most 9223372036854775807; got 9223372036854775808"),
         ("folds.seed=-1", "must be at least 0; got -1"),
         (f"folds.seed={2**32}", "must be below 4294967296; got 4294967296"),
         ("metric=rmse", "metric must fit task multiclass; got 'rmse'"),

@@ -19,7 +19,10 @@ Project = Any
 def test_a_block_holds_what_the_files_of_its_member_show(quick: Project) -> None:
     result = run(quick.folder / "c.yaml")
     block = result.block("base/gbm/proba")
-    oof, test = (pd.read_csv(result.folder / kind / "base.gbm.csv").iloc[:, 1:] for kind in ("oof", "test"))
+    oof, test = (
+        pd.read_csv(result.folder / kind / "base.gbm.csv", float_precision="round_trip").iloc[:, 1:]
+        for kind in ("oof", "test")
+    )
     np.testing.assert_array_equal(block.oof, oof.to_numpy())
     np.testing.assert_allclose(np.mean(block.views, axis=0), test.to_numpy())
     assert block.covered.all() and len(block.views) == 3

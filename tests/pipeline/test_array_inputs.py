@@ -39,7 +39,7 @@ def rows(n: int, seed: int) -> dict[str, np.ndarray]:
     lengths = rng.integers(2, 6, n)
     return {
         "X": (rng.integers(0, 120, (n, 8, 8)) + 40 * y[:, None, None]).astype(np.uint8),
-        "notes": np.minimum(rng.integers(0, 6, (n, 5)) + y[:, None], 8),
+        "notes": rng.integers(0, 4, (n, 5)) + 2 * y[:, None],
         "n_notes": lengths,
         "age": rng.normal(size=n) + y,
         "owner": np.arange(n) // 4,
@@ -49,7 +49,7 @@ def rows(n: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def config() -> dict[str, Any]:
-    train = {"epochs": 2, "batch_size": 16}
+    train = {"epochs": 4, "batch_size": 16, "lr": 0.01}
     base = {
         "cnn": {"net": "cnn", "inputs": ["image"], "params": {"width": 4, "stages": 1}, "train": train},
         "gru": {"net": "gru", "inputs": ["text"], "params": {"width": 4, "depth": 1}, "train": train},

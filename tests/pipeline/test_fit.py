@@ -86,7 +86,8 @@ def test_a_result_shows_itself_and_holds_what_it_found(folder: Path) -> None:
     assert "<table" in page and "linear" in page and result.submitted in page
     proba = result.predictor.predict_proba(pd.read_csv("test.csv"))
     assert result.submission is not None
-    np.testing.assert_array_equal(proba[:, 1], pd.read_csv(result.submission).iloc[:, 1])
+    submission = pd.read_csv(result.submission, float_precision="round_trip")
+    np.testing.assert_array_equal(proba[:, 1], submission.iloc[:, 1])
     oof = result.oof
     assert oof.shape == (120, 2 * len(result.leaderboard)) and oof.index.name == "id"
     assert oof.index[3] == "003" and "base/linear:yes" in oof
