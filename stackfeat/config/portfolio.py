@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.engine.schedule import Deadlines
+from stackfeat.members.construct import is_tree_model
 from stackfeat.registry.source import find_module
 from stackfeat.tasks.task import task_class
 
@@ -44,8 +45,11 @@ COSTLY_CLASSES, MOST_READ = 10, {5_000: 8, 50_000: 5, None: 3}
 """From so many classes on the linear meta-learner takes long: it reads no features, and of the first members so many
 as are said for so many rows at most."""
 
-N_FOLDS, FOLDS_OF_MANY_CLASSES, LEAST_LIMIT = 5, {"quick": 5, "good": 5, "best": 8}, 120.0
-"""From `COSTLY_CLASSES` on losses fall fast with more rows a fit; within a shorter limit members are worth more."""
+N_FOLDS, MOST_FOLDS, LEAST_LIMIT = 5, {"quick": 5, "good": 5, "best": 8}, 120.0
+"""Where more rows a fit are worth their CPU there are most folds; within a shorter limit members are worth more."""
+
+GAIN_FROM_ROWS = (10_000, 50_000)
+"""So many rows of classes gain from more folds; fewer rows gain as much from several assignments of folds."""
 
 LEAST_STACKED_ROWS = {"quick": None, "good": None, "best": 10_000}
 """From so many rows on, where values are predicted, trees read the table beside the members' predictions."""
@@ -79,6 +83,9 @@ class Table:
         Fits of each member.
     n_categories : int
         Columns that hold categories.
+    n_own : int
+        Columns for boosting, which takes categories as they are; 0 if as many as ``n_columns``, where each
+        category has a column of its own.
     in_time : bool
         Whether folds follow time, which assigns them in one way alone.
     """
@@ -89,6 +96,7 @@ class Table:
     task: str
     n_folds: int = 5
     n_categories: int = 0
+    n_own: int = 0
     in_time: bool = False
 
     @property
@@ -159,7 +167,9 @@ class Portfolio:
             thousands *= share
         elif self.members[name].get("each_class", False):
             thousands *= table.n_trees
-        by_row = per_row + per_cell * table.n_columns + per_category * table.n_categories
+        is_native = "estimator" in self.members[name] and is_tree_model(self.members[name]["estimator"])
+        n_columns = (table.n_own if is_native else 0) or table.n_columns
+        by_row = per_row + per_cell * n_columns + per_category * table.n_categories
         # In time one fit more, on all rows, predicts what is later.
         return float((table.n_folds + table.in_time) * (fixed + thousands * by_row))
 
@@ -220,6 +230,13 @@ class Portfolio:
     def _epochs(self, name: str, table: Table) -> int:
         member = self.members[name]
         return epochs(member["epochs"], member["most_steps"], table.n_rows)
+
+
+def folds_worth_their_time(preset: str, table: Table, limit: float | None) -> int:
+    """Return how many folds a preset takes: more where a fit of more rows is worth more than its CPU costs."""
+    least, most = GAIN_FROM_ROWS
+    gains = table.n_classes >= COSTLY_CLASSES or (table.n_classes > 0 and least <= table.n_rows <= most)
+    return MOST_FOLDS[preset] if gains and (limit is None or limit >= LEAST_LIMIT) else N_FOLDS
 
 
 def written_members(

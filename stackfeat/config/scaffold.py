@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.config.portfolio import (
-    COSTLY_CLASSES,
-    FOLDS_OF_MANY_CLASSES,
-    LEAST_LIMIT,
     N_FOLDS,
     Portfolio,
     Table,
+    folds_worth_their_time,
     read_by_meta,
     stacked_member,
     written_members,
@@ -120,6 +118,7 @@ class _Draft:
     n_rows_a_fold: int | None = None
     fold_reason: str = "auto: by time, group, class, whichever the data have"
     n_columns: int = 0
+    n_own: int = 0
     n_classes: int = 0
     n_rarest: int = 0
     n_categories: int = 0
@@ -379,13 +378,11 @@ def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
     elif draft.n_classes and draft.n_rarest < N_FOLDS:
         draft.n_folds = max(2, draft.n_rarest)
         draft.fold_reason = f"the rarest class has {draft.n_rarest} rows"
-    elif (
-        draft.n_classes >= COSTLY_CLASSES
-        and FOLDS_OF_MANY_CLASSES[wishes.preset] > N_FOLDS
-        and (wishes.limit is None or parse_seconds(wishes.limit) >= LEAST_LIMIT)
-    ):
-        draft.n_folds = FOLDS_OF_MANY_CLASSES[wishes.preset]
-        draft.fold_reason = "more rows for each fit, for there are many classes to learn"
+    else:
+        limit = None if wishes.limit is None else parse_seconds(wishes.limit)
+        n_folds = folds_worth_their_time(wishes.preset, _table(draft), limit)
+        if N_FOLDS < n_folds <= draft.n_rarest:
+            draft.n_folds, draft.fold_reason = n_folds, "more rows for each fit"
 
 
 def _judge_skew(draft: _Draft, values: pd.Series) -> None:
@@ -439,7 +436,9 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
     draft.dates = tuple(name for name, column in columns.items() if column.type == "date")
     draft.columns = tuple(columns)
     draft.n_categories = sum(columns[name].type == "categorical" for name in {*columns} - {*draft.drop})
-    draft.n_columns = sum(_width(column) for name, column in columns.items() if name not in draft.drop)
+    kept = [column for name, column in columns.items() if name not in draft.drop]
+    draft.n_columns = sum(map(_width, kept))
+    draft.n_own = sum(1 if column.type == "categorical" else _width(column) for column in kept)
 
 
 FREE_TEXT = "free text"
@@ -576,7 +575,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
 
 
 def _table(draft: _Draft) -> Table:
-    names = ("n_rows", "n_columns", "n_classes", "task", "n_folds", "n_categories")
+    names = ("n_rows", "n_columns", "n_classes", "task", "n_folds", "n_categories", "n_own")
     values = {name: getattr(draft, name) for name in names}
     return Table(**values, in_time=draft.time is not None)
 

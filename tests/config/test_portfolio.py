@@ -44,7 +44,7 @@ def test_what_is_chosen_fits_the_budget_in_the_order_of_the_band(table: Table) -
 def test_boosting_that_reads_categories_in_its_own_way_pays_for_them() -> None:
     portfolio = Portfolio.load()
     numeric = replace(MIXED, n_categories=0)
-    assert portfolio.seconds("catboost_small", MIXED) > 2 * portfolio.seconds("catboost_small", numeric)
+    assert portfolio.seconds("catboost_slow", MIXED) > 2 * portfolio.seconds("catboost_slow", numeric)
     assert portfolio.seconds("gbm", MIXED) == portfolio.seconds("gbm", numeric)
     assert "catboost_small" not in portfolio.chosen("good", MIXED).members
 
@@ -76,6 +76,23 @@ def test_a_longer_limit_takes_nothing_away_and_is_used_up(table: Table) -> None:
         budget = module.SPENT * (limit - max(0.15 * limit, min(30, limit / 2)) - module.START_SECONDS)
         assert spent <= budget or len(choice.members) == module.FEWEST["best"]
         assert is_full or spent > 0.7 * budget
+
+
+def test_boosting_pays_for_columns_and_nets_for_categories() -> None:
+    portfolio = Portfolio.load()
+    narrow = replace(MIXED, n_categories=0)
+    spread = replace(narrow, n_columns=105, n_own=14)
+    for name, one in portfolio.members.items():
+        is_boosting = name.startswith(("gbm", "hist", "xgb", "catboost"))
+        same = portfolio.seconds(name, spread) == portfolio.seconds(name, narrow)
+        assert same == (is_boosting or one["seconds"][2] == 0), name
+
+
+def test_categories_are_split_off_one_at_a_time_by_those_who_have_few_of_them() -> None:
+    members = Portfolio.load().members
+    assert members["gbm_cuts"]["params"]["max_cat_to_onehot"] == 64
+    assert members["xgb_cuts"]["params"]["max_cat_to_onehot"] == 64
+    assert {members[name]["params"]["one_hot_max_size"] for name in ("catboost", "catboost_small")} == {64}
 
 
 def test_spare_time_goes_to_assignments_of_folds_and_then_to_seeds() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stackfeat.config import RunConfig, load_config
+from stackfeat.config.portfolio import Choice, Portfolio, Table
 from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
 from stackfeat.errors import ConfigError, DataError, UsageError
 from stackfeat.members.boosters import searches_rounds
@@ -161,6 +162,33 @@ def test_many_classes_get_more_folds_and_a_meta_learner_of_few_columns(tmp_path:
     many = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best")))
     read = tuple(f"base/{name}/proba" for name in list(many.levels["base"])[:8])
     assert many.levels["meta"]["gated"].reads == read
+
+
+def test_many_rows_of_classes_get_more_folds(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", 10_000)
+    best = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset="best")))
+    good = loaded(tmp_path, scaffold_config(path, "y"))
+    assert (best.folds.n, good.folds.n) == (8, 5)
+    labels: list[object] = ["rare" if i < 6 else "usual" for i in range(10_000)]
+    rare = table(tmp_path / "rare.csv", 10_000, y=labels)
+    few = loaded(tmp_path, scaffold_config(rare, "y", wishes=Wishes(preset="best")))
+    assert few.folds.n == 5, "a fold needs a row of each class"
+
+
+def test_members_are_chosen_for_columns_as_they_are_and_as_they_are_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Table] = []
+    choose = Portfolio.chosen
+
+    def chosen(self: Portfolio, preset: str, table: Table, limit: float | None = None) -> Choice:
+        asked.append(table)
+        return choose(self, preset, table, limit)
+
+    monkeypatch.setattr(Portfolio, "chosen", chosen)
+    codes: list[object] = [f"c{(i * 7) % 40:02d}" for i in range(600)]
+    scaffold_config(table(tmp_path / "t.csv", 600, c=codes, d=codes), "y")
+    assert [(one.n_columns, one.n_own, one.n_categories) for one in asked] == [(2 + 80, 4, 2)]
 
 
 def test_a_limit_that_leaves_time_is_spent_on_assignments_of_folds_and_on_seeds(tmp_path: Path) -> None:
