@@ -130,6 +130,10 @@ class EstimatorOptions(CalibratedOptions):
         return self.estimator != GATED_LINEAR and not is_user_code(self.estimator, ESTIMATORS)
 
     @property
+    def learner(self) -> str:
+        return self.estimator.rpartition(".")[2].rpartition(":")[2]
+
+    @property
     def reads(self) -> tuple[str, ...] | None:
         return self.inputs
 

@@ -278,6 +278,10 @@ class NetOptions(MemberOptions):
                 yield place, f"{message}; got {name!r} with normalize: standard. {remedy}"
 
     @property
+    def learner(self) -> str:
+        return f"net {self.net.rpartition(':')[2]}"
+
+    @property
     def reads(self) -> tuple[str, ...] | None:
         return self.inputs
 

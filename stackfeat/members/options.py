@@ -42,6 +42,8 @@ VERSIONS = {
 }
 """Parts of the keys of some members, counted up when what their fits give changes."""
 
+_KINDS = ("net", "estimator", "vote")
+
 Report = Callable[[str, str], None]
 """Takes what is wrong with a member: a place below it, and a message."""
 
@@ -121,6 +123,19 @@ class MemberOptions(Options):
     def member_of(cls, recipe: Mapping[str, Any], trust_code: bool) -> Member:
         """Return what is fitted, from the values that `recipe` returned."""
         return cls(**recipe).member(trust_code)
+
+    # What it is, for people.
+
+    @property
+    def learner(self) -> str:
+        """What learns, in a word or two."""
+        return ""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The options that are not their defaults, but for what it reads and what learns."""
+        given = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {name: value for name, value in given.items() if name not in ("inputs", "each", *_KINDS)}
 
     # What it reads and hands on.
 
@@ -398,6 +413,10 @@ class PredictionsOptions(MemberOptions):
     )
 
     _twins: tuple[PredictionFiles, ...] = PrivateAttr(default=())
+
+    @property
+    def learner(self) -> str:
+        return "predictions from files"
 
     def member(self, trust_code: bool = False) -> Member:
         return self.member_of({}, trust_code)

@@ -46,6 +46,10 @@ class VoteOptions(CalibratedOptions):
     _one = field_validator("inputs", mode="before")(one_is_a_list)
 
     @property
+    def learner(self) -> str:
+        return f"{self.vote} vote"
+
+    @property
     def kind(self) -> type[Vote]:
         """The vote of this name."""
         return VOTES[self.vote]

@@ -66,7 +66,10 @@ def _verdict(
         named = ", ".join(f"{name} in {times} of {len(noted)} fits" for name, times in families.most_common())
         text = f"{member} by {named}, the loss falls by {with_error(gain, se)}"
     else:
-        text = f"{member} stays as it is in all {len(noted)} fits: at best the loss falls by {with_error(gain, se)}"
+        best = f"at best the loss falls by {with_error(gain, se)}"
+        if gain < 0:
+            best = f"even the best calibration raises the loss by {with_error(-gain, se)}"
+        text = f"{member} stays as it is in all {len(noted)} fits: {best}"
     if widening is not None:
         factors = ", ".join(f"{factor:.3g}" for factor in dict.fromkeys(widening.factors))
         text += f"; averages over pipelines are widened by {factors}"

@@ -55,7 +55,7 @@ class Classification(Task):
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ()
     calibrations = ("temperature", "class_scaling")
-    pictures = ("confusion", "roc", "precision_recall", "reliability", "calibrations")
+    pictures = ("confusion", "roc", "precision_recall", "reliability", "calibrations", "class_shares")
     has_widths = False
     region_words = ("class sets", "mean number of classes")
 

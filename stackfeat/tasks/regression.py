@@ -36,7 +36,7 @@ class Regression(Task):
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
     calibrations = ("linear",)
-    pictures: ClassVar[tuple[str, ...]] = ("predicted", "residuals", "calibrations")
+    pictures: ClassVar[tuple[str, ...]] = ("predicted", "residuals", "calibrations", "distribution")
     reported: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2")
     has_widths = True
     region_words = ("intervals", "mean width")

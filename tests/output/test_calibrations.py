@@ -30,3 +30,11 @@ def test_what_was_kept_is_said_by_family_with_its_gain() -> None:
 def test_what_was_not_kept_is_said_too() -> None:
     (found,) = calibration_verdicts({"a/b": [noted("none", 0.0, 0.004), noted("none", 0.0, -0.002)]}, {})
     assert found.text == "a/b stays as it is in all 2 fits: at best the loss falls by 0.001 ± 0.010"
+
+
+def test_a_loss_that_rises_is_called_so() -> None:
+    (found,) = calibration_verdicts({"a/b": [noted("none", 0.0, -0.004)]}, {})
+    assert (
+        found.text
+        == "a/b stays as it is in all 1 fits: even the best calibration raises the loss by 0.004 ± 0.010"
+    )

@@ -141,3 +141,53 @@ def test_warnings_name_files_without_the_folders_of_this_machine(build: Build) -
     assert project.run().code == 0
     (text,) = [text for text in content_of(project)["warnings"] if "column 'a'" in text]
     assert text.startswith("test.csv: column 'a'")
+
+
+def test_what_members_are_is_said_with_what_their_fits_found(values: Project) -> None:
+    members = {f"{one['level']}/{one['member']}": one for one in content_of(values)["members"]}
+    learners = {name: one["learner"] for name, one in members.items()}
+    assert learners == {
+        "base/linear": "Ridge",
+        "base/tree": "DecisionTreeRegressor",
+        "base/gbm": "LGBMRegressor",
+        "final/soft": "soft vote",
+    }
+    assert members["base/tree"]["options"] == "max_depth 3" and members["final/soft"]["options"] == ""
+    reports = values.scores()["members"]["base/gbm"]["reports"]
+    rounds = [reports[f"0/{fold}"]["rounds"]["params"]["n_estimators"] for fold in range(3)]
+    low, high = min(rounds), max(rounds)
+    assert members["base/gbm"]["chosen"] == f"n_estimators {low}" + (f" to {high}" if low < high else "")
+    rows = {
+        row["member"]: row for row in Page.of(values.run_folder / "report.html").table("What members are")
+    }
+    assert rows["base/gbm"]["learner"] == "LGBMRegressor" and "num_leaves 4" in str(rows["base/gbm"])
+
+
+def test_the_interval_of_a_score_stands_behind_that_score_and_not_behind_the_held_out_one(
+    values: Project,
+) -> None:
+    content, page = content_of(values), Page.of(values.run_folder / "report.html")
+    low, high = content["interval"]
+    assert low < content["score"] < high
+    lead = next(one.text for one in page.root.all("p") if one.attributes.get("class") == "lead")
+    assert lead.index("out of fold (95 % interval") < lead.index("on held-out rows")
+
+
+def predictions(project: Project, kind: str) -> pd.DataFrame:
+    name = project.scores()["members"][content_of(project)["submitted"]]["file"]
+    return pd.read_csv(project.run_folder / kind / name, dtype={"id": str}).set_index("id")
+
+
+def test_target_and_predictions_are_drawn_beside_each_other(values: Project, plain_run: Project) -> None:
+    numbers = picture_of(values, "distribution")
+    assert numbers.groupby("what")["share"].sum().tolist() == pytest.approx([1.0, 1.0, 1.0])
+    oof = predictions(values, "oof")["prediction"]
+    part = numbers[numbers["what"] == "predicted out of fold"]
+    edges = np.r_[part["from"], part["to"].iloc[-1]]
+    counts, _ = np.histogram(oof.clip(edges[0], edges[-1]), edges)
+    assert part["share"].tolist() == pytest.approx((counts / len(oof)).tolist())
+    shares = picture_of(plain_run, "class_shares").pivot(index="class", columns="what", values="share")
+    y = pd.read_csv(plain_run.folder / "train.csv")["label"]
+    assert shares["truth"].to_dict() == pytest.approx(y.value_counts(normalize=True).to_dict())
+    for what, kind in (("predicted out of fold", "oof"), ("predicted, test rows", "test")):
+        assert shares[what].to_dict() == pytest.approx(predictions(plain_run, kind).mean().to_dict())

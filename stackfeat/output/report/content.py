@@ -146,11 +146,50 @@ def _members(evidence: Evidence) -> list[dict[str, Any]]:
             "holdout_se": None if score.holdout is None else _number(score.holdout.se),
             "weight": weights.get(score.name),
             "metrics": _other_metrics(evidence, score),
+            "learner": score.options.learner,
+            "options": flat_text(score.options.told),
+            "chosen": _chosen(evidence, score),
             "is_base": score.node.is_base,
             "is_submitted": score is finished.chosen,
         }
         for score in evidence.scores
     ]
+
+
+def _chosen(evidence: Evidence, score: Score) -> str:
+    """Return the parameters that the fits of the folds found, from the least to the greatest."""
+    found: dict[str, list[Any]] = {}
+    for (member, _, fold), info in evidence.finished.fits.items():
+        if member == score.name and str(fold).isdecimal():
+            rounds = info.report.get("rounds", {}).get("params", {})
+            for name, value in {**info.report.get("params", {}), **rounds}.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    found.setdefault(name, []).append(value)
+    return ", ".join(
+        f"{name} {min(values):g}" + (f" to {max(values):g}" if min(values) < max(values) else "")
+        for name, values in found.items()
+    )
+
+
+def flat_text(options: Mapping[str, Any]) -> str:
+    """Return options in a line, nested ones by their own names.
+
+    Examples
+    --------
+    >>> flat_text({"params": {"hidden": [64, 32], "dropout": 0.1}, "seeds": 2})
+    'hidden 64 32, dropout 0.1, seeds 2'
+    """
+    parts = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            parts.append(flat_text(value))
+        elif isinstance(value, list):
+            parts.append(
+                f"{name} {' '.join(flat_text(one) if isinstance(one, Mapping) else str(one) for one in value)}"
+            )
+        elif value is not None:
+            parts.append(f"{name} {value}")
+    return ", ".join(part for part in parts if part)
 
 
 def _other_metrics(evidence: Evidence, score: Score) -> dict[str, float | None]:

@@ -129,6 +129,12 @@ class Evidence:
         return {}
 
     @cached_property
+    def test_prediction(self) -> np.ndarray | None:
+        """What the submitted member predicts of test rows, (n, n_outputs), on the scale of the target."""
+        found = (rows.values() for rows in self.finished.predicted(self.chosen) if rows.folder == "test")
+        return next(found, None)
+
+    @cached_property
     def calibrated(self) -> list[Score]:
         """Members that look for a calibration, in the order of computing."""
         return [score for score in self.finished.scores if score.options.is_calibrated]

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from stackfeat.output.digits import to_error, with_error
+from stackfeat.output.digits import significant, to_error, with_error
 from stackfeat.output.report.drawing import inches_of, svg_of
 from stackfeat.output.report.pictures import PICTURES
 from stackfeat.output.report.tables import (
@@ -27,6 +27,7 @@ from stackfeat.output.report.tables import (
     intervals_table,
     leaderboard_table,
     left_out_table,
+    members_table,
     pool_table,
     thresholds_table,
     top_table,
@@ -139,7 +140,8 @@ def _verdict(content: Mapping[str, Any]) -> str:
     text = content["headline"]
     if interval:
         low, high = (to_error(bound, content["se"]) for bound in interval)
-        text += f" (95 % interval {low} to {high})"
+        # It is that of the first score: what is known of held-out rows stands behind it.
+        text = text.replace(" out of fold", f" out of fold (95 % interval {low} to {high})", 1)
     own, gains = content["own"], []
     if own["n_rows"] != content["n_rows"]:
         text += f". On all {own['n_rows']:,} rows of the leaderboard it scores {with_error(own['score'], own['se'])}"
@@ -180,8 +182,9 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
         [
             "Click or press a heading to sort. Strips show the scores of the folds on one scale. Times are those of "
             "a member alone, without the members that it reads: all its fits, and one row that it predicts."
+            f"{_cost(content, times)}"
         ],
-        [leaderboard_table(content, times)],
+        [leaderboard_table(content, times), members_table(content)],
         shown("folds", "holdout"),
     )
     yield Section(
@@ -202,6 +205,8 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
             "residuals",
             "quantiles",
             "coverage",
+            "class_shares",
+            "distribution",
         ),
     )
     yield _intervals_section(content, shown("intervals"))
@@ -231,6 +236,30 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
     if content["thresholds"]:
         yield Section("thresholds", "Thresholds", tables=[thresholds_table(content)])
     yield Section("again", "How to get this again", lines=_reproduction(content))
+
+
+def _cost(content: Mapping[str, Any], times: Mapping[str, Times]) -> str:
+    """Say what the submission costs with all that it reads; nothing where that is not known."""
+    graph = content["pictures"].get("stack")
+    if graph is None:
+        return ""
+    pairs = zip(graph["member"], graph["is_used"], strict=True)
+    used = [
+        times[name] for name in dict.fromkeys(name for name, is_used in pairs if is_used) if name in times
+    ]
+    if not used:
+        return ""
+    text = (
+        f" The submission and what is behind it: fits took {significant(sum(one.fit for one in used), 3)} s"
+    )
+    rows = [one.row for one in used if one.row is not None]
+    if len(rows) == len(used):
+        text += f", and one pipeline predicts a row in {_duration(sum(rows))}"
+    return f"{text}."
+
+
+def _duration(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} µs"
 
 
 def _intervals_section(content: Mapping[str, Any], pictures: Sequence[Shown]) -> Section:

@@ -36,6 +36,14 @@ class Plots:
         """Draw which member reads which, and what is behind the submission."""
         return self._plot("stack")
 
+    def plot_class_shares(self) -> Figure:
+        """Draw how frequent classes are, and how probable they are called out of fold and in test rows."""
+        return self._plot("class_shares")
+
+    def plot_distribution(self) -> Figure:
+        """Draw how targets are spread, and predictions out of fold and of test rows."""
+        return self._plot("distribution")
+
     def plot_confusion(self) -> Figure:
         """Draw true classes against decided ones."""
         return self._plot("confusion")

@@ -138,6 +138,9 @@ class _Member:
     metrics: Mapping[str, float | None]
     is_base: bool
     is_submitted: bool
+    learner: str = ""
+    options: str = ""
+    chosen: str = ""
 
 
 @dataclass(frozen=True)

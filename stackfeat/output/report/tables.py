@@ -122,6 +122,19 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
     return Table(caption, headings, kinds, rows, is_sortable=True)
 
 
+def members_table(content: Mapping[str, Any]) -> Table:
+    """Return what members are: their learners, options, and what their fits found."""
+    rows = [
+        Row(
+            [Cell(_full_name(one)), *(Cell(one.get(key) or "") for key in ("learner", "options", "chosen"))],
+            "chosen" if one["is_submitted"] else "",
+        )
+        for one in content["members"]
+    ]
+    headings = ["member", "learner", "options that are not defaults", "found by the fits of the folds"]
+    return Table("What members are", headings, ["name", "text", "words", "words"], rows)
+
+
 def weights_table(found: Mapping[str, Any]) -> Table:
     """Return the weights of one vote."""
     blocks = [one for one in found["blocks"] if max(one["weight"], one["held_out"] or 0.0) >= _LEAST_WEIGHT]

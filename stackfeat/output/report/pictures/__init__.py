@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from stackfeat.output.report.pictures.classes import Confusion, PrecisionRecall, Reliability, Roc
+from stackfeat.output.report.pictures.classes import ClassShares, Confusion, PrecisionRecall, Reliability, Roc
 from stackfeat.output.report.pictures.importance import Importance
 from stackfeat.output.report.pictures.members import Correlation, FoldScores, GreedyPath, HeldOut, StackGraph
 from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
 from stackfeat.output.report.pictures.picture import Picture
 from stackfeat.output.report.pictures.quantiles import Coverage, Quantiles
 from stackfeat.output.report.pictures.trust import Calibrations, Intervals
-from stackfeat.output.report.pictures.values import Predicted, Residuals
+from stackfeat.output.report.pictures.values import Distribution, Predicted, Residuals
 
 PICTURES: dict[str, Picture] = {
     picture.name: picture
@@ -17,6 +17,8 @@ PICTURES: dict[str, Picture] = {
         FoldScores(),
         HeldOut(),
         StackGraph(),
+        ClassShares(),
+        Distribution(),
         Confusion(),
         Roc(),
         PrecisionRecall(),

@@ -11,6 +11,7 @@ from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.pictures.picture import (
     ALL,
+    PREDICTED,
     Numbers,
     Picture,
     distinct,
@@ -97,6 +98,64 @@ class Confusion(Picture):
     def alt(self, numbers: Numbers) -> str:
         right, total, worst = _confused(numbers)
         return f"Confusion matrix: {right} of {total} rows are right. {worst}".strip()
+
+
+class ClassShares(Picture):
+    """How frequent classes are, and how probable they are called."""
+
+    name = "class_shares"
+    title = "Classes and predictions"
+    is_judgement = True
+
+    def why_not(self, evidence: Evidence) -> str:
+        n_classes = evidence.task.n_outputs
+        return f"{n_classes} classes are too many for a picture" if n_classes > MOST_CLASSES else ""
+
+    def numbers(self, evidence: Evidence) -> Numbers:
+        task, test = evidence.task, evidence.test_prediction
+        rows = [task.perfect(evidence.target), evidence.prediction, *([] if test is None else [test])]
+        means = [np.nanmean(values, axis=0) for values in rows]
+        return table(
+            [
+                (name, what, float(share))
+                for name, *shares in zip(task.columns, *means, strict=True)
+                for what, share in zip(("truth", *PREDICTED), shares, strict=False)
+            ],
+            ("class", "what", "share"),
+        )
+
+    def size_of(self, numbers: Numbers) -> tuple[float, float]:
+        return 4.8, 0.75 + 0.4 * max(2, len(distinct(numbers["class"])))
+
+    def draw(self, numbers: Numbers, figure: Figure) -> None:
+        names, kinds = distinct(numbers["class"]), distinct(numbers["what"])
+        axes = only_axes(figure, 0.4 + 0.07 * max(len(short(name, 16)) for name in names))
+        for number, what in enumerate(kinds):
+            places = np.arange(len(names)) + (number - (len(kinds) - 1) / 2) * 0.27
+            shares = select(numbers, what=what)["share"].astype(np.float64)
+            axes.barh(places, shares, 0.25, color=("C7", "C0", "C1")[number], label=what)
+        axes.set_yticks(range(len(names)), [short(name, 16) for name in names], parse_math=False)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        legend(axes)
+        label(axes, "share", "")
+
+    def caption(self, numbers: Numbers) -> str:
+        return (
+            "How frequent classes are in training rows, and their mean predicted probability out of fold and in test "
+            f"rows. Test rows that are predicted otherwise are rows of another kind. {self._farthest(numbers)}"
+        )
+
+    def alt(self, numbers: Numbers) -> str:
+        return f"Shares of classes, true and predicted. {self._farthest(numbers)}"
+
+    def _farthest(self, numbers: Numbers) -> str:
+        last = numbers["what"][-1]
+        said, truth = (select(numbers, what=what)["share"].astype(np.float64) for what in (last, "truth"))
+        worst = int(np.abs(said - truth).argmax())
+        return (
+            f"Farthest apart: {distinct(numbers['class'])[worst]}, {truth[worst]:.1%} of training rows, "
+            f"{said[worst]:.1%} {last}."
+        )
 
 
 class Curves(Picture):

@@ -137,7 +137,9 @@ class HeldOut(Picture):
         gaps = np.asarray(numbers["holdout"], dtype=np.float64) - np.asarray(
             numbers["score"], dtype=np.float64
         )
-        return f"Held-out scores differ from those out of fold by {np.median(gaps):+.2g} in the median."
+        gap = float(np.median(gaps))
+        word = "higher" if gap > 0 else "lower"
+        return f"In the median held-out scores are {significant(abs(gap), 2)} {word} than those out of fold."
 
 
 class Correlation(Picture):

@@ -25,6 +25,9 @@ ALL = "all"
 """Stands in the column `fold` for all rows together."""
 
 
+PREDICTED = ("predicted out of fold", "predicted, test rows")
+
+
 class NothingToShow(Exception):
     """Raised by `Picture.numbers` where only they tell that a picture would be empty; its text says why."""
 

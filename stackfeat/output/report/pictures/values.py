@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackfeat.output.report.evidence import Evidence
-from stackfeat.output.report.pictures.classes import draw_folds
+from stackfeat.output.report.pictures.classes import draw_folds, legend
 from stackfeat.output.report.pictures.picture import (
     ALL,
+    PREDICTED,
     Numbers,
     Picture,
+    distinct,
     ink,
     label,
     only_axes,
@@ -92,6 +94,61 @@ class Predicted(Picture):
             for said, true in zip(part["predicted"], part["truth"], strict=True)
         )
         return f"Predicted values against true ones. Mean truth by tenths, {pairs}."
+
+
+class Distribution(Picture):
+    """How targets are spread, and predictions of them."""
+
+    name = "distribution"
+    title = "Target and predictions"
+    is_judgement = True
+
+    def numbers(self, evidence: Evidence) -> Numbers:
+        test = evidence.test_prediction
+        parts = {"truth": evidence.target, PREDICTED[0]: evidence.prediction}
+        parts |= {} if test is None else {PREDICTED[1]: test}
+        low, high = np.nanquantile(
+            np.concatenate([np.ravel(part) for part in parts.values()]), (_OUTER, 1 - _OUTER)
+        )
+        edges = np.linspace(low, high if high > low else low + 1, _CELLS + 1)
+        rows: list[tuple[Any, ...]] = []
+        for what, values in parts.items():
+            known = np.ravel(values)[np.isfinite(np.ravel(values))]
+            counts, _ = np.histogram(np.clip(known, low, high), edges)
+            rows += [
+                (what, float(edges[place]), float(edges[place + 1]), float(count / max(len(known), 1)))
+                for place, count in enumerate(counts)
+            ]
+        return table(rows, ("what", "from", "to", "share"))
+
+    def draw(self, numbers: Numbers, figure: Figure) -> None:
+        axes = only_axes(figure, left=0.8)
+        for what, colour in zip(distinct(numbers["what"]), ("C7", "C0", "C1"), strict=False):
+            part = select(numbers, what=what)
+            edges = np.r_[part["from"].astype(np.float64), float(part["to"][-1])]
+            shares = part["share"].astype(np.float64)
+            if what == "truth":
+                axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35, label=what)
+            else:
+                axes.stairs(shares, edges, color=colour, lw=1.3, label=what)
+        axes.locator_params(axis="x", nbins=5)
+        legend(axes)
+        label(axes, "value", "share of rows")
+
+    def caption(self, numbers: Numbers) -> str:
+        return (
+            "How many training rows have a value, and how many are predicted so out of fold and in test rows. "
+            "Predictions are less spread than targets; test rows that are predicted otherwise than out of fold are "
+            "other rows. Values beyond the outermost thousandths are drawn at the edge."
+        )
+
+    def alt(self, numbers: Numbers) -> str:
+        said = []
+        for what in distinct(numbers["what"]):
+            part = select(numbers, what=what)
+            middles = (part["from"].astype(np.float64) + part["to"].astype(np.float64)) / 2
+            said.append(f"{what} {np.average(middles, weights=part['share'].astype(np.float64)):.4g}")
+        return f"Distribution of the target and of predictions; means: {', '.join(said)}."
 
 
 class Residuals(Picture):
