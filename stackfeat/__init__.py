@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from stackfeat.sklearn.nets import NetClassifier as NetClassifier
     from stackfeat.sklearn.nets import NetRegressor as NetRegressor
     from stackfeat.sklearn.oof_features import OutOfFoldFeatures as OutOfFoldFeatures
+    from stackfeat.sklearn.ranking import NetRanker as NetRanker
+    from stackfeat.sklearn.ranking import StackingRanker as StackingRanker
+    from stackfeat.sklearn.ranking import VotingRanker as VotingRanker
     from stackfeat.sklearn.stacking import StackingClassifier as StackingClassifier
     from stackfeat.sklearn.stacking import StackingRegressor as StackingRegressor
     from stackfeat.sklearn.tap_features import TapFeatures as TapFeatures
@@ -87,6 +90,7 @@ _MODULES = {
     "sklearn": "expected_failed_checks",
     "sklearn.nets": "NetClassifier NetRegressor",
     "sklearn.oof_features": "OutOfFoldFeatures",
+    "sklearn.ranking": "NetRanker StackingRanker VotingRanker",
     "sklearn.stacking": "StackingClassifier StackingRegressor",
     "sklearn.tap_features": "TapFeatures",
     "sklearn.voting": "VotingClassifier VotingRegressor",

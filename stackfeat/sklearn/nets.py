@@ -137,8 +137,8 @@ class BaseNet(HasModule):
             )
         member = NetMember(self.net_options(task.kind), trust_code=True, factory=self._factory(), warm=start)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        samples = Samples(ids=np.arange(len(y)), inputs=inputs, y=y, task=task)
-        inner = InnerSplits(samples, np.arange(len(y)), "kfold", seed)
+        samples = Samples(ids=np.arange(len(y)), inputs=inputs, y=y, task=task, group=task.lists(y))
+        inner = InnerSplits(samples, np.arange(len(y)), "group" if task.has_lists else "kfold", seed)
         settings = NetSettings(
             loss=task.losses[0], threads=int(self.threads or 1), device=self.device, seeds=self.seeds
         )

@@ -69,7 +69,7 @@ class RankVote(Vote):
                 f"rank vote needs a task of {', '.join(cls.tasks or ())}; got {task.kind}. Use vote: soft."
             )
         if task.has_lists:
-            return cls((_AS_IS,) * len(predictions), _AS_IS, None)
+            return cls.of_lists(len(predictions))
         positive = task.positive if task.takes_positive else None
         columns = [task.counted(values).astype(np.float64) for values in predictions]
         ranks = tuple(_rank_curve(column, is_proba=positive is not None) for column in columns)
@@ -84,6 +84,11 @@ class RankVote(Vote):
         cls, predictions: Sequence[np.ndarray], task: Task, lists: np.ndarray | None
     ) -> Sequence[np.ndarray]:
         return [task.ranked_within(prediction, lists) for prediction in predictions]
+
+    @classmethod
+    def of_lists(cls, n_inputs: int) -> Self:
+        """Return the vote of inputs that are ranks within lists already."""
+        return cls((_AS_IS,) * n_inputs, _AS_IS, None)
 
     @property
     def n_inputs(self) -> int:
