@@ -59,6 +59,8 @@ SHORT = ("train", "test", "target", "sample_submission", "id", "group", "time", 
 MOST_MEMBERS = 500
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_OF_EACH = re.compile(r"[A-Za-z0-9._-]+:[A-Za-z0-9._:#@\[\]-]+")
+"""Such as ``per:mlp.penultimate@geometry``: a refreshed run calls its members as the old run did."""
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s?)?")
 _SECONDS = (86400, 3600, 60, 1)
@@ -71,7 +73,13 @@ def plain_name(name: str) -> str:
     return name
 
 
+def member_name(name: str) -> str:
+    """Refuse a member's name that is no plain one, and none that `each` makes."""
+    return name if _OF_EACH.fullmatch(name) else plain_name(name)
+
+
 Name = Annotated[str, AfterValidator(plain_name)]
+MemberName = Annotated[str, AfterValidator(member_name)]
 
 
 def parse_seconds(value: str | int | float) -> float:
@@ -201,7 +209,7 @@ class RunConfig(Options):
     seed: int = Field(42, ge=0)
     data: DataOptions
     folds: FoldOptions = FoldOptions()
-    levels: dict[Name, dict[Name, AnyMember]] = Field(description="Level name to members by name.")
+    levels: dict[Name, dict[MemberName, AnyMember]] = Field(description="Level name to members by name.")
     submit: str = Field("auto", description="A member's name, or auto: the best out-of-fold score.")
     interval: float | None = Field(
         None,

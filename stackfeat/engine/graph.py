@@ -210,7 +210,12 @@ def build_graph(
                     graph, earlier, level, own, path, options, task_kind, names, position, lenient
                 )
                 for node in builder.nodes():
-                    if node.full_name not in excluded:
+                    if node.full_name in graph.options:
+                        message = (
+                            f"members must have names of their own; got {node.full_name} twice. Rename one"
+                        )
+                        graph.problems.append((path, message))
+                    elif node.full_name not in excluded:
                         graph.nodes.append(node)
                         graph.options[node.full_name] = options
             if len(graph.nodes) > MOST_NODES:

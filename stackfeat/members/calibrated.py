@@ -32,10 +32,13 @@ class CalibratedMember:
         Whether its own fit learns from labels. What it says of the rows that it was fitted on is then too sure, so
         that it is fitted without one fold of them after the other as well: the calibration of a pipeline knows no
         more labels than the rest of it, and is fitted on predictions like those that it will get.
+    family : str, optional
+        The family of maps that is fitted; None: whichever lowers the loss, or none.
     """
 
     member: Member
     learns: bool = True
+    family: str | None = None
 
     def fit(self, rows: Rows, context: FitContext[Any]) -> FittedCalibrated:
         assert context.fold_of is not None
@@ -46,7 +49,7 @@ class CalibratedMember:
         else:
             prediction = fitted.emit(rows)[context.task.output]
         chosen = choose_calibration(
-            prediction, context.y, fold_of, context.task, context.weight, context.clusters
+            prediction, context.y, fold_of, context.task, context.weight, context.clusters, self.family
         )
         logger.info("calibration: %s", chosen.described)
         return FittedCalibrated(context.task, fitted, chosen)

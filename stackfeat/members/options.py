@@ -338,10 +338,10 @@ def made(path: str, *values: Any) -> Member:
 class CalibratedOptions(MemberOptions):
     """A member whose predictions may be calibrated, where it stands above the first level."""
 
-    calibrate: Literal["none", "auto"] = Field(
+    calibrate: Literal["none", "auto", "temperature", "class_scaling", "linear"] = Field(
         "none",
         description="Above the first level: auto calibrates predictions where that lowers the out-of-fold loss by "
-        "more than one standard error.",
+        "more than one standard error; a family of maps is fitted whatever it gains.",
     )
 
     @property
@@ -370,6 +370,9 @@ class CalibratedOptions(MemberOptions):
                 "calibrate",
                 f"predictions of tasks {can} can be calibrated; got task {run.task!r}. Remove it",
             )
+        elif self.calibrate not in ("auto", *task_class(run.task).calibrations):
+            legal = ", ".join(("none", "auto", *task_class(run.task).calibrations))
+            yield "calibrate", f"must be one of {legal} for task {run.task}; got {self.calibrate!r}. Use auto"
 
     def recipe(self) -> dict[str, Any]:
         values = super().recipe()
@@ -382,12 +385,15 @@ class CalibratedOptions(MemberOptions):
 
     def decided(self, fits: FinishedFits) -> dict[str, Any]:
         found = [report["calibration"]["family"] for report in fits.deciding if "calibration" in report]
-        is_kept = any(family != "none" for family in found)
-        return super().decided(fits) | {"calibrate": self.calibrate if is_kept else "none"}
+        kept = next((family for family in found if family != "none"), "none")
+        return super().decided(fits) | {"calibrate": kept}
 
     def calibrated(self, member: Member) -> Member:
         """Return the member with its predictions calibrated, if they are to be."""
-        return made("calibrated:CalibratedMember", member, self.learns) if self.is_calibrated else member
+        if not self.is_calibrated:
+            return member
+        family = None if self.calibrate == "auto" else self.calibrate
+        return made("calibrated:CalibratedMember", member, self.learns, family)
 
     @property
     def learns(self) -> bool:

@@ -382,6 +382,7 @@ def choose_calibration(
     task: Task,
     weight: np.ndarray | None = None,
     clusters: np.ndarray | None = None,
+    given: str | None = None,
 ) -> Calibration:
     """Keep the family that lowers the loss of held-out folds by more than a standard error, the simplest that does.
 
@@ -400,15 +401,17 @@ def choose_calibration(
         Numbers from 0.
     clusters : int64 array of shape (n_rows,) or None
         Rows of one are not independent; see `paired_gain`.
+    given : str, optional
+        The name of a family that is kept whatever it gains; no other is tried.
     """
     weight = np.ones(len(y)) if weight is None else weight
     before = plain = task.row_loss(y, prediction)
     kept: type[Family] | None = None
     trials: list[Trial] = []
-    for family in (FAMILIES[name] for name in task.calibrations):
+    for family in (FAMILIES[name] for name in ([given] if given else task.calibrations)):
         losses = _held_out_losses(family, prediction, y, fold_of, task, weight)
         gain, error = paired_gain(before, losses, weight, clusters)
-        trials.append(Trial(family.name, gain, error, gain > task.calibration_se * error))
+        trials.append(Trial(family.name, gain, error, bool(given) or gain > task.calibration_se * error))
         if trials[-1].is_kept:
             kept, before = family, losses
     gain, error = paired_gain(plain, before, weight, clusters)

@@ -6,8 +6,6 @@ Out: the values of a config that chooses nothing, to be fitted to other rows.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +17,13 @@ from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.graph import Graph, Node
 from stackfeat.engine.plan import Plan
 from stackfeat.members.finished import FinishedFits
+from stackfeat.members.options import MemberOptions
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.provenance import Index
 from stackfeat.output.saved_predictor import SavedPredictor
 from stackfeat.store import EntryStore
 
-_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
 FITTED_RULES = ("threshold", "offsets", "cuts")
 
 
@@ -58,10 +56,7 @@ class FinishedRun:
     ) -> FinishedRun:
         """Return a finished run, of which `model` is the predictor."""
         wired = model.predictor.plan
-        options = {
-            node.full_name: config.levels[node.level][node.name.partition(":")[0]]
-            for node in wired.graph.nodes
-        }
+        options = {node.full_name: _options_of(config, node) for node in wired.graph.nodes}
         plan = Plan(Graph(wired.graph.nodes, options), replace(wired.sources, n_rows=folds.n_rows))
         way = model.way
         return cls(config, plan, model.submitted, index, folds, way.schema, way.decision, store)
@@ -86,11 +81,10 @@ class FinishedRun:
             If a member cannot be fitted to other rows.
         """
         values = self.config.to_json()
-        levels, names = self._members()
         values |= {
             "data": {**values["data"], **self._data()},
-            "levels": levels,
-            "submit": names[self.submitted],
+            "levels": self._members(),
+            "submit": self.submitted,
             "limits": {},
             "stack": {**values["stack"], "holdout": 0.0},
         }
@@ -99,8 +93,8 @@ class FinishedRun:
             values["decision"] = self.decision.to_json() if is_fitted else "argmax"
         return values
 
-    def _members(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        """Return the members that the submitted one needs, by level, and their names by what they were called."""
+    def _members(self) -> dict[str, dict[str, Any]]:
+        """Return the members that the submitted one needs, by level."""
         needed: dict[str, set[str]] = {self.submitted: {self._predicted}}
         blocks, found = self.graph.blocks(), dict[str, dict[str, Any]]()
         for node in reversed(self.graph.nodes):
@@ -112,18 +106,11 @@ class FinishedRun:
                 if block in blocks:
                     member = blocks[block][0].full_name
                     needed.setdefault(member, set()).add(block.removeprefix(f"{member}/"))
-        kept = [node for node in self.graph.nodes if node.full_name in found]
-        names = dict(_legal_names(kept))
-        moved = {
-            node.block(output): f"{names[node.full_name]}/{output.name}"
-            for node in kept
-            for output in node.outputs
-        }
         levels: dict[str, dict[str, Any]] = {}
-        for node in kept:
-            name = names[node.full_name].partition("/")[2]
-            levels.setdefault(node.level, {})[name] = _renamed(found[node.full_name], moved)
-        return levels, names
+        for node in self.graph.nodes:
+            if node.full_name in found:
+                levels.setdefault(node.level, {})[node.name] = found[node.full_name]
+        return levels
 
     @property
     def _predicted(self) -> str:
@@ -178,22 +165,7 @@ class FinishedRun:
         return found
 
 
-def _legal_names(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
-    """Yield what each member was called, and a name that a config may have: `each` made names that none may."""
-    taken: set[str] = set()
-    for node in nodes:
-        name = plain = _ILLEGAL.sub("-", node.name)
-        number = 2
-        while f"{node.level}/{name}" in taken:
-            name, number = f"{plain}-{number}", number + 1
-        taken.add(f"{node.level}/{name}")
-        yield node.full_name, f"{node.level}/{name}"
-
-
-def _renamed(value: Any, blocks: Mapping[str, str]) -> Any:
-    """Return options with the new names of blocks, wherever they name one."""
-    if isinstance(value, Mapping):
-        return {blocks.get(name, name): _renamed(item, blocks) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_renamed(item, blocks) for item in value]
-    return blocks.get(value, value) if isinstance(value, str) else value
+def _options_of(config: RunConfig, node: Node) -> MemberOptions:
+    """Return the options that a member was made by: under its own name, or under that of an `each`."""
+    members = config.levels[node.level]
+    return members[node.name] if node.name in members else members[node.name.partition(":")[0]]

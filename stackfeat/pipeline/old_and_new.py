@@ -1,13 +1,14 @@
 """Old and new: two models of one stack, on rows that the old one was not trained on.
 
-In:  the old predictor and its training rows, the new run and its training file.
+In:  the old run's pipelines and training rows, the new run and its training file.
 Out: the score of each and their difference with its standard error, paired over rows (groups, blocks of time).
-     The old model predicts; of the new one out-of-fold rows count, so neither knows the labels that it is judged by.
+     Each row goes through one pipeline of either model: of the new one through that of its fold, which did not see
+     it, of the old one through that of the same number. An average of all pipelines would win by averaging alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ from stackfeat.engine.fitted import fit_recipe
 from stackfeat.engine.judged import Judged
 from stackfeat.engine.predictor import Predictor
 from stackfeat.engine.scoring import oof_prediction
+from stackfeat.meta.votes.averaging import average_oof
 from stackfeat.output.digits import significant, with_error
 from stackfeat.output.run_result import RunResult
 from stackfeat.output.saved_predictor import SavedPredictor
+from stackfeat.pipeline.teacher import Teacher
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
+
+KNOWN_GROUPS = "The old model may know other rows of these groups, the new one's folds do not: it is favoured"
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,17 @@ class OldAndNew:
     n_rows : int
         Rows of the new training file.
     n_fresh : int
-        Those that the old model was not trained on.
+        Those that the old model was not trained on, and where folds follow time, that are later than its rows.
     n_scored : int
         Those of them that the new model predicts out of fold.
     old, new : float or None
         Scores; None where there is none.
     gain, se : float or None
         By how much the new model is better, and the standard error.
+    is_in_time : bool
+        Whether fresh rows are later ones.
+    caution : str
+        What the comparison cannot rule out; empty where there is nothing.
     """
 
     metric: str
@@ -53,25 +62,35 @@ class OldAndNew:
     new: float | None = None
     gain: float | None = None
     se: float | None = None
+    is_in_time: bool = False
+    caution: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
-        fresh = f"{self.n_fresh:,} of {self.n_rows:,} rows are new to the old model"
+        later = " and later than its rows" if self.is_in_time else ""
+        fresh = f"{self.n_fresh:,} of {self.n_rows:,} rows are new to the old model{later}"
         if self.old is None or self.new is None or self.gain is None:
             why = f"{self.metric} has no value on them" if self.n_scored else "there is nothing to compare on"
             return f"{fresh}; {why}"
         word = "better" if self.gain >= 0 else "worse"
+        caution = f". {self.caution}" if self.caution else ""
         return (
-            f"{fresh}; on {self.n_scored:,} of them: {self.metric} {significant(self.old, 4)} by the old model, "
-            f"{significant(self.new, 4)} by the new one out of fold, which is {word} by "
-            f"{with_error(abs(self.gain), self.se)}"
+            f"{fresh}; on {self.n_scored:,} of them, each by one pipeline: {self.metric} "
+            f"{significant(self.old, 4)} by the old model, {significant(self.new, 4)} by the new one out of fold, "
+            f"which is {word} by "
+            f"{with_error(abs(self.gain), self.se)}{caution}"
         )
 
 
 def compare_models(
-    model: SavedPredictor, result: RunResult, old_rows: Samples, store: EntryStore, train: Path
+    model: SavedPredictor,
+    teacher: Teacher,
+    result: RunResult,
+    old_rows: Samples,
+    store: EntryStore,
+    train: Path,
 ) -> OldAndNew:
     """Score the old and the new model on rows that the old one was not trained on.
 
@@ -79,6 +98,8 @@ def compare_models(
     ----------
     model : SavedPredictor
         The old one.
+    teacher : Teacher
+        Its pipelines.
     result : RunResult
         The new run, over the file `train`.
     old_rows : Samples
@@ -92,20 +113,33 @@ def compare_models(
     known = [old_rows, *extra_rows(model.predictor, store)]
     has_ids = model.way.schema.id is not None
     is_fresh = ~np.logical_or.reduce([was_trained_on(read, rows, has_ids=has_ids) for rows in known])
+    is_fresh &= _is_later(new_rows, known, is_time=folds.is_time)
     block = plan.graph.node(result.submitted).prediction
     assert block is not None
-    places = [plan.oof_places(block, repeat) for repeat in range(plan.sources.n_repeats)]
-    task = new_rows.task
-    oof, covered = oof_prediction(result.store, places, folds, task, result.averaging.average)
+    task, average = new_rows.task, result.averaging.average
+    # Of repeats the first one, as of the old model: each row through one pipeline of either.
+    oof, covered = oof_prediction(result.store, [plan.oof_places(block, 0)], folds, task, "mean")
     rows, fold_of = np.flatnonzero(is_fresh & covered), folds.fold_of(0)
-    counts = OldAndNew(metric, new_rows.n_rows, int(is_fresh.sum()), len(rows))
+    counts = OldAndNew(
+        metric,
+        new_rows.n_rows,
+        int(is_fresh.sum()),
+        len(rows),
+        is_in_time=folds.is_time,
+        caution="" if new_rows.group is None else KNOWN_GROUPS,
+    )
     if not len(rows):
         return counts
     judged = Judged.of(new_rows, metric, model.predictor.trust_code, fold_of, folds.is_time)
     if result.averaging.ranks_within_folds(folds.is_time) and judged.metric.ranking:
         judged = replace(judged, within=fold_of)
-    judged = judged.take(rows)
-    sides = [model.predicted(read.take(rows)), np.asarray(task.to_target_scale(oof[rows]))]
+    judged, fold_of = judged.take(rows), fold_of[rows]
+    with model.importing():
+        said = [said_by_folds(teacher, read.take(rows), fold_of, is_time=folds.is_time), oof[rows]]
+    every = np.ones(len(rows), dtype=bool)
+    sides = [
+        np.asarray(task.to_target_scale(average_oof([one], [fold_of], every, task, average))) for one in said
+    ]
     if judged.metric.needs == "label" and model.way.decision is not None:
         sides = [model.way.decision.apply(side) for side in sides]
     seed = derive_seed(plan.sources.seed, "old and new")
@@ -117,6 +151,26 @@ def compare_models(
     se = float(np.nanstd(after - before, ddof=1))
     gain = signed(old) - signed(new)
     return replace(counts, old=old, new=new, gain=gain, se=se if np.isfinite(se) else None)
+
+
+def said_by_folds(teacher: Teacher, samples: Samples, fold_of: np.ndarray, *, is_time: bool) -> np.ndarray:
+    """Return what the old pipeline of each row's number says of it, float64 (n, n_outputs); by time the last one."""
+    numbers = teacher.folds()
+    own = np.array(numbers[-1:] if is_time else numbers)
+    pipeline_of = own[fold_of % len(own)]
+    said = np.empty((samples.n_rows, samples.task.n_outputs))
+    for fold in np.unique(pipeline_of).tolist():
+        rows = np.flatnonzero(pipeline_of == fold)
+        said[rows] = teacher.pipeline(fold).predict_pipeline(samples.take(rows), fold)
+    return said
+
+
+def _is_later(rows: Samples, known: Sequence[Samples], *, is_time: bool) -> np.ndarray:
+    """Return which rows are later than all that is known, where folds follow time; else all of them."""
+    if not is_time or rows.time is None:
+        return np.ones(rows.n_rows, dtype=bool)
+    last = max(float(one.time.max()) for one in known if one.time is not None)
+    return np.asarray(rows.time > last)
 
 
 def was_trained_on(rows: Samples, known: Samples, *, has_ids: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.decided_config import FinishedRun
 from stackfeat.pipeline.old_and_new import OldAndNew, compare_models
 from stackfeat.pipeline.run import LOG, run
+from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.trust import code_of_run
 
 FEW_SECONDS = 180.0
@@ -126,7 +127,8 @@ def refresh(
     if result.submitted != values["submit"]:
         reasons = "; ".join(f"{name}: {why}" for name, why in result.failed.items())
         raise RunFailed(f"{values['submit']} must be fitted to the new rows; it could not be: {reasons}")
-    comparison = compare_models(model, result, rows, entries, Path(train))
+    teacher = replace(Teacher.of(model.predictor, index, folds.is_time, entries, old), choices={})
+    comparison = compare_models(model, teacher, result, rows, entries, Path(train))
     outputs = RunFolder(new, _run_of(new))
     with outputs.claimed(LOG):
         outputs.add(REFRESH, json_bytes({"old": os.path.relpath(old, new), **comparison.to_json()}))

@@ -189,6 +189,8 @@ def test_at_most_half_of_the_rows_are_held_out(value: Any, is_right: bool) -> No
         ({}, "must name at least one level with one member"),
         ({"base": {}}, "level 'base' has no members"),
         ({"base": {"a/b": {"net": "mlp"}}}, "names use letters, digits.*got 'a/b'"),
+        ({"base": {"a:": {"net": "mlp"}}}, "names use letters, digits.*got 'a:'"),
+        ({"a:b": {"a": {"net": "mlp"}}}, "names use letters, digits.*got 'a:b'"),
         ({"*": {"a": {"net": "mlp"}}}, r"names use letters, digits.*got '\*'"),
         (
             {"base": {f"m{i}": {"net": "mlp"} for i in range(MOST_MEMBERS + 1)}},

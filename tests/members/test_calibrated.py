@@ -150,7 +150,12 @@ def test_a_calibrated_vote_learns_from_labels() -> None:
         (
             "final",
             {"vote": "soft", "inputs": ["base/*"], "calibrate": "platt"},
-            r"final\.other\.calibrate: must be one of none, auto; got 'platt'",
+            r"final\.other\.calibrate: must be one of none, auto, temperature.*; got 'platt'",
+        ),
+        (
+            "final",
+            {"vote": "soft", "inputs": ["base/*"], "calibrate": "linear"},
+            r"must be one of none, auto, temperature, class_scaling for task multiclass; got 'linear'\. Use auto",
         ),
     ],
 )

@@ -140,6 +140,17 @@ def test_calibrated_predictions_stay_as_they_are_to_the_bit(task: Task, seed: in
     assert any(not trial["kept"] for trial in found.found["trials"])
 
 
+@pytest.mark.parametrize("family", ["temperature", "class_scaling"])
+def test_a_family_that_is_given_is_kept_whatever_it_gains(family: str) -> None:
+    scores, y = drawn(3, 400, seed=5)
+    prediction = softmax(scores, axis=1)
+    found = choose_calibration(prediction, y, np.arange(400) % 4, THREE, given=family)
+    assert found.family is FAMILIES[family] and found.found["family"] == family
+    assert [(trial["family"], trial["kept"]) for trial in found.found["trials"]] == [(family, True)]
+    numbers = FAMILIES[family].fit(prediction, y, np.full(400, 1 / 400))
+    np.testing.assert_allclose(found.numbers, numbers)
+
+
 def test_groups_are_the_unit_of_the_standard_error() -> None:
     """Rows that stand for each other a hundred times over count once."""
     scores, y = drawn(2, 40, seed=3)

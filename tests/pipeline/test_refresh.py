@@ -59,8 +59,13 @@ def test_old_and_new_are_scored_on_rows_that_the_old_model_never_saw(plain: Proj
     oof = pd.read_csv(next(found.folder.glob("oof/final.soft.csv")), dtype={"id": str}).set_index("id")
     model = sf.load(plain.run_folder)
     classes = [str(one) for one in model.classes_]
+    # Each row through the old pipeline of the number of its new fold: averages would be compared with none.
+    folds = pd.read_csv(found.folder / "folds.csv", dtype={"id": str}).set_index("id")
+    numbers = folds.loc[fresh["row_id"], "fold"].to_numpy()
+    views = model.predictor.views(model.rows_of(path))[0][:, -70:]
+    single = views[numbers, np.arange(70)]
     by_hand = {
-        "old": log_loss(fresh["label"], model.predict_proba(fresh), labels=classes),
+        "old": log_loss(fresh["label"], single, labels=classes),
         "new": log_loss(fresh["label"], oof.loc[fresh["row_id"], classes], labels=classes),
     }
     assert of.old == pytest.approx(by_hand["old"], rel=1e-6)
@@ -69,8 +74,7 @@ def test_old_and_new_are_scored_on_rows_that_the_old_model_never_saw(plain: Proj
     place = np.array([classes.index(label) for label in fresh["label"]])
     rows = np.arange(70)
     losses = [
-        -np.log(values[rows, place])
-        for values in (model.predict_proba(fresh), oof.loc[fresh["row_id"], classes].to_numpy())
+        -np.log(values[rows, place]) for values in (single, oof.loc[fresh["row_id"], classes].to_numpy())
     ]
     assert of.se == pytest.approx(np.std(losses[0] - losses[1], ddof=1) / np.sqrt(70), rel=0.25)
     written = json.loads((found.folder / "refresh.json").read_text())
@@ -119,8 +123,7 @@ def test_every_decision_is_written_out(searched: Project, refreshed: sf.RunResul
     reports = {name: member["reports"] for name, member in old["members"].items()}
     weights = reports["final/best"]["0/all"]["weights"]
     vote = new["levels"]["final"]["best"]
-    names = [name.replace("per:mlp.penultimate@geometry", "per-mlp.penultimate-geometry") for name in weights]
-    kept = {name: w for name, w in zip(names, weights.values(), strict=True) if w > 0}
+    kept = {name: w for name, w in weights.items() if w > 0}
     assert (vote["vote"], dict(zip(vote["inputs"], vote["weights"], strict=True))) == ("soft", kept)
     assert {name.rpartition("/")[0] for name in kept} <= {
         f"{level}/{member}" for level, members in new["levels"].items() for member in members
@@ -166,6 +169,77 @@ def test_nothing_is_searched_again(refreshed: sf.RunResult) -> None:
             assert not report.get("steps"), name
             assert "gate" not in report, name
             assert "params" not in report, name
+
+
+def test_members_of_each_keep_their_names_and_so_their_seeds(build: Build) -> None:
+    config = plain_config()
+    trees = {"estimator": "sklearn.ensemble.ExtraTreesClassifier", "params": {"n_estimators": 3}}
+    config["levels"] = {
+        "base": config["levels"]["base"],
+        "meta": {"per": {**trees, "each": "base/*/proba"}},
+        "final": {"soft": {"vote": "soft", "inputs": ["meta/*"]}},
+    }
+    project = build("multiclass", {**config, "submit": "soft"}, 90)
+    assert project.run().code == 0
+    found = sf.refresh(project.run_folder, project.folder / "train.csv")
+    assert set(config_of(found.folder)["levels"]["meta"]) == {"per:linear.proba", "per:tree.proba"}
+    one, two = (pd.read_csv(run / "oof" / "final.soft.csv") for run in (project.run_folder, found.folder))
+    pd.testing.assert_frame_equal(one, two)
+    again = sf.refresh(found.folder, project.folder / "train.csv")
+    assert config_of(again.folder)["levels"] == config_of(found.folder)["levels"]
+
+
+@pytest.mark.parametrize(("family", "task"), [("temperature", "multiclass"), ("linear", "regression")])
+def test_a_calibration_that_was_kept_is_not_judged_again(family: str, task: str, build: Build) -> None:
+    metric = "log_loss" if task == "multiclass" else "rmse"
+    config = plain_config(task, metric)
+    output = "proba" if task == "multiclass" else "prediction"
+    config["levels"]["final"] = {
+        "soft": {"vote": "soft", "inputs": [f"base/*/{output}"], "calibrate": family}
+    }
+    project = build(task, config, 90)
+    said = project.run()
+    assert said.code == 0, said.err
+    found = sf.refresh(project.run_folder, new_rows(project, task))
+    assert config_of(found.folder)["levels"]["final"]["soft"]["calibrate"] == family
+    reports = json.loads((found.folder / "scores.json").read_text())["members"]["final/soft"]["reports"]
+    for report in reports.values():
+        assert [(trial["family"], trial["kept"]) for trial in report["calibration"]["trials"]] == [
+            (family, True)
+        ]
+
+
+def test_by_time_only_later_rows_are_judged(build: Build) -> None:
+    config = plain_config()
+    config["data"]["time"], config["folds"] = "day", {"kind": "time", "n": 4}
+    project = build("multiclass", config, 120)
+    for name, first in (("train", 0), ("test", 0)):
+        rows = pd.read_csv(project.folder / f"{name}.csv", dtype={"row_id": str})
+        rows.assign(day=np.arange(len(rows)) + first).to_csv(project.folder / f"{name}.csv", index=False)
+    said = project.run()
+    assert said.code == 0, said.err
+    path = new_rows(project, n_rows=100)
+    # 40 of the new rows are from days that the old model knows.
+    pd.read_csv(path, dtype={"row_id": str}).assign(day=np.arange(100) + 80).to_csv(path, index=False)
+    found = sf.refresh(project.run_folder, path)
+    assert found.comparison.n_fresh == 60
+    assert "60 of 100 rows are new to the old model and later than its rows" in str(found)
+
+
+def test_that_groups_may_be_known_is_said(build: Build) -> None:
+    config = plain_config()
+    config["data"]["group"] = "owner"
+    project = build("multiclass", config, 90)
+    for name in ("train", "test"):
+        rows = pd.read_csv(project.folder / f"{name}.csv", dtype={"row_id": str})
+        rows.assign(owner=np.arange(len(rows)) // 5).to_csv(project.folder / f"{name}.csv", index=False)
+    said = project.run()
+    assert said.code == 0, said.err
+    path = new_rows(project)
+    pd.read_csv(path, dtype={"row_id": str}).assign(owner=np.arange(70) // 5).to_csv(path, index=False)
+    found = sf.refresh(project.run_folder, path)
+    assert "may know other rows of these groups" in str(found)
+    assert found.comparison.caution
 
 
 def test_the_threshold_is_that_of_the_old_run(searched: Project, refreshed: sf.RunResult) -> None:
