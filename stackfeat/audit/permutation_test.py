@@ -30,7 +30,7 @@ from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import Recipe
 from stackfeat.engine.rows import RowRecipes
 from stackfeat.engine.schedule import RunContext, run_levels
-from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places
+from stackfeat.engine.scoring import oof_prediction, test_prediction, view_places, widening_of
 from stackfeat.errors import DataError, UsageError
 from stackfeat.executors import resolve_jobs
 from stackfeat.executors.watching import Epoch
@@ -318,7 +318,8 @@ def _judge(
             places = [plan.oof_places(node.prediction, 0)]
             oof, covered = oof_prediction(store, places, rerun.folds, task, averaging.average)
             views = view_places(plan, node.prediction, averaging)
-            test = test_prediction(store, views, task, averaging.average)
+            widening = widening_of(store, plan, node, averaging)
+            test = test_prediction(store, views, task, averaging.average, widening)
             inside = measure_skill(rerun.train.labels[covered], oof[covered], metric, task, rerun.seed)
             outside = measure_skill(rerun.held_out_y, test, metric, task, rerun.seed)
             for measure in [name for name in inside if name in outside]:

@@ -16,6 +16,7 @@ from stackfeat.engine.blocks import ReadPlace
 from stackfeat.engine.passage import Parts, Passage
 from stackfeat.engine.recipes import EmitRecipe, Place
 from stackfeat.executors import pinned_threads
+from stackfeat.meta.widening import Widening, averaged
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class PassedRows:
     places : sequence of Place
         Where the predictions stand whose average counts.
     average : str
+    widening : Widening or None
+        Of the average.
     said : mapping of Place to ndarray
     given : frozenset of str
         Keys of steps that were not asked, because what they say is read from files and no input changes it.
@@ -41,6 +44,7 @@ class PassedRows:
     samples: Samples
     places: Sequence[Place]
     average: str
+    widening: Widening | None
     said: Mapping[Place, np.ndarray]
     given: frozenset[str]
 
@@ -54,12 +58,13 @@ class PassedRows:
         places: Sequence[Place],
         average: str,
         given: Mapping[Place, np.ndarray] | None = None,
+        widening: Widening | None = None,
     ) -> PassedRows:
         """Pass rows through; `given` is what is said in steps that are not asked."""
         with pinned_threads(passage.plan.sources.settings.threads):
             said = passage.said(parts, samples, given)
         keys = frozenset(key for key, _ in given or {})
-        return cls(passage, parts, rows, samples, places, average, said, keys)
+        return cls(passage, parts, rows, samples, places, average, widening, said, keys)
 
     @property
     def prediction(self) -> np.ndarray:
@@ -120,7 +125,8 @@ class PassedRows:
         views, n_rows = [read(place) for place in self.places], self.samples.n_rows
         times = range(0, len(views[0]), n_rows)
         parts = [[view[start : start + n_rows] for view in views] for start in times]
-        return np.concatenate([self.samples.task.average(part, self.average) for part in parts])
+        task = self.samples.task
+        return np.concatenate([averaged(part, task, self.average, self.widening) for part in parts])
 
 
 def _is_reached(step: object, inputs: Collection[str], now: Collection[Place]) -> bool:

@@ -38,7 +38,7 @@ from stackfeat.executors import pinned_threads
 from stackfeat.log import VERSION
 from stackfeat.members.imported import FittedImport, missing_text
 from stackfeat.meta.votes.averaging import Average
-from stackfeat.meta.widening import Widening, widened
+from stackfeat.meta.widening import Widening, averaged
 from stackfeat.registry.source import library_versions
 from stackfeat.store import EntryStore, Store
 from stackfeat.store.disk import MANIFEST, hash_file, write_file
@@ -148,9 +148,13 @@ class Predictor:
         Averaged as the end is. These are all members that the predicted block is made of, and itself.
         """
         self.refuse_unsaved()
-        named = {node.full_name: node.prediction for node in self.plan.graph.nodes if node.prediction}
         with self._of_its_versions():
-            return self._ask(samples, self.passage, named)
+            return self._ask(samples, self.passage, self._predicting)
+
+    @property
+    def _predicting(self) -> dict[str, str]:
+        """The members that predict, and the block of each."""
+        return {node.full_name: node.prediction for node in self.plan.graph.nodes if node.prediction}
 
     @contextmanager
     def _of_its_versions(self) -> Iterator[None]:
@@ -185,14 +189,23 @@ class Predictor:
 
     def views(self, samples: Samples) -> np.ndarray:
         """Return what each pipeline predicts, float64 (n_repeats, n_pipelines, n_rows, n_outputs)."""
+        return self._member_views(samples, {"": self.block})[""]
+
+    def member_views(self, samples: Samples) -> dict[str, np.ndarray]:
+        """Return what each pipeline predicts by each member that `predict_members` names, each as `views`."""
+        return self._member_views(samples, self._predicting)
+
+    def _member_views(self, samples: Samples, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
         self.refuse_unsaved()
         with self._of_its_versions():
-            said = np.stack(self._views(samples, self.passage, {"": self.block})[""])
-        return said.reshape(self.plan.sources.n_repeats, -1, *said.shape[1:])
+            found = self._views(samples, self.passage, wanted)
+        repeats = self.plan.sources.n_repeats
+        return {name: np.stack(one).reshape(repeats, -1, *one[0].shape) for name, one in found.items()}
 
-    def averages(self, views: np.ndarray) -> np.ndarray:
-        """Return the prediction that `views` make, float64 (n_rows, n_outputs)."""
-        return self._average(list(views.reshape(-1, *views.shape[2:])), self.block)
+    def averages(self, views: np.ndarray, member: str | None = None) -> np.ndarray:
+        """Return the prediction that `views` make, of a member or at the end, float64 (n_rows, n_outputs)."""
+        block = self.block if member is None else self._predicting[member]
+        return self._average(list(views.reshape(-1, *views.shape[2:])), block)
 
     def region(self, samples: Samples, views: np.ndarray, level: float) -> np.ndarray:
         """Return the region of each row at a level, as `Task.region`."""
@@ -243,8 +256,7 @@ class Predictor:
         return {name: self._average(views, wanted[name]) for name, views in found.items()}
 
     def _average(self, views: Sequence[np.ndarray], block: str) -> np.ndarray:
-        average = self.task.average(views, self.averaging.average)
-        return widened(average, self.widenings.get(block), self.task)
+        return averaged(views, self.task, self.averaging.average, self.widenings.get(block))
 
     def _views(
         self, samples: Samples, passage: Passage, wanted: Mapping[str, str]

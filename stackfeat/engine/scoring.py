@@ -34,7 +34,7 @@ from stackfeat.engine.recipes import (
 )
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.meta.votes.averaging import average_oof
-from stackfeat.meta.widening import Widening, widened
+from stackfeat.meta.widening import Widening, averaged
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.seeds import derive_seed
 from stackfeat.store import EntryStore
@@ -80,7 +80,7 @@ def test_prediction(
     widening: Widening | None = None,
 ) -> np.ndarray:
     """Return the average of what stands at `view_places`, float64 (n_test, n_outputs)."""
-    return widened(task.average(_views(store, places), average), widening, task)
+    return averaged(_views(store, places), task, average, widening)
 
 
 def _views(store: EntryStore, places: Sequence[Place]) -> list[np.ndarray]:

@@ -147,9 +147,16 @@ def _moved(scores: np.ndarray, factors: Any, offsets: np.ndarray, task: Task) ->
     return task.of_scores(factors * scores + offsets)
 
 
-def widened(average: np.ndarray, widening: Widening | None, task: Task) -> np.ndarray:
-    """Return an average widened, or as it is where there is no widening."""
-    return average if widening is None else widening.apply(average, task)
+def averaged(views: Sequence[np.ndarray], task: Task, average: str, widening: Widening | None) -> np.ndarray:
+    """Return the average of what all pipelines say, widened where there is a widening: wherever it is asked for.
+
+    Parameters
+    ----------
+    views : sequence of ndarray of shape (n_rows, n_outputs)
+        At `engine.scoring.view_places`.
+    """
+    found = task.average(views, average)
+    return found if widening is None else widening.apply(found, task)
 
 
 def checked_widenings(widenings: Mapping[str, Widening], task: Task, where: str) -> None:

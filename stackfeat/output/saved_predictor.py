@@ -346,6 +346,15 @@ class SavedPredictor:
             said = self.predictor.predict_members(samples)
         return {member: np.asarray(task.to_target_scale(values)) for member, values in said.items()}
 
+    def member_views(self, samples: Samples) -> dict[str, np.ndarray]:
+        """Return what each pipeline predicts by each of `members`, each as `views`."""
+        with self.importing():
+            return self.predictor.member_views(samples)
+
+    def averaged(self, views: np.ndarray, member: str | None = None) -> np.ndarray:
+        """Return what `views` of a member, or of the submitted one, make together, as `predicted`."""
+        return np.asarray(self.predictor.task.to_target_scale(self.predictor.averages(views, member)))
+
     def views(self, samples: Samples) -> np.ndarray:
         """Return what each pipeline predicts on the members' scale, as `Predictor.views`."""
         with self.importing():

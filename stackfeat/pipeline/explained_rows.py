@@ -148,7 +148,9 @@ def new_rows(model: SavedPredictor, rows: GivenRows, draw: Draw) -> ExplainedRow
     units, words = _units(samples, fold_of, is_time, draw)
     passage, average = predictor.passage, predictor.averaging.average
     places = passage.places[predictor.block]
-    part = PassedRows.of(passage, predictor.parts, np.arange(len(chosen)), samples, places, average)
+    widening = predictor.widenings.get(predictor.block)
+    own = np.arange(len(chosen))
+    part = PassedRows.of(passage, predictor.parts, own, samples, places, average, widening=widening)
 
     def decide(prediction: np.ndarray) -> np.ndarray:
         values = np.asarray(task.to_target_scale(prediction))

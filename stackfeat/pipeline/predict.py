@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.data.options import DataOptions
+from stackfeat.data.samples import Samples
 from stackfeat.data.schema.drift import warn_of_drift
 from stackfeat.data.schema.load import check_columns
 from stackfeat.data.schema.roles import read_ids
@@ -214,19 +215,30 @@ def _by_run(model: SavedPredictor, data: Path, wanted: Wanted, may_replace: Call
             DataWarning,
             stacklevel=2,
         )
-    others, task = dict[str, np.ndarray](), model.predictor.task
-    if wanted.members:
+    prediction, others = _predictions(model, samples, wanted)
+    return Said(samples.ids, prediction, way.decision, model.predictor.task, way.form, others, folder)
+
+
+def _predictions(
+    model: SavedPredictor, samples: Samples, wanted: Wanted
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the predictions of rows, and the other columns that are wanted; rows pass through the models once."""
+    others = dict[str, np.ndarray]()
+    if wanted.interval is None and not wanted.spread:
+        if not wanted.members:
+            return model.predicted(samples), others
         outputs = model.member_outputs(samples)
-        prediction, others = outputs[model.submitted], model.member_columns(outputs)
-    if wanted.interval is not None or wanted.spread:
+        return outputs[model.submitted], model.member_columns(outputs)
+    if wanted.members:
+        by_member = model.member_views(samples)
+        outputs = {member: model.averaged(views, member) for member, views in by_member.items()}
+        others, views = model.member_columns(outputs), by_member[model.submitted]
+    else:
         views = model.views(samples)
-        prediction = np.asarray(task.to_target_scale(model.predictor.averages(views)))
-        if wanted.interval is not None:
-            others |= task.region_columns(model.region(samples, views, wanted.interval))
-        others |= model.spread_columns(views) if wanted.spread else {}
-    elif not wanted.members:
-        prediction = model.predicted(samples)
-    return Said(samples.ids, prediction, way.decision, task, way.form, others, folder)
+    if wanted.interval is not None:
+        others |= model.predictor.task.region_columns(model.region(samples, views, wanted.interval))
+    others |= model.spread_columns(views) if wanted.spread else {}
+    return model.averaged(views), others
 
 
 def _by_student(

@@ -13,6 +13,7 @@ from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.passage import Passage
 from stackfeat.engine.passed_rows import PassedRows
 from stackfeat.engine.predictor import Predictor
+from stackfeat.meta.widening import Widening
 from tests.engine.by_hand import BAYES, BINARY, PRIOR, Engine, engine, folds_of_rows
 
 LEVELS = {
@@ -56,6 +57,19 @@ def test_changed_rows_get_what_fresh_rows_get_also_several_times_over(
     assert not np.allclose(fresh, rows.prediction)
     np.testing.assert_array_equal(found, np.concatenate([fresh, fresh]))
     np.testing.assert_array_equal(rows.changed(twice, []), np.tile(rows.prediction, (2, 1)))
+
+
+def test_a_widened_average_is_widened_for_changed_rows_too(made: Engine, predictor: Predictor) -> None:
+    wide = replace(predictor, widenings={predictor.block: Widening((1.3, 1.3), (0.1, -0.1))})
+    passage, rows = wide.passage, np.arange(made.test.n_rows)
+    widening = wide.widenings[wide.block]
+    found = PassedRows.of(
+        passage, wide.parts, rows, made.test, passage.places[wide.block], "mean", widening=widening
+    )
+    np.testing.assert_array_equal(found.prediction, wide.predict(made.test))
+    moved = shifted(made.test, 0.7)
+    np.testing.assert_array_equal(found.changed(moved, ["table"]), wide.predict(moved))
+    assert not np.allclose(found.prediction, predictor.predict(made.test))
 
 
 def test_a_shuffled_member_is_that_of_other_rows_and_only_what_reads_it_is_asked(

@@ -8,7 +8,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from stackfeat.errors import StructureError
-from stackfeat.meta.widening import Widening, checked_widenings, widened
+from stackfeat.meta.widening import Widening, averaged, checked_widenings
 from stackfeat.tasks.task import Task
 
 BINARY, THREE, VALUE = Task("binary", ("no", "yes")), Task("multiclass", ("a", "b", "c")), Task("regression")
@@ -102,7 +102,15 @@ def test_one_pipeline_is_no_average() -> None:
     one = np.array([[0.2, 0.8]])
     assert Widening.of([one], one, BINARY) is None
     assert Widening.of([one[:0]] * 2, one[:0], BINARY) is None
-    assert widened(one, None, BINARY) is one
+    np.testing.assert_array_equal(averaged([one], BINARY, "mean", None), one)
+
+
+def test_an_average_is_widened_wherever_it_is_made() -> None:
+    views = binary_views()[1]
+    found = Widening.of(views, np.mean(views, axis=0), BINARY)
+    assert found is not None and found.factors[0] > 1
+    expected = found.apply(np.mean(views, axis=0), BINARY)
+    np.testing.assert_array_equal(averaged(views, BINARY, "mean", found), expected)
 
 
 def test_constant_predictions_stay_constant() -> None:

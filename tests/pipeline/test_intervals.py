@@ -120,6 +120,32 @@ def test_a_file_of_predictions_has_bounds_and_spread_beside_it(values: Project, 
     assert said.code == 2 and "must lie between 0.5 and 1; got 90" in said.err
 
 
+def test_members_and_bounds_are_predicted_together_as_they_are_alone(
+    values: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stackfeat.engine.passage import Passage
+    from stackfeat.pipeline.predict import Wanted, predict_file
+
+    passed, said = list[int](), Passage.said
+
+    def noted(self: Passage, *given: Any) -> Any:
+        passed.append(1)
+        return said(self, *given)
+
+    monkeypatch.setattr(Passage, "said", noted)
+
+    def written(**wanted: Any) -> pd.DataFrame:
+        predict_file(
+            values.run_folder, values.folder / "test.csv", tmp_path / "out.csv", wanted=Wanted(**wanted)
+        )
+        return pd.read_csv(tmp_path / "out.csv")
+
+    together = written(members=True, interval=0.9, spread=True)
+    assert len(passed) == 1
+    for alone in (written(members=True), written(interval=0.9), written(spread=True)):
+        pd.testing.assert_frame_equal(together[alone.columns], alone)
+
+
 def test_the_spread_is_that_of_the_pipelines(values: Project, tmp_path: Path) -> None:
     other = values.copy(tmp_path / "fold")
     assert other.run("--set", "stack.meta_fit=fold").code == 0
