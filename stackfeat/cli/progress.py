@@ -12,6 +12,7 @@ from rich.table import Table
 
 from stackfeat.errors import continued, one_line
 from stackfeat.log import console as visible_console
+from stackfeat.output.digits import places_worth
 
 if TYPE_CHECKING:
     from stackfeat.output.gates import GateVerdict
@@ -37,7 +38,7 @@ def print_result(
     for row in result.leaderboard.to_dict("records"):
         full_name = f"{row['level']}/{row['member']}"
         note = "submitted" if full_name == result.submitted else "cached" if row["cached"] else ""
-        places = _places_worth(row["se"])
+        places = places_worth(row["se"])
         shown = [row[name] for name in ("score", "se", *held)]
         values = ["" if value is None or math.isnan(value) else f"{value:.{places}f}" for value in shown]
         values.append(f"{row['seconds']:.1f}")
@@ -92,11 +93,6 @@ def _gate_lines(verdicts: Sequence[GateVerdict]) -> list[str]:
     lines = [f"gate: {one.text}" for one in in_order[:_GATE_LINES]]
     n_more = len(verdicts) - len(lines)
     return [*lines, f"gate: {n_more} more blocks judged; scores.json has them all"] if n_more else lines
-
-
-def _places_worth(error: float) -> int:
-    """Return how many decimals show three digits of a standard error."""
-    return 4 if not error > 0 else min(max(2 - math.floor(math.log10(error)), 0), 8)
 
 
 def print_checks(found: Mapping[str, CheckedImport]) -> None:
