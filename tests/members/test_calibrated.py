@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from stackfeat.members.estimator_options import EstimatorOptions
 from stackfeat.members.protocol import FitContext
 from stackfeat.members.settings import EstimatorSettings, RunSettings
 from stackfeat.members.vote_options import VoteOptions
+from stackfeat.meta.calibration import FAMILIES
 from stackfeat.meta.columns import BlockRows, Rows
 from stackfeat.tasks.task import Task
 from tests.projects import Build, Project, plain_config
@@ -130,6 +131,11 @@ def test_keys_change_only_where_predictions_are_calibrated() -> None:
             one.settings(run, has_blocks=True, has_features=False).calibration for one in (options, asked)
         ]
         assert versions == [None, 1]
+
+
+def test_every_family_can_be_asked_for() -> None:
+    legal = get_args(VoteOptions.model_fields["calibrate"].annotation)
+    assert legal == ("none", "auto", *FAMILIES)
 
 
 def test_a_calibrated_vote_learns_from_labels() -> None:
