@@ -36,7 +36,7 @@ from stackfeat.pipeline.run import LOG, run
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.trust import code_of_run
 
-FEW_SECONDS = 180.0
+FEW_SECONDS = 300.0
 """Fits that took no longer in all are made in this process: to start others would take longer."""
 
 
