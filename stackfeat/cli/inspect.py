@@ -44,6 +44,7 @@ _OPTIONAL = {
     "pillow": ("PIL", "images", "image files"),
     "timm": ("timm", "vision", "nets timm:NAME"),
     "torchvision": ("torchvision", "vision", "nets torchvision:NAME"),
+    "transformers": ("transformers", "hf", "nets hf:FOLDER"),
     "xgboost": ("xgboost", "boosting", "xgboost members"),
     "catboost": ("catboost", "boosting", "catboost members"),
 }

@@ -358,6 +358,11 @@ def weights_role(seed: int, fold: int | None = None) -> str:
     return f"weights/{seed}" if fold is None else f"weights/{fold}/{seed}"
 
 
+def beside_role(place: int) -> str:
+    """Return the name of a file that belongs to a checkpoint."""
+    return f"beside/{place}"
+
+
 def file_of(entry: Entry) -> str:
     """Return the name of the checkpoint's bytes in its entry; its suffix says the format."""
     return next(name for name in entry.files if name.startswith(STEM))

@@ -73,7 +73,7 @@ class NetState:
         For each net, the arrays of each ``PART@ENCODING``.
     arrays : tuple of str
         Inputs that are arrays; the others are tables.
-    texts : mapping of str to {"columns", "tokens"}
+    texts : mapping of str to {"columns", "tokens", "folder"}
         What texts become, of inputs that are tables with columns of text.
     """
 
@@ -81,7 +81,7 @@ class NetState:
     prepare: tuple[str, ...]
     encoders: tuple[Mapping[str, tuple[str, ...]], ...]
     arrays: tuple[str, ...] = ()
-    texts: Mapping[str, Literal["columns", "tokens"]] = field(default_factory=dict)
+    texts: Mapping[str, Literal["columns", "tokens", "folder"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         must(1 <= self.n == len(self.encoders), "net.json", "name encoders of each net", self.n)

@@ -10,17 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_serializer, model_validator
 
 from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions
 from stackfeat.errors import UsageError
 from stackfeat.members.finished import FinishedFits, middle
 from stackfeat.members.options import VERSIONS, Checkpoints, MemberOptions, Output, Report, made
+from stackfeat.members.pool_files import Folders
 from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import NetSettings, RunSettings
 from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.mistakes import net_mistakes, tap_mistake
-from stackfeat.registry.names import NET_FACTS, NET_FAMILIES, NET_PACKAGES, NETS
+from stackfeat.registry.names import FAMILY_PACKAGES, NET_FACTS, NET_FAMILIES, NET_PACKAGES, NETS
 from stackfeat.registry.parameters import net_problems, parameter_problems
 from stackfeat.registry.patterns import fill, has_fold, placeholder_problem, placeholders
 from stackfeat.registry.resolve import name_problems
@@ -34,6 +35,9 @@ FEW_EPOCHS, SMALL_BATCH = 20, 64
 QUICK_NETS, SHORT_TRAINING = ("mlp", "realmlp"), 50
 """Nets of a table, and epochs, that cost about as much as boosting."""
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+HUGGING_FACE, WEIGHTS = "hf:", "model.safetensors"
+BESIDE = ("config.json", "tokenizer.json")
+"""Files of a folder of Hugging Face besides its weights."""
 _NEED_WEIGHTS = ("folds", "frozen", "state_key", "head", "freeze", "lr_decay", "lrs", "classes")
 _SEEN = (
     "one net for all folds has seen the labels it would be asked to predict; got {!r}. Name a checkpoint of each "
@@ -46,6 +50,12 @@ _UNKNOWN_FOLDS = (
     "columns id and fold, or put the fold into the training file (data.fold, folds.kind: column)"
 )
 EmitItem = str | TapOptions
+
+
+def folder_of(net: object) -> str | None:
+    """Return the folder that a net ``hf:FOLDER`` comes from; None of other nets."""
+    is_one = isinstance(net, str) and net.startswith(HUGGING_FACE)
+    return str(net).removeprefix(HUGGING_FACE).rstrip("/") if is_one else None
 
 
 class NetOptions(MemberOptions):
@@ -87,6 +97,18 @@ class NetOptions(MemberOptions):
         description="Fine-tuning: factor of the learning rate from block to block, last first.",
     )
     lrs: dict[str, float] = Field({}, description="Fine-tuning: factor of the learning rate by glob.")
+
+    _place: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def a_folder_brings_its_weights(cls, values: Any) -> Any:
+        """The encoder in a folder is trained on under a new head, unless it is frozen."""
+        folder = folder_of(values.get("net")) if isinstance(values, dict) else None
+        if folder is None:
+            return values
+        trained: dict[str, Any] = {} if values.get("frozen") is True else {"train": {}}
+        return {"weights": f"{folder}/{WEIGHTS}", "head": "reset", **trained, **values}
 
     @field_validator("lrs")
     @classmethod
@@ -134,9 +156,24 @@ class NetOptions(MemberOptions):
     @property
     def chosen_scaling(self) -> Literal["auto", "quantile", "standard", "clipped", "none"]:
         """`scaling`, which is `none` with weights where nothing is given; other `auto` is for rows to say."""
-        return "none" if self.scaling == "auto" and self.weights is not None else self.scaling
+        is_given = self.weights is not None and self.folder is None
+        return "none" if self.scaling == "auto" and is_given else self.scaling
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of Hugging Face that the net comes from."""
+        return folder_of(self.net)
+
+    def found_in(self, folders: Folders) -> Self:
+        if self.folder is None:
+            return self
+        found = self.model_copy()
+        found._place = folders.folder / self.folder
+        return found
 
     def member(self, trust_code: bool = False) -> Member:
+        if self.folder is not None:
+            return made("hugging_face:HuggingFaceMember", self, trust_code, None, None, self._place)
         learner = "net:NetMember" if self.weights is None else "checkpoint:CheckpointMember"
         return made(learner, self, trust_code)
 
@@ -186,6 +223,13 @@ class NetOptions(MemberOptions):
         if problem := placeholder_problem(self.weights):
             yield "weights", problem
             return
+        if self.folder is not None and self.weights != f"{self.folder}/{WEIGHTS}":
+            yield "weights", f"a folder brings its weights; got {self.weights!r}. Remove it"
+            return
+        for name in () if self.folder is None else BESIDE:
+            if problem := run.file_problem(f"{self.folder}/{name}"):
+                yield "net", problem
+                return
         yield from self._file_problems(run, self.weights)
         yield from self._fold_problems(run, self.weights)
         yield from self._tuning_problems(run, self.weights)
@@ -337,7 +381,8 @@ class NetOptions(MemberOptions):
     def recipe(self) -> dict[str, Any]:
         # The file counts by its bytes, not by its name.
         given = {"weights": None if self.weights is None else "given"}
-        return super().recipe() | given | {"emit": [tap.to_json() for tap in self.taps()]}
+        net = {} if self.folder is None else {"net": f"{HUGGING_FACE}given"}
+        return super().recipe() | given | net | {"emit": [tap.to_json() for tap in self.taps()]}
 
     def settings(self, run: RunSettings, *, has_blocks: bool, has_features: bool) -> NetSettings:
         return NetSettings(
@@ -351,7 +396,10 @@ class NetOptions(MemberOptions):
 
     def libraries(self) -> dict[str, str]:
         family = self.net.partition(":")[0]
-        more = (family,) if family in NET_FAMILIES else NET_PACKAGES.get(self.net, ("", ()))[1]
+        if family in NET_FAMILIES:
+            packages = FAMILY_PACKAGES[family][1]
+            return library_versions("torch", "numpy", "scikit-learn", *packages[: 2 if self.folder else 1])
+        more = NET_PACKAGES.get(self.net, ("", ()))[1]
         return library_versions("torch", "numpy", "scikit-learn", *more)
 
     @property
@@ -367,6 +415,8 @@ class NetOptions(MemberOptions):
         return 2 if is_short and self.net in QUICK_NETS else 4
 
     def resolved(self, task: str, folder: Path) -> Self:
+        if self.frozen and self.folder is not None:
+            return self
         train = with_training_defaults(self.net, self.train, task, folder)
         return self if train is self.train else self.model_copy(update={"train": train})
 
@@ -436,6 +486,7 @@ class NetOptions(MemberOptions):
             passes_features=bool(self.taps()),
             is_tuned=self.is_tuned,
             has_classes=self.classes is not None,
+            beside=() if self.folder is None else tuple(f"{self.folder}/{name}" for name in BESIDE),
         )
 
     @property

@@ -97,6 +97,8 @@ class Checkpoints:
         Whether training starts from them.
     has_classes : bool
         Whether the order of their columns is given.
+    beside : tuple of str
+        Further files that a net is made of.
     """
 
     pattern: str
@@ -105,6 +107,7 @@ class Checkpoints:
     passes_features: bool
     is_tuned: bool
     has_classes: bool
+    beside: tuple[str, ...] = ()
 
 
 class MemberOptions(Options):

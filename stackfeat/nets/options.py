@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from stackfeat.errors import ConfigError
 from stackfeat.options import Options
-from stackfeat.registry.names import NET_TRAINING, NETS
+from stackfeat.registry.names import FAMILY_TRAINING, NET_TRAINING, NETS, in_family
 from stackfeat.registry.resolve import suggest
 from stackfeat.registry.source import class_literal, find_module
 from stackfeat.tasks.task import task_class
@@ -278,6 +278,8 @@ def declared_by(net: object, folder: Path | None = None) -> Any:
     short = next((name for name, path in NETS.items() if path == net), net)
     if short in NETS:
         return NET_TRAINING.get(short)
+    if in_family(net, NETS):
+        return FAMILY_TRAINING.get(net.partition(":")[0])
     module, _, name = net.partition(":")
     found = find_module(module, folder) if name else None
     return None if found is None else class_literal(found.path, name, ATTRIBUTE)

@@ -61,8 +61,22 @@ NET_PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
 NET_FAMILIES: dict[str, str] = {
     "timm": "stackfeat.nets.zoo.images:timm_net",
     "torchvision": "stackfeat.nets.zoo.images:torchvision_net",
+    "hf": "stackfeat.nets.zoo.hugging_face:hf_net",
 }
-"""Libraries of nets: ``timm:NAME`` is what the function makes of NAME. They come with the extra ``vision``."""
+"""Libraries of nets: ``timm:NAME`` is what the function makes of NAME. ``hf:FOLDER`` is a folder on this machine."""
+
+FAMILY_PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    # timm itself needs torchvision.
+    "timm": ("vision", ("timm", "torchvision")),
+    "torchvision": ("vision", ("torchvision",)),
+    "hf": ("hf", ("transformers", "tokenizers")),
+}
+"""The extra that brings such a library, and its packages."""
+
+FAMILY_TRAINING: dict[str, dict[str, Any]] = {
+    "hf": {"lr": 5e-5, "weight_decay": 0.01, "warmup": 0.1, "epochs": 3, "batch_size": 16},
+}
+"""As `NET_TRAINING`."""
 
 NET_FACTS = ("n_features", "n_outputs", "cardinalities", "shapes", "prepared", "vocabulary")
 """What a net's constructor gets beside its params, as far as its signature names it."""
@@ -84,14 +98,13 @@ def in_family(name: str, table: Mapping[str, str]) -> bool:
 
 def check_family(name: str, what: str) -> None:
     """Raise MissingExtraError where the library is not installed; nothing is imported."""
-    library = name.partition(":")[0]
-    # timm itself needs torchvision.
-    missing = [package for package in {library: 0, "torchvision": 0} if find_module(package, None) is None]
+    extra, packages = FAMILY_PACKAGES[name.partition(":")[0]]
+    missing = [package for package in packages if find_module(package, None) is None]
     if missing:
+        hint = " (beside a CPU build of torch take torchvision from the same index as torch)"
         raise MissingExtraError(
             f"{what} {name!r} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            "installed; install: pip install 'stackfeat[vision]' (beside a CPU build of torch take torchvision "
-            "from the same index as torch)"
+            f"installed; install: pip install 'stackfeat[{extra}]'{hint if extra == 'vision' else ''}"
         )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from stackfeat.data.prepare.net import NetPrepare, Scaling
 from stackfeat.data.prepare.texts import MOST_CHARACTERS, TextColumns
 from stackfeat.data.samples import Table, pack_texts, unpack_texts
+from stackfeat.errors import UsageError, first_line
 
 MOST_WORDS = 20_000
 MOST_STEPS = 256
@@ -106,10 +107,88 @@ class NetTokenPrepare(NetPrepare):
         return found.reshape(*table.texts.shape, self.n_steps)
 
 
+class NetFolderPrepare(NetTokenPrepare):
+    """As `NetTokenPrepare`, with the tokens of a tokenizer that was made elsewhere, each one greater.
+
+    Attributes
+    ----------
+    tokenizer : uint8 array
+        A ``tokenizer.json``.
+    most_steps : int
+        Tokens of a text that the net can read.
+    """
+
+    kind = "net, texts as tokens of a folder"
+    __slots__ = ("_tokenizer",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer: np.ndarray = np.zeros(0, dtype=np.uint8)
+        self.most_steps = MOST_STEPS
+        self._tokenizer: Any = None
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self._reader().get_vocab_size()) + 1
+
+    def fit(self, table: Table, scaling: Scaling | Literal["auto"] = "quantile", seed: int = 0) -> Self:
+        """Learn how many tokens the texts of these rows have, and then as `NetPrepare`."""
+        sizes = [len(ids) for ids in self._ids(table)]
+        steps = int(np.quantile(sizes, STEPS_AT, method="higher")) if sizes else 1
+        self.n_steps = max(1, min(MOST_STEPS, self.most_steps, steps))
+        return NetPrepare.fit(self, table, scaling, seed)
+
+    def tokens(self, table: Table) -> np.ndarray:
+        found = np.zeros((table.texts.size, self.n_steps), dtype=np.int64)
+        for row, ids in enumerate(self._ids(table)):
+            # The last token often says that a text has ended.
+            kept = ids if len(ids) <= self.n_steps else [*ids[: self.n_steps - 1], ids[-1]]
+            found[row, : len(kept)] = np.asarray(kept, dtype=np.int64) + 1
+        return found.reshape(*table.texts.shape, self.n_steps)
+
+    def _ids(self, table: Table) -> list[list[int]]:
+        """Return the tokens of each text; an empty one has none."""
+        # Half of a surrogate pair is no character of UTF-8.
+        texts = [text[:MOST_CHARACTERS].encode("utf-8", "replace").decode() for text in table.texts.ravel()]
+        found = self._reader().encode_batch(texts)
+        return [list(one.ids) if text else [] for one, text in zip(found, texts, strict=True)]
+
+    def _reader(self) -> Any:
+        if self._tokenizer is None:
+            self._tokenizer = read_tokenizer(self.tokenizer.tobytes())
+        return self._tokenizer
+
+
+def read_tokenizer(content: bytes) -> Any:
+    """Return the tokenizer of a ``tokenizer.json``, which neither pads nor cuts.
+
+    Raises
+    ------
+    UsageError
+        If the bytes are none.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except Exception as error:
+        raise UsageError(
+            f"tokenizer.json must hold a tokenizer of the package tokenizers; got {first_line(error)}; save it "
+            "again with tokenizer.save_pretrained(FOLDER)"
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 def words_of(text: str) -> list[str]:
     """Return words in lower case, and marks."""
     return _TOKEN.findall(text[:MOST_CHARACTERS].lower())
 
 
-TABLES: dict[str, type[NetPrepare]] = {"columns": NetTextPrepare, "tokens": NetTokenPrepare}
+TABLES: dict[str, type[NetPrepare]] = {
+    "columns": NetTextPrepare,
+    "tokens": NetTokenPrepare,
+    "folder": NetFolderPrepare,
+}
 """What reads a table with texts, by what these become."""

@@ -19,7 +19,15 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.recipes import CheckpointRecipe, Fold, FoldFileRecipe, ImportedRecipe
 from stackfeat.errors import DataError
-from stackfeat.members.imported_rows import FOLDS, STEM, FoldFile, read_fold_file, twin_role, weights_role
+from stackfeat.members.imported_rows import (
+    FOLDS,
+    STEM,
+    FoldFile,
+    beside_role,
+    read_fold_file,
+    twin_role,
+    weights_role,
+)
 from stackfeat.members.options import Checkpoints, MemberOptions
 from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.registry.patterns import fill, has_fold
@@ -103,6 +111,8 @@ class MemberFiles:
         pattern = given.pattern
         of_all = has_fold(pattern) and given.folds is not None and not given.passes_features
         roles: dict[str, str] = {FOLDS: self.fold_file(given.folds or "").key} if of_all else {}
+        for place, name in enumerate(given.beside):
+            roles[beside_role(place)] = CheckpointRecipe(file=self.hash(name)).key
         folds = range(len(self.of_folds(pattern, repeat))) if of_all else (None,)
         for one in folds:
             for seed in range(given.seeds):
@@ -168,7 +178,7 @@ def ensure_checkpoints(
         # One file may serve several folds, repeats or seeds.
         parts = product(range(rows.folds.n_repeats), range(n_folds), range(own.seeds))
         names = [fill(own.pattern, fold=fold, repeat=repeat, seed=seed) for repeat, fold, seed in parts]
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys([*names, *own.beside]):
             problem = _ensure_bytes(name, files, store)
             problems += [f"{member}: {problem}"] if problem else []
         if own.is_tuned and not has_fold(own.pattern):
