@@ -6,6 +6,7 @@ Out: `RunResult`: small, can be pickled; blocks, predictions, pictures and the p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from html import escape
@@ -19,7 +20,7 @@ from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.plan import Plan
 from stackfeat.errors import UsageError
 from stackfeat.output.completed_run import prediction_file, read_predictions
-from stackfeat.output.digits import with_error
+from stackfeat.output.digits import significant, to_error, with_error
 from stackfeat.output.report.plots import Plots
 from stackfeat.registry.resolve import suggest
 from stackfeat.store import EntryStore
@@ -118,12 +119,23 @@ class RunResult(Plots):
 
     def _repr_html_(self) -> str:
         """Return the verdict, warnings and the leaderboard, as notebooks show them."""
-        shown = self.leaderboard[["level", "member", "metric", "score", "se", "seconds"]]
-        table = shown.to_html(index=False, border=0, float_format="{:.5g}".format)
         warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
-        folder = f"<p>{escape(str(self.folder))}</p>"
+        folder = f"<p>{escape(str(self.report))}</p>"
         verdict = self.verdict if self.interval is None else f"{self.verdict} {self.interval.sentence}"
-        return f"<div><p>{escape(verdict)}</p><ul>{warnings}</ul>{table}{folder}</div>"
+        return f"<div><p>{escape(verdict)}</p><ul>{warnings}</ul>{self._html_board()}{folder}</div>"
+
+    def _html_board(self) -> str:
+        """Return the leaderboard, numbers to the second digit of their standard errors."""
+        board = self.leaderboard
+        pairs = [pair for pair in (("score", "se"), ("holdout", "holdout_se")) if pair[1] in board]
+        held = ["holdout", "± se"] if len(pairs) > 1 else []
+        rows = [_html_row(["member", str(board["metric"].iloc[0]), "± se", *held, "fit s"], "th")]
+        for row in board.to_dict("records"):
+            name = f"{row['level']}/{row['member']}"
+            numbers = [to_error(row[one], row[pair[1]]) for pair in pairs for one in pair]
+            cells = [name, *numbers, significant(row["seconds"], 3)]
+            rows.append(_html_row(cells, "th" if name == self.submitted else "td"))
+        return f"<table>{''.join(rows)}</table>"
 
     @cached_property
     def predictor(self) -> SavedPredictor:
@@ -188,3 +200,13 @@ class RunResult(Plots):
     @property
     def report(self) -> Path:
         return self.folder / "report.html"
+
+
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    """Return a row of a table, names on the left and numbers on the right."""
+    sides = ["left", *["right"] * (len(cells) - 1)]
+    inner = [
+        f"<{tag} style='text-align: {side}'>{escape(text)}</{tag}>"
+        for side, text in zip(sides, cells, strict=True)
+    ]
+    return f"<tr>{''.join(inner)}</tr>"

@@ -189,5 +189,5 @@ def test_target_and_predictions_are_drawn_beside_each_other(values: Project, pla
     shares = picture_of(plain_run, "class_shares").pivot(index="class", columns="what", values="share")
     y = pd.read_csv(plain_run.folder / "train.csv")["label"]
     assert shares["truth"].to_dict() == pytest.approx(y.value_counts(normalize=True).to_dict())
-    for what, kind in (("predicted out of fold", "oof"), ("predicted, test rows", "test")):
+    for what, kind in (("predicted out of fold", "oof"), ("predicted of test rows", "test")):
         assert shares[what].to_dict() == pytest.approx(predictions(plain_run, kind).mean().to_dict())

@@ -12,6 +12,7 @@ import pytest
 
 import stackfeat as sf
 from stackfeat.errors import DataError, UsageError
+from stackfeat.output.digits import to_error
 from stackfeat.pipeline import fit as module
 from tests.projects import Project as Folder
 from tests.projects import table, write_table
@@ -83,7 +84,11 @@ def test_a_result_shows_itself_and_holds_what_it_found(folder: Path) -> None:
     result = sf.fit("train.csv", target="label", test="test.csv", verbose=False)
     assert repr(result).startswith("RunResult(") and len(repr(result)) < 200
     page = result._repr_html_()
-    assert "<table" in page and "linear" in page and result.submitted in page
+    assert "<table" in page and "linear" in page and result.submitted in page and str(result.report) in page
+    first = result.leaderboard.iloc[0]
+    score, se = (to_error(first[name], first["se"]) for name in ("score", "se"))
+    assert f">{score}</t" in page and f">{se}</t" in page, "as many digits as the error allows"
+    assert page.count(f">{result.submitted}</th>") == 1, "the submitted member stands out"
     proba = result.predictor.predict_proba(pd.read_csv("test.csv"))
     assert result.submission is not None
     submission = pd.read_csv(result.submission, float_precision="round_trip")

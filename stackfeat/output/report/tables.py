@@ -124,15 +124,18 @@ def leaderboard_table(content: Mapping[str, Any], times: Mapping[str, Times]) ->
 
 def members_table(content: Mapping[str, Any]) -> Table:
     """Return what members are: their learners, options, and what their fits found."""
+    keys = {"learner": "learner", "options": "options that are not defaults"}
+    if any(one.get("chosen") for one in content["members"]):
+        keys["chosen"] = "found by the fits of the folds"
     rows = [
         Row(
-            [Cell(_full_name(one)), *(Cell(one.get(key) or "") for key in ("learner", "options", "chosen"))],
+            [Cell(_full_name(one)), *(Cell(one.get(key) or "") for key in keys)],
             "chosen" if one["is_submitted"] else "",
         )
         for one in content["members"]
     ]
-    headings = ["member", "learner", "options that are not defaults", "found by the fits of the folds"]
-    return Table("What members are", headings, ["name", "text", "words", "words"], rows)
+    kinds = ["name", "text", *["words"] * (len(keys) - 1)]
+    return Table("What members are", ["member", *keys.values()], kinds, rows)
 
 
 def weights_table(found: Mapping[str, Any]) -> Table:

@@ -125,18 +125,18 @@ class ClassShares(Picture):
         )
 
     def size_of(self, numbers: Numbers) -> tuple[float, float]:
-        return 4.8, 0.75 + 0.4 * max(2, len(distinct(numbers["class"])))
+        return 4.8, 1.05 + 0.4 * max(2, len(distinct(numbers["class"])))
 
     def draw(self, numbers: Numbers, figure: Figure) -> None:
         names, kinds = distinct(numbers["class"]), distinct(numbers["what"])
-        axes = only_axes(figure, 0.4 + 0.07 * max(len(short(name, 16)) for name in names))
+        axes = only_axes(figure, 0.4 + 0.07 * max(len(short(name, 16)) for name in names), top=0.42)
         for number, what in enumerate(kinds):
             places = np.arange(len(names)) + (number - (len(kinds) - 1) / 2) * 0.27
             shares = select(numbers, what=what)["share"].astype(np.float64)
             axes.barh(places, shares, 0.25, color=("C7", "C0", "C1")[number], label=what)
         axes.set_yticks(range(len(names)), [short(name, 16) for name in names], parse_math=False)
         axes.set_ylim(len(names) - 0.4, -0.6)
-        legend(axes)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.12, 1.0), ncol=3, frameon=False, fontsize=7)
         label(axes, "share", "")
 
     def caption(self, numbers: Numbers) -> str:
@@ -153,8 +153,8 @@ class ClassShares(Picture):
         said, truth = (select(numbers, what=what)["share"].astype(np.float64) for what in (last, "truth"))
         worst = int(np.abs(said - truth).argmax())
         return (
-            f"Farthest apart: {distinct(numbers['class'])[worst]}, {truth[worst]:.1%} of training rows, "
-            f"{said[worst]:.1%} {last}."
+            f"Farthest apart: {distinct(numbers['class'])[worst]}, {100 * truth[worst]:.1f} % of training rows and "
+            f"{100 * said[worst]:.1f} % {last}."
         )
 
 

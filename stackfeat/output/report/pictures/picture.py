@@ -25,7 +25,7 @@ ALL = "all"
 """Stands in the column `fold` for all rows together."""
 
 
-PREDICTED = ("predicted out of fold", "predicted, test rows")
+PREDICTED = ("predicted out of fold", "predicted of test rows")
 
 
 class NothingToShow(Exception):
@@ -80,11 +80,11 @@ class Picture(ABC):
         return self.size
 
 
-def only_axes(figure: Figure, left: float = 0.62, bottom: float = 0.52) -> Axes:
+def only_axes(figure: Figure, left: float = 0.62, bottom: float = 0.52, top: float = 0.12) -> Axes:
     """Return axes that fill a figure but for margins in inches."""
     width, height = figure.get_size_inches()
     return figure.add_axes(
-        (left / width, bottom / height, 1 - (left + 0.3) / width, 1 - (bottom + 0.12) / height)
+        (left / width, bottom / height, 1 - (left + 0.3) / width, 1 - (bottom + top) / height)
     )
 
 
