@@ -89,6 +89,21 @@ def _warning_text(
     return f"{'warning' if is_own else category.__name__}: {continued(message)}\n"
 
 
+@contextmanager
+def noted_warnings() -> Iterator[list[str]]:
+    """Keep the texts of warnings that are shown while the block lasts; they are shown as before."""
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note(message: Warning | str, *others: Any, **named: Any) -> None:
+            texts.append(str(message))
+            show(message, *others, **named)
+
+        warnings.showwarning = note
+        yield texts
+
+
 def console(**options: Any) -> Console:
     """Return a rich console whose texts are escaped; its own colours and moves of the cursor are not."""
     from rich.console import Console, ConsoleOptions, RenderResult

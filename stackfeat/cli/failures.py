@@ -106,7 +106,7 @@ def failure_of(error: BaseException) -> Failure:
 
 def _of_arguments(error: Any) -> Failure:
     """Return what click, or typer's own copy of it, says of the words of a command."""
-    message = continued(error.format_message())
+    message = continued(_plain_words(error) or error.format_message())
     parameter = getattr(error, "param", None)
     where = getattr(error, "option_name", None)
     if parameter is not None:
@@ -116,6 +116,26 @@ def _of_arguments(error: Any) -> Failure:
         r"\(?(Did you mean .*?\?|Possible options: .*?|Choose from:.*)\)?$", message, re.DOTALL
     )
     return Failure(UsageError.code, message, error.exit_code, where, remedy and remedy[1])
+
+
+_WANTED = {
+    "float_parsing": "a number",
+    "int_parsing": "a whole number",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than_equal": "at most {le:g}",
+}
+
+
+def _plain_words(error: Any) -> str:
+    """Return in our words what is wrong with a value, where typer says it in those of pydantic; else nothing."""
+    cause, parameter = error.__cause__, getattr(error, "param", None)
+    if parameter is None or not hasattr(cause, "errors"):
+        return ""
+    first = cause.errors(include_url=False)[0]
+    wanted = _WANTED.get(first["type"])
+    if wanted is None:
+        return str(error.format_message()).replace("Value error, ", "")
+    return f"{parameter.opts[0]} must be {wanted.format(**first.get('ctx', {}))}; got {first['input']!r}"
 
 
 def _of_problems(error: ListedError) -> Failure:

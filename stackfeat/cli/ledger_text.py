@@ -129,7 +129,11 @@ def _runs(head: str, listed: Sequence[LedgerRow]) -> str:
         *(["public"] if has_public else []),
         "what changed",
     )
-    return table_text(head, titles, rows, words=(0, len(titles) - 1))
+    if _width() >= _WIDTH:
+        return table_text(head, titles, rows, words=(0, len(titles) - 1))
+    # Names of options would be broken where there is no room for them: they stand below.
+    below = [continued(f"{row[0]}: {row[-1]}") for row in rows if row[-1]]
+    return "\n".join([table_text(head, titles[:-1], [row[:-1] for row in rows], words=(0,)), *below])
 
 
 def notes_text(folder: Path, notes: Sequence[Note]) -> str:
@@ -140,6 +144,12 @@ def notes_text(folder: Path, notes: Sequence[Note]) -> str:
         scores += [f"private {scored_text(note.private)}"] if note.private is not None else []
         lines.append(continued("  ".join([note.date[:16].replace("T", " "), *scores, note.text]).rstrip()))
     return "\n".join(lines) or f"no notes on {one_line(folder)}; add one with --lb, --private or --text"
+
+
+def _width() -> int:
+    """Return the columns of the terminal, or those of a file."""
+    shown = console()
+    return shown.width if shown.is_terminal else _WIDTH
 
 
 def table_text(
@@ -155,8 +165,7 @@ def table_text(
     for row in rows:
         table.add_row(*map(one_line, row))
     text = StringIO()
-    shown = console()
-    printer = console(file=text, width=shown.width if shown.is_terminal else _WIDTH)
+    printer = console(file=text, width=_width())
     printer.print(table, markup=False, highlight=False)
     lines = text.getvalue().rstrip().split("\n")
     return "\n".join([title, *(line.rstrip() for line in lines)])

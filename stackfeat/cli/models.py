@@ -19,6 +19,7 @@ from stackfeat.cli.app import (
 )
 from stackfeat.cli.choices import StudentName
 from stackfeat.errors import continued, one_line
+from stackfeat.log import noted_warnings
 
 
 @app.command()
@@ -67,18 +68,19 @@ def predict(
 
         code, found = run_isolated([one for one in sys.argv[1:] if one != "--isolate"])
         return Answer(found, "" if code else _wrote(output, found.get("rows")), code)
-    n_rows = predict_file(
-        run_folder,
-        data,
-        output,
-        trust_code=trust_code or None,
-        without=without or (),
-        data_roots=data_root or (),
-        allow_missing=allow_missing,
-        wanted=Wanted(proba, members, interval, spread),
-        force=force,
-    )
-    return Answer({"output": output, "rows": n_rows}, _wrote(output, n_rows))
+    with noted_warnings() as said:
+        n_rows = predict_file(
+            run_folder,
+            data,
+            output,
+            trust_code=trust_code or None,
+            without=without or (),
+            data_roots=data_root or (),
+            allow_missing=allow_missing,
+            wanted=Wanted(proba, members, interval, spread),
+            force=force,
+        )
+    return Answer({"output": output, "rows": n_rows, "warnings": said}, _wrote(output, n_rows))
 
 
 def _wrote(output: Path, n_rows: object) -> str:

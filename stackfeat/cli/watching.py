@@ -28,10 +28,15 @@ def watch(
     """Follow a run from another terminal, until it ends; with --json say how it stands now."""
     from stackfeat.output.events import EVENTS, EventsReader, last_run
     from stackfeat.output.live_table import LiveTable
+    from stackfeat.output.run_file import runs_near
 
     path = run_folder / EVENTS
     reader = EventsReader(path)
     begun = [] if path.is_symlink() or not path.is_file() else last_run(list(reader.read()))
+    if not os.path.lexists(run_folder):
+        raise UsageError(
+            f"RUN must be a run folder; got {one_line(run_folder)}, which is not there{runs_near(run_folder)}"
+        )
     if not begun:
         raise UsageError(
             f"RUN must be a run folder whose {EVENTS} tells of a run; got {one_line(run_folder)}, in which "

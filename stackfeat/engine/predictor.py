@@ -354,10 +354,6 @@ def read_predictor(folder: Path) -> tuple[dict[str, Any], PinnedStore]:
             refuse_other_format(text, path, FORMAT, REMEDY)
             raise
     except FileNotFoundError as error:
-        if not folder.parent.exists():
-            raise DataError(
-                f"{folder.parent} must hold a predictor; got no such folder or file; name a run folder"
-            ) from error
         raise DataError(
             f"{folder} must hold a predictor; got no file {Path(error.filename or folder).name}; run the config first"
         ) from error

@@ -222,7 +222,8 @@ def warn_of_few_steps(net: str, pace: Pace) -> None:
     """
     if pace.n_steps < FEW_STEPS:
         warnings.warn(
-            f"{net} is trained for {pace.n_steps} steps, too few to learn much: epochs={pace.epochs}, "
+            # Without the number of steps, which differs from fold to fold: then it is one warning.
+            f"{net} is trained for fewer than {FEW_STEPS} steps, too few to learn much: epochs={pace.epochs}, "
             f"batch_size={pace.batch_size}; raise epochs, lower batch_size, or leave both to auto",
             ConvergenceWarning,
             stacklevel=2,

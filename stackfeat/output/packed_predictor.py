@@ -18,7 +18,7 @@ from stackfeat.engine.predictor import HASHES, INPUT, MODELS, WIRING, read_predi
 from stackfeat.errors import DataError, UsageError
 from stackfeat.output.files import explained
 from stackfeat.output.output_file import has_packed, refuse_foreign, refuse_place
-from stackfeat.output.run_file import whole_run
+from stackfeat.output.run_file import no_run, whole_run
 from stackfeat.output.saved_predictor import FOLDER
 
 MOST_BYTES = 1 << 36
@@ -47,6 +47,8 @@ def pack_predictor(run_folder: Path, output: Path, *, force: bool = False) -> in
         )
     refuse_place(output, run=run_folder, is_text=False)
     refuse_foreign(output, is_packed, force=force)
+    if not run_folder.exists():
+        raise no_run(run_folder, FOLDER)
     with whole_run(run_folder), explained(f"{output} must be a file that can be written", "Name another"):
         folder = run_folder / FOLDER
         _, store = read_predictor(folder)

@@ -13,15 +13,17 @@ from typing import Any, Literal
 
 from stackfeat.engine.jobs import Averaging
 from stackfeat.engine.recipes import Place
-from stackfeat.errors import UsageError, as_written
+from stackfeat.errors import as_written
 from stackfeat.output.completed_run import CompletedRun
 from stackfeat.output.run_file import PROVENANCE as FILE
+from stackfeat.output.run_file import no_run
 from stackfeat.output.write import file_name
 from stackfeat.store.manifest import read_sealed, seal
 from stackfeat.structure import must, structured
 
 FORMAT = 2
 REMEDY = "run the config again"
+AGAIN = "run its config with this version first: what is stored is not computed again"
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,7 @@ def read_provenance(folder: Path) -> Index:
     try:
         values = read_sealed(path, FORMAT, REMEDY)
     except FileNotFoundError:
-        raise UsageError(
-            f"RUN must be the folder of a finished run, with {FILE}; got {folder}. "
-            "Run its config with this version first: what is stored is not computed again"
-        ) from None
+        raise no_run(folder, FILE, AGAIN) from None
     with as_written(str(path), REMEDY):
         index = structured(Index, values, str(path))
         index.check(str(path))

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from stackfeat.errors import DataError, StructureError, UsageError
 from stackfeat.options import FOLDERS
+from stackfeat.registry.resolve import suggest
 from stackfeat.store import hash_recipe
 from stackfeat.store.disk import hash_file
 from stackfeat.store.manifest import read_sealed, seal
@@ -35,6 +36,7 @@ FILES = frozenset(
     | {SUBMISSION, PROVENANCE, AUDIT, NOTES, EXPLANATION, REFRESH, *LOGS}
 )
 """Files of a run folder that runs write; nothing else there is ever touched."""
+_MOST_NAMED = 5
 REMEDY = (
     "move the folder away or choose another outputs.dir, and run the config again: finished folds are stored"
 )
@@ -146,6 +148,27 @@ def hash_of(path: Path) -> str:
         return "" if path.is_symlink() else hash_file(path)
     except OSError:
         return ""
+
+
+def no_run(folder: Path, needs: str, remedy: str = "") -> UsageError:
+    """Return the error for a folder that is no finished run's; where nothing is there, with a run that is nearby."""
+    if os.path.lexists(folder):
+        more = f"; {remedy}" if remedy else ""
+        return UsageError(f"RUN must be the folder of a finished run, with {needs}; got {folder}{more}")
+    return UsageError(
+        f"RUN must be the folder of a finished run; got {folder}, which is not there{runs_near(folder)}"
+    )
+
+
+def runs_near(folder: Path) -> str:
+    """Return what to say where no run is: which one may be meant, or which there are beside it; or nothing."""
+    try:
+        others = sorted(path.name for path in folder.parent.iterdir() if (path / FILE).is_file())
+    except OSError:
+        others = []
+    listed = ", ".join([*others[:_MOST_NAMED], *(["..."] if len(others) > _MOST_NAMED else [])])
+    near = suggest(folder.name, others) or (listed and f" Runs beside it: {listed}")
+    return f".{near}" if near else ""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from stackfeat.errors import UsageError
 from stackfeat.output.files import json_bytes, write_bytes
 from stackfeat.output.run_file import FILE as MARK
-from stackfeat.output.run_file import NOTES, RunFile, whole_run
+from stackfeat.output.run_file import NOTES, RunFile, no_run, whole_run
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.store.manifest import read_written
 from stackfeat.structure import must, parse_json, structured
@@ -103,7 +103,7 @@ def marked_run(folder: Path) -> RunFile:
     """Return what ``run.json`` of a finished run says; UsageError where the folder is none."""
     with whole_run(folder) as marked:
         if marked is None:
-            raise UsageError(f"RUN must be the folder of a finished run, with {MARK}; got {folder}")
+            raise no_run(folder, MARK)
         return marked
 
 

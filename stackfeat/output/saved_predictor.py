@@ -32,7 +32,7 @@ from stackfeat.meta.intervals import checked_level
 from stackfeat.meta.votes.averaging import of_single_rows
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.row_contributions import explain_rows
-from stackfeat.output.run_file import whole_run
+from stackfeat.output.run_file import runs_near, whole_run
 from stackfeat.output.submission import Form
 from stackfeat.registry.resolve import quoted, source_hash
 from stackfeat.registry.trust import code_of_run, explaining_refusals
@@ -448,6 +448,9 @@ def load_run(
     StackfeatError
         If a model could not be saved.
     """
+    if not run_folder.exists():
+        near = runs_near(run_folder) or "; name a run folder"
+        raise DataError(f"{run_folder} must hold a predictor; got no such folder or file{near}")
     code = code_of_run(run_folder, trust_code)
     with whole_run(run_folder), explaining_refusals(code):
         predictor, values = load_predictor(run_folder / FOLDER, trust_code=code.is_trusted, keeps=keeps)

@@ -20,9 +20,9 @@ from stackfeat.data.samples import Samples, load_samples
 from stackfeat.data.splits.folds import Folds, load_folds
 from stackfeat.engine.recipes import FitRecipe
 from stackfeat.errors import DataError, StoreError, UsageError, as_written
-from stackfeat.output.provenance import REMEDY, Index, read_provenance
+from stackfeat.output.provenance import AGAIN, REMEDY, Index, read_provenance
 from stackfeat.output.run_file import FILE as MARK
-from stackfeat.output.run_file import whole_run
+from stackfeat.output.run_file import no_run, whole_run
 from stackfeat.store import Store
 
 
@@ -39,10 +39,7 @@ def read_run(folder: Path) -> tuple[Index, RunConfig]:
     with whole_run(folder) as marked:
         index = read_provenance(folder)
         if marked is None:
-            raise UsageError(
-                f"RUN must be the folder of a finished run, with {MARK}; got {folder}. "
-                "Run its config with this version first: what is stored is not computed again"
-            )
+            raise no_run(folder, MARK, AGAIN)
         path = folder / "config.yaml"
         try:
             values = read_yaml(path).values

@@ -19,7 +19,7 @@ from stackfeat.config import LoadedConfig
 from stackfeat.config.load import config_from_dict
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.scaffold import folders_outside
-from stackfeat.data.files.tables import find_file, read_frame
+from stackfeat.data.files.tables import BUILTIN, find_file, read_frame
 from stackfeat.data.schema.changes import schema_changes
 from stackfeat.errors import DataError, RunFailed, UsageError, as_written
 from stackfeat.output.files import json_bytes
@@ -110,8 +110,8 @@ def refresh(
     >>> refresh("runs/pets", "pets-june.csv").comparison.gain   # doctest: +SKIP
     """
     old = Path(run_folder)
-    new = _output(old, output)
     index, config = read_run(old)
+    new = _output(old, output)
     entries, rows, folds = open_rows(old / index.store if store is None else Path(store), index)
     home = (old / index.folder).resolve()
     model = load_run(old, trust_code=trust_code, data_roots=data_roots, keeps=False)
@@ -143,7 +143,9 @@ def _run_of(folder: Path) -> str:
 
 def _output(old: Path, output: str | Path | None) -> Path:
     """Return the new run folder, which is not the old one, nor in it, nor around it."""
-    new = old.parent / f"{old.name}-refreshed" if output is None else Path(output)
+    # A name that says where from, such as "." or "..", is none of the folder's own.
+    named = old if old.name.strip(".") else old.resolve()
+    new = named.parent / f"{named.name}-refreshed" if output is None else Path(output)
     one, other = old.resolve(), new.resolve()
     if one == other or one in other.parents or other in one.parents:
         raise UsageError(
@@ -154,7 +156,7 @@ def _output(old: Path, output: str | Path | None) -> Path:
 
 def _refuse_changes(model: SavedPredictor, config: RunConfig, train: Path) -> None:
     """Raise DataError where the new file is not one of the same schema."""
-    path = find_file(str(train), Path.cwd())
+    path = find_file(str(train if str(train).startswith(BUILTIN) else train.resolve()), Path.cwd())
     frame = read_frame(path, config.data, "train")
     changes = schema_changes(frame, model.way.schema, config.data, str(path))
     if changes:

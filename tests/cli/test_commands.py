@@ -64,6 +64,13 @@ def test_the_config_that_init_writes_runs(build: Any, monkeypatch: pytest.Monkey
     assert not (project.folder / "b.yaml").exists()
 
 
+def test_a_word_in_the_place_of_a_number_is_named(plain: Project) -> None:
+    said = plain.cli("note", plain.run_folder, "--lb", "80x")
+    assert said.code == 2
+    assert re.search(r"--lb'?(: '80x' is not a valid float| must be a number; got '80x')", said.err)
+    assert "Input should be" not in said.err
+
+
 def test_show_lists_entries_and_why_one_was_made_anew(quick: Project) -> None:
     assert quick.run("--set", "levels.base.gbm.params.n_estimators=7").code == 0
     store = quick.folder / ".stackfeat"

@@ -396,3 +396,19 @@ def test_what_was_explained_is_in_the_page_made_anew_and_in_those_of_later_runs(
     assert {path.name: path.read_bytes() for path in project.run_folder.glob("report.*")} == made
     assert project.run("--set", "seed=5").code == 0
     assert not (project.run_folder / "pictures" / "importance.csv").exists()
+
+
+def test_a_member_of_weight_0_is_not_drawn_as_one_that_counts(build: Any) -> None:
+    config = plain_config()
+    at_random = {"estimator": "sklearn.dummy.DummyClassifier", "params": {"strategy": "stratified"}}
+    config["levels"]["base"]["dice"] = at_random
+    config["levels"]["final"] = {"best": {"vote": "greedy", "inputs": ["base/*/proba"], "picks": 5}}
+    project = build(config={**config, "submit": "final/best"})
+    assert project.run().code == 0
+    with (project.run_folder / "pictures" / "stack.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["member"], row["reads"]): row for row in rows}
+    assert float(found["final/best", "base/dice/proba"]["weight"]) == 0
+    used = {read: row["is_used"] for read, row in found.items()}
+    assert used["final/best", "base/linear/proba"] == used["base/linear", "table"] == "True"
+    assert used["final/best", "base/dice/proba"] == used["base/dice", "table"] == "False"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from stackfeat.engine.predictor import HASHES, WIRING, write_hashes
+from stackfeat.errors import DataWarning
 from tests.projects import Project, plain_config
 
 Row = dict[str, str]
@@ -52,6 +54,20 @@ def test_predict_names_each_column_that_is_off(
     assert len(lines) == len(chosen)
     for one in chosen:
         assert [line for line in lines if re.match(f"{re.escape(str(path))}: {CHANGES[one][1]}", line)], lines
+
+
+@pytest.mark.parametrize("options", [(), ("--isolate",)], ids=["", "isolated"])
+def test_what_predict_warns_of_stands_in_its_answer_for_programs(
+    options: tuple[str, ...], plain: Project
+) -> None:
+    change, said = CHANGES["upper case"]
+    data = plain.rewritten(change)
+    command = ("predict", plain.run_folder, data, "-o", plain.folder / "o.csv", "--json", *options)
+    with pytest.warns(DataWarning) if not options else nullcontext():
+        found = json.loads(plain.cli(*command).out)
+    assert [re.match(f"{re.escape(str(data))}: {said}", text) is not None for text in found["warnings"]] == [
+        True
+    ]
 
 
 def test_predict_refuses_a_file_without_a_column_and_names_what_it_may_be_called(plain: Project) -> None:

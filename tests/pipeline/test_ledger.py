@@ -67,6 +67,15 @@ def test_every_run_is_listed_with_what_was_changed(many: Project) -> None:
     assert by_score == [*by_metric["log_loss"].paths, "runs/acc", "runs/damaged"]
 
 
+def test_no_name_of_an_option_is_broken_where_there_is_no_room(
+    many: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackfeat.cli.ledger_text._width", lambda: 80)
+    lines = many.cli("runs", many.folder).out.splitlines()
+    assert "runs/two: levels.base.tree.params.max_depth: 3 → 2 (from runs/run)" in lines
+    assert not any("what changed" in line for line in lines)
+
+
 def test_the_optimism_of_the_best_is_that_of_paired_resamples(many: Project) -> None:
     group = next(group for group in ledger(many.folder).groups if group.metric == "log_loss")
     assert group.n_paired == 4 and group.optimism is not None

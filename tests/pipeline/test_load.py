@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -169,10 +170,31 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         sf.load(tmp_path / "no.zip")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("rum", r"\. Did you mean 'run'\?$"), ("typo", r"\. Runs beside it: run$")]
+)
+def test_a_run_that_is_not_there_may_be_one_beside_it(name: str, said: str, plain_run: Project) -> None:
+    folder = plain_run.run_folder.with_name(name)
+    with pytest.raises(DataError, match=f"got no such folder or file{said}"):
+        sf.load(folder)
+    for command in (
+        ("audit",),
+        ("note",),
+        ("report",),
+        ("watch",),
+        ("export",),
+        ("refresh", "--train", "x.csv"),
+    ):
+        printed = plain_run.cli(command[0], folder, *command[1:])
+        assert printed.code == 2 and re.search(
+            f"RUN must be .*, which is not there{said}", printed.err.strip()
+        )
+
+
 def test_an_isolated_prediction_is_the_same_and_ends_with_its_limits(plain: Project) -> None:
     out, data = plain.folder / "out.csv", plain.folder / "test.csv"
     arguments = ["predict", str(plain.run_folder), str(data), "-o", str(out)]
-    assert run_isolated(arguments) == (0, {"output": str(out), "rows": 40})
+    assert run_isolated(arguments) == (0, {"output": str(out), "rows": 40, "warnings": []})
     assert out.read_bytes() == (plain.run_folder / "submission.csv").read_bytes()
     with pytest.raises(StackfeatError, match=r"--isolate allows 0\.01 seconds"):
         run_isolated(arguments, seconds=0.01)

@@ -486,7 +486,7 @@ IDS = [name for name, *_ in MISTAKES]
 def test_the_files_are_right_where_nobody_made_a_mistake(tmp_path: Path) -> None:
     said = Files().write(tmp_path).cli("check", tmp_path / "c.yaml")
     assert said.code == 0, said.err
-    assert "60 training rows, 10 columns, 60 test rows" in said.out
+    assert "60 training rows, 5 columns besides those with a role, 60 test rows" in said.out
     assert "warning" not in said.out
 
 

@@ -34,6 +34,17 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_an_empty_name_of_a_run_is_not_blamed_on_another_option(
+    plain_run: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = plain_run.cli("refresh", "", "--train", "")
+    assert said.code == 2 and "RUN must be the folder of a finished run" in said.err
+    monkeypatch.chdir(plain_run.run_folder)
+    said = plain_run.cli("refresh", ".", "--train", Path("..", "..", "no.csv"))
+    assert said.code == 3 and f"error: {plain_run.folder / 'no.csv'}: there is no such file" in said.err
+
+
 def test_a_new_run_folder_has_a_predictor_and_the_old_one_stays(plain: Project) -> None:
     before = files_of(plain.run_folder)
     found = sf.refresh(plain.run_folder, new_rows(plain))

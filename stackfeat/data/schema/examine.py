@@ -140,7 +140,8 @@ def examine(
         frame = read_frame(path, options, "train", MOST_BYTES)
         found.is_part = bool(frame.attrs.get(IS_PART))
         rows = f"the first {len(frame)} training rows" if found.is_part else f"{len(frame)} training rows"
-        found.notes.append(f"{rows}, {frame.shape[1]} columns")
+        others = frame.columns.difference([*options.roles.values(), *options.drop])
+        found.notes.append(f"{rows}, {len(others)} columns besides those with a role")
         examiner = _Examiner(found, options, folder, task, metric, path, frame)
         schema, summary = examiner.training_rows()
         examiner.folds(folds, holds_out=holds_out)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stackfeat.errors import DataError, StoreError, UsageError, as_written
+from stackfeat.errors import DataError, StoreError, as_written
 from stackfeat.meta.estimator_io import FitInfo
 from stackfeat.output.explanation import read_explanation
 from stackfeat.output.files import csv_bytes, json_bytes
@@ -27,7 +27,7 @@ from stackfeat.output.report.pictures import PICTURES
 from stackfeat.output.report.pictures.importance import Importance
 from stackfeat.output.report.times import Times, times_of
 from stackfeat.output.run_file import FILE as MARK
-from stackfeat.output.run_file import RunFile, hash_of, whole_run
+from stackfeat.output.run_file import RunFile, hash_of, no_run, whole_run
 from stackfeat.output.run_folder import RunFolder
 from stackfeat.store import Store
 from stackfeat.store.disk import read_text_file
@@ -112,10 +112,7 @@ def read_content(folder: Path, marked: RunFile | None) -> dict[str, Any]:
     """
     path = folder / CONTENT
     if marked is None or CONTENT not in marked.files:
-        raise UsageError(
-            f"RUN must be the folder of a finished run, with {MARK} and {CONTENT}; got {folder}. "
-            f"R{REMEDY[1:]}"
-        )
+        raise no_run(folder, f"{MARK} and {CONTENT}", REMEDY)
     if hash_of(path) != marked.files[CONTENT].sha256:
         raise DataError(f"{path} must be as the run wrote it; got no file, or other bytes; {REMEDY}")
     with as_written(str(path), REMEDY):

@@ -290,7 +290,11 @@ class StackGraph(Picture):
             for member, found in evidence.finished.weights.items()
             for block, one in found.items()
         }
-        used = {node.full_name for node in evidence.finished.plan.graph.upstream(evidence.chosen.name)}
+        nodes = evidence.finished.plan.graph.nodes
+        used = {evidence.chosen.name}
+        for node in reversed(nodes):
+            reads = (block for block in node.blocks if weights.get((node.full_name, block)) != 0)
+            used |= set(map(_source, reads)) if node.full_name in used else set()
         rows = [
             (
                 node.level,
@@ -298,9 +302,9 @@ class StackGraph(Picture):
                 block,
                 _source(block),
                 weights.get((node.full_name, block)),
-                node.full_name in used,
+                node.full_name in used and weights.get((node.full_name, block)) != 0,
             )
-            for node in evidence.finished.plan.graph.nodes
+            for node in nodes
             for block in (*node.raw, *node.blocks)
         ]
         return table(rows, ("level", "member", "reads", "from", "weight", "is_used"))
