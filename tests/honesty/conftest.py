@@ -64,7 +64,8 @@ class Ran:
 
     @property
     def submission(self) -> pd.DataFrame:
-        return pd.read_csv(self.result.folder / "submission.csv", dtype={"id": str}).set_index("id")
+        path = self.result.folder / "submission.csv"
+        return pd.read_csv(path, dtype={"id": str}, float_precision="round_trip").set_index("id")
 
     @property
     def scores(self) -> dict[str, Any]:
