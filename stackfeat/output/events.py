@@ -113,27 +113,25 @@ class JobDone(Event):
 
 
 @dataclass(frozen=True)
-class JobFailed(Event):
+class WithoutResult(Event):
+    """What is told of a job that has no result, and why."""
+
+    member: str
+    job: str
+    seconds: float
+    error: str
+
+
+class JobFailed(WithoutResult):
     """A job raised an error."""
 
     kind: ClassVar[str] = "job_failed"
 
-    member: str
-    job: str
-    seconds: float
-    error: str
 
-
-@dataclass(frozen=True)
-class JobEnded(Event):
+class JobEnded(WithoutResult):
     """Time did not allow a job: it was ended, or did not begin."""
 
     kind: ClassVar[str] = "job_ended"
-
-    member: str
-    job: str
-    seconds: float
-    error: str
 
 
 @dataclass(frozen=True)
