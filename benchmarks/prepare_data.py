@@ -20,6 +20,7 @@ import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROLES = ("id", "split")
+LISTS = "query"
 
 
 def main() -> None:
@@ -126,7 +127,9 @@ def prepare(source: Path, folder: Path) -> tuple[int, int]:
     folder.mkdir(parents=True, exist_ok=True)
     train.to_csv(folder / "train.csv", index=False)
     test.to_csv(folder / "test.csv", index=False)
-    sample_submission(test["id"], train[target]).to_csv(folder / "sample_submission.csv", index=False)
+    # Of lists, grades are no classes: one score a row.
+    graded = train[target].astype(float) if LISTS in features else train[target]
+    sample_submission(test["id"], graded).to_csv(folder / "sample_submission.csv", index=False)
     return len(train), len(test)
 
 

@@ -122,6 +122,9 @@ def init(
     time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Folds follow it: for predicting the future.")
     ] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The list of a row, of a ranking.")
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of text files, such as latin-1.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a config that is there.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Config file to write.")] = Path(
@@ -139,7 +142,7 @@ def init(
         )
     folder = output.absolute().parent
     told = None if task is None else str(task)
-    wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit)
+    wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit, query)
     text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
     write_bytes(output, text.encode())
     roots = folders_outside((train, test, sample_submission), folder)

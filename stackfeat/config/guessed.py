@@ -124,6 +124,7 @@ def _guessed(
         metric=values.get("metric"),
         encoding=data.get("encoding"),
         limit=None if limit is None else str(limit),
+        query=data.get("query"),
     )
     train = path("train")
     assert train is not None

@@ -54,7 +54,7 @@ class OutputOptions(Options):
     dir: str | None = None
 
 
-SHORT = ("train", "test", "target", "sample_submission", "id", "group", "time", "quantiles")
+SHORT = ("train", "test", "target", "sample_submission", "id", "group", "time", "quantiles", "query")
 """Options of `data` that may stand at the top level of a config."""
 MOST_MEMBERS = 500
 

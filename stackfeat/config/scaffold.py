@@ -27,6 +27,7 @@ from stackfeat.config.portfolio import (
 )
 from stackfeat.config.run_config import parse_seconds
 from stackfeat.config.scaffold_arrays import ArrayInputs
+from stackfeat.config.wishes import Wishes as Wishes
 from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
 from stackfeat.data.options import DataOptions
@@ -63,32 +64,6 @@ TIME_FOLDS, TIME_FOLDS_IN_ALL, LEAST_FOR_TIME_FOLD = 6, 20, 100
 MOST_OWN = 0.9
 """Largest share of values to rows in a group; with more of them they name rows."""
 _DULL_NAMES = ("train", "training", "data")
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the command line says besides the files; None and "" where it says nothing.
-
-    Attributes
-    ----------
-    id, group, time : str or None
-        Columns.
-    task, metric : str or None
-    encoding : str or None
-        Of text files.
-    preset : {"quick", "good", "best"}
-    limit : str or None
-        Of the time of a run, such as ``10m``.
-    """
-
-    id: str | None = None
-    group: str | None = None
-    time: str | None = None
-    task: str | None = None
-    metric: str | None = None
-    encoding: str | None = None
-    preset: str = "good"
-    limit: str | None = None
 
 
 @dataclass
@@ -226,6 +201,7 @@ def _check_columns(frame: pd.DataFrame, train: Path, target: str, wishes: Wishes
             "config for each"
         )
     named = {"--target": target, "--id": wishes.id, "--group": wishes.group, "--time": wishes.time}
+    named["--query"] = wishes.query
     given = {option: name for option, name in named.items() if name is not None}
     for option, name in given.items():
         if name not in columns:
@@ -247,7 +223,9 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     fitting = [
         kind for kind in TASKS if wishes.metric in METRICS and kind in METRICS[str(wishes.metric)].tasks
     ]
-    if wishes.task is not None:
+    if (ranking := wishes.ranking()) is not None:
+        task, reason = ranking, "told by --query"
+    elif wishes.task is not None:
         task, reason = wishes.task, f"as told; {reason}"
     elif fitting and task not in fitting:
         task, reason = fitting[0], f"told by the metric; {reason}"
@@ -262,9 +240,9 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
         draft.metric, draft.metric_reason = wishes.metric, "as told"
     elif task_class(task).most_classes:
         _judge_balance(draft, values)
-    else:
+    elif "log1p" in task_class(task).transforms:
         _judge_skew(draft, values)
-    draft.group, draft.group_reason = (wishes.group, "as told") if wishes.group else (None, "")
+    draft.group, draft.group_reason = (wishes.groups, "as told") if wishes.groups else (None, "")
     draft.time, draft.time_reason = (wishes.time, "as told") if wishes.time else (None, "")
     return draft
 
@@ -411,7 +389,7 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
     from stackfeat.data.schema.number_texts import NumberTexts
 
     train, target = options.train, options.target
-    told = {name for name in (target, draft.id, wishes.group, wishes.time) if name is not None}
+    told = {name for name in (target, draft.id, wishes.groups, wishes.query, wishes.time) if name is not None}
     names = [str(name) for name in frame.columns if str(name) not in told]
     if draft.arrays is not None:
         names = [name for name in names if frame[name].nunique() > 1]
@@ -497,7 +475,7 @@ def _compare_rows(
     """See by the rows to predict whether folds should keep groups together, and follow time."""
     from stackfeat.data.schema.columns import are_later
 
-    group = None if wishes.group else draft.group
+    group = None if wishes.groups else draft.group
     dates = () if wishes.time else tuple(name for name in draft.dates if name in there)
     if not dates and group not in there:
         return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,72 @@ def test_explanations_and_audits_know_lists(run: Project) -> None:
     assert said.code == 0 and "base/lambda" in said.out, said.err
     said = run.cli("audit", run.run_folder, "--permutations", 2)
     assert said.code == 0 and "no member is better than chance" in said.out, said.out + said.err
+
+
+def test_the_report_shows_what_stands_at_each_place(run: Project) -> None:
+    content = json.loads((run.run_folder / "report.json").read_text())
+    assert not {"predicted", "residuals"} & set(content["pictures"])
+    numbers = pd.DataFrame(content["pictures"]["positions"])
+    scores = json.loads((run.run_folder / "scores.json").read_text())
+    train, said = (
+        table(run.folder / "train.csv"),
+        of_members(run, "oof")[scores["submitted"].replace("/", ".")],
+    )
+    place = said["prediction"].round(9).groupby(train["list"]).rank(ascending=False, method="first")
+    expected = train["grade"].groupby(place.to_numpy()).mean()
+    whole = numbers[numbers["fold"] == "all"].set_index("place")
+    np.testing.assert_allclose(whole["relevance"], expected.loc[whole.index])
+    assert (whole["best order"].iloc[0] >= whole["relevance"].iloc[0]) and set(numbers["fold"]) == {
+        "all",
+        "0",
+        "1",
+        "2",
+    }
+
+
+def test_a_first_config_runs(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    names = ["--target", "grade", "--query", "list", "--test", tmp_path / "test.csv", "--preset", "quick"]
+    said = made.cli("init", tmp_path / "train.csv", *names, "-o", tmp_path / "new.yaml")
+    text = (tmp_path / "new.yaml").read_text()
+    assert said.code == 0 and "task: ranking" in text and "query: list" in text, said.err
+    said = made.cli("run", tmp_path / "new.yaml", "--set", "executor.kind=inline")
+    assert said.code == 0, said.err
+    for others, message in (
+        (
+            ["--task", "regression", "--query", "list"],
+            "--query names the lists of a ranking; got --task regression",
+        ),
+        (["--task", "ranking"], "--task ranking needs the list of each row; got no --query"),
+        (["--query", "lists"], "--query: .* must have the column 'lists'"),
+    ):
+        said = made.cli(
+            "init", tmp_path / "train.csv", "--target", "grade", *others, "-o", tmp_path / "no.yaml"
+        )
+        assert said.code in (2, 3) and re.search(message, said.err), said.err
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_relevance_that_is_noise_stays_at_the_level_of_random_order(tmp_path: Path, seed: int) -> None:
+    levels = {
+        **LEVELS,
+        "base": {**BASE, "net": {"net": "mlp", "params": {"hidden": [8]}, "train": {"epochs": 5}}},
+    }
+    levels["meta"] = {"gated": {"estimator": "gated_linear", "inputs": ["base/*/*"]}}
+    made, rng = project(tmp_path, levels=levels), np.random.default_rng(seed)
+    for name, with_grade in (("train.csv", True), ("test.csv", False)):
+        frame = table(tmp_path / name)
+        frame[["a", "b", "c"]] = rng.normal(size=(len(frame), 3))
+        frame = frame.assign(grade=rng.integers(0, 4, len(frame))) if with_grade else frame
+        frame.to_csv(tmp_path / name, index=False)
+    assert made.run().code == 0
+    train, task = table(tmp_path / "train.csv"), Task("ranking")
+    y = task.in_lists(train["grade"].to_numpy(float), np.unique(train["list"], return_inverse=True)[1])
+    metric = get_metric("ndcg@10", "ranking")
+    chance = [metric.score(y, rng.normal(size=len(y)), task) for _ in range(300)]
+    for name, found in of_members(made, "oof").items():
+        score = metric.score(y, found["prediction"].to_numpy(), task)
+        assert abs(score - np.mean(chance)) < 3.5 * np.std(chance), name
 
 
 def test_a_student_cannot_learn_it(run: Project, tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ class Plots:
         """Draw what share of targets lies below each quantile, where it is sure and where it is not."""
         return self._plot("coverage")
 
+    def plot_positions(self) -> Figure:
+        """Draw how relevant the rows at each place of the lists are."""
+        return self._plot("positions")
+
     def plot_intervals(self) -> Figure:
         """Draw how many targets intervals, or class sets, of several levels hold, and how wide they are."""
         return self._plot("intervals")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stackfeat.output.report.pictures.classes import ClassShares, Confusion, PrecisionRecall, Reliability, Roc
 from stackfeat.output.report.pictures.importance import Importance
+from stackfeat.output.report.pictures.lists import Positions
 from stackfeat.output.report.pictures.members import Correlation, FoldScores, GreedyPath, HeldOut, StackGraph
 from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
 from stackfeat.output.report.pictures.picture import Picture
@@ -27,6 +28,7 @@ PICTURES: dict[str, Picture] = {
         Residuals(),
         Quantiles(),
         Coverage(),
+        Positions(),
         Intervals(),
         Calibrations(),
         Importance(),
