@@ -229,6 +229,7 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
         task, reason = wishes.task, f"as told; {reason}"
     elif fitting and task not in fitting:
         task, reason = fitting[0], f"told by the metric; {reason}"
+    wishes.check_lists(task)
     _check_task(task, values, f"{train}: column {quoted(target)}")
     draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=frame.shape[1] - 1)
     draft.not_missing = classes

@@ -43,19 +43,20 @@ class Wishes:
         """The column whose rows stay together."""
         return self.group or self.query
 
+    def check_lists(self, task: str) -> None:
+        """Raise UsageError where a task needs lists, and none are named."""
+        if task_class(task).has_lists and self.query is None:
+            raise UsageError(f"task {task} needs the list of each row; got no --query; name its column")
+
     def ranking(self) -> str | None:
         """Return the kind of task whose rows stand in lists, where lists are named; None where they are not.
 
         Raises
         ------
         UsageError
-            If another kind is told beside them, or this one without them.
+            If another kind is told beside them.
         """
         kinds = [kind for kind in TASKS if task_class(kind).has_lists]
-        if self.query is None and self.task in kinds:
-            raise UsageError(
-                f"--task {self.task} needs the list of each row; got no --query; name its column"
-            )
         if self.query is not None and self.task not in (None, *kinds):
             raise UsageError(
                 f"--query names the lists of a ranking; got --task {self.task}; leave it out, or use --group"

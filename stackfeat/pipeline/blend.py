@@ -330,7 +330,17 @@ def _task(y: np.ndarray, n_columns: int, metric: str | None) -> str:
         legal = ", ".join(METRICS)
         raise UsageError(f"metric must be one of {legal}; got {metric!r}.{suggest(str(metric), METRICS)}")
     n_values, is_number = len(np.unique(y)), y.dtype.kind in "fiu"
-    for kind in TASKS if metric is None else METRICS[metric].tasks:
+    kinds = [
+        kind
+        for kind in (TASKS if metric is None else METRICS[metric].tasks)
+        if not task_class(kind).has_lists
+    ]
+    if not kinds:
+        raise UsageError(
+            f"a blend is of rows that stand for themselves; got metric={metric!r}, of lists; blend them in a run "
+            "with data.query, or by VotingRanker"
+        )
+    for kind in kinds:
         most = task_class(kind).most_classes
         if n_columns in _widths(kind, n_values) and (n_values <= most if most else is_number):
             return kind

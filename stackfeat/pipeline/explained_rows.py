@@ -95,7 +95,7 @@ def held_out_rows(
     parts, notes, chosen = list[PassedRows](), dict[str, None](), list[np.ndarray]()
     for fold in numbers:
         held = folds.splits[0][fold][1]
-        places = spread_rows(train.labels[held], max(1, draw.rows // len(numbers)), draw.seed)
+        places = train.task.spread(train.labels[held], max(1, draw.rows // len(numbers)), draw.seed)
         own = np.arange(len(places)) + sum(map(len, chosen))
         chosen.append(held[places])
         pipeline = replace(teacher.stack(fold), keeps=True)
@@ -141,8 +141,10 @@ def new_rows(model: SavedPredictor, rows: GivenRows, draw: Draw) -> ExplainedRow
     read = model.compare(rows, needs_ids=predictor.looks_up)[0]
     labelled = with_labels(read, rows, way.schema, way.data)
     random = np.random.default_rng(draw.seed)
-    order = random.permutation(read.n_rows) if labelled is None else labelled.labels
-    chosen = spread_rows(order, draw.rows, draw.seed)
+    if labelled is None:
+        chosen = spread_rows(random.permutation(read.n_rows), draw.rows, draw.seed)
+    else:
+        chosen = task.spread(labelled.labels, draw.rows, draw.seed)
     samples = (read if labelled is None else labelled).take(chosen)
     fold_of, is_time = np.zeros(samples.n_rows, dtype=np.int64), predictor.plan.sources.is_time
     units, words = _units(samples, fold_of, is_time, draw)

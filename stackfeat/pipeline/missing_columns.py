@@ -23,7 +23,6 @@ from stackfeat.output.saved_predictor import FOLDER, FileForm
 from stackfeat.output.stored_run import open_rows, read_run
 from stackfeat.pipeline.teacher import Teacher
 from stackfeat.registry.resolve import name_values
-from stackfeat.tasks.task import spread_rows
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ def _held_out(
     """Yield folds that are predicted, and some of their rows."""
     folds = teacher.folds()
     for fold in folds:
-        few = spread_rows(train.labels[held[fold]], max(1, MOST_ROWS // len(folds)), 0)
+        few = train.task.spread(train.labels[held[fold]], max(1, MOST_ROWS // len(folds)), 0)
         yield fold, held[fold][few]
 
 

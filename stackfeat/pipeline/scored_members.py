@@ -28,7 +28,6 @@ from stackfeat.output.provenance import REMEDY
 from stackfeat.pipeline.explained_rows import ExplainedRows, decided_by
 from stackfeat.pipeline.teacher import SCORES, Teacher
 from stackfeat.structure import checked, parse_json
-from stackfeat.tasks.task import spread_rows
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class ScoredMembers:
             everywhere &= covered
             said.append(values)
         rows = np.flatnonzero(everywhere)
-        rows = rows[spread_rows(self.train.labels[rows], MOST_ROWS, seed)]
+        rows = rows[task.spread(self.train.labels[rows], MOST_ROWS, seed)]
         fold_of, levels = self.folds.fold_of(0)[rows], dict[str, list[np.ndarray]]()
         for node, values in zip(nodes, said, strict=True):
             decided = decided_by(

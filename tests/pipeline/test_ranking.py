@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import stackfeat as sf
+from stackfeat.errors import UsageError
 from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import Task
 from tests.projects import Project, write_table
@@ -191,7 +193,8 @@ def test_a_first_config_runs(tmp_path: Path) -> None:
             ["--task", "regression", "--query", "list"],
             "--query names the lists of a ranking; got --task regression",
         ),
-        (["--task", "ranking"], "--task ranking needs the list of each row; got no --query"),
+        (["--task", "ranking"], "task ranking needs the list of each row; got no --query"),
+        (["--metric", "ndcg@5"], "task ranking needs the list of each row; got no --query"),
         (["--query", "lists"], "--query: .* must have the column 'lists'"),
     ):
         said = made.cli(
@@ -221,6 +224,17 @@ def test_relevance_that_is_noise_stays_at_the_level_of_random_order(tmp_path: Pa
     for name, found in of_members(made, "oof").items():
         score = metric.score(y, found["prediction"].to_numpy(), task)
         assert abs(score - np.mean(chance)) < 3.5 * np.std(chance), name
+
+
+def test_rows_of_a_file_with_relevance_are_explained_by_their_lists(run: Project) -> None:
+    said = run.cli("explain", run.run_folder, run.folder / "train.csv")
+    assert said.code == 0 and "ndcg@10" in said.out, said.out + said.err
+
+
+def test_lists_are_not_blended_without_a_run() -> None:
+    scores = np.random.default_rng(0).normal(size=20)
+    with pytest.raises(UsageError, match="a blend is of rows that stand for themselves; got metric='ndcg@5'"):
+        sf.blend({"a": scores, "b": -scores}, np.arange(20) % 3, metric="ndcg@5")
 
 
 def test_a_student_cannot_learn_it(run: Project, tmp_path: Path) -> None:
@@ -289,6 +303,6 @@ def test_lists_of_several_groups_are_refused(tmp_path: Path) -> None:
     train = table(tmp_path / "train.csv")
     for name, owner, code in (("train.csv", train["list"].str[-1], 0), ("train.csv", train.index % 5, 3)):
         train.assign(owner=owner).to_csv(tmp_path / name, index=False)
-        said = made.cli("check", tmp_path / "c.yaml") if code == 0 else made.run()
+        said = made.cli("check", tmp_path / "c.yaml")
         assert said.code == code, said.err
     assert "a query must be of one group" in said.err

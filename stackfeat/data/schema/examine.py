@@ -30,6 +30,7 @@ from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary, drift_lines
 from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.load import (
+    NAMES,
     ROLE_READERS,
     KnownRoles,
     category_order,
@@ -201,6 +202,8 @@ class _Examiner:
         arrays = self._arrays(self.path, len(frame))
         task = found.task or Task("regression")
         found.train = Samples(ids=ids, inputs={}, y=y, task=task, **given)
+        with found.at("data.query"):
+            found.train = found.train.with_lists(str(self.path))
         summary = TrainingSummary.of(list(frame.columns), typed.columns, {})
         schema = Schema(
             task=task,
@@ -272,7 +275,7 @@ class _Examiner:
         options = self.options
         roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
         there = [name for name in roles.values() if name in self.frame.columns]
-        amounts = [name for role, name in roles.items() if role != "group" and name in there]
+        amounts = [name for role, name in roles.items() if role not in NAMES and name in there]
         has_target = options.target in self.frame.columns
         if has_target and not task_class(self.task).most_classes:
             amounts = [options.target, *amounts]
@@ -281,7 +284,7 @@ class _Examiner:
         return {name: lambda name=name: cells.read(name) for name in names}
 
     def _roles(self, cells: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return group, time, weight and fold of each row, those that can be read."""
+        """Return group, list, time, weight and fold of each row, those that can be read."""
         given, found = {}, self.found
         for role, read in ROLE_READERS.items():
             name = self.options.roles.get(role)
@@ -295,7 +298,8 @@ class _Examiner:
         """See that the rows can be split; a part of them says nothing of it."""
         train, found = self.found.train, self.found
         options = self.options
-        roles = {role: role in options.roles for role in ("group", "time", "fold")}
+        roles = {role: role in options.roles for role in ("time", "fold")}
+        roles["group"] = options.groups is not None
         is_read = all(getattr(train, role) is not None for role, is_named in roles.items() if is_named)
         if train is None or train.y is None or found.is_part or not is_read:
             return
@@ -316,7 +320,7 @@ class _Examiner:
             self._test_ids(frame, path, schema)
             columns = {column.name: column for column in schema.columns}
             with found.at("data.test"):
-                needed = [*columns, *([schema.id] if schema.id is not None else [])]
+                needed = [*columns, *filter(None, (schema.id, schema.roles.get("query")))]
                 check_columns(frame, needed, schema, options, str(path))
             present = {name: column.notation for name, column in columns.items() if name in frame.columns}
             drift = []

@@ -14,7 +14,7 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.schema.column_types import RoleCells
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.given_rows import GivenRows
-from stackfeat.data.schema.load import ROLE_READERS
+from stackfeat.data.schema.load import NAMES, ROLE_READERS
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import read_known_target
 from stackfeat.registry.resolve import quoted
@@ -32,7 +32,7 @@ def with_labels(samples: Samples, rows: GivenRows, schema: Schema, options: Data
     if target not in frame.columns or frame[target].isna().all():
         return None
     roles = {role: name for role, name in schema.roles.items() if name in frame.columns and role != "fold"}
-    amounts = [name for role, name in roles.items() if role != "group"]
+    amounts = [name for role, name in roles.items() if role not in NAMES]
     amounts += [] if schema.task.most_classes else [target]
     cells = RoleCells(NumberTexts(frame, options), [target, *roles.values()], amounts, where)
     y = read_known_target(cells.read(target), schema.task, target, f"{where}: column {quoted(target)}")
@@ -40,4 +40,4 @@ def with_labels(samples: Samples, rows: GivenRows, schema: Schema, options: Data
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
     }
-    return replace(samples, y=y, **given)
+    return replace(samples, y=y, **given).with_lists(where)

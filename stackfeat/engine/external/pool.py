@@ -256,7 +256,8 @@ class _Judged:
         sound = [name for name in self.oof if not self.doubts[name] and name not in leaders]
         if not doubtful or not sound:
             return ""
-        few = spread_rows(self.rows.train.labels[self.sample], MOST_GREEDY_ROWS, self.rows.seed)
+        train = self.rows.train
+        few = train.task.spread(train.labels[self.sample], MOST_GREEDY_ROWS, self.rows.seed)
         without, with_them = (self._greedy(names, few) for names in (sound, [*sound, *doubtful]))
         used = sum(name in self.pool.named for name in doubtful)
         state = f"{used} of them are used" if used else "they are left out"
@@ -289,7 +290,7 @@ class _Judged:
 
 
 def _judge(pool: Pool, recipe: PoolRecipe, files: MemberFiles, rows: RunRows, store: EntryStore) -> _Judged:
-    sample = rows.rows[spread_rows(rows.train.labels[rows.rows], MOST_ROWS, rows.seed)]
+    sample = rows.rows[rows.train.task.spread(rows.train.labels[rows.rows], MOST_ROWS, rows.seed)]
     for samples in (rows.train, rows.test):
         if samples is not None:
             # Their places in the files are then looked for once, not in each file.

@@ -23,7 +23,7 @@ from stackfeat.output.completed_run import CompletedRun
 from stackfeat.output.explanation import Explanation
 from stackfeat.output.scores import Score
 from stackfeat.seeds import derive_seed
-from stackfeat.tasks.task import Task, spread_rows
+from stackfeat.tasks.task import Task
 
 MOST_ROWS = 20_000
 """Rows that pictures are made of: more of them change no picture."""
@@ -93,9 +93,9 @@ class Evidence:
         """Numbers of the rows that pictures are made of."""
         scored = self.scored_rows
         labels = self.finished.train.labels
-        if labels.ndim > 1 or len(scored) <= MOST_ROWS:
+        if (labels.ndim > 1 and not self.task.has_lists) or len(scored) <= MOST_ROWS:
             return np.asarray(scored[:MOST_ROWS])
-        return np.asarray(scored[spread_rows(labels[scored], MOST_ROWS, derive_seed(0, "report"))])
+        return np.asarray(scored[self.task.spread(labels[scored], MOST_ROWS, derive_seed(0, "report"))])
 
     @cached_property
     def target(self) -> np.ndarray:

@@ -42,7 +42,10 @@ class Positions(Picture):
         relevance, lists, said = task.learnt(target), task.lists(target), task.counted(evidence.prediction)
         _, list_of, sizes = np.unique(np.asarray(lists), return_inverse=True, return_counts=True)
         # Equal scores share their places; a mean place between two counts as the nearer one.
-        reached, best = (np.rint(average_ranks(-values, list_of)).astype(int) for values in (said, relevance))
+        reached = np.rint(average_ranks(-said, list_of)).astype(int)
+        # Of equal relevance it does not matter which row is first.
+        order, best = np.lexsort((-relevance, list_of)), np.empty(len(said), dtype=int)
+        best[order] = np.arange(len(said)) - np.searchsorted(list_of[order], list_of[order]) + 1
         random = (np.bincount(list_of, weights=relevance) / sizes)[list_of]
         rows: list[tuple[Any, ...]] = []
         folds = [(ALL, np.ones(len(said), dtype=bool))]
