@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.special import gammaln
 
 from stackfeat.metrics.metric import Metric, Reweighted
 from stackfeat.tasks.ranking import LIST, RELEVANCE, run_ends
@@ -122,6 +121,8 @@ def reciprocal_rank(rows: RankedRows, most: float) -> np.ndarray:
 
 
 def _log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
+    from scipy.special import gammaln
+
     n, k = np.maximum(n, 0), np.maximum(k, 0)
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(np.maximum(n - k, 0) + 1))
 

@@ -66,7 +66,7 @@ def test_a_level_that_leaks_is_named_and_the_lower_level_is_submitted(arena: Any
         "meta/leak beats base/log out of fold" in printed
         and "submit: auto prefers the lower level" in printed
     )
-    assert "holdout  holdout_se" in printed and f"{board.loc['log', 'holdout']:.4f}" in printed
+    assert "holdout  holdout_se" in printed and f"{board.loc['log', 'holdout']:.3f}" in printed
     named = arena.run(leaky_levels(), train, test, stack={"holdout": 0.2}, submit="leak", **given)
     assert named.result.submitted == "meta/leak"
     assert any("It is submitted because submit names it" in text for text in named.result.warnings)
