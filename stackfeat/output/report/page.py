@@ -107,7 +107,8 @@ def wrapped(text: str) -> Markup:
     """Return escaped text that may wrap within names, behind their marks, and not between a number and its error."""
     from markupsafe import Markup, escape
 
-    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text.replace(" ± ", "\u00a0±\u00a0")))
+    held = text.replace(" ±", "\u00a0±").replace("± ", "±\u00a0")
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(held))
 
 
 @cache

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MOST_MEMBERS = 60
 _MOST_PICKS = 15
+_LEAST_GAIN = 0.01
+"""In standard errors of a score: less is no gain."""
 _MOST_CANDIDATES = 30
 _BETTER = 0.75
 """Share of the members that a picture has room for."""
@@ -228,13 +230,14 @@ class GreedyPath(Picture):
         everything = np.arange(len(members))
         y, total = evidence.target[kept], np.zeros_like(predictions[0][kept])
         best = scorer.best_alone(everything, 1)[0]
+        least = _LEAST_GAIN * float(np.nan_to_num(evidence.chosen.se))
         rows: list[tuple[Any, ...]] = []
         while len(rows) < _MOST_PICKS:
             scorer.add(best)
             total += predictions[best][kept]
             average = task.to_target_scale(total / (len(rows) + 1))
             score = finished.metric.score(y, average, task, weight)
-            if rows and not finished.metric.signed(score) < finished.metric.signed(rows[-1][2]):
+            if rows and finished.metric.signed(score) >= finished.metric.signed(rows[-1][2]) - least:
                 break
             rows.append((len(rows) + 1, members[best].name, score))
             best = scorer.best(everything)[0]
