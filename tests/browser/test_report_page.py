@@ -15,8 +15,9 @@ from tests.projects import base_config, build_project, with_net
 
 AXE = os.environ.get("STACKFEAT_AXE", "")
 """Path of axe.min.js, of the npm package axe-core."""
-ORDER = "[...document.querySelectorAll('#leaderboard tbody tr')].map(row => row.cells[1].textContent.trim())"
-SORTED = "document.querySelector('#leaderboard th:nth-child(2)').getAttribute('aria-sort')"
+ROWS = "[...document.querySelectorAll('#leaderboard .sortable tbody tr')]"
+ORDER = f"{ROWS}.map(row => row.cells[1].textContent.trim())"
+SORTED = "document.querySelector('#leaderboard .sortable th:nth-child(2)').getAttribute('aria-sort')"
 OPENED = "document.querySelectorAll('details').forEach(one => { one.open = true })"
 BEYOND = """(() => {
     const width = document.documentElement.clientWidth;
@@ -91,11 +92,11 @@ def test_the_policy_forbids_other_scripts_and_styles(tab: Tab, reports: list[Pat
 
 
 def by_mouse(tab: Tab) -> None:
-    tab.click("#leaderboard th:nth-child(2) button")
+    tab.click("#leaderboard .sortable th:nth-child(2) button")
 
 
 def by_keyboard(tab: Tab) -> None:
-    tab.value("document.querySelector('#leaderboard th:nth-child(2) button').focus()")
+    tab.value("document.querySelector('#leaderboard .sortable th:nth-child(2) button').focus()")
     tab.press("Enter")
 
 
@@ -113,13 +114,13 @@ def test_headings_sort(tab: Tab, reports: list[Path], way: Callable[[Tab], None]
 def test_numbers_are_sorted_as_numbers_and_empty_cells_come_last(tab: Tab, reports: list[Path]) -> None:
     tab.open(reports[0])
     tab.value(OPENED)
-    headings = tab.value("[...document.querySelectorAll('#leaderboard th')].map(one => one.textContent)")
+    headings = tab.value(
+        "[...document.querySelectorAll('#leaderboard .sortable th')].map(one => one.textContent)"
+    )
     place = headings.index("weight")
     for sign in (1, -1):
-        tab.click(f"#leaderboard th:nth-child({place + 1}) button")
-        cells = tab.value(
-            f"[...document.querySelectorAll('#leaderboard tbody tr')].map(row => row.cells[{place}].dataset.sort)"
-        )
+        tab.click(f"#leaderboard .sortable th:nth-child({place + 1}) button")
+        cells = tab.value(f"{ROWS}.map(row => row.cells[{place}].dataset.sort)")
         known = [float(cell) for cell in cells if cell]
         assert known == sorted(known, reverse=sign < 0) and len(known) >= 2
         assert cells[len(known) :] == [""] * (len(cells) - len(known)) and "" in cells
