@@ -148,3 +148,14 @@ def test_all_sections_are_open_on_paper(tab: Tab, reports: list[Path]) -> None:
     assert tab.value("document.querySelectorAll('details:not([open])').length") == 0
     tab.value("window.dispatchEvent(new Event('afterprint'))")
     assert tab.value("document.querySelectorAll('details[open]').length") == 0
+
+
+def test_tables_fit_on_paper(tab: Tab, reports: list[Path]) -> None:
+    a4 = 794  # pixels, upright
+    for path in reports:
+        tab.open(path, a4)
+        tab.value("window.dispatchEvent(new Event('beforeprint'))")
+        tab.call("Emulation.setEmulatedMedia", media="print")
+        fits = tab.value("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        tab.call("Emulation.setEmulatedMedia", media="")
+        assert fits
