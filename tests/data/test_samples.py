@@ -200,3 +200,15 @@ def test_a_stored_table_without_a_name_for_each_column_is_damage(mapped: np.ndar
         save_samples(samples, writer)
     with pytest.raises(DamagedEntryError, match="have a column for each name"):
         load_samples(store.read("a" * 64))
+
+
+def test_copies_of_rows_have_lists_of_their_own() -> None:
+    rows = Samples(
+        ids=np.array(["a", "b", "c"]), inputs={}, y=None, task=Task("ranking"), query=np.array([4, 0, 4])
+    )
+    copies = rows.take(np.tile(np.arange(3), 2)).in_copies(2)
+    assert copies.query is not None and rows.in_copies(1) is rows
+    first, second = copies.query[:3], copies.query[3:]
+    assert (
+        first.tolist() == [4, 0, 4] and (second[0] == second[2] != second[1]) and not set(first) & set(second)
+    )

@@ -471,7 +471,7 @@ def check_columns(
     raise MissingColumnsError(
         f"{where}: columns must be those of the training file; missing here: {name_values(absent)}; "
         f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them.{near}".removesuffix("."),
-        tuple(name for name in absent if name != schema.id),
+        tuple(name for name in absent if name not in (schema.id, schema.roles.get("query"))),
     )
 
 
