@@ -132,12 +132,24 @@ class Project:
             return list(csv.reader(file))
 
 
+VALUES = ("regression", "quantile")
+"""Tasks of numbers."""
+TREES = {
+    "quantile": {
+        "estimator": "sklearn.ensemble.GradientBoostingRegressor",
+        "params": {"n_estimators": 5, "max_depth": 3},
+    }
+}
+"""In the place of one tree, where that cannot learn the task."""
+LINEAR = {"regression": "Ridge", "quantile": "QuantileRegressor"}
+
+
 def table(task: str, n_rows: int, first_id: int, with_target: bool, seed: int) -> list[list[str]]:
     """Return a header and rows: an id, four numbers (some missing), a category, the target."""
     rng = np.random.default_rng(seed)
     X, colour = rng.normal(size=(n_rows, 4)), rng.integers(0, 3, n_rows)
     signal_ = X[:, 0] + 0.8 * X[:, 1] * (colour == 1) + rng.normal(0, 0.6, n_rows)
-    if task == "regression":
+    if task in VALUES:
         target = [f"{value:.4f}" for value in np.expm1(np.abs(signal_) + 0.2)]
     else:
         cuts = [-0.6, 0.6] if task == "multiclass" else [0.5]
@@ -157,8 +169,8 @@ def write_table(path: Path, rows: list[list[str]]) -> None:
 
 def base_config(task: str = "multiclass", metric: str = "log_loss") -> Config:
     """Trees and a linear model, one meta-learner, two votes; no nets, so nothing imports torch."""
-    kind, output = ("Regressor", "prediction") if task == "regression" else ("Classifier", "proba")
-    linear = "Ridge" if task == "regression" else "LogisticRegression"
+    kind, output = ("Regressor", "prediction") if task in VALUES else ("Classifier", "proba")
+    linear = LINEAR.get(task, "LogisticRegression")
     return {
         "task": task,
         "metric": metric,
@@ -190,14 +202,15 @@ def base_config(task: str = "multiclass", metric: str = "log_loss") -> Config:
 
 def plain_config(task: str = "multiclass", metric: str = "log_loss") -> Config:
     """Two small members and a vote: every kind of file, and as little to compute as there can be."""
-    kind, output = ("Regressor", "prediction") if task == "regression" else ("Classifier", "proba")
-    linear = "Ridge" if task == "regression" else "LogisticRegression"
+    kind, output = ("Regressor", "prediction") if task in VALUES else ("Classifier", "proba")
+    linear = LINEAR.get(task, "LogisticRegression")
     return {
         **base_config(task, metric),
         "levels": {
             "base": {
                 "linear": {"estimator": f"sklearn.linear_model.{linear}"},
-                "tree": {"estimator": f"sklearn.tree.DecisionTree{kind}", "params": {"max_depth": 3}},
+                "tree": TREES.get(task)
+                or {"estimator": f"sklearn.tree.DecisionTree{kind}", "params": {"max_depth": 3}},
             },
             "final": {"soft": {"vote": "soft", "inputs": [f"base/*/{output}"]}},
         },
@@ -205,7 +218,7 @@ def plain_config(task: str = "multiclass", metric: str = "log_loss") -> Config:
 
 
 def small_net(task: str = "multiclass") -> Config:
-    output = "prediction" if task == "regression" else "proba"
+    output = "prediction" if task in VALUES else "proba"
     return {
         "net": "mlp",
         "params": {"hidden": [8]},
@@ -230,5 +243,7 @@ def build_project(
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "train.csv", table(task, n_rows, 0, True, 0))
     write_table(folder / "test.csv", table(task, 40, 600, False, 1))
-    metric = {"multiclass": "log_loss", "binary": "roc_auc", "regression": "rmse"}[task]
+    metric = {"multiclass": "log_loss", "binary": "roc_auc", "regression": "rmse", "quantile": "pinball"}[
+        task
+    ]
     return Project(folder).write(config or base_config(task, metric))

@@ -168,6 +168,22 @@ def uci_har(rng: np.random.Generator) -> Arrays:
     return {"X": X.astype(np.float16), "statistics": statistics, "subject": subject, "y": y}
 
 
+def taxi_fares(rng: np.random.Generator) -> pd.DataFrame:
+    distance = rng.gamma(1.5, 2.0, N_ROWS).round(2)
+    hour = rng.integers(0, 24, N_ROWS)
+    spread = (0.3 + 0.2 * distance) * rng.normal(size=N_ROWS)
+    return pd.DataFrame(
+        {
+            "weekday": rng.integers(0, 7, N_ROWS),
+            "hour": hour,
+            "distance": distance,
+            "payment": rng.choice(["cash", "credit card"], N_ROWS),
+            "pickup_zone": rng.choice([f"zone {number}" for number in range(12)], N_ROWS),
+            "fare": (3 + 2.5 * distance + 0.5 * (hour > 16) + spread).clip(2.5).round(1),
+        }
+    )
+
+
 DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays], str]] = {
     "adult": (adult, "income"),
     "bike_sharing": (bike_sharing, "cnt"),
@@ -177,6 +193,7 @@ DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays
     "letter": (letter, "class"),
     "mfeat_multiview": (mfeat_multiview, "y"),
     "sign_digits": (lambda rng: images(rng, (20, 20, 3), 4), "y"),
+    "taxi_fares": (taxi_fares, "fare"),
     "titanic": (titanic, "Survived"),
     "uci_har": (uci_har, "y"),
 }

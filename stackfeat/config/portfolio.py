@@ -16,8 +16,9 @@ from typing import Any
 
 from stackfeat.engine.schedule import Deadlines
 from stackfeat.members.construct import is_tree_model
+from stackfeat.registry.quantile_learners import learns_quantiles
 from stackfeat.registry.source import find_module
-from stackfeat.tasks.task import task_class
+from stackfeat.tasks.task import DEFAULT_QUANTILES, task_class
 
 PRESETS = {"quick": 10.0, "good": 35.0, "best": 600.0}
 """CPU seconds that base members may take, by the costs of the table, with no more rows and columns than usual."""
@@ -100,6 +101,11 @@ class Table:
     in_time: bool = False
 
     @property
+    def n_levels(self) -> int:
+        """Quantiles that are predicted."""
+        return len(DEFAULT_QUANTILES) if task_class(self.task).is_by_level else 0
+
+    @property
     def n_trees(self) -> int:
         """Trees in a round of boosting."""
         return self.n_classes if self.n_classes > 2 else 1
@@ -155,7 +161,12 @@ class Portfolio:
     def order(self, table: Table) -> list[str]:
         """Return the members of the first band that a table is in, as far as they are installed."""
         band = next(band for band in self.bands if table.suits(band))
-        return [name for name in band["members"] if self.is_there(name)]
+        return [name for name in band["members"] if self.is_there(name) and self.learns(name, table)]
+
+    def learns(self, name: str, table: Table) -> bool:
+        """Whether a member can learn the task of a table."""
+        is_net = "net" in self.members[name]
+        return is_net or not table.n_levels or learns_quantiles(self.options(name, table)["estimator"])
 
     def seconds(self, name: str, table: Table) -> float:
         """Estimate the CPU of all folds of a member."""
@@ -170,8 +181,10 @@ class Portfolio:
         is_native = "estimator" in self.members[name] and is_tree_model(self.members[name]["estimator"])
         n_columns = (table.n_own if is_native else 0) or table.n_columns
         by_row = per_row + per_cell * n_columns + per_category * table.n_categories
+        # Only a net learns all quantiles at once.
+        n_fits = 1 if "net" in self.members[name] else max(1, table.n_levels)
         # In time one fit more, on all rows, predicts what is later.
-        return float((table.n_folds + table.in_time) * (fixed + thousands * by_row))
+        return float((table.n_folds + table.in_time) * n_fits * (fixed + thousands * by_row))
 
     def chosen(self, preset: str, table: Table, limit: float | None = None) -> Choice:
         """Return the members of a preset, in the order in which they are worth their CPU.
@@ -260,9 +273,16 @@ def written_members(
 def stacked_member(preset: str, table: Table) -> dict[str, str] | None:
     """Return trees of the second level, their options as YAML; None where the preset has none."""
     least = LEAST_STACKED_ROWS[preset]
-    if least is None or table.n_rows < least or table.n_classes or table.in_time:
+    if least is None or table.n_rows < least or table.n_classes or table.in_time or table.n_levels:
         return None
     return {key: _flow(value) for key, value in Portfolio.load().options("stacked", table).items()}
+
+
+def plain_member(table: Table) -> str | None:
+    """Return the linear model that stands beside boosting; None where it cannot learn the task."""
+    portfolio = Portfolio.load()
+    path: str = portfolio.options("linear", table)["estimator"]
+    return path if portfolio.learns("linear", table) else None
 
 
 def read_by_meta(table: Table, choice: Choice) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stackfeat.config.overrides import LONGEST_SHOWN
-from stackfeat.config.run_config import Key, homes_of, kinds_with, options_class, value_at
+from stackfeat.config.run_config import SHORT, Key, homes_of, kinds_with, options_class, value_at
 from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, path_of
 from stackfeat.errors import Problem
 from stackfeat.members import MEMBERS
@@ -206,7 +206,9 @@ def _unknown_name(error: _Error, values: Any) -> str:
     legal = options.names() if options else []
     homes = homes_of(name, options) if options else []
     hint = (
-        f" It belongs at {join_path('.'.join(map(str, parent)), homes[0])}" if homes else suggest(name, legal)
+        f" It belongs at {join_path('.'.join(map(str, parent)), homes[0])}"
+        if homes
+        else suggest(name, [*legal, *(() if parent else SHORT)])
     )
     is_member = len(parent) == 3 and parent[0] == "levels"
     if options and not hint:

@@ -21,6 +21,7 @@ from stackfeat.config.portfolio import (
     Portfolio,
     Table,
     folds_worth_their_time,
+    plain_member,
     read_by_meta,
     stacked_member,
     written_members,
@@ -540,7 +541,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
         draft=draft,
         wishes=wishes,
         task=task,
-        plain=Portfolio.load().options("linear", table)["estimator"],
+        plain=plain_member(table),
         arrays=draft.arrays,
         columns=[
             name for name in draft.columns if name not in {draft.id, draft.group, draft.time, *draft.drop}

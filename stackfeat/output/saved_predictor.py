@@ -211,7 +211,8 @@ class SavedPredictor:
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, float64 (n_rows, n_classes), whatever metric the run had."""
         if not len(self.classes_):
-            raise UsageError("predict_proba needs classes; got a run of a regression; call predict")
+            kind = self.way.schema.task.kind
+            raise UsageError(f"predict_proba needs classes; got a run of a {kind}; call predict")
         return self.outputs(X)
 
     def predict_members(self, X: Any) -> pd.DataFrame:

@@ -99,13 +99,13 @@ def make_submission(
     DataError
         If the sample's columns fit neither classes nor one target.
     """
-    is_one_value = 1 in task.widths
+    is_one_value = 1 in task.widths and not task.quantiles
     default = (form.target_name,) if is_one_value or form.as_labels else task.columns
     header = form.sample_header or (form.id_name, *default)
     single = len(header) == 2
     if not single:
         columns: list[Column] = [prediction[:, place] for place in _class_columns(header[1:], task)]
-    elif is_one_value and not form.as_labels:
+    elif 1 in task.widths and not form.as_labels:
         columns = [task.counted(prediction).reshape(len(prediction))]
     else:
         columns = [_labels(task.decided(prediction) if labels is None else labels, task, header)]

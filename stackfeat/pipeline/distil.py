@@ -258,10 +258,13 @@ class School:
             raise UsageError(
                 "a student reads tables; got a run over arrays alone; distil a run whose data have columns"
             )
-        if task.n_targets != 1:
-            raise UsageError(
-                f"a student predicts one target; got a run with {task.n_targets}; run one of them"
+        if task.n_targets != 1 or len(task.quantiles) > 1:
+            got = (
+                f"{task.n_targets}; run"
+                if task.n_targets != 1
+                else f"{len(task.quantiles)} quantiles; distil a run of"
             )
+            raise UsageError(f"a student predicts one target; got a run with {got} one of them")
         if task.has_lists:
             raise UsageError(
                 f"a student learns rows one by one; got a run of task={task.kind}, whose scores are of whole lists; "

@@ -254,7 +254,8 @@ def refuse_other_targets(runs: Sequence[OpenedRun]) -> None:
     one = runs[0].task
     for other in runs[1:]:
         two = other.task
-        if one.kind == two.kind and one.n_targets == two.n_targets and {*one.classes} == {*two.classes}:
+        is_same = one.kind == two.kind and (one.n_targets, one.quantiles) == (two.n_targets, two.quantiles)
+        if is_same and {*one.classes} == {*two.classes}:
             continue
         said = [
             f"{run.name} ({', '.join(filter(None, (run.task.kind, run.task.described)))})"

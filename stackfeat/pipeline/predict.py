@@ -194,7 +194,7 @@ class Said:
         """Return the columns of the file that is written, by name."""
         if wanted.proba:
             if not self.task.most_classes:
-                raise UsageError("--proba needs classes; got a run of a regression; leave it out")
+                raise UsageError(f"--proba needs classes; got a run of a {self.task.kind}; leave it out")
             proba = dict(zip(self.task.columns, self.prediction.T, strict=True))
             return {self.form.id_name: self.ids.tolist(), **proba, **self.others}
         with as_written(self.where, REMEDY):

@@ -91,6 +91,10 @@ class Quantile(Regression):
     def of_scores(self, scores: np.ndarray) -> np.ndarray:
         return np.sort(scores, axis=1)
 
+    def to_member_scale(self, values: np.ndarray) -> np.ndarray:
+        mapped = super().to_member_scale(values)
+        return mapped if values.ndim == 1 else np.sort(mapped, axis=1)
+
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         return prediction
 

@@ -18,10 +18,12 @@ from stackfeat.meta.calibration import (
     Calibration,
     ClassScaling,
     Linear,
+    Shift,
     Temperature,
     choose_calibration,
 )
 from stackfeat.store import MemoryStore
+from stackfeat.tasks.quantile import of_quantiles
 from stackfeat.tasks.task import TASKS, Task, task_class
 
 BINARY, THREE, VALUE = Task("binary", ("no", "yes")), Task("multiclass", ("a", "b", "c")), Task("regression")
@@ -243,3 +245,31 @@ def test_the_error_of_the_slope_of_values_is_that_of_least_squares() -> None:
 def test_constant_predictions_have_no_slope() -> None:
     assert chosen(np.full((40, 2), 0.5), np.arange(40) // 3 % 2, BINARY).found["slope_se"] is None
     assert chosen(np.full((40, 1), 0.5), np.arange(40.0), VALUE).found["slope_se"] is None
+
+
+def test_a_shift_makes_new_targets_lie_below_each_quantile_as_often_as_its_level_says() -> None:
+    rng, levels = np.random.default_rng(0), (0.1, 0.5, 0.9)
+    task = of_quantiles(levels)
+    y = rng.normal(size=4000)
+    prediction = np.tile([-0.3, 0.1, 0.6], (4000, 1))
+    found = choose_calibration(prediction[:2000], y[:2000], np.arange(2000) % 5, task)
+    assert found.family is Shift and found.found["slope_se"] is None
+    above = y[:2000, None] - prediction[:2000]
+    oracle = [np.quantile(above[:, j], level, method="weibull") for j, level in enumerate(levels)]
+    np.testing.assert_allclose(found.numbers, [oracle])
+    below = (y[2000:, None] <= found.apply(prediction[2000:])).mean(axis=0)
+    np.testing.assert_allclose(below, levels, atol=0.03)
+    assert (np.diff(found.apply(rng.normal(size=(50, 3))), axis=1) >= 0).all()
+
+
+def test_a_shift_is_kept_unless_it_raises_the_loss_clearly() -> None:
+    rng, task = np.random.default_rng(1), of_quantiles((0.25, 0.75))
+    y = rng.normal(size=600)
+    right = np.tile(np.quantile(y, [0.25, 0.75]), (600, 1))
+    kept = choose_calibration(right, y, np.arange(600) % 5, task)
+    trial = kept.found["trials"][0]
+    assert trial["kept"] == (trial["gain"] > -trial["se"])
+    # A shift that other folds ask for, and this one does not.
+    drifting = right + 2.0 * (np.arange(600) % 2)[:, None]
+    refused = choose_calibration(drifting, y, np.arange(600) % 2, task)
+    assert refused.family is None and refused.apply(drifting) is drifting

@@ -1,12 +1,13 @@
-"""Softmax and ridge solvers against scikit-learn."""
+"""Softmax, ridge and quantile solvers against scikit-learn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge
+from sklearn.metrics import mean_pinball_loss
 
-from stackfeat.meta.gating.linear_solver import Softmax, Squares, softmax, with_intercept
+from stackfeat.meta.gating.linear_solver import Pinball, Softmax, Squares, softmax, with_intercept
 
 
 def sample(n=400, d=7, n_classes=4, seed=0):
@@ -98,3 +99,75 @@ def test_an_offset_is_a_part_of_the_scores_that_is_given(classes):
     whole = problem.fit(with_intercept(X), penalty, ones, prior=known, tolerance=1e-14)
     rest = problem.fit(with_intercept(X), penalty, ones, offset=X @ known, tolerance=1e-14)
     np.testing.assert_allclose(rest[:-1] + known, whole[:-1], atol=1e-4)
+
+
+LEVELS = np.array([0.1, 0.5, 0.8])
+
+
+def uneven(n=1500, seed=0):
+    """Values whose spread grows with a column."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    return X, X[:, 0] + (0.3 + 0.5 * np.abs(X[:, 1])) * rng.normal(size=n)
+
+
+def test_without_a_penalty_it_loses_as_little_as_linear_programs():
+    X, y = uneven()
+    design = with_intercept(X)
+    problem = Pinball(y, LEVELS).near(np.tile(X[:, :1], (1, 3)))
+    scores = design @ problem.fit(design, np.full(4, 1e-9), np.ones(len(y)))
+    for place, level in enumerate(LEVELS):
+        theirs = QuantileRegressor(quantile=level, alpha=0).fit(X, y)
+        best = mean_pinball_loss(y, theirs.predict(X), alpha=level)
+        assert best <= mean_pinball_loss(y, scores[:, place], alpha=level) <= 1.001 * best
+        np.testing.assert_allclose(scores[:, place], theirs.predict(X), atol=0.1)
+
+
+def test_rows_of_weight_0_are_left_out_and_each_level_holds_on_the_others():
+    X, y = uneven()
+    others = np.vstack([X, X + 5]), np.concatenate([y, y - 50])
+    weight = np.repeat([1.0, 0.0], len(y))
+    penalty = np.full(4, 10.0)
+    alone = Pinball(y, LEVELS).fit(with_intercept(X), penalty, np.ones(len(y)))
+    both = Pinball(others[1], LEVELS).fit(with_intercept(others[0]), penalty, weight)
+    np.testing.assert_allclose(both, alone, atol=1e-3)
+    below = (y[:, None] <= with_intercept(X) @ alone).mean(axis=0)
+    np.testing.assert_allclose(below, LEVELS, atol=2 / len(y))
+
+
+def test_a_strong_penalty_leads_to_the_prior_and_an_offset_is_added():
+    X, y = uneven()
+    prior = np.outer([1.0, 0, 0, 0], [1.0, 1.0, 1.0])
+    strong = np.full(4, 1e9)
+    found = Pinball(y, LEVELS).fit(with_intercept(X), strong, np.ones(len(y)), prior=prior)
+    np.testing.assert_allclose(found[:-1], prior, atol=1e-4)
+    expected = np.quantile(y - X[:, 0], LEVELS, method="weibull")
+    np.testing.assert_allclose(found[-1], expected, atol=1e-3)
+    offset = np.tile(3 * X[:, :1], (1, 3))
+    moved = Pinball(y + offset[:, 0], LEVELS).fit(
+        with_intercept(X), strong, np.ones(len(y)), prior=prior, offset=offset
+    )
+    np.testing.assert_allclose(moved, found, atol=1e-3)
+
+
+def test_its_losses_are_pinball_losses_and_its_slopes_those_of_the_rounded_corner():
+    X, y = uneven(n=60)
+    problem, scores = Pinball(y, LEVELS, width=0.3), np.sort(np.outer(X[:, 0], [0.9, 1.0, 1.2]), axis=1)
+    columns = zip(LEVELS, scores.T, strict=True)
+    expected = np.mean([mean_pinball_loss(y, one, alpha=level) for level, one in columns])
+    assert problem.row_loss(scores).mean() == pytest.approx(expected)
+    weight, step = np.full(len(y), 1 / len(y)), 1e-6
+
+    def value(given):
+        return problem.value_and_residual(np.ascontiguousarray(given.T), weight)[0]
+
+    slope = np.array(
+        [
+            [(value(scores + step * one) - value(scores - step * one)) / (2 * step) for one in rows]
+            for rows in np.eye(3 * 60).reshape(60, 3, 60, 3)
+        ]
+    )
+    np.testing.assert_allclose(-problem.residual(scores) / len(y), slope, atol=1e-7)
+    np.testing.assert_allclose(
+        problem.value_and_residual(scores.T.copy(), weight)[1].T, problem.residual(scores)
+    )

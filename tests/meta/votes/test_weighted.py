@@ -11,6 +11,7 @@ from scipy.optimize import linprog, nnls
 from stackfeat.meta.votes.soft import soft_vote
 from stackfeat.meta.votes.weighted import fit_simplex_weights
 from stackfeat.metrics.registry import get_metric, metric_names
+from stackfeat.tasks.quantile import of_quantiles
 from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", ("n", "y"))
@@ -168,3 +169,23 @@ def test_a_search_over_many_members_scores_few_averages_from_scratch():
 
     fit_simplex_weights(predictions, y, replace(metric, function=counting), MULTI)
     assert 0 < len(scored) < 5 * len(predictions)
+
+
+def test_weights_under_the_pinball_loss_are_those_of_a_linear_program():
+    random, task = np.random.default_rng(4), of_quantiles((0.1, 0.5, 0.9))
+    y = random.gamma(3.0, size=150)
+    predictions = [
+        task.checked(y[:, None] + s * random.normal(size=(150, 1)) + s * np.array([-1.0, 0.2, 1.5]), "one")
+        for s in (0.6, 1.0, 2.0)
+    ]
+    found = fit_simplex_weights(predictions, y, get_metric("pinball", "quantile"), task)
+    # Over weights, and what is above and below in each cell.
+    cells, n = np.stack([one.ravel() for one in predictions], axis=1), 450
+    levels = np.tile(task.levels, 150)
+    cost = np.concatenate([np.zeros(3), levels, 1 - levels])
+    equal = np.hstack([cells, np.eye(n), -np.eye(n)])
+    equal = np.vstack([equal, np.concatenate([np.ones(3), np.zeros(2 * n)])])
+    best = linprog(cost, A_eq=equal, b_eq=np.concatenate([np.repeat(y, 3), [1.0]]))
+    np.testing.assert_allclose(found, best.x[:3], atol=0.02)
+    combined = sum(weight * one for weight, one in zip(found, predictions, strict=True))
+    assert task.row_loss(y, combined).mean() <= (1 + 1e-4) * best.fun / n
