@@ -132,12 +132,14 @@ def nested_score(stack: Any, rows: FinalRows) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``accuracy`` and, with probabilities, ``log_loss``; or ``rmse`` and ``r2``.
+        ``accuracy`` and, with probabilities, ``log_loss``; or ``rmse`` and ``r2``; or ``pinball``.
     """
     # A classifier and a regressor have other methods, and other scores in scikit-learn.
     with_proba = is_classifier(stack) and hasattr(stack.final_estimator_, "predict_proba")
     n_rows, y = len(rows.fold_of), rows.y
-    said: np.ndarray = np.zeros((n_rows, len(stack.classes_)) if with_proba else n_rows)
+    by_level = stack._task is not None and stack._task.is_by_level
+    n_columns = len(stack.classes_) if with_proba else stack._task.n_outputs if by_level else 0
+    said: np.ndarray = np.zeros((n_rows, n_columns) if n_columns else n_rows)
     for fold in np.unique(rows.fold_of):
         inside = np.flatnonzero(rows.fold_of == fold)
         held_out = rows.take(inside)
@@ -147,6 +149,8 @@ def nested_score(stack: Any, rows: FinalRows) -> dict[str, float]:
             said[np.ix_(inside, final.classes_)] = final.predict_proba(columns)
         else:
             said[inside] = final.predict(columns)
+    if by_level:
+        return {"pinball": float(stack._task.row_loss(y, said).mean())}
     # Scores of values, or of classes.
     if not is_classifier(stack):
         return {"rmse": float(root_mean_squared_error(y, said)), "r2": float(r2_score(y, said))}

@@ -37,6 +37,7 @@ from stackfeat.registry.names import NET_FACTS
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
 from stackfeat.sklearn.module_parameter import HasModule
+from stackfeat.sklearn.quantiles import score_of_levels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.regression import of_values
 from stackfeat.tasks.task import Task
@@ -58,7 +59,7 @@ NET_CONSTRAINTS: dict[str, Any] = {
     "schedule": [StrOptions({"auto", "cosine", "onecycle", "constant", "coslog4"})],
     "warmup": [_SHARE, _AUTO],
     "clip_norm": [_POSITIVE, _AUTO, None],
-    "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber"})],
+    "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber", "pinball"})],
     "patience": [Interval(Integral, 1, None, closed="left"), None],
     "early_stopping": ["boolean", StrOptions({"auto", "fixed", "refit", "inner"})],
     "validation_fraction": [Interval(Real, 0, 0.9, closed="neither")],
@@ -433,6 +434,7 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         return np.asarray(self.classes_[proba.argmax(axis=1)])
 
 
+@dataclass(eq=False, repr=False)
 class NetRegressor(RegressorMixin, BaseNet):
     """A PyTorch net as a regressor of one or several targets, which it standardises.
 
@@ -443,6 +445,8 @@ loss, patience, early_stopping, validation_fraction, amp, channels_last, folds_a
 scaling, output, seeds, warm_start, device, threads, random_state, verbose
         As in `NetClassifier`; `loss` is ``mse``, ``mae`` or ``huber``, and ``auto`` is ``mse``. With several
         targets a row's loss is the mean over them.
+    quantiles : sequence of float or None, default=None
+        Levels between 0 and 1, ascending: the net is trained with their pinball loss and predicts a column for each.
 
     Attributes
     ----------
@@ -459,6 +463,11 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
     >>> net.score(X, X[:, :2]) > 0.9
     True
     """
+
+    _: KW_ONLY
+    quantiles: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {**NET_CONSTRAINTS, "quantiles": ["array-like", None]}
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -487,12 +496,21 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
         check_consistent_length(np.empty(count(X)), y)
-        return self._fit_nets(X, y, of_values(y), check_weight(sample_weight, len(y)))
+        task = of_values(y)
+        if self.quantiles is not None:
+            y, task = column_or_1d(y), task_of_levels(self.quantiles)
+        return self._fit_nets(X, y, task, check_weight(sample_weight, len(y)))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return values, float64 of shape (n_samples,) or (n_samples, n_targets)."""
+        """Return values, float64 of shape (n_samples,) or (n_samples, n_targets), or (n_samples, n_quantiles)."""
         values = self._emit(X)
         return self.task_.counted(values)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
+        if self.quantiles is None:
+            return float(super().score(X, y, sample_weight))
+        return score_of_levels(y, self.predict(X), self.quantiles, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -46,6 +46,7 @@ from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, lab
 from stackfeat.sklearn.final_estimator import GATED_FINALS, FinalDesign, FinalRows, nested_score
 from stackfeat.sklearn.folding import FoldEnsemble, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
+from stackfeat.sklearn.quantiles import at_levels, score_of_levels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -280,7 +281,9 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
 
     def _fit_final(self, rows: FinalRows) -> tuple[FinalDesign, Any]:
         """Fit a final estimator, with its choice of blocks, on some out-of-fold rows."""
-        if rows.features and self.final_estimator is None and self.gate:
+        # No other final estimator learns all quantiles.
+        is_own = self._task is not None and self._task.is_by_level
+        if self.final_estimator is None and (is_own or (rows.features and self.gate)):
             gated, design = self._gated_final(rows), FinalDesign(dict.fromkeys(rows.features), {})
             columns, weight = design.join(rows.base, rows.features), rows.params.get("sample_weight")
             gated.fit(columns, rows.y, weight, rows.fold_of, rows.clusters)
@@ -520,6 +523,10 @@ class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
     ----------
     estimators, final_estimator, cv, n_jobs, passthrough, verbose, emit, encode, averaging, gate
         As in `StackingClassifier`; `final_estimator` None is `RidgeCV`, or `gated_linear`.
+    quantiles : sequence of float or None, default=None
+        Levels between 0 and 1, ascending. Nets are told them, boosting and `QuantileRegressor`, also at the end of a
+        pipeline, are fitted once for each; `final_estimator` None is then `gated_linear`. `predict` gives a column
+        for each level; they never cross.
 
     Attributes
     ----------
@@ -527,17 +534,39 @@ class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
         As in `StackingClassifier`.
     """
 
+    _: KW_ONLY
+    quantiles: Any = None
+
     stack_method: ClassVar[str] = "predict"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ensemble.StackingRegressor._parameter_constraints,
         **STACK_CONSTRAINTS,
+        "quantiles": ["array-like", None],
     }
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit; parameters as in `StackingClassifier.fit`, y of shape (n_samples,)."""
         y = column_or_1d(y, warn=True)
-        return self._fit_stack(X, y, Task("regression"), 0, fit_params)
+        task = Task("regression") if self.quantiles is None else task_of_levels(self.quantiles)
+        return self._fit_stack(X, y, task, 0, fit_params)
+
+    def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
+        live = super()._live(fit_params)
+        if self.quantiles is None or self.cv == "prefit":
+            return live
+        return {name: at_levels(name, estimator, self.quantiles) for name, estimator in live.items()}
+
+    def _validate_final_estimator(self) -> None:
+        super()._validate_final_estimator()
+        if self.quantiles is not None and self.final_estimator is not None:
+            self.final_estimator_ = at_levels("final_estimator", self.final_estimator_, self.quantiles)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
+        if self.quantiles is None:
+            return float(super().score(X, y, sample_weight))
+        return score_of_levels(y, self.predict(X), self.quantiles, sample_weight)
 
     fit_transform = FoldStacking.fit_transform
 

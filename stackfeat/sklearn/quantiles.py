@@ -1,0 +1,103 @@
+"""Quantiles in the regressors: `quantiles=(0.1, 0.5, 0.9)` of nets and stacks.
+
+In:  levels, or None; estimators as they were given.
+Out: the task; estimators that predict a column for each level; a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.metrics import d2_pinball_score
+from sklearn.pipeline import Pipeline
+
+from stackfeat.errors import UsageError
+from stackfeat.meta.by_level import ByLevel
+from stackfeat.registry.allowed import path_of
+from stackfeat.registry.quantile_learners import QUANTILE_LEARNERS, learns_quantiles, quantile_params
+from stackfeat.tasks.quantile import of_quantiles, quantile_problem
+from stackfeat.tasks.task import Task
+
+
+def task_of_levels(quantiles: Any) -> Task:
+    """Return the task of these levels; UsageError unless they ascend between 0 and 1."""
+    try:
+        levels = tuple(float(level) for level in quantiles)
+        problem = quantile_problem(levels)
+    except (TypeError, ValueError):
+        problem = "be a sequence of numbers"
+    if problem:
+        raise UsageError(f"quantiles must {problem}; got quantiles={quantiles!r}; such as (0.1, 0.5, 0.9)")
+    return of_quantiles(levels)
+
+
+@dataclass(eq=False, repr=False)
+class QuantileRegressors(RegressorMixin, BaseEstimator):
+    """An estimator that is fitted once for each level.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One of the classes that learn a quantile, or a pipeline that ends with one.
+    quantiles : sequence of float
+    """
+
+    estimator: Any
+    quantiles: Sequence[float] = (0.5,)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit a copy for each level."""
+        path, prefix = learner_of(self.estimator)
+        made = [
+            clone(self.estimator).set_params(
+                **{prefix + name: value for name, value in quantile_params(path, level).items()}
+            )
+            for level in self.quantiles
+        ]
+        self.fitted_ = ByLevel(made).fit(X, np.asarray(y), sample_weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return a column for each level, which do not cross, (n_samples, n_levels)."""
+        return np.sort(self.fitted_.predict(X), axis=1)
+
+
+def learner_of(estimator: Any) -> tuple[str, str]:
+    """Return the path of the class that learns, and what its parameters begin with inside a pipeline."""
+    prefix = ""
+    while isinstance(estimator, Pipeline):
+        name, estimator = estimator.steps[-1]
+        prefix += f"{name}__"
+    path = path_of(type(estimator))
+    # Boosting libraries define their classes in modules of their own.
+    short = f"{path.partition('.')[0]}.{type(estimator).__name__}"
+    return short if learns_quantiles(short) else path, prefix
+
+
+def at_levels(name: str, estimator: Any, quantiles: Sequence[float]) -> Any:
+    """Return an estimator that predicts all levels: a net that is told them, or one that is fitted for each.
+
+    Raises
+    ------
+    UsageError
+        If it can learn no quantile.
+    """
+    if "quantiles" in estimator.get_params(deep=False):
+        return clone(estimator).set_params(quantiles=tuple(quantiles))
+    path, _ = learner_of(estimator)
+    if not learns_quantiles(path):
+        able = ", ".join(["NetRegressor", *QUANTILE_LEARNERS])
+        raise UsageError(f"{name} must be able to learn a quantile; got {path}; use one of {able}")
+    return QuantileRegressors(estimator, tuple(quantiles))
+
+
+def score_of_levels(y: Any, prediction: np.ndarray, quantiles: Sequence[float], sample_weight: Any) -> float:
+    """Return the mean over levels of the share of the pinball loss that the target's own quantile leaves."""
+    pairs = zip(prediction.T, quantiles, strict=True)
+    return float(
+        np.mean([d2_pinball_score(y, one, sample_weight=sample_weight, alpha=level) for one, level in pairs])
+    )
