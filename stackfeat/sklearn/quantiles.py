@@ -6,7 +6,7 @@ Out: the task; estimators that predict a column for each level; a score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -61,6 +61,11 @@ class QuantileRegressors(RegressorMixin, BaseEstimator):
         self.fitted_ = ByLevel(made).fit(X, np.asarray(y), sample_weight)
         return self
 
+    @property
+    def n_features_in_(self) -> int:
+        """Columns that it was fitted on."""
+        return int(self.fitted_.estimator.n_features_in_)
+
     def predict(self, X: Any) -> np.ndarray:
         """Return a column for each level, which do not cross, (n_samples, n_levels)."""
         return np.sort(self.fitted_.predict(X), axis=1)
@@ -93,6 +98,13 @@ def at_levels(name: str, estimator: Any, quantiles: Sequence[float]) -> Any:
         able = ", ".join(["NetRegressor", *QUANTILE_LEARNERS])
         raise UsageError(f"{name} must be able to learn a quantile; got {path}; use one of {able}")
     return QuantileRegressors(estimator, tuple(quantiles))
+
+
+def at_all_levels(live: Mapping[str, Any], quantiles: Sequence[float] | None) -> dict[str, Any]:
+    """Return estimators by name as `at_levels`; as they are where there are no levels."""
+    if quantiles is None:
+        return dict(live)
+    return {name: at_levels(name, estimator, quantiles) for name, estimator in live.items()}
 
 
 def score_of_levels(y: Any, prediction: np.ndarray, quantiles: Sequence[float], sample_weight: Any) -> float:

@@ -46,7 +46,7 @@ from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, lab
 from stackfeat.sklearn.final_estimator import GATED_FINALS, FinalDesign, FinalRows, nested_score
 from stackfeat.sklearn.folding import FoldEnsemble, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
-from stackfeat.sklearn.quantiles import at_levels, score_of_levels, task_of_levels
+from stackfeat.sklearn.quantiles import at_all_levels, at_levels, score_of_levels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -552,10 +552,7 @@ class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
         return self._fit_stack(X, y, task, 0, fit_params)
 
     def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
-        live = super()._live(fit_params)
-        if self.quantiles is None or self.cv == "prefit":
-            return live
-        return {name: at_levels(name, estimator, self.quantiles) for name, estimator in live.items()}
+        return at_all_levels(super()._live(fit_params), None if self.cv == "prefit" else self.quantiles)
 
     def _validate_final_estimator(self) -> None:
         super()._validate_final_estimator()

@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from stackfeat.data.splits.folds import Folds
+from stackfeat.errors import UsageError
 from stackfeat.meta.votes import VOTES
 from stackfeat.meta.votes.hard import HardVote
 from stackfeat.meta.votes.soft import GivenWeightVote
@@ -32,6 +33,7 @@ from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import FoldEnsemble, FoldFits, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
+from stackfeat.sklearn.quantiles import at_all_levels, score_of_levels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -271,6 +273,8 @@ class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
         As in `VotingClassifier`; ``weights="fit"`` minimises the squared error of out-of-fold predictions.
     voting : {"soft", "rank"}, default="soft"
         The mean of values; or of ranks, which goes through a monotone map back to values.
+    quantiles : sequence of float or None, default=None
+        As in `StackingRegressor`; fitted weights minimise the pinball loss, and ranks are not voted on.
 
     Attributes
     ----------
@@ -280,21 +284,53 @@ class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
 
     _: KW_ONLY
     voting: str = "soft"
+    quantiles: Any = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ensemble.VotingRegressor._parameter_constraints,
         **VOTE_CONSTRAINTS,
         "voting": [StrOptions({"soft", "rank"})],
+        "quantiles": ["array-like", None],
     }
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit the estimators on all rows; for fitted weights and ranks also over folds."""
-        self._fit_votes(as_rows(X), column_or_1d(y, warn=True), Task("regression"), fit_params)
+        task = self._task_of_votes()
+        if not VOTES[self.voting].serves(task.kind):
+            raise UsageError(f"quantiles are averaged; got voting={self.voting!r}; use voting='soft'")
+        self._fit_votes(as_rows(X), column_or_1d(y, warn=True), task, fit_params)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the weighted mean of values, or of ranks, (n_samples,)."""
+    def _task_of_votes(self) -> Task:
+        return Task("regression") if self.quantiles is None else task_of_levels(self.quantiles)
+
+    def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
+        return at_all_levels(super()._live(fit_params), self.quantiles)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
+        if self.quantiles is None:
+            return float(super().score(X, y, sample_weight))
+        return score_of_levels(y, self.predict(X), self.quantiles, sample_weight)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return what each estimator says, (n_samples, n_estimators); of quantiles those of one beside another's."""
+        if self.quantiles is None:
+            return np.asarray(super().transform(X))
         check_is_fitted(self)
-        task, columns = Task("regression"), np.asarray(self._predict(X), dtype=np.float64).T
+        return np.hstack(list(self._predict(X).T))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return names of the columns of `transform`."""
+        names = super().get_feature_names_out(input_features)
+        if self.quantiles is None:
+            return np.asarray(names)
+        columns = self._task_of_votes().columns
+        return np.asarray([f"{name}_{column}" for name in names for column in columns], dtype=object)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the weighted mean of values, or of ranks, (n_samples,); of quantiles (n_samples, n_levels)."""
+        check_is_fitted(self)
+        task, columns = self._task_of_votes(), np.asarray(self._predict(X), dtype=np.float64).T
         return task.counted(self._vote().combine([task.whole(column) for column in columns]))

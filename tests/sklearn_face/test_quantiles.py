@@ -92,3 +92,30 @@ def test_levels_that_make_no_sense_are_refused(levels: tuple[float, ...], messag
     ):
         with pytest.raises(UsageError, match=f"quantiles must .*{message}"):
             estimator.fit(X, y)
+
+
+@pytest.mark.parametrize("weights", [None, [1, 2], "fit"])
+def test_a_vote_averages_quantiles(weights: Any) -> None:
+    (X, y), (later, truth) = rows(), rows(2_000, 1)
+    vote = sf.VotingRegressor(
+        [("trees", TREES), ("line", LINE)], quantiles=LEVELS, weights=weights, cv=3
+    ).fit(X, y)
+    each = [one.predict(later) for one in vote.estimators_]
+    shares = {None: [0.5, 0.5], "fit": vote.fitted_weights_}.get(
+        weights if weights != [1, 2] else "", [1 / 3, 2 / 3]
+    )
+    np.testing.assert_allclose(vote.predict(later), shares[0] * each[0] + shares[1] * each[1])
+    np.testing.assert_array_equal(vote.transform(later), np.hstack(each))
+    assert vote.get_feature_names_out().tolist()[:2] == [
+        "votingregressor_trees_q0.1",
+        "votingregressor_trees_q0.5",
+    ]
+    assert vote.score(later, truth) > 0.2 and loss(truth, vote.predict(later)) <= max(
+        loss(truth, one) for one in each
+    )
+
+
+def test_ranks_of_quantiles_are_not_voted_on() -> None:
+    X, y = rows(60)
+    with pytest.raises(UsageError, match="quantiles are averaged; got voting='rank'"):
+        sf.VotingRegressor([("trees", TREES), ("line", LINE)], quantiles=LEVELS, voting="rank").fit(X, y)
