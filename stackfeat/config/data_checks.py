@@ -19,9 +19,10 @@ from stackfeat.data.files.tables import BUILTIN, BUILTIN_SETS, beside, holds
 from stackfeat.data.options import InputOptions
 from stackfeat.data.splits.splitters import resolve_kind
 from stackfeat.errors import ConfigError, DataWarning
+from stackfeat.metrics.registry import declared
 from stackfeat.options import FOLDERS as RUN_FOLDERS
 from stackfeat.registry.resolve import suggest
-from stackfeat.tasks.task import TASKS, task_class
+from stackfeat.tasks.task import DEFAULT_QUANTILES, TASKS, task_class
 
 
 def data_findings(config: RunConfig) -> Iterator[Finding]:
@@ -102,6 +103,10 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
             f"only a {by_level} task predicts quantiles; got task={config.task}. Remove it, or change task"
         )
         yield Finding("data.quantiles", message)
+    find_problem = declared(config.metric).levels_problem
+    complaint = find_problem(config.data.quantiles or DEFAULT_QUANTILES) if find_problem else None
+    if complaint and task.is_by_level:
+        yield Finding("metric", f"{config.metric} {complaint}")
     if config.data.target_transform not in ("auto", *task.transforms):
         message = (
             f"{config.data.target_transform} needs a numeric target; got task={config.task}. Use auto or none"

@@ -69,6 +69,8 @@ class Metric:
         weights are solved, not searched.
     takes_zeros : bool
         Whether it is defined for targets of 0.
+    levels_problem : callable, optional
+        Of quantiles: says of their levels what keeps it from being computed, or nothing.
     is_optimised : bool
         Whether a run may be judged by it; otherwise it is reported beside others alone.
     incremental : callable, optional
@@ -92,6 +94,7 @@ class Metric:
     training_loss: Literal["mse", "mae", "huber", "pinball"] | None = None
     convex_error: Literal["log", "squared_proba", "squared", "absolute", "tilted_absolute"] | None = None
     takes_zeros: bool = True
+    levels_problem: Callable[[Sequence[float]], str | None] | None = None
     is_optimised: bool = True
     incremental: MakeScorer | None = None
     variants: Mapping[str, Metric] = field(default_factory=dict)

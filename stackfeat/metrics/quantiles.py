@@ -10,6 +10,7 @@ pinball loss over all levels (F. Laio and S. Tamea, Hydrol. Earth Syst. Sci. 11,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -34,15 +35,24 @@ def weighted_interval_rows(y: np.ndarray, prediction: np.ndarray, task: Task) ->
     An interval of level 1 - a counts by a / 2, the median by 1 / 2: that is the sum of pinball losses over the levels
     that have a counterpart (0.1 and 0.9), divided by the number of intervals and half a median.
     """
-    levels = cast(Quantile, task).levels
-    is_paired = np.abs(levels[:, None] + levels - 1.0).min(axis=1) <= SAME_LEVEL
-    if not is_paired.any():
-        raise DataError(
-            f"metric wis needs levels on both sides of the median; got {list(task.quantiles)}; "
-            "add 1 less each, or use pinball"
-        )
+    is_paired = have_counterparts(task.quantiles)
+    if complaint := counterparts_problem(task.quantiles):
+        raise DataError(f"metric wis {complaint}")
     losses = cast(Quantile, task).losses_by_level(y, prediction)[:, is_paired]
     return np.asarray(losses.sum(axis=1) / (0.5 * is_paired.sum()))
+
+
+def have_counterparts(levels: Sequence[float]) -> np.ndarray:
+    """Return which levels have 1 less themselves among the others, or are the median, bool (n_levels,)."""
+    given = np.asarray(levels, dtype=np.float64)
+    return np.asarray(np.abs(given[:, None] + given - 1.0).min(axis=1) <= SAME_LEVEL)
+
+
+def counterparts_problem(levels: Sequence[float]) -> str | None:
+    """Return what keeps intervals from being made of levels, or nothing."""
+    if have_counterparts(levels).any():
+        return None
+    return f"needs levels with a counterpart, such as 0.1 and 0.9; got {list(levels)}; add it, or use pinball"
 
 
 def ranked_probability_rows(y: np.ndarray, prediction: np.ndarray, task: Task) -> np.ndarray:
@@ -82,7 +92,7 @@ shown_metric = partial(Metric, needs="value", tasks=QUANTILES, is_optimised=Fals
 
 QUANTILE_METRICS = (
     loss_metric(name="pinball", row_values=pinball_rows, convex_error="tilted_absolute"),
-    loss_metric(name="wis", row_values=weighted_interval_rows),
+    loss_metric(name="wis", row_values=weighted_interval_rows, levels_problem=counterparts_problem),
     loss_metric(name="crps", row_values=ranked_probability_rows),
     shown_metric(name="coverage", greater_is_better=True, row_values=coverage_rows),
     shown_metric(name="interval_width", greater_is_better=False, row_values=width_rows),

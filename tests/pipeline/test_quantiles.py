@@ -129,6 +129,7 @@ def test_results_are_the_same_for_any_number_of_jobs(finished: Project, build: B
         ({"metric": "pinbal"}, r"Did you mean 'pinball'"),
         ({"quantiles": [0.9, 0.1]}, r"data.quantiles: must ascend, each once; got \[0.9, 0.1\]"),
         ({"quantiles": [0.1, 1.0]}, r"data.quantiles: must lie between 0 and 1"),
+        ({"metric": "wis", "quantiles": [0.1, 0.6]}, r"wis needs levels with a counterpart"),
         ({"quantile": [0.1]}, r"Did you mean 'quantiles'"),
         ({"task": "regression", "metric": "rmse"}, r"only a quantile task predicts quantiles"),
         ({"stack": {"average": "rank"}}, r"rank averages one column.*Use mean"),
