@@ -44,7 +44,9 @@ def run(
         int | None,
         typer.Option(min=1, metavar="N", help="Jobs at a time; default: executor.jobs of the config."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="With TRAIN: the column to predict.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="With TRAIN: the column to predict; several: a,b.")
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="With TRAIN: file with the rows to predict.")] = None,
     metric: Annotated[str | None, typer.Option(help="With TRAIN: the metric that decides.")] = None,
     limit: Annotated[
@@ -102,7 +104,7 @@ def check(
 @app.command()
 def init(
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Training file.")],
-    target: Annotated[str, typer.Option(help="Column to predict.")],
+    target: Annotated[str, typer.Option(help="Column to predict; several: a,b.")],
     test: Annotated[Path | None, typer.Option(help="File with the rows to predict.")] = None,
     sample_submission: Annotated[
         Path | None, typer.Option(help="The submission is checked against it.")

@@ -107,11 +107,16 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
     complaint = find_problem(config.data.quantiles or DEFAULT_QUANTILES) if find_problem else None
     if complaint and task.is_by_level:
         yield Finding("metric", f"{config.metric} {complaint}")
-    if config.data.target_transform not in ("auto", *task.transforms):
-        message = (
-            f"{config.data.target_transform} needs a numeric target; got task={config.task}. Use auto or none"
-        )
-        yield Finding("data.target_transform", message)
+    given = config.data.target_transform
+    for place, one in given.items() if isinstance(given, dict) else [("", given)]:
+        if one not in ("auto", *task.transforms):
+            message = f"{one} needs a numeric target; got task={config.task}. Use auto or none"
+            yield Finding(".".join(filter(None, ["data.target_transform", place])), message)
+    targets = config.data.targets
+    if len(targets) > 1 and not task.takes_targets:
+        several = " and ".join(kind for kind in TASKS if task_class(kind).takes_targets)
+        message = f"must be one column in task {config.task}; got {config.data.target_name}. {several} takes several"
+        yield Finding("data.target", message)
 
 
 def _fold_findings(config: RunConfig, kind: str) -> Iterator[Finding]:

@@ -93,16 +93,18 @@ def _can_be_read(values: Mapping[str, Any], data: Mapping[str, Any], allowed: Al
     """Whether the files may be looked at, and what is said of them could be right."""
     named = [data.get(role) for role in ("train", "test", "sample_submission")]
     files = [name for name in named if name is not None]
-    if (
-        named[0] is None
-        or not isinstance(data.get("target"), str)
-        or values.get("task", "binary") not in TASKS
-    ):
+    if named[0] is None or not _are_columns(data.get("target")) or values.get("task", "binary") not in TASKS:
         return False
     return all(
         isinstance(name, str) and (name.startswith(BUILTIN) or allowed.file_problem(name) is None)
         for name in files
     )
+
+
+def _are_columns(target: object) -> bool:
+    """Whether this is the name of a column, or a list of some."""
+    names = target if isinstance(target, list) and target else [target]
+    return all(isinstance(name, str) for name in names)
 
 
 def _guessed(
@@ -128,10 +130,9 @@ def _guessed(
     )
     train = path("train")
     assert train is not None
+    target = tuple(data["target"]) if isinstance(data["target"], list) else str(data["target"])
     with naming(_IN_CONFIG):
-        text = scaffold_config(
-            train, data["target"], path("test"), path("sample_submission"), wishes, folder=folder
-        )
+        text = scaffold_config(train, target, path("test"), path("sample_submission"), wishes, folder=folder)
     found: dict[str, Any] = parse_yaml(text).values
     return found, guesses_of(text)
 

@@ -137,7 +137,7 @@ class Planner:
             samples=self.recipes.samples.key,
             folds=self.recipes.folds.key,
             id_name=data.id or "id",
-            target=data.target,
+            target=data.target_name,
             text=data,
         )
 

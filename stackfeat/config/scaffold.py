@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,13 @@ from stackfeat.config.portfolio import (
 )
 from stackfeat.config.run_config import parse_seconds
 from stackfeat.config.scaffold_arrays import ArrayInputs
+from stackfeat.config.scaffold_target import (
+    check_task,
+    guess_task,
+    guess_task_of_several,
+    skewness,
+    target_texts,
+)
 from stackfeat.config.wishes import Wishes as Wishes
 from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
@@ -35,7 +42,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.errors import DataError, UsageError, in_quotes, one_line
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.registry import check_decides, check_metric
-from stackfeat.registry.resolve import name_values, quote_values, quoted, suggest
+from stackfeat.registry.resolve import name_values, quoted, suggest
 from stackfeat.tasks.task import TASKS, task_class
 
 if TYPE_CHECKING:
@@ -45,7 +52,6 @@ if TYPE_CHECKING:
     from stackfeat.data.schema.columns import Column
 
 
-MAX_CLASSES = 30
 FEW_ROWS = 500
 WIDE = 100
 REDUCED = 16
@@ -112,7 +118,7 @@ class _Draft:
 
 def scaffold_config(
     train: Path,
-    target: str,
+    target: str | tuple[str, ...],
     test: Path | None = None,
     sample_submission: Path | None = None,
     wishes: Wishes | None = None,
@@ -125,8 +131,8 @@ def scaffold_config(
     ----------
     train : Path
         Training file, or ``sklearn:NAME``.
-    target : str
-        Column to predict.
+    target : str or tuple of str
+        Column to predict, or several; a text may name them with commas between.
     test, sample_submission : Path or None
         Written into the config as given.
     wishes : Wishes, optional
@@ -143,24 +149,29 @@ def scaffold_config(
     """
     wishes = wishes or Wishes()
     _check_limit(wishes.limit)
+    targets = _named(target)
     # A built-in name arrives from a command line as Path("sklearn:digits").
-    arrays = None if str(train).startswith(BUILTIN) else ArrayInputs.of(train, target)
+    arrays = None if str(train).startswith(BUILTIN) else ArrayInputs.of(train, targets[0])
     inputs = None if arrays is None else arrays.options
     options = DataOptions(
-        train=str(train), target=target, id=wishes.id, encoding=wishes.encoding, inputs=inputs
+        train=str(train), target=targets, id=wishes.id, encoding=wishes.encoding, inputs=inputs
     )
     try:
         frame = read_frame(str(train), options)
     except DataError as error:
         # Here the option is one of the command line.
         raise DataError(str(error).replace("set data.encoding,", "set --encoding,")) from error
-    _check_columns(frame, train, target, wishes)
+    if target in frame.columns:
+        # A column's own name may have commas in it.
+        targets = (str(target),)
+        options = options.model_copy(update={"target": targets[0]})
+    _check_columns(frame, train, targets, wishes)
     for path in (test, sample_submission):
         if path is not None and not str(path).startswith(BUILTIN):
             table_format(path)
-    draft = _draft(frame, target, wishes, train)
+    draft = _draft(frame, targets, wishes, train)
     draft.arrays = arrays
-    draft.id = wishes.id or _guess_id(frame, target, sample_submission)
+    draft.id = wishes.id or _guess_id(frame, targets, sample_submission)
     _look_at_columns(draft, frame, options, wishes)
     if test is not None:
         _look_at_test(draft, test, frame, options, wishes)
@@ -170,7 +181,14 @@ def scaffold_config(
     files = {role: _relative(path, start) for role, path in paths.items() if path is not None}
     stem = unpacked_name(train).stem
     name = start.name if stem.lower() in _DULL_NAMES else stem
-    return _text(re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run", target, files, draft, wishes)
+    return _text(re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run", targets, files, draft, wishes)
+
+
+def _named(target: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns that a text names, with commas between, or that are given."""
+    if isinstance(target, tuple):
+        return target
+    return tuple(part for part in map(str.strip, target.split(",")) if part) or (target,)
 
 
 def folders_outside(files: Iterable[Path | None], folder: Path) -> list[Path]:
@@ -192,35 +210,31 @@ def _check_limit(limit: str | None) -> None:
         raise UsageError(f"--limit must be a time such as 10m, 90s or 8h30m; got {limit!r}")
 
 
-def _check_columns(frame: pd.DataFrame, train: Path, target: str, wishes: Wishes) -> None:
+def _check_columns(frame: pd.DataFrame, train: Path, targets: Sequence[str], wishes: Wishes) -> None:
     """Every column that the command line names is one of the file, and none is named twice."""
     columns = [str(column) for column in frame.columns]
-    parts = [part.strip() for part in target.split(",")]
-    if target not in columns and len(parts) > 1 and all(part in columns for part in parts):
-        raise DataError(
-            f"--target must name one column; got {', '.join(parts)}; several targets are not built yet: write a "
-            "config for each"
-        )
-    named = {"--target": target, "--id": wishes.id, "--group": wishes.group, "--time": wishes.time}
-    named["--query"] = wishes.query
-    given = {option: name for option, name in named.items() if name is not None}
-    for option, name in given.items():
+    named: list[tuple[str, str | None]] = [("--target", target) for target in targets]
+    named += [("--id", wishes.id), ("--group", wishes.group), ("--time", wishes.time)]
+    named += [("--query", wishes.query)]
+    given = [(option, name) for option, name in named if name is not None]
+    for place, (option, name) in enumerate(given):
         if name not in columns:
             shown = name_values(columns, _MOST_SAID)
             raise DataError(
                 f"{option}: {train} must have the column {name!r}; it has {shown}.{suggest(name, columns)}"
             )
-        others = [other for other in given if other != option and given[other] == name]
+        others = [other for at, (other, one) in enumerate(given) if one == name and at != place]
         if others:
             raise UsageError(
                 f"{option} must name a column of its own; got {name!r}, which is {others[0]} too"
             )
 
 
-def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Draft:
+def _draft(frame: pd.DataFrame, targets: Sequence[str], wishes: Wishes, train: Path) -> _Draft:
     """Return the task and the metric, and how they were told."""
-    values, classes = _target_texts(frame, target, train)
-    task, reason = _guess_task(values)
+    read = [target_texts(frame, target, train) for target in targets]
+    values, classes = read[0]
+    task, reason = guess_task(values) if len(read) == 1 else guess_task_of_several([one for one, _ in read])
     fitting = [
         kind for kind in TASKS if wishes.metric in METRICS and kind in METRICS[str(wishes.metric)].tasks
     ]
@@ -231,8 +245,15 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     elif fitting and task not in fitting:
         task, reason = fitting[0], f"told by the metric; {reason}"
     wishes.check_lists(task)
-    _check_task(task, values, f"{train}: column {quoted(target)}")
-    draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=frame.shape[1] - 1)
+    if len(targets) > 1 and not task_class(task).takes_targets:
+        raise DataError(
+            f"--target must name one column in task {task}; got {', '.join(targets)}; name one, or choose "
+            "another --task"
+        )
+    for target, (texts, _) in zip(targets, read, strict=True):
+        check_task(task, texts, f"{train}: column {quoted(target)}")
+    n_columns = frame.shape[1] - len(targets)
+    draft = _Draft(task, reason, task_class(task).default_metric, len(frame), n_columns=n_columns)
     draft.not_missing = classes
     if task_class(task).most_classes:
         draft.n_classes, draft.n_rarest = values.nunique(), int(values.value_counts().min())
@@ -243,98 +264,10 @@ def _draft(frame: pd.DataFrame, target: str, wishes: Wishes, train: Path) -> _Dr
     elif task_class(task).most_classes:
         _judge_balance(draft, values)
     elif "log1p" in task_class(task).transforms:
-        _judge_skew(draft, values)
+        _judge_skew(draft, {target: texts for target, (texts, _) in zip(targets, read, strict=True)})
     draft.group, draft.group_reason = (wishes.groups, "as told") if wishes.groups else (None, "")
     draft.time, draft.time_reason = (wishes.time, "as told") if wishes.time else (None, "")
     return draft
-
-
-def _target_texts(frame: pd.DataFrame, target: str, train: Path) -> tuple[pd.Series, dict[str, int]]:
-    """Return the target as texts, numbers as a program writes them; every row must have one, and they must differ.
-
-    Beside classes that are words, texts such as NA are taken for classes: they come with their counts.
-    """
-    import pandas as pd
-
-    from stackfeat.data.files.cells import to_text
-    from stackfeat.data.schema.column_types import notation_told
-
-    texts = to_text(frame[target])
-    notation = notation_told(frame, target, DataOptions(train=str(train)))
-    if notation is not None:
-        texts = pd.Series(notation.plain_texts(texts.fillna("")), dtype="str")
-    where = f"{train}: column {quoted(target)}"
-    n_missing = int(texts.isna().sum())
-    if n_missing:
-        given = frame[target][texts.isna()].dropna().astype("str").str.strip()
-        counts = {str(word): int(n) for word, n in given[given != ""].value_counts().items()}
-        if sum(counts.values()) == n_missing and not any(map(_is_number, texts.dropna().unique())):
-            return texts.fillna(given), counts
-        words = list(counts)
-        got = f"none ({quote_values(words)})" if words else "none"
-        raise DataError(
-            f"{where}: every training row must have a target; got {got} in {n_missing} of {len(texts)} rows; remove "
-            "these rows, or give them as --test if they are the rows to predict"
-        )
-    if texts.nunique() == 1:
-        raise DataError(
-            f"{where}: target values must differ; got {quoted(texts.iloc[0])} in every row; choose another"
-        )
-    return texts, {}
-
-
-def _guess_task(values: pd.Series) -> tuple[str, str]:
-    """Guess from the distinct values: few or text means classes."""
-    distinct = set(values)
-    n_distinct = len(distinct)
-    if n_distinct == 2:
-        return "binary", f"two values: {' and '.join(sorted(distinct))}"
-    is_number = all(_is_number(value) for value in distinct)
-    is_whole = is_number and all(float(value).is_integer() for value in distinct)
-    # A whole number that stands in one row is an amount: no class has a single row.
-    is_class = is_whole and n_distinct <= MAX_CLASSES and n_distinct * 10 <= len(values)
-    if not is_number or (is_class and values.value_counts().min() > 1):
-        are_counts = "; whole numbers: --task regression if they are amounts or marks" if is_whole else ""
-        return "multiclass", f"{n_distinct} classes{are_counts}"
-    return "regression", f"numbers, {n_distinct} distinct values"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_task(task: str, values: pd.Series, where: str) -> None:
-    """Refuse a target that the task cannot have, or that is made of names."""
-    n_distinct, n_rows = values.nunique(), len(values)
-    most = task_class(task).most_classes
-    if not most:
-        wrong = next((value for value in values if not _is_number(value)), None)
-        if wrong is not None:
-            raise DataError(
-                f"{where}: task {task} needs numbers; got {quoted(wrong)}; choose another target or --task"
-            )
-        return
-    if n_distinct > most:
-        raise DataError(
-            f"{where}: task {task} needs exactly {most} classes; got {n_distinct}; use --task multiclass"
-        )
-    if n_distinct > max(50, n_rows // 10):
-        example = quoted(values.iloc[0])
-        raise DataError(
-            f"{where}: a class must have many rows; got {n_distinct} distinct values in {n_rows} rows, such as "
-            f"{example}; choose another --target, or --task regression if they are amounts"
-        )
-    if values.value_counts().min() < 2:
-        rare = values.value_counts()
-        names = name_values(quoted(name) for name in rare[rare < 2].index)
-        raise DataError(
-            f"{where}: every class must have at least 2 rows; got one of {names}; join rare classes or remove these "
-            "rows"
-        )
 
 
 def _judge_balance(draft: _Draft, values: pd.Series) -> None:
@@ -365,22 +298,23 @@ def _judge_folds(draft: _Draft, wishes: Wishes) -> None:
             draft.n_folds, draft.fold_reason = n_folds, "more rows for each fit"
 
 
-def _judge_skew(draft: _Draft, values: pd.Series) -> None:
-    """Let members learn the logarithm of a target with a long tail."""
-    y = values.astype(float).to_numpy()
-    if y.min() < 0 or len(y) < 30:
+def _judge_skew(draft: _Draft, targets: Mapping[str, pd.Series]) -> None:
+    """Let members learn the logarithm of targets with a long tail."""
+    found: dict[str, str] = {}
+    for target, values in targets.items():
+        y = values.astype(float).to_numpy()
+        if y.min() < 0 or len(y) < 30:
+            continue
+        before, after = skewness(y), skewness(np.log1p(y))
+        if before > SKEWED and abs(after) < STRAIGHT:
+            found[target] = f"skewness {before:.1f}, its log1p {after:.1f}"
+    if not found:
         return
-    before, after = _skewness(y), _skewness(np.log1p(y))
-    if before > SKEWED and abs(after) < STRAIGHT:
-        draft.transform = "log1p"
-        draft.transform_reason = f"the target has a long tail (skewness {before:.1f}, its log1p {after:.1f})"
-        draft.metric_reason += "; rmsle where relative errors count"
-
-
-def _skewness(values: np.ndarray) -> float:
-    centred = values - values.mean()
-    spread = float(np.sqrt((centred**2).mean()))
-    return float((centred**3).mean()) / spread**3 if spread > 0 else 0.0
+    of_one = len(targets) == 1
+    draft.transform = "log1p" if of_one else f"{{{', '.join(f'{_quoted(name)}: log1p' for name in found)}}}"
+    said = "; ".join(found.values() if of_one else (f"{name}: {one}" for name, one in found.items()))
+    draft.transform_reason = f"{'the target has' if of_one else 'targets have'} a long tail ({said})"
+    draft.metric_reason += "; rmsle where relative errors count"
 
 
 def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, wishes: Wishes) -> None:
@@ -390,8 +324,9 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
     from stackfeat.data.schema.columns import is_prose
     from stackfeat.data.schema.number_texts import NumberTexts
 
-    train, target = options.train, options.target
-    told = {name for name in (target, draft.id, wishes.groups, wishes.query, wishes.time) if name is not None}
+    train = options.train
+    named = (*options.targets, draft.id, wishes.groups, wishes.query, wishes.time)
+    told = {name for name in named if name is not None}
     names = [str(name) for name in frame.columns if str(name) not in told]
     if draft.arrays is not None:
         names = [name for name in names if frame[name].nunique() > 1]
@@ -451,7 +386,7 @@ def _names_rows(values: pd.Series) -> bool:
 
 def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, train: DataOptions, wishes: Wishes) -> None:
     """Leave out what the rows to predict do not have."""
-    target, options = train.target, train.model_copy(update={"train": str(test)})
+    options = train.model_copy(update={"train": str(test)})
     if str(test).startswith(BUILTIN):
         return
     there = set(table_format(test).names(test, options))
@@ -460,7 +395,7 @@ def _look_at_test(draft: _Draft, test: Path, frame: pd.DataFrame, train: DataOpt
     if draft.id not in there:
         draft.id = None
     _compare_rows(draft, there, test, frame, options, wishes)
-    roles = {target, draft.id, draft.group, draft.time}
+    roles = {*train.targets, draft.id, draft.group, draft.time}
     for name in map(str, frame.columns):
         if name not in there and name not in roles and name not in draft.drop:
             draft.leave_out(f"not in {test.name}", name)
@@ -494,15 +429,15 @@ def _compare_rows(
             draft.time, draft.time_reason = name, f"all rows of {test.name} are later than those of training"
 
 
-def _guess_id(frame: pd.DataFrame, target: str, sample_submission: Path | None) -> str | None:
+def _guess_id(frame: pd.DataFrame, targets: Sequence[str], sample_submission: Path | None) -> str | None:
     """Return the sample submission's first column, else a column called id with a value for each row."""
     if sample_submission is not None:
-        options = DataOptions(train=str(sample_submission), target=target)
+        options = DataOptions(train=str(sample_submission))
         first = table_format(sample_submission).names(sample_submission, options)[0]
         if first in frame.columns:
             return first
     for column in map(str, frame.columns):
-        if column != target and _ID_NAME.search(column) and frame[column].astype(str).is_unique:
+        if column not in targets and _ID_NAME.search(column) and frame[column].astype(str).is_unique:
             return column
     return None
 
@@ -522,7 +457,7 @@ def _relative(path: Path, start: Path) -> str:
     return Path(os.path.relpath(path.absolute(), start)).as_posix()
 
 
-def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: Wishes) -> str:
+def _text(name: str, targets: Sequence[str], files: dict[str, str], draft: _Draft, wishes: Wishes) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -536,7 +471,7 @@ def _text(name: str, target: str, files: dict[str, str], draft: _Draft, wishes: 
     choice = Portfolio.load().chosen(wishes.preset, table, limit if draft.arrays is None else None)
     return environment.from_string(template).render(
         name=name,
-        target=target,
+        targets=targets,
         files=files,
         draft=draft,
         wishes=wishes,

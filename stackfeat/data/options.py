@@ -103,6 +103,7 @@ Texts = Annotated[tuple[Annotated[str, BeforeValidator(_as_text)], ...], BeforeV
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
 Label = str | int | float | bool
+TargetTransform = Literal["auto", "none", "log1p"]
 _LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra", "quantiles", "query")
 FILES = ("train", "test", "sample_submission", "extra")
 """Options that name files: contents decide, not names."""
@@ -124,7 +125,9 @@ class DataOptions(Options):
     test: str | None = Field(None, description="File with the rows to predict.")
     sample_submission: str | None = Field(None, description="The submission is checked against this file.")
     id: str | None = Field(None, description="Column that names each row; row numbers without it.")
-    target: str = Field("target", description="Column to predict.")
+    target: str | tuple[str, ...] = Field(
+        "target", description="Column to predict; a list of several, where the task takes them."
+    )
     query: str | None = Field(
         None, description="Ranking: column of the list that a row belongs to; it is a group, too."
     )
@@ -138,7 +141,9 @@ class DataOptions(Options):
         None, description="Binary: the class whose probability counts."
     )
     types: dict[str, ColumnType] = Field({}, description="Column types where guessing is wrong.")
-    target_transform: Literal["auto", "none", "log1p"] = "auto"
+    target_transform: TargetTransform | dict[str, TargetTransform] = Field(
+        "auto", description="What members learn the target as; of several targets also by target."
+    )
     encoding: str | None = Field(None, description="Text encoding of csv files; default: detected.")
     separator: str | None = Field(None, description="Separator of csv files; default: detected.")
     decimal: Decimal | dict[str, Decimal] | None = Field(
@@ -162,10 +167,40 @@ class DataOptions(Options):
         None, description="Quantile: the levels that are predicted, ascending; default 0.1, 0.5, 0.9."
     )
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def several_or_one(cls, value: object) -> object:
+        """Return a list of one column as this column."""
+        if isinstance(value, list | tuple) and not value:
+            raise ValueError("must name a column, or a list of columns; got an empty list")
+        return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to predict."""
+        return self.target if isinstance(self.target, tuple) else (self.target,)
+
+    @property
+    def target_name(self) -> str:
+        """The columns to predict, in a line."""
+        return ", ".join(self.targets)
+
     @property
     def roles(self) -> dict[str, str]:
-        """Columns that are no features by themselves, by role."""
-        return {role: name for role in ROLES if (name := getattr(self, role)) is not None}
+        """Columns that are no features by themselves, by role; of several targets each, as ``target.0``, ..."""
+        found: dict[str, str] = {}
+        for role in ROLES:
+            named = getattr(self, role)
+            if isinstance(named, tuple):
+                found |= {f"{role}.{place}": name for place, name in enumerate(named)}
+            elif named is not None:
+                found[role] = named
+        return found
+
+    def transform_of(self, target: str) -> TargetTransform:
+        """Return what is said of the scale on which members learn a target."""
+        given = self.target_transform
+        return given.get(target, "auto") if isinstance(given, dict) else given
 
     @property
     def groups(self) -> str | None:
@@ -217,6 +252,12 @@ class DataOptions(Options):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (option, message) for columns that are named for two things, and marks or classes that contradict."""
         yield from self.notation_problems()
+        for name in self.target_transform if isinstance(self.target_transform, dict) else ():
+            if name not in self.targets:
+                yield (
+                    f"target_transform.{name}",
+                    f"must be a target ({self.target_name}); got {name!r}. Correct or remove it",
+                )
         roles: dict[str, str] = {}
         for role, column in self.roles.items():
             if column in roles:

@@ -53,7 +53,7 @@ class Geometry(PerFold):
     units : float64 array of shape (2 * n_classes + 2,)
         Mean distance of the training rows to each centroid, plain and whitened; median distance
         of a training row to its k-th neighbour, for both k.
-    level : float
+    level : float, or float64 array of shape (n_targets,)
         Mean target; 0 for classes.
 
     Examples
@@ -78,7 +78,7 @@ class Geometry(PerFold):
     linear: np.ndarray
     centroids: np.ndarray
     units: np.ndarray
-    level: float
+    level: float | np.ndarray
 
     @classmethod
     def fit(
@@ -91,11 +91,11 @@ class Geometry(PerFold):
                 f"embedding and y must have the same rows, at least one; got {rows.shape=}, {len(y)=}"
             )
         kept = reference_rows(task.strata(y), len(rows), seed)
-        values, level = _STATISTICS[task.family].targets(task.learnt(y))
+        values, level = _STATISTICS[bool(task.most_classes)].targets(task.learnt(y))
         n_classes = len(task.classes)
         centre = rows.mean(axis=0, dtype=np.float64)
         centred = rows - centre
-        centroids, linear = _STATISTICS[task.family].learn(rows, centred, values, n_classes)
+        centroids, linear = _STATISTICS[bool(task.most_classes)].learn(rows, centred, values, n_classes)
         sizes = tuple(min(k, max(1, len(rows) // 4), len(kept)) for k in NEIGHBOURS)
         unit = unit_rows(rows)
         searched = search_directions(unit, len(kept))
@@ -110,7 +110,10 @@ class Geometry(PerFold):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of `transform`."""
-        return (*_STATISTICS[self.task.family].names(self.task), *(f"radius{k}" for k in NEIGHBOURS))
+        return (
+            *_STATISTICS[bool(self.task.most_classes)].names(self.task),
+            *(f"radius{k}" for k in NEIGHBOURS),
+        )
 
     def transform(self, embedding: np.ndarray) -> np.ndarray:
         rows = checked_rows(embedding, len(self.centre))
@@ -120,7 +123,9 @@ class Geometry(PerFold):
         unit = project(unit_rows(rows), self.searched)
         means, radius = self.neighbours.look_up(unit, self.sizes, n_real)
         radius = radius / self.units[-len(NEIGHBOURS) :]
-        return np.hstack([*_STATISTICS[self.task.family].describe(self, rows - self.centre, means), radius])
+        return np.hstack(
+            [*_STATISTICS[bool(self.task.most_classes)].describe(self, rows - self.centre, means), radius]
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         searched = {} if self.searched is None else {"searched": self.searched}
@@ -132,7 +137,7 @@ class Geometry(PerFold):
             "linear": self.linear,
             "centroids": self.centroids,
             "units": self.units,
-            "level": np.asarray([self.level]),
+            "level": np.atleast_1d(self.level),
         }
 
     @classmethod
@@ -142,7 +147,8 @@ class Geometry(PerFold):
         centre, linear, centroids, units = (
             arrays[name] for name in ("centre", "linear", "centroids", "units")
         )
-        level = float(arrays["level"][0])
+        levels = arrays["level"]
+        level = float(levels[0]) if len(levels) == 1 else levels
         return cls(task, near, arrays.get("searched"), sizes, centre, linear, centroids, units, level)
 
     @classmethod
@@ -162,7 +168,7 @@ class Geometry(PerFold):
         """
         if not task.n_outputs:
             return {}
-        return _STATISTICS[task.family].readouts(np.asarray(columns, dtype=np.float64), task.n_outputs)
+        return _STATISTICS[bool(task.most_classes)].readouts(np.asarray(columns, dtype=np.float64), task)
 
 
 class _OfClasses:
@@ -193,7 +199,8 @@ class _OfClasses:
             *means,
         ]
 
-    def readouts(self, columns: np.ndarray, n_classes: int) -> dict[str, np.ndarray]:
+    def readouts(self, columns: np.ndarray, task: Task) -> dict[str, np.ndarray]:
+        n_classes = task.n_outputs
         plain, whitened, *shares = (
             columns[:, i * n_classes : (i + 1) * n_classes] for i in range(2 + len(NEIGHBOURS))
         )
@@ -209,8 +216,8 @@ class _OfClasses:
 class _OfValues:
     """Mean and spread of the neighbours' targets, and ridge read-outs."""
 
-    def targets(self, y: np.ndarray) -> tuple[np.ndarray, float]:
-        level = float(np.mean(y))
+    def targets(self, y: np.ndarray) -> tuple[np.ndarray, float | np.ndarray]:
+        level = float(np.mean(y)) if y.ndim == 1 else y.mean(axis=0, dtype=np.float64)
         return y.astype(np.float64) - level, level
 
     def learn(
@@ -219,31 +226,38 @@ class _OfValues:
         return np.empty((n_classes, rows.shape[1])), _read_outs(centred, values)
 
     def names(self, task: Task) -> list[str]:
-        names = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
-        return names + [f"readout:{penalty:g}" for penalty in READ_OUTS]
+        kinds = [f"knn{k}:{what}" for k in NEIGHBOURS for what in ("mean", "sd")]
+        kinds += [f"readout:{penalty:g}" for penalty in READ_OUTS]
+        return kinds if task.n_targets == 1 else [f"{kind}:{name}" for kind in kinds for name in task.names]
 
     def describe(
         self, fitted: Geometry, centred: np.ndarray, means: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        parts = []
+        parts, n_targets = [], np.size(fitted.level)
         for mean in means:
-            variance = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 0.0)
-            parts += [mean[:, :1] + fitted.level, np.sqrt(variance)[:, None]]
-        return [*parts, centred @ fitted.linear + fitted.level]
+            values, squares = mean[:, :n_targets], mean[:, n_targets:]
+            parts += [values + fitted.level, np.sqrt(np.maximum(squares - values**2, 0.0))]
+        return [*parts, centred @ fitted.linear + np.tile(fitted.level, len(READ_OUTS))]
 
-    def readouts(self, columns: np.ndarray, n_targets: int) -> dict[str, np.ndarray]:
+    def readouts(self, columns: np.ndarray, task: Task) -> dict[str, np.ndarray]:
         places = {f"knn{k}": 2 * i for i, k in enumerate(NEIGHBOURS)}
         places |= {f"readout{penalty:g}": 2 * len(NEIGHBOURS) + i for i, penalty in enumerate(READ_OUTS)}
-        # A value is said for each of several quantiles alike.
+        if task.n_targets == 1:
+            # A value is said for each of several quantiles alike.
+            return {
+                name: np.repeat(columns[:, [place]], task.n_outputs, axis=1).astype(np.float32)
+                for name, place in places.items()
+            }
+        n_targets = task.n_targets
         return {
-            name: np.repeat(columns[:, [place]], n_targets, axis=1).astype(np.float32)
+            name: columns[:, place * n_targets : (place + 1) * n_targets].astype(np.float32)
             for name, place in places.items()
         }
 
 
 # An embedding says different things of classes and of values: two sets of formulas, not two answers of a task.
-_STATISTICS: dict[str, _OfClasses | _OfValues] = {"classification": _OfClasses(), "regression": _OfValues()}
-"""What is read of an embedding, by `Task.family`."""
+_STATISTICS: dict[bool, _OfClasses | _OfValues] = {True: _OfClasses(), False: _OfValues()}
+"""What is read of an embedding, by whether a row is of one class of several; else it has values, one or more."""
 
 
 def _centroids(rows: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -269,13 +283,13 @@ def _whitening(rows: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np
 
 
 def _read_outs(centred: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Ridge coefficients (d, 2), the penalty in units of the mean squared column."""
+    """Ridge coefficients (d, 2 n_targets), the penalty in units of the mean squared column."""
     from scipy.linalg import cho_factor, cho_solve
 
     gram, moment = centred.T @ centred, centred.T @ target
     mean_square = np.trace(gram) / len(gram)
     if mean_square <= np.finfo(np.float64).tiny:
-        return np.zeros((len(gram), len(READ_OUTS)))
+        return np.zeros((len(gram), len(READ_OUTS) * (target.size // len(target))))
     factors = (cho_factor(gram + penalty * mean_square * np.eye(len(gram))) for penalty in READ_OUTS)
     return np.column_stack([cho_solve(factor, moment) for factor in factors])
 

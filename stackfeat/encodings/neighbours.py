@@ -95,7 +95,7 @@ class Neighbours:
     ----------
     reference : float32 array of shape (m, d)
         Rows of length one, in the directions that are searched.
-    values : array of shape (m,)
+    values : array of shape (m,), or (m, n_targets)
         int64 class codes (`n_classes` > 0), or float64 targets.
     n_classes : int
         0 for regression.

@@ -196,6 +196,6 @@ def _losses(
     for n_rounds in ROUNDS:
         params = {**BOOSTING, "n_estimators": n_rounds}
         fitted_member = make_member({"estimator": learner, "params": params}).fit(read, context)
-        losses = task.row_loss(held.labels, fitted_member.emit(asked)[task.output])
+        losses = task.row_loss(held.labels, fitted_member.emit(asked)[task.output], task.unit_of(held.labels))
         found.append(float(np.average(losses, weights=held.weight)))
     return found

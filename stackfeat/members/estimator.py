@@ -7,7 +7,7 @@ Out: one prediction. Feature blocks are gated, and a linear model above the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.errors import ConfigError, MemberError
-from stackfeat.members.boosters import searches_rounds
+from stackfeat.members.boosters import booster_of, searches_rounds
 from stackfeat.members.class_labels import with_class_codes
 from stackfeat.members.construct import construct, is_tree_model
 from stackfeat.members.estimator_options import EstimatorOptions
@@ -24,7 +24,7 @@ from stackfeat.members.rounds import Rounds, find_rounds
 from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.by_level import ByLevel
 from stackfeat.meta.columns import Columns, Rows, combine
-from stackfeat.meta.estimator_io import LightGBM, fit_estimator, predict_rows
+from stackfeat.meta.estimator_io import LightGBM, fit_estimator, predict_rows, target_tags
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import choose_penalty, gate_blocks, has_free_penalty, is_linear
 from stackfeat.meta.gating.gated_linear import GatedLinear, LinearChoice
@@ -33,7 +33,7 @@ from stackfeat.registry.quantile_learners import learns_quantiles, quantile_para
 from stackfeat.registry.user_code import agreed_types
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.store.skops_file import load_object, save_object, unknown_types
-from stackfeat.structure import must
+from stackfeat.structure import checked, must
 from stackfeat.tasks.task import Task
 
 Context = FitContext[EstimatorSettings]
@@ -58,16 +58,43 @@ class EstimatorMember:
             rows, context.task, prepare=self.prepare, read_as=self.options.read_as, seed=context.seed
         )
         base, features = reader.base(rows), reader.features(rows)
+        if self._takes_all_targets(context, features):
+            parts: tuple[FittedPart, ...] = (self._fit_all(base, features, context),)
+        else:
+            parts = tuple(self._fit_part(base, features, rows, part) for part in context.parts())
+        return FittedEstimator(context.task, reader, parts, self.trust_code)
+
+    def _takes_all_targets(self, context: Context, features: list[np.ndarray]) -> bool:
+        """Whether one fit learns several targets: it must, or it can and nothing is chosen for each of them."""
+        if len(context.task.parts) == 1:
+            return False
+        name, params = self.options.estimator, self.options.params
+        tags = target_tags(self._learner(context, {}))
+        chooses = bool(features) or has_free_penalty(name, params) or booster_of(name) is not None
+        return tags is not None and tags.multi_output and not (tags.single_output and chooses)
+
+    def _fit_all(self, base: Any, features: list[np.ndarray], context: Context) -> FittedPart:
+        """Fit all targets at once, each in units of its spread; feature blocks come in as they are."""
+        task, choice = context.task, Choice((1.0,) * len(features), {}, None)
+        units = task.standardisation(context.y, context.weight)
+        y = task.as_y((context.y - np.asarray(units[0])) / np.asarray(units[1]))
+        fitted = self._fitted(combine(base, features, choice.scales), y, choice, context)
+        return FittedPart(task, fitted, choice.scales, {}, np.asarray(units) if np.ndim(units) > 1 else None)
+
+    def _fit_part(self, base: Any, features: list[np.ndarray], rows: Rows, context: Context) -> FittedPart:
+        """Fit one target."""
         choice = self._choose(base, features, rows, context)
-        columns = combine(base, features, choice.scales)
-        fitted = [
-            fit_estimator(self._make(context, choice, seed), columns, context.y, context.weight, context.task)
-            for seed in context.settings.seeds_from(context.seed)
-        ]
+        fitted = self._fitted(combine(base, features, choice.scales), context.y, choice, context)
         names = [block.name for block in rows.features()]
         report, curves = choice.report(names), tuple(one for found in choice.rounds for one in found.curves)
-        return FittedEstimator(
-            context.task, reader, tuple(fitted), choice.scales, report, self.trust_code, curves
+        return FittedPart(context.task, fitted, choice.scales, report, curves=curves)
+
+    def _fitted(self, columns: Any, y: np.ndarray, choice: Choice, context: Context) -> tuple[Any, ...]:
+        """Fit once for each seed."""
+        seeds = context.settings.seeds_from(context.seed)
+        return tuple(
+            fit_estimator(self._make(context, choice, seed), columns, y, context.weight, context.task)
+            for seed in seeds
         )
 
     def load(self, entry: Entry, task: Task, settings: EstimatorSettings) -> FittedEstimator:
@@ -81,7 +108,7 @@ class EstimatorMember:
             must(state.n % task.n_outputs == 0, "estimator.json.n", "be some for each quantile", state.n)
             starts = range(0, state.n, task.n_outputs)
             fitted = tuple(ByLevel(fitted[start : start + task.n_outputs]) for start in starts)
-        return FittedEstimator(task, Columns.load(entry, task), fitted, state.scales, state.report)
+        return FittedEstimator(task, Columns.load(entry, task), state.parts_of(fitted, task))
 
     def _make(self, context: Context, choice: Choice, seed: int | None = None) -> Any:
         """Return the unfitted estimator with what was chosen; of a task of quantiles one for each, as one."""
@@ -191,6 +218,10 @@ class EstimatorState:
         Types in their files that only the user's trust allows.
     by_level : bool
         Whether there is one for each quantile.
+    parts : tuple of tuple of float
+        Of several targets that were fitted one by one, the scales of blocks for each; `n` is divided by them.
+    units : tuple of tuple of float
+        Of several that were fitted at once, their means and their spreads.
     """
 
     n: int
@@ -198,9 +229,28 @@ class EstimatorState:
     report: dict[str, Any]
     types: tuple[str, ...] = ()
     by_level: bool = False
+    parts: tuple[tuple[float, ...], ...] = ()
+    units: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         must(self.n >= 1, "estimator.json.n", "be 1 or more", self.n)
+        are_whole = self.n % max(len(self.parts), 1) == 0
+        must(are_whole, "estimator.json.n", "be as many for each target", self.n)
+
+    def parts_of(self, fitted: Sequence[Any], task: Task) -> tuple[FittedPart, ...]:
+        """Return fitted estimators by what they predict."""
+        if not self.parts:
+            units = np.asarray(self.units, dtype=np.float64) if self.units else None
+            fits = units is None or units.shape == (2, task.n_targets)
+            must(fits, "estimator.json.units", f"be two for each of {task.n_targets} targets", self.units)
+            return (FittedPart(task, tuple(fitted), self.scales, self.report, units),)
+        n_parts, size = len(self.parts), len(fitted) // len(self.parts)
+        must(n_parts == len(task.parts), "estimator.json.parts", "be one for each target", n_parts)
+        reports = checked(dict[str, dict[str, Any]], self.report.get(BY_TARGET, {}), "estimator.json.report")
+        return tuple(
+            FittedPart(part, tuple(fitted[place * size :][:size]), scales, reports.get(name, {}))
+            for place, (part, name, scales) in enumerate(zip(task.parts, task.names, self.parts, strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -226,24 +276,64 @@ class Choice:
         return found
 
 
+BY_TARGET = "targets"
+"""Where the report of a fit has those of several targets, by their names."""
+
+
 @dataclass(frozen=True)
-class FittedEstimator:
-    """Estimators of one fold (one per seed) behind one reader of columns."""
+class FittedPart:
+    """Estimators (one per seed) of one target, or of several that were fitted at once.
+
+    Attributes
+    ----------
+    scales : tuple of float
+        With which each feature block came in.
+    units : float64 array of shape (2, n_targets), or None
+        Means and spreads of targets that the estimators predict in units of them.
+    """
 
     task: Task
-    reader: Columns
     estimators: tuple[Any, ...]
     scales: tuple[float, ...]
     choices: dict[str, Any]
-    trust_code: bool = False
+    units: np.ndarray | None = None
     curves: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was chosen, and what was seen on the way."""
+        return {**self.choices, **({"curves": list(self.curves)} if self.curves else {})}
+
+    def predict(self, columns: Any, asked: Sequence[Any]) -> np.ndarray:
+        """Return the mean of what estimators, which may be asked in another way, say of columns."""
+        said = np.mean([predict_rows(one, columns, self.task) for one in asked], axis=0)
+        return np.asarray(said if self.units is None else said * self.units[1] + self.units[0])
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """Estimators of one fold behind one reader of columns: a part for each target, or one for all."""
+
+    task: Task
+    reader: Columns
+    parts: tuple[FittedPart, ...]
+    trust_code: bool = False
+
+    @property
+    def estimators(self) -> tuple[Any, ...]:
+        """Those of all parts."""
+        return tuple(one for part in self.parts for one in part.estimators)
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
         light = LightGBM.all_of(self.estimators) if self.reader.prepare == "trees" else None
         base = self.reader.base(rows) if light is None else self.reader.matrix(rows)
-        columns = combine(base, self.reader.features(rows), self.scales)
-        predictions = [predict_rows(one, columns, self.task) for one in light or self.estimators]
-        return {self.task.output: np.mean(predictions, axis=0)}
+        features, asked = self.reader.features(rows), list(light or self.estimators)
+        said = []
+        for part in self.parts:
+            n = len(part.estimators)
+            said.append(part.predict(combine(base, features, part.scales), asked[:n]))
+            del asked[:n]
+        return {self.task.output: said[0] if len(said) == 1 else self.task.joined(said)}
 
     def save(self, writer: EntryWriter) -> None:
         by_level = [one.learners for one in self.estimators if isinstance(one, ByLevel)]
@@ -257,12 +347,26 @@ class FittedEstimator:
             )
         for i, content in enumerate(data):
             writer.bytes(f"estimator.{i}.skops", content)
-        state = {"n": len(data), "scales": list(self.scales), "report": self.choices, "types": types}
-        writer.json("estimator", state | ({"by_level": True} if by_level else {}))
+        choices = report_of([part.choices for part in self.parts], self.task)
+        state = {"n": len(data), "scales": list(self.parts[0].scales), "report": choices, "types": types}
+        if by_level:
+            state["by_level"] = True
+        if len(self.parts) > 1:
+            state["parts"] = [list(part.scales) for part in self.parts]
+        if self.parts[0].units is not None:
+            state["units"] = self.parts[0].units.tolist()
+        writer.json("estimator", state)
         self.reader.save(writer)
 
     def report(self) -> dict[str, Any]:
-        return {**self.choices, **({"curves": list(self.curves)} if self.curves else {})}
+        return report_of([part.report for part in self.parts], self.task)
+
+
+def report_of(reports: Sequence[dict[str, Any]], task: Task) -> dict[str, Any]:
+    """Return what was chosen for one target, or for each of several, by its name."""
+    if len(reports) == 1:
+        return reports[0]
+    return {BY_TARGET: dict(zip(task.names, reports, strict=True))} if any(reports) else {}
 
 
 _PARAMS = ("penalties", "scales", "max_blocks")
@@ -284,56 +388,82 @@ class GatedMember:
             rows, context.task, prepare="scaled", read_as=self.options.read_as, seed=context.seed
         )
         fold_of = context.fold_of if context.fold_of is not None else np.zeros(rows.n_rows, dtype=np.int64)
-        base = columns.base(rows)
-        model = GatedLinear(**self.options.params).fit(
-            base,
-            _blocks(rows, context.task),
-            context.y,
-            fold_of,
-            context.task,
-            gate_se=context.settings.gate,
-            weight=context.weight,
-            clusters=context.clusters,
-            votes=columns.votes(rows, base.shape[1]),
-            seed=context.seed,
-            chosen=_choice(self.options),
-        )
-        return FittedGated(context.task, columns, model)
+        base, blocks = columns.base(rows), _blocks(rows, context.task)
+        votes = columns.votes(rows, base.shape[1])
+        models = []
+        for place, part in enumerate(context.parts()):
+            read_votes = {name: context.task.part_of_scores(vote, place) for name, vote in votes.items()}
+            model = GatedLinear(**self.options.params).fit(
+                base,
+                [block.part(context.task, place) for block in blocks],
+                part.y,
+                fold_of,
+                part.task,
+                gate_se=context.settings.gate,
+                weight=context.weight,
+                clusters=context.clusters,
+                votes=read_votes,
+                seed=context.seed,
+                chosen=_choice(self.options),
+            )
+            models.append(model)
+        return FittedGated(context.task, columns, tuple(models))
 
     def load(self, entry: Entry, task: Task, settings: EstimatorSettings) -> FittedGated:
         state = entry.structure("gated", GatedState)
         arrays = {name: entry.array(f"gated/{name}") for name in state.arrays}
-        return FittedGated(task, Columns.load(entry, task), GatedLinear.from_arrays(arrays, state.values))
+        reader = Columns.load(entry, task)
+        if not state.parts:
+            return FittedGated(task, reader, (GatedLinear.from_arrays(arrays, state.values),))
+        must(len(state.parts) == len(task.parts), "gated.json.parts", "be one for each target", len(arrays))
+        models = []
+        for place, values in enumerate(state.parts):
+            mark = f"{place}/"
+            own = {name.removeprefix(mark): one for name, one in arrays.items() if name.startswith(mark)}
+            models.append(GatedLinear.from_arrays(own, values))
+        return FittedGated(task, reader, tuple(models))
 
 
 @dataclass(frozen=True)
 class GatedState:
-    """What is stored beside the arrays of the model."""
+    """What is stored beside the arrays of the model; of several targets `parts` has the values of each."""
 
     arrays: tuple[str, ...]
     values: dict[str, Any]
+    parts: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class FittedGated:
-    """A gated linear model behind its columns."""
+    """A gated linear model behind its columns, or one for each of several targets."""
 
     task: Task
     columns: Columns
-    model: GatedLinear
+    models: tuple[GatedLinear, ...]
 
     def emit(self, rows: Rows) -> dict[str, np.ndarray]:
-        return {self.task.output: self.model.predict(self.columns.base(rows), _blocks(rows, self.task))}
+        base, blocks = self.columns.base(rows), _blocks(rows, self.task)
+        said = [
+            model.predict(base, [block.part(self.task, place) for block in blocks])
+            for place, model in enumerate(self.models)
+        ]
+        return {self.task.output: said[0] if len(said) == 1 else self.task.joined(said)}
 
     def save(self, writer: EntryWriter) -> None:
-        arrays = self.model.arrays()
-        writer.json("gated", {"arrays": sorted(arrays), "values": self.model.to_json()})
-        for name, values in arrays.items():
-            writer.array(f"gated/{name}", values)
+        parts = [(model.arrays(), model.to_json()) for model in self.models]
+        arrays, values = parts[0]
+        if len(parts) > 1:
+            arrays = {
+                f"{place}/{name}": one for place, (own, _) in enumerate(parts) for name, one in own.items()
+            }
+        state = {"arrays": sorted(arrays), "values": values if len(parts) == 1 else {}}
+        writer.json("gated", state | ({"parts": [own for _, own in parts]} if len(parts) > 1 else {}))
+        for name, one in arrays.items():
+            writer.array(f"gated/{name}", one)
         self.columns.save(writer)
 
     def report(self) -> dict[str, Any]:
-        return self.model.report()
+        return report_of([model.report() for model in self.models], self.task)
 
 
 def _blocks(rows: Rows, task: Task) -> list[Block]:

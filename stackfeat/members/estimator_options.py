@@ -237,6 +237,9 @@ class EstimatorOptions(CalibratedOptions):
     def decided(self, fits: FinishedFits) -> dict[str, Any]:
         reports = fits.deciding
         values = {**super().decided(fits), "each": None, "nested": fits.is_nested}
+        if any("targets" in report for report in reports):
+            # What was chosen for each of several targets has no place in a config: it is chosen again.
+            return values
         if self.estimator == GATED_LINEAR:
             return values if self.chosen is not None else values | _decided_linear(fits, reports[0])
         chosen = reports[0].get("params", {}) | self._decided_rounds(reports)

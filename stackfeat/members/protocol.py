@@ -6,7 +6,7 @@ taps. Nets, estimators and votes all follow it, so there is one loop over folds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -33,7 +33,7 @@ class FitContext(Generic[OfKind]):
 
     Attributes
     ----------
-    y : ndarray of shape (n_rows,)
+    y : ndarray of shape (n_rows,), or (n_rows, n_targets)
         int64 class codes, or float64 targets on the members' scale.
     fold_of : ndarray of shape (n_rows,) or None
         Above the first level: the fold each row belongs to, for choices made by
@@ -69,6 +69,13 @@ class FitContext(Generic[OfKind]):
     fold: int | str = "all"
     sources: Mapping[str, Entry] = field(default_factory=dict)
     clusters: np.ndarray | None = None
+
+    def parts(self) -> Iterator[FitContext[OfKind]]:
+        """Yield what a fit of each target knows: this itself where there is one."""
+        parts = self.task.parts
+        for place, part in enumerate(parts):
+            own = replace(self, task=part, y=self.task.part_of_y(self.y, place))
+            yield self if len(parts) == 1 else own
 
     def take(self, rows: np.ndarray) -> FitContext[OfKind]:
         """Return what a fit knows on a part of these rows, given by ascending positions; of no extra rows."""

@@ -63,6 +63,11 @@ class VoteOptions(CalibratedOptions):
             yield "vote", "the first level has nothing to vote on. Move the vote to a later level"
         given = {name: getattr(self, name) for name in type(self).model_fields if self.is_set(name)}
         yield from vote_problems(self.vote, run.task, given)
+        if len(run.data.targets) > 1 and self.kind.serves(run.task) and not self.kind.takes_targets:
+            yield (
+                "vote",
+                f"{self.vote} {self.kind.needs}; got {len(run.data.targets)} targets. Use vote: soft",
+            )
         if not run.is_first:
             yield from super().problems(run)
 

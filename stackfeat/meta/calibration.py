@@ -405,7 +405,7 @@ def choose_calibration(
         The name of a family that is kept whatever it gains; no other is tried.
     """
     weight = np.ones(len(y)) if weight is None else weight
-    before = plain = task.row_loss(y, prediction)
+    before = plain = task.row_loss(y, prediction, task.unit_of(y))
     kept: type[Family] | None = None
     trials: list[Trial] = []
     for family in (FAMILIES[name] for name in ([given] if given else task.calibrations)):
@@ -449,15 +449,15 @@ def _held_out_losses(
     task: Task,
     weight: np.ndarray,
 ) -> np.ndarray:
-    losses = np.empty(len(y))
+    losses, unit = np.empty(len(y)), task.unit_of(y)
     for fold in range(int(fold_of.max()) + 1):
         held_out = fold_of == fold
         shares = weight[~held_out]
         if not shares.sum() > 0:
-            losses[held_out] = task.row_loss(y[held_out], prediction[held_out])
+            losses[held_out] = task.row_loss(y[held_out], prediction[held_out], unit)
             continue
         numbers = family.fit(prediction[~held_out], y[~held_out], shares / shares.sum(), task.quantiles)
-        losses[held_out] = task.row_loss(y[held_out], family.apply(numbers, prediction[held_out]))
+        losses[held_out] = task.row_loss(y[held_out], family.apply(numbers, prediction[held_out]), unit)
     return losses
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.data.prepare.weights import mean_one
@@ -46,6 +47,14 @@ def _categories(estimator: Any, columns: Any) -> list[str]:
     if not is_catboost(estimator) or not isinstance(columns, pd.DataFrame):
         return []
     return [str(name) for name in columns.select_dtypes("category").columns]
+
+
+def target_tags(estimator: Any) -> Any:
+    """Return what scikit-learn knows of the targets that an estimator takes; None where it knows nothing."""
+    try:
+        return get_tags(estimator).target_tags
+    except (AttributeError, TypeError):
+        return None
 
 
 def fit_estimator(

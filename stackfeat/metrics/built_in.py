@@ -25,6 +25,7 @@ from stackfeat.metrics.incremental_scores import (
     PearsonScorer,
     R2Scorer,
     RelativeErrorScorer,
+    RelativeRmseScorer,
     RoundedKappaScorer,
     SquaredErrorScorer,
 )
@@ -190,6 +191,12 @@ def _covariance(values: np.ndarray, ranks: np.ndarray, weight: np.ndarray) -> fl
 def r2(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
     total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
     return 1.0 - weighted_mean((y - prediction) ** 2, weight) / total if total > 0 else float("nan")
+
+
+def relative_rmse(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
+    """RMSE in units of that of the mean of these rows; NaN where all have one value."""
+    total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
+    return float(np.sqrt(weighted_mean((y - prediction) ** 2, weight) / total)) if total > 0 else float("nan")
 
 
 def pearson(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
@@ -391,6 +398,10 @@ METRICS = Metrics(
             incremental=BrierScorer,
         ),
         squared_error_metric(name="rmse", row_values=squared_error_rows),
+        squared_error_metric(name="mcrmse", row_values=squared_error_rows),
+        error_metric(
+            name="arrmse", function=relative_rmse, convex_error="squared", incremental=RelativeRmseScorer
+        ),
         squared_error_metric(name="rmsle", row_values=squared_log_error_rows, target_transform="log1p"),
         error_metric(
             name="mae",

@@ -358,6 +358,18 @@ class R2Scorer(ProductScorer):
         return floors
 
 
+class RelativeRmseScorer(R2Scorer):
+    """RMSE in units of the spread of the targets; undefined, whoever joins, where there is none."""
+
+    unit = 0.0
+
+    def floors(self, candidates: np.ndarray) -> np.ndarray:
+        if not self.variance > 0:
+            return np.full(len(candidates), -np.inf)
+        squares = np.maximum(ProductScorer.floors(self, candidates), 0.0) / self.variance
+        return np.asarray(np.sqrt(squares) * (1.0 - 1e-14))
+
+
 class ExplainedVarianceScorer(R2Scorer):
     """Share of the variance that is explained where the mean error of an average is forgiven."""
 

@@ -64,6 +64,9 @@ class Metric:
         What members learn the logarithm of, if `data.target_transform` is auto; "log1p" needs targets of at least 0.
     training_loss : str or None
         The loss nets are trained with, where it is not the usual one of the task.
+    over_targets : {"mean", "whole"}
+        Of several targets: the score is the mean of theirs, those left out that have none (one class only); or the
+        functions are given all of them, y and predictions of shape (n, n_targets).
     convex_error : {"log", "squared_proba", "squared", "absolute", "tilted_absolute"} or None
         The error, convex in the weights of an average, that the metric is a monotone function of: its vote
         weights are solved, not searched.
@@ -92,6 +95,7 @@ class Metric:
     decision: Literal["plain", "fitted", "ordinal"] = "plain"
     target_transform: Literal["none", "log1p"] = "none"
     training_loss: Literal["mse", "mae", "huber", "pinball"] | None = None
+    over_targets: Literal["mean", "whole"] = "mean"
     convex_error: Literal["log", "squared_proba", "squared", "absolute", "tilted_absolute"] | None = None
     takes_zeros: bool = True
     levels_problem: Callable[[Sequence[float]], str | None] | None = None
@@ -121,7 +125,7 @@ class Metric:
 
         Parameters
         ----------
-        y : array (n,)
+        y : array (n,), or (n, n_targets)
             Int codes into ``task.classes``, or values **on the scale of the target**.
         prediction : array (n, n_classes), (n, 1) or (n,)
             Probabilities; codes where a label is needed; regression: values on the scale of the
@@ -174,6 +178,16 @@ class Metric:
         """
         pairs = [self._readable(y, prediction, task) for prediction in predictions]
         clusters = task.lists(y) if clusters is None else clusters
+        if self._is_mean(task):
+            parts = [list(self._by_target(*pair, task)) for pair in pairs]
+            drawn = (n_resamples, seed, strata, clusters)
+            each = [
+                self.bootstrap(
+                    of_target[0][1], [said for _, _, said in of_target], of_target[0][0], weight, *drawn
+                )
+                for of_target in zip(*parts, strict=True)
+            ]
+            return mean_known(np.stack(each))
         weights = _drawn_weights(len(y), n_resamples, seed, strata, clusters, weight)
         if self.row_values is not None:
             values = np.stack([self.row_values(*pair, task) for pair in pairs], axis=1)
@@ -209,17 +223,35 @@ class Metric:
             Draws the rows.
         """
         is_own = self.incremental is not None and self.is_on_members_scale(task, predictions)
+        is_own = is_own and not self._is_mean(task)
         make: MakeScorer = self.incremental if self.incremental is not None and is_own else IncrementalScorer
         rows = np.arange(len(y))
         if not is_own or (self.ranking and len(task.counted_classes) > 1):
-            n_columns = predictions[0].shape[1] if self.needs == "proba" else 1
+            n_columns = predictions[0].shape[1] if self.needs == "proba" or task.n_targets > 1 else 1
             rows = task.spread(y, max(2_000, min(SEARCH_ROWS, SEARCH_CELLS // n_columns)), seed)
         if len(rows) < len(y):
             predictions, y = [one[rows] for one in predictions], y[rows]
             weight = None if weight is None else weight[rows]
         return make(predictions, y, task, weight, self.loss)
 
+    def _is_mean(self, task: Task) -> bool:
+        return self.over_targets == "mean" and len(task.parts) > 1
+
+    def _by_target(
+        self, y: np.ndarray, prediction: np.ndarray, task: Task
+    ) -> Iterator[tuple[Task, np.ndarray, np.ndarray]]:
+        """Yield each target's task, true values and predictions, in the form that the functions read."""
+        for place, part in enumerate(task.parts):
+            said = (
+                task.part_of_prediction(prediction, place) if self.needs == "proba" else prediction[:, place]
+            )
+            yield part, task.part_of_y(y, place), said
+
     def _score_readable(self, y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight) -> float:
+        if self._is_mean(task):
+            parts = self._by_target(y, prediction, task)
+            scores = [self._score_readable(own, said, part, weight) for part, own, said in parts]
+            return float(mean_known(np.asarray(scores)))
         if self.row_values is not None:
             mean = weighted_mean(self.row_values(y, prediction, task), weight)
             return float(np.sqrt(mean)) if self.root else mean
@@ -269,6 +301,13 @@ class Metric:
 def weighted_mean(values: np.ndarray, weight: Weight) -> float:
     """Return the mean; NaN of no rows."""
     return float(np.average(values, weights=weight)) if len(values) else float("nan")
+
+
+def mean_known(scores: np.ndarray) -> np.ndarray:
+    """Return means over the first axis, of the numbers alone; NaN where there is none."""
+    known = np.isfinite(scores)
+    n_known = known.sum(axis=0)
+    return np.where(n_known > 0, np.where(known, scores, 0.0).sum(axis=0) / np.maximum(n_known, 1), np.nan)
 
 
 def draw_rows(

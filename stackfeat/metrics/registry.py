@@ -213,6 +213,7 @@ def user_metric(name: str, found: object, task_kind: str) -> UserMetric:
         greater_is_better=bool(greater_is_better),
         tasks=(task_kind,),
         function=_on_codes(name, found, needs, takes_weight),
+        over_targets="whole",
         takes_weight=takes_weight,
     )
 

@@ -78,7 +78,12 @@ def verdicts_of(reports: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Gate
 
 
 def _judged(report: Mapping[str, Any]) -> Iterator[tuple[str, _Judged]]:
-    """Yield the blocks that one fit judged: `gated_linear` notes it at the top, other members below ``gate``."""
+    """Yield the blocks that one fit judged: `gated_linear` notes it at the top, other members below ``gate``.
+
+    Of several targets each has a fit of its own.
+    """
+    for own in report.get("targets", {}).values():
+        yield from _judged(own)
     noted = report.get("gate", {}).get("trials", report)
     if "steps" not in noted or "threshold_se" not in noted:
         return

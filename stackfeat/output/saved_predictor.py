@@ -192,7 +192,7 @@ class SavedPredictor:
         return self.predictor.folder.parent
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return labels, or values on the scale of the target, (n_rows,); of quantiles a column each.
+        """Return labels, or values on the scale of the target, (n_rows,); of several targets or quantiles columns.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class SavedPredictor:
         return self.outputs(X)
 
     def predict_members(self, X: Any) -> pd.DataFrame:
-        """Return what each of `members` says: a column ``MEMBER:CLASS`` for each class, ``MEMBER`` for values.
+        """Return what each of `members` says: ``MEMBER:CLASS`` (or ``MEMBER:TARGET``) for each, ``MEMBER`` for one.
 
         Of quantiles the columns are ``MEMBER:q0.1`` and so on.
         """
@@ -230,7 +230,7 @@ class SavedPredictor:
 
         Returns
         -------
-        float64 array of shape (n_rows, 2), or bool array of shape (n_rows, n_classes)
+        float64 array of shape (n_rows, 2), or (n_rows, n_targets, 2), or bool array of shape (n_rows, n_classes)
             Lower and upper bound on the scale of the target, infinite where there were too few rows for the level; or
             which classes are likely enough: none, one, or several.
 
@@ -247,7 +247,8 @@ class SavedPredictor:
     def spread(self, X: Any) -> pd.DataFrame:
         """Return how far the pipelines of the folds are apart: the standard deviation of what they predict.
 
-        A column ``spread`` on the scale of the target, or ``spread:CLASS`` of the probability of each class.
+        A column ``spread`` on the scale of the target (``spread:TARGET`` of several), or ``spread:CLASS`` of the
+        probability of each class.
         """
         import pandas as pd
 

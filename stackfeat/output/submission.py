@@ -100,7 +100,8 @@ def make_submission(
         If the sample's columns fit neither classes nor one target.
     """
     is_one_value = 1 in task.widths and not task.quantiles
-    default = (form.target_name,) if is_one_value or form.as_labels else task.columns
+    is_one_column = is_one_value or (form.as_labels and task.n_targets == 1)
+    default = (form.target_name,) if is_one_column else task.columns
     header = form.sample_header or (form.id_name, *default)
     single = len(header) == 2
     if not single:
@@ -134,6 +135,7 @@ def _class_columns(names: Sequence[str], task: Task) -> list[int]:
     if sorted(best) == list(range(len(labels))):
         return best
     kind = ("class", "classes") if task.most_classes else ("quantile", "quantiles")
+    kind = ("target", "targets") if task.n_targets > 1 else kind
     raise DataError(
         f"the sample submission's columns must be an id and one column, or an id and a column for each {kind[0]}; "
         f"got {list(names)} for the {kind[1]} {labels}. Check data.sample_submission and data.target"

@@ -137,7 +137,7 @@ def _sample_findings(loaded: LoadedConfig, found: Examination) -> Iterator[Findi
     try:
         sample = read_sample(options, loaded.folder)
         if sample is not None:
-            form = Form.of(options.id, options.target, sample, as_labels=False)
+            form = Form.of(options.id, options.target_name, sample, as_labels=False)
             check_sample(sample, found.test, form)
     except DataError as error:
         yield Finding("data.sample_submission", _relative(str(error), loaded.folder))
@@ -175,7 +175,7 @@ def _check_predictions(
         file,
         found.task,
         config.data.id or "id",
-        target=config.data.target,
+        target=config.data.target_name,
         ids=None if of_rows is None else folder / of_rows,
         classes=files.classes,
     )

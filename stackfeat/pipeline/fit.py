@@ -37,7 +37,7 @@ _NAMES = {**{f"--{name}": name for name in ("target", "metric", "limit", "test")
 
 def fit(
     train: Any,
-    target: str,
+    target: str | Sequence[str],
     test: Any = None,
     metric: str | None = None,
     preset: str = "good",
@@ -54,8 +54,8 @@ def fit(
     ----------
     train : DataFrame or path
         With the column to predict.
-    target : str
-        Column to predict.
+    target : str or list of str
+        Column to predict, or several.
     test : DataFrame or path, optional
         Rows to predict; then there is a submission.
     metric : str, optional
@@ -95,7 +95,11 @@ def fit(
             f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.{suggest(str(preset), PRESETS)}"
         )
     if not isinstance(target, str):
-        raise UsageError(f"target must be the name of a column; got {type(target).__name__}; give a text")
+        if not isinstance(target, list | tuple) or not all(isinstance(name, str) for name in target):
+            raise UsageError(
+                f"target must be the name of a column, or a list of names; got {type(target).__name__}; give a text"
+            )
+        target = tuple(target)
     folder = Path.cwd()
     train, group = _with_groups(train, groups)
     files = [
@@ -120,7 +124,7 @@ def fit(
 
 def config_of_files(
     train: Path,
-    target: str,
+    target: str | tuple[str, ...],
     test: Path | None,
     sample_submission: Path | None,
     wishes: Wishes,

@@ -383,7 +383,9 @@ def write_results(
     import pandas as pd
 
     config = planner.config
-    form = Form.of(config.data.id, config.data.target, sample, as_labels=finished.metric.needs == "label")
+    form = Form.of(
+        config.data.id, config.data.target_name, sample, as_labels=finished.metric.needs == "label"
+    )
     is_new = [job.key in computed for job in finished.plan.jobs()]
     folder, chosen = outputs.folder, finished.chosen
     home = planner.loaded.folder

@@ -235,7 +235,8 @@ class Student:
         """
         task, prediction = self.schema.task, self.outputs(X)
         decided = task.decided(prediction) if self.decision is None else self.decision.apply(prediction)
-        return task.labels_of(decided).reshape(len(prediction))
+        found = task.labels_of(decided)
+        return found.reshape(len(prediction)) if task.n_targets == 1 else found
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, float64 (n_rows, n_classes)."""

@@ -171,7 +171,7 @@ class Classification(Task):
         if not single and np.abs(prediction.sum(axis=1) - 1).max() > 1e-6:
             raise DataError("probabilities of a row must sum to 1; got rows that do not")
 
-    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
         return -log_probability(prediction[np.arange(len(y)), y])
 
     def average_logit(self, views: Sequence[np.ndarray]) -> np.ndarray:

@@ -42,6 +42,7 @@ class Quantile(Regression):
     reported = ("pinball", "wis", "crps", "coverage", "interval_width")
     has_widths = False
     is_by_level = True
+    takes_targets = False
 
     @property
     def n_outputs(self) -> int:
@@ -106,7 +107,7 @@ class Quantile(Regression):
         left = y.reshape(len(y), 1) - prediction
         return np.asarray(np.maximum(self.levels * left, (self.levels - 1.0) * left))
 
-    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
         return np.asarray(self.losses_by_level(y, prediction).mean(axis=1))
 
     def constants(self, y: np.ndarray, weight: np.ndarray | None) -> list[np.ndarray]:

@@ -137,7 +137,7 @@ class Ranking(Task):
     def plain_decision(self, as_labels: bool) -> Literal["argmax", "round", "value"]:
         return "value"
 
-    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
         """Return the squared error of each row's score, both in units of their list; 0 where all are as relevant.
 
         Its mean over a list is 2 (1 - r), with r the correlation of score and relevance.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from stackfeat.errors import one_line
 from stackfeat.tasks.task import Task, checked_finite, is_above_zero, of_length, rank_shares
 
 FAR_TIMES_RANGE = 3.0
@@ -38,6 +39,7 @@ class Regression(Task):
     calibrations = ("linear",)
     pictures: ClassVar[tuple[str, ...]] = ("predicted", "residuals", "calibrations", "distribution")
     reported: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2")
+    takes_targets = True
     has_widths = True
     region_words = ("intervals", "mean width")
 
@@ -47,32 +49,64 @@ class Regression(Task):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return ("prediction",)
+        return ("prediction",) if self.n_targets == 1 else self.names
+
+    def columns_of(self, member: str) -> tuple[str, ...]:
+        if self.n_targets == 1:
+            return super().columns_of(member)
+        return tuple(f"{member}:{name}" for name in self.names)
+
+    @property
+    def described(self) -> str:
+        return "" if self.n_targets == 1 else f"targets: {', '.join(map(one_line, self.names))}"
+
+    @property
+    def parts(self) -> tuple[Task, ...]:
+        if self.n_targets == 1:
+            return (self,)
+        return tuple(Task(self.kind, transform=one) for one in self.transforms_by_target)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Task], names: Sequence[str]) -> Task:
+        each = tuple(one for part in parts for one in part.transforms_by_target)
+        same = each[0] if len(set(each)) == 1 else each
+        return Task(parts[0].kind, transform=same, n_targets=len(parts), targets=tuple(names))
 
     def to_target_scale(self, prediction: np.ndarray) -> np.ndarray:
-        if self.transform == "log1p":
-            return np.asarray(np.maximum(np.expm1(prediction), 0.0))
-        return prediction
+        return self._where_logged(lambda values: np.maximum(np.expm1(values), 0.0), prediction)
 
     def to_member_scale(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log1p(np.maximum(values, 0.0))) if self.transform == "log1p" else values
+        return self._where_logged(lambda given: np.log1p(np.maximum(given, 0.0)), values)
+
+    def _where_logged(self, change: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+        """Change the columns of targets that members learn the logarithm of."""
+        if self.transform == "none":
+            return values
+        if self.transform == "log1p":
+            return np.asarray(change(values))
+        changed = np.array(values, dtype=np.float64)
+        for place in np.flatnonzero([one == "log1p" for one in self.transform]):
+            changed[:, place] = change(changed[:, place])
+        return changed
 
     def far_off(self, y: np.ndarray, prediction: np.ndarray) -> str:
-        targets = self.to_target_scale(y)
-        low, high = float(targets.min()), float(targets.max())
+        targets = self.to_target_scale(self.whole(y))
+        low, high = targets.min(axis=0), targets.max(axis=0)
         reach = FAR_TIMES_RANGE * (high - low)
-        far = ((prediction < low - reach) | (prediction > high + reach)).any(axis=1)
+        beyond = (prediction < low - reach) | (prediction > high + reach)
+        far = beyond.any(axis=1)
         if not far.any():
             return ""
+        place = int(beyond[far][0].argmax())
         return (
-            f"{int(far.sum())} rows lie far outside the targets ({low:g} to {high:g}), such as "
-            f"{prediction[far][0, 0]:g}: are they on the scale of the target?"
+            f"{int(far.sum())} rows lie far outside the targets ({low[place]:g} to {high[place]:g}), such as "
+            f"{prediction[far][0, place]:g}: are they on the scale of the target?"
         )
 
     def ask(self, estimator: Any, columns: Any) -> np.ndarray:
         name = type(estimator).__name__
         values = checked_finite(estimator.predict(columns), name)
-        return of_length(values, np.shape(columns)[0], 1, name)[:, :1]
+        return of_length(values, np.shape(columns)[0], self.n_targets, name)[:, : self.n_targets]
 
     def counted(self, prediction: np.ndarray) -> np.ndarray:
         return prediction.reshape(len(prediction)) if self.n_targets == 1 else prediction
@@ -80,16 +114,25 @@ class Regression(Task):
     def whole(self, given: np.ndarray) -> np.ndarray:
         return given.reshape(len(given), -1)
 
-    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return np.asarray(((prediction - self.whole(y)) ** 2).mean(axis=1))
+    def unit_of(self, y: np.ndarray) -> np.ndarray | None:
+        return None if self.n_targets == 1 else np.asarray(self.standardisation(y, None)[1])
+
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
+        error = prediction - self.whole(y)
+        return np.asarray(((error if unit is None else error / unit) ** 2).mean(axis=1))
 
     def average_rank(self, views: Sequence[np.ndarray]) -> np.ndarray:
-        columns = [self.counted(view) for view in views]
-        mean_rank = np.mean([rank_shares(column) for column in columns], axis=0)
-        return self.whole(_at_ranks(mean_rank, np.mean([np.sort(column) for column in columns], axis=0)))
+        found = np.empty(views[0].shape)
+        for place in range(self.n_targets):
+            columns = [view[:, place] for view in views]
+            mean_rank = np.mean([rank_shares(column) for column in columns], axis=0)
+            ordered = np.mean([np.sort(column) for column in columns], axis=0)
+            found[:, place] = _at_ranks(mean_rank, ordered)
+        return found
 
     def ranked(self, prediction: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-        return self.whole(_at_ranks(rank_shares(self.counted(prediction)), ordered))
+        columns = zip(prediction.T, self.whole(ordered).T, strict=True)
+        return np.column_stack([_at_ranks(rank_shares(one), values) for one, values in columns])
 
     def standardisation(self, y: np.ndarray, weight: np.ndarray | None) -> tuple[Any, Any]:
         mean = np.average(y, axis=0, weights=weight)
@@ -100,14 +143,20 @@ class Regression(Task):
         return tuple(mean.tolist()), tuple(scale.tolist())
 
     def told(self, y: np.ndarray, prediction: np.ndarray) -> dict[str, list[Any]]:
-        said = self.counted(prediction)
-        return {"truth": y.tolist(), "predicted": said.tolist(), "residual": (y - said).tolist()}
+        if self.n_targets == 1:
+            said = self.counted(prediction)
+            return {"truth": y.tolist(), "predicted": said.tolist(), "residual": (y - said).tolist()}
+        found: dict[str, list[Any]] = {}
+        for name, true, said in zip(self.names, y.T, prediction.T, strict=True):
+            found |= {f"{name}, truth": true.tolist(), f"{name}, predicted": said.tolist()}
+        return found
 
     def constants(self, y: np.ndarray, weight: np.ndarray | None) -> list[np.ndarray]:
         """Return the mean, the mean on the members' scale and the median."""
         mean = np.average(y, axis=0, weights=weight)
         members = np.average(self.to_member_scale(y), axis=0, weights=weight)
-        found = (mean, self.to_target_scale(members), np.median(y, axis=0))
+        back = self.to_target_scale(np.reshape(members, (1, -1)))
+        found = (mean, back, np.median(y, axis=0))
         return [np.reshape(value, -1).astype(np.float64) for value in found]
 
     def nonconformity(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -133,10 +182,13 @@ class Regression(Task):
         return found
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
-        guess = 0.5 * random.permutation(y) + 0.5 * y.mean()
+        guess = 0.5 * random.permutation(y) + 0.5 * y.mean(axis=0)
         return np.asarray(np.rint(guess) if as_labels else guess)
 
     def is_near_chance(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> bool:
+        if self.n_targets > 1:
+            pairs = ((part, self.part_of_y(y, j), prediction[:, [j]]) for j, part in enumerate(self.parts))
+            return all(part.is_near_chance(own, said, weight) for part, own, said in pairs)
         weights = np.ones(len(y)) if weight is None else weight
         constant = np.full(prediction.shape, np.average(y, weights=weights))
         gain = self.row_loss(y, constant) - self.row_loss(y, prediction)
@@ -146,6 +198,9 @@ class Regression(Task):
 
     def ordering(self, prediction: np.ndarray) -> Callable[[np.ndarray], float]:
         """Return a function from values to Spearman's correlation with them."""
+        if self.n_targets > 1:
+            orderings = [part.ordering(prediction[:, [j]]) for j, part in enumerate(self.parts)]
+            return lambda y: float(np.mean([one(y[:, j]) for j, one in enumerate(orderings)]))
         return rank_correlation(self.counted(prediction))
 
 

@@ -28,6 +28,7 @@ TASKS = {
 }
 """Kinds by name. A new kind is a class in a file of this folder, a row here and its name in `Kind`."""
 Label = str | int | float | bool
+Transform = Literal["none", "log1p"]
 MOST_CLASSES = 1_000_000
 DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
 OUTPUTS = ("proba", "prediction")
@@ -66,12 +67,14 @@ class Task:
         Labels in ``np.unique`` order, with the file's type; empty for regression.
     positive : int
         Binary: index in `classes` of the class whose probability counts.
-    transform : {"none", "log1p"}
-        Regression: members learn the target on this scale.
+    transform : {"none", "log1p"}, or a tuple of these
+        Regression: members learn the target on this scale; a tuple says it for each of several targets.
     n_targets : int
-        Regression: how many values are predicted for a row.
+        How many values are predicted for a row.
     quantiles : tuple of float
         Quantile: the levels that are predicted, between 0 and 1, ascending; empty for other tasks.
+    targets : tuple of str
+        Their names where they have some: the columns of predictions in files.
     family : {"classification", "regression"}
         Whether scikit-learn's classifiers or its regressors learn it.
     output : str
@@ -113,6 +116,8 @@ class Task:
         Pictures of the report that show how good predictions are, by their names in its table.
     reported : tuple of str
         Metrics that the report shows besides the one that decides.
+    takes_targets : bool
+        Whether a row may have several targets.
     has_widths : bool
         Whether predictions leave open how far off they are, so that this is learnt for intervals.
     region_words : (str, str)
@@ -128,9 +133,10 @@ class Task:
     kind: Kind
     classes: tuple[Label, ...] = ()
     positive: int = 1
-    transform: Literal["none", "log1p"] = "none"
+    transform: Transform | tuple[Transform, ...] = "none"
     n_targets: int = 1
     quantiles: tuple[float, ...] = ()
+    targets: tuple[str, ...] = ()
 
     family: ClassVar[Literal["classification", "regression"]]
     output: ClassVar[Literal["proba", "prediction"]]
@@ -156,6 +162,7 @@ class Task:
     calibration_se: ClassVar[float] = 1.0
     pictures: ClassVar[tuple[str, ...]]
     reported: ClassVar[tuple[str, ...]]
+    takes_targets: ClassVar[bool] = False
     has_widths: ClassVar[bool]
     region_words: ClassVar[tuple[str, str]]
     is_by_level: ClassVar[bool] = False
@@ -210,6 +217,8 @@ class Task:
             values.pop("n_targets")
         if not self.quantiles:
             values.pop("quantiles")
+        if not self.targets:
+            values.pop("targets")
         return values
 
     @classmethod
@@ -227,9 +236,54 @@ class Task:
         must(len(set(map(repr, self.classes))) == n_classes, f"{where}.classes", "differ", self.classes)
         must(self.positive in (0, 1), f"{where}.positive", "be 0 or 1", self.positive)
         must(1 <= self.n_targets <= MOST_CLASSES, f"{where}.n_targets", "be 1 or more", self.n_targets)
-        must(self.transform in self.transforms, f"{where}.transform", "be of a regression", self.transform)
         fits = self.is_by_level or not self.quantiles
         must(fits, f"{where}.quantiles", "be of a quantile task", self.quantiles)
+        n_names = len(set(self.targets))
+        fits = n_names == len(self.targets) and n_names in (0, self.n_targets)
+        must(fits, f"{where}.targets", "be a name for each target", self.targets)
+        fits = not isinstance(self.transform, tuple) or len(self.transform) == self.n_targets
+        must(fits, f"{where}.transform", "be one for each target", self.transform)
+        known = all(one in self.transforms for one in self.transforms_by_target)
+        must(known, f"{where}.transform", "be of a regression", self.transform)
+
+    # Several targets
+
+    @property
+    def transforms_by_target(self) -> tuple[Transform, ...]:
+        """The transform of each target."""
+        one = self.transform
+        return one if isinstance(one, tuple) else (one,) * self.n_targets
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each target is called: by its place where it has no name."""
+        return self.targets or tuple(f"target_{place}" for place in range(self.n_targets))
+
+    @property
+    def parts(self) -> tuple[Task, ...]:
+        """The tasks of one target that this is made of: the task itself where there is one."""
+        return (self,)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Task], names: Sequence[str]) -> Task:
+        """Return the task of several targets, given those of each, and their names."""
+        raise NotImplementedError
+
+    def part_of_y(self, y: np.ndarray, place: int) -> np.ndarray:
+        """Return one target of several as `y` of its own task."""
+        return np.asarray(y[:, place]) if y.ndim == 2 else y
+
+    def part_of_prediction(self, prediction: np.ndarray, place: int) -> np.ndarray:
+        """Return what a prediction (n_rows, n_outputs) says of one target, as a prediction of its own task."""
+        return prediction if self.n_targets == 1 else prediction[:, place : place + 1]
+
+    def part_of_scores(self, scores: np.ndarray, place: int) -> np.ndarray:
+        """Return unbounded scores, (n, n_outputs) as `unbounded` gives them, as those of one target's task."""
+        return scores if self.n_targets == 1 else scores[:, place : place + 1]
+
+    def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return predictions of the parts as one prediction (n_rows, n_outputs)."""
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
 
     # The target
 
@@ -372,7 +426,11 @@ class Task:
         """Return the prediction (n_rows, n_outputs) of which this is the `counted` column, or which it is itself."""
         return given
 
-    def row_loss(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    def unit_of(self, y: np.ndarray) -> np.ndarray | None:
+        """Return the units in which losses of several targets may be added, (n_targets,); None where they may be."""
+        return None
+
+    def row_loss(self, y: np.ndarray, prediction: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
         """Return how wrong each row's prediction is: log-loss of classes, squared error of values.
 
         Parameters
@@ -380,6 +438,8 @@ class Task:
         y : ndarray of shape (n_rows,) or (n_rows, n_targets)
             Class codes, or values on the members' scale.
         prediction : ndarray of shape (n_rows, n_outputs)
+        unit : ndarray of shape (n_targets,), optional
+            In which several targets are measured: see `unit_of`.
 
         Returns
         -------
@@ -571,6 +631,10 @@ def spread_rows(y: np.ndarray, cap: int, seed: int) -> np.ndarray:
     """
     if len(y) <= cap:
         return np.arange(len(y))
+    if y.ndim == 2:
+        # Several targets: by the sum of what each is above its mean, in units of its spread.
+        spread = y.std(axis=0)
+        y = ((y - y.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).sum(axis=1)
     shuffled = np.random.default_rng(seed).permutation(len(y))
     by_value = shuffled[np.argsort(y[shuffled], kind="stable")]
     every = np.linspace(0, len(y) - 1, cap).round().astype(np.int64)

@@ -245,7 +245,7 @@ def test_a_metric_decides_between_classes_and_values(tmp_path: Path) -> None:
         ("three", Wishes(task="binary"), "needs exactly 2 classes; got 3; use --task multiclass"),
         ("three", Wishes(task="regression"), "task regression needs numbers; got 'c0'"),
         ("rare", Wishes(), "every class must have at least 2 rows; got one of 'once'"),
-        ("x, z", Wishes(), "--target must name one column; got x, z; several targets are not built yet"),
+        ("x, z", Wishes(task="binary"), "--target must name one column in task binary; got x, z"),
         ("y", Wishes(group="tem"), "--group: .* must have the column 'tem'"),
         ("y", Wishes(time="dya"), "--time: .* must have the column 'dya'"),
     ],

@@ -170,7 +170,7 @@ def test_every_booster_finds_its_rounds(prefix: str, task: Task) -> None:
     for draw, rounds in enumerate(found["splits"]):
         fit_rows, valid_rows = context.inner(0.15, draw)
         whole = EstimatorMember(EstimatorOptions(estimator=name, params={**depth, OTHERS[prefix]: 200}))
-        model = whole._make(context, {}).fit(frame(X[fit_rows]), samples.labels[fit_rows])
+        model = whole._learner(context, {}).fit(frame(X[fit_rows]), samples.labels[fit_rows])
         losses = [
             float(task.row_loss(samples.labels[valid_rows], np.asarray(one)).mean())
             for one in staged(model, frame(X[valid_rows]), task)
@@ -304,7 +304,7 @@ def test_rows_that_cannot_be_divided_keep_the_librarys_own_rounds(
     with caplog.at_level("INFO", logger="stackfeat"):
         context = context_of(samples, "stratified_group")
         options = EstimatorOptions(estimator="lightgbm.LGBMClassifier")
-        make = lambda: EstimatorMember(options)._make(context, {})  # noqa: E731
+        make = lambda: EstimatorMember(options)._learner(context, {})  # noqa: E731
         found = find_rounds(make, options.estimator, {}, samples.inputs["table"].numeric, context, 0.15)
     assert found.params == {} and "why_not" in found.report()
     (record,) = caplog.records
@@ -424,7 +424,7 @@ def test_trials_of_the_gate_search_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(member_module, "gate_blocks", gate)
         options = EstimatorOptions(estimator="lightgbm.LGBMRegressor", params={"num_leaves": 4})
         fitted: FittedEstimator = EstimatorMember(options).fit(rows, context)
-        assert len(searched) == n_searches == 1 + (fitted.scales[0] > 0)
+        assert len(searched) == n_searches == 1 + (fitted.parts[0].scales[0] > 0)
         assert len(tried) > 4 and set(tried) == {searched[0].params["n_estimators"]}
         assert fitted.estimators[0].n_estimators == searched[-1].params["n_estimators"]
 

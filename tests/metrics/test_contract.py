@@ -153,6 +153,10 @@ ORACLES: dict[str, Oracle] = {
     "brier": brier,
     "rmse": of_values(sk.root_mean_squared_error),
     "rmsle": of_values(sk.root_mean_squared_log_error),
+    "mcrmse": of_values(sk.root_mean_squared_error),
+    "arrmse": lambda y, p, task, w: float(
+        np.sqrt(np.average((y - p[:, 0]) ** 2, weights=w) / np.cov(y, aweights=w, ddof=0))
+    ),
     "mae": of_values(sk.mean_absolute_error),
     "r2": of_values(sk.r2_score),
     "pearson": lambda y, p, task, w: correlation(y, p[:, 0], w),

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
-from stackfeat.errors import UsageError
+from stackfeat.errors import StructureError, UsageError
 from stackfeat.metrics.registry import get_metric
 from stackfeat.tasks.task import OUTPUTS, TASKS, Kind, Task, task_class
 
@@ -21,18 +21,26 @@ EXAMPLES: dict[str, Task] = {
     "quantile": Task("quantile", transform="log1p", quantiles=(0.05, 0.5, 0.8)),
     "ranking": Task("ranking"),
 }
-every_kind = pytest.mark.parametrize("task", EXAMPLES.values(), ids=EXAMPLES)
+OF_SEVERAL = {
+    "regression of three": Task(
+        "regression", n_targets=3, targets=("a", "b", "c d"), transform=("none", "log1p", "none")
+    ),
+}
+EVERY = {**EXAMPLES, **OF_SEVERAL}
+every_kind = pytest.mark.parametrize("task", EVERY.values(), ids=EVERY)
+of_several = pytest.mark.parametrize("task", OF_SEVERAL.values(), ids=OF_SEVERAL)
 
 
 def drawn(task: Task, n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """A target, and predictions that know something of it."""
     rng = np.random.default_rng(0)
     if not task.classes:
-        y = rng.exponential(size=n_rows)
+        y = rng.exponential(size=n_rows if task.n_targets == 1 else (n_rows, task.n_targets))
         if task.has_lists:
             y = task.in_lists(np.minimum(np.floor(2 * y), 4), np.arange(n_rows) // 8)
             return y, task.learnt(y)[:, None] + 0.1 * rng.normal(size=(n_rows, 1))
-        return y, task.checked(y[:, None] + 0.1 * rng.normal(size=(n_rows, task.n_outputs)), "drawn")
+        said = y.reshape(n_rows, -1) + 0.1 * rng.normal(size=(n_rows, task.n_outputs))
+        return y, task.checked(said, "drawn")
     y = rng.integers(0, len(task.classes), n_rows)
     return y, (np.eye(task.n_outputs)[y] + 0.2) / (1.0 + 0.2 * task.n_outputs)
 
@@ -47,7 +55,8 @@ def test_tables_name_the_same_kinds() -> None:
 def test_every_fact_of_a_kind_is_given(task: Task) -> None:
     facts = [name for name, hint in get_type_hints(Task).items() if "ClassVar" in str(hint)]
     assert facts and not [name for name in facts if not hasattr(type(task), name)]
-    assert task.output in OUTPUTS and task.transform in task.transforms and "mean" in task.averages
+    assert task.output in OUTPUTS and "mean" in task.averages
+    assert set(task.transforms_by_target) <= set(task.transforms)
     for metric in (task.default_metric, task.row_metric):
         assert get_metric(metric, task.kind).needs in (*task.needs, "label")
 
@@ -151,3 +160,30 @@ def test_a_region_of_what_a_target_is_off_by_holds_it_and_one_of_less_does_not(t
     columns = task.region_columns(exact)
     assert all(len(values) == len(y) for values in columns.values()) and len(set(columns)) == len(columns)
     assert task.region_words[0] and len(task.region_words) == 2
+
+
+@of_several
+def test_parts_of_several_targets_are_tasks_of_one(task: Task) -> None:
+    y, prediction = drawn(task)
+    assert len(task.parts) == task.n_targets == len(task.names)
+    said = []
+    for place, part in enumerate(task.parts):
+        own, of_own = task.part_of_y(y, place), task.part_of_prediction(prediction, place)
+        assert part.parts == (part,) and of_own.shape == (len(y), part.n_outputs) and own.shape == (len(y),)
+        assert task.part_of_scores(task.unbounded(prediction, 1e-7), place).shape == of_own.shape
+        np.testing.assert_allclose(
+            task.part_of_prediction(task.to_target_scale(prediction), place), part.to_target_scale(of_own)
+        )
+        said.append(of_own)
+    np.testing.assert_allclose(task.joined(said), prediction)
+    rebuilt = type(task).of_parts(task.parts, task.targets)
+    assert rebuilt == task and task.columns_of("m") == tuple(f"m:{name}" for name in task.names)
+    with pytest.raises(StructureError, match="targets must be a name for each target"):
+        Task(task.kind, n_targets=task.n_targets, targets=("a", "a", "b")).check("task")
+
+
+@of_several
+def test_far_predictions_of_one_target_are_told_by_its_own_range(task: Task) -> None:
+    y, prediction = drawn(task)
+    moved = task.to_target_scale(prediction) + np.eye(task.n_targets)[1] * 1e6
+    assert f"{len(y)} rows lie far outside the targets" in task.far_off(y, moved)

@@ -177,7 +177,8 @@ class Npy(Format):
 class Npz(Format):
     """Arrays by name: those of one dimension are columns, as are those of a two-dimensional ``X``.
 
-    ``y`` stands for the target, and ``id`` for the id, where the file has no array of their names.
+    ``y`` stands for the target, and ``id`` for the id, where the file has no array of their names; of several
+    targets ``y`` has a column for each.
     Arrays that are inputs of their own are left out.
     """
 
@@ -204,7 +205,11 @@ class Npz(Format):
                     "sequences name an input: data.inputs: {image: {array: X}}"
                 )
             columns = {f"x{j}": column for j, column in enumerate(X.T)} if X.ndim == 2 else {}
-        found = _arrays_of_columns(archive, options, n_rows, claimed | ({"X"} if columns else set()))
+        taken = {"X"} if columns else set()
+        if len(options.targets) > 1 and "y" in archive.arrays:
+            columns |= _columns_of_targets(archive, options, n_rows)
+            taken.add("y")
+        found = _arrays_of_columns(archive, options, n_rows, claimed | taken)
         columns |= dict(zip(found.values(), archive.read_each(found, "a column"), strict=True))
         with parsing(path, "must hold columns of numbers, text or dates", "leave the others away"):
             for name, column in columns.items():
@@ -223,11 +228,25 @@ def _refuse_no_characters(name: str, column: np.ndarray) -> None:
             )
 
 
+def _columns_of_targets(archive: ArchiveFile, options: DataOptions, n_rows: int) -> dict[str, np.ndarray]:
+    """Return the columns of a two-dimensional ``y``, called as the targets are."""
+    _check_column(archive, "y")
+    y = archive.read("y", "y")
+    wanted = (n_rows, len(options.targets))
+    if y.shape != wanted:
+        raise DataError(
+            f"{archive.path}: y must have a row for each sample and a column for each of data.target, shape "
+            f"{wanted}; got shape {y.shape}; correct data.target, or write the array again"
+        )
+    return dict(zip(options.targets, y.T, strict=True))
+
+
 def _arrays_of_columns(
     archive: ArchiveFile, options: DataOptions, n_rows: int, others: Collection[str | None]
 ) -> dict[str, str]:
     """Return which arrays are columns, and what these are called."""
-    aliases = {"y": options.target, "id": options.id or "id"}
+    aliases = {"id": options.id or "id"}
+    aliases |= {"y": options.targets[0]} if len(options.targets) == 1 else {}
     found: dict[str, str] = {}
     for name, stored in archive.arrays.items():
         column = aliases.get(name, name) if aliases.get(name) not in archive.arrays else name

@@ -158,7 +158,9 @@ def _read_builtin(name: str, options: DataOptions, part: Part) -> pd.DataFrame:
         )
     bunch = getattr(datasets, f"load_{known}")()
     frame = pd.DataFrame(bunch.data, columns=[str(feature) for feature in bunch.feature_names])
-    frame[options.target] = bunch.target
+    if len(options.targets) > 1:
+        raise DataError(f"{name}: has one target; got data.target {list(options.targets)}; name one column")
+    frame[options.targets[0]] = bunch.target
     if options.id is not None:
         frame.insert(0, options.id, np.arange(len(frame)))
     # RandomState's permutation is frozen by numpy's compatibility policy; Generator's is not.

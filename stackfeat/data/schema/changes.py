@@ -55,7 +55,7 @@ class _Comparison:
     @property
     def _roles(self) -> list[str]:
         schema = self.schema
-        return [schema.target, *([] if schema.id is None else [schema.id]), *schema.roles.values()]
+        return [*schema.targets, *([] if schema.id is None else [schema.id]), *schema.roles.values()]
 
     def of_names(self) -> Iterator[str]:
         read = [column.name for column in self.schema.columns]
@@ -107,9 +107,12 @@ class _Comparison:
                 )
 
     def of_target(self) -> Iterator[str]:
-        target, task = self.schema.target, self.schema.task
-        if target not in self.frame.columns:
-            return
+        for target in self.schema.targets:
+            if target in self.frame.columns:
+                yield from self._of_one_target(target)
+
+    def _of_one_target(self, target: str) -> Iterator[str]:
+        task = self.schema.task
         place = f"target {quoted(target)}"
         cells = dict(column_cells(self.frame[[target]], {target: notation_of(self.options, target)}))[target]
         if not task.most_classes:

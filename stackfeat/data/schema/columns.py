@@ -275,8 +275,9 @@ def input_columns(frame: pd.DataFrame, options: DataOptions, where: str) -> dict
         for pattern in given.columns:
             literal = pattern in frame.columns
             chosen.update([pattern] if literal else _match(pattern, free, f"data.inputs.{name}", where))
-        if options.target in chosen:
-            raise DataError(f"data.inputs.{name}: the target {options.target!r} cannot be an input; drop it")
+        for target in options.targets:
+            if target in chosen:
+                raise DataError(f"data.inputs.{name}: the target {target!r} cannot be an input; drop it")
         inputs[name] = [column for column in frame.columns if column in chosen]
     return inputs
 
@@ -305,7 +306,7 @@ class Schema:
         Type of the labels in the training file; "float" for regression.
     id : str or None
         Column that names rows; None where rows are numbered.
-    target : str
+    target : str or tuple of str
     roles : dict of str to str
         Columns of group, time, weight and fold, where given.
     columns : tuple of Column
@@ -323,13 +324,18 @@ class Schema:
     task: Task
     label_type: LabelType
     id: str | None
-    target: str
+    target: str | tuple[str, ...]
     roles: dict[str, str]
     columns: tuple[Column, ...]
     inputs: dict[str, tuple[str, ...]]
     left_out: dict[str, str]
     arrays: dict[str, ArraySchema] = field(default_factory=dict)
     has_order: bool = False
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns of targets."""
+        return self.target if isinstance(self.target, tuple) else (self.target,)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; what came later is left out where it is the default."""

@@ -39,7 +39,7 @@ from stackfeat.data.schema.load import (
     read_extra,
 )
 from stackfeat.data.schema.number_texts import NumberTexts
-from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_target
+from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_targets
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
 from stackfeat.data.splits.holdout import HELD_OUT
 from stackfeat.data.splits.splitters import ensure_splittable, resolve_kind
@@ -182,12 +182,11 @@ class _Examiner:
                 )
             typed = type_columns(frame, names, options, str(self.path), texts)
         given, y = self._roles(cells), None
-        if options.target in cells:
+        if all(target in cells for target in options.targets):
             with found.at("data.target", is_part=found.is_part):
-                order = category_order(frame[options.target])
-                place = f"{self.path}: column {quoted(options.target)}"
-                found.task, _, y = read_target(
-                    cells[options.target](), options, self.task, self.metric, place, order
+                order = category_order(frame[options.targets[0]])
+                found.task, _, y = read_targets(
+                    lambda name: cells[name](), options, self.task, self.metric, str(self.path), order
                 )
                 has_order = order is not None or options.class_order is not None
                 found.guesses += of_classes(found.task, options, order is not None)
@@ -259,7 +258,7 @@ class _Examiner:
             chosen: set[str] = set()
             for place, pattern in enumerate(given.columns or ()):
                 at = f"data.inputs.{name}.columns.{place}"
-                if pattern == options.target:
+                if pattern in options.targets:
                     text = f"the target {pattern!r} cannot be an input; got it in input {name!r}. Remove it"
                     self.found.problems.append((at, text))
                     continue
@@ -276,11 +275,11 @@ class _Examiner:
         roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
         there = [name for name in roles.values() if name in self.frame.columns]
         amounts = [name for role, name in roles.items() if role not in NAMES and name in there]
-        has_target = options.target in self.frame.columns
-        if has_target and not task_class(self.task).most_classes:
-            amounts = [options.target, *amounts]
-        cells = RoleCells(texts, [*([options.target] if has_target else []), *there], amounts, str(self.path))
-        names = [*([options.target] if has_target else []), *there]
+        targets = [target for target in options.targets if target in self.frame.columns]
+        if not task_class(self.task).most_classes:
+            amounts = [*targets, *amounts]
+        names = [*targets, *there]
+        cells = RoleCells(texts, names, amounts, str(self.path))
         return {name: lambda name=name: cells.read(name) for name in names}
 
     def _roles(self, cells: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -332,10 +331,11 @@ class _Examiner:
                 # The first rows of an ordered file are unlike the others.
                 patterns = options.drop
                 named = [name for name in frame.columns if not any(matches(one, name) for one in patterns)]
-                drift += summary.of_names(named, {schema.target, *schema.roles.values()})
+                drift += summary.of_names(named, {*schema.targets, *schema.roles.values()})
                 found.warnings += [f"{path}: {line}" for line in drift_lines(drift)]
-            if found.task is not None and options.target in frame.columns and not found.is_part:
-                found.warnings += of_unseen(found.task, options.target, labels_in(frame, options.target))
+            for target in () if found.is_part else options.targets:
+                if target in frame.columns:
+                    found.warnings += of_unseen(schema.task, target, labels_in(frame, target))
             self._arrays(path, len(frame), schema.arrays)
 
     def extra_rows(self, schema: Schema, summary: TrainingSummary) -> None:

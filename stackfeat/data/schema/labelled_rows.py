@@ -16,7 +16,7 @@ from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.given_rows import GivenRows
 from stackfeat.data.schema.load import NAMES, ROLE_READERS
 from stackfeat.data.schema.number_texts import NumberTexts
-from stackfeat.data.schema.roles import read_known_target
+from stackfeat.data.schema.roles import read_known_targets
 from stackfeat.registry.resolve import quoted
 
 
@@ -28,14 +28,14 @@ def with_labels(samples: Samples, rows: GivenRows, schema: Schema, options: Data
     DataError
         If some of them have no label, or one that is no class of the training file.
     """
-    frame, where, target = rows.frame, str(rows.path), schema.target
-    if target not in frame.columns or frame[target].isna().all():
+    frame, where, targets = rows.frame, str(rows.path), schema.targets
+    if any(target not in frame.columns or frame[target].isna().all() for target in targets):
         return None
     roles = {role: name for role, name in schema.roles.items() if name in frame.columns and role != "fold"}
     amounts = [name for role, name in roles.items() if role not in NAMES]
-    amounts += [] if schema.task.most_classes else [target]
-    cells = RoleCells(NumberTexts(frame, options), [target, *roles.values()], amounts, where)
-    y = read_known_target(cells.read(target), schema.task, target, f"{where}: column {quoted(target)}")
+    amounts += [] if schema.task.most_classes else [*targets]
+    cells = RoleCells(NumberTexts(frame, options), [*targets, *roles.values()], amounts, where)
+    y = read_known_targets(cells.read, schema.task, targets, where)
     given: dict[str, Any] = {
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()

@@ -36,9 +36,9 @@ from stackfeat.data.schema.roles import (
     read_group,
     read_ids,
     read_known_group,
-    read_known_target,
+    read_known_targets,
     read_known_time,
-    read_target,
+    read_targets,
     read_time,
     read_weight,
 )
@@ -199,15 +199,13 @@ def read_extra(
     path = find_file(options.extra.train, folder)
     where, frame = str(path), read_frame(path, options, "train", most_bytes)
     roles = {role: name for role, name in schema.roles.items() if role != "fold"}
-    needed = [*(column.name for column in schema.columns), schema.target, *roles.values()]
+    needed = [*(column.name for column in schema.columns), *schema.targets, *roles.values()]
     check_columns(frame, needed, schema, options, where)
     values, drift = _read_columns(frame, schema, where, summary)
     amounts = [name for role, name in roles.items() if role not in NAMES]
-    amounts += [] if schema.task.most_classes else [schema.target]
-    cells = RoleCells(NumberTexts(frame, options), [schema.target, *roles.values()], amounts, where)
-    y = read_known_target(
-        cells.read(schema.target), schema.task, schema.target, f"{where}: column {quoted(schema.target)}"
-    )
+    amounts += [] if schema.task.most_classes else [*schema.targets]
+    cells = RoleCells(NumberTexts(frame, options), [*schema.targets, *roles.values()], amounts, where)
+    y = read_known_targets(cells.read, schema.task, schema.targets, where)
     given = {
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
@@ -320,9 +318,10 @@ def compare_given(
         *([query] if query else []),
     ]
     check_columns(frame, needed, schema, options, where)
-    if summary is not None and schema.target in frame.columns:
-        for text in of_unseen(schema.task, schema.target, labels_in(frame, schema.target)):
-            warnings.warn(f"{where}: {text}", DataWarning, stacklevel=4)
+    for target in schema.targets if summary is not None else ():
+        if target in frame.columns:
+            for text in of_unseen(schema.task, target, labels_in(frame, target)):
+                warnings.warn(f"{where}: {text}", DataWarning, stacklevel=4)
     values, drift = _read_columns(frame, schema, where, summary)
     ids = read_ids(frame, schema.id if needs_ids else None, where)
     arrays = read_arrays(rows, options, schema.arrays)
@@ -332,7 +331,7 @@ def compare_given(
         named = [
             name for name in frame.columns if not any(matches(pattern, name) for pattern in options.drop)
         ]
-        drift += summary.of_names(named, {schema.target, *schema.roles.values()})
+        drift += summary.of_names(named, {*schema.targets, *schema.roles.values()})
     lists = None
     if query is not None:
         cells = RoleCells(NumberTexts(frame, options), [query], [], where)
@@ -378,13 +377,13 @@ def _load_train(
     amounts = [name for role, name in roles.items() if role not in NAMES]
     cells = RoleCells(
         texts,
-        [options.target, *roles.values()],
-        amounts if has_classes else [options.target, *amounts],
+        [*options.targets, *roles.values()],
+        amounts if has_classes else [*options.targets, *amounts],
         where,
     )
     typed = type_columns(frame, names, options, where, texts)
-    place, order = f"{where}: column {quoted(options.target)}", category_order(frame[options.target])
-    task, label_type, y = read_target(cells.read(options.target), options, task_kind, metric, place, order)
+    order = category_order(frame[options.targets[0]])
+    task, label_type, y = read_targets(cells.read, options, task_kind, metric, where, order)
     arrays = read_arrays(GivenRows(frame, path, folder), options)
     schema = Schema(
         task=task,
@@ -461,7 +460,7 @@ def check_columns(
     absent = [name for name in needed if name not in frame.columns]
     if not absent:
         return
-    known = {*needed, schema.id, schema.target, *schema.roles.values(), *schema.left_out}
+    known = {*needed, schema.id, *schema.targets, *schema.roles.values(), *schema.left_out}
     extra = [name for name in frame.columns if name not in known]
     unexpected = [name for name in extra if not any(matches(pattern, name) for pattern in options.drop)]
     hint = ""
@@ -487,6 +486,12 @@ def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, .
             tokens = f", {values.n_tokens} tokens" if values.kind == "tokens" else ""
             place = ", left on disk" if values.is_lazy else ""
             notes.append(f"input {name}: {values.kind} {shape}, {values.dtype}{padded}{tokens}{place}")
-    if schema.task.transform != "none":
-        notes.append(f"members learn {schema.task.transform} of the target")
+    logged = [
+        name
+        for name, one in zip(schema.targets, schema.task.transforms_by_target, strict=True)
+        if one != "none"
+    ]
+    if logged:
+        of = "the target" if len(schema.targets) == 1 else name_values(map(quoted, logged))
+        notes.append(f"members learn log1p of {of}")
     return tuple(notes)

@@ -275,7 +275,8 @@ def _value_columns(path: Path, names: Sequence[str], task: Task, target: str) ->
             raise DataError(f"{path}: the column must be called {legal}; got {quoted(names[0])}; rename it")
     missing = [label for label in wanted if label not in names]
     must = f"a column {quoted(PREDICTION)}"
-    if task.classes:  # the message names what the file should have called its columns
-        must = f"a column per class, called as the classes are ({name_values(wanted)})"
+    if len(wanted) > 1:
+        what = ("class", "classes") if task.classes else ("target", "targets")  # words alone
+        must = f"a column per {what[0]}, called as the {what[1]} are ({name_values(wanted)})"
         must += f"; missing: {name_values(missing)}"
     raise DataError(f"{path}: must have {must}; got {quote_values(names)}.{suggest(missing[0], names)}")

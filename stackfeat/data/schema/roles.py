@@ -7,7 +7,7 @@ Out: a `Task` with its classes and `y`; `Samples` with ids, roles and tables, ch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def read_target(
         If values are missing, constant, of the wrong kind, or negative where the metric forbids it; or the order does
         not name every class.
     """
-    _refuse_missing_target(values, options.target, where, bool(task_class(task_kind).most_classes))
+    _refuse_missing_target(values, options.target_name, where, bool(task_class(task_kind).most_classes))
     if options.positive is not None and not task_class(task_kind).takes_positive:
         raise DataError(
             f"data.positive is for binary tasks; got positive={options.positive!r}, task={task_kind}; remove it"
@@ -78,6 +78,44 @@ def read_target(
         raise LackError(str(unknown))
     place = texts.index(positive) if task_class(task_kind).takes_positive else 1
     return Task(kind=task_kind, classes=classes, positive=place), label_type, codes
+
+
+def read_targets(
+    cells_of: Callable[[str], Cells],
+    options: DataOptions,
+    task_kind: Kind,
+    metric: str,
+    where: str,
+    order: Sequence[Label] | None = None,
+) -> tuple[Task, LabelType, np.ndarray]:
+    """Return what `read_target` does, of one target or of several: then y has a column for each."""
+    if len(options.targets) == 1:
+        target = options.targets[0]
+        place = f"{where}: column {quoted(target)}"
+        return read_target(cells_of(target), options, task_kind, metric, place, order)
+    if not task_class(task_kind).takes_targets:
+        raise DataError(
+            f"data.target must be one column in task {task_kind}; got {name_values(options.targets)}; name one, or "
+            "choose another task"
+        )
+    tasks, columns = [], []
+    for target in options.targets:
+        place, one = f"{where}: column {quoted(target)}", options.model_copy(update={"target": target})
+        task, label_type, y = read_target(cells_of(target), one, task_kind, metric, place)
+        tasks.append(task)
+        columns.append(y)
+    return task_class(task_kind).of_parts(tasks, options.targets), label_type, np.column_stack(columns)
+
+
+def read_known_targets(
+    cells_of: Callable[[str], Cells], task: Task, targets: Sequence[str], where: str
+) -> np.ndarray:
+    """Return y of rows that are read beside the training file, of one target or several; see `read_known_target`."""
+    columns = [
+        read_known_target(cells_of(target), part, target, f"{where}: column {quoted(target)}")
+        for part, target in zip(task.parts, targets, strict=True)
+    ]
+    return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
 def read_known_target(values: Cells, task: Task, target: str, where: str) -> np.ndarray:
@@ -181,7 +219,7 @@ def of_classes(task: Task, options: DataOptions, is_brought: bool) -> Iterator[G
     is_told = options.class_order is not None
     by = "data.class_order" if is_told else "the file's categories" if is_brought else "sorted"
     yield Guess(f"classes in their order ({by}): {shown}")
-    yield from _of_case(task, options.target)
+    yield from _of_case(task, options.target_name)
     if task.takes_positive:
         by = "data.positive" if options.positive is not None else "the last class"
         yield Guess(f"positive class ({by}): {quoted(task.classes[task.positive])}")
@@ -216,7 +254,8 @@ def _read_numbers(
         raise LackError(f"{where}: target values must differ; got {y[0]} in every row; check data.target")
     _refuse_no_targets(task_class(task_kind), y, where)
     of_metric = declared(metric).target_transform
-    transform = of_metric if options.target_transform == "auto" else options.target_transform
+    told = options.transform_of(options.target_name)
+    transform = of_metric if told == "auto" else told
     if "log1p" in (transform, of_metric):
         reason = f"metric {metric}" if of_metric == "log1p" else "target_transform: log1p"
         refuse_rows(y < 0, f"{where}: {reason} needs a target of at least 0", "use rmse", y)

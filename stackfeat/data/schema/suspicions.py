@@ -21,12 +21,13 @@ def of_copies(columns: Mapping[str, tuple[Column, np.ndarray]], y: np.ndarray) -
     """Yield a warning of columns that are the target under another name or on another scale."""
     if len(y) < _FEWEST_ROWS:
         return
-    target = np.unique(y, return_inverse=True)[1]
+    targets = [(one, np.unique(one, return_inverse=True)[1]) for one in y.reshape(len(y), -1).T]
     same = []
     for name, (column, values) in columns.items():
         numbers = np.unique(values, return_inverse=True)[1] if column.type == "text" else values
         flat = np.asarray(numbers, dtype=np.float64).reshape(len(y), -1)
-        if column.type != "date" and flat.shape[1] == 1 and _says_the_same(flat[:, 0], y, target):
+        is_number = column.type != "date" and flat.shape[1] == 1
+        if is_number and any(_says_the_same(flat[:, 0], *target) for target in targets):
             same.append(name)
     if same:
         yield (

@@ -291,9 +291,9 @@ def _score_checks(given: Candidate) -> Iterator[Check]:
         text = "no better than a constant prediction: are ids, classes and target those of this run?"
         yield Check("chance", "warning", text)
     if values.shape[1] > 1 and not given.by_name:
-        order = better_order(members_y, values)
+        order = better_order(members_y, values) if task.most_classes else None
         if order is None:
-            listed = ", ".join(map(str, task.classes))
+            listed = ", ".join(task.columns)
             yield Check("classes", "note", f"columns were taken in the order {listed}")
         else:
             yield Check("classes", "warning", order_text(order, task))

@@ -45,6 +45,13 @@ class Block:
         """Make a block of encoded activations, scaled and read as suits the encoding."""
         return cls(name, values, encoding.scaling, {} if task is None else encoding.readouts(values, task))
 
+    def part(self, task: Task, place: int) -> Block:
+        """Return the block as a model of one of a task's targets reads it."""
+        if len(task.parts) == 1:
+            return self
+        readouts = {name: task.part_of_scores(scores, place) for name, scores in self.readouts.items()}
+        return Block(self.name, self.values, self.scaling, readouts)
+
     def take(self, rows: slice) -> Block:
         readouts = {name: scores[rows] for name, scores in self.readouts.items()}
         return Block(self.name, self.values[rows], self.scaling, readouts)

@@ -55,7 +55,7 @@ def rank_within_folds(oof: np.ndarray, fold_of: np.ndarray, task: Task) -> np.nd
     one distribution.
     """
     ranked = np.array(oof, copy=True)
-    pooled = np.sort(task.counted(oof[np.isfinite(oof).all(axis=1)]))
+    pooled = np.sort(task.counted(oof[np.isfinite(oof).all(axis=1)]), axis=0)
     for fold in np.unique(fold_of[fold_of >= 0]):
         rows = np.flatnonzero((fold_of == fold) & np.isfinite(oof).all(axis=1))
         if not len(rows):

@@ -48,6 +48,7 @@ class RankVote(Vote):
     name: ClassVar[str] = "rank"
     is_fitted: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...] | None] = ("binary", "regression", "ranking")
+    takes_targets: ClassVar[bool] = False
     needs: ClassVar[str] = "orders one column of values"
 
     ranks: tuple[Curve, ...]
@@ -68,6 +69,8 @@ class RankVote(Vote):
             raise UsageError(
                 f"rank vote needs a task of {', '.join(cls.tasks or ())}; got {task.kind}. Use vote: soft."
             )
+        if task.n_targets > 1:
+            raise UsageError(f"rank vote needs one target; got {task.n_targets}. Use vote: soft.")
         if task.has_lists:
             return cls.of_lists(len(predictions))
         positive = task.positive if task.takes_positive else None

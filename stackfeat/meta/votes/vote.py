@@ -53,6 +53,8 @@ class Vote(ABC):
         Options of `VoteOptions` that it takes.
     tasks : tuple of str or None
         Kinds of tasks that it serves; None for all.
+    takes_targets : bool
+        Whether a row may have several targets.
     needs : str
         What it does that other tasks do not allow, for messages.
     preference : int
@@ -65,6 +67,7 @@ class Vote(ABC):
     is_fitted: ClassVar[bool]
     options: ClassVar[tuple[str, ...]] = ()
     tasks: ClassVar[tuple[str, ...] | None] = None
+    takes_targets: ClassVar[bool] = True
     needs: ClassVar[str] = ""
     preference: ClassVar[int] = 2
     gives_probabilities: ClassVar[bool] = True

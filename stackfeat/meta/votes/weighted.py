@@ -69,7 +69,8 @@ def fit_simplex_weights(
         return equal
     objective = _objective(predictions, y, metric, task, row_shares(len(y), weight))
     fitted = _minimise(objective, len(predictions))
-    if metric.convex_error is not None and metric.is_on_members_scale(task, predictions):
+    is_solved = metric.convex_error is not None and len(task.parts) == 1
+    if is_solved and metric.is_on_members_scale(task, predictions):
         return fitted
     return _search([fitted, equal], metric.incremental_scorer(predictions, y, task, weight, seed))
 
@@ -93,7 +94,13 @@ class Objective:
 def _objective(
     predictions: Sequence[np.ndarray], y: np.ndarray, metric: Metric, task: Task, shares: np.ndarray
 ) -> Objective:
-    """Return the convex loss to minimise: the metric's own, or the usual one of the task."""
+    """Return the convex loss to minimise: the metric's own, or the usual one of the task; of targets their sum."""
+    if len(task.parts) > 1:
+        each = []
+        for place, part in enumerate(task.parts):
+            own = [task.part_of_prediction(one, place) for one in predictions]
+            each.append(_objective(own, task.part_of_y(y, place), metric, part, shares))
+        return _sum_of(each)
     error = metric.convex_error if metric.target_transform == task.transform else None
     error = error or METRICS[task.row_metric].convex_error
     if error == "log":
@@ -105,6 +112,14 @@ def _objective(
     if error == "tilted_absolute":
         return _pinball_objective(predictions, y, np.asarray(task.quantiles), shares)
     return _squares_objective(value_error_products(predictions, task.in_unit(y), shares))
+
+
+def _sum_of(objectives: Sequence[Objective]) -> Objective:
+    def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        values, slopes = zip(*(one.evaluate(weights) for one in objectives), strict=True)
+        return float(np.sum(values)), np.sum(slopes, axis=0)
+
+    return Objective(evaluate, np.sum([one.alone for one in objectives], axis=0))
 
 
 def _log_objective(true_class: np.ndarray, shares: np.ndarray) -> Objective:

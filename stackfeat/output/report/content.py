@@ -325,7 +325,7 @@ def _worst_rows(evidence: Evidence) -> dict[str, list[Any]]:
     """The rows with the greatest loss of all that were looked at."""
     task, finished = evidence.task, evidence.finished
     y = finished.train.labels[evidence.rows]
-    loss = task.row_loss(y, task.to_member_scale(evidence.prediction))
+    loss = task.row_loss(y, task.to_member_scale(evidence.prediction), task.unit_of(y))
     worst = np.argsort(-loss, kind="stable")[:_N_WORST]
     told = task.told(evidence.target[worst], evidence.prediction[worst])
     columns = {

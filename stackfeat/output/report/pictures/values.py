@@ -38,7 +38,7 @@ class Predicted(Picture):
     is_judgement = True
 
     def numbers(self, evidence: Evidence) -> Numbers:
-        said, true = evidence.task.counted(evidence.prediction), evidence.target
+        said, true, folds = _values(evidence)
         low, high = np.quantile(np.r_[said, true], (_OUTER, 1 - _OUTER))
         edges = np.linspace(low, high if high > low else low + 1, _CELLS + 1)
         counts, _, _ = np.histogram2d(np.clip(said, low, high), np.clip(true, low, high), bins=(edges, edges))
@@ -47,7 +47,7 @@ class Predicted(Picture):
             ("rows", "", float(middles[x]), float(middles[y]), int(counts[x, y]))
             for x, y in np.argwhere(counts)
         ]
-        for fold, inside in _folds(evidence):
+        for fold, inside in _folds(folds):
             here, truth = said[inside], true[inside]
             rows += [
                 ("mean", fold, float(here[part].mean()), float(truth[part].mean()), len(part))
@@ -159,10 +159,10 @@ class Residuals(Picture):
     is_judgement = True
 
     def numbers(self, evidence: Evidence) -> Numbers:
-        said = evidence.task.counted(evidence.prediction)
-        error = evidence.target - said
+        said, true, folds = _values(evidence)
+        error = true - said
         rows: list[tuple[Any, ...]] = []
-        for fold, inside in _folds(evidence):
+        for fold, inside in _folds(folds):
             for part in _tenths(said[inside]):
                 spread = np.percentile(error[inside][part], SHARES).tolist()
                 rows.append((fold, float(said[inside][part].mean()), *spread, len(part)))
@@ -194,9 +194,19 @@ class Residuals(Picture):
         )
 
 
-def _folds(evidence: Evidence) -> list[tuple[str, np.ndarray]]:
-    found = [(ALL, np.arange(len(evidence.rows)))]
-    found += [(str(fold), np.flatnonzero(evidence.folds == fold)) for fold in np.unique(evidence.folds)]
+def _values(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return predicted values, true ones and folds; several targets in units of their spreads."""
+    said, true = evidence.prediction, evidence.task.whole(evidence.target)
+    if said.shape[1] > 1:
+        spread = true.std(axis=0)
+        unit = np.where(spread > 0, spread, 1.0)
+        said, true = ((values - true.mean(axis=0)) / unit for values in (said, true))
+    return said.ravel(), true.ravel(), np.repeat(evidence.folds, said.shape[1])
+
+
+def _folds(folds: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    found = [(ALL, np.arange(len(folds)))]
+    found += [(str(fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
     return found
 
 
