@@ -26,7 +26,8 @@ import numpy as np
 from stackfeat.errors import UsageError
 from stackfeat.store.booster_text import checked_text, plain_text
 from stackfeat.structure import must
-from stackfeat.tasks.task import Task, spread_rows
+from stackfeat.tasks.rows import spread_rows
+from stackfeat.tasks.task import Task
 
 LEAST_LEVEL = 0.5
 

@@ -19,7 +19,8 @@ from stackfeat.errors import UsageError
 from stackfeat.metrics.metric import Metric
 from stackfeat.structure import must, structured
 from stackfeat.tasks.classification import log_probability
-from stackfeat.tasks.task import Task, spread_rows
+from stackfeat.tasks.rows import spread_rows
+from stackfeat.tasks.task import Task
 
 COARSE, FINE = 100, 40
 """Thresholds tried over all rows, then between the neighbours of the best."""

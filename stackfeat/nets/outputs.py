@@ -23,7 +23,8 @@ from stackfeat.layers.taps.values import first_tensor
 from stackfeat.nets.list_losses import LIST_LOSSES
 from stackfeat.structure import must
 from stackfeat.tasks.classification import checked_probabilities
-from stackfeat.tasks.task import Task, checked_finite
+from stackfeat.tasks.rows import checked_finite
+from stackfeat.tasks.task import Task
 
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 

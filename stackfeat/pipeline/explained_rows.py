@@ -25,7 +25,7 @@ from stackfeat.meta.votes.averaging import average_oof
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.saved_predictor import SavedPredictor
 from stackfeat.pipeline.teacher import Teacher
-from stackfeat.tasks.task import spread_rows
+from stackfeat.tasks.rows import spread_rows
 
 UNLABELLED = (
     "without labels importance is how far predictions move, which is never below 0: noise that models read moves "

@@ -9,16 +9,8 @@ import numpy as np
 
 from stackfeat.errors import DataError, MemberError, one_line
 from stackfeat.structure import must
-from stackfeat.tasks.task import (
-    MOST_CLASSES,
-    Fault,
-    Label,
-    Task,
-    checked_finite,
-    is_above_zero,
-    of_length,
-    rank_shares,
-)
+from stackfeat.tasks.rows import checked_finite, is_above_zero, of_length, rank_shares
+from stackfeat.tasks.task import MOST_CLASSES, Fault, Label, Task
 
 SMALLEST_PROBABILITY = 1e-15
 """Smaller probabilities count as this one before a logarithm, so that no loss is infinite."""

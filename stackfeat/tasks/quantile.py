@@ -18,7 +18,8 @@ import numpy as np
 
 from stackfeat.structure import must
 from stackfeat.tasks.regression import SURE, Regression, rank_correlation
-from stackfeat.tasks.task import DEFAULT_QUANTILES, checked_finite, is_above_zero, of_length
+from stackfeat.tasks.rows import checked_finite, is_above_zero, of_length
+from stackfeat.tasks.task import DEFAULT_QUANTILES
 
 SAME_LEVEL = 1e-9
 """Levels that differ by no more than this are the same."""

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from stackfeat.structure import must
-from stackfeat.tasks.task import Fault, Task, checked_finite, is_above_zero, of_length
+from stackfeat.tasks.rows import checked_finite, is_above_zero, of_length
+from stackfeat.tasks.task import Fault, Task
 
 RELEVANCE, LIST = 0, 1
 """Columns of y."""

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from stackfeat.errors import one_line
-from stackfeat.tasks.task import Task, checked_finite, is_above_zero, of_length, rank_shares
+from stackfeat.tasks.rows import checked_finite, is_above_zero, of_length, rank_shares
+from stackfeat.tasks.task import Task
 
 FAR_TIMES_RANGE = 3.0
 SURE = 3.0

@@ -8,7 +8,7 @@ import pytest
 from stackfeat.errors import MemberError
 from stackfeat.nets.outputs import Head
 from stackfeat.tasks.classification import checked_probabilities
-from stackfeat.tasks.task import checked_finite
+from stackfeat.tasks.rows import checked_finite
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from stackfeat.members.imported_rows import Aligned, on_members_scale, positions
 from stackfeat.members.prediction_files import PredictionFiles
 from stackfeat.meta.votes.greedy import greedy_selection
 from stackfeat.store import EntryStore
-from stackfeat.tasks.task import spread_rows
+from stackfeat.tasks.rows import spread_rows
 
 MOST_ROWS = 20_000
 """Training rows, and test rows, of each file that are compared with those of the others."""

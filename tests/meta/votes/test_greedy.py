@@ -11,7 +11,8 @@ from stackfeat.errors import UsageError
 from stackfeat.meta.votes.greedy import draw_bags, greedy_selection
 from stackfeat.metrics.metric import Metric
 from stackfeat.metrics.registry import get_metric, metric_names
-from stackfeat.tasks.task import Task, spread_rows
+from stackfeat.tasks.rows import spread_rows
+from stackfeat.tasks.task import Task
 
 BINARY = Task("binary", ("n", "y"), positive=0)
 MULTI = Task("multiclass", (1, 2, 3, 4))
