@@ -319,9 +319,7 @@ def _judge_skew(draft: _Draft, targets: Mapping[str, pd.Series]) -> None:
 
 def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, wishes: Wishes) -> None:
     """Leave out what cannot be learnt from, find groups, dates and names of rows."""
-    from stackfeat.data.files.cells import text_cells
-    from stackfeat.data.schema.column_types import type_columns
-    from stackfeat.data.schema.columns import is_prose
+    from stackfeat.data.schema.column_types import prose_columns, type_columns
     from stackfeat.data.schema.number_texts import NumberTexts
 
     train = options.train
@@ -332,12 +330,11 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
         names = [name for name in names if frame[name].nunique() > 1]
     elif not names:
         raise DataError(f"{train}: there must be columns to learn from besides the target; got none")
+    draft.texts = prose_columns(frame[names])
+    options = options.model_copy(update={"types": dict.fromkeys(draft.texts, "text")})
     typed = type_columns(frame, names, options, train, NumberTexts(frame, options))
     for name, reason in typed.left_out.items():
-        if reason == FREE_TEXT and is_prose(text_cells(frame[name])):
-            draft.texts.append(name)
-        else:
-            draft.leave_out(_REASONS.get(reason, reason), name)
+        draft.leave_out(_REASONS.get(reason, reason), name)
     columns = {name: column for name, (column, _) in typed.columns.items()}
     if draft.group is None:
         draft.group, draft.group_reason = _guess_group(frame, list(columns))
@@ -368,7 +365,6 @@ def _settle(draft: _Draft, typed: TypedColumns) -> None:
         if name in typed.doubts and (column is None or column.type == "categorical"):
             texts = draft.dropped.get(_REASONS[FREE_TEXT], [])
             draft.dropped[_REASONS[FREE_TEXT]] = [one for one in texts if one != name]
-            draft.texts = [one for one in draft.texts if one != name]
             draft.leave_out("dates or times that are not written like 2026-11-21", name)
         elif column is not None and name not in draft.drop:
             draft.types[name] = "categorical"
@@ -376,6 +372,8 @@ def _settle(draft: _Draft, typed: TypedColumns) -> None:
 
 
 def _width(column: Column) -> int:
+    if column.type == "text":
+        return 30  # at most, in data/prepare/texts.py
     return len(column.levels) if column.type == "categorical" else len(column.numeric_names)
 
 

@@ -308,6 +308,14 @@ def test_what_cannot_be_learnt_from_is_left_out_and_said(tmp_path: Path) -> None
     assert config.data.types == {"ticket": "categorical", "story": "text"}
 
 
+def test_a_table_of_texts_alone_gets_a_config(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.csv", "tale,z", [f"a tale of many words number {i},{'ab'[i % 2]}" for i in range(40)]
+    )
+    config = loaded(tmp_path, scaffold_config(path, "z"))
+    assert config.data.types == {"tale": "text"} and config.data.drop == ()
+
+
 def test_a_long_tail_and_a_rare_class_are_seen(tmp_path: Path) -> None:
     amounts = [round(2.5 ** (i % 13), 1) for i in range(120)]
     path = table(

@@ -124,6 +124,12 @@ def test_free_text_and_constants_are_left_out(tmp_path: Path) -> None:
     assert _table(kept.train).code_names == ("story",)
 
 
+def test_where_there_are_texts_alone_the_remedy_is_to_read_them(tmp_path: Path) -> None:
+    text = "story,y\n" + "".join(f"a long story number {i},{i % 2}\n" for i in range(30))
+    with pytest.raises(DataError, match=r"add one, or read texts: data\.types: \{story: text\}"):
+        _load(tmp_path, text)
+
+
 def test_a_column_is_read_as_text_where_that_is_declared(tmp_path: Path) -> None:
     text = "a,story,y\n" + "".join(f"{i},{'NA' if i == 2 else f'Tale  no. {i}'},{i % 2}\n" for i in range(6))
     data = _load(tmp_path, text, types={"story": "text", "a": "text"})

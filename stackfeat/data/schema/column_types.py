@@ -14,16 +14,16 @@ import numpy as np
 import pandas as pd
 
 from stackfeat.data.files.cells import EXACT, Cells, TextCells, column_cells
-from stackfeat.data.files.notation import Look, Notation, notation_of
+from stackfeat.data.files.notation import PLAIN, Look, Notation, notation_of
 from stackfeat.data.files.parsing import read_each
 from stackfeat.data.options import DataOptions
-from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code, to_numbers
+from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code, is_prose, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, of_missing, option
 from stackfeat.data.schema.number_texts import NO_NUMBERS, NumberTexts, Settled
 from stackfeat.errors import DataError, LackError
 from stackfeat.registry.resolve import name_values, quoted
 
-NO_VALUES = "no values"
+NO_VALUES, _FREE_TEXT = "no values", "free text"
 _MOST, _FEW = 0.9, 5
 _MOST_DOUBTS = _MOST_SHOWN = 20
 _ROW_NAME = re.compile(r"(row[ _-]?)?(id|index|uuid|key)", re.IGNORECASE)
@@ -253,8 +253,24 @@ def type_columns(
     if not typed.columns and (names or options.inputs is None):
         doubts = "".join(f"\n{where}: {doubt}" for doubt in [*typed.all_doubts()][:_FEW])
         got = f"got none but {name_values(names) or 'roles'}"
-        raise LackError(f"{where}: there must be a column to learn from; {got}; add one{doubts}")
+        prose = [name for name, reason in typed.left_out.items() if reason == _FREE_TEXT]
+        hint = f", or read texts: {option('types', prose[0], 'text')}" if prose else ""
+        raise LackError(f"{where}: there must be a column to learn from; {got}; add one{hint}{doubts}")
     return typed
+
+
+def prose_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that are probably text to be read: of several words, mostly different, and no dates."""
+    texts = [str(name) for name, kind in frame.dtypes.items() if isinstance(kind, pd.StringDtype)]
+    found = column_cells(frame, dict.fromkeys(texts, PLAIN))
+    return [
+        name
+        for name, cells in found
+        if isinstance(cells, TextCells)
+        and infer_type(cells) == "text"
+        and is_prose(cells)
+        and _doubt(name, cells, "text") is None
+    ]
 
 
 def _look(name: str, cells: Cells, texts: NumberTexts) -> Look | None:
@@ -305,7 +321,7 @@ def _typed_column(
     if any(map(_ZONE.search, ends)):
         typed.zoned.append(name)
     if type_ == "text" and declared is None:
-        return "dates or times that are not ISO" if name in typed.doubts else "free text"
+        return "dates or times that are not ISO" if name in typed.doubts else _FREE_TEXT
     column = describe_column(name, cells, type_, place, notation_of(options, name))
     read = column.read(cells, place)
     return "constant" if np.all(read == read[0]) else (column, read)
