@@ -123,8 +123,15 @@ def test_a_folder_must_lie_within_the_data_roots(tmp_path: Path) -> None:
 
 
 def test_only_encoders_of_the_package_are_built() -> None:
-    described = {"model_type": "bert", "auto_map": {"AutoModel": "evil.Model"}, **SIZES}
-    assert "auto_map" not in read_config(json.dumps(described).encode(), "config.json")
+    code = {
+        "auto_map": {"AutoModel": "evil.Model"},
+        "attn_implementation": "evil/kernels",
+        "_name_or_path": "x",
+    }
+    found = read_config(json.dumps({"model_type": "bert", **code, **SIZES}).encode(), "config.json")
+    assert found == {"model_type": "bert", **SIZES}
+    with pytest.raises(UsageError, match="must describe an encoder of texts"):
+        HuggingFace(1, 2, {"tokens": (1, 8)}, {"config": {"model_type": "gpt2"}})
     with pytest.raises(UsageError, match=r"must describe an encoder of texts .* got model_type='gpt2'"):
         read_config(b'{"model_type": "gpt2"}', "config.json")
     with pytest.raises(UsageError, match="must hold JSON"):

@@ -38,7 +38,9 @@ ENCODERS = (
     "xlm-roberta",
 )
 """Kinds of models whose last hidden states say what each token means in its text."""
-_NOT_READ = ("auto_map", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype")
+_NOT_READ = ("auto_map", "architectures", "transformers_version", "dtype", "torch_dtype", "use_kernels")
+_NAMES_CODE = "_implementation"
+"""Ends of names such as ``attn_implementation``, whose value may be a repository of kernels."""
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
@@ -54,6 +56,11 @@ def read_config(content: bytes, where: str) -> dict[str, Any]:
         values = json.loads(content)
     except ValueError as error:
         raise UsageError(f"{where} must hold JSON; got {first_line(error)}; save the model again") from error
+    return checked_config(values, where)
+
+
+def checked_config(values: Any, where: str) -> dict[str, Any]:
+    """Return the values of a configuration without those that would name code or files; raises as `read_config`."""
     kind = values.get("model_type") if isinstance(values, dict) else None
     if kind not in ENCODERS:
         near = suggest(str(kind), ENCODERS)
@@ -65,7 +72,11 @@ def read_config(content: bytes, where: str) -> dict[str, Any]:
         raise UsageError(
             f"{where} must describe plain weights; got quantization_config; save the model without it"
         )
-    return {name: value for name, value in values.items() if name not in _NOT_READ}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in _NOT_READ and not name.startswith("_") and not name.endswith(_NAMES_CODE)
+    }
 
 
 class HuggingFace(nn.Module):
@@ -130,7 +141,8 @@ class HuggingFace(nn.Module):
 def _encoder(config: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModel
 
-    described = AutoConfig.for_model(**config)
+    # A stored net says again what it is built of, and may come from a stranger.
+    described = AutoConfig.for_model(**checked_config(dict(config), "the configuration"))
     # One way of computing attention, so that a row's bits hang on no choice of a library.
     make: Any = AutoModel.from_config
     encoder = make(described, attn_implementation="eager", trust_remote_code=False)
