@@ -93,7 +93,7 @@ class EstimatorMember:
         """Fit once for each seed."""
         seeds = context.settings.seeds_from(context.seed)
         return tuple(
-            fit_estimator(self._make(context, choice, seed), columns, y, context.weight, context.task)
+            fit_estimator(self._chosen(context, choice, seed), columns, y, context.weight, context.task)
             for seed in seeds
         )
 
@@ -110,16 +110,21 @@ class EstimatorMember:
             fitted = tuple(ByLevel(fitted[start : start + task.n_outputs]) for start in starts)
         return FittedEstimator(task, Columns.load(entry, task), state.parts_of(fitted, task))
 
-    def _make(self, context: Context, choice: Choice, seed: int | None = None) -> Any:
-        """Return the unfitted estimator with what was chosen; of a task of quantiles one for each, as one."""
+    def _make(self, context: Context, params: Mapping[str, Any], seed: int | None = None) -> Any:
+        """Return the unfitted estimator with some params besides those of the config."""
+        return self._with(context, lambda place: params, seed)
+
+    def _chosen(self, context: Context, choice: Choice, seed: int | None = None) -> Any:
+        """Return the unfitted estimator with what was chosen."""
+        return self._with(context, choice.params_at, seed)
+
+    def _with(self, context: Context, params_at: Callable[[int], Mapping[str, Any]], seed: int | None) -> Any:
+        """Return one estimator; in a task of quantiles one for each, as one."""
         levels = context.task.quantiles if self.is_by_level(context.task) else ()
         if not levels:
-            return self._learner(context, choice.params_at(0), seed)
+            return self._learner(context, params_at(0), seed)
         return ByLevel(
-            [
-                self._at_level(context, choice.params_at(place), level, seed)
-                for place, level in enumerate(levels)
-            ]
+            [self._at_level(context, params_at(place), level, seed) for place, level in enumerate(levels)]
         )
 
     def is_by_level(self, task: Task) -> bool:
@@ -153,7 +158,7 @@ class EstimatorMember:
             return self._tuned(everything, combine(base, features, everything.scales), context)
         on_base = self._tuned(everything, base, context)
         gate = gate_blocks(
-            lambda: self._make(context, on_base),
+            lambda: self._chosen(context, on_base),
             base,
             [Block(b.name, v, "none") for b, v in zip(rows.features(), features, strict=True)],
             context.y,
@@ -162,7 +167,7 @@ class EstimatorMember:
             gate_se=context.settings.gate,
             weight=context.weight,
             clusters=context.clusters,
-            linear=is_linear(self._make(context, on_base)),
+            linear=is_linear(self._chosen(context, on_base)),
             seed=context.seed,
         )
         choice = replace(on_base, scales=tuple(gate.scales), gate=gate.report)
@@ -193,7 +198,7 @@ class EstimatorMember:
 
     def _penalty(self, columns: Any, fold_of: np.ndarray, context: Context) -> dict[str, Any]:
         return choose_penalty(
-            lambda params: self._make(context, Choice((), dict(params), None)),
+            lambda params: self._make(context, params),
             self.options.estimator,
             columns,
             context.y,
