@@ -113,6 +113,20 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
             message = f"{one} needs a numeric target; got task={config.task}. Use auto or none"
             yield Finding(".".join(filter(None, ["data.target_transform", place])), message)
     targets = config.data.targets
+    if task.has_label_sets and len(targets) == 1 and config.data.label_separator is None:
+        message = (
+            f"must be a list of columns of 0 and 1 in task {config.task}; got {targets[0]!r}. Name them all, or set "
+            "data.label_separator"
+        )
+        yield Finding("data.target", message)
+    if config.data.label_separator is not None and not (task.has_label_sets and len(targets) == 1):
+        message = "is for lists of labels in one column, in task multilabel"
+        yield Finding("data.label_separator", f"{message}; got task={config.task}. Remove it")
+    if declared(config.metric).needs == "label" and len(targets) > 1 and not task.has_label_sets:
+        message = (
+            f"of labels is not for several targets; got {config.metric}. Choose one of values, such as rmse"
+        )
+        yield Finding("metric", message)
     if len(targets) > 1 and not task.takes_targets:
         several = " and ".join(kind for kind in TASKS if task_class(kind).takes_targets)
         message = f"must be one column in task {config.task}; got {config.data.target_name}. {several} takes several"

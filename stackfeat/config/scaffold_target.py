@@ -74,7 +74,9 @@ def guess_task(values: pd.Series) -> tuple[str, str]:
 
 
 def guess_task_of_several(columns: Sequence[pd.Series]) -> tuple[str, str]:
-    """Guess from several targets: numbers."""
+    """Guess from several targets: columns of 0 and 1 are labels, others numbers."""
+    if all(set(values) <= {"0", "1", "0.0", "1.0", "True", "False", "true", "false"} for values in columns):
+        return "multilabel", f"{len(columns)} columns of 0 and 1"
     return "regression", f"{len(columns)} targets of numbers"
 
 
@@ -90,6 +92,8 @@ def check_task(task: str, values: pd.Series, where: str) -> None:
     """Refuse a target that the task cannot have, or that is made of names."""
     n_distinct, n_rows = values.nunique(), len(values)
     most = task_class(task).most_classes
+    if task_class(task).has_label_sets:
+        return
     if not most:
         wrong = next((value for value in values if not is_number(value)), None)
         if wrong is not None:

@@ -104,7 +104,10 @@ Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
 Label = str | int | float | bool
 TargetTransform = Literal["auto", "none", "log1p"]
-_LATER = ("decimal", "thousands", "missing", "not_missing", "class_order", "extra", "quantiles", "query")
+_LATER = (
+    *("decimal", "thousands", "missing", "not_missing", "class_order", "extra", "quantiles", "query"),
+    "label_separator",
+)
 FILES = ("train", "test", "sample_submission", "extra")
 """Options that name files: contents decide, not names."""
 
@@ -163,6 +166,9 @@ class DataOptions(Options):
         None, description="Classes in their order; the last is the positive class. Default: sorted."
     )
     extra: ExtraOptions | None = Field(None, description="Rows of another file that only train.")
+    label_separator: str | None = Field(
+        None, min_length=1, max_length=10, description="Multilabel: what stands between labels in one column."
+    )
     quantiles: Annotated[tuple[float, ...], BeforeValidator(_one_number_is_a_list)] | None = Field(
         None, description="Quantile: the levels that are predicted, ascending; default 0.1, 0.5, 0.9."
     )

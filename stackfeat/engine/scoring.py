@@ -272,7 +272,8 @@ def decide(
     """
     if judged.metric.needs != "label":
         return prediction, {}, None
-    decided = np.empty(len(judged.y), dtype=judged.task.dtype)
+    shape = judged.y.shape if judged.task.has_label_sets else len(judged.y)
+    decided = np.empty(shape, dtype=judged.task.dtype)
     rules: dict[int, Decision] = {}
     fold_of = folds.fold_of(0)[row_numbers]
     if not isinstance(kind, str):

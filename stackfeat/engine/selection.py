@@ -180,7 +180,7 @@ def _reader(store: EntryStore, recipe: SelectRecipe, folds: Folds) -> Decided:
         rules = store.read(contender.score).structure("score", dict[str, Any])["fold_decisions"]
         if not rules:
             return values
-        labels = np.full(len(values), np.nan)
+        labels = np.full(values.shape if task.has_label_sets else len(values), np.nan)
         for fold, rule in rules.items():
             inside = covered & (fold_of == int(fold)) & (fold_of >= recipe.first_fold)
             labels[inside] = Decision.from_json(rule).apply(values[inside])

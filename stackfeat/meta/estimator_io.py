@@ -80,6 +80,8 @@ def fit_estimator(
     MemberError
         If there are weights, and the estimator's `fit` must take them and does not.
     """
+    if task is not None and task.is_label and len(np.unique(y)) == 1:
+        return only_class(int(y[0]), len(y))
     taken, keywords = as_taken(estimator, columns), fit_keywords(estimator, columns)
     lists = None
     if task is not None:
@@ -97,6 +99,14 @@ def fit_estimator(
             "data.extra.factor; it does not. Use another estimator, or remove data.weight and set factor: auto"
         )
     return estimator.fit(taken, y, sample_weight=mean_one(weight), **keywords)
+
+
+def only_class(code: int, n_rows: int) -> Any:
+    """Return what is to be said of a label that all rows have, or none: the other class gets half a row's share."""
+    from sklearn.dummy import DummyClassifier
+
+    y, weight = np.array([code, 1 - code]), np.array([n_rows, 0.5])
+    return DummyClassifier(strategy="prior").fit(np.zeros((2, 1)), y, sample_weight=weight)
 
 
 def predict_rows(estimator: Any, columns: Any, task: Task) -> np.ndarray:

@@ -8,6 +8,7 @@ Out: a number, or a value for each row, which makes the bootstrap many times fas
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,7 @@ from stackfeat.metrics.incremental_scores import (
     RoundedKappaScorer,
     SquaredErrorScorer,
 )
+from stackfeat.metrics.label_sets import f1_micro, hamming_rows, lrap_rows, map_rows
 from stackfeat.metrics.metric import Metric, Weight, weighted_mean
 from stackfeat.metrics.quantiles import QUANTILE_METRICS
 from stackfeat.metrics.ranked_lists import average_precision as precision_of_lists
@@ -38,6 +40,7 @@ from stackfeat.metrics.table import Family, Metrics
 from stackfeat.tasks.task import Task
 
 CLASSES = ("binary", "multiclass")
+LABELS = ("multilabel",)
 VALUES = ("regression",)
 
 
@@ -356,9 +359,22 @@ def top_k_metric(name: str, number: float) -> Metric:
 def map_metric(name: str, number: float) -> Metric:
     rows = partial(precision_at_k_rows, k=int(number))
     of_lists = ranked_metric(precision_of_lists, name, number)
-    tasks = ("multiclass", "ranking")
+    of_labels = proba_metric(
+        name=name,
+        greater_is_better=True,
+        tasks=LABELS,
+        row_values=partial(map_rows, k=int(number)),
+        n_best=int(number),
+        ranking=True,
+        over_targets="whole",
+    )
     return proba_metric(
-        name=name, greater_is_better=True, tasks=tasks, row_values=rows, variants={"ranking": of_lists}
+        name=name,
+        greater_is_better=True,
+        tasks=("multiclass", "ranking", *LABELS),
+        row_values=rows,
+        # Lists of rows, and sets of labels, are averaged over otherwise.
+        variants={"ranking": of_lists, "multilabel": of_labels},
     )
 
 
@@ -368,6 +384,7 @@ METRICS = Metrics(
         counts_metric("balanced_accuracy", balanced_accuracy),
         proba_metric(
             name="log_loss",
+            tasks=CLASSES + LABELS,
             greater_is_better=False,
             row_values=log_loss_rows,
             convex_error="log",
@@ -375,6 +392,7 @@ METRICS = Metrics(
         ),
         proba_metric(
             name="roc_auc",
+            tasks=CLASSES + LABELS,
             greater_is_better=True,
             reweighted=reweighted_auc,
             ranking=True,
@@ -382,16 +400,39 @@ METRICS = Metrics(
         ),
         proba_metric(
             name="average_precision",
+            tasks=CLASSES + LABELS,
             greater_is_better=True,
             function=average_precision,
             ranking=True,
             incremental=AveragePrecisionScorer,
         ),
         counts_metric("f1", f1, tasks=("binary",)),
-        counts_metric("f1_macro", f1_macro),
+        replace(
+            counts_metric("f1_macro", f1_macro, CLASSES + LABELS),
+            variants={"multilabel": counts_metric("f1_macro", f1, LABELS)},
+        ),
+        label_metric(
+            name="f1_micro", tasks=LABELS, function=f1_micro, decision="fitted", over_targets="whole"
+        ),
+        label_metric(
+            name="hamming",
+            tasks=LABELS,
+            greater_is_better=False,
+            row_values=hamming_rows,
+            over_targets="whole",
+        ),
+        proba_metric(
+            name="lrap",
+            tasks=LABELS,
+            greater_is_better=True,
+            row_values=lrap_rows,
+            ranking=True,
+            over_targets="whole",
+        ),
         counts_metric("mcc", mcc),
         proba_metric(
             name="brier",
+            tasks=CLASSES + LABELS,
             greater_is_better=False,
             row_values=brier_rows,
             convex_error="squared_proba",
@@ -458,7 +499,7 @@ METRICS = Metrics(
     (
         Family("fbeta", "B", fbeta_metric, CLASSES, is_count=False, example="2"),
         Family("top_k", "K", top_k_metric, ("multiclass",)),
-        Family("map", "K", map_metric, ("multiclass", "ranking")),
+        Family("map", "K", map_metric, ("multiclass", "ranking", "multilabel")),
         Family("ndcg", "K", partial(ranked_metric, ndcg), ("ranking",), example="10"),
     ),
 )

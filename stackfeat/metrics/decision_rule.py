@@ -124,7 +124,7 @@ def _some(values: np.ndarray, n: int) -> np.ndarray:
     return some
 
 
-Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value"]
+Kind = Literal["argmax", "threshold", "offsets", "cuts", "round", "value", "labels"]
 
 FIT_ROWS = 50_000
 
@@ -138,10 +138,11 @@ class Decision:
 
     Attributes
     ----------
-    kind : {"argmax", "threshold", "offsets", "cuts", "round", "value"}
-        "round" and "value": regression values rounded, or as they are.
+    kind : {"argmax", "threshold", "offsets", "cuts", "round", "value", "labels"}
+        "round" and "value": regression values rounded, or as they are. "labels": each label that is likelier than
+        its threshold.
     numbers : tuple of float
-        The threshold; an offset for each class; the cuts, ascending.
+        The threshold; an offset for each class; the cuts, ascending; a threshold for each label, 0.5 without any.
     labels : tuple of float
         "cuts": the label below the first cut, between cuts, and above the last one.
     positive : int
@@ -206,6 +207,8 @@ class Decision:
                 return _ordinal(prediction)
             case "round":
                 return np.asarray(np.rint(_ordinal(prediction)))
+            case "labels":
+                return np.asarray(prediction > (self.numbers or 0.5), dtype=np.int64)
             case "argmax":
                 return np.asarray(prediction.argmax(axis=1), dtype=np.int64)
             case "threshold":
@@ -255,6 +258,7 @@ class Decision:
         n_classes = len(task.classes)
         fits = {
             "threshold": task.takes_positive,
+            "labels": task.has_label_sets and len(self.numbers) in (0, task.n_targets),
             "offsets": len(self.numbers) == n_classes > 0,
             "cuts": not n_classes or set(self.labels) <= set(range(n_classes)),
         }
@@ -292,6 +296,8 @@ def _fit(
         loss = metric.loss(y, decided, task, weight)
         return float("inf") if np.isnan(loss) else loss
 
+    if task.has_label_sets:
+        return Decision("labels", _label_thresholds(metric, loss_of, y, prediction, task, weight))
     # Cuts lie between whole values, which nobody has listed; classes are known.
     if not task.classes:
         labels = np.unique(np.rint(y))
@@ -305,6 +311,29 @@ def _fit(
         labels = np.arange(task.n_outputs, dtype=np.float64)
     cuts = fit_cuts(loss_of, _ordinal(prediction), labels, task)
     return Decision("cuts", tuple(cuts), tuple(labels.tolist()))
+
+
+def _label_thresholds(
+    metric: Metric,
+    loss_of: LossOf,
+    y: np.ndarray,
+    prediction: np.ndarray,
+    task: Task,
+    weight: np.ndarray | None,
+) -> tuple[float, ...]:
+    """Return a threshold for each label, or one for all where the score is no mean over labels."""
+    if metric.over_targets == "whole":
+        tried = np.unique(np.r_[0.5, _some(_midpoints(prediction.ravel()), COARSE)])
+        best = min(
+            tried, key=lambda one: (loss_of(np.asarray(prediction > one, dtype=np.int64)), abs(one - 0.5))
+        )
+        return (float(best),) * task.n_targets
+    found = []
+    for place, part in enumerate(task.parts):
+        own, said = task.part_of_y(y, place), task.part_of_prediction(prediction, place)
+        known = 0 < own.sum() < len(own)
+        found.append(float(_fit(metric, own, said, part, weight).numbers[0]) if known else 0.5)
+    return tuple(found)
 
 
 def _ordinal(prediction: np.ndarray) -> np.ndarray:

@@ -79,6 +79,8 @@ class Metric:
     incremental : callable, optional
         An `IncrementalScorer` of its own: ``incremental(predictions, y, task, weight, loss)``, which gives the picks
         of the plain one with less work.
+    n_best : int or None
+        How many labels of each row it reads, the most probable ones first, where it reads no more.
     variants : mapping of str to Metric
         The metrics that have this name for kinds of task where it is another one.
     """
@@ -101,6 +103,7 @@ class Metric:
     levels_problem: Callable[[Sequence[float]], str | None] | None = None
     is_optimised: bool = True
     incremental: MakeScorer | None = None
+    n_best: int | None = None
     variants: Mapping[str, Metric] = field(default_factory=dict)
 
     remedy: ClassVar[str] = "it is not defined for these rows (one class, equal values): use another metric"

@@ -94,7 +94,17 @@ class TrainOptions(Options):
     clip_norm: float | None = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weight: Literal["none", "balanced"] = "none"
-    loss: Literal["auto", "cross_entropy", "mse", "mae", "huber", "pinball", "listwise", "pairwise"] = "auto"
+    loss: Literal[
+        "auto",
+        "cross_entropy",
+        "binary_cross_entropy",
+        "mse",
+        "mae",
+        "huber",
+        "pinball",
+        "listwise",
+        "pairwise",
+    ] = "auto"
     patience: int | None = Field(
         None,
         ge=1,

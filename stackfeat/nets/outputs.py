@@ -28,7 +28,9 @@ from stackfeat.tasks.task import Task
 
 OutputKind = Literal["logits", "proba", "log_proba", "value"]
 
-Loss = Literal["cross_entropy", "mse", "mae", "huber", "pinball", "listwise", "pairwise"]
+Loss = Literal[
+    "cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "pinball", "listwise", "pairwise"
+]
 
 SMALLEST_PROBABILITY = 1e-7
 """Of an output that is a probability, before its logarithm: about the rounding of float32 near one."""
@@ -55,6 +57,8 @@ class Head:
         Which column holds each class, in a net of another order of classes; empty where it is ours.
     levels : tuple of float
         The quantile that each column is; empty where columns are none.
+    by_label : bool
+        Whether each column is a label by itself, of which a row may have several.
     """
 
     kind: OutputKind
@@ -64,6 +68,7 @@ class Head:
     scale: float | tuple[float, ...] = 1.0
     order: Sequence[int] = ()
     levels: tuple[float, ...] = ()
+    by_label: bool = False
 
     def __post_init__(self) -> None:
         must(self.positive in (0, 1), "head.positive", "be 0 or 1", self.positive)
@@ -75,6 +80,8 @@ class Head:
         # Left out where there are none, so that entries of other nets stay as they were.
         if not self.levels:
             values.pop("levels")
+        if not self.by_label:
+            values.pop("by_label")
         return values
 
     def log_scores(self, output: Tensor) -> Tensor:
@@ -105,6 +112,8 @@ class Head:
             values: np.ndarray = output.astype(np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
             # Quantiles must not cross.
             return np.sort(values, axis=1) if self.levels else values
+        if self.by_label:
+            return self.of_labels(output, who)
         if self.kind == "proba" and not self.one_column:
             ordered = output[:, list(self.order)] if self.order else output
             return checked_probabilities(ordered, who)
@@ -115,6 +124,18 @@ class Head:
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         proba: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
         return checked_finite(proba, who)
+
+    def of_labels(self, output: np.ndarray, who: str) -> np.ndarray:
+        """Return the probability of each label, float64 (n_rows, n_labels)."""
+        values = checked_finite(output, who)
+        if self.kind == "logits":
+            return torch.from_numpy(values).sigmoid().numpy()
+        if values.min(initial=0.0) < 0.0 or values.max(initial=0.0) > 1.0:
+            raise MemberError(
+                f"{who} must return probabilities between 0 and 1; got {values.min():g} to {values.max():g}; return "
+                "scores, or set output: logits"
+            )
+        return values
 
 
 def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Task) -> Head:
@@ -143,13 +164,25 @@ def find_head(declared: str, output: np.ndarray, amplified: np.ndarray, task: Ta
     if declared not in ("auto", *others, last):
         legal = f"{', '.join(map(repr, others))} or {last!r}" if others else repr(last)
         raise MemberError(f"output must be {legal} in {task.family}; got output={declared!r}; try 'auto'")
-    kind = declared if declared != "auto" else look_at(output, amplified) if others else last
-    return Head(kind, n_columns < task.n_outputs, task.positive, levels=task.quantiles)  # type: ignore[arg-type]
+    kind = (
+        declared
+        if declared != "auto"
+        else look_at(output, amplified, task.has_label_sets)
+        if others
+        else last
+    )
+    return Head(
+        kind,  # type: ignore[arg-type]
+        n_columns < task.n_outputs,
+        task.positive,
+        levels=task.quantiles,
+        by_label=task.has_label_sets,
+    )
 
 
-def look_at(output: np.ndarray, amplified: np.ndarray) -> OutputKind:
+def look_at(output: np.ndarray, amplified: np.ndarray, by_label: bool = False) -> OutputKind:
     both = np.concatenate([output, amplified]).astype(np.float64)
-    if both.shape[1] == 1:
+    if both.shape[1] == 1 or by_label:
         return "proba" if (both >= 0).all() and (both <= 1).all() else "logits"
     if (both >= 0).all() and np.allclose(both.sum(axis=1), 1, atol=1e-3):
         return "proba"
@@ -188,6 +221,9 @@ def row_losses(
             scores, y = scores.t().contiguous()[None], y[None]
         losses = F.cross_entropy(scores, y, reduction=reduction, label_smoothing=label_smoothing)
         return losses if reduction == "sum" else losses.view(-1)
+    if loss == "binary_cross_entropy":
+        means = label_losses(head, output, y).mean(dim=1)
+        return means.sum() if reduction == "sum" else means
     if head.levels:
         return pinball(output, y, output.new_tensor(head.levels), reduction)
     if y.ndim == 1:
@@ -195,6 +231,14 @@ def row_losses(
         return values
     means = VALUE_LOSSES[loss](output, y, reduction="none").mean(dim=1)
     return means.sum() if reduction == "sum" else means
+
+
+def label_losses(head: Head, output: Tensor, y: Tensor) -> Tensor:
+    """Return the log-loss of each label, (n_rows, n_labels)."""
+    if head.kind == "proba":
+        shares = output.clamp(SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
+        return F.binary_cross_entropy(shares, y.to(output.dtype), reduction="none")
+    return F.binary_cross_entropy_with_logits(output, y.to(output.dtype), reduction="none")
 
 
 def pinball(output: Tensor, y: Tensor, levels: Tensor, reduction: str) -> Tensor:

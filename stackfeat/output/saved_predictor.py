@@ -154,7 +154,8 @@ class SavedPredictor:
     @property
     def classes_(self) -> np.ndarray:
         """Labels in the order of `predict_proba`'s columns; empty for values."""
-        return np.asarray(self.way.schema.task.classes)
+        task = self.way.schema.task
+        return np.asarray(task.names if task.has_label_sets else task.classes)
 
     @property
     def feature_names_in_(self) -> np.ndarray:

@@ -52,20 +52,33 @@ class Form:
         Whether the metric wants labels rather than probabilities.
     sample_header : tuple of str or None
         Column names of the sample submission.
+    separator : str or None
+        Between labels, where one column holds a list of them.
+    n_best : int or None
+        How many labels are in such a list, the most probable first; without it those that were decided.
     """
 
     id_name: str
     target_name: str
     as_labels: bool
     sample_header: tuple[str, ...] | None = None
+    separator: str | None = None
+    n_best: int | None = None
 
     @classmethod
     def of(
-        cls, id_name: str | None, target_name: str, sample: pd.DataFrame | None, *, as_labels: bool
+        cls,
+        id_name: str | None,
+        target_name: str,
+        sample: pd.DataFrame | None,
+        *,
+        as_labels: bool,
+        separator: str | None = None,
+        n_best: int | None = None,
     ) -> Form:
         """Return the form that the names of columns and a sample submission ask for."""
         header = None if sample is None else tuple(str(name) for name in sample.columns)
-        return cls(id_name or "id", target_name, as_labels, header)
+        return cls(id_name or "id", target_name, as_labels, header, separator, n_best)
 
     @property
     def id_names(self) -> tuple[str, ...]:
@@ -73,7 +86,8 @@ class Form:
         return (self.id_name, *(self.sample_header or ())[:1])
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        later = ("separator", "n_best")
+        return {name: one for name, one in asdict(self).items() if name not in later or one is not None}
 
     @classmethod
     def from_json(cls, values: object, where: str = "form") -> Form:
@@ -101,11 +115,17 @@ def make_submission(
     """
     is_one_value = 1 in task.widths and not task.quantiles
     is_one_column = is_one_value or (form.as_labels and task.n_targets == 1)
-    default = (form.target_name,) if is_one_column else task.columns
+    is_list = form.separator is not None and (form.as_labels or form.n_best is not None)
+    default = (form.target_name,) if is_one_column or is_list else task.columns
     header = form.sample_header or (form.id_name, *default)
     single = len(header) == 2
-    if not single:
-        columns: list[Column] = [prediction[:, place] for place in _class_columns(header[1:], task)]
+    if task.has_label_sets and single:
+        columns: list[Column] = [_label_lists(prediction, labels, task, form)]
+    elif task.has_label_sets and form.as_labels:
+        decided = task.decided(prediction) if labels is None else labels
+        columns = [decided[:, place] for place in _class_columns(header[1:], task)]
+    elif not single:
+        columns = [prediction[:, place] for place in _class_columns(header[1:], task)]
     elif 1 in task.widths and not form.as_labels:
         columns = [task.counted(prediction).reshape(len(prediction))]
     else:
@@ -123,6 +143,18 @@ def _labels(decided: np.ndarray, task: Task, header: Sequence[str]) -> np.ndarra
             "Check data.sample_submission, or remove it"
         )
     return task.labels_of(decided)
+
+
+def _label_lists(prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form) -> list[str]:
+    """Return the labels of each row as a text, the most probable first."""
+    order = np.argsort(-prediction, axis=1, kind="stable")
+    if form.n_best is not None:
+        chosen = [row[: form.n_best] for row in order]
+    else:
+        decided = task.decided(prediction) if labels is None else labels
+        chosen = [row[decided[at, row] > 0] for at, row in enumerate(order)]
+    separator = " " if form.separator is None else form.separator
+    return [separator.join(task.names[place] for place in row) for row in chosen]
 
 
 def _class_columns(names: Sequence[str], task: Task) -> list[int]:

@@ -129,7 +129,8 @@ def decided_by(rules: Mapping[int, Decision], values: np.ndarray, fold_of: np.nd
     """Return what a metric reads of predictions on the scale of the target: labels where there are rules."""
     if not rules:
         return values
-    decided = np.empty(len(values))
+    first = next(iter(rules.values()))
+    decided = np.empty(first.apply(values).shape)
     for fold in np.unique(fold_of).tolist():
         decided[fold_of == fold] = rules[fold].apply(values[fold_of == fold])
     return decided

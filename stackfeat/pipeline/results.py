@@ -384,7 +384,12 @@ def write_results(
 
     config = planner.config
     form = Form.of(
-        config.data.id, config.data.target_name, sample, as_labels=finished.metric.needs == "label"
+        config.data.id,
+        config.data.target_name,
+        sample,
+        as_labels=finished.metric.needs == "label",
+        separator=config.data.label_separator,
+        n_best=finished.metric.n_best,
     )
     is_new = [job.key in computed for job in finished.plan.jobs()]
     folder, chosen = outputs.folder, finished.chosen

@@ -35,6 +35,7 @@ class Classification(Task):
     prediction_text = "in [0, 1], rows sum to 1"
     dtype = np.int64
     fewest_classes = 2
+    has_amounts = False
     is_stratified = True
     transforms = ("none",)
     losses = ("cross_entropy",)

@@ -19,13 +19,14 @@ from stackfeat.errors import UsageError
 from stackfeat.structure import must, structured
 from stackfeat.tasks.rows import checked_finite, spread_rows
 
-Kind = Literal["binary", "multiclass", "regression", "quantile", "ranking"]
+Kind = Literal["binary", "multiclass", "regression", "quantile", "ranking", "multilabel"]
 TASKS = {
     "binary": "stackfeat.tasks.classification:Binary",
     "multiclass": "stackfeat.tasks.classification:Multiclass",
     "regression": "stackfeat.tasks.regression:Regression",
     "quantile": "stackfeat.tasks.quantile:Quantile",
     "ranking": "stackfeat.tasks.ranking:Ranking",
+    "multilabel": "stackfeat.tasks.multilabel:Multilabel",
 }
 """Kinds by name. A new kind is a class in a file of this folder, a row here and its name in `Kind`."""
 Label = str | int | float | bool
@@ -63,7 +64,7 @@ class Task:
 
     Attributes
     ----------
-    kind : {"binary", "multiclass", "regression", "quantile", "ranking"}
+    kind : {"binary", "multiclass", "regression", "quantile", "ranking", "multilabel"}
     classes : tuple
         Labels in ``np.unique`` order, with the file's type; empty for regression.
     positive : int
@@ -119,6 +120,12 @@ class Task:
         Metrics that the report shows besides the one that decides.
     takes_targets : bool
         Whether a row may have several targets.
+    has_amounts : bool
+        Whether targets are numbers of any size, whose notation a file may leave open.
+    has_label_sets : bool
+        Whether a row may have any number of labels.
+    is_label : bool
+        Whether it is one of several labels by itself, which rows of a fit may all have, or none.
     has_widths : bool
         Whether predictions leave open how far off they are, so that this is learnt for intervals.
     region_words : (str, str)
@@ -164,6 +171,9 @@ class Task:
     pictures: ClassVar[tuple[str, ...]]
     reported: ClassVar[tuple[str, ...]]
     takes_targets: ClassVar[bool] = False
+    has_amounts: ClassVar[bool] = True
+    has_label_sets: ClassVar[bool] = False
+    is_label: ClassVar[bool] = False
     has_widths: ClassVar[bool]
     region_words: ClassVar[tuple[str, str]]
     is_by_level: ClassVar[bool] = False
@@ -412,7 +422,7 @@ class Task:
         values = self.counted(prediction).astype(np.float64)
         return np.rint(values) if as_labels else values
 
-    def plain_decision(self, as_labels: bool) -> Literal["argmax", "round", "value"]:
+    def plain_decision(self, as_labels: bool) -> Literal["argmax", "round", "value", "labels"]:
         """Return how predictions become labels, or stay what they are, where nothing is fitted."""
         return "round" if as_labels else "value"
 

@@ -107,7 +107,8 @@ class _Comparison:
                 )
 
     def of_target(self) -> Iterator[str]:
-        for target in self.schema.targets:
+        # Sets of labels are read anew, and what is no label is said then.
+        for target in () if self.schema.task.has_label_sets else self.schema.targets:
             if target in self.frame.columns:
                 yield from self._of_one_target(target)
 

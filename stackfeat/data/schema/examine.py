@@ -276,7 +276,7 @@ class _Examiner:
         there = [name for name in roles.values() if name in self.frame.columns]
         amounts = [name for role, name in roles.items() if role not in NAMES and name in there]
         targets = [target for target in options.targets if target in self.frame.columns]
-        if not task_class(self.task).most_classes:
+        if task_class(self.task).has_amounts:
             amounts = [*targets, *amounts]
         names = [*targets, *there]
         cells = RoleCells(texts, names, amounts, str(self.path))

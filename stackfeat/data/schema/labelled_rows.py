@@ -33,9 +33,9 @@ def with_labels(samples: Samples, rows: GivenRows, schema: Schema, options: Data
         return None
     roles = {role: name for role, name in schema.roles.items() if name in frame.columns and role != "fold"}
     amounts = [name for role, name in roles.items() if role not in NAMES]
-    amounts += [] if schema.task.most_classes else [*targets]
+    amounts += [*targets] if schema.task.has_amounts else []
     cells = RoleCells(NumberTexts(frame, options), [*targets, *roles.values()], amounts, where)
-    y = read_known_targets(cells.read, schema.task, targets, where)
+    y = read_known_targets(cells.read, schema.task, options, where)
     given: dict[str, Any] = {
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()

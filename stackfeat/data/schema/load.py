@@ -203,9 +203,9 @@ def read_extra(
     check_columns(frame, needed, schema, options, where)
     values, drift = _read_columns(frame, schema, where, summary)
     amounts = [name for role, name in roles.items() if role not in NAMES]
-    amounts += [] if schema.task.most_classes else [*schema.targets]
+    amounts += [*schema.targets] if schema.task.has_amounts else []
     cells = RoleCells(NumberTexts(frame, options), [*schema.targets, *roles.values()], amounts, where)
-    y = read_known_targets(cells.read, schema.task, schema.targets, where)
+    y = read_known_targets(cells.read, schema.task, options, where)
     given = {
         role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
         for role, name in roles.items()
@@ -378,7 +378,7 @@ def _load_train(
     cells = RoleCells(
         texts,
         [*options.targets, *roles.values()],
-        amounts if has_classes else [*options.targets, *amounts],
+        [*options.targets, *amounts] if task_class(task_kind).has_amounts else amounts,
         where,
     )
     typed = type_columns(frame, names, options, where, texts)
@@ -486,12 +486,9 @@ def _notes(train: Samples, test: Samples | None, schema: Schema) -> tuple[str, .
             tokens = f", {values.n_tokens} tokens" if values.kind == "tokens" else ""
             place = ", left on disk" if values.is_lazy else ""
             notes.append(f"input {name}: {values.kind} {shape}, {values.dtype}{padded}{tokens}{place}")
-    logged = [
-        name
-        for name, one in zip(schema.targets, schema.task.transforms_by_target, strict=True)
-        if one != "none"
-    ]
-    if logged:
-        of = "the target" if len(schema.targets) == 1 else name_values(map(quoted, logged))
+    if schema.task.transform != "none":
+        transforms = zip(schema.targets, schema.task.transforms_by_target, strict=True)
+        logged = [quoted(name) for name, one in transforms if one != "none"]
+        of = "the target" if len(schema.targets) == 1 else name_values(logged)
         notes.append(f"members learn log1p of {of}")
     return tuple(notes)

@@ -28,6 +28,7 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import Table, no_texts
 from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, in_list, option
+from stackfeat.data.schema.label_sets import read_known_label_sets, read_label_sets
 from stackfeat.errors import DataError, LackError
 from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import SHOWN, name_values, quote_values, quoted
@@ -89,6 +90,9 @@ def read_targets(
     order: Sequence[Label] | None = None,
 ) -> tuple[Task, LabelType, np.ndarray]:
     """Return what `read_target` does, of one target or of several: then y has a column for each."""
+    if task_class(task_kind).has_label_sets:
+        found, labels = read_label_sets(cells_of, options, where)
+        return found, "int", labels
     if len(options.targets) == 1:
         target = options.targets[0]
         place = f"{where}: column {quoted(target)}"
@@ -108,9 +112,12 @@ def read_targets(
 
 
 def read_known_targets(
-    cells_of: Callable[[str], Cells], task: Task, targets: Sequence[str], where: str
+    cells_of: Callable[[str], Cells], task: Task, options: DataOptions, where: str
 ) -> np.ndarray:
     """Return y of rows that are read beside the training file, of one target or several; see `read_known_target`."""
+    if task.has_label_sets:
+        return read_known_label_sets(cells_of, task, options, where)
+    targets = options.targets
     columns = [
         read_known_target(cells_of(target), part, target, f"{where}: column {quoted(target)}")
         for part, target in zip(task.parts, targets, strict=True)

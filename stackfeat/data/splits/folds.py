@@ -128,7 +128,7 @@ def _checked_split(
             _check_covered(splits, samples)
         elif kind == "custom":
             _check_time(splits, samples)
-    if samples.task.is_stratified:
+    if samples.task.is_stratified and not samples.task.has_label_sets:
         _check_classes(splits, samples)
     return splits
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from stackfeat.data.options import FoldOptions
 from stackfeat.data.samples import Samples
+from stackfeat.data.splits.label_sets import deal_label_sets
 from stackfeat.errors import ConfigError, DataError, Problem, StackfeatError, first_line
 from stackfeat.registry.resolve import name_values, quoted, suggest
 from stackfeat.tasks.task import Kind, task_class
@@ -261,6 +262,9 @@ def _sklearn_splits(kind: str, options: FoldOptions, samples: Samples, seed: int
     from sklearn import model_selection
 
     check_counts(kind, options, samples)
+    if "stratified" in kind and samples.task.has_label_sets:
+        fold_of = deal_label_sets(samples.labels, options.n, seed, samples.group if "group" in kind else None)
+        return [(np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(options.n)]
     found = getattr(model_selection, _KINDS[kind].splitter)
     splitter = found(n_splits=options.n, shuffle=True, random_state=seed)
     pairs: Iterable[Split] = splitter.split(np.zeros(samples.n_rows), samples.y, samples.group)
@@ -275,7 +279,7 @@ def check_counts(kind: str, options: FoldOptions, samples: Samples) -> None:
             f"there must be a group for each fold; got {n_groups} groups, folds.n={options.n}; use "
             f"folds.n={max(n_groups, 2)} or less"
         )
-    if "stratified" in kind:
+    if "stratified" in kind and not samples.task.has_label_sets:
         _check_class_counts(samples, options.n, by_group="group" in kind)
 
 

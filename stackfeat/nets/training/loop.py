@@ -56,7 +56,7 @@ class Training:
     ----------
     options : TrainOptions
     task : Task
-    metric_loss : {"cross_entropy", "mse", "mae", "huber", "pinball"}
+    metric_loss : {"cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "pinball"}
         The loss that follows from the metric; ``options.loss`` overrides it.
     threads : int or None
         Threads of torch while it trains; None leaves them as they are.

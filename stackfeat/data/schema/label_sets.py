@@ -1,0 +1,107 @@
+"""Sets of labels: what rows of any number of labels hold, as a column of 0 and 1 for each, or as lists in one column.
+
+In:  cells of these columns; what stands between the labels of a list.
+Out: the task with the names of its labels, and y of shape (n_rows, n_labels), 1 where a row has the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from stackfeat.data.files.cells import BOOLEANS, Cells, TextCells, text_cells
+from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
+from stackfeat.data.options import DataOptions
+from stackfeat.errors import DataError, LackError
+from stackfeat.registry.resolve import name_values, quote_values, quoted
+from stackfeat.tasks.multilabel import of_label_sets
+from stackfeat.tasks.task import Task
+
+MOST_LABELS = 2_000
+_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, **{text: int(value) for text, value in BOOLEANS.items()}}
+
+
+def read_label_sets(
+    cells_of: Callable[[str], Cells], options: DataOptions, where: str
+) -> tuple[Task, np.ndarray]:
+    """Return the task and y, int64, of the training file.
+
+    Raises
+    ------
+    DataError
+        If a cell is neither 0 nor 1, there are too few labels or too many, or no row has one.
+    """
+    separator, targets = options.label_separator, options.targets
+    if separator is None:
+        if len(targets) < 2:
+            raise DataError(
+                f"{where}: labels must be columns of 0 and 1, or a list in one column; got {quoted(targets[0])} "
+                "alone; name all columns, or set data.label_separator to what stands between the labels of a list"
+            )
+        y = np.column_stack([_read_flags(cells_of(name), _place(where, name)) for name in targets])
+        names: Sequence[str] = targets
+    else:
+        lists = _read_lists(cells_of(targets[0]), separator)
+        names = sorted({label for labels in lists for label in labels})
+        if not 2 <= len(names) <= MOST_LABELS:
+            raise LackError(
+                f"{_place(where, targets[0])}: there must be from 2 to {MOST_LABELS} labels; got {len(names)}, such "
+                f"as {quote_values(names)}; check data.label_separator ({separator!r})"
+            )
+        y = _as_table(lists, names)
+    if not y.any() or y.all():
+        raise LackError(f"{where}: some rows must have a label and others not; got the same in all rows")
+    return of_label_sets(y, names), y
+
+
+def read_known_label_sets(
+    cells_of: Callable[[str], Cells], task: Task, options: DataOptions, where: str
+) -> np.ndarray:
+    """Return y of rows that are read beside the training file, int64; DataError for a label that it has not."""
+    if options.label_separator is None:
+        return np.column_stack([_read_flags(cells_of(name), _place(where, name)) for name in task.names])
+    place = _place(where, options.targets[0])
+    lists = _read_lists(cells_of(options.targets[0]), options.label_separator)
+    for label in sorted({label for labels in lists for label in labels}.difference(task.names)):
+        must = f"{place}: labels must be those of the training file ({name_values(task.names)})"
+        raise DataError(str(unknown_name(must, label, task.names)))
+    return _as_table(lists, task.names)
+
+
+def _place(where: str, name: str) -> str:
+    return f"{where}: column {quoted(name)}"
+
+
+def _read_flags(values: Cells, where: str) -> np.ndarray:
+    """Return cells that are 0 or 1, or true or false, as int64."""
+    cells = text_cells(values)
+    refuse_rows(cells.is_missing, f"{where}: every training row must say 0 or 1", "fill these cells in")
+    flags = [_FLAGS.get(text, -1) for text in cells.texts]
+    found = np.asarray(cells.looked_up(flags, -1)).astype(np.int64)
+    if (found < 0).any():
+        wrong = [text for text, flag in zip(cells.texts, flags, strict=True) if flag < 0]
+        raise DataError(
+            f"{where}: a label must be 0 or 1, or true or false; got {quote_values(wrong)} in "
+            f"{name_rows(found < 0)}; convert the column, or name another"
+        )
+    return found
+
+
+def _read_lists(values: Cells, separator: str) -> list[tuple[str, ...]]:
+    """Return the labels of each row; a missing cell is a list of none."""
+    cells = text_cells(values) if not isinstance(values, TextCells) else values
+    split = [
+        tuple(dict.fromkeys(label for part in text.split(separator) if (label := part.strip())))
+        for text in cells.texts
+    ]
+    places = np.asarray(cells.looked_up(list(range(len(split))), -1)).astype(np.int64)
+    return [split[place] if place >= 0 else () for place in places.tolist()]
+
+
+def _as_table(lists: Sequence[Sequence[str]], names: Sequence[str]) -> np.ndarray:
+    place_of = {name: place for place, name in enumerate(names)}
+    y = np.zeros((len(lists), len(names)), dtype=np.int64)
+    for row, labels in enumerate(lists):
+        y[row, [place_of[label] for label in labels]] = 1
+    return y

@@ -1,0 +1,131 @@
+"""Sets of labels from end to end: columns of 0 and 1, and lists in one column."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import log_loss
+
+import stackfeat as sf
+from tests.projects import Project
+
+LABELS = ["a", "b", "c", "d d"]
+N_ROWS, N_TEST = 90, 20
+
+
+def labelled(folder: Path, **others: Any) -> Project:
+    """A project of four labels, the last of which two rows have, so that a fold lacks it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    X = random.normal(size=(N_ROWS + N_TEST, 4))
+    scores = X @ random.normal(size=(4, 3)) + 0.5 * random.normal(size=(len(X), 3))
+    y = np.column_stack([scores > [0.0, 0.7, 1.5], np.zeros(len(X), dtype=bool)]).astype(int)
+    y[:2, 3] = 1
+    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(4)])
+    frame.insert(0, "id", [f"r{i}" for i in range(len(X))])
+    train = frame.iloc[:N_ROWS].assign(**dict(zip(LABELS, y[:N_ROWS].T, strict=True)))
+    train.to_csv(folder / "train.csv", index=False)
+    lists = ["; ".join(name for name, flag in zip(LABELS, row, strict=True) if flag) for row in y[:N_ROWS]]
+    frame.iloc[:N_ROWS].assign(tags=lists).to_csv(folder / "lists.csv", index=False)
+    frame.iloc[N_ROWS:].to_csv(folder / "test.csv", index=False)
+    return Project(folder).write(settings(**others))
+
+
+def settings(**others: Any) -> dict[str, Any]:
+    lgbm = {"estimator": "lightgbm.LGBMClassifier", "params": {"n_estimators": 5, "min_child_samples": 5}}
+    net = {"net": "mlp", "params": {"hidden": [8]}, "train": {"epochs": 3, "batch_size": 16}}
+    data = {"train": "train.csv", "test": "test.csv", "id": "id", "target": LABELS}
+    return {
+        "name": "run",
+        "task": "multilabel",
+        "metric": "log_loss",
+        "folds": {"n": 3},
+        "levels": {
+            "base": {
+                "net": {**net, "emit": ["proba", "penultimate"]},
+                "gbm": lgbm,
+                "knn": {"estimator": "sklearn.neighbors.KNeighborsClassifier"},
+                "logit": {"estimator": "sklearn.linear_model.LogisticRegression"},
+            },
+            "meta": {"gated": {"estimator": "gated_linear", "inputs": ["base/*/*"]}},
+            "final": {
+                "soft": {"vote": "soft", "inputs": ["meta/*", "base/*/proba"]},
+                "greedy": {"vote": "greedy", "inputs": ["*/*/proba"]},
+            },
+        },
+        "submit": "final/soft",
+        "executor": {"kind": "inline"},
+        **others,
+        "data": {**data, **others.get("data", {})},
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = labelled(tmp_path_factory.mktemp("labels") / "project")
+    said = project.run()
+    assert said.code == 0, said.err
+    return project
+
+
+def test_every_file_has_a_probability_for_each_label(finished: Project) -> None:
+    train = pd.read_csv(finished.folder / "train.csv").set_index("id")
+    for path in sorted(finished.run_folder.glob("oof/*.csv")):
+        oof = pd.read_csv(path).set_index("id").loc[train.index]
+        assert list(oof.columns) == LABELS and oof.to_numpy().min() >= 0 and oof.to_numpy().max() <= 1
+    oof = pd.read_csv(finished.run_folder / "oof" / "final.soft.csv").set_index("id").loc[train.index]
+    expected = np.mean([log_loss(train[name], oof[name], labels=[0, 1]) for name in LABELS])
+    assert finished.scores()["members"]["final/soft"]["score"] == pytest.approx(expected)
+
+
+def test_a_second_run_fits_nothing_and_the_predictor_says_the_same(finished: Project) -> None:
+    assert "jobs computed: 0" in finished.run().out
+    model, test = sf.load(finished.run_folder), pd.read_csv(finished.folder / "test.csv")
+    submission = pd.read_csv(finished.run_folder / "submission.csv")
+    np.testing.assert_allclose(model.predict_proba(test), submission[LABELS].to_numpy(), rtol=1e-9)
+    assert list(model.classes_) == LABELS and set(np.unique(model.predict(test))) <= {0, 1}
+    assert model.interval(test, 0.8).shape == (N_TEST, 4)
+
+
+def test_lists_of_labels_give_lists(tmp_path: Path) -> None:
+    data = {"train": "lists.csv", "target": "tags", "label_separator": ";"}
+    base = {"logit": {"estimator": "sklearn.linear_model.LogisticRegression"}}
+    project = labelled(tmp_path / "p", data=data, metric="map@2", levels={"base": base}, submit="auto")
+    said = project.run()
+    assert said.code == 0, said.err
+    oof = pd.read_csv(project.run_folder / "oof" / "base.logit.csv")
+    assert list(oof.columns) == ["id", *LABELS]
+    submission = pd.read_csv(project.run_folder / "submission.csv")
+    assert list(submission.columns) == ["id", "tags"]
+    assert all(len(text.split(";")) == 2 for text in submission["tags"])
+
+
+def test_init_guesses_label_sets(tmp_path: Path) -> None:
+    project = labelled(tmp_path / "p")
+    out = project.folder / "d.yaml"
+    said = project.cli("init", project.folder / "train.csv", "--target", ",".join(LABELS), "-o", out)
+    assert said.code == 0, said.err
+    config = yaml.safe_load(out.read_text())
+    assert config["task"] == "multilabel" and config["data"]["target"] == LABELS
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"target": "a"}, "must be a list of columns of 0 and 1 in task multilabel; got 'a'"),
+        ({"label_separator": ";"}, "is for lists of labels in one column, in task multilabel"),
+        ({"target": ["a", "x0"]}, "a label must be 0 or 1, or true or false"),
+    ],
+)
+def test_what_is_no_label_set_is_said_before_the_run(
+    data: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    project = labelled(tmp_path / "p", data=data)
+    said = project.cli("check", project.folder / "c.yaml", "--json")
+    assert said.code in (2, 3) and message in json.dumps(json.loads(said.out), ensure_ascii=False)
