@@ -19,9 +19,7 @@ from stackfeat.config.yaml_file import MAX_PROBLEMS, join_path, path_of
 from stackfeat.errors import Problem
 from stackfeat.members import MEMBERS
 from stackfeat.registry.resolve import cut, suggest
-from stackfeat.tasks.task import TASKS
 
-LATER_TASKS = ("multilabel",)
 _TYPES = {
     "string": "text",
     "int": "a whole number",
@@ -159,8 +157,6 @@ def _message(group: Sequence[_Error], values: Any) -> str:
         return _no_kind(error)
     if error.kind == "value_error":
         return str(error.context.get("error", error.kind))
-    if error.keys == ("task",) and error.value in LATER_TASKS:
-        return f"task {error.value!r} is not built yet; use {', '.join(TASKS)}"
     wanted = list(dict.fromkeys(_wanted(item, values) for item in group))
     options = [word for item in group for word in _literals(item)]
     hint = suggest(error.value, options) if isinstance(error.value, str) else ""
