@@ -52,7 +52,7 @@ def found(values: Any) -> list[Finding]:
         ("data", 3, "must be a mapping (train, test, sample_submission, id, target"),
         ("stack.gate_se", [1], "must be a number; got [1]."),
         ("executor.jobs", "many", "must be a whole number or 'auto'; got 'many'."),
-        ("task", "multilabel", "task 'multilabel' is not built yet; use binary, multiclass, regression"),
+        ("task", "multilabels", "ranking, multilabel; got 'multilabels'. Did you mean 'multilabel'?"),
         ("limits.time", "soon", "must look like 8h30m, 10m or 90s; got 'soon'"),
     ],
 )
