@@ -358,7 +358,7 @@ class Samples:
         Raises
         ------
         DataError
-            If rows of one list are of several groups.
+            If rows of one list are of several groups, or of several times: folds would tear it apart.
         """
         if self.query is None or self.y is None:
             return self
@@ -368,6 +368,12 @@ class Samples:
             raise DataError(
                 f"{where}: a query must be of one group; got {n_pairs - len(np.unique(self.query))} more pairs of "
                 "data.query and data.group than queries; remove data.group, or repair the column"
+            )
+        n_torn = 0 if self.time is None else _n_of_several(self.query, self.time)
+        if n_torn:
+            raise DataError(
+                f"{where}: rows of a query must have one time, or folds by time would tear it apart; got several in "
+                f"{n_torn} queries; write the query's latest time into all its rows, or remove data.time"
             )
         return replace(self, y=self.task.in_lists(self.y, self.query), group=group)
 
@@ -391,6 +397,12 @@ class Samples:
         """Row-aligned arrays that are present, by field name."""
         names = [field.name for field in fields(self) if field.name not in ("ids", "inputs", "task")]
         return [(name, value) for name in names if (value := getattr(self, name)) is not None]
+
+
+def _n_of_several(lists: np.ndarray, values: np.ndarray) -> int:
+    """Return how many lists hold more than one value."""
+    of_pairs = np.unique(np.column_stack([lists, values]), axis=0)[:, 0]
+    return int((np.unique(of_pairs, return_counts=True)[1] > 1).sum())
 
 
 def save_samples(samples: Samples, writer: EntryWriter) -> None:

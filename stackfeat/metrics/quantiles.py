@@ -69,8 +69,11 @@ def level_shares(levels: tuple[float, ...]) -> np.ndarray:
     --------
     >>> level_shares((0.1, 0.5, 0.9))
     array([0.3, 0.4, 0.3])
+    >>> level_shares((0.5,))
+    array([1.])
     """
-    between = np.convolve(levels, [0.5, 0.5], mode="valid")
+    given = np.asarray(levels, dtype=np.float64)
+    between = (given[:-1] + given[1:]) / 2.0
     return np.diff(np.concatenate([[0.0], between, [1.0]]))
 
 

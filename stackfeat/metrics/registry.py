@@ -59,6 +59,11 @@ def metric_names(task_kind: str) -> list[str]:
     return [name for name, metric in METRICS.items() if task_kind in metric.tasks]
 
 
+def _deciding(task_kind: str) -> list[str]:
+    """Return those of `metric_names` that a run may be judged by."""
+    return [name for name in metric_names(task_kind) if METRICS[name].is_optimised]
+
+
 def metric_patterns(task_kind: str) -> list[str]:
     """Return how the names with a number in them, of metrics that fit a kind of task, are written.
 
@@ -79,7 +84,7 @@ def check_metric(
     name: str, task_kind: str, *, trust_code: bool = False, search_path: Path | None = None
 ) -> None:
     """Raise what `get_metric` would raise, without importing user code."""
-    legal = ", ".join([*metric_names(task_kind), *metric_patterns(task_kind)])
+    legal = ", ".join([*_deciding(task_kind), *metric_patterns(task_kind)])
     family = METRICS.families.get(name.partition(MARK)[0])
     if name not in METRICS and family is not None:
         raise ConfigError(f"metric must be written as {family.described}; got {name!r}.")
@@ -98,11 +103,10 @@ def check_metric(
 def check_decides(name: str, task_kind: str) -> None:
     """Raise ConfigError where a metric only describes predictions, so that no run may be judged by it."""
     if not declared(name).is_optimised:
-        others = [one for one in metric_names(task_kind) if METRICS[one].is_optimised]
         raise ConfigError(
             f"metric must be one that better predictions improve; got {name!r}, which is reported beside others but "
             f"never optimised: any prediction that is wide, or narrow, enough is best by it. Choose one of "
-            f"{', '.join(others)}."
+            f"{', '.join(_deciding(task_kind))}."
         )
 
 

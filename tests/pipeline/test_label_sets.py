@@ -129,3 +129,13 @@ def test_what_is_no_label_set_is_said_before_the_run(
     project = labelled(tmp_path / "p", data=data)
     said = project.cli("check", project.folder / "c.yaml", "--json")
     assert said.code in (2, 3) and message in json.dumps(json.loads(said.out), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_label_of_every_row_or_of_none_is_refused_by_name(value: int, tmp_path: Path) -> None:
+    project = labelled(tmp_path / "p")
+    path = project.folder / "train.csv"
+    pd.read_csv(path).assign(b=value).to_csv(path, index=False)
+    for command in ("check", "run"):
+        said = project.cli(command, project.folder / "c.yaml")
+        assert said.code == 3 and f"got {value} in every row of b; check data.target" in said.err, said.err

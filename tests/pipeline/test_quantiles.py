@@ -124,6 +124,7 @@ def test_results_are_the_same_for_any_number_of_jobs(finished: Project, build: B
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"metric": "rmse"}, r"must fit task quantile; .*Choose one of pinball, wis, crps\."),
         ({"metric": "coverage"}, r"never optimised.*Choose one of pinball, wis, crps"),
         ({"metric": "interval_width"}, r"never optimised"),
         ({"metric": "pinbal"}, r"Did you mean 'pinball'"),

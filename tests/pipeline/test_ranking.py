@@ -306,3 +306,54 @@ def test_lists_of_several_groups_are_refused(tmp_path: Path) -> None:
         said = made.cli("check", tmp_path / "c.yaml")
         assert said.code == code, said.err
     assert "a query must be of one group" in said.err
+
+
+def test_a_list_of_several_times_is_refused(tmp_path: Path) -> None:
+    made = project(tmp_path, data={**config()["data"], "time": "day"})
+    train = table(tmp_path / "train.csv")
+    for days, code in ((train["list"].str[1:].astype(int), 0), (train.index, 3)):
+        train.assign(day=days).to_csv(tmp_path / "train.csv", index=False)
+        said = made.cli("check", tmp_path / "c.yaml")
+        assert said.code == code, said.err
+    n_torn = int((train["list"].value_counts() > 1).sum())
+    assert "data.query: train.csv: rows of a query must have one time" in said.err
+    assert f"got several in {n_torn} queries; write the query's latest time" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"list": lambda train: train.index}, "some query must have rows of different relevance"),
+        (
+            {"grade": lambda train: train["list"].str[1:].astype(int) % 3},
+            "some query must have rows of different relevance",
+        ),
+        (
+            {"list": lambda train: "one"},
+            "folds.n: there must be at least 2 queries, as a fold holds whole ones; got 1",
+        ),
+        (
+            {"list": lambda train: train.index % 2},
+            "folds.n: there must be a query for each fold; got 2 queries, folds.n=3; use folds.n=2",
+        ),
+        (
+            {"list": lambda train: train["list"].mask(train.index == 3)},
+            "every row must have a query; got none in row",
+        ),
+    ],
+)
+def test_lists_that_nothing_can_be_learnt_from_are_refused(
+    tmp_path: Path, changed: Any, message: str
+) -> None:
+    made = project(tmp_path)
+    table(tmp_path / "train.csv").assign(**changed).to_csv(tmp_path / "train.csv", index=False)
+    for command in ("check", "run"):
+        said = made.cli(command, tmp_path / "c.yaml")
+        assert said.code == 3 and message in said.err and "group" not in said.err, said.err
+
+
+def test_rows_without_their_lists_are_refused_whatever_else_is_missing(run: Project, tmp_path: Path) -> None:
+    table(run.folder / "test.csv").drop(columns=["list", "a"]).to_csv(tmp_path / "rows.csv", index=False)
+    said = run.cli("predict", run.run_folder, tmp_path / "rows.csv", "-o", tmp_path / "out.csv")
+    assert said.code != 0 and "'list' is needed, as rows are ranked within its lists" in said.err, said.err
+    assert "allow-missing" not in said.err and "in place of" not in said.err

@@ -39,7 +39,7 @@ from stackfeat.data.schema.load import (
     read_extra,
 )
 from stackfeat.data.schema.number_texts import NumberTexts
-from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_targets
+from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_targets, training_lists
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
 from stackfeat.data.splits.holdout import HELD_OUT
 from stackfeat.data.splits.splitters import ensure_splittable, resolve_kind
@@ -201,8 +201,8 @@ class _Examiner:
         arrays = self._arrays(self.path, len(frame))
         task = found.task or Task("regression")
         found.train = Samples(ids=ids, inputs={}, y=y, task=task, **given)
-        with found.at("data.query"):
-            found.train = found.train.with_lists(str(self.path))
+        with found.at("data.query", is_part=found.is_part):
+            found.train = training_lists(found.train, str(self.path))
         summary = TrainingSummary.of(list(frame.columns), typed.columns, {})
         schema = Schema(
             task=task,

@@ -52,7 +52,20 @@ def read_label_sets(
         y = _as_table(lists, names)
     if not y.any() or y.all():
         raise LackError(f"{where}: some rows must have a label and others not; got the same in all rows")
+    _refuse_constant(y, names, where)
     return of_label_sets(y, names), y
+
+
+def _refuse_constant(y: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Raise DataError where a label says nothing: every training row has it, or none does."""
+    shares = y.mean(axis=0)
+    for value in (0, 1):
+        same = [name for name, share in zip(names, shares, strict=True) if share == value]
+        if same:
+            raise LackError(
+                f"{where}: some rows must have each label and others not; got {value} in every row of "
+                f"{name_values(same)}; check data.target, or leave such labels out"
+            )
 
 
 def read_known_label_sets(

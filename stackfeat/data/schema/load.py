@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ from stackfeat.data.schema.roles import (
     read_targets,
     read_time,
     read_weight,
+    training_lists,
 )
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
 from stackfeat.errors import DataError, DataWarning, MissingColumnsError
@@ -51,8 +53,8 @@ from stackfeat.tasks.task import Kind, task_class
 if TYPE_CHECKING:
     import pandas as pd
 
-ROLE_READERS = {
-    "query": read_group,
+ROLE_READERS: dict[str, Callable[[Cells, str], np.ndarray]] = {
+    "query": partial(read_group, role="query"),
     "group": read_group,
     "time": read_time,
     "weight": read_weight,
@@ -214,7 +216,7 @@ def read_extra(
     for role, names in (("group", known.groups), ("query", known.queries)):
         if role in roles:
             given[role] = read_known_group(
-                cells.read(roles[role]), names, f"{where}: column {quoted(roles[role])}"
+                cells.read(roles[role]), names, f"{where}: column {quoted(roles[role])}", role
             )
     if "time" in roles:
         given["time"] = read_known_time(
@@ -335,7 +337,7 @@ def compare_given(
     lists = None
     if query is not None:
         cells = RoleCells(NumberTexts(frame, options), [query], [], where)
-        lists = read_group(cells.read(query), f"{where}: column {quoted(query)}")
+        lists = read_group(cells.read(query), f"{where}: column {quoted(query)}", "query")
     return Samples(ids=ids, inputs=inputs, y=None, task=schema.task, query=lists), drift
 
 
@@ -408,12 +410,13 @@ def _load_train(
     read = all_inputs(schema, values, arrays, options, len(frame))
     for text in (
         *of_copies(typed.columns, y),
-        *of_group(options.groups, given.get("group", given.get("query"))),
+        *of_group(options.group, given.get("group")),
     ):
         warnings.warn(text, DataWarning, stacklevel=3)
     guesses = (*typed.guesses(options), *of_classes(task, options, order is not None))
     unread = _number_unread(frame, schema, options)
-    samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given).with_lists(where)
+    samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)
+    samples = training_lists(samples, where)
     summary = TrainingSummary.of(
         list(frame.columns), typed.columns, {name: array for name, (array, _) in arrays.items()}
     )
@@ -466,11 +469,14 @@ def check_columns(
     hint = ""
     if frame.shape[1] == 1:
         hint = f"; set data.separator if {quoted(frame.columns[0])} holds several columns"
+    query = schema.roles.get("query")
+    if query in absent:
+        hint += f"; {quoted(query)} is needed, as rows are ranked within its lists"
     near = "".join(suggest(name, unexpected) for name in absent[:1])
     raise MissingColumnsError(
         f"{where}: columns must be those of the training file; missing here: {name_values(absent)}; "
         f"only here: {name_values(unexpected) or 'none'}{hint}; rename or add them.{near}".removesuffix("."),
-        tuple(name for name in absent if name not in (schema.id, schema.roles.get("query"))),
+        () if query in absent else tuple(name for name in absent if name != schema.id),
     )
 
 

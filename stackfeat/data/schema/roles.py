@@ -25,7 +25,7 @@ from stackfeat.data.files.cells import (
 )
 from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
-from stackfeat.data.samples import Table, no_texts
+from stackfeat.data.samples import Samples, Table, no_texts
 from stackfeat.data.schema.columns import Column, LabelType, infer_type, to_dates, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, in_list, option
 from stackfeat.data.schema.label_sets import read_known_label_sets, read_label_sets
@@ -363,18 +363,36 @@ def read_ids(frame: pd.DataFrame, column: str | None, where: str) -> np.ndarray:
     return text.to_numpy(dtype=object).astype(np.str_)
 
 
-def read_group(values: Cells, where: str) -> np.ndarray:
+def read_group(values: Cells, where: str, role: str = "group") -> np.ndarray:
     """Return int64 numbers of the groups, in the sorted order of their texts."""
-    return read_known_group(values, (), where)
+    return read_known_group(values, (), where, role)
 
 
-def read_known_group(values: Cells, known: Sequence[str], where: str) -> np.ndarray:
+def read_known_group(values: Cells, known: Sequence[str], where: str, role: str = "group") -> np.ndarray:
     """Return int64 numbers of the groups: those of `known` by their place there, then others by their texts."""
     cells = text_cells(values)
-    _refuse_missing(cells.is_missing, where, "group")
+    _refuse_missing(cells.is_missing, where, role)
     others = sorted(set(cells.texts).difference(known))
     numbers = {text: number for number, text in enumerate([*known, *others])}
     return np.asarray(cells.looked_up([numbers[text] for text in cells.texts], -1)).astype(np.int64)
+
+
+def training_lists(samples: Samples, where: str) -> Samples:
+    """Return training rows whose target knows their lists; without lists the same rows.
+
+    Raises
+    ------
+    DataError
+        As `Samples.with_lists`, and if no list has rows of different relevance.
+    """
+    samples = samples.with_lists(where)
+    lists = None if samples.y is None or samples.query is None else samples.task.lists(samples.y)
+    if lists is not None and len(np.unique(samples.labels, axis=0)) == len(np.unique(lists)):
+        raise LackError(
+            f"{where}: some query must have rows of different relevance, or there is nothing to rank; got none in "
+            f"{len(np.unique(lists))} queries of {samples.n_rows} rows; check data.query and data.target"
+        )
+    return samples
 
 
 def group_names(values: Cells) -> list[str]:

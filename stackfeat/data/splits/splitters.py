@@ -275,12 +275,24 @@ def check_counts(kind: str, options: FoldOptions, samples: Samples) -> None:
     """Raise DataError where there are too few groups, or rows of a class, for folds of a kind."""
     n_groups = options.n if "group" not in kind else len(np.unique(samples.group))  # type: ignore[arg-type]
     if n_groups < options.n:
+        one, several = _words_of_groups(samples, n_groups)
+        if n_groups < 2:
+            raise DataError(
+                f"there must be at least 2 {several}, as a fold holds whole ones; got 1 in {samples.n_rows} rows; "
+                f"add rows of another {one}, or check data.{one}"
+            )
         raise DataError(
-            f"there must be a group for each fold; got {n_groups} groups, folds.n={options.n}; use "
-            f"folds.n={max(n_groups, 2)} or less"
+            f"there must be a {one} for each fold; got {n_groups} {several}, folds.n={options.n}; use "
+            f"folds.n={n_groups} or less"
         )
     if "stratified" in kind and not samples.task.has_label_sets:
         _check_class_counts(samples, options.n, by_group="group" in kind)
+
+
+def _words_of_groups(samples: Samples, n_groups: int) -> tuple[str, str]:
+    """Return what one group is called, and several: lists are the groups where no others are named."""
+    are_lists = samples.query is not None and len(np.unique(samples.query)) == n_groups
+    return ("query", "queries") if are_lists else ("group", "groups")
 
 
 def _check_class_counts(samples: Samples, n_folds: int, by_group: bool) -> None:
