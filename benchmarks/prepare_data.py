@@ -1,8 +1,8 @@
 """Turn the benchmark data sets into the files a user would have.
 
 In:  a folder of data sets: NAME/data.parquet with the columns id, split (train or test), features and
-     target; or NAME/data.npz with the arrays id, is_test, y (-1 on test rows) and others.
-Out: OUTPUT/NAME/train.csv, test.csv (without target) and sample_submission.csv; of arrays train.npz and
+     targets; or NAME/data.npz with the arrays id, is_test, y (-1 on test rows) and others.
+Out: OUTPUT/NAME/train.csv, test.csv (without targets) and sample_submission.csv; of arrays train.npz and
      test.npz instead of the csv files. uci_har gets an array `statistics` of every window.
 
     python benchmarks/prepare_data.py [NAME ...] [--source ../shared/data] [--output work/data]
@@ -117,33 +117,40 @@ def prepare(source: Path, folder: Path) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If the target cannot be told from the file.
+        If no target can be told from the file.
     """
     frame = pd.read_parquet(source)
-    target = find_target(frame)
-    features = [name for name in frame.columns if name not in (*ROLES, target)]
-    train = frame.loc[frame["split"] == "train", ["id", *features, target]].dropna(subset=[target])
+    targets = find_targets(frame)
+    features = [name for name in frame.columns if name not in (*ROLES, *targets)]
+    train = frame.loc[frame["split"] == "train", ["id", *features, *targets]].dropna(subset=targets)
     test = frame.loc[frame["split"] == "test", ["id", *features]]
     folder.mkdir(parents=True, exist_ok=True)
     train.to_csv(folder / "train.csv", index=False)
     test.to_csv(folder / "test.csv", index=False)
-    # Of lists, grades are no classes: one score a row.
-    graded = train[target].astype(float) if LISTS in features else train[target]
-    sample_submission(test["id"], graded).to_csv(folder / "sample_submission.csv", index=False)
+    # Of lists, grades are no classes: one score a row. So it is with each of several targets.
+    is_graded = LISTS in features or len(targets) > 1
+    samples = [
+        sample_submission(test["id"], train[target].astype(float) if is_graded else train[target])
+        for target in targets
+    ]
+    whole = pd.concat([samples[0], *(sample.drop(columns="id") for sample in samples[1:])], axis=1)
+    whole.to_csv(folder / "sample_submission.csv", index=False)
     return len(train), len(test)
 
 
-def find_target(frame: pd.DataFrame) -> str:
-    """Return the one column that is empty on all test rows and full on all training rows."""
+def find_targets(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that are empty on all test rows and full on all training rows."""
     is_test = frame["split"] == "test"
     found = [
         str(name)
         for name in frame.columns
         if frame.loc[is_test, name].isna().all() and frame.loc[~is_test, name].notna().all()
     ]
-    if len(found) != 1:
-        raise ValueError(f"one column must be null on exactly the test rows; got {found or 'none'}")
-    return found[0]
+    if not found:
+        raise ValueError(
+            "a column must be null on exactly the test rows; got none; name a file with a target"
+        )
+    return found
 
 
 def sample_submission(ids: pd.Series, target: pd.Series) -> pd.DataFrame:

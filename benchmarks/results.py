@@ -69,8 +69,8 @@ class Part:
 
     Attributes
     ----------
-    y : array of shape (n,)
-        Codes into ``task.classes``, or values.
+    y : array of shape (n,) or (n, n_targets)
+        Codes into ``task.classes``, values, or 1 where a row has a label.
     predictions : dict of str to array of shape (n, n_outputs)
     """
 
@@ -123,7 +123,8 @@ def read_run(folder: Path, train: Path, labels: Path) -> Run:
     scores = json.loads((folder / "scores.json").read_text())
     options = config["data"]
     known = read_target(train, options["id"], options["target"])
-    truth = (pd.read_parquet if labels.suffix == ".parquet" else pd.read_csv)(labels)
+    table = (pd.read_parquet if labels.suffix == ".parquet" else pd.read_csv)(labels).set_index(options["id"])
+    truth = table[known.columns] if isinstance(known, pd.DataFrame) else table.iloc[:, 0]
     task = make_task(config["task"], known, options["positive"])
     board = pd.read_csv(folder / "leaderboard.csv")
     ranked = [f"{level}/{member}" for level, member in zip(board["level"], board["member"], strict=True)]
@@ -136,29 +137,32 @@ def read_run(folder: Path, train: Path, labels: Path) -> Run:
         members=tuple(ranked),
         singles=tuple(name for name in ranked if name.startswith(f"{first}/")),
         oof=read_part(folder / "oof", files, known, task),
-        test=read_part(folder / "test", files, truth.set_index(options["id"]).iloc[:, 0], task),
+        test=read_part(folder / "test", files, truth, task),
     )
 
 
-def read_target(train: Path, row_id: str, target: str) -> pd.Series:
-    """Return the labels of the training rows by id."""
+def read_target(train: Path, row_id: str, target: str | list[str]) -> pd.Series | pd.DataFrame:
+    """Return the labels of the training rows by id: a column, or one for each of several targets."""
     if train.suffix == ".npz":
         with np.load(train) as arrays:
             return pd.Series(arrays[target], index=arrays[row_id])
-    return pd.read_csv(train, usecols=[row_id, target]).set_index(row_id)[target]
+    names = [target] if isinstance(target, str) else target
+    return pd.read_csv(train, usecols=[row_id, *names]).set_index(row_id)[target]
 
 
-def make_task(kind: Any, target: pd.Series, positive: Any) -> Task:
+def make_task(kind: Any, target: pd.Series | pd.DataFrame, positive: Any) -> Task:
     """Return the task as the run saw it: sorted classes, the greater label positive unless told."""
+    if isinstance(target, pd.DataFrame):
+        return Task(kind, n_targets=target.shape[1], targets=tuple(target.columns))
     if kind == "regression":
         return Task("regression")
     classes = tuple(np.unique(target.to_numpy()).tolist())
     return Task(kind, classes, classes.index(positive) if positive is not None else len(classes) - 1)
 
 
-def read_part(folder: Path, files: dict[str, str], target: pd.Series, task: Task) -> Part:
+def read_part(folder: Path, files: dict[str, str], target: pd.Series | pd.DataFrame, task: Task) -> Part:
     """Read one file for each member: rows that all of them predict (over time the first have none)."""
-    names = [str(label) for label in task.classes] if task.classes else ["prediction"]
+    names = [str(label) for label in task.classes] if task.classes else list(task.columns)
     predictions = {}
     for member, file in files.items():
         frame = pd.read_csv(folder / file)
@@ -170,7 +174,7 @@ def read_part(folder: Path, files: dict[str, str], target: pd.Series, task: Task
             )
         predictions[member] = frame.loc[target.index, names].to_numpy(dtype=np.float64)
     values = target.to_numpy()
-    y = np.searchsorted(np.asarray(task.classes), values) if task.classes else values.astype(float)
+    y = np.searchsorted(np.asarray(task.classes), values) if task.classes else values.astype(task.dtype)
     said = np.logical_and.reduce([np.isfinite(rows).all(axis=1) for rows in predictions.values()])
     return Part(y[said], {member: rows[said] for member, rows in predictions.items()})
 

@@ -184,7 +184,32 @@ def taxi_fares(rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
-DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays], str]] = {
+def student_grades(rng: np.random.Generator) -> pd.DataFrame:
+    failures, study = rng.integers(0, 4, N_ROWS), rng.integers(1, 5, N_ROWS)
+    able = 11 - 1.5 * failures + study + 2 * rng.normal(size=N_ROWS)
+    grades = {f"G{period}": (able + rng.normal(size=N_ROWS)).round().clip(0, 20) for period in (1, 2, 3)}
+    return pd.DataFrame(
+        {
+            "student": rng.integers(0, 70, N_ROWS),
+            "course": rng.choice(["mat", "por"], N_ROWS),
+            "reason": rng.choice(["home", "course", "reputation", "other"], N_ROWS),
+            "studytime": study,
+            "failures": failures,
+            "absences": rng.integers(0, 40, N_ROWS),
+            **grades,
+        }
+    )
+
+
+def yeast(rng: np.random.Generator) -> pd.DataFrame:
+    values = rng.normal(size=(N_ROWS, 8)).round(4)
+    signal = values @ rng.normal(size=(8, 14)) + rng.normal(size=(N_ROWS, 14))
+    frame = pd.DataFrame(values, columns=[f"Att{i + 1}" for i in range(8)])
+    has = (signal > np.quantile(signal, np.linspace(0.3, 0.9, 14), axis=0).diagonal()).astype(int)
+    return frame.assign(**{f"Class{i + 1}": has[:, i] for i in range(14)})
+
+
+DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays], str | list[str]]] = {
     "adult": (adult, "income"),
     "bike_sharing": (bike_sharing, "cnt"),
     "california_housing": (california, "median_house_value"),
@@ -193,7 +218,9 @@ DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays
     "letter": (letter, "class"),
     "mfeat_multiview": (mfeat_multiview, "y"),
     "sign_digits": (lambda rng: images(rng, (20, 20, 3), 4), "y"),
+    "student_grades": (student_grades, ["G1", "G2", "G3"]),
     "taxi_fares": (taxi_fares, "fare"),
     "titanic": (titanic, "Survived"),
     "uci_har": (uci_har, "y"),
+    "yeast": (yeast, [f"Class{i + 1}" for i in range(14)]),
 }

@@ -42,7 +42,7 @@ def prepare(name: str, folder: Path) -> None:
         return
     frame = pd.read_parquet(REAL / name / "data.parquet")
     is_test = (frame["split"] == "test").to_numpy()
-    target = frame[module.find_target(frame)]
+    target = frame[module.find_targets(frame)[0]]
     codes = pd.factorize(target)[0] if target.nunique() < 30 else np.zeros(len(frame), dtype=int)
     # Of a table in time order a stretch of every so many rows, so that all times are there.
     frame.iloc[chosen(is_test, codes, None)].to_parquet(few / "data.parquet")
@@ -63,7 +63,7 @@ def chosen(is_test: np.ndarray, y: np.ndarray, group: np.ndarray | None) -> np.n
 def small(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the config with one epoch, few trees and the files of `prepare`."""
     # Of a few rows of counts the sample would look like classes.
-    del config["data"]["sample_submission"]
+    config["data"].pop("sample_submission", None)
     for role in ("train", "test"):
         config["data"][role] = config["data"][role].replace("../work/data/", "work/")
     is_time = "time" in config["data"]
