@@ -22,7 +22,7 @@ from stackfeat.config.data_checks import (
     path_findings,
 )
 from stackfeat.config.problems import Finding
-from stackfeat.config.run_config import RunConfig
+from stackfeat.config.run_config import DecisionOptions, RunConfig
 from stackfeat.config.yaml_file import join_path
 from stackfeat.data.splits.splitters import is_time_kind
 from stackfeat.engine.graph import Graph, build_graph, graph_problems
@@ -198,6 +198,20 @@ def _metric_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
         name = config.decision if isinstance(config.decision, str) else config.decision.kind
         message = f"{name} needs a metric of labels; got metric={config.metric}. Use decision: auto"
         yield Finding("decision", message)
+    elif isinstance(config.decision, DecisionOptions):
+        yield from _given_decision_findings(config, config.decision)
+
+
+def _given_decision_findings(config: RunConfig, given: DecisionOptions) -> Iterator[Finding]:
+    is_of_labels, n_labels = task_class(config.task).has_label_sets, len(config.data.targets)
+    if (given.kind == "labels") != is_of_labels:
+        fitting = "labels" if is_of_labels else "threshold, offsets or cuts"
+        yield Finding(
+            "decision.kind", f"{given.kind} is not for task {config.task}. Use {fitting}, or decision: auto"
+        )
+    elif is_of_labels and config.data.label_separator is None and len(given.numbers) != n_labels:
+        message = f"must be a threshold for each of {n_labels} labels; got {len(given.numbers)}. Give as many"
+        yield Finding("decision.numbers", message)
 
 
 def _graph_findings(config: RunConfig, paths: Collection[str]) -> list[Finding]:

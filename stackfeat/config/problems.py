@@ -157,6 +157,9 @@ def _message(group: Sequence[_Error], values: Any) -> str:
         return _no_kind(error)
     if error.kind == "value_error":
         return str(error.context.get("error", error.kind))
+    if isinstance(error.value, dict) and (own := [item for item in group if item.kind == "value_error"]):
+        # One of several forms, and what is wrong in it is known better than which form was meant.
+        return str(own[0].context.get("error", own[0].kind))
     wanted = list(dict.fromkeys(_wanted(item, values) for item in group))
     options = [word for item in group for word in _literals(item)]
     hint = suggest(error.value, options) if isinstance(error.value, str) else ""

@@ -181,9 +181,10 @@ class StackOptions(Options):
 class DecisionOptions(Options):
     """A decision rule that is given, where others are fitted: how predictions become labels."""
 
-    kind: Literal["threshold", "offsets", "cuts"]
+    kind: Literal["threshold", "offsets", "cuts", "labels"]
     numbers: tuple[float, ...] = Field(
-        description="The threshold; an offset of the log-probability of each class; or cuts, ascending."
+        description="The threshold; an offset of the log-probability of each class; cuts, ascending; or a threshold "
+        "for each label."
     )
     labels: tuple[float, ...] = Field((), description="cuts: the label below the first, between, and above.")
     positive: Literal[0, 1] = Field(1, description="threshold: the place of the class that is compared.")

@@ -260,7 +260,8 @@ class Decision:
             "threshold": task.takes_positive,
             "labels": task.has_label_sets and len(self.numbers) in (0, task.n_targets),
             "offsets": len(self.numbers) == n_classes > 0,
-            "cuts": not n_classes or set(self.labels) <= set(range(n_classes)),
+            "cuts": not task.has_label_sets
+            and set(self.labels) <= set(range(n_classes) if n_classes else self.labels),
         }
         if not fits.get(self.kind, True):
             raise UsageError(

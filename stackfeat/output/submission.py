@@ -119,6 +119,9 @@ def make_submission(
     default = (form.target_name,) if is_one_column or is_list else task.columns
     header = form.sample_header or (form.id_name, *default)
     single = len(header) == 2
+    if task.has_label_sets and single and form.separator is None and header[1] in task.names:
+        # Lists under the name of one label are no answer: columns of 0 and 1 go in, columns come out.
+        raise _unlike_sample(header, task)
     if task.has_label_sets and single:
         columns: list[Column] = [_label_lists(prediction, labels, task, form)]
     elif task.has_label_sets and form.as_labels:
@@ -138,11 +141,15 @@ def make_submission(
 
 def _labels(decided: np.ndarray, task: Task, header: Sequence[str]) -> np.ndarray:
     if decided.ndim > 1:
-        raise DataError(
-            f"the sample submission must have an id and the columns {', '.join(task.columns)}; got {list(header)}. "
-            "Check data.sample_submission, or remove it"
-        )
+        raise _unlike_sample(header, task)
     return task.labels_of(decided)
+
+
+def _unlike_sample(header: Sequence[str], task: Task) -> DataError:
+    return DataError(
+        f"the sample submission must have an id and the columns {', '.join(task.columns)}; got {list(header)}. "
+        "Check data.sample_submission, or remove it"
+    )
 
 
 def _label_lists(prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form) -> list[str]:

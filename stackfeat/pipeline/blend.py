@@ -150,7 +150,10 @@ class _Given:
             )
         target = np.asarray(y)
         if target.ndim != 1 or not len(target):
-            raise UsageError(f"y must have a label or value for each row; got shape {target.shape}")
+            raise UsageError(
+                f"y must have one label or value for each row; got shape {target.shape}; several targets and sets of "
+                "labels are blended in a run: import their predictions"
+            )
         if absent_rows := int(pd.isna(target).sum()):
             raise UsageError(
                 f"y must have a label or value for each row; got none in {absent_rows} rows; leave these rows out"

@@ -24,7 +24,7 @@ from stackfeat.output.provenance import Index
 from stackfeat.output.saved_predictor import SavedPredictor
 from stackfeat.store import EntryStore
 
-FITTED_RULES = ("threshold", "offsets", "cuts")
+FITTED_RULES = ("threshold", "offsets", "cuts", "labels")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class FinishedRun:
             "stack": {**values["stack"], "holdout": 0.0},
         }
         if self.decision is not None:
-            is_fitted = self.decision.kind in FITTED_RULES
+            is_fitted = self.decision.kind in FITTED_RULES and bool(self.decision.numbers)
             values["decision"] = self.decision.to_json() if is_fitted else "argmax"
         return values
 

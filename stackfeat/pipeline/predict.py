@@ -193,7 +193,7 @@ class Said:
     def columns(self, wanted: Wanted) -> dict[str, Sequence[object] | np.ndarray]:
         """Return the columns of the file that is written, by name."""
         if wanted.proba:
-            if not self.task.most_classes:
+            if self.task.output != "proba":
                 raise UsageError(f"--proba needs classes; got a run of a {self.task.kind}; leave it out")
             proba = dict(zip(self.task.columns, self.prediction.T, strict=True))
             return {self.form.id_name: self.ids.tolist(), **proba, **self.others}

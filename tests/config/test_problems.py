@@ -53,6 +53,11 @@ def found(values: Any) -> list[Finding]:
         ("stack.gate_se", [1], "must be a number; got [1]."),
         ("executor.jobs", "many", "must be a whole number or 'auto'; got 'many'."),
         ("task", "multilabels", "ranking, multilabel; got 'multilabels'. Did you mean 'multilabel'?"),
+        (
+            "decision",
+            {"kind": "threshold", "numbers": [0.3, 0.4]},
+            "a threshold is one number; got 2; give one",
+        ),
         ("limits.time", "soon", "must look like 8h30m, 10m or 90s; got 'soon'"),
     ],
 )

@@ -139,3 +139,82 @@ def test_a_label_of_every_row_or_of_none_is_refused_by_name(value: int, tmp_path
     for command in ("check", "run"):
         said = project.cli(command, project.folder / "c.yaml")
         assert said.code == 3 and f"got {value} in every row of b; check data.target" in said.err, said.err
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    base = {"knn": {"estimator": "sklearn.neighbors.KNeighborsClassifier"}}
+    folder = tmp_path_factory.mktemp("decided") / "project"
+    project = labelled(folder, metric="f1_macro", levels={"base": base}, submit="auto")
+    said = project.run()
+    assert said.code == 0, said.err
+    return project
+
+
+def test_a_refresh_keeps_the_thresholds(decided: Project, tmp_path: Path) -> None:
+    fitted = decided.scores()["members"]["base/knn"]["decision"]
+    assert fitted["kind"] == "labels" and len(fitted["numbers"]) == len(LABELS)
+    train = decided.folder / "train.csv"
+    said = decided.cli("refresh", decided.run_folder, "--train", train, "-o", tmp_path / "new")
+    assert said.code == 0, said.err
+    kept = json.loads((tmp_path / "new" / "scores.json").read_text())["members"]["base/knn"]["decision"]
+    assert kept == fitted
+
+
+def test_probabilities_are_written_whatever_the_metric(decided: Project, tmp_path: Path) -> None:
+    test, out = decided.folder / "test.csv", tmp_path / "proba.csv"
+    said = decided.cli("predict", decided.run_folder, test, "--proba", "-o", out)
+    assert said.code == 0, said.err
+    expected = sf.load(decided.run_folder).predict_proba(pd.read_csv(test))
+    np.testing.assert_allclose(pd.read_csv(out)[LABELS].to_numpy(), expected, rtol=1e-9)
+
+
+def test_a_sample_with_the_column_of_one_label_is_refused(decided: Project) -> None:
+    sample = pd.read_csv(decided.folder / "test.csv")[["id"]].assign(a=0)
+    sample.to_csv(decided.folder / "sample.csv", index=False)
+    config = decided.config()
+    config["data"]["sample_submission"] = "sample.csv"
+    (decided.folder / "sample.yaml").write_text(json.dumps(config | {"name": "sample"}))
+    said = decided.cli("run", decided.folder / "sample.yaml")
+    assert said.code == 3 and "must have an id and the columns a, b, c, d d; got ['id', 'a']" in said.err
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        ({"kind": "threshold", "numbers": [0.3]}, "threshold is not for task multilabel. Use labels"),
+        ({"kind": "cuts", "numbers": [0.3], "labels": [0, 1]}, "cuts is not for task multilabel. Use labels"),
+        ({"kind": "labels", "numbers": [0.3]}, "must be a threshold for each of 4 labels; got 1"),
+    ],
+)
+def test_a_given_decision_of_another_kind_is_refused(
+    decision: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    project = labelled(tmp_path / "p", metric="f1_macro", decision=decision)
+    said = project.cli("check", project.folder / "c.yaml")
+    assert said.code == 2 and message in said.err
+
+
+def test_the_labels_that_were_found_are_said(tmp_path: Path) -> None:
+    project = labelled(tmp_path / "p")
+    y = pd.read_csv(project.folder / "train.csv")[LABELS].to_numpy()
+    n_none, mean = (y.sum(axis=1) == 0).sum(), y.sum() / len(y)
+    said = project.cli("check", project.folder / "c.yaml").out
+    assert f"4 labels: 'a', 'b', 'c', 'd d'; {mean:.3g} a row, none in {n_none} rows" in said
+
+
+def test_a_missing_flag_is_named_by_column_and_row(tmp_path: Path) -> None:
+    project = labelled(tmp_path / "p")
+    train = pd.read_csv(project.folder / "train.csv").astype({"c": float})
+    train.loc[6, "c"] = np.nan
+    train.to_csv(project.folder / "train.csv", index=False)
+    said = project.cli("check", project.folder / "c.yaml")
+    assert said.code == 3 and "column 'c': every training row must say 0 or 1; got none in row 7" in said.err
+
+
+def test_one_at_a_time_or_two_give_the_same_bytes(decided: Project, tmp_path: Path) -> None:
+    other = labelled(tmp_path / "p")
+    other.write(decided.config() | {"executor": {"kind": "loky", "jobs": 2}})
+    said = other.run()
+    assert said.code == 0, said.err
+    assert other.outputs() == decided.outputs()

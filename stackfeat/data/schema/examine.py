@@ -29,6 +29,7 @@ from stackfeat.data.schema.column_types import RoleCells, TypedColumns, type_col
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary, drift_lines
 from stackfeat.data.schema.guesses import Guess
+from stackfeat.data.schema.label_sets import of_label_sets_found
 from stackfeat.data.schema.load import (
     NAMES,
     ROLE_READERS,
@@ -190,6 +191,7 @@ class _Examiner:
                 )
                 has_order = order is not None or options.class_order is not None
                 found.guesses += of_classes(found.task, options, order is not None)
+                found.guesses += of_label_sets_found(found.task, y)
                 found.guesses += of_order(found.task, has_order, self.metric)
                 found.warnings += of_copies({} if found.is_part else typed.columns, y)
         typed.is_part = found.is_part

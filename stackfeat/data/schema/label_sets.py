@@ -6,13 +6,14 @@ Out: the task with the names of its labels, and y of shape (n_rows, n_labels), 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from stackfeat.data.files.cells import BOOLEANS, Cells, TextCells, text_cells
 from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
+from stackfeat.data.schema.guesses import Guess
 from stackfeat.errors import DataError, LackError
 from stackfeat.registry.resolve import name_values, quote_values, quoted
 from stackfeat.tasks.multilabel import of_label_sets
@@ -80,6 +81,16 @@ def read_known_label_sets(
         must = f"{place}: labels must be those of the training file ({name_values(task.names)})"
         raise DataError(str(unknown_name(must, label, task.names)))
     return _as_table(lists, task.names)
+
+
+def of_label_sets_found(task: Task, y: np.ndarray) -> Iterator[Guess]:
+    """Yield which labels there are, and how many of them rows have."""
+    if not task.has_label_sets:
+        return
+    n_none = int((~y.any(axis=1)).sum())
+    without = f", none in {n_none} rows" if n_none else ""
+    shown = name_values(map(quoted, task.names))
+    yield Guess(f"{len(task.names)} labels: {shown}; {y.sum(axis=1).mean():.3g} a row{without}")
 
 
 def _place(where: str, name: str) -> str:

@@ -28,6 +28,7 @@ from stackfeat.data.schema.drift import ColumnDrift, TrainingSummary, drift_line
 from stackfeat.data.schema.given_rows import GivenRows
 from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.inputs import all_inputs, read_arrays
+from stackfeat.data.schema.label_sets import of_label_sets_found
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import (
     group_names,
@@ -413,7 +414,11 @@ def _load_train(
         *of_group(options.group, given.get("group")),
     ):
         warnings.warn(text, DataWarning, stacklevel=3)
-    guesses = (*typed.guesses(options), *of_classes(task, options, order is not None))
+    guesses = (
+        *typed.guesses(options),
+        *of_classes(task, options, order is not None),
+        *of_label_sets_found(task, y),
+    )
     unread = _number_unread(frame, schema, options)
     samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)
     samples = training_lists(samples, where)
