@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.folds import Folds
-from stackfeat.data.splits.holdout import InnerSplits
 from stackfeat.engine.blocks import assemble
 from stackfeat.engine.fitted import emit, fit_recipe
 from stackfeat.engine.plan import Plan
 from stackfeat.engine.recipes import FitRecipe
+from stackfeat.engine.worker import context_of
 from stackfeat.errors import MemberError
 from stackfeat.members import learns_from_rows, make_member
-from stackfeat.members.protocol import FitContext
 from stackfeat.meta.columns import BlockRows, Rows
 from stackfeat.store import EntryStore
 
@@ -68,7 +66,7 @@ def without_each(
         train = folds.splits[0][fold][0]
         train = train[known[train]]
         train = train[samples.task.spread(samples.labels[train], MOST_ROWS, recipe.seed)]
-        fit = _Refit(recipe, samples, blocks, train, trust_code)
+        fit = _Refit(recipe, samples, blocks, train, folds, trust_code)
         for dropped in list(found):
             try:
                 found[dropped][held] = fit.predict(
@@ -92,21 +90,14 @@ class _Refit:
     samples: Samples
     blocks: Sequence[BlockRows]
     train: np.ndarray
+    folds: Folds
     trust_code: bool
 
     def predict(self, read: Sequence[BlockRows], held: np.ndarray) -> np.ndarray:
         if not read:
             raise MemberError("a vote must have an input; got none; leave one")
         samples, train, recipe = self.samples, self.train, self.recipe
-        context: FitContext[Any] = FitContext(
-            task=samples.task,
-            y=samples.labels[train],
-            weight=None if samples.weight is None else samples.weight[train],
-            fold_of=None,
-            inner=InnerSplits(samples, train, "kfold", recipe.seed),
-            seed=recipe.seed,
-            settings=recipe.settings,
-        )
+        context = context_of(recipe, samples, self.folds, train, {})
         # Weights that are given are for all inputs: those that are left share the part of the others.
         fitted_to = read if learns_from_rows(recipe.member) else self.blocks
         fitted = make_member(recipe.member, self.trust_code).fit(_of(samples, fitted_to, train), context)

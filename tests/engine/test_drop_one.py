@@ -42,3 +42,13 @@ def test_weights_that_are_given_are_shared_out_and_what_is_nothing_is_left_out()
     # Without the only input that has a weight there is no vote.
     assert set(of(made, "final/alone")[1]) == {"base/prior"}
     assert of(made, "final/alone")[1]["base/prior"] == pytest.approx(bayes)
+
+
+@pytest.mark.parametrize("kind", ["soft", "greedy"])
+@pytest.mark.parametrize("family", ["auto", "temperature"])
+def test_a_calibrated_vote_is_calibrated_again_by_the_folds_of_its_rows(kind: str, family: str) -> None:
+    vote = {"vote": kind, "inputs": ["base/*/proba"], "calibrate": family}
+    made = engine({"base": BASE, "final": {"vote": vote}}, folds=folds_of_rows(24)).carry_out()
+    whole, without = of(made, "final/vote")
+    np.testing.assert_array_equal(whole, oof(made, "final/vote/proba"))
+    assert set(without) == {"base/bayes", "base/prior"}
