@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stackfeat.data.files.packing import unpacked_name
@@ -76,19 +76,9 @@ def refuse_output(output: Path, is_ours: IsOurs, *, force: bool, option: str = "
     refuse_foreign(output, is_ours, force=force, option=option)
 
 
-def has_columns(names: Sequence[str]) -> IsOurs:
-    """Return whether a csv file has these columns and no other."""
-    return lambda path: _columns_of(path) == list(names)
-
-
-def has_predictions(id_names: Collection[str], features: Collection[str]) -> IsOurs:
-    """Return whether a csv file has ids first, and no column that a model reads."""
-
-    def is_ours(path: Path) -> bool:
-        columns = _columns_of(path)
-        return columns[:1] in [[name] for name in id_names] and not {*features} & {*columns[1:]}
-
-    return is_ours
+def has_columns(*headers: Sequence[str]) -> IsOurs:
+    """Return whether a csv file has the columns of one of these headers, in their order, and no other."""
+    return lambda path: _columns_of(path) in [list(names) for names in headers]
 
 
 def has_packed(name: str) -> IsOurs:

@@ -80,10 +80,13 @@ class Form:
         header = None if sample is None else tuple(str(name) for name in sample.columns)
         return cls(id_name or "id", target_name, as_labels, header, separator, n_best)
 
-    @property
-    def id_names(self) -> tuple[str, ...]:
-        """What the first column of predictions may be called."""
-        return (self.id_name, *(self.sample_header or ())[:1])
+    def header(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        is_one_value = 1 in task.widths and not task.quantiles
+        is_one_column = is_one_value or (self.as_labels and task.n_targets == 1)
+        is_list = self.separator is not None and (self.as_labels or self.n_best is not None)
+        default = (self.target_name,) if is_one_column or is_list else task.columns
+        return self.sample_header or (self.id_name, *default)
 
     def to_json(self) -> dict[str, Any]:
         later = ("separator", "n_best")
@@ -113,11 +116,7 @@ def make_submission(
     DataError
         If the sample's columns fit neither classes nor one target.
     """
-    is_one_value = 1 in task.widths and not task.quantiles
-    is_one_column = is_one_value or (form.as_labels and task.n_targets == 1)
-    is_list = form.separator is not None and (form.as_labels or form.n_best is not None)
-    default = (form.target_name,) if is_one_column or is_list else task.columns
-    header = form.sample_header or (form.id_name, *default)
+    header = form.header(task)
     single = len(header) == 2
     if task.has_label_sets and single and form.separator is None and header[1] in task.names:
         # Lists under the name of one label are no answer: columns of 0 and 1 go in, columns come out.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stackfeat.errors import DataWarning, MissingColumnsError, UsageError, as_wr
 from stackfeat.meta.intervals import checked_level
 from stackfeat.metrics.decision_rule import Decision
 from stackfeat.output.files import write_csv
-from stackfeat.output.output_file import IsOurs, has_predictions, refuse_foreign, refuse_place
+from stackfeat.output.output_file import IsOurs, has_columns, refuse_foreign, refuse_place
 from stackfeat.output.packed_predictor import is_packed, unpack_predictor
 from stackfeat.output.saved_predictor import SavedPredictor, load_run
 from stackfeat.output.submission import Form, make_submission
@@ -139,14 +140,14 @@ def predict_file(
     trust_code, without, data_roots, allow_missing
         As in `load`.
     force : bool
-        Whether the output may replace a file that holds no predictions.
+        Whether the output may replace a file of other columns.
 
     Raises
     ------
     DataError
         If there is no predictor, the file's columns do not fit, or the predictor names files elsewhere.
     UsageError
-        If the output would replace the data, a file of a run, or something else than predictions.
+        If the output would replace the data, a file of a run, or a file of other columns.
     """
     data, output, run_folder = Path(data), Path(output), Path(run_folder)
     if wanted.interval is not None:
@@ -203,9 +204,22 @@ class Said:
         return {**dict(zip(submission.header, submission.columns, strict=True)), **self.others}
 
 
+def _headers(task: Task, form: Form, members: Sequence[str] = ()) -> list[list[str]]:
+    """Return the names of the columns that may be written, by any options: those of `Said.columns`."""
+    proba = [[form.id_name, *task.columns]] if task.most_classes else []
+    others = [
+        [name for member in members for name in task.columns_of(member)],
+        task.region_names,
+        [*task.columns_of("spread")],
+    ]
+    chosen = product(*([[], names] for names in (others if members else [])))
+    more = [[name for part in parts for name in part] for parts in chosen]
+    return [[*dict.fromkeys([*first, *after])] for first in ([*form.header(task)], *proba) for after in more]
+
+
 def _by_run(model: SavedPredictor, data: Path, wanted: Wanted, may_replace: Callable[[IsOurs], None]) -> Said:
     folder, way = f"{model.predictor.folder}", model.way
-    may_replace(has_predictions(way.form.id_names, model.feature_names_in_))
+    may_replace(has_columns(*_headers(model.predictor.task, way.form, model.members)))
     samples, drift = model.compare(model.rows(data))
     warn_of_drift(drift, str(data))
     if way.summary is None:
@@ -254,7 +268,7 @@ def _by_student(
     for option in [option for option, is_given in unfit.items() if is_given]:
         raise UsageError(f"{option} is for a stack; got a student, which is one model; drop it")
     student = load_student(file)
-    may_replace(has_predictions(student.form.id_names, student.feature_names_in_))
+    may_replace(has_columns(*_headers(student.schema.task, student.form)))
     frame = read_file(data, student.data)
     schema = student.schema
     needed = [*([] if schema.id is None else [schema.id]), *student.feature_names_in_]

@@ -210,8 +210,12 @@ class Multilabel(Task):
     def region_size(self, region: np.ndarray) -> np.ndarray:
         return np.asarray(region.sum(axis=1), dtype=np.float64)
 
+    @property
+    def region_names(self) -> list[str]:
+        return list(self.columns_of("set"))
+
     def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.columns_of("set"), region.T.astype(np.int64), strict=True))
+        return dict(zip(self.region_names, region.T.astype(np.int64), strict=True))
 
     # Chance
 

@@ -169,8 +169,12 @@ class Quantile(Regression):
         least = np.maximum(LEAST_HALF * (high - low), 1e-9 * np.maximum(np.abs(middle), 1.0))
         return np.maximum(middle - low, least), np.maximum(high - middle, least)
 
+    @property
+    def region_names(self) -> list[str]:
+        return ["lower", "upper"]
+
     def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(("lower", "upper"), region.T, strict=True))
+        return dict(zip(self.region_names, region.T, strict=True))
 
 
 def quantile_problem(levels: Sequence[float]) -> str | None:

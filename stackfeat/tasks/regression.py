@@ -176,11 +176,13 @@ class Regression(Task):
         bounds = region.reshape(len(region), -1, 2)
         return np.asarray((bounds[:, :, 1] - bounds[:, :, 0]).mean(axis=1))
 
+    @property
+    def region_names(self) -> list[str]:
+        return [*self.columns_of("lower"), *self.columns_of("upper")]
+
     def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
-        bounds, found = region.reshape(len(region), -1, 2), dict[str, np.ndarray]()
-        for place, name in enumerate(("lower", "upper")):
-            found |= dict(zip(self.columns_of(name), bounds[:, :, place].T, strict=True))
-        return found
+        bounds = region.reshape(len(region), -1, 2)
+        return dict(zip(self.region_names, (*bounds[:, :, 0].T, *bounds[:, :, 1].T), strict=True))
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         guess = 0.5 * random.permutation(y) + 0.5 * y.mean(axis=0)

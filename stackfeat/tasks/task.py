@@ -568,6 +568,11 @@ class Task:
         """Return the width of each row's region, or how many classes are in it: float64 (n_rows,)."""
         raise NotImplementedError
 
+    @property
+    def region_names(self) -> list[str]:
+        """Names of the columns of regions in a file; none of a task that has no regions."""
+        return []
+
     def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
         """Return regions as columns of a file."""
         raise NotImplementedError

@@ -12,7 +12,6 @@ from stackfeat.errors import UsageError
 from stackfeat.output.output_file import (
     has_columns,
     has_packed,
-    has_predictions,
     refuse_foreign,
     refuse_output,
     refuse_place,
@@ -47,22 +46,6 @@ def test_a_csv_file_is_ours_by_its_columns(content: str, is_ours: bool, tmp_path
         ):
             refuse_output(path, IS_TABLE, force=False)
         refuse_output(path, IS_TABLE, force=True)
-
-
-@pytest.mark.parametrize(
-    ("header", "is_ours"),
-    [
-        ("id,label", True),
-        ("ID,low,high", True),
-        ("id,a,label", False),
-        ("label,id", False),
-        ("x,label", False),
-    ],
-)
-def test_predictions_have_ids_first_and_no_feature(header: str, is_ours: bool, tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    path.write_text(header + "\n")
-    assert has_predictions(("id", "ID"), ("a", "b"))(path) == is_ours
 
 
 def test_a_zip_file_is_ours_by_what_is_in_it(tmp_path: Path) -> None:
@@ -126,10 +109,21 @@ def test_no_command_replaces_a_file_of_yours_unasked(
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.parametrize("columns", ["secret,notes", "label,notes", "proba", "base/bayes:cat"])
+def test_notes_beside_ids_are_no_predictions(columns: str, plain: Project, tmp_path: Path) -> None:
+    output = tmp_path / "notes.csv"
+    content = f"row_id,{columns}\n1,2,mine\n"
+    output.write_text(content)
+    said = plain.cli("predict", plain.run_folder, plain.folder / "test.csv", "-o", output)
+    assert said.code == 2 and "notes.csv, which holds something else" in said.err
+    assert output.read_text() == content
+
+
 def test_a_command_replaces_its_own_file_and_any_with_force(plain: Project, tmp_path: Path) -> None:
     output = tmp_path / "p.csv"
     command = ("predict", plain.run_folder, plain.folder / "test.csv", "-o", output)
-    for options in ((), ("--proba",), ("--members",), ()):
+    both = ("--members", "--spread")
+    for options in ((), ("--proba",), ("--members",), both, ("--proba", *both, "--interval", ".8"), ()):
         assert plain.cli(*command, *options).code == 0
     once = output.read_bytes()
     output.write_text("mine")
