@@ -14,11 +14,13 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GroupKFold
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 
+from stackfeat.data.files.parsing import name_rows
 from stackfeat.data.splits.folds import Folds
 from stackfeat.errors import DataError, UsageError
 from stackfeat.meta.estimator_io import fit_estimator
@@ -35,7 +37,7 @@ from stackfeat.sklearn.final_estimator import FinalDesign, FinalRows, GatedFinal
 from stackfeat.sklearn.folding import FoldFits, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, check_inputs, check_weight, count
 from stackfeat.sklearn.nets import NET_CONSTRAINTS, BaseNet
-from stackfeat.tasks.ranking import Ranking, list_numbers
+from stackfeat.tasks.ranking import LIST, Ranking, list_numbers, orders_any
 from stackfeat.tasks.task import Task
 
 TASK = Task("ranking")
@@ -48,7 +50,18 @@ def numbered_lists(qid: Any, n_rows: int) -> np.ndarray:
     names = column_or_1d(qid)
     if len(names) != n_rows:
         raise UsageError(f"qid must name the list of each row; got {len(names)} names for {n_rows} rows")
-    return list_numbers(names)
+    missing = pd.isna(names)
+    if missing.any():
+        raise UsageError(
+            f"qid must name the list of each row; got none in {name_rows(missing)}; fill them in"
+        )
+    try:
+        return list_numbers(names)
+    except TypeError:
+        kinds = sorted({type(name).__name__ for name in names})
+        raise UsageError(
+            f"qid must hold names of one type; got {', '.join(kinds)}; make all of them str"
+        ) from None
 
 
 def relevance_in_lists(y: Any, qid: Any) -> np.ndarray:
@@ -67,6 +80,22 @@ def relevance_in_lists(y: Any, qid: Any) -> np.ndarray:
     if wrong.any():
         raise DataError(f"{must}; got {relevance[wrong][0]:g}; grade rows from 0, the least relevant")
     return TASK.in_lists(relevance, numbered_lists(qid, len(relevance)))
+
+
+def to_learn(y: Any, qid: Any) -> np.ndarray:
+    """Return `relevance_in_lists`, of which a ranker learns; DataError where there is nothing to rank."""
+    target = relevance_in_lists(y, qid)
+    if not orders_any(target):
+        raise DataError(
+            f"some list must have rows of different relevance, or there is nothing to rank; got none in "
+            f"{len(np.unique(target[:, LIST]))} lists of {len(target)} rows; check y and qid"
+        )
+    return target
+
+
+def score_of_lists(scores: np.ndarray, y: Any, qid: Any) -> float:
+    """Return the mean NDCG at 10 of the lists that have a relevant row."""
+    return get_metric(TASK.default_metric, TASK.kind).score(relevance_in_lists(y, qid), scores, TASK)
 
 
 @dataclass(eq=False, repr=False)
@@ -120,13 +149,17 @@ warm_start, device, threads, random_state, verbose
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = check_inputs(self, X, reset=True, n_least=2)
-        target = relevance_in_lists(y, qid)
+        target = to_learn(y, qid)
         check_consistent_length(np.empty(count(X)), target)
         return self._fit_nets(X, target, TASK, check_weight(sample_weight, len(target)))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return a score of each row, float64 (n_samples,); it does not depend on other rows."""
         return TASK.counted(self._emit(X))
+
+    def score(self, X: Any, y: Any, qid: Any = None) -> float:
+        """Return ndcg@10: its mean over the lists that have a relevant row."""
+        return score_of_lists(self.predict(X), y, qid)
 
 
 @dataclass(eq=False, repr=False)
@@ -167,11 +200,29 @@ class ListEnsemble(BaseEstimator):
             )
         return {name: taught(estimator) for name, estimator in self.estimators if estimator != "drop"}
 
+    def predict(self, X: Any, qid: Any = None) -> np.ndarray:
+        """Return scores, float64 (n_samples,)."""
+        raise NotImplementedError
+
+    def score(self, X: Any, y: Any, qid: Any = None) -> float:
+        """Return ndcg@10: its mean over the lists that have a relevant row."""
+        return score_of_lists(self.predict(X, qid=qid), y, qid)
+
     def _folds(self, X: Any, y: np.ndarray) -> Folds:
-        cv = (
-            GroupKFold(5 if self.cv is None else self.cv) if isinstance(self.cv, Integral | None) else self.cv
-        )
         groups = np.asarray(TASK.lists(y))
+        cv = self.cv
+        if isinstance(cv, Integral | None):
+            n_folds, n_lists = int(5 if cv is None else cv), len(np.unique(groups))
+            if n_lists < n_folds:
+                raise ValueError(
+                    f"qid must name a list for each fold, which holds whole lists; got {n_lists}, cv={n_folds}; "
+                    + (
+                        f"use cv={n_lists} or less"
+                        if n_lists > 1
+                        else "give qid: without it all rows are one list"
+                    )
+                )
+            cv = GroupKFold(n_folds)
         folds = split_folds(deepcopy(cv), X, y, {"groups": groups})
         for number, (train, held_out) in enumerate(folds.splits[0]):
             torn = np.intersect1d(groups[train], groups[held_out])
@@ -227,6 +278,8 @@ class StackingRanker(ListEnsemble):
         What the final estimator was given to choose from.
     folds_ : ndarray of shape (n_samples,)
     final_estimator_ : estimator
+    diagnostics_ : dict
+        Computed when asked for: ``gate``, gains of hidden layers; ``blocks``, how well folds can be told apart.
 
     Examples
     --------
@@ -260,7 +313,7 @@ class StackingRanker(ListEnsemble):
         -------
         self
         """
-        X, y = as_rows(X), relevance_in_lists(y, qid)
+        X, y = as_rows(X), to_learn(y, qid)
         weight, members, folds = check_weight(sample_weight, len(y)), self._members(), self._folds(X, y)
         emissions = {
             name: Emission.plan(name, one, self._emit_of(one), self.encode, "predict", has_labels=False)
@@ -274,8 +327,23 @@ class StackingRanker(ListEnsemble):
         params = {} if weight is None else {"sample_weight": weight}
         rows = FinalRows(base, features, y, params, self.folds_, lists, lists)
         covered = np.flatnonzero(self.folds_ >= 0)
-        self._fit_final(rows if len(covered) == len(y) else rows.take(covered))
+        self._rows_of_final = rows if len(covered) == len(y) else rows.take(covered)
+        self._fit_final(self._rows_of_final)
+        self._diagnostics: dict[str, Any] = {}
         return self
+
+    @property
+    def diagnostics_(self) -> dict[str, Any]:
+        """What the gate did, and what blocks give away."""
+        check_is_fitted(self, "final_estimator_")
+        if not self._diagnostics:
+            rows, blocks = self._rows_of_final, dict[str, Any]()
+            for name, fits in self.fits_.items():
+                columns = {output: rows.features[f"{name}/{output}"] for output in fits.emission.outputs}
+                found = fits.diagnose(columns, rows.y, rows.fold_of, TASK, rows.group)
+                blocks |= {f"{name}/{output}": values for output, values in found.items()}
+            self._diagnostics = {"gate": dict(self.design_.report), "blocks": blocks}
+        return self._diagnostics
 
     def _emit_of(self, estimator: Any) -> Any:
         return self.emit if isinstance(estimator, NetRanker) else "auto"
@@ -293,6 +361,7 @@ class StackingRanker(ListEnsemble):
         places = [(place, place + 1) for place in range(n_base)]
         gated = GatedFinalRegressor(TASK, places, n_base, widths)
         self.final_estimator_ = gated.fit(columns, rows.y, weight, rows.fold_of, rows.clusters)
+        self.design_ = FinalDesign(self.design_.scales, gated.model_.report())
 
     def predict(self, X: Any, qid: Any = None) -> np.ndarray:
         """Return scores, the mean over pipelines, float64 (n_samples,).
@@ -350,7 +419,7 @@ class VotingRanker(ListEnsemble):
 
     def fit(self, X: Any, y: Any, qid: Any = None, sample_weight: Any = None) -> Self:
         """Fit the estimators on all rows; for fitted weights also over folds. Arguments as `StackingRanker.fit`."""
-        X, y = as_rows(X), relevance_in_lists(y, qid)
+        X, y = as_rows(X), to_learn(y, qid)
         weight, members = check_weight(sample_weight, len(y)), self._members()
         self._check(members)
         is_fitted = isinstance(self.weights, str)

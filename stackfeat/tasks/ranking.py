@@ -248,6 +248,11 @@ def of_lists() -> Task:
     return Task("ranking")
 
 
+def orders_any(y: np.ndarray) -> bool:
+    """Return whether some list has rows of different relevance, so that there is something to rank."""
+    return len(np.unique(y, axis=0)) > len(np.unique(y[:, LIST]))
+
+
 def list_numbers(lists: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return numbers from 0 of lists of any names, in sorted order of these."""
     return np.unique(np.asarray(lists), return_inverse=True)[1].astype(np.int64)

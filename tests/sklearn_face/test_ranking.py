@@ -10,6 +10,7 @@ import pytest
 from lightgbm import LGBMRanker
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import ndcg_score
 from sklearn.model_selection import GroupKFold, KFold
 
 import stackfeat as sf
@@ -121,6 +122,27 @@ def test_splitters_of_lists_are_taken_and_others_refused() -> None:
     [
         (NET, Y - 1, QID, "relevance must be a whole number from 0 to 31; got -1"),
         (NET, Y, QID[:-1], "qid must name the list of each row; got"),
+        (
+            NET,
+            Y,
+            np.where(np.arange(len(Y)) == 2, np.nan, QID.astype(object)),
+            "qid must name .*; got none in row",
+        ),
+        (
+            NET,
+            Y,
+            np.where(np.arange(len(Y)) == 2, 3, QID.astype(object)),
+            "qid must hold names of one type; got",
+        ),
+        (NET, 0 * Y, QID, "some list must have rows of different relevance"),
+        (NET, Y, np.arange(len(Y)), "some list must have rows of different relevance"),
+        (RANKERS["stack"], Y, None, "qid must name a list for each fold.*; got 1, cv=3; give qid"),
+        (
+            RANKERS["stack"],
+            Y,
+            QID > "q2",
+            "qid must name a list for each fold.*; got 2, cv=3; use cv=2 or less",
+        ),
         (sf.VotingRanker(MEMBERS, voting="hard"), Y, QID, "voting must be one of soft, rank; got 'hard'"),
         (
             sf.VotingRanker(MEMBERS, voting="rank", weights=[1, 2, 3]),
@@ -141,3 +163,18 @@ def test_what_does_not_fit_is_refused(ranker, y, qid, message) -> None:
 def test_a_net_learns_by_every_loss_and_stops_by_lists(loss) -> None:
     net = clone(NET).set_params(loss=loss, epochs=40, patience=5).fit(X, Y, qid=QID)
     assert net.n_iter_ <= 40 and ndcg(net.predict(X)) > 0.85
+
+
+@pytest.mark.parametrize("ranker", [NET, RANKERS["soft"], RANKERS["stack of trees"]])
+def test_its_score_is_the_mean_ndcg_of_the_lists_with_a_relevant_row(ranker) -> None:
+    fitted = clone(ranker).fit(X, Y, qid=QID)
+    frame = pd.DataFrame({"said": said(fitted), "gain": 2.0**Y - 1.0, "list": QID})
+    lists = [one for _, one in frame.groupby("list") if one["gain"].any()]
+    values = [1.0 if len(one) == 1 else ndcg_score([one["gain"]], [one["said"]], k=10) for one in lists]
+    assert fitted.score(X, Y, qid=QID) == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_diagnostics_are_of_the_gate_and_of_hidden_layers() -> None:
+    found = clone(RANKERS["stack"]).fit(X, Y, qid=QID).diagnostics_
+    blocks = {"net/penultimate@geometry", "net/penultimate@aligned"}
+    assert set(found["blocks"]) == blocks and found["gate"]

@@ -32,6 +32,7 @@ from stackfeat.data.schema.label_sets import read_known_label_sets, read_label_s
 from stackfeat.errors import DataError, LackError
 from stackfeat.metrics.registry import declared
 from stackfeat.registry.resolve import SHOWN, name_values, quote_values, quoted
+from stackfeat.tasks.ranking import orders_any
 from stackfeat.tasks.task import DEFAULT_QUANTILES, Kind, Label, Task, task_class
 
 _INTEGER = r"-?(0|[1-9]\d{0,17})"
@@ -387,7 +388,7 @@ def training_lists(samples: Samples, where: str) -> Samples:
     """
     samples = samples.with_lists(where)
     lists = None if samples.y is None or samples.query is None else samples.task.lists(samples.y)
-    if lists is not None and len(np.unique(samples.labels, axis=0)) == len(np.unique(lists)):
+    if lists is not None and not orders_any(samples.labels):
         raise LackError(
             f"{where}: some query must have rows of different relevance, or there is nothing to rank; got none in "
             f"{len(np.unique(lists))} queries of {samples.n_rows} rows; check data.query and data.target"
