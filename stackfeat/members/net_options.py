@@ -21,7 +21,7 @@ from stackfeat.members.run_facts import RunFacts
 from stackfeat.members.settings import NetSettings, RunSettings
 from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.mistakes import net_mistakes, tap_mistake
-from stackfeat.registry.names import FAMILY_PACKAGES, NET_FACTS, NET_FAMILIES, NET_PACKAGES, NETS
+from stackfeat.registry.names import FAMILY_PACKAGES, NET_FACTS, NET_FAMILIES, NET_PACKAGES, NETS, TEXT_NETS
 from stackfeat.registry.parameters import net_problems, parameter_problems
 from stackfeat.registry.patterns import fill, has_fold, placeholder_problem, placeholders
 from stackfeat.registry.resolve import name_problems
@@ -197,6 +197,10 @@ class NetOptions(MemberOptions):
         if missing:
             message = f"net {self.net!r} needs {' and '.join(missing)}, not installed here"
             yield "net", f'{message}. Install: pip install "stackfeat[{extra}]"'
+        has_texts = "text" in run.data.types.values() or run.data.array_inputs
+        if self.net.partition(":")[0] in TEXT_NETS and not has_texts:
+            message = f"net {self.net!r} must have a column of text to read; got none"
+            yield "net", f"{message}. Declare one, data.types: {{COLUMN: text}}, or choose another net"
         task = task_class(run.task)
         if self.emit == ():
             message = f"must name at least one output; got none. Name {task.output}, or a layer"

@@ -65,6 +65,9 @@ NET_FAMILIES: dict[str, str] = {
 }
 """Libraries of nets: ``timm:NAME`` is what the function makes of NAME. ``hf:FOLDER`` is a folder on this machine."""
 
+TEXT_NETS = ("text_bag", "text_cnn", "hf")
+"""Nets, and families of them, that must have a column of text to read."""
+
 FAMILY_PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     # timm itself needs torchvision.
     "timm": ("vision", ("timm", "torchvision")),

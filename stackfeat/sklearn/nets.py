@@ -33,7 +33,7 @@ from stackfeat.meta.columns import Rows
 from stackfeat.nets.copies import as_factory
 from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.mistakes import net_mistakes
-from stackfeat.registry.names import NET_FACTS
+from stackfeat.registry.names import NET_FACTS, TEXT_NETS
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
 from stackfeat.sklearn.module_parameter import HasModule
@@ -169,6 +169,11 @@ class BaseNet(HasModule):
     def _refuse_mistakes(self) -> None:
         """Raise UsageError where `net_params` are not those of a built-in net."""
         if isinstance(self.module, str):
+            if self.module.partition(":")[0] in TEXT_NETS:
+                raise UsageError(
+                    "module must read numbers, categories or arrays, as these estimators read no texts; got "
+                    f"{self.module!r}; turn texts into numbers (TfidfVectorizer) for 'mlp', or train it in a run"
+                )
             for _, message in net_mistakes(self.module, self.net_params or {}, NET_FACTS):
                 raise UsageError(f"net_params: {message}")
 

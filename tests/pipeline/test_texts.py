@@ -162,8 +162,11 @@ def test_words_say_nothing_of_labels_that_are_noise(tmp_path: Path) -> None:
 def test_a_net_that_reads_texts_needs_one(tmp_path: Path) -> None:
     values = config(bag={"net": "text_bag", "emit": ["proba"]})
     values["data"]["types"] = {"review": "categorical"}
-    said = project(tmp_path / "d", values).run()
-    assert said.code == 1 and "TextBag must have a column of text to read; got none" in said.err + said.out
+    said = project(tmp_path / "d", values).cli("check", tmp_path / "d" / "c.yaml")
+    assert said.code == 2, said.err
+    assert (
+        "base.bag.net: net 'text_bag' must have a column of text to read; got none. Declare one" in said.err
+    )
 
 
 def test_text_is_refused_where_nothing_can_read_it(tmp_path: Path) -> None:
