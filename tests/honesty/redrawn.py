@@ -62,6 +62,10 @@ class Law:
         draws = rng.random((len(self.values), 1))
         return (draws > self.values.cumsum(axis=1)[:, :-1]).sum(axis=1)
 
+    def labelled(self, y: np.ndarray) -> pd.DataFrame:
+        """The columns, and labels beside them."""
+        return self.columns.assign(y=y)
+
     def losses(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         if self.task == "regression":
             return (y - prediction[:, 0]) ** 2
@@ -84,14 +88,14 @@ def advantages(
 ) -> pd.DataFrame:
     """Return the mean advantage of each kind over draws of the labels, its standard error, their ratio.
 
-    ``predict(frame, draw)`` gives out-of-fold predictions by kind; the frame's column ``y`` holds the labels. Of one
+    ``predict(frame, draw)`` gives out-of-fold predictions by kind; the frame is ``law.labelled(y)``. Of one
     honest prediction all that varies is the label, so that the spread over redraws is the error of a draw.
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for draw in range(n_draws):
         rng = np.random.default_rng([draw, len(law.columns)])
         y = law.draw(rng)
-        for kind, prediction in predict(law.columns.assign(y=y), draw).items():
+        for kind, prediction in predict(law.labelled(y), draw).items():
             found.setdefault(kind, []).append(law.advantage(y, prediction, rng))
     lines = {}
     for kind, values in found.items():
