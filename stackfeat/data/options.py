@@ -269,6 +269,14 @@ class DataOptions(Options):
             if column in roles:
                 yield role, f"must be a column of its own; got {column!r}, which is data.{roles[column]} too"
             roles.setdefault(column, role)
+        read = {name for given in (self.inputs or {}).values() for name in given.columns or ()}
+        for column, kind in self.types.items():
+            # Of times it says how their cells are read.
+            if column in roles and column not in read and (kind == "text" or roles[column] != "time"):
+                yield (
+                    f"types.{column}",
+                    f"a role has no type; {column!r} is data.{roles[column]}. Remove it here",
+                )
         for place, column in enumerate(self.drop):
             if column in roles:
                 message = f"{column!r} is dropped and is data.{roles[column]}. Roles are no features: remove it here"

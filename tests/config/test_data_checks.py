@@ -74,3 +74,9 @@ def test_a_built_in_set_has_no_arrays(load: Load, good: str) -> None:
     edited = good.replace("train.csv", "sklearn:iris").replace("  test: test.csv\n", "")
     with pytest.raises(ConfigError, match=r"arrays are read from files; got sklearn:iris"):
         load(text(edited.replace("target: label", "target: target"), "{array: X}"))
+
+
+@pytest.mark.parametrize(("column", "role"), [("label", "target"), ("row_id", "id")])
+def test_a_role_has_no_type(column: str, role: str, load: Load, good: str) -> None:
+    with pytest.raises(ConfigError, match=rf"types.{column}: a role has no type; '{column}' is data.{role}"):
+        load(good.replace("id: row_id", f"id: row_id\n  types: {{{column}: text}}"))
