@@ -166,6 +166,7 @@ def scaffold_config(
         targets = (str(target),)
         options = options.model_copy(update={"target": targets[0]})
     _check_columns(frame, train, targets, wishes)
+    wishes = wishes.with_lists(frame, targets)
     for path in (test, sample_submission):
         if path is not None and not str(path).startswith(BUILTIN):
             table_format(path)
@@ -239,7 +240,7 @@ def _draft(frame: pd.DataFrame, targets: Sequence[str], wishes: Wishes, train: P
         kind for kind in TASKS if wishes.metric in METRICS and kind in METRICS[str(wishes.metric)].tasks
     ]
     if (ranking := wishes.ranking()) is not None:
-        task, reason = ranking, "told by --query"
+        task, reason = ranking, "as told" if wishes.query_reason else "told by --query"
     elif wishes.task is not None:
         task, reason = wishes.task, f"as told; {reason}"
     elif fitting and task not in fitting:

@@ -203,6 +203,19 @@ def test_a_first_config_runs(tmp_path: Path) -> None:
         assert said.code in (2, 3) and re.search(message, said.err), said.err
 
 
+@pytest.mark.parametrize("told", [("--task", "ranking"), ("--metric", "ndcg@10")])
+@pytest.mark.parametrize("name", ["query_id", "qid", "Query"])
+def test_a_first_config_of_a_ranking_finds_its_lists_by_name(
+    told: tuple[str, str], name: str, tmp_path: Path
+) -> None:
+    made, output = project(tmp_path), tmp_path / "new.yaml"
+    table(tmp_path / "train.csv").rename(columns={"list": name}).to_csv(tmp_path / "train.csv", index=False)
+    said = made.cli("init", tmp_path / "train.csv", "--target", "grade", *told, "-o", output)
+    assert said.code == 0, said.err
+    assert f"query: {name}   # guessed: 30 lists in" in output.read_text()
+    assert "  group: " not in output.read_text() and made.cli("check", output).code == 0
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_relevance_that_is_noise_stays_at_the_level_of_random_order(tmp_path: Path, seed: int) -> None:
     levels = {
