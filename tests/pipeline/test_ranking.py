@@ -370,3 +370,13 @@ def test_rows_without_their_lists_are_refused_whatever_else_is_missing(run: Proj
     said = run.cli("predict", run.run_folder, tmp_path / "rows.csv", "-o", tmp_path / "out.csv")
     assert said.code != 0 and "'list' is needed, as rows are ranked within its lists" in said.err, said.err
     assert "allow-missing" not in said.err and "in place of" not in said.err
+
+
+def test_folds_that_tear_lists_are_refused_whatever_may_leak(tmp_path: Path) -> None:
+    made = project(tmp_path, data={**config()["data"], "fold": "part"}, folds={"allow_leak": True})
+    train = table(tmp_path / "train.csv")
+    train.assign(part=train.index % 3).to_csv(tmp_path / "train.csv", index=False)
+    said = made.run()
+    assert said.code == 3 and "rows of a query must stand on one side of a fold; fold 0 has" in said.err, (
+        said.err
+    )

@@ -122,6 +122,7 @@ def _checked_split(
 ) -> tuple[Split, ...]:
     splits = split_rows(kind, options, samples, seed, splitter)
     _check_shape(splits, samples.n_rows)
+    _check_lists(splits, samples)
     if not options.allow_leak:
         _check_groups(splits, samples)
         if kind == "custom" and samples.time is None:
@@ -156,6 +157,17 @@ def _check_shape(splits: tuple[Split, ...], n_rows: int) -> None:
             f"a row must be predicted by one fold of a repeat; got {int((times_predicted > 1).sum())} rows predicted "
             "more often; use a splitter that partitions rows, with folds.repeats for repetition"
         )
+
+
+def _check_lists(splits: tuple[Split, ...], samples: Samples) -> None:
+    """Lists are whole whatever is allowed to leak: a part of one is another list, with other scores."""
+    for fold, (train, predicted) in enumerate(splits if samples.query is not None else ()):
+        both = np.intersect1d(samples.query[train], samples.query[predicted])  # type: ignore[index]
+        if len(both):
+            raise DataError(
+                f"rows of a query must stand on one side of a fold; fold {fold} has {len(both)} queries on both; "
+                "change the folds"
+            )
 
 
 def _check_groups(splits: tuple[Split, ...], samples: Samples) -> None:
