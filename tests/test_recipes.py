@@ -133,5 +133,5 @@ def test_the_recipe_of_a_task_gives_a_task(tmp_path: Path) -> None:
     entry = '    "counts": "stackfeat.tasks.counts:Counts",\n'
     insert(tmp_path / "stackfeat/tasks/task.py", '}\n"""Kinds by name.', entry)
     insert(tmp_path / "stackfeat/metrics/built_in.py", ")\n\n\ndef accuracy_rows", ' "counts"')
-    insert(tmp_path / "tests/tasks/test_contract.py", "}\nevery_kind", '    "counts": Task("counts"),\n')
+    insert(tmp_path / "tests/tasks/test_contract.py", "}\nOF_SEVERAL = {", '    "counts": Task("counts"),\n')
     run_contract(tmp_path, "tests/tasks/test_contract.py", "-k", "counts or same_kinds")

@@ -184,6 +184,32 @@ def taxi_fares(rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
+def lightgbm_rank(rng: np.random.Generator) -> pd.DataFrame:
+    values = rng.normal(size=(N_ROWS, 6)).round(4)
+    relevance = labels(rng, values[:, 0] - values[:, 1], 5)
+    frame = pd.DataFrame(values, columns=[f"f{i}" for i in range(6)])
+    # Ten rows a query, none of which is in both files.
+    return frame.assign(query=np.arange(N_ROWS) // 10, relevance=relevance)
+
+
+def clothing_reviews(rng: np.random.Generator) -> pd.DataFrame:
+    stars = rng.permutation(np.arange(N_ROWS) % 5) + 1
+    words = {1: "awful cheap torn", 2: "poor thin", 3: "fine plain", 4: "nice soft", 5: "lovely perfect warm"}
+    filler = ["dress", "shirt", "size", "colour", "bought", "for", "the", "summer", "sleeves"]
+    texts = [" ".join([*rng.choice(filler, 8), *rng.choice(words[star].split(), 2)]) for star in stars]
+    return pd.DataFrame(
+        {
+            "clothing_id": rng.integers(800, 810, N_ROWS),
+            "age": rng.integers(18, 90, N_ROWS),
+            "title": holes(rng, np.array([text.rpartition(" ")[2] for text in texts], dtype=object), 0.3),
+            "review_text": texts,
+            "positive_feedback_count": rng.integers(0, 30, N_ROWS),
+            "division": rng.choice(["General", "Petite"], N_ROWS),
+            "rating": stars,
+        }
+    )
+
+
 def student_grades(rng: np.random.Generator) -> pd.DataFrame:
     failures, study = rng.integers(0, 4, N_ROWS), rng.integers(1, 5, N_ROWS)
     able = 11 - 1.5 * failures + study + 2 * rng.normal(size=N_ROWS)
@@ -213,9 +239,11 @@ DATA_SETS: dict[str, tuple[Callable[[np.random.Generator], pd.DataFrame | Arrays
     "adult": (adult, "income"),
     "bike_sharing": (bike_sharing, "cnt"),
     "california_housing": (california, "median_house_value"),
+    "clothing_reviews": (clothing_reviews, "rating"),
     "fashion_mnist": (lambda rng: images(rng, (16, 16), 4), "y"),
     "japanese_vowels": (japanese_vowels, "y"),
     "letter": (letter, "class"),
+    "lightgbm_rank": (lightgbm_rank, "relevance"),
     "mfeat_multiview": (mfeat_multiview, "y"),
     "sign_digits": (lambda rng: images(rng, (20, 20, 3), 4), "y"),
     "student_grades": (student_grades, ["G1", "G2", "G3"]),

@@ -179,9 +179,9 @@ def sf_errors() -> Any:
             r"train must be a DataFrame or a path; got ndarray",
         ),
         (
-            {"train": "train.csv", "target": ["label"]},
+            {"train": "train.csv", "target": {"label"}},
             UsageError,
-            r"target must be the name of a column; got list",
+            r"target must be the name of a column.*got set",
         ),
         ({"train": "train.csv", "target": "label", "limit": "soon"}, UsageError, r"^limit must be a time"),
         (
