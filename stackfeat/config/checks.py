@@ -198,7 +198,7 @@ def _metric_findings(config: RunConfig, allowed: Allowed) -> Iterator[Finding]:
         name = config.decision if isinstance(config.decision, str) else config.decision.kind
         message = f"{name} needs a metric of labels; got metric={config.metric}. Use decision: auto"
         yield Finding("decision", message)
-    elif isinstance(config.decision, DecisionOptions):
+    elif not isinstance(config.decision, str):
         yield from _given_decision_findings(config, config.decision)
 
 

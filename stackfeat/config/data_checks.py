@@ -129,8 +129,8 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
         yield Finding("metric", message)
     if len(targets) > 1 and not task.takes_targets:
         several = " and ".join(kind for kind in TASKS if task_class(kind).takes_targets)
-        message = f"must be one column in task {config.task}; got {config.data.target_name}. {several} takes several"
-        yield Finding("data.target", message)
+        message = f"must be one column in task {config.task}; got {config.data.target_name}"
+        yield Finding("data.target", f"{message}. Several are for {several}")
 
 
 def _fold_findings(config: RunConfig, kind: str) -> Iterator[Finding]:

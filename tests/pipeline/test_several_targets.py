@@ -208,7 +208,7 @@ def test_fit_takes_a_list_of_targets(tmp_path: Path, monkeypatch: pytest.MonkeyP
 WRONG = {
     "binary": (
         {"task": "binary", "metric": "log_loss"},
-        "data.target: must be one column in task binary; got a, b b, c. regression takes several",
+        "data.target: must be one column in task binary; got a, b b, c. Several are for regression and multilabel",
     ),
     "twice": ({"target": ["a", "b b", "a"]}, "data.target.2: must be a column of its own; got 'a'"),
     "none": ({"target": []}, "must name a column, or a list of columns; got an empty list"),
