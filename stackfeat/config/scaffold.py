@@ -374,7 +374,9 @@ def _settle(draft: _Draft, typed: TypedColumns) -> None:
 
 def _width(column: Column) -> int:
     if column.type == "text":
-        return 30  # at most, in data/prepare/texts.py
+        from stackfeat.data.prepare.texts import WIDTH
+
+        return WIDTH
     return len(column.levels) if column.type == "categorical" else len(column.numeric_names)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.data.prepare.weights import mean_one
+from stackfeat.meta.columns import take_rows
 
 
 def _sizes(lists: np.ndarray, name: str = "group") -> dict[str, np.ndarray]:
@@ -51,7 +51,7 @@ def fit_ranker(
     kind = _kind(estimator)
     assert kind is not None
     order = np.argsort(lists, kind="stable")
-    ordered = columns.iloc[order] if isinstance(columns, pd.DataFrame) else columns[order]
+    ordered = take_rows(columns, order)
     told = dict(keywords) | RANKERS[kind](lists[order])
     return estimator.fit(ordered, relevance[order], **told, **_weights(kind, weight, lists, order))
 
@@ -67,7 +67,7 @@ def validation_of_ranker(
     """Return validation rows as `fit` of a ranker wants them."""
     kind, order = _kind(estimator), rows[np.argsort(lists[rows], kind="stable")]
     assert kind is not None
-    ordered = columns.iloc[order] if isinstance(columns, pd.DataFrame) else columns[order]
+    ordered = take_rows(columns, order)
     inside = None if weight is None else weight[order]
     own = _weights(kind, inside, lists[order], np.arange(len(order)))
     if kind == "CatBoostRanker":

@@ -140,10 +140,7 @@ def medae(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = No
 
 def explained_variance(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
     """R2 of predictions whose mean error is taken away."""
-    error = y - prediction
-    left = weighted_mean((error - weighted_mean(error, weight)) ** 2, weight)
-    total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
-    return 1.0 - left / total if total > 0 else float("nan")
+    return r2(y, prediction + weighted_mean(y - prediction, weight), task, weight)
 
 
 def reweighted_spearman(y: np.ndarray, prediction: np.ndarray, task: Task) -> Callable[[np.ndarray], float]:
@@ -192,14 +189,18 @@ def _covariance(values: np.ndarray, ranks: np.ndarray, weight: np.ndarray) -> fl
 
 
 def r2(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
-    total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
-    return 1.0 - weighted_mean((y - prediction) ** 2, weight) / total if total > 0 else float("nan")
+    return 1.0 - _share_left(y, prediction, weight)
 
 
 def relative_rmse(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
     """RMSE in units of that of the mean of these rows; NaN where all have one value."""
+    return float(np.sqrt(_share_left(y, prediction, weight)))
+
+
+def _share_left(y: np.ndarray, prediction: np.ndarray, weight: Weight) -> float:
+    """Mean squared error as a share of that of the mean of these rows; NaN where all have one value."""
     total = weighted_mean((y - weighted_mean(y, weight)) ** 2, weight)
-    return float(np.sqrt(weighted_mean((y - prediction) ** 2, weight) / total)) if total > 0 else float("nan")
+    return weighted_mean((y - prediction) ** 2, weight) / total if total > 0 else float("nan")
 
 
 def pearson(y: np.ndarray, prediction: np.ndarray, task: Task, weight: Weight = None) -> float:
@@ -223,20 +224,20 @@ def balanced_accuracy(counts: np.ndarray, task: Task) -> float:
     return float(recalls.mean()) if occurs.any() else float("nan")
 
 
-def _f1_by_class(counts: np.ndarray) -> np.ndarray:
-    both = counts.sum(axis=0) + counts.sum(axis=1)
-    by_class: np.ndarray = np.divide(2.0 * counts.diagonal(), both, out=np.zeros(len(both)), where=both > 0)
-    return by_class
+def _fbeta_by_class(counts: np.ndarray, beta: float = 1.0) -> np.ndarray:
+    right, true, said = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    both = beta**2 * true + said
+    return np.asarray(np.divide((1.0 + beta**2) * right, both, out=np.zeros(len(both)), where=both > 0))
 
 
 def f1(counts: np.ndarray, task: Task) -> float:
     """F1 of the positive class; 0 where it neither occurs nor is predicted."""
-    return float(_f1_by_class(counts)[task.positive])
+    return float(_fbeta_by_class(counts)[task.positive])
 
 
 def f1_macro(counts: np.ndarray, task: Task) -> float:
     """Mean F1 over the classes that occur in y or are predicted."""
-    return _mean_of_seen(_f1_by_class(counts), counts)
+    return _mean_of_seen(_fbeta_by_class(counts), counts)
 
 
 def _mean_of_seen(by_class: np.ndarray, counts: np.ndarray) -> float:
@@ -246,9 +247,7 @@ def _mean_of_seen(by_class: np.ndarray, counts: np.ndarray) -> float:
 
 def fbeta(counts: np.ndarray, task: Task, beta: float) -> float:
     """F-beta: recall weighs `beta` times as much as precision; multiclass: the mean over classes as in `f1_macro`."""
-    right, true, said = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    both = beta**2 * true + said
-    by_class = np.divide((1.0 + beta**2) * right, both, out=np.zeros(len(both)), where=both > 0)
+    by_class = _fbeta_by_class(counts, beta)
     return float(by_class[task.positive]) if task.takes_positive else _mean_of_seen(by_class, counts)
 
 
@@ -497,10 +496,10 @@ METRICS = Metrics(
         ranked_metric(reciprocal_rank, "mrr"),
     ),
     (
-        Family("fbeta", "B", fbeta_metric, CLASSES, is_count=False, example="2"),
-        Family("top_k", "K", top_k_metric, ("multiclass",)),
-        Family("map", "K", map_metric, ("multiclass", "ranking", "multilabel")),
-        Family("ndcg", "K", partial(ranked_metric, ndcg), ("ranking",), example="10"),
+        Family("fbeta", "B", fbeta_metric, is_count=False, example="2"),
+        Family("top_k", "K", top_k_metric),
+        Family("map", "K", map_metric),
+        Family("ndcg", "K", partial(ranked_metric, ndcg), example="10"),
     ),
 )
 """Metrics by name."""

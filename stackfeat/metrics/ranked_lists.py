@@ -72,6 +72,13 @@ class RankedRows:
         """Where each row's run begins in its list."""
         return np.repeat(self.position[self.starts], self.sizes)
 
+    @property
+    def relevant_before_run(self) -> np.ndarray:
+        """How many relevant rows of its list stand before each row's run."""
+        sums = np.cumsum(self.is_relevant) - self.is_relevant
+        in_list = sums - sums[np.searchsorted(self.place, self.place)]
+        return np.repeat(in_list[self.starts], self.sizes)
+
 
 def gains(relevance: np.ndarray) -> np.ndarray:
     """Return 2^relevance - 1, as LightGBM, XGBoost and competitions count."""
@@ -97,12 +104,9 @@ def average_precision(rows: RankedRows, most: float) -> np.ndarray:
     """
     relevant = rows.is_relevant
     n_run, n_relevant = rows.run_size, rows.of_run(relevant)
-    sums = np.cumsum(relevant) - relevant
-    in_list = sums - sums[np.searchsorted(rows.place, rows.place)]
-    before_run = np.repeat(in_list[rows.starts], rows.sizes)
     # Of the rows that share a score each is relevant by a chance, and so are those before it.
     others = (rows.position - rows.run_position) * (n_relevant - 1) / np.maximum(n_run - 1, 1)
-    precision = n_relevant / n_run * (before_run + 1 + others) / (rows.position + 1)
+    precision = n_relevant / n_run * (rows.relevant_before_run + 1 + others) / (rows.position + 1)
     found = rows.total(np.where(rows.position < most, precision, 0.0))
     return np.asarray(found / np.minimum(rows.total(relevant), most))
 
@@ -111,11 +115,9 @@ def reciprocal_rank(rows: RankedRows, most: float) -> np.ndarray:
     """Return 1 / position of the first relevant row, 0 beyond `most`, for each list."""
     relevant = rows.is_relevant
     n_run, n_relevant, inside = rows.run_size, rows.of_run(relevant), rows.position - rows.run_position
-    sums = np.cumsum(relevant) - relevant
-    before_run = np.repeat((sums - sums[np.searchsorted(rows.place, rows.place)])[rows.starts], rows.sizes)
     # The first run with a relevant row decides; its first relevant row may stand at each place that leaves room.
     left = n_run - inside - n_relevant
-    decides = (before_run == 0) & (n_relevant > 0) & (left >= 0) & (rows.position < most)
+    decides = (rows.relevant_before_run == 0) & (n_relevant > 0) & (left >= 0) & (rows.position < most)
     chance = _log_choose(n_run - inside - 1, n_relevant - 1) - _log_choose(n_run, n_relevant)
     return rows.total(np.where(decides, np.exp(np.where(decides, chance, 0.0)) / (rows.position + 1), 0.0))
 

@@ -30,15 +30,18 @@ class Family:
         Whether the number is a whole one of at least 1; else any number above 0.
     example : str
         A number for messages.
-    tasks : tuple of str
     """
 
     stem: str
     symbol: str
     make: Callable[[str, float], Metric]
-    tasks: tuple[str, ...]
     is_count: bool = True
     example: str = "5"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Kinds of task that its metrics fit."""
+        return self.make(self.pattern, float(self.example)).tasks
 
     @property
     def pattern(self) -> str:

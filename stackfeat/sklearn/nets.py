@@ -37,7 +37,7 @@ from stackfeat.registry.names import NET_FACTS, TEXT_NETS
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
 from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
 from stackfeat.sklearn.module_parameter import HasModule
-from stackfeat.sklearn.quantiles import score_of_levels, task_of_levels
+from stackfeat.sklearn.quantiles import ScoreOfLevels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.regression import of_values
 from stackfeat.tasks.task import Task
@@ -440,7 +440,7 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
 
 
 @dataclass(eq=False, repr=False)
-class NetRegressor(RegressorMixin, BaseNet):
+class NetRegressor(ScoreOfLevels, RegressorMixin, BaseNet):
     """A PyTorch net as a regressor of one or several targets, which it standardises.
 
     Parameters
@@ -510,12 +510,6 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
         """Return values, float64 of shape (n_samples,) or (n_samples, n_targets), or (n_samples, n_quantiles)."""
         values = self._emit(X)
         return self.task_.counted(values)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
-        if self.quantiles is None:
-            return float(super().score(X, y, sample_weight))
-        return score_of_levels(y, self.predict(X), self.quantiles, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -107,9 +107,13 @@ def at_all_levels(live: Mapping[str, Any], quantiles: Sequence[float] | None) ->
     return {name: at_levels(name, estimator, quantiles) for name, estimator in live.items()}
 
 
-def score_of_levels(y: Any, prediction: np.ndarray, quantiles: Sequence[float], sample_weight: Any) -> float:
-    """Return the mean over levels of the share of the pinball loss that the target's own quantile leaves."""
-    pairs = zip(prediction.T, quantiles, strict=True)
-    return float(
-        np.mean([d2_pinball_score(y, one, sample_weight=sample_weight, alpha=level) for one, level in pairs])
-    )
+class ScoreOfLevels:
+    """The score of a regressor that may predict quantiles; it stands before the class whose score it adds to."""
+
+    def score(self: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
+        if self.quantiles is None:
+            return float(super().score(X, y, sample_weight))  # type: ignore[misc]
+        pairs = zip(self.predict(X).T, self.quantiles, strict=True)
+        scores = [d2_pinball_score(y, one, sample_weight=sample_weight, alpha=level) for one, level in pairs]
+        return float(np.mean(scores))

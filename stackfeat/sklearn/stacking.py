@@ -46,7 +46,7 @@ from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, lab
 from stackfeat.sklearn.final_estimator import GATED_FINALS, FinalDesign, FinalRows, nested_score
 from stackfeat.sklearn.folding import FoldEnsemble, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
-from stackfeat.sklearn.quantiles import at_all_levels, at_levels, score_of_levels, task_of_levels
+from stackfeat.sklearn.quantiles import ScoreOfLevels, at_all_levels, at_levels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -516,7 +516,7 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
 
 
 @dataclass(eq=False, repr=False)
-class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
+class StackingRegressor(ScoreOfLevels, ensemble.StackingRegressor, FoldStacking):
     """scikit-learn's `StackingRegressor`, with hidden layers of nets and K pipelines averaged last.
 
     Parameters
@@ -558,12 +558,6 @@ class StackingRegressor(ensemble.StackingRegressor, FoldStacking):
         super()._validate_final_estimator()
         if self.quantiles is not None and self.final_estimator is not None:
             self.final_estimator_ = at_levels("final_estimator", self.final_estimator_, self.quantiles)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
-        if self.quantiles is None:
-            return float(super().score(X, y, sample_weight))
-        return score_of_levels(y, self.predict(X), self.quantiles, sample_weight)
 
     fit_transform = FoldStacking.fit_transform
 

@@ -33,7 +33,7 @@ from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import FoldEnsemble, FoldFits, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
-from stackfeat.sklearn.quantiles import at_all_levels, score_of_levels, task_of_levels
+from stackfeat.sklearn.quantiles import ScoreOfLevels, at_all_levels, task_of_levels
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -264,7 +264,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
 
 
 @dataclass(eq=False, repr=False)
-class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
+class VotingRegressor(ScoreOfLevels, ensemble.VotingRegressor, FoldVoting):
     """scikit-learn's `VotingRegressor`, with fitted weights and votes by rank.
 
     Parameters
@@ -307,12 +307,6 @@ class VotingRegressor(ensemble.VotingRegressor, FoldVoting):
 
     def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
         return at_all_levels(super()._live(fit_params), self.quantiles)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R2; of quantiles the share of the pinball loss that the target's own quantiles leave, on average."""
-        if self.quantiles is None:
-            return float(super().score(X, y, sample_weight))
-        return score_of_levels(y, self.predict(X), self.quantiles, sample_weight)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return what each estimator says, (n_samples, n_estimators); of quantiles those of one beside another's."""

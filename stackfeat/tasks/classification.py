@@ -27,7 +27,24 @@ SMALLEST_SHARE = 0.01
 """A class of a smaller probability is no row to learn from."""
 
 
-class Classification(Task):
+class OfProbabilities(Task):
+    """What tasks have in common whose regions are sets of classes, or of labels: those that are probable enough."""
+
+    def region(self, prediction: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        return np.asarray(1.0 - prediction <= reach)
+
+    def region_size(self, region: np.ndarray) -> np.ndarray:
+        return np.asarray(region.sum(axis=1), dtype=np.float64)
+
+    @property
+    def region_names(self) -> list[str]:
+        return list(self.columns_of("set"))
+
+    def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self.region_names, region.T.astype(np.int64), strict=True))
+
+
+class Classification(OfProbabilities):
     """What tasks of classes have in common."""
 
     family: ClassVar[Literal["classification", "regression"]] = "classification"
@@ -99,7 +116,7 @@ class Classification(Task):
 
     def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
         # What is not a number is outside of nothing.
-        wrong = _is_outside(prediction)
+        wrong = is_outside(prediction)
         if wrong.any():
             remedy = ". If these are scores before the soft-max, apply it first"
             claim, got = "probabilities must lie in [0, 1]", f"{prediction[wrong][0]:g}"
@@ -218,21 +235,8 @@ class Classification(Task):
         found[rows, y] = 1.0 - prediction[rows, y]
         return found
 
-    def region(self, prediction: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        return np.asarray(1.0 - prediction <= reach)
-
     def holds(self, region: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.asarray(region[np.arange(len(y)), y], dtype=np.float64)
-
-    def region_size(self, region: np.ndarray) -> np.ndarray:
-        return np.asarray(region.sum(axis=1), dtype=np.float64)
-
-    @property
-    def region_names(self) -> list[str]:
-        return list(self.columns_of("set"))
-
-    def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.region_names, region.T.astype(np.int64), strict=True))
 
     def guess(self, y: np.ndarray, as_labels: bool, random: np.random.Generator) -> np.ndarray:
         mixed = random.permutation(y)
@@ -352,7 +356,7 @@ def checked_probabilities(values: np.ndarray, who: str) -> np.ndarray:
     [[0.0, 1.0]]
     """
     values = checked_finite(values, who)
-    outside = _is_outside(values)
+    outside = is_outside(values)
     if outside.any():
         worst = values.flat[np.abs(values - 0.5).argmax()]
         raise MemberError(
@@ -371,7 +375,8 @@ def checked_probabilities(values: np.ndarray, who: str) -> np.ndarray:
     return np.asarray(shares / sums)
 
 
-def _is_outside(proba: np.ndarray) -> np.ndarray:
+def is_outside(proba: np.ndarray) -> np.ndarray:
+    """Return which probabilities lie outside of [0, 1] by more than rounding."""
     return np.asarray((proba < -LARGEST_OVERSHOOT) | (proba > 1 + LARGEST_OVERSHOOT))
 
 

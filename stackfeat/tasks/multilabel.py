@@ -13,7 +13,7 @@ import numpy as np
 
 from stackfeat.errors import DataError, MemberError, one_line
 from stackfeat.structure import must
-from stackfeat.tasks.classification import LARGEST_OVERSHOOT, LOWEST_LOG, Binary, log_probability
+from stackfeat.tasks.classification import LOWEST_LOG, Binary, OfProbabilities, is_outside, log_probability
 from stackfeat.tasks.rows import checked_finite, of_length
 from stackfeat.tasks.task import Fault, Task
 
@@ -27,7 +27,7 @@ class Label(Binary):
     is_label = True
 
 
-class Multilabel(Task):
+class Multilabel(OfProbabilities):
     """Several labels, of which a row has none, one or several."""
 
     family: ClassVar[Literal["classification", "regression"]] = "classification"
@@ -116,7 +116,7 @@ class Multilabel(Task):
 
     def checked(self, prediction: np.ndarray, who: str) -> np.ndarray:
         values = checked_finite(prediction, who)
-        outside = _is_outside(values)
+        outside = is_outside(values)
         if outside.any():
             worst = values.flat[np.abs(values - 0.5).argmax()]
             raise MemberError(
@@ -127,7 +127,7 @@ class Multilabel(Task):
         return np.asarray(np.clip(values, 0.0, 1.0))
 
     def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
-        wrong = _is_outside(prediction)
+        wrong = is_outside(prediction)
         if wrong.any():
             remedy = ". If these are scores before the logistic function, apply it first"
             claim, got = "probabilities must lie in [0, 1]", f"{prediction[wrong][0]:g}"
@@ -200,22 +200,9 @@ class Multilabel(Task):
         """Return what is missing to certainty, of the labels that a row has."""
         return np.where(y > 0, 1.0 - prediction, np.nan)
 
-    def region(self, prediction: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        return np.asarray(1.0 - prediction <= reach)
-
     def holds(self, region: np.ndarray, y: np.ndarray) -> np.ndarray:
         n_labels = y.sum(axis=1)
         return np.where(n_labels > 0, (region & (y > 0)).sum(axis=1) / np.maximum(n_labels, 1), 1.0)
-
-    def region_size(self, region: np.ndarray) -> np.ndarray:
-        return np.asarray(region.sum(axis=1), dtype=np.float64)
-
-    @property
-    def region_names(self) -> list[str]:
-        return list(self.columns_of("set"))
-
-    def region_columns(self, region: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.region_names, region.T.astype(np.int64), strict=True))
 
     # Chance
 
@@ -253,10 +240,6 @@ class Multilabel(Task):
 def of_label_sets(y: np.ndarray, names: Sequence[str] = ()) -> Task:
     """Return the task of a table of 0 and 1."""
     return Task("multilabel", n_targets=y.shape[1], targets=tuple(names))
-
-
-def _is_outside(proba: np.ndarray) -> np.ndarray:
-    return np.asarray((proba < -LARGEST_OVERSHOOT) | (proba > 1 + LARGEST_OVERSHOOT))
 
 
 def _of_label(said: Any, classes: Any, n_rows: int) -> np.ndarray:

@@ -72,7 +72,7 @@ class Quantile(Regression):
     @property
     def middle(self) -> int:
         """The column nearest to the median."""
-        return int(np.abs(self.levels - 0.5).argmin())
+        return nearest_to_median(self.levels)
 
     def check(self, where: str) -> None:
         super().check(where)
@@ -105,8 +105,7 @@ class Quantile(Regression):
 
     def losses_by_level(self, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Return the pinball loss of each row and level, float64 (n_rows, n_levels)."""
-        left = y.reshape(len(y), 1) - prediction
-        return np.asarray(np.maximum(self.levels * left, (self.levels - 1.0) * left))
+        return pinball_losses(y.reshape(len(y), 1) - prediction, self.levels)
 
     def row_loss(self, y: np.ndarray, prediction: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
         return np.asarray(self.losses_by_level(y, prediction).mean(axis=1))
@@ -192,6 +191,16 @@ def quantile_problem(levels: Sequence[float]) -> str | None:
     if any(after - before <= SAME_LEVEL for before, after in pairwise(levels)):
         return "ascend, each once"
     return None
+
+
+def nearest_to_median(levels: Sequence[float] | np.ndarray) -> int:
+    """Return the place of the level that is nearest to one half."""
+    return int(np.abs(np.asarray(levels) - 0.5).argmin())
+
+
+def pinball_losses(left: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the pinball loss of targets less predictions (n_rows, n_levels), of that shape."""
+    return np.asarray(np.maximum(levels * left, (levels - 1.0) * left))
 
 
 def of_quantiles(quantiles: Sequence[float] | None, transform: str = "none") -> Quantile:

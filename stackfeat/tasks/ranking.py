@@ -7,14 +7,14 @@ Out: scores within a list: mean 0 and spread 1, so that those of two members can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from stackfeat.structure import must
 from stackfeat.tasks.rows import checked_finite, is_above_zero, of_length
-from stackfeat.tasks.task import Fault, Task
+from stackfeat.tasks.task import Task
 
 RELEVANCE, LIST = 0, 1
 """Columns of y."""
@@ -113,9 +113,6 @@ class Ranking(Task):
         place, sizes = _numbered(lists, len(prediction))
         return self.whole((average_ranks(self.counted(prediction), place) - 0.5) / sizes[place])
 
-    def faults(self, prediction: np.ndarray) -> Iterator[Fault]:
-        yield from ()
-
     def ask(self, estimator: Any, columns: Any) -> np.ndarray:
         """Return what an estimator predicts; of a classifier the mean relevance of the grades, by probability."""
         name = type(estimator).__name__
@@ -150,14 +147,11 @@ class Ranking(Task):
         said = standardised(self.counted(prediction), lists)
         return np.asarray(np.where(says[place], (said - truth) ** 2, 0.0))
 
-    def standardisation(self, y: np.ndarray, weight: np.ndarray | None) -> tuple[Any, Any]:
-        return 0.0, 1.0
-
     def perfect(self, y: np.ndarray) -> np.ndarray:
         return self.whole(self.in_unit(y))
 
     def told(self, y: np.ndarray, prediction: np.ndarray) -> dict[str, list[Any]]:
-        """Return the relevance of rows, their score and how far apart these are in units of their list."""
+        """Return the relevance of rows, their score and the number of their list."""
         return {
             "relevance": self.learnt(y).tolist(),
             "score": self.counted(prediction).tolist(),
@@ -241,11 +235,6 @@ def run_ends(*columns: np.ndarray) -> np.ndarray:
     """Return where runs of rows that are equal in all columns end, of sorted rows; the last is their number."""
     changes = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
     return np.append(np.flatnonzero(changes) + 1, len(columns[0]))
-
-
-def of_lists() -> Task:
-    """Return the task of rows in lists."""
-    return Task("ranking")
 
 
 def orders_any(y: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ def test_every_member_has_its_holdout_score_in_every_place(held_run: Project) ->
         assert float(shown[f"{row['level']}/{row['member']}"]["holdout"]) == pytest.approx(
             found["holdout"], abs=0.01
         )
-        # As many digits as its error is worth.
-        assert any(f"{float(row['holdout']):.{places}f}" in printed for places in (3, 4))
+        # To the second digit of the standard error of the score.
+        places = 1 - math.floor(math.log10(float(row["se"])))
+        assert f"{float(row['holdout']):.{places}f}" in printed
 
 
 def test_the_files_say_which_rows_were_held_out(held_run: Project) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -97,14 +98,18 @@ class NetTokenPrepare(NetPrepare):
 
     def tokens(self, table: Table) -> np.ndarray:
         """Return int64 tokens of shape (n_rows, n_texts, n_steps)."""
+        found = np.zeros((table.texts.size, self.n_steps), dtype=np.int64)
+        for row, read in enumerate(self._read(table)):
+            found[row, : len(read)] = read
+        return found.reshape(*table.texts.shape, self.n_steps)
+
+    def _read(self, table: Table) -> Iterator[Sequence[int] | np.ndarray]:
+        """Yield the tokens of each text, at most `n_steps`."""
         if self._places is None:
             words = unpack_texts({"bytes": self.words, "lengths": self.lengths})
             self._places = {word: place + N_MARKS for place, word in enumerate(words)}
-        found = np.zeros((table.texts.size, self.n_steps), dtype=np.int64)
-        for row, text in enumerate(table.texts.ravel()):
-            read = [self._places.get(word, 1) for word in words_of(text)[: self.n_steps]]
-            found[row, : len(read)] = read
-        return found.reshape(*table.texts.shape, self.n_steps)
+        for text in table.texts.ravel():
+            yield [self._places.get(word, 1) for word in words_of(text)[: self.n_steps]]
 
 
 class NetFolderPrepare(NetTokenPrepare):
@@ -138,13 +143,11 @@ class NetFolderPrepare(NetTokenPrepare):
         self.n_steps = max(1, min(MOST_STEPS, self.most_steps, steps))
         return NetPrepare.fit(self, table, scaling, seed)
 
-    def tokens(self, table: Table) -> np.ndarray:
-        found = np.zeros((table.texts.size, self.n_steps), dtype=np.int64)
-        for row, ids in enumerate(self._ids(table)):
+    def _read(self, table: Table) -> Iterator[Sequence[int] | np.ndarray]:
+        for ids in self._ids(table):
             # The last token often says that a text has ended.
             kept = ids if len(ids) <= self.n_steps else [*ids[: self.n_steps - 1], ids[-1]]
-            found[row, : len(kept)] = np.asarray(kept, dtype=np.int64) + 1
-        return found.reshape(*table.texts.shape, self.n_steps)
+            yield np.asarray(kept, dtype=np.int64) + 1
 
     def _ids(self, table: Table) -> list[list[int]]:
         """Return the tokens of each text; an empty one has none."""

@@ -23,7 +23,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from stackfeat.tasks.quantile import weighted_quantiles
+from stackfeat.tasks.quantile import nearest_to_median, pinball_losses, weighted_quantiles
 from stackfeat.tasks.task import Task
 
 
@@ -320,7 +320,7 @@ class Pinball:
     def row_loss(self, scores: np.ndarray) -> np.ndarray:
         """Mean pinball loss of each row, its corner as it is, float64 (n,)."""
         left = self.target[:, None] - np.sort(scores, axis=1)
-        return np.asarray(np.maximum(self.levels * left, (self.levels - 1.0) * left).mean(axis=1))
+        return np.asarray(pinball_losses(left, self.levels).mean(axis=1))
 
     def residual(self, scores: np.ndarray) -> np.ndarray:
         """Minus the gradient of the row losses, (n, n_outputs)."""
@@ -341,8 +341,7 @@ class Pinball:
 
     def near(self, scores: np.ndarray) -> Pinball:
         """As `Softmax.near`: the corner is round where it is narrow beside errors."""
-        middle = int(np.abs(self.levels - 0.5).argmin())
-        left = self.target - scores[:, middle]
+        left = self.target - scores[:, nearest_to_median(self.levels)]
         return replace(self, width=max(ROUNDED * float(np.abs(left - np.median(left)).mean()), 1e-6))
 
     def take(self, rows: np.ndarray) -> Pinball:

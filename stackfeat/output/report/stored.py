@@ -17,6 +17,7 @@ from typing import Any
 
 from stackfeat.errors import DataError, StoreError, as_written
 from stackfeat.meta.estimator_io import FitInfo
+from stackfeat.output.calibrations import CalibrationVerdict
 from stackfeat.output.explanation import read_explanation
 from stackfeat.output.files import csv_bytes, json_bytes
 from stackfeat.output.provenance import read_provenance
@@ -190,16 +191,6 @@ class _Intervals:
 
 
 @dataclass(frozen=True)
-class _Calibration:
-    member: str
-    families: Mapping[str, int]
-    n_fits: int
-    gain: float
-    se: float
-    text: str
-
-
-@dataclass(frozen=True)
 class _Content:
     """What a page needs of ``report.json``, so that no value of another kind reaches it."""
 
@@ -238,7 +229,7 @@ class _Content:
     next: tuple[str, ...]
     format: int
     intervals: _Intervals | None = None
-    calibrations: tuple[_Calibration, ...] = ()
+    calibrations: tuple[CalibrationVerdict, ...] = ()
 
     def __post_init__(self) -> None:
         must(self.format == FORMAT, "format", f"be {FORMAT}", self.format)

@@ -17,6 +17,7 @@ from stackfeat.output.report.pictures.picture import (
     select,
     table,
 )
+from stackfeat.tasks.quantile import nearest_to_median
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ class Quantiles(Picture):
 
     def numbers(self, evidence: Evidence) -> Numbers:
         said, true, levels = evidence.prediction, evidence.target, evidence.task.quantiles
-        middle = said[:, int(np.abs(np.asarray(levels) - 0.5).argmin())]
+        middle = said[:, nearest_to_median(levels)]
         rows: list[tuple[Any, ...]] = []
         for number, part in enumerate(_parts(middle, _TENTHS)):
             truth = np.quantile(true[part], levels)

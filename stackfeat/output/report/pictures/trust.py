@@ -13,6 +13,7 @@ from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.pictures.classes import happened_by_tenth, legend
 from stackfeat.output.report.pictures.picture import (
     ALL,
+    NothingToShow,
     Numbers,
     Picture,
     distinct,
@@ -101,10 +102,6 @@ class Calibrations(Picture):
     def is_for(self, evidence: Evidence) -> bool:
         return super().is_for(evidence) and any(evidence.calibrated)
 
-    def why_not(self, evidence: Evidence) -> str:
-        kept = any(found for _, found in _fits(evidence))
-        return "" if kept else "every calibrated member was left as it is"
-
     def numbers(self, evidence: Evidence) -> Numbers:
         rows: list[tuple[Any, ...]] = []
         task, labels = evidence.task, evidence.finished.train.labels
@@ -116,6 +113,8 @@ class Calibrations(Picture):
                 prediction = task.to_target_scale(np.concatenate([one[part] for one in folds]))
                 said = task.said_and_came(y, prediction)
                 rows += [(member, when, *row) for row in happened_by_tenth(*said)]
+        if not rows:
+            raise NothingToShow("every calibrated member was left as it is")
         return table(rows, ("member", "when", "said", "happened", "error", "rows"))
 
     def size_of(self, numbers: Numbers) -> tuple[float, float]:
