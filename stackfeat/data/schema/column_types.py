@@ -7,8 +7,9 @@ Out: typed columns with what they hold; what was guessed of them, and what looks
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,10 @@ from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.columns import Column, describe_column, infer_type, is_code, is_prose, to_numbers
 from stackfeat.data.schema.guesses import Guess, counted, of_missing, option
 from stackfeat.data.schema.number_texts import NO_NUMBERS, NumberTexts, Settled
+from stackfeat.data.schema.roles import read_fold, read_group, read_time, read_weight
 from stackfeat.errors import DataError, LackError
 from stackfeat.registry.resolve import name_values, quoted
+from stackfeat.tasks.task import Task
 
 NO_VALUES, _FREE_TEXT = "no values", "free text"
 _MOST, _FEW = 0.9, 5
@@ -156,6 +159,17 @@ class TypedColumns:
             yield Guess(said, f"if they are texts: {option('types', names[0], 'categorical')}")
 
 
+ROLE_READERS: dict[str, Callable[[Cells, str], np.ndarray]] = {
+    "query": partial(read_group, role="query"),
+    "group": read_group,
+    "time": read_time,
+    "weight": read_weight,
+    "fold": read_fold,
+}
+_NAMES = ("group", "query")
+"""Roles whose cells are names, not amounts."""
+
+
 class RoleCells:
     """Columns of the training file that are no features: the target, groups, weights, times, folds.
 
@@ -171,10 +185,36 @@ class RoleCells:
 
     def __init__(self, texts: NumberTexts, names: Sequence[str], amounts: Sequence[str], where: str) -> None:
         self.texts, self.amounts, self.where = texts, amounts, where
+        self.roles: Mapping[str, str] = {}
         notations = {name: notation_of(texts.options, name) for name in names}
         self._cells = dict(column_cells(texts.frame[list(notations)], notations))
         looks = {name: _look(name, self._cells[name], texts) for name in amounts}
         self._looks = {name: look for name, look in looks.items() if look is not None}
+
+    @classmethod
+    def of_roles(
+        cls,
+        texts: NumberTexts,
+        targets: Sequence[str],
+        roles: Mapping[str, str],
+        task: Task | type[Task],
+        where: str,
+    ) -> RoleCells:
+        """Return the cells of targets and of a column for each of `roles`; what is in them follows from the roles."""
+        amounts = [name for role, name in roles.items() if role not in _NAMES]
+        amounts += targets if task.has_amounts else []
+        cells = cls(texts, [*targets, *roles.values()], amounts, where)
+        cells.roles = roles
+        return cells
+
+    def read_roles(self, roles: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Return what the column of each role says of every row; `roles`: these alone."""
+        return {role: self.read_role(role) for role in (self.roles if roles is None else roles)}
+
+    def read_role(self, role: str) -> np.ndarray:
+        """Return what the column of a role says of every row: numbers of groups and lists, times, weights, folds."""
+        name = self.roles[role]
+        return ROLE_READERS[role](self.read(name), f"{self.where}: column {quoted(name)}")
 
     def read(self, name: str) -> Cells:
         """Return the cells of a column in their notation; DataError where it is not clear which numbers they are."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,14 +25,12 @@ from stackfeat.data.files.parsing import unknown_name
 from stackfeat.data.files.tables import BUILTIN, beside, find_file, holds, read_frame
 from stackfeat.data.options import DataOptions, FoldOptions
 from stackfeat.data.samples import ArraySchema, Samples
-from stackfeat.data.schema.column_types import RoleCells, TypedColumns, type_columns
+from stackfeat.data.schema.column_types import ROLE_READERS, RoleCells, TypedColumns, type_columns
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.drift import TrainingSummary, drift_lines
 from stackfeat.data.schema.guesses import Guess
 from stackfeat.data.schema.label_sets import of_label_sets_found
 from stackfeat.data.schema.load import (
-    NAMES,
-    ROLE_READERS,
     KnownRoles,
     category_order,
     check_columns,
@@ -183,11 +181,11 @@ class _Examiner:
                 )
             typed = type_columns(frame, names, options, str(self.path), texts)
         given, y = self._roles(cells), None
-        if all(target in cells for target in options.targets):
+        if all(target in frame.columns for target in options.targets):
             with found.at("data.target", is_part=found.is_part):
                 order = category_order(frame[options.targets[0]])
                 found.task, _, y = read_targets(
-                    lambda name: cells[name](), options, self.task, self.metric, str(self.path), order
+                    cells.read, options, self.task, self.metric, str(self.path), order
                 )
                 has_order = order is not None or options.class_order is not None
                 found.guesses += of_classes(found.task, options, order is not None)
@@ -271,27 +269,23 @@ class _Examiner:
             inputs[name] = [column for column in columns if column in chosen]
         return inputs
 
-    def _role_cells(self, texts: NumberTexts) -> dict[str, Any]:
-        """Return for each column with a role that is there what reads its cells."""
+    def _role_cells(self, texts: NumberTexts) -> RoleCells:
+        """Return the cells of the target and of each column with a role, of those that are there."""
         options = self.options
-        roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
-        there = [name for name in roles.values() if name in self.frame.columns]
-        amounts = [name for role, name in roles.items() if role not in NAMES and name in there]
-        targets = [target for target in options.targets if target in self.frame.columns]
-        if task_class(self.task).has_amounts:
-            amounts = [*targets, *amounts]
-        names = [*targets, *there]
-        cells = RoleCells(texts, names, amounts, str(self.path))
-        return {name: lambda name=name: cells.read(name) for name in names}
+        columns = self.frame.columns
+        there = {
+            role: name for role, name in options.roles.items() if role in ROLE_READERS and name in columns
+        }
+        targets = [target for target in options.targets if target in columns]
+        return RoleCells.of_roles(texts, targets, there, task_class(self.task), str(self.path))
 
-    def _roles(self, cells: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _roles(self, cells: RoleCells) -> dict[str, np.ndarray]:
         """Return group, list, time, weight and fold of each row, those that can be read."""
         given, found = {}, self.found
-        for role, read in ROLE_READERS.items():
-            name = self.options.roles.get(role)
-            if name in cells:
+        for role in ROLE_READERS:
+            if role in cells.roles:
                 with found.at(f"data.{role}", is_part=found.is_part):
-                    given[role] = read(cells[name](), f"{self.path}: column {quoted(name)}")
+                    given[role] = cells.read_role(role)
         found.warnings += of_group(self.options.group, None if found.is_part else given.get("group"))
         return given
 
@@ -349,7 +343,7 @@ class _Examiner:
         with self.found.at("data.extra.train"):
             schema = replace(schema, inputs=inputs)
             cells = self._role_cells(NumberTexts(self.frame, self.options))
-            known = KnownRoles.of(self.options, lambda name: cells[name]())
+            known = KnownRoles.of(self.options, cells.read)
             extra, _ = read_extra(schema, self.options, self.folder, summary, known, MOST_BYTES)
             self.found.notes.append(f"{extra.n_rows} extra rows")
 

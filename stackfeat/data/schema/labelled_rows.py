@@ -14,10 +14,8 @@ from stackfeat.data.samples import Samples
 from stackfeat.data.schema.column_types import RoleCells
 from stackfeat.data.schema.columns import Schema
 from stackfeat.data.schema.given_rows import GivenRows
-from stackfeat.data.schema.load import NAMES, ROLE_READERS
 from stackfeat.data.schema.number_texts import NumberTexts
 from stackfeat.data.schema.roles import read_known_targets
-from stackfeat.registry.resolve import quoted
 
 
 def with_labels(samples: Samples, rows: GivenRows, schema: Schema, options: DataOptions) -> Samples | None:
@@ -32,12 +30,7 @@ def with_labels(samples: Samples, rows: GivenRows, schema: Schema, options: Data
     if any(target not in frame.columns or frame[target].isna().all() for target in targets):
         return None
     roles = {role: name for role, name in schema.roles.items() if name in frame.columns and role != "fold"}
-    amounts = [name for role, name in roles.items() if role not in NAMES]
-    amounts += [*targets] if schema.task.has_amounts else []
-    cells = RoleCells(NumberTexts(frame, options), [*targets, *roles.values()], amounts, where)
+    cells = RoleCells.of_roles(NumberTexts(frame, options), targets, roles, schema.task, where)
     y = read_known_targets(cells.read, schema.task, options, where)
-    given: dict[str, Any] = {
-        role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
-        for role, name in roles.items()
-    }
+    given: dict[str, Any] = cells.read_roles()
     return replace(samples, y=y, **given).with_lists(where)

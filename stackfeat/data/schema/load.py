@@ -10,7 +10,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from stackfeat.data.files.parsing import read_each
 from stackfeat.data.files.tables import find_file, read_frame
 from stackfeat.data.options import DataOptions
 from stackfeat.data.samples import ArrayInput, Samples
-from stackfeat.data.schema.column_types import RoleCells, type_columns
+from stackfeat.data.schema.column_types import ROLE_READERS, RoleCells, type_columns
 from stackfeat.data.schema.columns import Schema, check_roles, input_columns
 from stackfeat.data.schema.drift import ColumnDrift, TrainingSummary, drift_lines, warn_of_drift
 from stackfeat.data.schema.given_rows import GivenRows
@@ -34,15 +33,12 @@ from stackfeat.data.schema.roles import (
     group_names,
     holds_dates,
     of_classes,
-    read_fold,
     read_group,
     read_ids,
     read_known_group,
     read_known_targets,
     read_known_time,
     read_targets,
-    read_time,
-    read_weight,
     training_lists,
 )
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
@@ -53,16 +49,6 @@ from stackfeat.tasks.task import Kind, task_class
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ROLE_READERS: dict[str, Callable[[Cells, str], np.ndarray]] = {
-    "query": partial(read_group, role="query"),
-    "group": read_group,
-    "time": read_time,
-    "weight": read_weight,
-    "fold": read_fold,
-}
-NAMES = ("group", "query")
-"""Roles whose cells are names, not amounts."""
 
 
 @dataclass(frozen=True)
@@ -205,15 +191,9 @@ def read_extra(
     needed = [*(column.name for column in schema.columns), *schema.targets, *roles.values()]
     check_columns(frame, needed, schema, options, where)
     values, drift = _read_columns(frame, schema, where, summary)
-    amounts = [name for role, name in roles.items() if role not in NAMES]
-    amounts += [*schema.targets] if schema.task.has_amounts else []
-    cells = RoleCells(NumberTexts(frame, options), [*schema.targets, *roles.values()], amounts, where)
+    cells = RoleCells.of_roles(NumberTexts(frame, options), schema.targets, roles, schema.task, where)
     y = read_known_targets(cells.read, schema.task, options, where)
-    given = {
-        role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
-        for role, name in roles.items()
-        if role not in (*NAMES, "time")
-    }
+    given = cells.read_roles(role for role in roles if role not in ("group", "query", "time"))
     for role, names in (("group", known.groups), ("query", known.queries)):
         if role in roles:
             given[role] = read_known_group(
@@ -377,13 +357,7 @@ def _load_train(
     roles = {role: name for role, name in options.roles.items() if role in ROLE_READERS}
     texts = NumberTexts(frame, options)
     has_classes = bool(task_class(task_kind).most_classes)
-    amounts = [name for role, name in roles.items() if role not in NAMES]
-    cells = RoleCells(
-        texts,
-        [*options.targets, *roles.values()],
-        [*options.targets, *amounts] if task_class(task_kind).has_amounts else amounts,
-        where,
-    )
+    cells = RoleCells.of_roles(texts, options.targets, roles, task_class(task_kind), where)
     typed = type_columns(frame, names, options, where, texts)
     order = category_order(frame[options.targets[0]])
     task, label_type, y = read_targets(cells.read, options, task_kind, metric, where, order)
@@ -402,10 +376,7 @@ def _load_train(
         arrays={name: array for name, (_, array) in arrays.items()},
         has_order=has_classes and (order is not None or options.class_order is not None),
     )
-    given = {
-        role: ROLE_READERS[role](cells.read(name), f"{where}: column {quoted(name)}")
-        for role, name in roles.items()
-    }
+    given = cells.read_roles()
     ids = read_ids(frame, options.id, where)
     values = {name: read for name, (_, read) in typed.columns.items()}
     read = all_inputs(schema, values, arrays, options, len(frame))

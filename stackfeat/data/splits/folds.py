@@ -129,7 +129,7 @@ def _checked_split(
             _check_covered(splits, samples)
         elif kind == "custom":
             _check_time(splits, samples)
-    if samples.task.is_stratified and not samples.task.has_label_sets:
+    if samples.task.most_classes:
         _check_classes(splits, samples)
     return splits
 

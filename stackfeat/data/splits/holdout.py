@@ -87,7 +87,7 @@ def draw_holdout(samples: Samples, options: Mapping[str, Any]) -> Holdout:
         every = np.arange(samples.n_rows)
         kept, held = inner_split(samples, every, options["kind"], options["share"], options["seed"])
     _check_sizes(samples, kept, held, options["share"])
-    if samples.task.is_stratified and not samples.task.has_label_sets:
+    if samples.task.most_classes:
         _check_classes(samples, kept, held)
     hashes = hash_samples(samples)
     share = float(np.isin(hashes[held], hashes[kept], kind="sort").mean())

@@ -285,7 +285,7 @@ def check_counts(kind: str, options: FoldOptions, samples: Samples) -> None:
             f"there must be a {one} for each fold; got {n_groups} {several}, folds.n={options.n}; use "
             f"folds.n={n_groups} or less"
         )
-    if "stratified" in kind and not samples.task.has_label_sets:
+    if "stratified" in kind and samples.task.most_classes:
         _check_class_counts(samples, options.n, by_group="group" in kind)
 
 
