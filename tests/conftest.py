@@ -12,6 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stackfeat.output.report import drawing, page
+from tests.every_task import project_of
 from tests.projects import Build, Config, Project, base_config, build_project, plain_config, with_net
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -125,6 +127,20 @@ def net_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     said = project.run()
     assert said.code == 0, said.err
     return project
+
+
+@pytest.fixture(scope="session")
+def run_of_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Return a function from the name of a task to its finished run; tests work on copies of it."""
+
+    @cache
+    def finished(name: str) -> Project:
+        project = project_of(name, tmp_path_factory.mktemp("task") / "project")
+        said = project.run()
+        assert said.code == 0, said.err
+        return project
+
+    return finished
 
 
 @pytest.fixture

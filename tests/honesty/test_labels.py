@@ -7,7 +7,7 @@ of other folds come from models that did see the labels of fold k.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,29 @@ EARLY = {**TREES, "n_estimators": 60, "early_stopping_rounds": 3}
 CHANGED = 1
 
 
-def with_changed_labels(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+def with_changed_labels(frame: pd.DataFrame, rows: np.ndarray, names: Sequence[str] = ("y",)) -> pd.DataFrame:
     changed = frame.copy()
-    values = frame["y"].to_numpy().copy()
-    classes = len(np.unique(values))
-    values[rows] = (values[rows] + 1) % classes if classes < 10 else -3 * values[rows] + 1
-    return changed.assign(y=values)
+    for name in names:
+        values = frame[name].to_numpy().copy()
+        classes = len(np.unique(values))
+        values[rows] = (values[rows] + 1) % classes if classes < 10 else -3 * values[rows] + 1
+        changed[name] = values
+    return changed
 
 
 def run_both(
     arena: Any, levels: dict[str, Any], train: pd.DataFrame, test: pd.DataFrame, **others: Any
 ) -> Any:
     """Run on the labels, and on labels changed in one fold of given folds."""
-    train = train.assign(given=np.random.default_rng(7).permutation(np.arange(len(train)) % 3))
+    data = others.pop("data", {})
+    units = train["list"].to_numpy() if "query" in data else np.arange(len(train))
+    fold_of = np.random.default_rng(7).permutation(np.arange(len(np.unique(units))) % 3)
+    train = train.assign(given=fold_of[units])
     inside = (train["given"] == CHANGED).to_numpy()
-    others = {"data": {"fold": "given"}, **others}
+    others = {"data": {**data, "fold": "given"}, **others}
     first = arena.run(levels, train, test, **others)
-    second = arena.run(levels, with_changed_labels(train, inside), test, **others)
+    changed = with_changed_labels(train, inside, data.get("target", ["y"]))
+    second = arena.run(levels, changed, test, **others)
     return first, second, train["id"][inside], train["id"][~inside]
 
 
@@ -122,6 +128,11 @@ class BlindRegressor(RegressorMixin, Blind):
         return self._values(X)
 
 
+class BlindQuantiles(BlindRegressor):
+    def predict(self, X):
+        return np.asarray(self._values(X))[:, None] + [-0.5, 0.0, 0.5]
+
+
 class BlindNet(nn.Module):
     """Its output does not depend on its weights' training: no weight of it takes a gradient but a dead one."""
 
@@ -136,23 +147,47 @@ class BlindNet(nn.Module):
 '''
 
 
-def blind_levels(classes: bool) -> dict[str, Any]:
+BLIND_TASKS: dict[str, dict[str, Any]] = {
+    "binary": {},
+    "regression": {"task": "regression", "metric": "rmse"},
+    "several targets": {"task": "regression", "metric": "arrmse", "data": {"target": ["y", "z"]}},
+    "multilabel": {"task": "multilabel", "data": {"target": ["y", "z"]}},
+    "quantile": {"task": "quantile", "metric": "pinball", "quantiles": [0.1, 0.5, 0.9]},
+    "ranking": {"task": "ranking", "metric": "ndcg@10", "data": {"query": "list"}},
+}
+CLASSES = ("binary", "multilabel")
+LINEAR = {"binary": "LogisticRegression", "multilabel": "LogisticRegression", "quantile": "QuantileRegressor"}
+CALIBRATIONS = {
+    "binary": "temperature",
+    "regression": "linear",
+    "several targets": "linear",
+    "quantile": "shift",
+}
+"""Fitted whatever they gain; of other tasks nothing is calibrated."""
+
+
+def blind_levels(task: str) -> dict[str, Any]:
     """Every fitted kind of member above the first level, on base members that are blind to labels."""
+    classes = task in CLASSES
     kind, output = ("Classifier", "proba") if classes else ("Regressor", "prediction")
-    linear = f"sklearn.linear_model.{'LogisticRegression' if classes else 'Ridge'}"
+    blind = f"blind:Blind{'Quantiles' if task == 'quantile' else kind}"
+    trees = f"lightgbm.LGBM{'Ranker' if task == 'ranking' else kind}"
+    linear = f"sklearn.linear_model.{LINEAR.get(task, 'Ridge')}"
     raw = {"tap": "body", "encode": ["raw", "aligned"]}
     every, predictions = ["base/*/*"], [f"base/*/{output}"]
-    votes = {vote: {"vote": vote, "inputs": predictions} for vote in ("weighted", "greedy")}
-    if classes:
+    votes: dict[str, Any] = {vote: {"vote": vote, "inputs": predictions} for vote in ("weighted", "greedy")}
+    if task == "binary":
         votes["hard"] = {"vote": "hard", "tie": "prior", "inputs": predictions}
+    if task in CALIBRATIONS:
+        shifts = {"calibrate": CALIBRATIONS[task], "inputs": predictions}
+        votes |= {
+            "shifted_soft": {"vote": "soft", **shifts},
+            "shifted_linear": {"estimator": linear, **shifts},
+        }
     return {
         "base": {
-            "a": {"estimator": f"blind:Blind{kind}", "params": {"column": 0}, "prepare": "none"},
-            "b": {
-                "estimator": f"blind:Blind{kind}",
-                "params": {"column": 1, "shift": 1.0},
-                "prepare": "none",
-            },
+            "a": {"estimator": blind, "params": {"column": 0}, "prepare": "none"},
+            "b": {"estimator": blind, "params": {"column": 1, "shift": 1.0}, "prepare": "none"},
             # A net's values in regression carry the target's mean and spread; its activations do not.
             "net": {
                 "net": "blind:BlindNet",
@@ -164,28 +199,36 @@ def blind_levels(classes: bool) -> dict[str, Any]:
             "gated": {"estimator": "gated_linear", "inputs": every},
             "linear": {"estimator": linear, "inputs": predictions},
             "linear_gate": {"estimator": linear, "inputs": every},
-            "trees_gate": {"estimator": f"lightgbm.LGBM{kind}", "params": TREES, "inputs": [*every, "table"]},
-            "trees_open": {"estimator": f"lightgbm.LGBM{kind}", "params": OPEN, "inputs": [*every, "table"]},
-            "trees_early": {"estimator": f"lightgbm.LGBM{kind}", "params": EARLY, "inputs": predictions},
+            "trees_gate": {"estimator": trees, "params": TREES, "inputs": [*every, "table"]},
+            "trees_open": {"estimator": trees, "params": OPEN, "inputs": [*every, "table"]},
+            "trees_early": {"estimator": trees, "params": EARLY, "inputs": predictions},
             "per": {"estimator": linear, "each": "base/*/*@*"},
         },
         "final": votes,
     }
 
 
+def rows_of_task(make_rows: Callable[..., pd.DataFrame], task: str, n_rows: int, seed: int) -> pd.DataFrame:
+    """Rows with a second target and the numbers of lists beside them, in case they are asked for."""
+    n_classes = {"ranking": 4, "binary": 2, "multilabel": 2}.get(task, 0)
+    frame = make_rows(n_rows, seed, n_classes)
+    if task in ("multilabel", "several targets"):
+        frame["z"] = make_rows(n_rows, seed + 100, n_classes)["y"]
+    return frame.assign(list=np.arange(n_rows) // 5) if task == "ranking" else frame
+
+
 @pytest.mark.parametrize(
-    "n_classes",
-    [pytest.param(2, id="binary"), pytest.param(0, id="regression", marks=pytest.mark.slow)],
+    "task",
+    [pytest.param(task, marks=() if task == "binary" else pytest.mark.slow) for task in BLIND_TASKS],
 )
 def test_labels_of_a_fold_change_no_choice_that_its_pipeline_makes(
-    arena: Any, make_rows: Callable[..., pd.DataFrame], n_classes: int
+    arena: Any, make_rows: Callable[..., pd.DataFrame], task: str
 ) -> None:
-    train, test = make_rows(120, 1, n_classes), make_rows(60, 2, prefix="t").drop(columns="y")
-    task, metric = ("binary", "log_loss") if n_classes else ("regression", "rmse")
-    levels = blind_levels(bool(n_classes))
-    first, second, inside, outside = run_both(
-        arena, levels, train, test, task=task, metric=metric, code={"blind": BLIND}, stack={"gate_se": 0.0}
-    )
+    options = {**BLIND_TASKS[task], "code": {"blind": BLIND}, "stack": {"gate_se": 0.0}}
+    train = rows_of_task(make_rows, task, 120, 1)
+    test = rows_of_task(make_rows, task, 60, 2).drop(columns=options.get("data", {}).get("target", ["y"]))
+    test["id"] = [f"t{i}" for i in range(60)]
+    first, second, inside, outside = run_both(arena, blind_levels(task), train, test, **options)
     for member in [name for name in first.members if name.startswith("base")]:
         pd.testing.assert_frame_equal(first.oof(member), second.oof(member), check_exact=True)
     moved = []
@@ -194,7 +237,8 @@ def test_labels_of_a_fold_change_no_choice_that_its_pipeline_makes(
         pd.testing.assert_frame_equal(before.loc[inside], after.loc[inside], check_exact=True)
         moved += [] if before.loc[outside].equals(after.loc[outside]) else [member]
     # A hard vote learns only what breaks ties, and there may be none.
-    assert set(moved) >= {name for name in first.members if name.startswith(("meta", "final.w", "final.g"))}
+    fitted = ("meta", "final.w", "final.g", "final.s")
+    assert set(moved) >= {name for name in first.members if name.startswith(fitted)}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -11,13 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.every_task import EVERY_TASK, MARKED
+
 Project = Any
+RunOfTask = Callable[[str], Project]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 PARALLEL = ("--set", "executor={kind: loky, jobs: 2}")
 
@@ -51,14 +55,24 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for_units(process: subprocess.Popen[str], n_units: int) -> None:
-    """Return when this many units are done: one line of standard error for each."""
-    assert process.stderr is not None
-    seen = 0
-    for line in process.stderr:
-        seen += " fold" in line
-        if seen >= n_units:
-            return
+def events(project: Project, kind: str) -> list[dict[str, Any]]:
+    """Return what a run has told so far of one kind of event."""
+    path = project.run_folder / "events.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def n_jobs(project: Project) -> int:
+    return sum(member["jobs"] for member in events(project, "plan")[0]["members"])
+
+
+def wait_for_jobs(process: subprocess.Popen[str], project: Project, n_done: int) -> None:
+    """Return when this many jobs are done."""
+    limit = time.monotonic() + 600
+    while len(events(project, "job_done")) < n_done:
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < limit, "no job is done"
+        time.sleep(0.005)
 
 
 def worker_pids(process: subprocess.Popen[str]) -> list[int]:
@@ -79,10 +93,11 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def check_rerun(project: Project, reference: Project) -> None:
+def check_rerun(project: Project, reference: Project) -> str:
     said = project.run()
     assert said.code == 0, said.err
     assert project.outputs() == reference.outputs()
+    return str(said.out)
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
@@ -91,6 +106,27 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 def kill_parent(process: subprocess.Popen[str]) -> None:
     process.kill()
+
+
+def check_killed(project: Project, reference: Project, kill: Any, seed: int) -> None:
+    """Kill a run after some of its jobs; the same command ends with the bytes of a run that was left alone."""
+    draw = random.Random(seed)
+    process = project.start("run", "c.yaml", *PARALLEL)
+    wait_for_jobs(process, project, draw.randint(1, n_jobs(reference) // 2))
+    time.sleep(draw.random() * 0.05)
+    workers = worker_pids(process)
+    kill(process)
+    finish(process)
+    assert process.returncode == -signal.SIGKILL, "it was killed in its midst"
+    limit = time.monotonic() + 600
+    while any(map(alive, workers)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not any(map(alive, workers)), "workers outlive a killed run"
+    assert not (project.run_folder / "submission.csv").exists()
+    said = re.search(r"jobs computed: (\d+), cached: (\d+)", check_rerun(project, reference))
+    assert said is not None
+    computed, cached = map(int, said.groups())
+    assert computed and cached and computed + cached == n_jobs(reference), said.group()
 
 
 @pytest.mark.parametrize(
@@ -106,32 +142,32 @@ def kill_parent(process: subprocess.Popen[str]) -> None:
 def test_a_killed_run_resumes_to_the_same_bytes(
     seed: int, kill: Any, quick_run: Project, tmp_path: Path
 ) -> None:
-    draw = random.Random(seed)
-    project = fresh(quick_run, tmp_path / "killed")
-    process = project.start("run", "c.yaml", *PARALLEL)
-    wait_for_units(process, draw.randint(1, 16))
-    time.sleep(draw.random() * 0.3)
-    workers = worker_pids(process)
-    kill(process)
-    finish(process)
-    limit = time.monotonic() + 600
-    while any(map(alive, workers)) and time.monotonic() < limit:
-        time.sleep(0.1)
-    assert not any(map(alive, workers)), "workers outlive a killed run"
-    check_rerun(project, quick_run)
+    check_killed(fresh(quick_run, tmp_path / "killed"), quick_run, kill, seed)
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_only_its_job(quick_run: Project, tmp_path: Path) -> None:
-    project = fresh(quick_run, tmp_path / "worker")
+@pytest.mark.parametrize("kill", [kill_parent, kill_group])
+@pytest.mark.parametrize("task", EVERY_TASK)
+def test_a_killed_run_of_every_task_resumes_to_the_same_bytes(
+    task: str, kill: Any, run_of_task: RunOfTask, tmp_path: Path
+) -> None:
+    check_killed(
+        fresh(run_of_task(task), tmp_path / "killed"), run_of_task(task), kill, EVERY_TASK.index(task)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", EVERY_TASK)
+def test_a_killed_worker_costs_only_its_job(task: str, run_of_task: RunOfTask, tmp_path: Path) -> None:
+    project = fresh(run_of_task(task), tmp_path / "worker")
     process = project.start("run", "c.yaml", *PARALLEL)
-    wait_for_units(process, 2)
+    wait_for_jobs(process, project, 2)
     workers = worker_pids(process)
     assert workers
     os.kill(workers[0], signal.SIGKILL)
     _, err = finish(process)
     assert process.returncode == 0, err
-    assert project.outputs() == quick_run.outputs()
+    assert project.outputs() == run_of_task(task).outputs()
 
 
 HOOKED = """
@@ -367,22 +403,25 @@ def leftovers(project: Project) -> list[str]:
     )
 
 
+@pytest.mark.parametrize("task", MARKED)
 def test_an_interrupt_in_one_process_keeps_what_is_finished(
-    quick: Project, fits: list[str], monkeypatch: pytest.MonkeyPatch
+    task: str, run_of_task: RunOfTask, tmp_path: Path, fits: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stackfeat.members.estimator import GatedMember
 
-    before = quick.outputs()
-    shutil.rmtree(quick.folder / ".stackfeat")
+    reference = run_of_task(task)
+    project = fresh(reference, tmp_path / "interrupted")
+    fits.clear()
     with monkeypatch.context() as patch:
 
         def interrupted(self: object, rows: object, context: object) -> None:
             raise KeyboardInterrupt
 
         patch.setattr(GatedMember, "fit", interrupted)
-        said = quick.run()
+        said = project.run()
     assert said.code == 130 and "run the same command to go on" in said.err
+    base = set(fits) - {"gated_linear"}
+    assert any("lightgbm" in name for name in base) and "mlp" in base
     fits.clear()
-    assert quick.run().code == 0
-    assert "lightgbm.LGBMClassifier" not in fits and fits.count("gated_linear") == 4
-    assert quick.outputs() == before
+    check_rerun(project, reference)
+    assert not base & set(fits) and fits.count("gated_linear") == 4

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.every_task import MARKED
 
 Project = Any
 
@@ -28,6 +31,17 @@ def test_any_number_of_worker_processes_gives_the_bytes_of_one_process(
     said = other.run("--set", f"executor={{kind: loky, jobs: {jobs}, threads_per_job: 1}}")
     assert said.code == 0, said.err
     assert other.outputs() == net_run.outputs()
+
+
+@pytest.mark.parametrize("task", MARKED)
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_worker_processes_give_the_bytes_of_one_process_in_every_task(
+    jobs: int, task: str, run_of_task: Callable[[str], Project], tmp_path: Path
+) -> None:
+    other = fresh(run_of_task(task), tmp_path / "jobs")
+    said = other.run("--set", f"executor={{kind: loky, jobs: {jobs}, threads_per_job: 1}}")
+    assert said.code == 0, said.err
+    assert other.outputs() == run_of_task(task).outputs()
 
 
 def test_a_run_again_in_one_process_gives_the_same_bytes(net_run: Project, tmp_path: Path) -> None:
