@@ -36,8 +36,8 @@ VERSIONS = {
     "gate": 1,  # of fits of other estimators that judge feature blocks
     "rounds": 1,  # of fits of boosting that finds its number of rounds, or stops early
     "prior_vote": 1,  # of hard votes whose ties go to the more frequent class
-    "greedy_vote": 1,  # of its weights: all rows under every built-in metric, an early stop
-    "weighted_vote": 1,  # of its weights: all rows where they are searched
+    "greedy_vote": 2,  # of its weights: all rows under most built-in metrics, an early stop
+    "weighted_vote": 2,  # of its weights: all rows where they are searched
     "calibration": 1,  # of fits whose predictions are calibrated
 }
 """Parts of the keys of some members, counted up when what their fits give changes."""

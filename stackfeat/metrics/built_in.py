@@ -15,6 +15,7 @@ import numpy as np
 
 from stackfeat.errors import DataError
 from stackfeat.metrics.incremental_labels import AccuracyScorer, ConfusionScorer, ScoreOfCounts
+from stackfeat.metrics.incremental_lists import NdcgScorer
 from stackfeat.metrics.incremental_ranks import AucScorer, AveragePrecisionScorer, GiniScorer
 from stackfeat.metrics.incremental_scores import (
     AbsoluteErrorScorer,
@@ -377,6 +378,10 @@ def map_metric(name: str, number: float) -> Metric:
     )
 
 
+def ndcg_metric(name: str, number: float) -> Metric:
+    return ranked_metric(ndcg, name, number, partial(NdcgScorer, most=number))
+
+
 METRICS = Metrics(
     (
         label_metric(name="accuracy", row_values=accuracy_rows, incremental=AccuracyScorer),
@@ -492,14 +497,14 @@ METRICS = Metrics(
             incremental=ExplainedVarianceScorer,
         ),
         *QUANTILE_METRICS,
-        ranked_metric(ndcg, "ndcg"),
+        ndcg_metric("ndcg", np.inf),
         ranked_metric(reciprocal_rank, "mrr"),
     ),
     (
         Family("fbeta", "B", fbeta_metric, is_count=False, example="2"),
         Family("top_k", "K", top_k_metric),
         Family("map", "K", map_metric),
-        Family("ndcg", "K", partial(ranked_metric, ndcg), example="10"),
+        Family("ndcg", "K", ndcg_metric, example="10"),
     ),
 )
 """Metrics by name."""

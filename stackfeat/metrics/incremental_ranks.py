@@ -45,6 +45,30 @@ class OneClass:
         return float(self.weight[: self.n_positive].sum()), float(self.weight[self.n_positive :].sum())
 
 
+class CountedRows:
+    """Some rows, or their weights, counted by bin: in half the time of `np.bincount`, which reads int64 twice.
+
+    Parameters
+    ----------
+    n_rows, n_bins : int
+    weight : array (n_rows,) or None
+    """
+
+    def __init__(self, n_rows: int, n_bins: int, weight: np.ndarray | None) -> None:
+        # Here, because metrics are asked for their facts where SciPy is too slow to import.
+        from scipy.sparse import csc_array
+
+        each = np.ones(n_rows, dtype=np.int32) if weight is None else weight.astype(np.float64)
+        column = (each, np.zeros(n_rows, dtype=np.int32), np.array([0, n_rows], dtype=np.int32))
+        self.rows, self.one = csc_array(column, (n_bins, 1)), np.ones(1, dtype=each.dtype)
+
+    def of(self, bins: np.ndarray) -> np.ndarray:
+        """Return what is in each bin, given the bin of each row, of any type, cut to a whole number."""
+        np.copyto(self.rows.indices, bins, casting="unsafe")
+        counts: np.ndarray = self.rows @ self.one
+        return counts
+
+
 class RankingScorer(BoundedScorer):
     """What areas under curves share: bins of averages, of the class that counts or of each against the rest.
 
@@ -69,9 +93,9 @@ class RankingScorer(BoundedScorer):
                 self.rough[place, candidate] = prediction[self.classes[place].order, code] - self.low
         # More bins than rows would hold nothing.
         self.n_bins = min(MOST_BINS, 1 << max(6, n_rows.bit_length()))
-        self.values, self.narrow = np.empty(n_rows, dtype=np.float32), np.empty(n_rows, dtype=np.int32)
-        self.bins = np.empty(n_rows, dtype=np.int64)
+        self.values = np.empty(n_rows, dtype=np.float32)
         self.bases: dict[tuple[int, int], np.ndarray] = {}
+        self.counters: dict[tuple[int, int], tuple[CountedRows, CountedRows]] = {}
 
     def add(self, candidate: int) -> None:
         super().add(candidate)
@@ -90,8 +114,8 @@ class RankingScorer(BoundedScorer):
         """Return the area under a class's curve, NaN where undefined; lower losses are larger areas."""
 
     @abstractmethod
-    def most(self, of: OneClass, bins: np.ndarray, n_bins: int) -> float:
-        """Return what it is at most, given each row's bin; NaN where undefined."""
+    def most(self, of: OneClass, positive: np.ndarray, negative: np.ndarray) -> float:
+        """Return what it is at most, given what positive and other rows weigh in each bin; NaN where undefined."""
 
     def loss_of(self, total: np.ndarray, size: float) -> float:
         area = mean_defined([self.area(of, one / size) for of, one in zip(self.classes, total, strict=True)])
@@ -107,14 +131,12 @@ class RankingScorer(BoundedScorer):
         factor = np.float32(self._scale(n_bins)[0] / (self.size + 1))
         most = np.zeros((len(self.classes), len(candidates)))
         for place, of in enumerate(self.classes):
-            base = self._base(place, n_bins)
+            base, (positive, negative) = self._base(place, n_bins), self._counters(place, n_bins)
             for number, candidate in enumerate(candidates):
                 np.multiply(self.rough[place, candidate], factor, out=self.values)
                 self.values += base
-                # By way of int32, for which there are fast instructions.
-                np.copyto(self.narrow, self.values, casting="unsafe")
-                np.copyto(self.bins, self.narrow)
-                most[place, number] = self.most(of, self.bins, n_bins)
+                found = positive.of(self.values[: of.n_positive]), negative.of(self.values[of.n_positive :])
+                most[place, number] = self.most(of, *found)
         # Undefined of one is undefined of all.
         defined = most[~np.isnan(most).any(axis=1)]
         if not len(defined):
@@ -143,11 +165,18 @@ class RankingScorer(BoundedScorer):
         # Of means that differ by little more than rounding nothing is known: they share a bin.
         return (scale, 8 * HALF_ULP * n_bins + lost) if lost < 0.25 else (0.0, 0.25)
 
-    def count(self, of: OneClass, bins: np.ndarray, n_bins: int, positive: bool) -> np.ndarray:
-        """Return the rows, or their weights, in each bin."""
-        rows = slice(None, of.n_positive) if positive else slice(of.n_positive, None)
-        weight = None if of.weight is None else of.weight[rows]
-        return np.bincount(bins[rows], weights=weight, minlength=n_bins + 2)
+    def _counters(self, place: int, n_bins: int) -> tuple[CountedRows, CountedRows]:
+        """Return what counts a class's positive rows, and its other rows."""
+        if (place, n_bins) not in self.counters:
+            of = self.classes[place]
+            parts = slice(None, of.n_positive), slice(of.n_positive, None)
+            weights = [None if of.weight is None else of.weight[rows] for rows in parts]
+            sizes = of.n_positive, len(of.order) - of.n_positive
+            first, second = (
+                CountedRows(n_rows, n_bins + 2, weight) for n_rows, weight in zip(sizes, weights, strict=True)
+            )
+            self.counters[place, n_bins] = first, second
+        return self.counters[place, n_bins]
 
 
 class AucScorer(RankingScorer):
@@ -160,14 +189,12 @@ class AucScorer(RankingScorer):
             return area_of_pairs(mean[: of.n_positive], mean[of.n_positive :])
         return _sorted(of, mean).auc(of.weight.astype(np.float64))
 
-    def most(self, of: OneClass, bins: np.ndarray, n_bins: int) -> float:
+    def most(self, of: OneClass, positive: np.ndarray, negative: np.ndarray) -> float:
         n_positive, n_negative = of.totals()
         if not n_positive > 0 or not n_negative > 0:
             return float("nan")
-        below = self.count(of, bins, n_bins, positive=False)
-        np.cumsum(below, out=below)
-        found = below.take(bins[: of.n_positive])
-        pairs = float(found.sum() if of.weight is None else of.weight[: of.n_positive] @ found)
+        below = np.cumsum(negative, out=negative)
+        pairs = float(np.einsum("i,i", positive, below, dtype=np.float64))
         return pairs / (n_positive * n_negative)
 
 
@@ -194,12 +221,11 @@ class AveragePrecisionScorer(RankingScorer):
     def area(self, of: OneClass, mean: np.ndarray) -> float:
         return _sorted(of, mean).average_precision(_weight(of))
 
-    def most(self, of: OneClass, bins: np.ndarray, n_bins: int) -> float:
+    def most(self, of: OneClass, positive: np.ndarray, negative: np.ndarray) -> float:
         n_positive, _ = of.totals()
         if not n_positive > 0:
             return float("nan")
-        positive = self.count(of, bins, n_bins, positive=True)[::-1]
-        above = np.cumsum(self.count(of, bins, n_bins, positive=False)[::-1])
+        positive, above = positive[::-1], np.cumsum(negative[::-1])
         filled = np.flatnonzero(positive)
         gain = positive[filled]
         # As if a bin's positive rows were a tie before its other rows.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from stackfeat.errors import UsageError
 from stackfeat.metrics.incremental_scores import IncrementalScorer, LossOf
+from stackfeat.metrics.incremental_targets import MeanOverTargetsScorer
 from stackfeat.tasks.task import Task
 
 Weight = np.ndarray | None
@@ -226,8 +227,11 @@ class Metric:
             Draws the rows.
         """
         is_own = self.incremental is not None and self.is_on_members_scale(task, predictions)
-        is_own = is_own and not self._is_mean(task)
+        # Of label sets each label's probabilities would have to be copied.
+        is_own = is_own and (self.needs == "value" or not self._is_mean(task))
         make: MakeScorer = self.incremental if self.incremental is not None and is_own else IncrementalScorer
+        if is_own and self._is_mean(task):
+            make = partial(MeanOverTargetsScorer, make=make, root=self.root)
         rows = np.arange(len(y))
         if not is_own or (self.ranking and len(task.counted_classes) > 1):
             n_columns = predictions[0].shape[1] if self.needs == "proba" or task.n_targets > 1 else 1

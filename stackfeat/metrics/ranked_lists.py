@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from stackfeat.metrics.metric import Metric, Reweighted
+from stackfeat.metrics.metric import MakeScorer, Metric, Reweighted
 from stackfeat.tasks.ranking import LIST, RELEVANCE, run_ends
 from stackfeat.tasks.task import Task
 
@@ -90,11 +90,20 @@ def discounts(rows: RankedRows, most: float) -> np.ndarray:
     return np.where(rows.position < most, 1.0 / np.log2(rows.position + 2.0), 0.0)
 
 
+def discounted_gains(rows: RankedRows, most: float) -> np.ndarray:
+    """Return the sum of each list's gains by the discounts of their places; equal scores share the mean discount."""
+    return rows.total(gains(rows.relevance) * rows.of_run(discounts(rows, most)) / rows.run_size)
+
+
+def best_gains(rows: RankedRows, most: float) -> np.ndarray:
+    """Return the discounted gains of each list in the order of relevance."""
+    best = RankedRows.of(rows.relevance, rows.place, rows.relevance, rows.n_lists)
+    return best.total(gains(best.relevance) * discounts(best, most))
+
+
 def ndcg(rows: RankedRows, most: float) -> np.ndarray:
     """Return discounted gains as a share of those in the best order, for each list."""
-    found = rows.total(gains(rows.relevance) * rows.of_run(discounts(rows, most)) / rows.run_size)
-    best = RankedRows.of(rows.relevance, rows.place, rows.relevance, rows.n_lists)
-    return np.asarray(found / best.total(gains(best.relevance) * discounts(best, most)))
+    return np.asarray(discounted_gains(rows, most) / best_gains(rows, most))
 
 
 def average_precision(rows: RankedRows, most: float) -> np.ndarray:
@@ -150,7 +159,16 @@ def reweighted_lists(
     return mean
 
 
-def ranked_metric(value: OfLists, name: str, most: float = np.inf) -> Metric:
+def ranked_metric(
+    value: OfLists, name: str, most: float = np.inf, incremental: MakeScorer | None = None
+) -> Metric:
     """Return the metric that is the mean of a value of the lists, of their first `most` rows."""
     reweighted: Reweighted = partial(reweighted_lists, value=value, most=most)
-    return Metric(name=name, needs="value", greater_is_better=True, tasks=("ranking",), reweighted=reweighted)
+    return Metric(
+        name=name,
+        needs="value",
+        greater_is_better=True,
+        tasks=("ranking",),
+        reweighted=reweighted,
+        incremental=incremental,
+    )

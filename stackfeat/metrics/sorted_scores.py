@@ -78,30 +78,13 @@ class SortedValues:
 
 
 def area_of_pairs(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Return the share of pairs in order, ties half, of finite scores of two classes; NaN with one class.
-
-    Scores in different bins are in order; only those of bins with both classes are sorted.
-    """
+    """Return the share of pairs in order, ties half, of finite scores of two classes; NaN with one class."""
     if not len(positive) or not len(negative):
         return float("nan")
-    low = float(min(positive.min(), negative.min()))
-    spread = float(max(positive.max(), negative.max())) - low
-    n_bins = 1 << (len(positive) + len(negative)).bit_length()
-    scale = n_bins / spread if 0.0 < spread < np.inf else 0.0
-    # A larger score is never in a smaller bin: each step is monotone, with rounding.
-    scale = scale if scale < np.inf else 0.0
-    # By way of int32, for which there are fast instructions.
-    narrow = (((one - low) * scale).astype(np.int32) for one in (positive, negative))
-    bins = [one.astype(np.int64) for one in narrow]
-    n_of = [np.bincount(one, minlength=n_bins + 1) for one in bins]
-    above = int((np.cumsum(n_of[1]) - n_of[1]) @ n_of[0])
-    mixed = [other.take(one) > 0 for one, other in zip(bins, n_of[::-1], strict=True)]
-    kept, left = np.sort(positive[mixed[0]]), np.sort(negative[mixed[1]])
+    # Sorts of values, and searches for sorted ones, are several times faster than a sort of their order.
+    kept, left = np.sort(positive), np.sort(negative)
     twice = int(left.searchsorted(kept, "left").sum() + left.searchsorted(kept, "right").sum())
-    both = np.minimum(n_of[0], n_of[1]) > 0
-    n_kept, n_left = n_of[0][both], n_of[1][both]
-    twice -= 2 * int((np.cumsum(n_left) - n_left) @ n_kept)
-    return (above + twice / 2) / (len(positive) * len(negative))
+    return twice / 2 / (len(kept) * len(left))
 
 
 def mean_defined(values: list[float]) -> float:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackfeat.metrics.built_in import METRICS
-from stackfeat.metrics.incremental_ranks import RankingScorer
+from stackfeat.metrics.incremental_ranks import CountedRows, RankingScorer
 from stackfeat.tasks.task import Task
 
 TASK = Task("binary", (0, 1), positive=1)
@@ -63,3 +63,19 @@ def test_weights_that_leave_one_class_leave_the_first_candidate():
     assert scorer_of("roc_auc", columns, y, np.array([0.0, 1.0, 1.0])).best(np.arange(2)) == (0, np.inf)
     picked, loss = scorer_of("roc_auc", columns[::-1], y, np.array([1.0, 0.0, 1.0])).best(np.arange(2))
     assert (picked, loss) == (1, -1.0)
+
+
+@given(
+    seed=st.integers(0, 10**6), n_rows=st.integers(0, 60), n_bins=st.integers(1, 40), weighted=st.booleans()
+)
+@settings(max_examples=40, deadline=None)
+def test_rows_and_weights_are_counted_by_bin_again_and_again(seed, n_rows, n_bins, weighted):
+    random = np.random.default_rng(seed)
+    weight = random.random(n_rows) if weighted else None
+    counted = CountedRows(n_rows, n_bins, weight)
+    for _ in range(3):
+        places = (
+            random.uniform(0, n_bins, n_rows).astype(np.float32).clip(0, np.nextafter(np.float32(n_bins), 0))
+        )
+        expected = np.bincount(places.astype(int), weights=weight, minlength=n_bins)
+        np.testing.assert_allclose(counted.of(places), expected, rtol=1e-12)

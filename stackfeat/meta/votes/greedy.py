@@ -67,8 +67,8 @@ def greedy_selection(
     Notes
     -----
     The picks are those of scoring every average from scratch; of candidates of one loss (to 12 digits) the first is
-    taken. All rows count for metrics with a scorer of their own (`Metric.incremental`: all built-in ones on the
-    scale of the members). Others are scored on at most 10,000 rows, areas under curves of several classes on at
+    taken. All rows count for metrics with a scorer of their own (`Metric.incremental`) on the scale of the members.
+    Others are scored on at most 10,000 rows, areas under curves of several classes on at
     most 50,000 probabilities.
     """
     check_predictions(predictions)
