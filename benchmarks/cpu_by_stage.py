@@ -1,9 +1,9 @@
 """Tell where the CPU of a default run goes: fits of each kind of member, alignment across folds, and all the rest.
 
 In:  training files with their targets, each cut to some rows; for each, what `init` writes is run in one process.
-Out: a markdown table of CPU seconds. A job's CPU is what the process used from the end of the job before; fits of
-     nets hold their training, the reading of their layers and the encodings within a fold. The rest is reading data,
-     planning, scores with their bootstraps, diagnoses of blocks, and writing: of these no progress is told.
+Out: a markdown table of CPU seconds. Fits of nets hold their training, the reading of their layers and the encodings
+     within a fold. The rest is what passes between jobs: reading data, planning, scores with their bootstraps,
+     diagnoses of blocks, and writing.
 
     OMP_NUM_THREADS=1 python benchmarks/cpu_by_stage.py ../shared/data/letter/data.parquet:class [--rows 2000]
 """
@@ -11,19 +11,19 @@ Out: a markdown table of CPU seconds. A job's CPU is what the process used from 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 import stackfeat
 from stackfeat.config.portfolio import Portfolio
-from stackfeat.engine.jobs import Job
+from stackfeat.output.events import Event, JobDone, JobFailed, JobStarted
 
 COLUMNS = ("nets", "trees", "other base", "align", "meta", "votes", "rest", "all")
 
@@ -69,21 +69,20 @@ def spent_on(rows: pd.DataFrame, target: str, folder: Path, preset: str) -> dict
 
 
 class Stages:
-    """Takes the CPU time at the end of each job; what passes between waves of jobs is the rest."""
+    """Takes the CPU time when a job begins and when it ends; what passes between jobs is the rest."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
         self.last = time.process_time()
 
-    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
-        """A wave begins."""
-        self.spend("rest")
-
-    def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
-        """A job is over."""
-        if error is not None:
-            raise RuntimeError(f"{job.label} failed") from error
-        self.spend(stage_of(job))
+    def __call__(self, event: Event) -> None:
+        """Take note of an event of the run, whose jobs are done one after the other here."""
+        if isinstance(event, JobStarted):
+            self.spend("rest")
+        elif isinstance(event, JobDone):
+            self.spend(stage_of(event))
+        elif isinstance(event, JobFailed):
+            raise RuntimeError(f"{event.job} failed: {event.error}")
 
     def spend(self, stage: str) -> None:
         """Put down the time since the last call."""
@@ -92,10 +91,10 @@ class Stages:
         self.last = now
 
 
-def stage_of(job: Job) -> str:
+def stage_of(job: JobDone) -> str:
     """Return the column of the table that a job counts for, by the names that first configs use."""
     level, _, member = job.member.partition("/")
-    if job.what != "fit":
+    if not re.search(r" (fold \d+|all folds)$", job.job):
         return "align"
     if level != "base":
         return "votes" if level == "final" else "meta"

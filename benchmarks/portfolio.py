@@ -29,7 +29,7 @@ import pandas as pd
 import stackfeat
 from stackfeat.config import portfolio as portfolio_module
 from stackfeat.config.portfolio import MOST, PRESETS, Portfolio, Table
-from stackfeat.engine.jobs import Job
+from stackfeat.output.events import Event, JobDone, JobFailed, JobStarted
 from stackfeat.tasks.task import task_class
 
 SETS: dict[str, tuple[str, int, tuple[str, ...]]] = {
@@ -170,26 +170,23 @@ def measure(name: str, data: Path | None, keep: Path, only: Sequence[str] | None
 
 
 class Spent:
-    """Writes down the CPU of every fold of every member."""
+    """Writes down the CPU of every fold of every member, of a run whose jobs are done one after the other here."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.last = time.process_time()
+        self.began = time.process_time()
 
-    def plan(self, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
-        """A wave begins."""
-        self.last = time.process_time()
-
-    def done(self, job: Job, seconds: float, error: BaseException | None) -> None:
-        """A job is over."""
-        now = time.process_time()
-        if error is None and now - self.last > 0.02 and job.what == "fit":
-            line = {"member": job.member.partition("/")[2], "job": job.label, "seconds": now - self.last}
+    def __call__(self, event: Event) -> None:
+        """Take note of an event of the run."""
+        if isinstance(event, JobStarted):
+            self.began = time.process_time()
+        elif isinstance(event, JobDone) and re.search(r" (fold \d+|all folds)$", event.job):
+            seconds = time.process_time() - self.began
+            line = {"member": event.member.partition("/")[2], "job": event.job, "seconds": seconds}
             with self.path.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
-        elif error is not None:
-            print(f"{job.label}: {error}", flush=True)
-        self.last = now
+        elif isinstance(event, JobFailed):
+            print(f"{event.job}: {event.error}", flush=True)
 
 
 # Learning.
