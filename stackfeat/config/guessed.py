@@ -127,6 +127,7 @@ def _guessed(
         encoding=data.get("encoding"),
         limit=None if limit is None else str(limit),
         query=data.get("query"),
+        has_inputs=data.get("inputs") is not None,
     )
     train = path("train")
     assert train is not None

@@ -66,6 +66,12 @@ SPENT = 2.0
 """With a limit of time, members are listed for so many times what the run has for the first level: that of two cores.
 What does not fit would keep out better members that cost more."""
 
+DATED = "_dated"
+"""Behind the name of a member: its twin, which reads the column that folds follow too. Votes choose by later rows."""
+
+DATE = "date"
+"""The input that has this column alone."""
+
 START_SECONDS = 5.0
 """Of a limit, until all processes have imported what they need and read the data."""
 
@@ -89,6 +95,8 @@ class Table:
         category has a column of its own.
     in_time : bool
         Whether folds follow time, which assigns them in one way alone.
+    is_dated : bool
+        Whether members may read the column that folds follow.
     """
 
     n_rows: int
@@ -99,6 +107,7 @@ class Table:
     n_categories: int = 0
     n_own: int = 0
     in_time: bool = False
+    is_dated: bool = False
 
     @property
     def n_levels(self) -> int:
@@ -153,36 +162,43 @@ class Portfolio:
         values = tomllib.loads(Path(__file__).with_name("portfolio.toml").read_text("utf-8"))
         return cls(values["members"], tuple(values["bands"]))
 
+    def about(self, name: str) -> Mapping[str, Any]:
+        """Return what is known of a member; of a twin that reads the date too, of its original."""
+        return self.members[name.removesuffix(DATED)]
+
     def is_there(self, name: str) -> bool:
         """Whether what a member needs is installed."""
-        package = self.members[name].get("needs")
+        package = self.about(name).get("needs")
         return package is None or find_module(package, None) is not None
 
     def order(self, table: Table) -> list[str]:
         """Return the members of the first band that a table is in, as far as they are installed."""
         band = next(band for band in self.bands if table.suits(band))
-        return [name for name in band["members"] if self.is_there(name) and self.learns(name, table)]
+        names = [name for name in band["members"] if self.is_there(name) and self.learns(name, table)]
+        twins = band["dated"] if table.is_dated else []
+        return [one for name in names for one in ([name, name + DATED] if name in twins else [name])]
 
     def learns(self, name: str, table: Table) -> bool:
         """Whether a member can learn the task of a table."""
-        is_net = "net" in self.members[name]
+        is_net = "net" in self.about(name)
         return is_net or not table.n_levels or learns_quantiles(self.options(name, table)["estimator"])
 
     def seconds(self, name: str, table: Table) -> float:
         """Estimate the CPU of all folds of a member."""
-        fixed, per_row, per_cell, per_category = (*self.members[name]["seconds"], 0.0)[:4]
+        about = self.about(name)
+        fixed, per_row, per_cell, per_category = (*about["seconds"], 0.0)[:4]
         thousands = table.n_rows * (1 - 1 / table.n_folds) / 1000
-        if "net" in self.members[name]:
-            wanted = self.members[name].get("epochs")
+        if "net" in about:
+            wanted = about.get("epochs")
             share = 1.0 if wanted is None else self._epochs(name, table) / wanted
             thousands *= share
-        elif self.members[name].get("each_class", False):
+        elif about.get("each_class", False):
             thousands *= table.n_trees
-        is_native = "estimator" in self.members[name] and is_tree_model(self.members[name]["estimator"])
+        is_native = "estimator" in about and is_tree_model(about["estimator"])
         n_columns = (table.n_own if is_native else 0) or table.n_columns
         by_row = per_row + per_cell * n_columns + per_category * table.n_categories
         # Only a net learns all quantiles at once.
-        n_fits = 1 if "net" in self.members[name] else max(1, table.n_levels)
+        n_fits = 1 if "net" in about else max(1, table.n_levels)
         # In time one fit more, on all rows, predicts what is later.
         return float((table.n_folds + table.in_time) * n_fits * (fixed + thousands * by_row))
 
@@ -209,7 +225,11 @@ class Portfolio:
         costs = {name: seconds * n_repeats for name, seconds in costs.items()}
         taken: list[str] = []
         for name in order:
-            if costs[name] <= budget and len(taken) < MOST[preset]:
+            if name.endswith(DATED):
+                has_room = name.removesuffix(DATED) in taken
+            else:
+                has_room = sum(not one.endswith(DATED) for one in taken) < MOST[preset]
+            if has_room and costs[name] <= budget:
                 taken.append(name)
                 budget -= costs[name]
         others = sorted((name for name in order if name not in taken), key=costs.__getitem__)
@@ -222,14 +242,14 @@ class Portfolio:
         seeds: dict[str, int] = {}
         for n_seeds in range(2, MOST_SEEDS + 1):
             for name in members:
-                is_drawn = self.members[name].get("drawn", True)
+                is_drawn = self.about(name).get("drawn", True)
                 if is_drawn and costs[name] <= left and seeds.get(name, 1) == n_seeds - 1:
                     seeds[name], left = n_seeds, left - costs[name]
         return seeds
 
     def options(self, name: str, table: Table) -> dict[str, Any]:
         """Return a member as a config writes it."""
-        member, task = self.members[name], task_class(table.task)
+        member, task = self.about(name), task_class(table.task)
         params = {"params": dict(member["params"])} if "params" in member else {}
         if "net" not in member:
             path = member.get("estimator") or member[task.family]
@@ -241,7 +261,7 @@ class Portfolio:
         return {"net": member["net"], **params, **scaling, **({"train": train} if train else {})}
 
     def _epochs(self, name: str, table: Table) -> int:
-        member = self.members[name]
+        member = self.about(name)
         return epochs(member["epochs"], member["most_steps"], table.n_rows)
 
 
@@ -266,8 +286,13 @@ def written_members(
         if name in choice.seeds:
             options["seeds"] = choice.seeds[name]
         n_nets += "net" in options
+        says = portfolio.about(name)["says"]
+        if table.is_dated:
+            is_twin = name.endswith(DATED)
+            options["inputs"] = ["table", DATE] if is_twin else ["table"]
+            says = f"{name.removesuffix(DATED)} that reads the date too" if is_twin else says
         lines = {key: _flow(value) for key, value in options.items()}
-        yield name, portfolio.members[name]["says"], lines, "net" in options and n_nets <= n_tapped
+        yield name, says, lines, "net" in options and n_nets <= n_tapped
 
 
 def stacked_member(preset: str, table: Table) -> dict[str, str] | None:

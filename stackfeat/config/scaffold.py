@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stackfeat.config.portfolio import (
+    DATE,
+    DATED,
     N_FOLDS,
     Portfolio,
     Table,
@@ -87,6 +89,7 @@ class _Draft:
     group_reason: str = ""
     time: str | None = None
     time_reason: str = ""
+    is_dated: bool = False
     dates: tuple[str, ...] = ()
     arrays: ArrayInputs | None = None
     columns: tuple[str, ...] = ()
@@ -176,6 +179,7 @@ def scaffold_config(
     _look_at_columns(draft, frame, options, wishes)
     if test is not None:
         _look_at_test(draft, test, frame, options, wishes)
+    draft.is_dated = not wishes.has_inputs and _may_read_time(draft, frame, options, test)
     _judge_folds(draft, wishes)
     start = (folder or train.parent).absolute()
     paths = {"train": train, "test": test, "sample_submission": sample_submission}
@@ -430,6 +434,23 @@ def _compare_rows(
             draft.time, draft.time_reason = name, f"all rows of {test.name} are later than those of training"
 
 
+def _may_read_time(draft: _Draft, frame: pd.DataFrame, options: DataOptions, test: Path | None) -> bool:
+    """Whether members can learn from the column that folds follow: dates or numbers, which rows to predict have too.
+
+    The rows of a list have one time, so it orders none of them.
+    """
+    from stackfeat.data.schema.column_types import type_columns
+    from stackfeat.data.schema.number_texts import NumberTexts
+
+    if draft.time is None or draft.arrays is not None or task_class(draft.task).has_lists:
+        return False
+    typed = type_columns(frame, [draft.time], options, options.train, NumberTexts(frame, options))
+    is_amount = any(column.type in ("date", "numeric") for column, _ in typed.columns.values())
+    if test is None or str(test).startswith(BUILTIN):
+        return is_amount
+    return is_amount and draft.time in table_format(test).names(test, options)
+
+
 def _guess_id(frame: pd.DataFrame, targets: Sequence[str], sample_submission: Path | None) -> str | None:
     """Return the sample submission's first column, else a column called id with a value for each row."""
     if sample_submission is not None:
@@ -464,6 +485,7 @@ def _text(name: str, targets: Sequence[str], files: dict[str, str], draft: _Draf
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
+    environment.globals |= {"DATE": DATE, "DATED": DATED}
     environment.filters |= {"quoted": _quoted, "comment": _comment}
     limit = None if wishes.limit is None else parse_seconds(wishes.limit)
     template = Path(__file__).with_name("first_config.yaml.jinja").read_text("utf-8")
@@ -493,7 +515,7 @@ def _text(name: str, targets: Sequence[str], files: dict[str, str], draft: _Draf
 def _table(draft: _Draft) -> Table:
     names = ("n_rows", "n_columns", "n_classes", "task", "n_folds", "n_categories", "n_own")
     values = {name: getattr(draft, name) for name in names}
-    return Table(**values, in_time=draft.time is not None)
+    return Table(**values, in_time=draft.time is not None, is_dated=draft.is_dated)
 
 
 def _emitted(output: str, in_few_directions: bool) -> str:

@@ -37,6 +37,8 @@ class Wishes:
         Of the time of a run, such as ``10m``.
     query_reason : str
         Why a column is taken for that of the lists; empty where it is named.
+    has_inputs : bool
+        Whether a config names its inputs, so that none are written for it.
     """
 
     id: str | None = None
@@ -49,6 +51,7 @@ class Wishes:
     limit: str | None = None
     query: str | None = None
     query_reason: str = ""
+    has_inputs: bool = False
 
     @property
     def groups(self) -> str | None:

@@ -135,7 +135,9 @@ class DataOptions(Options):
         None, description="Ranking: column of the list that a row belongs to; it is a group, too."
     )
     group: str | None = Field(None, description="Rows of one group never stand on both sides of a fold.")
-    time: str | None = Field(None, description="Column that orders rows in time.")
+    time: str | None = Field(
+        None, description="Column that orders rows in time; read by members whose inputs name it."
+    )
     weight: str | None = Field(None, description="Column of row weights.")
     fold: str | None = Field(None, description="Column of given fold numbers.")
     drop: tuple[str, ...] = Field((), description="Columns (or globs) that are not read.")

@@ -25,7 +25,7 @@ def test_bands_name_members_once_and_the_last_takes_every_table() -> None:
     assert set(listed) == set(portfolio.members) - {"stacked"}
     for band in portfolio.bands:
         assert len(set(band["members"])) == len(band["members"])
-    assert set(portfolio.bands[-1]) == {"says", "members"}
+    assert set(portfolio.bands[-1]) == {"says", "members", "dated"}
 
 
 @pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
@@ -106,6 +106,36 @@ def test_spare_time_goes_to_assignments_of_folds_and_then_to_seeds() -> None:
     in_time = portfolio.chosen("best", replace(more, in_time=True), 150.0)
     assert in_time.n_repeats == 1 and set(in_time.seeds.values()) <= set(range(2, module.MOST_SEEDS + 1))
     assert in_time.seeds and not {"linear", "knn"} & set(in_time.seeds), "more seeds change nothing there"
+
+
+@pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
+def test_a_twin_that_reads_the_date_follows_its_original_and_costs_as_much(table: Table) -> None:
+    portfolio = Portfolio.load()
+    plain, dated = replace(table, in_time=True), replace(table, in_time=True, is_dated=True)
+    order = portfolio.order(dated)
+    twins = [name for name in order if name.endswith(module.DATED)]
+    assert len(twins) == 2 and not set(twins) & set(portfolio.order(plain))
+    for twin in twins:
+        original = order[order.index(twin) - 1]
+        assert twin == original + module.DATED
+        assert portfolio.options(twin, dated) == portfolio.options(original, dated)
+        assert portfolio.seconds(twin, dated) == portfolio.seconds(original, dated)
+    assert [name for name in order if name not in twins] == portfolio.order(plain)
+
+
+@pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
+@pytest.mark.parametrize("limit", [None, *LIMITS])
+def test_twins_come_beside_their_originals_and_take_no_place_but_cpu(
+    table: Table, limit: float | None
+) -> None:
+    portfolio, dated = Portfolio.load(), replace(table, in_time=True, is_dated=True)
+    for preset in PRESETS:
+        members = portfolio.chosen(preset, dated, limit).members
+        twins = [name for name in members if name.endswith(module.DATED)]
+        assert {name.removesuffix(module.DATED) for name in twins} <= set(members)
+        assert len(members) - len(twins) <= module.MOST[preset]
+    spent = sum(portfolio.seconds(name, dated) for name in portfolio.chosen("good", dated).members)
+    assert spent <= PRESETS["good"] * module.MOST_AS_LARGE
 
 
 def test_tables_of_very_many_classes_get_nets_trained_for_long_and_one_kind_that_noise_does_not_hurt() -> (

@@ -473,3 +473,60 @@ def test_the_remedy_for_another_encoding_is_an_option_of_init(tmp_path: Path) ->
         scaffold_config(path, "y")
     config = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(encoding="latin-1")))
     assert config.data.encoding == "latin-1"
+
+
+def dated_members(config: RunConfig) -> dict[str, tuple[str, ...] | None]:
+    return {name: member.inputs for name, member in config.levels["base"].items()}
+
+
+@pytest.mark.parametrize("preset", ["quick", "good", "best"])
+def test_where_folds_follow_time_a_twin_of_some_boosting_reads_the_date(preset: str, tmp_path: Path) -> None:
+    days = [str(np.datetime64("2020-01-01") + i // 4) for i in range(3000)]
+    path = table(tmp_path / "t.csv", n=3000, day=days)
+    config = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset, time="day")))
+    assert config.data.inputs is not None
+    assert {name: one.columns for name, one in config.data.inputs.items()} == {
+        "table": ("*",),
+        "date": ("day",),
+    }
+    inputs = dated_members(config)
+    twins = {name for name in inputs if name.endswith("_dated")}
+    assert twins and all(inputs[name] == ("table", "date") for name in twins)
+    assert all(inputs[name] == ("table",) for name in inputs if name not in twins)
+    for name in twins:
+        twin, original = (config.levels["base"][one] for one in (name, name.removesuffix("_dated")))
+        assert isinstance(twin, EstimatorOptions) and searches_rounds(twin.estimator, twin.params)
+        assert isinstance(original, EstimatorOptions)
+        assert (twin.estimator, twin.params) == (original.estimator, original.params)
+    plain = loaded(tmp_path, scaffold_config(path, "y", wishes=Wishes(preset=preset)))
+    assert plain.data.inputs is None and not any(dated_members(plain).values())
+
+
+def test_nobody_reads_a_time_that_rows_to_predict_have_not_or_that_says_nothing(tmp_path: Path) -> None:
+    n = 1500
+    columns = {
+        "step": list(range(n)),
+        "day": [str(np.datetime64("2020-01-01") + i // 4) for i in range(n)],
+        "word": [f"t{i // 100:02d}" for i in range(n)],
+    }
+    path = table(tmp_path / "t.csv", n, **columns)
+    test = write(tmp_path / "test.csv", "x,z,step", [f"1,2,{n + i}" for i in range(30)])
+
+    def dated(time: str, test: Path | None = None) -> bool:
+        config = loaded(tmp_path, scaffold_config(path, "y", test, wishes=Wishes(time=time)))
+        assert config.data.time == time and config.stack.averaging == "refit"
+        return config.data.inputs is not None
+
+    assert [dated("step"), dated("step", test), dated("day"), dated("day", test)] == [True, True, True, False]
+    assert not dated("word")
+
+
+def test_a_config_that_leaves_members_open_keeps_its_own_inputs(tmp_path: Path) -> None:
+    days = [str(np.datetime64("2020-01-01") + i // 4) for i in range(1500)]
+    table(tmp_path / "t.csv", 1500, day=days)
+    text = "data: {train: t.csv, target: y, time: day%s}\n"
+    own = loaded(tmp_path, text % ", inputs: {mine: {columns: [x]}}")
+    assert own.data.inputs is not None and set(own.data.inputs) == {"mine"}
+    assert not any(dated_members(own).values())
+    open_ = loaded(tmp_path, text % "")
+    assert ("table", "date") in dated_members(open_).values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 import stackfeat as sf
+from stackfeat.config.scaffold import Wishes
 from stackfeat.errors import DataError, UsageError
 from stackfeat.output.digits import to_error
 from stackfeat.pipeline import fit as module
@@ -225,3 +227,34 @@ def test_a_frame_of_mixed_cells_is_kept_as_text(folder: Path, monkeypatch: pytes
     path = module._as_file(frame, "train", folder)
     assert path.suffix == ".csv" and path.parent == folder / ".stackfeat" / "frames"
     assert module._as_file(frame, "train", folder) == path
+
+
+def test_where_all_rows_to_predict_are_later_a_twin_that_reads_the_date_knows_the_newest_level(
+    tmp_path: Path,
+) -> None:
+    random, place = np.random.default_rng(0), np.arange(1300)
+    frame = pd.DataFrame(
+        {
+            "x": random.normal(size=1300),
+            "day": (np.datetime64("2020-01-01") + place // 4).astype(str),
+            "y": 5.0 * (place // 200) + random.normal(size=1300),
+        }
+    )
+    train, later = frame[:1240], frame[1240:].drop(columns="y")
+    train.to_csv(tmp_path / "train.csv", index=False)
+    later.to_csv(tmp_path / "later.csv", index=False)
+    files = (tmp_path / "train.csv", "y", tmp_path / "later.csv", None)
+    loaded, text = module.config_of_files(*files, Wishes(preset="quick"), tmp_path)
+    assert "time: day   # guessed" in text
+    base = loaded.config.levels["base"]
+    twin = next(name for name in base if name.endswith("_dated"))
+    pair = {name: base[name] for name in (twin.removesuffix("_dated"), twin)}
+    few = replace(
+        loaded, config=loaded.config.model_copy(update={"levels": {"base": pair}, "submit": "auto"})
+    )
+    result = sf.run(few)
+    board = result.leaderboard.set_index("member")["score"]
+    assert result.submitted == f"base/{twin}" and board[twin] < 0.5 * board[twin.removesuffix("_dated")]
+    assert result.predictor.predict(later).mean() == pytest.approx(30.0, abs=1.5)
+    with pytest.raises(DataError, match="day"):
+        result.predictor.predict(later.drop(columns="day"))

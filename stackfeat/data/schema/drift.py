@@ -26,6 +26,8 @@ from stackfeat.structure import structured
 
 N_SHOWN = 20
 """Lines on columns that are off; the others are named in one more."""
+LATER = ("range", "shift")
+"""What is said of times that are later than all of training."""
 _ARRAY_ROWS, _ARRAY_VALUES = 2_000, 500_000
 
 
@@ -121,12 +123,18 @@ class TrainingSummary:
         summary = self._categories.get(name)
         return max(summary.counts, key=summary.counts.__getitem__, default=None) if summary else None
 
-    def of_column(self, column: Column, values: np.ndarray, cells: Cells) -> ColumnDrift:
-        """Compare a column of new rows: its cells, and what `column` read of them."""
+    def of_column(
+        self, column: Column, values: np.ndarray, cells: Cells, *, is_time: bool = False
+    ) -> ColumnDrift:
+        """Compare a column of new rows: its cells, and what `column` read of them.
+
+        Where it is `data.time` (`is_time`), new rows may be later than those of training.
+        """
         if not column.levels:
             numbers = column.measured(values)
             summary = NumberSummary.of(column.name, column.type, numbers)
-            return self._of_numbers(summary, numbers, column, self._unread(column, numbers, cells))
+            unread = self._unread(column, numbers, cells)
+            return self._of_numbers(summary, numbers, column, unread, LATER if is_time else ())
         then = self._categories[column.name]
         now = CategorySummary.of(column.name, values, column.levels)
         unseen: Counter[str] = Counter()
@@ -158,11 +166,12 @@ class TrainingSummary:
         numbers: np.ndarray,
         column: Column | None = None,
         unread: Sequence[Finding] = (),
+        expected: Container[str] = (),
     ) -> ColumnDrift:
         then = self._numbers[now.name]
         written = _plain if column is None else column.written
         # What cannot be read is not missing for another reason, too.
-        found = unread or then.compared(now, numbers, written)
+        found = unread or [one for one in then.compared(now, numbers, written) if one.flag not in expected]
         return ColumnDrift.of(now.name, then.kind, then.described(written), now.described(written), found)
 
     def _unread(self, column: Column, numbers: np.ndarray, cells: Cells) -> list[Finding]:

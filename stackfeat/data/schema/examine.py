@@ -322,7 +322,8 @@ class _Examiner:
             for name, cells in column_cells(frame, present):
                 with found.at("data.test"):
                     values = columns[name].read(cells, f"{path}: column {quoted(name)}")
-                    drift.append(summary.of_column(columns[name], values, cells))
+                    is_time = name == schema.roles.get("time")
+                    drift.append(summary.of_column(columns[name], values, cells, is_time=is_time))
             if not found.is_part and not found.is_part_of_test:
                 # The first rows of an ordered file are unlike the others.
                 patterns = options.drop

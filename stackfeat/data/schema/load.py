@@ -332,7 +332,8 @@ def _read_columns(
     def read(name: str, cells: Cells) -> np.ndarray:
         values = columns[name].read(cells, f"{where}: column {quoted(name)}")
         if summary is not None and len(frame):
-            drift.append(summary.of_column(columns[name], values, cells))
+            is_time = name == schema.roles.get("time")
+            drift.append(summary.of_column(columns[name], values, cells, is_time=is_time))
         return values
 
     notations = {name: column.notation for name, column in columns.items()}

@@ -93,6 +93,23 @@ def test_each_column_that_is_off_has_one_line_and_no_other_has(name: str, suffix
     assert all(one.train and one.now for one in drift if one.kind)
 
 
+@pytest.mark.parametrize(("form", "flag"), [("%Y-%m-%d", ""), ("%d of %m", "unread")])
+def test_times_that_folds_follow_may_be_later_but_must_be_times(form: str, flag: str, folder: Path) -> None:
+    options = DataOptions(
+        train="train.csv",
+        id="id",
+        target="y",
+        time="day",
+        inputs={"table": {"columns": ["*"]}, "date": {"columns": ["day"]}},
+    )
+    loaded = load(options, folder, "binary", "log_loss")
+    later = people(120, 1).drop(columns="y")
+    later["day"] = (pd.to_datetime(later["day"]) + pd.Timedelta(days=800)).dt.strftime(form)
+    later.to_csv(folder / "later.csv", index=False)
+    _, drift = compare_rows(folder / "later.csv", loaded.schema, options, None, loaded.summary)
+    assert {one.column: one.flag for one in drift}["day"] == flag
+
+
 def test_lines_give_counts_dates_and_near_names(folder: Path) -> None:
     options = DataOptions(train="train.csv", id="id", target="y")
     loaded = load(options, folder, "binary", "log_loss")
