@@ -37,8 +37,8 @@ class Encoding:
     compares_rows : bool
         Whether rows of all folds are alike in its columns, so that a meta-learner that reads predictions beside them
         finds labels of one fold again in predictions of others.
-    needs_one_target : bool
-        Whether it learns from one label or value of each training row.
+    learns_from_target : bool
+        Whether it learns from the targets of training rows.
     needs_anchors : bool
         Whether it compares rows with rows that are the same in every fold.
     needs_untrained : bool
@@ -52,7 +52,7 @@ class Encoding:
     name: ClassVar[str]
     has_common_columns: ClassVar[bool] = True
     compares_rows: ClassVar[bool] = True
-    needs_one_target: ClassVar[bool] = False
+    learns_from_target: ClassVar[bool] = False
     needs_anchors: ClassVar[bool] = False
     needs_untrained: ClassVar[bool] = False
     scaling: ClassVar[Literal["scalar", "zscore"]] = "scalar"

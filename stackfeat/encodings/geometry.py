@@ -67,7 +67,7 @@ class Geometry(PerFold):
 
     name: ClassVar[str] = "geometry"
     compares_rows: ClassVar[bool] = False
-    needs_one_target: ClassVar[bool] = True
+    learns_from_target: ClassVar[bool] = True
     scaling: ClassVar[Literal["scalar", "zscore"]] = "zscore"
 
     task: Task

@@ -37,14 +37,14 @@ def with_class_codes(estimator: Any, task: Task | None) -> Any:
     estimator : estimator
         A copy of the caller's own.
     task : Task or None
-        None, where a row has several labels: nothing is changed.
+        None, or a task of label sets, which are 0 and 1 already: nothing is changed.
 
     Raises
     ------
     UsageError
         If a weight is given for what is no class.
     """
-    if task is not None and hasattr(estimator, "get_params"):
+    if task is not None and not task.has_label_sets and hasattr(estimator, "get_params"):
         _change(estimator, ClassCodes(task.classes))
     return estimator
 

@@ -26,6 +26,7 @@ from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _BaseStacking, _enforce_prediction_order
 from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.nets import BaseNet
+from stackfeat.sklearn.targets import probabilities
 from stackfeat.tasks.task import Task
 
 METHODS = {"proba": "predict_proba", "prediction": "predict", "decision": "decision_function"}
@@ -106,22 +107,6 @@ class Emission:
     def encodings(self) -> list[type[Encoding]]:
         """Encodings of all taps."""
         return [ENCODINGS[encoding] for _, encoding in self.outputs.values()]
-
-    def check_targets(self, name: str, task: Task | None) -> None:
-        """Refuse encodings that need one label or target a row where there are several (None: labels).
-
-        Raises
-        ------
-        ValueError
-            If a tap has such an encoding.
-        """
-        if task is None and self.taps:
-            raise ValueError(
-                f"hidden layers need one label a row; got several, and a tap of {name}; set emit='proba'"
-            )
-        limited = [encoding.name for encoding in self.encodings if encoding.needs_one_target]
-        if task is not None and task.n_targets > 1 and limited:
-            raise ValueError(f"{limited[0]} needs one target; got several; set encode='aligned' for {name}")
 
 
 def listed(emit: Any) -> list[Any]:
@@ -230,9 +215,7 @@ class Reading:
     columns: dict[str, np.ndarray]
 
 
-def read(
-    fitted: Any, emission: Emission, tapped: FittedNets | None, X: Any, n_classes: int | list[int]
-) -> Reading:
+def read(fitted: Any, emission: Emission, tapped: FittedNets | None, X: Any, task: Task) -> Reading:
     """Return what a fitted estimator says of rows; activations that are aligned go by ``tap/PART/NET``.
 
     Parameters
@@ -242,23 +225,19 @@ def read(
     """
     prediction, columns = None, {}
     if emission.method is not None:
-        prediction = in_order(
-            fitted, getattr(fitted, emission.method)(with_taken_names(fitted, X)), emission.method, n_classes
-        )
+        said = getattr(fitted, emission.method)(with_taken_names(fitted, X))
+        prediction = in_order(fitted, said, emission.method, task)
     net = find_net(fitted)
     if net is not None and tapped is not None:
         columns = tapped.emit(net.rows(net_input(fitted, X)))
     return Reading(prediction, columns)
 
 
-def in_order(fitted: Any, values: Any, method: str, n_classes: int | list[int]) -> Any:
-    """Give columns to classes that a fold's estimator never saw, as `cross_val_predict` does."""
-    classes = getattr(fitted, "classes_", None)
-    if method == "predict" or classes is None or n_classes == 0:
+def in_order(fitted: Any, values: Any, method: str, task: Task) -> Any:
+    """Give columns to classes that a fold's estimator never saw, as `cross_val_predict` does; one to each label."""
+    if method == METHODS["proba"]:
+        values = probabilities(fitted, values, task)
+    classes, n_classes = getattr(fitted, "classes_", None), len(task.classes)
+    if method == METHODS["prediction"] or classes is None or n_classes == 0:
         return values
-    if not isinstance(n_classes, list):
-        return _enforce_prediction_order(np.asarray(classes), np.asarray(values), n_classes, method)
-    if not isinstance(values, list):
-        return values
-    labels = zip(classes, values, n_classes, strict=False)
-    return [_enforce_prediction_order(own, part, n, method) for own, part, n in labels]
+    return _enforce_prediction_order(np.asarray(classes), np.asarray(values), n_classes, method)

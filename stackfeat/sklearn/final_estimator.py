@@ -8,7 +8,9 @@ Out: a fitted `FinalDesign`: later rows become the columns that the final estima
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,14 @@ from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.encodings import ENCODINGS
+from stackfeat.members.estimator import report_of
 from stackfeat.meta.columns import join
 from stackfeat.meta.gating.blocks import Block
 from stackfeat.meta.gating.estimator_gate import gate_blocks, is_linear
 from stackfeat.meta.gating.gated_linear import GatedLinear
 from stackfeat.meta.scaling import SMALLEST_PROBA, Scale, prediction_coefficients, scaled
 from stackfeat.sklearn._compat import _safe_indexing
+from stackfeat.sklearn.targets import OneByOne, probabilities
 from stackfeat.tasks.task import Task
 
 GATE_SE = 0.5
@@ -56,6 +60,10 @@ class FinalRows:
     group: Any
     clusters: np.ndarray | None = None
 
+    def part(self, task: Task, place: int) -> FinalRows:
+        """Return the same rows with one target of several."""
+        return replace(self, y=task.part_of_y(self.y, place))
+
     def take(self, rows: np.ndarray) -> FinalRows:
         """Return some of the rows."""
         return FinalRows(
@@ -85,9 +93,7 @@ class FinalDesign:
     report: Mapping[str, Any]
 
     @classmethod
-    def fit(
-        cls, make_final: Callable[[], Any], rows: FinalRows, task: Task | None, *, gate: bool
-    ) -> FinalDesign:
+    def fit(cls, make_final: Callable[[], Any], rows: FinalRows, task: Task, *, gate: bool) -> FinalDesign:
         """Choose the blocks that lower the cross-validated loss; without `gate` all of them enter.
 
         Parameters
@@ -96,7 +102,7 @@ class FinalDesign:
             Returns an unfitted final estimator.
         """
         blocks = [_block(name, values, None) for name, values in rows.features.items()]
-        if not blocks or not gate or task is None or task.n_outputs == 0:
+        if not blocks or not gate:
             return cls({block.name: Scale.fit(block.values, block.scaling) for block in blocks}, {})
         result = gate_blocks(
             make_final,
@@ -126,19 +132,54 @@ def _block(name: str, values: np.ndarray, task: Task | None) -> Block:
     return Block.encoded(name, values, ENCODINGS[name.rpartition("@")[2]], task)
 
 
+@dataclass(eq=False, repr=False)
+class FinalOneByOne(OneByOne):
+    """A final estimator that is fitted for each of several targets, each with its own choice of blocks.
+
+    Attributes
+    ----------
+    designs_ : list of FinalDesign
+        One for each target.
+    widths_ : dict of str to int
+        Columns of the blocks that stand behind the base.
+    """
+
+    def fit_rows(self, rows: FinalRows, *, gate: bool) -> FinalDesign:
+        """Fit on out-of-fold rows, and return the design that gives it all columns and says what was chosen."""
+        self.designs_, self.estimators_ = [], []
+        self.widths_ = {name: values.shape[1] for name, values in rows.features.items()}
+        for place, part in enumerate(self.task.parts):
+            own = rows.part(self.task, place)
+            make = partial(self.copy, part)
+            design = FinalDesign.fit(make, own, part, gate=gate)
+            self.designs_.append(design)
+            columns = design.join(own.base, own.features)
+            self.estimators_.append(self.fit_part(columns, own.y, part, own.params))
+        reports = [dict(design.report) for design in self.designs_]
+        return FinalDesign(dict.fromkeys(rows.features), report_of(reports, self.task))
+
+    def columns(self, X: Any, place: int) -> Any:
+        if not self.widths_:
+            return X
+        starts = X.shape[1] - np.cumsum([0, *reversed(self.widths_.values())])[::-1]
+        pairs = zip(self.widths_, pairwise(starts), strict=True)
+        features = {name: X[:, start:stop] for name, (start, stop) in pairs}
+        return self.designs_[place].join(X[:, : starts[0]], features)
+
+
 def nested_score(stack: Any, rows: FinalRows) -> dict[str, float]:
     """Fit the final estimator (gate included) without each fold, and score it on all of them together.
 
     Returns
     -------
     dict of str to float
-        ``accuracy`` and, with probabilities, ``log_loss``; or ``rmse`` and ``r2``; or ``pinball``.
+        ``accuracy`` and, with probabilities, ``log_loss``; or ``rmse`` and ``r2``; or ``pinball``. Of several
+        targets scikit-learn's means over them, of label sets its accuracy of whole sets.
     """
     # A classifier and a regressor have other methods, and other scores in scikit-learn.
     with_proba = is_classifier(stack) and hasattr(stack.final_estimator_, "predict_proba")
-    n_rows, y = len(rows.fold_of), rows.y
-    by_level = stack._task is not None and stack._task.is_by_level
-    n_columns = len(stack.classes_) if with_proba else stack._task.n_outputs if by_level else 0
+    task, n_rows, y = stack._task, len(rows.fold_of), rows.y
+    n_columns = task.n_outputs if with_proba or task.is_by_level or task.n_targets > 1 else 0
     said: np.ndarray = np.zeros((n_rows, n_columns) if n_columns else n_rows)
     for fold in np.unique(rows.fold_of):
         inside = np.flatnonzero(rows.fold_of == fold)
@@ -146,18 +187,19 @@ def nested_score(stack: Any, rows: FinalRows) -> dict[str, float]:
         design, final = stack._fit_final(rows.take(np.flatnonzero(rows.fold_of != fold)))
         columns = design.join(held_out.base, held_out.features)
         if with_proba:
-            said[np.ix_(inside, final.classes_)] = final.predict_proba(columns)
+            proba = probabilities(final, final.predict_proba(columns), task)
+            said[inside] = proba if task.has_label_sets else task.placed(proba, final.classes_)
         else:
             said[inside] = final.predict(columns)
-    if by_level:
-        return {"pinball": float(stack._task.row_loss(y, said).mean())}
+    if task.is_by_level:
+        return {"pinball": float(task.row_loss(y, said).mean())}
     # Scores of values, or of classes.
     if not is_classifier(stack):
         return {"rmse": float(root_mean_squared_error(y, said)), "r2": float(r2_score(y, said))}
-    codes = said.argmax(axis=1) if with_proba else said.astype(np.int64)
+    codes = task.decided(said) if with_proba else said.astype(np.int64)
     scores = {"accuracy": float(accuracy_score(y, codes))}
     if with_proba:
-        scores["log_loss"] = float(stack._task.row_loss(y, said).mean())
+        scores["log_loss"] = float(task.row_loss(y, said).mean())
     return scores
 
 
@@ -169,11 +211,16 @@ class GatedFinal(BaseEstimator):
     ----------
     task : Task
     predictions : sequence of (int, int)
-        Ranges of columns that are probabilities, read as centred logarithms, or values of the target.
+        Ranges of columns that are probabilities, read as centred logarithms, or values of the targets.
     n_base : int
         Columns that are always in.
     blocks : sequence of (str, int)
         Name and width of every block behind them.
+
+    Attributes
+    ----------
+    models_ : list of GatedLinear
+        One for each target; each reads what is said of all of them.
     """
 
     task: Task
@@ -190,24 +237,38 @@ class GatedFinal(BaseEstimator):
         """
         base, blocks = self._split(X)
         folds = np.zeros(len(base), dtype=np.int64) if fold_of is None else np.asarray(fold_of)
-        self.model_ = GatedLinear().fit(
-            base,
-            blocks,
-            np.asarray(y),
-            folds,
-            self.task,
-            gate_se=GATE_SE,
-            weight=sample_weight,
-            clusters=clusters,
-            votes=self._votes(base.shape[1]),
-            seed=0,
-        )
+        votes = self._votes(base.shape[1])
+        self.models_ = [
+            GatedLinear().fit(
+                base,
+                [block.part(self.task, place) for block in blocks],
+                self.task.part_of_y(np.asarray(y), place),
+                folds,
+                part,
+                gate_se=GATE_SE,
+                weight=sample_weight,
+                clusters=clusters,
+                votes={name: self.task.part_of_scores(vote, place) for name, vote in votes.items()},
+                seed=0,
+            )
+            for place, part in enumerate(self.task.parts)
+        ]
         self.n_features_in_ = np.shape(X)[1]
         return self
 
+    def report(self) -> dict[str, Any]:
+        """Return what was chosen; of several targets for each by its name."""
+        return report_of([model.report() for model in self.models_], self.task)
+
     def _emit(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return self.model_.predict(*self._split(X))
+        base, blocks = self._split(X)
+        return self.task.joined(
+            [
+                model.predict(base, [block.part(self.task, place) for block in blocks])
+                for place, model in enumerate(self.models_)
+            ]
+        )
 
     def _split(self, X: Any) -> tuple[np.ndarray, list[Block]]:
         columns = np.asarray(X, dtype=np.float64)
@@ -238,23 +299,23 @@ class GatedFinalClassifier(ClassifierMixin, GatedFinal):
         self, X: Any, y: Any, sample_weight: Any = None, fold_of: Any = None, clusters: Any = None
     ) -> GatedFinal:
         """Fit as `GatedFinal.fit`, on class codes."""
-        self.classes_ = np.arange(len(self.task.classes))
+        self.classes_ = np.arange(self.task.n_outputs)
         return super().fit(X, y, sample_weight, fold_of, clusters)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities, (n_samples, n_classes)."""
+        """Return probabilities, (n_samples, n_classes) or (n_samples, n_labels)."""
         return self._emit(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return class codes, (n_samples,)."""
-        return np.asarray(self.classes_[self._emit(X).argmax(axis=1)])
+        """Return class codes, (n_samples,), or labels, (n_samples, n_labels)."""
+        return self.task.decided(self._emit(X))
 
 
 class GatedFinalRegressor(RegressorMixin, GatedFinal):
     """`GatedFinal` over values."""
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return values, (n_samples,)."""
+        """Return values, (n_samples,) or (n_samples, n_targets)."""
         return self.task.counted(self._emit(X))
 
 

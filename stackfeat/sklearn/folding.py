@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
@@ -36,10 +35,8 @@ from stackfeat.engine.blocks import anchors_of, spread, usable_anchors
 from stackfeat.engine.crossfit import cross_fit
 from stackfeat.errors import LayerNotFoundError
 from stackfeat.executors.job import JoblibExecutor
-from stackfeat.members.class_labels import with_class_codes
 from stackfeat.members.net import FittedNets
 from stackfeat.members.tap_encoders import TapReader
-from stackfeat.meta.estimator_io import is_catboost
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import _fit_single_estimator
 from stackfeat.sklearn.column_names import with_taken_names
@@ -47,14 +44,10 @@ from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, net
 from stackfeat.sklearn.fold_progress import FoldProgress
 from stackfeat.sklearn.inputs import count, is_dict, refuse_metadata, take, take_params
 from stackfeat.sklearn.nets import BaseNet
+from stackfeat.sklearn.targets import for_targets, unfitted
 from stackfeat.tasks.task import Task
 
 ALL = "all"
-
-
-def unfitted(estimator: Any) -> Any:
-    """Return a copy to fit; scikit-learn's clone refuses CatBoost with a parameter that is a list or mapping."""
-    return deepcopy(estimator) if is_catboost(estimator) else clone(estimator)
 
 
 def split_folds(cv: Any, X: Any, y: Any, metadata: Mapping[str, Any]) -> Folds:
@@ -153,10 +146,7 @@ class FoldWorker:
         What the `fit` of each estimator is given besides X and y.
     folds : Folds
         Without any for fits on all rows alone.
-    task : Task or None
-        None where a row has several labels.
-    n_classes : int or list of int
-        0 for values; of several labels a number for each.
+    task : Task
     messages : mapping of str to str
         Printed when the fits on all rows are done.
     """
@@ -167,8 +157,7 @@ class FoldWorker:
     X: Any
     y: Any
     folds: Folds
-    task: Task | None
-    n_classes: int | list[int]
+    task: Task
     messages: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *, n_jobs: int | None, verbose: int = 0, whole: bool = True) -> dict[str, FoldFits]:
@@ -185,7 +174,7 @@ class FoldWorker:
     def __call__(self, key: str) -> FoldFit:
         name, _, fold = key.rpartition("/")
         train, held_out = (None, None) if fold == ALL else self.folds.splits[0][int(fold)]
-        estimator = with_class_codes(unfitted(self.estimators[name]), self.task)
+        estimator = for_targets(unfitted(self.estimators[name]), self.task)
         fitted = _fit_single_estimator(
             estimator,
             with_taken_names(estimator, take(self.X, train)),
@@ -202,12 +191,11 @@ class FoldWorker:
                 rows = net.rows(net_input(fitted, take(self.X, anchors_of(self.folds))))
                 anchors = tapped.activations(rows)
         if held_out is not None:
-            reading = read(fitted, emission, tapped, take(self.X, held_out), self.n_classes)
+            reading = read(fitted, emission, tapped, take(self.X, held_out), self.task)
         return FoldFit(fitted, tapped, reading, anchors)
 
     def _tapped(self, fitted: Any, net: BaseNet, emission: Emission, train: np.ndarray | None) -> FittedNets:
         """Return the nets of a fitted estimator as a member of a run would have them: taps encoded in this fold."""
-        assert self.task is not None
         options = net.fitted_.options.model_copy(update={"emit": emission.taps})
         nets = replace(net.fitted_, options=options, task=self.task, predicts=False)
         anchors = None
@@ -231,7 +219,7 @@ class FoldFits:
     ----------
     emission : Emission
     folds : Folds
-    n_classes : int or list of int
+    task : Task
     fits : tuple of FoldFit
         One for each fold.
     whole : FoldFit or None
@@ -244,7 +232,7 @@ class FoldFits:
 
     emission: Emission
     folds: Folds
-    n_classes: int | list[int]
+    task: Task
     fits: tuple[FoldFit, ...]
     whole: FoldFit | None
     alignments: Mapping[str, Mapping[str, Alignment]]
@@ -263,7 +251,7 @@ class FoldFits:
             if whole is not None:
                 found = add_refit_space(spaces, found, whole.anchors.__getitem__)
             alignments[tap.key] = found
-        return cls(emission, folds, worker.n_classes, fits, whole, alignments, reports)
+        return cls(emission, folds, worker.task, fits, whole, alignments, reports)
 
     def oof(self) -> Reading:
         """Return what the estimators say of all rows, each of those it did not see.
@@ -271,13 +259,9 @@ class FoldFits:
         NaN in rows that no fold predicts; columns are float32.
         """
         readings = [fit.held_out for fit in self.fits if fit.held_out is not None]
-        said: list[Any] = [reading.prediction for reading in readings]
-        if isinstance(said[0], list):
-            prediction: Any = [spread(self.folds, 0, labels)[0] for labels in zip(*said, strict=True)]
-        elif said[0] is not None:
+        said, prediction = [reading.prediction for reading in readings], None
+        if said[0] is not None:
             prediction = spread(self.folds, 0, [np.asarray(part) for part in said])[0]
-        else:
-            prediction = None
         by_fold = [self._columns(reading, fold) for fold, reading in enumerate(readings)]
         columns = {
             name: spread(self.folds, 0, [columns[name] for columns in by_fold])[0].astype(np.float32)
@@ -289,7 +273,7 @@ class FoldFits:
         """Return what one fold's estimator says of other rows; ``fold=-1`` is the fit on all rows."""
         fit = self.fits[fold] if fold >= 0 else self.whole
         assert fit is not None
-        reading = read(fit.estimator, self.emission, fit.tapped, X, self.n_classes)
+        reading = read(fit.estimator, self.emission, fit.tapped, X, self.task)
         return Reading(reading.prediction, self._columns(reading, fold if fold >= 0 else len(self.fits)))
 
     def _columns(self, reading: Reading, space: int) -> dict[str, np.ndarray]:
@@ -307,7 +291,6 @@ class FoldFits:
         columns: Mapping[str, np.ndarray],
         y: np.ndarray,
         fold_of: np.ndarray,
-        task: Task | None,
         group: Any,
     ) -> dict[str, dict[str, Any]]:
         """Measure each tap's out-of-fold columns as a run does; predictions are no feature block.
@@ -317,9 +300,6 @@ class FoldFits:
         dict of str to dict
             As `encodings.diagnostics.diagnose`.
         """
-        if task is None:
-            # Of several labels no layers are read.
-            return {}
         return {
             name: diagnose(
                 name,
@@ -328,7 +308,7 @@ class FoldFits:
                 fold_of,
                 n_folds=self.folds.n_folds,
                 is_time=self.folds.is_time,
-                task=task,
+                task=self.task,
                 group=None if group is None else np.asarray(group),
                 alignment=self.reports[tap.key] if encoding in CROSS_FOLD else None,
                 seed=0,

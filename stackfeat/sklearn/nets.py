@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from stackfeat.data.samples import Samples
 from stackfeat.data.splits.holdout import InnerSplits
@@ -35,11 +35,10 @@ from stackfeat.nets.options import TrainOptions, with_training_defaults
 from stackfeat.registry.mistakes import net_mistakes
 from stackfeat.registry.names import NET_FACTS, TEXT_NETS
 from stackfeat.sklearn._compat import Interval, StrOptions, _fit_context
-from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count, encode_labels
+from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, count
 from stackfeat.sklearn.module_parameter import HasModule
-from stackfeat.sklearn.quantiles import ScoreOfLevels, task_of_levels
-from stackfeat.tasks.classification import of_labels
-from stackfeat.tasks.regression import of_values
+from stackfeat.sklearn.quantiles import ScoreOfLevels, read_levels
+from stackfeat.sklearn.targets import SMALLEST_SHARE, note_targets, read_classes, read_values
 from stackfeat.tasks.task import Task
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -59,7 +58,7 @@ NET_CONSTRAINTS: dict[str, Any] = {
     "schedule": [StrOptions({"auto", "cosine", "onecycle", "constant", "coslog4"})],
     "warmup": [_SHARE, _AUTO],
     "clip_norm": [_POSITIVE, _AUTO, None],
-    "loss": [StrOptions({"auto", "cross_entropy", "mse", "mae", "huber", "pinball"})],
+    "loss": [StrOptions({"auto", "cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "pinball"})],
     "patience": [Interval(Integral, 1, None, closed="left"), None],
     "early_stopping": ["boolean", StrOptions({"auto", "fixed", "refit", "inner"})],
     "validation_fraction": [Interval(Real, 0, 0.9, closed="neither")],
@@ -130,13 +129,17 @@ class BaseNet(HasModule):
         self.inputs_ = InputReader.fit(X, as_table=self.scaling != "none")
         inputs = self.inputs_.read(X)
         start: FittedNets | None = getattr(self, "fitted_", None) if self.warm_start else None
-        if start is not None and start.task != task:
+        if start is not None and replace(start.task, targets=()) != replace(task, targets=()):
             raise UsageError(
                 "warm_start must go on with the classes (targets) of the first fit; got "
                 f"{list(task.classes) or task.n_targets}, before {list(start.task.classes) or start.task.n_targets}; "
                 "set warm_start=False"
             )
-        member = NetMember(self.net_options(task.kind), trust_code=True, factory=self._factory(), warm=start)
+        options = self.net_options(task.kind)
+        for name, message in options.train.problems(task.kind):
+            if name in task.unusable_training:
+                raise UsageError(f"{name} {message}")
+        member = NetMember(options, trust_code=True, factory=self._factory(), warm=start)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         samples = Samples(ids=np.arange(len(y)), inputs=inputs, y=y, task=task, group=task.lists(y))
         inner = InnerSplits(samples, np.arange(len(y)), "group" if task.has_lists else "kfold", seed)
@@ -146,6 +149,7 @@ class BaseNet(HasModule):
         context = FitContext(task, y, weight, None, inner, seed, settings)
         self.fitted_: FittedNets = member.fit(Rows(len(y), inputs), context)
         self.task_ = task
+        note_targets(self, task)
         self._tell()
         return self
 
@@ -182,7 +186,7 @@ class BaseNet(HasModule):
 
         Parameters
         ----------
-        task : {"binary", "multiclass", "regression"}
+        task : {"binary", "multiclass", "multilabel", "regression"}
             What suits a net may depend on it.
 
         Raises
@@ -345,6 +349,9 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        Of label sets the places of the labels.
+    targets_ : ndarray of shape (n_targets,)
+        Names of the columns of y, of several alone.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
     module_ : nn.Module
@@ -383,8 +390,8 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         X : array of shape (n_samples, ...), DataFrame, or dict of them
             2-D numbers and DataFrames are prepared as a table (missing values filled in, categories
             encoded); arrays of more dimensions reach the net as they are.
-        y : array of shape (n_samples,)
-            Labels of at least two classes.
+        y : array of shape (n_samples,), or (n_samples, n_labels) of 0 and 1
+            Labels of at least two classes; or which of several labels each row has.
         sample_weight : array of shape (n_samples,), optional
 
         Returns
@@ -401,17 +408,21 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = check_inputs(self, X, reset=True, n_least=2)
-        self.classes_, codes = encode_labels(self, y)
+        self.classes_, codes, task = read_classes(self, y)
         check_consistent_length(np.empty(count(X)), codes)
         weight = check_weight(sample_weight, len(codes))
         if isinstance(self.class_weight, dict):
+            if task.has_label_sets:
+                raise UsageError(
+                    "class_weight must be of one label a row; got y of several columns; remove it"
+                )
             weights = ClassCodes(self.classes_.tolist()).keyed("class_weight", self.class_weight)
             by_class = compute_sample_weight(weights, codes)
             weight = by_class if weight is None else weight * by_class
-        return self._fit_nets(X, codes, of_labels(self.classes_.tolist()), weight)
+        return self._fit_nets(X, codes, task, weight)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return class probabilities.
+        """Return class probabilities, or that of each label.
 
         Parameters
         ----------
@@ -419,7 +430,7 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes), float64
+        ndarray of shape (n_samples, n_classes) or (n_samples, n_labels), float64
             Columns in the order of `classes_`; the same bits for a row in any company.
         """
         return self._emit(X)
@@ -429,14 +440,23 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         return np.asarray(np.log(np.maximum(self._emit(X), _SMALLEST)))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return log-odds: (n_samples,) of ``classes_[1]``, or centred log-probabilities per class."""
-        logs = self.predict_log_proba(X)
+        """Return log-odds: (n_samples,) of ``classes_[1]`` or (n_samples, n_labels); or centred log-probabilities."""
+        proba = self._emit(X)
+        if self.task_.has_label_sets:
+            return self.task_.unbounded(proba, SMALLEST_SHARE)
+        logs = np.log(np.maximum(proba, _SMALLEST))
         return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs - logs.mean(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each sample, shape (n_samples,)."""
+        """Return the most probable class, (n_samples,); or 1 for each label above 0.5, (n_samples, n_labels)."""
         proba = self._emit(X)
-        return np.asarray(self.classes_[proba.argmax(axis=1)])
+        decided = self.task_.decided(proba)
+        return decided if self.task_.has_label_sets else np.asarray(self.classes_[decided])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 @dataclass(eq=False, repr=False)
@@ -455,7 +475,7 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
 
     Attributes
     ----------
-    n_features_in_, feature_names_in_, module_, fitted_, n_iter_, loss_curve_, validation_curve_
+    targets_, n_features_in_, feature_names_in_, module_, fitted_, n_iter_, loss_curve_, validation_curve_
         As in `NetClassifier`.
 
     Examples
@@ -498,13 +518,10 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = check_inputs(self, X, reset=True, n_least=2)
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
-        check_consistent_length(np.empty(count(X)), y)
-        task = of_values(y)
-        if self.quantiles is not None:
-            y, task = column_or_1d(y), task_of_levels(self.quantiles)
-        return self._fit_nets(X, y, task, check_weight(sample_weight, len(y)))
+        values, task = read_values(y) if self.quantiles is None else read_levels(y, self.quantiles)
+        values = check_array(values, ensure_2d=False, dtype=np.float64, input_name="y")
+        check_consistent_length(np.empty(count(X)), values)
+        return self._fit_nets(X, values, task, check_weight(sample_weight, len(values)))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return values, float64 of shape (n_samples,) or (n_samples, n_targets), or (n_samples, n_quantiles)."""
@@ -513,5 +530,5 @@ scaling, output, seeds, warm_start, device, threads, random_state, verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = self.quantiles is None
         return tags

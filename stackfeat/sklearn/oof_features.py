@@ -25,9 +25,8 @@ from stackfeat.errors import LeakWarning
 from stackfeat.sklearn._compat import HasMethods, StrOptions, _fit_context, _VisualBlock
 from stackfeat.sklearn.emission import METHODS, Emission, Reading, label
 from stackfeat.sklearn.folding import FoldWorker, add_splitter, split_folds
-from stackfeat.sklearn.inputs import as_rows, check_width, encode_labels, fingerprint, route
-from stackfeat.tasks.classification import of_labels
-from stackfeat.tasks.regression import of_values
+from stackfeat.sklearn.inputs import as_rows, check_width, fingerprint, route
+from stackfeat.sklearn.targets import note_targets, read_classes, read_values
 from stackfeat.tasks.task import Task
 
 ESTIMATOR = "estimator"
@@ -75,6 +74,8 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         Of each output: how well a row's fold can be guessed from it, and what is past its threshold.
     classes_ : ndarray
         Classification alone.
+    targets_ : ndarray of shape (n_targets,)
+        Names of the columns of y, of several alone.
     n_features_in_ : int
     feature_names_in_ : ndarray
 
@@ -126,7 +127,8 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : whatever the estimator takes
-        y : array of shape (n_samples,)
+        y : array of shape (n_samples,), or of several columns (n_samples, n_targets)
+            Of a classifier 0 and 1 in a column for each label.
         **fit_params : dict
             ``sample_weight`` for the estimator and ``groups`` for the splitter; with metadata routing
             whatever they ask for.
@@ -149,20 +151,20 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         emission = Emission.plan(
             name, self.estimator, self.emit, self.encode, has_labels=task.output == "proba"
         )
-        emission.check_targets(name, task)
         cv = check_cv(self.cv, codes, classifier=task.is_stratified)
         folds = split_folds(cv, X, codes, of_split)
         live, emissions = {ESTIMATOR: self.estimator}, {ESTIMATOR: emission}
-        worker = FoldWorker(live, emissions, params, X, codes, folds, task, len(task.classes))
+        worker = FoldWorker(live, emissions, params, X, codes, folds, task)
         self.fits_ = worker.run(n_jobs=self.n_jobs, verbose=self.verbose, whole=False)[ESTIMATOR]
         self.estimators_ = [fit.estimator for fit in self.fits_.fits]
         self.folds_ = folds.fold_of(0)
         oof = self.fits_.oof()
         outputs = self._outputs(oof)
+        note_targets(self, task)
         self.columns_ = {output: values.shape[1] for output, values in outputs.items()}
         self.oof_ = np.hstack(list(outputs.values()))
         group = of_split.get("groups")
-        self.diagnostics_ = self.fits_.diagnose(oof.columns, codes, self.folds_, task, group)
+        self.diagnostics_ = self.fits_.diagnose(oof.columns, codes, self.folds_, group)
         self._fitted_rows = fingerprint(X)
         return self.oof_.copy()
 
@@ -199,9 +201,11 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return a name for each column, such as ``proba_1`` or ``penultimate@aligned#007``."""
         check_is_fitted(self)
-        names: list[str] = []
+        task, names = self.fits_.task, list[str]()
         for output, width in self.columns_.items():
-            if output == "proba" and hasattr(self, "classes_"):
+            if width > 1 and width == len(task.targets):
+                names += [f"{output}_{target}" for target in task.targets]
+            elif output == "proba" and hasattr(self, "classes_"):
                 labels = self.classes_[1:] if width == 1 else self.classes_
                 names += [f"proba_{label}" for label in labels]
             elif width == 1:
@@ -226,10 +230,9 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         """Return what estimators are fitted on: class codes, or values as they are."""
         # What kind of task it is, the estimator decides.
         if not is_classifier(self.estimator):
-            values = np.asarray(y)
-            return values, of_values(values)
-        self.classes_, codes = encode_labels(self, y)
-        return codes, of_labels(self.classes_.tolist())
+            return read_values(y)
+        self.classes_, codes, task = read_classes(self, y)
+        return codes, task
 
     def _outputs(self, reading: Reading) -> dict[str, np.ndarray]:
         """Return the columns of each output: of a prediction first, then of the taps."""
@@ -237,7 +240,7 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         if method is None:
             return reading.columns
         (word,) = (word for word in METHODS if METHODS[word] == method)
-        columns = prediction_columns(reading.prediction, method, len(getattr(self, "classes_", ())))
+        columns = prediction_columns(reading.prediction, method, self.fits_.task)
         return {word: columns, **reading.columns}
 
     def _sk_visual_block_(self) -> Any:
@@ -252,18 +255,19 @@ class OutOfFoldFeatures(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         tags.target_tags.required = True
+        tags.target_tags.multi_output = True
         return tags
 
 
-def prediction_columns(prediction: Any, method: str, n_classes: int) -> np.ndarray:
-    """Return one column per class (of two: of the second), or per target, float64.
+def prediction_columns(prediction: Any, method: str, task: Task) -> np.ndarray:
+    """Return one column per class (of two: of the second), per label or per target, float64.
 
     Labels become certain probabilities, so that fold models can be averaged.
     """
-    values = np.asarray(prediction)
-    if method == "predict" and n_classes:
+    values, n_classes = np.asarray(prediction), len(task.classes)
+    if method == METHODS["prediction"] and n_classes:
         shares = (values[:, None] == np.arange(n_classes)).astype(np.float64)
         shares[np.isnan(values)] = np.nan
         return shares[:, 1:] if n_classes == 2 else shares
     columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    return columns[:, 1:] if method == "predict_proba" and columns.shape[1] == 2 else columns
+    return columns[:, 1:] if method == METHODS["proba"] and n_classes == 2 else columns

@@ -14,11 +14,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.metrics import d2_pinball_score
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import column_or_1d
 
 from stackfeat.errors import UsageError
 from stackfeat.meta.by_level import ByLevel
 from stackfeat.registry.allowed import path_of
 from stackfeat.registry.quantile_learners import QUANTILE_LEARNERS, learns_quantiles, quantile_params
+from stackfeat.sklearn.targets import has_columns
 from stackfeat.tasks.quantile import of_quantiles, quantile_problem
 from stackfeat.tasks.task import Task
 
@@ -33,6 +35,15 @@ def task_of_levels(quantiles: Any) -> Task:
     if problem:
         raise UsageError(f"quantiles must {problem}; got quantiles={quantiles!r}; such as (0.1, 0.5, 0.9)")
     return of_quantiles(levels)
+
+
+def read_levels(y: Any, quantiles: Any) -> tuple[np.ndarray, Task]:
+    """Return one column of values, and the task of these levels."""
+    if has_columns(y):
+        raise UsageError(
+            f"quantiles are of one target; got y of shape {np.shape(y)}; fit an estimator for each column"
+        )
+    return column_or_1d(y, warn=True), task_of_levels(quantiles)
 
 
 @dataclass(eq=False, repr=False)

@@ -237,7 +237,7 @@ class ListEnsemble(BaseEstimator):
         self, members: Mapping[str, Any], emissions: Any, X: Any, y: np.ndarray, weight: Any, folds: Folds
     ) -> dict[str, FoldFits]:
         params = {name: {} if weight is None else {"sample_weight": weight} for name in members}
-        fits = FoldWorker(members, emissions, params, X, y, folds, TASK, 0).run(n_jobs=self.n_jobs)
+        fits = FoldWorker(members, emissions, params, X, y, folds, TASK).run(n_jobs=self.n_jobs)
         self.estimators_ = [one.whole.estimator for one in fits.values() if one.whole]
         self.named_estimators_ = Bunch(**dict(zip(members, self.estimators_, strict=True)))
         return fits
@@ -340,7 +340,7 @@ class StackingRanker(ListEnsemble):
             rows, blocks = self._rows_of_final, dict[str, Any]()
             for name, fits in self.fits_.items():
                 columns = {output: rows.features[f"{name}/{output}"] for output in fits.emission.outputs}
-                found = fits.diagnose(columns, rows.y, rows.fold_of, TASK, rows.group)
+                found = fits.diagnose(columns, rows.y, rows.fold_of, rows.group)
                 blocks |= {f"{name}/{output}": values for output, values in found.items()}
             self._diagnostics = {"gate": dict(self.design_.report), "blocks": blocks}
         return self._diagnostics
@@ -361,7 +361,7 @@ class StackingRanker(ListEnsemble):
         places = [(place, place + 1) for place in range(n_base)]
         gated = GatedFinalRegressor(TASK, places, n_base, widths)
         self.final_estimator_ = gated.fit(columns, rows.y, weight, rows.fold_of, rows.clusters)
-        self.design_ = FinalDesign(self.design_.scales, gated.model_.report())
+        self.design_ = FinalDesign(self.design_.scales, gated.report())
 
     def predict(self, X: Any, qid: Any = None) -> np.ndarray:
         """Return scores, the mean over pipelines, float64 (n_samples,).

@@ -9,29 +9,27 @@ Out: a final estimator fitted on out-of-fold rows. New rows go through the model
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import hstack, issparse
 from sklearn import ensemble, get_config
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.encodings.encoding import Raw
-from stackfeat.engine.blocks import mean_of_views
 from stackfeat.engine.judged import number_clusters
 from stackfeat.errors import LeakWarning
 from stackfeat.members.class_labels import with_class_codes
-from stackfeat.meta.votes.hard import HardVote
 from stackfeat.registry.resolve import suggest
 from stackfeat.sklearn._compat import (
     StrOptions,
@@ -42,15 +40,43 @@ from stackfeat.sklearn._compat import (
     _fit_single_estimator,
     _safe_indexing,
 )
+from stackfeat.sklearn.averaging import mean, mean_of, most_voted
 from stackfeat.sklearn.emission import METHODS, Emission, Reading, find_net, label, listed, net_input, read
-from stackfeat.sklearn.final_estimator import GATED_FINALS, FinalDesign, FinalRows, nested_score
+from stackfeat.sklearn.final_estimator import (
+    GATED_FINALS,
+    FinalDesign,
+    FinalOneByOne,
+    FinalRows,
+    nested_score,
+)
 from stackfeat.sklearn.folding import FoldEnsemble, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
-from stackfeat.sklearn.quantiles import ScoreOfLevels, at_all_levels, at_levels, task_of_levels
+from stackfeat.sklearn.quantiles import ScoreOfLevels, at_all_levels, at_levels, read_levels
+from stackfeat.sklearn.targets import (
+    SMALLEST_SHARE,
+    column_ends,
+    has_columns,
+    note_targets,
+    probabilities,
+    read_label_sets,
+    read_values,
+    takes_all,
+)
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
 _FINAL = ("final_estimator_", "final_estimator")
+
+
+def _final_has(method: str) -> Callable[[Any], bool]:
+    """Whether a stack has a method: that of its final estimator. What None stands for, before a fit, has it."""
+
+    def check(stack: Any) -> bool:
+        final = vars(stack).get("final_estimator_", stack.final_estimator)
+        return final is None or bool(getattr(final, method))
+
+    return check
+
 
 STACK_CONSTRAINTS: dict[str, Any] = {
     "emit": "no_validation",
@@ -68,26 +94,6 @@ def route_predict(stack: Any, params: dict[str, Any]) -> dict[str, Any]:
     return dict(process_routing(stack, "predict", **params).final_estimator_["predict"])
 
 
-def mean(outputs: Sequence[Any]) -> Any:
-    """Return the mean over pipelines, also of tuples (values, spreads) and of lists (one a label)."""
-    first = outputs[0]
-    if len(outputs) == 1:
-        return first
-    if isinstance(first, tuple | list):
-        return type(first)(mean([output[i] for output in outputs]) for i in range(len(first)))
-    return np.mean(outputs, axis=0)
-
-
-def most_voted(outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Return what most pipelines say of each row (and label); the lowest code of equals."""
-    if len(outputs) == 1:
-        return np.asarray(outputs[0])
-    votes = np.stack(outputs).astype(np.int64)
-    hard = HardVote.of(len(votes), None, {"weights": None, "tie": "lowest"})
-    winners = hard.winners(list(votes.reshape(len(votes), -1)), int(votes.max()) + 1, lambda: [])
-    return winners.reshape(votes.shape[1:])
-
-
 def of_estimator(name: str, value: Any, estimators: Any) -> Any:
     """Return one estimator's `emit` or `encode`: of a dict by name, else the same for all."""
     if not isinstance(value, Mapping) or "tap" in value:
@@ -101,21 +107,13 @@ def of_estimator(name: str, value: Any, estimators: Any) -> Any:
     return value.get(name, "auto")
 
 
-def read_prefit(estimator: Any, emission: Emission, X: Any, n_classes: int | list[int]) -> Reading:
+def read_prefit(estimator: Any, emission: Emission, X: Any, task: Task) -> Reading:
     """Return what a prefit estimator says of rows; its net's layers as they are."""
-    said, net = read(estimator, emission, None, X, n_classes), find_net(estimator)
+    said, net = read(estimator, emission, None, X, task), find_net(estimator)
     if not emission.taps or net is None:
         return said
     caught = net.embed(net_input(estimator, X), {tap.key: tap.tap for tap in emission.taps})
     return Reading(said.prediction, {f"{key}@{Raw.name}": values for key, values in caught.items()})
-
-
-def mean_of(views: list[tuple[Any, dict[str, np.ndarray]]]) -> tuple[Any, dict[str, np.ndarray]]:
-    """Return the mean of views, column by column."""
-    bases, features = zip(*views, strict=True)
-    return mean_of_views(bases), {
-        name: mean_of_views([one[name] for one in features]) for name in features[0]
-    }
 
 
 @dataclass(eq=False, repr=False)
@@ -134,16 +132,15 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
     averaging: str = "late"
     gate: bool = True
 
-    def _fit_stack(
-        self, X: Any, y: Any, task: Task | None, n_classes: int | list[int], fit_params: Mapping[str, Any]
-    ) -> Self:
+    def _fit_stack(self, X: Any, y: Any, task: Task, fit_params: Mapping[str, Any]) -> Self:
         """Fit estimators over folds, then the final estimator on what they say of rows they did not see."""
         live = self._live(fit_params)
         self._validate_final_estimator()
-        with_class_codes(vars(self)["final_estimator_"], task)
+        self._unfitted_final = with_class_codes(vars(self)["final_estimator_"], task)
         params, of_split = route(self, fit_params, live)
         X = as_rows(X)
-        self._task, self._n_classes = task, n_classes
+        self._task = task
+        note_targets(self, task)
         self._diagnostics: dict[str, Any] = {}
         self._check_layers(live)
         self._emissions = {name: self._plan(name, estimator) for name, estimator in live.items()}
@@ -157,10 +154,10 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
             self.folds_ = np.zeros(count(X), dtype=np.int64)
             readings, is_time = self._readings(X), False
         else:
-            # As scikit-learn asks it, for several targets too.
+            # As scikit-learn asks it, which has plain folds for several columns of y.
             cv = deepcopy(check_cv(self.cv, y=y, classifier=is_classifier(self)))
             folds = split_folds(cv, X, y, of_split)
-            worker = FoldWorker(live, self._emissions, params, X, y, folds, task, n_classes)
+            worker = FoldWorker(live, self._emissions, params, X, y, folds, task)
             self.fits_ = worker.run(n_jobs=self.n_jobs, verbose=self.verbose)
             self.fold_estimators_ = {
                 name: [fit.estimator for fit in fits.fits] for name, fits in self.fits_.items()
@@ -195,29 +192,27 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
 
     @property
     def diagnostics_(self) -> dict[str, Any]:
-        """What the gate did, what blocks give away, and the nested score (of fitted estimators, of one label)."""
+        """What the gate did, what blocks give away, and the nested score (of fitted estimators)."""
         if not self._diagnostics:
             rows = self._rows_of_final
             blocks: dict[str, Any] = {}
             for name, fits in self.fits_.items():
                 columns = {output: rows.features[f"{name}/{output}"] for output in fits.emission.outputs}
-                found = fits.diagnose(columns, rows.y, rows.fold_of, self._task, rows.group)
+                found = fits.diagnose(columns, rows.y, rows.fold_of, rows.group)
                 blocks |= {f"{name}/{output}": values for output, values in found.items()}
-            has_score = self.fits_ and np.ndim(rows.y) == 1
             self._diagnostics = {
                 "gate": dict(self.design_.report),
                 "blocks": blocks,
-                "nested": nested_score(self, rows) if has_score else {},
+                "nested": nested_score(self, rows) if self.fits_ else {},
             }
         return self._diagnostics
 
     def _plan(self, name: str, estimator: Any) -> Emission:
         emit = self._emit_of(name, estimator)
         encode = of_estimator(name, self.encode, self.estimators)
-        # Several targets, which scikit-learn's stacks take, are no task.
+        # Before a fit no target is known: the class says what it is for.
         plan = Emission.plan(name, estimator, emit, encode, self.stack_method, has_labels=is_classifier(self))
         if self.cv != "prefit":
-            plan.check_targets(name, self._task)
             return plan
         # A prefit estimator has one space, so layers are read as they are.
         if isinstance(emit, str) and emit == "auto":
@@ -282,21 +277,35 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
     def _fit_final(self, rows: FinalRows) -> tuple[FinalDesign, Any]:
         """Fit a final estimator, with its choice of blocks, on some out-of-fold rows."""
         # No other final estimator learns all quantiles.
-        is_own = self._task is not None and self._task.is_by_level
+        is_own, task = self._task.is_by_level, self._task
         if self.final_estimator is None and (is_own or (rows.features and self.gate)):
             gated, design = self._gated_final(rows), FinalDesign(dict.fromkeys(rows.features), {})
             columns, weight = design.join(rows.base, rows.features), rows.params.get("sample_weight")
             gated.fit(columns, rows.y, weight, rows.fold_of, rows.clusters)
-            return FinalDesign(design.scales, gated.model_.report()), gated
-        final = partial(clone, self.final_estimator_)
-        design = FinalDesign.fit(final, rows, self._task, gate=self.gate)
+            return FinalDesign(design.scales, gated.report()), gated
+        final, gate = partial(clone, self._unfitted_final), self.gate
+        if task.n_targets > 1:
+            # What is chosen, blocks or the penalty of the default, is chosen for each target.
+            chooses = self.final_estimator is None or (gate and bool(rows.features))
+            if not takes_all(self._unfitted_final, chooses=chooses):
+                one_by_one = FinalOneByOne(self._unfitted_final, task)
+                return one_by_one.fit_rows(rows, gate=gate), one_by_one
+            gate = False
+        design = FinalDesign.fit(final, rows, task, gate=gate)
         columns = design.join(rows.base, rows.features)
         return design, _fit_single_estimator(final(), columns, rows.y, fit_params=dict(rows.params))
+
+    def _concatenate_predictions(self, X: Any, predictions: list[Any]) -> Any:
+        """As scikit-learn's, which would take the probabilities of two labels for those of two classes."""
+        if not self._task.has_label_sets:
+            return super()._concatenate_predictions(X, predictions)
+        self._n_feature_outs = [said.shape[1] for said in predictions]
+        columns = [*predictions, X] if self.passthrough else predictions
+        return hstack(columns, format=X.format) if self.passthrough and issparse(X) else np.hstack(columns)
 
     def _gated_final(self, rows: FinalRows) -> Any:
         starts = np.cumsum([0, *self._n_feature_outs])
         ranges = zip(starts, starts[1:], self.stack_method_, strict=False)
-        assert self._task is not None
         predictions = [(int(a), int(b)) for a, b, method in ranges if method == self._task.method]
         blocks = list(self._block_widths.items())
         return GATED_FINALS[self._task.family](self._task, predictions, int(rows.base.shape[1]), blocks)
@@ -306,7 +315,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         if self.fits_:
             return {name: fits.read(X, fold) for name, fits in self.fits_.items()}
         pairs = zip(self._emissions.items(), self.estimators_, strict=True)
-        return {name: read_prefit(one, emission, X, self._n_classes) for (name, emission), one in pairs}
+        return {name: read_prefit(one, emission, X, self._task) for (name, emission), one in pairs}
 
     def _meta_views(self, X: Any) -> list[tuple[Any, dict[str, np.ndarray]]]:
         """Return base columns and feature blocks of new rows, as each pipeline sees them."""
@@ -335,7 +344,7 @@ class FoldStacking(FoldEnsemble, _BaseStacking):
         prefix, names = type(self).__name__.lower(), []
         said = [name for name, emission in self._emissions.items() if emission.method is not None]
         for name, width in zip(said, self._n_feature_outs, strict=False):
-            names += [f"{prefix}_{name}"] if width == 1 else [f"{prefix}_{name}{i}" for i in range(width)]
+            names += [f"{prefix}_{name}{end}" for end in column_ends(self._task, width)]
         if self.passthrough:
             chosen = given
             if not isinstance(self.passthrough, bool):
@@ -396,7 +405,9 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
+    classes_ : ndarray of shape (n_classes,), or (n_labels, 2) of label sets
+    targets_ : ndarray of shape (n_targets,)
+        Names of the columns of y, of several alone.
     estimators_, named_estimators_
         Fitted on all rows.
     fold_estimators_ : dict of str to list of estimator
@@ -445,21 +456,16 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         -------
         self
         """
+        if has_columns(y):
+            codes, task = read_label_sets(self, y)
+            self.classes_ = np.tile([0, 1], (task.n_targets, 1))
+            return self._fit_stack(X, codes, task, fit_params)
         check_classification_targets(y)
-        if type_of_target(y) == "multilabel-indicator":
-            columns = np.asarray(y).T
-            self._label_encoder: Any = [LabelEncoder().fit(column) for column in columns]
-            self.classes_: Any = [encoder.classes_ for encoder in self._label_encoder]
-            pairs = zip(self._label_encoder, columns, strict=True)
-            codes = np.array([encoder.transform(column) for encoder, column in pairs]).T
-            n_classes = [len(classes) for classes in self.classes_]
-            return self._fit_stack(X, codes, None, n_classes, fit_params)
         encoder = LabelEncoder().fit(y)
         self._label_encoder, self.classes_ = encoder, encoder.classes_
-        task = of_labels(encoder.classes_.tolist())
-        return self._fit_stack(X, encoder.transform(y), task, len(self.classes_), fit_params)
+        return self._fit_stack(X, encoder.transform(y), of_labels(encoder.classes_.tolist()), fit_params)
 
-    @available_if(_estimator_has("predict", delegates=_FINAL))
+    @available_if(_final_has("predict"))
     def predict(self, X: Any, **predict_params: Any) -> np.ndarray:
         """Return the class of each sample: the most probable one in the mean over pipelines.
 
@@ -469,37 +475,34 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         check_is_fitted(self)
         params = route_predict(self, predict_params)
         codes = self._codes(X, params)
-        if isinstance(self._label_encoder, list):
-            pairs = zip(self._label_encoder, codes.T, strict=True)
-            return np.array([encoder.inverse_transform(column) for encoder, column in pairs]).T
+        if self._task.has_label_sets:
+            return codes
         return np.asarray(self._label_encoder.inverse_transform(codes))
 
     @property
     def _has_pipelines(self) -> bool:
-        """Whether several pipelines are averaged, of one label a row."""
-        single = not isinstance(self._label_encoder, list)
-        return single and bool(self.fits_) and self.averaging == "late"
+        """Whether several pipelines are averaged."""
+        return bool(self.fits_) and self.averaging == "late"
 
     def _codes(self, X: Any, params: dict[str, Any]) -> np.ndarray:
-        final = self.final_estimator_
-        if self._has_pipelines and not params:
-            if hasattr(final, "predict_proba"):
-                return np.asarray(
-                    final.classes_[mean(self._final_outputs("predict_proba", X)).argmax(axis=1)]
-                )
-            if hasattr(final, "decision_function"):
-                scores = mean(self._final_outputs("decision_function", X))
-                chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-                return np.asarray(final.classes_[chosen])
-        return most_voted(self._final_outputs("predict", X, **params))
+        final, has_sets = self.final_estimator_, self._task.has_label_sets
+        if not self._has_pipelines or params:
+            return most_voted(self._final_outputs("predict", X, **params))
+        if hasattr(final, "predict_proba"):
+            said = self._task.decided(self.predict_proba(X))
+        elif hasattr(final, "decision_function"):
+            scores = mean(self._final_outputs("decision_function", X))
+            is_sign = has_sets or scores.ndim == 1
+            said = (scores > 0).astype(np.int64) if is_sign else scores.argmax(axis=1)
+        else:
+            return most_voted(self._final_outputs("predict", X))
+        return said if has_sets else np.asarray(final.classes_[said])
 
-    @available_if(_estimator_has("predict_proba", delegates=_FINAL))
+    @available_if(_final_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return class probabilities, the mean over pipelines, (n_samples, n_classes)."""
-        proba = mean(self._final_outputs("predict_proba", X))
-        if isinstance(self._label_encoder, list):
-            return np.array([column[:, 0] for column in proba]).T
-        return proba
+        """Return the mean probabilities over pipelines, (n_samples, n_classes) or (n_samples, n_labels)."""
+        said = self._final_outputs("predict_proba", X)
+        return np.asarray(mean([probabilities(self.final_estimator_, one, self._task) for one in said]))
 
     @available_if(_estimator_has("decision_function", delegates=_FINAL))
     def decision_function(self, X: Any) -> np.ndarray:
@@ -511,8 +514,16 @@ class StackingClassifier(ensemble.StackingClassifier, FoldStacking):
         check_is_fitted(self)
         if not self._has_pipelines or not hasattr(self.final_estimator_, "predict_proba"):
             return mean(self._final_outputs("decision_function", X))
-        logs = np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
+        proba = self.predict_proba(X)
+        if self._task.has_label_sets:
+            return self._task.unbounded(proba, SMALLEST_SHARE)
+        logs = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
         return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 @dataclass(eq=False, repr=False)
@@ -530,7 +541,8 @@ class StackingRegressor(ScoreOfLevels, ensemble.StackingRegressor, FoldStacking)
 
     Attributes
     ----------
-    estimators_, named_estimators_, fold_estimators_, final_estimator_, oof_, folds_, stack_method_, diagnostics_
+    targets_, estimators_, named_estimators_, fold_estimators_, final_estimator_, oof_, folds_, stack_method_, \
+diagnostics_
         As in `StackingClassifier`.
     """
 
@@ -546,10 +558,9 @@ class StackingRegressor(ScoreOfLevels, ensemble.StackingRegressor, FoldStacking)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
-        """Fit; parameters as in `StackingClassifier.fit`, y of shape (n_samples,)."""
-        y = column_or_1d(y, warn=True)
-        task = Task("regression") if self.quantiles is None else task_of_levels(self.quantiles)
-        return self._fit_stack(X, y, task, 0, fit_params)
+        """Fit; parameters as in `StackingClassifier.fit`, y of shape (n_samples,) or (n_samples, n_targets)."""
+        values, task = read_values(y) if self.quantiles is None else read_levels(y, self.quantiles)
+        return self._fit_stack(X, values, task, fit_params)
 
     def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
         return at_all_levels(super()._live(fit_params), None if self.cv == "prefit" else self.quantiles)
@@ -561,7 +572,12 @@ class StackingRegressor(ScoreOfLevels, ensemble.StackingRegressor, FoldStacking)
 
     fit_transform = FoldStacking.fit_transform
 
-    @available_if(_estimator_has("predict", delegates=_FINAL))
+    @available_if(_final_has("predict"))
     def predict(self, X: Any, **predict_params: Any) -> Any:
         """Return values, the mean over pipelines; parameters go to the final estimator's `predict`."""
         return mean(self._final_outputs("predict", X, **route_predict(self, predict_params)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = self.quantiles is None
+        return tags

@@ -7,9 +7,10 @@ Out: one prediction. Weights and ranks are fitted on out-of-fold rows by the loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
+from functools import cache, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from stackfeat.data.splits.folds import Folds
 from stackfeat.errors import UsageError
@@ -33,7 +34,15 @@ from stackfeat.sklearn.column_names import with_taken_names
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import FoldEnsemble, FoldFits, FoldWorker, split_folds
 from stackfeat.sklearn.inputs import as_rows, count, route
-from stackfeat.sklearn.quantiles import ScoreOfLevels, at_all_levels, task_of_levels
+from stackfeat.sklearn.quantiles import ScoreOfLevels, at_all_levels, read_levels
+from stackfeat.sklearn.targets import (
+    column_ends,
+    has_columns,
+    note_targets,
+    probabilities,
+    read_label_sets,
+    read_values,
+)
 from stackfeat.tasks.classification import of_labels
 from stackfeat.tasks.task import Task
 
@@ -56,6 +65,12 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
 
     def _fit_votes(self, X: Any, y: np.ndarray, task: Task, fit_params: Mapping[str, Any]) -> None:
         """Fit the estimators on all rows; over folds, too, where weights or ranks are fitted."""
+        if task.n_targets > 1 and not VOTES[self.voting].takes_targets:
+            raise UsageError(
+                f"voting={self.voting!r} must have one column of y; got {task.n_targets}; use voting='soft'"
+            )
+        self._task = task
+        note_targets(self, task)
         live = self._live(fit_params)
         if not isinstance(self.weights, str | None) and len(self.weights) != len(self.estimators):
             raise ValueError(
@@ -71,7 +86,7 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         emissions = dict.fromkeys(live, Emission(task.method if needs_folds else None))
         names = [name for name, _ in self.estimators]
         messages = {name: self._log_message(name, i + 1, len(names)) for i, name in enumerate(names)}
-        worker = FoldWorker(live, emissions, params, X, y, folds, task, len(task.classes), messages)
+        worker = FoldWorker(live, emissions, params, X, y, folds, task, messages)
         fits = worker.run(n_jobs=self.n_jobs)
         self.estimators_ = [one.whole.estimator for one in fits.values() if one.whole]
         self._note_estimators(X)
@@ -96,9 +111,23 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
             self.fitted_weights_ = np.asarray(WeightedVote.fit(kept, target, {}).weights)
 
     def _predict(self, X: Any) -> np.ndarray:
-        """Return what each estimator predicts, (n_samples, n_estimators)."""
+        """Return what each estimator predicts, (n_samples, n_estimators); (n_targets, ...) of several."""
         said = [estimator.predict(with_taken_names(estimator, X)) for estimator in self.estimators_]
         return np.asarray(said).T
+
+    def _beside(self, X: Any) -> np.ndarray:
+        """Return the columns that each estimator predicts beside those of the others."""
+        said = self._predict(X)
+        return said if said.ndim == 2 else np.hstack(list(said.T))
+
+    @property
+    def _live_names(self) -> list[str]:
+        return [name for name, estimator in self.estimators if not isinstance(estimator, str)]
+
+    def _by_target(self, names: Sequence[str]) -> np.ndarray:
+        """Return a name for each of several targets of each estimator, given those of the estimators."""
+        ends = column_ends(self._task, self._task.n_targets)
+        return np.asarray([f"{name}{end}" for name in names for end in ends], dtype=object)
 
     def _vote(self) -> Vote:
         """Return the vote that was fitted, or the one that the parameters say."""
@@ -106,12 +135,13 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         if not issubclass(kind, GivenWeightVote):
             assert self.rank_vote_ is not None
             return self.rank_vote_
+        return kind.of(len(self.estimators_), None, self._vote_options)
+
+    @property
+    def _vote_options(self) -> dict[str, Any]:
         weights = self._weights_not_none
-        options = {
-            "weights": None if weights is None else [float(weight) for weight in weights],
-            "tie": getattr(self, "tie", None),
-        }
-        return kind.of(len(self.estimators_), getattr(self, "priors_", None), options)
+        given = None if weights is None else [float(weight) for weight in weights]
+        return {"weights": given, "tie": getattr(self, "tie", None)}
 
     @property
     def _weights_not_none(self) -> Any:
@@ -145,6 +175,8 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
     ----------
     fitted_weights_ : ndarray of shape (n_estimators,) or None
     rank_vote_ : RankVote or None
+    targets_ : ndarray of shape (n_labels,)
+        Names of the columns of y, of several alone, whose places are then the `classes_`.
     estimators_, named_estimators_, le_, classes_, n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -181,7 +213,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         Parameters
         ----------
         X : whatever the estimators take
-        y : array of shape (n_samples,)
+        y : array of shape (n_samples,), or (n_samples, n_labels) of 0 and 1
         **fit_params : dict
             ``sample_weight`` and ``groups``; with metadata routing whatever is asked for.
 
@@ -192,48 +224,68 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         Raises
         ------
         ValueError
-            If ``voting="rank"`` and there are more than two classes.
+            If ``voting="rank"`` and there are more than two classes, or several columns of y.
         """
         X = as_rows(X)
+        if has_columns(y):
+            codes, task = read_label_sets(self, y)
+            self.classes_ = np.arange(task.n_targets)
+            return self._fit_labels(X, codes, task, fit_params)
         y_type = type_of_target(y, input_name="y")
         if y_type in ("unknown", "continuous"):
             raise ValueError(
                 f"Unknown label type: {y_type}. Maybe you are trying to fit a classifier, which expects discrete "
                 "classes, on a regression target with continuous values."
             )
-        # A type of target as scikit-learn names it, which may be no task at all.
-        if y_type not in ("binary", "multiclass"):
-            raise NotImplementedError(
-                f"{type(self).__name__} only supports binary or multiclass classification. Multilabel and "
-                "multi-output classification are not supported."
-            )
         if not VOTES[self.voting].serves(y_type):
             raise ValueError(f"voting={self.voting!r} must have two classes; got more; use voting='soft'")
         self.le_ = LabelEncoder().fit(y)
         self.classes_ = self.le_.classes_
         codes = self.le_.transform(y)
-        task = of_labels(self.classes_.tolist())
-        totals = np.asarray(task.class_totals(codes, fit_params.get("sample_weight")))
-        self.priors_ = totals / totals.sum()
+        return self._fit_labels(X, codes, of_labels(self.classes_.tolist()), fit_params)
+
+    def _fit_labels(self, X: Any, codes: np.ndarray, task: Task, fit_params: Mapping[str, Any]) -> Self:
+        weight = fit_params.get("sample_weight")
+        parts = enumerate(task.parts)
+        totals = np.asarray(
+            [part.class_totals(task.part_of_y(codes, place), weight) for place, part in parts]
+        )
+        shares = totals / totals.sum(axis=1, keepdims=True)
+        self.priors_ = shares if task.n_targets > 1 else shares[0]
         self._fit_votes(X, codes, task, fit_params)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the winner of each row's vote."""
+        """Return the winner of each row's vote; of label sets whether each label wins, (n_samples, n_labels)."""
         check_is_fitted(self)
-        vote = self._vote()
-        if isinstance(vote, HardVote):
-            # The labels that estimators give count, not the greatest of their probabilities.
-            said = list(np.asarray(self._predict(X)).T)
-            codes = vote.winners(said, len(self.classes_), lambda: list(self._collect_probas(X)))
+        kind = VOTES[self.voting]
+        if issubclass(kind, HardVote):
+            codes = self._winners(X, kind)
         else:
-            codes = np.asarray(self.predict_proba(X)).argmax(axis=1)
-        return np.asarray(self.le_.inverse_transform(codes))
+            codes = self._task.decided(np.asarray(self.predict_proba(X)))
+        return codes if self._task.has_label_sets else np.asarray(self.le_.inverse_transform(codes))
+
+    def _winners(self, X: Any, kind: type[HardVote]) -> np.ndarray:
+        """Return the class, or 0 or 1 for each label, that most estimators predict."""
+        # The labels that estimators give count, not the greatest of their probabilities.
+        said, probas = np.asarray(self._predict(X)).T, cache(lambda: self._collect_probas(X))
+        found = []
+        for place, (part, priors) in enumerate(
+            zip(self._task.parts, np.atleast_2d(self.priors_), strict=True)
+        ):
+            chosen = [np.asarray(self._task.part_of_y(one, place), dtype=np.int64) for one in said]
+            vote = kind.of(len(chosen), priors, self._vote_options)
+            found.append(vote.winners(chosen, part.n_outputs, partial(self._of_part, probas, place)))
+        return np.column_stack(found) if self._task.n_targets > 1 else found[0]
+
+    def _of_part(self, probas: Callable[[], Any], place: int) -> list[np.ndarray]:
+        return [self._task.part_of_prediction(one, place) for one in probas()]
 
     def _collect_probas(self, X: Any) -> np.ndarray:
         """Return the probabilities of each estimator, (n_estimators, n_samples, n_classes)."""
         said = [estimator.predict_proba(with_taken_names(estimator, X)) for estimator in self.estimators_]
-        return np.asarray(said)
+        pairs = zip(self.estimators_, said, strict=True)
+        return np.asarray([probabilities(estimator, one, self._task) for estimator, one in pairs])
 
     def _check_voting(self) -> bool:
         if not VOTES.get(self.voting, Vote).gives_probabilities:
@@ -242,7 +294,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
 
     @available_if(_check_voting)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the weighted mean of probabilities, or of ranks, (n_samples, n_classes)."""
+        """Return the weighted mean of probabilities, or of ranks, (n_samples, n_classes) or (n_samples, n_labels)."""
         check_is_fitted(self)
         return self._vote().combine(list(self._collect_probas(X)))
 
@@ -250,7 +302,7 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
         """Return what each estimator says: labels (hard), else probabilities."""
         check_is_fitted(self)
         if not VOTES[self.voting].gives_probabilities:
-            return self._predict(X)
+            return self._beside(X)
         probas = self._collect_probas(X)
         return np.hstack(list(probas)) if self.flatten_transform else probas
 
@@ -260,7 +312,15 @@ class VotingClassifier(ensemble.VotingClassifier, FoldVoting):
             raise ValueError(
                 f"get_feature_names_out must have flatten_transform=True with voting={self.voting!r}"
             )
-        return np.asarray(super().get_feature_names_out(input_features))
+        names = super().get_feature_names_out(input_features)
+        if self._task.n_targets == 1:
+            return np.asarray(names)
+        return self._by_target([f"{type(self).__name__.lower()}_{name}" for name in self._live_names])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = VOTES[self.voting].takes_targets
+        return tags
 
 
 @dataclass(eq=False, repr=False)
@@ -278,7 +338,7 @@ class VotingRegressor(ScoreOfLevels, ensemble.VotingRegressor, FoldVoting):
 
     Attributes
     ----------
-    fitted_weights_, rank_vote_, estimators_, named_estimators_
+    fitted_weights_, rank_vote_, targets_, estimators_, named_estimators_
         As in `VotingClassifier`.
     """
 
@@ -296,35 +356,39 @@ class VotingRegressor(ScoreOfLevels, ensemble.VotingRegressor, FoldVoting):
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Fit the estimators on all rows; for fitted weights and ranks also over folds."""
-        task = self._task_of_votes()
+        values, task = read_values(y) if self.quantiles is None else read_levels(y, self.quantiles)
         if not VOTES[self.voting].serves(task.kind):
             raise UsageError(f"quantiles are averaged; got voting={self.voting!r}; use voting='soft'")
-        self._fit_votes(as_rows(X), column_or_1d(y, warn=True), task, fit_params)
+        self._fit_votes(as_rows(X), values, task, fit_params)
         return self
-
-    def _task_of_votes(self) -> Task:
-        return Task("regression") if self.quantiles is None else task_of_levels(self.quantiles)
 
     def _live(self, fit_params: Mapping[str, Any]) -> dict[str, Any]:
         return at_all_levels(super()._live(fit_params), self.quantiles)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return what each estimator says, (n_samples, n_estimators); of quantiles those of one beside another's."""
-        if self.quantiles is None:
-            return np.asarray(super().transform(X))
+        """Return what each estimator says, (n_samples, n_estimators).
+
+        Of several targets, or of quantiles, the columns of one estimator stand beside those of the next.
+        """
         check_is_fitted(self)
-        return np.hstack(list(self._predict(X).T))
+        return self._beside(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names of the columns of `transform`."""
         names = super().get_feature_names_out(input_features)
-        if self.quantiles is None:
-            return np.asarray(names)
-        columns = self._task_of_votes().columns
-        return np.asarray([f"{name}_{column}" for name in names for column in columns], dtype=object)
+        if self._task.is_by_level:
+            return np.asarray(
+                [f"{name}_{column}" for name in names for column in self._task.columns], dtype=object
+            )
+        return np.asarray(names) if self._task.n_targets == 1 else self._by_target(names)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the weighted mean of values, or of ranks, (n_samples,); of quantiles (n_samples, n_levels)."""
+        """Return the weighted mean of values, or of ranks, (n_samples,) or (n_samples, n_targets or n_levels)."""
         check_is_fitted(self)
-        task, columns = self._task_of_votes(), np.asarray(self._predict(X), dtype=np.float64).T
-        return task.counted(self._vote().combine([task.whole(column) for column in columns]))
+        columns = np.asarray(self._predict(X), dtype=np.float64).T
+        return self._task.counted(self._vote().combine([self._task.whole(column) for column in columns]))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = self.quantiles is None and VOTES[self.voting].takes_targets
+        return tags

@@ -139,7 +139,7 @@ class Multilabel(OfProbabilities):
 
         name, n_rows = type(estimator).__name__, np.shape(columns)[0]
         if hasattr(estimator, "predict_proba"):
-            said = _of_label(estimator.predict_proba(columns), getattr(estimator, "classes_", None), n_rows)
+            said = of_each_label(estimator.predict_proba(columns), getattr(estimator, "classes_", None))
         elif hasattr(estimator, "decision_function"):
             said = expit(checked_finite(estimator.decision_function(columns), name))
         else:
@@ -242,10 +242,17 @@ def of_label_sets(y: np.ndarray, names: Sequence[str] = ()) -> Task:
     return Task("multilabel", n_targets=y.shape[1], targets=tuple(names))
 
 
-def _of_label(said: Any, classes: Any, n_rows: int) -> np.ndarray:
-    """Return the column of 1 for each label, of a table or of a list with a table for each label.
+def of_each_label(said: Any, classes: Any = None) -> np.ndarray:
+    """Return the probability of each label, (n_rows, n_labels), of what an estimator says of label sets.
 
-    A label that all training rows had, or none, has one column: that of its only class.
+    A label that all training rows had, or none, has one column in its table: that of its only class.
+
+    Parameters
+    ----------
+    said : array of shape (n_rows, n_labels), or sequence of array of shape (n_rows, n_seen)
+        What `predict_proba` gives: the probabilities themselves, or those of the classes of each label.
+    classes : sequence of array, optional
+        The classes that the columns of each table of a list are of; 0 and 1 without it.
     """
     if isinstance(said, np.ndarray) and said.ndim == 2:
         return said
@@ -253,5 +260,5 @@ def _of_label(said: Any, classes: Any, n_rows: int) -> np.ndarray:
     for place, one in enumerate(said):
         seen = np.arange(np.shape(one)[1]) if classes is None else np.asarray(classes[place])
         of_one = np.flatnonzero(seen == 1)
-        columns.append(np.asarray(one)[:, of_one[0]] if len(of_one) else np.zeros(n_rows))
+        columns.append(np.asarray(one)[:, of_one[0]] if len(of_one) else np.zeros(len(one)))
     return np.column_stack(columns)

@@ -223,9 +223,9 @@ def rank_correlation(values: np.ndarray) -> Callable[[np.ndarray], float]:
     return correlation
 
 
-def of_values(y: np.ndarray) -> Task:
+def of_values(y: np.ndarray, names: Sequence[str] = ()) -> Task:
     """Return the task of one value a row, or of several."""
-    return Task("regression", n_targets=1 if y.ndim == 1 else y.shape[1])
+    return Task("regression", n_targets=1 if y.ndim == 1 else y.shape[1], targets=tuple(names))
 
 
 def _at_ranks(ranks: np.ndarray, ordered: np.ndarray) -> np.ndarray:

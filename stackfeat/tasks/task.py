@@ -282,7 +282,7 @@ class Task:
 
     def part_of_y(self, y: np.ndarray, place: int) -> np.ndarray:
         """Return one target of several as `y` of its own task."""
-        return np.asarray(y[:, place]) if y.ndim == 2 else y
+        return y if self.n_targets == 1 else np.asarray(y[:, place])
 
     def part_of_prediction(self, prediction: np.ndarray, place: int) -> np.ndarray:
         """Return what a prediction (n_rows, n_outputs) says of one target, as a prediction of its own task."""

@@ -147,7 +147,7 @@ def test_the_table_of_the_docs_says_what_an_encoding_is(name: str) -> None:
     fitted, target, columns, scaling = (cell.strip() for cell in row.split("|")[2:6])
     encoding = ENCODINGS[name]
     assert fitted == ("over all folds" if name in CROSS_FOLD else "in each fold")
-    assert target == ("yes" if encoding.needs_one_target else "no")
+    assert target == ("yes" if encoding.learns_from_target else "no")
     assert columns == ("yes" if encoding.has_common_columns else "no")
     assert scaling == {"scalar": "one factor for all", "zscore": "each by its own"}[encoding.scaling]
 

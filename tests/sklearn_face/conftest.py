@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import make_classification, make_regression
+from sklearn.datasets import make_classification, make_multilabel_classification, make_regression
+from sklearn.preprocessing import StandardScaler
 
 import stackfeat as sf
 
@@ -39,3 +40,12 @@ def small() -> SimpleNamespace:
         net=lambda **changed: tiny(sf.NetClassifier, **changed),
         regressor=lambda **changed: tiny(sf.NetRegressor, **changed),
     )
+
+
+@pytest.fixture(scope="session")
+def several() -> SimpleNamespace:
+    """Rows with three labels, of which 90 are for training; others with three targets of very different units."""
+    X, y = make_multilabel_classification(150, 6, n_classes=3, n_labels=2, random_state=2)
+    XV, v = make_regression(150, 6, n_targets=3, noise=20.0, random_state=0)
+    X = StandardScaler().fit_transform(X)
+    return SimpleNamespace(X=X[:90], y=y[:90], new=X[90:], later=y[90:], XV=XV, v=v * [1.0, 100.0, 0.01])

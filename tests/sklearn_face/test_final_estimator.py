@@ -80,7 +80,7 @@ def test_the_gated_final_estimator_uses_the_block_that_follows_the_base() -> Non
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     np.testing.assert_array_equal(model.predict(X), proba.argmax(axis=1))
     assert (model.predict(X) == rows.y).mean() > 0.9 > ((rows.base[:, 0] > 0.5) == rows.y).mean()
-    assert model.n_features_in_ == 4 and model.model_.report()["scales"]["net/fc@raw"] > 0
+    assert model.n_features_in_ == 4 and model.report()["scales"]["net/fc@raw"] > 0
 
 
 def test_values_are_predicted_one_for_each_row_on_their_scale() -> None:
@@ -112,7 +112,7 @@ def test_gates_count_groups_and_not_rows() -> None:
         final = GatedFinalRegressor(VALUES, [], 1, [("net/fc@raw", 3)])
         columns = np.hstack([one.base, one.features["net/fc@geometry"]])
         final.fit(columns, one.y.astype(float), None, one.fold_of, one.clusters)
-        errors.append(final.model_.report()["steps"][0]["standard_error"])
+        errors.append(final.report()["steps"][0]["standard_error"])
     assert errors[1] == pytest.approx(errors[0] * 3, rel=0.02)
 
 

@@ -13,6 +13,7 @@ from sklearn.utils.metadata_routing import MetadataRouter
 
 from stackfeat.sklearn.emission import Emission
 from stackfeat.sklearn.folding import FoldWorker, add_splitter, split_folds
+from stackfeat.tasks.task import Task
 
 
 class Given:
@@ -65,7 +66,9 @@ def fitted(small: SimpleNamespace, cv: Any, whole: bool = True) -> Any:
     """Return least squares fitted over folds."""
     emissions = {"lm": Emission("predict")}
     folds = split_folds(cv, small.XV, small.v, {})
-    worker = FoldWorker({"lm": LinearRegression()}, emissions, {"lm": {}}, small.XV, small.v, folds, None, 0)
+    worker = FoldWorker(
+        {"lm": LinearRegression()}, emissions, {"lm": {}}, small.XV, small.v, folds, Task("regression")
+    )
     return worker.run(n_jobs=None, whole=whole)["lm"]
 
 

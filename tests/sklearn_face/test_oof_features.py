@@ -190,8 +190,6 @@ def test_metadata_that_nobody_takes_is_refused(small: SimpleNamespace) -> None:
         sf.OutOfFoldFeatures(LogisticRegression()).fit(small.X, small.y, colour=small.y)
     with pytest.raises(ValueError, match="in regression the output is 'prediction'"):
         sf.OutOfFoldFeatures(Ridge(), emit="proba").fit(small.XV, small.v)
-    with pytest.raises(ValueError, match="geometry needs one target"):
-        sf.OutOfFoldFeatures(small.regressor()).fit(small.XV, np.column_stack([small.v, small.v]))
 
 
 def test_several_targets_have_a_column_each(small: SimpleNamespace) -> None:
