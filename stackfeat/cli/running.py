@@ -56,6 +56,12 @@ def run(
     preset: Annotated[
         PresetName | None, typer.Option(help="With TRAIN: how much is computed; default: good.")
     ] = None,
+    task: Annotated[
+        TaskName | None, typer.Option(help="With TRAIN: the task; default: guessed from the target.")
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With TRAIN: the list of a row, of a ranking.")
+    ] = None,
 ) -> Answer:
     """Run a config, or a training file without one. What is stored already is not computed again."""
     from stackfeat.cli.progress import print_result, result_values
@@ -63,7 +69,15 @@ def run(
     from stackfeat.output.live_table import LiveTable
     from stackfeat.pipeline.file_checks import load_checked
 
-    of_file = {"--target": target, "--test": test, "--metric": metric, "--limit": limit, "--preset": preset}
+    of_file = {
+        "--target": target,
+        "--test": test,
+        "--metric": metric,
+        "--limit": limit,
+        "--preset": preset,
+        "--task": task,
+        "--query": query,
+    }
     of_config = {"--set": set_, "--trust-code": trust_code, "--data-root": data_root}
     at_once = [] if jobs is None else [f"executor.jobs={jobs}"]
     quiet, said = is_quiet(context), tuple[str, ...]()

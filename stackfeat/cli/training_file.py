@@ -46,7 +46,8 @@ def config_of(
     from stackfeat.config.scaffold import Wishes
     from stackfeat.pipeline.fit import config_of_files
 
-    preset = str(of_file["--preset"] or "good")
-    wishes = Wishes(metric=of_file["--metric"], limit=of_file["--limit"], preset=preset)
+    told = {name: of_file[f"--{name}"] for name in ("metric", "limit", "query")}
+    preset, task = str(of_file["--preset"] or "good"), of_file["--task"]
+    wishes = Wishes(task=None if task is None else str(task), preset=preset, **told)
     loaded, _ = config_of_files(path, target, of_file["--test"], None, wishes, Path.cwd(), overrides)
     return loaded

@@ -24,6 +24,7 @@ from stackfeat.output.files import write_bytes
 from stackfeat.output.run_result import RunResult
 from stackfeat.pipeline.run import run
 from stackfeat.registry.resolve import suggest
+from stackfeat.tasks.task import task_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 PRESETS = ("quick", "good", "best")
 FRAMES = Path(".stackfeat") / "frames"
 """Where frames are kept that a run was given, so that it can be repeated."""
-GROUPS = "groups"
-_NAMES = {**{f"--{name}": name for name in ("target", "metric", "limit", "test")}, "--group": "groups"}
+_NAMES = {
+    **{f"--{name}": name for name in ("target", "metric", "limit", "test", "task", "query")},
+    "--group": "groups",
+}
 
 
 def fit(
@@ -44,6 +47,8 @@ def fit(
     limit: str | float | None = None,
     groups: Any = None,
     *,
+    task: str | None = None,
+    query: Any = None,
     name: str | None = None,
     verbose: bool = True,
     progress: bool = False,
@@ -66,6 +71,10 @@ def fit(
         The longest that it may take, such as ``"10m"``, or in seconds.
     groups : str or array, optional
         A column whose rows stay in one fold, or with a DataFrame an array with a value for each row.
+    task : str, optional
+        Such as ``"ranking"``; by default it is guessed from the target.
+    query : str or array, optional
+        Of a ranking, the list of each row: a column, or with a DataFrame an array with a value for each row.
     name : str, optional
         Of the run; by default that of the training file, or ``fit``.
     verbose : bool
@@ -100,14 +109,17 @@ def fit(
                 f"target must be the name of a column, or a list of names; got {type(target).__name__}; give a text"
             )
         target = tuple(target)
+    if task is not None:
+        task_class(task)
     folder = Path.cwd()
-    train, group = _with_groups(train, groups)
+    train, group = _with_column(train, groups, "groups")
+    train, lists = _with_column(train, query, "query")
     files = [
         None if one is None else _as_file(one, role, folder)
         for role, one in (("train", train), ("test", test))
     ]
     time = f"{limit:g}s" if isinstance(limit, int | float) else limit
-    wishes = Wishes(group=group, metric=metric, preset=preset, limit=time)
+    wishes = Wishes(group=group, task=task, metric=metric, preset=preset, limit=time, query=lists)
     assert files[0] is not None
     is_frame = not isinstance(train, str | Path)
     with naming(_NAMES):
@@ -138,20 +150,20 @@ def config_of_files(
     return replace(loaded, guesses=guesses_of(text), origin=train), text
 
 
-def _with_groups(train: Any, groups: Any) -> tuple[Any, str | None]:
-    """Return the training data, and the column of its groups: that of a name, or a further one."""
-    if groups is None or isinstance(groups, str):
-        return train, groups
+def _with_column(train: Any, given: Any, role: str) -> tuple[Any, str | None]:
+    """Return the training data, and the column of its groups or lists: that of a name, or a further one."""
+    if given is None or isinstance(given, str):
+        return train, given
     if isinstance(train, str | Path):
         raise UsageError(
-            f"groups must name a column where train is a file; got {type(groups).__name__}; give the column's name"
+            f"{role} must name a column where train is a file; got {type(given).__name__}; give the column's name"
         )
-    values = np.asarray(groups)
+    values = np.asarray(given)
     if values.ndim != 1 or len(values) != len(train):
         raise UsageError(
-            f"groups must have a value for each of {len(train)} rows; got shape {values.shape}; give one a row"
+            f"{role} must have a value for each of {len(train)} rows; got shape {values.shape}; give one a row"
         )
-    column = GROUPS
+    column = role
     while column in train.columns:
         column += "_"
     return train.assign(**{column: values}), column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,35 @@ def test_groups_are_a_column_or_an_array(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_the_task_is_told_or_guessed(folder: Path) -> None:
+    told = sf.fit("train.csv", target="label", task="multiclass", verbose=False)
+    assert config_of(told.folder)["task"] == "multiclass"
+    assert re.search("task: multiclass +# as told", told.config)
+
+
+def test_lists_of_a_ranking_are_a_column_or_an_array(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import stackfeat.config.scaffold as scaffold
+
+    ridge = [("linear", "a line", {"estimator": "sklearn.linear_model.Ridge"}, False)]
+    monkeypatch.setattr(scaffold, "written_members", lambda *about, **limit: iter(ridge))
+    monkeypatch.setattr(scaffold, "read_by_meta", lambda *about: ["base/*/prediction"])
+    rng, lists = np.random.default_rng(0), np.arange(120) // 6
+    frame = pd.DataFrame(rng.normal(size=(120, 3)), columns=["a", "b", "c"])
+    frame = frame.assign(page=lists, grade=np.clip(np.round(frame["a"] + 1), 0, 3).astype(int))
+    frame.to_csv("pages.csv", index=False)
+    by_array = sf.fit(frame.drop(columns="page"), target="grade", query=lists, verbose=False, name="array")
+    assert config_of(by_array.folder)["data"]["query"] == "query"
+    by_name = sf.fit(frame, target="grade", task="ranking", query="page", verbose=False, name="column")
+    ran = Folder(folder).cli("run", "pages.csv", "--target", "grade", "--task", "ranking", "--query", "page")
+    assert ran.code == 0, ran.err
+    for run_folder in (by_array.folder, by_name.folder, folder / "runs" / "pages"):
+        assert config_of(run_folder)["task"] == "ranking"
+        assert pd.read_csv(run_folder / "folds.csv").groupby(lists)["fold"].nunique().eq(1).all()
+    assert config_of(folder / "runs" / "pages")["data"]["query"] == "page"
+    assert by_name.score == by_array.score > 0.8
+
+
+@pytest.mark.usefixtures("few")
 def test_a_config_of_four_lines_runs(folder: Path) -> None:
     lines = "train: train.csv\ntest: test.csv\ntarget: label\nmetric: roc_auc\n"
     (folder / "c.yaml").write_text(lines)
@@ -192,6 +222,26 @@ def sf_errors() -> Any:
             r"groups must name a column",
         ),
         ({"train": "train.csv", "target": "label", "metric": "auc"}, Exception, r"roc_auc"),
+        (
+            {"train": "train.csv", "target": "label", "task": "binery"},
+            UsageError,
+            r"task must be one of binary, .*got task='binery'",
+        ),
+        (
+            {"train": "train.csv", "target": "label", "task": "ranking"},
+            UsageError,
+            r"task ranking needs the list of each row; got no query; name its column",
+        ),
+        (
+            {"train": "train.csv", "target": "label", "task": "binary", "query": "a"},
+            UsageError,
+            r"^query names the lists of a ranking; got task binary",
+        ),
+        (
+            {"train": "train.csv", "target": "label", "query": [1, 2]},
+            UsageError,
+            r"query must name a column where train is a file",
+        ),
     ],
 )
 def test_a_call_that_makes_no_sense_says_why(
@@ -211,6 +261,8 @@ def test_groups_of_another_length_are_refused(folder: Path) -> None:
     [
         (["run", "train.csv"], "--target"),
         (["run", "c.yaml", "--target", "label"], "--target is for a training file"),
+        (["run", "c.yaml", "--task", "binary"], "--task is for a training file"),
+        (["run", "c.yaml", "--query", "page"], "--query is for a training file"),
         (["run", "train.csv", "--target", "label", "--set", "seed=1"], "--set is for a config"),
     ],
 )
